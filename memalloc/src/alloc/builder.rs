@@ -1,0 +1,160 @@
+//! Configures an allocator.
+
+use super::MemAlloc;
+use super::error::BuildError;
+use super::flow::Flow;
+use super::stages::{Destructor, Stages};
+use crate::batch::Pool;
+use crate::class::{ClassTable, UNIT};
+use crate::cpu::CpuCaches;
+use crate::policy::{AfterRcuGp, ReusePolicy};
+use crate::rcu::Domain;
+use crate::slab::{Arena, Constructor, Slabs};
+use crate::sys::cpu::CpuMode;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// What 32-bit handles reach: 64 GiB.
+const MOST_RANGE: u64 = (u32::MAX as u64 + 1) * UNIT as u64;
+
+/// On other systems the range is memory from the start, so it is small.
+const DEFAULT_RANGE: u64 =
+    if cfg!(all(target_os = "linux", not(miri))) { MOST_RANGE } else { 64 << 20 };
+
+/// Configures a [`MemAlloc`].
+///
+/// ```
+/// use memalloc::{ClassTable, Immediate, MemAlloc};
+///
+/// let alloc = MemAlloc::<Immediate>::builder()
+///     .classes(ClassTable::fine(1024)?)
+///     .limit_bytes(64 << 20)
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder<P: ReusePolicy = AfterRcuGp> {
+    domain: Option<Domain>,
+    cpu_mode: Option<CpuMode>,
+    classes: ClassTable,
+    limit_bytes: u64,
+    range_bytes: u64,
+    huge_pages: bool,
+    constructor: Option<Constructor>,
+    destructor: Option<Destructor>,
+    policy: PhantomData<P>,
+}
+
+impl<P: ReusePolicy> Builder<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            domain: None,
+            cpu_mode: None,
+            classes: ClassTable::default(),
+            limit_bytes: u64::MAX,
+            range_bytes: DEFAULT_RANGE,
+            huge_pages: false,
+            constructor: None,
+            destructor: None,
+            policy: PhantomData,
+        }
+    }
+
+    /// The domain whose readers the allocator waits for; without it, the global one. Any number
+    /// of allocators may share a domain.
+    pub fn domain(mut self, domain: Domain) -> Self {
+        self.domain = Some(domain);
+        self
+    }
+
+    /// How a thread finds its cache; without it, the environment variable `MEMALLOC_CPU_MODE`
+    /// (for tests) or the fastest that this system has.
+    pub fn cpu_mode(mut self, mode: CpuMode) -> Self {
+        self.cpu_mode = Some(mode);
+        self
+    }
+
+    /// The size classes and their watermarks; without it, the kernel's.
+    pub fn classes(mut self, classes: ClassTable) -> Self {
+        self.classes = classes;
+        self
+    }
+
+    /// The most slab memory to hold, in bytes, rounded down to slabs of 64 KiB; without it, as
+    /// much as the range allows. An allocation beyond it fails with
+    /// [`LimitReached`](crate::AllocErrorKind::LimitReached).
+    pub fn limit_bytes(mut self, bytes: u64) -> Self {
+        self.limit_bytes = bytes;
+        self
+    }
+
+    /// How much address space to reserve, in bytes: at most, and without it, the 64 GiB that
+    /// handles reach. It costs no memory. Where the system grants less, the allocator makes do.
+    pub fn range_bytes(mut self, bytes: u64) -> Self {
+        self.range_bytes = bytes.min(MOST_RANGE);
+        self
+    }
+
+    /// Whether to ask the system for huge pages behind the slabs: faster where objects are read
+    /// at random, at the price of memory in steps of 2 MiB. Off by default.
+    pub fn huge_pages(mut self, wanted: bool) -> Self {
+        self.huge_pages = wanted;
+        self
+    }
+
+    /// Runs `destructor` for every deferred object once its grace period has passed, before it
+    /// may be allocated again (`bpf_mem_alloc_set_dtor`). Objects freed at once, and objects
+    /// never freed, are not its concern.
+    ///
+    /// It may run inside any call of this allocator except the `nowait` ones, so the caller must
+    /// not hold a lock there that the destructor needs; and deferred frees are not
+    /// async-signal-safe then.
+    ///
+    /// # Safety
+    ///
+    /// The function must be right for every object that is freed by `free_rcu`, or by `free`
+    /// under a deferring policy, whatever its layout.
+    #[doc(alias = "bpf_mem_alloc_set_dtor")]
+    pub unsafe fn destructor(mut self, destructor: unsafe fn(NonNull<u8>)) -> Self {
+        self.destructor = Some(destructor);
+        self
+    }
+
+    /// Runs for every object when it leaves its slab.
+    pub(super) fn constructor(mut self, constructor: Constructor) -> Self {
+        self.constructor = Some(constructor);
+        self
+    }
+
+    /// The allocator.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`]. Nothing is held when it fails.
+    pub fn build(self) -> Result<MemAlloc<P>, BuildError> {
+        let mode = self.cpu_mode.or_else(mode_of_environment).unwrap_or_else(CpuMode::best);
+        if !mode.is_supported() {
+            return Err(BuildError::CpuMode(mode));
+        }
+        let caches = CpuCaches::new(mode, self.classes.len()).ok_or(BuildError::OutOfMemory)?;
+        let range = usize::try_from(self.range_bytes).unwrap_or(usize::MAX / 4);
+        let arena = Arena::reserve(range, self.huge_pages).map_err(BuildError::Reserve)?;
+        let slabs = Slabs::new(arena, &self.classes, self.limit_bytes, self.constructor);
+        let pool = Pool::new().map_err(BuildError::Reserve)?;
+        let stages = Stages::new(self.classes, caches, pool, slabs, self.destructor);
+        let domain = self.domain.unwrap_or_else(default_domain);
+        Ok(MemAlloc::from_flow(Flow::new(domain, stages)))
+    }
+}
+
+fn mode_of_environment() -> Option<CpuMode> {
+    std::env::var("MEMALLOC_CPU_MODE").ok()?.parse().ok()
+}
+
+fn default_domain() -> Domain {
+    #[cfg(not(loom))]
+    return Domain::global().clone();
+    #[cfg(loom)]
+    Domain::new()
+}

@@ -1,0 +1,182 @@
+//! What can go wrong, as values.
+
+use crate::class::ClassError;
+use crate::slab::SlabError;
+use crate::sys::cpu::CpuMode;
+use std::alloc::Layout;
+use std::fmt;
+use std::io;
+
+/// An allocation that failed: why, and the value that was to be moved in (`()` where there is
+/// none).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllocError<T = ()> {
+    kind: AllocErrorKind,
+    value: T,
+}
+
+impl<T> AllocError<T> {
+    /// Why it failed.
+    pub fn kind(&self) -> AllocErrorKind {
+        self.kind
+    }
+
+    /// The value that was to be moved in.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    pub(crate) fn with_value<U>(self, value: U) -> AllocError<U> {
+        AllocError { kind: self.kind, value }
+    }
+}
+
+impl From<AllocErrorKind> for AllocError {
+    fn from(kind: AllocErrorKind) -> Self {
+        Self { kind, value: () }
+    }
+}
+
+impl<T> fmt::Display for AllocError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for AllocError<T> {}
+
+/// Why an allocation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AllocErrorKind {
+    /// The size, in bytes, is above the largest class (the kernel's `E2BIG`).
+    TooLarge {
+        /// What was asked for.
+        requested: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// No class that is large enough is aligned to so many bytes.
+    OverAligned {
+        /// What was asked for.
+        requested: usize,
+        /// The strictest alignment that any class has.
+        limit: usize,
+    },
+    /// The allocator holds as much slab memory as it was allowed, in bytes.
+    LimitReached {
+        /// The allowance, in whole slabs.
+        limit: u64,
+    },
+    /// The allocator's range of addresses, in bytes, is used up.
+    RangeExhausted {
+        /// The size of the range.
+        range: u64,
+    },
+    /// The system has no more memory (`ENOMEM`).
+    OutOfMemory,
+    /// Nothing is ready, and the caller may not wait for memory (`GFP_NOWAIT`).
+    WouldBlock,
+}
+
+impl AllocErrorKind {
+    pub(super) fn unservable(layout: Layout, limit_size: usize, limit_align: usize) -> Self {
+        if layout.size() > limit_size {
+            Self::TooLarge { requested: layout.size(), limit: limit_size }
+        } else {
+            Self::OverAligned { requested: layout.align(), limit: limit_align }
+        }
+    }
+}
+
+impl From<SlabError> for AllocErrorKind {
+    fn from(error: SlabError) -> Self {
+        match error {
+            SlabError::Limit(limit) => Self::LimitReached { limit },
+            SlabError::Range(range) => Self::RangeExhausted { range },
+            SlabError::System => Self::OutOfMemory,
+        }
+    }
+}
+
+impl fmt::Display for AllocErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { requested, limit } => {
+                write!(f, "{requested} bytes requested: an object has at most {limit}")
+            }
+            Self::OverAligned { requested, limit } => write!(
+                f,
+                "alignment to {requested} bytes requested: an object of this size has at most \
+                 {limit}"
+            ),
+            Self::LimitReached { limit } => {
+                write!(f, "the limit of {limit} bytes of slab memory is reached")
+            }
+            Self::RangeExhausted { range } => {
+                write!(f, "the allocator's address range of {range} bytes is used up")
+            }
+            Self::OutOfMemory => f.write_str("the system has no more memory"),
+            Self::WouldBlock => {
+                f.write_str("no object is ready, and this caller may not wait for memory")
+            }
+        }
+    }
+}
+
+/// Why an allocator can't be built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The size classes contradict each other.
+    Classes(ClassError),
+    /// This system does not have the CPU mode that was asked for.
+    CpuMode(CpuMode),
+    /// The type does not fit an object: size and alignment in bytes, and the size allowed.
+    Type {
+        /// Size of the type.
+        size: usize,
+        /// Alignment of the type.
+        align: usize,
+        /// The largest size, and strictest alignment, of an object.
+        limit: usize,
+    },
+    /// The system refused even the least range of addresses.
+    Reserve(io::Error),
+    /// The system has no memory for the caches.
+    OutOfMemory,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Classes(error) => error.fmt(f),
+            Self::CpuMode(mode) => {
+                write!(f, "CPU mode {mode} is not available here; {} is", CpuMode::best())
+            }
+            Self::Type { size, align, limit } => write!(
+                f,
+                "a type of {size} bytes aligned to {align} does not fit: an object has at most \
+                 {limit} bytes, and that alignment at most"
+            ),
+            Self::Reserve(error) => write!(f, "no range of addresses could be reserved: {error}"),
+            Self::OutOfMemory => f.write_str("the system has no memory for the caches"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Classes(error) => Some(error),
+            Self::Reserve(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<ClassError> for BuildError {
+    fn from(error: ClassError) -> Self {
+        Self::Classes(error)
+    }
+}

@@ -1,0 +1,355 @@
+//! When objects move: the paths of `alloc` and `free`, and the work that they do by the way.
+//!
+//! The fast paths touch the cache of the current CPU only. The slow paths move one batch, drive
+//! grace periods by the amount that waits (never by the object), and send what is more than
+//! enough back towards the slabs.
+
+use super::error::AllocErrorKind;
+use super::stages::Stages;
+use crate::batch::{Batch, Body};
+use crate::class::{BATCH_CAPACITY, MAX_SIZE};
+use crate::cpu::{Active, CpuCache, Stack};
+use crate::rcu::{Domain, SynchronizeError};
+use crate::slab::Handle;
+use crate::sync::{AtomicU64, Ordering};
+use std::mem::ManuallyDrop;
+
+/// A grace period is begun for this many bytes of deferred frees. One barrier interrupts the
+/// other CPUs for about as long as some thousand allocations take, so it has to serve that many.
+const GP_BYTES: u64 = if cfg!(loom) { 0 } else { 1 << 20 };
+
+/// The same, counted in objects, for small ones.
+const GP_OBJECTS: u64 = 8192;
+
+/// Objects that may be allocated and that no CPU holds: up to this many bytes of a class stay
+/// for the next refill, what is more goes back to the slabs.
+const READY_BYTES: u64 = 1 << 20;
+
+/// What went back, and what that gave the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reclaimed {
+    /// Objects that returned to their slabs.
+    pub objects: u64,
+    /// Their size, in bytes.
+    pub bytes: u64,
+    /// Bytes of empty slabs that went back to the system.
+    pub released_bytes: u64,
+}
+
+/// An allocator without its types: every size class, both kinds of free.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    domain: Domain,
+    stages: ManuallyDrop<Stages>,
+    /// Bytes and objects that began to wait since the last grace period was begun.
+    deferred_bytes: AtomicU64,
+    deferred_objects: AtomicU64,
+}
+
+impl Flow {
+    pub(super) fn new(domain: Domain, stages: Stages) -> Self {
+        Self {
+            domain,
+            stages: ManuallyDrop::new(stages),
+            deferred_bytes: AtomicU64::new(0),
+            deferred_objects: AtomicU64::new(0),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    pub(crate) fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// An object of a class (`unit_alloc`).
+    #[doc(alias = "unit_alloc")]
+    #[inline]
+    pub(super) fn alloc(&self, class: usize) -> Result<Handle, AllocErrorKind> {
+        let low = self.stages.classes.class(class).watermarks.low;
+        if let Some(mut arrays) = self.stages.caches.current(class).try_enter()
+            && arrays.free.len() > low
+            && let Some(object) = arrays.free.pop()
+        {
+            return Ok(object);
+        }
+        self.alloc_slow(class)
+    }
+
+    /// As `alloc`, but from what is ready only: no lock, no system call.
+    pub(super) fn alloc_nowait(&self, class: usize) -> Result<Handle, AllocErrorKind> {
+        let cache = self.stages.caches.current(class);
+        if let Some(object) = cache.try_enter().and_then(|mut arrays| arrays.free.pop()) {
+            return Ok(object);
+        }
+        let batch = self.stages.take_ready(class);
+        batch
+            .and_then(|batch| self.unpack(class, batch))
+            .or_else(|| self.alloc_anywhere(class))
+            .ok_or(AllocErrorKind::WouldBlock)
+    }
+
+    #[cold]
+    fn alloc_slow(&self, class: usize) -> Result<Handle, AllocErrorKind> {
+        let stages = self.stages();
+        self.recover_extra(class, stages.caches.current(class));
+        let mut batch = stages.take_ready(class);
+        if batch.is_none() && !stages.of(class).waiting_for_gp.is_empty() {
+            if stages.of(class).waiting_for_gp.objects() * self.size(class) >= GP_BYTES / 4 {
+                self.domain.advance_once();
+            }
+            stages.end_waiting(class, self.domain.completed());
+            batch = stages.take_ready(class);
+        }
+        if let Some(object) = batch.and_then(|batch| self.unpack(class, batch)) {
+            return Ok(object);
+        }
+        // Memory has run out only when no CPU's cache has an object left.
+        self.carve(class)
+            .or_else(|error| self.alloc_anywhere(class).ok_or(AllocErrorKind::from(error)))
+    }
+
+    /// An object from any CPU's cache, below its low watermark too.
+    fn alloc_anywhere(&self, class: usize) -> Option<Handle> {
+        let mut caches = self.stages.caches.of_class(class);
+        caches.find_map(|cache| cache.try_enter().and_then(|mut arrays| arrays.free.pop()))
+    }
+
+    /// A batch of objects fresh from slabs: one for the caller, the others for the cache.
+    fn carve(&self, class: usize) -> Result<Handle, crate::slab::SlabError> {
+        let stages = self.stages();
+        let wanted = stages.classes.class(class).watermarks.batch;
+        let mut fresh = Stack::<BATCH_CAPACITY>::new();
+        stages.slabs.carve(&stages.classes, class, wanted, |object| fresh.push(object))?;
+        let Some(object) = fresh.pop() else {
+            unreachable!("carving gives an object or an error");
+        };
+        self.stock(class, || fresh.pop());
+        Ok(object)
+    }
+
+    /// One object of a batch for the caller, the others for the cache. The batch is not empty.
+    fn unpack(&self, class: usize, mut batch: Batch) -> Option<Handle> {
+        let pool = &self.stages.pool;
+        let object = pool.with(&mut batch, Body::pop);
+        self.stock(class, || pool.with(&mut batch, Body::pop));
+        pool.give(batch);
+        object
+    }
+
+    /// Puts objects into the cache of the current CPU, and what does not fit to where the next
+    /// refill finds it.
+    fn stock(&self, class: usize, mut objects: impl FnMut() -> Option<Handle>) {
+        let cache = self.stages.caches.current(class);
+        if let Some(mut arrays) = cache.try_enter() {
+            while !arrays.free.is_full() {
+                match objects() {
+                    Some(object) => arrays.free.push(object),
+                    None => return,
+                }
+            }
+        }
+        while let Some(object) = objects() {
+            cache.free_llist_extra.push(self.stages.slabs.arena(), object);
+        }
+    }
+
+    /// Takes objects that were freed while a cache was busy into the stages.
+    fn recover_extra(&self, class: usize, cache: &CpuCache) {
+        let arena = self.stages.slabs.arena();
+        cache.free_llist_extra.take_all(arena, |object| self.free_now(class, object));
+        cache.free_llist_extra_rcu.take_all(arena, |object| self.free_rcu(class, object));
+    }
+
+    /// Frees an object that may be allocated again at once (`unit_free`). Async-signal-safe.
+    #[doc(alias = "unit_free")]
+    #[inline]
+    pub(super) fn free_now(&self, class: usize, object: Handle) {
+        let cache = self.stages.caches.current(class);
+        let high = self.stages.classes.class(class).watermarks.high;
+        match cache.try_enter() {
+            Some(mut arrays) if !arrays.free.is_full() => {
+                arrays.free.push(object);
+                if arrays.free.len() > high {
+                    self.flush(class, arrays);
+                }
+            }
+            _ => cache.free_llist_extra.push(self.stages.slabs.arena(), object),
+        }
+    }
+
+    /// Moves a batch from a cache to where any CPU may refill from.
+    #[cold]
+    fn flush(&self, class: usize, mut arrays: Active<'_>) {
+        let stages = self.stages();
+        // Without memory for a batch the cache fills up, and then the extra list takes over.
+        let Some(mut batch) = stages.pool.take(true) else {
+            return;
+        };
+        stages.pool.with(&mut batch, |body| {
+            for _ in 0..stages.classes.class(class).watermarks.batch {
+                if let Some(object) = arrays.free.pop() {
+                    body.push(object);
+                }
+            }
+        });
+        drop(arrays);
+        stages.of(class).free_by_rcu_ttrace.push(&stages.pool, batch);
+        self.return_surplus(class);
+    }
+
+    /// Frees an object that may be allocated again after a grace period (`unit_free_rcu`).
+    /// Async-signal-safe where the allocator has no destructor.
+    #[doc(alias = "unit_free_rcu")]
+    #[inline]
+    pub(super) fn free_rcu(&self, class: usize, object: Handle) {
+        let cache = self.stages.caches.current(class);
+        let batch = self.stages.classes.class(class).watermarks.batch;
+        match cache.try_enter() {
+            Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
+                arrays.free_by_rcu.push(object);
+                if arrays.free_by_rcu.len() >= batch {
+                    self.defer(class, arrays);
+                }
+            }
+            _ => cache.free_llist_extra_rcu.push(self.stages.slabs.arena(), object),
+        }
+    }
+
+    /// Stamps what a cache has collected and lets it wait for the grace period.
+    #[cold]
+    fn defer(&self, class: usize, mut arrays: Active<'_>) {
+        let stages = self.stages();
+        let Some(mut batch) = stages.pool.take(true) else {
+            return;
+        };
+        let count = arrays.free_by_rcu.len() as u64;
+        stages.pool.with(&mut batch, |body| {
+            while let Some(object) = arrays.free_by_rcu.pop() {
+                body.push(object);
+            }
+            // Every object was unlinked before it was freed, and so before this cookie.
+            body.stamp(self.domain.start_poll());
+        });
+        drop(arrays);
+        stages.of(class).waiting_for_gp.push(&stages.pool, batch);
+        self.drive(class, count);
+    }
+
+    /// Moves grace periods along when enough objects wait, and ends the waiting of those whose
+    /// has passed.
+    fn drive(&self, class: usize, count: u64) {
+        let bytes = self.deferred_bytes.fetch_add(count * self.size(class), Ordering::Relaxed);
+        let objects = self.deferred_objects.fetch_add(count, Ordering::Relaxed);
+        if bytes >= GP_BYTES || objects >= GP_OBJECTS {
+            self.deferred_bytes.store(0, Ordering::Relaxed);
+            self.deferred_objects.store(0, Ordering::Relaxed);
+            self.domain.advance_once();
+        } else {
+            self.domain.advance_begun();
+        }
+        self.stages.end_waiting(class, self.domain.completed());
+        self.return_surplus(class);
+    }
+
+    /// Sends batches that are more than enough towards the slabs, and puts those back whose
+    /// grace period has passed.
+    fn return_surplus(&self, class: usize) {
+        let stages = self.stages();
+        let ready = &stages.of(class).free_by_rcu_ttrace;
+        while ready.objects() * self.size(class) > READY_BYTES {
+            if !stages.begin_returning(class, || self.domain.start_poll()) {
+                break;
+            }
+        }
+        stages.end_returning(class, self.domain.completed(), false);
+    }
+
+    fn size(&self, class: usize) -> u64 {
+        let size = self.stages.classes.class(class).size;
+        debug_assert!(size <= MAX_SIZE);
+        size as u64
+    }
+
+    fn all_classes(&self) -> std::ops::Range<usize> {
+        0..self.stages.classes.len()
+    }
+
+    /// Returns what nobody needs, without waiting for readers.
+    pub(super) fn trim(&self) -> Reclaimed {
+        let stages = self.stages();
+        for class in self.all_classes() {
+            stages.end_waiting(class, self.domain.completed());
+            while stages.begin_returning(class, || self.domain.start_poll()) {}
+        }
+        // Two at most: one may be under way already.
+        self.domain.advance_once();
+        self.domain.advance_once();
+        self.put_back_passed()
+    }
+
+    /// Returns everything that is not with a user, after waiting for readers.
+    pub(super) fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
+        let stages = self.stages();
+        for class in self.all_classes() {
+            while !stages.empty_caches(class, || self.domain.start_poll()) {
+                // Batches come back with the grace periods of those that wait.
+                self.domain.synchronize()?;
+                stages.end_waiting(class, self.domain.completed());
+                stages.end_returning(class, self.domain.completed(), true);
+            }
+        }
+        self.domain.synchronize()?;
+        for class in self.all_classes() {
+            stages.end_waiting(class, self.domain.completed());
+            while stages.begin_returning(class, || self.domain.start_poll()) {}
+        }
+        self.domain.synchronize()?;
+        Ok(self.put_back_passed())
+    }
+
+    fn put_back_passed(&self) -> Reclaimed {
+        let mut reclaimed = Reclaimed::default();
+        for class in self.all_classes() {
+            let objects = self.stages.end_returning(class, self.domain.completed(), true);
+            reclaimed.objects += objects;
+            reclaimed.bytes += objects * self.size(class);
+        }
+        reclaimed.released_bytes = self.stages.slabs.release_spare();
+        reclaimed
+    }
+}
+
+impl Drop for Flow {
+    /// Waits for the readers that may still look at objects, or leaves that to the domain when
+    /// this very thread is one of them.
+    fn drop(&mut self) {
+        // SAFETY: `self` is not used after this.
+        let stages = unsafe { ManuallyDrop::take(&mut self.stages) };
+        match self.domain.synchronize() {
+            Ok(()) => end(stages),
+            Err(SynchronizeError::InsideReadSection) => self.domain.call(move || end(stages)),
+        }
+    }
+}
+
+/// Ends an allocator that no reader looks at any more: destructors run for everything that
+/// waited; memory that a user still holds stays, for good.
+fn end(stages: Stages) {
+    let newest = crate::rcu::Cookie(u64::MAX);
+    let mut live = 0;
+    let taken = stages.slabs.usage().taken;
+    for (class, taken) in taken.into_iter().enumerate() {
+        stages.empty_caches(class, || newest);
+        stages.end_waiting(class, newest);
+        let census = stages.census(class);
+        live += taken - census.cached - census.pending;
+    }
+    if live > 0 {
+        std::mem::forget(stages);
+    }
+}

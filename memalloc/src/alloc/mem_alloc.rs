@@ -1,0 +1,307 @@
+//! Memory by layout, for every size class.
+
+use super::builder::Builder;
+use super::error::{AllocError, AllocErrorKind, BuildError};
+use super::flow::{Flow, Reclaimed};
+use crate::class::ClassTable;
+use crate::policy::{AfterRcuGp, PolicyKind, ReusePolicy};
+use crate::rcu::{Domain, SynchronizeError};
+use crate::slab::Handle;
+use crate::sync::AtomicU32;
+use std::alloc::Layout;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// An allocator of objects up to 4096 bytes with a cache for each CPU (`bpf_mem_alloc` with size
+/// zero).
+///
+/// The policy `P` is what [`free`](Self::free) does; [`free_rcu`](Self::free_rcu) defers reuse
+/// under every policy. Nothing is ever written into a freed object.
+///
+/// Objects are known by pointer or, in half the space, by [`Handle`]; each method has both
+/// forms. An operation on the fast path is one atomic exchange and one store to memory of this
+/// CPU.
+///
+/// ```
+/// use memalloc::{Immediate, MemAlloc};
+/// use std::alloc::Layout;
+///
+/// let alloc = MemAlloc::<Immediate>::new()?;
+/// let layout = Layout::new::<[u64; 8]>();
+/// let object = alloc.alloc(layout)?.cast::<u8>();
+/// // SAFETY: `object` was allocated with this layout and is not used any more.
+/// unsafe { alloc.free(object, layout) };
+/// // The same memory, at once: last in, first out.
+/// assert_eq!(alloc.alloc(layout)?.cast(), object);
+/// # // SAFETY: as above.
+/// # unsafe { alloc.free(object, layout) };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Dropping an allocator waits for a grace period. What a user still holds then stays mapped for
+/// good; [`destroy`](Self::destroy) tells how much that is.
+#[doc(alias = "bpf_mem_alloc")]
+pub struct MemAlloc<P: ReusePolicy = AfterRcuGp> {
+    flow: Flow,
+    policy: PhantomData<P>,
+}
+
+impl<P: ReusePolicy> fmt::Debug for MemAlloc<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemAlloc").field("policy", &P::KIND).finish_non_exhaustive()
+    }
+}
+
+impl<P: ReusePolicy> MemAlloc<P> {
+    /// An allocator with the kernel's size classes, on the global domain.
+    ///
+    /// # Errors
+    ///
+    /// See [`Builder::build`].
+    #[doc(alias = "bpf_mem_alloc_init")]
+    pub fn new() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    /// An allocator that is configured step by step.
+    pub fn builder() -> Builder<P> {
+        Builder::new()
+    }
+
+    pub(super) fn from_flow(flow: Flow) -> Self {
+        Self { flow, policy: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// The domain whose readers this allocator waits for.
+    pub fn domain(&self) -> &Domain {
+        self.flow.domain()
+    }
+
+    /// The size classes.
+    pub fn classes(&self) -> &ClassTable {
+        &self.flow.stages().classes
+    }
+
+    #[inline]
+    fn class_for(&self, layout: Layout) -> Result<usize, AllocError> {
+        let classes = self.classes();
+        classes.class_for(layout).ok_or_else(|| {
+            AllocErrorKind::unservable(layout, classes.max_size(), classes.max_align()).into()
+        })
+    }
+
+    /// The class of an object that this allocator gave out for `layout`.
+    #[inline]
+    fn class_of(&self, layout: Layout) -> usize {
+        let class = self.classes().class_for(layout);
+        debug_assert!(class.is_some(), "no object of this allocator has {layout:?}");
+        class.unwrap_or(0)
+    }
+
+    /// An object of at least `layout.size()` bytes, as long as its class, aligned as asked
+    /// (`bpf_mem_alloc`). What is in it is undefined. A size of zero takes an object of the
+    /// smallest class.
+    ///
+    /// May wait for a lock and for the system when this CPU's cache is at its low watermark.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](AllocErrorKind::TooLarge) and [`OverAligned`](AllocErrorKind::OverAligned)
+    /// name both numbers; [`LimitReached`](AllocErrorKind::LimitReached),
+    /// [`RangeExhausted`](AllocErrorKind::RangeExhausted) and
+    /// [`OutOfMemory`](AllocErrorKind::OutOfMemory) when every cache is empty too.
+    #[inline]
+    pub fn alloc(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        let class = self.class_for(layout)?;
+        let object = self.flow.alloc(class)?;
+        Ok(self.slice(class, object))
+    }
+
+    /// As [`alloc`](Self::alloc), and every byte of the object is zero. Only for objects that no
+    /// reader can still look at, so not for those that are freed at once and read concurrently.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        let object = self.alloc(layout)?;
+        // SAFETY: the object is ours, and as long as its slice says (INV-A2).
+        unsafe { object.cast::<u8>().write_bytes(0, object.len()) };
+        Ok(object)
+    }
+
+    /// As [`alloc`](Self::alloc), but only what is ready: takes no lock and asks the system for
+    /// nothing (`GFP_NOWAIT`). Async-signal-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](AllocErrorKind::WouldBlock) when no cache and no batch has an object;
+    /// sizes and alignments as [`alloc`](Self::alloc).
+    pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        let class = self.class_for(layout)?;
+        let object = self.flow.alloc_nowait(class)?;
+        Ok(self.slice(class, object))
+    }
+
+    /// As [`alloc`](Self::alloc), by handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    #[inline]
+    pub fn alloc_handle(&self, layout: Layout) -> Result<Handle, AllocError> {
+        let class = self.class_for(layout)?;
+        Ok(self.flow.alloc(class)?)
+    }
+
+    fn slice(&self, class: usize, object: Handle) -> NonNull<[u8]> {
+        NonNull::slice_from_raw_parts(self.pointer(object), self.classes().class(class).size)
+    }
+
+    /// Frees an object as the policy says.
+    ///
+    /// # Safety
+    ///
+    /// `object` was allocated from this allocator with this layout, is freed only once, can't be
+    /// found by readers any more, and is not touched by the caller again. Under `Immediate` no
+    /// reader may rely on the object's identity.
+    #[doc(alias = "bpf_mem_free")]
+    #[inline]
+    pub unsafe fn free(&self, object: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_handle(self.handle(object), layout) };
+    }
+
+    /// Frees an object that may be allocated again once a grace period has passed, under every
+    /// policy.
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free), but readers inside a section may keep using what they found.
+    #[doc(alias = "bpf_mem_free_rcu")]
+    #[inline]
+    pub unsafe fn free_rcu(&self, object: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_rcu_handle(self.handle(object), layout) };
+    }
+
+    /// Frees an object that no other thread ever saw: it may be allocated again at once, under
+    /// every policy.
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free), and the object was never published.
+    #[inline]
+    pub unsafe fn free_unshared(&self, object: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_unshared_handle(self.handle(object), layout) };
+    }
+
+    /// As [`free`](Self::free), by handle.
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free).
+    #[inline]
+    pub unsafe fn free_handle(&self, object: Handle, layout: Layout) {
+        let class = self.class_of(layout);
+        match P::KIND {
+            PolicyKind::Immediate => self.flow.free_now(class, object),
+            PolicyKind::AfterRcuGp => self.flow.free_rcu(class, object),
+        }
+    }
+
+    /// As [`free_rcu`](Self::free_rcu), by handle.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_rcu`](Self::free_rcu).
+    #[inline]
+    pub unsafe fn free_rcu_handle(&self, object: Handle, layout: Layout) {
+        self.flow.free_rcu(self.class_of(layout), object);
+    }
+
+    /// As [`free_unshared`](Self::free_unshared), by handle.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_unshared`](Self::free_unshared).
+    #[inline]
+    pub unsafe fn free_unshared_handle(&self, object: Handle, layout: Layout) {
+        self.flow.free_now(self.class_of(layout), object);
+    }
+
+    /// Where an object of this allocator lies.
+    #[inline(always)]
+    pub fn pointer(&self, object: Handle) -> NonNull<u8> {
+        self.flow.stages().slabs.arena().pointer(object)
+    }
+
+    /// The handle of the object at `pointer`, which must be the start of an object of this
+    /// allocator; any other pointer gives a handle that means nothing.
+    #[inline(always)]
+    pub fn handle(&self, pointer: NonNull<u8>) -> Handle {
+        self.flow.stages().slabs.arena().handle(pointer)
+    }
+
+    /// Word number `index` of an object, as an atomic: the way to look at an object that may be
+    /// reused at any moment, in an ordinary build and under loom alike.
+    ///
+    /// The word stays mapped as long as the allocator lives. Whether it still belongs to the
+    /// object that was found is for the caller to validate.
+    ///
+    /// # Safety
+    ///
+    /// `object` was given out by this allocator at some time, and `index` is inside its class.
+    /// Nobody may access the word other than atomically.
+    #[inline(always)]
+    pub unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.flow.stages().slabs.arena().word(object, index) }
+    }
+
+    /// Says that the calling thread reads plain (non-atomic) memory of an object. Under loom,
+    /// reports a write that is not ordered with it; otherwise nothing.
+    #[inline(always)]
+    pub fn reads_plain(&self, object: Handle) {
+        self.flow.stages().slabs.arena().reads_plain(object);
+    }
+
+    /// Says that the calling thread writes plain (non-atomic) memory of an object. Under loom,
+    /// reports an access that is not ordered with it; otherwise nothing.
+    #[inline(always)]
+    pub fn writes_plain(&self, object: Handle) {
+        self.flow.stages().slabs.arena().writes_plain(object);
+    }
+
+    /// Returns objects that nobody needs to their slabs, and empty slabs to the system, as far
+    /// as that goes without waiting for readers. The caches of the CPUs stay as they are.
+    pub fn trim(&self) -> Reclaimed {
+        self.flow.trim()
+    }
+
+    /// Waits for readers until nothing is pending, and returns every object that no user holds
+    /// to its slab and every empty slab to the system. One call is enough, whatever the number
+    /// of objects. What other threads do meanwhile is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`SynchronizeError::InsideReadSection`] when the calling thread holds a guard of the
+    /// domain; nothing is lost then.
+    #[doc(alias = "bpf_mem_alloc_destroy")]
+    pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
+        self.flow.quiesce()
+    }
+}
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<MemAlloc<crate::Immediate>>();
+    shared::<MemAlloc<AfterRcuGp>>();
+};

@@ -1,0 +1,14 @@
+//! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type.
+
+mod builder;
+mod cache;
+mod error;
+mod flow;
+mod mem_alloc;
+mod stages;
+
+pub use builder::Builder;
+pub use cache::{Cache, SlabBox, SlotRef, TypeStable};
+pub use error::{AllocError, AllocErrorKind, BuildError};
+pub use flow::Reclaimed;
+pub use mem_alloc::MemAlloc;

@@ -1,0 +1,226 @@
+//! A lock-free list of batches, last in first out.
+//!
+//! The head is the link of the first batch and a tag that changes with every exchange. A tag
+//! has 32 bits: a popper would have to sleep through exactly 2^32 changes, and then find the
+//! same batch in front, to be deceived.
+
+use super::pool::{Batch, Body, Pool};
+use crate::sync::{AtomicU64, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct BatchList {
+    head: AtomicU64,
+}
+
+const fn head(link: u32, tag: u32) -> u64 {
+    (tag as u64) << 32 | link as u64
+}
+
+const fn link_of(head: u64) -> u32 {
+    head as u32
+}
+
+const fn next_tag(head: u64) -> u32 {
+    ((head >> 32) as u32).wrapping_add(1)
+}
+
+impl BatchList {
+    pub(crate) fn new() -> Self {
+        Self { head: AtomicU64::new(0) }
+    }
+
+    /// Whether the list looks empty at the moment.
+    pub(crate) fn is_empty(&self) -> bool {
+        link_of(self.head.load(Ordering::Relaxed)) == 0
+    }
+
+    pub(crate) fn push(&self, pool: &Pool, batch: Batch) {
+        let link = batch.into_link();
+        self.splice(pool, link, link);
+    }
+
+    /// Puts the chain that begins at `first` and ends at `last` in front.
+    fn splice(&self, pool: &Pool, first: u32, last: u32) {
+        let mut seen = self.head.load(Ordering::Relaxed);
+        loop {
+            pool.node(last).next.store(link_of(seen), Ordering::Relaxed);
+            let new = head(first, next_tag(seen));
+            // ORDERING: Release pairs with the Acquire of `pop` and `take_all`: whoever takes
+            // the batch sees its body. Falls to `loom` `a_batch_arrives_whole`.
+            match self.head.compare_exchange_weak(seen, new, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+
+    pub(crate) fn pop(&self, pool: &Pool) -> Option<Batch> {
+        // ORDERING: Acquire pairs with the Release in `splice`, directly or through the chain of
+        // exchanges that follows it. Falls to `loom` `a_batch_arrives_whole`.
+        let mut seen = self.head.load(Ordering::Acquire);
+        while link_of(seen) != 0 {
+            // INV-B2: if another thread took the batch meanwhile, the exchange fails.
+            let next = pool.node(link_of(seen)).next.load(Ordering::Relaxed);
+            let new = head(next, next_tag(seen));
+            // ORDERING: on failure Acquire, as the first load.
+            match self.head.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Acquire) {
+                // SAFETY: the exchange took the link off the list, so the batch is ours alone.
+                Ok(_) => return unsafe { Batch::from_link(link_of(seen)) },
+                Err(changed) => seen = changed,
+            }
+        }
+        None
+    }
+
+    /// Takes everything at once. What is not consumed must go back with [`Chain::put_back`].
+    pub(crate) fn take_all(&self) -> Chain {
+        // ORDERING: Acquire as in `pop`.
+        let mut seen = self.head.load(Ordering::Acquire);
+        while link_of(seen) != 0 {
+            let new = head(0, next_tag(seen));
+            // ORDERING: on failure Acquire, as the first load.
+            match self.head.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(changed) => seen = changed,
+            }
+        }
+        Chain { first: link_of(seen) }
+    }
+
+    /// Puts the batches of a chain in front, in their order.
+    pub(crate) fn put_back(&self, pool: &Pool, chain: Chain) {
+        let first = chain.first;
+        if first == 0 {
+            return;
+        }
+        let mut last = first;
+        loop {
+            let next = pool.node(last).next.load(Ordering::Relaxed);
+            if next == 0 {
+                break;
+            }
+            last = next;
+        }
+        self.splice(pool, first, last);
+    }
+}
+
+/// Batches that were taken off a list together; nobody else can reach them.
+#[must_use = "a chain that is dropped takes its batches with it"]
+#[derive(Debug)]
+pub(crate) struct Chain {
+    first: u32,
+}
+
+impl Chain {
+    /// Takes the first batch off.
+    pub(crate) fn pop(&mut self, pool: &Pool) -> Option<Batch> {
+        let link = self.first;
+        if link != 0 {
+            self.first = pool.node(link).next.load(Ordering::Relaxed);
+        }
+        // SAFETY: the chain is ours alone, and the link is off it now.
+        unsafe { Batch::from_link(link) }
+    }
+
+    /// Takes off the batches from the first that `passed` accepts on; with cookies that grow
+    /// towards the front, those are all that it would accept.
+    pub(crate) fn split_off(&mut self, pool: &Pool, passed: impl Fn(&Body) -> bool) -> Chain {
+        let mut kept_last = None;
+        let mut link = self.first;
+        while link != 0 {
+            // SAFETY: the chain is ours alone, and this token does not outlive the statement's
+            // block.
+            if let Some(mut batch) = unsafe { Batch::from_link(link) }
+                && pool.with(&mut batch, |body| passed(body))
+            {
+                break;
+            }
+            kept_last = Some(link);
+            link = pool.node(link).next.load(Ordering::Relaxed);
+        }
+        match kept_last {
+            Some(last) => pool.node(last).next.store(0, Ordering::Relaxed),
+            None => self.first = 0,
+        }
+        Chain { first: link }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::rcu::Cookie;
+    use crate::slab::Handle;
+
+    fn stamped(pool: &Pool, cookie: u64) -> Batch {
+        let mut batch = pool.take(true).unwrap();
+        pool.with(&mut batch, |body| {
+            body.stamp(Cookie(cookie));
+            body.push(Handle::new(cookie as u32).unwrap());
+        });
+        batch
+    }
+
+    fn drain(pool: &Pool, mut chain: Chain) -> Vec<u64> {
+        let mut cookies = Vec::new();
+        while let Some(mut batch) = chain.pop(pool) {
+            cookies.push(pool.with(&mut batch, |body| body.cookie().0));
+            pool.give(batch);
+        }
+        cookies
+    }
+
+    #[test]
+    fn a_chain_splits_at_the_first_batch_that_has_passed() {
+        let pool = Pool::new().unwrap();
+        for passed in 0..=4 {
+            let list = BatchList::new();
+            for cookie in 1..=4 {
+                list.push(&pool, stamped(&pool, cookie));
+            }
+            let mut waiting = list.take_all();
+            let ready = waiting.split_off(&pool, |body| body.cookie().0 <= passed);
+            list.put_back(&pool, waiting);
+            assert_eq!(drain(&pool, ready), (1..=passed).rev().collect::<Vec<_>>());
+            assert_eq!(drain(&pool, list.take_all()), (passed + 1..=4).rev().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn batches_are_used_again() {
+        let pool = Pool::new().unwrap();
+        let first = stamped(&pool, 7);
+        let number = format!("{first:?}");
+        pool.give(first);
+        let mut again = pool.take(true).unwrap();
+        assert_eq!(format!("{again:?}"), number);
+        assert_eq!(pool.with(&mut again, |body| body.len()), 0);
+        pool.give(again);
+    }
+
+    #[test]
+    fn threads_that_push_and_pop_lose_no_batch() {
+        let (pool, list) = (Pool::new().unwrap(), BatchList::new());
+        for cookie in 1..=8 {
+            list.push(&pool, stamped(&pool, cookie));
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..20_000 {
+                        if round % 64 == 0 {
+                            let chain = list.take_all();
+                            list.put_back(&pool, chain);
+                        } else if let Some(batch) = list.pop(&pool) {
+                            list.push(&pool, batch);
+                        }
+                    }
+                });
+            }
+        });
+        let mut cookies = drain(&pool, list.take_all());
+        cookies.sort_unstable();
+        assert_eq!(cookies, (1..=8).collect::<Vec<_>>());
+    }
+}

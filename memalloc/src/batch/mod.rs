@@ -1,0 +1,16 @@
+//! Batches: arrays of objects with a count and a grace-period cookie, and the lists they wait in.
+//!
+//! Beyond the CPU everything moves by the batch, and every such move is the same: a batch is
+//! taken from one list and pushed to another. Knows nothing of slabs, CPUs or policies.
+//!
+//! - INV-B1: a [`Batch`] is the only way to its body, and is neither copied nor cloned: who has
+//!   it is alone with the body. Between push and pop nobody has it.
+//! - INV-B2: the memory of batches stays mapped for the life of the [`Pool`], and `next` is
+//!   atomic: a popper that lost a race reads an old `next`, never anything else, and the tag of
+//!   the list head makes its exchange fail.
+
+mod list;
+mod pool;
+
+pub(crate) use list::BatchList;
+pub(crate) use pool::{Batch, Body, Pool};

@@ -1,0 +1,246 @@
+//! Where batches live: a table that grows without a lock and never shrinks.
+
+use super::list::BatchList;
+use crate::class::BATCH_CAPACITY;
+use crate::rcu::Cookie;
+use crate::slab::Handle;
+use crate::sync::{AtomicU32, UnsafeCell};
+use std::fmt;
+use std::io;
+
+/// A batch that somebody holds. Give it back to the pool, or push it to a list: dropping it
+/// loses its place in the table.
+#[must_use = "a batch that is dropped takes its objects with it"]
+pub(crate) struct Batch {
+    number: u32,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch({})", self.number)
+    }
+}
+
+impl Batch {
+    /// What a list head or link stores for the batch; 0 stands for none.
+    pub(super) fn into_link(self) -> u32 {
+        self.number + 1
+    }
+
+    /// The batch that a link stands for.
+    ///
+    /// # Safety
+    ///
+    /// The caller took `link` off a list, and so nobody else has the batch (INV-B1).
+    pub(super) unsafe fn from_link(link: u32) -> Option<Self> {
+        link.checked_sub(1).map(|number| Self { number })
+    }
+}
+
+/// What is in a batch: all zero, it is an empty one.
+pub(crate) struct Body {
+    cookie: u64,
+    count: u32,
+    objects: [u32; BATCH_CAPACITY],
+}
+
+impl Body {
+    pub(crate) fn cookie(&self) -> Cookie {
+        Cookie(self.cookie)
+    }
+
+    pub(crate) fn stamp(&mut self, cookie: Cookie) {
+        self.cookie = cookie.0;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() == BATCH_CAPACITY
+    }
+
+    /// Adds an object; the caller knows that there is room.
+    pub(crate) fn push(&mut self, object: Handle) {
+        self.objects[self.count as usize] = object.get();
+        self.count += 1;
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Handle> {
+        self.count = self.count.checked_sub(1)?;
+        Handle::new(self.objects[self.count as usize])
+    }
+
+    pub(crate) fn objects(&self) -> &[Handle] {
+        let numbers = &self.objects[..self.len()];
+        // SAFETY: a `Handle` is a transparent non-zero `u32`, and the first `count` numbers came
+        // out of handles (`push`).
+        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len()) }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+    }
+}
+
+pub(super) struct Node {
+    /// The link to the next batch of the list that this one is in.
+    pub(super) next: AtomicU32,
+    body: UnsafeCell<Body>,
+}
+
+/// All batches of an allocator.
+pub(crate) struct Pool {
+    table: imp::Table,
+    /// Batches that nobody uses.
+    free: BatchList,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+// SAFETY: bodies are reached through a `Batch` only, which one thread has at a time (INV-B1).
+unsafe impl Send for Pool {}
+// SAFETY: as above; everything else is atomic.
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { table: imp::Table::new()?, free: BatchList::new() })
+    }
+
+    pub(super) fn node(&self, link: u32) -> &Node {
+        self.table.node(link - 1)
+    }
+
+    /// An empty batch, or `None` when the system has no memory for the table. Takes no lock;
+    /// may ask the system for memory where `may_map` is set.
+    pub(crate) fn take(&self, may_map: bool) -> Option<Batch> {
+        self.free.pop(self).or_else(|| self.table.extend(may_map).map(|number| Batch { number }))
+    }
+
+    /// Gives a batch back; whatever objects are in it are forgotten.
+    pub(crate) fn give(&self, mut batch: Batch) {
+        self.with(&mut batch, Body::clear);
+        self.free.push(self, batch);
+    }
+
+    /// The body of a batch that the caller has.
+    pub(crate) fn with<R>(&self, batch: &mut Batch, f: impl FnOnce(&mut Body) -> R) -> R {
+        // SAFETY: INV-B1: `&mut Batch` is the only way here.
+        self.table.node(batch.number).body.with_mut(|body| f(unsafe { &mut *body }))
+    }
+}
+
+#[cfg(not(loom))]
+mod imp {
+    use super::Node;
+    use crate::sync::{AtomicU32, Ordering};
+    use crate::sys::map::Region;
+    use std::io;
+
+    const CHUNK_NODES: u32 = 1024;
+
+    /// Room for as many batches as could hold every object of the largest range.
+    const MOST_NODES: u32 =
+        if cfg!(any(miri, not(target_os = "linux"))) { 1 << 16 } else { 1 << 24 };
+
+    pub(super) struct Table {
+        nodes: Region,
+        used: AtomicU32,
+        committed: AtomicU32,
+    }
+
+    impl Table {
+        pub(super) fn new() -> io::Result<Self> {
+            let bytes = MOST_NODES as usize * size_of::<Node>();
+            Ok(Self {
+                nodes: Region::reserve(bytes, 4096)?,
+                used: AtomicU32::new(0),
+                committed: AtomicU32::new(0),
+            })
+        }
+
+        #[inline(always)]
+        pub(super) fn node(&self, number: u32) -> &Node {
+            // SAFETY: INV-B2: `extend` committed the node before it gave the number out, and a
+            // node of zeros is an empty one.
+            unsafe { self.nodes.base().cast::<Node>().add(number as usize).as_ref() }
+        }
+
+        /// The number of a node that was never used.
+        pub(super) fn extend(&self, may_map: bool) -> Option<u32> {
+            let mut used = self.used.load(Ordering::Relaxed);
+            loop {
+                // ORDERING: Acquire pairs with the `fetch_max` below: the memory is there before
+                // its number is given out. No test can see it weakened: what orders the two is
+                // the system call.
+                let committed = self.committed.load(Ordering::Acquire);
+                if used >= committed && !(may_map && used < MOST_NODES && self.commit(used)) {
+                    return None;
+                }
+                match self.used.compare_exchange_weak(
+                    used,
+                    used + 1,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => return Some(used),
+                    Err(seen) => used = seen,
+                }
+            }
+        }
+
+        /// Commits the chunk of node `number`. Idempotent, so that it needs no lock.
+        fn commit(&self, number: u32) -> bool {
+            let first = number / CHUNK_NODES * CHUNK_NODES;
+            let (offset, bytes) =
+                (first as usize * size_of::<Node>(), CHUNK_NODES as usize * size_of::<Node>());
+            let done = self.nodes.commit(offset, bytes).is_ok();
+            if done {
+                // ORDERING: Release pairs with the load in `extend`.
+                self.committed.fetch_max(first + CHUNK_NODES, Ordering::Release);
+            }
+            done
+        }
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    use super::{BATCH_CAPACITY, Body, Node};
+    use crate::sync::{AtomicU32, UnsafeCell};
+    use std::io;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32 as Plain, Ordering};
+
+    /// Nodes are built when they are first used.
+    pub(super) struct Table {
+        nodes: [OnceLock<Node>; 32],
+        used: Plain,
+    }
+
+    impl Table {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self { nodes: [const { OnceLock::new() }; 32], used: Plain::new(0) })
+        }
+
+        pub(super) fn node(&self, number: u32) -> &Node {
+            self.nodes[number as usize].get().expect("given out before")
+        }
+
+        pub(super) fn extend(&self, _may_map: bool) -> Option<u32> {
+            let number = self.used.fetch_add(1, Ordering::Relaxed);
+            let node = self.nodes.get(number as usize)?;
+            node.get_or_init(|| Node {
+                next: AtomicU32::new(0),
+                body: UnsafeCell::new(Body { cookie: 0, count: 0, objects: [0; BATCH_CAPACITY] }),
+            });
+            Some(number)
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Size classes and watermarks: which class serves a request, and when its caches refill and
+//! flush.
+//!
+//! Knows numbers only. Sizes are multiples of [`UNIT`] bytes, in ascending order, and a class
+//! never changes once its table is built.
+
+use std::alloc::Layout;
+use std::fmt;
+
+/// The grain of sizes and of handles, in bytes.
+pub const UNIT: usize = 16;
+
+/// The largest object, in bytes, as in the kernel's allocator.
+pub const MAX_SIZE: usize = 4096;
+
+/// The most classes that a table can have.
+pub const MAX_CLASSES: usize = 64;
+
+/// The most objects that a CPU's cache of one class holds.
+pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 120 };
+
+/// The most objects that move at once.
+pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 60 };
+
+/// The kernel's eleven sizes, in bytes.
+#[doc(alias = "sizes")]
+pub const KERNEL_SIZES: [usize; 11] = [16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096];
+
+/// When the caches of one class refill and flush, in objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// A cache that holds this many or fewer takes a batch. What is left below the mark serves
+    /// those who may not refill (`alloc_nowait`, or anybody when memory has run out).
+    #[doc(alias = "low_watermark")]
+    pub low: usize,
+    /// A cache that holds more than this gives a batch away.
+    #[doc(alias = "high_watermark")]
+    pub high: usize,
+    /// How many objects move at once, and how many deferred frees share one grace-period cookie.
+    pub batch: usize,
+}
+
+impl Watermarks {
+    /// The kernel's watermarks for objects of `size` bytes: up to 256 bytes 32 and 96; above,
+    /// `max(32 * 256 / size, 1)` and `max(96 * 256 / size, 3)`; a batch is three quarters of the
+    /// difference.
+    #[doc(alias = "init_refill_work")]
+    pub const fn for_size(size: usize) -> Self {
+        if cfg!(loom) {
+            return Self { low: 0, high: 2, batch: 1 };
+        }
+        let (low, high) = if size <= 256 {
+            (32, 96)
+        } else {
+            (at_least(32 * 256 / size, 1), at_least(96 * 256 / size, 3))
+        };
+        Self { low, high, batch: at_least((high - low) / 4 * 3, 1) }
+    }
+
+    fn check(self) -> Result<(), ClassError> {
+        let fits = self.low < self.high
+            && self.high < CACHE_CAPACITY
+            && (1..=BATCH_CAPACITY).contains(&self.batch)
+            && self.batch <= self.high;
+        if fits { Ok(()) } else { Err(ClassError::Watermarks(self)) }
+    }
+}
+
+const fn at_least(value: usize, least: usize) -> usize {
+    if value > least { value } else { least }
+}
+
+/// One size class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Size of an object, in bytes.
+    pub size: usize,
+    /// When its caches refill and flush.
+    pub watermarks: Watermarks,
+}
+
+impl Class {
+    /// The alignment that every object of the class has: the largest power of two that divides
+    /// the size.
+    pub const fn align(&self) -> usize {
+        1 << self.size.trailing_zeros()
+    }
+
+    pub(crate) const fn units(&self) -> u32 {
+        (self.size / UNIT) as u32
+    }
+}
+
+/// The classes of an allocator, in ascending order of size.
+#[derive(Clone)]
+pub struct ClassTable {
+    classes: Vec<Class>,
+    /// The class for a size, by units (rounded up).
+    by_units: [u8; MAX_SIZE / UNIT + 1],
+}
+
+impl Default for ClassTable {
+    /// The kernel's classes and watermarks.
+    fn default() -> Self {
+        match Self::new(&KERNEL_SIZES) {
+            Ok(table) => table,
+            Err(error) => unreachable!("the kernel's sizes are a valid table: {error}"),
+        }
+    }
+}
+
+impl fmt::Debug for ClassTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.classes).finish()
+    }
+}
+
+impl ClassTable {
+    /// A table of these sizes, with the kernel's watermarks for each.
+    ///
+    /// # Errors
+    ///
+    /// The sizes must be ascending multiples of [`UNIT`], at least one and at most
+    /// [`MAX_CLASSES`], none above [`MAX_SIZE`].
+    pub fn new(sizes: &[usize]) -> Result<Self, ClassError> {
+        let classes: Vec<Class> = sizes
+            .iter()
+            .map(|&size| Class { size, watermarks: Watermarks::for_size(size.max(1)) })
+            .collect();
+        Self::with_watermarks(&classes)
+    }
+
+    /// A table of these classes, with their own watermarks.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClassTable::new`]; and watermarks must have `low < high < 120` and a batch of 1 to
+    /// 60 objects that is not above `high`.
+    pub fn with_watermarks(classes: &[Class]) -> Result<Self, ClassError> {
+        if classes.is_empty() || classes.len() > MAX_CLASSES {
+            return Err(ClassError::Count(classes.len()));
+        }
+        let mut previous = 0;
+        for class in classes {
+            if !class.size.is_multiple_of(UNIT) || class.size <= previous || class.size > MAX_SIZE {
+                return Err(ClassError::Size { size: class.size, previous });
+            }
+            previous = class.size;
+            class.watermarks.check()?;
+        }
+        let mut by_units = [0; MAX_SIZE / UNIT + 1];
+        for (units, slot) in by_units.iter_mut().enumerate() {
+            *slot = classes.partition_point(|class| class.size < units * UNIT) as u8;
+        }
+        Ok(Self { classes: classes.to_vec(), by_units })
+    }
+
+    /// Fine steps: at most 16 bytes, or an eighth of the object, are wasted. For structures
+    /// that hold millions of objects of many sizes.
+    pub fn fine(max_size: usize) -> Result<Self, ClassError> {
+        let mut sizes = Vec::new();
+        let mut size = UNIT;
+        while size < max_size {
+            sizes.push(size);
+            size += ((1 << size.ilog2()) / 8).max(UNIT);
+        }
+        sizes.push(max_size.next_multiple_of(UNIT));
+        Self::new(&sizes)
+    }
+
+    /// The classes, in ascending order of size.
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// The largest size served, in bytes.
+    pub fn max_size(&self) -> usize {
+        self.classes[self.classes.len() - 1].size
+    }
+
+    /// The strictest alignment served, in bytes.
+    pub fn max_align(&self) -> usize {
+        self.classes.iter().map(Class::align).max().unwrap_or(UNIT)
+    }
+
+    /// The number of the smallest class that serves `layout`, or `None`. A zero size is served
+    /// by the smallest class.
+    #[inline]
+    pub fn class_for(&self, layout: Layout) -> Option<usize> {
+        if layout.size() > MAX_SIZE {
+            return None;
+        }
+        let mut class = self.by_units[layout.size().div_ceil(UNIT)] as usize;
+        if layout.align() > UNIT {
+            while self.classes.get(class)?.align() < layout.align() {
+                class += 1;
+            }
+        }
+        (class < self.classes.len()).then_some(class)
+    }
+
+    #[inline(always)]
+    pub(crate) fn class(&self, class: usize) -> &Class {
+        &self.classes[class]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.classes.len()
+    }
+}
+
+/// Why a [`ClassTable`] can't be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClassError {
+    /// No class at all, or more than [`MAX_CLASSES`].
+    Count(usize),
+    /// A size that is no multiple of [`UNIT`], above [`MAX_SIZE`], or not above the one before.
+    Size {
+        /// The size, in bytes.
+        size: usize,
+        /// The size of the class before it, or 0.
+        previous: usize,
+    },
+    /// Watermarks that contradict each other or exceed what a cache can hold.
+    Watermarks(Watermarks),
+}
+
+impl fmt::Display for ClassError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => {
+                write!(f, "{count} size classes: allowed are 1 to {MAX_CLASSES}")
+            }
+            Self::Size { size, previous } => write!(
+                f,
+                "a size class of {size} bytes after one of {previous}: sizes are ascending \
+                 multiples of {UNIT}, up to {MAX_SIZE}"
+            ),
+            Self::Watermarks(Watermarks { low, high, batch }) => write!(
+                f,
+                "watermarks low {low}, high {high}, batch {batch}: allowed are low < high < \
+                 {CACHE_CAPACITY} and a batch of 1 to {BATCH_CAPACITY}, not above high"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ClassError {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).unwrap()
+    }
+
+    #[test]
+    fn the_default_watermarks_are_the_kernels() {
+        let marks: Vec<_> = KERNEL_SIZES
+            .iter()
+            .map(|&size| Watermarks::for_size(size))
+            .map(|w| (w.low, w.high, w.batch))
+            .collect();
+        assert_eq!(marks[..7], [(32, 96, 48); 7]);
+        assert_eq!(marks[7..], [(16, 48, 24), (8, 24, 12), (4, 12, 6), (2, 6, 3)]);
+    }
+
+    #[test]
+    fn a_request_gets_the_smallest_class_that_fits_and_is_aligned() {
+        let table = ClassTable::default();
+        let served = |size, align| {
+            table.class_for(layout(size, align)).map(|class| table.classes()[class].size)
+        };
+        assert_eq!(served(0, 1), Some(16));
+        assert_eq!(served(16, 16), Some(16));
+        assert_eq!(served(17, 1), Some(32));
+        assert_eq!(served(65, 1), Some(96));
+        assert_eq!(served(65, 64), Some(128));
+        assert_eq!(served(1, 4096), Some(4096));
+        assert_eq!(served(4096, 1), Some(4096));
+        assert_eq!(served(4097, 1), None);
+        assert_eq!(served(1, 8192), None);
+    }
+
+    #[test]
+    fn every_size_fits_its_class_in_every_table() {
+        for table in [ClassTable::default(), ClassTable::fine(4096).unwrap()] {
+            for size in 0..=MAX_SIZE {
+                let class = table.class_for(layout(size, 1)).unwrap();
+                assert!(table.classes()[class].size >= size);
+                assert!(class == 0 || table.classes()[class - 1].size < size);
+            }
+        }
+    }
+
+    #[test]
+    fn fine_classes_waste_at_most_16_bytes_or_an_eighth() {
+        let table = ClassTable::fine(4096).unwrap();
+        for pair in table.classes().windows(2) {
+            let step = pair[1].size - pair[0].size;
+            assert!(step <= UNIT || step * 8 <= pair[0].size, "{pair:?}");
+        }
+        assert_eq!(table.max_size(), 4096);
+    }
+
+    #[test]
+    fn a_bad_table_says_what_is_allowed() {
+        let error = |sizes: &[usize]| ClassTable::new(sizes).unwrap_err().to_string();
+        assert!(error(&[]).contains("1 to 64"));
+        assert!(error(&[24]).contains("multiples of 16"));
+        assert!(error(&[64, 32]).contains("ascending"));
+        assert!(error(&[8192]).contains("up to 4096"));
+        let marks = Watermarks { low: 8, high: 4, batch: 1 };
+        let class = Class { size: 64, watermarks: marks };
+        let error = ClassTable::with_watermarks(&[class]).unwrap_err().to_string();
+        assert!(error.contains("low 8, high 4"), "{error}");
+    }
+}

@@ -1,0 +1,94 @@
+//! # Per-CPU object caches with a choice of reuse policy
+//!
+//! Linux's BPF allocator keeps a cache of free objects for each CPU and size class, and hands a
+//! freed object out again *at once*. That is fast and small, and breaks readers that walk a
+//! structure without locks: under a pointer loaded a moment ago there may be another object.
+//! The alternative is to defer reuse until every such reader has left. This crate does both, in
+//! userspace, so that you can choose.
+//!
+//! ## Should I use this?
+//!
+//! Yes, if you write a lock-free structure and have to decide how its nodes are reclaimed; if
+//! you need objects of at most 4096 bytes from caches that no other part of the program shares;
+//! or if you study what deferring costs. No, if you want a global allocator (take mimalloc or
+//! jemalloc), if your objects are larger, or if a plain `Arc` is fast enough.
+//!
+//! ## Policies
+//!
+//! | policy | a freed object is allocated again | inside a read section an address keeps |
+//! |---|---|---|
+//! | [`Immediate`] | at once | its memory and type, not its object: validate |
+//! | [`AfterRcuGp`] | after an RCU grace period | its object |
+//!
+//! *Memory*: the address stays mapped (for the life of the allocator). *Type*: it holds an
+//! object of the same class. *Identity*: it holds the very object that was found. Under every
+//! policy an object goes back to its slab only after a grace period, so memory and type hold for
+//! every reader inside a section.
+//!
+//! ## Example
+//!
+//! ```
+//! use memalloc::{AfterRcuGp, Cache};
+//! use std::ptr::NonNull;
+//! use std::sync::atomic::{AtomicPtr, Ordering};
+//!
+//! // One configuration that is read often and replaced now and then.
+//! let cache = Cache::<String, AfterRcuGp>::new()?;
+//! let first = cache.alloc("one".to_owned())?.into_raw();
+//! let current = AtomicPtr::new(first.as_ptr());
+//!
+//! let guard = cache.domain().pin();
+//! // SAFETY: loaded inside the section, and freed under a policy that protects identity.
+//! let seen = unsafe { &*current.load(Ordering::Acquire) };
+//!
+//! let second = cache.alloc("two".to_owned())?.into_raw();
+//! let old = current.swap(second.as_ptr(), Ordering::AcqRel);
+//! // SAFETY: `old` came from this cache, and no reader can find it any more.
+//! unsafe { cache.free_raw(NonNull::new(old).expect("published above")) };
+//! assert_eq!(seen, "one", "still there: the section has not ended");
+//! drop(guard);
+//! # // SAFETY: unlinked here, and freed once.
+//! # unsafe { cache.free_raw(second) };
+//! # cache.destroy()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! ## Consistency
+//!
+//! - Everything that was done to an object before it was freed happens before everything that
+//!   is done to it after it was allocated again.
+//! - A deferred object is allocated again only after every read section that was open when it
+//!   was freed has ended; that end happens before.
+//! - Under [`Immediate`] a reader may see, under one address, stores of several lives in any
+//!   mixture that its own ordering allows. `qptrie` shows what it takes to be right.
+//!
+//! ## Layers
+//!
+//! `sync`, `sys`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`: each
+//! imports only from those before it. `docs/object-life.md` in the repository follows an object
+//! through them.
+
+mod alloc;
+mod batch;
+mod class;
+mod cpu;
+mod policy;
+pub mod rcu;
+mod slab;
+mod stats;
+pub mod sync;
+mod sys;
+
+pub use alloc::{
+    AllocError, AllocErrorKind, BuildError, Builder, Cache, MemAlloc, Reclaimed, SlabBox, SlotRef,
+    TypeStable,
+};
+pub use class::{
+    Class, ClassError, ClassTable, KERNEL_SIZES, MAX_CLASSES, MAX_SIZE, UNIT, Watermarks,
+};
+pub use policy::{AfterRcuGp, Immediate, PolicyKind, ProtectsIdentity, ReusePolicy};
+pub use slab::Handle;
+pub use stats::{Amount, ClassStats, LeakReport, Stats};
+pub use sys::cpu::CpuMode;
+#[cfg(loom)]
+pub use sys::cpu::run_on;

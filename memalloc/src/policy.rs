@@ -1,0 +1,98 @@
+//! The reuse policies, as types and as a value.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A freed object may be allocated again at once, last in first out, on the same CPU
+/// (`bpf_mem_free`).
+///
+/// Memory and type hold for a reader, identity does not: readers must validate what they found.
+#[derive(Debug)]
+#[doc(alias = "bpf_mem_free")]
+pub enum Immediate {}
+
+/// A freed object may be allocated again after one RCU grace period (`bpf_mem_free_rcu`).
+///
+/// Inside a read section an address keeps the object that was found there.
+#[derive(Debug)]
+#[doc(alias = "bpf_mem_free_rcu")]
+pub enum AfterRcuGp {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Immediate {}
+    impl Sealed for super::AfterRcuGp {}
+}
+
+/// When a freed object may be allocated again. The policy is in the type of an allocator, so
+/// that what a reader may assume is checked when a program is compiled.
+pub trait ReusePolicy: sealed::Sealed + Send + Sync + 'static {
+    /// The policy as a value.
+    const KIND: PolicyKind;
+    /// Whether an address keeps its object for as long as a read section lasts.
+    const PROTECTS_IDENTITY: bool;
+}
+
+/// The policies under which a reader may keep a reference: inside a read section, an address
+/// holds the object that was found there.
+pub trait ProtectsIdentity: ReusePolicy {}
+
+impl ReusePolicy for Immediate {
+    const KIND: PolicyKind = PolicyKind::Immediate;
+    const PROTECTS_IDENTITY: bool = false;
+}
+
+impl ReusePolicy for AfterRcuGp {
+    const KIND: PolicyKind = PolicyKind::AfterRcuGp;
+    const PROTECTS_IDENTITY: bool = true;
+}
+
+impl ProtectsIdentity for AfterRcuGp {}
+
+/// A reuse policy as a value, for command lines and statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum PolicyKind {
+    /// See [`Immediate`]; written `immediate`.
+    Immediate,
+    /// See [`AfterRcuGp`]; written `after-rcu-gp`.
+    AfterRcuGp,
+}
+
+impl PolicyKind {
+    /// Every policy.
+    pub const ALL: &'static [Self] = &[Self::Immediate, Self::AfterRcuGp];
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Immediate => "immediate",
+            Self::AfterRcuGp => "after-rcu-gp",
+        })
+    }
+}
+
+impl FromStr for PolicyKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|kind| kind.to_string() == name).ok_or_else(|| {
+            format!("unknown policy \"{name}\": allowed are immediate and after-rcu-gp")
+        })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_read_back_from_what_it_prints() {
+        for &kind in PolicyKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        let error = "later".parse::<PolicyKind>().unwrap_err();
+        assert!(error.contains("\"later\"") && error.contains("after-rcu-gp"), "{error}");
+    }
+}

@@ -1,0 +1,113 @@
+//! The epochs: when a grace period begins, and when it has passed.
+//!
+//! One number counts up. Readers announce the epoch that they saw; a grace period raises the
+//! epoch, makes sure that every announcement before that can be seen, and waits until no slot
+//! shows an older epoch. That is one scan, by one driver at a time.
+
+use super::reader::Slots;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sys::membarrier::BarrierKind;
+use crossbeam_utils::CachePadded;
+
+/// Stands for "everything unlinked until now"; [`Domain::poll`](super::Domain::poll) says whether
+/// its grace period has passed. A cookie is meant for the domain that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use = "a cookie is to be polled"]
+pub struct Cookie(pub(crate) u64);
+
+#[derive(Debug)]
+pub(super) struct Grace {
+    /// The epoch that readers announce. Always `completed + 1` (idle) or `completed + 2` (a
+    /// grace period waits for the readers of `completed + 1`).
+    epoch: CachePadded<AtomicU64>,
+    /// The newest cookie whose grace period has passed.
+    completed: CachePadded<AtomicU64>,
+    /// Held by the thread that moves the grace period along; nobody waits for it.
+    driven: AtomicBool,
+}
+
+impl Grace {
+    pub(super) fn new() -> Self {
+        Self {
+            epoch: CachePadded::new(AtomicU64::new(1)),
+            completed: CachePadded::new(AtomicU64::new(0)),
+            driven: AtomicBool::new(false),
+        }
+    }
+
+    /// The epoch for a reader to announce.
+    #[inline(always)]
+    pub(super) fn current(&self) -> u64 {
+        // ORDERING: Acquire pairs with the raise in `drive`: a reader that announces the newer
+        // epoch is not waited for, so it has to see what was unlinked before the raise. Falls to
+        // `loom_protocol` "epoch load relaxed".
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    pub(super) fn start_poll(&self) -> Cookie {
+        // ORDERING: the stores that unlinked come before this Release; the raise that ends this
+        // epoch reads from it or from a later link of the same chain of read-modify-writes, and
+        // hands them to every reader that announces the newer epoch. A plain load would let the
+        // raise pass in between. Falls to `loom_protocol` "cookie by plain load".
+        Cookie(self.epoch.fetch_add(0, Ordering::AcqRel))
+    }
+
+    pub(super) fn poll(&self, cookie: Cookie) -> bool {
+        self.completed() >= cookie
+    }
+
+    pub(super) fn completed(&self) -> Cookie {
+        // ORDERING: Acquire pairs with the Release in `drive`: the sections that the scan saw
+        // ended happened before whatever the caller does to the object. Falls to `loom`
+        // `free_rcu_is_not_reused_inside_a_read_section`.
+        Cookie(self.completed.load(Ordering::Acquire))
+    }
+
+    /// Whether a grace period waits for readers. A hint.
+    pub(super) fn is_under_way(&self) -> bool {
+        let completed = self.completed.load(Ordering::Relaxed);
+        self.epoch.load(Ordering::Relaxed) > completed + 1
+    }
+
+    /// Moves towards the end of the grace period of `target`, without waiting for anybody, and
+    /// says whether it has passed. Async-signal-safe.
+    pub(super) fn drive(&self, target: Cookie, slots: &Slots, barrier: BarrierKind) -> bool {
+        while !self.poll(target) {
+            // ORDERING: Acquire pairs with the Release below: drivers follow one another, and the
+            // barrier of an earlier one is before the scan of a later one.
+            if self.driven.swap(true, Ordering::Acquire) {
+                return self.poll(target);
+            }
+            let progress = self.step(target, slots, barrier);
+            // ORDERING: see the swap.
+            self.driven.store(false, Ordering::Release);
+            if !progress {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// One grace period, as far as it goes now. Only the driver calls it.
+    fn step(&self, target: Cookie, slots: &Slots, barrier: BarrierKind) -> bool {
+        // Both numbers change under `driven` only, so the driver's own view is exact.
+        let completed = self.completed.load(Ordering::Relaxed);
+        if completed >= target.0 {
+            return true;
+        }
+        if self.epoch.load(Ordering::Relaxed) == completed + 1 {
+            // ORDERING: Release hands what the cookies of this epoch stand for to the readers
+            // that announce the next (see `current`), Acquire collects it (see `start_poll`).
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+            // After the raise and before the scan: see `Barrier::light` for the two cases. One
+            // barrier serves every cookie of the epoch.
+            barrier.heavy();
+        }
+        let ended = slots.none_before(completed + 2);
+        if ended {
+            // ORDERING: Release pairs with the Acquire in `completed`.
+            self.completed.store(completed + 1, Ordering::Release);
+        }
+        ended
+    }
+}

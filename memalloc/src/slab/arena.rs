@@ -1,0 +1,241 @@
+//! The range of address space that an allocator's slabs lie in, and the ways to look at an
+//! object there: as bytes, as atomic words, and as a link of a lock-free list.
+//!
+//! The links live beside the objects, in a table of their own with one word for each unit, so
+//! that nothing is ever written into a free object. Both ranges are reserved whole and committed
+//! as slabs are opened.
+//!
+//! Under loom the bytes are one small block, and the words of an object are model atomics that
+//! are built when the object is carved for the first time.
+
+use super::Handle;
+use crate::class::UNIT;
+#[cfg(not(loom))]
+use crate::sync::AtomicU32;
+use std::ptr::NonNull;
+
+/// Size of a slab, in units.
+pub(super) const SLAB_UNITS: u32 = if cfg!(loom) { 64 } else { 4096 };
+
+/// Size of a slab, in bytes.
+pub(super) const SLAB_BYTES: usize = SLAB_UNITS as usize * UNIT;
+
+#[cfg(not(loom))]
+mod imp {
+    use super::*;
+    use crate::sys::map::Region;
+    use std::io;
+
+    /// Slabs are committed this many at a time: 2 MiB, the size of a huge page.
+    const CHUNK_SLABS: u32 = 32;
+    const CHUNK_BYTES: usize = CHUNK_SLABS as usize * SLAB_BYTES;
+    const LINK_BYTES: usize = size_of::<u32>();
+
+    /// The least reach that is worth having, when the system grants no more.
+    const LEAST_BYTES: usize = 16 << 20;
+
+    #[derive(Debug)]
+    pub(crate) struct Arena {
+        objects: Region,
+        links: Region,
+        huge_pages: bool,
+    }
+
+    impl Arena {
+        /// Reserves `reach` bytes, or as large a part as the system grants.
+        pub(crate) fn reserve(reach: usize, huge_pages: bool) -> io::Result<Self> {
+            let mut bytes = reach.next_multiple_of(CHUNK_BYTES).max(LEAST_BYTES);
+            loop {
+                match Self::reserve_exactly(bytes, huge_pages) {
+                    Err(_) if bytes / 2 >= LEAST_BYTES => {
+                        bytes = (bytes / 2).next_multiple_of(CHUNK_BYTES);
+                    }
+                    result => return result,
+                }
+            }
+        }
+
+        fn reserve_exactly(bytes: usize, huge_pages: bool) -> io::Result<Self> {
+            let objects = Region::reserve(bytes, CHUNK_BYTES)?;
+            let links = Region::reserve(bytes / UNIT * LINK_BYTES, SLAB_BYTES)?;
+            Ok(Self { objects, links, huge_pages })
+        }
+
+        /// How many slabs the range has room for.
+        pub(in super::super) fn slabs(&self) -> u32 {
+            (self.objects.bytes() / SLAB_BYTES) as u32
+        }
+
+        /// Puts memory behind slab number `slab`, and behind the rest of its chunk. Idempotent.
+        pub(in super::super) fn commit(&self, slab: u32) -> io::Result<()> {
+            let start = (slab / CHUNK_SLABS) as usize * CHUNK_BYTES;
+            self.links.commit(start / UNIT * LINK_BYTES, CHUNK_BYTES / UNIT * LINK_BYTES)?;
+            self.objects.commit(start, CHUNK_BYTES)?;
+            if self.huge_pages {
+                self.objects.advise_huge(start, CHUNK_BYTES);
+            }
+            Ok(())
+        }
+
+        /// Whether slab number `slab` is the first of its chunk.
+        pub(in super::super) fn opens_chunk(slab: u32) -> bool {
+            slab.is_multiple_of(CHUNK_SLABS)
+        }
+
+        /// Gives the memory of a slab back to the system; it stays mapped.
+        pub(in super::super) fn release(&self, slab: u32) {
+            self.objects.release(slab as usize * SLAB_BYTES, SLAB_BYTES);
+        }
+
+        /// Called for every object when it leaves its slab.
+        #[inline(always)]
+        pub(in super::super) fn carved(&self, _object: Handle, _units: u32) {}
+
+        #[inline(always)]
+        pub(crate) fn pointer(&self, object: Handle) -> NonNull<u8> {
+            // SAFETY: INV-A1: the place lies inside the reserved range, which is not at null.
+            unsafe { self.objects.base().add(object.get() as usize * UNIT) }
+        }
+
+        /// The handle of the object at `pointer`, which must come from this arena.
+        #[inline(always)]
+        pub(crate) fn handle(&self, pointer: NonNull<u8>) -> Handle {
+            let offset = pointer.addr().get() - self.objects.base().addr().get();
+            debug_assert!(offset.is_multiple_of(UNIT) && offset < self.objects.bytes());
+            // SAFETY: the first slab is never used, so no object lies at offset 0.
+            unsafe { Handle::new((offset / UNIT) as u32).unwrap_unchecked() }
+        }
+
+        /// Word number `index` of an object.
+        ///
+        /// # Safety
+        ///
+        /// The arena gave `object` out at some time, and `index` is inside its class.
+        #[inline(always)]
+        pub(crate) unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
+            // SAFETY: by the caller's promise and INV-A1 the word is committed memory, aligned
+            // to 4, and stays mapped as long as `self`; every bit pattern is a valid word.
+            unsafe { self.pointer(object).cast::<AtomicU32>().add(index).as_ref() }
+        }
+
+        /// The link of an object that is outside its slab.
+        #[inline(always)]
+        pub(crate) fn link(&self, object: Handle) -> &AtomicU32 {
+            // SAFETY: the table has a word for each unit of the range, and the part that
+            // belongs to an open slab is committed (INV-A1).
+            unsafe { self.links.base().cast::<AtomicU32>().add(object.get() as usize).as_ref() }
+        }
+
+        /// Says that the caller reads plain memory of `object`. Checked under loom.
+        #[inline(always)]
+        pub(crate) fn reads_plain(&self, _object: Handle) {}
+
+        /// Says that the caller writes plain memory of `object`. Checked under loom.
+        #[inline(always)]
+        pub(crate) fn writes_plain(&self, _object: Handle) {}
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    use super::*;
+    use crate::sync::{AtomicU32, UnsafeCell};
+    use std::io;
+    use std::sync::OnceLock;
+
+    const SLABS: u32 = 4;
+
+    /// What loom sees of one unit.
+    #[derive(Debug)]
+    struct Shadow {
+        words: [AtomicU32; UNIT / 4],
+        link: AtomicU32,
+        plain: UnsafeCell<()>,
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Arena {
+        bytes: std::cell::UnsafeCell<Box<[u128]>>,
+        shadows: Box<[OnceLock<Shadow>]>,
+    }
+
+    // SAFETY: the bytes are touched by the holder of an object only (INV-A2), which loom checks
+    // through `reads_plain` and `writes_plain`.
+    unsafe impl Sync for Arena {}
+
+    impl Arena {
+        pub(crate) fn reserve(_reach: usize, _huge_pages: bool) -> io::Result<Self> {
+            let units = (SLABS * SLAB_UNITS) as usize;
+            Ok(Self {
+                bytes: std::cell::UnsafeCell::new(vec![0; units].into()),
+                shadows: (0..units).map(|_| OnceLock::new()).collect(),
+            })
+        }
+
+        pub(in super::super) fn slabs(&self) -> u32 {
+            SLABS
+        }
+
+        pub(in super::super) fn commit(&self, _slab: u32) -> io::Result<()> {
+            Ok(())
+        }
+
+        pub(in super::super) fn opens_chunk(_slab: u32) -> bool {
+            false
+        }
+
+        pub(in super::super) fn release(&self, _slab: u32) {}
+
+        pub(in super::super) fn carved(&self, object: Handle, units: u32) {
+            for unit in object.get()..object.get() + units {
+                self.shadows[unit as usize].get_or_init(|| Shadow {
+                    words: std::array::from_fn(|_| AtomicU32::new(0)),
+                    link: AtomicU32::new(0),
+                    plain: UnsafeCell::new(()),
+                });
+            }
+        }
+
+        fn base(&self) -> NonNull<u8> {
+            // SAFETY: only the pointer is taken; the box is never replaced.
+            let first = unsafe { (*self.bytes.get()).as_mut_ptr() };
+            NonNull::new(first).expect("a box is not null").cast()
+        }
+
+        pub(crate) fn pointer(&self, object: Handle) -> NonNull<u8> {
+            assert!((object.get() as usize) < self.shadows.len(), "a wild handle: {object:?}");
+            // SAFETY: inside the box, as just checked.
+            unsafe { self.base().add(object.get() as usize * UNIT) }
+        }
+
+        pub(crate) fn handle(&self, pointer: NonNull<u8>) -> Handle {
+            let offset = pointer.addr().get() - self.base().addr().get();
+            Handle::new((offset / UNIT) as u32).expect("the first slab is never used")
+        }
+
+        fn shadow(&self, unit: usize) -> &Shadow {
+            self.shadows[unit].get().expect("a wild handle: never carved")
+        }
+
+        /// # Safety
+        ///
+        /// None under loom: a word that was never carved is reported.
+        pub(crate) unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
+            &self.shadow(object.get() as usize + index / 4).words[index % 4]
+        }
+
+        pub(crate) fn link(&self, object: Handle) -> &AtomicU32 {
+            &self.shadow(object.get() as usize).link
+        }
+
+        pub(crate) fn reads_plain(&self, object: Handle) {
+            self.shadow(object.get() as usize).plain.with(|_| ());
+        }
+
+        pub(crate) fn writes_plain(&self, object: Handle) {
+            self.shadow(object.get() as usize).plain.with_mut(|_| ());
+        }
+    }
+}
+
+pub(crate) use imp::Arena;

@@ -1,0 +1,380 @@
+//! Which objects are in their slabs: filling batches from slabs and taking them back.
+//!
+//! One lock; it is taken once for a batch of objects. Each slab has a bitmap of the objects
+//! that are in it, kept beside the slab, not inside. Objects are carved in ascending order, so
+//! that memory is touched only as far as it was needed.
+
+use super::Handle;
+use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
+use crate::class::{ClassTable, UNIT};
+use crate::sync::{Lock, LockGuard};
+use std::ptr::NonNull;
+
+/// Empty slabs that stay open for the next that needs one.
+const SPARE_SLABS: usize = 2;
+
+const PAGE_BYTES: usize = 4096;
+
+/// Builds an object when it leaves its slab, in memory that nobody else can reach.
+pub(crate) type Constructor = unsafe fn(NonNull<u8>);
+
+/// Why no object could be carved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlabError {
+    /// The limit on slab memory, in bytes, is reached.
+    Limit(u64),
+    /// The reserved range, in bytes, is used up.
+    Range(u64),
+    /// The system has no more memory.
+    System,
+}
+
+/// What is taken out of slabs, and what the slabs take.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SlabUse {
+    /// Objects outside their slabs, for each class.
+    pub(crate) taken: Vec<u64>,
+    /// Slabs that have a class.
+    pub(crate) slabs: u64,
+    /// Bytes of whole pages that were touched since the system gave them.
+    pub(crate) backing_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slabs {
+    arena: Arena,
+    limit_slabs: u64,
+    constructor: Option<Constructor>,
+    state: Lock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By slab number; slab 0 is never used, so that no handle is 0.
+    slabs: Vec<Slab>,
+    /// Empty slabs whose memory is still there.
+    spare: Vec<u32>,
+    /// Empty slabs whose memory went back to the system.
+    released: Vec<u32>,
+    /// For each class, the slabs with objects in them.
+    partial: Vec<Vec<u32>>,
+    taken: Vec<u64>,
+    /// Slabs that have a class.
+    in_use: u64,
+    backing_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slab {
+    class: usize,
+    /// A set bit: the object is in the slab.
+    inside: Vec<u64>,
+    /// How many bits are set.
+    count: u32,
+    /// Where `State::partial` lists this slab, while `count > 0` and it has a class.
+    listed_at: usize,
+    /// Bytes from the start of the slab that were ever carved since it got its memory.
+    touched: usize,
+}
+
+impl Slab {
+    /// Takes the lowest object out.
+    fn take_lowest(&mut self) -> Option<u32> {
+        let (word, bits) = self.inside.iter_mut().enumerate().find(|(_, bits)| **bits != 0)?;
+        let bit = bits.trailing_zeros();
+        *bits &= *bits - 1;
+        self.count -= 1;
+        Some(word as u32 * 64 + bit)
+    }
+}
+
+fn pages(bytes: usize) -> u64 {
+    bytes.next_multiple_of(PAGE_BYTES) as u64
+}
+
+impl Slabs {
+    pub(crate) fn new(
+        arena: Arena,
+        classes: &ClassTable,
+        limit_bytes: u64,
+        constructor: Option<Constructor>,
+    ) -> Self {
+        let state = State {
+            slabs: vec![Slab::default()],
+            partial: vec![Vec::new(); classes.len()],
+            taken: vec![0; classes.len()],
+            ..State::default()
+        };
+        Self {
+            arena,
+            limit_slabs: limit_bytes / SLAB_BYTES as u64,
+            constructor,
+            state: Lock::new(state),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Takes up to `wanted` objects of a class out of slabs and gives each to `receive`. At
+    /// least one, or an error.
+    #[doc(alias = "alloc_bulk")]
+    pub(crate) fn carve(
+        &self,
+        classes: &ClassTable,
+        class: usize,
+        wanted: usize,
+        mut receive: impl FnMut(Handle),
+    ) -> Result<(), SlabError> {
+        let units = classes.class(class).units();
+        let mut state = self.state.lock();
+        let mut got = 0;
+        while got < wanted {
+            let slab = match state.partial[class].last() {
+                Some(&slab) => slab,
+                None => match self.open(&mut state, class, units) {
+                    Ok(slab) => slab,
+                    Err(_) if got > 0 => break,
+                    Err(error) => return Err(error),
+                },
+            };
+            let Some(index) = state.slabs[slab as usize].take_lowest() else {
+                unreachable!("a listed slab has an object inside");
+            };
+            let first = slab * SLAB_UNITS + index * units;
+            let end = (index + 1) as usize * units as usize * UNIT;
+            state.touch(slab, end);
+            state.taken[class] += 1;
+            if state.slabs[slab as usize].count == 0 {
+                state.partial[class].pop();
+            }
+            let Some(object) = Handle::new(first) else {
+                unreachable!("slab 0 is never used");
+            };
+            self.arena.carved(object, units);
+            if let Some(construct) = self.constructor {
+                // SAFETY: the object just left its slab, so this thread alone holds it
+                // (INV-A2, INV-A3), and its place is as large and aligned as its class.
+                unsafe { construct(self.arena.pointer(object)) };
+            }
+            receive(object);
+            got += 1;
+        }
+        Ok(())
+    }
+
+    /// Puts objects back into their slabs; `false`, with nothing done, where that would mean to
+    /// wait for the lock and `may_wait` is not set.
+    ///
+    /// The caller holds the objects, and no reader can (INV-A3).
+    #[doc(alias = "free_all")]
+    pub(crate) fn put_back(
+        &self,
+        classes: &ClassTable,
+        objects: &[Handle],
+        may_wait: bool,
+    ) -> bool {
+        let lock = if may_wait { Some(self.state.lock()) } else { self.state.try_lock() };
+        let Some(mut state) = lock else {
+            return false;
+        };
+        for &object in objects {
+            self.put_back_one(&mut state, classes, object);
+        }
+        true
+    }
+
+    fn put_back_one(&self, state: &mut LockGuard<'_, State>, classes: &ClassTable, object: Handle) {
+        let number = object.get() / SLAB_UNITS;
+        let state = &mut **state;
+        let slab = &mut state.slabs[number as usize];
+        let units = classes.class(slab.class).units();
+        let index = object.get() % SLAB_UNITS / units;
+        let (word, bit) = (index as usize / 64, index % 64);
+        debug_assert!(slab.inside[word] & (1 << bit) == 0, "{object:?} went back twice");
+        slab.inside[word] |= 1 << bit;
+        slab.count += 1;
+        state.taken[slab.class] -= 1;
+        let partial = &mut state.partial[slab.class];
+        if slab.count == 1 {
+            slab.listed_at = partial.len();
+            partial.push(number);
+        }
+        if slab.count == SLAB_UNITS / units {
+            let at = slab.listed_at;
+            partial.swap_remove(at);
+            if let Some(&moved) = partial.get(at) {
+                state.slabs[moved as usize].listed_at = at;
+            }
+            state.in_use -= 1;
+            state.spare.push(number);
+            if state.spare.len() > SPARE_SLABS {
+                self.release_one(state, 0);
+            }
+        }
+    }
+
+    /// Gives all empty slabs back to the system and says how many bytes that were.
+    pub(crate) fn release_spare(&self) -> u64 {
+        let mut state = self.state.lock();
+        let before = state.backing_bytes;
+        while !state.spare.is_empty() {
+            let last = state.spare.len() - 1;
+            self.release_one(&mut state, last);
+        }
+        before - state.backing_bytes
+    }
+
+    fn release_one(&self, state: &mut State, at: usize) {
+        let number = state.spare.swap_remove(at);
+        self.arena.release(number);
+        let slab = &mut state.slabs[number as usize];
+        state.backing_bytes -= pages(slab.touched);
+        slab.touched = 0;
+        state.released.push(number);
+    }
+
+    /// Makes an empty slab one of `class`, lists it, and gives its number.
+    fn open(&self, state: &mut State, class: usize, units: u32) -> Result<u32, SlabError> {
+        if state.in_use >= self.limit_slabs {
+            return Err(SlabError::Limit(self.limit_slabs * SLAB_BYTES as u64));
+        }
+        let number = match state.spare.pop().or_else(|| state.released.pop()) {
+            Some(number) => number,
+            None => self.extend(state)?,
+        };
+        let objects = SLAB_UNITS / units;
+        let mut inside = std::mem::take(&mut state.slabs[number as usize].inside);
+        inside.clear();
+        if inside.try_reserve_exact(objects.div_ceil(64) as usize).is_err()
+            || state.partial[class].try_reserve(1).is_err()
+        {
+            state.released.push(number);
+            return Err(SlabError::System);
+        }
+        for first in (0..objects).step_by(64) {
+            inside.push(u64::MAX >> (64 - (objects - first).min(64)));
+        }
+        let slab = &mut state.slabs[number as usize];
+        *slab = Slab {
+            class,
+            inside,
+            count: objects,
+            listed_at: state.partial[class].len(),
+            touched: slab.touched,
+        };
+        state.partial[class].push(number);
+        state.in_use += 1;
+        Ok(number)
+    }
+
+    /// A slab that was never used.
+    fn extend(&self, state: &mut State) -> Result<u32, SlabError> {
+        let number = state.slabs.len() as u32;
+        if number >= self.arena.slabs() {
+            return Err(SlabError::Range(u64::from(self.arena.slabs()) * SLAB_BYTES as u64));
+        }
+        let room = state.slabs.try_reserve(1).is_ok()
+            && state.spare.try_reserve(SPARE_SLABS + 2).is_ok()
+            && state.released.try_reserve(number as usize + 1 - state.released.len()).is_ok();
+        let new_chunk = number == 1 || Arena::opens_chunk(number);
+        if !room || (new_chunk && self.arena.commit(number).is_err()) {
+            return Err(SlabError::System);
+        }
+        state.slabs.push(Slab::default());
+        Ok(number)
+    }
+
+    pub(crate) fn usage(&self) -> SlabUse {
+        let state = self.state.lock();
+        SlabUse {
+            taken: state.taken.clone(),
+            slabs: state.in_use,
+            backing_bytes: state.backing_bytes,
+        }
+    }
+}
+
+impl State {
+    fn touch(&mut self, slab: u32, end: usize) {
+        let slab = &mut self.slabs[slab as usize];
+        if end > slab.touched {
+            self.backing_bytes += pages(end) - pages(slab.touched);
+            slab.touched = end;
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn slabs(limit_bytes: u64) -> (Slabs, ClassTable) {
+        let classes = ClassTable::default();
+        let arena = Arena::reserve(1 << 30, false).unwrap();
+        (Slabs::new(arena, &classes, limit_bytes, None), classes)
+    }
+
+    fn carve(slabs: &Slabs, classes: &ClassTable, class: usize, wanted: usize) -> Vec<Handle> {
+        let mut got = Vec::new();
+        slabs.carve(classes, class, wanted, |object| got.push(object)).unwrap();
+        got
+    }
+
+    #[test]
+    fn objects_are_aligned_to_their_class_and_do_not_overlap() {
+        let (slabs, classes) = slabs(u64::MAX);
+        let mut units = HashSet::new();
+        for class in 0..classes.len() {
+            let size = classes.class(class).size;
+            for object in carve(&slabs, &classes, class, 3 * SLAB_BYTES / size) {
+                let pointer = slabs.arena().pointer(object);
+                assert_eq!(slabs.arena().handle(pointer), object);
+                assert!(pointer.addr().get().is_multiple_of(classes.class(class).align()));
+                for unit in 0..classes.class(class).units() {
+                    assert!(units.insert(object.get() + unit));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_slab_serves_another_class_or_goes_back_to_the_system() {
+        let (slabs, classes) = slabs(u64::MAX);
+        let small = carve(&slabs, &classes, 0, 4 * 4096);
+        assert_eq!(slabs.usage().slabs, 4);
+        assert_eq!(slabs.usage().backing_bytes, 4 * SLAB_BYTES as u64);
+        assert!(slabs.put_back(&classes, &small, true));
+        assert_eq!(slabs.usage().slabs, 0);
+        assert_eq!(slabs.usage().taken[0], 0);
+        let large = carve(&slabs, &classes, 10, 64);
+        assert!(large.iter().all(|object| object.get() < 5 * SLAB_UNITS), "slabs are used again");
+        assert!(slabs.put_back(&classes, &large, true));
+        slabs.release_spare();
+        assert_eq!(slabs.usage().backing_bytes, 0);
+    }
+
+    #[test]
+    fn memory_is_counted_as_far_as_it_was_touched() {
+        let (slabs, classes) = slabs(u64::MAX);
+        let first = carve(&slabs, &classes, 2, 48);
+        assert_eq!(slabs.usage().backing_bytes, 4096);
+        assert!(slabs.put_back(&classes, &first, true));
+        assert_eq!(carve(&slabs, &classes, 2, 48), first);
+        assert_eq!(slabs.usage().backing_bytes, 4096);
+    }
+
+    #[test]
+    fn the_limit_is_kept_and_named() {
+        let (slabs, classes) = slabs(2 * SLAB_BYTES as u64);
+        let got = carve(&slabs, &classes, 10, 100);
+        assert_eq!(got.len(), 32, "two slabs of 16");
+        let error = slabs.carve(&classes, 0, 1, |_| ()).unwrap_err();
+        assert_eq!(error, SlabError::Limit(2 * SLAB_BYTES as u64));
+        assert!(slabs.put_back(&classes, &got[..16], true));
+        assert_eq!(carve(&slabs, &classes, 0, 1).len(), 1);
+    }
+}

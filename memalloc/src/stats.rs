@@ -1,0 +1,171 @@
+//! Where the objects of an allocator are, counted; and how an allocator ends.
+
+use crate::alloc::{Cache, MemAlloc};
+use crate::policy::{PolicyKind, ReusePolicy};
+use crate::rcu::BarrierKind;
+use crate::sys::cpu::CpuMode;
+use std::fmt;
+use std::ops::AddAssign;
+
+/// A number of objects, and their size in bytes (of their class, not of what was asked for).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Objects.
+    pub objects: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Amount {
+    fn of(objects: u64, size: usize) -> Self {
+        Self { objects, bytes: objects * size as u64 }
+    }
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Where the objects of one class are. At a quiet moment `live + cached + pending == taken`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// Size of an object, in bytes.
+    pub size: usize,
+    /// Objects that are outside of their slabs.
+    pub taken: u64,
+    /// Objects that may be allocated without a slab: in the caches of CPUs, and in batches.
+    pub cached: u64,
+    /// Objects that wait for a grace period.
+    pub pending: u64,
+    /// Objects that users hold: what is left.
+    pub live: u64,
+}
+
+/// What [`MemAlloc::stats`] tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// What a plain free does.
+    pub policy: PolicyKind,
+    /// How a thread finds its cache.
+    pub cpu_mode: CpuMode,
+    /// How readers and grace periods are ordered.
+    pub barrier: BarrierKind,
+    /// Grace periods of the domain that have passed.
+    pub grace_periods: u64,
+    /// Slabs that have objects, of 64 KiB of address space each.
+    pub slabs: u64,
+    /// Bytes of whole pages that the slabs have touched and not given back: the memory that the
+    /// objects cost, used or not.
+    pub backing_bytes: u64,
+    /// Objects that users hold.
+    pub live: Amount,
+    /// Objects that may be allocated without a slab.
+    pub cached: Amount,
+    /// Objects that wait for a grace period.
+    pub pending: Amount,
+    /// Objects outside of their slabs.
+    pub taken: Amount,
+    /// The same for each size class.
+    pub classes: Vec<ClassStats>,
+}
+
+/// Objects that were not free when their allocator was destroyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeakReport {
+    /// The numbers at the end.
+    pub stats: Stats,
+}
+
+impl fmt::Display for LeakReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats { live, pending, .. } = &self.stats;
+        write!(f, "{} objects ({} bytes) were never freed", live.objects, live.bytes)?;
+        if pending.objects > 0 {
+            write!(f, ", {} still wait for a grace period", pending.objects)?;
+        }
+        for class in self.stats.classes.iter().filter(|class| class.live > 0) {
+            write!(f, "; {} of {} bytes", class.live, class.size)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for LeakReport {}
+
+impl<P: ReusePolicy> MemAlloc<P> {
+    /// Counts where the objects are. Looks into the cache of every CPU, waiting for whoever uses
+    /// it at the moment; not for signal handlers. Exact when nobody allocates or frees.
+    pub fn stats(&self) -> Stats {
+        let (flow, stages) = (self.flow(), self.flow().stages());
+        let usage = stages.slabs.usage();
+        let mut stats = Stats {
+            policy: P::KIND,
+            cpu_mode: stages.caches.mode(),
+            barrier: flow.domain().barrier_kind(),
+            grace_periods: flow.domain().stats().grace_periods,
+            slabs: usage.slabs,
+            backing_bytes: usage.backing_bytes,
+            live: Amount::default(),
+            cached: Amount::default(),
+            pending: Amount::default(),
+            taken: Amount::default(),
+            classes: Vec::with_capacity(stages.classes.len()),
+        };
+        for (class, &taken) in usage.taken.iter().enumerate() {
+            let size = stages.classes.class(class).size;
+            let census = stages.census(class);
+            let live = taken.saturating_sub(census.cached + census.pending);
+            stats.live += Amount::of(live, size);
+            stats.cached += Amount::of(census.cached, size);
+            stats.pending += Amount::of(census.pending, size);
+            stats.taken += Amount::of(taken, size);
+            stats.classes.push(ClassStats {
+                size,
+                taken,
+                cached: census.cached,
+                pending: census.pending,
+                live,
+            });
+        }
+        stats
+    }
+
+    /// Ends the allocator after waiting for readers, and says what leaked.
+    ///
+    /// # Errors
+    ///
+    /// A [`LeakReport`] when users still hold objects, which stay mapped for good; or when the
+    /// calling thread is inside a read section, so that what is pending ends later, when the
+    /// domain runs its callbacks.
+    #[doc(alias = "bpf_mem_alloc_destroy")]
+    pub fn destroy(self) -> Result<Stats, LeakReport> {
+        // Inside a read section nothing can be waited for: the numbers say what is pending.
+        let waited = self.quiesce();
+        let stats = self.stats();
+        if stats.live.objects > 0 || (waited.is_err() && stats.pending.objects > 0) {
+            return Err(LeakReport { stats });
+        }
+        Ok(stats)
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
+    /// See [`MemAlloc::stats`].
+    pub fn stats(&self) -> Stats {
+        self.mem_alloc().stats()
+    }
+
+    /// See [`MemAlloc::destroy`].
+    ///
+    /// # Errors
+    ///
+    /// As [`MemAlloc::destroy`].
+    pub fn destroy(self) -> Result<Stats, LeakReport> {
+        self.into_mem_alloc().destroy()
+    }
+}

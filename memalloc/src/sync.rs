@@ -1,0 +1,113 @@
+//! The one place that names atomics, fences, cells, locks and threads.
+//!
+//! An ordinary build takes them from std; under `--cfg loom` the same names come from the
+//! model checker, so that the code that ships is the code that is explored. Structures built on
+//! this crate (such as `qptrie`) import from here for the same reason.
+//!
+//! It knows nothing of allocation. Under loom there is no const construction and no zeroed
+//! atomic: all state hangs off an instance that a constructor built inside the model.
+
+#[cfg(not(loom))]
+mod imp {
+    pub use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
+    };
+    pub(super) use std::sync::{Mutex, MutexGuard};
+    pub use std::thread;
+    pub use std::thread_local;
+
+    /// An `UnsafeCell` whose accesses are closures, so that loom can check them.
+    #[derive(Debug, Default)]
+    #[repr(transparent)]
+    pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        /// Wraps `value`.
+        pub const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        /// Calls `f` with a pointer for reading.
+        #[inline(always)]
+        pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        /// Calls `f` with a pointer for writing.
+        #[inline(always)]
+        pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+
+    /// Tells the processor, or the model, that this thread waits for another.
+    #[inline]
+    pub fn pause() {
+        std::hint::spin_loop();
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    pub use loom::cell::UnsafeCell;
+    pub use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    pub(super) use loom::sync::{Mutex, MutexGuard};
+    pub use loom::thread;
+    pub use loom::thread_local;
+
+    /// Tells the processor, or the model, that this thread waits for another.
+    pub fn pause() {
+        loom::thread::yield_now();
+    }
+}
+
+pub use imp::*;
+
+/// A mutual exclusion lock that a panicking holder does not poison: what it guards is consistent
+/// between any two statements of this crate.
+#[derive(Debug, Default)]
+pub struct Lock<T>(Mutex<T>);
+
+impl<T> Lock<T> {
+    /// An open lock around `value`.
+    pub fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    /// Waits for the lock. Not to be called in a signal handler.
+    #[inline]
+    pub fn lock(&self) -> LockGuard<'_, T> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes the lock if that needs no waiting.
+    #[inline]
+    pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// What [`Lock::lock`] gives: the lock is open again when it is dropped.
+pub type LockGuard<'a, T> = MutexGuard<'a, T>;
+
+/// Loads a word that no other thread stores to at the moment (its owner's view).
+///
+/// A Relaxed load. Under loom it is not a scheduling point, and a concurrent store is reported.
+///
+/// # Safety
+///
+/// No other thread may store to `word` at the same time.
+#[inline(always)]
+pub unsafe fn owner_load(word: &AtomicU32) -> u32 {
+    #[cfg(loom)]
+    // SAFETY: the caller's promise is loom's condition.
+    return unsafe { word.unsync_load() };
+    #[cfg(not(loom))]
+    word.load(Ordering::Relaxed)
+}
