@@ -1,1 +1,70 @@
-//! placeholder
+//! # An ordered concurrent map of byte strings
+//!
+//! A quadbit popcount trie: lookups take no lock and writers never make readers wait, keys come
+//! back in order, and an entry costs some twenty bytes beyond its key and value. Its branches
+//! may be reused *at once* after they were replaced: readers validate what they saw by sequence
+//! counts and by reading the parent again, so that neither a wild pointer nor a missed key is
+//! possible, and nothing has to be deferred for them.
+//!
+//! ## Should I use this?
+//!
+//! Yes, for a map from byte strings that is read by many threads and needs order: names, paths,
+//! prefixes, addresses. No, if you don't need order (a concurrent hash map is two to four times
+//! faster), if keys and values together exceed 4096 bytes, or if a `RwLock<BTreeMap>` that is
+//! seldom written is fast enough.
+//!
+//! ## Example
+//!
+//! ```
+//! use qptrie::{QpTrie, Update};
+//!
+//! let trie: QpTrie<u32> = QpTrie::new()?;
+//! let view = trie.pin();
+//! view.insert(b"tree", 1)?;
+//! view.insert(b"trie", 2)?;
+//! view.insert(b"", 0)?;
+//! assert_eq!(view.get(b"trie"), Some(&2));
+//! assert_eq!(view.insert(b"trie", 3)?, Some(&2));
+//! assert!(view.update(b"tree", 9, Update::NoExist).is_err());
+//! assert_eq!(view.remove(b"tree"), Some(&1));
+//!
+//! let keys: Vec<&[u8]> = view.iter().map(|(key, _)| key).collect();
+//! assert_eq!(keys, [&b""[..], b"trie"]);
+//! let mut next = Vec::new();
+//! assert!(view.next_key(Some(b"tree"), &mut next));
+//! assert_eq!(next, b"trie");
+//! # drop(view);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! ## Policies
+//!
+//! | branches | a replaced branch is reused | a lookup |
+//! |---|---|---|
+//! | `Immediate` (default) | at once | validates every step, retries when a branch changed |
+//! | `AfterRcuGp` | after a grace period | follows pointers |
+//!
+//! Leaves are reused after a grace period under both, so that [`TrieRef::get`] can give a
+//! reference.
+//!
+//! ## Consistency
+//!
+//! - Operations on one key are linearizable.
+//! - Replacing a value never hides its key.
+//! - A scan is ascending, has no duplicates, and returns every key that was there throughout.
+//!   Of keys that come and go meanwhile it may return any.
+//! - [`QpTrie::len`] is exact when nothing runs.
+//! - The sequence count of a branch has 32 bits. A reader would have to be suspended, between
+//!   two loads, for exactly 2^31 lives of one branch to be deceived.
+
+mod fault;
+mod map;
+mod node;
+mod read;
+mod write;
+
+#[cfg(loom)]
+pub use fault::Fault;
+pub use map::{
+    Builder, InsertError, InsertErrorKind, Iter, MemoryUsage, QpTrie, TrieRef, TrieStats, Update,
+};

@@ -26,7 +26,8 @@ impl<T> AllocError<T> {
         self.value
     }
 
-    pub(crate) fn with_value<U>(self, value: U) -> AllocError<U> {
+    /// The same error, giving `value` back.
+    pub fn with_value<U>(self, value: U) -> AllocError<U> {
         AllocError { kind: self.kind, value }
     }
 }

@@ -1,0 +1,63 @@
+//! Steps of the protocol that a model can leave out, to show that they are needed.
+//!
+//! Only a build for the model checker can; in any other, every question below is answered "no"
+//! when the program is compiled.
+
+/// A protective step that is left out.
+#[cfg(loom)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A reader follows a twig without reading the count again: the wild pointer (F1).
+    UnvalidatedTwig,
+    /// A reader believes that there is no twig without reading the count again: the false
+    /// negative (F2).
+    UnvalidatedAbsence,
+    /// The count changes when a branch is reused, not when it is unlinked: the frozen parent
+    /// (F3).
+    CountsOnReuseOnly,
+    /// The count never changes.
+    WithoutCounts,
+    /// A reader does not read the slot again after it read the count.
+    SlotNotReread,
+    /// A reader does not read the parent's count again.
+    ParentNotReread,
+}
+
+/// The steps that a trie leaves out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    #[cfg(loom)]
+    fault: Option<Fault>,
+}
+
+#[cfg(loom)]
+impl Faults {
+    pub(crate) fn only(fault: Fault) -> Self {
+        Self { fault: Some(fault) }
+    }
+}
+
+macro_rules! questions {
+    ($($question:ident => $fault:ident;)*) => {
+        impl Faults {
+            $(
+                #[inline(always)]
+                pub(crate) fn $question(self) -> bool {
+                    #[cfg(loom)]
+                    return self.fault == Some(Fault::$fault);
+                    #[cfg(not(loom))]
+                    false
+                }
+            )*
+        }
+    };
+}
+
+questions! {
+    unvalidated_twig => UnvalidatedTwig;
+    unvalidated_absence => UnvalidatedAbsence;
+    counts_on_reuse_only => CountsOnReuseOnly;
+    without_counts => WithoutCounts;
+    slot_not_reread => SlotNotReread;
+    parent_not_reread => ParentNotReread;
+}

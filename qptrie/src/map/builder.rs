@@ -1,0 +1,133 @@
+//! Configures a trie.
+
+use super::trie::QpTrie;
+#[cfg(loom)]
+use crate::fault::Fault;
+use crate::fault::Faults;
+use crate::node::{LONGEST_KEY, Nodes};
+use memalloc::rcu::Domain;
+use memalloc::{
+    AfterRcuGp, BuildError, CpuMode, Immediate, MemAlloc, ProtectsIdentity, ReusePolicy,
+};
+use std::marker::PhantomData;
+
+/// Configures a [`QpTrie`].
+///
+/// ```
+/// use qptrie::QpTrie;
+///
+/// let trie: QpTrie<u64> = QpTrie::builder().max_entries(1000).max_key_len(64).build()?;
+/// # Ok::<(), memalloc::BuildError>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct Builder<V, B: ReusePolicy = Immediate, L: ProtectsIdentity = AfterRcuGp> {
+    domain: Option<Domain>,
+    cpu_mode: Option<CpuMode>,
+    max_entries: u64,
+    max_key_len: usize,
+    reader_retries: u32,
+    limit_bytes: u64,
+    faults: Faults,
+    policies: PhantomData<fn() -> (V, B, L)>,
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Builder<V, B, L> {
+    pub(super) fn new() -> Self {
+        Self {
+            domain: None,
+            cpu_mode: None,
+            max_entries: u64::MAX,
+            max_key_len: LONGEST_KEY,
+            reader_retries: if cfg!(loom) { 2 } else { 64 },
+            limit_bytes: u64::MAX,
+            faults: Faults::default(),
+            policies: PhantomData,
+        }
+    }
+
+    /// The domain whose readers the trie waits for; without it, the global one.
+    pub fn domain(mut self, domain: Domain) -> Self {
+        self.domain = Some(domain);
+        self
+    }
+
+    /// How a thread finds its allocator cache; see [`memalloc::Builder::cpu_mode`].
+    pub fn cpu_mode(mut self, mode: CpuMode) -> Self {
+        self.cpu_mode = Some(mode);
+        self
+    }
+
+    /// The most entries; without it, as many as memory holds.
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = entries;
+        self
+    }
+
+    /// The longest key, in bytes; at most, and without it, what a leaf of 4096 bytes holds
+    /// beside the value.
+    pub fn max_key_len(mut self, bytes: usize) -> Self {
+        self.max_key_len = bytes.min(LONGEST_KEY);
+        self
+    }
+
+    /// How often a lookup starts again because branches changed under it, before it takes the
+    /// writers' lock of its subtree; without it, 64 times.
+    pub fn reader_retries(mut self, times: u32) -> Self {
+        self.reader_retries = times;
+        self
+    }
+
+    /// The most memory for branches, and as much again for leaves, in bytes; see
+    /// [`memalloc::Builder::limit_bytes`].
+    pub fn limit_bytes(mut self, bytes: u64) -> Self {
+        self.limit_bytes = bytes;
+        self
+    }
+
+    /// Leaves a step of the protocol out, to show that it is needed.
+    #[cfg(loom)]
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.faults = Faults::only(fault);
+        self
+    }
+
+    /// The trie.
+    ///
+    /// # Errors
+    ///
+    /// See [`memalloc::Builder::build`].
+    pub fn build(self) -> Result<QpTrie<V, B, L>, BuildError> {
+        fn configured<P: ReusePolicy>(
+            domain: &Domain,
+            cpu_mode: Option<CpuMode>,
+            limit_bytes: u64,
+        ) -> memalloc::Builder<P> {
+            let builder = MemAlloc::builder().domain(domain.clone()).limit_bytes(limit_bytes);
+            match cpu_mode {
+                Some(mode) => builder.cpu_mode(mode),
+                None => builder,
+            }
+        }
+        let domain = self.domain.unwrap_or_else(default_domain);
+        let nodes = Nodes::new(
+            configured(&domain, self.cpu_mode, self.limit_bytes),
+            configured(&domain, self.cpu_mode, self.limit_bytes),
+            self.faults,
+        )?;
+        Ok(QpTrie::from_parts(
+            nodes,
+            domain,
+            self.max_entries,
+            self.max_key_len,
+            self.reader_retries,
+        ))
+    }
+}
+
+fn default_domain() -> Domain {
+    #[cfg(not(loom))]
+    return Domain::global().clone();
+    #[cfg(loom)]
+    Domain::new()
+}

@@ -1,0 +1,85 @@
+//! What can go wrong with an insertion.
+
+use memalloc::AllocErrorKind;
+use std::fmt;
+
+/// An insertion that did not happen: why, and the value that was to be moved in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InsertError<V> {
+    pub(super) kind: InsertErrorKind,
+    pub(super) value: V,
+}
+
+impl<V> InsertError<V> {
+    /// Why it did not happen.
+    pub fn kind(&self) -> InsertErrorKind {
+        self.kind
+    }
+
+    /// The value that was to be moved in.
+    pub fn into_value(self) -> V {
+        self.value
+    }
+}
+
+impl<V> fmt::Display for InsertError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<V: fmt::Debug> std::error::Error for InsertError<V> {}
+
+/// Why an insertion did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InsertErrorKind {
+    /// The key is there, and was not to be (`EEXIST`).
+    Exists,
+    /// The key is not there, and was to be (`ENOENT`).
+    NotFound,
+    /// Key and value do not fit one leaf (`E2BIG`).
+    TooLarge {
+        /// The length of the key, in bytes.
+        key: usize,
+        /// The size of the value, in bytes.
+        value: usize,
+        /// The longest key that goes with such a value.
+        longest_key: usize,
+    },
+    /// The key is longer than this trie was built for (`EINVAL`).
+    KeyTooLong {
+        /// The length of the key, in bytes.
+        key: usize,
+        /// The longest key allowed.
+        limit: usize,
+    },
+    /// The trie has as many entries as it was built for (`ENOSPC`).
+    Full {
+        /// The number of entries allowed.
+        max_entries: u64,
+    },
+    /// There is no memory for a leaf or a branch (`ENOMEM`).
+    OutOfMemory(AllocErrorKind),
+}
+
+impl fmt::Display for InsertErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists => f.write_str("the key exists already"),
+            Self::NotFound => f.write_str("the key does not exist"),
+            Self::TooLarge { key, value, longest_key } => write!(
+                f,
+                "a key of {key} bytes with a value of {value} bytes does not fit a leaf: the \
+                 key may have {longest_key} bytes"
+            ),
+            Self::KeyTooLong { key, limit } => {
+                write!(f, "a key of {key} bytes: this trie allows {limit}")
+            }
+            Self::Full { max_entries } => {
+                write!(f, "the trie is full: it allows {max_entries} entries")
+            }
+            Self::OutOfMemory(kind) => write!(f, "no memory for the entry: {kind}"),
+        }
+    }
+}

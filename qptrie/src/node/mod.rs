@@ -1,0 +1,76 @@
+//! Branches and leaves in memory.
+//!
+//! A key is a string of nibbles, upper before lower. A branch tests one nibble of the key, or
+//! "the key ends here": seventeen ways, of which it keeps a bitmap and a packed array of the
+//! *twigs* that exist. A twig names a branch or a leaf in 32 bits.
+//!
+//! ```text
+//!  branch   | count | shape | twig | twig | …        16 to 80 bytes: 2, 6, 10, 14 or 17 twigs
+//!             u32     13 bits which nibble, 17 bits which twigs exist
+//!
+//!  leaf     | value … | key length | key …           u16, then the bytes
+//! ```
+//!
+//! Which nibble and which twigs are one word, so that a reader can't see half of a change; and
+//! all branches of one size have room for the same number of twigs, so that whatever shape a
+//! reader finds in a branch, of this or an earlier life, points into it.
+//!
+//! Knows memory and bits; not when it is right to follow a twig (`read`), nor when to change one
+//! (`write`).
+//!
+//! - INV-N1: every word of a branch is an atomic and is only ever accessed as one.
+//! - INV-N2: the count of a branch is odd from the moment it is unlinked until it has been
+//!   initialised for its next life, and even in between. It never takes the same value in two
+//!   lives, until it wraps after 2^31 of them.
+//! - INV-N3: a leaf is plain memory. It is written before it is published and never after, and
+//!   freed only after a grace period, so a reader inside a section may keep `&V`.
+//! - INV-N4: a twig in a linked branch, or in a root, names a node of this trie.
+
+mod branch;
+mod key;
+mod leaf;
+mod twig;
+
+pub(crate) use branch::Shape;
+pub(crate) use key::{bit_at, first_difference};
+pub(crate) use leaf::{LONGEST_KEY, leaf_bytes};
+pub(crate) use twig::{Node, Twig};
+
+use crate::fault::Faults;
+use memalloc::{BuildError, ClassTable, MAX_SIZE, MemAlloc, ProtectsIdentity, ReusePolicy};
+use std::marker::PhantomData;
+
+/// The memory of a trie: one allocator for branches, one for leaves.
+#[derive(Debug)]
+pub(crate) struct Nodes<V, B: ReusePolicy, L: ProtectsIdentity> {
+    pub(crate) branches: MemAlloc<B>,
+    pub(crate) leaves: MemAlloc<L>,
+    pub(crate) faults: Faults,
+    values: PhantomData<fn() -> V>,
+}
+
+/// A twig spends one of its 32 bits on telling branches from leaves.
+const RANGE_BYTES: u64 = (1 << 31) * memalloc::UNIT as u64;
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Nodes<V, B, L> {
+    pub(crate) fn new(
+        branches: memalloc::Builder<B>,
+        leaves: memalloc::Builder<L>,
+        faults: Faults,
+    ) -> Result<Self, BuildError> {
+        let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?);
+        if std::mem::needs_drop::<V>() {
+            // SAFETY: every object of this allocator that is freed deferred is a leaf (INV-N3).
+            leaves = unsafe { leaves.destructor(leaf::drop_value::<V>) };
+        }
+        Ok(Self {
+            branches: branches
+                .classes(ClassTable::new(&branch::SIZES)?)
+                .range_bytes(RANGE_BYTES)
+                .build()?,
+            leaves: leaves.range_bytes(RANGE_BYTES).build()?,
+            faults,
+            values: PhantomData,
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Lookups and scans.
+//!
+//! Knows how to walk, and what to check before a step is believed; changes nothing.
+//!
+//! The protocol, for a branch that may be reused at any moment (`docs/lookup.md` follows it from
+//! end to end):
+//!
+//! ```text
+//!  at branch p, reached through slot S of branch Q whose validated count is sQ
+//!    1  s := p.count                    odd: p is unlinked, start again
+//!    2  S still names p?                no: start again
+//!    3  Q.count still sQ?               no: Q is unlinked, so S proves nothing: start again
+//!    4  read the shape, then the twig
+//!    5  p.count still s?                no: start again
+//!    6  now believe "absent", step down, or touch a leaf
+//! ```
+//!
+//! - INV-V1: after step 3, `p` was linked at a moment between step 1 and step 3.
+//! - INV-V2: after step 5, `p` was linked, and the shape and the twig were its own, for all of
+//!   the time between step 1 and step 4.
+//! - INV-V3: a key that is in the trie throughout is below every branch that a lookup of it
+//!   stands on validly: branches move only by being copied, and a copy leaves the original
+//!   unlinked.
+
+mod lookup;
+mod scan;
+
+pub(crate) use lookup::{Retry, closest_leaf, find};
+pub(crate) use scan::collect_after;
