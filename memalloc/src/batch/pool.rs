@@ -218,15 +218,18 @@ mod imp {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32 as Plain, Ordering};
 
+    const MOST_NODES: usize = 32;
+
     /// Nodes are built when they are first used.
     pub(super) struct Table {
-        nodes: [OnceLock<Node>; 32],
+        nodes: Box<[OnceLock<Node>]>,
         used: Plain,
     }
 
     impl Table {
         pub(super) fn new() -> io::Result<Self> {
-            Ok(Self { nodes: [const { OnceLock::new() }; 32], used: Plain::new(0) })
+            let nodes = (0..MOST_NODES).map(|_| OnceLock::new()).collect();
+            Ok(Self { nodes, used: Plain::new(0) })
         }
 
         pub(super) fn node(&self, number: u32) -> &Node {

@@ -240,6 +240,11 @@ struct Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
+        // A model that failed is over before its threads' storage is dropped.
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
         forget_cached();
         for (domain, _, slot) in self.slots.drain(..) {
             if domain.upgrade().is_some() {

@@ -36,7 +36,7 @@ impl Region {
     }
 }
 
-#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+#[cfg(all(target_os = "linux", not(miri)))]
 impl Region {
     /// Reserves `bytes` of address space at a multiple of `align` (a power of two, at least a
     /// page), with no memory behind it.
@@ -101,7 +101,7 @@ impl Region {
     }
 }
 
-#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+#[cfg(all(target_os = "linux", not(miri)))]
 fn unmap(start: *mut u8, bytes: usize) {
     if bytes > 0 {
         // SAFETY: called only for parts of a mapping of ours that nobody uses (INV-M1).
@@ -109,7 +109,7 @@ fn unmap(start: *mut u8, bytes: usize) {
     }
 }
 
-#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+#[cfg(all(target_os = "linux", not(miri)))]
 impl Drop for Region {
     fn drop(&mut self) {
         debug_assert!(self.base.as_ptr().addr().is_multiple_of(self.align));
@@ -119,7 +119,7 @@ impl Drop for Region {
 
 /// The twin: one block of the global allocator, all of it committed from the start. It can't
 /// reserve without holding, so its owner asks for little.
-#[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 impl Region {
     pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<Self> {
         let layout = std::alloc::Layout::from_size_align(bytes, align)
@@ -144,7 +144,7 @@ impl Region {
     }
 }
 
-#[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: the layout is the one that `reserve` allocated with.

@@ -4,5 +4,6 @@
 //! objects, classes or grace periods.
 
 pub(crate) mod cpu;
+#[cfg(not(loom))]
 pub(crate) mod map;
 pub(crate) mod membarrier;

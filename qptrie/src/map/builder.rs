@@ -21,7 +21,11 @@ use std::marker::PhantomData;
 /// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it builds"]
-pub struct Builder<V, B: ReusePolicy = Immediate, L: ProtectsIdentity = AfterRcuGp> {
+pub struct Builder<
+    V: Send + Sync + 'static,
+    B: ReusePolicy = Immediate,
+    L: ProtectsIdentity = AfterRcuGp,
+> {
     domain: Option<Domain>,
     cpu_mode: Option<CpuMode>,
     max_entries: u64,
@@ -29,7 +33,8 @@ pub struct Builder<V, B: ReusePolicy = Immediate, L: ProtectsIdentity = AfterRcu
     reader_retries: u32,
     limit_bytes: u64,
     faults: Faults,
-    policies: PhantomData<fn() -> (V, B, L)>,
+    values: PhantomData<fn() -> V>,
+    policies: PhantomData<(B, L)>,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Builder<V, B, L> {
@@ -42,6 +47,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Builder<V, B
             reader_retries: if cfg!(loom) { 2 } else { 64 },
             limit_bytes: u64::MAX,
             faults: Faults::default(),
+            values: PhantomData,
             policies: PhantomData,
         }
     }

@@ -1,0 +1,44 @@
+//! What happened, counted over all executions of an exploration: a scenario in which nothing
+//! dangerous happens proves nothing.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// A branch was initialised for another life while the reader was on its way.
+    Reuse,
+    /// Start again: the count was odd.
+    Odd,
+    /// Start again: the slot held another node by then.
+    Slot,
+    /// Start again: the parent's count had moved.
+    Parent,
+    /// Start again: the branch's own count had moved.
+    Own,
+    /// No round was left, and the reader took the lock.
+    Lock,
+}
+
+const ALL: [Event; 6] =
+    [Event::Reuse, Event::Odd, Event::Slot, Event::Parent, Event::Own, Event::Lock];
+
+#[derive(Debug, Default)]
+pub(crate) struct Events([AtomicUsize; ALL.len()]);
+
+impl Events {
+    pub(crate) fn count(&self, event: Event) {
+        self.0[event as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn seen(&self, event: Event) -> usize {
+        self.0[event as usize].load(Relaxed)
+    }
+}
+
+impl fmt::Display for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = ALL.map(|event| format!("{event:?} {}", self.seen(event)));
+        f.write_str(&counts.join(", "))
+    }
+}

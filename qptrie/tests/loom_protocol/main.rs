@@ -1,0 +1,70 @@
+//! The trie's validation protocol as a model with switches.
+//!
+//! Branches are reused at once, while readers that hold no lock may still stand in them. What
+//! keeps these readers right is a protocol of a dozen small steps: counts, fences, orderings,
+//! loads that are repeated. Here the trie is reduced to that protocol, and each step can be
+//! switched off. loom explores small scenarios to the end: with every step in force no scenario
+//! fails, and `every_step_is_needed` shows for each step a scenario that fails without it.
+//!
+//! - [`protocol`]: the pool of branches, readers, writers, and the switches.
+//! - [`scenarios`]: small worlds, each a trie, a reader, and writers that follow a script.
+//! - [`mutations`]: what is switched off, and where it has to show.
+//! - [`events`] and [`explore`]: what was seen, and how far the exploration came.
+//!
+//! What is claimed: a key that is always there is found, a key that is never there is not, and no
+//! leaf is touched before its writer's plain stores to it are visible. Readers compare the key in
+//! the leaf, so the leaf of another key shows as a key that is missed.
+//!
+//! What loom (0.7) has to be given, so that "complete" means something:
+//!
+//! - It keeps the last seven stores of an atomic: no scenario makes more than six.
+//! - A thread's own load right before its own store hides what other threads loaded earlier.
+//!   Writers follow their script and keep their counts in memory that loom does not see.
+//! - Atomics belong to one execution: the pool is built once for each, and reuse only stores.
+//! - Rounds without the lock are bounded, and a reader that has used them up takes the lock.
+//!
+//! What it cannot show: load buffering, and more preemptions than the bound.
+
+#![cfg(loom)]
+
+mod events;
+mod explore;
+mod mutations;
+mod protocol;
+mod scenarios;
+
+use scenarios::Scenario;
+
+/// Makes a test of each scenario.
+macro_rules! claims {
+    ($($claim:ident: $scenario:ident,)*) => {$(
+        #[test]
+        fn $claim() {
+            scenarios::$scenario.holds();
+        }
+    )*
+
+        /// Every scenario that is a test.
+        static SCENARIOS: &[&Scenario] = &[$(&scenarios::$scenario),*];
+    };
+}
+
+claims! {
+    a_key_is_found_while_its_branch_takes_another_shape: OTHER_SHAPE,
+    an_absent_key_is_not_found_while_branches_are_reused: ABSENT_KEY,
+    a_key_is_found_while_its_branch_returns_to_the_same_slot: SAME_SLOT,
+    a_leaf_overwritten_in_the_root_slot_is_read_whole: LEAF_AT_ROOT,
+    a_leaf_overwritten_in_a_branch_is_read_whole: LEAF_IN_BRANCH,
+    a_key_is_found_while_its_branch_is_replaced_in_place: SLOT_OVERWRITTEN,
+    a_key_is_found_while_the_parent_is_reused: PARENT_REUSED,
+    a_key_is_found_below_a_frozen_parent: FROZEN_PARENT,
+    a_key_is_found_while_child_and_parent_move_away: BOTH_MOVE,
+    a_key_is_found_in_a_branch_that_arrives_from_elsewhere: ARRIVAL,
+    a_key_is_found_in_a_branch_that_another_writer_moves_up: MOVED_UP,
+    a_key_is_found_while_two_writers_pass_its_branch_on: TWO_WRITERS,
+}
+
+#[test]
+fn every_step_is_needed() {
+    mutations::check();
+}

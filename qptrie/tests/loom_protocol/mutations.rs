@@ -1,0 +1,137 @@
+//! What happens when a step of the protocol is left out: the table of all of them.
+
+use loom::sync::atomic::Ordering::{Relaxed, Release};
+use std::fmt::Write;
+
+use crate::SCENARIOS;
+use crate::protocol::{Count, ParentCheck, Protocol, SlotCheck};
+use crate::scenarios::{self, Scenario};
+
+struct Mutation {
+    name: &'static str,
+    apply: fn(&mut Protocol),
+    expected: Verdict,
+}
+
+enum Verdict {
+    /// The scenario was made for it.
+    FailsIn(&'static Scenario),
+    /// No scenario fails: something else does the same work.
+    CoveredBy(&'static str),
+}
+use Verdict::{CoveredBy, FailsIn};
+
+const fn without(name: &'static str, apply: fn(&mut Protocol), expected: Verdict) -> Mutation {
+    Mutation { name, apply, expected }
+}
+
+static MUTATIONS: &[Mutation] = &[
+    without("no count", |p| p.count = Count::Never, FailsIn(&scenarios::OTHER_SHAPE)),
+    without(
+        "count odd only at reuse",
+        |p| p.count = Count::AtReuse,
+        FailsIn(&scenarios::FROZEN_PARENT),
+    ),
+    without("free fence removed", |p| p.free_fence = false, FailsIn(&scenarios::TWO_WRITERS)),
+    without(
+        "free fence moved into the hand-over",
+        |p| (p.free_fence, p.hand_over) = (false, Release),
+        CoveredBy("a free list that hands over with Release"),
+    ),
+    without("branch taken relaxed", |p| p.take_over = Relaxed, FailsIn(&scenarios::TWO_WRITERS)),
+    without("init fence removed", |p| p.init_fence = false, FailsIn(&scenarios::TWO_WRITERS)),
+    without("init count relaxed", |p| p.init_count = Relaxed, FailsIn(&scenarios::SAME_SLOT)),
+    without(
+        "leaf publish relaxed",
+        |p| p.publish_leaf = Relaxed,
+        FailsIn(&scenarios::LEAF_IN_BRANCH),
+    ),
+    without(
+        "branch publish relaxed",
+        |p| p.publish_branch = Relaxed,
+        FailsIn(&scenarios::MOVED_UP),
+    ),
+    without("root load relaxed", |p| p.root = Relaxed, FailsIn(&scenarios::LEAF_AT_ROOT)),
+    without(
+        "first count relaxed",
+        |p| p.first_count = Relaxed,
+        FailsIn(&scenarios::SLOT_OVERWRITTEN),
+    ),
+    without("odd count accepted", |p| p.odd_test = false, FailsIn(&scenarios::OTHER_SHAPE)),
+    without(
+        "slot not re-read",
+        |p| p.slot_check = SlotCheck::Never,
+        FailsIn(&scenarios::SLOT_OVERWRITTEN),
+    ),
+    without(
+        "slot re-read before the count",
+        |p| p.slot_check = SlotCheck::BeforeCount,
+        FailsIn(&scenarios::SLOT_OVERWRITTEN),
+    ),
+    without("parent fence removed", |p| p.parent_fence = false, FailsIn(&scenarios::BOTH_MOVE)),
+    without(
+        "parent's count not compared",
+        |p| p.parent_check = ParentCheck::Never,
+        FailsIn(&scenarios::FROZEN_PARENT),
+    ),
+    without(
+        "parent's count compared first",
+        |p| p.parent_check = ParentCheck::BeforeSlot,
+        FailsIn(&scenarios::BOTH_MOVE),
+    ),
+    without("own fence removed", |p| p.own_fence = false, FailsIn(&scenarios::OTHER_SHAPE)),
+    without("own count not compared", |p| p.own_check = false, FailsIn(&scenarios::OTHER_SHAPE)),
+    without(
+        "absence not validated",
+        |p| p.validate_absent = false,
+        FailsIn(&scenarios::OTHER_SHAPE),
+    ),
+    without(
+        "leaf touched before validation",
+        |p| p.validate_leaf = false,
+        FailsIn(&scenarios::LEAF_IN_BRANCH),
+    ),
+];
+
+/// Prints the table, and fails where it does not say what was expected.
+pub(crate) fn check() {
+    let mut table = String::from("loom trie: each step left out, and where it shows\n");
+    let mut surprises = Vec::new();
+    for mutation in MUTATIONS {
+        let mut protocol = Protocol::SOUND;
+        (mutation.apply)(&mut protocol);
+        let (row, as_expected) = match mutation.expected {
+            FailsIn(scenario) => fails(scenario, protocol),
+            CoveredBy(reason) => holds(reason, protocol),
+        };
+        writeln!(table, "  {:35} {row}", mutation.name).expect("a String takes everything");
+        if !as_expected {
+            surprises.push(mutation.name);
+        }
+    }
+    print!("{table}");
+    assert!(surprises.is_empty(), "not as expected: {surprises:?}");
+}
+
+fn fails(scenario: &'static Scenario, protocol: Protocol) -> (String, bool) {
+    let (exploration, _) = scenario.explore(protocol);
+    let Some(violation) = exploration.violation else {
+        return (format!("{:24} NOT CAUGHT", scenario.name), false);
+    };
+    let row = format!("{:24} execution {:>6}  {violation}", scenario.name, exploration.executions);
+    // Any other panic is a mistake of the model.
+    let claim = ["claim: ", "Causality violation: "].iter().any(|c| violation.starts_with(c));
+    (row, claim)
+}
+
+fn holds(reason: &str, protocol: Protocol) -> (String, bool) {
+    let mut executions = 0;
+    for scenario in SCENARIOS {
+        let (exploration, _) = scenario.explore(protocol);
+        if let Some(violation) = exploration.violation {
+            return (format!("{:24} UNEXPECTED  {violation}", scenario.name), false);
+        }
+        executions += exploration.executions;
+    }
+    (format!("not caught in {executions} executions: covered by {reason}"), true)
+}
