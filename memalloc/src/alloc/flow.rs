@@ -16,7 +16,7 @@ use std::mem::ManuallyDrop;
 
 /// A grace period is begun for this many bytes of deferred frees. One barrier interrupts the
 /// other CPUs for about as long as some thousand allocations take, so it has to serve that many.
-const GP_BYTES: u64 = if cfg!(loom) { 0 } else { 1 << 20 };
+const GP_BYTES: u64 = if cfg!(loom) { 1 } else { 1 << 20 };
 
 /// The same, counted in objects, for small ones.
 const GP_OBJECTS: u64 = 8192;
@@ -99,7 +99,7 @@ impl Flow {
         self.recover_extra(class, stages.caches.current(class));
         let mut batch = stages.take_ready(class);
         if batch.is_none() && !stages.of(class).waiting_for_gp.is_empty() {
-            if stages.of(class).waiting_for_gp.objects() * self.size(class) >= GP_BYTES / 4 {
+            if stages.of(class).waiting_for_gp.objects() * self.size(class) > GP_BYTES / 4 {
                 self.domain.advance_once();
             }
             stages.end_waiting(class, self.domain.completed());
@@ -243,8 +243,9 @@ impl Flow {
     /// Moves grace periods along when enough objects wait, and ends the waiting of those whose
     /// has passed.
     fn drive(&self, class: usize, count: u64) {
-        let bytes = self.deferred_bytes.fetch_add(count * self.size(class), Ordering::Relaxed);
-        let objects = self.deferred_objects.fetch_add(count, Ordering::Relaxed);
+        let more = count * self.size(class);
+        let bytes = more + self.deferred_bytes.fetch_add(more, Ordering::Relaxed);
+        let objects = count + self.deferred_objects.fetch_add(count, Ordering::Relaxed);
         if bytes >= GP_BYTES || objects >= GP_OBJECTS {
             self.deferred_bytes.store(0, Ordering::Relaxed);
             self.deferred_objects.store(0, Ordering::Relaxed);
