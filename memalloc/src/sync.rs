@@ -111,3 +111,17 @@ pub unsafe fn owner_load(word: &AtomicU32) -> u32 {
     #[cfg(not(loom))]
     word.load(Ordering::Relaxed)
 }
+
+/// As [`owner_load`], for a word of 64 bits.
+///
+/// # Safety
+///
+/// As [`owner_load`].
+#[inline(always)]
+pub unsafe fn owner_load_u64(word: &AtomicU64) -> u64 {
+    #[cfg(loom)]
+    // SAFETY: the caller's promise is loom's condition.
+    return unsafe { word.unsync_load() };
+    #[cfg(not(loom))]
+    word.load(Ordering::Relaxed)
+}

@@ -298,10 +298,14 @@ impl Flow {
         let stages = self.stages();
         for class in self.all_classes() {
             while !stages.empty_caches(class, || self.domain.start_poll()) {
-                // Batches come back with the grace periods of those that wait.
+                // No memory for batches: use those again that are under way.
                 self.domain.synchronize()?;
                 stages.end_waiting(class, self.domain.completed());
-                stages.end_returning(class, self.domain.completed(), true);
+                while stages.begin_returning(class, || self.domain.start_poll()) {}
+                self.domain.synchronize()?;
+                if stages.end_returning(class, self.domain.completed(), true) == 0 {
+                    break;
+                }
             }
         }
         self.domain.synchronize()?;

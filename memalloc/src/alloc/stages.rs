@@ -39,11 +39,14 @@ pub(crate) type Destructor = unsafe fn(NonNull<u8>);
 pub(crate) struct Stage {
     list: BatchList,
     objects: AtomicU64,
+    /// The newest cookie for which the list has been searched, so that a search is made once for
+    /// a grace period and not for every batch that is added.
+    searched: AtomicU64,
 }
 
 impl Stage {
     fn new() -> Self {
-        Self { list: BatchList::new(), objects: AtomicU64::new(0) }
+        Self { list: BatchList::new(), objects: AtomicU64::new(0), searched: AtomicU64::new(0) }
     }
 
     /// How many objects are here, at a quiet moment.
@@ -70,11 +73,14 @@ impl Stage {
 
     /// Takes the batches whose grace period has passed and gives each to `receive`.
     fn take_passed(&self, pool: &Pool, completed: Cookie, mut receive: impl FnMut(Batch)) {
-        if self.is_empty() {
+        // A batch that is added behind the search, or that another search has in hand, is found
+        // after the next grace period.
+        if self.is_empty() || self.searched.fetch_max(completed.0, Ordering::Relaxed) >= completed.0
+        {
             return;
         }
         let mut waiting = self.list.take_all();
-        let mut passed = waiting.split_off(pool, |body| body.cookie() <= completed);
+        let mut passed = waiting.take_passed(pool, |body| body.cookie() <= completed);
         self.list.put_back(pool, waiting);
         while let Some(mut batch) = passed.pop(pool) {
             let count = pool.with(&mut batch, |body| body.len()) as u64;

@@ -123,27 +123,36 @@ impl Chain {
         unsafe { Batch::from_link(link) }
     }
 
-    /// Takes off the batches from the first that `passed` accepts on; with cookies that grow
-    /// towards the front, those are all that it would accept.
-    pub(crate) fn split_off(&mut self, pool: &Pool, passed: impl Fn(&Body) -> bool) -> Chain {
-        let mut kept_last = None;
-        let mut link = self.first;
-        while link != 0 {
-            // SAFETY: the chain is ours alone, and this token does not outlive the statement's
-            // block.
-            if let Some(mut batch) = unsafe { Batch::from_link(link) }
-                && pool.with(&mut batch, |body| passed(body))
-            {
-                break;
-            }
-            kept_last = Some(link);
-            link = pool.node(link).next.load(Ordering::Relaxed);
+    /// Takes off the batches that `passed` accepts; the order of either part does not change.
+    pub(crate) fn take_passed(&mut self, pool: &Pool, passed: impl Fn(&Body) -> bool) -> Chain {
+        let (mut kept, mut taken) = (Ends::default(), Ends::default());
+        while let Some(mut batch) = self.pop(pool) {
+            let part =
+                if pool.with(&mut batch, |body| passed(body)) { &mut taken } else { &mut kept };
+            part.append(pool, batch);
         }
-        match kept_last {
-            Some(last) => pool.node(last).next.store(0, Ordering::Relaxed),
-            None => self.first = 0,
+        self.first = kept.first;
+        Chain { first: taken.first }
+    }
+}
+
+/// A chain that grows at its end.
+#[derive(Default)]
+struct Ends {
+    first: u32,
+    last: u32,
+}
+
+impl Ends {
+    fn append(&mut self, pool: &Pool, batch: Batch) {
+        let link = batch.into_link();
+        pool.node(link).next.store(0, Ordering::Relaxed);
+        if self.first == 0 {
+            self.first = link;
+        } else {
+            pool.node(self.last).next.store(link, Ordering::Relaxed);
         }
-        Chain { first: link }
+        self.last = link;
     }
 }
 
@@ -172,18 +181,22 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_splits_at_the_first_batch_that_has_passed() {
+    fn batches_that_have_passed_are_taken_wherever_they_are_in_the_list() {
         let pool = Pool::new().unwrap();
-        for passed in 0..=4 {
+        let order = [3, 1, 4, 2];
+        for completed in 0..=4 {
             let list = BatchList::new();
-            for cookie in 1..=4 {
+            for cookie in order {
                 list.push(&pool, stamped(&pool, cookie));
             }
             let mut waiting = list.take_all();
-            let ready = waiting.split_off(&pool, |body| body.cookie().0 <= passed);
+            let passed = waiting.take_passed(&pool, |body| body.cookie().0 <= completed);
             list.put_back(&pool, waiting);
-            assert_eq!(drain(&pool, ready), (1..=passed).rev().collect::<Vec<_>>());
-            assert_eq!(drain(&pool, list.take_all()), (passed + 1..=4).rev().collect::<Vec<_>>());
+            let newest_first = || order.into_iter().rev();
+            let expected: Vec<_> = newest_first().filter(|cookie| *cookie <= completed).collect();
+            assert_eq!(drain(&pool, passed), expected);
+            let expected: Vec<_> = newest_first().filter(|cookie| *cookie > completed).collect();
+            assert_eq!(drain(&pool, list.take_all()), expected);
         }
     }
 

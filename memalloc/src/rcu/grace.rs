@@ -5,7 +5,7 @@
 //! shows an older epoch. That is one scan, by one driver at a time.
 
 use super::reader::Slots;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, UnsafeCell, owner_load_u64};
 use crate::sys::membarrier::BarrierKind;
 use crossbeam_utils::CachePadded;
 
@@ -24,7 +24,12 @@ pub(super) struct Grace {
     completed: CachePadded<AtomicU64>,
     /// Held by the thread that moves the grace period along; nobody waits for it.
     driven: AtomicBool,
+    /// Whether a grace period waits for readers. The driver's alone.
+    raised: UnsafeCell<bool>,
 }
+
+// SAFETY: `raised` is touched by the driver only, and drivers follow one another (`driven`).
+unsafe impl Sync for Grace {}
 
 impl Grace {
     pub(super) fn new() -> Self {
@@ -32,6 +37,7 @@ impl Grace {
             epoch: CachePadded::new(AtomicU64::new(1)),
             completed: CachePadded::new(AtomicU64::new(0)),
             driven: AtomicBool::new(false),
+            raised: UnsafeCell::new(false),
         }
     }
 
@@ -45,11 +51,11 @@ impl Grace {
     }
 
     pub(super) fn start_poll(&self) -> Cookie {
-        // ORDERING: the stores that unlinked come before this Release; the raise that ends this
-        // epoch reads from it or from a later link of the same chain of read-modify-writes, and
-        // hands them to every reader that announces the newer epoch. A plain load would let the
-        // raise pass in between. Falls to `loom_protocol` "cookie by plain load".
-        Cookie(self.epoch.fetch_add(0, Ordering::AcqRel))
+        // ORDERING: the stores that unlinked come before this Release. The raise that ends this
+        // epoch is a later link of the same chain of read-modify-writes, so it hands them to
+        // every reader that announces the newer epoch (see `current`). A plain load would let
+        // the raise pass in between. Falls to `loom_protocol` "cookie by plain load".
+        Cookie(self.epoch.fetch_add(0, Ordering::Release))
     }
 
     pub(super) fn poll(&self, cookie: Cookie) -> bool {
@@ -63,7 +69,7 @@ impl Grace {
         Cookie(self.completed.load(Ordering::Acquire))
     }
 
-    /// Whether a grace period waits for readers. A hint.
+    /// Whether a grace period waits for readers. A hint, for those who do not drive.
     pub(super) fn is_under_way(&self) -> bool {
         let completed = self.completed.load(Ordering::Relaxed);
         self.epoch.load(Ordering::Relaxed) > completed + 1
@@ -90,21 +96,25 @@ impl Grace {
 
     /// One grace period, as far as it goes now. Only the driver calls it.
     fn step(&self, target: Cookie, slots: &Slots, barrier: BarrierKind) -> bool {
-        // Both numbers change under `driven` only, so the driver's own view is exact.
-        let completed = self.completed.load(Ordering::Relaxed);
+        // SAFETY: only the driver stores to `completed`.
+        let completed = unsafe { owner_load_u64(&self.completed) };
         if completed >= target.0 {
             return true;
         }
-        if self.epoch.load(Ordering::Relaxed) == completed + 1 {
-            // ORDERING: Release hands what the cookies of this epoch stand for to the readers
-            // that announce the next (see `current`), Acquire collects it (see `start_poll`).
-            self.epoch.fetch_add(1, Ordering::AcqRel);
-            // After the raise and before the scan: see `Barrier::light` for the two cases. One
-            // barrier serves every cookie of the epoch.
+        // SAFETY: only the driver touches `raised`.
+        let raised =
+            self.raised.with_mut(|raised| unsafe { std::mem::replace(&mut *raised, true) });
+        if !raised {
+            // Relaxed: it is a link of the chain that `start_poll` began.
+            self.epoch.fetch_add(1, Ordering::Relaxed);
+            // After the raise and before the scan: see `BarrierKind::light` for the two cases.
+            // One barrier serves every cookie of the epoch.
             barrier.heavy();
         }
         let ended = slots.none_before(completed + 2);
         if ended {
+            // SAFETY: as above.
+            self.raised.with_mut(|raised| unsafe { *raised = false });
             // ORDERING: Release pairs with the Acquire in `completed`.
             self.completed.store(completed + 1, Ordering::Release);
         }

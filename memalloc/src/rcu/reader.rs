@@ -6,7 +6,9 @@
 
 use super::domain::{Domain, Inner};
 use super::grace::Grace;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, UnsafeCell};
+use crate::sync::{
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, UnsafeCell, owner_load_u64,
+};
 use crate::sys::membarrier::BarrierKind;
 use crossbeam_utils::CachePadded;
 use std::cell::{Cell, RefCell};
@@ -132,7 +134,8 @@ impl Slot {
     /// Announces a section. Only the owner calls it.
     #[inline(always)]
     fn enter(&self, grace: &Grace, barrier: BarrierKind) {
-        if self.epoch.load(Ordering::Relaxed) == 0 {
+        // SAFETY: only the owner stores to its slot.
+        if unsafe { owner_load_u64(&self.epoch) } == 0 {
             // ORDERING: Release: the scan may skip this newer epoch, and then takes it as proof
             // that the earlier sections ended. Falls to `loom_protocol` "slot store relaxed".
             self.epoch.store(grace.current(), Ordering::Release);

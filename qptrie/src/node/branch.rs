@@ -136,9 +136,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Nodes<V, B, 
             let odd = unsafe { owner_load(count) } | 1;
             count.store(odd, Ordering::Relaxed);
         }
-        // ORDERING: pairs with the reader's Acquire fence before it reads the count of a parent
-        // again: what comes after the branch went to the free list is seen only together with
-        // the odd count. Falls to `loom_protocol` "free fence removed".
+        // ORDERING: pairs with the load that takes the branch off its free list: the thread that
+        // initialises it next sees the odd count, and so do, by its own fence, the readers that
+        // see its stores. Needed where the free list hands over with a plain store. Falls to
+        // `loom_protocol` "free fence removed".
         fence(Ordering::Release);
         // SAFETY: the layout gives the class that the branch was allocated in; it is unlinked,
         // and this is its only free. Readers validate, or are protected by the policy.

@@ -42,12 +42,12 @@ static MUTATIONS: &[Mutation] = &[
     without("init fence removed", |p| p.init_fence = false, FailsIn(&scenarios::TWO_WRITERS)),
     without("init count relaxed", |p| p.init_count = Relaxed, FailsIn(&scenarios::SAME_SLOT)),
     without(
-        "leaf publish relaxed",
+        "publish relaxed, leaf",
         |p| p.publish_leaf = Relaxed,
         FailsIn(&scenarios::LEAF_IN_BRANCH),
     ),
     without(
-        "branch publish relaxed",
+        "publish relaxed, branch",
         |p| p.publish_branch = Relaxed,
         FailsIn(&scenarios::MOVED_UP),
     ),
@@ -68,7 +68,11 @@ static MUTATIONS: &[Mutation] = &[
         |p| p.slot_check = SlotCheck::BeforeCount,
         FailsIn(&scenarios::SLOT_OVERWRITTEN),
     ),
-    without("parent fence removed", |p| p.parent_fence = false, FailsIn(&scenarios::BOTH_MOVE)),
+    without(
+        "fence before the parent's count removed",
+        |p| p.parent_fence = false,
+        FailsIn(&scenarios::BOTH_MOVE),
+    ),
     without(
         "parent's count not compared",
         |p| p.parent_check = ParentCheck::Never,
@@ -79,8 +83,12 @@ static MUTATIONS: &[Mutation] = &[
         |p| p.parent_check = ParentCheck::BeforeSlot,
         FailsIn(&scenarios::BOTH_MOVE),
     ),
-    without("own fence removed", |p| p.own_fence = false, FailsIn(&scenarios::OTHER_SHAPE)),
-    without("own count not compared", |p| p.own_check = false, FailsIn(&scenarios::OTHER_SHAPE)),
+    without(
+        "fence before the last count removed",
+        |p| p.own_fence = false,
+        FailsIn(&scenarios::OTHER_SHAPE),
+    ),
+    without("last count not compared", |p| p.own_check = false, FailsIn(&scenarios::OTHER_SHAPE)),
     without(
         "absence not validated",
         |p| p.validate_absent = false,
@@ -104,7 +112,7 @@ pub(crate) fn check() {
             FailsIn(scenario) => fails(scenario, protocol),
             CoveredBy(reason) => holds(reason, protocol),
         };
-        writeln!(table, "  {:35} {row}", mutation.name).expect("a String takes everything");
+        writeln!(table, "  {:40} {row}", mutation.name).expect("a String takes everything");
         if !as_expected {
             surprises.push(mutation.name);
         }

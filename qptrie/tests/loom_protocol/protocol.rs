@@ -361,8 +361,8 @@ impl Trie {
                 parent.is_some_and(|(parent, count)| {
                     if protocol.parent_fence {
                         // ORDERING: pairs with the parent's init fence: who read the slot in the
-                        // parent's next life reads its count from there too. "parent fence
-                        // removed".
+                        // parent's next life reads its count from there too. "fence before the
+                        // parent's count removed".
                         fence(Acquire);
                     }
                     parent.count.load(Relaxed) != count
@@ -397,8 +397,8 @@ impl Trie {
                 self.leaf_is(leaf, key);
             }
             if protocol.own_fence {
-                // ORDERING: pairs with the "init fence" of this branch (see there), and with the
-                // Release that published a leaf. "own fence removed".
+                // ORDERING: pairs with the init fence of this branch (see there), and with the
+                // Release that published a leaf. "fence before the last count removed".
                 fence(Acquire);
             }
             if protocol.own_check && branch.count.load(Relaxed) != count {

@@ -1,0 +1,219 @@
+//! What the tests share: every configuration that this system has, objects whose contents can be
+//! checked, and the sums that always hold.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use memalloc::rcu::{BarrierKind, Domain};
+use memalloc::{Builder, CpuMode, MemAlloc, ReusePolicy, Stats};
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How an allocator finds its caches, and how its domain orders readers and writers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) cpu_mode: CpuMode,
+    pub(crate) barrier: BarrierKind,
+}
+
+impl Setup {
+    /// Every combination that this system supports.
+    pub(crate) fn every() -> Vec<Self> {
+        let modes = CpuMode::ALL.iter().filter(|mode| mode.is_supported());
+        modes
+            .flat_map(|&cpu_mode| {
+                let kinds = BarrierKind::ALL.iter().filter(|kind| kind.is_supported());
+                kinds.map(move |&barrier| Self { cpu_mode, barrier })
+            })
+            .collect()
+    }
+
+    pub(crate) fn domain(&self) -> Domain {
+        Domain::builder().barrier(self.barrier).build().expect("only supported kinds are listed")
+    }
+
+    /// The builder of an allocator on a domain of its own.
+    pub(crate) fn builder<P: ReusePolicy>(&self) -> Builder<P> {
+        MemAlloc::builder().cpu_mode(self.cpu_mode).domain(self.domain())
+    }
+
+    pub(crate) fn allocator<P: ReusePolicy>(&self) -> MemAlloc<P> {
+        self.builder().build().expect("an allocator")
+    }
+
+    pub(crate) fn allocator_in<P: ReusePolicy>(&self, domain: &Domain) -> MemAlloc<P> {
+        self.builder().domain(domain.clone()).build().expect("an allocator")
+    }
+}
+
+/// Says which configuration a test was in when it failed.
+pub(crate) struct Announce(pub(crate) Setup, pub(crate) memalloc::PolicyKind);
+
+impl Drop for Announce {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with policy {} and {:?}", self.1, self.0);
+        }
+    }
+}
+
+/// `in_every_setup! { fn claim<P>(setup) { … } }` is a test of that name that runs over every CPU
+/// mode, barrier kind and policy. With a policy in place of `P`, over that one only.
+macro_rules! in_every_setup {
+    ($(#[$attribute:meta])* fn $claim:ident<Immediate>($setup:ident) $body:block) => {
+        $crate::common::in_every_setup! { @ [$(#[$attribute])*] $claim $setup $body Immediate }
+    };
+    ($(#[$attribute:meta])* fn $claim:ident<AfterRcuGp>($setup:ident) $body:block) => {
+        $crate::common::in_every_setup! { @ [$(#[$attribute])*] $claim $setup $body AfterRcuGp }
+    };
+    ($(#[$attribute:meta])* fn $claim:ident<P>($setup:ident) $body:block) => {
+        $crate::common::in_every_setup! {
+            @ [$(#[$attribute])*] $claim $setup $body Immediate AfterRcuGp
+        }
+    };
+    (@ [$($attribute:tt)*] $claim:ident $setup:ident $body:block $($policy:ident)+) => {
+        $($attribute)*
+        #[test]
+        fn $claim() {
+            fn check<P: memalloc::ReusePolicy>($setup: &$crate::common::Setup) $body
+            for setup in $crate::common::Setup::every() {
+                $({
+                    type Policy = memalloc::$policy;
+                    let kind = <Policy as memalloc::ReusePolicy>::KIND;
+                    let _announce = $crate::common::Announce(setup, kind);
+                    check::<Policy>(&setup);
+                })+
+            }
+        }
+    };
+}
+pub(crate) use in_every_setup;
+
+/// A layout that the tests know to be valid.
+pub(crate) fn layout(size: usize, align: usize) -> Layout {
+    Layout::from_size_align(size, align).expect("a valid layout")
+}
+
+/// An object and what was written to it.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) place: NonNull<u8>,
+    pub(crate) layout: Layout,
+    pattern: u8,
+}
+
+// SAFETY: an `Object` is the only holder of its memory.
+unsafe impl Send for Object {}
+
+impl Object {
+    /// Allocates and fills an object.
+    pub(crate) fn new<P: ReusePolicy>(alloc: &MemAlloc<P>, layout: Layout, pattern: u8) -> Self {
+        Self::filled(alloc.alloc(layout).expect("memory").cast(), layout, pattern)
+    }
+
+    /// An object that was filled before, to look at it again.
+    pub(crate) fn seen_before(place: NonNull<u8>, layout: Layout, pattern: u8) -> Self {
+        Self { place, layout, pattern }
+    }
+
+    /// Fills an object that the caller has just allocated.
+    pub(crate) fn filled(place: NonNull<u8>, layout: Layout, pattern: u8) -> Self {
+        assert!(place.addr().get().is_multiple_of(layout.align()), "not aligned");
+        // SAFETY: the object was allocated with this layout, and nobody else knows it.
+        unsafe { place.write_bytes(pattern, layout.size()) };
+        Self { place, layout, pattern }
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.place.addr().get()
+    }
+
+    /// Panics when somebody else has written to the object.
+    pub(crate) fn check(&self) {
+        // SAFETY: the object is live, or pending inside a section of this thread, so its memory
+        // is mapped and nobody may write to it.
+        let bytes = unsafe { std::slice::from_raw_parts(self.place.as_ptr(), self.layout.size()) };
+        assert!(bytes.iter().all(|byte| *byte == self.pattern), "contents changed: {self:?}");
+    }
+
+    /// Frees as the policy says.
+    pub(crate) fn free<P: ReusePolicy>(self, alloc: &MemAlloc<P>) {
+        self.check();
+        // SAFETY: allocated from `alloc` with this layout, and given up here.
+        unsafe { alloc.free(self.place, self.layout) };
+    }
+
+    /// Frees for reuse after a grace period.
+    pub(crate) fn free_rcu<P: ReusePolicy>(self, alloc: &MemAlloc<P>) {
+        self.check();
+        // SAFETY: as in `free`.
+        unsafe { alloc.free_rcu(self.place, self.layout) };
+    }
+
+    /// Frees for reuse at once.
+    pub(crate) fn free_unshared<P: ReusePolicy>(self, alloc: &MemAlloc<P>) {
+        self.check();
+        // SAFETY: as in `free`, and no reader ever saw the object.
+        unsafe { alloc.free_unshared(self.place, self.layout) };
+    }
+}
+
+/// The first word of an object, which says who has it: 0 stands for nobody. A free object keeps
+/// its bytes and fresh memory is zero, so that whoever takes it finds a 0.
+pub(crate) fn owner_of<'a>(object: NonNull<u8>) -> &'a AtomicU64 {
+    // SAFETY: objects are at least 16 bytes, aligned to 16, and mapped as long as their allocator
+    // lives; the tests that ask access the word in this way only.
+    unsafe { object.cast::<AtomicU64>().as_ref() }
+}
+
+/// Marks an object that was just allocated; panics when somebody else has it too.
+pub(crate) fn claim(object: NonNull<u8>, owner: u64) {
+    let before = owner_of(object).swap(owner, Ordering::Relaxed);
+    assert_eq!(before, 0, "handed out twice: {object:?}");
+}
+
+/// Takes the mark off again, before the object is freed.
+pub(crate) fn disclaim(object: NonNull<u8>, owner: u64) {
+    let before = owner_of(object).swap(0, Ordering::Relaxed);
+    assert_eq!(before, owner, "somebody else had it too: {object:?}");
+}
+
+/// Checks the sums of a quiet allocator of which the test holds `live` objects.
+pub(crate) fn adds_up(stats: &Stats, live: usize) {
+    let mut sums = Stats { classes: Vec::new(), ..stats.clone() };
+    (sums.live, sums.cached) = Default::default();
+    (sums.pending, sums.taken) = Default::default();
+    for class in &stats.classes {
+        assert_eq!(class.live + class.cached + class.pending, class.taken, "{stats:?}");
+        let size = class.size as u64;
+        for (sum, objects) in [
+            (&mut sums.live, class.live),
+            (&mut sums.cached, class.cached),
+            (&mut sums.pending, class.pending),
+            (&mut sums.taken, class.taken),
+        ] {
+            sum.objects += objects;
+            sum.bytes += objects * size;
+        }
+    }
+    sums.classes = stats.classes.clone();
+    assert_eq!(&sums, stats, "the classes make up the whole");
+    assert_eq!(stats.live.objects, live as u64, "{stats:?}");
+}
+
+/// Numbers that look random and are the same in every run (xorshift).
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `sides`.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % sides
+    }
+}

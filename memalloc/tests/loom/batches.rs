@@ -1,0 +1,101 @@
+//! Batches on their way from one CPU to another.
+
+use crate::explore::Model;
+use crate::pair::{adds_up, allocator, beside, give, give_rcu, take};
+use memalloc::{AfterRcuGp, Immediate, MemAlloc, run_on};
+use std::sync::Arc;
+
+/// One CPU frees more than its cache holds, the other refills from what it gave away.
+#[test]
+fn a_batch_arrives_whole() {
+    let model = Model {
+        name: "a_batch_arrives_whole",
+        bound: None,
+        least: 10,
+        happens: &["refilled from the other CPU"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<Immediate>();
+        let objects: [_; 3] = std::array::from_fn(|_| take(&alloc));
+        let (there, here) = (alloc.clone(), alloc.clone());
+        let (got, ()) = beside(
+            1,
+            move || take(&there),
+            move || objects.into_iter().for_each(|object| give(&here, object)),
+        );
+        seen.note("refilled from the other CPU", objects.contains(&got));
+
+        adds_up(&alloc, 1, seen);
+        give(&alloc, got);
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// One CPU defers, the other refills from what has waited long enough.
+#[test]
+fn a_deferred_batch_arrives_whole() {
+    let model = Model {
+        name: "a_deferred_batch_arrives_whole",
+        bound: Some(3),
+        least: 100,
+        happens: &["refilled from the other CPU"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<AfterRcuGp>();
+        let object = take(&alloc);
+        let (there, here) = (alloc.clone(), alloc.clone());
+        let (got, ()) = beside(
+            1,
+            move || take(&there),
+            move || {
+                here.writes_plain(object);
+                give_rcu(&here, object);
+            },
+        );
+        seen.note("refilled from the other CPU", got == object);
+
+        adds_up(&alloc, 1, seen);
+        give(&alloc, got);
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// Both CPUs give a batch away and refill, over the same lists.
+#[test]
+fn batches_cross_without_loss() {
+    let model = Model {
+        name: "batches_cross_without_loss",
+        bound: Some(3),
+        least: 100,
+        happens: &["each took the other's", "each took its own"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<Immediate>();
+        // Fills the cache of a CPU, and takes the object that will be one too many.
+        let fill = |cpu| {
+            run_on(cpu);
+            let objects: [_; 3] = std::array::from_fn(|_| take(&alloc));
+            give(&alloc, objects[0]);
+            give(&alloc, objects[1]);
+            objects[2]
+        };
+        let (there, here) = (fill(1), fill(0));
+        let work = |alloc: Arc<MemAlloc<Immediate>>, object| {
+            move || {
+                give(&alloc, object);
+                // Two from the cache, the third from a batch.
+                let got: [_; 3] = std::array::from_fn(|_| take(&alloc));
+                (object, got)
+            }
+        };
+        let (there, here) = beside(1, work(alloc.clone(), there), work(alloc.clone(), here));
+        let (first, second) = (there.1, here.1);
+        assert!(first.iter().all(|object| !second.contains(object)), "handed out twice");
+        seen.note("each took the other's", first.contains(&here.0) && second.contains(&there.0));
+        seen.note("each took its own", first.contains(&there.0) && second.contains(&here.0));
+
+        adds_up(&alloc, 6, seen);
+        first.into_iter().chain(second).for_each(|object| give(&alloc, object));
+        adds_up(&alloc, 0, seen);
+    });
+}

@@ -1,0 +1,102 @@
+//! One CPU's cache, used by two threads at the same time: the `active` protocol.
+
+use crate::explore::Model;
+use crate::pair::{LAYOUT, adds_up, allocator, beside, give, take};
+use memalloc::{Immediate, MemAlloc};
+use std::sync::Arc;
+
+/// Two threads on one CPU, each taking, freeing and taking again.
+#[test]
+fn an_object_is_never_handed_out_twice() {
+    let model = Model {
+        name: "an_object_is_never_handed_out_twice",
+        bound: Some(5),
+        least: 100,
+        happens: &["an object of the other thread"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<Immediate>();
+        let cached = take(&alloc);
+        give(&alloc, cached);
+
+        let work = |alloc: Arc<MemAlloc<Immediate>>| {
+            move || {
+                let first = take(&alloc);
+                give(&alloc, first);
+                (first, take(&alloc))
+            }
+        };
+        let (there, here) = beside(0, work(alloc.clone()), work(alloc.clone()));
+        assert_ne!(there.1, here.1, "handed out twice");
+        seen.note("an object of the other thread", there.1 == here.0 || here.1 == there.0);
+
+        adds_up(&alloc, 2, seen);
+        give(&alloc, there.1);
+        give(&alloc, here.1);
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// Two threads on one CPU that may not wait. A collision shows: one of them gets nothing,
+/// although there are objects for both.
+#[test]
+fn a_busy_cache_is_an_error_for_those_who_may_not_wait() {
+    let model = Model {
+        name: "a_busy_cache_is_an_error_for_those_who_may_not_wait",
+        bound: None,
+        least: 10,
+        happens: &["a collision", "no collision"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<Immediate>();
+        let (first, second) = (take(&alloc), take(&alloc));
+        give(&alloc, first);
+        give(&alloc, second);
+
+        let work = |alloc: Arc<MemAlloc<Immediate>>| {
+            move || {
+                let object = alloc.alloc_nowait(LAYOUT).ok()?;
+                let object = alloc.handle(object.cast());
+                alloc.writes_plain(object);
+                Some(object)
+            }
+        };
+        let got: [_; 2] = beside(0, work(alloc.clone()), work(alloc.clone())).into();
+        seen.note("a collision", got.contains(&None));
+        seen.note("no collision", !got.contains(&None));
+        assert!(got[0].is_none() || got[0] != got[1], "handed out twice");
+
+        let held: Vec<_> = got.into_iter().flatten().collect();
+        adds_up(&alloc, held.len() as u64, seen);
+        held.into_iter().for_each(|object| give(&alloc, object));
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// One thread frees while the other uses the cache. The object goes to the list beside it, and
+/// the other thread finds it there, with all that was done to it.
+#[test]
+fn an_object_freed_while_its_cache_is_busy_is_found_again() {
+    let model = Model {
+        name: "an_object_freed_while_its_cache_is_busy_is_found_again",
+        bound: None,
+        least: 50,
+        happens: &["found at once", "found later", "a collision"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<Immediate>();
+        let object = take(&alloc);
+        let before = alloc.stats().taken;
+        let (there, here) = (alloc.clone(), alloc.clone());
+        let ((), got) = beside(0, move || give(&there, object), move || [take(&here), take(&here)]);
+        seen.note("found at once", got[0] == object);
+        seen.note("found later", got[1] == object);
+        assert_ne!(got[0], got[1]);
+        // Objects that were carved although one was free: it was not to be had.
+        seen.note("a collision", alloc.stats().taken.objects > before.objects + 1);
+
+        adds_up(&alloc, 2, seen);
+        got.into_iter().for_each(|object| give(&alloc, object));
+        adds_up(&alloc, 0, seen);
+    });
+}

@@ -1,0 +1,137 @@
+//! How an allocator ends while others still read.
+
+use crate::explore::Model;
+use crate::pair::{allocator_in, beside, give_rcu, take};
+use loom::cell::UnsafeCell;
+use memalloc::rcu::Domain;
+use memalloc::sync::{AtomicBool, Ordering};
+use memalloc::{AfterRcuGp, Cache};
+use std::sync::Arc;
+
+/// What a reader looks at, beyond the object: loom watches the cell.
+#[derive(Clone, Debug, Default)]
+struct Payload(Arc<UnsafeCell<u32>>);
+
+// SAFETY: loom reports accesses to the cell that are not ordered; that is what it is for.
+unsafe impl Send for Payload {}
+// SAFETY: as above.
+unsafe impl Sync for Payload {}
+
+/// A value whose destructor writes to what readers read.
+#[derive(Debug)]
+struct Node(Payload);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // SAFETY: loom has just checked that nobody else accesses it.
+        self.0.0.with_mut(|ended| unsafe { *ended += 1 });
+    }
+}
+
+/// A cache is dropped with an object that a reader may have found a moment ago: the destructor
+/// runs when the reader has left.
+#[test]
+fn dropping_a_cache_waits_for_a_reader() {
+    let model = Model {
+        name: "dropping_a_cache_waits_for_a_reader",
+        bound: Some(3),
+        least: 100,
+        happens: &["found", "not found"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let cache = Cache::<Node, AfterRcuGp>::in_domain(domain.clone()).expect("a cache");
+        let payload = Payload::default();
+        let object = cache.alloc(Node(payload.clone())).expect("an object").into_raw();
+        let linked = Arc::new(AtomicBool::new(true));
+
+        let (there, shared, cell) = (domain.clone(), linked.clone(), payload.clone());
+        let read = move || {
+            let cell = cell;
+            let guard = there.pin();
+            let found = shared.load(Ordering::Acquire);
+            if found {
+                cell.0.with(|_| ());
+            }
+            drop(guard);
+            found
+        };
+        let write = move || {
+            linked.store(false, Ordering::Release);
+            // SAFETY: unlinked in the line before, and freed once.
+            unsafe { cache.free_raw(object) };
+            drop(cache);
+        };
+        let (found, ()) = beside(1, read, write);
+        seen.note("found", found);
+        seen.note("not found", !found);
+        // SAFETY: both threads are done.
+        assert_eq!(payload.0.with(|ended| unsafe { *ended }), 1, "exactly once");
+    });
+}
+
+/// An allocator is dropped inside a read section: what waits ends on whichever thread runs the
+/// callbacks of the domain, after the section.
+#[test]
+fn an_allocator_dropped_inside_a_section_ends_with_the_callbacks() {
+    let model = Model {
+        name: "an_allocator_dropped_inside_a_section_ends_with_the_callbacks",
+        bound: None,
+        least: 10,
+        happens: &["ended by the other thread", "ended here"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let cache = Cache::<Node, AfterRcuGp>::in_domain(domain.clone()).expect("a cache");
+        let payload = Payload::default();
+        let object = cache.alloc(Node(payload.clone())).expect("an object").into_raw();
+
+        let there = domain.clone();
+        let run = move || there.run_callbacks();
+        let write = || {
+            let guard = domain.pin();
+            // SAFETY: nobody else knows the object, and it is freed once.
+            unsafe { cache.free_raw(object) };
+            drop(cache);
+            payload.0.with(|ended| {
+                // SAFETY: the section protects what it found.
+                assert_eq!(unsafe { *ended }, 0, "this section has not ended");
+            });
+            drop(guard);
+        };
+        let (ran, ()) = beside(1, run, write);
+        seen.note("ended by the other thread", ran == 1);
+        domain.barrier().expect("no guard is left");
+        seen.note("ended here", ran == 0);
+        // SAFETY: both threads are done.
+        assert_eq!(payload.0.with(|ended| unsafe { *ended }), 1, "exactly once");
+    });
+}
+
+/// Two allocators on one domain, one of which ends while the other defers.
+#[test]
+fn dropping_an_allocator_leaves_the_other_of_its_domain_alone() {
+    let model = Model {
+        name: "dropping_an_allocator_leaves_the_other_of_its_domain_alone",
+        bound: Some(2),
+        least: 100,
+        happens: &["still pending", "not pending"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let (ends, stays) = (allocator_in::<AfterRcuGp>(&domain), allocator_in(&domain));
+        let (first, second) = (take(&ends), take::<AfterRcuGp>(&stays));
+
+        let other = stays.clone();
+        let defer = move || give_rcu(&other, second);
+        let end = || {
+            give_rcu(&ends, first);
+            drop(ends);
+        };
+        beside(1, defer, end);
+        let pending = stays.stats().pending.objects;
+        seen.note("still pending", pending == 1);
+        seen.note("not pending", pending == 0);
+        crate::pair::adds_up(&stays, 0, seen);
+    });
+}

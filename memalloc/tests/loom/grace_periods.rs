@@ -1,0 +1,215 @@
+//! Readers against those who wait for them.
+
+use crate::explore::Model;
+use crate::pair::{adds_up, allocator, allocator_in, beside, give, give_rcu, take};
+use loom::cell::UnsafeCell;
+use memalloc::rcu::Domain;
+use memalloc::sync::{AtomicBool, AtomicU32, Ordering};
+use memalloc::{AfterRcuGp, Handle};
+use std::sync::Arc;
+
+/// The reader finds an object by its handle and reads plain memory; the writer unlinks it, frees
+/// it deferred, and takes objects until one comes from the cache, writing to each.
+#[test]
+fn free_rcu_is_not_reused_inside_a_read_section() {
+    let model = Model {
+        name: "free_rcu_is_not_reused_inside_a_read_section",
+        bound: Some(3),
+        least: 1_000,
+        happens: &["found", "not found", "reused", "not reused yet"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<AfterRcuGp>();
+        let object = take(&alloc);
+        let link = Arc::new(AtomicU32::new(object.get()));
+
+        let (reader, shared) = (alloc.clone(), link.clone());
+        let read = move || {
+            let guard = reader.domain().pin();
+            let found = Handle::new(shared.load(Ordering::Acquire));
+            if let Some(found) = found {
+                reader.reads_plain(found);
+            }
+            drop(guard);
+            found.is_some()
+        };
+        let write = || {
+            link.store(0, Ordering::Release);
+            give_rcu(&alloc, object);
+            [take(&alloc), take(&alloc)]
+        };
+        let (found, got) = beside(1, read, write);
+        seen.note("found", found);
+        seen.note("not found", !found);
+        seen.note("reused", got.contains(&object));
+        seen.note("not reused yet", !got.contains(&object));
+
+        adds_up(&alloc, 2, seen);
+        got.into_iter().for_each(|object| give(&alloc, object));
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// Two threads defer one object each, under different cookies, and the older batch may be pushed
+/// last. The section of the second thread began when the first grace period was over already,
+/// and lasts until the other thread has allocated.
+#[test]
+fn a_batch_does_not_pass_with_an_older_one() {
+    let model = Model {
+        name: "a_batch_does_not_pass_with_an_older_one",
+        bound: Some(2),
+        least: 1_000,
+        happens: &["the older one was reused", "the older one was not reused"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<AfterRcuGp>();
+        let (older, newer) = (take(&alloc), take(&alloc));
+
+        let other = alloc.clone();
+        let defer = move || {
+            give_rcu(&other, older);
+            take(&other)
+        };
+        let read = || {
+            let domain = alloc.domain();
+            domain.advance(domain.start_poll());
+            let guard = domain.pin();
+            give_rcu(&alloc, newer);
+            guard
+        };
+        let (got, guard) = beside(1, defer, read);
+        assert_ne!(got, newer, "reused inside a section that began before it was freed");
+        drop(guard);
+        seen.note("the older one was reused", got == older);
+        seen.note("the older one was not reused", got != older);
+
+        adds_up(&alloc, 1, seen);
+        give(&alloc, got);
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// What a reader found before `synchronize` began, it has left when that returns.
+#[test]
+fn synchronize_waits_for_a_reader() {
+    let model = Model {
+        name: "synchronize_waits_for_a_reader",
+        bound: Some(3),
+        least: 100,
+        happens: &["found", "not found", "a poll that failed"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let linked = Arc::new(AtomicBool::new(true));
+        let memory = Arc::new(UnsafeCell::new(0));
+
+        let (there, shared, cell) = (domain.clone(), linked.clone(), memory.clone());
+        let read = move || {
+            // The first section, so that the slot is there and shows an epoch that is over.
+            drop(there.pin());
+            let guard = there.pin();
+            let found = shared.load(Ordering::Acquire);
+            if found {
+                cell.with(|_| ());
+            }
+            drop(guard);
+            found
+        };
+        let write = || {
+            linked.store(false, Ordering::Release);
+            let failed = !domain.advance(domain.start_poll());
+            domain.synchronize().expect("this thread does not read");
+            memory.with_mut(|_| ());
+            failed
+        };
+        let (found, failed) = beside(1, read, write);
+        seen.note("found", found);
+        seen.note("not found", !found);
+        seen.note("a poll that failed", failed);
+    });
+}
+
+/// The inner guard goes first or last: the section is as long as the longer of the two.
+#[test]
+fn a_nested_section_lasts_as_long_as_its_last_guard() {
+    let model = Model {
+        name: "a_nested_section_lasts_as_long_as_its_last_guard",
+        bound: Some(3),
+        least: 100,
+        happens: &["found", "a poll that failed"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let linked = Arc::new(AtomicBool::new(true));
+        let memory = Arc::new(UnsafeCell::new(0));
+
+        let (there, shared, cell) = (domain.clone(), linked.clone(), memory.clone());
+        let read = move || {
+            let outer = there.pin();
+            let inner = there.pin();
+            let found = shared.load(Ordering::Acquire);
+            drop(outer);
+            if found {
+                cell.with(|_| ());
+            }
+            drop(inner);
+            found
+        };
+        let write = || {
+            linked.store(false, Ordering::Release);
+            let failed = !domain.advance(domain.start_poll());
+            domain.synchronize().expect("this thread does not read");
+            memory.with_mut(|_| ());
+            failed
+        };
+        let (found, failed) = beside(1, read, write);
+        seen.note("found", found);
+        seen.note("a poll that failed", failed);
+    });
+}
+
+/// A section that begins after the cookie sees what was done before it, and so does one that
+/// announces the newer epoch while the grace period is under way.
+#[test]
+fn a_later_section_does_not_find_what_was_unlinked() {
+    let model = Model {
+        name: "a_later_section_does_not_find_what_was_unlinked",
+        bound: Some(3),
+        least: 100,
+        happens: &["found", "not found", "ended by the reader"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let alloc = allocator_in::<AfterRcuGp>(&domain);
+        let object = take(&alloc);
+        let link = Arc::new(AtomicU32::new(object.get()));
+
+        let (there, shared, reader) = (domain.clone(), link.clone(), alloc.clone());
+        let read = move || {
+            // The other thread's grace period may be begun, and ended, by this one.
+            let ended = there.advance(there.start_poll());
+            let guard = there.pin();
+            let found = Handle::new(shared.load(Ordering::Relaxed));
+            if let Some(found) = found {
+                reader.reads_plain(found);
+            }
+            drop(guard);
+            (ended, found.is_some())
+        };
+        let write = || {
+            link.store(0, Ordering::Relaxed);
+            let cookie = domain.start_poll();
+            if domain.advance(cookie) {
+                alloc.writes_plain(object);
+            }
+        };
+        let ((ended, found), ()) = beside(1, read, write);
+        seen.note("found", found);
+        seen.note("not found", !found);
+        seen.note("ended by the reader", ended);
+
+        adds_up(&alloc, 1, seen);
+        give(&alloc, object);
+        adds_up(&alloc, 0, seen);
+    });
+}

@@ -1,0 +1,70 @@
+//! What the models share: a small allocator, a second thread, and the sums at the end.
+
+use crate::explore::Seen;
+use memalloc::rcu::Domain;
+use memalloc::{ClassTable, Handle, MemAlloc, ReusePolicy, run_on, sync::thread};
+use std::alloc::Layout;
+use std::sync::Arc;
+
+/// The one layout that the models use.
+pub(crate) const LAYOUT: Layout = Layout::new::<[u64; 2]>();
+
+/// An allocator of one class, on a domain of its own.
+pub(crate) fn allocator<P: ReusePolicy>() -> Arc<MemAlloc<P>> {
+    allocator_in(&Domain::new())
+}
+
+/// The same, on this domain.
+pub(crate) fn allocator_in<P: ReusePolicy>(domain: &Domain) -> Arc<MemAlloc<P>> {
+    let classes = ClassTable::new(&[LAYOUT.size()]).expect("one class is a table");
+    let builder = MemAlloc::builder().domain(domain.clone()).classes(classes);
+    Arc::new(builder.build().expect("loom's twins always have memory"))
+}
+
+/// Runs `other` on a second thread, on this CPU, and `here` on this one, on CPU 0.
+pub(crate) fn beside<T: 'static, U>(
+    cpu: usize,
+    other: impl FnOnce() -> T + 'static,
+    here: impl FnOnce() -> U,
+) -> (T, U) {
+    let other = thread::spawn(move || {
+        run_on(cpu);
+        other()
+    });
+    let here = here();
+    (other.join().expect("the other thread does not panic"), here)
+}
+
+/// Takes an object and writes to it, as its only holder may.
+pub(crate) fn take<P: ReusePolicy>(alloc: &MemAlloc<P>) -> Handle {
+    let object = alloc.alloc_handle(LAYOUT).expect("there are more slabs than a model needs");
+    alloc.writes_plain(object);
+    object
+}
+
+/// Writes to an object and frees it for immediate reuse.
+pub(crate) fn give<P: ReusePolicy>(alloc: &MemAlloc<P>, object: Handle) {
+    alloc.writes_plain(object);
+    // SAFETY: every model frees what it took, once, with the layout that it took it with.
+    unsafe { alloc.free_unshared_handle(object, LAYOUT) };
+}
+
+/// Frees an object for reuse after a grace period.
+pub(crate) fn give_rcu<P: ReusePolicy>(alloc: &MemAlloc<P>, object: Handle) {
+    // SAFETY: as in `give`.
+    unsafe { alloc.free_rcu_handle(object, LAYOUT) };
+}
+
+/// At the end of a model: every object is somewhere, `live` of them with the model, and all
+/// others go back to their slabs.
+pub(crate) fn adds_up<P: ReusePolicy>(alloc: &MemAlloc<P>, live: u64, seen: &Seen) {
+    let stats = alloc.stats();
+    let sum = stats.live.objects + stats.cached.objects + stats.pending.objects;
+    assert_eq!(sum, stats.taken.objects, "{stats:?}");
+    assert_eq!(stats.live.objects, live, "{stats:?}");
+    seen.note("sums added up", true);
+
+    alloc.quiesce().expect("no guard is left");
+    let stats = alloc.stats();
+    assert_eq!((stats.taken.objects, stats.live.objects), (live, live), "{stats:?}");
+}

@@ -1,0 +1,83 @@
+//! Runs one model under every schedule that loom tells apart, up to a number of preemptions, and
+//! says how it ended.
+//!
+//! Each exploration has a thread of its own, so that a failing one can be reported as a value: the
+//! mutation table is made of failures. No limit of time or of executions is set, because loom
+//! passes silently where one cuts it short; an exploration without a violation is complete.
+
+use std::fmt;
+use std::panic;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The name of the threads on which explorations run.
+const EXPLORER: &str = "loom explorer";
+
+/// How an exploration ended.
+pub(crate) struct Exploration {
+    pub(crate) executions: usize,
+    /// How often a schedule took the processor from a thread that could go on, at most.
+    pub(crate) preemptions: usize,
+    pub(crate) elapsed: Duration,
+    /// What the first failing execution said. The exploration ended there.
+    pub(crate) violation: Option<String>,
+}
+
+impl fmt::Display for Exploration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.violation.is_none() { "complete" } else { "failed" };
+        let (executions, seconds) = (self.executions, self.elapsed.as_secs_f64());
+        write!(f, "{end}, {executions} executions, {seconds:.2} s")
+    }
+}
+
+/// Explores `model`, which runs `threads` threads, to the end or to its first failure.
+pub(crate) fn explore(threads: usize, model: impl Fn() + Send + Sync + 'static) -> Exploration {
+    silence_explorers();
+    // One preemption is known to miss errors, two have found every known one; two threads can
+    // afford a third.
+    let preemptions = if threads > 2 { 2 } else { 3 };
+    let executions = Arc::new(AtomicUsize::new(0));
+    let start = Instant::now();
+
+    let counted = Arc::clone(&executions);
+    let run = thread::Builder::new().name(EXPLORER.to_owned()).spawn(move || {
+        let mut loom = loom::model::Builder::new();
+        loom.preemption_bound = Some(preemptions);
+        // The environment may have set limits.
+        loom.max_duration = None;
+        loom.max_permutations = None;
+        loom.check(move || {
+            counted.fetch_add(1, Relaxed);
+            model();
+        });
+    });
+    let end = run.expect("a thread to explore on").join();
+
+    Exploration {
+        executions: executions.load(Relaxed),
+        preemptions,
+        elapsed: start.elapsed(),
+        violation: end.err().map(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let first_line = text.and_then(|text| text.lines().next());
+            first_line.unwrap_or("a panic without a message").to_owned()
+        }),
+    }
+}
+
+/// Keeps panics of explorations off the output: whoever explores reports them.
+fn silence_explorers() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if thread::current().name() != Some(EXPLORER) {
+                default(panic);
+            }
+        }));
+    });
+}

@@ -1,0 +1,80 @@
+//! Grace periods as a model with switches.
+//!
+//! A reader announces the epoch that it saw; an updater unlinks an object, takes a cookie, and
+//! takes the object back when the grace period of the cookie has passed. What makes that right is
+//! a protocol of a few loads, stores and barriers. Here it stands alone, and each step can be
+//! switched off. loom explores small scenarios to the end: with every step in force no scenario
+//! fails, and `every_step_is_needed` shows for each step a scenario that fails without it.
+//!
+//! - [`protocol`]: readers, updaters, drivers, and the switches.
+//! - [`scenarios`]: small worlds in which each thread follows a script.
+//! - [`mutations`]: what is switched off, and where it has to show.
+//! - [`events`] and [`explore`]: what was seen, and how far the exploration came.
+//!
+//! What is claimed: no reader reads an object that was taken back, or that is being taken back,
+//! and none reads an object before its updater's plain stores to it are visible.
+//!
+//! Both kinds of barrier are explored. Fences are what they are. For membarrier, in which the
+//! system executes the readers' half for them, a reader looks before each of its steps whether a
+//! barrier was asked for, and executes it there; the driver goes on when each reader has, or has
+//! ended. loom decides when the reader notices, so the barrier may fall between any two steps.
+//!
+//! What loom (0.7) has to be given, so that "complete" means something:
+//!
+//! - It has no sequentially consistent loads and stores, only fences.
+//! - A fence is not a step: no other thread gets between a fence and what stands before it, and
+//!   the order of two fences is not explored. Here each begins with a step on a common counter.
+//! - A SeqCst fence orders like a release and an acquire with every other one, which is more than
+//!   the language promises: it can hide a weak ordering near it. Scenarios differ in what is near.
+//! - It keeps the last seven stores of an atomic: no scenario makes more than six. (The common
+//!   counter sees read-modify-writes only, which always read the last.)
+//! - A thread's own load right before its own store hides what other threads loaded earlier.
+//!   Readers and drivers know their own numbers from memory that loom does not see.
+//!
+//! What it cannot show: load buffering, and more preemptions than the bound.
+
+#![cfg(loom)]
+
+mod events;
+mod explore;
+mod mutations;
+mod protocol;
+mod scenarios;
+
+use scenarios::Scenario;
+
+/// Makes a test of each scenario.
+macro_rules! claims {
+    ($($claim:ident: $scenario:ident,)*) => {$(
+        #[test]
+        fn $claim() {
+            scenarios::$scenario.holds();
+        }
+    )*
+
+        /// Every scenario that is a test.
+        static SCENARIOS: &[&Scenario] = &[$(&scenarios::$scenario),*];
+    };
+}
+
+claims! {
+    an_object_outlives_the_section_that_found_it: ONE_SECTION,
+    an_object_outlives_the_earlier_of_two_sections: TWO_SECTIONS,
+    an_object_outlives_the_outermost_section: NESTED,
+    a_reader_may_announce_an_epoch_that_is_over: STALE_EPOCH,
+    an_object_outlives_the_sections_of_two_readers: TWO_READERS,
+    an_object_outlives_the_section_when_another_thread_drives: OTHER_DRIVER,
+    one_driver_may_scan_for_another: RELAY,
+    with_membarrier_an_object_outlives_the_section_that_found_it: MEMBARRIER_ONE_SECTION,
+    with_membarrier_an_object_outlives_the_earlier_of_two_sections: MEMBARRIER_TWO_SECTIONS,
+    with_membarrier_an_object_outlives_the_outermost_section: MEMBARRIER_NESTED,
+    with_membarrier_a_reader_may_announce_an_epoch_that_is_over: MEMBARRIER_STALE_EPOCH,
+    with_membarrier_an_object_outlives_the_section_when_another_thread_drives:
+        MEMBARRIER_OTHER_DRIVER,
+    with_membarrier_one_driver_may_scan_for_another: MEMBARRIER_RELAY,
+}
+
+#[test]
+fn every_step_is_needed() {
+    mutations::check();
+}
