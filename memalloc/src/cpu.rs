@@ -162,7 +162,10 @@ impl CpuCache {
     pub(crate) fn try_enter(&self) -> Option<Active<'_>> {
         // ORDERING: Acquire pairs with the Release in `Active::drop`: spans follow one another.
         // Falls to `loom` `an_object_is_never_handed_out_twice`.
-        if self.active.swap(true, Ordering::Acquire) { None } else { Some(Active { cache: self }) }
+        match self.active.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Some(Active { cache: self }),
+            Err(_) => None,
+        }
     }
 
     /// The arrays, after waiting for whoever uses them. Not for signal handlers.

@@ -81,11 +81,14 @@ impl Grace {
         while !self.poll(target) {
             // ORDERING: Acquire pairs with the Release below: drivers follow one another, and the
             // barrier of an earlier one is before the scan of a later one.
-            if self.driven.swap(true, Ordering::Acquire) {
+            // A failed exchange stores nothing, which also keeps the line where it is.
+            let taken =
+                self.driven.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+            if taken.is_err() {
                 return self.poll(target);
             }
             let progress = self.step(target, slots, barrier);
-            // ORDERING: see the swap.
+            // ORDERING: see the exchange.
             self.driven.store(false, Ordering::Release);
             if !progress {
                 return false;

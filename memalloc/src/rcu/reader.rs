@@ -90,10 +90,11 @@ impl Slots {
     fn claim(&self) -> NonNull<CachePadded<Slot>> {
         let me = thread_key();
         for slot in self.iter() {
-            let free = !slot.claimed.load(Ordering::Relaxed);
             // ORDERING: Acquire pairs with the Release in `give_back`: the earlier owner's last
             // use of `nested` is before ours.
-            if free && !slot.claimed.swap(true, Ordering::Acquire) {
+            let claimed =
+                slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+            if claimed.is_ok() {
                 slot.owner.store(me, Ordering::Relaxed);
                 return NonNull::from(slot);
             }

@@ -1,0 +1,211 @@
+//! What can't be had is a clear error with its numbers, and nothing is lost by asking.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Object, adds_up, in_every_setup, layout};
+use memalloc::{
+    AfterRcuGp, AllocErrorKind, BuildError, Cache, Class, ClassTable, CpuMode, MAX_SIZE, MemAlloc,
+    Watermarks,
+};
+
+const SLAB: u64 = 64 << 10;
+
+in_every_setup! {
+    fn a_request_that_no_class_serves_names_both_numbers<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let kind = |size, align| alloc.alloc(layout(size, align)).unwrap_err().kind();
+        assert_eq!(kind(4097, 1), AllocErrorKind::TooLarge { requested: 4097, limit: 4096 });
+        assert_eq!(kind(1, 8192), AllocErrorKind::OverAligned { requested: 8192, limit: 4096 });
+        assert_eq!(kind(8192, 8192), AllocErrorKind::TooLarge { requested: 8192, limit: 4096 });
+        let error = alloc.alloc(layout(4097, 1)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("4097") && text.contains("4096") && !text.contains('\n'), "{text}");
+        for layout in [layout(4097, 1), layout(1, 8192)] {
+            let expected = alloc.alloc(layout).unwrap_err();
+            assert_eq!(alloc.alloc_nowait(layout).unwrap_err(), expected);
+            assert_eq!(alloc.alloc_zeroed(layout).unwrap_err(), expected);
+            assert_eq!(alloc.alloc_handle(layout).unwrap_err(), expected);
+        }
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    fn a_size_of_zero_takes_an_object_of_the_smallest_class<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let objects: Vec<_> = (0..10).map(|_| Object::new(&alloc, layout(0, 1), 0)).collect();
+        adds_up(&alloc.stats(), 10);
+        assert_eq!(alloc.stats().live.bytes, 160);
+        objects.into_iter().for_each(|object| object.free(&alloc));
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+/// The error says what an object of *this* size can be aligned to, whatever smaller classes are.
+#[test]
+fn too_strict_an_alignment_names_what_the_size_could_have() {
+    let table = ClassTable::new(&[1024, 1040]).expect("a table");
+    let alloc = MemAlloc::<AfterRcuGp>::builder().classes(table).build().expect("an allocator");
+    assert_eq!(
+        alloc.alloc(layout(1030, 64)).unwrap_err().kind(),
+        AllocErrorKind::OverAligned { requested: 64, limit: 16 },
+    );
+}
+
+in_every_setup! {
+    /// The limit holds while everything is taken, and what is freed can be taken again, by
+    /// either free, at most after one wait for the readers.
+    fn at_the_limit_what_is_freed_can_be_allocated_again<P>(setup) {
+        let alloc = setup.builder::<P>().limit_bytes(3 * SLAB).build().expect("an allocator");
+        for class in [64, 1024, 4096] {
+            let layout = layout(class, 1);
+            let mut held = Vec::new();
+            let error = loop {
+                match alloc.alloc(layout) {
+                    Ok(memory) => held.push(Object::filled(memory.cast(), layout, 5)),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), AllocErrorKind::LimitReached { limit: 3 * SLAB });
+            assert!(error.to_string().contains(&(3 * SLAB).to_string()), "{error}");
+            assert_eq!(held.len() as u64, 3 * SLAB / class as u64, "every object can be had");
+            assert!(alloc.stats().backing_bytes <= 3 * SLAB);
+            adds_up(&alloc.stats(), held.len());
+
+            held.pop().expect("some").free_unshared(&alloc);
+            held.push(Object::new(&alloc, layout, 6));
+            held.pop().expect("some").free_rcu(&alloc);
+            alloc.domain().synchronize().expect("no guard is left");
+            held.push(Object::new(&alloc, layout, 7));
+
+            held.into_iter().for_each(|object| object.free(&alloc));
+            alloc.quiesce().expect("no guard is left");
+            adds_up(&alloc.stats(), 0);
+        }
+    }
+}
+
+in_every_setup! {
+    /// Memory that one class has cached serves another before an allocation fails.
+    fn at_the_limit_free_objects_of_one_class_make_room_for_another<P>(setup) {
+        let alloc = setup.builder::<P>().limit_bytes(2 * SLAB).build().expect("an allocator");
+        let small = layout(64, 1);
+        let held: Vec<_> = (0..2 * SLAB / 64).map(|_| Object::new(&alloc, small, 1)).collect();
+        held.into_iter().for_each(|object| object.free_unshared(&alloc));
+        adds_up(&alloc.stats(), 0);
+        Object::new(&alloc, layout(2048, 1), 2).free(&alloc);
+    }
+}
+
+in_every_setup! {
+    fn an_allocator_without_memory_says_so_and_stays_whole<P>(setup) {
+        let alloc = setup.builder::<P>().limit_bytes(SLAB - 1).build().expect("an allocator");
+        let error = alloc.alloc(layout(16, 1)).unwrap_err();
+        assert_eq!(error.kind(), AllocErrorKind::LimitReached { limit: 0 });
+        adds_up(&alloc.stats(), 0);
+        alloc.destroy().expect("nothing leaked");
+    }
+}
+
+in_every_setup! {
+    fn the_range_can_be_used_up<P>(setup) {
+        let alloc = setup.builder::<P>().range_bytes(1).build().expect("an allocator");
+        let layout = layout(4096, 1);
+        let mut held = Vec::new();
+        let error = loop {
+            match alloc.alloc(layout) {
+                Ok(memory) => held.push(Object::filled(memory.cast(), layout, 5)),
+                Err(error) => break error.kind(),
+            }
+        };
+        let AllocErrorKind::RangeExhausted { range } = error else { panic!("{error:?}") };
+        // The first slab is never used.
+        assert_eq!(held.len() as u64, range / 4096 - 16);
+        adds_up(&alloc.stats(), held.len());
+        held.into_iter().for_each(|object| object.free(&alloc));
+        alloc.destroy().expect("nothing leaked");
+    }
+}
+
+in_every_setup! {
+    fn those_who_may_not_wait_get_what_is_ready_or_an_error<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        for class in alloc.classes().classes().to_vec() {
+            let layout = layout(class.size, 1);
+            let before = alloc.stats();
+            let error = alloc.alloc_nowait(layout).unwrap_err();
+            assert_eq!(error.kind(), AllocErrorKind::WouldBlock);
+            assert_eq!(alloc.stats(), before, "nothing was mapped or taken");
+
+            // One allocation brings a batch; all of it can be had, whatever the watermark says.
+            let mut held = vec![Object::new(&alloc, layout, 1)];
+            let taken = alloc.stats().taken;
+            while let Ok(memory) = alloc.alloc_nowait(layout) {
+                held.push(Object::filled(memory.cast(), layout, 2));
+            }
+            assert_eq!(held.len(), class.watermarks.batch);
+            assert_eq!(alloc.stats().taken, taken, "nothing was carved");
+            adds_up(&alloc.stats(), held.len());
+            held.into_iter().for_each(|object| object.free(&alloc));
+            alloc.quiesce().expect("no guard is left");
+        }
+    }
+}
+
+#[test]
+fn a_cpu_mode_is_read_back_from_what_it_prints() {
+    for mode in CpuMode::ALL {
+        assert_eq!(mode.to_string().parse(), Ok(*mode));
+    }
+    let error = "percpu".parse::<CpuMode>().unwrap_err();
+    assert!(error.contains("\"percpu\"") && error.contains("active-thread"), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_an_object_is_refused_when_the_cache_is_built() {
+    #[repr(align(8192))]
+    struct Wide(#[allow(dead_code, reason = "only its size matters")] u8);
+    let error = Cache::<[u8; 4097]>::new().unwrap_err();
+    assert!(matches!(error, BuildError::Type { size: 4097, align: 1, limit: 4096 }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("4097") && text.contains("4096"), "{text}");
+    assert!(matches!(
+        Cache::<Wide>::new().unwrap_err(),
+        BuildError::Type { size: 8192, align: 8192, limit: MAX_SIZE }
+    ));
+    for zero_sized in [Cache::<()>::new().expect("a cache")] {
+        drop(zero_sized.alloc(()).expect("memory"));
+        zero_sized.destroy().expect("nothing leaked");
+    }
+}
+
+#[test]
+fn an_allocation_that_fails_gives_the_value_back() {
+    let watermarks = Watermarks::for_size(16);
+    let error = ClassTable::with_watermarks(&[Class { size: 8, watermarks }]).unwrap_err();
+    let error = BuildError::from(error);
+    assert!(error.to_string().contains("8 bytes"), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+/// Any number is a handle and any address a pointer: what they name may mean nothing, but asking
+/// is no crime.
+#[test]
+fn a_foreign_pointer_or_handle_does_no_harm_by_itself() {
+    let alloc = MemAlloc::<AfterRcuGp>::builder().range_bytes(1).build().expect("an allocator");
+    let object = alloc.alloc_handle(layout(16, 1)).expect("memory");
+    let place = alloc.pointer(object);
+    let start = place.addr().get() - object.get() as usize * 16;
+    for address in [start, start + 8, start + (64 << 30), 1, 16, usize::MAX] {
+        let address = std::num::NonZeroUsize::new(address).expect("not null");
+        let handle = alloc.handle(std::ptr::NonNull::without_provenance(address));
+        assert_ne!(handle.get(), 0, "{address:#x}");
+    }
+    for number in [1, 0x7fff_ffff, u32::MAX] {
+        let handle = memalloc::Handle::new(number).expect("not zero");
+        assert_eq!(alloc.pointer(handle).addr().get(), start + number as usize * 16);
+    }
+    // SAFETY: allocated above with this layout.
+    unsafe { alloc.free_handle(object, layout(16, 1)) };
+}

@@ -1,0 +1,136 @@
+//! The numbers add up, and tell what the test knows.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Dice, Object, adds_up, in_every_setup, layout};
+use memalloc::{Immediate, MemAlloc};
+use std::thread;
+
+in_every_setup! {
+    fn live_is_what_users_hold_in_every_phase<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let mut dice = Dice::new(1);
+        let mut held: Vec<Object> = Vec::new();
+        for phase in 0..40 {
+            for pattern in 0..200 {
+                let layout = layout(1 + dice.roll(4096), 1 << dice.roll(8));
+                held.push(Object::new(&alloc, layout, pattern));
+            }
+            adds_up(&alloc.stats(), held.len());
+            let guard = (phase % 3 == 0).then(|| alloc.domain().pin());
+            while held.len() > phase * 5 {
+                let object = held.swap_remove(dice.roll(held.len()));
+                match dice.roll(3) {
+                    0 => object.free(&alloc),
+                    1 => object.free_rcu(&alloc),
+                    _ => object.free_unshared(&alloc),
+                }
+            }
+            adds_up(&alloc.stats(), held.len());
+            match phase % 4 {
+                0 => drop(alloc.trim()),
+                1 => _ = alloc.domain().advance(alloc.domain().start_poll()),
+                _ => (),
+            }
+            adds_up(&alloc.stats(), held.len());
+            drop(guard);
+        }
+        let bytes: u64 = held
+            .iter()
+            .filter_map(|object| alloc.classes().class_for(object.layout))
+            .map(|class| alloc.classes().classes()[class].size as u64)
+            .sum();
+        assert_eq!(alloc.stats().live.bytes, bytes);
+        held.into_iter().for_each(|object| object.free(&alloc));
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    fn quiesce_returns_everything_in_one_call_and_says_how_much<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let mut held = Vec::new();
+        for class in alloc.classes().classes() {
+            held.extend((0..700).map(|_| Object::new(&alloc, layout(class.size, 1), 1)));
+        }
+        let kept = held.split_off(held.len() - 10);
+        thread::scope(|scope| {
+            let alloc = &alloc;
+            for part in 0..4 {
+                let part: Vec<_> = held.drain(..held.len() / (4 - part)).collect();
+                let free = move || {
+                    for (n, object) in part.into_iter().enumerate() {
+                        if n % 2 == 0 { object.free(alloc) } else { object.free_rcu(alloc) }
+                    }
+                };
+                scope.spawn(free);
+            }
+        });
+        let before = alloc.stats();
+        adds_up(&before, 10);
+        let reclaimed = alloc.quiesce().expect("no guard is left");
+        let after = alloc.stats();
+        adds_up(&after, 10);
+        assert_eq!((after.cached.objects, after.pending.objects), (0, 0), "{after:?}");
+        assert_eq!(reclaimed.objects, before.taken.objects - 10);
+        assert_eq!(reclaimed.bytes, before.taken.bytes - after.taken.bytes);
+        assert_eq!(
+            reclaimed.released_bytes,
+            before.backing_bytes - after.backing_bytes,
+            "every slab that went back counts",
+        );
+        assert!(after.slabs <= 10 && after.backing_bytes <= 10 * (64 << 10));
+
+        let again = alloc.quiesce().expect("no guard is left");
+        assert_eq!(again, Default::default(), "one call was enough");
+        kept.into_iter().for_each(|object| object.free(&alloc));
+    }
+}
+
+in_every_setup! {
+    /// Nobody reads, so nothing has to be waited for: what is full goes back by itself, and all
+    /// that CPUs do not hold with one `trim`.
+    fn trim_returns_what_no_reader_holds_up<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let layout = layout(1024, 1);
+        let held: Vec<_> = (0..4_000).map(|_| Object::new(&alloc, layout, 1)).collect();
+        held.into_iter().for_each(|object| object.free(&alloc));
+        alloc.trim();
+        let stats = alloc.stats();
+        adds_up(&stats, 0);
+        assert!(stats.taken.objects < 500, "{stats:?}");
+    }
+}
+
+/// A program that once had much and then little does not keep it all, with nobody asking: what
+/// it goes on to do moves the grace periods.
+#[test]
+fn a_surplus_goes_back_to_the_slabs_by_and_by() {
+    fn check<P: memalloc::ReusePolicy>(setup: &common::Setup) {
+        let alloc = setup.allocator::<P>();
+        let layout = layout(512, 1);
+        let mut held: Vec<_> = (0..100_000).map(|_| Object::new(&alloc, layout, 1)).collect();
+        let most = alloc.stats().backing_bytes;
+        held.drain(..).for_each(|object| object.free(&alloc));
+        for _ in 0..2_000 {
+            held.extend((0..100).map(|_| Object::new(&alloc, layout, 1)));
+            held.drain(..).for_each(|object| object.free(&alloc));
+        }
+        let left = alloc.stats().backing_bytes;
+        assert!(left < most / 4, "{left} of {most} bytes are still there");
+    }
+    for setup in common::Setup::every() {
+        check::<Immediate>(&setup);
+        check::<memalloc::AfterRcuGp>(&setup);
+    }
+}
+
+#[test]
+fn the_policy_and_the_classes_are_named() {
+    let alloc = MemAlloc::<Immediate>::new().expect("an allocator");
+    let stats = alloc.stats();
+    assert_eq!(stats.policy, memalloc::PolicyKind::Immediate);
+    let sizes: Vec<_> = stats.classes.iter().map(|class| class.size).collect();
+    assert_eq!(sizes, memalloc::KERNEL_SIZES);
+}

@@ -1,0 +1,159 @@
+//! Threads that come and go, and guards that outlive what their thread knows.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Object, Setup, adds_up, in_every_setup, layout};
+use memalloc::AfterRcuGp;
+use memalloc::rcu::{Domain, Guard};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+in_every_setup! {
+    /// Slots, caches and objects of threads that have ended serve those that come after.
+    fn thousands_of_short_lived_threads_leave_nothing_behind<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let mut most_taken = 0;
+        for _ in 0..2_000 / 8 / Setup::every().len() {
+            thread::scope(|scope| {
+                let alloc = &alloc;
+                let work = |pattern| {
+                    let guard = alloc.domain().pin();
+                    let objects = [0, 1].map(|_| Object::new(alloc, layout(200, 1), pattern));
+                    drop(guard);
+                    let [first, second] = objects;
+                    first.free(alloc);
+                    second.free_rcu(alloc);
+                };
+                let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || work(n))).collect();
+                // The end of the scope alone would not wait for thread-local storage to end.
+                threads.into_iter().for_each(|thread| thread.join().expect("it ends in peace"));
+            });
+            most_taken = most_taken.max(alloc.stats().taken.objects);
+        }
+        adds_up(&alloc.stats(), 0);
+        assert_eq!(alloc.domain().stats().threads, 0);
+        assert!(most_taken < 20_000, "{most_taken} objects for 16");
+    }
+}
+
+thread_local! {
+    /// Filled before or after the thread's first section, and so dropped after or before the
+    /// thread gives its slots back.
+    static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+}
+
+/// A guard that lives in thread-local storage, and begins another section when that ends.
+struct Kept {
+    domain: &'static Domain,
+    guards: Vec<Guard<'static>>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let another = self.domain.pin();
+        let nested = self.domain.pin();
+        self.guards.clear();
+        drop(another);
+        drop(nested);
+    }
+}
+
+/// Ends a thread with guards in its thread-local storage.
+fn end_with_guards(domain: &'static Domain, storage_first: bool) {
+    let thread = thread::spawn(move || {
+        if storage_first {
+            KEPT.with(|kept| *kept.borrow_mut() = Some(Kept { domain, guards: Vec::new() }));
+        }
+        let guards = vec![domain.pin(), domain.pin()];
+        KEPT.with(|kept| match &mut *kept.borrow_mut() {
+            Some(kept) => kept.guards = guards,
+            empty => *empty = Some(Kept { domain, guards }),
+        });
+        let cookie = domain.start_poll();
+        assert!(!domain.advance(cookie), "the guards are still there");
+    });
+    thread.join().expect("the thread ends in peace");
+}
+
+#[test]
+fn a_guard_in_thread_local_storage_ends_with_its_thread() {
+    for setup in Setup::every() {
+        let domain: &'static Domain = Box::leak(Box::new(setup.domain()));
+        for storage_first in [true, false] {
+            end_with_guards(domain, storage_first);
+            assert_eq!(domain.stats().reading, 0);
+            domain.synchronize().expect("every section has ended");
+        }
+    }
+}
+
+#[test]
+fn the_slot_of_a_guard_that_outlives_its_thread_storage_is_used_again() {
+    let domain: &'static Domain = Box::leak(Box::new(Domain::new()));
+    for _ in 0..100 {
+        end_with_guards(domain, true);
+        end_with_guards(domain, false);
+    }
+    let threads = domain.stats().threads;
+    assert!(threads <= 2, "{threads} slots of threads that have ended");
+}
+
+#[test]
+fn a_thread_that_ends_inside_a_section_ends_the_section() {
+    let domain = Domain::new();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let _guard = domain.pin();
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let _inner = domain.pin();
+                resume_unwind(Box::new("on purpose"));
+            }));
+            assert!(result.is_err());
+        });
+        reader.join().expect("the panic was caught");
+    });
+    domain.synchronize().expect("this thread does not read");
+    let stats = domain.stats();
+    assert_eq!((stats.reading, stats.threads), (0, 0));
+}
+
+/// A thread may outlive domains that it has read, and read many at a time.
+#[test]
+fn a_thread_forgets_domains_that_are_gone() {
+    for round in 0..200 {
+        let domains: Vec<_> = (0..5).map(|_| Domain::new()).collect();
+        let guards: Vec<_> = domains.iter().chain(&domains).map(Domain::pin).collect();
+        for domain in &domains {
+            assert!(!domain.advance(domain.start_poll()), "round {round}");
+        }
+        drop(guards);
+        for domain in domains {
+            assert!(domain.advance(domain.start_poll()), "round {round}");
+        }
+    }
+}
+
+/// Threads that end while the last clones of their domains are dropped elsewhere.
+#[test]
+fn a_thread_may_end_while_its_domain_does() {
+    for _ in 0..500 {
+        let domains: Vec<_> = (0..4).map(|_| Domain::new()).collect();
+        let clones = domains.clone();
+        let reader = thread::spawn(move || clones.iter().for_each(|domain| drop(domain.pin())));
+        drop(domains);
+        reader.join().expect("the thread ends in peace");
+    }
+}
+
+#[test]
+fn an_allocator_may_be_dropped_by_a_thread_that_never_used_it() {
+    for setup in Setup::every() {
+        let alloc = setup.allocator::<AfterRcuGp>();
+        for pattern in 0..100 {
+            Object::new(&alloc, layout(64, 1), pattern).free(&alloc);
+        }
+        thread::spawn(move || drop(alloc)).join().expect("the thread ends in peace");
+    }
+}

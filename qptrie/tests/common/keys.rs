@@ -1,0 +1,44 @@
+//! Keys that lie close together: beginnings of one another, bytes at both ends, long common
+//! beginnings, and lengths up to the longest.
+
+use proptest::prelude::*;
+
+/// What most keys are made of: nibbles that agree in one half, and bytes at both ends.
+const ALPHABET: [u8; 6] = [0x00, 0x01, 0x10, 0x11, b'a', 0xff];
+
+/// A few letters, the empty key among them.
+fn short() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop::sample::select(&ALPHABET[..]), 0..5)
+}
+
+/// Any key of at most `longest` bytes, such that most keys share a beginning with others.
+pub(crate) fn any_key(longest: usize) -> impl Strategy<Value = Vec<u8>> {
+    let common = (prop::sample::select(vec![7_usize, 8, 60]), short())
+        .prop_map(|(length, tail)| [vec![b'/'; length], tail].concat());
+    let long = (0..3_usize, prop::sample::select(&ALPHABET[..]))
+        .prop_map(move |(less, last)| [vec![b'/'; longest - 1 - less], vec![last]].concat());
+    prop_oneof![6 => short(), 3 => common, 1 => long]
+}
+
+/// Numbers that look random and are the same in every run (xorshift).
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `sides`.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % sides
+    }
+
+    /// A key of up to five letters.
+    pub(crate) fn key(&mut self) -> Vec<u8> {
+        (0..self.roll(6)).map(|_| ALPHABET[self.roll(ALPHABET.len())]).collect()
+    }
+}

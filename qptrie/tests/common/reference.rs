@@ -1,0 +1,74 @@
+//! The tree that a set of keys must lead to, computed from the sorted keys alone, and whether a
+//! trie is that tree.
+
+use memalloc::{ReusePolicy, Stats};
+use qptrie::QpTrie;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Debug;
+
+/// What a trie is compared with.
+pub(crate) type Model<V> = BTreeMap<Vec<u8>, V>;
+
+/// The choices that lead to a key: one for each nibble (1 to 16), then "it ends here" (0).
+fn ways(key: &[u8]) -> Vec<u8> {
+    let nibbles = key.iter().flat_map(|byte| [(byte >> 4) + 1, (byte & 15) + 1]);
+    nibbles.chain([0]).collect()
+}
+
+/// How many branches a trie of these keys has: one for every sequence of choices after which the
+/// keys go different ways. Keys that differ in their first byte share no branch.
+pub(crate) fn branches<V>(model: &Model<V>) -> u64 {
+    let keys: Vec<_> = model.keys().collect();
+    let neighbours = keys.windows(2).filter(|pair| pair[0].first() == pair[1].first());
+    let partings: HashSet<Vec<u8>> = neighbours
+        .map(|pair| {
+            let (a, b) = (ways(pair[0]), ways(pair[1]));
+            let common = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            a[..common].to_vec()
+        })
+        .collect();
+    partings.len() as u64
+}
+
+/// Panics unless the trie finds, counts and lists exactly what the model has.
+pub(crate) fn same_entries<V, B>(trie: &QpTrie<V, B>, model: &Model<V>)
+where
+    V: Debug + PartialEq + Send + Sync + 'static,
+    B: ReusePolicy,
+{
+    let view = trie.pin();
+    for (key, value) in model {
+        assert_eq!(view.get(key), Some(value), "{key:?}");
+    }
+    let listed: Vec<_> = view.iter().collect();
+    let expected: Vec<_> = model.iter().map(|(key, value)| (&key[..], value)).collect();
+    assert!(listed == expected, "listed {listed:?}\nexpected {expected:?}");
+    assert_eq!(trie.len(), model.len() as u64);
+    assert_eq!(trie.is_empty(), model.is_empty());
+}
+
+/// Panics unless the memory of a trie that nobody uses is that of the model's tree, and adds up.
+/// The calling thread is outside of read sections.
+pub(crate) fn same_memory<V, B>(trie: &QpTrie<V, B>, model: &Model<V>)
+where
+    V: Send + Sync + 'static,
+    B: ReusePolicy,
+{
+    trie.quiesce().expect("outside of read sections");
+    let usage = trie.memory_usage();
+    assert_eq!(usage.branches.live.objects, branches(model), "branches");
+    assert_eq!(usage.leaves.live.objects, model.len() as u64, "leaves");
+    for stats in [&usage.branches, &usage.leaves] {
+        nothing_but_live(stats);
+    }
+}
+
+/// Panics unless every object outside of the slabs is in use.
+fn nothing_but_live(stats: &Stats) {
+    assert_eq!(stats.pending.objects, 0, "{stats:?}");
+    assert_eq!(stats.cached.objects, 0, "{stats:?}");
+    assert_eq!(stats.taken, stats.live, "{stats:?}");
+    for class in &stats.classes {
+        assert_eq!(class.live + class.cached + class.pending, class.taken, "{stats:?}");
+    }
+}
