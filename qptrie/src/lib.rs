@@ -68,3 +68,8 @@ pub use fault::Fault;
 pub use map::{
     Builder, InsertError, InsertErrorKind, Iter, MemoryUsage, QpTrie, TrieRef, TrieStats, Update,
 };
+
+/// The README's examples, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
