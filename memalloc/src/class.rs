@@ -183,6 +183,12 @@ impl ClassTable {
         self.classes.iter().map(Class::align).max().unwrap_or(UNIT)
     }
 
+    /// The strictest alignment of an object that has room for `size` bytes.
+    pub(crate) fn max_align_for(&self, size: usize) -> usize {
+        let fitting = self.classes.iter().filter(|class| class.size >= size);
+        fitting.map(Class::align).max().unwrap_or(UNIT)
+    }
+
     /// The number of the smallest class that serves `layout`, or `None`. A zero size is served
     /// by the smallest class.
     #[inline]

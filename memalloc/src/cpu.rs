@@ -3,22 +3,28 @@
 //! A thread that uses a cache sets its `active` flag with one exchange; when it is set already
 //! (by a thread that was preempted inside, or by the code that a signal handler interrupted) the
 //! caller does without: a free goes to a lock-free list beside the cache, an allocation to the
-//! slow path. Knows nothing of batches, slabs or grace periods.
+//! slow path. Where the system has restartable sequences, single objects move without setting
+//! the flag, and the flag is set by a sequence too (`sys::rseq`). Knows nothing of batches, slabs
+//! or grace periods.
 //!
-//! - INV-C1: the arrays of a cache are touched only between a successful exchange of `active`
-//!   and the store that ends it; [`Active`] stands for that span.
+//! - INV-C1: the arrays of a cache are touched only while this thread has set `active`, for
+//!   which [`Active`] stands, or by a restartable sequence that finds it clear.
 //! - INV-C2: an object is in one place only: an array, a list, or outside. The link of an object
 //!   is used by the list that it is in.
 
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY};
 use crate::slab::{Arena, Handle};
-use crate::sync::{AtomicBool, AtomicU32, Ordering, UnsafeCell};
+use crate::sync::{AtomicU32, Ordering, UnsafeCell};
 use crate::sys::cpu::{CpuMode, CpuSlots};
+use crate::sys::rseq::{self, Rseq};
 use std::fmt;
+use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
 /// A bounded stack of objects.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Stack<const N: usize> {
     count: u32,
     objects: [u32; N],
@@ -56,6 +62,7 @@ impl<const N: usize> Stack<N> {
 
 /// What a cache holds.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Arrays {
     /// Objects that may be allocated.
     #[doc(alias = "free_llist")]
@@ -96,9 +103,14 @@ impl ObjectList {
         }
     }
 
+    /// Whether the list looks empty at the moment.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.load(Ordering::Relaxed) == 0
+    }
+
     /// Takes the whole list and gives each object to `receive`. Async-signal-safe.
     pub(crate) fn take_all(&self, arena: &Arena, mut receive: impl FnMut(Handle)) {
-        if self.head.load(Ordering::Relaxed) == 0 {
+        if self.is_empty() {
             return;
         }
         // ORDERING: Acquire pairs with the Release in `push`. The list is taken whole, so an
@@ -128,9 +140,10 @@ impl ObjectList {
 /// One CPU's cache of one class.
 ///
 /// On cache lines of its own: two CPUs never write to one line.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct CpuCache {
-    active: AtomicBool,
+    /// `FREE`, `LOCAL` or `REMOTE`; see `sys::rseq`.
+    active: AtomicU32,
     arrays: UnsafeCell<Arrays>,
     /// Objects that were freed while the cache was busy.
     pub(crate) free_llist_extra: ObjectList,
@@ -150,33 +163,34 @@ unsafe impl Sync for CpuCache {}
 impl CpuCache {
     fn new() -> Self {
         Self {
-            active: AtomicBool::new(false),
+            active: AtomicU32::new(rseq::FREE),
             arrays: UnsafeCell::new(Arrays { free: Stack::new(), free_by_rcu: Stack::new() }),
             free_llist_extra: ObjectList::new(),
             free_llist_extra_rcu: ObjectList::new(),
         }
     }
 
-    /// The arrays, unless somebody is using them. Async-signal-safe, never waits.
+    /// Sets `active`, without sequences.
     #[inline(always)]
-    pub(crate) fn try_enter(&self) -> Option<Active<'_>> {
+    fn set_active(&self, by: u32) -> bool {
         // ORDERING: Acquire pairs with the Release in `Active::drop`: spans follow one another.
-        // Falls to `loom` `an_object_is_never_handed_out_twice`.
-        match self.active.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Some(Active { cache: self }),
-            Err(_) => None,
-        }
+        // Falls to `loom` `an_object_is_never_handed_out_twice`. An exchange that fails stores
+        // nothing.
+        let set =
+            self.active.compare_exchange(rseq::FREE, by, Ordering::Acquire, Ordering::Relaxed);
+        set.is_ok()
     }
 
-    /// The arrays, after waiting for whoever uses them. Not for signal handlers.
-    pub(crate) fn enter(&self) -> Active<'_> {
-        loop {
-            if let Some(active) = self.try_enter() {
-                return active;
-            }
-            // The holder may have been preempted inside.
-            crate::sync::thread::yield_now();
+    /// The arrays, where single objects are moved by sequences, for a thread on any CPU.
+    fn enter_beside_sequences(&self, sequences: Rseq) -> Option<Active<'_>> {
+        if !self.set_active(rseq::REMOTE) {
+            return None;
         }
+        sequences.restart_others();
+        // ORDERING: Acquire as in `set_active`. If a sequence of the cache's CPU set the flag
+        // meanwhile, it saw the cache free, and its store came after ours: it has the cache.
+        let ours = self.active.load(Ordering::Acquire) == rseq::REMOTE;
+        ours.then(|| Active { cache: self })
     }
 }
 
@@ -207,14 +221,25 @@ impl Drop for Active<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         // ORDERING: Release pairs with the Acquire in `try_enter`.
-        self.cache.active.store(false, Ordering::Release);
+        self.cache.active.store(rseq::FREE, Ordering::Release);
     }
 }
+
+/// What the sequences rely on.
+const _: () = {
+    assert!(offset_of!(CpuCache, active) == 0);
+    #[cfg(not(loom))]
+    {
+        assert!(offset_of!(CpuCache, arrays) == 4 && offset_of!(Arrays, free) == 0);
+        assert!(offset_of!(Stack<CACHE_CAPACITY>, objects) == 4);
+    }
+};
 
 /// The caches of all CPUs and classes.
 #[derive(Debug)]
 pub(crate) struct CpuCaches {
     slots: CpuSlots,
+    sequences: Option<Rseq>,
     classes: usize,
     /// One CPU's classes lie side by side.
     caches: Box<[CpuCache]>,
@@ -227,7 +252,8 @@ impl CpuCaches {
         let mut caches = Vec::new();
         caches.try_reserve_exact(slots.count() * classes).ok()?;
         caches.extend((0..slots.count() * classes).map(|_| CpuCache::new()));
-        Some(Self { slots, classes, caches: caches.into_boxed_slice() })
+        let sequences = Rseq::find().filter(|_| mode == CpuMode::Rseq);
+        Some(Self { slots, sequences, classes, caches: caches.into_boxed_slice() })
     }
 
     pub(crate) fn mode(&self) -> CpuMode {
@@ -243,5 +269,91 @@ impl CpuCaches {
     /// The caches of one class, of all CPUs.
     pub(crate) fn of_class(&self, class: usize) -> impl Iterator<Item = &CpuCache> {
         self.caches[class..].iter().step_by(self.classes)
+    }
+
+    #[inline(always)]
+    fn as_sequences_see(&self, class: usize) -> rseq::Caches {
+        debug_assert!(class < self.classes);
+        let first = NonNull::from(&*self.caches).cast::<CpuCache>();
+        rseq::Caches {
+            // SAFETY: CPU 0's cache of the class is in the slice.
+            base: unsafe { first.add(class) }.cast(),
+            stride: self.classes * size_of::<CpuCache>(),
+            cpus: self.slots.count() as u32,
+        }
+    }
+
+    /// Takes an object out of this CPU's cache, if there are more than `low` and nobody is using
+    /// it. Async-signal-safe, never waits.
+    #[inline(always)]
+    pub(crate) fn pop(&self, class: usize, low: usize) -> Option<Handle> {
+        match self.sequences {
+            Some(sequences) => {
+                // SAFETY: the layout is asserted above, and the caches stay as long as `self`.
+                Handle::new(unsafe { sequences.pop(self.as_sequences_see(class), low as u32) })
+            }
+            None => {
+                let mut arrays = self.try_enter(class)?;
+                if arrays.free.len() > low { arrays.free.pop() } else { None }
+            }
+        }
+    }
+
+    /// Puts an object into this CPU's cache, if there are fewer than `limit` and nobody is using
+    /// it. Async-signal-safe, never waits.
+    #[inline(always)]
+    pub(crate) fn push(&self, class: usize, limit: usize, object: Handle) -> bool {
+        debug_assert!(limit <= CACHE_CAPACITY);
+        match self.sequences {
+            // SAFETY: as in `pop`; watermarks are below the capacity (`Watermarks::check`).
+            Some(sequences) => unsafe {
+                sequences.push(self.as_sequences_see(class), limit as u32, object.get())
+            },
+            None => match self.try_enter(class) {
+                Some(mut arrays) if arrays.free.len() < limit => {
+                    arrays.free.push(object);
+                    true
+                }
+                _ => false,
+            },
+        }
+    }
+
+    /// The arrays of this CPU's cache, unless somebody is using them. Async-signal-safe, never
+    /// waits.
+    #[inline(always)]
+    pub(crate) fn try_enter(&self, class: usize) -> Option<Active<'_>> {
+        match self.sequences {
+            Some(sequences) => {
+                // SAFETY: as in `pop`.
+                let place = unsafe { sequences.enter(self.as_sequences_see(class)) }?;
+                // SAFETY: the place of one of our caches.
+                Some(Active { cache: unsafe { place.cast().as_ref() } })
+            }
+            None => {
+                let cache = self.current(class);
+                cache.set_active(rseq::LOCAL).then(|| Active { cache })
+            }
+        }
+    }
+
+    /// The arrays of any CPU's cache, unless somebody is using them.
+    pub(crate) fn try_enter_any<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
+        match self.sequences {
+            Some(sequences) => cache.enter_beside_sequences(sequences),
+            None => cache.set_active(rseq::LOCAL).then(|| Active { cache }),
+        }
+    }
+
+    /// The arrays of any CPU's cache, after waiting for whoever uses them. Not for signal
+    /// handlers.
+    pub(crate) fn enter_any<'a>(&self, cache: &'a CpuCache) -> Active<'a> {
+        loop {
+            if let Some(active) = self.try_enter_any(cache) {
+                return active;
+            }
+            // The holder may have been preempted inside.
+            crate::sync::thread::yield_now();
+        }
     }
 }

@@ -103,11 +103,10 @@ in_every_setup! {
     }
 }
 
-/// A program that once had much and then little does not keep it all, with nobody asking: what
-/// it goes on to do moves the grace periods.
-#[test]
-fn a_surplus_goes_back_to_the_slabs_by_and_by() {
-    fn check<P: memalloc::ReusePolicy>(setup: &common::Setup) {
+in_every_setup! {
+    /// A program that once had much and then little does not keep it all, with nobody asking:
+    /// what it goes on to do moves the grace periods.
+    fn a_surplus_goes_back_to_the_slabs_by_and_by<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(512, 1);
         let mut held: Vec<_> = (0..100_000).map(|_| Object::new(&alloc, layout, 1)).collect();
@@ -119,10 +118,6 @@ fn a_surplus_goes_back_to_the_slabs_by_and_by() {
         }
         let left = alloc.stats().backing_bytes;
         assert!(left < most / 4, "{left} of {most} bytes are still there");
-    }
-    for setup in common::Setup::every() {
-        check::<Immediate>(&setup);
-        check::<memalloc::AfterRcuGp>(&setup);
     }
 }
 

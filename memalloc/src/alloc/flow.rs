@@ -8,7 +8,7 @@ use super::error::AllocErrorKind;
 use super::stages::Stages;
 use crate::batch::{Batch, Body};
 use crate::class::{BATCH_CAPACITY, MAX_SIZE};
-use crate::cpu::{Active, CpuCache, Stack};
+use crate::cpu::{Active, Stack};
 use crate::rcu::{Domain, SynchronizeError};
 use crate::slab::Handle;
 use crate::sync::{AtomicU64, Ordering};
@@ -71,19 +71,15 @@ impl Flow {
     #[inline]
     pub(super) fn alloc(&self, class: usize) -> Result<Handle, AllocErrorKind> {
         let low = self.stages.classes.class(class).watermarks.low;
-        if let Some(mut arrays) = self.stages.caches.current(class).try_enter()
-            && arrays.free.len() > low
-            && let Some(object) = arrays.free.pop()
-        {
-            return Ok(object);
+        match self.stages.caches.pop(class, low) {
+            Some(object) => Ok(object),
+            None => self.alloc_slow(class),
         }
-        self.alloc_slow(class)
     }
 
     /// As `alloc`, but from what is ready only: no lock, no system call.
     pub(super) fn alloc_nowait(&self, class: usize) -> Result<Handle, AllocErrorKind> {
-        let cache = self.stages.caches.current(class);
-        if let Some(object) = cache.try_enter().and_then(|mut arrays| arrays.free.pop()) {
+        if let Some(object) = self.stages.caches.pop(class, 0) {
             return Ok(object);
         }
         let batch = self.stages.take_ready(class);
@@ -95,28 +91,46 @@ impl Flow {
 
     #[cold]
     fn alloc_slow(&self, class: usize) -> Result<Handle, AllocErrorKind> {
+        if let Some(object) = self.refill(class) {
+            return Ok(object);
+        }
+        self.carve(class).or_else(|error| {
+            // Before memory has run out, every object that nobody holds is looked for.
+            self.reclaim();
+            let found = self.refill(class).or_else(|| self.carve(class).ok());
+            found.or_else(|| self.alloc_anywhere(class)).ok_or(AllocErrorKind::from(error))
+        })
+    }
+
+    /// An object from what is ready, or has waited long enough.
+    fn refill(&self, class: usize) -> Option<Handle> {
         let stages = self.stages();
-        self.recover_extra(class, stages.caches.current(class));
+        stages.recover_extra(class, stages.caches.current(class), || self.domain.start_poll());
         let mut batch = stages.take_ready(class);
-        if batch.is_none() && !stages.of(class).waiting_for_gp.is_empty() {
-            if stages.of(class).waiting_for_gp.objects() * self.size(class) > GP_BYTES / 4 {
+        let waiting = &stages.of(class).waiting_for_gp;
+        if batch.is_none() && !waiting.is_empty() {
+            if waiting.objects() * self.size(class) > GP_BYTES / 4 {
                 self.domain.advance_once();
             }
             stages.end_waiting(class, self.domain.completed());
             batch = stages.take_ready(class);
         }
-        if let Some(object) = batch.and_then(|batch| self.unpack(class, batch)) {
-            return Ok(object);
+        self.unpack(class, batch?)
+    }
+
+    /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
+    #[cold]
+    fn reclaim(&self) {
+        for class in self.all_classes() {
+            self.stages.empty_caches(class, || self.domain.start_poll());
         }
-        // Memory has run out only when no CPU's cache has an object left.
-        self.carve(class)
-            .or_else(|error| self.alloc_anywhere(class).ok_or(AllocErrorKind::from(error)))
+        self.trim();
     }
 
     /// An object from any CPU's cache, below its low watermark too.
     fn alloc_anywhere(&self, class: usize) -> Option<Handle> {
-        let mut caches = self.stages.caches.of_class(class);
-        caches.find_map(|cache| cache.try_enter().and_then(|mut arrays| arrays.free.pop()))
+        let caches = &self.stages.caches;
+        caches.of_class(class).find_map(|cache| caches.try_enter_any(cache)?.free.pop())
     }
 
     /// A batch of objects fresh from slabs: one for the caller, the others for the cache.
@@ -129,6 +143,11 @@ impl Flow {
             unreachable!("carving gives an object or an error");
         };
         self.stock(class, || fresh.pop());
+        if fresh.len() > 0 && !self.stages.make_ready(class, || fresh.pop()) {
+            while let Some(object) = fresh.pop() {
+                self.push_extra(class, object);
+            }
+        }
         Ok(object)
     }
 
@@ -137,69 +156,71 @@ impl Flow {
         let pool = &self.stages.pool;
         let object = pool.with(&mut batch, Body::pop);
         self.stock(class, || pool.with(&mut batch, Body::pop));
-        pool.give(batch);
+        if pool.with(&mut batch, |body| body.len()) == 0 {
+            pool.give(batch);
+        } else {
+            // Somebody else is using the cache.
+            self.stages.of(class).free_by_rcu_ttrace.push(pool, batch);
+        }
         object
     }
 
-    /// Puts objects into the cache of the current CPU, and what does not fit to where the next
-    /// refill finds it.
+    /// Puts objects into the cache of the current CPU, as long as there is room and nobody else
+    /// uses it.
     fn stock(&self, class: usize, mut objects: impl FnMut() -> Option<Handle>) {
-        let cache = self.stages.caches.current(class);
-        if let Some(mut arrays) = cache.try_enter() {
-            while !arrays.free.is_full() {
-                match objects() {
-                    Some(object) => arrays.free.push(object),
-                    None => return,
-                }
+        if let Some(mut arrays) = self.stages.caches.try_enter(class) {
+            while !arrays.free.is_full()
+                && let Some(object) = objects()
+            {
+                arrays.free.push(object);
             }
         }
-        while let Some(object) = objects() {
-            cache.free_llist_extra.push(self.stages.slabs.arena(), object);
-        }
-    }
-
-    /// Takes objects that were freed while a cache was busy into the stages.
-    fn recover_extra(&self, class: usize, cache: &CpuCache) {
-        let arena = self.stages.slabs.arena();
-        cache.free_llist_extra.take_all(arena, |object| self.free_now(class, object));
-        cache.free_llist_extra_rcu.take_all(arena, |object| self.free_rcu(class, object));
     }
 
     /// Frees an object that may be allocated again at once (`unit_free`). Async-signal-safe.
     #[doc(alias = "unit_free")]
     #[inline]
     pub(super) fn free_now(&self, class: usize, object: Handle) {
-        let cache = self.stages.caches.current(class);
         let high = self.stages.classes.class(class).watermarks.high;
-        match cache.try_enter() {
+        if !self.stages.caches.push(class, high, object) {
+            self.free_slow(class, object);
+        }
+    }
+
+    #[cold]
+    fn free_slow(&self, class: usize, object: Handle) {
+        let high = self.stages.classes.class(class).watermarks.high;
+        match self.stages.caches.try_enter(class) {
             Some(mut arrays) if !arrays.free.is_full() => {
                 arrays.free.push(object);
                 if arrays.free.len() > high {
                     self.flush(class, arrays);
                 }
             }
-            _ => cache.free_llist_extra.push(self.stages.slabs.arena(), object),
+            _ => self.push_extra(class, object),
         }
+    }
+
+    /// Where an object goes while its CPU's cache is busy.
+    fn push_extra(&self, class: usize, object: Handle) {
+        let cache = self.stages.caches.current(class);
+        cache.free_llist_extra.push(self.stages.slabs.arena(), object);
     }
 
     /// Moves a batch from a cache to where any CPU may refill from.
     #[cold]
     fn flush(&self, class: usize, mut arrays: Active<'_>) {
         let stages = self.stages();
+        let mut left = stages.classes.class(class).watermarks.batch;
         // Without memory for a batch the cache fills up, and then the extra list takes over.
-        let Some(mut batch) = stages.pool.take(true) else {
-            return;
-        };
-        stages.pool.with(&mut batch, |body| {
-            for _ in 0..stages.classes.class(class).watermarks.batch {
-                if let Some(object) = arrays.free.pop() {
-                    body.push(object);
-                }
-            }
+        let flushed = stages.make_ready(class, || {
+            left = left.checked_sub(1)?;
+            arrays.free.pop()
         });
         drop(arrays);
-        stages.of(class).free_by_rcu_ttrace.push(&stages.pool, batch);
-        self.return_surplus(class);
+        if flushed {
+            self.return_surplus(class);
+        }
     }
 
     /// Frees an object that may be allocated again after a grace period (`unit_free_rcu`).
@@ -207,16 +228,18 @@ impl Flow {
     #[doc(alias = "unit_free_rcu")]
     #[inline]
     pub(super) fn free_rcu(&self, class: usize, object: Handle) {
-        let cache = self.stages.caches.current(class);
         let batch = self.stages.classes.class(class).watermarks.batch;
-        match cache.try_enter() {
+        match self.stages.caches.try_enter(class) {
             Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
                 arrays.free_by_rcu.push(object);
                 if arrays.free_by_rcu.len() >= batch {
                     self.defer(class, arrays);
                 }
             }
-            _ => cache.free_llist_extra_rcu.push(self.stages.slabs.arena(), object),
+            _ => {
+                let cache = self.stages.caches.current(class);
+                cache.free_llist_extra_rcu.push(self.stages.slabs.arena(), object);
+            }
         }
     }
 
@@ -240,9 +263,16 @@ impl Flow {
         self.drive(class, count);
     }
 
-    /// Moves grace periods along when enough objects wait, and ends the waiting of those whose
-    /// has passed.
+    /// Moves grace periods along, now that `count` objects more wait for one, and ends the
+    /// waiting of those whose has passed.
     fn drive(&self, class: usize, count: u64) {
+        self.owe(class, count);
+        self.stages.end_waiting(class, self.domain.completed());
+        self.return_surplus(class);
+    }
+
+    /// Begins a grace period when enough objects wait for one.
+    fn owe(&self, class: usize, count: u64) {
         let more = count * self.size(class);
         let bytes = more + self.deferred_bytes.fetch_add(more, Ordering::Relaxed);
         let objects = count + self.deferred_objects.fetch_add(count, Ordering::Relaxed);
@@ -253,8 +283,6 @@ impl Flow {
         } else {
             self.domain.advance_begun();
         }
-        self.stages.end_waiting(class, self.domain.completed());
-        self.return_surplus(class);
     }
 
     /// Sends batches that are more than enough towards the slabs, and puts those back whose
@@ -262,12 +290,17 @@ impl Flow {
     fn return_surplus(&self, class: usize) {
         let stages = self.stages();
         let ready = &stages.of(class).free_by_rcu_ttrace;
+        let before = ready.objects();
         while ready.objects() * self.size(class) > READY_BYTES {
             if !stages.begin_returning(class, || self.domain.start_poll()) {
                 break;
             }
         }
-        stages.end_returning(class, self.domain.completed(), false);
+        let begun = before.saturating_sub(ready.objects());
+        if begun > 0 || !stages.of(class).waiting_for_gp_ttrace.is_empty() {
+            self.owe(class, begun);
+            stages.end_returning(class, self.domain.completed(), false);
+        }
     }
 
     fn size(&self, class: usize) -> u64 {
@@ -283,14 +316,20 @@ impl Flow {
     /// Returns what nobody needs, without waiting for readers.
     pub(super) fn trim(&self) -> Reclaimed {
         let stages = self.stages();
+        self.advance_twice();
         for class in self.all_classes() {
             stages.end_waiting(class, self.domain.completed());
             while stages.begin_returning(class, || self.domain.start_poll()) {}
         }
-        // Two at most: one may be under way already.
-        self.domain.advance_once();
-        self.domain.advance_once();
+        self.advance_twice();
         self.put_back_passed()
+    }
+
+    /// Ends the grace period of every cookie so far, where no reader holds it up: one may be
+    /// under way already, which does not count for the newest cookies.
+    fn advance_twice(&self) {
+        self.domain.advance_once();
+        self.domain.advance_once();
     }
 
     /// Returns everything that is not with a user, after waiting for readers.
@@ -318,13 +357,16 @@ impl Flow {
     }
 
     fn put_back_passed(&self) -> Reclaimed {
+        let slabs = &self.stages.slabs;
+        let released_before = slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
         for class in self.all_classes() {
             let objects = self.stages.end_returning(class, self.domain.completed(), true);
             reclaimed.objects += objects;
             reclaimed.bytes += objects * self.size(class);
         }
-        reclaimed.released_bytes = self.stages.slabs.release_spare();
+        slabs.release_spare();
+        reclaimed.released_bytes = slabs.released_bytes() - released_before;
         reclaimed
     }
 }

@@ -92,7 +92,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     fn class_for(&self, layout: Layout) -> Result<usize, AllocError> {
         let classes = self.classes();
         classes.class_for(layout).ok_or_else(|| {
-            AllocErrorKind::unservable(layout, classes.max_size(), classes.max_align()).into()
+            let (size, align) = (classes.max_size(), classes.max_align_for(layout.size()));
+            AllocErrorKind::unservable(layout, size, align).into()
         })
     }
 

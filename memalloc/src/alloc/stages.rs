@@ -25,7 +25,7 @@
 
 use crate::batch::{Batch, BatchList, Pool};
 use crate::class::ClassTable;
-use crate::cpu::CpuCaches;
+use crate::cpu::{CpuCache, CpuCaches, ObjectList};
 use crate::rcu::Cookie;
 use crate::slab::{Handle, Slabs};
 use crate::sync::{AtomicU64, Ordering};
@@ -205,7 +205,7 @@ impl Stages {
             pending: stages.waiting_for_gp.objects(),
         };
         for cache in self.caches.of_class(class) {
-            let arrays = cache.enter();
+            let arrays = self.caches.enter_any(cache);
             census.cached += arrays.free.len() as u64;
             census.pending += arrays.free_by_rcu.len() as u64;
             drop(arrays);
@@ -219,11 +219,9 @@ impl Stages {
     /// waiting ones to `waiting_for_gp`, stamped by `stamp`. `false` when memory for batches ran
     /// out before the end.
     pub(super) fn empty_caches(&self, class: usize, stamp: impl Fn() -> Cookie) -> bool {
-        let arena = self.slabs.arena();
-        let mut free = Packer::new(self);
-        let mut waiting = Packer::new(self);
+        let (mut free, mut waiting) = (Packer::new(self), Packer::new(self));
         for cache in self.caches.of_class(class) {
-            let mut arrays = cache.enter();
+            let mut arrays = self.caches.enter_any(cache);
             while free.has_room()
                 && let Some(object) = arrays.free.pop()
             {
@@ -235,29 +233,67 @@ impl Stages {
                 waiting.add(object);
             }
             drop(arrays);
-            cache.free_llist_extra.take_all(arena, |object| {
-                if free.has_room() {
-                    free.add(object)
-                } else {
-                    cache.free_llist_extra.push(arena, object)
-                }
-            });
-            cache.free_llist_extra_rcu.take_all(arena, |object| {
-                if waiting.has_room() {
-                    waiting.add(object);
-                } else {
-                    cache.free_llist_extra_rcu.push(arena, object);
-                }
-            });
+            self.pack(&cache.free_llist_extra, &mut free);
+            self.pack(&cache.free_llist_extra_rcu, &mut waiting);
         }
         let complete = free.has_room() && waiting.has_room();
+        self.unload(class, free, waiting, stamp);
+        complete
+    }
+
+    /// The same for what was freed while a cache was busy.
+    pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Cookie) {
+        if cache.free_llist_extra.is_empty() && cache.free_llist_extra_rcu.is_empty() {
+            return;
+        }
+        let (mut free, mut waiting) = (Packer::new(self), Packer::new(self));
+        self.pack(&cache.free_llist_extra, &mut free);
+        self.pack(&cache.free_llist_extra_rcu, &mut waiting);
+        self.unload(class, free, waiting, stamp);
+    }
+
+    /// Moves a list into batches; what has no room stays.
+    fn pack(&self, list: &ObjectList, into: &mut Packer<'_>) {
+        let arena = self.slabs.arena();
+        list.take_all(arena, |object| {
+            if into.has_room() { into.add(object) } else { list.push(arena, object) }
+        });
+    }
+
+    fn unload(
+        &self,
+        class: usize,
+        free: Packer<'_>,
+        waiting: Packer<'_>,
+        stamp: impl Fn() -> Cookie,
+    ) {
         let stages = self.of(class);
         free.finish(|batch| stages.free_by_rcu_ttrace.push(&self.pool, batch));
         waiting.finish(|mut batch| {
             self.pool.with(&mut batch, |body| body.stamp(stamp()));
             stages.waiting_for_gp.push(&self.pool, batch);
         });
-        complete
+    }
+
+    /// Puts objects where any CPU refills from; `false`, with what is left in `objects`, when
+    /// there is no memory for a batch.
+    pub(super) fn make_ready(
+        &self,
+        class: usize,
+        mut objects: impl FnMut() -> Option<Handle>,
+    ) -> bool {
+        let Some(mut batch) = self.pool.take(true) else {
+            return false;
+        };
+        self.pool.with(&mut batch, |body| {
+            while !body.is_full()
+                && let Some(object) = objects()
+            {
+                body.push(object);
+            }
+        });
+        self.of(class).free_by_rcu_ttrace.push(&self.pool, batch);
+        true
     }
 }
 

@@ -49,9 +49,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // Guards borrow the domain, so there is no reader left to wait for.
-        if let Some(newest) = self.callbacks.newest() {
-            self.callbacks.run(newest);
-        }
+        self.callbacks.run(Cookie(u64::MAX));
     }
 }
 

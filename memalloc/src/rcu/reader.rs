@@ -17,11 +17,14 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Weak};
 
+/// Set in `nested` when the thread's storage is gone before its last guard of the slot.
+const ABANDONED: u32 = 1 << 31;
+
 #[derive(Debug)]
 pub(super) struct Slot {
     /// 0 outside of read sections, else the epoch that was announced.
     epoch: AtomicU64,
-    /// Sections inside the outermost one. Touched by the owning thread only.
+    /// Sections inside the outermost one, and [`ABANDONED`]. Touched by the owning thread only.
     nested: UnsafeCell<u32>,
     claimed: AtomicBool,
     /// Which thread claimed the slot; see [`thread_key`].
@@ -163,8 +166,29 @@ impl Slot {
             // `synchronize_waits_for_a_reader`.
             self.epoch.store(0, Ordering::Release);
         } else {
-            // SAFETY: as above.
-            self.nested.with_mut(|nested| unsafe { *nested -= 1 });
+            self.leave_inner(inner);
+        }
+    }
+
+    #[cold]
+    fn leave_inner(&self, inner: u32) {
+        let last = inner == ABANDONED;
+        // SAFETY: only the owning thread touches `nested` (module front).
+        self.nested.with_mut(|nested| unsafe { *nested = if last { 0 } else { inner - 1 } });
+        if last {
+            // ORDERING: as in `leave`.
+            self.epoch.store(0, Ordering::Release);
+            self.give_back();
+        }
+    }
+
+    /// Gives the slot back, or leaves that to the last guard where there is one.
+    fn abandon(&self) {
+        if self.epoch.load(Ordering::Relaxed) == 0 {
+            self.give_back();
+        } else {
+            // SAFETY: only the owning thread touches `nested` (module front).
+            self.nested.with_mut(|nested| unsafe { *nested |= ABANDONED });
         }
     }
 
@@ -251,14 +275,11 @@ impl Drop for Registry {
         }
         forget_cached();
         for (domain, _, slot) in self.slots.drain(..) {
-            if domain.upgrade().is_some() {
-                // SAFETY: the domain lives for the length of this statement, and so does the
-                // slot (INV-R3). A guard that is still there keeps the slot announced, and its
-                // owner is gone for good: give it back only when no section is open.
-                let slot = unsafe { slot.as_ref() };
-                if slot.epoch.load(Ordering::Relaxed) == 0 {
-                    slot.give_back();
-                }
+            // Named, so that it is held to the end: it may be the last clone by now.
+            if let Some(_domain) = domain.upgrade() {
+                // SAFETY: `_domain` lives as long as this reference, and the slot as long as the
+                // domain (INV-R3).
+                unsafe { slot.as_ref() }.abandon();
             }
         }
     }

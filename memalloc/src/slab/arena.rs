@@ -93,17 +93,17 @@ mod imp {
 
         #[inline(always)]
         pub(crate) fn pointer(&self, object: Handle) -> NonNull<u8> {
-            // SAFETY: INV-A1: the place lies inside the reserved range, which is not at null.
-            unsafe { self.objects.base().add(object.get() as usize * UNIT) }
+            let place = self.objects.base().as_ptr().wrapping_add(object.get() as usize * UNIT);
+            // SAFETY: 64 GiB behind the start of a mapping is not null.
+            unsafe { NonNull::new_unchecked(place) }
         }
 
-        /// The handle of the object at `pointer`, which must come from this arena.
+        /// The handle of the object at `pointer`; of anything else, one that means nothing.
         #[inline(always)]
         pub(crate) fn handle(&self, pointer: NonNull<u8>) -> Handle {
-            let offset = pointer.addr().get() - self.objects.base().addr().get();
-            debug_assert!(offset.is_multiple_of(UNIT) && offset < self.objects.bytes());
-            // SAFETY: the first slab is never used, so no object lies at offset 0.
-            unsafe { Handle::new((offset / UNIT) as u32).unwrap_unchecked() }
+            let offset = pointer.addr().get().wrapping_sub(self.objects.base().addr().get());
+            // The first slab is never used, so no object lies at offset 0.
+            Handle::new((offset / UNIT) as u32).unwrap_or(Handle::NOTHING)
         }
 
         /// Word number `index` of an object.
@@ -209,8 +209,8 @@ mod imp {
         }
 
         pub(crate) fn handle(&self, pointer: NonNull<u8>) -> Handle {
-            let offset = pointer.addr().get() - self.base().addr().get();
-            Handle::new((offset / UNIT) as u32).expect("the first slab is never used")
+            let offset = pointer.addr().get().wrapping_sub(self.base().addr().get());
+            Handle::new((offset / UNIT) as u32).unwrap_or(Handle::NOTHING)
         }
 
         fn shadow(&self, unit: usize) -> &Shadow {

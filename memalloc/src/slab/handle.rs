@@ -12,6 +12,9 @@ use std::num::NonZeroU32;
 pub struct Handle(NonZeroU32);
 
 impl Handle {
+    /// A place in the first slab, which is never used.
+    pub(super) const NOTHING: Self = Self(NonZeroU32::MIN);
+
     /// The handle with this number, as [`Handle::get`] gave it; `None` for zero.
     #[inline(always)]
     pub const fn new(number: u32) -> Option<Self> {

@@ -59,9 +59,13 @@ struct State {
     /// For each class, the slabs with objects in them.
     partial: Vec<Vec<u32>>,
     taken: Vec<u64>,
+    /// For each class, its slabs.
+    owned: Vec<usize>,
     /// Slabs that have a class.
     in_use: u64,
     backing_bytes: u64,
+    /// Bytes that ever went back to the system.
+    released_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +107,7 @@ impl Slabs {
             slabs: vec![Slab::default()],
             partial: vec![Vec::new(); classes.len()],
             taken: vec![0; classes.len()],
+            owned: vec![0; classes.len()],
             ..State::default()
         };
         Self {
@@ -203,6 +208,7 @@ impl Slabs {
             partial.push(number);
         }
         if slab.count == SLAB_UNITS / units {
+            state.owned[slab.class] -= 1;
             let at = slab.listed_at;
             partial.swap_remove(at);
             if let Some(&moved) = partial.get(at) {
@@ -216,15 +222,18 @@ impl Slabs {
         }
     }
 
-    /// Gives all empty slabs back to the system and says how many bytes that were.
-    pub(crate) fn release_spare(&self) -> u64 {
+    /// Gives all empty slabs back to the system.
+    pub(crate) fn release_spare(&self) {
         let mut state = self.state.lock();
-        let before = state.backing_bytes;
         while !state.spare.is_empty() {
             let last = state.spare.len() - 1;
             self.release_one(&mut state, last);
         }
-        before - state.backing_bytes
+    }
+
+    /// How many bytes of empty slabs ever went back to the system.
+    pub(crate) fn released_bytes(&self) -> u64 {
+        self.state.lock().released_bytes
     }
 
     fn release_one(&self, state: &mut State, at: usize) {
@@ -232,6 +241,7 @@ impl Slabs {
         self.arena.release(number);
         let slab = &mut state.slabs[number as usize];
         state.backing_bytes -= pages(slab.touched);
+        state.released_bytes += pages(slab.touched);
         slab.touched = 0;
         state.released.push(number);
     }
@@ -249,7 +259,7 @@ impl Slabs {
         let mut inside = std::mem::take(&mut state.slabs[number as usize].inside);
         inside.clear();
         if inside.try_reserve_exact(objects.div_ceil(64) as usize).is_err()
-            || state.partial[class].try_reserve(1).is_err()
+            || !state.has_room_to_list(class)
         {
             state.released.push(number);
             return Err(SlabError::System);
@@ -267,6 +277,7 @@ impl Slabs {
         };
         state.partial[class].push(number);
         state.in_use += 1;
+        state.owned[class] += 1;
         Ok(number)
     }
 
@@ -298,6 +309,13 @@ impl Slabs {
 }
 
 impl State {
+    /// Makes room to list every slab of a class and one more, so that an object can be put back
+    /// without asking for memory: that may happen in a signal handler.
+    fn has_room_to_list(&mut self, class: usize) -> bool {
+        let (most, listed) = (self.owned[class] + 1, &mut self.partial[class]);
+        listed.try_reserve(most.saturating_sub(listed.len())).is_ok()
+    }
+
     fn touch(&mut self, slab: u32, end: usize) {
         let slab = &mut self.slabs[slab as usize];
         if end > slab.touched {

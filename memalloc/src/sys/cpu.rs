@@ -3,6 +3,7 @@
 //! The answer may be stale when it is used: the `active` protocol of the caches does not rely on
 //! it. Any numbering will do, holes included; a number beyond the slots wraps.
 
+use super::rseq::Rseq;
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +14,9 @@ use crate::sync::{AtomicUsize, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CpuMode {
+    /// A cache for each CPU, used by restartable sequences: no atomic instruction, no lock.
+    /// Linux on x86_64 with glibc 2.35 or newer.
+    Rseq,
     /// A cache for each CPU, entered with one atomic exchange (the kernel's `active` counter).
     ActiveCpu,
     /// As many caches, but each thread keeps to one of them: where the system tells no CPU
@@ -22,11 +26,12 @@ pub enum CpuMode {
 
 impl CpuMode {
     /// Every mode, whether this system has it or not.
-    pub const ALL: &'static [Self] = &[Self::ActiveCpu, Self::ActiveThread];
+    pub const ALL: &'static [Self] = &[Self::Rseq, Self::ActiveCpu, Self::ActiveThread];
 
     /// Whether this process can use the mode.
     pub fn is_supported(self) -> bool {
         match self {
+            Self::Rseq => Rseq::find().is_some(),
             Self::ActiveCpu => imp::cpu_number_is_known(),
             Self::ActiveThread => true,
         }
@@ -34,13 +39,15 @@ impl CpuMode {
 
     /// The fastest mode that this process can use.
     pub fn best() -> Self {
-        if Self::ActiveCpu.is_supported() { Self::ActiveCpu } else { Self::ActiveThread }
+        let supported = Self::ALL.iter().copied().find(|mode| mode.is_supported());
+        supported.unwrap_or(Self::ActiveThread)
     }
 }
 
 impl fmt::Display for CpuMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Rseq => "rseq",
             Self::ActiveCpu => "active-cpu",
             Self::ActiveThread => "active-thread",
         })
@@ -52,7 +59,7 @@ impl FromStr for CpuMode {
 
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL.iter().copied().find(|mode| mode.to_string() == name).ok_or_else(|| {
-            format!("unknown CPU mode \"{name}\": allowed are active-cpu and active-thread")
+            format!("unknown CPU mode \"{name}\": allowed are rseq, active-cpu and active-thread")
         })
     }
 }
@@ -82,7 +89,7 @@ impl CpuSlots {
     #[inline(always)]
     pub(crate) fn current(&self) -> usize {
         let number = match self.mode {
-            CpuMode::ActiveCpu => self.source.cpu(),
+            CpuMode::Rseq | CpuMode::ActiveCpu => self.source.cpu(),
             CpuMode::ActiveThread => thread_number(),
         };
         if number < self.slots { number } else { number % self.slots }
@@ -107,59 +114,23 @@ pub(crate) use imp::thread_number;
 
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 mod imp {
-    use std::sync::LazyLock;
+    use crate::sys::rseq::Rseq;
 
-    /// Where the thread pointer finds the restartable-sequence area that glibc registered, or
-    /// `None` where there is none (another libc, an old one, or switched off).
-    static RSEQ_OFFSET: LazyLock<Option<isize>> = LazyLock::new(find_rseq_offset);
-
-    fn find_rseq_offset() -> Option<isize> {
-        let symbol = |name: &std::ffi::CStr| {
-            // SAFETY: `name` ends in NUL; looking a symbol up has no other condition (INV-S1).
-            unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
-        };
-        let (offset, size) = (symbol(c"__rseq_offset"), symbol(c"__rseq_size"));
-        if !cfg!(target_arch = "x86_64") || offset.is_null() || size.is_null() {
-            return None;
-        }
-        // SAFETY: glibc documents both as constant objects of these types, set before `main`.
-        let (offset, size) = unsafe { (*offset.cast::<isize>(), *size.cast::<u32>()) };
-        (size != 0).then_some(offset)
-    }
-
-    /// Where the CPU number comes from.
+    /// Where the CPU number comes from: the area for restartable sequences, where there is one,
+    /// at no cost; else `sched_getcpu`.
     #[derive(Clone, Copy, Debug)]
     pub(super) struct Source {
-        /// Zero (never the place of the area) stands for `sched_getcpu`.
-        rseq_offset: isize,
+        rseq: Option<Rseq>,
     }
 
     impl Source {
         pub(super) fn find() -> Self {
-            Self { rseq_offset: RSEQ_OFFSET.unwrap_or(0) }
+            Self { rseq: Rseq::find() }
         }
 
         #[inline(always)]
         pub(super) fn cpu(self) -> usize {
-            #[cfg(target_arch = "x86_64")]
-            if self.rseq_offset != 0 {
-                let number: i32;
-                // SAFETY: the area lies at that offset from the thread pointer of every thread
-                // (glibc's registration); `cpu_id` is its second 32-bit word, and the kernel
-                // keeps it up to date.
-                unsafe {
-                    std::arch::asm!(
-                        "mov {number:e}, dword ptr fs:[{offset} + 4]",
-                        number = out(reg) number,
-                        offset = in(reg) self.rseq_offset,
-                        options(nostack, preserves_flags, readonly),
-                    );
-                }
-                if number >= 0 {
-                    return number as usize;
-                }
-            }
-            ask_the_kernel()
+            self.rseq.and_then(Rseq::cpu).unwrap_or_else(ask_the_kernel)
         }
     }
 
@@ -175,9 +146,15 @@ mod imp {
     }
 
     pub(super) fn possible_cpus() -> usize {
+        // The highest number that a CPU can have, not how many there are: numbers have holes.
+        let listed = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
+        let highest = listed
+            .as_deref()
+            .and_then(|list| list.trim().split(['-', ',']).next_back()?.parse::<usize>().ok());
         // SAFETY: a plain query.
         let configured = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
-        usize::try_from(configured).unwrap_or(1).max(1)
+        let configured = usize::try_from(configured).unwrap_or(1).max(1);
+        highest.map_or(configured, |highest| configured.max(highest + 1))
     }
 }
 

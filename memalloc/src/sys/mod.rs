@@ -7,3 +7,4 @@ pub(crate) mod cpu;
 #[cfg(not(loom))]
 pub(crate) mod map;
 pub(crate) mod membarrier;
+pub(crate) mod rseq;

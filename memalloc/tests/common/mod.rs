@@ -1,6 +1,6 @@
 //! What the tests share: every configuration that this system has, objects whose contents can be
 //! checked, and the sums that always hold.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 use memalloc::rcu::{BarrierKind, Domain};
 use memalloc::{Amount, Builder, CpuMode, MemAlloc, ReusePolicy, Stats};
@@ -46,19 +46,32 @@ impl Setup {
 }
 
 /// Says which configuration a test was in when it failed.
-pub(crate) struct Announce(pub(crate) Setup, pub(crate) memalloc::PolicyKind);
+pub(crate) struct Announce(pub(crate) Setup, pub(crate) Option<memalloc::PolicyKind>);
 
 impl Drop for Announce {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("failed with policy {} and {:?}", self.1, self.0);
+            let policy = self.1.map(|kind| format!("policy {kind} and ")).unwrap_or_default();
+            eprintln!("failed with {policy}{:?}", self.0);
         }
     }
 }
 
 /// `in_every_setup! { fn claim<P>(setup) { … } }` is a test of that name that runs over every CPU
-/// mode, barrier kind and policy. With a policy in place of `P`, over that one only.
+/// mode, barrier kind and policy; with a policy in place of `P`, over that one only; without it,
+/// the claim is about domains.
 macro_rules! in_every_setup {
+    ($(#[$attribute:meta])* fn $claim:ident($setup:ident) $body:block) => {
+        $(#[$attribute])*
+        #[test]
+        fn $claim() {
+            for setup in $crate::common::Setup::every() {
+                let _announce = $crate::common::Announce(setup, None);
+                let $setup = &setup;
+                $body
+            }
+        }
+    };
     ($(#[$attribute:meta])* fn $claim:ident<Immediate>($setup:ident) $body:block) => {
         $crate::common::in_every_setup! { @ [$(#[$attribute])*] $claim $setup $body Immediate }
     };
@@ -79,7 +92,7 @@ macro_rules! in_every_setup {
                 $({
                     type Policy = memalloc::$policy;
                     let kind = <Policy as memalloc::ReusePolicy>::KIND;
-                    let _announce = $crate::common::Announce(setup, kind);
+                    let _announce = $crate::common::Announce(setup, Some(kind));
                     check::<Policy>(&setup);
                 })+
             }
@@ -125,6 +138,11 @@ impl Object {
 
     pub(crate) fn address(&self) -> usize {
         self.place.addr().get()
+    }
+
+    /// What every byte of it is.
+    pub(crate) fn pattern(&self) -> u8 {
+        self.pattern
     }
 
     /// Panics when somebody else has written to the object.

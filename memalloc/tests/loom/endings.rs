@@ -1,30 +1,19 @@
 //! How an allocator ends while others still read.
 
 use crate::explore::Model;
-use crate::pair::{allocator_in, beside, give_rcu, take};
-use loom::cell::UnsafeCell;
+use crate::pair::{Plain, adds_up, allocator_in, beside, give_rcu, take};
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicBool, Ordering};
 use memalloc::{AfterRcuGp, Cache};
 use std::sync::Arc;
 
-/// What a reader looks at, beyond the object: loom watches the cell.
-#[derive(Clone, Debug, Default)]
-struct Payload(Arc<UnsafeCell<u32>>);
-
-// SAFETY: loom reports accesses to the cell that are not ordered; that is what it is for.
-unsafe impl Send for Payload {}
-// SAFETY: as above.
-unsafe impl Sync for Payload {}
-
 /// A value whose destructor writes to what readers read.
 #[derive(Debug)]
-struct Node(Payload);
+struct Node(Plain);
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // SAFETY: loom has just checked that nobody else accesses it.
-        self.0.0.with_mut(|ended| unsafe { *ended += 1 });
+        self.0.increment();
     }
 }
 
@@ -41,17 +30,16 @@ fn dropping_a_cache_waits_for_a_reader() {
     model.explore(|seen| {
         let domain = Domain::new();
         let cache = Cache::<Node, AfterRcuGp>::in_domain(domain.clone()).expect("a cache");
-        let payload = Payload::default();
+        let payload = Plain::default();
         let object = cache.alloc(Node(payload.clone())).expect("an object").into_raw();
         let linked = Arc::new(AtomicBool::new(true));
 
-        let (there, shared, cell) = (domain.clone(), linked.clone(), payload.clone());
+        let (there, shared, seen_there) = (domain.clone(), linked.clone(), payload.clone());
         let read = move || {
-            let cell = cell;
             let guard = there.pin();
             let found = shared.load(Ordering::Acquire);
             if found {
-                cell.0.with(|_| ());
+                seen_there.read();
             }
             drop(guard);
             found
@@ -65,8 +53,7 @@ fn dropping_a_cache_waits_for_a_reader() {
         let (found, ()) = beside(1, read, write);
         seen.note("found", found);
         seen.note("not found", !found);
-        // SAFETY: both threads are done.
-        assert_eq!(payload.0.with(|ended| unsafe { *ended }), 1, "exactly once");
+        assert_eq!(payload.read(), 1, "exactly once");
     });
 }
 
@@ -83,7 +70,7 @@ fn an_allocator_dropped_inside_a_section_ends_with_the_callbacks() {
     model.explore(|seen| {
         let domain = Domain::new();
         let cache = Cache::<Node, AfterRcuGp>::in_domain(domain.clone()).expect("a cache");
-        let payload = Payload::default();
+        let payload = Plain::default();
         let object = cache.alloc(Node(payload.clone())).expect("an object").into_raw();
 
         let there = domain.clone();
@@ -93,18 +80,14 @@ fn an_allocator_dropped_inside_a_section_ends_with_the_callbacks() {
             // SAFETY: nobody else knows the object, and it is freed once.
             unsafe { cache.free_raw(object) };
             drop(cache);
-            payload.0.with(|ended| {
-                // SAFETY: the section protects what it found.
-                assert_eq!(unsafe { *ended }, 0, "this section has not ended");
-            });
+            assert_eq!(payload.read(), 0, "this section has not ended");
             drop(guard);
         };
         let (ran, ()) = beside(1, run, write);
         seen.note("ended by the other thread", ran == 1);
         domain.barrier().expect("no guard is left");
         seen.note("ended here", ran == 0);
-        // SAFETY: both threads are done.
-        assert_eq!(payload.0.with(|ended| unsafe { *ended }), 1, "exactly once");
+        assert_eq!(payload.read(), 1, "exactly once");
     });
 }
 
@@ -132,6 +115,6 @@ fn dropping_an_allocator_leaves_the_other_of_its_domain_alone() {
         let pending = stays.stats().pending.objects;
         seen.note("still pending", pending == 1);
         seen.note("not pending", pending == 0);
-        crate::pair::adds_up(&stays, 0, seen);
+        adds_up(&stays, 0, seen);
     });
 }

@@ -1,8 +1,7 @@
 //! Readers against those who wait for them.
 
 use crate::explore::Model;
-use crate::pair::{adds_up, allocator, allocator_in, beside, give, give_rcu, take};
-use loom::cell::UnsafeCell;
+use crate::pair::{Plain, adds_up, allocator, allocator_in, beside, give, give_rcu, take};
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicBool, AtomicU32, Ordering};
 use memalloc::{AfterRcuGp, Handle};
@@ -101,7 +100,7 @@ fn synchronize_waits_for_a_reader() {
     model.explore(|seen| {
         let domain = Domain::new();
         let linked = Arc::new(AtomicBool::new(true));
-        let memory = Arc::new(UnsafeCell::new(0));
+        let memory = Plain::default();
 
         let (there, shared, cell) = (domain.clone(), linked.clone(), memory.clone());
         let read = move || {
@@ -110,7 +109,7 @@ fn synchronize_waits_for_a_reader() {
             let guard = there.pin();
             let found = shared.load(Ordering::Acquire);
             if found {
-                cell.with(|_| ());
+                cell.read();
             }
             drop(guard);
             found
@@ -119,7 +118,7 @@ fn synchronize_waits_for_a_reader() {
             linked.store(false, Ordering::Release);
             let failed = !domain.advance(domain.start_poll());
             domain.synchronize().expect("this thread does not read");
-            memory.with_mut(|_| ());
+            memory.increment();
             failed
         };
         let (found, failed) = beside(1, read, write);
@@ -141,7 +140,7 @@ fn a_nested_section_lasts_as_long_as_its_last_guard() {
     model.explore(|seen| {
         let domain = Domain::new();
         let linked = Arc::new(AtomicBool::new(true));
-        let memory = Arc::new(UnsafeCell::new(0));
+        let memory = Plain::default();
 
         let (there, shared, cell) = (domain.clone(), linked.clone(), memory.clone());
         let read = move || {
@@ -150,7 +149,7 @@ fn a_nested_section_lasts_as_long_as_its_last_guard() {
             let found = shared.load(Ordering::Acquire);
             drop(outer);
             if found {
-                cell.with(|_| ());
+                cell.read();
             }
             drop(inner);
             found
@@ -159,7 +158,7 @@ fn a_nested_section_lasts_as_long_as_its_last_guard() {
             linked.store(false, Ordering::Release);
             let failed = !domain.advance(domain.start_poll());
             domain.synchronize().expect("this thread does not read");
-            memory.with_mut(|_| ());
+            memory.increment();
             failed
         };
         let (found, failed) = beside(1, read, write);
@@ -211,5 +210,113 @@ fn a_later_section_does_not_find_what_was_unlinked() {
         adds_up(&alloc, 1, seen);
         give(&alloc, object);
         adds_up(&alloc, 0, seen);
+    });
+}
+
+/// One thread reads, one moves the grace period to its end, and one only polls. What was read is
+/// before what the third does then, although it never looked at the reader.
+#[test]
+fn a_poll_sees_what_the_driver_saw() {
+    let model = Model {
+        name: "a_poll_sees_what_the_driver_saw",
+        bound: Some(2),
+        least: 100,
+        happens: &["found and passed", "a poll that failed"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let linked = Arc::new(AtomicBool::new(true));
+        let memory = Plain::default();
+
+        let (there, shared, seen_there) = (domain.clone(), linked.clone(), memory.clone());
+        let read = move || {
+            let guard = there.pin();
+            let found = shared.load(Ordering::Acquire);
+            if found {
+                seen_there.read();
+            }
+            drop(guard);
+            found
+        };
+        let driver = domain.clone();
+        let drive = move || driver.advance(driver.start_poll());
+        let poll = || {
+            linked.store(false, Ordering::Release);
+            let passed = domain.poll(domain.start_poll());
+            if passed {
+                memory.increment();
+            }
+            passed
+        };
+        let (found, (_, passed)) = beside(1, read, || beside(1, drive, poll));
+        seen.note("found and passed", found && passed);
+        seen.note("a poll that failed", !passed);
+    });
+}
+
+/// A reader that has announced a newer epoch is not waited for: its announcement says that its
+/// earlier section has ended, with what it read.
+#[test]
+fn a_newer_section_vouches_for_the_earlier_one() {
+    let model = Model {
+        name: "a_newer_section_vouches_for_the_earlier_one",
+        bound: Some(4),
+        least: 100,
+        happens: &["found", "passed", "a poll that failed"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let linked = Arc::new(AtomicBool::new(true));
+        let memory = Plain::default();
+
+        let (there, shared, seen_there) = (domain.clone(), linked.clone(), memory.clone());
+        let read = move || {
+            let guard = there.pin();
+            let found = shared.load(Ordering::Acquire);
+            if found {
+                seen_there.read();
+            }
+            drop(guard);
+            drop(there.pin());
+            found
+        };
+        let write = || {
+            linked.store(false, Ordering::Release);
+            let passed = domain.advance(domain.start_poll());
+            if passed {
+                memory.increment();
+            }
+            passed
+        };
+        let (found, passed) = beside(1, read, write);
+        seen.note("found", found);
+        seen.note("passed", passed);
+        seen.note("a poll that failed", !passed);
+    });
+}
+
+/// The slot of a thread that ends serves another, nested sections and all.
+#[test]
+fn a_slot_changes_hands() {
+    let model = Model {
+        name: "a_slot_changes_hands",
+        bound: None,
+        least: 10,
+        happens: &["a slot each", "one slot after the other"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let there = domain.clone();
+        let nest = |domain: &Domain| {
+            let outer = domain.pin();
+            drop(domain.pin());
+            let threads = domain.stats().threads;
+            drop(outer);
+            threads
+        };
+        let (_, threads) = beside(1, move || nest(&there), || nest(&domain));
+        seen.note("a slot each", threads == 2);
+        seen.note("one slot after the other", threads == 1);
+        assert_eq!(domain.stats().reading, 0);
     });
 }

@@ -1,6 +1,7 @@
 //! What the models share: a small allocator, a second thread, and the sums at the end.
 
 use crate::explore::Seen;
+use loom::cell::UnsafeCell;
 use memalloc::rcu::Domain;
 use memalloc::{ClassTable, Handle, MemAlloc, ReusePolicy, run_on, sync::thread};
 use std::alloc::Layout;
@@ -19,6 +20,27 @@ pub(crate) fn allocator_in<P: ReusePolicy>(domain: &Domain) -> Arc<MemAlloc<P>> 
     let classes = ClassTable::new(&[LAYOUT.size()]).expect("one class is a table");
     let builder = MemAlloc::builder().domain(domain.clone()).classes(classes);
     Arc::new(builder.build().expect("loom's twins always have memory"))
+}
+
+/// Plain memory beside the objects. Loom reports accesses to it that are not ordered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plain(Arc<UnsafeCell<u32>>);
+
+// SAFETY: accesses that are not ordered end the model; that is what it is for.
+unsafe impl Send for Plain {}
+// SAFETY: as above.
+unsafe impl Sync for Plain {}
+
+impl Plain {
+    pub(crate) fn read(&self) -> u32 {
+        // SAFETY: loom has just checked that nobody writes.
+        self.0.with(|word| unsafe { *word })
+    }
+
+    pub(crate) fn increment(&self) {
+        // SAFETY: loom has just checked that nobody else reads or writes.
+        self.0.with_mut(|word| unsafe { *word += 1 });
+    }
 }
 
 /// Runs `other` on a second thread, on this CPU, and `here` on this one, on CPU 0.

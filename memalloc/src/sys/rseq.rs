@@ -1,0 +1,282 @@
+//! Restartable sequences: what a thread does between two preemptions, or not at all.
+//!
+//! The kernel restarts a sequence whose thread it preempts, moves to another CPU, or interrupts
+//! with a signal, before its last store (the *commit*). So among the threads of one CPU a
+//! sequence is atomic, without an atomic instruction. The area through which that is agreed is
+//! the one that glibc registered for each thread; nothing is registered here.
+//!
+//! The sequences work on one cache for each CPU, at `base + cpu * stride`, that begins with
+//! three kinds of 32-bit words: `busy`, `count`, and `count` objects.
+//!
+//! - INV-Q1: while `busy` is 0, `count` and the objects are changed by sequences of that CPU only.
+//! - INV-Q2: `busy` goes from 0 to [`LOCAL`] by a sequence of that CPU only, and to [`REMOTE`] by
+//!   an exchange whose effect is checked after [`Rseq::restart_others`]. Whoever set it has the
+//!   cache alone, wherever it runs, and sets it back to 0.
+
+use std::ptr::NonNull;
+
+/// The cache is not in use beyond sequences.
+pub(crate) const FREE: u32 = 0;
+/// A thread that was on the cache's CPU has it.
+pub(crate) const LOCAL: u32 = 1;
+/// A thread that may be on any CPU has it.
+pub(crate) const REMOTE: u32 = 2;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))))]
+mod imp {
+    use super::Caches;
+    use std::arch::asm;
+    use std::ptr::NonNull;
+    use std::sync::LazyLock;
+
+    /// Where the area of a thread lies, from its thread pointer.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Rseq {
+        area: isize,
+    }
+
+    static RSEQ: LazyLock<Option<Rseq>> = LazyLock::new(|| {
+        let rseq = find_area()?;
+        (rseq.cpu().is_some() && register_restart()).then_some(rseq)
+    });
+
+    fn find_area() -> Option<Rseq> {
+        let symbol = |name: &std::ffi::CStr| {
+            // SAFETY: `name` ends in NUL; looking a symbol up has no other condition.
+            unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
+        };
+        let (offset, size) = (symbol(c"__rseq_offset"), symbol(c"__rseq_size"));
+        if offset.is_null() || size.is_null() {
+            return None;
+        }
+        // SAFETY: glibc documents both as constant objects of these types, set before `main`.
+        let (area, size) = unsafe { (*offset.cast::<isize>(), *size.cast::<u32>()) };
+        (size != 0).then_some(Rseq { area })
+    }
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: the call takes no pointers and affects no memory of ours.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    fn register_restart() -> bool {
+        membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)
+    }
+
+    /// The beginning of every sequence: arms it, and finds the cache of this CPU in `{cache}`.
+    /// The end is label 4, a restart comes to label 5, and label 6 gives up.
+    macro_rules! sequence {
+        ($($step:literal),* $(,)?) => {
+            concat!(
+                // The descriptor: version and flags, start, length, and where a restart goes.
+                ".pushsection __rseq_cs, \"aw\", @progbits\n",
+                ".balign 32\n",
+                "2: .long 0, 0\n",
+                ".quad 3f, 4f - 3f, 5f\n",
+                ".popsection\n",
+                "7: lea {cache}, [rip + 2b]\n",
+                "mov qword ptr fs:[{area} + 8], {cache}\n",
+                "3: mov {cache:e}, dword ptr fs:[{area} + 4]\n",
+                "cmp {cache:e}, {cpus:e}\n",
+                "jae 6f\n",
+                "imul {cache}, {stride}\n",
+                "add {cache}, {base}\n",
+                "cmp dword ptr [{cache}], 0\n",
+                "jne 6f\n",
+                $($step, "\n",)*
+                "4:\n",
+                ".pushsection __rseq_failure, \"ax\", @progbits\n",
+                // The signature that the kernel looks for before it jumps to label 5.
+                ".byte 0x0f, 0xb9, 0x3d\n",
+                ".long 0x53053053\n",
+                "5: jmp 7b\n",
+                "6: xor {result:e}, {result:e}\n",
+                "jmp 8f\n",
+                ".popsection\n",
+                "8:\n",
+            )
+        };
+    }
+
+    impl Rseq {
+        /// The sequences of this process, if it has what they need.
+        pub(crate) fn find() -> Option<Self> {
+            *RSEQ
+        }
+
+        /// The CPU that this thread is on; `None` where its area is not registered.
+        #[inline(always)]
+        pub(crate) fn cpu(self) -> Option<usize> {
+            let number: i32;
+            // SAFETY: `cpu_id` is the second word of the area, which every thread has.
+            unsafe {
+                asm!(
+                    "mov {number:e}, dword ptr fs:[{area} + 4]",
+                    number = out(reg) number,
+                    area = in(reg) self.area,
+                    options(nostack, preserves_flags, readonly),
+                );
+            }
+            usize::try_from(number).ok()
+        }
+
+        /// Takes the last object of this CPU's cache, if it has more than `low` and is not busy.
+        /// 0 stands for none.
+        ///
+        /// # Safety
+        ///
+        /// `caches` are as the module front says, and stay.
+        #[inline(always)]
+        pub(crate) unsafe fn pop(self, caches: Caches, low: u32) -> u32 {
+            let object: u32;
+            // SAFETY: INV-Q1: between the start and the commit this thread alone is in the cache
+            // of its CPU, or the kernel restarts it; `count > low` objects are there.
+            unsafe {
+                asm!(
+                    sequence!(
+                        "mov {result:e}, dword ptr [{cache} + 4]",
+                        "cmp {result:e}, {low:e}",
+                        "jbe 6f",
+                        "lea {count:e}, [{result:r} - 1]",
+                        "mov {result:e}, dword ptr [{cache} + {result:r} * 4 + 4]",
+                        "mov dword ptr [{cache} + 4], {count:e}",
+                    ),
+                    area = in(reg) self.area,
+                    base = in(reg) caches.base.as_ptr(),
+                    stride = in(reg) caches.stride,
+                    cpus = in(reg) caches.cpus,
+                    low = in(reg) low,
+                    cache = out(reg) _,
+                    count = out(reg) _,
+                    result = out(reg) object,
+                    options(nostack),
+                );
+            }
+            object
+        }
+
+        /// Puts an object into this CPU's cache, if it has fewer than `limit` and is not busy.
+        ///
+        /// # Safety
+        ///
+        /// As [`pop`](Self::pop), with room for `limit` objects.
+        #[inline(always)]
+        pub(crate) unsafe fn push(self, caches: Caches, limit: u32, object: u32) -> bool {
+            let done: u32;
+            // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the
+            // commit leaves it beyond `count`, where nobody looks.
+            unsafe {
+                asm!(
+                    sequence!(
+                        "mov {result:e}, dword ptr [{cache} + 4]",
+                        "cmp {result:e}, {limit:e}",
+                        "jae 6f",
+                        "mov dword ptr [{cache} + {result:r} * 4 + 8], {object:e}",
+                        "add {result:e}, 1",
+                        "mov dword ptr [{cache} + 4], {result:e}",
+                    ),
+                    area = in(reg) self.area,
+                    base = in(reg) caches.base.as_ptr(),
+                    stride = in(reg) caches.stride,
+                    cpus = in(reg) caches.cpus,
+                    limit = in(reg) limit,
+                    object = in(reg) object,
+                    cache = out(reg) _,
+                    result = out(reg) done,
+                    options(nostack),
+                );
+            }
+            done != 0
+        }
+
+        /// Sets this CPU's cache busy, as [`LOCAL`](super::LOCAL), and gives its place.
+        ///
+        /// # Safety
+        ///
+        /// As [`pop`](Self::pop).
+        #[inline(always)]
+        pub(crate) unsafe fn enter(self, caches: Caches) -> Option<NonNull<u8>> {
+            let place: *mut u8;
+            // SAFETY: INV-Q2: the commit happens on the cache's own CPU, so no sequence of that
+            // CPU is half done, or it is restarted and finds the cache busy.
+            unsafe {
+                asm!(
+                    sequence!("mov {result:r}, {cache}", "mov dword ptr [{cache}], 1"),
+                    area = in(reg) self.area,
+                    base = in(reg) caches.base.as_ptr(),
+                    stride = in(reg) caches.stride,
+                    cpus = in(reg) caches.cpus,
+                    cache = out(reg) _,
+                    result = out(reg) place,
+                    options(nostack),
+                );
+            }
+            NonNull::new(place)
+        }
+
+        /// Restarts every sequence that another thread of this process is in. Whatever this
+        /// thread stored before is seen by every sequence that begins, or begins again, after.
+        pub(crate) fn restart_others(self) {
+            let done = membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
+            debug_assert!(done, "it fails only for a process that is not registered");
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri)))))]
+mod imp {
+    use super::Caches;
+    use std::ptr::NonNull;
+
+    /// There is none.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) enum Rseq {}
+
+    impl Rseq {
+        pub(crate) fn find() -> Option<Self> {
+            None
+        }
+
+        /// # Safety
+        ///
+        /// Can't be called.
+        pub(crate) unsafe fn pop(self, _: Caches, _: u32) -> u32 {
+            match self {}
+        }
+
+        /// # Safety
+        ///
+        /// Can't be called.
+        pub(crate) unsafe fn push(self, _: Caches, _: u32, _: u32) -> bool {
+            match self {}
+        }
+
+        /// # Safety
+        ///
+        /// Can't be called.
+        pub(crate) unsafe fn enter(self, _: Caches) -> Option<NonNull<u8>> {
+            match self {}
+        }
+
+        pub(crate) fn restart_others(self) {
+            match self {}
+        }
+    }
+}
+
+/// The caches of one class, as the sequences find them.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri)))),
+    expect(dead_code, reason = "only sequences read them")
+)]
+pub(crate) struct Caches {
+    /// The cache of CPU 0.
+    pub(crate) base: NonNull<u8>,
+    /// From one CPU's cache to the next, in bytes.
+    pub(crate) stride: usize,
+    /// How many there are.
+    pub(crate) cpus: u32,
+}
+
+pub(crate) use imp::Rseq;

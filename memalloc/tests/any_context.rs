@@ -1,0 +1,109 @@
+//! What may run in a signal handler asks nothing of the global allocator.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Object, in_every_setup, layout};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+thread_local! {
+    /// Calls of the global allocator by this thread, while it counts them.
+    static CALLS: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+struct Counting;
+
+fn count() {
+    CALLS.set(CALLS.get().map(|calls| calls + 1));
+}
+
+// SAFETY: every call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Counting = Counting;
+
+/// How many calls of the global allocator `work` makes.
+fn calls_of(work: impl FnOnce()) -> usize {
+    CALLS.set(Some(0));
+    work();
+    CALLS.take().expect("set above")
+}
+
+in_every_setup! {
+    /// Full slabs become partial, partial ones empty, and empty ones go back to the system, all
+    /// by frees: no step may need memory for its own books.
+    fn free_does_not_call_the_global_allocator<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        for size in [64, 4096] {
+            for way in [Object::free, Object::free_rcu, Object::free_unshared] {
+                let objects: Vec<_> =
+                    (0..20_000).map(|_| Object::new(&alloc, layout(size, 1), 1)).collect();
+                let mut objects = objects.into_iter();
+                let calls = calls_of(|| {
+                    for (n, object) in objects.by_ref().enumerate() {
+                        way(object, &alloc);
+                        if n % 1_000 == 0 {
+                            alloc.domain().advance(alloc.domain().start_poll());
+                        }
+                    }
+                });
+                assert_eq!(calls, 0, "objects of {size} bytes");
+            }
+        }
+    }
+}
+
+in_every_setup! {
+    fn allocating_without_waiting_does_not_call_the_global_allocator<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let layout = layout(128, 1);
+        let objects: Vec<_> = (0..5_000).map(|_| Object::new(&alloc, layout, 1)).collect();
+        objects.into_iter().for_each(|object| object.free_unshared(&alloc));
+        let mut got = 0;
+        let calls = calls_of(|| {
+            while let Ok(memory) = alloc.alloc_nowait(layout) {
+                got += 1;
+                if got % 2 == 0 {
+                    Object::filled(memory.cast(), layout, 2).free_unshared(&alloc);
+                }
+                if got == 20_000 {
+                    break;
+                }
+            }
+        });
+        assert!(got >= 5_000, "{got} of 5,000 objects that were free");
+        assert_eq!(calls, 0);
+    }
+}
+
+in_every_setup! {
+    fn a_section_and_a_poll_do_not_call_the_global_allocator(setup) {
+        let domain = setup.domain();
+        drop(domain.pin());
+        let calls = calls_of(|| {
+            for _ in 0..100 {
+                let guard = domain.pin();
+                let inner = domain.pin();
+                let cookie = domain.start_poll();
+                assert!(!domain.advance(cookie));
+                drop((guard, inner));
+                assert!(domain.advance(cookie) && domain.poll(cookie));
+            }
+        });
+        assert_eq!(calls, 0);
+    }
+}

@@ -1,0 +1,159 @@
+//! Many threads on few CPUs, moved about while they work: nothing twice, nothing lost.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Dice, adds_up, claim, disclaim, in_every_setup, layout};
+use memalloc::{MemAlloc, ReusePolicy};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+/// Lets the calling thread run on this CPU only, where the system has it, or on all.
+#[cfg(target_os = "linux")]
+fn run_on(cpu: Option<usize>) {
+    // SAFETY: a set of CPUs is plain bits, and all zero is the empty one; the calls read it
+    // within its size. A refusal leaves the thread where it may run, which is good enough.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        match cpu {
+            Some(cpu) => libc::CPU_SET(cpu, &mut set),
+            None => (0..64).for_each(|cpu| libc::CPU_SET(cpu, &mut set)),
+        }
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn run_on(_cpu: Option<usize>) {}
+
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// An object that is on its way to another thread.
+struct Parcel {
+    object: NonNull<u8>,
+    size: usize,
+    owner: u64,
+}
+
+// SAFETY: a parcel is the only holder of its object.
+unsafe impl Send for Parcel {}
+
+impl Parcel {
+    fn new<P: ReusePolicy>(alloc: &MemAlloc<P>, size: usize, owner: u64) -> Option<Self> {
+        let object = alloc.alloc(layout(size, 1)).ok()?.cast();
+        claim(object, owner);
+        Some(Self { object, size, owner })
+    }
+
+    /// Frees the object, in one of three ways.
+    fn free<P: ReusePolicy>(self, alloc: &MemAlloc<P>, way: usize) {
+        disclaim(self.object, self.owner);
+        let layout = layout(self.size, 1);
+        // SAFETY: the parcel was the only holder; nobody reads these objects.
+        unsafe {
+            match way {
+                0 => alloc.free(self.object, layout),
+                1 => alloc.free_rcu(self.object, layout),
+                _ => alloc.free_unshared(self.object, layout),
+            }
+        }
+    }
+}
+
+in_every_setup! {
+    /// More threads than CPUs allocate, keep some, free in every way, and pass the rest on.
+    fn nothing_is_handed_out_twice_while_threads_move_between_cpus<P>(setup) {
+        const ROUNDS: usize = 15_000;
+        let alloc = setup.allocator::<P>();
+        let owners = AtomicU64::new(1);
+        let threads = cpus() + 3;
+        let (senders, receivers): (Vec<Sender<Parcel>>, Vec<Receiver<Parcel>>) =
+            (0..threads).map(|_| channel()).unzip();
+        thread::scope(|scope| {
+            for (number, inbox) in receivers.into_iter().enumerate() {
+                let (alloc, owners) = (&alloc, &owners);
+                let outbox = senders[(number + 1) % threads].clone();
+                scope.spawn(move || {
+                    let mut dice = Dice::new(number as u64);
+                    let mut held: Vec<Parcel> = Vec::new();
+                    for round in 0..ROUNDS {
+                        if round % 500 == 0 {
+                            run_on((dice.roll(3) > 0).then(|| dice.roll(cpus())));
+                        }
+                        let size = [16, 16, 64, 64, 100, 600, 4096][dice.roll(7)];
+                        let owner = owners.fetch_add(1, Ordering::Relaxed);
+                        held.extend(Parcel::new(alloc, size, owner));
+                        held.extend(inbox.try_recv());
+                        while held.len() > 40 || (!held.is_empty() && dice.roll(2) == 0) {
+                            let parcel = held.swap_remove(dice.roll(held.len()));
+                            match dice.roll(4) {
+                                0 => drop(outbox.send(parcel).map_err(|lost| lost.0.free(alloc, 0))),
+                                way => parcel.free(alloc, way - 1),
+                            }
+                        }
+                    }
+                    drop(outbox);
+                    held.extend(inbox);
+                    held.into_iter().for_each(|parcel| parcel.free(alloc, 0));
+                });
+            }
+            drop(senders);
+        });
+        adds_up(&alloc.stats(), 0);
+        alloc.quiesce().expect("no guard is left");
+        assert_eq!(alloc.stats().taken.objects, 0);
+    }
+}
+
+in_every_setup! {
+    /// One thread allocates, another frees. What the second frees reaches the first again.
+    fn objects_that_go_from_thread_to_thread_take_no_more_memory_with_time<P>(setup) {
+        const OBJECTS: u64 = 200_000;
+        let alloc = setup.allocator::<P>();
+        let (sender, receiver) = std::sync::mpsc::sync_channel::<Parcel>(500);
+        let most = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let (alloc, most) = (&alloc, &most);
+            scope.spawn(move || {
+                for number in 1..=OBJECTS {
+                    let parcel = Parcel::new(alloc, 64, number).expect("memory");
+                    assert!(sender.send(parcel).is_ok(), "the consumer takes all");
+                    if number % 5_000 == 0 {
+                        most.fetch_max(alloc.stats().taken.objects, Ordering::Relaxed);
+                    }
+                }
+            });
+            scope.spawn(move || receiver.into_iter().for_each(|parcel| parcel.free(alloc, 0)));
+        });
+        let most = most.into_inner();
+        // 500 under way, 1 MiB or 8192 objects that wait, as many ready ones, and the caches.
+        assert!(most < 60_000, "{most} objects for at most 502 in use");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// A thread that is preempted while it uses a cache makes the others on its CPU do without.
+    /// They do not take new memory for every object meanwhile.
+    fn threads_that_crowd_one_cpu_take_little_more_than_they_hold<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        thread::scope(|scope| {
+            for number in 1..=8 {
+                let alloc = &alloc;
+                scope.spawn(move || {
+                    run_on(Some(0));
+                    for _ in 0..60_000 {
+                        Parcel::new(alloc, 256, number).expect("memory").free(alloc, 2);
+                    }
+                });
+            }
+        });
+        let taken = alloc.stats().taken.objects;
+        assert!(taken < 2_000, "{taken} objects for at most 8 in use");
+        adds_up(&alloc.stats(), 0);
+    }
+}

@@ -1,0 +1,274 @@
+//! How allocators, caches and values end.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Object, Setup, adds_up, in_every_setup, layout};
+use memalloc::rcu::Domain;
+use memalloc::{AfterRcuGp, Cache, MemAlloc, PolicyKind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+in_every_setup! {
+    fn destroy_tells_what_was_never_freed<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let kept = [Object::new(&alloc, layout(100, 1), 1), Object::new(&alloc, layout(64, 1), 2)];
+        for pattern in 0..200 {
+            Object::new(&alloc, layout(100, 1), pattern).free_rcu(&alloc);
+        }
+        let report = alloc.destroy().unwrap_err();
+        assert_eq!((report.stats.live.objects, report.stats.live.bytes), (2, 128 + 64));
+        assert_eq!(report.stats.pending.objects, 0);
+        let text = report.to_string();
+        for part in ["2 objects (192 bytes)", "1 of 64 bytes", "1 of 128 bytes"] {
+            assert!(text.contains(part), "{text}");
+        }
+        // What leaked stays mapped, with its contents.
+        kept.iter().for_each(Object::check);
+    }
+}
+
+in_every_setup! {
+    fn destroy_without_leaks_ends_with_all_numbers_zero<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let objects: Vec<_> =
+            (0..3_000).map(|n| Object::new(&alloc, layout(n % 4097, 1), 1)).collect();
+        objects.into_iter().for_each(|object| object.free(&alloc));
+        let stats = alloc.destroy().expect("everything was freed");
+        adds_up(&stats, 0);
+        assert_eq!((stats.taken.objects, stats.slabs, stats.backing_bytes), (0, 0, 0));
+    }
+}
+
+in_every_setup! {
+    fn destroy_inside_a_section_reports_what_is_pending<P>(setup) {
+        let domain = setup.domain();
+        let alloc = setup.allocator_in::<P>(&domain);
+        let guard = domain.pin();
+        Object::new(&alloc, layout(64, 1), 1).free_rcu(&alloc);
+        let report = alloc.destroy().unwrap_err();
+        assert_eq!((report.stats.live.objects, report.stats.pending.objects), (0, 1));
+        assert!(report.to_string().contains("1 still wait"), "{report}");
+        drop(guard);
+        domain.barrier().expect("no guard is left");
+        assert_eq!(domain.stats().callbacks, 0);
+
+        // With nothing pending there is nothing to report.
+        let guard = domain.pin();
+        setup.allocator_in::<P>(&domain).destroy().expect("nothing leaked");
+        drop(guard);
+    }
+}
+
+/// Counts its drops, each only once.
+#[derive(Debug)]
+struct Counted {
+    dropped: AtomicU64,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        assert_eq!(self.dropped.fetch_add(1, Ordering::Relaxed), 0, "dropped twice");
+        self.all.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn counted(all: &Arc<AtomicUsize>) -> Counted {
+    Counted { dropped: AtomicU64::new(0), all: all.clone() }
+}
+
+in_every_setup! {
+    /// Values are dropped on several threads, by frees, allocations and the end of the cache:
+    /// each once, and none before the section that was open when it was freed.
+    fn values_are_dropped_once_each_and_not_inside_a_section(setup) {
+        const VALUES: usize = 4_000;
+        let all = Arc::new(AtomicUsize::new(0));
+        let cache = Cache::<Counted>::in_domain(setup.domain()).expect("a cache");
+        let value = || cache.alloc(counted(&all)).expect("memory").into_raw();
+
+        let guard = cache.domain().pin();
+        for _ in 0..VALUES {
+            let value = value();
+            // SAFETY: never published, freed once.
+            unsafe { cache.free_raw(value) };
+        }
+        assert_eq!(all.load(Ordering::Relaxed), 0, "dropped inside the section");
+        drop(guard);
+
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for n in 0..VALUES {
+                        let guard = (n % 7 == 0).then(|| cache.domain().pin());
+                        let value = value();
+                        // SAFETY: found only here, freed once.
+                        unsafe { cache.free_raw(value) };
+                        if guard.is_some() {
+                            // SAFETY: freed inside this section, so it is still there.
+                            let dropped = unsafe { value.as_ref() }.dropped.load(Ordering::Relaxed);
+                            assert_eq!(dropped, 0, "dropped inside the section");
+                        }
+                    }
+                });
+            }
+        });
+        adds_up(&cache.stats(), 0);
+        cache.quiesce().expect("no guard is left");
+        assert_eq!(all.load(Ordering::Relaxed), 4 * VALUES, "quiesce leaves none");
+
+        drop(cache.alloc(counted(&all)).expect("memory"));
+        assert_eq!(all.load(Ordering::Relaxed), 4 * VALUES + 1, "a box drops its value at once");
+
+        let kept = value();
+        let freed = value();
+        // SAFETY: never published, freed once.
+        unsafe { cache.free_raw(freed) };
+        let report = cache.destroy().unwrap_err();
+        assert_eq!(report.stats.live.objects, 1);
+        assert_eq!(all.load(Ordering::Relaxed), 4 * VALUES + 2, "all but the one that leaked");
+        // SAFETY: it leaked, so it is still there.
+        assert_eq!(unsafe { kept.as_ref() }.dropped.load(Ordering::Relaxed), 0);
+    }
+}
+
+in_every_setup! {
+    /// Whoever drops a cache inside a section can't wait: the domain ends it later, also when
+    /// the cache was the last to use the domain.
+    fn dropping_inside_a_section_leaves_the_end_to_the_callbacks(setup) {
+        let all = Arc::new(AtomicUsize::new(0));
+        let domain = setup.domain();
+        let guard = domain.pin();
+        for values in 1..=3 {
+            let cache = Cache::<Counted>::in_domain(domain.clone()).expect("a cache");
+            for _ in 0..values {
+                let value = cache.alloc(counted(&all)).expect("memory").into_raw();
+                // SAFETY: never published, freed once.
+                unsafe { cache.free_raw(value) };
+            }
+        }
+        assert_eq!(domain.run_callbacks(), 0);
+        assert_eq!((domain.stats().callbacks, all.load(Ordering::Relaxed)), (3, 0));
+        drop(guard);
+        drop(domain);
+        assert_eq!(all.load(Ordering::Relaxed), 6);
+    }
+}
+
+static DESTROYED: AtomicUsize = AtomicUsize::new(0);
+
+unsafe fn count_destroyed(object: NonNull<u8>) {
+    // SAFETY: the objects of this test hold a number, and the destructor alone has them.
+    let number = unsafe { object.cast::<u64>().replace(0) };
+    assert_ne!(number, 0, "destroyed twice, or never initialised");
+    DESTROYED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The raw destructor is for deferred objects only, whichever policy says so.
+#[test]
+fn a_destructor_runs_for_deferred_objects_only() {
+    fn check<P: memalloc::ReusePolicy>(setup: &Setup) {
+        // SAFETY: every object that is deferred below holds a number that is not zero.
+        let builder = unsafe { setup.builder::<P>().destructor(count_destroyed) };
+        let alloc = builder.build().expect("an allocator");
+        let layout = layout(8, 8);
+        let before = DESTROYED.load(Ordering::Relaxed);
+        let object = || Object::new(&alloc, layout, 9);
+        (0..100).for_each(|_| object().free_unshared(&alloc));
+        (0..100).for_each(|_| object().free_rcu(&alloc));
+        (0..100).for_each(|_| object().free(&alloc));
+        let leaked = object();
+        assert_eq!(alloc.destroy().unwrap_err().stats.live.objects, 1);
+        leaked.check();
+        let deferred = if P::KIND == PolicyKind::AfterRcuGp { 200 } else { 100 };
+        assert_eq!(DESTROYED.load(Ordering::Relaxed) - before, deferred);
+    }
+    for setup in Setup::every() {
+        check::<memalloc::Immediate>(&setup);
+        check::<AfterRcuGp>(&setup);
+    }
+}
+
+in_every_setup! {
+    fn dropping_an_allocator_drains_its_own_objects_only<P>(setup) {
+        let domain = setup.domain();
+        let (ends, stays) = (setup.allocator_in::<P>(&domain), setup.allocator_in::<P>(&domain));
+        let layout = layout(64, 1);
+        let kept: Vec<_> = (0..100).map(|_| Object::new(&stays, layout, 1)).collect();
+        for pattern in 0..20 {
+            Object::new(&ends, layout, pattern).free_rcu(&ends);
+            Object::new(&stays, layout, pattern).free_rcu(&stays);
+        }
+        let before = stays.stats();
+        assert_eq!(before.pending.objects, 20);
+        drop(ends);
+        let after = stays.stats();
+        assert_eq!((after.pending, after.cached), (before.pending, before.cached));
+        kept.into_iter().for_each(|object| object.free(&stays));
+        Object::new(&stays, layout, 1).free(&stays);
+        stays.destroy().expect("nothing leaked");
+    }
+}
+
+#[test]
+fn a_value_may_own_objects_of_its_own_cache() {
+    /// A list whose tail is freed by the drop of its head.
+    struct Link {
+        next: Option<NonNull<Link>>,
+        cache: &'static Cache<Link>,
+        all: Arc<AtomicUsize>,
+    }
+    // SAFETY: a link owns what its pointer names.
+    unsafe impl Send for Link {}
+    // SAFETY: nobody reads through a shared link.
+    unsafe impl Sync for Link {}
+    impl Drop for Link {
+        fn drop(&mut self) {
+            self.all.fetch_add(1, Ordering::Relaxed);
+            if let Some(next) = self.next {
+                // SAFETY: the link owned it, and is dropped once.
+                unsafe { self.cache.free_raw(next) };
+            }
+        }
+    }
+    let cache = Cache::<Link>::in_domain(Domain::new()).expect("a cache");
+    let cache: &'static Cache<Link> = Box::leak(Box::new(cache));
+    let all = Arc::new(AtomicUsize::new(0));
+    let mut next = None;
+    for _ in 0..1_000 {
+        let Ok(link) = cache.alloc(Link { next, cache, all: all.clone() }) else {
+            panic!("memory")
+        };
+        next = Some(link.into_raw());
+    }
+    // SAFETY: never published, freed once.
+    unsafe { cache.free_raw(next.expect("there are links")) };
+    // Each grace period frees the next link.
+    for _ in 0..1_100 {
+        cache.quiesce().expect("no guard is left");
+    }
+    assert_eq!(all.load(Ordering::Relaxed), 1_000);
+    adds_up(&cache.stats(), 0);
+}
+
+/// An allocator may be shared, moved, and dropped last by any thread.
+#[test]
+fn the_last_owner_ends_the_allocator() {
+    for setup in Setup::every() {
+        let alloc: Arc<MemAlloc<AfterRcuGp>> = Arc::new(setup.allocator());
+        let threads: Vec<_> = (0..4)
+            .map(|pattern| {
+                let alloc = alloc.clone();
+                thread::spawn(move || {
+                    let guard = alloc.domain().pin();
+                    Object::new(&alloc, layout(32, 1), pattern).free(&alloc);
+                    drop(guard);
+                })
+            })
+            .collect();
+        drop(alloc);
+        threads.into_iter().for_each(|thread| thread.join().expect("it ends in peace"));
+    }
+}

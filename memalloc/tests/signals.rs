@@ -1,0 +1,188 @@
+//! Any context: a timer signal interrupts the very calls that its handler makes.
+#![cfg(all(target_os = "linux", not(loom)))]
+
+mod common;
+
+use common::{Dice, adds_up, claim, disclaim, in_every_setup};
+use memalloc::{MemAlloc, ReusePolicy};
+use std::alloc::Layout;
+use std::cell::UnsafeCell;
+use std::ptr::{self, NonNull};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+/// Signals in each configuration.
+const SIGNALS: usize = 1_000;
+
+/// One every 500 µs.
+const PERIOD_NS: libc::c_long = 500_000;
+
+/// What marks the objects of the handler; those of the main path have smaller numbers.
+const HANDLER: u64 = u64::MAX;
+
+/// Small objects and large ones, as both sides use them.
+const LAYOUTS: [Layout; 2] = [Layout::new::<[u64; 2]>(), Layout::new::<[u64; 512]>()];
+
+/// What the handler works with. It runs on one thread, and is not interrupted by itself.
+struct Storm<'a, P: ReusePolicy> {
+    alloc: &'a MemAlloc<P>,
+    held: UnsafeCell<[Option<(NonNull<u8>, usize)>; 16]>,
+    dice: UnsafeCell<Dice>,
+    signals: AtomicUsize,
+    got: AtomicUsize,
+}
+
+impl<P: ReusePolicy> Storm<'_, P> {
+    /// Takes an object into some place, and frees what was there in one of three ways.
+    fn strike(&self) {
+        // SAFETY: only the handler touches both while signals come, and it is not reentered.
+        let (held, dice) = unsafe { (&mut *self.held.get(), &mut *self.dice.get()) };
+        for _ in 0..4 {
+            let which = dice.roll(LAYOUTS.len());
+            let new = self.alloc.alloc_nowait(LAYOUTS[which]).ok().map(|memory| {
+                claim(memory.cast(), HANDLER);
+                self.got.fetch_add(1, Ordering::Relaxed);
+                (memory.cast(), which)
+            });
+            let place = &mut held[dice.roll(16)];
+            if let Some((object, which)) = std::mem::replace(place, new) {
+                disclaim(object, HANDLER);
+                // SAFETY: the handler's own object, given up here.
+                unsafe { free(self.alloc, object, LAYOUTS[which], dice.roll(3)) };
+            }
+        }
+        self.signals.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Frees in one of three ways.
+///
+/// # Safety
+///
+/// As [`MemAlloc::free`]; nobody reads the object.
+unsafe fn free<P: ReusePolicy>(
+    alloc: &MemAlloc<P>,
+    object: NonNull<u8>,
+    layout: Layout,
+    way: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match way {
+            0 => alloc.free(object, layout),
+            1 => alloc.free_rcu(object, layout),
+            _ => alloc.free_unshared(object, layout),
+        }
+    }
+}
+
+/// The storm of the thread that has the timer.
+static STORM: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+extern "C" fn on_signal<P: ReusePolicy>(_signal: libc::c_int) {
+    let storm = STORM.load(Ordering::Relaxed).cast::<Storm<'_, P>>();
+    // SAFETY: set by the thread that the timer signals, which takes it away only when the timer
+    // is gone; the handler is installed with the policy of the storm.
+    if let Some(storm) = unsafe { storm.as_ref() } {
+        storm.strike();
+    }
+}
+
+/// A timer that signals the thread that made it.
+struct Timer(libc::timer_t);
+
+impl Timer {
+    fn start<P: ReusePolicy>() -> Self {
+        // SAFETY: all structures are plain numbers for which zero is valid, and they outlive the
+        // calls that read them; the handler calls async-signal-safe functions only.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal::<P> as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut()), 0);
+
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGUSR1;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer: libc::timer_t = ptr::null_mut();
+            let clock = libc::CLOCK_MONOTONIC;
+            assert_eq!(libc::timer_create(clock, &raw mut event, &raw mut timer), 0);
+
+            let period = libc::timespec { tv_sec: 0, tv_nsec: PERIOD_NS };
+            let when = libc::itimerspec { it_interval: period, it_value: period };
+            assert_eq!(libc::timer_settime(timer, 0, &raw const when, ptr::null_mut()), 0);
+            Self(timer)
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // SAFETY: the timer was created by `start` and is deleted once.
+        unsafe { libc::timer_delete(self.0) };
+        // A signal that is under way is harmless: it finds no storm.
+        STORM.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+}
+
+/// The storm is one for the process, so that one test has it at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+in_every_setup! {
+    /// The main path allocates and frees in every way, trims, counts and moves grace periods;
+    /// the handler allocates and frees from the same caches. Nothing is lost, nothing is handed
+    /// out twice, nobody waits for ever.
+    fn a_handler_may_interrupt_the_calls_that_it_makes<P>(setup) {
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let alloc = setup.allocator::<P>();
+        let storm = Storm {
+            alloc: &alloc,
+            held: UnsafeCell::new([None; 16]),
+            dice: UnsafeCell::new(Dice::new(7)),
+            signals: AtomicUsize::new(0),
+            got: AtomicUsize::new(0),
+        };
+        STORM.store((&raw const storm).cast_mut().cast(), Ordering::Relaxed);
+        let timer = Timer::start::<P>();
+
+        let mut dice = Dice::new(3);
+        let mut held: Vec<(NonNull<u8>, usize)> = Vec::new();
+        let mut rounds = 0_u64;
+        while storm.signals.load(Ordering::Relaxed) < SIGNALS {
+            rounds += 1;
+            let which = dice.roll(LAYOUTS.len());
+            let object = alloc.alloc(LAYOUTS[which]).expect("memory").cast();
+            claim(object, rounds);
+            held.push((object, which));
+            while held.len() > 30 || (!held.is_empty() && dice.roll(2) == 0) {
+                let (object, which) = held.swap_remove(dice.roll(held.len()));
+                let owner = common::owner_of(object).load(Ordering::Relaxed);
+                assert!(owner != 0 && owner != HANDLER, "somebody else has it too");
+                disclaim(object, owner);
+                // SAFETY: this path's own object, given up here.
+                unsafe { free(&alloc, object, LAYOUTS[which], dice.roll(3)) };
+            }
+            match rounds % 4_096 {
+                0 => _ = alloc.trim(),
+                1_024 => _ = alloc.stats(),
+                2_048 => _ = alloc.quiesce(),
+                3_072 => alloc.domain().synchronize().expect("this thread does not read"),
+                _ => (),
+            }
+        }
+        drop(timer);
+
+        let left = storm.held.into_inner();
+        let left: Vec<_> = left.into_iter().flatten().collect();
+        assert!(storm.got.load(Ordering::Relaxed) > SIGNALS, "the handler got hardly anything");
+        adds_up(&alloc.stats(), held.len() + left.len());
+        for (object, which) in held.into_iter().chain(left) {
+            // SAFETY: all that is left of both sides; the timer is gone.
+            unsafe { free(&alloc, object, LAYOUTS[which], 0) };
+        }
+        alloc.quiesce().expect("no guard is left");
+        adds_up(&alloc.stats(), 0);
+        assert_eq!(alloc.stats().taken.objects, 0);
+    }
+}
