@@ -91,10 +91,19 @@ impl Class {
     }
 }
 
+/// What the fast paths need of a class: the watermarks, in bytes that lie together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    pub(crate) low: u8,
+    pub(crate) high: u8,
+}
+
 /// The classes of an allocator, in ascending order of size.
 #[derive(Clone)]
 pub struct ClassTable {
     classes: Vec<Class>,
+    /// The same classes' watermarks.
+    marks: [Marks; MAX_CLASSES],
     /// The class for a size, by units (rounded up).
     by_units: [u8; MAX_SIZE / UNIT + 1],
 }
@@ -152,7 +161,12 @@ impl ClassTable {
         for (units, slot) in by_units.iter_mut().enumerate() {
             *slot = classes.partition_point(|class| class.size < units * UNIT) as u8;
         }
-        Ok(Self { classes: classes.to_vec(), by_units })
+        let mut marks = [Marks::default(); MAX_CLASSES];
+        for (marks, Class { watermarks, .. }) in marks.iter_mut().zip(classes) {
+            // Both are below the capacity of a cache (`Watermarks::check`).
+            *marks = Marks { low: watermarks.low as u8, high: watermarks.high as u8 };
+        }
+        Ok(Self { classes: classes.to_vec(), marks, by_units })
     }
 
     /// Fine steps: at most 16 bytes, or an eighth of the object, are wasted. For structures
@@ -196,13 +210,24 @@ impl ClassTable {
         if layout.size() > MAX_SIZE {
             return None;
         }
-        let mut class = self.by_units[layout.size().div_ceil(UNIT)] as usize;
+        let class = self.by_units[layout.size().div_ceil(UNIT)] as usize;
         if layout.align() > UNIT {
-            while self.classes.get(class)?.align() < layout.align() {
-                class += 1;
-            }
+            return self.aligned_from(class, layout.align());
         }
         (class < self.classes.len()).then_some(class)
+    }
+
+    /// The first class from `class` on that is aligned to `align`.
+    #[cold]
+    fn aligned_from(&self, class: usize, align: usize) -> Option<usize> {
+        let found = self.classes.iter().skip(class).position(|class| class.align() >= align)?;
+        Some(class + found)
+    }
+
+    #[inline(always)]
+    pub(crate) fn marks(&self, class: usize) -> Marks {
+        debug_assert!(class < self.classes.len());
+        self.marks[class % MAX_CLASSES]
     }
 
     #[inline(always)]

@@ -241,6 +241,8 @@ pub(crate) struct CpuCaches {
     slots: CpuSlots,
     sequences: Option<Rseq>,
     classes: usize,
+    /// From one CPU's caches to the next, in bytes.
+    stride: usize,
     /// One CPU's classes lie side by side.
     caches: Box<[CpuCache]>,
 }
@@ -253,7 +255,8 @@ impl CpuCaches {
         caches.try_reserve_exact(slots.count() * classes).ok()?;
         caches.extend((0..slots.count() * classes).map(|_| CpuCache::new()));
         let sequences = Rseq::find().filter(|_| mode == CpuMode::Rseq);
-        Some(Self { slots, sequences, classes, caches: caches.into_boxed_slice() })
+        let stride = classes * size_of::<CpuCache>();
+        Some(Self { slots, sequences, classes, stride, caches: caches.into_boxed_slice() })
     }
 
     pub(crate) fn mode(&self) -> CpuMode {
@@ -278,7 +281,7 @@ impl CpuCaches {
         rseq::Caches {
             // SAFETY: CPU 0's cache of the class is in the slice.
             base: unsafe { first.add(class) }.cast(),
-            stride: self.classes * size_of::<CpuCache>(),
+            stride: self.stride,
             cpus: self.slots.count() as u32,
         }
     }

@@ -70,8 +70,8 @@ impl Flow {
     #[doc(alias = "unit_alloc")]
     #[inline]
     pub(super) fn alloc(&self, class: usize) -> Result<Handle, AllocErrorKind> {
-        let low = self.stages.classes.class(class).watermarks.low;
-        match self.stages.caches.pop(class, low) {
+        let low = self.stages.classes.marks(class).low;
+        match self.stages.caches.pop(class, low.into()) {
             Some(object) => Ok(object),
             None => self.alloc_slow(class),
         }
@@ -181,8 +181,8 @@ impl Flow {
     #[doc(alias = "unit_free")]
     #[inline]
     pub(super) fn free_now(&self, class: usize, object: Handle) {
-        let high = self.stages.classes.class(class).watermarks.high;
-        if !self.stages.caches.push(class, high, object) {
+        let high = self.stages.classes.marks(class).high;
+        if !self.stages.caches.push(class, high.into(), object) {
             self.free_slow(class, object);
         }
     }
