@@ -2,7 +2,7 @@
 //! one object, drivers that move the epoch, and a switch for every step.
 
 use loom::cell::Cell;
-use loom::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
+use loom::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
 use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
 use loom::thread::yield_now;
 use std::cell::Cell as Untracked;
@@ -46,7 +46,6 @@ pub(crate) struct Protocol {
     /// driver is before the scan of the next.
     pub(crate) driven: Option<(Ordering, Ordering)>,
     pub(crate) raise: Raise,
-    pub(crate) raise_order: Ordering,
     /// Drive: a barrier before the scan.
     pub(crate) heavy_barrier: bool,
     /// Drive: the load of each slot.
@@ -98,7 +97,6 @@ impl Protocol {
         cookie: Cookie::Rmw(Release),
         driven: Some((Acquire, Release)),
         raise: Raise::BeforeBarrier,
-        raise_order: AcqRel,
         heavy_barrier: true,
         scan: Acquire,
         scan_every_slot: true,
@@ -355,7 +353,8 @@ impl Domain {
     }
 
     fn raise(&self, thread: usize) {
-        self.epoch.fetch_add(1, self.protocol.raise_order);
+        // Relaxed: it is a link of the chain that the cookies' exchanges began.
+        self.epoch.fetch_add(1, Relaxed);
         self.driver_epoch.set(self.driver_epoch.get() + 1);
         self.raised_by.set(thread);
     }

@@ -28,6 +28,7 @@
 #![cfg(loom)]
 
 mod events;
+#[path = "../../../memalloc/tests/loom_protocol/explore.rs"]
 mod explore;
 mod mutations;
 mod protocol;
