@@ -1,0 +1,47 @@
+//! Errors of the command line in one line: what is wrong, and what is allowed.
+
+use std::error::Error as _;
+
+use clap::CommandFactory;
+use clap::error::{ContextKind, Error, ErrorKind};
+
+use super::Cli;
+
+/// One line for an error of which clap would make several.
+pub(super) fn one_line(error: &Error) -> String {
+    let said = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let (option, value) = (said(ContextKind::InvalidArg), said(ContextKind::InvalidValue));
+    match error.kind() {
+        ErrorKind::UnknownArgument if option.starts_with('-') => {
+            format!("unknown option {option}: allowed are {}", options())
+        }
+        ErrorKind::UnknownArgument => {
+            format!("unknown command or argument {option}: commands are {}", commands())
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = said(ContextKind::InvalidSubcommand);
+            format!("unknown command {name}: allowed are {}", commands())
+        }
+        ErrorKind::InvalidValue if value.is_empty() => format!("{option} needs a value"),
+        ErrorKind::ValueValidation => {
+            let reason = error.source().map(ToString::to_string).unwrap_or_default();
+            format!("{value:?} for {option}: {reason}")
+        }
+        _ => {
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        }
+    }
+}
+
+fn options() -> String {
+    let mut command = Cli::command();
+    command.build();
+    let options = command.get_arguments().filter_map(|option| option.get_long());
+    options.map(|name| format!("--{name}")).collect::<Vec<_>>().join(" ")
+}
+
+fn commands() -> String {
+    let command = Cli::command();
+    command.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(" ")
+}

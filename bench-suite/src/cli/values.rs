@@ -1,0 +1,34 @@
+//! Values of options: each either what it should be, or a sentence that says what is allowed.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// A time budget of at most a day.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    within(text, 1..=86_400, "a whole number of seconds")
+}
+
+/// A number of threads.
+pub(super) fn threads(text: &str) -> Result<usize, String> {
+    within(text, 1..=1024, "a number")
+}
+
+/// A number of rounds.
+pub(super) fn rounds(text: &str) -> Result<usize, String> {
+    within(text, 1..=1000, "a number")
+}
+
+/// Any seed.
+pub(super) fn seed(text: &str) -> Result<u64, String> {
+    within(text, 0..=u64::MAX, "a number")
+}
+
+fn within<N: FromStr + PartialOrd + Display>(
+    text: &str,
+    range: RangeInclusive<N>,
+    what: &str,
+) -> Result<N, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("allowed is {what} from {} to {}", range.start(), range.end()))
+}

@@ -1,0 +1,59 @@
+//! The commands: each turns its options into contests, runs them, and shows what came out.
+
+mod compare;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::cli::Invocation;
+use crate::measure::WrongAnswer;
+
+/// How a command fails.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was asked for something that can't be done. Nothing has run.
+    Request(String),
+    /// A workload got a wrong answer, or the results could not be written.
+    Run(String),
+}
+
+impl Failure {
+    /// 2 for a request that can't be met, 1 for a run that failed.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Request(_) => ExitCode::from(2),
+            Self::Run(_) => ExitCode::from(1),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(message) | Self::Run(message) => f.write_str(message),
+        }
+    }
+}
+
+/// Runs a command.
+pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
+    match invocation {
+        Invocation::Compare(options) => compare::run(options),
+    }
+}
+
+/// Says what failed, and in which contest.
+fn failed(title: &str, WrongAnswer(reason): &WrongAnswer) -> Failure {
+    Failure::Run(format!("{title}: {reason}"))
+}
+
+/// Prints to standard output. A reader that went away is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Run(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

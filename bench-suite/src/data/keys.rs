@@ -1,0 +1,110 @@
+//! Byte strings laid end to end.
+//!
+//! Queries lie in memory in the order in which they are asked: what a lookup waits for is then
+//! the map's memory, not the memory of the list of queries. In a program, too, the key of a
+//! lookup has just arrived and is in the cache.
+
+/// A list of keys in one block of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    bytes: Vec<u8>,
+    /// Where each key ends; it starts where the one before it ends.
+    ends: Vec<u32>,
+}
+
+impl Keys {
+    /// The most bytes that all keys of a list may have together.
+    pub(crate) const MAX_BYTES: usize = u32::MAX as usize;
+
+    /// Sorts keys, and drops those that are there already.
+    pub(crate) fn ascending<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Self {
+        let mut keys: Vec<K> = keys.into_iter().collect();
+        keys.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
+        keys.dedup_by(|a, b| a.as_ref() == b.as_ref());
+        let mut list = Self::default();
+        for key in &keys {
+            list.push(key.as_ref());
+        }
+        list
+    }
+
+    fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        let end = u32::try_from(self.bytes.len());
+        self.ends.push(end.expect("sources keep to Keys::MAX_BYTES"));
+    }
+
+    /// The number of keys.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of all keys together.
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The key at a place in the list.
+    #[inline]
+    pub(crate) fn get(&self, place: usize) -> &[u8] {
+        let start = if place == 0 { 0 } else { self.ends[place - 1] };
+        &self.bytes[start as usize..self.ends[place] as usize]
+    }
+
+    /// The keys in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|place| self.get(place))
+    }
+
+    /// The same keys in a random order.
+    pub(crate) fn shuffled(&self, rng: &mut fastrand::Rng) -> Stream {
+        let mut numbers: Vec<u32> = (0..).take(self.len()).collect();
+        rng.shuffle(&mut numbers);
+        let mut keys = Self {
+            bytes: Vec::with_capacity(self.bytes.len()),
+            ends: Vec::with_capacity(self.ends.len()),
+        };
+        for &number in &numbers {
+            keys.push(self.get(number as usize));
+        }
+        Stream { keys, numbers }
+    }
+}
+
+/// Keys of a list in an order of their own, each with its place in that list.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    keys: Keys,
+    numbers: Vec<u32>,
+}
+
+impl Stream {
+    /// The number of keys.
+    pub(crate) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// The key at a place in the stream, after its number.
+    #[inline]
+    pub(crate) fn get(&self, place: usize) -> (u32, &[u8]) {
+        (self.numbers[place], self.keys.get(place))
+    }
+
+    /// The keys in the order of the stream, each after its number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        (0..self.len()).map(|place| self.get(place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_by_their_bytes_and_distinct() {
+        let keys = Keys::ascending([&b"b"[..], b"a\xff", b"", b"a", b"b", b"a\x00"]);
+        let list: Vec<_> = keys.iter().collect();
+        assert_eq!(list, [&b""[..], b"a", b"a\x00", b"a\xff", b"b"]);
+        assert_eq!((keys.len(), keys.total_bytes()), (5, 6));
+    }
+}

@@ -1,0 +1,70 @@
+//! Keys from a file, one a line.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use super::{Keys, MAX_KEY_LEN, MIN_KEYS};
+
+/// Reads the distinct lines of a file. Empty lines are passed over; a key may have any bytes
+/// but the line feed.
+pub(super) fn read(path: &Path) -> Result<Keys, String> {
+    let shown = path.display();
+    let text = fs::read(path).map_err(|error| format!("data file {shown}: {error}"))?;
+    keys_of(&text).map_err(|error| format!("data file {shown}: {error}"))
+}
+
+fn keys_of(text: &[u8]) -> Result<Keys, String> {
+    if text.len() > Keys::MAX_BYTES {
+        return Err(format!("{} bytes, allowed are {}", text.len(), Keys::MAX_BYTES));
+    }
+    let mut keys = HashSet::new();
+    for (place, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > MAX_KEY_LEN {
+            let (number, len) = (place + 1, line.len());
+            return Err(format!(
+                "line {number} has {len} bytes, allowed are keys of 1 to {MAX_KEY_LEN} bytes"
+            ));
+        }
+        if !line.is_empty() {
+            keys.insert(line);
+        }
+    }
+    if keys.len() < MIN_KEYS {
+        let found = keys.len();
+        return Err(format!(
+            "{found} distinct lines, needed are at least {MIN_KEYS}, one key a line"
+        ));
+    }
+    Ok(Keys::ascending(keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(count: usize) -> Vec<u8> {
+        (0..count).flat_map(|n| format!("key {n}\n").into_bytes()).collect()
+    }
+
+    #[test]
+    fn lines_are_keys_once_each_without_their_ends() {
+        let mut text = numbered(MIN_KEYS);
+        text.extend_from_slice(b"key 1\r\n\nkey 1\nlast without an end");
+        let keys = keys_of(&text).unwrap();
+        assert_eq!(keys.len(), MIN_KEYS + 1);
+        assert!(keys.iter().any(|key| key == b"last without an end"));
+        assert!(keys.iter().all(|key| !key.is_empty() && !key.contains(&b'\r')));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_says_why() {
+        assert!(keys_of(b"").unwrap_err().contains("at least 64"));
+        assert!(keys_of(&numbered(MIN_KEYS - 1)).unwrap_err().starts_with("63 distinct"));
+        let mut text = numbered(MIN_KEYS);
+        text.extend_from_slice(&[b'x'; 4001]);
+        let error = keys_of(&text).unwrap_err();
+        assert!(error.contains("line 65 has 4001 bytes") && error.contains("4000"), "{error}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Data sets: the keys that ordered maps are measured with.
+//!
+//! Knows where keys come from and in which orders they are used; not what they are used for.
+//! A data set is loaded before anything runs, so that a file that can't be used costs no time.
+//!
+//! - INV-D1: the keys of a set are distinct and ascend by their bytes; the place of a key in
+//!   that order is its number.
+//! - INV-D2: a set has at least [`MIN_KEYS`] keys, each of 1 to [`MAX_KEY_LEN`] bytes.
+//! - INV-D3: the same name, seed and source give the same keys in the same orders.
+
+mod keys;
+mod lines;
+mod random;
+mod symbols;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub(crate) use keys::{Keys, Stream};
+
+/// The fewest keys that make a data set.
+pub(crate) const MIN_KEYS: usize = 64;
+
+/// The longest key, in bytes: a map keeps a key, its value and their header in one object of at
+/// most 4096 bytes.
+pub(crate) const MAX_KEY_LEN: usize = 4000;
+
+/// Which data set, as named on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DataName {
+    /// The names of the running kernel's symbols, or the list that comes with the suite.
+    Symbols,
+    /// Keys of random length and random bytes.
+    Random,
+    /// The lines of a file.
+    File(PathBuf),
+}
+
+impl fmt::Display for DataName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Symbols => f.write_str("symbols"),
+            Self::Random => f.write_str("random"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for DataName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            None if name == "symbols" => Ok(Self::Symbols),
+            None if name == "random" => Ok(Self::Random),
+            _ => {
+                Err(format!("unknown data set \"{name}\": allowed are symbols, random, file:PATH"))
+            }
+        }
+    }
+}
+
+/// Keys, with the two orders in which the workloads go through them.
+#[derive(Debug)]
+pub(crate) struct DataSet {
+    /// The name by which it was asked for.
+    pub(crate) name: DataName,
+    /// Where the keys come from, in words.
+    pub(crate) source: String,
+    /// The keys, ascending.
+    pub(crate) keys: Keys,
+    /// A random order for filling a map. It is not the order of the queries: a leaf that was
+    /// allocated next to the leaf of the next query would come for free.
+    pub(crate) arrivals: Stream,
+    /// Another random order, for queries and updates.
+    pub(crate) queries: Stream,
+}
+
+impl DataSet {
+    /// Loads the keys and shuffles them with `seed`.
+    ///
+    /// # Errors
+    ///
+    /// One line that says what is wrong with a file, and what is allowed.
+    pub(crate) fn load(name: &DataName, seed: u64) -> Result<Self, String> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (keys, source) = match name {
+            DataName::Symbols => symbols::load(),
+            DataName::Random => (random::generate(&mut rng), format!("seed {seed}")),
+            DataName::File(path) => (lines::read(path)?, "one a line".into()),
+        };
+        let arrivals = keys.shuffled(&mut rng);
+        let queries = keys.shuffled(&mut rng);
+        Ok(Self { name: name.clone(), source, keys, arrivals, queries })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_back_from_what_it_prints() {
+        for name in ["symbols", "random", "file:/some/where:else"] {
+            assert_eq!(name.parse::<DataName>().unwrap().to_string(), name);
+        }
+        for name in ["", "symbol", "file:", "file", "random:1"] {
+            let error = name.parse::<DataName>().unwrap_err();
+            assert!(error.contains("symbols, random, file:PATH"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_set_and_another_seed_another() {
+        let load = |seed| DataSet::load(&DataName::Random, seed).unwrap();
+        let (one, again, other) = (load(1), load(1), load(2));
+        assert!(one.keys.iter().eq(again.keys.iter()));
+        assert!(one.queries.iter().eq(again.queries.iter()));
+        assert!(!one.keys.iter().eq(other.keys.iter()));
+        assert!(!one.queries.iter().eq(one.arrivals.iter()));
+    }
+
+    #[test]
+    fn every_stream_has_every_key_once_with_its_number() {
+        let set = DataSet::load(&DataName::Random, 1).unwrap();
+        for stream in [&set.arrivals, &set.queries] {
+            let mut seen = vec![false; set.keys.len()];
+            for (number, key) in stream.iter() {
+                assert_eq!(key, set.keys.get(number as usize));
+                assert!(!std::mem::replace(&mut seen[number as usize], true));
+            }
+            assert!(seen.into_iter().all(|seen| seen));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Keys of random length and random bytes: the kernel thread's `random` data set, wide at the
+//! root and shallow.
+
+use std::collections::BTreeSet;
+
+use super::Keys;
+
+/// How many keys there are.
+const COUNT: usize = 16_376;
+
+/// Distinct keys of 1 to 255 bytes, every length as likely as another.
+pub(super) fn generate(rng: &mut fastrand::Rng) -> Keys {
+    let mut keys = BTreeSet::new();
+    while keys.len() < COUNT {
+        let mut key = vec![0; rng.usize(1..=255)];
+        rng.fill(&mut key);
+        keys.insert(key);
+    }
+    Keys::ascending(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_16376_keys_of_1_to_255_bytes() {
+        let keys = generate(&mut fastrand::Rng::with_seed(7));
+        assert_eq!(keys.len(), 16_376);
+        let lengths: BTreeSet<_> = keys.iter().map(<[u8]>::len).collect();
+        assert_eq!((lengths.first(), lengths.last()), (Some(&1), Some(&255)));
+    }
+}

@@ -1,0 +1,50 @@
+//! Measures what immediate and deferred reuse of freed objects cost, on this machine and on real
+//! data, and says which of the two to take.
+//!
+//! The layers, lowest first; a file imports only from the layers below its own:
+//!
+//! | layer | knows |
+//! |---|---|
+//! | `data` | keys: where they come from, and in which order they are asked for |
+//! | `measure` | time, threads, rounds, statistics; not what is measured |
+//! | `workload` | what is measured and how its answers are checked; not how it is shown |
+//! | `record` | one measurement as one line of JSON, and the machine that it was made on |
+//! | `report` | tables, the recommendation, the progress bar: all made from records |
+//! | `cli` | options and their errors |
+//! | `command` | what each command runs, in which order, and how it ends |
+//!
+//! A bench joins as a module of `workload` that lists its contests, a command as a module of
+//! `command`. Nothing between the two knows the names of either.
+
+#![deny(unsafe_code)]
+
+#[forbid(unsafe_code)]
+mod cli;
+#[forbid(unsafe_code)]
+mod command;
+#[forbid(unsafe_code)]
+mod data;
+#[forbid(unsafe_code)]
+mod measure;
+#[forbid(unsafe_code)]
+mod record;
+#[forbid(unsafe_code)]
+mod report;
+// Allocating and freeing by pointer is unsafe: one file of this layer allows it.
+mod workload;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(answer) => return answer.print(),
+    };
+    match command::run(&invocation) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bench-suite: {failure}");
+            failure.exit_code()
+        }
+    }
+}

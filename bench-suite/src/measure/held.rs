@@ -1,0 +1,49 @@
+//! Memory held from the system, as seen now and then. What comes and goes between two looks is
+//! not seen.
+
+use super::{Metric, Reading};
+
+/// Average and peak of what was seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeldBytes {
+    sum: u64,
+    looks: u64,
+    peak: u64,
+}
+
+impl HeldBytes {
+    /// Takes note of what is held now.
+    pub(crate) fn note(&mut self, bytes: u64) {
+        self.sum += bytes;
+        self.looks += 1;
+        self.peak = self.peak.max(bytes);
+    }
+
+    /// Average and peak; none if nobody looked.
+    pub(crate) fn readings(&self, case: &'static str) -> Vec<Reading> {
+        if self.looks == 0 {
+            return Vec::new();
+        }
+        let average = self.sum as f64 / self.looks as f64;
+        vec![
+            Reading::new(case, Metric::MemAvgBytes, average),
+            Reading::new(case, Metric::MemPeakBytes, self.peak as f64),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn average_and_peak_are_of_what_was_seen() {
+        let mut held = HeldBytes::default();
+        assert_eq!(held.readings("case"), []);
+        for bytes in [100, 400, 100] {
+            held.note(bytes);
+        }
+        let values: Vec<_> = held.readings("case").iter().map(|reading| reading.value).collect();
+        assert_eq!(values, [200.0, 400.0]);
+    }
+}

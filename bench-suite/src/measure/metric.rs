@@ -1,0 +1,71 @@
+//! What is measured, in which unit, and which way is better. The names are fixed, so that
+//! records of different versions can be compared.
+
+use serde::Serialize;
+
+/// A quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Metric {
+    /// Operations of all threads together.
+    OpsPerS,
+    /// What the readers of a mixed workload did.
+    LookupsPerS,
+    /// What the writers of a mixed workload did.
+    UpdatesPerS,
+    /// Time that one thread spends on one operation.
+    NsPerOp,
+    /// The part of the time that the workers were running, of the time that they wanted to run.
+    /// Well below 1, something else used their CPUs, or there were too few.
+    CpuShare,
+    /// Keys that are always there and were not found. Anything but 0 fails the run.
+    FalseNegatives,
+    /// How often a lookup had to begin again, on average.
+    RetriesPerLookup,
+    /// Memory held from the system, averaged over a workload.
+    MemAvgBytes,
+    /// The most memory held from the system during a workload.
+    MemPeakBytes,
+    /// Memory held from the system by a resting structure, by its entries.
+    BytesPerEntry,
+    /// The same without the bytes of keys and values.
+    OverheadBytesPerEntry,
+}
+
+impl Metric {
+    /// The unit, as records name it.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::OpsPerS | Self::LookupsPerS | Self::UpdatesPerS => "1/s",
+            Self::NsPerOp => "ns",
+            Self::CpuShare | Self::FalseNegatives | Self::RetriesPerLookup => "1",
+            Self::MemAvgBytes
+            | Self::MemPeakBytes
+            | Self::BytesPerEntry
+            | Self::OverheadBytesPerEntry => "B",
+        }
+    }
+
+    /// Whether it is a speed, of which more is better; of all else less is.
+    pub(crate) fn is_speed(self) -> bool {
+        self.unit() == "1/s"
+    }
+}
+
+/// One value that one sample of a workload gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Reading {
+    /// The case that it belongs to: a workload may serve several at once.
+    pub(crate) case: &'static str,
+    /// The quantity.
+    pub(crate) metric: Metric,
+    /// How much, in the unit of the metric.
+    pub(crate) value: f64,
+}
+
+impl Reading {
+    /// A reading.
+    pub(crate) fn new(case: &'static str, metric: Metric, value: f64) -> Self {
+        Self { case, metric, value }
+    }
+}

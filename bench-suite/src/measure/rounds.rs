@@ -1,0 +1,128 @@
+//! Rounds: everybody in turn, again and again.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::{Metric, Pace, Reading};
+
+/// An answer that a workload knows to be wrong. It says which one, and is the end of the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WrongAnswer(pub(crate) String);
+
+impl fmt::Display for WrongAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Takes part in rounds.
+pub(crate) trait Entrant {
+    /// Runs once before the rounds, unmeasured, and checks what would disturb a measurement.
+    fn rehearse(&mut self) -> Result<(), WrongAnswer>;
+
+    /// Takes one sample, measuring for about as long as `slice`. Gives the same cases and
+    /// metrics in the same order each time.
+    fn sample(&mut self, slice: Duration) -> Result<Vec<Reading>, WrongAnswer>;
+}
+
+/// What one entrant measured, round by round.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Series {
+    /// The case.
+    pub(crate) case: &'static str,
+    /// The quantity.
+    pub(crate) metric: Metric,
+    /// One value for each round.
+    pub(crate) samples: Vec<f64>,
+}
+
+/// Plays `rounds` rounds; each sample has `share` shares in the budget of `pace`. `after_each`
+/// is called after every sample. Gives the series of each entrant.
+pub(crate) fn play(
+    entrants: &mut [&mut dyn Entrant],
+    rounds: usize,
+    pace: &mut Pace,
+    share: f64,
+    mut after_each: impl FnMut(),
+) -> Result<Vec<Vec<Series>>, WrongAnswer> {
+    for entrant in entrants.iter_mut() {
+        entrant.rehearse()?;
+    }
+    let mut series: Vec<Vec<Series>> = vec![Vec::new(); entrants.len()];
+    let mut overheads = vec![Duration::ZERO; entrants.len()];
+    for round in 0..rounds {
+        for turn in 0..entrants.len() {
+            let which = if round % 2 == 0 { turn } else { entrants.len() - 1 - turn };
+            let slice = pace.slice(share, overheads[which]);
+            let begun = Instant::now();
+            let readings = entrants[which].sample(slice)?;
+            overheads[which] = begun.elapsed().saturating_sub(slice);
+            file(&mut series[which], &readings);
+            after_each();
+        }
+    }
+    Ok(series)
+}
+
+fn file(series: &mut Vec<Series>, readings: &[Reading]) {
+    for &Reading { case, metric, value } in readings {
+        match series.iter_mut().find(|one| (one.case, one.metric) == (case, metric)) {
+            Some(one) => one.samples.push(value),
+            None => series.push(Series { case, metric, samples: vec![value] }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    struct Scribe<'a> {
+        name: char,
+        log: &'a RefCell<String>,
+        fails: bool,
+    }
+
+    impl Entrant for Scribe<'_> {
+        fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+            self.log.borrow_mut().push(self.name.to_ascii_lowercase());
+            Ok(())
+        }
+
+        fn sample(&mut self, _slice: Duration) -> Result<Vec<Reading>, WrongAnswer> {
+            self.log.borrow_mut().push(self.name);
+            if self.fails {
+                return Err(WrongAnswer("wrong".into()));
+            }
+            let so_far = self.log.borrow().len() as f64;
+            Ok(vec![Reading::new("case", Metric::OpsPerS, so_far)])
+        }
+    }
+
+    #[test]
+    fn turns_are_interleaved_and_reversed_from_round_to_round() {
+        let log = RefCell::default();
+        let mut scribes = ['A', 'B', 'C'].map(|name| Scribe { name, log: &log, fails: false });
+        let mut entrants: Vec<&mut dyn Entrant> =
+            scribes.iter_mut().map(|scribe| scribe as &mut dyn Entrant).collect();
+        let mut pace = Pace::new(Duration::ZERO, 9.0);
+        let mut samples = 0;
+        let series = play(&mut entrants, 3, &mut pace, 1.0, || samples += 1).unwrap();
+        assert_eq!(log.borrow().as_str(), "abcABCCBAABC");
+        assert_eq!(samples, 9);
+        assert_eq!(series[0][0].samples, [4.0, 9.0, 10.0]);
+    }
+
+    #[test]
+    fn a_wrong_answer_ends_the_run() {
+        let log = RefCell::default();
+        let mut right = Scribe { name: 'A', log: &log, fails: false };
+        let mut wrong = Scribe { name: 'B', log: &log, fails: true };
+        let mut pace = Pace::new(Duration::ZERO, 1.0);
+        let end = play(&mut [&mut right, &mut wrong], 5, &mut pace, 1.0, || {});
+        assert_eq!(end, Err(WrongAnswer("wrong".into())));
+        assert_eq!(log.borrow().as_str(), "abAB");
+    }
+}

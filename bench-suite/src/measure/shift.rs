@@ -1,0 +1,116 @@
+//! What a team of threads did together.
+
+use std::ops::AddAssign;
+use std::time::{Duration, Instant};
+
+use super::{Metric, Reading};
+
+/// What one worker did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stint {
+    pub(super) operations: u64,
+    pub(super) begun: Instant,
+    pub(super) ended: Instant,
+    /// How much of the time it was running on a CPU, where the system tells.
+    pub(super) ran: Option<Duration>,
+}
+
+/// What all workers did, in one go or in several.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shift {
+    operations: Vec<u64>,
+    /// From the first worker's beginning to the last one's end.
+    elapsed: Duration,
+    /// The time from beginning to end of each worker, added up.
+    wanted: Duration,
+    /// The part of it that the workers were running on a CPU; zero where nobody knows.
+    ran: Duration,
+}
+
+impl Shift {
+    pub(super) fn of(stints: &[Stint]) -> Self {
+        let begun = stints.iter().map(|stint| stint.begun).min();
+        let ended = stints.iter().map(|stint| stint.ended).max();
+        Self {
+            operations: stints.iter().map(|stint| stint.operations).collect(),
+            elapsed: begun.zip(ended).map_or(Duration::ZERO, |(begun, ended)| ended - begun),
+            wanted: stints.iter().map(|stint| stint.ended - stint.begun).sum(),
+            ran: stints.iter().filter_map(|stint| stint.ran).sum(),
+        }
+    }
+
+    /// The operations of all workers.
+    pub(crate) fn total(&self) -> u64 {
+        self.operations.iter().sum()
+    }
+
+    /// The operations of each worker.
+    pub(crate) fn operations(&self) -> &[u64] {
+        &self.operations
+    }
+
+    /// A number of operations by the time that the shift took.
+    pub(crate) fn per_second(&self, operations: u64) -> f64 {
+        operations as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// How much of the CPUs the workers got.
+    pub(crate) fn cpu_share(&self, case: &'static str) -> Option<Reading> {
+        let known = self.ran > Duration::ZERO && self.wanted > Duration::ZERO;
+        let share = || self.ran.as_secs_f64() / self.wanted.as_secs_f64();
+        known.then(|| Reading::new(case, Metric::CpuShare, share().min(1.0)))
+    }
+}
+
+/// One shift after the other, by the same number of workers.
+impl AddAssign for Shift {
+    fn add_assign(&mut self, other: Self) {
+        self.operations.resize(self.operations.len().max(other.operations.len()), 0);
+        for (sum, operations) in self.operations.iter_mut().zip(other.operations) {
+            *sum += operations;
+        }
+        self.elapsed += other.elapsed;
+        self.wanted += other.wanted;
+        self.ran += other.ran;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shift(stints: &[(u64, u64, u64, Option<u64>)]) -> Shift {
+        let zero = Instant::now();
+        let after = |milliseconds| zero + Duration::from_millis(milliseconds);
+        let stint = |&(operations, begun, ended, ran): &(u64, u64, u64, Option<u64>)| Stint {
+            operations,
+            begun: after(begun),
+            ended: after(ended),
+            ran: ran.map(Duration::from_millis),
+        };
+        Shift::of(&stints.iter().map(stint).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_speed_counts_all_from_the_first_beginning_to_the_last_end() {
+        let shift = shift(&[(100, 0, 300, None), (300, 100, 400, None)]);
+        assert_eq!((shift.total(), shift.operations()), (400, &[100, 300][..]));
+        assert!((shift.per_second(shift.total()) - 1000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn shifts_add_up() {
+        let mut sum = Shift::default();
+        sum += shift(&[(10, 0, 100, None), (20, 0, 100, None)]);
+        sum += shift(&[(10, 50, 150, None), (20, 50, 150, None)]);
+        assert_eq!(sum.operations(), [20, 40]);
+        assert!((sum.per_second(sum.total()) - 300.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_share_of_the_cpus_is_known_only_where_the_system_tells() {
+        let share = |shift: Shift| shift.cpu_share("case").map(|reading| reading.value);
+        assert_eq!(share(shift(&[(1, 0, 100, Some(25)), (1, 0, 100, Some(75))])), Some(0.5));
+        assert_eq!(share(shift(&[(1, 0, 100, None)])), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! The middle of some samples and how far they are spread.
+
+/// Median, quartiles and extremes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Summary {
+    /// The smallest sample.
+    pub(crate) min: f64,
+    /// A quarter of the samples lies below.
+    pub(crate) low: f64,
+    /// The middle.
+    pub(crate) median: f64,
+    /// A quarter of the samples lies above.
+    pub(crate) high: f64,
+    /// The largest sample.
+    pub(crate) max: f64,
+}
+
+impl Summary {
+    /// Sums up samples in any order; `None` without samples.
+    pub(crate) fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        Some(Self {
+            min: *sorted.first()?,
+            low: quantile(&sorted, 0.25),
+            median: quantile(&sorted, 0.5),
+            high: quantile(&sorted, 0.75),
+            max: *sorted.last()?,
+        })
+    }
+
+    /// Whether the middle halves of two sets of samples have a value in common.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.low <= other.high && other.low <= self.high
+    }
+}
+
+/// The value below which `part` of the sorted samples lie, linear between two of them.
+fn quantile(sorted: &[f64], part: f64) -> f64 {
+    let place = part * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_whatever_the_order() {
+        let median = |samples: &[f64]| Summary::of(samples).unwrap().median;
+        assert_eq!(median(&[3.0]), 3.0);
+        assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert_eq!(Summary::of(&[]), None);
+    }
+
+    #[test]
+    fn quartiles_and_extremes_enclose_the_median() {
+        let summary = Summary::of(&[5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
+        let Summary { min, low, median, high, max } = summary;
+        assert_eq!([min, low, median, high, max], [1.0, 2.0, 3.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn one_outlier_does_not_move_the_spread() {
+        let calm = Summary::of(&[10.0, 10.1, 10.2, 10.3, 10.4, 10.5, 10.6]).unwrap();
+        let disturbed = Summary::of(&[10.0, 10.1, 10.2, 10.3, 10.4, 10.5, 99.0]).unwrap();
+        assert_eq!((calm.low, calm.high), (disturbed.low, disturbed.high));
+    }
+
+    #[test]
+    fn spreads_overlap_when_they_share_a_value_and_only_then() {
+        let summary = |from: f64| Summary::of(&[from, from + 1.0, from + 2.0]).unwrap();
+        assert!(summary(1.0).overlaps(&summary(1.5)));
+        assert!(summary(1.0).overlaps(&summary(2.0)));
+        assert!(summary(2.0).overlaps(&summary(1.0)));
+        assert!(!summary(1.0).overlaps(&summary(5.0)));
+        assert!(!summary(5.0).overlaps(&summary(1.0)));
+    }
+}

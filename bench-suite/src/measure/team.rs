@@ -1,0 +1,188 @@
+//! Threads that begin together.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Shift;
+use super::cpus;
+use super::shift::Stint;
+
+/// How long the coordinating thread sleeps between two looks at what the workers do.
+const TICK: Duration = Duration::from_millis(5);
+
+/// The part of a slice that is spent first, unmeasured, to fill caches and wake the CPUs.
+const WARM_UP_PART: u32 = 8;
+
+/// What one thread does.
+pub(crate) trait Worker: Send {
+    /// Works until the gate is closed, or until the work is done, but does at least one batch, so
+    /// that there is always something to count. Returns the number of operations. Called again,
+    /// it goes on where it stopped.
+    fn work(&mut self, gate: &Gate) -> u64;
+}
+
+/// Closed when the time is up. To be asked between batches, not between operations.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    closed: AtomicBool,
+}
+
+impl Gate {
+    /// Whether there is time left.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Workers, each for a thread of its own.
+#[derive(Debug)]
+pub(crate) struct Team<W> {
+    workers: Vec<Apart<W>>,
+}
+
+/// On cache lines of its own (two, because processors fetch lines in pairs): what a worker
+/// writes all the time must not slow down its neighbour.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<W>(W);
+
+impl<W> FromIterator<W> for Team<W> {
+    fn from_iter<I: IntoIterator<Item = W>>(workers: I) -> Self {
+        Self { workers: workers.into_iter().map(Apart).collect() }
+    }
+}
+
+impl<W: Worker> Team<W> {
+    /// The workers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &W> {
+        self.workers.iter().map(|Apart(worker)| worker)
+    }
+
+    /// The workers.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut W> {
+        self.workers.iter_mut().map(|Apart(worker)| worker)
+    }
+
+    /// Lets the workers work for `slice`, after a shorter warm-up. `watch` is called now and
+    /// then while they do, at least once, and costs them a little time where there is no CPU to
+    /// spare.
+    pub(crate) fn run_for(&mut self, slice: Duration, mut watch: impl FnMut()) -> Shift {
+        self.shift(|gate| {
+            thread::sleep(slice / WARM_UP_PART);
+            gate.close();
+        });
+        self.shift(|gate| {
+            let begun = Instant::now();
+            loop {
+                thread::sleep(slice.saturating_sub(begun.elapsed()).min(TICK));
+                watch();
+                if begun.elapsed() >= slice {
+                    break;
+                }
+            }
+            gate.close();
+        })
+    }
+
+    /// Lets the workers work until each of them has done its part.
+    pub(crate) fn run_to_completion(&mut self) -> Shift {
+        self.shift(|_| {})
+    }
+
+    /// Starts a thread for each worker, on a CPU of its own where there are enough, and
+    /// `coordinate`s beside them once they have begun.
+    fn shift(&mut self, coordinate: impl FnOnce(&Gate)) -> Shift {
+        let gate = &Gate::default();
+        let start = &StartingLine::new(self.workers.len() + 1);
+        let stints: Vec<Stint> = thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (number, worker) in self.iter_mut().enumerate() {
+                threads.push(scope.spawn(move || {
+                    cpus::pin(number);
+                    start.wait();
+                    stint(worker, gate)
+                }));
+            }
+            start.wait();
+            coordinate(gate);
+            let joined = threads.into_iter().map(|thread| thread.join());
+            joined.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        Shift::of(&stints)
+    }
+}
+
+fn stint<W: Worker>(worker: &mut W, gate: &Gate) -> Stint {
+    let (begun, used) = (Instant::now(), cpus::time_used());
+    let operations = worker.work(gate);
+    let (ended, used_after) = (Instant::now(), cpus::time_used());
+    let ran = used_after.zip(used).map(|(after, before)| after - before);
+    Stint { operations, begun, ended, ran }
+}
+
+/// Lets nobody pass before all are there. It spins: waking a sleeping thread takes as long as
+/// thousands of operations, and those who wake last would begin late.
+struct StartingLine {
+    missing: AtomicUsize,
+}
+
+impl StartingLine {
+    fn new(members: usize) -> Self {
+        Self { missing: AtomicUsize::new(members) }
+    }
+
+    fn wait(&self) {
+        // ORDERING: AcqRel here pairs with the Acquire below: what anybody did before the line
+        // happens before what everybody does after it. No measurement depends on it.
+        self.missing.fetch_sub(1, Ordering::AcqRel);
+        while self.missing.load(Ordering::Acquire) != 0 {
+            thread::yield_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counter {
+        limit: u64,
+        done: u64,
+    }
+
+    impl Worker for Counter {
+        fn work(&mut self, gate: &Gate) -> u64 {
+            let before = self.done;
+            loop {
+                self.done += 1;
+                if self.done == self.limit || !gate.is_open() {
+                    return self.done - before;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn work_to_completion_is_counted_by_worker() {
+        let workers = [10, 20, 30].map(|limit| Counter { limit, done: 0 });
+        let mut team: Team<_> = workers.into_iter().collect();
+        assert_eq!(team.run_to_completion().operations(), [10, 20, 30]);
+    }
+
+    #[test]
+    fn the_warm_up_is_not_counted_and_a_closed_gate_ends_the_work() {
+        let mut team: Team<_> = [Counter { limit: u64::MAX, done: 0 }].into_iter().collect();
+        let mut looks = 0;
+        let shift = team.run_for(Duration::from_millis(20), || looks += 1);
+        let done = team.iter().map(|worker| worker.done).sum();
+        assert!(shift.total() > 0 && shift.total() < done);
+        assert!(looks > 0);
+    }
+}

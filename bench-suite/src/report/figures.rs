@@ -1,0 +1,122 @@
+//! Numbers as people read them: three digits, and a unit that suits them.
+
+use crate::measure::{Contrast, Metric, Summary, Verdict};
+
+/// A factor and its name.
+type Scale = (f64, &'static str);
+
+const SPEED: &[Scale] = &[(1e9, "G/s"), (1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")];
+const TIME: &[Scale] = &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
+const MEMORY: &[Scale] =
+    &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")];
+const BYTES: &[Scale] = &[(1.0, "B")];
+const COUNT: &[Scale] = &[(1.0, "")];
+
+fn scale(metric: Metric, value: f64) -> Scale {
+    let scales = match metric {
+        Metric::OpsPerS | Metric::LookupsPerS | Metric::UpdatesPerS => SPEED,
+        Metric::NsPerOp => TIME,
+        Metric::MemAvgBytes | Metric::MemPeakBytes => MEMORY,
+        Metric::BytesPerEntry | Metric::OverheadBytesPerEntry => BYTES,
+        Metric::CpuShare | Metric::FalseNegatives | Metric::RetriesPerLookup => COUNT,
+    };
+    let fits = scales.iter().find(|(factor, _)| value.abs() >= *factor);
+    *fits.or(scales.last()).unwrap_or(&(1.0, ""))
+}
+
+/// "3.91 M/s".
+pub(super) fn value(metric: Metric, value: f64) -> String {
+    let (factor, unit) = scale(metric, value);
+    format!("{} {unit}", digits(value / factor)).trim_end().to_owned()
+}
+
+/// "3.91 (3.80..4.02) M/s": the median and the middle half, or the median alone where these
+/// look the same.
+pub(super) fn spread(metric: Metric, summary: &Summary) -> String {
+    let (factor, unit) = scale(metric, summary.median);
+    let [low, median, high] =
+        [summary.low, summary.median, summary.high].map(|value| digits(value / factor));
+    if low == high {
+        return value(metric, summary.median);
+    }
+    format!("{median} ({low}..{high}) {unit}").trim_end().to_owned()
+}
+
+/// "1.18 (1.15..1.21)": the median ratio and its extremes, or that there is no difference.
+pub(super) fn ratio(contrast: &Contrast) -> String {
+    let Summary { min, median, max, .. } = contrast.ratio;
+    match contrast.verdict {
+        Verdict::Differ if digits(min) == digits(max) => digits(median),
+        Verdict::Differ => format!("{} ({}..{})", digits(median), digits(min), digits(max)),
+        Verdict::NoDifference => "no difference".into(),
+        Verdict::TooFewRounds => "too few rounds".into(),
+    }
+}
+
+/// "1.18 times": how far apart two values are, whichever is the larger.
+pub(super) fn times(ratio: f64) -> String {
+    format!("{} times", digits(ratio.max(ratio.recip())))
+}
+
+/// "121,015".
+pub(super) fn grouped(number: &str) -> String {
+    let mut grouped = String::new();
+    for (place, digit) in number.chars().enumerate() {
+        if place > 0 && (number.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Three digits, more where the number has more before the point, and none after a whole zero.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size < 0.001 => format!("{value:.1e}"),
+        size if size < 0.0995 => format!("{value:.3}"),
+        size if size < 9.995 => format!("{value:.2}"),
+        size if size < 99.95 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits_and_a_unit_that_suits_them() {
+        assert_eq!(value(Metric::OpsPerS, 3_914_000.0), "3.91 M/s");
+        assert_eq!(value(Metric::OpsPerS, 489e6), "489 M/s");
+        assert_eq!(value(Metric::NsPerOp, 8.13), "8.13 ns");
+        assert_eq!(value(Metric::MemPeakBytes, 18_035_507.0), "17.2 MiB");
+        assert_eq!(value(Metric::BytesPerEntry, 1055.4), "1055 B");
+        assert_eq!(value(Metric::RetriesPerLookup, 0.0), "0");
+        assert_eq!(value(Metric::RetriesPerLookup, 0.000_25), "2.5e-4");
+    }
+
+    #[test]
+    fn a_spread_is_in_the_unit_of_its_median() {
+        let summary = Summary::of(&[0.9e6, 1.0e6, 1.1e6, 1.2e6, 1.3e6]).unwrap();
+        assert_eq!(spread(Metric::OpsPerS, &summary), "1.10 (1.00..1.20) M/s");
+        let same = Summary::of(&[56.0, 56.0]).unwrap();
+        assert_eq!(spread(Metric::BytesPerEntry, &same), "56.0 B");
+    }
+
+    #[test]
+    fn a_ratio_is_only_claimed_where_there_is_a_difference() {
+        let of = |base: &[f64], other: &[f64]| ratio(&Contrast::of(base, other).unwrap());
+        assert_eq!(of(&[2.0; 5], &[3.0; 5]), "1.50");
+        assert_eq!(of(&[2.0; 5], &[2.0; 5]), "no difference");
+        let (base, other) = ([1.0, 1.1, 1.2, 1.3, 1.4], [1.4, 1.3, 1.2, 1.1, 1.0]);
+        assert_eq!(of(&base, &other), "no difference");
+        assert_eq!(of(&[2.0; 4], &[3.0; 4]), "too few rounds");
+    }
+
+    #[test]
+    fn long_numbers_are_grouped_by_three() {
+        assert_eq!(["7", "999", "1000", "121015"].map(grouped), ["7", "999", "1,000", "121,015"]);
+    }
+}

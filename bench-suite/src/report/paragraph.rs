@@ -1,0 +1,37 @@
+//! Breaking text into lines.
+
+/// The longest line, in characters.
+const WIDTH: usize = 100;
+
+/// Text in lines of at most [`WIDTH`] characters, broken between words only; a longer word has
+/// a line of its own.
+pub(crate) fn paragraph(text: &str) -> String {
+    let mut lines = String::new();
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let len = word.chars().count();
+        if used > 0 {
+            let fits = used + 1 + len <= WIDTH;
+            lines.push(if fits { ' ' } else { '\n' });
+            used = if fits { used + 1 } else { 0 };
+        }
+        lines.push_str(word);
+        used += len;
+    }
+    lines.push('\n');
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_between_words_and_lose_none() {
+        let text = "word ".repeat(100);
+        let lines = paragraph(&text);
+        assert!(lines.lines().all(|line| (80..=WIDTH).contains(&line.len())), "{lines}");
+        assert_eq!(lines.split_whitespace().count(), 100);
+        assert_eq!(paragraph(&"x".repeat(150)).trim_end().len(), 150);
+    }
+}

@@ -1,0 +1,66 @@
+//! Records that belong side by side.
+
+use crate::measure::Contrast;
+use crate::record::Record;
+use crate::workload::Params;
+
+/// Records that differ only in who was measured.
+#[derive(Debug)]
+pub(super) struct Row<'r> {
+    records: Vec<&'r Record>,
+}
+
+impl<'r> Row<'r> {
+    /// Any of its records, for what they have in common.
+    pub(super) fn common(&self) -> &'r Record {
+        self.records[0]
+    }
+
+    /// Who was measured, in the order of the records.
+    pub(super) fn records(&self) -> &[&'r Record] {
+        &self.records
+    }
+
+    /// The record of a policy.
+    pub(super) fn under(&self, policy: &str) -> Option<&'r Record> {
+        self.records.iter().copied().find(|record| record.policy.as_deref() == Some(policy))
+    }
+
+    /// The record of somebody who has no policy.
+    pub(super) fn rival(&self) -> Option<&'r Record> {
+        self.records.iter().copied().find(|record| record.policy.is_none())
+    }
+
+    /// What the records are about, beside their case: a set of keys, or nothing.
+    pub(super) fn data(&self) -> String {
+        self.common().param("data")
+    }
+}
+
+/// Compares two records of a row, round by round.
+pub(super) fn contrast(base: &Record, other: &Record) -> Option<Contrast> {
+    Contrast::of(&base.samples, &other.samples)
+}
+
+/// Puts records side by side, in the order in which their cases first come.
+pub(super) fn rows(records: &[Record]) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for record in records {
+        match rows.iter_mut().find(|row| belong_together(row.common(), record)) {
+            Some(row) => row.records.push(record),
+            None => rows.push(Row { records: vec![record] }),
+        }
+    }
+    rows
+}
+
+fn belong_together(one: &Record, other: &Record) -> bool {
+    let shared = |params: &Params| {
+        let mut params = params.clone();
+        params.remove("reader");
+        params
+    };
+    (one.bench, one.case, one.metric, one.threads)
+        == (other.bench, other.case, other.metric, other.threads)
+        && shared(&one.params) == shared(&other.params)
+}

@@ -1,0 +1,93 @@
+//! What is measured.
+//!
+//! A bench lists its contests; a contest is one workload with one set of parameters, and its
+//! competitors are what runs it in turns. Whoever adds a bench, a case or a rival adds it here,
+//! and everything above (rounds, records, tables) takes it as it comes.
+//!
+//! - INV-W1: a workload checks every answer that it gets. A wrong one is an error that names
+//!   it, and no speed comes out.
+//! - INV-W2: competitors of one contest do the same operations on the same keys in the same
+//!   order.
+
+pub(crate) mod alloc;
+#[forbid(unsafe_code)]
+pub(crate) mod trie;
+
+use std::fmt;
+
+use memalloc::PolicyKind;
+use serde_json::{Map, Value as Json};
+
+use crate::measure::Entrant;
+
+/// What distinguishes measurements of the same case, by the names that records use.
+pub(crate) type Params = Map<String, Json>;
+
+/// One workload with one set of parameters.
+pub(crate) struct Contest<'d> {
+    /// The bench that it belongs to.
+    pub(crate) bench: &'static str,
+    /// What runs, in words, for the progress bar and for errors.
+    pub(crate) title: String,
+    /// Threads at work.
+    pub(crate) threads: usize,
+    /// How much of the time budget a sample takes, in proportion to other contests.
+    pub(crate) share: f64,
+    /// Those who run it in turns.
+    pub(crate) competitors: Vec<Competitor<'d>>,
+}
+
+/// One who runs a workload.
+pub(crate) struct Competitor<'d> {
+    /// What it is.
+    pub(crate) subject: &'static str,
+    /// Its reuse policy, if it has one.
+    pub(crate) policy: Option<PolicyKind>,
+    /// The parameters of its records.
+    pub(crate) params: Params,
+    /// Runs the workload.
+    pub(crate) entrant: Box<dyn Entrant + 'd>,
+}
+
+impl fmt::Debug for Contest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contest")
+            .field("bench", &self.bench)
+            .field("title", &self.title)
+            .field("competitors", &self.competitors)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Competitor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Competitor")
+            .field("subject", &self.subject)
+            .field("policy", &self.policy)
+            .field("params", &self.params)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which of the contests are wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    /// Names of cases.
+    pub(crate) cases: Vec<&'static str>,
+    /// Numbers of threads.
+    pub(crate) threads: Vec<usize>,
+    /// Reuse policies, in the order in which they are shown.
+    pub(crate) policies: Vec<PolicyKind>,
+}
+
+impl Selection {
+    /// Whether a case is wanted.
+    pub(crate) fn wants(&self, case: &str) -> bool {
+        self.cases.contains(&case)
+    }
+}
+
+/// "1 thread", "2 threads".
+pub(crate) fn threads_in_words(threads: usize) -> String {
+    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
+}

@@ -1,0 +1,129 @@
+//! Comparing a map's answers with what they have to be.
+
+use super::{OrderedMap, Value, View};
+use crate::data::{DataSet, Stream};
+use crate::measure::WrongAnswer;
+
+/// What one thread found wrong.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Keys that were there and were not found.
+    missed: u64,
+    first: Option<WrongAnswer>,
+}
+
+impl Findings {
+    /// Checks what `doing` something with `key` gave back.
+    #[inline]
+    pub(super) fn check(
+        &mut self,
+        doing: &str,
+        key: &[u8],
+        found: Option<u64>,
+        right: Option<u64>,
+    ) {
+        if found != right {
+            self.note(doing, key, found, right);
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, doing: &str, key: &[u8], found: Option<u64>, right: Option<u64>) {
+        self.missed += u64::from(found.is_none());
+        self.first.get_or_insert_with(|| wrong(doing, key, found, right));
+    }
+
+    /// Keeps the failure of an operation, if it failed.
+    #[inline]
+    pub(super) fn keep<T>(&mut self, result: Result<T, WrongAnswer>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.first.get_or_insert(error);
+                None
+            }
+        }
+    }
+}
+
+/// How many keys were missed: none, or it is an error.
+pub(super) fn missed<'a>(
+    findings: impl IntoIterator<Item = &'a Findings>,
+) -> Result<f64, WrongAnswer> {
+    let mut missed = 0;
+    for one in findings {
+        if let Some(WrongAnswer(first)) = &one.first {
+            let more = one.missed;
+            return Err(WrongAnswer(format!("{first} ({more} keys were missed by this thread)")));
+        }
+        missed += one.missed;
+    }
+    Ok(missed as f64)
+}
+
+/// Checks one answer.
+pub(super) fn same(
+    doing: &str,
+    key: &[u8],
+    found: Option<u64>,
+    right: Option<u64>,
+) -> Result<(), WrongAnswer> {
+    if found == right { Ok(()) } else { Err(wrong(doing, key, found, right)) }
+}
+
+/// Checks the number of entries.
+pub(super) fn len<V: Value>(map: &impl OrderedMap<V>, right: usize) -> Result<(), WrongAnswer> {
+    match map.len() {
+        len if len == right as u64 => Ok(()),
+        len => Err(WrongAnswer(format!("the map says that it has {len} entries, not {right}"))),
+    }
+}
+
+/// Checks that a scan gives every key of the data set in order, and nothing else, each with the
+/// value that `right` gives for its number.
+pub(super) fn contents<V: Value>(
+    map: &impl OrderedMap<V>,
+    data: &DataSet,
+    right: impl Fn(u32) -> u64,
+) -> Result<(), WrongAnswer> {
+    let mut expected = (0..).zip(data.keys.iter());
+    let mut verdict = Ok(());
+    map.pin().scan(|key, value| {
+        let (found, right) = match expected.next() {
+            Some((number, next)) if next == key => (Some(value), Some(right(number))),
+            _ => (Some(value), None),
+        };
+        if verdict.is_ok() {
+            verdict = same("scanning", key, found, right);
+        }
+    });
+    verdict?;
+    match expected.next() {
+        Some((_, key)) => Err(wrong("scanning", key, None, Some(0))),
+        None => Ok(()),
+    }
+}
+
+/// Checks that every key of a stream is found, with the value that `right` gives for its place
+/// in the stream and its number.
+pub(super) fn lookups<V: Value>(
+    map: &impl OrderedMap<V>,
+    stream: &Stream,
+    right: impl Fn(usize, u32) -> u64,
+) -> Result<(), WrongAnswer> {
+    let view = map.pin();
+    for (place, (number, key)) in stream.iter().enumerate() {
+        same("looking up", key, view.get(key), Some(right(place, number)))?;
+    }
+    Ok(())
+}
+
+fn wrong(doing: &str, key: &[u8], found: Option<u64>, right: Option<u64>) -> WrongAnswer {
+    let words = |value: Option<u64>| match value {
+        Some(value) => format!("the value {value:#x}"),
+        None => "nothing".into(),
+    };
+    let key = key.escape_ascii();
+    let (found, right) = (words(found), words(right));
+    WrongAnswer(format!("wrong answer: {doing} \"{key}\" found {found}, right is {right}"))
+}

@@ -1,0 +1,185 @@
+//! Workloads against maps that are wrong on purpose: every fault has to end the run.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::insert_delete::InsertDelete;
+use super::lookup::LookupHit;
+use super::memory::Memory;
+use super::mixed::Mixed;
+use super::update::Update;
+use super::*;
+use crate::data::DataName;
+
+/// What is wrong with a map.
+const NOTHING: u8 = 0;
+/// Now and then a lookup misses a key.
+const MISSES: u8 = 1;
+/// Now and then a removal leaves the key where it is.
+const KEEPS: u8 = 2;
+/// Now and then an overwritten value comes back.
+const REVERTS: u8 = 3;
+/// Values that are given up are never dropped.
+const LEAKS: u8 = 4;
+/// Scans go backwards.
+const BACKWARDS: u8 = 5;
+/// The length is one too many.
+const MISCOUNTS: u8 = 6;
+
+/// How often "now and then" is: often enough for the shortest run.
+const NOW_AND_THEN: u64 = 20;
+
+struct Faulty<const FAULT: u8>;
+
+impl<const FAULT: u8> Family for Faulty<FAULT> {
+    const SUBJECT: &'static str = "faulty";
+    const POLICY: Option<PolicyKind> = None;
+    const READER: &'static str = "locked";
+    type Map<V: Value> = Locked<V, FAULT>;
+}
+
+struct Locked<V, const FAULT: u8> {
+    entries: Mutex<BTreeMap<Vec<u8>, V>>,
+    operations: AtomicU64,
+}
+
+impl<V, const FAULT: u8> Locked<V, FAULT> {
+    fn strikes(&self, fault: u8) -> bool {
+        FAULT == fault && self.operations.fetch_add(1, Relaxed) % NOW_AND_THEN == NOW_AND_THEN - 1
+    }
+}
+
+impl<V: Value, const FAULT: u8> OrderedMap<V> for Locked<V, FAULT> {
+    type View<'m> = &'m Self;
+
+    fn build() -> Result<Self, WrongAnswer> {
+        Ok(Self { entries: Mutex::default(), operations: AtomicU64::new(0) })
+    }
+
+    fn pin(&self) -> &Self {
+        self
+    }
+
+    fn len(&self) -> u64 {
+        self.entries.lock().unwrap().len() as u64 + u64::from(FAULT == MISCOUNTS)
+    }
+
+    fn quiesce(&self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+
+    fn held_bytes(&self) -> u64 {
+        1000
+    }
+
+    fn retries(&self) -> u64 {
+        0
+    }
+}
+
+impl<V: Value, const FAULT: u8> View for &Locked<V, FAULT> {
+    fn get(&self, key: &[u8]) -> Option<u64> {
+        let found = self.entries.lock().unwrap().get(key).map(V::number);
+        found.filter(|_| !self.strikes(MISSES))
+    }
+
+    fn insert(&self, key: &[u8], number: u64) -> Result<Option<u64>, WrongAnswer> {
+        let before = self.entries.lock().unwrap().insert(key.to_vec(), V::new(number));
+        let given_back = before.as_ref().map(V::number);
+        match before {
+            Some(before) if self.strikes(REVERTS) => {
+                self.entries.lock().unwrap().insert(key.to_vec(), before);
+            }
+            Some(before) if FAULT == LEAKS => std::mem::forget(before),
+            _ => {}
+        }
+        Ok(given_back)
+    }
+
+    fn remove(&self, key: &[u8]) -> Option<u64> {
+        let value = self.entries.lock().unwrap().remove(key)?;
+        let number = value.number();
+        if self.strikes(KEEPS) {
+            self.entries.lock().unwrap().insert(key.to_vec(), value);
+        } else if FAULT == LEAKS {
+            std::mem::forget(value);
+        }
+        Some(number)
+    }
+
+    fn scan(&self, mut each: impl FnMut(&[u8], u64)) {
+        let entries = self.entries.lock().unwrap();
+        let mut all: Vec<_> = entries.iter().collect();
+        if FAULT == BACKWARDS {
+            all.reverse();
+        }
+        all.into_iter().for_each(|(key, value)| each(key, value.number()));
+    }
+}
+
+fn run<C: Case, const FAULT: u8, V: Value>() -> Result<Vec<Reading>, String> {
+    let data = DataSet::load(&DataName::Random, 1).unwrap();
+    let setting = Setting { data: &data, threads: 2 };
+    C::run::<Faulty<FAULT>, V>(setting, REHEARSAL).map_err(|wrong| wrong.0)
+}
+
+#[track_caller]
+fn ends<C: Case, const FAULT: u8>(because: &str) {
+    let reason = run::<C, FAULT, u64>().expect_err("the fault went unnoticed");
+    assert!(reason.contains(because), "{reason}");
+}
+
+#[test]
+fn a_map_without_a_fault_passes() {
+    assert_eq!(run::<LookupHit, NOTHING, u64>().unwrap()[1].value, 0.0);
+    assert!(run::<Update, NOTHING, u64>().is_ok());
+    assert!(run::<InsertDelete, NOTHING, u64>().is_ok());
+    assert!(run::<Mixed, NOTHING, u64>().is_ok());
+    assert!(run::<Memory, NOTHING, u64>().is_ok());
+}
+
+#[test]
+fn a_missed_key_ends_the_run() {
+    ends::<LookupHit, MISSES>("found nothing, right is the value");
+    ends::<Mixed, MISSES>("found nothing, right is the value");
+    ends::<Update, MISSES>("found nothing, right is the value");
+}
+
+#[test]
+fn a_key_that_stays_after_its_removal_ends_the_run() {
+    ends::<InsertDelete, KEEPS>("entries, not 0");
+    ends::<Mixed, KEEPS>("right is nothing");
+}
+
+#[test]
+fn a_value_that_comes_back_ends_the_run() {
+    ends::<Update, REVERTS>("right is the value");
+}
+
+#[test]
+fn a_scan_out_of_order_ends_the_run() {
+    ends::<InsertDelete, BACKWARDS>("scanning");
+    ends::<Memory, BACKWARDS>("scanning");
+}
+
+#[test]
+fn a_wrong_length_ends_the_run() {
+    ends::<LookupHit, MISCOUNTS>("says that it has 16377 entries, not 16376");
+}
+
+/// One test for all, because counted values are counted for the whole process.
+#[test]
+fn a_value_that_is_never_dropped_ends_the_rehearsal() {
+    assert!(run::<Update, NOTHING, Counted>().is_ok());
+    assert!(run::<InsertDelete, NOTHING, Counted>().is_ok());
+    assert!(run::<Mixed, NOTHING, Counted>().is_ok());
+    for leak in [
+        run::<Update, LEAKS, Counted>(),
+        run::<InsertDelete, LEAKS, Counted>(),
+        run::<Mixed, LEAKS, Counted>(),
+    ] {
+        let reason = leak.expect_err("the leak went unnoticed");
+        assert!(reason.contains("values were dropped while the map lives"), "{reason}");
+    }
+}

@@ -1,0 +1,141 @@
+//! `insert` and `delete`: all threads together fill an empty map, each with its part of the
+//! keys, and then empty it again, each taking out other keys than it put in. The two orders
+//! differ, so that objects do not come back in the order in which they were handed out.
+//!
+//! The first time is not measured: it takes the memory from the system.
+
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use super::check::{self, Findings};
+use super::value::Drops;
+use super::walk::{Walk, versioned};
+use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View};
+use crate::data::Stream;
+use crate::measure::{Gate, Metric, Reading, Shift, Team, Worker, WrongAnswer};
+
+/// The two cases.
+pub(super) struct InsertDelete;
+
+impl Case for InsertDelete {
+    const NAMES: &'static [&'static str] = &["insert", "delete"];
+    const SHARE: f64 = 6.0;
+
+    fn run<F: Family, V: Value>(
+        Setting { data, threads }: Setting<'_>,
+        slice: Duration,
+    ) -> Result<Vec<Reading>, WrongAnswer> {
+        let drops = Drops::begin();
+        let map = F::Map::<V>::build()?;
+        let mut version = 0;
+        let mut turn = |totals: &mut [Total; 2]| {
+            for (change, total) in [Change::Insert, Change::Delete].into_iter().zip(totals) {
+                let (stream, len) = match change {
+                    Change::Insert => (&data.queries, data.keys.len()),
+                    Change::Delete => (&data.arrivals, 0),
+                };
+                let one = pass::<V, _>(&map, change, stream, threads, version)?;
+                total.shift += one.shift;
+                total.false_negatives += one.false_negatives;
+                check::len(&map, len)?;
+                if version == 0 && len > 0 {
+                    check::contents(&map, data, |number| versioned(number, version))?;
+                }
+            }
+            version += 1;
+            Ok(())
+        };
+        turn(&mut Default::default())?;
+        let mut totals: [Total; 2] = Default::default();
+        let begun = Instant::now();
+        while totals[0].shift.total() == 0 || begun.elapsed() < slice {
+            turn(&mut totals)?;
+        }
+        drops.close(map, version * data.keys.len() as u64)?;
+        let readings = Self::NAMES.iter().zip(totals).map(|(case, total)| total.readings(case));
+        Ok(readings.flatten().collect())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Insert,
+    Delete,
+}
+
+/// What was done of one case, in all turns.
+#[derive(Default)]
+struct Total {
+    shift: Shift,
+    false_negatives: f64,
+}
+
+impl Total {
+    fn readings(&self, case: &'static str) -> Vec<Reading> {
+        let per_second = self.shift.per_second(self.shift.total());
+        let mut readings = vec![
+            Reading::new(case, Metric::OpsPerS, per_second),
+            Reading::new(case, Metric::FalseNegatives, self.false_negatives),
+        ];
+        readings.extend(self.shift.cpu_share(case));
+        readings
+    }
+}
+
+/// Inserts, or deletes, every key once.
+fn pass<V: Value, M: OrderedMap<V>>(
+    map: &M,
+    change: Change,
+    stream: &Stream,
+    threads: usize,
+    version: u64,
+) -> Result<Total, WrongAnswer> {
+    let walks = Walk::parts(stream, threads);
+    let mut writers: Team<_> = walks
+        .map(|walk| Writer {
+            map,
+            walk,
+            change,
+            version,
+            findings: Findings::default(),
+            values: PhantomData,
+        })
+        .collect();
+    let shift = writers.run_to_completion();
+    let false_negatives = check::missed(writers.iter().map(|writer| &writer.findings))?;
+    Ok(Total { shift, false_negatives })
+}
+
+struct Writer<'r, V, M> {
+    map: &'r M,
+    walk: Walk<'r>,
+    change: Change,
+    version: u64,
+    findings: Findings,
+    values: PhantomData<fn() -> V>,
+}
+
+impl<V: Value, M: OrderedMap<V>> Worker for Writer<'_, V, M> {
+    fn work(&mut self, _gate: &Gate) -> u64 {
+        let mut done = 0;
+        while self.walk.passes() == 0 {
+            let view = self.map.pin();
+            let batch = BATCH.min(self.walk.left());
+            for _ in 0..batch {
+                let (number, key) = self.walk.next();
+                let value = versioned(number, self.version);
+                match self.change {
+                    Change::Insert => {
+                        let before = self.findings.keep(view.insert(key, value)).flatten();
+                        self.findings.check("inserting", key, before, None);
+                    }
+                    Change::Delete => {
+                        self.findings.check("deleting", key, view.remove(key), Some(value));
+                    }
+                }
+            }
+            done += batch as u64;
+        }
+        done
+    }
+}

@@ -1,0 +1,186 @@
+//! `mixed`: readers look up one half of the keys, which are always there, while one writer
+//! takes the keys of the other half out and puts them in again. What it takes out at one place
+//! of the map it uses at another at once, where the policy lets it: the hardest test for readers
+//! that stand on a branch while it is reused.
+//!
+//! The writer removes a key, then inserts the one that it removed [`AWAY`] removals ago, so
+//! that the map keeps its size. Memory is looked at every few milliseconds.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::check::{self, Findings};
+use super::lookup::Reader;
+use super::value::Drops;
+use super::walk::{Walk, versioned};
+use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View, filled};
+use crate::data::Stream;
+use crate::measure::{Gate, HeldBytes, Metric, Reading, Team, Worker, WrongAnswer};
+
+/// The name of the case.
+pub(super) const CASE: &str = "mixed";
+
+/// How many keys the writer keeps out of the map.
+const AWAY: u64 = 1024;
+
+/// The case.
+pub(super) struct Mixed;
+
+impl Case for Mixed {
+    const NAMES: &'static [&'static str] = &[CASE];
+
+    fn threads(wanted: &[usize]) -> Vec<usize> {
+        wanted.iter().copied().filter(|&threads| threads >= 2).collect()
+    }
+
+    fn run<F: Family, V: Value>(
+        Setting { data, threads }: Setting<'_>,
+        slice: Duration,
+    ) -> Result<Vec<Reading>, WrongAnswer> {
+        let drops = Drops::begin();
+        let map = filled::<F, V>(data)?;
+        let half = data.queries.len() / 2;
+        let stays = Walk::spaced(&data.queries, 0..half, threads - 1);
+        let readers = stays.map(|walk| Role::Reads(Reader::new(&map, walk)));
+        let writer = Role::Writes(Writer::new(&map, &data.queries, half..data.queries.len()));
+        let mut team: Team<_> = readers.chain([writer]).collect();
+        let mut held = HeldBytes::default();
+        let shift = team.run_for(slice, || held.note(map.held_bytes()));
+
+        let false_negatives = check::missed(team.iter().map(Role::findings))?;
+        let (mut lookups, mut removed) = (0, 0);
+        for role in team.iter_mut() {
+            match role {
+                Role::Reads(reader) => lookups += reader.lookups,
+                Role::Writes(writer) => {
+                    writer.bring_back_all();
+                    check::missed([&writer.findings])?;
+                    removed = writer.removed;
+                    check::len(&map, data.keys.len())?;
+                    check::lookups(&map, &data.queries, |place, number| {
+                        versioned(number, writer.removals_of(place))
+                    })?;
+                }
+            }
+        }
+        let retries = map.retries() as f64 / lookups.max(1) as f64;
+        drop(team);
+        drops.close(map, removed)?;
+        let (updates, lookups) = shift.operations().split_last().unwrap_or((&0, &[]));
+        let mut readings = vec![
+            Reading::new(CASE, Metric::LookupsPerS, shift.per_second(lookups.iter().sum())),
+            Reading::new(CASE, Metric::UpdatesPerS, shift.per_second(*updates)),
+            Reading::new(CASE, Metric::FalseNegatives, false_negatives),
+            Reading::new(CASE, Metric::RetriesPerLookup, retries),
+        ];
+        readings.extend(held.readings(CASE));
+        readings.extend(shift.cpu_share(CASE));
+        Ok(readings)
+    }
+}
+
+/// What a thread does.
+enum Role<'r, V, M> {
+    Reads(Reader<'r, V, M>),
+    Writes(Writer<'r, V, M>),
+}
+
+impl<V: Value, M: OrderedMap<V>> Role<'_, V, M> {
+    fn findings(&self) -> &Findings {
+        match self {
+            Self::Reads(reader) => reader.findings(),
+            Self::Writes(writer) => &writer.findings,
+        }
+    }
+}
+
+impl<V: Value, M: OrderedMap<V>> Worker for Role<'_, V, M> {
+    fn work(&mut self, gate: &Gate) -> u64 {
+        match self {
+            Self::Reads(reader) => reader.work(gate),
+            Self::Writes(writer) => writer.work(gate),
+        }
+    }
+}
+
+struct Writer<'r, V, M> {
+    map: &'r M,
+    stream: &'r Stream,
+    /// Where in the stream the keys that come and go are.
+    part: Range<usize>,
+    away: u64,
+    removed: u64,
+    brought_back: u64,
+    findings: Findings,
+    values: PhantomData<fn() -> V>,
+}
+
+impl<'r, V: Value, M: OrderedMap<V>> Writer<'r, V, M> {
+    fn new(map: &'r M, stream: &'r Stream, part: Range<usize>) -> Self {
+        let away = AWAY.min(part.len() as u64 / 2);
+        Self {
+            map,
+            stream,
+            part,
+            away,
+            removed: 0,
+            brought_back: 0,
+            findings: Findings::default(),
+            values: PhantomData,
+        }
+    }
+
+    /// The key of the `turn`th removal or return, its number, and how often it has been removed
+    /// before.
+    fn key(&self, turn: u64) -> (u32, &'r [u8], u64) {
+        let len = self.part.len() as u64;
+        let (number, key) = self.stream.get(self.part.start + (turn % len) as usize);
+        (number, key, turn / len)
+    }
+
+    fn take_out<W: View>(&mut self, view: &W) {
+        let (number, key, version) = self.key(self.removed);
+        let right = Some(versioned(number, version));
+        self.findings.check("deleting", key, view.remove(key), right);
+        self.removed += 1;
+    }
+
+    fn bring_back<W: View>(&mut self, view: &W) {
+        let (number, key, version) = self.key(self.brought_back);
+        let before = self.findings.keep(view.insert(key, versioned(number, version + 1)));
+        self.findings.check("inserting", key, before.flatten(), None);
+        self.brought_back += 1;
+    }
+
+    fn bring_back_all(&mut self) {
+        while self.brought_back < self.removed {
+            self.bring_back(&self.map.pin());
+        }
+    }
+
+    /// How often the key at a place of the stream has been removed.
+    fn removals_of(&self, place: usize) -> u64 {
+        let Some(place) = place.checked_sub(self.part.start) else { return 0 };
+        let len = self.part.len() as u64;
+        self.removed / len + u64::from((place as u64) < self.removed % len)
+    }
+}
+
+impl<V: Value, M: OrderedMap<V>> Worker for Writer<'_, V, M> {
+    fn work(&mut self, gate: &Gate) -> u64 {
+        let before = self.removed + self.brought_back;
+        loop {
+            let view = self.map.pin();
+            for _ in 0..BATCH / 2 {
+                self.take_out(&view);
+                if self.removed - self.brought_back > self.away {
+                    self.bring_back(&view);
+                }
+            }
+            if !gate.is_open() {
+                return self.removed + self.brought_back - before;
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `update`: every thread overwrites the values of its own part of the keys, in random order,
+//! again and again. Each write must give back the value of the write before it.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::check::{self, Findings};
+use super::value::Drops;
+use super::walk::{Walk, versioned};
+use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View, filled};
+use crate::measure::{Gate, Metric, Reading, Team, Worker, WrongAnswer};
+
+/// The case.
+pub(super) struct Update;
+
+const CASE: &str = "update";
+
+impl Case for Update {
+    const NAMES: &'static [&'static str] = &[CASE];
+
+    fn run<F: Family, V: Value>(
+        Setting { data, threads }: Setting<'_>,
+        slice: Duration,
+    ) -> Result<Vec<Reading>, WrongAnswer> {
+        let drops = Drops::begin();
+        let map = filled::<F, V>(data)?;
+        let walks = Walk::parts(&data.queries, threads);
+        let mut writers: Team<_> = walks.map(|walk| Writer::new(&map, walk)).collect();
+        let shift = writers.run_for(slice, || {});
+
+        let false_negatives = check::missed(writers.iter().map(|writer| &writer.findings))?;
+        let replaced = writers.iter().map(|writer| writer.replaced).sum();
+        check::len(&map, data.keys.len())?;
+        check::lookups(&map, &data.queries, |place, number| {
+            let version = writers.iter().find_map(|writer| writer.walk.visits(place));
+            versioned(number, version.unwrap_or(0))
+        })?;
+        drop(writers);
+        drops.close(map, replaced)?;
+        let mut readings = vec![
+            Reading::new(CASE, Metric::OpsPerS, shift.per_second(shift.total())),
+            Reading::new(CASE, Metric::FalseNegatives, false_negatives),
+        ];
+        readings.extend(shift.cpu_share(CASE));
+        Ok(readings)
+    }
+}
+
+struct Writer<'r, V, M> {
+    map: &'r M,
+    walk: Walk<'r>,
+    findings: Findings,
+    replaced: u64,
+    values: PhantomData<fn() -> V>,
+}
+
+impl<'r, V: Value, M: OrderedMap<V>> Writer<'r, V, M> {
+    fn new(map: &'r M, walk: Walk<'r>) -> Self {
+        Self { map, walk, findings: Findings::default(), replaced: 0, values: PhantomData }
+    }
+}
+
+impl<V: Value, M: OrderedMap<V>> Worker for Writer<'_, V, M> {
+    fn work(&mut self, gate: &Gate) -> u64 {
+        let mut done = 0;
+        loop {
+            let view = self.map.pin();
+            for _ in 0..BATCH {
+                let version = self.walk.passes();
+                let (number, key) = self.walk.next();
+                let written = view.insert(key, versioned(number, version + 1));
+                if let Some(before) = self.findings.keep(written) {
+                    let right = versioned(number, version);
+                    self.findings.check("overwriting", key, before, Some(right));
+                }
+            }
+            done += BATCH as u64;
+            if !gate.is_open() {
+                self.replaced += done;
+                return done;
+            }
+        }
+    }
+}

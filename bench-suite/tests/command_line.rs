@@ -1,0 +1,107 @@
+//! A request that can't be met is one line on standard error and exit code 2, before anything
+//! runs.
+
+use std::process::{Command, Output};
+
+fn bench_suite(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
+    command.args(arguments).output().expect("the program starts")
+}
+
+/// Runs it, and returns the one line.
+#[track_caller]
+fn refused(arguments: &[&str]) -> String {
+    let output = bench_suite(arguments);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {line}");
+    assert_eq!(line.lines().count(), 1, "{arguments:?}: {line}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    line
+}
+
+#[track_caller]
+fn refused_with(arguments: &[&str], parts: &[&str]) {
+    let line = refused(arguments);
+    for part in parts {
+        assert!(line.contains(part), "{line:?} does not say {part:?}");
+    }
+}
+
+#[test]
+fn an_unknown_option_names_those_that_exist() {
+    refused_with(&["--speed"], &["--speed", "--json", "--duration", "--threads", "--help"]);
+    refused_with(&["compare", "--speed"], &["--speed", "--json"]);
+}
+
+#[test]
+fn an_unknown_command_names_those_that_exist() {
+    refused_with(&["race"], &["race", "compare"]);
+}
+
+#[test]
+fn an_unknown_data_set_names_those_that_exist() {
+    refused_with(&["--data", "planets"], &["planets", "symbols, random, file:PATH"]);
+    refused_with(&["--data", "random,file:"], &["file:PATH"]);
+}
+
+#[test]
+fn an_unknown_case_or_policy_names_those_that_exist() {
+    refused_with(&["--case", "lookup-hit,nap"], &["nap", "lookup-hit, update, insert", "batch-64"]);
+    refused_with(&["--policy", "never"], &["never", "immediate", "after-rcu-gp"]);
+}
+
+#[test]
+fn a_data_file_that_is_missing_empty_or_a_directory_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = format!("file:{}/missing", directory.path().display());
+    refused_with(&["--data", &missing], &["/missing", "No such file"]);
+    let empty = directory.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    refused_with(&["--data", &format!("file:{}", empty.display())], &["/empty", "at least 64"]);
+    refused_with(&["--data", &format!("file:{}", directory.path().display())], &["data file"]);
+}
+
+#[test]
+fn a_number_outside_its_range_says_the_range() {
+    refused_with(&["--threads", "0"], &["\"0\"", "--threads", "from 1 to 1024"]);
+    refused_with(&["--threads", "1,many"], &["\"many\"", "--threads", "from 1 to 1024"]);
+    refused_with(&["--duration", "0"], &["\"0\"", "--duration", "from 1 to 86400"]);
+    refused_with(&["--rounds", "-3"], &["-3"]);
+    refused_with(&["--rounds", "0"], &["\"0\"", "--rounds", "from 1 to 1000"]);
+    refused_with(&["--seed", "x"], &["\"x\"", "--seed", "18446744073709551615"]);
+}
+
+#[test]
+fn a_missing_value_and_a_repeated_option_are_named() {
+    refused_with(&["--json"], &["--json", "value"]);
+    refused_with(&["--seed", "1", "--seed", "2"], &["--seed"]);
+}
+
+#[test]
+fn a_file_for_records_that_cannot_be_written_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("no/such/directory/records");
+    let path = path.to_str().unwrap();
+    refused_with(&["--data", "random", "--json", path], &["--json", path, "No such file"]);
+}
+
+#[test]
+fn combinations_that_make_no_sense_say_what_would() {
+    refused_with(&["--case", "mixed", "--threads", "1"], &["mixed", "--threads of 2 or more"]);
+    refused_with(&["--case", "hot-pair", "--data", "random"], &["--data", "lookup-hit"]);
+    let directory = tempfile::tempdir().unwrap();
+    let few = directory.path().join("few");
+    let keys: String = (0..100).map(|number| format!("key {number}\n")).collect();
+    std::fs::write(&few, keys).unwrap();
+    let few = format!("file:{}", few.display());
+    refused_with(&["--data", &few, "--threads", "51"], &["--threads 51", "allowed are 1 to 50"]);
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for argument in ["--help", "--version", "-h", "help"] {
+        let output = bench_suite(&[argument]);
+        assert_eq!(output.status.code(), Some(0), "{argument}");
+        assert!(output.stderr.is_empty() && !output.stdout.is_empty(), "{argument}");
+    }
+}

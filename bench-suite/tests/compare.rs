@@ -1,0 +1,126 @@
+//! A short run from end to end.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+const POLICIES: [&str; 2] = ["immediate", "after-rcu-gp"];
+
+#[test]
+fn a_short_run_records_every_case_under_both_policies_and_misses_no_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("records");
+    let output = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+        .args(["--duration", "2", "--quiet", "--data", "random", "--rounds", "2", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.is_empty(), "{stderr}");
+    assert!(stdout.contains("lookup-hit") && stdout.contains("Recommendation: "), "{stdout}");
+
+    let text = std::fs::read_to_string(&json).unwrap();
+    let records: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a line is a record")).collect();
+    let found: BTreeSet<String> = records.iter().map(identity).collect();
+    let missing: Vec<String> = expected().filter(|identity| !found.contains(identity)).collect();
+    assert!(missing.is_empty(), "missing: {missing:#?}\nfound: {found:#?}");
+    assert_eq!(found.len(), records.len(), "a measurement was recorded twice");
+    for record in &records {
+        check(record);
+    }
+}
+
+/// What distinguishes a record, in words.
+fn identity(record: &Value) -> String {
+    let params = &record["params"];
+    let what = if params["data"].is_null() { &params["size"] } else { &params["data"] };
+    let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+    let words =
+        ["bench", "case", "subject", "policy", "threads", "metric"].map(|key| text(&record[key]));
+    format!("{} {}", words.join(" "), text(what))
+}
+
+/// What the run must have measured, at least.
+fn expected() -> impl Iterator<Item = String> {
+    let mut all = Vec::new();
+    for policy in POLICIES {
+        let mut trie = |case: &str, threads: usize, metric: &str| {
+            all.push(format!("qp-trie {case} qptrie {policy} {threads} {metric} random"));
+        };
+        for threads in [1, 2] {
+            for case in ["lookup-hit", "update", "insert", "delete"] {
+                trie(case, threads, "ops_per_s");
+                trie(case, threads, "false_negatives");
+            }
+        }
+        let mixed = [
+            "lookups_per_s",
+            "updates_per_s",
+            "false_negatives",
+            "retries_per_lookup",
+            "mem_avg_bytes",
+            "mem_peak_bytes",
+        ];
+        for metric in mixed {
+            trie("mixed", 2, metric);
+        }
+        trie("memory", 1, "bytes_per_entry");
+        trie("memory", 1, "overhead_bytes_per_entry");
+    }
+    let subjects = POLICIES.map(|policy| format!("memalloc {policy}"));
+    for subject in subjects.iter().map(String::as_str).chain(system_malloc()) {
+        for case in ["hot-pair", "batch-64"] {
+            for size in [64, 256, 4096] {
+                for threads in [1, 2] {
+                    for metric in ["ops_per_s", "ns_per_op"] {
+                        all.push(format!("alloc {case} {subject} {threads} {metric} {size}"));
+                    }
+                }
+            }
+        }
+    }
+    all.into_iter()
+}
+
+/// The system's allocator has another name elsewhere.
+fn system_malloc() -> Option<&'static str> {
+    cfg!(all(target_os = "linux", target_env = "gnu")).then_some("glibc null")
+}
+
+fn check(record: &Value) {
+    let keys: Vec<&str> = record.as_object().unwrap().keys().map(String::as_str).collect();
+    let schema = [
+        "bench", "case", "host", "metric", "params", "policy", "samples", "schema", "subject",
+        "threads", "unit", "value",
+    ];
+    assert_eq!(keys, schema);
+    let host: Vec<&str> = record["host"].as_object().unwrap().keys().map(String::as_str).collect();
+    let parts = ["barrier", "cores", "cpu", "cpu_mode", "dirty", "git", "kernel", "rustc"];
+    assert_eq!(host, parts);
+    assert_eq!(record["schema"], 1);
+
+    let samples: Vec<f64> =
+        record["samples"].as_array().unwrap().iter().map(|one| one.as_f64().unwrap()).collect();
+    assert_eq!(samples.len(), 2, "{record}");
+    assert!(samples.iter().all(|sample| sample.is_finite()), "{record}");
+    let value = record["value"].as_f64().unwrap();
+    let middle = (samples[0] + samples[1]) / 2.0;
+    assert!((value - middle).abs() <= middle.abs() * 1e-9, "{record}");
+    match record["metric"].as_str().unwrap() {
+        "false_negatives" => assert_eq!(samples, [0.0, 0.0]),
+        "ops_per_s" | "lookups_per_s" | "updates_per_s" => assert!(value > 0.0, "{record}"),
+        _ => {}
+    }
+    if record["bench"] == "qp-trie" {
+        assert_eq!(record["params"]["entries"], 16_376);
+        let reader = if record["policy"] == "immediate" { "validated" } else { "plain" };
+        assert_eq!(record["params"]["reader"], reader);
+    }
+    let cores = record["host"]["cores"].as_u64().unwrap();
+    let oversubscribed = record["threads"].as_u64().unwrap() > cores;
+    assert_eq!(record["params"]["oversubscribed"], oversubscribed);
+}
