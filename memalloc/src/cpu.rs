@@ -122,6 +122,17 @@ impl ObjectList {
         }
     }
 
+    /// Takes the object that was added last; the others are off the list for a moment.
+    /// Async-signal-safe.
+    pub(crate) fn take_one(&self, arena: &Arena) -> Option<Handle> {
+        let mut first = None;
+        self.take_all(arena, |object| match first {
+            None => first = Some(object),
+            Some(_) => self.push(arena, object),
+        });
+        first
+    }
+
     /// How many objects are in it, as far as the caller's own view goes.
     pub(crate) fn len(&self, arena: &Arena) -> u64 {
         let mut count = 0;

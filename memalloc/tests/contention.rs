@@ -157,3 +157,42 @@ in_every_setup! {
         adds_up(&alloc.stats(), 0);
     }
 }
+
+in_every_setup! {
+    /// Several threads empty every CPU's cache, and count what is in it, while others use it.
+    fn quiesce_and_stats_may_run_beside_everything<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let owners = AtomicU64::new(1);
+        let working = AtomicU64::new(3);
+        thread::scope(|scope| {
+            for number in 0..3 {
+                let (alloc, owners, working) = (&alloc, &owners, &working);
+                scope.spawn(move || {
+                    let mut dice = Dice::new(number);
+                    let mut held: Vec<Parcel> = Vec::new();
+                    for _ in 0..20_000 {
+                        let owner = owners.fetch_add(1, Ordering::Relaxed);
+                        held.extend(Parcel::new(alloc, [16, 64][dice.roll(2)], owner));
+                        while held.len() > 200 || (!held.is_empty() && dice.roll(2) == 0) {
+                            held.swap_remove(dice.roll(held.len())).free(alloc, dice.roll(3));
+                        }
+                    }
+                    held.into_iter().for_each(|parcel| parcel.free(alloc, 0));
+                    working.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while working.load(Ordering::Relaxed) > 0 {
+                        alloc.quiesce().expect("this thread does not read");
+                        let stats = alloc.stats();
+                        assert!(stats.taken.objects < 1_000_000, "{stats:?}");
+                    }
+                });
+            }
+        });
+        adds_up(&alloc.stats(), 0);
+        alloc.quiesce().expect("no guard is left");
+        assert_eq!(alloc.stats().taken.objects, 0);
+    }
+}

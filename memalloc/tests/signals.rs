@@ -23,10 +23,13 @@ const HANDLER: u64 = u64::MAX;
 /// Small objects and large ones, as both sides use them.
 const LAYOUTS: [Layout; 2] = [Layout::new::<[u64; 2]>(), Layout::new::<[u64; 512]>()];
 
+/// An object, and the number of its layout.
+type Held = (NonNull<u8>, usize);
+
 /// What the handler works with. It runs on one thread, and is not interrupted by itself.
 struct Storm<'a, P: ReusePolicy> {
     alloc: &'a MemAlloc<P>,
-    held: UnsafeCell<[Option<(NonNull<u8>, usize)>; 16]>,
+    held: UnsafeCell<[Option<Held>; 16]>,
     dice: UnsafeCell<Dice>,
     signals: AtomicUsize,
     got: AtomicUsize,
@@ -147,7 +150,7 @@ in_every_setup! {
         let timer = Timer::start::<P>();
 
         let mut dice = Dice::new(3);
-        let mut held: Vec<(NonNull<u8>, usize)> = Vec::new();
+        let mut held: Vec<Held> = Vec::new();
         let mut rounds = 0_u64;
         while storm.signals.load(Ordering::Relaxed) < SIGNALS {
             rounds += 1;

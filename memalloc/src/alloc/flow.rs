@@ -105,7 +105,7 @@ impl Flow {
     /// An object from what is ready, or has waited long enough.
     fn refill(&self, class: usize) -> Option<Handle> {
         let stages = self.stages();
-        stages.recover_extra(class, stages.caches.current(class), || self.domain.start_poll());
+        self.recover_extra(class);
         let mut batch = stages.take_ready(class);
         let waiting = &stages.of(class).waiting_for_gp;
         if batch.is_none() && !waiting.is_empty() {
@@ -127,10 +127,13 @@ impl Flow {
         self.trim();
     }
 
-    /// An object from any CPU's cache, below its low watermark too.
+    /// An object from any CPU's cache, below its low watermark too, or from beside it.
     fn alloc_anywhere(&self, class: usize) -> Option<Handle> {
-        let caches = &self.stages.caches;
-        caches.of_class(class).find_map(|cache| caches.try_enter_any(cache)?.free.pop())
+        let (caches, arena) = (&self.stages.caches, self.stages.slabs.arena());
+        caches.of_class(class).find_map(|cache| {
+            let object = caches.try_enter_any(cache).and_then(|mut arrays| arrays.free.pop());
+            object.or_else(|| cache.free_llist_extra.take_one(arena))
+        })
     }
 
     /// A batch of objects fresh from slabs: one for the caller, the others for the cache.
@@ -219,8 +222,15 @@ impl Flow {
         });
         drop(arrays);
         if flushed {
+            self.recover_extra(class);
             self.return_surplus(class);
         }
+    }
+
+    /// Objects that this CPU's cache turned away while it was busy: to where the others go.
+    fn recover_extra(&self, class: usize) {
+        let cache = self.stages.caches.current(class);
+        self.stages.recover_extra(class, cache, || self.domain.start_poll());
     }
 
     /// Frees an object that may be allocated again after a grace period (`unit_free_rcu`).
@@ -260,6 +270,7 @@ impl Flow {
         });
         drop(arrays);
         stages.of(class).waiting_for_gp.push(&stages.pool, batch);
+        self.recover_extra(class);
         self.drive(class, count);
     }
 

@@ -241,15 +241,33 @@ impl Stages {
         complete
     }
 
-    /// The same for what was freed while a cache was busy.
+    /// The same for what was freed while a cache was busy. Async-signal-safe.
     pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Cookie) {
-        if cache.free_llist_extra.is_empty() && cache.free_llist_extra_rcu.is_empty() {
-            return;
-        }
-        let (mut free, mut waiting) = (Packer::new(self), Packer::new(self));
-        self.pack(&cache.free_llist_extra, &mut free);
-        self.pack(&cache.free_llist_extra_rcu, &mut waiting);
-        self.unload(class, free, waiting, stamp);
+        let stages = self.of(class);
+        self.gather(&cache.free_llist_extra, |batch| {
+            stages.free_by_rcu_ttrace.push(&self.pool, batch);
+        });
+        self.gather(&cache.free_llist_extra_rcu, |mut batch| {
+            self.pool.with(&mut batch, |body| body.stamp(stamp()));
+            stages.waiting_for_gp.push(&self.pool, batch);
+        });
+    }
+
+    /// Takes a list into batches and gives each to `receive`; what has no room stays.
+    fn gather(&self, list: &ObjectList, mut receive: impl FnMut(Batch)) {
+        let arena = self.slabs.arena();
+        let mut open = None;
+        list.take_all(arena, |object| {
+            let Some(mut batch) = open.take().or_else(|| self.pool.take(true)) else {
+                return list.push(arena, object);
+            };
+            let full = self.pool.with(&mut batch, |body| {
+                body.push(object);
+                body.is_full()
+            });
+            if full { receive(batch) } else { open = Some(batch) }
+        });
+        open.into_iter().for_each(receive);
     }
 
     /// Moves a list into batches; what has no room stays.

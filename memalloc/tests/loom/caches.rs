@@ -2,7 +2,7 @@
 
 use crate::explore::Model;
 use crate::pair::{LAYOUT, adds_up, allocator, beside, give, take};
-use memalloc::{Immediate, MemAlloc};
+use memalloc::{Immediate, MemAlloc, run_on};
 use std::sync::Arc;
 
 /// Two threads on one CPU, each taking, freeing and taking again.
@@ -96,6 +96,55 @@ fn an_object_freed_while_its_cache_is_busy_is_found_again() {
         seen.note("a collision", alloc.stats().taken.objects > before.objects + 1);
 
         adds_up(&alloc, 2, seen);
+        got.into_iter().for_each(|object| give(&alloc, object));
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// What was freed while the cache was busy is found by those who may not wait, too.
+#[test]
+fn what_a_busy_cache_turned_away_can_be_had_without_waiting() {
+    let model = Model {
+        name: "what_a_busy_cache_turned_away_can_be_had_without_waiting",
+        bound: None,
+        least: 5,
+        happens: &["sums added up"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<Immediate>();
+        let (first, second) = (take(&alloc), take(&alloc));
+        let (there, here) = (alloc.clone(), alloc.clone());
+        beside(0, move || give(&there, first), move || give(&here, second));
+
+        let ready = || alloc.alloc_nowait(LAYOUT).map(|memory| alloc.handle(memory.cast()));
+        let got = [ready(), ready()].map(|object| object.expect("two objects are free"));
+        adds_up(&alloc, 2, seen);
+        got.into_iter().for_each(|object| give(&alloc, object));
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// A CPU on which nothing is allocated gives away what its cache turned away, with the rest.
+#[test]
+fn what_a_busy_cache_turned_away_reaches_the_other_cpu() {
+    let model = Model {
+        name: "what_a_busy_cache_turned_away_reaches_the_other_cpu",
+        bound: None,
+        least: 5,
+        happens: &["sums added up"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<Immediate>();
+        let objects: [_; 5] = std::array::from_fn(|_| take(&alloc));
+        let (there, here) = (alloc.clone(), alloc.clone());
+        beside(0, move || give(&there, objects[0]), move || give(&here, objects[1]));
+        objects[2..].iter().for_each(|object| give(&alloc, *object));
+
+        // The cache keeps two; the other CPU can have the rest.
+        run_on(1);
+        let got: [_; 3] = std::array::from_fn(|_| take(&alloc));
+        assert!(got.iter().all(|object| objects.contains(object)), "left behind: {got:?}");
+        adds_up(&alloc, 3, seen);
         got.into_iter().for_each(|object| give(&alloc, object));
         adds_up(&alloc, 0, seen);
     });

@@ -219,7 +219,7 @@ fn a_later_section_does_not_find_what_was_unlinked() {
 fn a_poll_sees_what_the_driver_saw() {
     let model = Model {
         name: "a_poll_sees_what_the_driver_saw",
-        bound: Some(2),
+        bound: Some(3),
         least: 100,
         happens: &["found and passed", "a poll that failed"],
     };
