@@ -171,6 +171,10 @@ impl ClassTable {
 
     /// Fine steps: at most 16 bytes, or an eighth of the object, are wasted. For structures
     /// that hold millions of objects of many sizes.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClassTable::new`], for a `max_size` of zero or above [`MAX_SIZE`].
     pub fn fine(max_size: usize) -> Result<Self, ClassError> {
         let mut sizes = Vec::new();
         let mut size = UNIT;

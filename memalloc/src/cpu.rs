@@ -52,6 +52,15 @@ impl<const N: usize> Stack<N> {
         self.count += 1;
     }
 
+    /// Takes the `count` objects that were added first, or as many as there are, and gives each
+    /// to `receive`.
+    pub(crate) fn take_oldest(&mut self, count: usize, mut receive: impl FnMut(Handle)) {
+        let count = count.min(self.len());
+        self.objects[..count].iter().copied().filter_map(Handle::new).for_each(&mut receive);
+        self.objects.copy_within(count..self.count as usize, 0);
+        self.count -= count as u32;
+    }
+
     /// Takes the object that was added last.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Handle> {
@@ -136,10 +145,9 @@ impl ObjectList {
     /// How many objects are in it, as far as the caller's own view goes.
     pub(crate) fn len(&self, arena: &Arena) -> u64 {
         let mut count = 0;
-        // ORDERING: Acquire pairs with the Release in `push`: the links can be followed. An
-        // object that leaves meanwhile makes the count wrong, not the walk unsafe: links are
+        // An object that leaves meanwhile makes the count wrong, not the walk unsafe: links are
         // atomic and never unmapped; the bound keeps a walk that was led astray finite.
-        let mut next = Handle::new(self.head.load(Ordering::Acquire));
+        let mut next = Handle::new(self.head.load(Ordering::Relaxed));
         while let Some(object) = next.filter(|_| count < 1 << 20) {
             next = Handle::new(arena.link(object).load(Ordering::Relaxed));
             count += 1;
@@ -153,7 +161,7 @@ impl ObjectList {
 /// On cache lines of its own: two CPUs never write to one line.
 #[repr(C, align(128))]
 pub(crate) struct CpuCache {
-    /// `FREE`, `LOCAL` or `REMOTE`; see `sys::rseq`.
+    /// `FREE`, `LOCAL` or a ticket; see `sys::rseq`.
     active: AtomicU32,
     arrays: UnsafeCell<Arrays>,
     /// Objects that were freed while the cache was busy.
@@ -193,14 +201,15 @@ impl CpuCache {
     }
 
     /// The arrays, where single objects are moved by sequences, for a thread on any CPU.
-    fn enter_beside_sequences(&self, sequences: Rseq) -> Option<Active<'_>> {
-        if !self.set_active(rseq::REMOTE) {
+    fn enter_beside_sequences(&self, sequences: Rseq, ticket: u32) -> Option<Active<'_>> {
+        if !self.set_active(ticket) {
             return None;
         }
         sequences.restart_others();
         // ORDERING: Acquire as in `set_active`. If a sequence of the cache's CPU set the flag
-        // meanwhile, it saw the cache free, and its store came after ours: it has the cache.
-        let ours = self.active.load(Ordering::Acquire) == rseq::REMOTE;
+        // meanwhile, it saw the cache free, and its store came after ours: it has the cache, or
+        // has given it back, and perhaps to another ticket.
+        let ours = self.active.load(Ordering::Acquire) == ticket;
         ours.then(|| Active { cache: self })
     }
 }
@@ -254,6 +263,7 @@ pub(crate) struct CpuCaches {
     classes: usize,
     /// From one CPU's caches to the next, in bytes.
     stride: usize,
+    tickets: AtomicU32,
     /// One CPU's classes lie side by side.
     caches: Box<[CpuCache]>,
 }
@@ -267,7 +277,14 @@ impl CpuCaches {
         caches.extend((0..slots.count() * classes).map(|_| CpuCache::new()));
         let sequences = Rseq::find().filter(|_| mode == CpuMode::Rseq);
         let stride = classes * size_of::<CpuCache>();
-        Some(Self { slots, sequences, classes, stride, caches: caches.into_boxed_slice() })
+        Some(Self {
+            slots,
+            sequences,
+            classes,
+            stride,
+            tickets: AtomicU32::new(0),
+            caches: caches.into_boxed_slice(),
+        })
     }
 
     pub(crate) fn mode(&self) -> CpuMode {
@@ -346,6 +363,7 @@ impl CpuCaches {
             }
             None => {
                 let cache = self.current(class);
+                // A closure: an `Active` that is built in vain would clear the flag.
                 cache.set_active(rseq::LOCAL).then(|| Active { cache })
             }
         }
@@ -354,9 +372,19 @@ impl CpuCaches {
     /// The arrays of any CPU's cache, unless somebody is using them.
     pub(crate) fn try_enter_any<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
         match self.sequences {
-            Some(sequences) => cache.enter_beside_sequences(sequences),
+            Some(sequences) => cache.enter_beside_sequences(sequences, self.ticket()),
             None => cache.set_active(rseq::LOCAL).then(|| Active { cache }),
         }
+    }
+
+    /// A number that no other attempt under way has, unless 2^32 began meanwhile.
+    fn ticket(&self) -> u32 {
+        self.tickets.fetch_add(1, Ordering::Relaxed).max(rseq::FIRST_TICKET)
+    }
+
+    /// The same, if it needs no system call.
+    pub(crate) fn try_enter_quietly<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
+        if self.sequences.is_some() { None } else { self.try_enter_any(cache) }
     }
 
     /// The arrays of any CPU's cache, after waiting for whoever uses them. Not for signal

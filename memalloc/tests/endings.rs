@@ -86,7 +86,7 @@ in_every_setup! {
     fn values_are_dropped_once_each_and_not_inside_a_section(setup) {
         const VALUES: usize = 4_000;
         let all = Arc::new(AtomicUsize::new(0));
-        let cache = Cache::<Counted>::in_domain(setup.domain()).expect("a cache");
+        let cache = Cache::<Counted>::with_builder(MemAlloc::builder().domain(setup.domain())).expect("a cache");
         let value = || cache.alloc(counted(&all)).expect("memory").into_raw();
 
         let guard = cache.domain().pin();
@@ -142,7 +142,7 @@ in_every_setup! {
         let domain = setup.domain();
         let guard = domain.pin();
         for values in 1..=3 {
-            let cache = Cache::<Counted>::in_domain(domain.clone()).expect("a cache");
+            let cache = Cache::<Counted>::with_builder(MemAlloc::builder().domain(domain.clone())).expect("a cache");
             for _ in 0..values {
                 let value = cache.alloc(counted(&all)).expect("memory").into_raw();
                 // SAFETY: never published, freed once.
@@ -233,7 +233,8 @@ fn a_value_may_own_objects_of_its_own_cache() {
             }
         }
     }
-    let cache = Cache::<Link>::in_domain(Domain::new()).expect("a cache");
+    let cache =
+        Cache::<Link>::with_builder(MemAlloc::builder().domain(Domain::new())).expect("a cache");
     let cache: &'static Cache<Link> = Box::leak(Box::new(cache));
     let all = Arc::new(AtomicUsize::new(0));
     let mut next = None;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Object, Setup, adds_up, in_every_setup, layout};
-use memalloc::{AfterRcuGp, Cache, Immediate, TypeStable};
+use memalloc::{AfterRcuGp, Cache, Immediate, MemAlloc, TypeStable};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 in_every_setup! {
@@ -161,8 +161,10 @@ unsafe impl TypeStable for Counted {}
 
 #[test]
 fn a_type_stable_object_keeps_what_its_earlier_life_left() {
-    let cache =
-        Cache::<Counted, Immediate>::type_stable_in(memalloc::rcu::Domain::new()).expect("a cache");
+    let cache = Cache::<Counted, Immediate>::type_stable_with(
+        MemAlloc::builder().domain(memalloc::rcu::Domain::new()),
+    )
+    .expect("a cache");
     let guard = cache.domain().pin();
     let mut most = 0;
     for _ in 0..1_000 {
@@ -182,8 +184,10 @@ fn a_type_stable_object_keeps_what_its_earlier_life_left() {
 
 #[test]
 fn a_typed_cache_moves_values_in_and_drops_them() {
-    let cache =
-        Cache::<Vec<u8>, AfterRcuGp>::in_domain(memalloc::rcu::Domain::new()).expect("a cache");
+    let cache = Cache::<Vec<u8>, AfterRcuGp>::with_builder(
+        MemAlloc::builder().domain(memalloc::rcu::Domain::new()),
+    )
+    .expect("a cache");
     let boxes: Vec<_> = (0..100).map(|n| cache.alloc(vec![n; 100]).expect("memory")).collect();
     for (n, value) in boxes.iter().enumerate() {
         assert_eq!(**value, vec![n as u8; 100]);

@@ -120,7 +120,7 @@ fn run<B: ReusePolicy>(trie: &QpTrie<u64, B>, operations: Vec<Operation>) -> Mod
 }
 
 fn any_operations_do_what_they_do_to_a_btree_map<B: ReusePolicy>(setup: Setup) {
-    let config = Config { cases: 96, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 400, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&operations(), |operations| {
         let trie = setup.trie::<u64, B>();
         let model = run(&trie, operations);

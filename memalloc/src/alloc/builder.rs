@@ -9,7 +9,7 @@ use crate::class::{ClassTable, UNIT};
 use crate::cpu::CpuCaches;
 use crate::policy::{AfterRcuGp, ReusePolicy};
 use crate::rcu::Domain;
-use crate::slab::{Arena, Constructor, Slabs};
+use crate::slab::{Arena, Constructor, LEAST_RANGE, Slabs};
 use crate::sys::cpu::CpuMode;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -83,14 +83,15 @@ impl<P: ReusePolicy> Builder<P> {
 
     /// The most slab memory to hold, in bytes, rounded down to slabs of 64 KiB; without it, as
     /// much as the range allows. An allocation beyond it fails with
-    /// [`LimitReached`](crate::AllocErrorKind::LimitReached).
+    /// [`LimitReached`](crate::AllocErrorKind::LimitReached); below one slab, all do.
     pub fn limit_bytes(mut self, bytes: u64) -> Self {
         self.limit_bytes = bytes;
         self
     }
 
     /// How much address space to reserve, in bytes: at most, and without it, the 64 GiB that
-    /// handles reach. It costs no memory. Where the system grants less, the allocator makes do.
+    /// handles reach; at least 16 MiB. It costs no memory. Where the system grants less, the
+    /// allocator makes do.
     pub fn range_bytes(mut self, bytes: u64) -> Self {
         self.range_bytes = bytes.min(MOST_RANGE);
         self
@@ -109,7 +110,7 @@ impl<P: ReusePolicy> Builder<P> {
     ///
     /// It may run inside any call of this allocator except the `nowait` ones, so the caller must
     /// not hold a lock there that the destructor needs; and deferred frees are not
-    /// async-signal-safe then.
+    /// async-signal-safe then. If it panics, the objects of its batch are lost.
     ///
     /// # Safety
     ///
@@ -127,29 +128,50 @@ impl<P: ReusePolicy> Builder<P> {
         self
     }
 
+    /// The range asked for, with its batches, or as large a part as the system grants.
+    fn reserve(&self) -> Result<(Arena, Pool), BuildError> {
+        let mut bytes = usize::try_from(self.range_bytes).unwrap_or(usize::MAX / 4);
+        loop {
+            let arena = Arena::reserve(bytes, self.huge_pages);
+            let both = arena.and_then(|arena| Ok((arena, Pool::for_range(bytes)?)));
+            match both {
+                Ok(both) => return Ok(both),
+                Err(_) if bytes > LEAST_RANGE => bytes = (bytes / 2).max(LEAST_RANGE),
+                Err(error) => return Err(BuildError::Reserve(error)),
+            }
+        }
+    }
+
     /// The allocator.
     ///
     /// # Errors
     ///
     /// See [`BuildError`]. Nothing is held when it fails.
     pub fn build(self) -> Result<MemAlloc<P>, BuildError> {
-        let mode = self.cpu_mode.or_else(mode_of_environment).unwrap_or_else(CpuMode::best);
+        let mode = match self.cpu_mode {
+            Some(mode) => mode,
+            None => mode_of_environment()?.unwrap_or_else(CpuMode::best),
+        };
         if !mode.is_supported() {
             return Err(BuildError::CpuMode(mode));
         }
         let caches = CpuCaches::new(mode, self.classes.len()).ok_or(BuildError::OutOfMemory)?;
-        let range = usize::try_from(self.range_bytes).unwrap_or(usize::MAX / 4);
-        let arena = Arena::reserve(range, self.huge_pages).map_err(BuildError::Reserve)?;
+        let (arena, pool) = self.reserve()?;
         let slabs = Slabs::new(arena, &self.classes, self.limit_bytes, self.constructor);
-        let pool = Pool::new().map_err(BuildError::Reserve)?;
         let stages = Stages::new(self.classes, caches, pool, slabs, self.destructor);
         let domain = self.domain.unwrap_or_else(default_domain);
         Ok(MemAlloc::from_flow(Flow::new(domain, stages)))
     }
 }
 
-fn mode_of_environment() -> Option<CpuMode> {
-    std::env::var("MEMALLOC_CPU_MODE").ok()?.parse().ok()
+fn mode_of_environment() -> Result<Option<CpuMode>, BuildError> {
+    let Ok(name) = std::env::var("MEMALLOC_CPU_MODE") else {
+        return Ok(None);
+    };
+    match name.parse() {
+        Ok(mode) => Ok(Some(mode)),
+        Err(complaint) => Err(BuildError::Environment(complaint)),
+    }
 }
 
 fn default_domain() -> Domain {

@@ -19,7 +19,8 @@ use std::ptr::NonNull;
 /// (`SLAB_TYPESAFE_BY_RCU`).
 ///
 /// Its `Default` is the constructor: it runs once when an object leaves its slab, and every
-/// later life begins with what the earlier one left.
+/// later life begins with what the earlier one left. It must not allocate from the cache that it
+/// is for.
 ///
 /// # Safety
 ///
@@ -99,19 +100,15 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// [`BuildError::Type`] when `T` is larger, or more strictly aligned, than 4096 bytes; see
     /// also [`Builder::build`].
     pub fn new() -> Result<Self, BuildError> {
-        Self::with(MemAlloc::builder())
+        Self::with_builder(MemAlloc::builder())
     }
 
-    /// A cache on this domain.
+    /// A cache that `builder` configures; its size classes are replaced by the one for `T`.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn in_domain(domain: Domain) -> Result<Self, BuildError> {
-        Self::with(MemAlloc::builder().domain(domain))
-    }
-
-    fn with(builder: Builder<P>) -> Result<Self, BuildError> {
+    pub fn with_builder(builder: Builder<P>) -> Result<Self, BuildError> {
         let mut builder = builder.classes(table::<T>()?);
         if needs_drop::<T>() {
             // SAFETY: every object that is freed deferred holds a `T` (`free_raw`).
@@ -163,16 +160,12 @@ impl<T: TypeStable> Cache<T, Immediate> {
         Self::type_stable_with(MemAlloc::builder())
     }
 
-    /// The same, on this domain.
+    /// The same, as `builder` configures it; its size classes are replaced by the one for `T`.
     ///
     /// # Errors
     ///
     /// As [`Cache::new`] under other policies.
-    pub fn type_stable_in(domain: Domain) -> Result<Self, BuildError> {
-        Self::type_stable_with(MemAlloc::builder().domain(domain))
-    }
-
-    fn type_stable_with(builder: Builder<Immediate>) -> Result<Self, BuildError> {
+    pub fn type_stable_with(builder: Builder<Immediate>) -> Result<Self, BuildError> {
         let () = Self::NO_DROP;
         let builder = builder.classes(table::<T>()?).constructor(write_default::<T>);
         Ok(Self { alloc: builder.build()?, _objects: PhantomData })
@@ -216,6 +209,11 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
     /// The domain whose readers this cache waits for.
     pub fn domain(&self) -> &Domain {
         self.alloc.domain()
+    }
+
+    /// See [`MemAlloc::trim`].
+    pub fn trim(&self) -> Reclaimed {
+        self.alloc.trim()
     }
 
     /// See [`MemAlloc::quiesce`].

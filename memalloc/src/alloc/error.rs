@@ -131,6 +131,8 @@ impl fmt::Display for AllocErrorKind {
 pub enum BuildError {
     /// The size classes contradict each other.
     Classes(ClassError),
+    /// The environment variable `MEMALLOC_CPU_MODE` does not name a CPU mode: what is wrong.
+    Environment(String),
     /// This system does not have the CPU mode that was asked for.
     CpuMode(CpuMode),
     /// The type does not fit an object: size and alignment in bytes, and the size allowed.
@@ -152,6 +154,7 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Classes(error) => error.fmt(f),
+            Self::Environment(complaint) => write!(f, "MEMALLOC_CPU_MODE: {complaint}"),
             Self::CpuMode(mode) => {
                 write!(f, "CPU mode {mode} is not available here; {} is", CpuMode::best())
             }

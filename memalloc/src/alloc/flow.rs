@@ -8,7 +8,7 @@ use super::error::AllocErrorKind;
 use super::stages::Stages;
 use crate::batch::{Batch, Body};
 use crate::class::{BATCH_CAPACITY, MAX_SIZE};
-use crate::cpu::{Active, Stack};
+use crate::cpu::{Active, CpuCache, CpuCaches, Stack};
 use crate::rcu::{Domain, SynchronizeError};
 use crate::slab::Handle;
 use crate::sync::{AtomicU64, Ordering};
@@ -45,6 +45,8 @@ pub(crate) struct Flow {
     /// Bytes and objects that began to wait since the last grace period was begun.
     deferred_bytes: AtomicU64,
     deferred_objects: AtomicU64,
+    /// The newest cookie that had passed when memory was looked for everywhere.
+    reclaimed_at: AtomicU64,
 }
 
 impl Flow {
@@ -54,6 +56,7 @@ impl Flow {
             stages: ManuallyDrop::new(stages),
             deferred_bytes: AtomicU64::new(0),
             deferred_objects: AtomicU64::new(0),
+            reclaimed_at: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -85,7 +88,7 @@ impl Flow {
         let batch = self.stages.take_ready(class);
         batch
             .and_then(|batch| self.unpack(class, batch))
-            .or_else(|| self.alloc_anywhere(class))
+            .or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_quietly))
             .ok_or(AllocErrorKind::WouldBlock)
     }
 
@@ -98,7 +101,8 @@ impl Flow {
             // Before memory has run out, every object that nobody holds is looked for.
             self.reclaim();
             let found = self.refill(class).or_else(|| self.carve(class).ok());
-            found.or_else(|| self.alloc_anywhere(class)).ok_or(AllocErrorKind::from(error))
+            let found = found.or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_any));
+            found.ok_or(AllocErrorKind::from(error))
         })
     }
 
@@ -121,17 +125,27 @@ impl Flow {
     /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
     #[cold]
     fn reclaim(&self) {
+        let completed = self.domain.completed();
+        if self.reclaimed_at.load(Ordering::Relaxed) == completed.0 {
+            // No grace period has passed since: a reader holds everything up.
+            return;
+        }
         for class in self.all_classes() {
             self.stages.empty_caches(class, || self.domain.start_poll());
         }
         self.trim();
+        self.reclaimed_at.store(completed.0, Ordering::Relaxed);
     }
 
     /// An object from any CPU's cache, below its low watermark too, or from beside it.
-    fn alloc_anywhere(&self, class: usize) -> Option<Handle> {
+    fn alloc_anywhere(
+        &self,
+        class: usize,
+        enter: impl for<'a> Fn(&CpuCaches, &'a CpuCache) -> Option<Active<'a>>,
+    ) -> Option<Handle> {
         let (caches, arena) = (&self.stages.caches, self.stages.slabs.arena());
         caches.of_class(class).find_map(|cache| {
-            let object = caches.try_enter_any(cache).and_then(|mut arrays| arrays.free.pop());
+            let object = enter(caches, cache).and_then(|mut arrays| arrays.free.pop());
             object.or_else(|| cache.free_llist_extra.take_one(arena))
         })
     }
@@ -171,8 +185,9 @@ impl Flow {
     /// Puts objects into the cache of the current CPU, as long as there is room and nobody else
     /// uses it.
     fn stock(&self, class: usize, mut objects: impl FnMut() -> Option<Handle>) {
+        let high = self.stages.classes.class(class).watermarks.high;
         if let Some(mut arrays) = self.stages.caches.try_enter(class) {
-            while !arrays.free.is_full()
+            while arrays.free.len() < high
                 && let Some(object) = objects()
             {
                 arrays.free.push(object);
@@ -214,17 +229,19 @@ impl Flow {
     #[cold]
     fn flush(&self, class: usize, mut arrays: Active<'_>) {
         let stages = self.stages();
-        let mut left = stages.classes.class(class).watermarks.batch;
+        let count = stages.classes.class(class).watermarks.batch;
         // Without memory for a batch the cache fills up, and then the extra list takes over.
-        let flushed = stages.make_ready(class, || {
-            left = left.checked_sub(1)?;
-            arrays.free.pop()
+        let Some(mut batch) = stages.pool.take(true) else {
+            return;
+        };
+        // The oldest, which are the least likely to be in the processor's caches.
+        stages.pool.with(&mut batch, |body| {
+            arrays.free.take_oldest(count, |object| body.push(object));
         });
         drop(arrays);
-        if flushed {
-            self.recover_extra(class);
-            self.return_surplus(class);
-        }
+        stages.of(class).free_by_rcu_ttrace.push(&stages.pool, batch);
+        self.recover_extra(class);
+        self.return_surplus(class);
     }
 
     /// Objects that this CPU's cache turned away while it was busy: to where the others go.
@@ -345,6 +362,7 @@ impl Flow {
 
     /// Returns everything that is not with a user, after waiting for readers.
     pub(super) fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
+        self.domain.check_outside()?;
         let stages = self.stages();
         for class in self.all_classes() {
             while !stages.empty_caches(class, || self.domain.start_poll()) {

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn batches_that_have_passed_are_taken_wherever_they_are_in_the_list() {
-        let pool = Pool::new().unwrap();
+        let pool = Pool::for_range(1 << 24).unwrap();
         let order = [3, 1, 4, 2];
         for completed in 0..=4 {
             let list = BatchList::new();
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn batches_are_used_again() {
-        let pool = Pool::new().unwrap();
+        let pool = Pool::for_range(1 << 24).unwrap();
         let first = stamped(&pool, 7);
         let number = format!("{first:?}");
         pool.give(first);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn threads_that_push_and_pop_lose_no_batch() {
-        let (pool, list) = (Pool::new().unwrap(), BatchList::new());
+        let (pool, list) = (Pool::for_range(1 << 24).unwrap(), BatchList::new());
         for cookie in 1..=8 {
             list.push(&pool, stamped(&pool, cookie));
         }

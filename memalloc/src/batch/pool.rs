@@ -8,6 +8,11 @@ use crate::sync::{AtomicU32, UnsafeCell};
 use std::fmt;
 use std::io;
 
+/// A batch for so many bytes of a range: as many as free objects of 64 bytes and more can need.
+const BYTES_PER_BATCH: usize = 4096;
+const LEAST_BATCHES: usize = 4096;
+const MOST_BATCHES: usize = 1 << 24;
+
 /// A batch that somebody holds. Give it back to the pool, or push it to a list: dropping it
 /// loses its place in the table.
 #[must_use = "a batch that is dropped takes its objects with it"]
@@ -109,8 +114,10 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { table: imp::Table::new()?, free: BatchList::new() })
+    /// Batches for the objects of a range of so many bytes. The table is reserved, not held.
+    pub(crate) fn for_range(bytes: usize) -> io::Result<Self> {
+        let nodes = (bytes / BYTES_PER_BATCH).clamp(LEAST_BATCHES, MOST_BATCHES);
+        Ok(Self { table: imp::Table::new(nodes as u32)?, free: BatchList::new() })
     }
 
     pub(super) fn node(&self, link: u32) -> &Node {
@@ -145,20 +152,19 @@ mod imp {
 
     const CHUNK_NODES: u32 = 1024;
 
-    /// Room for as many batches as could hold every object of the largest range.
-    const MOST_NODES: u32 =
-        if cfg!(any(miri, not(target_os = "linux"))) { 1 << 16 } else { 1 << 24 };
-
     pub(super) struct Table {
         nodes: Region,
+        most: u32,
         used: AtomicU32,
         committed: AtomicU32,
     }
 
     impl Table {
-        pub(super) fn new() -> io::Result<Self> {
-            let bytes = MOST_NODES as usize * size_of::<Node>();
+        pub(super) fn new(most: u32) -> io::Result<Self> {
+            let most = most.next_multiple_of(CHUNK_NODES);
+            let bytes = most as usize * size_of::<Node>();
             Ok(Self {
+                most,
                 nodes: Region::reserve(bytes, 4096)?,
                 used: AtomicU32::new(0),
                 committed: AtomicU32::new(0),
@@ -180,7 +186,7 @@ mod imp {
                 // its number is given out. No test can see it weakened: what orders the two is
                 // the system call.
                 let committed = self.committed.load(Ordering::Acquire);
-                if used >= committed && !(may_map && used < MOST_NODES && self.commit(used)) {
+                if used >= committed && !(may_map && used < self.most && self.commit(used)) {
                     return None;
                 }
                 match self.used.compare_exchange_weak(
@@ -227,7 +233,7 @@ mod imp {
     }
 
     impl Table {
-        pub(super) fn new() -> io::Result<Self> {
+        pub(super) fn new(_most: u32) -> io::Result<Self> {
             let nodes = (0..MOST_NODES).map(|_| OnceLock::new()).collect();
             Ok(Self { nodes, used: Plain::new(0) })
         }

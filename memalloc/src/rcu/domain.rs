@@ -140,6 +140,8 @@ impl Domain {
     /// Moves grace periods along as far as `cookie` needs and readers allow, without waiting,
     /// and says whether the cookie's has passed. Async-signal-safe.
     ///
+    /// The cookie has to be this domain's: one of a domain with a longer history is far away.
+    ///
     /// Costs a barrier of the domain's kind when a grace period has to begin, and a look at the
     /// slot of every thread that ever read.
     pub fn advance(&self, cookie: Cookie) -> bool {
@@ -168,11 +170,17 @@ impl Domain {
     /// wait for itself.
     #[doc(alias = "synchronize_rcu")]
     pub fn synchronize(&self) -> Result<(), SynchronizeError> {
+        self.check_outside()?;
+        self.wait_for(self.start_poll());
+        self.run_callbacks();
+        Ok(())
+    }
+
+    /// Whether this thread may wait for a grace period.
+    pub(crate) fn check_outside(&self) -> Result<(), SynchronizeError> {
         if self.inner.slots.reading_here() {
             return Err(SynchronizeError::InsideReadSection);
         }
-        self.wait_for(self.start_poll());
-        self.run_callbacks();
         Ok(())
     }
 

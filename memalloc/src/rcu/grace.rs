@@ -28,6 +28,8 @@ pub(super) struct Grace {
     raised: UnsafeCell<bool>,
 }
 
+impl std::panic::RefUnwindSafe for Grace {}
+
 // SAFETY: `raised` is touched by the driver only, and drivers follow one another (`driven`).
 unsafe impl Sync for Grace {}
 
@@ -63,9 +65,9 @@ impl Grace {
     }
 
     pub(super) fn completed(&self) -> Cookie {
-        // ORDERING: Acquire pairs with the Release in `drive`: the sections that the scan saw
+        // ORDERING: Acquire pairs with the Release in `step`: the sections that the scan saw
         // ended happened before whatever the caller does to the object. Falls to `loom`
-        // `free_rcu_is_not_reused_inside_a_read_section`.
+        // `a_poll_sees_what_the_driver_saw`.
         Cookie(self.completed.load(Ordering::Acquire))
     }
 

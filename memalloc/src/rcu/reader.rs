@@ -94,7 +94,8 @@ impl Slots {
         let me = thread_key();
         for slot in self.iter() {
             // ORDERING: Acquire pairs with the Release in `give_back`: the earlier owner's last
-            // use of `nested` is before ours.
+            // use of `nested` is before ours. Under loom the barrier of the first section after
+            // it orders the two as well, so no model falls without it.
             let claimed =
                 slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
             if claimed.is_ok() {

@@ -17,6 +17,9 @@ use std::ptr::NonNull;
 /// Size of a slab, in units.
 pub(super) const SLAB_UNITS: u32 = if cfg!(loom) { 64 } else { 4096 };
 
+/// The least range that is worth having, in bytes, when the system grants no more.
+pub(crate) const LEAST_RANGE: usize = 16 << 20;
+
 /// Size of a slab, in bytes.
 pub(super) const SLAB_BYTES: usize = SLAB_UNITS as usize * UNIT;
 
@@ -31,9 +34,6 @@ mod imp {
     const CHUNK_BYTES: usize = CHUNK_SLABS as usize * SLAB_BYTES;
     const LINK_BYTES: usize = size_of::<u32>();
 
-    /// The least reach that is worth having, when the system grants no more.
-    const LEAST_BYTES: usize = 16 << 20;
-
     #[derive(Debug)]
     pub(crate) struct Arena {
         objects: Region,
@@ -42,20 +42,9 @@ mod imp {
     }
 
     impl Arena {
-        /// Reserves `reach` bytes, or as large a part as the system grants.
+        /// Reserves `reach` bytes, rounded up to chunks, and the links beside them.
         pub(crate) fn reserve(reach: usize, huge_pages: bool) -> io::Result<Self> {
-            let mut bytes = reach.next_multiple_of(CHUNK_BYTES).max(LEAST_BYTES);
-            loop {
-                match Self::reserve_exactly(bytes, huge_pages) {
-                    Err(_) if bytes / 2 >= LEAST_BYTES => {
-                        bytes = (bytes / 2).next_multiple_of(CHUNK_BYTES);
-                    }
-                    result => return result,
-                }
-            }
-        }
-
-        fn reserve_exactly(bytes: usize, huge_pages: bool) -> io::Result<Self> {
+            let bytes = reach.next_multiple_of(CHUNK_BYTES).max(LEAST_RANGE);
             let objects = Region::reserve(bytes, CHUNK_BYTES)?;
             let links = Region::reserve(bytes / UNIT * LINK_BYTES, SLAB_BYTES)?;
             Ok(Self { objects, links, huge_pages })

@@ -16,6 +16,6 @@ mod arena;
 mod handle;
 mod slabs;
 
-pub(crate) use arena::Arena;
+pub(crate) use arena::{Arena, LEAST_RANGE};
 pub use handle::Handle;
 pub(crate) use slabs::{Constructor, SlabError, Slabs};

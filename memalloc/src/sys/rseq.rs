@@ -9,7 +9,7 @@
 //! three kinds of 32-bit words: `busy`, `count`, and `count` objects.
 //!
 //! - INV-Q1: while `busy` is 0, `count` and the objects are changed by sequences of that CPU only.
-//! - INV-Q2: `busy` goes from 0 to [`LOCAL`] by a sequence of that CPU only, and to [`REMOTE`] by
+//! - INV-Q2: `busy` goes from 0 to [`LOCAL`] by a sequence of that CPU only, and to a ticket by
 //!   an exchange whose effect is checked after [`Rseq::restart_others`]. Whoever set it has the
 //!   cache alone, wherever it runs, and sets it back to 0.
 
@@ -19,8 +19,9 @@ use std::ptr::NonNull;
 pub(crate) const FREE: u32 = 0;
 /// A thread that was on the cache's CPU has it.
 pub(crate) const LOCAL: u32 = 1;
-/// A thread that may be on any CPU has it.
-pub(crate) const REMOTE: u32 = 2;
+/// From this number on: a thread that may be on any CPU has it, or tries to. Each attempt takes a
+/// number of its own, so that nobody takes another's for its own.
+pub(crate) const FIRST_TICKET: u32 = 2;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))))]
 mod imp {

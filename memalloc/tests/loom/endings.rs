@@ -4,7 +4,7 @@ use crate::explore::Model;
 use crate::pair::{Plain, adds_up, allocator_in, beside, give_rcu, take};
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicBool, Ordering};
-use memalloc::{AfterRcuGp, Cache};
+use memalloc::{AfterRcuGp, Cache, MemAlloc};
 use std::sync::Arc;
 
 /// A value whose destructor writes to what readers read.
@@ -29,7 +29,9 @@ fn dropping_a_cache_waits_for_a_reader() {
     };
     model.explore(|seen| {
         let domain = Domain::new();
-        let cache = Cache::<Node, AfterRcuGp>::in_domain(domain.clone()).expect("a cache");
+        let cache =
+            Cache::<Node, AfterRcuGp>::with_builder(MemAlloc::builder().domain(domain.clone()))
+                .expect("a cache");
         let payload = Plain::default();
         let object = cache.alloc(Node(payload.clone())).expect("an object").into_raw();
         let linked = Arc::new(AtomicBool::new(true));
@@ -69,7 +71,9 @@ fn an_allocator_dropped_inside_a_section_ends_with_the_callbacks() {
     };
     model.explore(|seen| {
         let domain = Domain::new();
-        let cache = Cache::<Node, AfterRcuGp>::in_domain(domain.clone()).expect("a cache");
+        let cache =
+            Cache::<Node, AfterRcuGp>::with_builder(MemAlloc::builder().domain(domain.clone()))
+                .expect("a cache");
         let payload = Plain::default();
         let object = cache.alloc(Node(payload.clone())).expect("an object").into_raw();
 

@@ -68,6 +68,9 @@ impl fmt::Display for InsertErrorKind {
         match self {
             Self::Exists => f.write_str("the key exists already"),
             Self::NotFound => f.write_str("the key does not exist"),
+            Self::TooLarge { value, longest_key: 0, .. } if *value > 4094 => {
+                write!(f, "a value of {value} bytes does not fit a leaf: it may have 4094 bytes")
+            }
             Self::TooLarge { key, value, longest_key } => write!(
                 f,
                 "a key of {key} bytes with a value of {value} bytes does not fit a leaf: the \

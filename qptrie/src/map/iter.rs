@@ -20,6 +20,8 @@ pub struct Iter<
     ahead: Vec<Handle>,
     /// The leaf that was returned last.
     last: Option<Handle>,
+    /// Set at the end: what is inserted behind it afterwards is not for this iterator.
+    ended: bool,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> fmt::Debug
@@ -32,7 +34,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> fmt::Debug
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Iter<'r, V, B, L> {
     pub(super) fn new(trie: &'r TrieRef<'r, V, B, L>) -> Self {
-        Self { trie, ahead: Vec::with_capacity(AHEAD), last: None }
+        Self { trie, ahead: Vec::with_capacity(AHEAD), last: None, ended: false }
     }
 }
 
@@ -42,10 +44,11 @@ impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Iterator
     type Item = (&'r [u8], &'r V);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ahead.is_empty() {
+        if self.ahead.is_empty() && !self.ended {
             let after = self.last.map(|leaf| self.trie.entry(leaf).0);
             self.trie.leaves_after(after, AHEAD, &mut self.ahead);
             self.ahead.reverse();
+            self.ended = self.ahead.is_empty();
         }
         let leaf = self.ahead.pop()?;
         self.last = Some(leaf);

@@ -47,7 +47,9 @@ pub(super) struct Subtree {
 /// ```
 ///
 /// Operations go through [`pin`](Self::pin). Dropping a trie drops its values; references to
-/// them borrow the trie.
+/// them borrow the trie. Values that were replaced or removed before are dropped after a grace
+/// period: at the latest then, or, when a trie is dropped inside a read section of its domain,
+/// with the domain's callbacks.
 pub struct QpTrie<
     V: Send + Sync + 'static,
     B: ReusePolicy = Immediate,

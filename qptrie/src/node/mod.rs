@@ -5,7 +5,7 @@
 //! *twigs* that exist. A twig names a branch or a leaf in 32 bits.
 //!
 //! ```text
-//!  branch   | count | shape | twig | twig | …        16 to 80 bytes: 2, 6, 10, 14 or 17 twigs
+//!  branch   | count | shape | twig | twig | …        16 to 80 bytes: 2, 6, 10, 14 or 18 twigs
 //!             u32     13 bits which nibble, 17 bits which twigs exist
 //!
 //!  leaf     | value … | key length | key …           u16, then the bytes
@@ -20,8 +20,9 @@
 //!
 //! - INV-N1: every word of a branch is an atomic and is only ever accessed as one.
 //! - INV-N2: the count of a branch is odd from the moment it is unlinked until it has been
-//!   initialised for its next life, and even in between. It never takes the same value in two
-//!   lives, until it wraps after 2^31 of them.
+//!   initialised for its next life, and even in between. Inside one read section it
+//!   never takes the same value in two lives, until it wraps after 2^31 of them. (It starts again
+//!   when its slab went back to the system, which no section spans.)
 //! - INV-N3: a leaf is plain memory. It is written before it is published and never after, and
 //!   freed only after a grace period, so a reader inside a section may keep `&V`.
 //! - INV-N4: a twig in a linked branch, or in a root, names a node of this trie.

@@ -37,8 +37,13 @@ impl Dice {
         (self.0 >> 33) as usize % sides
     }
 
-    /// A key of up to five letters.
+    /// A key of up to five letters, and then perhaps any byte, so that branches become wide.
     pub(crate) fn key(&mut self) -> Vec<u8> {
-        (0..self.roll(6)).map(|_| ALPHABET[self.roll(ALPHABET.len())]).collect()
+        let mut key: Vec<u8> =
+            (0..self.roll(6)).map(|_| ALPHABET[self.roll(ALPHABET.len())]).collect();
+        if self.roll(2) == 0 {
+            key.push(self.roll(256) as u8);
+        }
+        key
     }
 }

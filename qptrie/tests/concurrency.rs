@@ -1,0 +1,328 @@
+//! Several threads: keys that are always there are never missed, values are never stale, scans
+//! are complete, and at the end nothing is lost.
+//!
+//! Nothing here depends on timing: however the threads interleave, every answer has to be one
+//! that some order of the operations explains.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::keys::Dice;
+use common::reference::{Model, same_entries, same_memory};
+use common::{Setup, in_every_setup};
+use memalloc::ReusePolicy;
+use qptrie::{QpTrie, Update};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+/// Threads of each kind: together more than most machines that run this have processors.
+const WRITERS: usize = 3;
+const READERS: usize = 3;
+
+/// Changes that each writer makes.
+const CHANGES: usize = 6_000;
+
+/// Keys that are always there. Each has neighbours that come and go around it: keys that it
+/// begins, keys that begin it, and keys that part from it in either nibble of its last byte.
+fn stable_keys() -> Vec<Vec<u8>> {
+    let mut keys = vec![b"".to_vec(), b"s".to_vec()];
+    for tail in [&b""[..], b"\0", b"abc", b"/a/long/part/that/many/keys/have/"] {
+        for last in [0x11, 0x18, 0x81, 0xff] {
+            keys.push([b"s", tail, &[last]].concat());
+        }
+    }
+    keys.sort();
+    keys
+}
+
+/// A neighbour of a stable key, not stable itself, that belongs to writer `own` alone.
+fn neighbour(dice: &mut Dice, stable: &[Vec<u8>], own: usize) -> Vec<u8> {
+    loop {
+        let mut key = stable[dice.roll(stable.len())].clone();
+        match dice.roll(4) {
+            0 => key.push(dice.roll(256) as u8),
+            1 => key.extend([0, dice.roll(2) as u8, 0xff]),
+            2 => key = key[..dice.roll(key.len() + 1)].to_vec(),
+            _ => _ = key.last_mut().map(|last| *last ^= 1 << dice.roll(8)),
+        }
+        let sum: usize = key.iter().map(|byte| *byte as usize).sum();
+        if sum % WRITERS == own && stable.binary_search(&key).is_err() {
+            return key;
+        }
+    }
+}
+
+/// What a stable key's value may be at the moment: its only writer sets `begun` before the change
+/// and `done` after it.
+#[derive(Default)]
+struct Version {
+    begun: AtomicU64,
+    done: AtomicU64,
+}
+
+/// Values say which key they belong to.
+fn value(of: usize, version: u64) -> u64 {
+    (of as u64) << 32 | version
+}
+
+/// The value of a neighbour: its writer, and the writer's step.
+fn passing(own: usize, step: usize) -> u64 {
+    value(1000 + own, step as u64)
+}
+
+struct Scene<B: ReusePolicy> {
+    trie: QpTrie<u64, B>,
+    stable: Vec<Vec<u8>>,
+    versions: Vec<Version>,
+    writing: AtomicUsize,
+}
+
+/// What a reader does again and again.
+type Look<B> = fn(&Scene<B>, &mut Dice);
+
+/// Counts a writer as gone, even when it panics.
+struct Writing<'s>(&'s AtomicUsize);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<B: ReusePolicy> Scene<B> {
+    fn new(trie: QpTrie<u64, B>) -> Self {
+        let stable = stable_keys();
+        for (of, key) in stable.iter().enumerate() {
+            trie.pin().insert(key, value(of, 0)).expect("memory");
+        }
+        let versions = stable.iter().map(|_| Version::default()).collect();
+        Self { trie, stable, versions, writing: AtomicUsize::new(WRITERS) }
+    }
+
+    /// Repeats `look` at least once, and until all writers have gone.
+    fn while_written(&self, mut look: impl FnMut()) {
+        loop {
+            let last = self.writing.load(Ordering::Acquire) == 0;
+            look();
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Inserts, replaces and removes keys of its own beside the stable ones, and knows the answer
+    /// to each, since nobody else touches them. Gives what it leaves behind.
+    fn write(&self, own: usize) -> Model<u64> {
+        let _writing = Writing(&self.writing);
+        let (mut dice, mut mine) = (Dice::new(own as u64), Model::new());
+        for step in 0..CHANGES {
+            move_to_some_cpu(&mut dice);
+            let key = neighbour(&mut dice, &self.stable, own);
+            let view = self.trie.pin();
+            match dice.roll(8) {
+                0..3 => {
+                    let old = view.insert(&key, passing(own, step)).expect("memory");
+                    assert_eq!(old.copied(), mine.insert(key, passing(own, step)));
+                }
+                3 => {
+                    let done = view.update(&key, passing(own, step), Update::Exist).is_ok();
+                    assert_eq!(done, mine.contains_key(&key));
+                    mine.entry(key).and_modify(|value| *value = passing(own, step));
+                }
+                4..7 => assert_eq!(view.remove(&key).copied(), mine.remove(&key)),
+                _ => self.replace_stable(dice.roll(self.stable.len()), own),
+            }
+        }
+        mine
+    }
+
+    fn replace_stable(&self, of: usize, own: usize) {
+        let of = of - of % WRITERS + own;
+        let Some(key) = self.stable.get(of) else {
+            return;
+        };
+        let Version { begun, done } = &self.versions[of];
+        let (before, version) = (done.load(Ordering::Relaxed), done.load(Ordering::Relaxed) + 1);
+        begun.store(version, Ordering::SeqCst);
+        let view = self.trie.pin();
+        let old = view.update(key, value(of, version), Update::Exist).expect("always there");
+        assert_eq!(old, Some(&value(of, before)));
+        done.store(version, Ordering::SeqCst);
+    }
+
+    /// Asks for every stable key: it is there, with a value that was current during the question.
+    fn look_up(&self, dice: &mut Dice) {
+        move_to_some_cpu(dice);
+        for (of, key) in self.stable.iter().enumerate() {
+            let done = self.versions[of].done.load(Ordering::SeqCst);
+            let found = self.trie.pin().get(key).copied();
+            let begun = self.versions[of].begun.load(Ordering::SeqCst);
+            let Some(found) = found else {
+                panic!("a key that was always there is missed: {key:?}");
+            };
+            let current = value(of, done)..=value(of, begun);
+            assert!(current.contains(&found), "{key:?}: {found:#x} is not in {current:x?}");
+        }
+    }
+
+    /// Walks over everything: ascending, no duplicates, every stable key, no invented value.
+    fn scan(&self, dice: &mut Dice) {
+        move_to_some_cpu(dice);
+        let view = self.trie.pin();
+        let entries: Vec<(&[u8], &u64)> = view.iter().take(1 << 20).collect();
+        self.check_scan(entries.iter().map(|(key, _)| *key));
+        for (key, found) in entries {
+            let owner = (found >> 32) as usize;
+            match self.stable.binary_search_by(|stable| stable[..].cmp(key)) {
+                Ok(of) => assert_eq!(owner, of, "{key:?}"),
+                Err(_) => assert!((1000..1000 + WRITERS).contains(&owner), "{key:?}"),
+            }
+        }
+    }
+
+    /// The same by cursor, each step in a section of its own, with cursors that other threads
+    /// remove under it.
+    fn step_through(&self, dice: &mut Dice) {
+        move_to_some_cpu(dice);
+        let (mut keys, mut next) = (Vec::<Vec<u8>>::new(), Vec::new());
+        while self.trie.pin().next_key(keys.last().map(|key| &key[..]), &mut next) {
+            keys.push(next.clone());
+            assert!(keys.len() < 1 << 20, "a scan that does not end");
+        }
+        self.check_scan(keys.iter().map(|key| &key[..]));
+    }
+
+    fn check_scan<'k>(&self, keys: impl Iterator<Item = &'k [u8]> + Clone) {
+        let later = keys.clone().skip(1);
+        assert!(keys.clone().zip(later).all(|(a, b)| a < b), "not ascending");
+        let stable = keys.filter(|key| self.stable.binary_search_by(|s| s[..].cmp(key)).is_ok());
+        assert!(stable.eq(self.stable.iter().map(|key| &key[..])), "a stable key is missed");
+    }
+
+    /// Runs writers beside `readers`, and checks what is left in the end.
+    fn play(&self, readers: &[Look<B>]) {
+        let mut model: Model<u64> = thread::scope(|scope| {
+            let writers: Vec<_> =
+                (0..WRITERS).map(|own| scope.spawn(move || self.write(own))).collect();
+            for (number, look) in readers.iter().enumerate() {
+                scope.spawn(move || {
+                    let mut dice = Dice::new(100 + number as u64);
+                    self.while_written(|| look(self, &mut dice));
+                });
+            }
+            let left = writers.into_iter().map(|writer| writer.join().expect("no panic"));
+            left.flatten().collect()
+        });
+        for (of, key) in self.stable.iter().enumerate() {
+            let version = self.versions[of].done.load(Ordering::Relaxed);
+            model.insert(key.clone(), value(of, version));
+        }
+        same_entries(&self.trie, &model);
+        same_memory(&self.trie, &model);
+    }
+}
+
+/// Moves the calling thread to another processor now and then, so that objects are freed and
+/// allocated on different ones and protocols are interrupted in the middle.
+#[cfg(target_os = "linux")]
+fn move_to_some_cpu(dice: &mut Dice) {
+    if dice.roll(50) != 0 {
+        return;
+    }
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    // SAFETY: a zeroed set is an empty one; the call reads no more than the size that it is told.
+    // Where the processor is not ours to use it fails, and the thread stays where it is.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(dice.roll(cpus), &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn move_to_some_cpu(_dice: &mut Dice) {}
+
+fn a_reader_never_misses_a_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
+    let scene = Scene::<B>::new(setup.trie());
+    scene.play(&[Scene::<B>::look_up as Look<B>; READERS]);
+    if B::PROTECTS_IDENTITY {
+        assert_eq!(scene.trie.stats().retries, 0, "plain readers have nothing to retry");
+    }
+}
+
+/// With no retries, every branch that changes under a reader sends it to the writers' lock.
+fn a_reader_that_falls_back_to_the_lock_misses_nothing_either<B: ReusePolicy>(setup: Setup) {
+    let trie = setup.builder::<u64, B>().reader_retries(0).build().expect("a trie");
+    let scene = Scene::<B>::new(trie);
+    scene.play(&[Scene::<B>::look_up as Look<B>; READERS]);
+    assert_eq!(scene.trie.stats().retries, 0);
+}
+
+fn a_scan_is_ascending_and_misses_no_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
+    let scene = Scene::<B>::new(setup.trie());
+    scene.play(&[Scene::scan, Scene::step_through, Scene::look_up]);
+}
+
+/// Every thread inserts and removes the same few keys. Each success of one kind is matched by one
+/// of the other, or by an entry that is left.
+fn one_of_many_wins_each_key<B: ReusePolicy>(setup: Setup) {
+    const THREADS: u64 = 5;
+    const KEYS: [&[u8]; 5] = [b"key", b"key\x00", b"key\x08", b"key\x10", b"key\x10\x00"];
+    let trie = setup.trie::<u64, B>();
+    let balance: Vec<AtomicI64> = KEYS.iter().map(|_| AtomicI64::new(0)).collect();
+    thread::scope(|scope| {
+        for own in 0..THREADS {
+            let (trie, balance) = (&trie, &balance);
+            scope.spawn(move || {
+                let mut dice = Dice::new(own);
+                for _ in 0..4_000 {
+                    move_to_some_cpu(&mut dice);
+                    let (number, view) = (dice.roll(KEYS.len()), trie.pin());
+                    if dice.roll(2) == 0 {
+                        if view.update(KEYS[number], own, Update::NoExist).is_ok() {
+                            balance[number].fetch_add(1, Ordering::Relaxed);
+                        }
+                    } else if let Some(owner) = view.remove(KEYS[number]) {
+                        assert!(*owner < THREADS);
+                        balance[number].fetch_sub(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    for (key, balance) in KEYS.iter().zip(balance) {
+        assert_eq!(balance.into_inner(), i64::from(trie.pin().contains_key(key)), "{key:?}");
+    }
+    let left = trie.pin().iter().map(|(key, value)| (key.to_vec(), *value)).collect();
+    same_memory(&trie, &left);
+}
+
+/// Threads that live for one operation each, so that readers' slots and threads' caches change
+/// hands all the time.
+fn threads_that_come_and_go_lose_nothing<B: ReusePolicy>(setup: Setup) {
+    let trie = setup.trie::<u64, B>();
+    let mut model = Model::new();
+    for round in 0..60_u64 {
+        thread::scope(|scope| {
+            for own in 0..8_u64 {
+                let trie = &trie;
+                scope.spawn(move || {
+                    let key = [(round % 7) as u8, own as u8];
+                    trie.pin().insert(&key, round).expect("memory");
+                    assert_eq!(trie.pin().get(&key), Some(&round));
+                });
+            }
+        });
+        model.extend((0..8).map(|own| (vec![(round % 7) as u8, own], round)));
+    }
+    same_entries(&trie, &model);
+    same_memory(&trie, &model);
+}
+
+in_every_setup![
+    a_reader_never_misses_a_key_that_is_always_there,
+    a_reader_that_falls_back_to_the_lock_misses_nothing_either,
+    a_scan_is_ascending_and_misses_no_key_that_is_always_there,
+    one_of_many_wins_each_key,
+    threads_that_come_and_go_lose_nothing,
+];

@@ -1,0 +1,114 @@
+//! What a trie costs: as many branches as its keys need, nothing when it is empty, and no more
+//! with time.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::keys::Dice;
+use common::reference::{Model, branches, same_entries, same_memory};
+use common::{Setup, in_every_setup};
+use memalloc::ReusePolicy;
+use qptrie::QpTrie;
+
+/// Entries of many lengths and sizes of branches.
+fn many<B: ReusePolicy>(trie: &QpTrie<u64, B>, entries: u64) -> Model<u64> {
+    let (mut model, mut dice) = (Model::new(), Dice::new(entries));
+    for number in 0..entries {
+        let key = [dice.key(), number.to_string().into_bytes()].concat();
+        trie.pin().insert(&key, number).expect("memory");
+        model.insert(key, number);
+    }
+    model
+}
+
+fn a_trie_has_the_branches_that_its_keys_need<B: ReusePolicy>(setup: Setup) {
+    for entries in [0, 1, 2, 10, 1000, 20_000] {
+        let trie = setup.trie::<u64, B>();
+        let model = many(&trie, entries);
+        same_memory(&trie, &model);
+        let live = trie.memory_usage().branches.live.objects;
+        assert!(live <= entries.saturating_sub(1), "{live} branches for {entries} entries");
+    }
+}
+
+fn an_emptied_trie_gives_its_memory_back<B: ReusePolicy>(setup: Setup) {
+    let trie = setup.trie::<u64, B>();
+    for _ in 0..2 {
+        let model = many(&trie, 20_000);
+        let full = trie.memory_usage();
+        assert!(full.branches.slabs > 5 && full.leaves.slabs > 5, "{full:?}");
+        assert!(full.total_bytes() > full.branches.live.bytes + full.leaves.live.bytes);
+        for key in model.keys() {
+            assert!(trie.pin().remove(key).is_some());
+        }
+        same_memory(&trie, &Model::<u64>::new());
+        let empty = trie.memory_usage();
+        for stats in [&empty.branches, &empty.leaves] {
+            assert_eq!((stats.slabs, stats.backing_bytes), (0, 0));
+        }
+        assert_eq!(empty.total_bytes(), empty.table_bytes);
+    }
+}
+
+/// What is given back is said, and what is in use stays.
+fn quiescing_gives_back_only_what_is_not_in_use<B: ReusePolicy>(setup: Setup) {
+    let trie = setup.trie::<u64, B>();
+    let mut model = many(&trie, 20_000);
+    trie.quiesce().expect("outside of read sections");
+    let before = trie.memory_usage().total_bytes();
+    // Neighbours in the order in which they came, so that whole slabs become empty.
+    let gone = model.iter().filter(|(_, number)| **number >= 2000).map(|(key, _)| key.clone());
+    let gone: Vec<_> = gone.collect();
+    for key in gone {
+        assert_eq!(trie.pin().remove(&key).copied(), model.remove(&key));
+    }
+    let reclaimed = trie.quiesce().expect("outside of read sections");
+    assert!(reclaimed.objects > 0 && reclaimed.bytes >= 16 * reclaimed.objects);
+    let after = trie.memory_usage().total_bytes();
+    assert!(after < before, "{after} is not less than {before}");
+    same_entries(&trie, &model);
+    same_memory(&trie, &model);
+    let again = trie.quiesce().expect("outside of read sections");
+    assert_eq!((again.objects, again.released_bytes), (0, 0), "{again:?}");
+}
+
+/// Overwriting and churning for a long time, with nobody reading, costs no more than a few grace
+/// periods' worth of what was freed: far less than everything that was ever allocated.
+fn churning_does_not_pile_memory_up<B: ReusePolicy>(setup: Setup) {
+    const STEPS: u64 = 400_000;
+    const BOUND: u64 = 8 << 20;
+    const { assert!(STEPS * 3 / 4 * 64 > 2 * BOUND, "enough steps to tell") };
+    let trie = setup.trie::<[u64; 6], B>();
+    for step in 0..STEPS {
+        let key = [b'k', (step % 5) as u8 * 50, (step / 5 % 3) as u8];
+        if step % 4 == 3 {
+            trie.pin().remove(&key);
+        } else {
+            trie.pin().insert(&key, [step; 6]).expect("memory");
+        }
+    }
+    let bytes = trie.memory_usage().total_bytes();
+    assert!(bytes < BOUND, "{bytes} bytes after {STEPS} steps");
+}
+
+in_every_setup![
+    a_trie_has_the_branches_that_its_keys_need,
+    an_emptied_trie_gives_its_memory_back,
+    quiescing_gives_back_only_what_is_not_in_use,
+    churning_does_not_pile_memory_up,
+];
+
+/// The reference itself, on trees small enough to count by hand.
+#[test]
+fn the_reference_counts_what_a_drawing_shows() {
+    let count = |keys: &[&[u8]]| {
+        branches(&keys.iter().map(|key| (key.to_vec(), ())).collect::<Model<()>>())
+    };
+    assert_eq!(count(&[]), 0);
+    assert_eq!(count(&[b"a"]), 0);
+    assert_eq!(count(&[b"", b"a", b"b"]), 0, "each in a subtree of its own");
+    assert_eq!(count(&[b"a", b"a\x00"]), 1);
+    assert_eq!(count(&[b"a\x11", b"a\x12", b"a\x13"]), 1, "the lower nibble");
+    assert_eq!(count(&[b"a\x11", b"a\x12", b"a\x21"]), 2, "both nibbles");
+    assert_eq!(count(&[b"a", b"ab", b"abc"]), 2, "a chain");
+}
