@@ -4,8 +4,8 @@
 //! and, with one step left out, until the answer is wrong. A scenario that can't fail proves
 //! nothing.
 //!
-//! Two threads, each with a bound on preemptions of 3 or none. What loom does not explore: load buffering, more than the
-//! last seven stores of a word, spurious failures of a weak exchange.
+//! Two threads, with a bound on preemptions of 3 or none. What loom does not explore: load
+//! buffering, more than the last seven stores of a word, spurious failures of a weak exchange.
 
 #![cfg(loom)]
 
