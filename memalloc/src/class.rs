@@ -96,6 +96,7 @@ impl Class {
 pub(crate) struct Marks {
     pub(crate) low: u8,
     pub(crate) high: u8,
+    pub(crate) batch: u8,
 }
 
 /// The classes of an allocator, in ascending order of size.
@@ -163,8 +164,9 @@ impl ClassTable {
         }
         let mut marks = [Marks::default(); MAX_CLASSES];
         for (marks, Class { watermarks, .. }) in marks.iter_mut().zip(classes) {
-            // Both are below the capacity of a cache (`Watermarks::check`).
-            *marks = Marks { low: watermarks.low as u8, high: watermarks.high as u8 };
+            // All are at most the capacity of a cache (`Watermarks::check`).
+            let Watermarks { low, high, batch } = watermarks;
+            *marks = Marks { low: *low as u8, high: *high as u8, batch: *batch as u8 };
         }
         Ok(Self { classes: classes.to_vec(), marks, by_units })
     }

@@ -245,12 +245,16 @@ impl Drop for Active<'_> {
     }
 }
 
+/// Where a cache has the counts of its arrays.
+const FREE_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free);
+const BY_RCU_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free_by_rcu);
+
 /// What the sequences rely on.
 const _: () = {
     assert!(offset_of!(CpuCache, active) == 0);
     #[cfg(not(loom))]
     {
-        assert!(offset_of!(CpuCache, arrays) == 4 && offset_of!(Arrays, free) == 0);
+        assert!(FREE_AT == 4 && BY_RCU_AT.is_multiple_of(4));
         assert!(offset_of!(Stack<CACHE_CAPACITY>, objects) == 4);
     }
 };
@@ -338,11 +342,32 @@ impl CpuCaches {
         match self.sequences {
             // SAFETY: as in `pop`; watermarks are below the capacity (`Watermarks::check`).
             Some(sequences) => unsafe {
-                sequences.push(self.as_sequences_see(class), limit as u32, object.get())
+                let caches = self.as_sequences_see(class);
+                sequences.push::<FREE_AT>(caches, limit as u32, object.get())
             },
             None => match self.try_enter(class) {
                 Some(mut arrays) if arrays.free.len() < limit => {
                     arrays.free.push(object);
+                    true
+                }
+                _ => false,
+            },
+        }
+    }
+
+    /// The same, for an object that waits for a grace period.
+    #[inline(always)]
+    pub(crate) fn push_by_rcu(&self, class: usize, limit: usize, object: Handle) -> bool {
+        debug_assert!(limit <= BATCH_CAPACITY);
+        match self.sequences {
+            // SAFETY: as in `push`; a batch is at most the capacity (`Watermarks::check`).
+            Some(sequences) => unsafe {
+                let caches = self.as_sequences_see(class);
+                sequences.push::<BY_RCU_AT>(caches, limit as u32, object.get())
+            },
+            None => match self.try_enter(class) {
+                Some(mut arrays) if arrays.free_by_rcu.len() < limit => {
+                    arrays.free_by_rcu.push(object);
                     true
                 }
                 _ => false,

@@ -255,6 +255,15 @@ impl Flow {
     #[doc(alias = "unit_free_rcu")]
     #[inline]
     pub(super) fn free_rcu(&self, class: usize, object: Handle) {
+        // The object that fills the batch takes the slow path.
+        let limit = usize::from(self.stages.classes.marks(class).batch) - 1;
+        if !self.stages.caches.push_by_rcu(class, limit, object) {
+            self.free_rcu_slow(class, object);
+        }
+    }
+
+    #[cold]
+    fn free_rcu_slow(&self, class: usize, object: Handle) {
         let batch = self.stages.classes.class(class).watermarks.batch;
         match self.stages.caches.try_enter(class) {
             Some(mut arrays) if !arrays.free_by_rcu.is_full() => {

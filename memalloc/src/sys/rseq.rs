@@ -6,9 +6,11 @@
 //! the one that glibc registered for each thread; nothing is registered here.
 //!
 //! The sequences work on one cache for each CPU, at `base + cpu * stride`, that begins with
-//! three kinds of 32-bit words: `busy`, `count`, and `count` objects.
+//! 32-bit words: `busy`, `count`, and `count` objects; elsewhere in it there may be another count
+//! with its objects.
 //!
-//! - INV-Q1: while `busy` is 0, `count` and the objects are changed by sequences of that CPU only.
+//! - INV-Q1: while `busy` is 0, the counts and the objects are changed by sequences of that CPU
+//!   only.
 //! - INV-Q2: `busy` goes from 0 to [`LOCAL`] by a sequence of that CPU only, and to a ticket by
 //!   an exchange whose effect is checked after [`Rseq::restart_others`]. Whoever set it has the
 //!   cache alone, wherever it runs, and sets it back to 0.
@@ -157,25 +159,32 @@ mod imp {
         }
 
         /// Puts an object into this CPU's cache, if it has fewer than `limit` and is not busy.
+        /// Its count is at `COUNT_AT` bytes from the start, and the objects follow.
         ///
         /// # Safety
         ///
-        /// As [`pop`](Self::pop), with room for `limit` objects.
+        /// As [`pop`](Self::pop), with room for `limit` objects there.
         #[inline(always)]
-        pub(crate) unsafe fn push(self, caches: Caches, limit: u32, object: u32) -> bool {
+        pub(crate) unsafe fn push<const COUNT_AT: usize>(
+            self,
+            caches: Caches,
+            limit: u32,
+            object: u32,
+        ) -> bool {
             let done: u32;
             // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the
             // commit leaves it beyond `count`, where nobody looks.
             unsafe {
                 asm!(
                     sequence!(
-                        "mov {result:e}, dword ptr [{cache} + 4]",
+                        "mov {result:e}, dword ptr [{cache} + {count_at}]",
                         "cmp {result:e}, {limit:e}",
                         "jae 6f",
-                        "mov dword ptr [{cache} + {result:r} * 4 + 8], {object:e}",
+                        "mov dword ptr [{cache} + {result:r} * 4 + {count_at} + 4], {object:e}",
                         "add {result:e}, 1",
-                        "mov dword ptr [{cache} + 4], {result:e}",
+                        "mov dword ptr [{cache} + {count_at}], {result:e}",
                     ),
+                    count_at = const COUNT_AT,
                     area = in(reg) self.area,
                     base = in(reg) caches.base.as_ptr(),
                     stride = in(reg) caches.stride,
@@ -248,7 +257,7 @@ mod imp {
         /// # Safety
         ///
         /// Can't be called.
-        pub(crate) unsafe fn push(self, _: Caches, _: u32, _: u32) -> bool {
+        pub(crate) unsafe fn push<const COUNT_AT: usize>(self, _: Caches, _: u32, _: u32) -> bool {
             match self {}
         }
 

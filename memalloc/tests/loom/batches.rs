@@ -71,21 +71,22 @@ fn batches_cross_without_loss() {
     };
     model.explore(|seen| {
         let alloc = allocator::<Immediate>();
-        // Fills the cache of a CPU, and takes the object that will be one too many.
+        // Fills the cache of a CPU; gives the object that will be one too many, and the oldest
+        // of the cache, which the CPU will give away for it.
         let fill = |cpu| {
             run_on(cpu);
             let objects: [_; 3] = std::array::from_fn(|_| take(&alloc));
             give(&alloc, objects[0]);
             give(&alloc, objects[1]);
-            objects[2]
+            (objects[2], objects[0])
         };
         let (there, here) = (fill(1), fill(0));
-        let work = |alloc: Arc<MemAlloc<Immediate>>, object| {
+        let work = |alloc: Arc<MemAlloc<Immediate>>, (one_too_many, given_away)| {
             move || {
-                give(&alloc, object);
+                give(&alloc, one_too_many);
                 // Two from the cache, the third from a batch.
                 let got: [_; 3] = std::array::from_fn(|_| take(&alloc));
-                (object, got)
+                (given_away, got)
             }
         };
         let (there, here) = beside(1, work(alloc.clone(), there), work(alloc.clone(), here));

@@ -9,99 +9,106 @@
 
 #![cfg(loom)]
 
-mod harness;
+mod breaks;
+#[path = "../../../memalloc/tests/loom/explore.rs"]
+mod explore;
 mod scenarios;
 
-use harness::{THREE, breaks, explore};
-use memalloc::{AfterRcuGp, Immediate};
+use breaks::breaks;
+use explore::{Model, Seen};
+use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::Fault;
-use scenarios::{Scenario, reader_against_writer};
+use scenarios::{FOUND, NEWER, RETRIED, Scenario, reader_against_writer};
+
+fn breaks_without(step: &'static str, scenario: Scenario, fault: Fault) {
+    breaks(step, move || {
+        reader_against_writer::<Immediate>(scenario, Some(fault), &Seen::default());
+    });
+}
+
+fn holds<B: ReusePolicy>(model: Model, scenario: Scenario) {
+    model.explore(move |seen| reader_against_writer::<B>(scenario, None, seen));
+}
 
 #[test]
 fn f1_the_wild_pointer_appears_when_a_twig_is_not_validated() {
-    breaks("F1 wild pointer, twig not validated", || {
-        reader_against_writer::<Immediate>(Scenario::Reused, Some(Fault::UnvalidatedTwig));
-    });
+    let step = "F1 wild pointer, twig not validated";
+    breaks_without(step, Scenario::Reused, Fault::UnvalidatedTwig);
 }
 
 #[test]
 fn f2_the_false_negative_appears_when_absence_is_not_validated() {
-    breaks("F2 false negative, absence not validated", || {
-        reader_against_writer::<Immediate>(Scenario::Reused, Some(Fault::UnvalidatedAbsence));
-    });
+    let step = "F2 false negative, absence not validated";
+    breaks_without(step, Scenario::Reused, Fault::UnvalidatedAbsence);
 }
 
 #[test]
 fn f3_the_frozen_parent_appears_when_counts_change_on_reuse_only() {
-    breaks("F3 frozen parent, count changes on reuse only", || {
-        reader_against_writer::<Immediate>(Scenario::Frozen, Some(Fault::CountsOnReuseOnly));
-    });
+    let step = "F3 frozen parent, count changes on reuse only";
+    breaks_without(step, Scenario::Frozen, Fault::CountsOnReuseOnly);
 }
 
 #[test]
 fn a_key_goes_missing_without_counts() {
-    breaks("no counts at all", || {
-        reader_against_writer::<Immediate>(Scenario::Reused, Some(Fault::WithoutCounts));
-    });
+    breaks_without("no counts at all", Scenario::Reused, Fault::WithoutCounts);
 }
 
 #[test]
 fn a_key_goes_missing_when_the_slot_is_not_read_again() {
-    breaks("slot not read again", || {
-        reader_against_writer::<Immediate>(Scenario::ChildMoves, Some(Fault::SlotNotReread));
-    });
+    breaks_without("slot not read again", Scenario::ChildMoves, Fault::SlotNotReread);
 }
 
 #[test]
 fn a_key_goes_missing_when_the_parents_count_is_not_read_again() {
-    breaks("parent's count not read again", || {
-        reader_against_writer::<Immediate>(Scenario::Frozen, Some(Fault::ParentNotReread));
-    });
+    let step = "parent's count not read again";
+    breaks_without(step, Scenario::Frozen, Fault::ParentNotReread);
 }
 
 #[test]
 fn f1_and_f2_a_reader_never_misses_a_key_whose_branch_is_reused() {
-    explore("F1, F2: the branch is reused", None, 10_000, || {
-        reader_against_writer::<Immediate>(Scenario::Reused, None)
-    });
+    let name = "F1, F2: the branch is reused";
+    let model = Model { name, bound: None, least: 10_000, happens: &[RETRIED] };
+    holds::<Immediate>(model, Scenario::Reused);
 }
 
 #[test]
 fn f3_a_reader_never_misses_a_key_below_a_frozen_parent() {
-    explore("F3: the parent is frozen, the child reused", THREE, 1000, || {
-        reader_against_writer::<Immediate>(Scenario::Frozen, None)
-    });
+    let name = "F3: the parent is frozen, the child reused";
+    let model = Model { name, bound: Some(3), least: 1000, happens: &[RETRIED] };
+    holds::<Immediate>(model, Scenario::Frozen);
 }
 
 #[test]
 fn a_reader_never_misses_a_key_whose_branch_moves() {
-    explore("the child is reused below a parent that stays", THREE, 500, || {
-        reader_against_writer::<Immediate>(Scenario::ChildMoves, None)
-    });
+    let name = "the child is reused below a parent that stays";
+    let model = Model { name, bound: Some(3), least: 500, happens: &[RETRIED] };
+    holds::<Immediate>(model, Scenario::ChildMoves);
 }
 
 #[test]
 fn a_key_survives_the_removal_of_its_sibling() {
-    explore("the sibling is removed, the branch merged and reused", THREE, 500, || {
-        reader_against_writer::<Immediate>(Scenario::Merged, None)
-    });
+    let name = "the sibling is removed, the branch merged and reused";
+    let model = Model { name, bound: Some(3), least: 500, happens: &[RETRIED] };
+    holds::<Immediate>(model, Scenario::Merged);
 }
 
 #[test]
 fn replacing_never_hides_a_key() {
-    explore("the value is replaced", THREE, 100, || {
-        reader_against_writer::<Immediate>(Scenario::Replaced, None)
-    });
+    let name = "the value is replaced";
+    let model = Model { name, bound: Some(3), least: 100, happens: &[FOUND, NEWER] };
+    holds::<Immediate>(model, Scenario::Replaced);
 }
 
 #[test]
 fn a_plain_reader_finds_a_key_that_is_always_there() {
-    explore("plain reader, deferred branches", THREE, 1000, || {
-        reader_against_writer::<AfterRcuGp>(Scenario::Frozen, None)
-    });
+    let name = "plain reader, deferred branches";
+    let model = Model { name, bound: Some(3), least: 1000, happens: &[FOUND] };
+    holds::<AfterRcuGp>(model, Scenario::Frozen);
 }
 
 #[test]
 fn a_lone_leaf_arrives_whole() {
-    explore("a leaf at the root", None, 100, scenarios::lone_leaf);
+    let name = "a leaf at the root";
+    let model = Model { name, bound: None, least: 100, happens: &[FOUND] };
+    model.explore(scenarios::lone_leaf);
 }

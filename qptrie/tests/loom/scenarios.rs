@@ -1,6 +1,7 @@
 //! What the writer does while the reader looks a key up.
 
-use crate::harness::{Outcome, WRONG_ANSWER};
+use crate::breaks::WRONG_ANSWER;
+use crate::explore::Seen;
 use loom::thread;
 use memalloc::rcu::Domain;
 use memalloc::{Immediate, ReusePolicy};
@@ -12,6 +13,13 @@ const KEY: &[u8] = &[0x11, 0x77];
 
 /// Its sibling in that branch.
 const SIBLING: &[u8] = &[0x12];
+
+/// A lookup had to start again.
+pub(crate) const RETRIED: &str = "retried";
+/// A lookup found the first value.
+pub(crate) const FOUND: &str = "found";
+/// A lookup found the second value.
+pub(crate) const NEWER: &str = "found the newer value";
 
 /// What happens to the branch `X` of `KEY` and `SIBLING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +65,8 @@ fn built<B: ReusePolicy>(fault: Option<Fault>) -> Trie<B> {
 pub(crate) fn reader_against_writer<B: ReusePolicy>(
     scenario: Scenario,
     fault: Option<Fault>,
-) -> Outcome {
+    seen: &Seen,
+) {
     let trie = Arc::new(built::<B>(fault));
     put(&trie, KEY);
     put(&trie, SIBLING);
@@ -86,30 +95,26 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
             trie.pin().insert(KEY, 2).expect("the model has memory for it");
         }
     }
-    let seen = reader.join().expect("the reader does not panic");
-    if seen.is_none() {
+    let found = reader.join().expect("the reader does not panic");
+    if found.is_none() {
         // Ending the trie takes a working model, which a panic ends first.
         std::mem::forget(trie);
         panic!("{WRONG_ANSWER}");
     }
-    let interesting = match scenario {
-        Scenario::Replaced => seen == Some(2),
-        // Plain readers have nothing to retry.
-        _ if B::PROTECTS_IDENTITY => true,
-        _ => trie.stats().retries > 0,
-    };
-    Outcome { interesting }
+    seen.note(FOUND, found == Some(1));
+    seen.note(NEWER, found == Some(2));
+    seen.note(RETRIED, trie.stats().retries > 0);
 }
 
 /// A leaf that is published in an empty subtree is seen whole, or not at all.
-pub(crate) fn lone_leaf() -> Outcome {
+pub(crate) fn lone_leaf(seen: &Seen) {
     let trie = Arc::new(built::<Immediate>(None));
     let reader = {
         let trie = Arc::clone(&trie);
         thread::spawn(move || trie.pin().get(KEY).copied())
     };
     put(&trie, KEY);
-    let seen = reader.join().expect("the reader does not panic");
-    assert!(seen.is_none_or(|value| value == 1));
-    Outcome { interesting: seen.is_some() }
+    let found = reader.join().expect("the reader does not panic");
+    assert!(found.is_none_or(|value| value == 1));
+    seen.note(FOUND, found.is_some());
 }

@@ -1,0 +1,60 @@
+//! Running a model until something goes wrong, and saying what.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
+use std::time::Instant;
+
+/// What a model says when a reader misses a key.
+pub(crate) const WRONG_ANSWER: &str = "a key that was always there is reported absent";
+
+/// Explores until a reader misses a key. Fails if none does.
+pub(crate) fn breaks(name: &str, scenario: impl Fn() + Send + Sync + 'static) {
+    let executions = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&executions);
+    let start = Instant::now();
+    let mut loom = loom::model::Builder::new();
+    loom.preemption_bound = Some(3);
+    loom.max_branches = 20_000;
+    let result = silently(|| {
+        catch_unwind(AssertUnwindSafe(|| {
+            loom.check(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                scenario();
+            });
+        }))
+    });
+    let executions = executions.load(Ordering::Relaxed);
+    let Err(panic) = result else {
+        panic!("{name}: nothing went wrong in {executions} executions");
+    };
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message");
+    assert!(message.contains(WRONG_ANSWER), "{name}: went wrong in another way: {message}");
+    println!(
+        "loom {name}: broken as expected after {executions} executions, {:.1} s: {message}",
+        start.elapsed().as_secs_f64()
+    );
+}
+
+/// Runs `f` with the panics of this thread unreported: they are what it is about.
+fn silently<R>(f: impl FnOnce() -> R) -> R {
+    thread_local! { static SILENT: Cell<bool> = const { Cell::new(false) } }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !SILENT.get() {
+                report(panic);
+            }
+        }));
+    });
+    SILENT.set(true);
+    let result = f();
+    SILENT.set(false);
+    result
+}
