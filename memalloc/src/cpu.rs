@@ -12,6 +12,7 @@
 //! - INV-C2: an object is in one place only: an array, a list, or outside. The link of an object
 //!   is used by the list that it is in.
 
+use crate::batch::Stack;
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY};
 use crate::slab::{Arena, Handle};
 use crate::sync::{AtomicU32, Ordering, UnsafeCell};
@@ -21,53 +22,6 @@ use std::fmt;
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-
-/// A bounded stack of objects.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Stack<const N: usize> {
-    count: u32,
-    objects: [u32; N],
-}
-
-impl<const N: usize> Stack<N> {
-    pub(crate) const fn new() -> Self {
-        Self { count: 0, objects: [0; N] }
-    }
-
-    #[inline(always)]
-    pub(crate) fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    #[inline(always)]
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() == N
-    }
-
-    /// Adds an object; the caller knows that there is room.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, object: Handle) {
-        self.objects[self.count as usize] = object.get();
-        self.count += 1;
-    }
-
-    /// Takes the `count` objects that were added first, or as many as there are, and gives each
-    /// to `receive`.
-    pub(crate) fn take_oldest(&mut self, count: usize, mut receive: impl FnMut(Handle)) {
-        let count = count.min(self.len());
-        self.objects[..count].iter().copied().filter_map(Handle::new).for_each(&mut receive);
-        self.objects.copy_within(count..self.count as usize, 0);
-        self.count -= count as u32;
-    }
-
-    /// Takes the object that was added last.
-    #[inline(always)]
-    pub(crate) fn pop(&mut self) -> Option<Handle> {
-        self.count = self.count.checked_sub(1)?;
-        Handle::new(*self.objects.get(self.count as usize)?)
-    }
-}
 
 /// What a cache holds.
 #[derive(Debug)]
@@ -255,7 +209,7 @@ const _: () = {
     #[cfg(not(loom))]
     {
         assert!(FREE_AT == 4 && BY_RCU_AT.is_multiple_of(4));
-        assert!(offset_of!(Stack<CACHE_CAPACITY>, objects) == 4);
+        assert!(Stack::<CACHE_CAPACITY>::OBJECTS_AT == 4);
     }
 };
 

@@ -6,9 +6,9 @@
 
 use super::error::AllocErrorKind;
 use super::stages::Stages;
-use crate::batch::{Batch, Body};
+use crate::batch::{Batch, Stack};
 use crate::class::{BATCH_CAPACITY, MAX_SIZE};
-use crate::cpu::{Active, CpuCache, CpuCaches, Stack};
+use crate::cpu::{Active, CpuCache, CpuCaches};
 use crate::rcu::{Domain, SynchronizeError};
 use crate::slab::Handle;
 use crate::sync::{AtomicU64, Ordering};
@@ -159,11 +159,9 @@ impl Flow {
         let Some(object) = fresh.pop() else {
             unreachable!("carving gives an object or an error");
         };
-        self.stock(class, || fresh.pop());
-        if fresh.len() > 0 && !self.stages.make_ready(class, || fresh.pop()) {
-            while let Some(object) = fresh.pop() {
-                self.push_extra(class, object);
-            }
+        let left = self.stock(class, fresh.as_slice());
+        if left > 0 && !self.stages.make_ready(class, &fresh.as_slice()[..left]) {
+            fresh.as_slice()[..left].iter().for_each(|&object| self.push_extra(class, object));
         }
         Ok(object)
     }
@@ -171,28 +169,31 @@ impl Flow {
     /// One object of a batch for the caller, the others for the cache. The batch is not empty.
     fn unpack(&self, class: usize, mut batch: Batch) -> Option<Handle> {
         let pool = &self.stages.pool;
-        let object = pool.with(&mut batch, Body::pop);
-        self.stock(class, || pool.with(&mut batch, Body::pop));
-        if pool.with(&mut batch, |body| body.len()) == 0 {
+        let (object, left) = pool.with(&mut batch, |body| {
+            let object = body.objects.pop();
+            let left = self.stock(class, body.objects.as_slice());
+            body.objects.truncate(left);
+            (object, left)
+        });
+        if left == 0 {
             pool.give(batch);
         } else {
-            // Somebody else is using the cache.
+            // Somebody else is using the cache, or it is full by now.
             self.stages.of(class).free_by_rcu_ttrace.push(pool, batch);
         }
         object
     }
 
-    /// Puts objects into the cache of the current CPU, as long as there is room and nobody else
-    /// uses it.
-    fn stock(&self, class: usize, mut objects: impl FnMut() -> Option<Handle>) {
+    /// Puts the last of `objects` into the cache of the current CPU, as many as there is room
+    /// for, unless somebody else uses it, and says how many are left.
+    fn stock(&self, class: usize, objects: &[Handle]) -> usize {
         let high = self.stages.classes.class(class).watermarks.high;
-        if let Some(mut arrays) = self.stages.caches.try_enter(class) {
-            while arrays.free.len() < high
-                && let Some(object) = objects()
-            {
-                arrays.free.push(object);
-            }
-        }
+        let Some(mut arrays) = self.stages.caches.try_enter(class) else {
+            return objects.len();
+        };
+        let left = objects.len() - objects.len().min(high.saturating_sub(arrays.free.len()));
+        arrays.free.extend(&objects[left..]);
+        left
     }
 
     /// Frees an object that may be allocated again at once (`unit_free`). Async-signal-safe.
@@ -235,9 +236,9 @@ impl Flow {
             return;
         };
         // The oldest, which are the least likely to be in the processor's caches.
-        stages.pool.with(&mut batch, |body| {
-            arrays.free.take_oldest(count, |object| body.push(object));
-        });
+        let count = count.min(arrays.free.len());
+        stages.pool.with(&mut batch, |body| body.objects.extend(&arrays.free.as_slice()[..count]));
+        arrays.free.forget_oldest(count);
         drop(arrays);
         stages.of(class).free_by_rcu_ttrace.push(&stages.pool, batch);
         self.recover_extra(class);
@@ -288,12 +289,11 @@ impl Flow {
         };
         let count = arrays.free_by_rcu.len() as u64;
         stages.pool.with(&mut batch, |body| {
-            while let Some(object) = arrays.free_by_rcu.pop() {
-                body.push(object);
-            }
+            body.objects.extend(arrays.free_by_rcu.as_slice());
             // Every object was unlinked before it was freed, and so before this cookie.
             body.stamp(self.domain.start_poll());
         });
+        arrays.free_by_rcu.forget_oldest(count as usize);
         drop(arrays);
         stages.of(class).waiting_for_gp.push(&stages.pool, batch);
         self.recover_extra(class);

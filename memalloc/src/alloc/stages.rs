@@ -59,14 +59,14 @@ impl Stage {
     }
 
     pub(super) fn push(&self, pool: &Pool, mut batch: Batch) {
-        let count = pool.with(&mut batch, |body| body.len()) as u64;
+        let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
         self.objects.fetch_add(count, Ordering::Relaxed);
         self.list.push(pool, batch);
     }
 
     pub(super) fn pop(&self, pool: &Pool) -> Option<Batch> {
         let mut batch = self.list.pop(pool)?;
-        let count = pool.with(&mut batch, |body| body.len()) as u64;
+        let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
         self.objects.fetch_sub(count, Ordering::Relaxed);
         Some(batch)
     }
@@ -83,7 +83,7 @@ impl Stage {
         let mut passed = waiting.take_passed(pool, |body| body.cookie() <= completed);
         self.list.put_back(pool, waiting);
         while let Some(mut batch) = passed.pop(pool) {
-            let count = pool.with(&mut batch, |body| body.len()) as u64;
+            let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
             self.objects.fetch_sub(count, Ordering::Relaxed);
             receive(batch);
         }
@@ -141,7 +141,7 @@ impl Stages {
         stages.waiting_for_gp.take_passed(&self.pool, completed, |mut batch| {
             if let Some(destroy) = self.destructor {
                 self.pool.with(&mut batch, |body| {
-                    for &object in body.objects() {
+                    for &object in body.objects.as_slice() {
                         // SAFETY: the grace period of the batch has passed, so this thread alone
                         // can reach the object (INV-R2), and it runs once for each waiting.
                         unsafe { destroy(self.slabs.arena().pointer(object)) };
@@ -159,8 +159,8 @@ impl Stages {
         stages.waiting_for_gp_ttrace.take_passed(&self.pool, completed, |mut batch| {
             let put_back = self.pool.with(&mut batch, |body| {
                 // INV-L2: the batch's grace period has passed.
-                let done = self.slabs.put_back(&self.classes, body.objects(), may_wait);
-                done.then_some(body.len() as u64)
+                let done = self.slabs.put_back(&self.classes, body.objects.as_slice(), may_wait);
+                done.then_some(body.objects.len() as u64)
             });
             match put_back {
                 Some(count) => {
@@ -262,8 +262,8 @@ impl Stages {
                 return list.push(arena, object);
             };
             let full = self.pool.with(&mut batch, |body| {
-                body.push(object);
-                body.is_full()
+                body.objects.push(object);
+                body.objects.is_full()
             });
             if full { receive(batch) } else { open = Some(batch) }
         });
@@ -293,23 +293,13 @@ impl Stages {
         });
     }
 
-    /// Puts objects where any CPU refills from; `false`, with what is left in `objects`, when
-    /// there is no memory for a batch.
-    pub(super) fn make_ready(
-        &self,
-        class: usize,
-        mut objects: impl FnMut() -> Option<Handle>,
-    ) -> bool {
+    /// Puts objects, at most a batch, where any CPU refills from; `false` when there is no
+    /// memory for a batch.
+    pub(super) fn make_ready(&self, class: usize, objects: &[Handle]) -> bool {
         let Some(mut batch) = self.pool.take(true) else {
             return false;
         };
-        self.pool.with(&mut batch, |body| {
-            while !body.is_full()
-                && let Some(object) = objects()
-            {
-                body.push(object);
-            }
-        });
+        self.pool.with(&mut batch, |body| body.objects.extend(objects));
         self.of(class).free_by_rcu_ttrace.push(&self.pool, batch);
         true
     }
@@ -340,7 +330,7 @@ impl<'a> Packer<'a> {
     fn has_room(&mut self) -> bool {
         let pool = &self.stages.pool;
         if let Some(mut open) = self.open.take() {
-            if !pool.with(&mut open, |body| body.is_full()) {
+            if !pool.with(&mut open, |body| body.objects.is_full()) {
                 self.open = Some(open);
                 return true;
             }
@@ -355,14 +345,14 @@ impl<'a> Packer<'a> {
     /// Adds an object; the caller asked for room.
     fn add(&mut self, object: Handle) {
         if let Some(open) = &mut self.open {
-            self.stages.pool.with(open, |body| body.push(object));
+            self.stages.pool.with(open, |body| body.objects.push(object));
         }
     }
 
     fn finish(mut self, mut receive: impl FnMut(Batch)) {
         let pool = &self.stages.pool;
         for mut batch in self.full.drain(..).chain(self.open.take()) {
-            if pool.with(&mut batch, |body| body.len()) == 0 {
+            if pool.with(&mut batch, |body| body.objects.len()) == 0 {
                 pool.give(batch);
             } else {
                 receive(batch);

@@ -166,7 +166,7 @@ mod tests {
         let mut batch = pool.take(true).unwrap();
         pool.with(&mut batch, |body| {
             body.stamp(Cookie(cookie));
-            body.push(Handle::new(cookie as u32).unwrap());
+            body.objects.push(Handle::new(cookie as u32).unwrap());
         });
         batch
     }
@@ -208,7 +208,7 @@ mod tests {
         pool.give(first);
         let mut again = pool.take(true).unwrap();
         assert_eq!(format!("{again:?}"), number);
-        assert_eq!(pool.with(&mut again, |body| body.len()), 0);
+        assert_eq!(pool.with(&mut again, |body| body.objects.len()), 0);
         pool.give(again);
     }
 

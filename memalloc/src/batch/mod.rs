@@ -11,6 +11,8 @@
 
 mod list;
 mod pool;
+mod stack;
 
 pub(crate) use list::BatchList;
-pub(crate) use pool::{Batch, Body, Pool};
+pub(crate) use pool::{Batch, Pool};
+pub(crate) use stack::Stack;

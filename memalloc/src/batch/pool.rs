@@ -1,9 +1,9 @@
 //! Where batches live: a table that grows without a lock and never shrinks.
 
 use super::list::BatchList;
+use super::stack::Stack;
 use crate::class::BATCH_CAPACITY;
 use crate::rcu::Cookie;
-use crate::slab::Handle;
 use crate::sync::{AtomicU32, UnsafeCell};
 use std::fmt;
 use std::io;
@@ -43,10 +43,10 @@ impl Batch {
 }
 
 /// What is in a batch: all zero, it is an empty one.
+#[derive(Debug)]
 pub(crate) struct Body {
     cookie: u64,
-    count: u32,
-    objects: [u32; BATCH_CAPACITY],
+    pub(crate) objects: Stack<BATCH_CAPACITY>,
 }
 
 impl Body {
@@ -56,36 +56,6 @@ impl Body {
 
     pub(crate) fn stamp(&mut self, cookie: Cookie) {
         self.cookie = cookie.0;
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() == BATCH_CAPACITY
-    }
-
-    /// Adds an object; the caller knows that there is room.
-    pub(crate) fn push(&mut self, object: Handle) {
-        self.objects[self.count as usize] = object.get();
-        self.count += 1;
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<Handle> {
-        self.count = self.count.checked_sub(1)?;
-        Handle::new(self.objects[self.count as usize])
-    }
-
-    pub(crate) fn objects(&self) -> &[Handle] {
-        let numbers = &self.objects[..self.len()];
-        // SAFETY: a `Handle` is a transparent non-zero `u32`, and the first `count` numbers came
-        // out of handles (`push`).
-        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len()) }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.count = 0;
     }
 }
 
@@ -132,7 +102,7 @@ impl Pool {
 
     /// Gives a batch back; whatever objects are in it are forgotten.
     pub(crate) fn give(&self, mut batch: Batch) {
-        self.with(&mut batch, Body::clear);
+        self.with(&mut batch, |body| body.objects.truncate(0));
         self.free.push(self, batch);
     }
 
@@ -218,7 +188,7 @@ mod imp {
 
 #[cfg(loom)]
 mod imp {
-    use super::{BATCH_CAPACITY, Body, Node};
+    use super::{Body, Node, Stack};
     use crate::sync::{AtomicU32, UnsafeCell};
     use std::io;
     use std::sync::OnceLock;
@@ -247,7 +217,7 @@ mod imp {
             let node = self.nodes.get(number as usize)?;
             node.get_or_init(|| Node {
                 next: AtomicU32::new(0),
-                body: UnsafeCell::new(Body { cookie: 0, count: 0, objects: [0; BATCH_CAPACITY] }),
+                body: UnsafeCell::new(Body { cookie: 0, objects: Stack::new() }),
             });
             Some(number)
         }

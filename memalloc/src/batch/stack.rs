@@ -1,0 +1,74 @@
+//! A bounded stack of objects: what a batch and a CPU's cache are made of.
+
+use crate::slab::Handle;
+use std::mem::offset_of;
+
+/// A bounded stack of objects.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Stack<const N: usize> {
+    count: u32,
+    objects: [u32; N],
+}
+
+impl<const N: usize> Stack<N> {
+    /// Where the objects begin, in bytes, behind the count.
+    pub(crate) const OBJECTS_AT: usize = offset_of!(Self, objects);
+
+    pub(crate) const fn new() -> Self {
+        Self { count: 0, objects: [0; N] }
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() == N
+    }
+
+    /// Adds an object; the caller knows that there is room.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, object: Handle) {
+        self.objects[self.count as usize] = object.get();
+        self.count += 1;
+    }
+
+    /// The objects, the oldest first.
+    pub(crate) fn as_slice(&self) -> &[Handle] {
+        let numbers = &self.objects[..self.len()];
+        // SAFETY: a `Handle` is a transparent non-zero `u32`, and the first `count` numbers came
+        // out of handles (`push`, `extend`, and the sequences, which push what they are given).
+        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len()) }
+    }
+
+    /// Adds objects; the caller knows that there is room.
+    pub(crate) fn extend(&mut self, objects: &[Handle]) {
+        let room = &mut self.objects[self.count as usize..][..objects.len()];
+        for (place, object) in room.iter_mut().zip(objects) {
+            *place = object.get();
+        }
+        self.count += objects.len() as u32;
+    }
+
+    /// Forgets all but the first `count` objects.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        debug_assert!(count <= self.len());
+        self.count = count as u32;
+    }
+
+    /// Forgets the `count` objects that were added first.
+    pub(crate) fn forget_oldest(&mut self, count: usize) {
+        self.objects.copy_within(count..self.count as usize, 0);
+        self.count -= count as u32;
+    }
+
+    /// Takes the object that was added last.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self) -> Option<Handle> {
+        self.count = self.count.checked_sub(1)?;
+        Handle::new(*self.objects.get(self.count as usize)?)
+    }
+}
