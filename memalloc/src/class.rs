@@ -178,6 +178,9 @@ impl ClassTable {
     ///
     /// As [`ClassTable::new`], for a `max_size` of zero or above [`MAX_SIZE`].
     pub fn fine(max_size: usize) -> Result<Self, ClassError> {
+        if !(1..=MAX_SIZE).contains(&max_size) {
+            return Err(ClassError::Size { size: max_size, previous: 0 });
+        }
         let mut sizes = Vec::new();
         let mut size = UNIT;
         while size < max_size {
@@ -340,6 +343,9 @@ mod tests {
             assert!(step <= UNIT || step * 8 <= pair[0].size, "{pair:?}");
         }
         assert_eq!(table.max_size(), 4096);
+        for wrong in [0, 4097, usize::MAX] {
+            assert!(ClassTable::fine(wrong).is_err());
+        }
     }
 
     #[test]

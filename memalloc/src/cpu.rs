@@ -4,8 +4,8 @@
 //! (by a thread that was preempted inside, or by the code that a signal handler interrupted) the
 //! caller does without: a free goes to a lock-free list beside the cache, an allocation to the
 //! slow path. Where the system has restartable sequences, single objects move without setting
-//! the flag, and the flag is set by a sequence too (`sys::rseq`). Knows nothing of batches, slabs
-//! or grace periods.
+//! the flag, and the flag is set by a sequence too (`sys::rseq`). Knows nothing of slabs or
+//! grace periods.
 //!
 //! - INV-C1: the arrays of a cache are touched only while this thread has set `active`, for
 //!   which [`Active`] stands, or by a restartable sequence that finds it clear.
@@ -159,12 +159,17 @@ impl CpuCache {
         if !self.set_active(ticket) {
             return None;
         }
-        sequences.restart_others();
+        let restarted = sequences.restart_others();
         // ORDERING: Acquire as in `set_active`. If a sequence of the cache's CPU set the flag
         // meanwhile, it saw the cache free, and its store came after ours: it has the cache, or
         // has given it back, and perhaps to another ticket.
         let ours = self.active.load(Ordering::Acquire) == ticket;
-        ours.then(|| Active { cache: self })
+        if ours && !restarted {
+            // ORDERING: Relaxed: nothing was touched. It fails if a sequence took the cache.
+            let (free, relaxed) = (rseq::FREE, Ordering::Relaxed);
+            let _ = self.active.compare_exchange(ticket, free, relaxed, relaxed);
+        }
+        (ours && restarted).then(|| Active { cache: self })
     }
 }
 
@@ -194,7 +199,8 @@ impl DerefMut for Active<'_> {
 impl Drop for Active<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // ORDERING: Release pairs with the Acquire in `try_enter`.
+        // ORDERING: Release pairs with the Acquire in `set_active`. Falls to `loom`
+        // `an_object_is_never_handed_out_twice`.
         self.cache.active.store(rseq::FREE, Ordering::Release);
     }
 }
@@ -240,7 +246,7 @@ impl CpuCaches {
             sequences,
             classes,
             stride,
-            tickets: AtomicU32::new(0),
+            tickets: AtomicU32::new(rseq::FIRST_TICKET),
             caches: caches.into_boxed_slice(),
         })
     }
@@ -358,7 +364,12 @@ impl CpuCaches {
 
     /// A number that no other attempt under way has, unless 2^32 began meanwhile.
     fn ticket(&self) -> u32 {
-        self.tickets.fetch_add(1, Ordering::Relaxed).max(rseq::FIRST_TICKET)
+        loop {
+            let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+            if ticket >= rseq::FIRST_TICKET {
+                return ticket;
+            }
+        }
     }
 
     /// The same, if it needs no system call.

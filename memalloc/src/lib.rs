@@ -53,6 +53,42 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Under [`Immediate`] the same object is initialised and read through atomics, and the reader
+//! validates:
+//!
+//! ```
+//! use memalloc::{Cache, Immediate, TypeStable};
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! #[derive(Default)]
+//! struct Counted {
+//!     life: AtomicU64,
+//!     value: AtomicU64,
+//! }
+//! // SAFETY: atomics only, of which every value is valid, and nothing to drop.
+//! unsafe impl TypeStable for Counted {}
+//!
+//! let cache = Cache::<Counted, Immediate>::type_stable()?;
+//! let slot = cache.alloc_slot()?;
+//! let guard = cache.domain().pin();
+//! // SAFETY: `slot` is this cache's and was not freed before the section began.
+//! let object = unsafe { cache.slot(slot, &guard) };
+//! let life = object.life.load(Ordering::Acquire);
+//!
+//! // SAFETY: allocated above, freed once. Another takes its place at once.
+//! unsafe { cache.free_slot(slot) };
+//! assert_eq!(cache.alloc_slot()?, slot);
+//! object.life.fetch_add(1, Ordering::Release);
+//!
+//! let value = object.value.load(Ordering::Acquire);
+//! assert_ne!(object.life.load(Ordering::Relaxed), life, "so {value} is not to be believed");
+//! # drop(guard);
+//! # // SAFETY: as above.
+//! # unsafe { cache.free_slot(slot) };
+//! # cache.destroy()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! ## Consistency
 //!
 //! - Everything that was done to an object before it was freed happens before everything that

@@ -1,4 +1,5 @@
-//! The one place that names atomics, fences, cells, locks and threads.
+//! The one place that names the atomics, fences, cells, locks and threads that models explore.
+//! (What a model need not see, such as the numbering of domains, takes std's.)
 //!
 //! An ordinary build takes them from std; under `--cfg loom` the same names come from the
 //! model checker, so that the code that ships is the code that is explored. Structures built on

@@ -1,7 +1,7 @@
 //! # An ordered concurrent map of byte strings
 //!
-//! A quadbit popcount trie: lookups take no lock and writers never make readers wait, keys come
-//! back in order, and an entry costs some twenty bytes beyond its key and value. Its branches
+//! A quadbit popcount trie: a lookup takes no lock (unless writers make it start again 64 times),
+//! keys come back in order, and an entry costs some twenty-five bytes beyond its key and value. Its branches
 //! may be reused *at once* after they were replaced: readers validate what they saw by sequence
 //! counts and by reading the parent again, so that neither a wild pointer nor a missed key is
 //! possible, and nothing has to be deferred for them.

@@ -140,7 +140,7 @@ where
             Ok(_) => model.insert(key, value),
             Err(error) => {
                 let limit = AllocErrorKind::LimitReached { limit: 8 * SLAB };
-                assert_eq!(error.kind(), InsertErrorKind::OutOfMemory(limit));
+                assert_eq!(error.kind(), InsertErrorKind::Memory(limit));
                 assert_eq!(error.into_value(), value, "given back");
                 return model;
             }
@@ -167,7 +167,7 @@ fn a_trie_without_any_memory_refuses_everything<B: ReusePolicy>(setup: Setup) {
     let view = trie.pin();
     let error = view.insert(b"key", "value".to_owned()).unwrap_err();
     let limit = AllocErrorKind::LimitReached { limit: 0 };
-    assert_eq!(error.kind(), InsertErrorKind::OutOfMemory(limit));
+    assert_eq!(error.kind(), InsertErrorKind::Memory(limit));
     assert_eq!(error.into_value(), "value");
     assert_eq!(view.get(b"key"), None);
     assert_eq!(view.remove(b"key"), None);

@@ -110,7 +110,8 @@ impl<P: ReusePolicy> Builder<P> {
     ///
     /// It may run inside any call of this allocator except the `nowait` ones, so the caller must
     /// not hold a lock there that the destructor needs; and deferred frees are not
-    /// async-signal-safe then. If it panics, the objects of its batch are lost.
+    /// async-signal-safe then. If it panics, the objects that have
+    /// passed the same grace period may be lost.
     ///
     /// # Safety
     ///

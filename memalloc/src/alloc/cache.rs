@@ -186,7 +186,8 @@ impl<T: TypeStable> Cache<T, Immediate> {
     ///
     /// # Safety
     ///
-    /// `slot` was given out by this cache, and was freed, if at all, after `_guard` began.
+    /// `slot` was given out by this cache, and was freed, if at all, after `_guard` began, which
+    /// is a guard of this cache's domain.
     pub unsafe fn slot<'g>(&'g self, slot: Handle, _guard: &'g Guard<'_>) -> SlotRef<'g, T> {
         // SAFETY: the slot was constructed when it left its slab, and does not go back before
         // the guard ends (INV-L2): it is a valid `T` with atomic fields only.

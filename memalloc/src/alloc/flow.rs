@@ -127,7 +127,8 @@ impl Flow {
     fn reclaim(&self) {
         let completed = self.domain.completed();
         if self.reclaimed_at.load(Ordering::Relaxed) == completed.0 {
-            // No grace period has passed since: a reader holds everything up.
+            // No grace period has passed since, not even those that this would begin: a reader
+            // holds everything up.
             return;
         }
         for class in self.all_classes() {

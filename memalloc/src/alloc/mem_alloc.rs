@@ -20,8 +20,16 @@ use std::ptr::NonNull;
 /// under every policy. Nothing is ever written into a freed object.
 ///
 /// Objects are known by pointer or, in half the space, by [`Handle`]; each method has both
-/// forms. An operation on the fast path is one atomic exchange and one store to memory of this
-/// CPU.
+/// forms. An operation on the fast path is a restartable sequence of a dozen instructions on
+/// memory of this CPU, or, where the system has none, one atomic exchange and a store: see
+/// [`CpuMode`](crate::CpuMode).
+///
+/// # Any context
+///
+/// `alloc_nowait`, `free`, `free_rcu` and `free_unshared` (and their forms by handle) are
+/// async-signal-safe, also in a handler that interrupted one of them; deferred frees only where
+/// the allocator has no destructor. They may change `errno`. Build the allocator, and allocate
+/// once, before the first signal: what is then in the caches is what a handler can have.
 ///
 /// ```
 /// use memalloc::{Immediate, MemAlloc};
@@ -142,7 +150,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](AllocErrorKind::WouldBlock) when no cache and no batch has an object;
+    /// [`WouldBlock`](AllocErrorKind::WouldBlock) when neither this CPU's cache nor any batch has
+    /// an object, or somebody is using them;
     /// sizes and alignments as [`alloc`](Self::alloc).
     pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let class = self.class_for(layout)?;
@@ -279,6 +288,12 @@ impl<P: ReusePolicy> MemAlloc<P> {
     #[inline(always)]
     pub fn writes_plain(&self, object: Handle) {
         self.flow.stages().slabs.arena().writes_plain(object);
+    }
+
+    /// Bytes of whole pages that the slabs have touched and not given back; as in
+    /// [`Stats`](crate::Stats), at the cost of one lock.
+    pub fn backing_bytes(&self) -> u64 {
+        self.flow.stages().slabs.backing_bytes()
     }
 
     /// Returns objects that nobody needs to their slabs, and empty slabs to the system, as far

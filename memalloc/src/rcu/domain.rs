@@ -111,7 +111,8 @@ impl Domain {
     /// Begins a read section (`rcu_read_lock`); it ends when the guard is dropped.
     ///
     /// Two stores to memory of this thread, and a compiler fence (or a SeqCst fence, as
-    /// [`BarrierKind`] says). The first use of a domain by a thread allocates a slot.
+    /// [`BarrierKind`] says). The first use of a domain by a thread allocates a slot; after it, while
+    /// the thread uses no other domain, it is async-signal-safe.
     #[doc(alias = "rcu_read_lock")]
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
@@ -140,17 +141,21 @@ impl Domain {
     /// Moves grace periods along as far as `cookie` needs and readers allow, without waiting,
     /// and says whether the cookie's has passed. Async-signal-safe.
     ///
-    /// The cookie has to be this domain's: one of a domain with a longer history is far away.
+    /// A cookie that can't be this domain's never passes.
     ///
     /// Costs a barrier of the domain's kind when a grace period has to begin, and a look at the
     /// slot of every thread that ever read.
     pub fn advance(&self, cookie: Cookie) -> bool {
+        self.inner.grace.is_known(cookie) && self.drive(cookie)
+    }
+
+    fn drive(&self, cookie: Cookie) -> bool {
         self.inner.grace.drive(cookie, &self.inner.slots, self.inner.barrier)
     }
 
     /// Begins a grace period if none is under way, and ends it if readers allow.
     pub(crate) fn advance_once(&self) {
-        self.advance(Cookie(self.completed().0 + 1));
+        self.drive(Cookie(self.completed().0 + 1));
     }
 
     /// Ends the grace period that is under way, if there is one and readers allow. Costs no
@@ -186,7 +191,7 @@ impl Domain {
 
     fn wait_for(&self, cookie: Cookie) {
         let mut patience = Patience::default();
-        while !self.advance(cookie) {
+        while !self.drive(cookie) {
             patience.wait();
         }
     }

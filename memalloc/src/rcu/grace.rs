@@ -15,6 +15,17 @@ use crossbeam_utils::CachePadded;
 #[must_use = "a cookie is to be polled"]
 pub struct Cookie(pub(crate) u64);
 
+/// Where a grace period is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// None is under way.
+    Idle,
+    /// The epoch is raised; readers of the one before may not be seen yet.
+    Raised,
+    /// They are, and are waited for.
+    Waiting,
+}
+
 #[derive(Debug)]
 pub(super) struct Grace {
     /// The epoch that readers announce. Always `completed + 1` (idle) or `completed + 2` (a
@@ -24,13 +35,13 @@ pub(super) struct Grace {
     completed: CachePadded<AtomicU64>,
     /// Held by the thread that moves the grace period along; nobody waits for it.
     driven: AtomicBool,
-    /// Whether a grace period waits for readers. The driver's alone.
-    raised: UnsafeCell<bool>,
+    /// Where the grace period under way is. The driver's alone.
+    phase: UnsafeCell<Phase>,
 }
 
 impl std::panic::RefUnwindSafe for Grace {}
 
-// SAFETY: `raised` is touched by the driver only, and drivers follow one another (`driven`).
+// SAFETY: INV-R4: `phase` is touched by the driver only, and drivers follow one another.
 unsafe impl Sync for Grace {}
 
 impl Grace {
@@ -39,7 +50,7 @@ impl Grace {
             epoch: CachePadded::new(AtomicU64::new(1)),
             completed: CachePadded::new(AtomicU64::new(0)),
             driven: AtomicBool::new(false),
-            raised: UnsafeCell::new(false),
+            phase: UnsafeCell::new(Phase::Idle),
         }
     }
 
@@ -99,27 +110,37 @@ impl Grace {
         true
     }
 
+    /// Whether a cookie can be one of this domain's.
+    pub(super) fn is_known(&self, cookie: Cookie) -> bool {
+        cookie.0 <= self.epoch.load(Ordering::Relaxed)
+    }
+
     /// One grace period, as far as it goes now. Only the driver calls it.
     fn step(&self, target: Cookie, slots: &Slots, barrier: BarrierKind) -> bool {
-        // SAFETY: only the driver stores to `completed`.
+        // SAFETY: INV-R4: only the driver stores to `completed`.
         let completed = unsafe { owner_load_u64(&self.completed) };
         if completed >= target.0 {
             return true;
         }
-        // SAFETY: only the driver touches `raised`.
-        let raised =
-            self.raised.with_mut(|raised| unsafe { std::mem::replace(&mut *raised, true) });
-        if !raised {
+        // SAFETY: INV-R4: only the driver touches `phase`.
+        let mut phase = self.phase.with(|phase| unsafe { *phase });
+        if phase == Phase::Idle {
             // Relaxed: it is a link of the chain that `start_poll` began.
             self.epoch.fetch_add(1, Ordering::Relaxed);
-            // After the raise and before the scan: see `BarrierKind::light` for the two cases.
-            // One barrier serves every cookie of the epoch.
-            barrier.heavy();
+            phase = Phase::Raised;
         }
-        let ended = slots.none_before(completed + 2);
+        // After the raise and before the scan: see `BarrierKind::light` for the two cases. One
+        // barrier serves every cookie of the epoch.
+        if phase == Phase::Raised && barrier.heavy() {
+            phase = Phase::Waiting;
+        }
+        let ended = phase == Phase::Waiting && slots.none_before(completed + 2);
         if ended {
-            // SAFETY: as above.
-            self.raised.with_mut(|raised| unsafe { *raised = false });
+            phase = Phase::Idle;
+        }
+        // SAFETY: as above.
+        self.phase.with_mut(|place| unsafe { *place = phase });
+        if ended {
             // ORDERING: Release pairs with the Acquire in `completed`.
             self.completed.store(completed + 1, Ordering::Release);
         }

@@ -38,6 +38,10 @@
 //! - INV-R2: `completed` is `e` only when every section that began before a cookie `e` was taken
 //!   has ended.
 //! - INV-R3: slots are freed with the domain only; a [`Guard`] borrows the domain.
+//! - INV-R4: `completed` and the phase of a grace period are changed by the thread alone that
+//!   set `driven`; one such thread follows another.
+//! - INV-R5: what of a slot is not atomic, and its announcement, are changed by the thread alone
+//!   that claimed it.
 
 mod callback;
 mod domain;

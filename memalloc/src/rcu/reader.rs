@@ -139,7 +139,7 @@ impl Slot {
     /// Announces a section. Only the owner calls it.
     #[inline(always)]
     fn enter(&self, grace: &Grace, barrier: BarrierKind) {
-        // SAFETY: only the owner stores to its slot.
+        // SAFETY: INV-R5: only the owner stores to its announcement.
         if unsafe { owner_load_u64(&self.epoch) } == 0 {
             // ORDERING: Release: the scan may skip this newer epoch, and then takes it as proof
             // that the earlier sections ended. Falls to `loom_protocol` "slot store relaxed".
@@ -152,14 +152,14 @@ impl Slot {
 
     #[cold]
     fn nest(&self) {
-        // SAFETY: only the owning thread touches `nested` (module front).
+        // SAFETY: INV-R5: only the owning thread touches `nested`.
         self.nested.with_mut(|nested| unsafe { *nested += 1 });
     }
 
     /// Ends a section. Only the owner calls it.
     #[inline(always)]
     fn leave(&self) {
-        // SAFETY: only the owning thread touches `nested` (module front).
+        // SAFETY: INV-R5: only the owning thread touches `nested`.
         let inner = self.nested.with(|nested| unsafe { *nested });
         if inner == 0 {
             // ORDERING: Release pairs with the Acquire in `none_before`: what was read inside is
@@ -174,7 +174,7 @@ impl Slot {
     #[cold]
     fn leave_inner(&self, inner: u32) {
         let last = inner == ABANDONED;
-        // SAFETY: only the owning thread touches `nested` (module front).
+        // SAFETY: INV-R5: only the owning thread touches `nested`.
         self.nested.with_mut(|nested| unsafe { *nested = if last { 0 } else { inner - 1 } });
         if last {
             // ORDERING: as in `leave`.
@@ -188,7 +188,7 @@ impl Slot {
         if self.epoch.load(Ordering::Relaxed) == 0 {
             self.give_back();
         } else {
-            // SAFETY: only the owning thread touches `nested` (module front).
+            // SAFETY: INV-R5: only the owning thread touches `nested`.
             self.nested.with_mut(|nested| unsafe { *nested |= ABANDONED });
         }
     }
@@ -337,20 +337,21 @@ use cache::{cached_slot, forget_cached, remember};
 fn find_slot(inner: &Arc<Inner>) -> (NonNull<CachePadded<Slot>>, bool) {
     let id = inner.id();
     let found = REGISTRY.try_with(|registry| {
-        let mut registry = registry.borrow_mut();
+        // Borrowed already: a signal handler interrupted this very function.
+        let mut registry = registry.try_borrow_mut().ok()?;
         if let Some(&(_, _, slot)) = registry.slots.iter().find(|(_, known, _)| *known == id) {
-            return slot;
+            return Some(slot);
         }
         registry.slots.retain(|(domain, _, _)| domain.strong_count() > 0);
         let slot = inner.slots().claim();
         registry.slots.push((Arc::downgrade(inner), id, slot));
-        slot
+        Some(slot)
     });
     match found {
-        Ok(slot) => {
+        Ok(Some(slot)) => {
             remember(id, slot);
             (slot, false)
         }
-        Err(_) => (inner.slots().claim(), true),
+        Ok(None) | Err(_) => (inner.slots().claim(), true),
     }
 }

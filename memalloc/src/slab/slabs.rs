@@ -251,7 +251,8 @@ impl Slabs {
         if state.in_use >= self.limit_slabs {
             return Err(SlabError::Limit(self.limit_slabs * SLAB_BYTES as u64));
         }
-        let number = match state.spare.pop().or_else(|| state.released.pop()) {
+        let spare = state.spare.pop();
+        let number = match spare.or_else(|| state.released.pop()) {
             Some(number) => number,
             None => self.extend(state)?,
         };
@@ -261,7 +262,8 @@ impl Slabs {
         if inside.try_reserve_exact(objects.div_ceil(64) as usize).is_err()
             || !state.has_room_to_list(class)
         {
-            state.released.push(number);
+            let back = if spare.is_some() { &mut state.spare } else { &mut state.released };
+            back.push(number);
             return Err(SlabError::System);
         }
         for first in (0..objects).step_by(64) {
@@ -296,6 +298,10 @@ impl Slabs {
         }
         state.slabs.push(Slab::default());
         Ok(number)
+    }
+
+    pub(crate) fn backing_bytes(&self) -> u64 {
+        self.state.lock().backing_bytes
     }
 
     pub(crate) fn usage(&self) -> SlabUse {

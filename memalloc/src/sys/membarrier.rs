@@ -53,13 +53,13 @@ impl BarrierKind {
     }
 
     /// The writer's half: after unlinking, before looking for readers.
-    pub(crate) fn heavy(self) {
+    ///
+    /// `false` when the system could not do it: nothing may be concluded then.
+    pub(crate) fn heavy(self) -> bool {
         // ORDERING: pairs with `light`. With membarrier the fence orders this thread itself,
         // the system call every other. Falls to `loom_protocol` "heavy barrier removed".
         fence(Ordering::SeqCst);
-        if self == Self::Membarrier {
-            expedite();
-        }
+        self != Self::Membarrier || expedite()
     }
 }
 
@@ -87,8 +87,7 @@ mod linux {
     use std::sync::LazyLock;
 
     fn membarrier(command: libc::c_int) -> libc::c_long {
-        // SAFETY: the call takes no pointers and affects no memory of ours (INV-S1: a raw system
-        // call is used only where its arguments are plain numbers or ranges that we mapped).
+        // SAFETY: INV-S1: the call takes no pointers and affects no memory of ours.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }
     }
 
@@ -99,9 +98,9 @@ mod linux {
         *REGISTERED
     }
 
-    pub(super) fn expedite() {
-        let result = membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-        debug_assert_eq!(result, 0, "membarrier fails only for a process that is not registered");
+    /// Fails for want of memory in the kernel, or where a filter forbids it after all.
+    pub(super) fn expedite() -> bool {
+        membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0
     }
 }
 
@@ -114,6 +113,6 @@ fn register() -> bool {
 }
 
 #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
-fn expedite() {
+fn expedite() -> bool {
     unreachable!("the membarrier kind is never chosen where it is not supported");
 }

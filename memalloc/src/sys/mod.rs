@@ -2,6 +2,9 @@
 //!
 //! Each has a portable twin for systems that lack it, for loom and for Miri. Knows nothing of
 //! objects, classes or grace periods.
+//!
+//! - INV-S1: a raw system call is made only with plain numbers, names that end in NUL, and ranges
+//!   that we mapped ourselves.
 
 pub(crate) mod cpu;
 #[cfg(not(loom))]

@@ -226,9 +226,9 @@ mod imp {
 
         /// Restarts every sequence that another thread of this process is in. Whatever this
         /// thread stored before is seen by every sequence that begins, or begins again, after.
-        pub(crate) fn restart_others(self) {
-            let done = membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ);
-            debug_assert!(done, "it fails only for a process that is not registered");
+        /// `false` when the system could not do it.
+        pub(crate) fn restart_others(self) -> bool {
+            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)
         }
     }
 }
@@ -268,7 +268,7 @@ mod imp {
             match self {}
         }
 
-        pub(crate) fn restart_others(self) {
+        pub(crate) fn restart_others(self) -> bool {
             match self {}
         }
     }

@@ -63,8 +63,8 @@ pub enum InsertErrorKind {
         /// The number of entries allowed.
         max_entries: u64,
     },
-    /// There is no memory for a leaf or a branch (`ENOMEM`).
-    OutOfMemory(AllocErrorKind),
+    /// A leaf or a branch can't be allocated (`ENOMEM`): why.
+    Memory(AllocErrorKind),
 }
 
 impl fmt::Display for InsertErrorKind {
@@ -89,7 +89,7 @@ impl fmt::Display for InsertErrorKind {
             Self::Full { max_entries } => {
                 write!(f, "the trie is full: it allows {max_entries} entries")
             }
-            Self::OutOfMemory(kind) => write!(f, "no memory for the entry: {kind}"),
+            Self::Memory(kind) => write!(f, "the entry can't be allocated: {kind}"),
         }
     }
 }

@@ -45,14 +45,16 @@ impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Iterator
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ahead.is_empty() && !self.ended {
-            let after = self.last.map(|leaf| self.trie.entry(leaf).0);
+            // SAFETY: `leaves_after` found it linked, inside the section that `trie` stands for.
+            let after = self.last.map(|leaf| unsafe { self.trie.entry(leaf) }.0);
             self.trie.leaves_after(after, AHEAD, &mut self.ahead);
             self.ahead.reverse();
             self.ended = self.ahead.is_empty();
         }
         let leaf = self.ahead.pop()?;
         self.last = Some(leaf);
-        Some(self.trie.entry(leaf))
+        // SAFETY: as above.
+        Some(unsafe { self.trie.entry(leaf) })
     }
 }
 

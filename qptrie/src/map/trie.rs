@@ -6,6 +6,7 @@ use super::iter::Iter;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_bytes};
 use crate::read::{Retry, collect_after, find};
 use crate::write::{Place, locate};
+use crossbeam_utils::CachePadded;
 use memalloc::rcu::{Domain, Guard, SynchronizeError};
 use memalloc::sync::{AtomicU32, AtomicU64, Lock, Ordering};
 use memalloc::{
@@ -58,10 +59,16 @@ pub struct QpTrie<
     nodes: Nodes<V, B, L>,
     subtrees: Box<[Subtree]>,
     domain: Domain,
-    entries: AtomicU64,
     max_entries: u64,
     max_key_len: usize,
     reader_retries: u32,
+    /// Away from what lookups read: writers change them all the time.
+    counters: CachePadded<Counters>,
+}
+
+#[derive(Debug)]
+struct Counters {
+    entries: AtomicU64,
     retries: AtomicU64,
     fallbacks: AtomicU64,
 }
@@ -71,7 +78,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> fmt::Debug f
         f.debug_struct("QpTrie")
             .field("branches", &B::KIND)
             .field("leaves", &L::KIND)
-            .field("entries", &self.entries.load(Ordering::Relaxed))
+            .field("entries", &self.counters.entries.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
 }
@@ -146,25 +153,27 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> QpTrie<V, B,
             nodes,
             subtrees: (0..SUBTREES).map(subtree).collect(),
             domain,
-            entries: AtomicU64::new(0),
             max_entries,
             max_key_len,
             reader_retries,
-            retries: AtomicU64::new(0),
-            fallbacks: AtomicU64::new(0),
+            counters: CachePadded::new(Counters {
+                entries: AtomicU64::new(0),
+                retries: AtomicU64::new(0),
+                fallbacks: AtomicU64::new(0),
+            }),
         }
     }
 
     /// Begins a read section, in which all operations are available and references to values
-    /// hold. Hold it for an operation or a short batch of them: as long as it lasts, no leaf
-    /// that is replaced or removed can be reused.
+    /// hold. Hold it for an operation or a short batch of them: as long as it lasts, nothing that
+    /// is freed deferred can be reused, in any structure on the same domain.
     pub fn pin(&self) -> TrieRef<'_, V, B, L> {
         TrieRef { trie: self, _guard: self.domain.pin() }
     }
 
     /// The number of entries. Exact when nothing runs.
     pub fn len(&self) -> u64 {
-        self.entries.load(Ordering::Relaxed)
+        self.counters.entries.load(Ordering::Relaxed)
     }
 
     /// Whether there are no entries.
@@ -181,12 +190,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> QpTrie<V, B,
     pub fn stats(&self) -> TrieStats {
         TrieStats {
             entries: self.len(),
-            retries: self.retries.load(Ordering::Relaxed),
-            fallbacks: self.fallbacks.load(Ordering::Relaxed),
+            retries: self.counters.retries.load(Ordering::Relaxed),
+            fallbacks: self.counters.fallbacks.load(Ordering::Relaxed),
         }
     }
 
-    /// The memory that the trie costs. Counts where every object is, so it is not cheap.
+    /// Bytes of slab memory that branches and leaves have touched and not given back, and of the
+    /// table of subtrees; as [`MemoryUsage::total_bytes`], at the cost of two locks.
+    pub fn backing_bytes(&self) -> u64 {
+        let slabs = self.nodes.branches.backing_bytes() + self.nodes.leaves.backing_bytes();
+        slabs + size_of_val(&*self.subtrees) as u64
+    }
+
+    /// Where the memory of branches and leaves is. Looks at the caches of every CPU, so it is not
+    /// cheap. The caches themselves, three quarters of a KiB for each CPU and size class, and the
+    /// tables beside the slabs are not counted.
     pub fn memory_usage(&self) -> MemoryUsage {
         MemoryUsage {
             branches: self.nodes.branches.stats(),
@@ -224,7 +242,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> QpTrie<V, B,
     /// Counts one entry more, unless the trie is full.
     fn reserve_entry(&self) -> Result<(), InsertErrorKind> {
         let more = |entries| (entries < self.max_entries).then_some(entries + 1);
-        match self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+        match self.counters.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(()),
             Err(_) => Err(InsertErrorKind::Full { max_entries: self.max_entries }),
         }
@@ -290,12 +308,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     fn find_again(&self, subtree: &Subtree, key: &[u8]) -> Option<Handle> {
         let trie = self.trie;
         for _ in 0..trie.reader_retries {
-            trie.retries.fetch_add(1, Ordering::Relaxed);
+            trie.counters.retries.fetch_add(1, Ordering::Relaxed);
             if let Ok(leaf) = find(&trie.nodes, &subtree.root, key) {
                 return leaf;
             }
         }
-        trie.fallbacks.fetch_add(1, Ordering::Relaxed);
+        trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
         let _writers = subtree.writers.lock();
         match find(&trie.nodes, &subtree.root, key) {
             Ok(leaf) => leaf,
@@ -341,7 +359,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         let trie = self.trie;
         // Before the lock is taken: this may run destructors of values.
         let leaf = trie.nodes.new_leaf(key, value).map_err(|error| InsertError {
-            kind: InsertErrorKind::OutOfMemory(error.kind()),
+            kind: InsertErrorKind::Memory(error.kind()),
             value: error.into_value(),
         })?;
         match self.link(key, leaf, how) {
@@ -393,8 +411,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
             (Place::Vacant(vacant), _) => {
                 trie.reserve_entry()?;
                 vacant.insert(&trie.nodes, leaf).map_err(|error| {
-                    trie.entries.fetch_sub(1, Ordering::Relaxed);
-                    InsertErrorKind::OutOfMemory(error.kind())
+                    trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+                    InsertErrorKind::Memory(error.kind())
                 })?;
                 Ok(None)
             }
@@ -423,7 +441,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         };
         let leaf = found.leaf;
         found.remove(&trie.nodes);
-        trie.entries.fetch_sub(1, Ordering::Relaxed);
+        trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
         Some(leaf)
     }
 
@@ -475,9 +493,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
     }
 
-    /// The entry of a leaf that was linked inside this section.
-    pub(super) fn entry(&self, leaf: Handle) -> (&[u8], &V) {
-        // SAFETY: as the caller says; the section protects the leaf.
+    /// The entry of a leaf.
+    ///
+    /// # Safety
+    ///
+    /// The leaf was linked inside this section.
+    pub(super) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
+        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
         unsafe { (self.trie.nodes.key(leaf), self.trie.nodes.value(leaf)) }
     }
 }

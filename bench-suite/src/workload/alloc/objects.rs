@@ -47,7 +47,7 @@ impl<P: ReusePolicy> Source for MemAlloc<P> {
     }
 
     fn held_bytes(&self) -> Option<u64> {
-        Some(self.stats().backing_bytes)
+        Some(self.backing_bytes())
     }
 
     fn close(self) -> Result<(), WrongAnswer> {

@@ -92,7 +92,7 @@ impl<V: Value, B: ReusePolicy> OrderedMap<V> for QpTrie<V, B, AfterRcuGp> {
     }
 
     fn held_bytes(&self) -> u64 {
-        self.memory_usage().total_bytes()
+        self.backing_bytes()
     }
 
     fn retries(&self) -> u64 {
