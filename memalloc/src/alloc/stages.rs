@@ -23,11 +23,11 @@
 //! - INV-L2: an object enters its slab only after a grace period since it was taken off the
 //!   stages that `alloc` draws on, so memory and type hold for every reader (INV-A3).
 
-use crate::batch::{Batch, BatchList, Pool};
+use crate::batch::{Batch, BatchList, Pool, Stack};
 use crate::class::ClassTable;
 use crate::cpu::{CpuCache, CpuCaches, ObjectList};
 use crate::rcu::Cookie;
-use crate::slab::{Handle, Slabs};
+use crate::slab::{Arena, Handle, Slabs};
 use crate::sync::{AtomicU64, Ordering};
 use std::ptr::NonNull;
 
@@ -219,78 +219,45 @@ impl Stages {
     /// waiting ones to `waiting_for_gp`, stamped by `stamp`. `false` when memory for batches ran
     /// out before the end.
     pub(super) fn empty_caches(&self, class: usize, stamp: impl Fn() -> Cookie) -> bool {
-        let (mut free, mut waiting) = (Packer::new(self), Packer::new(self));
+        let mut free = self.to_ready(class);
+        let mut waiting = self.to_waiting(class, stamp);
+        let mut complete = true;
         for cache in self.caches.of_class(class) {
             let mut arrays = self.caches.enter_any(cache);
-            while free.has_room()
-                && let Some(object) = arrays.free.pop()
-            {
-                free.add(object);
-            }
-            while waiting.has_room()
-                && let Some(object) = arrays.free_by_rcu.pop()
-            {
-                waiting.add(object);
-            }
+            complete &= free.add_stack(&mut arrays.free);
+            complete &= waiting.add_stack(&mut arrays.free_by_rcu);
             drop(arrays);
-            self.pack(&cache.free_llist_extra, &mut free);
-            self.pack(&cache.free_llist_extra_rcu, &mut waiting);
+            complete &= free.add_list(&cache.free_llist_extra, self.slabs.arena());
+            complete &= waiting.add_list(&cache.free_llist_extra_rcu, self.slabs.arena());
         }
-        let complete = free.has_room() && waiting.has_room();
-        self.unload(class, free, waiting, stamp);
         complete
     }
 
-    /// The same for what was freed while a cache was busy. Async-signal-safe.
+    /// The same for what was freed while a cache was busy; what finds no memory stays.
+    /// Async-signal-safe.
     pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Cookie) {
-        let stages = self.of(class);
-        self.gather(&cache.free_llist_extra, |batch| {
-            stages.free_by_rcu_ttrace.push(&self.pool, batch);
-        });
-        self.gather(&cache.free_llist_extra_rcu, |mut batch| {
-            self.pool.with(&mut batch, |body| body.stamp(stamp()));
-            stages.waiting_for_gp.push(&self.pool, batch);
-        });
-    }
-
-    /// Takes a list into batches and gives each to `receive`; what has no room stays.
-    fn gather(&self, list: &ObjectList, mut receive: impl FnMut(Batch)) {
         let arena = self.slabs.arena();
-        let mut open = None;
-        list.take_all(arena, |object| {
-            let Some(mut batch) = open.take().or_else(|| self.pool.take(true)) else {
-                return list.push(arena, object);
-            };
-            let full = self.pool.with(&mut batch, |body| {
-                body.objects.push(object);
-                body.objects.is_full()
-            });
-            if full { receive(batch) } else { open = Some(batch) }
-        });
-        open.into_iter().for_each(receive);
+        self.to_ready(class).add_list(&cache.free_llist_extra, arena);
+        self.to_waiting(class, stamp).add_list(&cache.free_llist_extra_rcu, arena);
     }
 
-    /// Moves a list into batches; what has no room stays.
-    fn pack(&self, list: &ObjectList, into: &mut Packer<'_>) {
-        let arena = self.slabs.arena();
-        list.take_all(arena, |object| {
-            if into.has_room() { into.add(object) } else { list.push(arena, object) }
-        });
+    /// Fills batches for `free_by_rcu_ttrace`.
+    fn to_ready(&self, class: usize) -> Filler<'_, impl FnMut(Batch)> {
+        let ready = &self.of(class).free_by_rcu_ttrace;
+        Filler::new(&self.pool, |batch| ready.push(&self.pool, batch))
     }
 
-    fn unload(
+    /// Fills batches for `waiting_for_gp`. A batch is stamped when all its objects are in it.
+    fn to_waiting(
         &self,
         class: usize,
-        free: Packer<'_>,
-        waiting: Packer<'_>,
         stamp: impl Fn() -> Cookie,
-    ) {
-        let stages = self.of(class);
-        free.finish(|batch| stages.free_by_rcu_ttrace.push(&self.pool, batch));
-        waiting.finish(|mut batch| {
+    ) -> Filler<'_, impl FnMut(Batch)> {
+        let waiting = &self.of(class).waiting_for_gp;
+        Filler::new(&self.pool, move |mut batch| {
             self.pool.with(&mut batch, |body| body.stamp(stamp()));
-            stages.waiting_for_gp.push(&self.pool, batch);
-        });
+            waiting.push(&self.pool, batch);
+        })
     }
 
     /// Puts objects, at most a batch, where any CPU refills from; `false` when there is no
@@ -314,49 +281,63 @@ pub(crate) struct Census {
     pub(crate) pending: u64,
 }
 
-/// Fills batches one after the other.
-struct Packer<'a> {
-    stages: &'a Stages,
+/// Fills batches one after the other, and delivers each when it is full or when this is dropped.
+struct Filler<'a, D: FnMut(Batch)> {
+    pool: &'a Pool,
     open: Option<Batch>,
-    full: Vec<Batch>,
+    deliver: D,
 }
 
-impl<'a> Packer<'a> {
-    fn new(stages: &'a Stages) -> Self {
-        Self { stages, open: None, full: Vec::new() }
+impl<'a, D: FnMut(Batch)> Filler<'a, D> {
+    fn new(pool: &'a Pool, deliver: D) -> Self {
+        Self { pool, open: None, deliver }
     }
 
-    /// Whether another object can be added; opens a batch for it.
-    fn has_room(&mut self) -> bool {
-        let pool = &self.stages.pool;
-        if let Some(mut open) = self.open.take() {
-            if !pool.with(&mut open, |body| body.objects.is_full()) {
-                self.open = Some(open);
-                return true;
+    /// Adds an object; `false` when there is no memory for a batch.
+    fn add(&mut self, object: Handle) -> bool {
+        let Some(mut batch) = self.open.take().or_else(|| self.pool.take(true)) else {
+            return false;
+        };
+        let full = self.pool.with(&mut batch, |body| {
+            body.objects.push(object);
+            body.objects.is_full()
+        });
+        if full {
+            (self.deliver)(batch)
+        } else {
+            self.open = Some(batch)
+        }
+        true
+    }
+
+    /// Moves a stack; `false`, with the rest left where it is, when memory runs out.
+    fn add_stack<const N: usize>(&mut self, stack: &mut Stack<N>) -> bool {
+        while let Some(object) = stack.pop() {
+            if !self.add(object) {
+                stack.push(object);
+                return false;
             }
-            self.full.push(open);
         }
-        if self.full.try_reserve(1).is_ok() {
-            self.open = pool.take(true);
-        }
-        self.open.is_some()
+        true
     }
 
-    /// Adds an object; the caller asked for room.
-    fn add(&mut self, object: Handle) {
-        if let Some(open) = &mut self.open {
-            self.stages.pool.with(open, |body| body.objects.push(object));
-        }
-    }
-
-    fn finish(mut self, mut receive: impl FnMut(Batch)) {
-        let pool = &self.stages.pool;
-        for mut batch in self.full.drain(..).chain(self.open.take()) {
-            if pool.with(&mut batch, |body| body.objects.len()) == 0 {
-                pool.give(batch);
-            } else {
-                receive(batch);
+    /// Moves a list; `false`, with the rest left where it is, when memory runs out.
+    fn add_list(&mut self, list: &ObjectList, arena: &Arena) -> bool {
+        let mut complete = true;
+        list.take_all(arena, |object| {
+            if !self.add(object) {
+                list.push(arena, object);
+                complete = false;
             }
+        });
+        complete
+    }
+}
+
+impl<D: FnMut(Batch)> Drop for Filler<'_, D> {
+    fn drop(&mut self) {
+        if let Some(batch) = self.open.take() {
+            (self.deliver)(batch);
         }
     }
 }
