@@ -10,6 +10,7 @@
 //! - [`scenarios`]: small worlds in which each thread follows a script.
 //! - [`mutations`]: what is switched off, and where it has to show.
 //! - [`events`] and [`explore`]: what was seen, and how far the exploration came.
+//! - [`tickets`]: another protocol: how a cache is taken beside restartable sequences.
 //!
 //! What is claimed: no reader reads an object that was taken back, or that is being taken back,
 //! and none reads an object before its updater's plain stores to it are visible.
@@ -40,6 +41,7 @@ mod explore;
 mod mutations;
 mod protocol;
 mod scenarios;
+mod tickets;
 
 /// Makes a test of each scenario.
 macro_rules! claims {
