@@ -160,7 +160,8 @@ impl CpuCache {
             return None;
         }
         let restarted = sequences.restart_others();
-        // ORDERING: Acquire as in `set_active`. If a sequence of the cache's CPU set the flag
+        // ORDERING: Acquire as in `set_active`; the barrier of the restart already orders it, but
+        // does not say so to the compiler. If a sequence of the cache's CPU set the flag
         // meanwhile, it saw the cache free, and its store came after ours: it has the cache, or
         // has given it back, and perhaps to another ticket.
         let ours = self.active.load(Ordering::Acquire) == ticket;

@@ -47,19 +47,19 @@ const SOUND: Protocol = Protocol {
 
 /// What has to happen in some execution.
 const EVENTS: [&str; 4] = ["entered from elsewhere", "lost to LOCAL", "restarted", "gave up"];
+type Counts = [AtomicUsize; EVENTS.len()];
 
 #[derive(Default)]
 struct Cache {
     active: AtomicU32,
     /// loom reports an access that is not ordered after the last one.
     arrays: UnsafeCell<()>,
-    inside: Untracked<bool>,
     /// Restarts that were asked for, and that were executed; the CPU's own view of the latter.
     asked: AtomicU32,
     executed: AtomicU32,
     last_executed: Untracked<u32>,
     steps: AtomicU32,
-    counts: Arc<[AtomicUsize; EVENTS.len()]>,
+    counts: Arc<Counts>,
 }
 
 impl Cache {
@@ -76,19 +76,7 @@ impl Cache {
     }
 
     fn touch(&self) {
-        assert!(!self.inside.get(), "claim: nobody is inside with somebody else");
         self.arrays.with_mut(|_| ());
-    }
-
-    /// Has the arrays for a while, in which others run.
-    fn span(&self, p: &Protocol, interruption: impl FnOnce()) {
-        self.touch();
-        self.inside.set(true);
-        interruption();
-        self.arrays.with_mut(|_| ());
-        self.word().store(FREE, p.leave);
-        // loom lets nobody run between the store and this.
-        self.inside.set(false);
     }
 
     /// The CPU's `pop` and `push`: what they change and their commit are one step.
@@ -103,14 +91,17 @@ impl Cache {
     fn enter(&self, p: &Protocol) {
         if self.sequence(p) {
             self.word().swap(LOCAL, Relaxed);
-            self.span(p, || _ = self.interrupted());
+            self.touch();
+            self.interrupted(self.asked.load(Relaxed));
+            self.touch();
+            self.word().store(FREE, p.leave);
         }
     }
 
     /// A sequence up to its commit: whether it comes to that.
     fn sequence(&self, p: &Protocol) -> bool {
         while p.look.is_none_or(|order| self.word().load(order) == FREE) {
-            if !self.interrupted() || !p.begin_again {
+            if !self.interrupted(self.asked.load(Relaxed)) || !p.begin_again {
                 return true;
             }
             self.count("restarted");
@@ -119,31 +110,31 @@ impl Cache {
         false
     }
 
-    fn interrupted(&self) -> bool {
-        let asked = self.asked.load(Relaxed);
-        asked > self.last_executed.get() && self.execute(asked)
-    }
-
-    fn execute(&self, asked: u32) -> bool {
-        // ORDERING: pairs with both fences of `restart_others`. "no restart".
-        fence(SeqCst);
-        self.last_executed.set(asked);
-        self.executed.store(asked, Relaxed);
-        true
+    fn interrupted(&self, asked: u32) -> bool {
+        let interrupted = asked > self.last_executed.replace(asked);
+        if interrupted {
+            // ORDERING: pairs with both fences of `restart_others`. "no restart".
+            fence(SeqCst);
+            self.executed.store(asked, Relaxed);
+        }
+        interrupted
     }
 
     fn enter_from_elsewhere(&self, p: &Protocol, ticket: u32) {
-        let taken = self.word().compare_exchange(FREE, ticket, p.take, Relaxed).is_ok();
-        if taken && p.restart {
+        if self.word().compare_exchange(FREE, ticket, p.take, Relaxed).is_err() {
+            return;
+        }
+        if p.restart {
             self.restart_others();
         }
-        let word = if taken { self.word().load(p.take) } else { FREE };
+        let word = self.word().load(p.take);
         if word == LOCAL {
             self.count("lost to LOCAL");
         }
-        if taken && (p.enter_if)(word, ticket) {
+        if (p.enter_if)(word, ticket) {
             self.count("entered from elsewhere");
-            self.span(p, || ());
+            self.touch();
+            self.word().store(FREE, p.leave);
         }
     }
 
@@ -165,22 +156,23 @@ type Scenario = (&'static [fn(&Cache, &Protocol)], usize);
 const ONE: Scenario = (&[Cache::pop, Cache::enter, Cache::pop], 1);
 const TWO: Scenario = (&[Cache::enter, Cache::pop], 2);
 
-fn run((cpu, others): Scenario, p: Protocol) -> (Exploration, [usize; EVENTS.len()]) {
-    let counts = Arc::default();
+fn run((cpu, others): Scenario, p: Protocol) -> (Exploration, Arc<Counts>) {
+    let counts = Arc::new(Counts::default());
     let counted = Arc::clone(&counts);
     let exploration = explore(1 + others, move || {
         let cache = Rc::new(Cache { counts: Arc::clone(&counted), ..Cache::default() });
-        let others = p.tickets.map(|ticket| (ticket, Rc::clone(&cache))).into_iter().take(others);
-        let others = others
-            .map(|(ticket, cache)| spawn(move || cache.enter_from_elsewhere(&p, ticket)))
-            .collect::<Vec<_>>();
+        let others = p.tickets[..others].iter().map(|&ticket| {
+            let cache = Rc::clone(&cache);
+            spawn(move || cache.enter_from_elsewhere(&p, ticket))
+        });
+        let others: Vec<_> = others.collect();
         cpu.iter().for_each(|step| step(&cache, &p));
-        // The CPU is outside of sequences from here on.
-        cache.execute(u32::MAX);
+        // From here on the CPU is outside of sequences.
+        cache.interrupted(u32::MAX);
         others.into_iter().for_each(|other| other.join().expect("a panic ends the model"));
         assert!(cache.active.load(Relaxed) == FREE, "claim: the word is free in the end");
     });
-    (exploration, counts.each_ref().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)))
+    (exploration, counts)
 }
 
 #[test]
@@ -191,6 +183,42 @@ fn a_cache_is_taken_by_one_at_a_time() {
         println!("loom tickets/{name}: {exploration} (preemption bound {bound})");
         println!("  {EVENTS:?}: {counts:?}");
         assert_eq!(exploration.violation, None);
-        assert!(counts.iter().all(|count| *count > 0), "each happens");
+        assert!(counts.iter().all(|count| count.load(Relaxed) > 0), "each has to happen");
     }
+}
+
+/// What is left out, where that shows, and if it does not, what does the same work.
+type Mutation = (&'static str, fn(&mut Protocol), Scenario, Option<&'static str>);
+
+const MUTATIONS: &[Mutation] = &[
+    ("equal tickets", |p| p.tickets = [2, 2], TWO, None),
+    ("no restart", |p| p.restart = false, ONE, None),
+    ("barrier without restart", |p| p.begin_again = false, ONE, None),
+    ("no check after the restart", |p| p.enter_if = |_, _| true, ONE, None),
+    ("check for not free only", |p| p.enter_if = |word, _| word != FREE, ONE, None),
+    ("leave relaxed", |p| p.leave = Relaxed, ONE, None),
+    ("take relaxed", |p| p.take = Relaxed, TWO, Some("the barriers of the restart")),
+    ("sequence does not look", |p| p.look = None, ONE, None),
+    ("sequence looks relaxed", |p| p.look = Some(Relaxed), ONE, None),
+];
+
+#[test]
+fn every_step_of_taking_a_cache_is_needed() {
+    println!("loom tickets: each step left out, and how it shows");
+    let mut surprises = Vec::new();
+    for (name, apply, scenario, covered_by) in MUTATIONS {
+        let mut protocol = SOUND;
+        apply(&mut protocol);
+        let (Exploration { violation, executions, .. }, _) = run(*scenario, protocol);
+        // Any other panic is a mistake of the model.
+        let claims = ["claim: ", "Causality violation: "];
+        let caught = violation.as_ref().is_some_and(|v| claims.iter().any(|c| v.starts_with(c)));
+        if caught == covered_by.is_some() || caught != violation.is_some() {
+            surprises.push(name);
+        }
+        let covered = covered_by.map(|other| format!("not caught: covered by {other}"));
+        let end = violation.or(covered).unwrap_or("NOT CAUGHT".to_owned());
+        println!("  {name:28} execution {executions:>5}  {end}");
+    }
+    assert!(surprises.is_empty(), "not as expected: {surprises:?}");
 }
