@@ -3,7 +3,7 @@
 use super::MemAlloc;
 use super::builder::Builder;
 use super::error::{AllocError, BuildError};
-use super::flow::Reclaimed;
+use super::reclaim::Reclaimed;
 use crate::class::{Class, ClassTable, MAX_SIZE, UNIT, Watermarks};
 use crate::policy::{AfterRcuGp, Immediate, ProtectsIdentity, ReusePolicy};
 use crate::rcu::{Domain, Guard, SynchronizeError};

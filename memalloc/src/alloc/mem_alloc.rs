@@ -2,7 +2,8 @@
 
 use super::builder::Builder;
 use super::error::{AllocError, AllocErrorKind, BuildError};
-use super::flow::{Flow, Reclaimed};
+use super::flow::Flow;
+use super::reclaim::Reclaimed;
 use crate::class::ClassTable;
 use crate::policy::{AfterRcuGp, PolicyKind, ReusePolicy};
 use crate::rcu::{Domain, SynchronizeError};

@@ -5,10 +5,12 @@ mod cache;
 mod error;
 mod flow;
 mod mem_alloc;
+mod reclaim;
+mod refill;
 mod stages;
 
 pub use builder::Builder;
 pub use cache::{Cache, SlabBox, SlotRef, TypeStable};
 pub use error::{AllocError, AllocErrorKind, BuildError};
-pub use flow::Reclaimed;
 pub use mem_alloc::MemAlloc;
+pub use reclaim::Reclaimed;

@@ -1,0 +1,146 @@
+//! Between a CPU's cache and what all CPUs share: the slow paths of `alloc` and of the free that
+//! lets reuse at once.
+
+use super::error::AllocErrorKind;
+use super::flow::Flow;
+use super::reclaim::GP_BYTES;
+use crate::batch::{Batch, Stack};
+use crate::class::BATCH_CAPACITY;
+use crate::cpu::{Active, CpuCache, CpuCaches};
+use crate::slab::{Handle, SlabError};
+
+impl Flow {
+    #[cold]
+    pub(super) fn alloc_slow(&self, class: usize) -> Result<Handle, AllocErrorKind> {
+        if let Some(object) = self.refill(class) {
+            return Ok(object);
+        }
+        self.carve(class).or_else(|error| {
+            // Before memory has run out, every object that nobody holds is looked for.
+            self.reclaim();
+            let found = self.refill(class).or_else(|| self.carve(class).ok());
+            let found = found.or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_any));
+            found.ok_or(AllocErrorKind::from(error))
+        })
+    }
+
+    /// An object from what is ready, or has waited long enough.
+    pub(super) fn refill(&self, class: usize) -> Option<Handle> {
+        let stages = self.stages();
+        self.recover_extra(class);
+        let mut batch = stages.take_ready(class);
+        let waiting = &stages.of(class).waiting_for_gp;
+        if batch.is_none() && !waiting.is_empty() {
+            if waiting.objects() * self.size(class) > GP_BYTES / 4 {
+                self.domain.advance_once();
+            }
+            stages.end_waiting(class, self.domain.completed());
+            batch = stages.take_ready(class);
+        }
+        self.unpack(class, batch?)
+    }
+
+    /// An object from any CPU's cache, below its low watermark too, or from beside it.
+    pub(super) fn alloc_anywhere(
+        &self,
+        class: usize,
+        enter: impl for<'a> Fn(&CpuCaches, &'a CpuCache) -> Option<Active<'a>>,
+    ) -> Option<Handle> {
+        let (caches, arena) = (&self.stages.caches, self.stages.slabs.arena());
+        caches.of_class(class).find_map(|cache| {
+            let object = enter(caches, cache).and_then(|mut arrays| arrays.free.pop());
+            object.or_else(|| cache.free_llist_extra.take_one(arena))
+        })
+    }
+
+    /// A batch of objects fresh from slabs: one for the caller, the others for the cache.
+    fn carve(&self, class: usize) -> Result<Handle, SlabError> {
+        let stages = self.stages();
+        let wanted = stages.classes.class(class).watermarks.batch;
+        let mut fresh = Stack::<BATCH_CAPACITY>::new();
+        stages.slabs.carve(&stages.classes, class, wanted, |object| fresh.push(object))?;
+        let Some(object) = fresh.pop() else {
+            unreachable!("carving gives an object or an error");
+        };
+        let left = self.stock(class, fresh.as_slice());
+        if left > 0 && !self.stages.make_ready(class, &fresh.as_slice()[..left]) {
+            fresh.as_slice()[..left].iter().for_each(|&object| self.push_extra(class, object));
+        }
+        Ok(object)
+    }
+
+    /// One object of a batch for the caller, the others for the cache. The batch is not empty.
+    pub(super) fn unpack(&self, class: usize, mut batch: Batch) -> Option<Handle> {
+        let pool = &self.stages.pool;
+        let (object, left) = pool.with(&mut batch, |body| {
+            let object = body.objects.pop();
+            let left = self.stock(class, body.objects.as_slice());
+            body.objects.truncate(left);
+            (object, left)
+        });
+        if left == 0 {
+            pool.give(batch);
+        } else {
+            // Somebody else is using the cache, or it is full by now.
+            self.stages.of(class).free_by_rcu_ttrace.push(pool, batch);
+        }
+        object
+    }
+
+    /// Puts the last of `objects` into the cache of the current CPU, as many as there is room
+    /// for, unless somebody else uses it, and says how many are left.
+    fn stock(&self, class: usize, objects: &[Handle]) -> usize {
+        let high = self.stages.classes.class(class).watermarks.high;
+        let Some(mut arrays) = self.stages.caches.try_enter(class) else {
+            return objects.len();
+        };
+        let left = objects.len() - objects.len().min(high.saturating_sub(arrays.free.len()));
+        arrays.free.extend(&objects[left..]);
+        left
+    }
+
+    #[cold]
+    pub(super) fn free_slow(&self, class: usize, object: Handle) {
+        let high = self.stages.classes.class(class).watermarks.high;
+        match self.stages.caches.try_enter(class) {
+            Some(mut arrays) if !arrays.free.is_full() => {
+                arrays.free.push(object);
+                if arrays.free.len() > high {
+                    self.flush(class, arrays);
+                }
+            }
+            _ => self.push_extra(class, object),
+        }
+    }
+
+    /// Where an object goes while its CPU's cache is busy.
+    fn push_extra(&self, class: usize, object: Handle) {
+        let cache = self.stages.caches.current(class);
+        cache.free_llist_extra.push(self.stages.slabs.arena(), object);
+    }
+
+    /// Moves a batch from a cache to where any CPU may refill from.
+    #[cold]
+    fn flush(&self, class: usize, mut arrays: Active<'_>) {
+        let stages = self.stages();
+        let count = stages.classes.class(class).watermarks.batch;
+        // Without memory for a batch the cache fills up, and then the extra list takes over.
+        let Some(mut batch) = stages.pool.take(true) else {
+            return;
+        };
+        // The oldest, which are the least likely to be in the processor's caches.
+        let count = count.min(arrays.free.len());
+        stages.pool.with(&mut batch, |body| body.objects.extend(&arrays.free.as_slice()[..count]));
+        arrays.free.forget_oldest(count);
+        drop(arrays);
+        stages.of(class).free_by_rcu_ttrace.push(&stages.pool, batch);
+        self.recover_extra(class);
+        self.return_surplus(class);
+    }
+
+    /// Objects that this CPU's cache turned away while it was busy: to where the others go.
+    pub(super) fn recover_extra(&self, class: usize) {
+        let cache = self.stages.caches.current(class);
+        self.stages.recover_extra(class, cache, || self.domain.start_poll());
+    }
+}
