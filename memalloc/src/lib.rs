@@ -119,10 +119,15 @@ pub use alloc::{
     AllocError, AllocErrorKind, BuildError, Builder, Cache, MemAlloc, Reclaimed, SlabBox, SlotRef,
     TypeStable,
 };
+#[cfg(not(loom))]
+pub use alloc::{Worker, WorkerBuilder};
 pub use class::{
     Class, ClassError, ClassTable, KERNEL_SIZES, MAX_CLASSES, MAX_SIZE, UNIT, Watermarks,
 };
-pub use policy::{AfterRcuGp, Immediate, PolicyKind, ProtectsIdentity, ReusePolicy};
+pub use policy::{
+    AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, PolicyKind, ProtectsIdentity,
+    ProtectsSleepers, ReusePolicy,
+};
 pub use slab::Handle;
 pub use stats::{Amount, ClassStats, LeakReport, Stats};
 pub use sys::cpu::CpuMode;

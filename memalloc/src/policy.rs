@@ -18,10 +18,29 @@ pub enum Immediate {}
 #[doc(alias = "bpf_mem_free_rcu")]
 pub enum AfterRcuGp {}
 
+/// A freed object goes back to its slab after one RCU grace period, and is allocated again only
+/// from there (the RFC flag `BPF_MA_FREE_AFTER_RCU_GP`).
+///
+/// Inside a read section an address keeps the object that was found there. For readers that may
+/// sleep nothing holds, not even memory.
+#[derive(Debug)]
+#[doc(alias = "BPF_MA_FREE_AFTER_RCU_GP")]
+pub enum FreeAfterRcuGp {}
+
+/// A freed object may be allocated again after a grace period of either flavour, RCU and RCU
+/// tasks trace (`call_rcu_tasks_trace` and `call_rcu` on every free).
+///
+/// Inside a read section of either flavour an address keeps the object that was found there.
+#[derive(Debug)]
+#[doc(alias = "call_rcu_tasks_trace")]
+pub enum AfterTasksTraceGp {}
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Immediate {}
     impl Sealed for super::AfterRcuGp {}
+    impl Sealed for super::FreeAfterRcuGp {}
+    impl Sealed for super::AfterTasksTraceGp {}
 }
 
 /// When a freed object may be allocated again. The policy is in the type of an allocator, so
@@ -37,6 +56,10 @@ pub trait ReusePolicy: sealed::Sealed + Send + Sync + 'static {
 /// holds the object that was found there.
 pub trait ProtectsIdentity: ReusePolicy {}
 
+/// The policies under which a reader that may sleep can keep a reference too: inside a section of
+/// [`pin_trace`](crate::rcu::Domain::pin_trace), an address holds the object that was found there.
+pub trait ProtectsSleepers: ProtectsIdentity {}
+
 impl ReusePolicy for Immediate {
     const KIND: PolicyKind = PolicyKind::Immediate;
     const PROTECTS_IDENTITY: bool = false;
@@ -49,6 +72,22 @@ impl ReusePolicy for AfterRcuGp {
 
 impl ProtectsIdentity for AfterRcuGp {}
 
+impl ReusePolicy for FreeAfterRcuGp {
+    const KIND: PolicyKind = PolicyKind::FreeAfterRcuGp;
+    const PROTECTS_IDENTITY: bool = true;
+}
+
+impl ProtectsIdentity for FreeAfterRcuGp {}
+
+impl ReusePolicy for AfterTasksTraceGp {
+    const KIND: PolicyKind = PolicyKind::AfterTasksTraceGp;
+    const PROTECTS_IDENTITY: bool = true;
+}
+
+impl ProtectsIdentity for AfterTasksTraceGp {}
+
+impl ProtectsSleepers for AfterTasksTraceGp {}
+
 /// A reuse policy as a value, for command lines and statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -57,11 +96,16 @@ pub enum PolicyKind {
     Immediate,
     /// See [`AfterRcuGp`]; written `after-rcu-gp`.
     AfterRcuGp,
+    /// See [`FreeAfterRcuGp`]; written `free-after-rcu-gp`.
+    FreeAfterRcuGp,
+    /// See [`AfterTasksTraceGp`]; written `after-tasks-trace-gp`.
+    AfterTasksTraceGp,
 }
 
 impl PolicyKind {
     /// Every policy.
-    pub const ALL: &'static [Self] = &[Self::Immediate, Self::AfterRcuGp];
+    pub const ALL: &'static [Self] =
+        &[Self::Immediate, Self::AfterRcuGp, Self::FreeAfterRcuGp, Self::AfterTasksTraceGp];
 }
 
 impl fmt::Display for PolicyKind {
@@ -69,6 +113,8 @@ impl fmt::Display for PolicyKind {
         f.pad(match self {
             Self::Immediate => "immediate",
             Self::AfterRcuGp => "after-rcu-gp",
+            Self::FreeAfterRcuGp => "free-after-rcu-gp",
+            Self::AfterTasksTraceGp => "after-tasks-trace-gp",
         })
     }
 }
@@ -78,7 +124,8 @@ impl FromStr for PolicyKind {
 
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL.iter().copied().find(|kind| kind.to_string() == name).ok_or_else(|| {
-            format!("unknown policy \"{name}\": allowed are immediate and after-rcu-gp")
+            let allowed: Vec<_> = Self::ALL.iter().map(Self::to_string).collect();
+            format!("unknown policy \"{name}\": allowed are {}", allowed.join(", "))
         })
     }
 }

@@ -55,8 +55,12 @@ pub struct Stats {
     pub cpu_mode: CpuMode,
     /// How readers and grace periods are ordered.
     pub barrier: BarrierKind,
-    /// Grace periods of the domain that have passed.
+    /// RCU grace periods of the domain that have passed.
     pub grace_periods: u64,
+    /// Its tasks-trace grace periods that have passed.
+    pub trace_grace_periods: u64,
+    /// The most bytes that may be pending, beside one batch for each CPU and class.
+    pub max_pending: u64,
     /// Slabs that have objects, of 64 KiB of address space each.
     pub slabs: u64,
     /// Bytes of whole pages that the slabs have touched and not given back: the memory that the
@@ -78,12 +82,12 @@ pub struct Stats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeakReport {
     /// The numbers at the end.
-    pub stats: Stats,
+    pub stats: Box<Stats>,
 }
 
 impl fmt::Display for LeakReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stats { live, pending, .. } = &self.stats;
+        let Stats { live, pending, .. } = &*self.stats;
         write!(f, "{} objects ({} bytes) were never freed", live.objects, live.bytes)?;
         if pending.objects > 0 {
             write!(f, ", {} still wait for a grace period", pending.objects)?;
@@ -107,7 +111,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
             policy: P::KIND,
             cpu_mode: stages.caches.mode(),
             barrier: flow.domain().barrier_kind(),
-            grace_periods: flow.domain().stats().grace_periods,
+            grace_periods: flow.domain().rcu().stats().grace_periods,
+            trace_grace_periods: flow.domain().trace().stats().grace_periods,
+            max_pending: flow.max_pending(),
             slabs: usage.slabs,
             backing_bytes: usage.backing_bytes,
             live: Amount::default(),
@@ -148,7 +154,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         let waited = self.quiesce();
         let stats = self.stats();
         if stats.live.objects > 0 || (waited.is_err() && stats.pending.objects > 0) {
-            return Err(LeakReport { stats });
+            return Err(LeakReport { stats: Box::new(stats) });
         }
         Ok(stats)
     }

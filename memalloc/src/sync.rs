@@ -1,5 +1,5 @@
 //! The one place that names the atomics, fences, cells, locks and threads that models explore.
-//! (What a model need not see, such as the numbering of domains, takes std's.)
+//! (What a model need not see, such as the numbering of domains, takes std's: see `Tally`.)
 //!
 //! An ordinary build takes them from std; under `--cfg loom` the same names come from the
 //! model checker, so that the code that ships is the code that is explored. Structures built on
@@ -65,6 +65,10 @@ mod imp {
 }
 
 pub use imp::*;
+
+/// A number that orders nothing and that nothing relies on to be exact at any moment: amounts, and
+/// when to look again. A model does not have to see it.
+pub(crate) use std::sync::atomic::AtomicU64 as Tally;
 
 /// A mutual exclusion lock that a panicking holder does not poison: what it guards is consistent
 /// between any two statements of this crate.

@@ -7,8 +7,8 @@ use common::{Object, Setup, adds_up, in_every_setup, layout};
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, Cache, MemAlloc, PolicyKind};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 in_every_setup! {
@@ -157,24 +157,33 @@ in_every_setup! {
     }
 }
 
-static DESTROYED: AtomicUsize = AtomicUsize::new(0);
+/// What a hook of the next two tests has seen; they take turns.
+static SEEN: AtomicUsize = AtomicUsize::new(0);
+static TURN: Mutex<()> = Mutex::new(());
 
-unsafe fn count_destroyed(object: NonNull<u8>) {
-    // SAFETY: the objects of this test hold a number, and the destructor alone has them.
+unsafe fn count_and_clear(object: NonNull<u8>) {
+    // SAFETY: the objects of these tests hold a number, and the hook alone has them.
     let number = unsafe { object.cast::<u64>().replace(0) };
-    assert_ne!(number, 0, "destroyed twice, or never initialised");
-    DESTROYED.fetch_add(1, Ordering::Relaxed);
+    assert_ne!(number, 0, "seen twice, or never initialised");
+    SEEN.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The raw destructor is for deferred objects only, whichever policy says so.
+unsafe fn count(object: NonNull<u8>) {
+    // SAFETY: as above, and it is only read.
+    assert_eq!(unsafe { object.cast::<u8>().read() }, 9);
+    SEEN.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The finalizer is for deferred objects only, whichever policy says so.
 #[test]
-fn a_destructor_runs_for_deferred_objects_only() {
+fn a_finalizer_runs_for_deferred_objects_only() {
+    let _turn = TURN.lock();
     fn check<P: memalloc::ReusePolicy>(setup: &Setup) {
         // SAFETY: every object that is deferred below holds a number that is not zero.
-        let builder = unsafe { setup.builder::<P>().destructor(count_destroyed) };
+        let builder = unsafe { setup.builder::<P>().finalizer(count_and_clear) };
         let alloc = builder.build().expect("an allocator");
         let layout = layout(8, 8);
-        let before = DESTROYED.load(Ordering::Relaxed);
+        let before = SEEN.load(Ordering::Relaxed);
         let object = || Object::new(&alloc, layout, 9);
         (0..100).for_each(|_| object().free_unshared(&alloc));
         (0..100).for_each(|_| object().free_rcu(&alloc));
@@ -182,12 +191,56 @@ fn a_destructor_runs_for_deferred_objects_only() {
         let leaked = object();
         assert_eq!(alloc.destroy().unwrap_err().stats.live.objects, 1);
         leaked.check();
-        let deferred = if P::KIND == PolicyKind::AfterRcuGp { 200 } else { 100 };
-        assert_eq!(DESTROYED.load(Ordering::Relaxed) - before, deferred);
+        let deferred = if P::KIND == PolicyKind::Immediate { 100 } else { 200 };
+        assert_eq!(SEEN.load(Ordering::Relaxed) - before, deferred);
     }
     for setup in Setup::every() {
         check::<memalloc::Immediate>(&setup);
         check::<AfterRcuGp>(&setup);
+        check::<memalloc::FreeAfterRcuGp>(&setup);
+        check::<memalloc::AfterTasksTraceGp>(&setup);
+    }
+}
+
+/// However an object was freed, and whether the allocator is told to or ends: what goes back to
+/// its slab is destroyed first, and what is kept is not.
+#[test]
+fn a_destructor_runs_for_every_object_that_goes_back_to_its_slab() {
+    let _turn = TURN.lock();
+    fn check<P: memalloc::ReusePolicy>(setup: &Setup) {
+        // SAFETY: the hook is right for every object that was written to, and all are.
+        let builder = unsafe { setup.builder::<P>().destructor(count) };
+        let batch = memalloc::Class {
+            size: 16,
+            watermarks: memalloc::Watermarks { low: 0, high: 1, batch: 1 },
+        };
+        let classes = memalloc::ClassTable::with_watermarks(&[batch]).expect("a table");
+        let alloc = builder.classes(classes).build().expect("an allocator");
+        let layout = layout(8, 8);
+        let before = SEEN.load(Ordering::Relaxed);
+        let objects: Vec<_> = (0..99).map(|_| Object::new(&alloc, layout, 9)).collect();
+        assert_eq!(SEEN.load(Ordering::Relaxed), before, "none went back");
+        for (number, object) in objects.into_iter().enumerate() {
+            match number % 3 {
+                0 => object.free(&alloc),
+                1 => object.free_rcu(&alloc),
+                _ => object.free_unshared(&alloc),
+            }
+        }
+        let returned = alloc.quiesce().expect("this thread does not read").objects;
+        let destroyed = SEEN.load(Ordering::Relaxed) - before;
+        assert!(destroyed as u64 >= returned && destroyed >= 99, "{destroyed} of 99");
+        let (live, cached) = (Object::new(&alloc, layout, 9), Object::new(&alloc, layout, 9));
+        cached.free(&alloc);
+        drop(alloc);
+        assert_eq!(SEEN.load(Ordering::Relaxed) - before, destroyed + 1, "all but the live one");
+        live.check();
+    }
+    for setup in Setup::every() {
+        check::<memalloc::Immediate>(&setup);
+        check::<AfterRcuGp>(&setup);
+        check::<memalloc::FreeAfterRcuGp>(&setup);
+        check::<memalloc::AfterTasksTraceGp>(&setup);
     }
 }
 

@@ -6,7 +6,9 @@ mod common;
 
 use common::{Announce, Object, Setup, adds_up, layout};
 use memalloc::rcu::Guard;
-use memalloc::{AfterRcuGp, AllocErrorKind, Immediate, MemAlloc, ReusePolicy};
+use memalloc::{
+    AfterRcuGp, AfterTasksTraceGp, AllocErrorKind, FreeAfterRcuGp, Immediate, MemAlloc, ReusePolicy,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -204,6 +206,8 @@ proptest! {
         for setup in Setup::every() {
             follow::<Immediate>(setup, &steps);
             follow::<AfterRcuGp>(setup, &steps);
+            follow::<FreeAfterRcuGp>(setup, &steps);
+            follow::<AfterTasksTraceGp>(setup, &steps);
         }
     }
 }

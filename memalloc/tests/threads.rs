@@ -33,7 +33,7 @@ in_every_setup! {
             most_taken = most_taken.max(alloc.stats().taken.objects);
         }
         adds_up(&alloc.stats(), 0);
-        assert_eq!(alloc.domain().stats().threads, 0);
+        assert_eq!(alloc.domain().stats().slots, 0);
         assert!(most_taken < 20_000, "{most_taken} objects for 16");
     }
 }
@@ -96,7 +96,7 @@ fn the_slot_of_a_guard_that_outlives_its_thread_storage_is_used_again() {
         end_with_guards(domain, true);
         end_with_guards(domain, false);
     }
-    let threads = domain.stats().threads;
+    let threads = domain.stats().slots;
     assert!(threads <= 2, "{threads} slots of threads that have ended");
 }
 
@@ -116,7 +116,7 @@ fn a_thread_that_ends_inside_a_section_ends_the_section() {
     });
     domain.synchronize().expect("this thread does not read");
     let stats = domain.stats();
-    assert_eq!((stats.reading, stats.threads), (0, 0));
+    assert_eq!((stats.reading, stats.slots), (0, 0));
 }
 
 /// A thread may outlive domains that it has read, and read many at a time.

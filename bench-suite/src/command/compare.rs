@@ -90,7 +90,7 @@ fn selection(options: &CompareOptions) -> Result<Selection, String> {
         ));
     }
     let policies = match options.policies.is_empty() {
-        true => PolicyKind::ALL.to_vec(),
+        true => vec![PolicyKind::Immediate, PolicyKind::AfterRcuGp],
         false => distinct(&options.policies),
     };
     Ok(Selection { cases, threads, policies })

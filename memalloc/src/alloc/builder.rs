@@ -3,7 +3,7 @@
 use super::MemAlloc;
 use super::error::BuildError;
 use super::flow::Flow;
-use super::stages::{Destructor, Stages};
+use super::stages::{Hooks, Route, Stages};
 use crate::batch::Pool;
 use crate::class::{ClassTable, UNIT};
 use crate::cpu::CpuCaches;
@@ -20,6 +20,9 @@ const MOST_RANGE: u64 = (u32::MAX as u64 + 1) * UNIT as u64;
 /// On other systems the range is memory from the start, so it is small.
 const DEFAULT_RANGE: u64 =
     if cfg!(all(target_os = "linux", not(miri))) { MOST_RANGE } else { 64 << 20 };
+
+/// Bytes that may wait for a grace period. Models never wait for room.
+const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 16 << 20 };
 
 /// Configures a [`MemAlloc`].
 ///
@@ -42,7 +45,8 @@ pub struct Builder<P: ReusePolicy = AfterRcuGp> {
     range_bytes: u64,
     huge_pages: bool,
     constructor: Option<Constructor>,
-    destructor: Option<Destructor>,
+    hooks: Hooks,
+    max_pending: u64,
     policy: PhantomData<P>,
 }
 
@@ -56,7 +60,8 @@ impl<P: ReusePolicy> Builder<P> {
             range_bytes: DEFAULT_RANGE,
             huge_pages: false,
             constructor: None,
-            destructor: None,
+            hooks: Hooks::default(),
+            max_pending: DEFAULT_MAX_PENDING,
             policy: PhantomData,
         }
     }
@@ -104,22 +109,49 @@ impl<P: ReusePolicy> Builder<P> {
         self
     }
 
-    /// Runs `destructor` for every deferred object once its grace period has passed, before it
-    /// may be allocated again (`bpf_mem_alloc_set_dtor`). Objects freed at once, and objects
-    /// never freed, are not its concern.
+    /// The most bytes of freed objects that may wait for a grace period; without it, 16 MiB. A
+    /// free that goes beyond it pushes the grace period, then waits until readers have left, but
+    /// no longer than the domain's [`stall_after`](crate::rcu::Builder::stall_after); then it
+    /// tells the stall handler which reader is in the way, and waits no more behind that one.
+    ///
+    /// Beside it, each CPU may hold one unfinished batch of each class. A thread that is inside a
+    /// read section itself never waits, so what it frees there may go beyond the limit.
+    pub fn max_pending(mut self, bytes: u64) -> Self {
+        self.max_pending = bytes;
+        self
+    }
+
+    /// Runs `finalizer` for every deferred object once its grace period has passed, before it
+    /// may be allocated again. Objects freed at once, and objects never freed, are not its
+    /// concern.
     ///
     /// It may run inside any call of this allocator except the `nowait` ones, so the caller must
-    /// not hold a lock there that the destructor needs; and deferred frees are not
-    /// async-signal-safe then. If it panics, the objects that have
-    /// passed the same grace period may be lost.
+    /// not hold a lock there that the finalizer needs; and deferred frees are not
+    /// async-signal-safe then. If it panics, the objects that have passed the same grace period
+    /// may be lost.
     ///
     /// # Safety
     ///
     /// The function must be right for every object that is freed by `free_rcu`, or by `free`
     /// under a deferring policy, whatever its layout.
+    pub unsafe fn finalizer(mut self, finalizer: unsafe fn(NonNull<u8>)) -> Self {
+        self.hooks.finalizer = Some(finalizer);
+        self
+    }
+
+    /// Runs `destructor` for every object that goes back to its slab
+    /// (`bpf_mem_alloc_set_dtor`), also when the allocator ends. With a constructor (see
+    /// [`Cache::type_stable`](crate::Cache::type_stable)), it ends what that began.
+    ///
+    /// It may run inside any call of this allocator except the `nowait` ones, and must not use
+    /// the allocator; frees are not async-signal-safe then.
+    ///
+    /// # Safety
+    ///
+    /// The function must be right for every object, whatever its layout and its history.
     #[doc(alias = "bpf_mem_alloc_set_dtor")]
     pub unsafe fn destructor(mut self, destructor: unsafe fn(NonNull<u8>)) -> Self {
-        self.destructor = Some(destructor);
+        self.hooks.destructor = Some(destructor);
         self
     }
 
@@ -159,9 +191,9 @@ impl<P: ReusePolicy> Builder<P> {
         let caches = CpuCaches::new(mode, self.classes.len()).ok_or(BuildError::OutOfMemory)?;
         let (arena, pool) = self.reserve()?;
         let slabs = Slabs::new(arena, &self.classes, self.limit_bytes, self.constructor);
-        let stages = Stages::new(self.classes, caches, pool, slabs, self.destructor);
+        let stages = Stages::new(self.classes, caches, pool, slabs, self.hooks, Route::of(P::KIND));
         let domain = self.domain.unwrap_or_else(default_domain);
-        Ok(MemAlloc::from_flow(Flow::new(domain, stages)))
+        Ok(MemAlloc::from_flow(Flow::new(domain, stages, self.max_pending)))
     }
 }
 

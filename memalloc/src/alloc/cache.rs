@@ -82,7 +82,7 @@ fn table<T>() -> Result<ClassTable, BuildError> {
 }
 
 unsafe fn drop_value<T>(object: NonNull<u8>) {
-    // SAFETY: `Cache` uses this as the destructor of objects that hold a `T`.
+    // SAFETY: `Cache` uses this as the finalizer of objects that hold a `T`.
     unsafe { object.cast::<T>().drop_in_place() };
 }
 
@@ -112,7 +112,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         let mut builder = builder.classes(table::<T>()?);
         if needs_drop::<T>() {
             // SAFETY: every object that is freed deferred holds a `T` (`free_raw`).
-            builder = unsafe { builder.destructor(drop_value::<T>) };
+            builder = unsafe { builder.finalizer(drop_value::<T>) };
         }
         Ok(Self { alloc: builder.build()?, _objects: PhantomData })
     }

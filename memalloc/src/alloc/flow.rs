@@ -2,12 +2,13 @@
 //! the current CPU only, and its end. `refill` and `reclaim` have the slow paths.
 
 use super::error::AllocErrorKind;
+use super::reclaim::Owed;
 use super::stages::Stages;
 use crate::class::MAX_SIZE;
 use crate::cpu::CpuCaches;
-use crate::rcu::{Domain, SynchronizeError};
+use crate::rcu::{Domain, Stamp};
 use crate::slab::Handle;
-use crate::sync::AtomicU64;
+use crate::sync::Tally;
 use std::mem::ManuallyDrop;
 
 /// An allocator without its types: every size class, both kinds of free.
@@ -15,27 +16,38 @@ use std::mem::ManuallyDrop;
 pub(crate) struct Flow {
     pub(super) domain: Domain,
     pub(super) stages: ManuallyDrop<Stages>,
-    /// Bytes and objects that began to wait since the last grace period was begun.
-    pub(super) deferred_bytes: AtomicU64,
-    pub(super) deferred_objects: AtomicU64,
-    /// The newest cookie that had passed when memory was looked for everywhere.
-    pub(super) reclaimed_at: AtomicU64,
+    /// Deferred frees, for which a grace period has to begin.
+    pub(super) owed: Owed,
+    /// The same for objects on the way to their slabs.
+    pub(super) owed_back: Owed,
+    /// The most bytes that wait for a grace period before a free waits for readers.
+    pub(super) max_pending: u64,
+    /// The age of what had passed when memory was looked for everywhere.
+    pub(super) reclaimed_at: Tally,
+    /// The same for when a free had waited long enough.
+    pub(super) gave_up_at: Tally,
 }
 
 impl Flow {
-    pub(super) fn new(domain: Domain, stages: Stages) -> Self {
+    pub(super) fn new(domain: Domain, stages: Stages, max_pending: u64) -> Self {
         Self {
             domain,
             stages: ManuallyDrop::new(stages),
-            deferred_bytes: AtomicU64::new(0),
-            deferred_objects: AtomicU64::new(0),
-            reclaimed_at: AtomicU64::new(u64::MAX),
+            owed: Owed::new(),
+            owed_back: Owed::new(),
+            max_pending,
+            reclaimed_at: Tally::new(u64::MAX),
+            gave_up_at: Tally::new(u64::MAX),
         }
     }
 
     #[inline(always)]
     pub(crate) fn stages(&self) -> &Stages {
         &self.stages
+    }
+
+    pub(crate) fn max_pending(&self) -> u64 {
+        self.max_pending
     }
 
     pub(crate) fn domain(&self) -> &Domain {
@@ -104,26 +116,23 @@ impl Drop for Flow {
     fn drop(&mut self) {
         // SAFETY: `self` is not used after this.
         let stages = unsafe { ManuallyDrop::take(&mut self.stages) };
-        match self.domain.synchronize() {
+        match self.domain.synchronize_both() {
             Ok(()) => end(stages),
-            Err(SynchronizeError::InsideReadSection) => self.domain.call(move || end(stages)),
+            Err(_) => self.domain.call_after_both(move || end(stages)),
         }
     }
 }
 
-/// Ends an allocator that no reader looks at any more: destructors run for everything that
-/// waited; memory that a user still holds stays, for good.
+/// Ends an allocator that no reader looks at any more: finalizers and destructors run for
+/// everything that nobody holds; memory that a user still holds stays, for good.
 fn end(stages: Stages) {
-    let newest = crate::rcu::Cookie(u64::MAX);
-    let mut live = 0;
-    let taken = stages.slabs.usage().taken;
-    for (class, taken) in taken.into_iter().enumerate() {
-        stages.empty_caches(class, || newest);
-        stages.end_waiting(class, newest);
-        let census = stages.census(class);
-        live += taken - census.cached - census.pending;
+    for class in 0..stages.classes.len() {
+        stages.empty_caches(class, || Stamp::PASSED);
+        stages.end_waiting(class, &Stamp::END, true);
+        while stages.begin_returning(class, || Stamp::PASSED) > 0 {}
+        stages.end_returning(class, &Stamp::END, true);
     }
-    if live > 0 {
+    if stages.slabs.usage().taken.iter().any(|&taken| taken > 0) {
         std::mem::forget(stages);
     }
 }

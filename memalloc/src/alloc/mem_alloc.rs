@@ -224,7 +224,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
         let class = self.class_of(layout);
         match P::KIND {
             PolicyKind::Immediate => self.flow.free_now(class, object),
-            PolicyKind::AfterRcuGp => self.flow.free_rcu(class, object),
+            PolicyKind::AfterRcuGp | PolicyKind::FreeAfterRcuGp | PolicyKind::AfterTasksTraceGp => {
+                self.flow.free_rcu(class, object)
+            }
         }
     }
 
@@ -295,6 +297,13 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// [`Stats`](crate::Stats), at the cost of one lock.
     pub fn backing_bytes(&self) -> u64 {
         self.flow.stages().slabs.backing_bytes()
+    }
+
+    /// Moves along what can move without waiting for readers: grace periods, objects that have
+    /// waited long enough, what is more than enough. Calls that allocate and free do so by the
+    /// way; this is for the time when there is none, and what a [`Worker`](crate::Worker) calls.
+    pub fn tend(&self) {
+        self.flow.tend();
     }
 
     /// Returns objects that nobody needs to their slabs, and empty slabs to the system, as far

@@ -8,9 +8,13 @@ mod mem_alloc;
 mod reclaim;
 mod refill;
 mod stages;
+#[cfg(not(loom))]
+mod worker;
 
 pub use builder::Builder;
 pub use cache::{Cache, SlabBox, SlotRef, TypeStable};
 pub use error::{AllocError, AllocErrorKind, BuildError};
 pub use mem_alloc::MemAlloc;
 pub use reclaim::Reclaimed;
+#[cfg(not(loom))]
+pub use worker::{Worker, WorkerBuilder};

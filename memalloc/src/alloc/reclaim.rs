@@ -1,22 +1,63 @@
 //! From a deferred free to the next life of the object, and from there back to its slab: when
-//! grace periods begin, and what happens when they have passed.
+//! grace periods begin, what happens when they have passed, and how what waits is bounded.
 
 use super::flow::Flow;
 use crate::cpu::Active;
-use crate::rcu::SynchronizeError;
+use crate::rcu::{Patience, Stamp, SynchronizeError, WaitFor};
 use crate::slab::Handle;
-use crate::sync::Ordering;
+use crate::sync::Ordering::Relaxed;
+use crate::sync::Tally;
 
-/// A grace period is begun for this many bytes of deferred frees. One barrier interrupts the
-/// other CPUs for about as long as some thousand allocations take, so it has to serve that many.
-pub(super) const GP_BYTES: u64 = if cfg!(loom) { 1 } else { 1 << 20 };
+use crate::sys::thread;
+use std::time::Duration;
 
-/// The same, counted in objects, for small ones.
-const GP_OBJECTS: u64 = 8192;
+/// Grace periods are looked after when this many bytes more have begun to wait. One that needs no
+/// barrier begins then.
+const LOOK_BYTES: u64 = if cfg!(loom) { 1 } else { 64 << 10 };
+
+/// A grace period that interrupts the other processors begins for this many bytes, and
+const BARRIER_BYTES: u64 = if cfg!(loom) { 1 } else { 1 << 20 };
+
+/// not sooner than this after the one before (an interruption takes as long as thousands of
+/// allocations, and one serves all that was freed before it), unless
+const BARRIER_INTERVAL: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 150 });
+
+/// so many bytes wait.
+const URGENT_BYTES: u64 = 2 << 20;
 
 /// Objects that may be allocated and that no CPU holds: up to this many bytes of a class stay
 /// for the next refill, what is more goes back to the slabs.
 const READY_BYTES: u64 = 1 << 20;
+
+/// Bytes that have begun to wait, for a grace period that has not begun.
+#[derive(Debug)]
+pub(super) struct Owed {
+    /// Since it was looked last.
+    recent: Tally,
+    /// Before that, since a grace period was begun last.
+    earlier: Tally,
+}
+
+impl Owed {
+    pub(super) fn new() -> Self {
+        Self { recent: Tally::new(0), earlier: Tally::new(0) }
+    }
+
+    /// Adds bytes, and says how many are owed when it is time to look.
+    fn add(&self, bytes: u64) -> Option<u64> {
+        let recent = bytes + self.recent.fetch_add(bytes, Relaxed);
+        (recent >= LOOK_BYTES).then(|| {
+            // What others add meanwhile may be lost: this is about when to look, not about what
+            // is there.
+            self.recent.store(0, Relaxed);
+            recent + self.earlier.fetch_add(recent, Relaxed)
+        })
+    }
+
+    fn begun(&self) {
+        self.earlier.store(0, Relaxed);
+    }
+}
 
 /// What went back, and what that gave the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +69,13 @@ pub struct Reclaimed {
     pub bytes: u64,
     /// Bytes of empty slabs that went back to the system.
     pub released_bytes: u64,
+}
+
+impl Reclaimed {
+    fn add(&mut self, objects: u64, size: u64) {
+        self.objects += objects;
+        self.bytes += objects * size;
+    }
 }
 
 impl Flow {
@@ -48,6 +96,16 @@ impl Flow {
         }
     }
 
+    /// A stamp for objects that were deferred until now.
+    pub(super) fn stamp_deferred(&self) -> Stamp {
+        self.domain.stamp(self.stages.route.deferred)
+    }
+
+    /// A stamp for objects that are on the way to their slabs.
+    fn stamp_returned(&self) -> Stamp {
+        self.domain.stamp(self.stages.route.returned)
+    }
+
     /// Stamps what a cache has collected and lets it wait for the grace period.
     #[cold]
     fn defer(&self, class: usize, mut arrays: Active<'_>) {
@@ -55,39 +113,111 @@ impl Flow {
         let Some(mut batch) = stages.pool.take(true) else {
             return;
         };
-        let count = arrays.free_by_rcu.len() as u64;
-        stages.pool.with(&mut batch, |body| {
-            body.objects.extend(arrays.free_by_rcu.as_slice());
-            // Every object was unlinked before it was freed, and so before this cookie.
-            body.stamp(self.domain.start_poll());
-        });
-        arrays.free_by_rcu.forget_oldest(count as usize);
+        let count = arrays.free_by_rcu.len();
+        stages.pool.with(&mut batch, |body| body.objects.extend(arrays.free_by_rcu.as_slice()));
+        arrays.free_by_rcu.forget_oldest(count);
         drop(arrays);
-        stages.of(class).waiting_for_gp.push(&stages.pool, batch);
+        // Every object was unlinked before it was freed, and so before this stamp.
+        stages.begin_waiting(class, batch, self.stamp_deferred());
         self.recover_extra(class);
-        self.drive(class, count);
-    }
-
-    /// Moves grace periods along, now that `count` objects more wait for one, and ends the
-    /// waiting of those whose has passed.
-    fn drive(&self, class: usize, count: u64) {
-        self.owe(class, count);
-        self.stages.end_waiting(class, self.domain.completed());
+        self.owe(&self.owed, stages.route.deferred, count as u64 * self.size(class));
+        self.end_waiting(class, false);
         self.return_surplus(class);
+        if stages.pending_bytes() > self.max_pending {
+            self.hold_back();
+        }
     }
 
-    /// Begins a grace period when enough objects wait for one.
-    fn owe(&self, class: usize, count: u64) {
-        let more = count * self.size(class);
-        let bytes = more + self.deferred_bytes.fetch_add(more, Ordering::Relaxed);
-        let objects = count + self.deferred_objects.fetch_add(count, Ordering::Relaxed);
-        if bytes >= GP_BYTES || objects >= GP_OBJECTS {
-            self.deferred_bytes.store(0, Ordering::Relaxed);
-            self.deferred_objects.store(0, Ordering::Relaxed);
-            self.domain.advance_once();
-        } else {
-            self.domain.advance_begun();
+    /// Looks after grace periods, now that so many bytes more wait for one.
+    fn owe(&self, owed: &Owed, wait_for: WaitFor, bytes: u64) {
+        if let Some(bytes) = owed.add(bytes) {
+            self.look_after(owed, wait_for, bytes);
         }
+    }
+
+    /// Ends the grace period that is under way, or begins one if it is worth its price.
+    fn look_after(&self, owed: &Owed, wait_for: WaitFor, bytes: u64) {
+        self.domain.advance_begun(wait_for);
+        if self.domain.is_under_way(wait_for) {
+            return;
+        }
+        let worth_while = !self.domain.costs_a_barrier(wait_for)
+            || bytes >= URGENT_BYTES
+            || (bytes >= BARRIER_BYTES && self.domain.begun_ago(wait_for) >= BARRIER_INTERVAL)
+            || self.stages.pending_bytes() > self.max_pending / 2;
+        if worth_while {
+            owed.begun();
+            self.domain.advance_once(wait_for);
+        }
+    }
+
+    /// Ends the waiting of what has waited long enough. Returns how many objects went to the slabs.
+    fn end_waiting(&self, class: usize, may_wait: bool) -> u64 {
+        let completed = self.domain.completed(self.stages.route.deferred);
+        self.stages.end_waiting(class, &completed, may_wait)
+    }
+
+    /// Puts back what has waited long enough on the way. Returns how many objects.
+    fn end_returning(&self, class: usize, may_wait: bool) -> u64 {
+        let completed = self.domain.completed(self.stages.route.returned);
+        self.stages.end_returning(class, &completed, may_wait)
+    }
+
+    /// Lets objects that wait be allocated again, where the caller needs one and there is no
+    /// other: begins a grace period if there is something to gain.
+    pub(super) fn hurry(&self, class: usize) {
+        let waiting = &self.stages.of(class).waiting_for_gp;
+        if waiting.is_empty() {
+            return;
+        }
+        let bytes = waiting.objects() * self.size(class);
+        // As if a good part of the way had been gone already: new memory costs as well.
+        let owed = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
+        self.look_after(&self.owed, self.stages.route.deferred, owed);
+        self.end_waiting(class, false);
+    }
+
+    /// Waits, for a bounded time, until readers let so much be reused that no more than
+    /// `max_pending` bytes wait; then reports the reader that holds them up. Waits once behind
+    /// each grace period, and not where this thread is in its own way.
+    #[cold]
+    fn hold_back(&self) {
+        let wait_for = self.stages.route.deferred;
+        let enough = || {
+            self.domain.advance_once(wait_for);
+            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
+            self.stages.pending_bytes() <= self.max_pending
+        };
+        let age = || self.domain.completed(wait_for).age();
+        if enough() || self.gave_up_at.load(Relaxed) == age() {
+            return;
+        }
+        let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
+        let mut patience = Patience::default();
+        while !enough() && !self.domain.is_hopeless_here() {
+            if thread::clock().saturating_sub(start) >= limit {
+                self.gave_up_at.store(age(), Relaxed);
+                self.domain.report_stall(wait_for);
+                return;
+            }
+            patience.wait();
+        }
+    }
+
+    /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
+    #[cold]
+    pub(super) fn reclaim(&self) {
+        let age = self.domain.completed(WaitFor::Both).age();
+        if self.reclaimed_at.load(Relaxed) == age {
+            // No grace period has passed since, not even those that this would begin: a reader
+            // holds everything up.
+            return;
+        }
+        for class in self.all_classes() {
+            self.stages.empty_caches(class, || self.stamp_deferred());
+        }
+        self.trim();
+        self.reclaimed_at.store(age, Relaxed);
     }
 
     /// Sends batches that are more than enough towards the slabs, and puts those back whose
@@ -95,90 +225,87 @@ impl Flow {
     pub(super) fn return_surplus(&self, class: usize) {
         let stages = self.stages();
         let ready = &stages.of(class).free_by_rcu_ttrace;
-        let before = ready.objects();
+        let mut begun = 0;
         while ready.objects() * self.size(class) > READY_BYTES {
-            if !stages.begin_returning(class, || self.domain.start_poll()) {
-                break;
+            match stages.begin_returning(class, || self.stamp_returned()) {
+                0 => break,
+                count => begun += count,
             }
         }
-        let begun = before.saturating_sub(ready.objects());
         if begun > 0 || !stages.of(class).waiting_for_gp_ttrace.is_empty() {
-            self.owe(class, begun);
-            stages.end_returning(class, self.domain.completed(), false);
+            self.owe(&self.owed_back, stages.route.returned, begun * self.size(class));
+            self.end_returning(class, false);
         }
-    }
-
-    /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
-    #[cold]
-    pub(super) fn reclaim(&self) {
-        let completed = self.domain.completed();
-        if self.reclaimed_at.load(Ordering::Relaxed) == completed.0 {
-            // No grace period has passed since, not even those that this would begin: a reader
-            // holds everything up.
-            return;
-        }
-        for class in self.all_classes() {
-            self.stages.empty_caches(class, || self.domain.start_poll());
-        }
-        self.trim();
-        self.reclaimed_at.store(completed.0, Ordering::Relaxed);
     }
 
     /// Returns what nobody needs, without waiting for readers.
     pub(super) fn trim(&self) -> Reclaimed {
-        let stages = self.stages();
         self.advance_twice();
-        for class in self.all_classes() {
-            stages.end_waiting(class, self.domain.completed());
-            while stages.begin_returning(class, || self.domain.start_poll()) {}
-        }
+        let released_before = self.stages.slabs.released_bytes();
+        let mut reclaimed = Reclaimed::default();
+        self.all_classes().for_each(|class| self.begin_returning_all(class, &mut reclaimed));
         self.advance_twice();
-        self.put_back_passed()
+        self.put_back_passed(&mut reclaimed);
+        reclaimed.released_bytes = self.stages.slabs.released_bytes() - released_before;
+        reclaimed
+    }
+
+    /// Sends everything of a class that is not held and does not wait on its way to the slabs.
+    fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
+        let returned = self.end_waiting(class, true);
+        reclaimed.add(returned, self.size(class));
+        while self.stages.begin_returning(class, || self.stamp_returned()) > 0 {}
     }
 
     /// Ends the grace period of every cookie so far, where no reader holds it up: one may be
     /// under way already, which does not count for the newest cookies.
     fn advance_twice(&self) {
-        self.domain.advance_once();
-        self.domain.advance_once();
+        self.domain.advance_once(WaitFor::Both);
+        self.domain.advance_once(WaitFor::Both);
+    }
+
+    /// Moves everything along that can move without waiting: what a free or an allocation does by
+    /// the way, for the time when there is none.
+    pub(super) fn tend(&self) {
+        self.domain.advance_once(WaitFor::Both);
+        for class in self.all_classes() {
+            self.end_waiting(class, true);
+            self.return_surplus(class);
+            self.end_returning(class, true);
+        }
     }
 
     /// Returns everything that is not with a user, after waiting for readers.
     pub(super) fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         self.domain.check_outside()?;
-        let stages = self.stages();
+        let released_before = self.stages.slabs.released_bytes();
+        let mut reclaimed = Reclaimed::default();
         for class in self.all_classes() {
-            while !stages.empty_caches(class, || self.domain.start_poll()) {
+            while !self.stages.empty_caches(class, || self.stamp_deferred()) {
                 // No memory for batches: use those again that are under way.
-                self.domain.synchronize()?;
-                stages.end_waiting(class, self.domain.completed());
-                while stages.begin_returning(class, || self.domain.start_poll()) {}
-                self.domain.synchronize()?;
-                if stages.end_returning(class, self.domain.completed(), true) == 0 {
+                let before = reclaimed.objects;
+                self.domain.synchronize_both()?;
+                self.begin_returning_all(class, &mut reclaimed);
+                self.domain.synchronize_both()?;
+                self.put_back_passed(&mut reclaimed);
+                if reclaimed.objects == before {
                     break;
                 }
             }
         }
-        self.domain.synchronize()?;
-        for class in self.all_classes() {
-            stages.end_waiting(class, self.domain.completed());
-            while stages.begin_returning(class, || self.domain.start_poll()) {}
-        }
-        self.domain.synchronize()?;
-        Ok(self.put_back_passed())
+        self.domain.synchronize_both()?;
+        self.all_classes().for_each(|class| self.begin_returning_all(class, &mut reclaimed));
+        self.domain.synchronize_both()?;
+        self.put_back_passed(&mut reclaimed);
+        reclaimed.released_bytes = self.stages.slabs.released_bytes() - released_before;
+        Ok(reclaimed)
     }
 
-    fn put_back_passed(&self) -> Reclaimed {
-        let slabs = &self.stages.slabs;
-        let released_before = slabs.released_bytes();
-        let mut reclaimed = Reclaimed::default();
+    fn put_back_passed(&self, reclaimed: &mut Reclaimed) {
         for class in self.all_classes() {
-            let objects = self.stages.end_returning(class, self.domain.completed(), true);
-            reclaimed.objects += objects;
-            reclaimed.bytes += objects * self.size(class);
+            let objects = self.end_returning(class, true);
+            reclaimed.add(objects, self.size(class));
         }
-        slabs.release_spare();
-        reclaimed.released_bytes = slabs.released_bytes() - released_before;
-        reclaimed
+        self.stages.slabs.release_spare();
     }
 }

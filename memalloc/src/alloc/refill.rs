@@ -3,7 +3,6 @@
 
 use super::error::AllocErrorKind;
 use super::flow::Flow;
-use super::reclaim::GP_BYTES;
 use crate::batch::{Batch, Stack};
 use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, CpuCache, CpuCaches};
@@ -28,15 +27,10 @@ impl Flow {
     pub(super) fn refill(&self, class: usize) -> Option<Handle> {
         let stages = self.stages();
         self.recover_extra(class);
-        let mut batch = stages.take_ready(class);
-        let waiting = &stages.of(class).waiting_for_gp;
-        if batch.is_none() && !waiting.is_empty() {
-            if waiting.objects() * self.size(class) > GP_BYTES / 4 {
-                self.domain.advance_once();
-            }
-            stages.end_waiting(class, self.domain.completed());
-            batch = stages.take_ready(class);
-        }
+        let batch = stages.take_ready(class).or_else(|| {
+            self.hurry(class);
+            stages.take_ready(class)
+        });
         self.unpack(class, batch?)
     }
 
@@ -141,6 +135,6 @@ impl Flow {
     /// Objects that this CPU's cache turned away while it was busy: to where the others go.
     pub(super) fn recover_extra(&self, class: usize) {
         let cache = self.stages.caches.current(class);
-        self.stages.recover_extra(class, cache, || self.domain.start_poll());
+        self.stages.recover_extra(class, cache, || self.stamp_deferred());
     }
 }

@@ -10,43 +10,78 @@
 //!                         |  ^
 //!                         v  |
 //!                waiting_for_gp_ttrace
-//!                         |  RCU GP
+//!                         |  tasks-trace GP and RCU GP
 //!                         v
 //!                       slab
 //! ```
 //!
-//! Knows when a move is allowed (the cookie of a batch), not when it is worth while: that is
-//! `flow`.
+//! Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) objects go from `waiting_for_gp` straight to
+//! their slabs. Knows when a move is allowed (the stamp of a batch), not when it is worth while:
+//! that is `refill` and `reclaim`.
 //!
 //! - INV-L1: an object enters `free_by_rcu_ttrace` only when its policy lets it be allocated
 //!   again.
-//! - INV-L2: an object enters its slab only after a grace period since it was taken off the
-//!   stages that `alloc` draws on, so memory and type hold for every reader (INV-A3).
+//! - INV-L2: an object enters its slab only after the grace periods that its policy asks for, so
+//!   memory and type hold for every reader that the policy knows (INV-A3).
 
 use crate::batch::{Batch, BatchList, Pool, Stack};
 use crate::class::ClassTable;
 use crate::cpu::{CpuCache, CpuCaches, ObjectList};
-use crate::rcu::Cookie;
+use crate::policy::PolicyKind;
+use crate::rcu::{Stamp, WaitFor};
 use crate::slab::{Arena, Handle, Slabs};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Tally;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
-/// Runs for an object when its last reader has left, before it may be allocated again.
-pub(crate) type Destructor = unsafe fn(NonNull<u8>);
+/// Does something to an object that nobody else can reach.
+pub(crate) type ObjectFn = unsafe fn(NonNull<u8>);
+
+/// What runs for objects on their way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hooks {
+    /// For a deferred object when its last reader has left, before anything else is done to it.
+    pub(crate) finalizer: Option<ObjectFn>,
+    /// For an object that goes back to its slab.
+    pub(crate) destructor: Option<ObjectFn>,
+}
+
+/// What a policy asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    /// Whom a deferred object waits for.
+    pub(crate) deferred: WaitFor,
+    /// Whether it then goes to its slab, and is allocated again from there only.
+    pub(crate) through_slab: bool,
+    /// Whom other objects wait for on the way to their slabs.
+    pub(crate) returned: WaitFor,
+}
+
+impl Route {
+    pub(crate) const fn of(policy: PolicyKind) -> Self {
+        use WaitFor::{Both, Rcu};
+        let (deferred, through_slab, returned) = match policy {
+            PolicyKind::Immediate | PolicyKind::AfterRcuGp => (Rcu, false, Both),
+            PolicyKind::FreeAfterRcuGp => (Rcu, true, Rcu),
+            PolicyKind::AfterTasksTraceGp => (Both, false, Both),
+        };
+        Self { deferred, through_slab, returned }
+    }
+}
 
 /// A list of batches, and how much is in it.
 #[derive(Debug)]
 pub(crate) struct Stage {
     list: BatchList,
-    objects: AtomicU64,
-    /// The newest cookie for which the list has been searched, so that a search is made once for
-    /// a grace period and not for every batch that is added.
-    searched: AtomicU64,
+    objects: Tally,
+    /// The age of the newest stamp for which the list has been searched, so that a search is made
+    /// once for a grace period and not for every batch that is added.
+    searched: Tally,
 }
 
 impl Stage {
     fn new() -> Self {
-        Self { list: BatchList::new(), objects: AtomicU64::new(0), searched: AtomicU64::new(0) }
+        Self { list: BatchList::new(), objects: Tally::new(0), searched: Tally::new(0) }
     }
 
     /// How many objects are here, at a quiet moment.
@@ -71,16 +106,25 @@ impl Stage {
         Some(batch)
     }
 
+    /// Adds a batch that has waited already, and has to be found by the next search.
+    fn push_again(&self, pool: &Pool, batch: Batch) {
+        self.push(pool, batch);
+        self.searched.store(0, Ordering::Relaxed);
+    }
+
     /// Takes the batches whose grace period has passed and gives each to `receive`.
-    fn take_passed(&self, pool: &Pool, completed: Cookie, mut receive: impl FnMut(Batch)) {
+    fn take_passed(&self, pool: &Pool, completed: &Stamp, mut receive: impl FnMut(Batch)) {
         // A batch that is added behind the search, or that another search has in hand, is found
         // after the next grace period.
-        if self.is_empty() || self.searched.fetch_max(completed.0, Ordering::Relaxed) >= completed.0
+        let age = completed.age();
+        if self.is_empty()
+            || self.searched.load(Ordering::Relaxed) >= age
+            || self.searched.fetch_max(age, Ordering::Relaxed) >= age
         {
             return;
         }
         let mut waiting = self.list.take_all();
-        let mut passed = waiting.take_passed(pool, |body| body.cookie() <= completed);
+        let mut passed = waiting.take_passed(pool, |body| body.stamp().has_passed(completed));
         self.list.put_back(pool, waiting);
         while let Some(mut batch) = passed.pop(pool) {
             let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
@@ -108,7 +152,10 @@ pub(crate) struct Stages {
     pub(crate) caches: CpuCaches,
     pub(super) pool: Pool,
     pub(crate) slabs: Slabs,
-    pub(super) destructor: Option<Destructor>,
+    pub(super) hooks: Hooks,
+    pub(super) route: Route,
+    /// Bytes of the objects in `waiting_for_gp`.
+    pending_bytes: Tally,
     by_class: Box<[ClassStages]>,
 }
 
@@ -118,7 +165,8 @@ impl Stages {
         caches: CpuCaches,
         pool: Pool,
         slabs: Slabs,
-        destructor: Option<Destructor>,
+        hooks: Hooks,
+        route: Route,
     ) -> Self {
         let by_class = (0..classes.len())
             .map(|_| ClassStages {
@@ -127,7 +175,8 @@ impl Stages {
                 waiting_for_gp_ttrace: Stage::new(),
             })
             .collect();
-        Self { classes, caches, pool, slabs, destructor, by_class }
+        let pending_bytes = Tally::new(0);
+        Self { classes, caches, pool, slabs, hooks, route, pending_bytes, by_class }
     }
 
     #[inline(always)]
@@ -135,54 +184,107 @@ impl Stages {
         &self.by_class[class]
     }
 
-    /// `waiting_for_gp` to `free_by_rcu_ttrace`: what `completed` allows, after its destructor.
-    pub(super) fn end_waiting(&self, class: usize, completed: Cookie) {
-        let stages = self.of(class);
-        stages.waiting_for_gp.take_passed(&self.pool, completed, |mut batch| {
-            if let Some(destroy) = self.destructor {
-                self.pool.with(&mut batch, |body| {
-                    for &object in body.objects.as_slice() {
-                        // SAFETY: the grace period of the batch has passed, so this thread alone
-                        // can reach the object (INV-R2), and it runs once for each waiting.
-                        unsafe { destroy(self.slabs.arena().pointer(object)) };
-                    }
-                });
-            }
-            stages.free_by_rcu_ttrace.push(&self.pool, batch);
-        });
+    /// Bytes that wait for a grace period before they can be allocated again, beside what is in
+    /// the caches.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pending_bytes.load(Ordering::Relaxed)
     }
 
-    /// `waiting_for_gp_ttrace` to the slabs: what `completed` allows. Returns how many objects.
-    pub(super) fn end_returning(&self, class: usize, completed: Cookie, may_wait: bool) -> u64 {
-        let stages = self.of(class);
-        let mut returned = 0;
-        stages.waiting_for_gp_ttrace.take_passed(&self.pool, completed, |mut batch| {
-            let put_back = self.pool.with(&mut batch, |body| {
-                // INV-L2: the batch's grace period has passed.
-                let done = self.slabs.put_back(&self.classes, body.objects.as_slice(), may_wait);
-                done.then_some(body.objects.len() as u64)
-            });
-            match put_back {
-                Some(count) => {
-                    returned += count;
-                    self.pool.give(batch);
-                }
-                None => stages.waiting_for_gp_ttrace.push(&self.pool, batch),
+    fn bytes(&self, class: usize, objects: u64) -> u64 {
+        objects * self.classes.class(class).size as u64
+    }
+
+    /// To `waiting_for_gp`: a batch whose objects are all freed by now.
+    pub(super) fn begin_waiting(&self, class: usize, mut batch: Batch, stamp: Stamp) {
+        let count = self.pool.with(&mut batch, |body| {
+            body.set_stamp(stamp);
+            body.objects.len() as u64
+        });
+        self.pending_bytes.fetch_add(self.bytes(class, count), Ordering::Relaxed);
+        self.of(class).waiting_for_gp.push(&self.pool, batch);
+    }
+
+    /// `waiting_for_gp` to `free_by_rcu_ttrace`, or to the slabs: what `completed` allows, after
+    /// its finalizer. Returns how many objects went to the slabs.
+    pub(super) fn end_waiting(&self, class: usize, completed: &Stamp, may_wait: bool) -> u64 {
+        let (stages, mut returned) = (self.of(class), 0);
+        stages.waiting_for_gp.take_passed(&self.pool, completed, |mut batch| {
+            let count = self.pool.with(&mut batch, |body| body.objects.len() as u64);
+            self.pending_bytes.fetch_sub(self.bytes(class, count), Ordering::Relaxed);
+            // INV-R2: the grace period of the batch has passed, so this thread alone can reach
+            // the objects, and this runs once for each waiting.
+            self.run(self.hooks.finalizer, &mut batch);
+            if !self.route.through_slab {
+                stages.free_by_rcu_ttrace.push(&self.pool, batch);
+                return;
+            }
+            match self.put_back(batch, may_wait) {
+                Ok(count) => returned += count,
+                Err(batch) => stages.waiting_for_gp_ttrace.push_again(&self.pool, batch),
             }
         });
         returned
     }
 
     /// `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`: one batch, stamped by `stamp` once it is
-    /// off the list. `false` when there is none.
-    pub(super) fn begin_returning(&self, class: usize, stamp: impl FnOnce() -> Cookie) -> bool {
+    /// off the list. Returns how many objects; 0 when there is no batch.
+    pub(super) fn begin_returning(&self, class: usize, stamp: impl FnOnce() -> Stamp) -> u64 {
         let stages = self.of(class);
         let Some(mut batch) = stages.free_by_rcu_ttrace.pop(&self.pool) else {
-            return false;
+            return 0;
         };
-        self.pool.with(&mut batch, |body| body.stamp(stamp()));
+        let count = self.pool.with(&mut batch, |body| {
+            body.set_stamp(stamp());
+            body.objects.len() as u64
+        });
         stages.waiting_for_gp_ttrace.push(&self.pool, batch);
-        true
+        count
+    }
+
+    /// `waiting_for_gp_ttrace` to the slabs: what `completed` allows. Returns how many objects.
+    pub(super) fn end_returning(&self, class: usize, completed: &Stamp, may_wait: bool) -> u64 {
+        let stages = self.of(class);
+        let mut returned = 0;
+        stages.waiting_for_gp_ttrace.take_passed(&self.pool, completed, |batch| {
+            match self.put_back(batch, may_wait) {
+                Ok(count) => returned += count,
+                Err(batch) => stages.waiting_for_gp_ttrace.push_again(&self.pool, batch),
+            }
+        });
+        returned
+    }
+
+    /// Puts the objects of a batch into their slabs, and says how many; or gives the batch back,
+    /// where that would mean to wait. INV-L2: the caller has seen that its grace periods passed.
+    fn put_back(&self, mut batch: Batch, may_wait: bool) -> Result<u64, Batch> {
+        // A destructor runs outside of the lock, so what it has seen has to go back.
+        let may_wait = may_wait || self.hooks.destructor.is_some();
+        self.run(self.hooks.destructor, &mut batch);
+        let put_back = self.pool.with(&mut batch, |body| {
+            let done = self.slabs.put_back(&self.classes, body.objects.as_slice(), may_wait);
+            done.then_some(body.objects.len() as u64)
+        });
+        match put_back {
+            Some(count) => {
+                self.pool.give(batch);
+                Ok(count)
+            }
+            None => Err(batch),
+        }
+    }
+
+    /// Calls a hook for every object of a batch. Nobody else can reach them.
+    fn run(&self, hook: Option<ObjectFn>, batch: &mut Batch) {
+        let Some(hook) = hook else {
+            return;
+        };
+        self.pool.with(batch, |body| {
+            for &object in body.objects.as_slice() {
+                // SAFETY: the promise of who set the hook (`Builder`); the grace periods of the
+                // object have passed (INV-R2), so this thread alone has it.
+                unsafe { hook(self.slabs.arena().pointer(object)) };
+            }
+        });
     }
 
     /// A batch that may be allocated from.
@@ -218,7 +320,7 @@ impl Stages {
     /// Empties the caches of one class into batches: free objects to `free_by_rcu_ttrace`,
     /// waiting ones to `waiting_for_gp`, stamped by `stamp`. `false` when memory for batches ran
     /// out before the end.
-    pub(super) fn empty_caches(&self, class: usize, stamp: impl Fn() -> Cookie) -> bool {
+    pub(super) fn empty_caches(&self, class: usize, stamp: impl Fn() -> Stamp) -> bool {
         let mut free = self.to_ready(class);
         let mut waiting = self.to_waiting(class, stamp);
         let mut complete = true;
@@ -235,7 +337,7 @@ impl Stages {
 
     /// The same for what was freed while a cache was busy; what finds no memory stays.
     /// Async-signal-safe.
-    pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Cookie) {
+    pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Stamp) {
         let arena = self.slabs.arena();
         self.to_ready(class).add_list(&cache.free_llist_extra, arena);
         self.to_waiting(class, stamp).add_list(&cache.free_llist_extra_rcu, arena);
@@ -248,16 +350,8 @@ impl Stages {
     }
 
     /// Fills batches for `waiting_for_gp`. A batch is stamped when all its objects are in it.
-    fn to_waiting(
-        &self,
-        class: usize,
-        stamp: impl Fn() -> Cookie,
-    ) -> Filler<'_, impl FnMut(Batch)> {
-        let waiting = &self.of(class).waiting_for_gp;
-        Filler::new(&self.pool, move |mut batch| {
-            self.pool.with(&mut batch, |body| body.stamp(stamp()));
-            waiting.push(&self.pool, batch);
-        })
+    fn to_waiting(&self, class: usize, stamp: impl Fn() -> Stamp) -> Filler<'_, impl FnMut(Batch)> {
+        Filler::new(&self.pool, move |batch| self.begin_waiting(class, batch, stamp()))
     }
 
     /// Puts objects, at most a batch, where any CPU refills from; `false` when there is no

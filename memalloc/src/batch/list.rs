@@ -159,13 +159,13 @@ impl Ends {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::rcu::Cookie;
+    use crate::rcu::Stamp;
     use crate::slab::Handle;
 
     fn stamped(pool: &Pool, cookie: u64) -> Batch {
         let mut batch = pool.take(true).unwrap();
         pool.with(&mut batch, |body| {
-            body.stamp(Cookie(cookie));
+            body.set_stamp(Stamp::of(cookie, 0));
             body.objects.push(Handle::new(cookie as u32).unwrap());
         });
         batch
@@ -174,7 +174,7 @@ mod tests {
     fn drain(pool: &Pool, mut chain: Chain) -> Vec<u64> {
         let mut cookies = Vec::new();
         while let Some(mut batch) = chain.pop(pool) {
-            cookies.push(pool.with(&mut batch, |body| body.cookie().0));
+            cookies.push(pool.with(&mut batch, |body| body.stamp().age()));
             pool.give(batch);
         }
         cookies
@@ -190,7 +190,8 @@ mod tests {
                 list.push(&pool, stamped(&pool, cookie));
             }
             let mut waiting = list.take_all();
-            let passed = waiting.take_passed(&pool, |body| body.cookie().0 <= completed);
+            let passed = waiting
+                .take_passed(&pool, |body| body.stamp().has_passed(&Stamp::of(completed, 0)));
             list.put_back(&pool, waiting);
             let newest_first = || order.into_iter().rev();
             let expected: Vec<_> = newest_first().filter(|cookie| *cookie <= completed).collect();

@@ -3,7 +3,7 @@
 use super::list::BatchList;
 use super::stack::Stack;
 use crate::class::BATCH_CAPACITY;
-use crate::rcu::Cookie;
+use crate::rcu::Stamp;
 use crate::sync::{AtomicU32, UnsafeCell};
 use std::fmt;
 use std::io;
@@ -45,17 +45,18 @@ impl Batch {
 /// What is in a batch: all zero, it is an empty one.
 #[derive(Debug)]
 pub(crate) struct Body {
-    cookie: u64,
+    stamp: Stamp,
     pub(crate) objects: Stack<BATCH_CAPACITY>,
 }
 
 impl Body {
-    pub(crate) fn cookie(&self) -> Cookie {
-        Cookie(self.cookie)
+    /// What the objects wait for.
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
-    pub(crate) fn stamp(&mut self, cookie: Cookie) {
-        self.cookie = cookie.0;
+    pub(crate) fn set_stamp(&mut self, stamp: Stamp) {
+        self.stamp = stamp;
     }
 }
 
@@ -188,7 +189,7 @@ mod imp {
 
 #[cfg(loom)]
 mod imp {
-    use super::{Body, Node, Stack};
+    use super::{Body, Node, Stack, Stamp};
     use crate::sync::{AtomicU32, UnsafeCell};
     use std::io;
     use std::sync::OnceLock;
@@ -217,7 +218,7 @@ mod imp {
             let node = self.nodes.get(number as usize)?;
             node.get_or_init(|| Node {
                 next: AtomicU32::new(0),
-                body: UnsafeCell::new(Body { cookie: 0, objects: Stack::new() }),
+                body: UnsafeCell::new(Body { stamp: Stamp::PASSED, objects: Stack::new() }),
             });
             Some(number)
         }

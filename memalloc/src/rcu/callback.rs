@@ -1,16 +1,63 @@
 //! Functions that run after a grace period.
 
-use super::grace::Cookie;
-use crate::sync::Lock;
+use crate::sync::{Lock, thread};
 use std::collections::VecDeque;
 use std::fmt;
+use std::ptr::NonNull;
 
-type Callback = Box<dyn FnOnce() + Send>;
+/// What is to run.
+pub(super) enum Callback {
+    Function(Box<dyn FnOnce() + Send>),
+    Object(NonNull<u8>, unsafe fn(NonNull<u8>)),
+}
 
-/// Callbacks in the order in which they were queued, each with the cookie that it waits for.
+// SAFETY: who retires an object promises that it can be freed on any thread.
+unsafe impl Send for Callback {}
+
+impl Callback {
+    pub(super) fn function(function: impl FnOnce() + Send + 'static) -> Self {
+        Self::Function(Box::new(function))
+    }
+
+    /// # Safety
+    ///
+    /// When the callback runs, `free(object)` must be sound on any thread.
+    pub(super) unsafe fn object(object: NonNull<u8>, free: unsafe fn(NonNull<u8>)) -> Self {
+        Self::Object(object, free)
+    }
+
+    fn run(self) {
+        match self {
+            Self::Function(function) => function(),
+            // SAFETY: the promise of `object`.
+            Self::Object(object, free) => unsafe { free(object) },
+        }
+    }
+}
+
+/// Grace periods are moved along once for this many callbacks.
+const CALLBACKS_PER_LOOK: u64 = if cfg!(loom) { u64::MAX } else { 64 };
+
+#[derive(Default)]
+struct Queue {
+    /// In the order in which they were queued, each with the cookie that it waits for.
+    waiting: VecDeque<(u64, Callback)>,
+    /// How many were ever queued; callbacks are numbered from 0.
+    queued: u64,
+    /// Callbacks that have begun to run and not ended, each with its number and its thread.
+    running: Vec<(u64, thread::ThreadId)>,
+}
+
+impl Queue {
+    fn oldest_waiting(&self) -> u64 {
+        self.queued - self.waiting.len() as u64
+    }
+}
+
+/// The callbacks of one flavour.
 #[derive(Default)]
 pub(super) struct Callbacks {
-    queue: Lock<VecDeque<(Cookie, Callback)>>,
+    queue: Lock<Queue>,
 }
 
 impl fmt::Debug for Callbacks {
@@ -20,34 +67,62 @@ impl fmt::Debug for Callbacks {
 }
 
 impl Callbacks {
-    pub(super) fn push(&self, cookie: Cookie, callback: Callback) {
-        self.queue.lock().push_back((cookie, callback));
+    /// Queues a callback, and says whether it is time to look for those that are due.
+    pub(super) fn push(&self, cookie: u64, callback: Callback) -> bool {
+        let mut queue = self.queue.lock();
+        queue.waiting.push_back((cookie, callback));
+        queue.queued += 1;
+        queue.queued.is_multiple_of(CALLBACKS_PER_LOOK)
     }
 
     /// The cookie of the callback that was queued last.
-    pub(super) fn newest(&self) -> Option<Cookie> {
-        self.queue.lock().back().map(|(cookie, _)| *cookie)
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.queue.lock().waiting.back().map(|(cookie, _)| *cookie)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.queue.lock().len()
+        self.queue.lock().waiting.len()
+    }
+
+    /// How many were ever queued.
+    pub(super) fn queued(&self) -> u64 {
+        self.queue.lock().queued
+    }
+
+    /// Whether one of the first `queued` callbacks is being run by another thread, or waits still.
+    pub(super) fn runs_elsewhere(&self, queued: u64) -> bool {
+        let (queue, me) = (self.queue.lock(), thread::current().id());
+        queue.oldest_waiting() < queued
+            || queue.running.iter().any(|(number, thread)| *number < queued && *thread != me)
     }
 
     /// Runs what `completed` allows, outside of the lock, and says how many that were.
-    pub(super) fn run(&self, completed: Cookie) -> usize {
+    pub(super) fn run(&self, completed: u64) -> usize {
         let mut ran = 0;
-        while let Some(callback) = self.take(completed) {
-            callback();
+        while let Some((callback, _running)) = self.take(completed) {
+            callback.run();
             ran += 1;
         }
         ran
     }
 
-    fn take(&self, completed: Cookie) -> Option<Callback> {
+    fn take(&self, completed: u64) -> Option<(Callback, Running<'_>)> {
         let mut queue = self.queue.lock();
-        if queue.front()?.0 > completed {
-            return None;
-        }
-        queue.pop_front().map(|(_, callback)| callback)
+        let number = queue.oldest_waiting();
+        let (_, callback) = queue.waiting.pop_front_if(|(cookie, _)| *cookie <= completed)?;
+        queue.running.push((number, thread::current().id()));
+        Some((callback, Running { callbacks: self, number }))
+    }
+}
+
+/// Stands for a callback that is being run.
+struct Running<'a> {
+    callbacks: &'a Callbacks,
+    number: u64,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.callbacks.queue.lock().running.retain(|(number, _)| *number != self.number);
     }
 }

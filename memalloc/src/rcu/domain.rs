@@ -1,15 +1,19 @@
-//! The public face: a domain of readers and grace periods.
+//! The public face: a domain of readers of both flavours.
 
-use super::callback::Callbacks;
-use super::grace::{Cookie, Grace};
-use super::reader::{Guard, Slots};
-use crate::sync::pause;
+use super::flavour::{Cookie, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace};
+use super::reader::Guard;
+use super::stall::{StallReport, StallWatch};
+use super::trace::{OwnedTraceGuard, TraceGuard};
 use crate::sys::membarrier::BarrierKind;
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A set of readers and the grace periods that wait for them. Cheap to clone: clones are the
 /// same domain, and any number of allocators and structures may share it.
+///
+/// The methods here are those of its RCU flavour; [`trace`](Self::trace) has the other's.
 #[derive(Clone)]
 pub struct Domain {
     inner: Arc<Inner>,
@@ -20,9 +24,8 @@ pub(super) struct Inner {
     /// Never used again for another domain of this process.
     id: u64,
     barrier: BarrierKind,
-    grace: Grace,
-    slots: Slots,
-    callbacks: Callbacks,
+    rcu: GracePeriods<Rcu>,
+    trace: GracePeriods<TasksTrace>,
 }
 
 impl Inner {
@@ -32,24 +35,26 @@ impl Inner {
     }
 
     #[inline(always)]
-    pub(super) fn grace(&self) -> &Grace {
-        &self.grace
-    }
-
-    #[inline(always)]
     pub(super) fn barrier(&self) -> BarrierKind {
         self.barrier
     }
 
-    pub(super) fn slots(&self) -> &Slots {
-        &self.slots
+    #[inline(always)]
+    pub(super) fn rcu(&self) -> &GracePeriods<Rcu> {
+        &self.rcu
+    }
+
+    #[inline(always)]
+    pub(super) fn trace(&self) -> &GracePeriods<TasksTrace> {
+        &self.trace
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         // Guards borrow the domain, so there is no reader left to wait for.
-        self.callbacks.run(Cookie(u64::MAX));
+        self.rcu.end();
+        self.trace.end();
     }
 }
 
@@ -68,7 +73,7 @@ impl Default for Domain {
 impl Domain {
     /// A domain of its own, with the cheapest barrier that this system has.
     pub fn new() -> Self {
-        Self::with_barrier(BarrierKind::best())
+        Self::configured(BarrierKind::best(), StallWatch::default())
     }
 
     /// A domain that is configured step by step.
@@ -83,7 +88,7 @@ impl Domain {
         &GLOBAL
     }
 
-    fn with_barrier(barrier: BarrierKind) -> Self {
+    fn configured(barrier: BarrierKind, stall: StallWatch) -> Self {
         use std::sync::atomic::{AtomicU64, Ordering};
         // Names a domain; orders nothing, so loom need not see it.
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -91,9 +96,8 @@ impl Domain {
             inner: Arc::new(Inner {
                 id: NEXT.fetch_add(1, Ordering::Relaxed),
                 barrier,
-                grace: Grace::new(),
-                slots: Slots::new(),
-                callbacks: Callbacks::default(),
+                rcu: GracePeriods::new(barrier, stall.clone()),
+                trace: GracePeriods::new(barrier, stall),
             }),
         }
     }
@@ -108,171 +112,157 @@ impl Domain {
         self.inner.barrier
     }
 
+    /// The grace periods that wait for the readers of [`pin`](Self::pin).
+    #[inline]
+    pub fn rcu(&self) -> &GracePeriods<Rcu> {
+        &self.inner.rcu
+    }
+
+    /// The grace periods that wait for the readers of [`pin_trace`](Self::pin_trace).
+    #[inline]
+    pub fn trace(&self) -> &GracePeriods<TasksTrace> {
+        &self.inner.trace
+    }
+
     /// Begins a read section (`rcu_read_lock`); it ends when the guard is dropped.
     ///
     /// Two stores to memory of this thread, and a compiler fence (or a SeqCst fence, as
-    /// [`BarrierKind`] says). The first use of a domain by a thread allocates a slot; after it, while
-    /// the thread uses no other domain, it is async-signal-safe.
+    /// [`BarrierKind`] says). The first use of a domain by a thread allocates a slot (see
+    /// [`register`](Self::register)); after it, while the thread uses no other domain, it is
+    /// async-signal-safe.
     #[doc(alias = "rcu_read_lock")]
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
         Guard::enter(self)
     }
 
-    /// A cookie for everything that was unlinked before this call
-    /// (`start_poll_synchronize_rcu`). One atomic read-modify-write; async-signal-safe.
-    #[doc(alias = "start_poll_synchronize_rcu")]
+    /// Begins a read section that may sleep, and end on another thread
+    /// (`rcu_read_lock_trace`).
+    ///
+    /// Costs what [`pin`](Self::pin) does, for the one section that a thread began and that is
+    /// open; each further one claims a slot of its own, with an atomic exchange. Not
+    /// async-signal-safe.
+    ///
+    /// ```
+    /// use memalloc::rcu::{Domain, SynchronizeError};
+    /// use std::time::Duration;
+    ///
+    /// let domain = Domain::new();
+    /// let guard = domain.pin_trace();
+    /// std::thread::scope(|scope| {
+    ///     // Another thread waits for it,
+    ///     let waiting = scope.spawn(|| domain.trace().synchronize_timeout(Duration::from_millis(1)));
+    ///     assert!(matches!(waiting.join(), Ok(Err(SynchronizeError::TimedOut { .. }))));
+    ///     // and another may end it.
+    ///     scope.spawn(move || drop(guard));
+    /// });
+    /// domain.trace().synchronize()?;
+    /// # Ok::<(), SynchronizeError>(())
+    /// ```
+    #[doc(alias = "rcu_read_lock_trace")]
+    #[inline]
+    pub fn pin_trace(&self) -> TraceGuard<'_> {
+        TraceGuard::enter(self)
+    }
+
+    /// As [`pin_trace`](Self::pin_trace), with a guard that keeps the domain alive: for tasks that
+    /// have to be `'static`. One atomic increment more.
+    pub fn pin_trace_owned(&self) -> OwnedTraceGuard {
+        OwnedTraceGuard::enter(self)
+    }
+
+    /// Gives the calling thread its slot for [`pin`](Self::pin), so that a signal handler on this
+    /// thread may pin too. Also done by the first section. A grace period of a domain in which no
+    /// other thread has a slot needs no barrier: do not register threads that never read.
+    pub fn register(&self) {
+        drop(self.pin());
+    }
+
+    /// See [`GracePeriods::start_poll`].
     pub fn start_poll(&self) -> Cookie {
-        self.inner.grace.start_poll()
+        self.rcu().start_poll()
     }
 
-    /// Whether the grace period of `cookie` has passed (`poll_state_synchronize_rcu`). One load;
-    /// moves nothing along; async-signal-safe.
-    #[doc(alias = "poll_state_synchronize_rcu")]
+    /// See [`GracePeriods::poll`].
     pub fn poll(&self, cookie: Cookie) -> bool {
-        self.inner.grace.poll(cookie)
+        self.rcu().poll(cookie)
     }
 
-    /// The newest cookie whose grace period has passed.
-    pub(crate) fn completed(&self) -> Cookie {
-        self.inner.grace.completed()
-    }
-
-    /// Moves grace periods along as far as `cookie` needs and readers allow, without waiting,
-    /// and says whether the cookie's has passed. Async-signal-safe.
-    ///
-    /// A cookie that can't be this domain's never passes.
-    ///
-    /// Costs a barrier of the domain's kind when a grace period has to begin, and a look at the
-    /// slot of every thread that ever read.
+    /// See [`GracePeriods::advance`].
     pub fn advance(&self, cookie: Cookie) -> bool {
-        self.inner.grace.is_known(cookie) && self.drive(cookie)
+        self.rcu().advance(cookie)
     }
 
-    fn drive(&self, cookie: Cookie) -> bool {
-        self.inner.grace.drive(cookie, &self.inner.slots, self.inner.barrier)
-    }
-
-    /// Begins a grace period if none is under way, and ends it if readers allow.
-    pub(crate) fn advance_once(&self) {
-        self.drive(Cookie(self.completed().0 + 1));
-    }
-
-    /// Ends the grace period that is under way, if there is one and readers allow. Costs no
-    /// barrier.
-    pub(crate) fn advance_begun(&self) {
-        if self.inner.grace.is_under_way() {
-            self.advance_once();
-        }
-    }
-
-    /// Waits until every read section that is open now has ended (`synchronize_rcu`), then runs
-    /// the callbacks that are due.
+    /// See [`GracePeriods::synchronize`].
     ///
     /// # Errors
     ///
-    /// [`SynchronizeError::InsideReadSection`] when the calling thread is inside one: it would
-    /// wait for itself.
-    #[doc(alias = "synchronize_rcu")]
+    /// As there.
     pub fn synchronize(&self) -> Result<(), SynchronizeError> {
-        self.check_outside()?;
-        self.wait_for(self.start_poll());
-        self.run_callbacks();
-        Ok(())
+        self.rcu().synchronize()
     }
 
-    /// Whether this thread may wait for a grace period.
-    pub(crate) fn check_outside(&self) -> Result<(), SynchronizeError> {
-        if self.inner.slots.reading_here() {
-            return Err(SynchronizeError::InsideReadSection);
-        }
-        Ok(())
-    }
-
-    fn wait_for(&self, cookie: Cookie) {
-        let mut patience = Patience::default();
-        while !self.drive(cookie) {
-            patience.wait();
-        }
-    }
-
-    /// Runs `callback` after a grace period (`call_rcu`), on whichever thread notices: one that
-    /// calls [`synchronize`](Self::synchronize), [`barrier`](Self::barrier) or
-    /// [`run_callbacks`](Self::run_callbacks), or that drops the last clone of the domain.
-    #[doc(alias = "call_rcu")]
+    /// See [`GracePeriods::call`].
     pub fn call(&self, callback: impl FnOnce() + Send + 'static) {
-        self.inner.callbacks.push(self.start_poll(), Box::new(callback));
+        self.rcu().call(callback);
     }
 
-    /// Runs the callbacks whose grace period has passed, and says how many that were. Moves the
-    /// grace period along, but does not wait.
+    /// See [`GracePeriods::retire`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn retire(&self, object: NonNull<u8>, free: unsafe fn(NonNull<u8>)) {
+        // SAFETY: the caller's promise.
+        unsafe { self.rcu().retire(object, free) };
+    }
+
+    /// See [`GracePeriods::run_callbacks`].
     pub fn run_callbacks(&self) -> usize {
-        if let Some(newest) = self.inner.callbacks.newest() {
-            self.advance(newest);
-        }
-        self.inner.callbacks.run(self.completed())
+        self.rcu().run_callbacks()
     }
 
-    /// Waits until every callback that was queued before this call has run (`rcu_barrier`).
-    /// Callbacks that another thread is running at the moment count as run.
+    /// See [`GracePeriods::barrier`].
     ///
     /// # Errors
     ///
-    /// As [`synchronize`](Self::synchronize).
-    #[doc(alias = "rcu_barrier")]
+    /// As there.
     pub fn barrier(&self) -> Result<(), SynchronizeError> {
-        self.synchronize()
+        self.rcu().barrier()
     }
 
-    /// Numbers about the domain, of this moment.
-    pub fn stats(&self) -> DomainStats {
-        let (threads, reading) = self.inner.slots.count();
-        DomainStats {
-            barrier: self.inner.barrier,
-            grace_periods: self.completed().0,
-            threads,
-            reading,
-            callbacks: self.inner.callbacks.len(),
-        }
-    }
-}
-
-/// Waits longer the longer it takes: spins, then yields, then sleeps.
-#[derive(Debug, Default)]
-struct Patience {
-    rounds: u32,
-}
-
-impl Patience {
-    const SPINS: u32 = 64;
-    #[cfg(not(loom))]
-    const YIELDS: u32 = 256;
-
-    fn wait(&mut self) {
-        self.rounds = self.rounds.saturating_add(1);
-        if self.rounds < Self::SPINS {
-            pause();
-            return;
-        }
-        #[cfg(not(loom))]
-        if self.rounds >= Self::YIELDS {
-            std::thread::sleep(std::time::Duration::from_micros(50));
-            return;
-        }
-        crate::sync::thread::yield_now();
+    /// See [`GracePeriods::stats`].
+    pub fn stats(&self) -> FlavourStats {
+        self.rcu().stats()
     }
 }
 
 /// Configures a [`Domain`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it builds"]
 pub struct Builder {
     barrier: Option<BarrierKind>,
+    stall: StallWatch,
 }
 
 impl Builder {
     /// The kind of barrier; without it the cheapest that this system has.
     pub fn barrier(mut self, kind: BarrierKind) -> Self {
         self.barrier = Some(kind);
+        self
+    }
+
+    /// After how long a grace period counts as stalled; without it one second. So long, at most,
+    /// a free waits for room behind a reader (see `max_pending` of the allocator's builder).
+    pub fn stall_after(mut self, time: Duration) -> Self {
+        self.stall.after = time;
+        self
+    }
+
+    /// Who is told about a stalled grace period, by the thread that waits for it. Without it
+    /// nobody is.
+    pub fn stall_handler(mut self, handler: impl Fn(&StallReport) + Send + Sync + 'static) -> Self {
+        self.stall.handler = Some(Arc::new(handler));
         self
     }
 
@@ -284,7 +274,7 @@ impl Builder {
     pub fn build(self) -> Result<Domain, UnsupportedBarrier> {
         let kind = self.barrier.unwrap_or_else(BarrierKind::best);
         if kind.is_supported() {
-            Ok(Domain::with_barrier(kind))
+            Ok(Domain::configured(kind, self.stall))
         } else {
             Err(UnsupportedBarrier(kind))
         }
@@ -308,39 +298,9 @@ impl fmt::Display for UnsupportedBarrier {
 
 impl std::error::Error for UnsupportedBarrier {}
 
-/// Why a grace period can't be waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SynchronizeError {
-    /// The calling thread is inside a read section of the domain: it would wait for itself.
-    InsideReadSection,
-}
-
-impl fmt::Display for SynchronizeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InsideReadSection => f.write_str(
-                "waiting for a grace period inside a read section would never end: drop the \
-                 guards of this thread first",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for SynchronizeError {}
-
-/// What [`Domain::stats`] tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DomainStats {
-    /// The barrier in force.
-    pub barrier: BarrierKind,
-    /// Grace periods that have passed.
-    pub grace_periods: u64,
-    /// Threads that have a slot.
-    pub threads: usize,
-    /// Threads inside a read section.
-    pub reading: usize,
-    /// Callbacks that have not run yet.
-    pub callbacks: usize,
-}
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Domain>();
+    shared::<TraceGuard<'static>>();
+    shared::<OwnedTraceGuard>();
+};

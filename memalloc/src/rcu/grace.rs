@@ -2,18 +2,15 @@
 //!
 //! One number counts up. Readers announce the epoch that they saw; a grace period raises the
 //! epoch, makes sure that every announcement before that can be seen, and waits until no slot
-//! shows an older epoch. That is one scan, by one driver at a time.
+//! shows an older epoch. That is one scan, by one driver at a time. Where no other thread reads,
+//! it needs no barrier of the other processors, and costs no more than the scan.
 
-use super::reader::Slots;
-use crate::sync::{AtomicBool, AtomicU64, Ordering, UnsafeCell, owner_load_u64};
+use super::slots::Slots;
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Tally, UnsafeCell, owner_load_u64};
 use crate::sys::membarrier::BarrierKind;
+use crate::sys::thread;
 use crossbeam_utils::CachePadded;
-
-/// Stands for "everything unlinked until now"; [`Domain::poll`](super::Domain::poll) says whether
-/// its grace period has passed. A cookie is meant for the domain that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[must_use = "a cookie is to be polled"]
-pub struct Cookie(pub(crate) u64);
+use std::time::Duration;
 
 /// Where a grace period is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +30,12 @@ pub(super) struct Grace {
     epoch: CachePadded<AtomicU64>,
     /// The newest cookie whose grace period has passed.
     completed: CachePadded<AtomicU64>,
-    /// Held by the thread that moves the grace period along; nobody waits for it.
-    driven: AtomicBool,
+    /// The thread that moves the grace period along, by number, or 0; nobody waits for it.
+    driver: AtomicU32,
     /// Where the grace period under way is. The driver's alone.
     phase: UnsafeCell<Phase>,
+    /// When the epoch was raised last, in nanoseconds of `thread::clock`.
+    begun_at: Tally,
 }
 
 impl std::panic::RefUnwindSafe for Grace {}
@@ -49,8 +48,9 @@ impl Grace {
         Self {
             epoch: CachePadded::new(AtomicU64::new(1)),
             completed: CachePadded::new(AtomicU64::new(0)),
-            driven: AtomicBool::new(false),
+            driver: AtomicU32::new(0),
             phase: UnsafeCell::new(Phase::Idle),
+            begun_at: Tally::new(0),
         }
     }
 
@@ -63,23 +63,20 @@ impl Grace {
         self.epoch.load(Ordering::Acquire)
     }
 
-    pub(super) fn start_poll(&self) -> Cookie {
+    pub(super) fn start_poll(&self) -> u64 {
         // ORDERING: the stores that unlinked come before this Release. The raise that ends this
         // epoch is a later link of the same chain of read-modify-writes, so it hands them to
         // every reader that announces the newer epoch (see `current`). A plain load would let
         // the raise pass in between. Falls to `loom_protocol` "cookie by plain load".
-        Cookie(self.epoch.fetch_add(0, Ordering::Release))
+        self.epoch.fetch_add(0, Ordering::Release)
     }
 
-    pub(super) fn poll(&self, cookie: Cookie) -> bool {
-        self.completed() >= cookie
-    }
-
-    pub(super) fn completed(&self) -> Cookie {
+    /// The newest cookie whose grace period has passed.
+    pub(super) fn completed(&self) -> u64 {
         // ORDERING: Acquire pairs with the Release in `step`: the sections that the scan saw
         // ended happened before whatever the caller does to the object. Falls to `loom`
         // `a_poll_sees_what_the_driver_saw`.
-        Cookie(self.completed.load(Ordering::Acquire))
+        self.completed.load(Ordering::Acquire)
     }
 
     /// Whether a grace period waits for readers. A hint, for those who do not drive.
@@ -88,21 +85,39 @@ impl Grace {
         self.epoch.load(Ordering::Relaxed) > completed + 1
     }
 
+    /// How long ago the newest grace period was begun; long ago where there was none.
+    pub(super) fn begun_ago(&self) -> Duration {
+        let begun = Duration::from_nanos(self.begun_at.load(Ordering::Relaxed));
+        thread::clock().saturating_sub(begun)
+    }
+
+    /// Whether the calling thread is moving a grace period along, and was interrupted.
+    pub(super) fn is_driven_here(&self) -> bool {
+        self.driver.load(Ordering::Relaxed) == thread::current()
+    }
+
+    /// The thread that the grace period under way waits for, if it does.
+    pub(super) fn held_up_by(&self, slots: &Slots) -> Option<u32> {
+        let completed = self.completed.load(Ordering::Relaxed);
+        if self.is_under_way() { slots.reader_before(completed + 2) } else { None }
+    }
+
     /// Moves towards the end of the grace period of `target`, without waiting for anybody, and
     /// says whether it has passed. Async-signal-safe.
-    pub(super) fn drive(&self, target: Cookie, slots: &Slots, barrier: BarrierKind) -> bool {
-        while !self.poll(target) {
+    pub(super) fn drive(&self, target: u64, slots: &Slots, barrier: BarrierKind) -> bool {
+        while self.completed() < target {
             // ORDERING: Acquire pairs with the Release below: drivers follow one another, and the
             // barrier of an earlier one is before the scan of a later one.
             // A failed exchange stores nothing, which also keeps the line where it is.
+            let (free, me) = (0, thread::current());
             let taken =
-                self.driven.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+                self.driver.compare_exchange(free, me, Ordering::Acquire, Ordering::Relaxed);
             if taken.is_err() {
-                return self.poll(target);
+                return self.completed() >= target;
             }
             let progress = self.step(target, slots, barrier);
             // ORDERING: see the exchange.
-            self.driven.store(false, Ordering::Release);
+            self.driver.store(0, Ordering::Release);
             if !progress {
                 return false;
             }
@@ -111,15 +126,15 @@ impl Grace {
     }
 
     /// Whether a cookie can be one of this domain's.
-    pub(super) fn is_known(&self, cookie: Cookie) -> bool {
-        cookie.0 <= self.epoch.load(Ordering::Relaxed)
+    pub(super) fn is_known(&self, cookie: u64) -> bool {
+        cookie <= self.epoch.load(Ordering::Relaxed)
     }
 
     /// One grace period, as far as it goes now. Only the driver calls it.
-    fn step(&self, target: Cookie, slots: &Slots, barrier: BarrierKind) -> bool {
+    fn step(&self, target: u64, slots: &Slots, barrier: BarrierKind) -> bool {
         // SAFETY: INV-R4: only the driver stores to `completed`.
         let completed = unsafe { owner_load_u64(&self.completed) };
-        if completed >= target.0 {
+        if completed >= target {
             return true;
         }
         // SAFETY: INV-R4: only the driver touches `phase`.
@@ -127,14 +142,15 @@ impl Grace {
         if phase == Phase::Idle {
             // Relaxed: it is a link of the chain that `start_poll` began.
             self.epoch.fetch_add(1, Ordering::Relaxed);
+            self.begun_at.store(thread::clock().as_nanos() as u64, Ordering::Relaxed);
             phase = Phase::Raised;
         }
         // After the raise and before the scan: see `BarrierKind::light` for the two cases. One
         // barrier serves every cookie of the epoch.
-        if phase == Phase::Raised && barrier.heavy() {
+        if phase == Phase::Raised && barrier.heavy(|| slots.others_may_read()) {
             phase = Phase::Waiting;
         }
-        let ended = phase == Phase::Waiting && slots.none_before(completed + 2);
+        let ended = phase == Phase::Waiting && slots.reader_before(completed + 2).is_none();
         if ended {
             phase = Phase::Idle;
         }

@@ -5,6 +5,15 @@
 //! object once [`poll`](Domain::poll) says that the cookie's grace period has passed. Nothing
 //! needs a background thread: whoever asks moves the grace period along.
 //!
+//! There are two flavours of readers, over one engine:
+//!
+//! | | [`Rcu`] | [`TasksTrace`] |
+//! |---|---|---|
+//! | begins with | [`pin`](Domain::pin) | [`pin_trace`](Domain::pin_trace) |
+//! | the guard | stays on its thread, nests | is `Send`, may be held across blocking calls and `.await` |
+//! | a grace period | microseconds | as long as the slowest sleeper |
+//! | is waited for by | [`Domain::rcu`] | [`Domain::trace`] |
+//!
 //! ```
 //! use memalloc::rcu::Domain;
 //! use std::sync::atomic::{AtomicPtr, Ordering};
@@ -39,16 +48,33 @@
 //!   has ended.
 //! - INV-R3: slots are freed with the domain only; a [`Guard`] borrows the domain.
 //! - INV-R4: `completed` and the phase of a grace period are changed by the thread alone that
-//!   set `driven`; one such thread follows another.
-//! - INV-R5: what of a slot is not atomic, and its announcement, are changed by the thread alone
-//!   that claimed it.
+//!   put itself down as the `driver`; one such thread follows another.
+//! - INV-R5: what of a slot is not atomic is touched, and a section is announced in it, by the
+//!   thread alone that claimed it. An RCU section is ended by that thread too, a section that may
+//!   sleep by whoever has its guard.
+//! - INV-R6: a thread announces sections in a slot only after a SeqCst fence since it claimed the
+//!   slot, and the slot names it for as long as it may do so.
 
 mod callback;
 mod domain;
+mod flavour;
 mod grace;
+mod local;
+mod patience;
 mod reader;
+mod slots;
+mod stall;
+mod stamp;
+mod trace;
 
 pub use crate::sys::membarrier::BarrierKind;
-pub use domain::{Builder, Domain, DomainStats, SynchronizeError, UnsupportedBarrier};
-pub use grace::Cookie;
+pub use domain::{Builder, Domain, UnsupportedBarrier};
+pub use flavour::{
+    Cookie, Flavour, FlavourKind, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace,
+    drop_box,
+};
+pub(crate) use patience::Patience;
 pub use reader::Guard;
+pub use stall::{Reader, StallReport};
+pub(crate) use stamp::{Stamp, WaitFor};
+pub use trace::{OwnedTraceGuard, TraceGuard};

@@ -52,14 +52,16 @@ impl BarrierKind {
         }
     }
 
-    /// The writer's half: after unlinking, before looking for readers.
+    /// The writer's half: after unlinking, before looking for readers. `others_may_read` is asked
+    /// behind this thread's own fence whether there is a reader on another thread at all.
     ///
     /// `false` when the system could not do it: nothing may be concluded then.
-    pub(crate) fn heavy(self) -> bool {
-        // ORDERING: pairs with `light`. With membarrier the fence orders this thread itself,
-        // the system call every other. Falls to `loom_protocol` "heavy barrier removed".
+    pub(crate) fn heavy(self, others_may_read: impl FnOnce() -> bool) -> bool {
+        // ORDERING: pairs with `light`, and with the fence of a thread that becomes a reader. With
+        // membarrier the fence orders this thread itself, the system call every other. Falls to
+        // `loom_protocol` "heavy barrier removed".
         fence(Ordering::SeqCst);
-        self != Self::Membarrier || expedite()
+        self != Self::Membarrier || !others_may_read() || expedite()
     }
 }
 

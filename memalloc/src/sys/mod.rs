@@ -11,3 +11,4 @@ pub(crate) mod cpu;
 pub(crate) mod map;
 pub(crate) mod membarrier;
 pub(crate) mod rseq;
+pub(crate) mod thread;

@@ -78,9 +78,15 @@ macro_rules! in_every_setup {
     ($(#[$attribute:meta])* fn $claim:ident<AfterRcuGp>($setup:ident) $body:block) => {
         $crate::common::in_every_setup! { @ [$(#[$attribute])*] $claim $setup $body AfterRcuGp }
     };
+    ($(#[$attribute:meta])* fn $claim:ident<ProtectsIdentity>($setup:ident) $body:block) => {
+        $crate::common::in_every_setup! {
+            @ [$(#[$attribute])*] $claim $setup $body AfterRcuGp FreeAfterRcuGp AfterTasksTraceGp
+        }
+    };
     ($(#[$attribute:meta])* fn $claim:ident<P>($setup:ident) $body:block) => {
         $crate::common::in_every_setup! {
-            @ [$(#[$attribute])*] $claim $setup $body Immediate AfterRcuGp
+            @ [$(#[$attribute])*] $claim $setup $body
+            Immediate AfterRcuGp FreeAfterRcuGp AfterTasksTraceGp
         }
     };
     (@ [$($attribute:tt)*] $claim:ident $setup:ident $body:block $($policy:ident)+) => {

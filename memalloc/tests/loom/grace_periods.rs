@@ -310,7 +310,7 @@ fn a_slot_changes_hands() {
         let nest = |domain: &Domain| {
             let outer = domain.pin();
             drop(domain.pin());
-            let threads = domain.stats().threads;
+            let threads = domain.stats().slots;
             drop(outer);
             threads
         };

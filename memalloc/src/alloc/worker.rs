@@ -1,0 +1,137 @@
+//! A thread that keeps things moving while the program is idle.
+
+use super::{Cache, MemAlloc};
+use crate::policy::ReusePolicy;
+use crate::rcu::Domain;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Does one round for something, and says whether it is still there.
+type Round = Box<dyn FnMut() -> bool + Send>;
+
+/// A thread that does regularly, for allocators and domains, what their calls do by the way
+/// (the kernel's `irq_work`): ends grace periods, runs callbacks, returns what is more than
+/// enough to the slabs and to the system, and reports readers that stall. It ends when this is
+/// dropped.
+///
+/// Nothing needs it: without it, the same is done by whoever allocates, frees or waits.
+///
+/// ```
+/// use memalloc::{MemAlloc, Worker};
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// let alloc = Arc::new(MemAlloc::<memalloc::AfterRcuGp>::new()?);
+/// let worker = Worker::every(Duration::from_millis(10))
+///     .alloc(&alloc)
+///     .domain(alloc.domain())
+///     .start()?;
+/// # drop(worker);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "irq_work")]
+#[must_use = "the worker ends when this is dropped"]
+pub struct Worker {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Stop {
+    wanted: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+/// What a [`Worker`] is to look after.
+#[must_use = "nothing is done before `start`"]
+pub struct WorkerBuilder {
+    interval: Duration,
+    rounds: Vec<Round>,
+}
+
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerBuilder").field("interval", &self.interval).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker that makes a round after each `interval`.
+    pub fn every(interval: Duration) -> WorkerBuilder {
+        WorkerBuilder { interval, rounds: Vec::new() }
+    }
+}
+
+impl WorkerBuilder {
+    /// Looks after an allocator, for as long as somebody else keeps it.
+    pub fn alloc<P: ReusePolicy>(self, alloc: &Arc<MemAlloc<P>>) -> Self {
+        self.tend(Arc::downgrade(alloc), MemAlloc::tend)
+    }
+
+    /// Looks after a cache, for as long as somebody else keeps it.
+    pub fn cache<T: Send + Sync + 'static, P: ReusePolicy>(self, cache: &Arc<Cache<T, P>>) -> Self {
+        self.tend(Arc::downgrade(cache), |cache| cache.mem_alloc().tend())
+    }
+
+    /// Looks after a domain; keeps it alive.
+    pub fn domain(mut self, domain: &Domain) -> Self {
+        let domain = domain.clone();
+        self.rounds.push(Box::new(move || {
+            domain.rcu().tend();
+            domain.trace().tend();
+            true
+        }));
+        self
+    }
+
+    fn tend<T: Send + Sync + 'static>(
+        mut self,
+        object: Weak<T>,
+        tend: impl Fn(&T) + Send + 'static,
+    ) -> Self {
+        self.rounds
+            .push(Box::new(move || object.upgrade().inspect(|object| tend(object)).is_some()));
+        self
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no thread to give.
+    pub fn start(self) -> io::Result<Worker> {
+        let Self { interval, mut rounds } = self;
+        let stop = Arc::new(Stop::default());
+        let told = stop.clone();
+        let work = move || {
+            let mut wanted = told.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*wanted {
+                let waited = told.changed.wait_timeout(wanted, interval);
+                wanted = waited.unwrap_or_else(PoisonError::into_inner).0;
+                rounds.retain_mut(|round| round());
+            }
+        };
+        let thread = thread::Builder::new().name("memalloc-worker".to_owned()).spawn(work)?;
+        Ok(Worker { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        *self.stop.wanted.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A callback that panicked on the worker has said so already.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The calling thread's slots: one of each flavour for every domain that it reads in.
+//!
+//! The way to them lies in thread-local storage, whose end gives them back. A guard that is made
+//! after that has a slot of its own.
+
+use super::domain::Inner;
+use super::slots::Slot;
+use super::{reader, trace};
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
+
+/// The slots of one thread in one domain.
+struct Entry {
+    domain: Weak<Inner>,
+    id: u64,
+    rcu: Option<NonNull<Slot>>,
+    trace: Option<NonNull<Slot>>,
+}
+
+#[derive(Default)]
+struct Registry {
+    entries: Vec<Entry>,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // A model that failed is over before its threads' storage is dropped.
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
+        last::forget();
+        for entry in self.entries.drain(..) {
+            // Named, so that it is held to the end: it may be the last clone by now.
+            if let Some(_domain) = entry.domain.upgrade() {
+                // SAFETY: `_domain` lives as long as this reference, and slots as long as their
+                // domain (INV-R3).
+                unsafe {
+                    entry.rcu.inspect(|slot| reader::abandon(slot.as_ref()));
+                    entry.trace.inspect(|slot| trace::abandon(slot.as_ref()));
+                }
+            }
+        }
+    }
+}
+
+crate::sync::thread_local! {
+    static REGISTRY: RefCell<Registry> = RefCell::new(Registry::default());
+}
+
+/// Which of a thread's slots.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Rcu,
+    Trace,
+}
+
+/// The thread's slot, if it is of the domain that the thread used last.
+#[inline(always)]
+pub(super) fn cached(kind: Kind, inner: &Inner) -> Option<NonNull<Slot>> {
+    last::get(kind, inner.id())
+}
+
+/// The thread's slot, claimed if it has none; or one for a single guard, and `true`.
+#[cold]
+pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
+    let id = inner.id();
+    let slots = match kind {
+        Kind::Rcu => inner.rcu().slots(),
+        Kind::Trace => inner.trace().slots(),
+    };
+    let found = REGISTRY.try_with(|registry| {
+        // Borrowed already: a signal handler interrupted this very function.
+        let mut registry = registry.try_borrow_mut().ok()?;
+        let entries = &mut registry.entries;
+        let at = entries.iter().position(|entry| entry.id == id).unwrap_or_else(|| {
+            entries.retain(|entry| entry.domain.strong_count() > 0);
+            entries.push(Entry { domain: Arc::downgrade(inner), id, rcu: None, trace: None });
+            entries.len() - 1
+        });
+        let entry = &mut entries[at];
+        let place = match kind {
+            Kind::Rcu => &mut entry.rcu,
+            Kind::Trace => &mut entry.trace,
+        };
+        let slot = *place.get_or_insert_with(|| slots.claim());
+        last::set(id, entry.rcu, entry.trace);
+        Some(slot)
+    });
+    match found {
+        Ok(Some(slot)) => (slot, false),
+        Ok(None) | Err(_) => (slots.claim(), true),
+    }
+}
+
+#[cfg(not(loom))]
+mod last {
+    use super::{Kind, NonNull, Slot};
+    use std::cell::Cell;
+
+    type Last = (u64, Option<NonNull<Slot>>, Option<NonNull<Slot>>);
+
+    std::thread_local! {
+        /// The domain that this thread used last, and its slots. Needs no destructor, so that
+        /// looking here is a load.
+        static LAST: Cell<Last> = const { Cell::new((0, None, None)) };
+    }
+
+    #[inline(always)]
+    pub(super) fn get(kind: Kind, domain: u64) -> Option<NonNull<Slot>> {
+        let (last, rcu, trace) = LAST.get();
+        if last != domain {
+            return None;
+        }
+        match kind {
+            Kind::Rcu => rcu,
+            Kind::Trace => trace,
+        }
+    }
+
+    pub(super) fn set(domain: u64, rcu: Option<NonNull<Slot>>, trace: Option<NonNull<Slot>>) {
+        LAST.set((domain, rcu, trace));
+    }
+
+    pub(super) fn forget() {
+        LAST.set((0, None, None));
+    }
+}
+
+/// A model looks into the registry every time.
+#[cfg(loom)]
+mod last {
+    use super::{Kind, NonNull, Slot};
+
+    pub(super) fn get(_kind: Kind, _domain: u64) -> Option<NonNull<Slot>> {
+        None
+    }
+
+    pub(super) fn set(_domain: u64, _rcu: Option<NonNull<Slot>>, _trace: Option<NonNull<Slot>>) {}
+
+    pub(super) fn forget() {}
+}

@@ -1,0 +1,35 @@
+//! How a thread waits for others that can't be made to hurry.
+
+use crate::sync::pause;
+
+/// Waits longer the longer it takes: spins, then yields, then sleeps.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    rounds: u32,
+    restless: bool,
+}
+
+impl Patience {
+    const SPINS: u32 = 64;
+    #[cfg(not(loom))]
+    const YIELDS: u32 = 256;
+
+    /// Never sleeps.
+    pub(super) fn restless() -> Self {
+        Self { rounds: 0, restless: true }
+    }
+
+    pub(crate) fn wait(&mut self) {
+        self.rounds = self.rounds.saturating_add(1);
+        if self.rounds < Self::SPINS {
+            pause();
+            return;
+        }
+        #[cfg(not(loom))]
+        if self.rounds >= Self::YIELDS && !self.restless {
+            std::thread::sleep(std::time::Duration::from_micros(50));
+            return;
+        }
+        crate::sync::thread::yield_now();
+    }
+}

@@ -1,0 +1,207 @@
+//! Slots: where readers announce themselves, and what a grace period looks at.
+//!
+//! A slot belongs to one thread while it is claimed, and only that thread announces a section in
+//! it. Both flavours use them; how a section ends is theirs (`reader`, `trace`).
+
+use super::grace::Grace;
+use crate::sync::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell, fence, owner_load_u64,
+};
+use crate::sys::membarrier::BarrierKind;
+use crate::sys::thread;
+use crossbeam_utils::CachePadded;
+use std::ptr::{self, NonNull};
+
+/// A slot, on cache lines of its own.
+pub(super) type Slot = CachePadded<Announcement>;
+
+/// Set in an announcement when the thread that made it has ended: whoever ends the section gives
+/// the slot back. Never set alone.
+pub(super) const ORPHANED: u64 = 1 << 63;
+
+#[derive(Debug)]
+pub(super) struct Announcement {
+    /// 0 outside of read sections, else the epoch that was announced, and [`ORPHANED`].
+    pub(super) epoch: AtomicU64,
+    /// For RCU: sections inside the outermost one, and a flag. Touched by the owner only.
+    pub(super) nested: UnsafeCell<u32>,
+    claimed: AtomicBool,
+    /// The thread that claimed the slot, by number; 0 while it is nobody's.
+    owner: AtomicU32,
+    next: *const Slot,
+}
+
+/// The slots of a flavour of a domain: a list that only grows while the domain lives.
+#[derive(Debug)]
+pub(super) struct Slots {
+    head: AtomicPtr<Slot>,
+}
+
+// SAFETY: the raw `next` links are written before a slot is published and never after; all other
+// fields are atomics, or the owner's (`nested`).
+unsafe impl Send for Slots {}
+// SAFETY: as above.
+unsafe impl Sync for Slots {}
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        Self { head: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Slot> {
+        // ORDERING: Acquire pairs with the Release that published the slot in `claim`. A slot
+        // that is published after the load belongs to a reader whose announcement comes after
+        // the scan's barrier, so it needs no waiting.
+        let mut next: *const _ = self.head.load(Ordering::Acquire);
+        std::iter::from_fn(move || {
+            // SAFETY: INV-R3: a published slot lives as long as `self`.
+            let slot: &Slot = unsafe { next.as_ref()? };
+            next = slot.next;
+            Some(slot)
+        })
+    }
+
+    /// A reader that announced an epoch before `epoch` and is still inside: its thread.
+    pub(super) fn reader_before(&self, epoch: u64) -> Option<u32> {
+        let slot = self.iter().find(|slot| {
+            // ORDERING: Acquire pairs with the Release stores at both ends of a section: what its
+            // earlier sections read happened before. Falls to `loom`
+            // `synchronize_waits_for_a_reader`.
+            let announced = slot.epoch.load(Ordering::Acquire) & !ORPHANED;
+            announced != 0 && announced < epoch
+        })?;
+        Some(slot.owner())
+    }
+
+    /// Whether a thread beside the calling one may announce sections. The caller has executed a
+    /// SeqCst fence; who claims a slot later executes one after that, and so needs no barrier.
+    pub(super) fn others_may_read(&self) -> bool {
+        let me = thread::current();
+        // INV-R6.
+        self.iter().any(|slot| slot.claimed.load(Ordering::Relaxed) && slot.owner() != me)
+    }
+
+    /// Whether a section is open that the calling thread began.
+    pub(super) fn reading_here(&self) -> bool {
+        let me = thread::current();
+        self.iter().any(|slot| slot.owner() == me && slot.is_inside())
+    }
+
+    /// How many slots are claimed, and how many of them announce a section.
+    pub(super) fn count(&self) -> (usize, usize) {
+        self.iter().fold((0, 0), |(claimed, inside), slot| {
+            let is_claimed = slot.claimed.load(Ordering::Relaxed);
+            (claimed + usize::from(is_claimed), inside + usize::from(slot.is_inside()))
+        })
+    }
+
+    /// A slot for the calling thread alone.
+    pub(super) fn claim(&self) -> NonNull<Slot> {
+        let me = thread::current();
+        let slot = self.claim_again(me).unwrap_or_else(|| self.add(me));
+        // ORDERING: pairs with the fence of a grace period before `others_may_read`. If that comes
+        // first, this thread sees all that was unlinked before it; if this fence comes first, the
+        // grace period sees the claim. Falls to `loom_protocol` "claim without a fence".
+        fence(Ordering::SeqCst);
+        slot
+    }
+
+    fn claim_again(&self, me: u32) -> Option<NonNull<Slot>> {
+        let slot = self.iter().find(|slot| {
+            // ORDERING: Acquire pairs with the Release in `give_back`: the earlier owner's last
+            // use of `nested` is before ours. Under loom the barrier of the first section after
+            // it orders the two as well, so no model falls without it.
+            !slot.claimed.load(Ordering::Relaxed)
+                && slot
+                    .claimed
+                    .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+        })?;
+        slot.owner.store(me, Ordering::Relaxed);
+        Some(NonNull::from(slot))
+    }
+
+    fn add(&self, me: u32) -> NonNull<Slot> {
+        let new = Box::into_raw(Box::new(CachePadded::new(Announcement {
+            epoch: AtomicU64::new(0),
+            nested: UnsafeCell::new(0),
+            claimed: AtomicBool::new(true),
+            owner: AtomicU32::new(me),
+            next: ptr::null(),
+        })));
+        let mut head = self.head.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: `new` is not published yet, so this thread alone holds it.
+            unsafe { (&mut *new).next = head };
+            // ORDERING: Release pairs with the Acquire in `iter`.
+            match self.head.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
+                // SAFETY: `new` comes from a box.
+                Ok(_) => return unsafe { NonNull::new_unchecked(new) },
+                Err(seen) => head = seen,
+            }
+        }
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        let mut next: *const Slot = self.head.load(Ordering::Relaxed);
+        while !next.is_null() {
+            // SAFETY: INV-R3: nobody else can reach the slots any more, and each came from a box.
+            let slot = unsafe { Box::from_raw(next.cast_mut()) };
+            next = slot.next;
+        }
+    }
+}
+
+impl Announcement {
+    /// Announces a section in a slot that shows none. Only the owner calls it.
+    #[inline(always)]
+    pub(super) fn announce(&self, grace: &Grace, barrier: BarrierKind) {
+        // ORDERING: Release: the scan may skip this newer epoch, and then takes it as proof that
+        // the earlier sections ended. Falls to `loom_protocol` "slot store relaxed".
+        self.epoch.store(grace.current(), Ordering::Release);
+        barrier.light();
+    }
+
+    /// Ends the section.
+    #[inline(always)]
+    pub(super) fn clear(&self) {
+        // ORDERING: Release pairs with the Acquire in `reader_before`: what was read inside is
+        // before what the writer does after its grace period. Falls to `loom`
+        // `synchronize_waits_for_a_reader`.
+        self.epoch.store(0, Ordering::Release);
+    }
+
+    /// What the slot announces, for its owner: nobody else announces in it (INV-R5).
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the slot, and no other thread ends its sections.
+    #[inline(always)]
+    pub(super) unsafe fn announced_here(&self) -> u64 {
+        // SAFETY: the caller's promise.
+        unsafe { owner_load_u64(&self.epoch) }
+    }
+
+    pub(super) fn is_inside(&self) -> bool {
+        self.epoch.load(Ordering::Relaxed) != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn owner(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Says that the owner is no more, while a section is open: it is nobody's then.
+    pub(super) fn disown(&self) {
+        self.owner.store(0, Ordering::Relaxed);
+    }
+
+    /// Makes the slot, which announces nothing, anybody's.
+    pub(super) fn give_back(&self) {
+        self.disown();
+        // ORDERING: Release pairs with the Acquire in `claim_again`.
+        self.claimed.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,138 @@
+//! What freed objects wait for: grace periods of both flavours.
+
+use super::domain::Domain;
+use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which grace periods an object waits for after it was freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// Readers of RCU.
+    Rcu,
+    /// Readers of both flavours.
+    Both,
+}
+
+/// A cookie of each flavour; for a flavour that is not waited for, one that always has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    rcu: Cookie<Rcu>,
+    trace: Cookie<TasksTrace>,
+}
+
+impl Stamp {
+    /// Waits for nothing.
+    pub(crate) const PASSED: Self = Self { rcu: Cookie::of(0), trace: Cookie::of(0) };
+    /// Has passed whatever can be waited for.
+    pub(crate) const END: Self = Self { rcu: Cookie::of(u64::MAX), trace: Cookie::of(u64::MAX) };
+
+    /// Whether all that `self` waits for has passed when `completed` has.
+    pub(crate) fn has_passed(&self, completed: &Self) -> bool {
+        self.rcu <= completed.rcu && self.trace <= completed.trace
+    }
+
+    /// A number that grows whenever a grace period of either flavour passes.
+    pub(crate) fn age(&self) -> u64 {
+        self.rcu.epoch().saturating_add(self.trace.epoch())
+    }
+
+    /// A stamp that passes when both numbers have, for tests of what stamps are used for.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn of(rcu: u64, trace: u64) -> Self {
+        Self { rcu: Cookie::of(rcu), trace: Cookie::of(trace) }
+    }
+}
+
+impl Domain {
+    /// A stamp for what was unlinked before this call. Async-signal-safe.
+    pub(crate) fn stamp(&self, wait_for: WaitFor) -> Stamp {
+        let trace = match wait_for {
+            WaitFor::Rcu => Cookie::of(0),
+            WaitFor::Both => self.trace().start_poll(),
+        };
+        Stamp { rcu: self.rcu().start_poll(), trace }
+    }
+
+    /// The newest of what was waited for that have passed.
+    pub(crate) fn completed(&self, what: WaitFor) -> Stamp {
+        let trace = match what {
+            WaitFor::Rcu => Cookie::of(0),
+            WaitFor::Both => self.trace().completed(),
+        };
+        Stamp { rcu: self.rcu().completed(), trace }
+    }
+
+    /// Begins a grace period of each, or ends what is under way, as readers allow.
+    pub(crate) fn advance_once(&self, what: WaitFor) {
+        self.rcu().advance_once();
+        if what == WaitFor::Both {
+            self.trace().advance_once();
+        }
+    }
+
+    /// Ends what is under way, if readers allow. Costs no barrier.
+    pub(crate) fn advance_begun(&self, what: WaitFor) {
+        self.rcu().advance_begun();
+        if what == WaitFor::Both {
+            self.trace().advance_begun();
+        }
+    }
+
+    /// Whether a grace period waits for readers already. A hint.
+    pub(crate) fn is_under_way(&self, what: WaitFor) -> bool {
+        self.rcu().is_under_way() || (what == WaitFor::Both && self.trace().is_under_way())
+    }
+
+    /// Whether a grace period would interrupt the other processors. A hint.
+    pub(crate) fn costs_a_barrier(&self, what: WaitFor) -> bool {
+        self.rcu().costs_a_barrier() || (what == WaitFor::Both && self.trace().costs_a_barrier())
+    }
+
+    /// How long ago the newest grace period was begun.
+    pub(crate) fn begun_ago(&self, what: WaitFor) -> Duration {
+        match what {
+            WaitFor::Rcu => self.rcu().begun_ago(),
+            WaitFor::Both => self.rcu().begun_ago().min(self.trace().begun_ago()),
+        }
+    }
+
+    /// Tells the stall handler who holds grace periods up.
+    pub(crate) fn report_stall(&self, what: WaitFor) {
+        self.rcu().report_stall();
+        if what == WaitFor::Both {
+            self.trace().report_stall();
+        }
+    }
+
+    /// Whether the calling thread can't wait: it is in its own way.
+    pub(crate) fn is_hopeless_here(&self) -> bool {
+        self.rcu().is_hopeless_here() || self.trace().is_hopeless_here()
+    }
+
+    /// Runs `callback` after a grace period of each, as a callback of RCU.
+    pub(crate) fn call_after_both(&self, callback: impl FnOnce() + Send + 'static) {
+        let domain = Arc::downgrade(self.inner());
+        self.rcu().call(move || match domain.upgrade() {
+            Some(domain) => {
+                domain.trace().call(callback);
+                domain.trace().run_callbacks();
+            }
+            // The domain ends, so there is no reader left.
+            None => callback(),
+        });
+    }
+
+    /// Waits for readers of both flavours.
+    pub(crate) fn synchronize_both(&self) -> Result<(), SynchronizeError> {
+        self.check_outside()?;
+        self.rcu().synchronize()?;
+        self.trace().synchronize()
+    }
+
+    /// Whether the calling thread may wait for both flavours.
+    pub(crate) fn check_outside(&self) -> Result<(), SynchronizeError> {
+        self.rcu().check_outside()?;
+        self.trace().check_outside()
+    }
+}

@@ -1,0 +1,130 @@
+//! Readers that may sleep (the kernel's RCU tasks trace): a guard that can be held across
+//! blocking calls and `.await`, and dropped on another thread than it was made on.
+//!
+//! A thread announces a first section in its own slot, and has a slot more for each section
+//! beyond it. Whoever drops the guard ends the section.
+
+use super::domain::Domain;
+use super::local::{self, Kind};
+use super::slots::{Announcement, ORPHANED, Slot};
+use crate::sync::Ordering;
+use crate::sys::thread;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// Marks a read section that may sleep (`rcu_read_lock_trace`): what was found in it stays, where
+/// the policy is [`AfterTasksTraceGp`](crate::AfterTasksTraceGp), until the guard is dropped.
+///
+/// It may be held across blocking calls and `.await`, and dropped on any thread. Under other
+/// policies it keeps memory and type, not identity: what was freed meanwhile may be reused, but
+/// does not go back to its slab.
+#[doc(alias = "rcu_read_lock_trace")]
+#[must_use = "the read section ends when the guard is dropped"]
+pub struct TraceGuard<'d> {
+    slot: NonNull<Slot>,
+    /// Set when the slot was claimed for this guard alone.
+    own_slot: bool,
+    _domain: PhantomData<&'d Domain>,
+}
+
+// SAFETY: the section is a number in a slot, which any thread may set back (INV-R5), and the
+// slot lives as long as the domain (INV-R3).
+unsafe impl Send for TraceGuard<'_> {}
+// SAFETY: a shared guard can do nothing.
+unsafe impl Sync for TraceGuard<'_> {}
+
+impl fmt::Debug for TraceGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TraceGuard").finish_non_exhaustive()
+    }
+}
+
+impl<'d> TraceGuard<'d> {
+    #[inline]
+    pub(super) fn enter(domain: &'d Domain) -> Self {
+        let inner = domain.inner();
+        let (mut slot, mut own_slot) = match local::cached(Kind::Trace, inner) {
+            Some(slot) => (slot, false),
+            None => local::find(Kind::Trace, inner),
+        };
+        // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
+        let mut place = unsafe { slot.as_ref() };
+        // ORDERING: Acquire pairs with the Release of `clear` or of `end_elsewhere` on another
+        // thread: our announcement of a newer epoch vouches for that section too. Falls to `loom`
+        // `a_section_that_ended_elsewhere_is_vouched_for`.
+        if place.epoch.load(Ordering::Acquire) != 0 {
+            (slot, own_slot) = (inner.trace().slots().claim(), true);
+            // SAFETY: as above.
+            place = unsafe { slot.as_ref() };
+        }
+        place.announce(inner.trace().grace(), inner.barrier());
+        Self { slot, own_slot, _domain: PhantomData }
+    }
+}
+
+impl Drop for TraceGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: INV-R3: `self` borrows the domain, so the slot lives.
+        let slot = unsafe { self.slot.as_ref() };
+        if slot.owner() == thread::current() && !self.own_slot {
+            slot.clear();
+        } else {
+            end_elsewhere(slot, self.own_slot);
+        }
+    }
+}
+
+/// Ends a section whose slot is not the calling thread's to keep.
+#[cold]
+fn end_elsewhere(slot: &Announcement, own_slot: bool) {
+    // ORDERING: Release as in `clear`; a read-modify-write, so that it and the mark of an owner
+    // that ends are seen by one another. Acquire pairs with the Release of that mark: what the
+    // owner did with the slot is before what its next owner does.
+    let announced = slot.epoch.swap(0, Ordering::AcqRel);
+    if own_slot || announced & ORPHANED != 0 {
+        slot.give_back();
+    }
+}
+
+/// Gives the slot of a thread that ends back, or leaves that to whoever ends its section. Called
+/// by the owner.
+pub(super) fn abandon(slot: &Announcement) {
+    let mut seen = slot.epoch.load(Ordering::Relaxed);
+    if seen != 0 {
+        slot.disown();
+    }
+    while seen != 0 {
+        let orphaned = seen | ORPHANED;
+        // ORDERING: Release pairs with the Acquire in `end_elsewhere`.
+        match slot.epoch.compare_exchange(seen, orphaned, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(changed) => seen = changed,
+        }
+    }
+    slot.give_back();
+}
+
+/// A [`TraceGuard`] that keeps its domain alive, for tasks that have to be `'static`.
+#[must_use = "the read section ends when the guard is dropped"]
+pub struct OwnedTraceGuard {
+    /// Dropped before the domain.
+    _guard: TraceGuard<'static>,
+    _domain: Domain,
+}
+
+impl fmt::Debug for OwnedTraceGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedTraceGuard").finish_non_exhaustive()
+    }
+}
+
+impl OwnedTraceGuard {
+    pub(super) fn enter(domain: &Domain) -> Self {
+        let TraceGuard { slot, own_slot, .. } = *std::mem::ManuallyDrop::new(domain.pin_trace());
+        // The slot lives as long as the domain (INV-R3), which goes with the guard.
+        let _guard = TraceGuard { slot, own_slot, _domain: PhantomData };
+        Self { _guard, _domain: domain.clone() }
+    }
+}

@@ -1,0 +1,78 @@
+//! Who the calling thread is, and what time it is. Async-signal-safe.
+
+use std::time::Duration;
+
+/// A number for the calling thread that no other living thread of the process has; never 0. On
+/// Linux the kernel's thread id.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn current() -> u32 {
+    use std::cell::Cell;
+    std::thread_local! { static NUMBER: Cell<u32> = const { Cell::new(0) } }
+    match NUMBER.get() {
+        0 => {
+            let number = imp::number();
+            NUMBER.set(number);
+            number
+        }
+        number => number,
+    }
+}
+
+#[cfg(loom)]
+pub(crate) fn current() -> u32 {
+    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+    let id = loom::thread::current().id();
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id) as u32 | 1
+}
+
+/// The name that a living thread of this process has, if the system tells.
+pub(crate) fn name_of(number: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/self/task/{number}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+/// Time since some moment in the past; never goes back. In a model it stands still.
+pub(crate) fn clock() -> Duration {
+    imp::clock()
+}
+
+#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+mod imp {
+    use super::Duration;
+
+    pub(super) fn number() -> u32 {
+        // SAFETY: takes no arguments and can't fail.
+        unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+    }
+
+    pub(super) fn clock() -> Duration {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` is a place for the answer; the clock is one that every Linux has.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+mod imp {
+    use super::Duration;
+
+    #[cfg(not(loom))]
+    pub(super) fn number() -> u32 {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn clock() -> Duration {
+        #[cfg(loom)]
+        return Duration::ZERO;
+        #[cfg(not(loom))]
+        {
+            static START: std::sync::LazyLock<std::time::Instant> =
+                std::sync::LazyLock::new(std::time::Instant::now);
+            START.elapsed()
+        }
+    }
+}
