@@ -100,11 +100,12 @@
 //!
 //! ## Layers
 //!
-//! `sync`, `sys`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`: each
+//! `sync`, `sys`, `backing`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`: each
 //! imports only from those before it. `docs/object-life.md` in the repository follows an object
 //! through them.
 
 mod alloc;
+pub mod backing;
 mod batch;
 mod class;
 mod cpu;

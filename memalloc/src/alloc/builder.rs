@@ -4,6 +4,7 @@ use super::MemAlloc;
 use super::error::BuildError;
 use super::flow::Flow;
 use super::stages::{Hooks, Route, Stages};
+use crate::backing::{self, Backing};
 use crate::batch::Pool;
 use crate::class::{ClassTable, UNIT};
 use crate::cpu::CpuCaches;
@@ -13,13 +14,10 @@ use crate::slab::{Arena, Constructor, LEAST_RANGE, Slabs};
 use crate::sys::cpu::CpuMode;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// What 32-bit handles reach: 64 GiB.
 const MOST_RANGE: u64 = (u32::MAX as u64 + 1) * UNIT as u64;
-
-/// On other systems the range is memory from the start, so it is small.
-const DEFAULT_RANGE: u64 =
-    if cfg!(all(target_os = "linux", not(miri))) { MOST_RANGE } else { 64 << 20 };
 
 /// Bytes that may wait for a grace period. Models never wait for room.
 const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 16 << 20 };
@@ -41,8 +39,9 @@ pub struct Builder<P: ReusePolicy = AfterRcuGp> {
     domain: Option<Domain>,
     cpu_mode: Option<CpuMode>,
     classes: ClassTable,
+    backing: Option<Arc<dyn Backing>>,
     limit_bytes: u64,
-    range_bytes: u64,
+    range_bytes: Option<u64>,
     huge_pages: bool,
     constructor: Option<Constructor>,
     hooks: Hooks,
@@ -56,8 +55,9 @@ impl<P: ReusePolicy> Builder<P> {
             domain: None,
             cpu_mode: None,
             classes: ClassTable::default(),
+            backing: None,
             limit_bytes: u64::MAX,
-            range_bytes: DEFAULT_RANGE,
+            range_bytes: None,
             huge_pages: false,
             constructor: None,
             hooks: Hooks::default(),
@@ -94,11 +94,20 @@ impl<P: ReusePolicy> Builder<P> {
         self
     }
 
-    /// How much address space to reserve, in bytes: at most, and without it, the 64 GiB that
-    /// handles reach; at least 16 MiB. It costs no memory. Where the system grants less, the
-    /// allocator makes do.
+    /// Where the memory of slabs and of batches comes from; without it,
+    /// [`Mapped`](crate::backing::Mapped) on Linux and [`System`](crate::backing::System)
+    /// elsewhere. The backing ends with the allocator, or stays for good where objects leak.
+    pub fn backing(mut self, backing: impl Backing + 'static) -> Self {
+        self.backing = Some(Arc::new(backing));
+        self
+    }
+
+    /// How much address space to reserve, in bytes: at most the 64 GiB that handles reach, at
+    /// least 16 MiB; without it, what the backing takes by itself
+    /// ([`Backing::default_range_bytes`]), on Linux the 64 GiB. There it costs no memory. Where
+    /// the backing grants less, the allocator makes do.
     pub fn range_bytes(mut self, bytes: u64) -> Self {
-        self.range_bytes = bytes.min(MOST_RANGE);
+        self.range_bytes = Some(bytes);
         self
     }
 
@@ -163,10 +172,12 @@ impl<P: ReusePolicy> Builder<P> {
 
     /// The range asked for, with its batches, or as large a part as the system grants.
     fn reserve(&self) -> Result<(Arena, Pool), BuildError> {
-        let mut bytes = usize::try_from(self.range_bytes).unwrap_or(usize::MAX / 4);
+        let backing = self.backing.clone().unwrap_or_else(backing::usual);
+        let bytes = self.range_bytes.unwrap_or_else(|| backing.default_range_bytes());
+        let mut bytes = usize::try_from(bytes.min(MOST_RANGE)).unwrap_or(usize::MAX / 4);
         loop {
-            let arena = Arena::reserve(bytes, self.huge_pages);
-            let both = arena.and_then(|arena| Ok((arena, Pool::for_range(bytes)?)));
+            let arena = Arena::reserve(&backing, bytes, self.huge_pages);
+            let both = arena.and_then(|arena| Ok((arena, Pool::for_range(&backing, bytes)?)));
             match both {
                 Ok(both) => return Ok(both),
                 Err(_) if bytes > LEAST_RANGE => bytes = (bytes / 2).max(LEAST_RANGE),

@@ -159,6 +159,7 @@ impl Ends {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::backing;
     use crate::rcu::Stamp;
     use crate::slab::Handle;
 
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn batches_that_have_passed_are_taken_wherever_they_are_in_the_list() {
-        let pool = Pool::for_range(1 << 24).unwrap();
+        let pool = Pool::for_range(&backing::usual(), 1 << 24).unwrap();
         let order = [3, 1, 4, 2];
         for completed in 0..=4 {
             let list = BatchList::new();
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn batches_are_used_again() {
-        let pool = Pool::for_range(1 << 24).unwrap();
+        let pool = Pool::for_range(&backing::usual(), 1 << 24).unwrap();
         let first = stamped(&pool, 7);
         let number = format!("{first:?}");
         pool.give(first);
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn threads_that_push_and_pop_lose_no_batch() {
-        let (pool, list) = (Pool::for_range(1 << 24).unwrap(), BatchList::new());
+        let (pool, list) = (Pool::for_range(&backing::usual(), 1 << 24).unwrap(), BatchList::new());
         for cookie in 1..=8 {
             list.push(&pool, stamped(&pool, cookie));
         }

@@ -2,11 +2,13 @@
 
 use super::list::BatchList;
 use super::stack::Stack;
+use crate::backing::Backing;
 use crate::class::BATCH_CAPACITY;
 use crate::rcu::Stamp;
 use crate::sync::{AtomicU32, UnsafeCell};
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 /// A batch for so many bytes of a range: as many as free objects of 64 bytes and more can need.
 const BYTES_PER_BATCH: usize = 4096;
@@ -85,10 +87,12 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// Batches for the objects of a range of so many bytes. The table is reserved, not held.
-    pub(crate) fn for_range(bytes: usize) -> io::Result<Self> {
+    /// Batches for the objects of a range of so many bytes. The table is reserved, and only its
+    /// first chunk committed: with some batches to use over and over, a flush completes whatever
+    /// the system refuses later.
+    pub(crate) fn for_range(backing: &Arc<dyn Backing>, bytes: usize) -> io::Result<Self> {
         let nodes = (bytes / BYTES_PER_BATCH).clamp(LEAST_BATCHES, MOST_BATCHES);
-        Ok(Self { table: imp::Table::new(nodes as u32)?, free: BatchList::new() })
+        Ok(Self { table: imp::Table::new(backing, nodes as u32)?, free: BatchList::new() })
     }
 
     pub(super) fn node(&self, link: u32) -> &Node {
@@ -116,10 +120,11 @@ impl Pool {
 
 #[cfg(not(loom))]
 mod imp {
-    use super::Node;
+    use super::{Backing, Node};
+    use crate::backing::Region;
     use crate::sync::{AtomicU32, Ordering};
-    use crate::sys::map::Region;
     use std::io;
+    use std::sync::Arc;
 
     const CHUNK_NODES: u32 = 1024;
 
@@ -131,15 +136,17 @@ mod imp {
     }
 
     impl Table {
-        pub(super) fn new(most: u32) -> io::Result<Self> {
+        pub(super) fn new(backing: &Arc<dyn Backing>, most: u32) -> io::Result<Self> {
             let most = most.next_multiple_of(CHUNK_NODES);
             let bytes = most as usize * size_of::<Node>();
-            Ok(Self {
+            let table = Self {
                 most,
-                nodes: Region::reserve(bytes, 4096)?,
+                nodes: Region::reserve(backing, bytes, 4096)?,
                 used: AtomicU32::new(0),
                 committed: AtomicU32::new(0),
-            })
+            };
+            table.commit(0)?;
+            Ok(table)
         }
 
         #[inline(always)]
@@ -157,7 +164,8 @@ mod imp {
                 // its number is given out. No test can see it weakened: what orders the two is
                 // the system call.
                 let committed = self.committed.load(Ordering::Acquire);
-                if used >= committed && !(may_map && used < self.most && self.commit(used)) {
+                if used >= committed && !(may_map && used < self.most && self.commit(used).is_ok())
+                {
                     return None;
                 }
                 match self.used.compare_exchange_weak(
@@ -173,27 +181,25 @@ mod imp {
         }
 
         /// Commits the chunk of node `number`. Idempotent, so that it needs no lock.
-        fn commit(&self, number: u32) -> bool {
+        fn commit(&self, number: u32) -> io::Result<()> {
             let first = number / CHUNK_NODES * CHUNK_NODES;
             let (offset, bytes) =
                 (first as usize * size_of::<Node>(), CHUNK_NODES as usize * size_of::<Node>());
-            let done = self.nodes.commit(offset, bytes).is_ok();
-            if done {
-                // ORDERING: Release pairs with the load in `extend`.
-                self.committed.fetch_max(first + CHUNK_NODES, Ordering::Release);
-            }
-            done
+            self.nodes.commit(offset, bytes)?;
+            // ORDERING: Release pairs with the load in `extend`.
+            self.committed.fetch_max(first + CHUNK_NODES, Ordering::Release);
+            Ok(())
         }
     }
 }
 
 #[cfg(loom)]
 mod imp {
-    use super::{Body, Node, Stack, Stamp};
+    use super::{Backing, Body, Node, Stack, Stamp};
     use crate::sync::{AtomicU32, UnsafeCell};
     use std::io;
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32 as Plain, Ordering};
+    use std::sync::{Arc, OnceLock};
 
     const MOST_NODES: usize = 32;
 
@@ -204,7 +210,7 @@ mod imp {
     }
 
     impl Table {
-        pub(super) fn new(_most: u32) -> io::Result<Self> {
+        pub(super) fn new(_backing: &Arc<dyn Backing>, _most: u32) -> io::Result<Self> {
             let nodes = (0..MOST_NODES).map(|_| OnceLock::new()).collect();
             Ok(Self { nodes, used: Plain::new(0) })
         }

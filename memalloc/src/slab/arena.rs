@@ -9,10 +9,12 @@
 //! are built when the object is carved for the first time.
 
 use super::Handle;
+use crate::backing::Backing;
 use crate::class::UNIT;
 #[cfg(not(loom))]
 use crate::sync::AtomicU32;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Size of a slab, in units.
 pub(super) const SLAB_UNITS: u32 = if cfg!(loom) { 64 } else { 4096 };
@@ -26,7 +28,7 @@ pub(super) const SLAB_BYTES: usize = SLAB_UNITS as usize * UNIT;
 #[cfg(not(loom))]
 mod imp {
     use super::*;
-    use crate::sys::map::Region;
+    use crate::backing::Region;
     use std::io;
 
     /// Slabs are committed this many at a time: 2 MiB, the size of a huge page.
@@ -43,10 +45,14 @@ mod imp {
 
     impl Arena {
         /// Reserves `reach` bytes, rounded up to chunks, and the links beside them.
-        pub(crate) fn reserve(reach: usize, huge_pages: bool) -> io::Result<Self> {
+        pub(crate) fn reserve(
+            backing: &Arc<dyn Backing>,
+            reach: usize,
+            huge_pages: bool,
+        ) -> io::Result<Self> {
             let bytes = reach.next_multiple_of(CHUNK_BYTES).max(LEAST_RANGE);
-            let objects = Region::reserve(bytes, CHUNK_BYTES)?;
-            let links = Region::reserve(bytes / UNIT * LINK_BYTES, SLAB_BYTES)?;
+            let objects = Region::reserve(backing, bytes, CHUNK_BYTES)?;
+            let links = Region::reserve(backing, bytes / UNIT * LINK_BYTES, SLAB_BYTES)?;
             Ok(Self { objects, links, huge_pages })
         }
 
@@ -71,9 +77,10 @@ mod imp {
             slab.is_multiple_of(CHUNK_SLABS)
         }
 
-        /// Gives the memory of a slab back to the system; it stays mapped.
-        pub(in super::super) fn release(&self, slab: u32) {
-            self.objects.release(slab as usize * SLAB_BYTES, SLAB_BYTES);
+        /// Gives the memory of a slab back; it stays mapped. `false` when the backing does not
+        /// take it.
+        pub(in super::super) fn release(&self, slab: u32) -> bool {
+            self.objects.release(slab as usize * SLAB_BYTES, SLAB_BYTES)
         }
 
         /// Called for every object when it leaves its slab.
@@ -153,7 +160,11 @@ mod imp {
     unsafe impl Sync for Arena {}
 
     impl Arena {
-        pub(crate) fn reserve(_reach: usize, _huge_pages: bool) -> io::Result<Self> {
+        pub(crate) fn reserve(
+            _backing: &Arc<dyn Backing>,
+            _reach: usize,
+            _huge_pages: bool,
+        ) -> io::Result<Self> {
             let units = (SLABS * SLAB_UNITS) as usize;
             Ok(Self {
                 bytes: std::cell::UnsafeCell::new(vec![0; units].into()),
@@ -173,7 +184,9 @@ mod imp {
             false
         }
 
-        pub(in super::super) fn release(&self, _slab: u32) {}
+        pub(in super::super) fn release(&self, _slab: u32) -> bool {
+            true
+        }
 
         pub(in super::super) fn carved(&self, object: Handle, units: u32) {
             for unit in object.get()..object.get() + units {

@@ -36,7 +36,7 @@ pub(crate) struct SlabUse {
     pub(crate) taken: Vec<u64>,
     /// Slabs that have a class.
     pub(crate) slabs: u64,
-    /// Bytes of whole pages that were touched since the system gave them.
+    /// Bytes of whole pages that were touched since the backing gave them.
     pub(crate) backing_bytes: u64,
 }
 
@@ -54,7 +54,7 @@ struct State {
     slabs: Vec<Slab>,
     /// Empty slabs whose memory is still there.
     spare: Vec<u32>,
-    /// Empty slabs whose memory went back to the system.
+    /// Empty slabs whose memory went back.
     released: Vec<u32>,
     /// For each class, the slabs with objects in them.
     partial: Vec<Vec<u32>>,
@@ -64,7 +64,7 @@ struct State {
     /// Slabs that have a class.
     in_use: u64,
     backing_bytes: u64,
-    /// Bytes that ever went back to the system.
+    /// Bytes that ever went back.
     released_bytes: u64,
 }
 
@@ -222,23 +222,25 @@ impl Slabs {
         }
     }
 
-    /// Gives all empty slabs back to the system.
+    /// Gives all empty slabs back, as far as the backing takes them.
     pub(crate) fn release_spare(&self) {
         let mut state = self.state.lock();
-        while !state.spare.is_empty() {
-            let last = state.spare.len() - 1;
-            self.release_one(&mut state, last);
+        for at in (0..state.spare.len()).rev() {
+            self.release_one(&mut state, at);
         }
     }
 
-    /// How many bytes of empty slabs ever went back to the system.
+    /// How many bytes of empty slabs ever went back.
     pub(crate) fn released_bytes(&self) -> u64 {
         self.state.lock().released_bytes
     }
 
+    /// Gives a spare slab back; if the backing does not take it, it stays spare.
     fn release_one(&self, state: &mut State, at: usize) {
+        if !self.arena.release(state.spare[at]) {
+            return;
+        }
         let number = state.spare.swap_remove(at);
-        self.arena.release(number);
         let slab = &mut state.slabs[number as usize];
         state.backing_bytes -= pages(slab.touched);
         state.released_bytes += pages(slab.touched);
@@ -290,7 +292,7 @@ impl Slabs {
             return Err(SlabError::Range(u64::from(self.arena.slabs()) * SLAB_BYTES as u64));
         }
         let room = state.slabs.try_reserve(1).is_ok()
-            && state.spare.try_reserve(SPARE_SLABS + 2).is_ok()
+            && state.spare.try_reserve(number as usize + 1 - state.spare.len()).is_ok()
             && state.released.try_reserve(number as usize + 1 - state.released.len()).is_ok();
         let new_chunk = number == 1 || Arena::opens_chunk(number);
         if !room || (new_chunk && self.arena.commit(number).is_err()) {
@@ -338,7 +340,7 @@ mod tests {
 
     fn slabs(limit_bytes: u64) -> (Slabs, ClassTable) {
         let classes = ClassTable::default();
-        let arena = Arena::reserve(1 << 30, false).unwrap();
+        let arena = Arena::reserve(&crate::backing::usual(), 1 << 30, false).unwrap();
         (Slabs::new(arena, &classes, limit_bytes, None), classes)
     }
 

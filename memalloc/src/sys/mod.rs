@@ -7,7 +7,7 @@
 //!   that we mapped ourselves.
 
 pub(crate) mod cpu;
-#[cfg(not(loom))]
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
 pub(crate) mod map;
 pub(crate) mod membarrier;
 pub(crate) mod rseq;

@@ -1,0 +1,200 @@
+//! An allocator is the same on every backing, and keeps its side of the contract.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Dice, Object, adds_up, in_every_setup, layout};
+use memalloc::backing::{Backing, FailOnDemand, System};
+use memalloc::{AfterRcuGp, AllocErrorKind, Builder, MemAlloc, ReusePolicy};
+use std::alloc::Layout;
+use std::collections::BTreeMap;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
+
+const SLAB: u64 = 64 << 10;
+
+/// Wraps the backing of a builder.
+fn on_every_backing<P: ReusePolicy>(builder: impl Fn() -> Builder<P>, test: impl Fn(Builder<P>)) {
+    test(builder());
+    test(builder().huge_pages(true));
+    test(builder().backing(System));
+    test(builder().backing(FailOnDemand::new(System)).huge_pages(true));
+    #[cfg(target_os = "linux")]
+    test(builder().backing(Watched::new(memalloc::backing::Mapped)).huge_pages(true));
+    test(builder().backing(Watched::new(System)));
+}
+
+/// Allocates and frees at random, looks at every object before it is freed, and ends.
+fn work<P: ReusePolicy>(alloc: MemAlloc<P>) {
+    let mut dice = Dice::new(2);
+    let mut held: Vec<Object> = Vec::new();
+    for phase in 0..8 {
+        for pattern in 0..250 {
+            let layout = layout(1 + dice.roll(4096), 1 << dice.roll(8));
+            held.push(Object::new(&alloc, layout, pattern));
+        }
+        while held.len() > phase * 50 {
+            let object = held.swap_remove(dice.roll(held.len()));
+            if dice.roll(2) == 0 { object.free(&alloc) } else { object.free_rcu(&alloc) }
+        }
+        if phase % 3 == 2 {
+            alloc.quiesce().expect("no guard is held");
+        }
+        adds_up(&alloc.stats(), held.len());
+    }
+    held.into_iter().for_each(|object| object.free(&alloc));
+    alloc.destroy().expect("nothing leaked");
+}
+
+in_every_setup! {
+    fn objects_are_whole_on_every_backing<P>(setup) {
+        on_every_backing(
+            || setup.builder::<P>().range_bytes(32 << 20),
+            |builder| work(builder.build().expect("an allocator")),
+        );
+    }
+}
+
+/// Knows every range and every part that has memory, and panics where the contract is broken.
+#[derive(Debug)]
+struct Watched<B> {
+    behind: B,
+    /// By their start: the layout, and which pages have memory.
+    ranges: Mutex<BTreeMap<usize, (Layout, Vec<bool>)>>,
+}
+
+const PAGE: usize = 4096;
+
+impl<B: Backing> Watched<B> {
+    fn new(behind: B) -> Self {
+        Self { behind, ranges: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Looks at the pages of a part.
+    fn pages<R>(&self, part: NonNull<[u8]>, look: impl FnOnce(&mut [bool]) -> R) -> R {
+        let start = part.cast::<u8>().addr().get();
+        assert!(start.is_multiple_of(PAGE) && part.len().is_multiple_of(PAGE) && !part.is_empty());
+        let mut ranges = self.ranges.lock().expect("no panic before");
+        let (&base, (_, pages)) = ranges.range_mut(..=start).next_back().expect("a range");
+        let first = (start - base) / PAGE;
+        look(&mut pages[first..first + part.len() / PAGE])
+    }
+}
+
+// SAFETY: every promise is the inner backing's. (A failing check unwinds, and fails the test.)
+unsafe impl<B: Backing> Backing for Watched<B> {
+    fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>> {
+        let start = self.behind.reserve(layout)?;
+        assert!(start.addr().get().is_multiple_of(layout.align()));
+        let range = (layout, vec![false; layout.size().div_ceil(PAGE)]);
+        self.ranges.lock().expect("no panic before").insert(start.addr().get(), range);
+        Ok(start)
+    }
+
+    unsafe fn commit(&self, part: NonNull<[u8]>) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.commit(part)? };
+        // SAFETY: as long as the part, and committed; only what has no memory yet is compared.
+        let bytes = unsafe { std::slice::from_raw_parts(part.as_ptr().cast::<u8>(), part.len()) };
+        self.pages(part, |pages| {
+            for (page, bytes) in pages.iter_mut().zip(bytes.chunks(PAGE)) {
+                assert!(*page || bytes.iter().all(|byte| *byte == 0), "fresh memory is zero");
+                *page = true;
+            }
+        });
+        Ok(())
+    }
+
+    unsafe fn release(&self, part: NonNull<[u8]>) -> bool {
+        self.pages(part, |pages| assert!(pages.iter().all(|page| *page), "it has memory"));
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.release(part) }
+    }
+
+    unsafe fn advise_huge(&self, part: NonNull<[u8]>) {
+        self.pages(part, |pages| assert!(pages.iter().all(|page| *page), "it has memory"));
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.advise_huge(part) };
+    }
+
+    unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout) {
+        let range = self.ranges.lock().expect("no panic before").remove(&start.addr().get());
+        assert_eq!(range.expect("a range").0, layout);
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.unreserve(start, layout) };
+    }
+}
+
+#[test]
+fn every_range_goes_back_to_its_backing_when_the_allocator_ends() {
+    let backing = Arc::new(Watched::new(System));
+    let builder = || MemAlloc::<AfterRcuGp>::builder().backing(Arc::clone(&backing));
+    let alloc = builder().range_bytes(1).build().expect("an allocator");
+    assert!(!backing.ranges.lock().expect("no panic").is_empty());
+    drop(alloc);
+    assert!(backing.ranges.lock().expect("no panic").is_empty());
+
+    // What a user still holds keeps its range, and its backing.
+    let alloc = builder().range_bytes(1).build().expect("an allocator");
+    let held = Object::new(&alloc, layout(100, 1), 7);
+    alloc.destroy().expect_err("one object leaked");
+    assert!(!backing.ranges.lock().expect("no panic").is_empty());
+    held.check();
+    assert!(Arc::strong_count(&backing) > 1);
+}
+
+/// Each allocator on a shared backing has ranges of its own.
+#[test]
+fn allocators_may_share_a_backing() {
+    let backing = Arc::new(Watched::new(System));
+    let built = || {
+        let builder = MemAlloc::<AfterRcuGp>::builder().backing(Arc::clone(&backing));
+        builder.range_bytes(1).build().expect("an allocator")
+    };
+    let (first, second) = (built(), built());
+    let held = Object::new(&first, layout(64, 64), 1);
+    work(second);
+    held.free(&first);
+    work(first);
+    assert!(backing.ranges.lock().expect("no panic").is_empty());
+}
+
+in_every_setup! {
+    /// A backing that takes nothing back is asked, and what it keeps is counted and used again.
+    fn memory_that_stays_is_counted_and_serves_again<P>(setup) {
+        let alloc = setup.builder::<P>().backing(System).range_bytes(1).build();
+        let alloc = alloc.expect("an allocator");
+        let mut most = 0;
+        for class in [4096, 64, 1024] {
+            let layout = layout(class, 1);
+            let objects: Vec<_> =
+                (0..40 * SLAB / class as u64).map(|_| Object::new(&alloc, layout, 1)).collect();
+            most = most.max(alloc.backing_bytes());
+            objects.into_iter().for_each(|object| object.free(&alloc));
+            let reclaimed = alloc.quiesce().expect("no guard is held");
+            assert_eq!(reclaimed.released_bytes, 0);
+            assert_eq!(alloc.backing_bytes(), most);
+            assert_eq!(alloc.stats().slabs, 0);
+        }
+        assert!(most <= 42 * SLAB, "{most} bytes for 40 slabs at a time");
+    }
+}
+
+#[test]
+fn the_range_is_what_the_backing_takes_by_itself() {
+    let alloc = MemAlloc::<AfterRcuGp>::builder().backing(System).build().expect("an allocator");
+    let layout = layout(4096, 1);
+    let mut held = Vec::new();
+    let error = loop {
+        match alloc.alloc(layout) {
+            // Not touched: it is 64 MiB.
+            Ok(memory) => held.push(memory.cast()),
+            Err(error) => break error.kind(),
+        }
+    };
+    assert_eq!(error, AllocErrorKind::RangeExhausted { range: System.default_range_bytes() });
+    // SAFETY: allocated above with this layout.
+    held.into_iter().for_each(|object| unsafe { alloc.free(object, layout) });
+    alloc.destroy().expect("nothing leaked");
+}
