@@ -126,12 +126,23 @@ impl Drop for Flow {
 /// Ends an allocator that no reader looks at any more: finalizers and destructors run for
 /// everything that nobody holds; memory that a user still holds stays, for good.
 fn end(stages: Stages) {
-    for class in 0..stages.classes.len() {
-        stages.empty_caches(class, || Stamp::PASSED);
-        stages.end_waiting(class, &Stamp::END, true);
-        while stages.begin_returning(class, || Stamp::PASSED) > 0 {}
-        stages.end_returning(class, &Stamp::END, true);
+    let classes = 0..stages.classes.len();
+    let mut passes = 0;
+    let mut return_batches = || {
+        passes += 1;
+        let passed = Stamp::after_everything(passes);
+        let return_class = |class| {
+            let finished = stages.end_waiting(class, &passed, true);
+            while stages.begin_returning(class, || Stamp::PASSED) > 0 {}
+            finished + stages.end_returning(class, &passed, true)
+        };
+        classes.clone().map(return_class).sum::<u64>()
+    };
+    for class in classes.clone() {
+        // No memory for batches: use those again that are under way, of any class.
+        while !stages.empty_caches(class, || Stamp::PASSED) && return_batches() > 0 {}
     }
+    return_batches();
     if stages.slabs.usage().taken.iter().any(|&taken| taken > 0) {
         std::mem::forget(stages);
     }

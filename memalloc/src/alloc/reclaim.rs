@@ -282,23 +282,26 @@ impl Flow {
         let mut reclaimed = Reclaimed::default();
         for class in self.all_classes() {
             while !self.stages.empty_caches(class, || self.stamp_deferred()) {
-                // No memory for batches: use those again that are under way.
+                // No memory for batches: use those again that are under way, of any class.
                 let before = reclaimed.objects;
-                self.domain.synchronize_both()?;
-                self.begin_returning_all(class, &mut reclaimed);
-                self.domain.synchronize_both()?;
-                self.put_back_passed(&mut reclaimed);
+                self.return_batches(&mut reclaimed)?;
                 if reclaimed.objects == before {
                     break;
                 }
             }
         }
-        self.domain.synchronize_both()?;
-        self.all_classes().for_each(|class| self.begin_returning_all(class, &mut reclaimed));
-        self.domain.synchronize_both()?;
-        self.put_back_passed(&mut reclaimed);
+        self.return_batches(&mut reclaimed)?;
         reclaimed.released_bytes = self.stages.slabs.released_bytes() - released_before;
         Ok(reclaimed)
+    }
+
+    /// Returns every object that is in a batch, after waiting for readers.
+    fn return_batches(&self, reclaimed: &mut Reclaimed) -> Result<(), SynchronizeError> {
+        self.domain.synchronize_both()?;
+        self.all_classes().for_each(|class| self.begin_returning_all(class, reclaimed));
+        self.domain.synchronize_both()?;
+        self.put_back_passed(reclaimed);
+        Ok(())
     }
 
     fn put_back_passed(&self, reclaimed: &mut Reclaimed) {

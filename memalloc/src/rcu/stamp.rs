@@ -24,8 +24,12 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// Waits for nothing.
     pub(crate) const PASSED: Self = Self { rcu: Cookie::of(0), trace: Cookie::of(0) };
-    /// Has passed whatever can be waited for.
-    pub(crate) const END: Self = Self { rcu: Cookie::of(u64::MAX), trace: Cookie::of(u64::MAX) };
+    /// What has passed when no reader is left: more than was ever waited for, and the more the
+    /// later `round` is.
+    pub(crate) const fn after_everything(round: u64) -> Self {
+        let far = Cookie::of(u64::MAX / 4 + round);
+        Self { rcu: far, trace: Cookie::of(far.epoch()) }
+    }
 
     /// Whether all that `self` waits for has passed when `completed` has.
     pub(crate) fn has_passed(&self, completed: &Self) -> bool {

@@ -1,0 +1,211 @@
+//! Every request for memory is refused once, and once for good: an allocator says so, loses
+//! nothing, and goes on as soon as there is memory again.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Object, Setup, adds_up, in_every_setup, layout};
+use memalloc::backing::{FailOnDemand, System};
+use memalloc::{AfterRcuGp, AllocErrorKind, BuildError, Cache, MemAlloc, ReusePolicy};
+use std::io;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[cfg(target_os = "linux")]
+type Behind = memalloc::backing::Mapped;
+#[cfg(not(target_os = "linux"))]
+type Behind = System;
+
+/// More batches of the smallest class than the table has memory for at first.
+const MANY: usize = 1024 * 48 + 3000;
+
+/// What a run met.
+#[derive(Debug, Default)]
+struct Met {
+    /// Builds that failed.
+    unbuilt: u64,
+    /// Allocations that failed.
+    unserved: u64,
+    /// Requests that the backing refused, and all that it got.
+    refused: u64,
+    requests: u64,
+}
+
+/// Objects of a test, some of which could not be had.
+struct Held<'a, P: ReusePolicy> {
+    alloc: &'a MemAlloc<P>,
+    objects: Vec<Object>,
+    unserved: u64,
+}
+
+impl<P: ReusePolicy> Held<'_, P> {
+    fn take(&mut self, size: usize, count: usize) {
+        for pattern in 0..count {
+            let layout = layout(size, 1);
+            match self.alloc.alloc(layout) {
+                Ok(memory) => {
+                    self.objects.push(Object::filled(memory.cast(), layout, pattern as u8))
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), AllocErrorKind::OutOfMemory);
+                    self.unserved += 1;
+                }
+            }
+        }
+        self.add_up();
+    }
+
+    fn add_up(&self) {
+        adds_up(&self.alloc.stats(), self.objects.len());
+    }
+}
+
+/// One life of an allocator whose backing refuses `refused`.
+fn live<P: ReusePolicy>(setup: &Setup, refused: impl RangeBounds<u64>) -> Met {
+    let backing = Arc::new(FailOnDemand::new(Behind::default()));
+    backing.fail(refused);
+    let mut met = Met::default();
+    match setup.builder::<P>().backing(Arc::clone(&backing)).build() {
+        Ok(alloc) => {
+            met.unserved = work(&alloc, &backing);
+            let stats = alloc.destroy().expect("nothing leaked");
+            assert_eq!((stats.taken.objects, stats.backing_bytes), (0, 0));
+        }
+        Err(error) => {
+            let BuildError::Reserve(reason) = error else { panic!("{error}") };
+            assert_eq!(reason.kind(), io::ErrorKind::OutOfMemory);
+            met.unbuilt = 1;
+        }
+    }
+    assert_eq!(Arc::strong_count(&backing), 1, "nothing is held");
+    met.refused = backing.failures();
+    met.requests = backing.requests();
+    met
+}
+
+/// Uses every path that asks for memory. Returns how many allocations failed.
+fn work<P: ReusePolicy>(alloc: &MemAlloc<P>, backing: &FailOnDemand<Behind>) -> u64 {
+    let mut held = Held { alloc, objects: Vec::new(), unserved: 0 };
+    // More than one chunk of slabs.
+    held.take(4096, 520);
+    for object in held.objects.drain(..) {
+        object.free_unshared(alloc);
+    }
+    held.add_up();
+    // More batches that wait than the table began with: a reader holds them up.
+    held.take(16, MANY);
+    held.take(1024, 10);
+    let guard = alloc.domain().pin();
+    let small = held.objects.len().saturating_sub(10);
+    for object in held.objects.drain(..small) {
+        object.free_rcu(alloc);
+    }
+    held.add_up();
+    held.take(64, 500);
+    held.take(16, 100);
+    drop(guard);
+
+    // A flush is complete without memory.
+    alloc.quiesce().expect("no guard is held");
+    held.add_up();
+    assert_eq!(alloc.stats().taken, alloc.stats().live, "one call was enough");
+    held.take(256, 100);
+
+    // With memory again, everything goes on.
+    backing.fail(0..0);
+    let unserved = std::mem::take(&mut held.unserved);
+    held.take(4096, 520);
+    assert_eq!(held.unserved, 0);
+    for (number, object) in held.objects.drain(..).enumerate() {
+        if number % 2 == 0 { object.free(alloc) } else { object.free_rcu(alloc) }
+    }
+    held.add_up();
+    unserved
+}
+
+in_every_setup! {
+    /// Whatever is refused once is asked for again, or done without.
+    fn a_refusal_is_overcome_wherever_it_comes<P>(setup) {
+        let mut requests = 0;
+        for number in 0.. {
+            let met = live::<P>(setup, number..=number);
+            assert_eq!((met.unbuilt, met.unserved), (0, 0), "request {number}");
+            if met.refused == 0 {
+                break;
+            }
+            requests = met.requests;
+        }
+        assert!(requests > 8, "three ranges and the chunks of each: {requests}");
+    }
+}
+
+in_every_setup! {
+    /// No more memory from some request on: an error for whoever needs some, and nothing else.
+    fn an_allocator_that_gets_no_more_memory_stays_whole<P>(setup) {
+        let (mut unbuilt, mut unserved) = (0, 0);
+        for number in 0.. {
+            let met = live::<P>(setup, number..);
+            unbuilt += met.unbuilt;
+            unserved += u64::from(met.unserved > 0);
+            if met.refused == 0 {
+                break;
+            }
+        }
+        assert!(unbuilt >= 4 && unserved >= 3, "{unbuilt} and {unserved}: every path was taken");
+    }
+}
+
+/// Values are dropped, each once, though no batch can be had to take them through their grace
+/// period.
+#[test]
+fn destructors_run_without_memory_for_batches() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Debug)]
+    struct Counted;
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    for setup in Setup::every() {
+        DROPPED.store(0, Ordering::Relaxed);
+        let backing = Arc::new(FailOnDemand::new(Behind::default()));
+        let builder = setup.builder::<AfterRcuGp>().backing(Arc::clone(&backing));
+        let cache = Cache::<Counted>::with_builder(builder).expect("a cache");
+        let values: Vec<_> =
+            (0..MANY).map(|_| cache.alloc(Counted).expect("memory").into_raw()).collect();
+        let domain = cache.domain().clone();
+        let guard = domain.pin();
+        backing.fail(..);
+        for value in values {
+            // SAFETY: allocated above, freed once; nobody reads it.
+            unsafe { cache.free_raw(value) };
+        }
+        assert!(backing.failures() > 0, "batches ran out");
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 0, "a reader holds them up");
+        drop(guard);
+        drop(cache);
+        assert_eq!(DROPPED.load(Ordering::Relaxed), MANY);
+    }
+}
+
+/// The range is halved until the backing grants it.
+#[test]
+fn an_allocator_makes_do_with_the_range_that_it_gets() {
+    let backing = FailOnDemand::new(System);
+    backing.fail(..2);
+    let builder = MemAlloc::<AfterRcuGp>::builder().backing(backing).range_bytes(128 << 20);
+    let alloc = builder.build().expect("an allocator");
+    let mut held = Vec::new();
+    let error = loop {
+        match alloc.alloc(layout(4096, 1)) {
+            Ok(memory) => held.push(memory.cast()),
+            Err(error) => break error.kind(),
+        }
+    };
+    assert_eq!(error, AllocErrorKind::RangeExhausted { range: 32 << 20 });
+    // SAFETY: allocated above with this layout.
+    held.into_iter().for_each(|object| unsafe { alloc.free(object, layout(4096, 1)) });
+    alloc.destroy().expect("nothing leaked");
+}
