@@ -98,6 +98,12 @@
 //! - Under [`Immediate`] a reader may see, under one address, stores of several lives in any
 //!   mixture that its own ordering allows. `qptrie` shows what it takes to be right.
 //!
+//! ## Features
+//!
+//! - `allocator-api2` (off by default): [`MemAlloc`] is an `Allocator` of the crate
+//!   `allocator-api2`, in the version that hashbrown and bumpalo use, so that containers can live
+//!   on it: up to 4096 bytes a block, and beyond with `MemAlloc::with_fallback`.
+//!
 //! ## Layers
 //!
 //! `sync`, `sys`, `backing`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`: each
@@ -116,6 +122,8 @@ mod stats;
 pub mod sync;
 mod sys;
 
+#[cfg(feature = "allocator-api2")]
+pub use alloc::WithFallback;
 pub use alloc::{
     AllocError, AllocErrorKind, BuildError, Builder, Cache, MemAlloc, Reclaimed, SlabBox, SlotRef,
     TypeStable,

@@ -2,6 +2,8 @@
 
 mod builder;
 mod cache;
+#[cfg(feature = "allocator-api2")]
+mod container;
 mod error;
 mod flow;
 mod mem_alloc;
@@ -13,6 +15,8 @@ mod worker;
 
 pub use builder::Builder;
 pub use cache::{Cache, SlabBox, SlotRef, TypeStable};
+#[cfg(feature = "allocator-api2")]
+pub use container::WithFallback;
 pub use error::{AllocError, AllocErrorKind, BuildError};
 pub use mem_alloc::MemAlloc;
 pub use reclaim::Reclaimed;
