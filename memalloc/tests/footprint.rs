@@ -1,0 +1,78 @@
+//! What an allocator holds of the system's memory, and when it gives that back.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Dice, Object, adds_up, in_every_setup, layout};
+use memalloc::{MemAlloc, ReusePolicy};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+const MIB: u64 = 1 << 20;
+
+/// Objects of one size for 24 MiB.
+fn burst<P: ReusePolicy>(alloc: &MemAlloc<P>, size: usize) -> Vec<Object> {
+    let layout = layout(size, 1);
+    let held = (0..24 * MIB / size as u64).map(|_| Object::new(alloc, layout, 1)).collect();
+    assert!(alloc.backing_bytes() >= 24 * MIB);
+    held
+}
+
+in_every_setup! {
+    /// Nobody asks, and nobody allocates again: the frees themselves empty slabs, and empty slabs
+    /// go. What stays is what may wait for the next allocation or for a grace period.
+    fn after_a_burst_memory_goes_back_by_itself<P>(setup) {
+        for size in [64, 512, 4096] {
+            let alloc = setup.allocator::<P>();
+            burst(&alloc, size).into_iter().for_each(|object| object.free(&alloc));
+            let left = alloc.backing_bytes();
+            assert!(left < 3 * MIB, "{left} bytes are left of 24 MiB of {size} bytes each");
+            adds_up(&alloc.stats(), 0);
+        }
+    }
+}
+
+in_every_setup! {
+    /// Freed in any order, the objects that wait for the next allocation lie in every slab and
+    /// keep it. `trim` takes them back, save those in the caches of CPUs; `quiesce` all.
+    fn after_a_burst_freed_in_disorder_trim_gives_memory_back<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let mut dice = Dice::new(7);
+        let mut held = burst(&alloc, 4096);
+        while !held.is_empty() {
+            held.swap_remove(dice.roll(held.len())).free(&alloc);
+        }
+        alloc.trim();
+        let left = alloc.backing_bytes();
+        assert!(left < 6 * MIB, "{left} bytes are left after trim");
+        alloc.quiesce().expect("no guard is held");
+        assert_eq!(alloc.backing_bytes(), 0);
+    }
+}
+
+in_every_setup! {
+    /// Objects flow from the thread that allocates to the one that frees, at most `FLIGHT` on the
+    /// way: what the allocator holds does not depend on how many there were.
+    fn a_thread_that_only_frees_never_piles_up_what_another_allocates<P>(setup) {
+        const FLIGHT: u64 = 256;
+        for (size, count) in [(64, 200_000), (256, 80_000), (4096, 8_000)] {
+            let alloc = setup.allocator::<P>();
+            let most = thread::scope(|scope| {
+                let (give, take) = sync_channel::<Object>(FLIGHT as usize);
+                let alloc = &alloc;
+                scope.spawn(move || take.into_iter().for_each(|object| object.free(alloc)));
+                let mut most = 0;
+                for number in 0..count {
+                    give.send(Object::new(alloc, layout(size, 1), 1)).expect("a receiver");
+                    if number % 64 == 0 {
+                        most = most.max(alloc.backing_bytes());
+                    }
+                }
+                most
+            });
+            let (flow, bound) = (count * size as u64, FLIGHT * size as u64 + 4 * MIB);
+            assert!(most <= bound, "{most} bytes held while {flow} went by, {bound} allowed");
+            adds_up(&alloc.stats(), 0);
+        }
+    }
+}
