@@ -10,6 +10,7 @@ use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::io;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 const SLAB: u64 = 64 << 10;
@@ -62,13 +63,15 @@ struct Watched<B> {
     behind: B,
     /// By their start: the layout, and which pages have memory.
     ranges: Mutex<BTreeMap<usize, (Layout, Vec<bool>)>>,
+    /// For how much huge pages were asked for.
+    huge_bytes: AtomicUsize,
 }
 
 const PAGE: usize = 4096;
 
 impl<B: Backing> Watched<B> {
     fn new(behind: B) -> Self {
-        Self { behind, ranges: Mutex::new(BTreeMap::new()) }
+        Self { behind, ranges: Mutex::new(BTreeMap::new()), huge_bytes: AtomicUsize::new(0) }
     }
 
     /// Looks at the pages of a part.
@@ -114,6 +117,7 @@ unsafe impl<B: Backing> Backing for Watched<B> {
 
     unsafe fn advise_huge(&self, part: NonNull<[u8]>) {
         self.pages(part, |pages| assert!(pages.iter().all(|page| *page), "it has memory"));
+        self.huge_bytes.fetch_add(part.len(), Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { self.behind.advise_huge(part) };
     }
@@ -123,6 +127,22 @@ unsafe impl<B: Backing> Backing for Watched<B> {
         assert_eq!(range.expect("a range").0, layout);
         // SAFETY: the caller's promise.
         unsafe { self.behind.unreserve(start, layout) };
+    }
+}
+
+#[test]
+fn huge_pages_are_asked_for_behind_every_chunk_of_slabs() {
+    for wanted in [true, false] {
+        let backing = Arc::new(Watched::new(System));
+        let builder = MemAlloc::<AfterRcuGp>::builder().backing(Arc::clone(&backing));
+        let alloc = builder.range_bytes(1).huge_pages(wanted).build().expect("an allocator");
+        let layout = layout(4096, 1);
+        // The first slab is never used: one object more than the rest of two chunks has.
+        let held: Vec<_> = (0..2 * 512 - 15).map(|_| Object::new(&alloc, layout, 1)).collect();
+        let chunks = if wanted { 3 } else { 0 };
+        assert_eq!(backing.huge_bytes.load(Ordering::Relaxed), chunks * (2 << 20));
+        held.into_iter().for_each(|object| object.free(&alloc));
+        alloc.destroy().expect("nothing leaked");
     }
 }
 
