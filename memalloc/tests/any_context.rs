@@ -47,7 +47,7 @@ in_every_setup! {
     /// Full slabs become partial, partial ones empty, and empty ones go back to the system, all
     /// by frees: no step may need memory for its own books.
     fn free_does_not_call_the_global_allocator<P>(setup) {
-        let alloc = setup.allocator::<P>();
+        let alloc = setup.builder::<P>().range_bytes(128 << 20).build().expect("an allocator");
         for size in [64, 4096] {
             for way in [Object::free, Object::free_rcu, Object::free_unshared] {
                 let objects: Vec<_> =

@@ -21,7 +21,7 @@ fn on_every_backing<P: ReusePolicy>(builder: impl Fn() -> Builder<P>, test: impl
     test(builder().huge_pages(true));
     test(builder().backing(System));
     test(builder().backing(FailOnDemand::new(System)).huge_pages(true));
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     test(builder().backing(Watched::new(memalloc::backing::Mapped)).huge_pages(true));
     test(builder().backing(Watched::new(System)));
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Dice, Object, adds_up, in_every_setup, layout};
+use common::{Dice, Object, adds_up, held_bytes, in_every_setup, layout};
 use memalloc::{MemAlloc, ReusePolicy};
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -25,7 +25,7 @@ in_every_setup! {
         for size in [64, 512, 4096] {
             let alloc = setup.allocator::<P>();
             burst(&alloc, size).into_iter().for_each(|object| object.free(&alloc));
-            let left = alloc.backing_bytes();
+            let left = held_bytes(&alloc.stats());
             assert!(left < 3 * MIB, "{left} bytes are left of 24 MiB of {size} bytes each");
             adds_up(&alloc.stats(), 0);
         }
@@ -43,10 +43,10 @@ in_every_setup! {
             held.swap_remove(dice.roll(held.len())).free(&alloc);
         }
         alloc.trim();
-        let left = alloc.backing_bytes();
+        let left = held_bytes(&alloc.stats());
         assert!(left < 6 * MIB, "{left} bytes are left after trim");
         alloc.quiesce().expect("no guard is held");
-        assert_eq!(alloc.backing_bytes(), 0);
+        assert_eq!(held_bytes(&alloc.stats()), 0);
     }
 }
 

@@ -216,6 +216,13 @@ pub(crate) fn adds_up(stats: &Stats, live: usize) {
     assert_eq!(stats.live.objects, live as u64, "{stats:?}");
 }
 
+/// What an allocator on the usual backing holds of the system's memory, in bytes; where that
+/// backing takes nothing back, what it would hold otherwise: the slabs that have objects.
+pub(crate) fn held_bytes(stats: &Stats) -> u64 {
+    let goes_back = cfg!(all(target_os = "linux", not(miri)));
+    if goes_back { stats.backing_bytes } else { stats.slabs * (64 << 10) }
+}
+
 /// Numbers that look random and are the same in every run (xorshift).
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
