@@ -27,8 +27,8 @@ impl Stamp {
     /// What has passed when no reader is left: more than was ever waited for, and the more the
     /// later `round` is.
     pub(crate) const fn after_everything(round: u64) -> Self {
-        let far = Cookie::of(u64::MAX / 4 + round);
-        Self { rcu: far, trace: Cookie::of(far.epoch()) }
+        let far = u64::MAX / 4 + round;
+        Self { rcu: Cookie::of(far), trace: Cookie::of(far) }
     }
 
     /// Whether all that `self` waits for has passed when `completed` has.
