@@ -16,8 +16,8 @@ pub const MAX_SIZE: usize = 4096;
 /// The most classes that a table can have.
 pub const MAX_CLASSES: usize = 64;
 
-/// The most objects that a CPU's cache of one class holds.
-pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 120 };
+/// The most objects that a CPU's cache of one class holds: what its other words leave room for.
+pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 191 };
 
 /// The most objects that move at once.
 pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 60 };
@@ -57,6 +57,11 @@ impl Watermarks {
         Self { low, high, batch: at_least((high - low) / 4 * 3, 1) }
     }
 
+    /// The most objects that a cache keeps.
+    pub(crate) const fn full(&self) -> usize {
+        self.high
+    }
+
     fn check(self) -> Result<(), ClassError> {
         let fits = self.low < self.high
             && self.high < CACHE_CAPACITY
@@ -86,25 +91,19 @@ impl Class {
         1 << self.size.trailing_zeros()
     }
 
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::from_size_align(self.size, 1).unwrap_or(Layout::new::<u8>())
+    }
+
     pub(crate) const fn units(&self) -> u32 {
         (self.size / UNIT) as u32
     }
-}
-
-/// What the fast paths need of a class: the watermarks, in bytes that lie together.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Marks {
-    pub(crate) low: u8,
-    pub(crate) high: u8,
-    pub(crate) batch: u8,
 }
 
 /// The classes of an allocator, in ascending order of size.
 #[derive(Clone)]
 pub struct ClassTable {
     classes: Vec<Class>,
-    /// The same classes' watermarks.
-    marks: [Marks; MAX_CLASSES],
     /// The class for a size, by units (rounded up).
     by_units: [u8; MAX_SIZE / UNIT + 1],
 }
@@ -144,7 +143,7 @@ impl ClassTable {
     ///
     /// # Errors
     ///
-    /// As [`ClassTable::new`]; and watermarks must have `low < high < 120` and a batch of 1 to
+    /// As [`ClassTable::new`]; and watermarks must have `low < high < 191` and a batch of 1 to
     /// 60 objects that is not above `high`.
     pub fn with_watermarks(classes: &[Class]) -> Result<Self, ClassError> {
         if classes.is_empty() || classes.len() > MAX_CLASSES {
@@ -162,13 +161,7 @@ impl ClassTable {
         for (units, slot) in by_units.iter_mut().enumerate() {
             *slot = classes.partition_point(|class| class.size < units * UNIT) as u8;
         }
-        let mut marks = [Marks::default(); MAX_CLASSES];
-        for (marks, Class { watermarks, .. }) in marks.iter_mut().zip(classes) {
-            // All are at most the capacity of a cache (`Watermarks::check`).
-            let Watermarks { low, high, batch } = watermarks;
-            *marks = Marks { low: *low as u8, high: *high as u8, batch: *batch as u8 };
-        }
-        Ok(Self { classes: classes.to_vec(), marks, by_units })
+        Ok(Self { classes: classes.to_vec(), by_units })
     }
 
     /// Fine steps: at most 16 bytes, or an eighth of the object, are wasted. For structures
@@ -220,23 +213,9 @@ impl ClassTable {
             return None;
         }
         let class = self.by_units[layout.size().div_ceil(UNIT)] as usize;
-        if layout.align() > UNIT {
-            return self.aligned_from(class, layout.align());
-        }
-        (class < self.classes.len()).then_some(class)
-    }
-
-    /// The first class from `class` on that is aligned to `align`.
-    #[cold]
-    fn aligned_from(&self, class: usize, align: usize) -> Option<usize> {
-        let found = self.classes.iter().skip(class).position(|class| class.align() >= align)?;
-        Some(class + found)
-    }
-
-    #[inline(always)]
-    pub(crate) fn marks(&self, class: usize) -> Marks {
-        debug_assert!(class < self.classes.len());
-        self.marks[class % MAX_CLASSES]
+        let fits =
+            self.classes.iter().skip(class).position(|class| class.align() >= layout.align());
+        Some(class + fits?)
     }
 
     #[inline(always)]

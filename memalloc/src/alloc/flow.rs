@@ -9,6 +9,7 @@ use crate::cpu::CpuCaches;
 use crate::rcu::{Domain, Stamp};
 use crate::slab::Handle;
 use crate::sync::Tally;
+use crate::sys::rseq::Caches;
 use std::mem::ManuallyDrop;
 
 /// An allocator without its types: every size class, both kinds of free.
@@ -54,22 +55,19 @@ impl Flow {
         &self.domain
     }
 
-    /// An object of a class (`unit_alloc`).
+    /// An object of a class, if the cache of this CPU has it (`unit_alloc`).
     #[doc(alias = "unit_alloc")]
-    #[inline]
-    pub(super) fn alloc(&self, class: usize) -> Result<Handle, AllocErrorKind> {
-        let low = self.stages.classes.marks(class).low;
-        match self.stages.caches.pop(class, low.into()) {
-            Some(object) => Ok(object),
-            None => self.alloc_slow(class),
-        }
+    #[inline(always)]
+    pub(super) fn alloc(&self, caches: &Caches) -> Option<Handle> {
+        self.stages.caches.pop(caches)
     }
 
     /// As `alloc`, but from what is ready only: no lock, no system call.
-    pub(super) fn alloc_nowait(&self, class: usize) -> Result<Handle, AllocErrorKind> {
-        if let Some(object) = self.stages.caches.pop(class, 0) {
+    pub(super) fn alloc_nowait(&self, caches: &Caches) -> Result<Handle, AllocErrorKind> {
+        if let Some(object) = self.stages.caches.pop(&Caches { low: 0, ..*caches }) {
             return Ok(object);
         }
+        let class = caches.class.into();
         let batch = self.stages.take_ready(class);
         batch
             .and_then(|batch| self.unpack(class, batch))
@@ -79,23 +77,20 @@ impl Flow {
 
     /// Frees an object that may be allocated again at once (`unit_free`). Async-signal-safe.
     #[doc(alias = "unit_free")]
-    #[inline]
-    pub(super) fn free_now(&self, class: usize, object: Handle) {
-        let high = self.stages.classes.marks(class).high;
-        if !self.stages.caches.push(class, high.into(), object) {
-            self.free_slow(class, object);
+    #[inline(always)]
+    pub(super) fn free_now(&self, caches: &Caches, object: Handle) {
+        if !self.stages.caches.push(caches, object) {
+            self.free_slow(caches.class.into(), object);
         }
     }
 
     /// Frees an object that may be allocated again after a grace period (`unit_free_rcu`).
     /// Async-signal-safe where the allocator has no destructor.
     #[doc(alias = "unit_free_rcu")]
-    #[inline]
-    pub(super) fn free_rcu(&self, class: usize, object: Handle) {
-        // The object that fills the batch takes the slow path.
-        let limit = usize::from(self.stages.classes.marks(class).batch) - 1;
-        if !self.stages.caches.push_by_rcu(class, limit, object) {
-            self.free_rcu_slow(class, object);
+    #[inline(always)]
+    pub(super) fn free_rcu(&self, caches: &Caches, object: Handle) {
+        if !self.stages.caches.push_by_rcu(caches, object) {
+            self.free_rcu_slow(caches.class.into(), object);
         }
     }
 

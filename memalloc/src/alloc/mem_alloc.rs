@@ -9,6 +9,7 @@ use crate::policy::{AfterRcuGp, PolicyKind, ReusePolicy};
 use crate::rcu::{Domain, SynchronizeError};
 use crate::slab::Handle;
 use crate::sync::AtomicU32;
+use crate::sys::rseq::Caches;
 use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
@@ -97,21 +98,34 @@ impl<P: ReusePolicy> MemAlloc<P> {
         &self.flow.stages().classes
     }
 
-    #[inline]
-    fn class_for(&self, layout: Layout) -> Result<usize, AllocError> {
-        let classes = self.classes();
-        classes.class_for(layout).ok_or_else(|| {
-            let (size, align) = (classes.max_size(), classes.max_align_for(layout.size()));
-            AllocErrorKind::unservable(layout, size, align).into()
-        })
+    #[inline(always)]
+    fn serving(&self, layout: Layout) -> &Caches {
+        self.flow.stages().caches.serving(layout)
     }
 
-    /// The class of an object that this allocator gave out for `layout`.
-    #[inline]
-    fn class_of(&self, layout: Layout) -> usize {
-        let class = self.classes().class_for(layout);
-        debug_assert!(class.is_some(), "no object of this allocator has {layout:?}");
-        class.unwrap_or(0)
+    /// The caches of an object that this allocator gave out for `layout`.
+    #[inline(always)]
+    fn having(&self, layout: Layout) -> &Caches {
+        let caches = self.serving(layout);
+        debug_assert!(caches.size > 0, "no object of this allocator has {layout:?}");
+        caches
+    }
+
+    fn check_served(&self, layout: Layout, caches: &Caches) -> Result<(), AllocError> {
+        if caches.size > 0 {
+            return Ok(());
+        }
+        let classes = self.classes();
+        let (size, align) = (classes.max_size(), classes.max_align_for(layout.size()));
+        Err(AllocErrorKind::unservable(layout, size, align).into())
+    }
+
+    /// An object that the cache of this CPU does not have.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slow(&self, layout: Layout, caches: &Caches) -> Result<Handle, AllocError> {
+        self.check_served(layout, caches)?;
+        Ok(self.flow.alloc_slow(caches.class.into())?)
     }
 
     /// An object of at least `layout.size()` bytes, as long as its class, aligned as asked
@@ -126,11 +140,13 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// name both numbers; [`LimitReached`](AllocErrorKind::LimitReached),
     /// [`RangeExhausted`](AllocErrorKind::RangeExhausted) and
     /// [`OutOfMemory`](AllocErrorKind::OutOfMemory) when every cache is empty too.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        let class = self.class_for(layout)?;
-        let object = self.flow.alloc(class)?;
-        Ok(self.slice(class, object))
+        let caches = self.serving(layout);
+        match self.flow.alloc(caches) {
+            Some(object) => Ok(self.slice(caches, object)),
+            None => Ok(self.slice(caches, self.alloc_slow(layout, caches)?)),
+        }
     }
 
     /// As [`alloc`](Self::alloc), and every byte of the object is zero. Only for objects that no
@@ -155,9 +171,10 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// an object, or somebody is using them;
     /// sizes and alignments as [`alloc`](Self::alloc).
     pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        let class = self.class_for(layout)?;
-        let object = self.flow.alloc_nowait(class)?;
-        Ok(self.slice(class, object))
+        let caches = self.serving(layout);
+        self.check_served(layout, caches)?;
+        let object = self.flow.alloc_nowait(caches)?;
+        Ok(self.slice(caches, object))
     }
 
     /// As [`alloc`](Self::alloc), by handle.
@@ -165,14 +182,18 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Errors
     ///
     /// As [`alloc`](Self::alloc).
-    #[inline]
+    #[inline(always)]
     pub fn alloc_handle(&self, layout: Layout) -> Result<Handle, AllocError> {
-        let class = self.class_for(layout)?;
-        Ok(self.flow.alloc(class)?)
+        let caches = self.serving(layout);
+        match self.flow.alloc(caches) {
+            Some(object) => Ok(object),
+            None => self.alloc_slow(layout, caches),
+        }
     }
 
-    fn slice(&self, class: usize, object: Handle) -> NonNull<[u8]> {
-        NonNull::slice_from_raw_parts(self.pointer(object), self.classes().class(class).size)
+    #[inline(always)]
+    fn slice(&self, caches: &Caches, object: Handle) -> NonNull<[u8]> {
+        NonNull::slice_from_raw_parts(self.pointer(object), caches.size.into())
     }
 
     /// Frees an object as the policy says.
@@ -183,10 +204,10 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// found by readers any more, and is not touched by the caller again. Under `Immediate` no
     /// reader may rely on the object's identity.
     #[doc(alias = "bpf_mem_free")]
-    #[inline]
+    #[inline(always)]
     pub unsafe fn free(&self, object: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
-        unsafe { self.free_handle(self.handle(object), layout) };
+        unsafe { self.free_handle(self.handle_of(object), layout) };
     }
 
     /// Frees an object that may be allocated again once a grace period has passed, under every
@@ -196,10 +217,10 @@ impl<P: ReusePolicy> MemAlloc<P> {
     ///
     /// As [`free`](Self::free), but readers inside a section may keep using what they found.
     #[doc(alias = "bpf_mem_free_rcu")]
-    #[inline]
+    #[inline(always)]
     pub unsafe fn free_rcu(&self, object: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
-        unsafe { self.free_rcu_handle(self.handle(object), layout) };
+        unsafe { self.free_rcu_handle(self.handle_of(object), layout) };
     }
 
     /// Frees an object that no other thread ever saw: it may be allocated again at once, under
@@ -208,10 +229,10 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Safety
     ///
     /// As [`free`](Self::free), and the object was never published.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn free_unshared(&self, object: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
-        unsafe { self.free_unshared_handle(self.handle(object), layout) };
+        unsafe { self.free_unshared_handle(self.handle_of(object), layout) };
     }
 
     /// As [`free`](Self::free), by handle.
@@ -219,13 +240,13 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Safety
     ///
     /// As [`free`](Self::free).
-    #[inline]
+    #[inline(always)]
     pub unsafe fn free_handle(&self, object: Handle, layout: Layout) {
-        let class = self.class_of(layout);
+        let caches = self.having(layout);
         match P::KIND {
-            PolicyKind::Immediate => self.flow.free_now(class, object),
+            PolicyKind::Immediate => self.flow.free_now(caches, object),
             PolicyKind::AfterRcuGp | PolicyKind::FreeAfterRcuGp | PolicyKind::AfterTasksTraceGp => {
-                self.flow.free_rcu(class, object)
+                self.flow.free_rcu(caches, object)
             }
         }
     }
@@ -235,9 +256,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Safety
     ///
     /// As [`free_rcu`](Self::free_rcu).
-    #[inline]
+    #[inline(always)]
     pub unsafe fn free_rcu_handle(&self, object: Handle, layout: Layout) {
-        self.flow.free_rcu(self.class_of(layout), object);
+        self.flow.free_rcu(self.having(layout), object);
     }
 
     /// As [`free_unshared`](Self::free_unshared), by handle.
@@ -245,9 +266,20 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Safety
     ///
     /// As [`free_unshared`](Self::free_unshared).
-    #[inline]
+    #[inline(always)]
     pub unsafe fn free_unshared_handle(&self, object: Handle, layout: Layout) {
-        self.flow.free_now(self.class_of(layout), object);
+        self.flow.free_now(self.having(layout), object);
+    }
+
+    /// The handle of an object.
+    ///
+    /// # Safety
+    ///
+    /// `object` was given out by this allocator.
+    #[inline(always)]
+    unsafe fn handle_of(&self, object: NonNull<u8>) -> Handle {
+        // SAFETY: the caller's promise.
+        unsafe { self.flow.stages().slabs.arena().handle_of(object) }
     }
 
     /// Where an object of this allocator lies.

@@ -9,6 +9,7 @@ use crate::cpu::{Active, CpuCache, CpuCaches};
 use crate::slab::{Handle, SlabError};
 
 impl Flow {
+    /// An object from wherever there is one, once the cache of this CPU is at its low watermark.
     #[cold]
     pub(super) fn alloc_slow(&self, class: usize) -> Result<Handle, AllocErrorKind> {
         if let Some(object) = self.refill(class) {

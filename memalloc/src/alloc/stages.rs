@@ -24,7 +24,7 @@
 //! - INV-L2: an object enters its slab only after the grace periods that its policy asks for, so
 //!   memory and type hold for every reader that the policy knows (INV-A3).
 
-use crate::batch::{Batch, BatchList, Pool, Stack};
+use crate::batch::{Batch, BatchList, Pool};
 use crate::class::ClassTable;
 use crate::cpu::{CpuCache, CpuCaches, ObjectList};
 use crate::policy::PolicyKind;
@@ -326,8 +326,12 @@ impl Stages {
         let mut complete = true;
         for cache in self.caches.of_class(class) {
             let mut arrays = self.caches.enter_any(cache);
-            complete &= free.add_stack(&mut arrays.free);
-            complete &= waiting.add_stack(&mut arrays.free_by_rcu);
+            let added = free.add_all(arrays.free.as_slice());
+            arrays.free.forget_oldest(added);
+            complete &= arrays.free.len() == 0;
+            let added = waiting.add_all(arrays.free_by_rcu.as_slice());
+            arrays.free_by_rcu.forget_oldest(added);
+            complete &= arrays.free_by_rcu.len() == 0;
             drop(arrays);
             complete &= free.add_list(&cache.free_llist_extra, self.slabs.arena());
             complete &= waiting.add_list(&cache.free_llist_extra_rcu, self.slabs.arena());
@@ -404,15 +408,9 @@ impl<'a, D: FnMut(Batch)> Filler<'a, D> {
         true
     }
 
-    /// Moves a stack; `false`, with the rest left where it is, when memory runs out.
-    fn add_stack<const N: usize>(&mut self, stack: &mut Stack<N>) -> bool {
-        while let Some(object) = stack.pop() {
-            if !self.add(object) {
-                stack.push(object);
-                return false;
-            }
-        }
-        true
+    /// Adds objects, and says how many there was memory for.
+    fn add_all(&mut self, objects: &[Handle]) -> usize {
+        objects.iter().position(|&object| !self.add(object)).unwrap_or(objects.len())
     }
 
     /// Moves a list; `false`, with the rest left where it is, when memory runs out.

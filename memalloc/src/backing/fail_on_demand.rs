@@ -102,6 +102,11 @@ unsafe impl<B: Backing> Backing for FailOnDemand<B> {
         unsafe { self.behind.advise_huge(part) };
     }
 
+    unsafe fn advise_small(&self, part: NonNull<[u8]>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.advise_small(part) };
+    }
+
     unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.behind.unreserve(start, layout) };

@@ -39,6 +39,11 @@ unsafe impl Backing for Mapped {
         unsafe { map::advise_huge(part) };
     }
 
+    unsafe fn advise_small(&self, part: NonNull<[u8]>) {
+        // SAFETY: the caller's promise.
+        unsafe { map::advise_small(part) };
+    }
+
     unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { map::unmap(start.as_ptr(), layout.size()) };

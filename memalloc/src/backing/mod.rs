@@ -112,6 +112,15 @@ pub unsafe trait Backing: Send + Sync + fmt::Debug {
         let _ = part;
     }
 
+    /// Asks for pages of the smallest size behind a committed part, of which little is used.
+    ///
+    /// # Safety
+    ///
+    /// As [`commit`](Self::commit).
+    unsafe fn advise_small(&self, part: NonNull<[u8]>) {
+        let _ = part;
+    }
+
     /// Ends a range.
     ///
     /// # Safety
@@ -145,6 +154,11 @@ unsafe impl<B: Backing + ?Sized> Backing for Arc<B> {
     unsafe fn advise_huge(&self, part: NonNull<[u8]>) {
         // SAFETY: the caller's promise.
         unsafe { (**self).advise_huge(part) }
+    }
+
+    unsafe fn advise_small(&self, part: NonNull<[u8]>) {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).advise_small(part) }
     }
 
     unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout) {

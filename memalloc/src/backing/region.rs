@@ -55,6 +55,12 @@ impl Region {
         unsafe { self.backing.advise_huge(self.part(offset, bytes)) };
     }
 
+    /// Asks for pages of the smallest size behind a committed part, where the backing has others.
+    pub(crate) fn advise_small(&self, offset: usize, bytes: usize) {
+        // SAFETY: as in `commit`.
+        unsafe { self.backing.advise_small(self.part(offset, bytes)) };
+    }
+
     /// Gives the memory of a committed part back; `false` when it stays. The part can be read and
     /// written as before, what is in it is lost.
     pub(crate) fn release(&self, offset: usize, bytes: usize) -> bool {

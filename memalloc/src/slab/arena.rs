@@ -102,6 +102,19 @@ mod imp {
             Handle::new((offset / UNIT) as u32).unwrap_or(Handle::NOTHING)
         }
 
+        /// The same, for what is known to be an object.
+        ///
+        /// # Safety
+        ///
+        /// The arena gave the object at `pointer` out.
+        #[inline(always)]
+        pub(crate) unsafe fn handle_of(&self, pointer: NonNull<u8>) -> Handle {
+            let offset = pointer.addr().get().wrapping_sub(self.objects.base().addr().get());
+            // SAFETY: the first slab is never used, so no object lies at offset 0, and the range
+            // is as large as handles reach.
+            unsafe { Handle::new_unchecked((offset / UNIT) as u32) }
+        }
+
         /// Word number `index` of an object.
         ///
         /// # Safety
@@ -213,6 +226,13 @@ mod imp {
         pub(crate) fn handle(&self, pointer: NonNull<u8>) -> Handle {
             let offset = pointer.addr().get().wrapping_sub(self.base().addr().get());
             Handle::new((offset / UNIT) as u32).unwrap_or(Handle::NOTHING)
+        }
+
+        /// # Safety
+        ///
+        /// None under loom.
+        pub(crate) unsafe fn handle_of(&self, pointer: NonNull<u8>) -> Handle {
+            self.handle(pointer)
         }
 
         fn shadow(&self, unit: usize) -> &Shadow {

@@ -24,6 +24,18 @@ impl Handle {
         }
     }
 
+    /// The handle with this number.
+    ///
+    /// # Safety
+    ///
+    /// The number is not zero.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(super) const unsafe fn new_unchecked(number: u32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { NonZeroU32::new_unchecked(number) })
+    }
+
     /// The number, to be stored in place of a pointer.
     #[inline(always)]
     pub const fn get(self) -> u32 {

@@ -60,6 +60,16 @@ pub(crate) unsafe fn advise_huge(part: NonNull<[u8]>) {
     unsafe { libc::madvise(part.as_ptr().cast(), part.len(), libc::MADV_HUGEPAGE) };
 }
 
+/// Asks for pages of the smallest size behind a part of a range, of which little is used.
+///
+/// # Safety
+///
+/// As [`commit`].
+pub(crate) unsafe fn advise_small(part: NonNull<[u8]>) {
+    // SAFETY: the caller's promise; the advice changes no contents. A refusal costs memory only.
+    unsafe { libc::madvise(part.as_ptr().cast(), part.len(), libc::MADV_NOHUGEPAGE) };
+}
+
 /// Gives the memory of a part of a range back, which stays mapped; `false` when the system did
 /// not take it.
 ///

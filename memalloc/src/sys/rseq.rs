@@ -5,17 +5,15 @@
 //! sequence is atomic, without an atomic instruction. The area through which that is agreed is
 //! the one that glibc registered for each thread; nothing is registered here.
 //!
-//! The sequences work on one cache for each CPU, at `base + cpu * stride`, that begins with
-//! 32-bit words: `busy`, `count`, and `count` objects; elsewhere in it there may be another count
-//! with its objects.
+//! The sequences work on one cache for each CPU, [`Caches::CPU_BYTES`] from one another, that
+//! begins with 32-bit words: `busy`, `count`, and `count` objects; elsewhere in it there may be
+//! another count with its objects.
 //!
 //! - INV-Q1: while `busy` is 0, the counts and the objects are changed by sequences of that CPU
 //!   only.
 //! - INV-Q2: `busy` goes from 0 to [`LOCAL`] by a sequence of that CPU only, and to a ticket by
 //!   an exchange whose effect is checked after [`Rseq::restart_others`]. Whoever set it has the
 //!   cache alone, wherever it runs, and sets it back to 0.
-
-use std::ptr::NonNull;
 
 /// The cache is not in use beyond sequences.
 pub(crate) const FREE: u32 = 0;
@@ -27,15 +25,17 @@ pub(crate) const FIRST_TICKET: u32 = 2;
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))))]
 mod imp {
-    use super::Caches;
+    use super::{COUNT_AT, Caches};
     use std::arch::asm;
+    use std::mem::offset_of;
+    use std::num::NonZeroIsize;
     use std::ptr::NonNull;
     use std::sync::LazyLock;
 
-    /// Where the area of a thread lies, from its thread pointer.
+    /// Where the area of a thread lies, from its thread pointer, which is not at the area.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct Rseq {
-        area: isize,
+        area: NonZeroIsize,
     }
 
     static RSEQ: LazyLock<Option<Rseq>> = LazyLock::new(|| {
@@ -54,7 +54,7 @@ mod imp {
         }
         // SAFETY: glibc documents both as constant objects of these types, set before `main`.
         let (area, size) = unsafe { (*offset.cast::<isize>(), *size.cast::<u32>()) };
-        (size != 0).then_some(Rseq { area })
+        NonZeroIsize::new(area).filter(|_| size != 0).map(|area| Rseq { area })
     }
 
     fn membarrier(command: libc::c_int) -> bool {
@@ -67,7 +67,9 @@ mod imp {
     }
 
     /// The beginning of every sequence: arms it, and finds the cache of this CPU in `{cache}`.
-    /// The end is label 4, a restart comes to label 5, and label 6 gives up.
+    /// A thread whose area is not registered has a number that is no CPU's (INV-Q3).
+    /// The end is label 4, a restart comes to label 5, and label 6 gives up with zero in
+    /// `{result}`.
     macro_rules! sequence {
         ($($step:literal),* $(,)?) => {
             concat!(
@@ -80,10 +82,10 @@ mod imp {
                 "7: lea {cache}, [rip + 2b]\n",
                 "mov qword ptr fs:[{area} + 8], {cache}\n",
                 "3: mov {cache:e}, dword ptr fs:[{area} + 4]\n",
-                "cmp {cache:e}, {cpus:e}\n",
+                "cmp {cache:x}, word ptr [{caches} + {cpus_at}]\n",
                 "jae 6f\n",
-                "imul {cache}, {stride}\n",
-                "add {cache}, {base}\n",
+                "shl {cache}, {cpu_shift}\n",
+                "add {cache}, qword ptr [{caches} + {first_at}]\n",
                 "cmp dword ptr [{cache}], 0\n",
                 "jne 6f\n",
                 $($step, "\n",)*
@@ -116,7 +118,7 @@ mod imp {
                 asm!(
                     "mov {number:e}, dword ptr fs:[{area} + 4]",
                     number = out(reg) number,
-                    area = in(reg) self.area,
+                    area = in(reg) self.area.get(),
                     options(nostack, preserves_flags, readonly),
                 );
             }
@@ -130,25 +132,27 @@ mod imp {
         ///
         /// `caches` are as the module front says, and stay.
         #[inline(always)]
-        pub(crate) unsafe fn pop(self, caches: Caches, low: u32) -> u32 {
+        pub(crate) unsafe fn pop(self, caches: &Caches) -> u32 {
             let object: u32;
             // SAFETY: INV-Q1: between the start and the commit this thread alone is in the cache
             // of its CPU, or the kernel restarts it; `count > low` objects are there.
             unsafe {
                 asm!(
                     sequence!(
-                        "mov {result:e}, dword ptr [{cache} + 4]",
-                        "cmp {result:e}, {low:e}",
+                        "mov {count:e}, dword ptr [{cache} + {count_at}]",
+                        "cmp {count:l}, byte ptr [{caches} + {low_at}]",
                         "jbe 6f",
-                        "lea {count:e}, [{result:r} - 1]",
-                        "mov {result:e}, dword ptr [{cache} + {result:r} * 4 + 4]",
-                        "mov dword ptr [{cache} + 4], {count:e}",
+                        "mov {result:e}, dword ptr [{cache} + {count:r} * 4 + {count_at}]",
+                        "sub {count:e}, 1",
+                        "mov dword ptr [{cache} + {count_at}], {count:e}",
                     ),
-                    area = in(reg) self.area,
-                    base = in(reg) caches.base.as_ptr(),
-                    stride = in(reg) caches.stride,
-                    cpus = in(reg) caches.cpus,
-                    low = in(reg) low,
+                    low_at = const offset_of!(Caches, low),
+                    count_at = const COUNT_AT,
+                    first_at = const offset_of!(Caches, first),
+                    cpus_at = const offset_of!(Caches, cpus),
+                    cpu_shift = const Caches::CPU_BYTES.trailing_zeros(),
+                    area = in(reg) self.area.get(),
+                    caches = in(reg) caches,
                     cache = out(reg) _,
                     count = out(reg) _,
                     result = out(reg) object,
@@ -159,18 +163,12 @@ mod imp {
         }
 
         /// Puts an object into this CPU's cache, if it has fewer than `limit` and is not busy.
-        /// Its count is at `COUNT_AT` bytes from the start, and the objects follow.
         ///
         /// # Safety
         ///
         /// As [`pop`](Self::pop), with room for `limit` objects there.
         #[inline(always)]
-        pub(crate) unsafe fn push<const COUNT_AT: usize>(
-            self,
-            caches: Caches,
-            limit: u32,
-            object: u32,
-        ) -> bool {
+        pub(crate) unsafe fn push(self, caches: &Caches, object: u32) -> bool {
             let done: u32;
             // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the
             // commit leaves it beyond `count`, where nobody looks.
@@ -178,18 +176,19 @@ mod imp {
                 asm!(
                     sequence!(
                         "mov {result:e}, dword ptr [{cache} + {count_at}]",
-                        "cmp {result:e}, {limit:e}",
+                        "cmp {result:l}, byte ptr [{caches} + {limit_at}]",
                         "jae 6f",
                         "mov dword ptr [{cache} + {result:r} * 4 + {count_at} + 4], {object:e}",
                         "add {result:e}, 1",
                         "mov dword ptr [{cache} + {count_at}], {result:e}",
                     ),
+                    limit_at = const offset_of!(Caches, limit),
                     count_at = const COUNT_AT,
-                    area = in(reg) self.area,
-                    base = in(reg) caches.base.as_ptr(),
-                    stride = in(reg) caches.stride,
-                    cpus = in(reg) caches.cpus,
-                    limit = in(reg) limit,
+                    first_at = const offset_of!(Caches, first),
+                    cpus_at = const offset_of!(Caches, cpus),
+                    cpu_shift = const Caches::CPU_BYTES.trailing_zeros(),
+                    area = in(reg) self.area.get(),
+                    caches = in(reg) caches,
                     object = in(reg) object,
                     cache = out(reg) _,
                     result = out(reg) done,
@@ -199,29 +198,70 @@ mod imp {
             done != 0
         }
 
-        /// Sets this CPU's cache busy, as [`LOCAL`](super::LOCAL), and gives its place.
+        /// The same, for the other count, which is at `AT` bytes from the start, and `by_rcu_limit`.
+        ///
+        /// # Safety
+        ///
+        /// As [`push`](Self::push).
+        #[inline(always)]
+        pub(crate) unsafe fn push_by_rcu<const AT: usize>(
+            self,
+            caches: &Caches,
+            object: u32,
+        ) -> bool {
+            let done: u32;
+            // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the
+            // commit leaves it beyond `count`, where nobody looks.
+            unsafe {
+                asm!(
+                    sequence!(
+                        "mov {result:e}, dword ptr [{cache} + {count_at}]",
+                        "cmp {result:l}, byte ptr [{caches} + {limit_at}]",
+                        "jae 6f",
+                        "mov dword ptr [{cache} + {result:r} * 4 + {count_at} + 4], {object:e}",
+                        "add {result:e}, 1",
+                        "mov dword ptr [{cache} + {count_at}], {result:e}",
+                    ),
+                    limit_at = const offset_of!(Caches, by_rcu_limit),
+                    count_at = const AT,
+                    first_at = const offset_of!(Caches, first),
+                    cpus_at = const offset_of!(Caches, cpus),
+                    cpu_shift = const Caches::CPU_BYTES.trailing_zeros(),
+                    area = in(reg) self.area.get(),
+                    caches = in(reg) caches,
+                    object = in(reg) object,
+                    cache = out(reg) _,
+                    result = out(reg) done,
+                    options(nostack),
+                );
+            }
+            done != 0
+        }
+
+        /// Sets this CPU's cache busy, as [`LOCAL`](super::LOCAL), and gives its address.
         ///
         /// # Safety
         ///
         /// As [`pop`](Self::pop).
         #[inline(always)]
-        pub(crate) unsafe fn enter(self, caches: Caches) -> Option<NonNull<u8>> {
-            let place: *mut u8;
+        pub(crate) unsafe fn enter(self, caches: &Caches) -> Option<NonNull<u8>> {
+            let cache: *mut u8;
             // SAFETY: INV-Q2: the commit happens on the cache's own CPU, so no sequence of that
             // CPU is half done, or it is restarted and finds the cache busy.
             unsafe {
                 asm!(
                     sequence!("mov {result:r}, {cache}", "mov dword ptr [{cache}], 1"),
-                    area = in(reg) self.area,
-                    base = in(reg) caches.base.as_ptr(),
-                    stride = in(reg) caches.stride,
-                    cpus = in(reg) caches.cpus,
+                    first_at = const offset_of!(Caches, first),
+                    cpus_at = const offset_of!(Caches, cpus),
+                    cpu_shift = const Caches::CPU_BYTES.trailing_zeros(),
+                    area = in(reg) self.area.get(),
+                    caches = in(reg) caches,
                     cache = out(reg) _,
-                    result = out(reg) place,
+                    result = out(reg) cache,
                     options(nostack),
                 );
             }
-            NonNull::new(place)
+            NonNull::new(cache)
         }
 
         /// Restarts every sequence that another thread of this process is in. Whatever this
@@ -250,21 +290,28 @@ mod imp {
         /// # Safety
         ///
         /// Can't be called.
-        pub(crate) unsafe fn pop(self, _: Caches, _: u32) -> u32 {
+        pub(crate) unsafe fn pop(self, _: &Caches) -> u32 {
             match self {}
         }
 
         /// # Safety
         ///
         /// Can't be called.
-        pub(crate) unsafe fn push<const COUNT_AT: usize>(self, _: Caches, _: u32, _: u32) -> bool {
+        pub(crate) unsafe fn push(self, _: &Caches, _: u32) -> bool {
             match self {}
         }
 
         /// # Safety
         ///
         /// Can't be called.
-        pub(crate) unsafe fn enter(self, _: Caches) -> Option<NonNull<u8>> {
+        pub(crate) unsafe fn push_by_rcu<const AT: usize>(self, _: &Caches, _: u32) -> bool {
+            match self {}
+        }
+
+        /// # Safety
+        ///
+        /// Can't be called.
+        pub(crate) unsafe fn enter(self, _: &Caches) -> Option<NonNull<u8>> {
             match self {}
         }
 
@@ -274,19 +321,38 @@ mod imp {
     }
 }
 
-/// The caches of one class, as the sequences find them.
+/// Where a cache has the count of what is popped and pushed, in bytes.
+pub(crate) const COUNT_AT: usize = 4;
+
+/// Caches of one kind, one for each CPU, as the sequences find them; sixteen bytes, so that all
+/// that a sequence needs lies together.
+///
+/// INV-Q3: `cpus` is at most [`Caches::MOST_CPUS`], so that what the area says of a thread that
+/// is not registered (-1 or -2) is no CPU, cut to 16 bits as it is.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri)))),
-    expect(dead_code, reason = "only sequences read them")
-)]
+#[repr(C, align(16))]
 pub(crate) struct Caches {
-    /// The cache of CPU 0.
-    pub(crate) base: NonNull<u8>,
-    /// From one CPU's cache to the next, in bytes.
-    pub(crate) stride: usize,
+    /// The address of CPU 0's.
+    pub(crate) first: usize,
     /// How many there are.
-    pub(crate) cpus: u32,
+    pub(crate) cpus: u16,
+    /// How many objects a pop leaves.
+    pub(crate) low: u8,
+    /// From how many objects on a push gives up.
+    pub(crate) limit: u8,
+    /// The same for the other count.
+    pub(crate) by_rcu_limit: u8,
+    /// Their owner's number for the kind.
+    pub(crate) class: u8,
+    /// Their owner's size of an object, in bytes.
+    pub(crate) size: u16,
+}
+
+impl Caches {
+    /// From one CPU's cache to the next CPU's, in bytes.
+    pub(crate) const CPU_BYTES: usize = 1 << 16;
+
+    pub(crate) const MOST_CPUS: usize = 1 << 15;
 }
 
 pub(crate) use imp::Rseq;

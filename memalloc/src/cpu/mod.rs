@@ -1,0 +1,201 @@
+//! One CPU's caches: arrays of free objects for each class, under the `active` protocol.
+//!
+//! A thread that uses a cache sets its `active` flag with one exchange; when it is set already
+//! (by a thread that was preempted inside, or by the code that a signal handler interrupted) the
+//! caller does without: a free goes to a lock-free list beside the cache, an allocation to the
+//! slow path. Where the system has restartable sequences, single objects move without setting
+//! the flag, and the flag is set by a sequence too (`sys::rseq`). Knows nothing of slabs or
+//! grace periods.
+//!
+//! - INV-C1: the arrays of a cache are touched only while this thread has set `active`, for
+//!   which [`Active`] stands, or by a restartable sequence that finds it clear.
+//! - INV-C2: an object is in one place only: an array, a list, or outside. The link of an object
+//!   is used by the list that it is in.
+//! - INV-C3: every cache stays at its place for the life of the [`CpuCaches`].
+
+mod cache;
+mod list;
+mod rooms;
+mod table;
+
+pub(crate) use cache::{Active, CpuCache};
+pub(crate) use list::ObjectList;
+
+use crate::backing::Backing;
+use crate::class::{Class, ClassTable};
+use crate::slab::Handle;
+use crate::sync::{AtomicU32, Ordering};
+use crate::sys::cpu::{CpuMode, CpuSlots};
+use crate::sys::rseq::{self, Caches, Rseq};
+use cache::BY_RCU_AT;
+use rooms::Rooms;
+use std::alloc::Layout;
+use std::sync::Arc;
+use table::Table;
+
+/// The caches of all CPUs and classes.
+#[derive(Debug)]
+pub(crate) struct CpuCaches {
+    sequences: Option<Rseq>,
+    rooms: Rooms,
+    /// The caches of each class.
+    by_class: Box<[Caches]>,
+    table: Table,
+    slots: CpuSlots,
+    tickets: AtomicU32,
+}
+
+impl CpuCaches {
+    /// `None` when there is no memory for them.
+    pub(crate) fn new(
+        backing: &Arc<dyn Backing>,
+        mode: CpuMode,
+        classes: &ClassTable,
+    ) -> Option<Self> {
+        let mut slots = CpuSlots::new(mode);
+        if mode == CpuMode::Rseq && slots.count() > Caches::MOST_CPUS {
+            slots = CpuSlots::new(CpuMode::ActiveCpu);
+        }
+        let sequences = Rseq::find().filter(|_| slots.mode() == CpuMode::Rseq);
+        let table = Table::new(backing, slots.count(), classes.len())?;
+        let rooms = Rooms::new(classes, &table);
+        let of_class = |class: &Class| *rooms.of(class.layout());
+        let by_class = classes.classes().iter().map(of_class).collect();
+        let tickets = AtomicU32::new(rseq::FIRST_TICKET);
+        Some(Self { sequences, rooms, by_class, table, slots, tickets })
+    }
+
+    pub(crate) fn mode(&self) -> CpuMode {
+        self.slots.mode()
+    }
+
+    /// The cache of the CPU that this thread is on, as far as it can know.
+    #[inline(always)]
+    pub(crate) fn current(&self, class: usize) -> &CpuCache {
+        self.table.cache(self.slots.current(), class)
+    }
+
+    /// The caches of one class, of all CPUs.
+    pub(crate) fn of_class(&self, class: usize) -> impl Iterator<Item = &CpuCache> {
+        (0..self.table.cpus()).map(move |cpu| self.table.cache(cpu, class))
+    }
+
+    /// The caches of the smallest class that serves a layout; of size 0, with nothing to take,
+    /// where none does.
+    #[inline(always)]
+    pub(crate) fn serving(&self, layout: Layout) -> &Caches {
+        self.rooms.of(layout)
+    }
+
+    /// Takes an object out of this CPU's cache, if there are more than `low` and nobody is using
+    /// it. Async-signal-safe, never waits.
+    #[inline(always)]
+    pub(crate) fn pop(&self, caches: &Caches) -> Option<Handle> {
+        match self.sequences {
+            // SAFETY: the layout is asserted in `cache`, and the caches stay (INV-C3).
+            Some(sequences) => Handle::new(unsafe { sequences.pop(caches) }),
+            None => self.pop_active(caches),
+        }
+    }
+
+    /// Out of line, as its likes: the exchange costs more than the call, and callers stay small.
+    #[inline(never)]
+    fn pop_active(&self, caches: &Caches) -> Option<Handle> {
+        let mut arrays = self.try_enter(caches.class.into())?;
+        if arrays.free.len() > caches.low.into() { arrays.free.pop() } else { None }
+    }
+
+    /// Puts an object into this CPU's cache, if there are fewer than `limit` and nobody is using
+    /// it. Async-signal-safe, never waits.
+    #[inline(always)]
+    pub(crate) fn push(&self, caches: &Caches, object: Handle) -> bool {
+        match self.sequences {
+            // SAFETY: as in `pop`; watermarks are below the capacity (`Watermarks::check`).
+            Some(sequences) => unsafe { sequences.push(caches, object.get()) },
+            None => self.push_active(caches, object),
+        }
+    }
+
+    #[inline(never)]
+    fn push_active(&self, caches: &Caches, object: Handle) -> bool {
+        match self.try_enter(caches.class.into()) {
+            Some(mut arrays) if arrays.free.len() < caches.limit.into() => {
+                arrays.free.push(object);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The same, for an object that waits for a grace period.
+    #[inline(always)]
+    pub(crate) fn push_by_rcu(&self, caches: &Caches, object: Handle) -> bool {
+        match self.sequences {
+            // SAFETY: as in `push`; a batch is at most the capacity (`Watermarks::check`).
+            Some(sequences) => unsafe { sequences.push_by_rcu::<BY_RCU_AT>(caches, object.get()) },
+            None => self.push_by_rcu_active(caches, object),
+        }
+    }
+
+    #[inline(never)]
+    fn push_by_rcu_active(&self, caches: &Caches, object: Handle) -> bool {
+        match self.try_enter(caches.class.into()) {
+            Some(mut arrays) if arrays.free_by_rcu.len() < caches.by_rcu_limit.into() => {
+                arrays.free_by_rcu.push(object);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The arrays of this CPU's cache, unless somebody is using them. Async-signal-safe, never
+    /// waits.
+    #[inline(always)]
+    pub(crate) fn try_enter(&self, class: usize) -> Option<Active<'_>> {
+        match self.sequences {
+            Some(sequences) => {
+                // SAFETY: as in `pop`; a sequence gives the place of one of our caches.
+                unsafe {
+                    let place = sequences.enter(&self.by_class[class])?;
+                    Some(Active::of_taken(self.table.at(place)))
+                }
+            }
+            None => self.current(class).enter(),
+        }
+    }
+
+    /// The arrays of any CPU's cache, unless somebody is using them.
+    pub(crate) fn try_enter_any<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
+        match self.sequences {
+            Some(sequences) => cache.enter_beside_sequences(sequences, self.ticket()),
+            None => cache.enter(),
+        }
+    }
+
+    /// A number that no other attempt under way has, unless 2^32 began meanwhile.
+    fn ticket(&self) -> u32 {
+        loop {
+            let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+            if ticket >= rseq::FIRST_TICKET {
+                return ticket;
+            }
+        }
+    }
+
+    /// The same, if it needs no system call.
+    pub(crate) fn try_enter_quietly<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
+        if self.sequences.is_some() { None } else { self.try_enter_any(cache) }
+    }
+
+    /// The arrays of any CPU's cache, after waiting for whoever uses them. Not for signal
+    /// handlers.
+    pub(crate) fn enter_any<'a>(&self, cache: &'a CpuCache) -> Active<'a> {
+        loop {
+            if let Some(active) = self.try_enter_any(cache) {
+                return active;
+            }
+            // The holder may have been preempted inside.
+            crate::sync::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Which caches serve a layout: what the fast paths need to know of them, found by the size.
+
+use super::table::Table;
+use crate::class::{CACHE_CAPACITY, ClassTable, MAX_SIZE, UNIT};
+use crate::sys::rseq::Caches;
+use std::alloc::Layout;
+
+/// One entry for each number of units, zero included, and the last for what is not served.
+const ENTRIES: usize = MAX_SIZE / UNIT + 2;
+
+const _: () = assert!(CACHE_CAPACITY < u8::MAX as usize && MAX_SIZE <= u16::MAX as usize);
+
+/// The caches of every class, by size.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    by_units: [Caches; ENTRIES],
+}
+
+impl Rooms {
+    pub(super) fn new(classes: &ClassTable, table: &Table) -> Self {
+        // No cache has as many objects as this is to leave: nothing is taken for a layout that is
+        // not served, and nobody has to ask beforehand.
+        let first = table.first(0);
+        let cpus = table.cpus() as u16;
+        let unserved =
+            Caches { first, cpus, low: u8::MAX, limit: 0, by_rcu_limit: 0, class: 0, size: 0 };
+        let mut by_units = [unserved; ENTRIES];
+        for (units, caches) in by_units.iter_mut().enumerate() {
+            let layout = Layout::from_size_align(units * UNIT, 1).ok();
+            let Some(number) = layout.and_then(|layout| classes.class_for(layout)) else {
+                continue;
+            };
+            let class = classes.class(number);
+            let marks = class.watermarks;
+            // All are at most the capacity of a cache (`Watermarks::check`).
+            *caches = Caches {
+                first: table.first(number),
+                cpus,
+                low: marks.low as u8,
+                limit: marks.full() as u8,
+                // The object that fills the batch takes the slow path.
+                by_rcu_limit: marks.batch as u8 - 1,
+                class: number as u8,
+                size: class.size as u16,
+            };
+        }
+        Self { by_units }
+    }
+
+    /// The caches of the smallest class that serves `layout`, or those of size 0 for what is not
+    /// served.
+    #[inline(always)]
+    pub(super) fn of(&self, layout: Layout) -> &Caches {
+        if layout.align() > UNIT || layout.size() > MAX_SIZE {
+            return self.of_aligned(layout);
+        }
+        // Not `div_ceil`, which provides for sums that overflow.
+        &self.by_units[(layout.size() + UNIT - 1) >> UNIT.trailing_zeros()]
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn of_aligned(&self, layout: Layout) -> &Caches {
+        let serves = |caches: &&Caches| {
+            let size = usize::from(caches.size);
+            size > 0 && size >= layout.size() && size.is_multiple_of(layout.align())
+        };
+        self.by_units.iter().find(serves).unwrap_or(&self.by_units[ENTRIES - 1])
+    }
+}

@@ -1,0 +1,110 @@
+//! The memory of all caches: a fixed room for each CPU, whatever its number, and in it one for
+//! each class.
+//!
+//! Memory that was never touched costs nothing, so the rooms of CPUs that the program does not
+//! run on, and of classes that it does not use, are free.
+
+#[cfg(not(loom))]
+mod imp {
+    use crate::backing::{Backing, Region};
+    use crate::cpu::cache::{CACHE_BYTES, CpuCache};
+    use crate::sys::rseq::Caches;
+    use std::ptr::NonNull;
+    use std::sync::Arc;
+
+    /// INV-C3: `memory` is committed, zero at first, and has a [`CpuCache`] for each class of
+    /// each CPU.
+    #[derive(Debug)]
+    pub(crate) struct Table {
+        memory: Region,
+        cpus: usize,
+        classes: usize,
+    }
+
+    impl Table {
+        pub(crate) fn new(backing: &Arc<dyn Backing>, cpus: usize, classes: usize) -> Option<Self> {
+            let bytes = cpus.checked_mul(Caches::CPU_BYTES)?;
+            let memory = Region::reserve(backing, bytes, 4096).ok()?;
+            memory.commit(0, bytes).ok()?;
+            memory.advise_small(0, bytes);
+            Some(Self { memory, cpus, classes })
+        }
+
+        pub(crate) fn cpus(&self) -> usize {
+            self.cpus
+        }
+
+        /// The address of CPU 0's cache of a class. Its provenance is exposed.
+        pub(crate) fn first(&self, class: usize) -> usize {
+            debug_assert!(class < self.classes);
+            self.memory.base().as_ptr().expose_provenance() + class * CACHE_BYTES
+        }
+
+        #[inline(always)]
+        pub(crate) fn cache(&self, cpu: usize, class: usize) -> &CpuCache {
+            assert!(cpu < self.cpus && class < self.classes);
+            let offset = cpu * Caches::CPU_BYTES + class * CACHE_BYTES;
+            // SAFETY: INV-C3, and both numbers are in bounds.
+            unsafe { self.at(self.memory.base().add(offset)) }
+        }
+
+        /// The cache at a place that a sequence gave.
+        ///
+        /// # Safety
+        ///
+        /// The place is that of a cache of this table.
+        #[inline(always)]
+        pub(crate) unsafe fn at(&self, place: NonNull<u8>) -> &CpuCache {
+            // SAFETY: the caller's promise; INV-C3.
+            unsafe { place.cast().as_ref() }
+        }
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    use crate::backing::Backing;
+    use crate::cpu::cache::CpuCache;
+    use std::ptr::NonNull;
+    use std::sync::Arc;
+
+    /// A box: a model's caches are built one by one.
+    #[derive(Debug)]
+    pub(crate) struct Table {
+        caches: Box<[CpuCache]>,
+        cpus: usize,
+        classes: usize,
+    }
+
+    impl Table {
+        pub(crate) fn new(
+            _backing: &Arc<dyn Backing>,
+            cpus: usize,
+            classes: usize,
+        ) -> Option<Self> {
+            let caches = (0..cpus * classes).map(|_| CpuCache::new()).collect();
+            Some(Self { caches, cpus, classes })
+        }
+
+        pub(crate) fn cpus(&self) -> usize {
+            self.cpus
+        }
+
+        pub(crate) fn first(&self, _class: usize) -> usize {
+            0
+        }
+
+        pub(crate) fn cache(&self, cpu: usize, class: usize) -> &CpuCache {
+            &self.caches[cpu * self.classes + class]
+        }
+
+        /// # Safety
+        ///
+        /// None: loom has no sequences.
+        pub(crate) unsafe fn at(&self, _place: NonNull<u8>) -> &CpuCache {
+            unreachable!("loom has no sequences")
+        }
+    }
+}
+
+pub(super) use imp::Table;
