@@ -17,10 +17,13 @@ pub const MAX_SIZE: usize = 4096;
 pub const MAX_CLASSES: usize = 64;
 
 /// The most objects that a CPU's cache of one class holds: what its other words leave room for.
-pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 191 };
+pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 193 };
 
 /// The most objects that move at once.
-pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 60 };
+pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 58 };
+
+/// The most bytes in the reserve of a CPU's cache of one class.
+const RESERVE_BYTES: usize = 256 << 10;
 
 /// The kernel's eleven sizes, in bytes.
 #[doc(alias = "sizes")]
@@ -33,38 +36,51 @@ pub struct Watermarks {
     /// those who may not refill (`alloc_nowait`, or anybody when memory has run out).
     #[doc(alias = "low_watermark")]
     pub low: usize,
-    /// A cache that holds more than this gives a batch away.
+    /// A cache that holds more than this, and the reserve, gives a batch away.
     #[doc(alias = "high_watermark")]
     pub high: usize,
     /// How many objects move at once, and how many deferred frees share one grace-period cookie.
     pub batch: usize,
+    /// How many objects above `high` a cache keeps for the CPU that freed them. Where it is more
+    /// than a batch, as many go at once when it is full. Bursts of that length stay on their CPU;
+    /// 0 is the kernel's behaviour.
+    pub reserve: usize,
 }
 
 impl Watermarks {
     /// The kernel's watermarks for objects of `size` bytes: up to 256 bytes 32 and 96; above,
     /// `max(32 * 256 / size, 1)` and `max(96 * 256 / size, 3)`; a batch is three quarters of the
-    /// difference.
+    /// difference. The reserve, which the kernel does not have, is 58 objects, of 256 KiB at
+    /// most.
     #[doc(alias = "init_refill_work")]
     pub const fn for_size(size: usize) -> Self {
         if cfg!(loom) {
-            return Self { low: 0, high: 2, batch: 1 };
+            return Self { low: 0, high: 2, batch: 1, reserve: 0 };
         }
         let (low, high) = if size <= 256 {
             (32, 96)
         } else {
             (at_least(32 * 256 / size, 1), at_least(96 * 256 / size, 3))
         };
-        Self { low, high, batch: at_least((high - low) / 4 * 3, 1) }
+        let fitting = RESERVE_BYTES / size;
+        let reserve = if fitting < BATCH_CAPACITY { fitting } else { BATCH_CAPACITY };
+        Self { low, high, batch: at_least((high - low) / 4 * 3, 1), reserve }
     }
 
     /// The most objects that a cache keeps.
     pub(crate) const fn full(&self) -> usize {
-        self.high
+        self.high.saturating_add(self.reserve)
+    }
+
+    /// How many objects a full cache gives away at once.
+    pub(crate) const fn surplus(&self) -> usize {
+        let most = if self.reserve < BATCH_CAPACITY { self.reserve } else { BATCH_CAPACITY };
+        at_least(most, self.batch)
     }
 
     fn check(self) -> Result<(), ClassError> {
         let fits = self.low < self.high
-            && self.high < CACHE_CAPACITY
+            && self.full() < CACHE_CAPACITY
             && (1..=BATCH_CAPACITY).contains(&self.batch)
             && self.batch <= self.high;
         if fits { Ok(()) } else { Err(ClassError::Watermarks(self)) }
@@ -143,8 +159,8 @@ impl ClassTable {
     ///
     /// # Errors
     ///
-    /// As [`ClassTable::new`]; and watermarks must have `low < high < 191` and a batch of 1 to
-    /// 60 objects that is not above `high`.
+    /// As [`ClassTable::new`]; and watermarks must have `low < high`, `high` and the reserve
+    /// together below 193, and a batch of 1 to 58 objects that is not above `high`.
     pub fn with_watermarks(classes: &[Class]) -> Result<Self, ClassError> {
         if classes.is_empty() || classes.len() > MAX_CLASSES {
             return Err(ClassError::Count(classes.len()));
@@ -256,10 +272,11 @@ impl fmt::Display for ClassError {
                 "a size class of {size} bytes after one of {previous}: sizes are ascending \
                  multiples of {UNIT}, up to {MAX_SIZE}"
             ),
-            Self::Watermarks(Watermarks { low, high, batch }) => write!(
+            Self::Watermarks(Watermarks { low, high, batch, reserve }) => write!(
                 f,
-                "watermarks low {low}, high {high}, batch {batch}: allowed are low < high < \
-                 {CACHE_CAPACITY} and a batch of 1 to {BATCH_CAPACITY}, not above high"
+                "watermarks low {low}, high {high}, batch {batch}, reserve {reserve}: allowed are \
+                 low < high, high and reserve together below {CACHE_CAPACITY}, and a batch of 1 \
+                 to {BATCH_CAPACITY}, not above high"
             ),
         }
     }
@@ -284,6 +301,9 @@ mod tests {
             .collect();
         assert_eq!(marks[..7], [(32, 96, 48); 7]);
         assert_eq!(marks[7..], [(16, 48, 24), (8, 24, 12), (4, 12, 6), (2, 6, 3)]);
+        for size in KERNEL_SIZES {
+            assert!(Watermarks::for_size(size).reserve * size <= RESERVE_BYTES);
+        }
     }
 
     #[test]
@@ -334,7 +354,7 @@ mod tests {
         assert!(error(&[24]).contains("multiples of 16"));
         assert!(error(&[64, 32]).contains("ascending"));
         assert!(error(&[8192]).contains("up to 4096"));
-        let marks = Watermarks { low: 8, high: 4, batch: 1 };
+        let marks = Watermarks { low: 8, high: 4, batch: 1, reserve: 0 };
         let class = Class { size: 64, watermarks: marks };
         let error = ClassTable::with_watermarks(&[class]).unwrap_err().to_string();
         assert!(error.contains("low 8, high 4"), "{error}");

@@ -212,7 +212,7 @@ fn a_destructor_runs_for_every_object_that_goes_back_to_its_slab() {
         let builder = unsafe { setup.builder::<P>().destructor(count) };
         let batch = memalloc::Class {
             size: 16,
-            watermarks: memalloc::Watermarks { low: 0, high: 1, batch: 1 },
+            watermarks: memalloc::Watermarks { low: 0, high: 1, batch: 1, reserve: 0 },
         };
         let classes = memalloc::ClassTable::with_watermarks(&[batch]).expect("a table");
         let alloc = builder.classes(classes).build().expect("an allocator");

@@ -85,22 +85,22 @@ impl Flow {
     /// Puts the last of `objects` into the cache of the current CPU, as many as there is room
     /// for, unless somebody else uses it, and says how many are left.
     fn stock(&self, class: usize, objects: &[Handle]) -> usize {
-        let high = self.stages.classes.class(class).watermarks.high;
+        let full = self.stages.classes.class(class).watermarks.full();
         let Some(mut arrays) = self.stages.caches.try_enter(class) else {
             return objects.len();
         };
-        let left = objects.len() - objects.len().min(high.saturating_sub(arrays.free.len()));
+        let left = objects.len() - objects.len().min(full.saturating_sub(arrays.free.len()));
         arrays.free.extend(&objects[left..]);
         left
     }
 
     #[cold]
     pub(super) fn free_slow(&self, class: usize, object: Handle) {
-        let high = self.stages.classes.class(class).watermarks.high;
+        let full = self.stages.classes.class(class).watermarks.full();
         match self.stages.caches.try_enter(class) {
             Some(mut arrays) if !arrays.free.is_full() => {
                 arrays.free.push(object);
-                if arrays.free.len() > high {
+                if arrays.free.len() > full {
                     self.flush(class, arrays);
                 }
             }
@@ -118,7 +118,7 @@ impl Flow {
     #[cold]
     fn flush(&self, class: usize, mut arrays: Active<'_>) {
         let stages = self.stages();
-        let count = stages.classes.class(class).watermarks.batch;
+        let count = stages.classes.class(class).watermarks.surplus();
         // Without memory for a batch the cache fills up, and then the extra list takes over.
         let Some(mut batch) = stages.pool.take(true) else {
             return;

@@ -6,6 +6,7 @@ use crate::backing::Backing;
 use crate::class::BATCH_CAPACITY;
 use crate::rcu::Stamp;
 use crate::sync::{AtomicU32, UnsafeCell};
+use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -46,33 +47,39 @@ impl Batch {
 
 /// What is in a batch: all zero, it is an empty one.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Body {
-    stamp: Stamp,
     pub(crate) objects: Stack<BATCH_CAPACITY>,
+    /// Half words: whole ones would leave gaps.
+    stamp: [u32; 4],
 }
 
 impl Body {
     /// What the objects wait for.
     pub(crate) fn stamp(&self) -> Stamp {
-        self.stamp
+        Stamp::from_words(self.stamp)
     }
 
     pub(crate) fn set_stamp(&mut self, stamp: Stamp) {
-        self.stamp = stamp;
+        self.stamp = stamp.to_words();
     }
 }
 
+/// Four cache lines, and no part of another's: a batch goes from one CPU to the next.
+#[repr(C, align(64))]
 pub(super) struct Node {
     /// The link to the next batch of the list that this one is in.
     pub(super) next: AtomicU32,
     body: UnsafeCell<Body>,
 }
 
+const _: () = assert!(cfg!(loom) || size_of::<Node>() == 256);
+
 /// All batches of an allocator.
 pub(crate) struct Pool {
     table: imp::Table,
     /// Batches that nobody uses.
-    free: BatchList,
+    free: CachePadded<BatchList>,
 }
 
 impl fmt::Debug for Pool {
@@ -92,7 +99,8 @@ impl Pool {
     /// the system refuses later.
     pub(crate) fn for_range(backing: &Arc<dyn Backing>, bytes: usize) -> io::Result<Self> {
         let nodes = (bytes / BYTES_PER_BATCH).clamp(LEAST_BATCHES, MOST_BATCHES);
-        Ok(Self { table: imp::Table::new(backing, nodes as u32)?, free: BatchList::new() })
+        let free = CachePadded::new(BatchList::new());
+        Ok(Self { table: imp::Table::new(backing, nodes as u32)?, free })
     }
 
     pub(super) fn node(&self, link: u32) -> &Node {
@@ -195,7 +203,7 @@ mod imp {
 
 #[cfg(loom)]
 mod imp {
-    use super::{Backing, Body, Node, Stack, Stamp};
+    use super::{Backing, Body, Node, Stack};
     use crate::sync::{AtomicU32, UnsafeCell};
     use std::io;
     use std::sync::atomic::{AtomicU32 as Plain, Ordering};
@@ -224,7 +232,7 @@ mod imp {
             let node = self.nodes.get(number as usize)?;
             node.get_or_init(|| Node {
                 next: AtomicU32::new(0),
-                body: UnsafeCell::new(Body { stamp: Stamp::PASSED, objects: Stack::new() }),
+                body: UnsafeCell::new(Body { objects: Stack::new(), stamp: [0; 4] }),
             });
             Some(number)
         }

@@ -36,6 +36,17 @@ impl Stamp {
         self.rcu <= completed.rcu && self.trace <= completed.trace
     }
 
+    /// The stamp in half words; [`PASSED`](Self::PASSED) is all zero.
+    pub(crate) const fn to_words(self) -> [u32; 4] {
+        let (rcu, trace) = (self.rcu.epoch(), self.trace.epoch());
+        [rcu as u32, (rcu >> 32) as u32, trace as u32, (trace >> 32) as u32]
+    }
+
+    pub(crate) fn from_words([rcu, rcu_high, trace, trace_high]: [u32; 4]) -> Self {
+        let whole = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        Self { rcu: Cookie::of(whole(rcu, rcu_high)), trace: Cookie::of(whole(trace, trace_high)) }
+    }
+
     /// A number that grows whenever a grace period of either flavour passes.
     pub(crate) fn age(&self) -> u64 {
         self.rcu.epoch().saturating_add(self.trace.epoch())
