@@ -172,15 +172,19 @@ impl<P: ReusePolicy> Builder<P> {
         self
     }
 
-    /// The range asked for, with its batches, or as large a part as the system grants.
-    fn reserve(&self, backing: &Arc<dyn Backing>) -> Result<(Arena, Pool), BuildError> {
+    /// The range asked for, or as large a part as the system grants, with its batches and the
+    /// caches of the CPUs.
+    fn reserve(&self, mode: CpuMode) -> Result<(Arena, Pool, CpuCaches), BuildError> {
+        let backing = &self.backing.clone().unwrap_or_else(backing::usual);
         let bytes = self.range_bytes.unwrap_or_else(|| backing.default_range_bytes());
         let mut bytes = usize::try_from(bytes.min(MOST_RANGE)).unwrap_or(usize::MAX / 4);
         loop {
-            let arena = Arena::reserve(backing, bytes, self.huge_pages);
-            let both = arena.and_then(|arena| Ok((arena, Pool::for_range(backing, bytes)?)));
-            match both {
-                Ok(both) => return Ok(both),
+            let all = Arena::reserve(backing, bytes, self.huge_pages).and_then(|arena| {
+                let pool = Pool::for_range(backing, bytes)?;
+                Ok((arena, pool, CpuCaches::new(backing, mode, &self.classes)?))
+            });
+            match all {
+                Ok(all) => return Ok(all),
                 Err(_) if bytes > LEAST_RANGE => bytes = (bytes / 2).max(LEAST_RANGE),
                 Err(error) => return Err(BuildError::Reserve(error)),
             }
@@ -200,10 +204,7 @@ impl<P: ReusePolicy> Builder<P> {
         if !mode.is_supported() {
             return Err(BuildError::CpuMode(mode));
         }
-        let backing = self.backing.clone().unwrap_or_else(backing::usual);
-        let caches =
-            CpuCaches::new(&backing, mode, &self.classes).ok_or(BuildError::OutOfMemory)?;
-        let (arena, pool) = self.reserve(&backing)?;
+        let (arena, pool, caches) = self.reserve(mode)?;
         let slabs = Slabs::new(arena, &self.classes, self.limit_bytes, self.constructor);
         let stages = Stages::new(self.classes, caches, pool, slabs, self.hooks, Route::of(P::KIND));
         let domain = self.domain.unwrap_or_else(default_domain);

@@ -144,10 +144,8 @@ pub enum BuildError {
         /// The largest size, and strictest alignment, of an object.
         limit: usize,
     },
-    /// The system refused even the least range of addresses.
+    /// The system refused even the least range of addresses, or the memory to begin with.
     Reserve(io::Error),
-    /// The system has no memory for the caches.
-    OutOfMemory,
 }
 
 impl fmt::Display for BuildError {
@@ -164,7 +162,6 @@ impl fmt::Display for BuildError {
                  {limit} bytes, and that alignment at most"
             ),
             Self::Reserve(error) => write!(f, "no range of addresses could be reserved: {error}"),
-            Self::OutOfMemory => f.write_str("the system has no memory for the caches"),
         }
     }
 }

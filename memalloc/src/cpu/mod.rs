@@ -30,6 +30,7 @@ use crate::sys::rseq::{self, Caches, Rseq};
 use cache::BY_RCU_AT;
 use rooms::Rooms;
 use std::alloc::Layout;
+use std::io;
 use std::sync::Arc;
 use table::Table;
 
@@ -46,12 +47,12 @@ pub(crate) struct CpuCaches {
 }
 
 impl CpuCaches {
-    /// `None` when there is no memory for them.
+    /// Empty ones, in memory of the backing.
     pub(crate) fn new(
         backing: &Arc<dyn Backing>,
         mode: CpuMode,
         classes: &ClassTable,
-    ) -> Option<Self> {
+    ) -> io::Result<Self> {
         let mut slots = CpuSlots::new(mode);
         if mode == CpuMode::Rseq && slots.count() > Caches::MOST_CPUS {
             slots = CpuSlots::new(CpuMode::ActiveCpu);
@@ -62,7 +63,7 @@ impl CpuCaches {
         let of_class = |class: &Class| *rooms.of(class.layout());
         let by_class = classes.classes().iter().map(of_class).collect();
         let tickets = AtomicU32::new(rseq::FIRST_TICKET);
-        Some(Self { sequences, rooms, by_class, table, slots, tickets })
+        Ok(Self { sequences, rooms, by_class, table, slots, tickets })
     }
 
     pub(crate) fn mode(&self) -> CpuMode {

@@ -9,6 +9,7 @@ mod imp {
     use crate::backing::{Backing, Region};
     use crate::cpu::cache::{CACHE_BYTES, CpuCache};
     use crate::sys::rseq::Caches;
+    use std::io;
     use std::ptr::NonNull;
     use std::sync::Arc;
 
@@ -22,12 +23,16 @@ mod imp {
     }
 
     impl Table {
-        pub(crate) fn new(backing: &Arc<dyn Backing>, cpus: usize, classes: usize) -> Option<Self> {
-            let bytes = cpus.checked_mul(Caches::CPU_BYTES)?;
-            let memory = Region::reserve(backing, bytes, 4096).ok()?;
-            memory.commit(0, bytes).ok()?;
+        pub(crate) fn new(
+            backing: &Arc<dyn Backing>,
+            cpus: usize,
+            classes: usize,
+        ) -> io::Result<Self> {
+            let bytes = cpus.checked_mul(Caches::CPU_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+            let memory = Region::reserve(backing, bytes, 4096)?;
+            memory.commit(0, bytes)?;
             memory.advise_small(0, bytes);
-            Some(Self { memory, cpus, classes })
+            Ok(Self { memory, cpus, classes })
         }
 
         pub(crate) fn cpus(&self) -> usize {
@@ -65,6 +70,7 @@ mod imp {
 mod imp {
     use crate::backing::Backing;
     use crate::cpu::cache::CpuCache;
+    use std::io;
     use std::ptr::NonNull;
     use std::sync::Arc;
 
@@ -81,9 +87,9 @@ mod imp {
             _backing: &Arc<dyn Backing>,
             cpus: usize,
             classes: usize,
-        ) -> Option<Self> {
+        ) -> io::Result<Self> {
             let caches = (0..cpus * classes).map(|_| CpuCache::new()).collect();
-            Some(Self { caches, cpus, classes })
+            Ok(Self { caches, cpus, classes })
         }
 
         pub(crate) fn cpus(&self) -> usize {
