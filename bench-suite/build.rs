@@ -1,5 +1,5 @@
-//! Hands the compiler's version and the state of the sources to the records that the suite
-//! writes. What can't be found out is left out, and the record says "unknown".
+//! Hands the compiler's version, the state of the sources and the versions of the rivals to the
+//! records that the suite writes. What can't be found out is left out, and the record says "unknown".
 
 use std::path::Path;
 use std::process::Command;
@@ -11,6 +11,8 @@ fn main() {
     let changes = output("git", &["status", "--porcelain"]);
     pass_on("BENCH_GIT_DIRTY", changes.map(|changes| (!changes.is_empty()).to_string()));
 
+    pass_on("BENCH_RIVALS", rivals());
+
     // A commit moves the log of HEAD, an edit one of the sources. A path that does not exist
     // would have Cargo run this script again every time.
     let log = first_line("git", &["rev-parse", "--git-path", "logs/HEAD"]);
@@ -20,6 +22,34 @@ fn main() {
             println!("cargo::rerun-if-changed={path}");
         }
     }
+}
+
+/// The rivals' packages with their versions, from the lock file: "package=version ..".
+fn rivals() -> Option<String> {
+    let packages = [
+        "libmimalloc-sys",
+        "tikv-jemalloc-sys",
+        "snmalloc-sys",
+        "rpmalloc-sys",
+        "crossbeam-epoch",
+        "seize",
+        "haphazard",
+        "sdd",
+    ];
+    let lock = std::fs::read_to_string("../Cargo.lock").unwrap_or_default();
+    let quoted = |line: &str, key: &str| {
+        Some(line.strip_prefix(key)?.trim_matches([' ', '=', '"']).to_owned())
+    };
+    let mut found = Vec::new();
+    for package in lock.split("[[package]]") {
+        let value = |key| package.lines().find_map(|line| quoted(line, key));
+        if let (Some(name), Some(version)) = (value("name"), value("version"))
+            && packages.contains(&name.as_str())
+        {
+            found.push(format!("{name}={version}"));
+        }
+    }
+    Some(found.join(" "))
 }
 
 fn pass_on(name: &str, value: Option<String>) {

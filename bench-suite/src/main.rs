@@ -30,7 +30,7 @@ mod measure;
 mod record;
 #[forbid(unsafe_code)]
 mod report;
-// Allocating and freeing by pointer is unsafe: one file of this layer allows it.
+// Allocating and freeing by pointer is unsafe: the files of this layer that do so allow it.
 mod workload;
 
 use std::process::ExitCode;

@@ -37,7 +37,8 @@ pub(super) fn one_line(error: &Error) -> String {
 fn options() -> String {
     let mut command = Cli::command();
     command.build();
-    let options = command.get_arguments().filter_map(|option| option.get_long());
+    let shown = command.get_arguments().filter(|option| !option.is_hide_set());
+    let options = shown.filter_map(|option| option.get_long());
     options.map(|name| format!("--{name}")).collect::<Vec<_>>().join(" ")
 }
 

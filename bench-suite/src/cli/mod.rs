@@ -2,15 +2,16 @@
 //!
 //! Knows no workload: which cases there are is looked up by the command that runs them.
 
+mod common;
 mod complaint;
 mod values;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use memalloc::PolicyKind;
+
+pub(crate) use common::CommonOptions;
 
 use crate::data::DataName;
 
@@ -19,6 +20,8 @@ use crate::data::DataName;
 pub(crate) enum Invocation {
     /// Immediate against deferred reuse, all that decides between them.
     Compare(CompareOptions),
+    /// Allocating and freeing.
+    Alloc(SizedOptions),
 }
 
 /// Why there is nothing to run: an error, or help that was asked for.
@@ -41,47 +44,33 @@ struct Cli {
 enum Command {
     /// A short run of all that decides between immediate and deferred reuse (the default)
     Compare(CompareOptions),
+    /// Allocating and freeing: pairs, batches, and from one thread to another
+    Alloc(SizedOptions),
 }
 
 /// The options of `compare`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompareOptions {
-    /// Append one JSON object per measurement to FILE
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-
-    /// Show no progress bar
-    #[arg(long)]
-    pub(crate) quiet: bool,
-
-    /// Time for all measurements together; what can't be done in it takes longer
-    #[arg(long, value_name = "SECONDS", default_value = "75", value_parser = values::seconds)]
-    pub(crate) duration: u64,
-
-    /// Numbers of threads
-    #[arg(long, value_name = "N,..", default_value = "1,2", value_delimiter = ',')]
-    #[arg(value_parser = values::threads)]
-    pub(crate) threads: Vec<usize>,
+    /// Those of every command.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
 
     /// Sets of keys: symbols, random, file:PATH with one key a line [default: symbols,random]
     #[arg(long, value_name = "SET,..", value_delimiter = ',')]
     pub(crate) data: Vec<DataName>,
+}
 
-    /// Rounds, in which all that is compared takes its turn; at least 5 to see a difference
-    #[arg(long, value_name = "N", default_value = "7", value_parser = values::rounds)]
-    pub(crate) rounds: usize,
+/// The options of commands whose objects have a size.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SizedOptions {
+    /// Those of every command.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
 
-    /// Where random keys and random orders begin
-    #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed)]
-    pub(crate) seed: u64,
-
-    /// Only these cases [default: all]
-    #[arg(long = "case", value_name = "CASE,..", value_delimiter = ',')]
-    pub(crate) cases: Vec<String>,
-
-    /// Only these reuse policies: immediate, after-rcu-gp [default: both]
-    #[arg(long = "policy", value_name = "POLICY,..", value_delimiter = ',')]
-    pub(crate) policies: Vec<PolicyKind>,
+    /// Sizes of objects, in bytes [default: those that the command is about]
+    #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
+    #[arg(value_parser = values::size)]
+    pub(crate) sizes: Vec<usize>,
 }
 
 /// Reads the command line.
@@ -90,6 +79,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
     Ok(match cli.command {
         None => Invocation::Compare(cli.compare),
         Some(Command::Compare(options)) => Invocation::Compare(options),
+        Some(Command::Alloc(options)) => Invocation::Alloc(options),
     })
 }
 
@@ -116,6 +106,7 @@ mod tests {
         let all = ["bench-suite"].iter().chain(arguments).map(OsString::from);
         match parse(all) {
             Ok(Invocation::Compare(options)) => options,
+            Ok(other) => panic!("{other:?}"),
             Err(answer) => panic!("{}", answer.0),
         }
     }
@@ -127,13 +118,13 @@ mod tests {
 
     #[test]
     fn no_command_is_compare_and_options_may_stand_with_or_without_it() {
-        let bare = options(&[]);
-        assert_eq!((bare.duration, bare.rounds, bare.quiet), (75, 7, false));
+        let bare = options(&[]).common;
+        assert_eq!((bare.budget(75).as_secs(), bare.rounds, bare.quiet), (75, 7, false));
         assert_eq!(bare.threads, [1, 2]);
         for arguments in
             [&["--threads", "2,4", "--quiet"][..], &["compare", "--quiet", "--threads=2,4"]]
         {
-            let options = options(arguments);
+            let options = options(arguments).common;
             assert_eq!((options.threads, options.quiet), (vec![2, 4], true));
         }
         let data = options(&["--data", "random,file:a b"]).data;

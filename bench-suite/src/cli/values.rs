@@ -3,10 +3,16 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A time budget of at most a day.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     within(text, 1..=86_400, "a whole number of seconds")
+}
+
+/// A warm-up of at most a minute, in seconds that may have a fraction.
+pub(super) fn warm_up(text: &str) -> Result<Duration, String> {
+    within(text, 0.0..=60.0, "a number of seconds").map(Duration::from_secs_f64)
 }
 
 /// A number of threads.
@@ -17,6 +23,11 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
 /// A number of rounds.
 pub(super) fn rounds(text: &str) -> Result<usize, String> {
     within(text, 1..=1000, "a number")
+}
+
+/// The size of an object.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    within(text, 16..=4096, "a number of bytes")
 }
 
 /// Any seed.

@@ -1,6 +1,9 @@
 //! The commands: each turns its options into contests, runs them, and shows what came out.
 
+mod alloc;
 mod compare;
+mod run;
+mod select;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -40,6 +43,7 @@ impl fmt::Display for Failure {
 pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
     match invocation {
         Invocation::Compare(options) => compare::run(options),
+        Invocation::Alloc(options) => alloc::run(options),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What is measured, in which unit, and which way is better. The names are fixed, so that
 //! records of different versions can be compared.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A quantity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Metric {
     /// Operations of all threads together.
@@ -20,8 +20,14 @@ pub(crate) enum Metric {
     CpuShare,
     /// Keys that are always there and were not found. Anything but 0 fails the run.
     FalseNegatives,
+    /// Objects that went in and never came out. Anything but 0 fails the run.
+    Lost,
+    /// Objects that two had at once. Anything but 0 fails the run.
+    Duplicated,
     /// How often a lookup had to begin again, on average.
     RetriesPerLookup,
+    /// From the call that waits for a grace period to its return.
+    GpLatencyNs,
     /// Memory held from the system, averaged over a workload.
     MemAvgBytes,
     /// The most memory held from the system during a workload.
@@ -37,8 +43,12 @@ impl Metric {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::OpsPerS | Self::LookupsPerS | Self::UpdatesPerS => "1/s",
-            Self::NsPerOp => "ns",
-            Self::CpuShare | Self::FalseNegatives | Self::RetriesPerLookup => "1",
+            Self::NsPerOp | Self::GpLatencyNs => "ns",
+            Self::CpuShare
+            | Self::FalseNegatives
+            | Self::Lost
+            | Self::Duplicated
+            | Self::RetriesPerLookup => "1",
             Self::MemAvgBytes
             | Self::MemPeakBytes
             | Self::BytesPerEntry

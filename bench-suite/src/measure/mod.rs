@@ -2,29 +2,34 @@
 //!
 //! Knows nothing of what is measured. The rules of the house:
 //!
-//! - INV-M1: what is compared runs in turns in one process, and the order of the turns is
-//!   reversed from round to round, so that neither a drift of the machine nor the place in the
-//!   row favours anybody.
+//! - INV-M1: what is compared runs in turns in one run, and the order of the turns is reversed
+//!   from round to round, so that neither a drift of the machine nor the place in the row
+//!   favours anybody. Either all who are compared share one process, or each sample of each has
+//!   one of its own.
 //! - INV-M2: a speed counts the operations of all threads together, from the moment when the
 //!   first of them begins to the moment when the last one ends.
 //! - INV-M3: a difference is claimed only where spreads are apart (see [`Contrast`]).
 //! - INV-M4: a wrong answer ends the run; it never becomes a sample.
 
+mod apart;
 mod contrast;
 mod cpus;
 mod held;
 mod metric;
 mod pace;
+mod resident;
 mod rounds;
 mod shift;
 mod summary;
 mod team;
 
+pub(crate) use apart::{Errand, answer};
 pub(crate) use contrast::{Contrast, Verdict, WORTH_CLAIMING};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use held::HeldBytes;
 pub(crate) use metric::{Metric, Reading};
-pub(crate) use pace::Pace;
+pub(crate) use pace::{Pace, Slice};
+pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
 pub(crate) use rounds::{Entrant, Series, WrongAnswer, play};
 pub(crate) use shift::Shift;
 pub(crate) use summary::Summary;

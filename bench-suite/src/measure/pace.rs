@@ -5,6 +5,25 @@ use std::time::{Duration, Instant};
 /// The shortest time that a sample is given: below it the clock and the starting line weigh in.
 const SHORTEST: Duration = Duration::from_millis(2);
 
+/// The part of a sample that is spent first, unmeasured, where nobody says how long.
+const WARM_UP_PART: u32 = 8;
+
+/// The time that one sample has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slice {
+    /// How long to measure.
+    pub(crate) measured: Duration,
+    /// How long to work before that, to fill caches and wake the CPUs.
+    pub(crate) warm_up: Duration,
+}
+
+impl Slice {
+    /// A slice with a warm-up of its own, or with the usual one.
+    pub(crate) fn new(measured: Duration, warm_up: Option<Duration>) -> Self {
+        Self { measured, warm_up: warm_up.unwrap_or(measured / WARM_UP_PART) }
+    }
+}
+
 /// Hands out what is left of a budget, sample by sample. What one of them takes too long is
 /// missing for those after it; when nothing is left each still gets its least, because a budget
 /// may be exceeded but no round is left out.
@@ -12,22 +31,24 @@ const SHORTEST: Duration = Duration::from_millis(2);
 pub(crate) struct Pace {
     end: Instant,
     shares_left: f64,
+    warm_up: Option<Duration>,
 }
 
 impl Pace {
     /// A budget that begins now, for samples that have so many shares in it all together.
-    pub(crate) fn new(budget: Duration, shares: f64) -> Self {
-        Self { end: Instant::now() + budget, shares_left: shares }
+    pub(crate) fn new(budget: Duration, shares: f64, warm_up: Option<Duration>) -> Self {
+        Self { end: Instant::now() + budget, shares_left: shares, warm_up }
     }
 
-    /// How long the next sample may measure, given its share and the time that it needs beside
-    /// measuring. At least a quarter of what falls to it is for measuring.
-    pub(crate) fn slice(&mut self, share: f64, overhead: Duration) -> Duration {
+    /// The time that the next sample has, given its share and what it needs beside measuring,
+    /// the warm-up included. At least a quarter of what falls to it is for measuring.
+    pub(crate) fn slice(&mut self, share: f64, overhead: Duration) -> Slice {
         let left = self.end.saturating_duration_since(Instant::now());
         let part = (share / self.shares_left.max(share)).clamp(0.0, 1.0);
         self.shares_left -= share;
         let whole = left.mul_f64(part);
-        whole.saturating_sub(overhead).max(whole / 4).max(SHORTEST)
+        let measured = whole.saturating_sub(overhead).max(whole / 4).max(SHORTEST);
+        Slice::new(measured, self.warm_up)
     }
 }
 
@@ -35,27 +56,39 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn pace(seconds: u64, shares: f64) -> Pace {
+        Pace::new(Duration::from_secs(seconds), shares, None)
+    }
+
     #[test]
     fn equal_shares_of_an_unused_budget_grow_as_fewer_are_left() {
-        let mut pace = Pace::new(Duration::from_secs(1000), 10.0);
-        let first = pace.slice(1.0, Duration::ZERO);
+        let mut pace = pace(1000, 10.0);
+        let first = pace.slice(1.0, Duration::ZERO).measured;
         assert!(first > Duration::from_secs(90) && first <= Duration::from_secs(100));
-        let second = pace.slice(1.0, Duration::ZERO);
+        let second = pace.slice(1.0, Duration::ZERO).measured;
         assert!(second > first);
     }
 
     #[test]
     fn overhead_is_taken_off_but_never_all_of_the_time() {
-        let mut pace = Pace::new(Duration::from_secs(1000), 10.0);
-        assert!(pace.slice(1.0, Duration::from_secs(50)) < Duration::from_secs(60));
-        assert!(pace.slice(1.0, Duration::from_secs(5000)) > Duration::from_secs(20));
+        let mut pace = pace(1000, 10.0);
+        assert!(pace.slice(1.0, Duration::from_secs(50)).measured < Duration::from_secs(60));
+        assert!(pace.slice(1.0, Duration::from_secs(5000)).measured > Duration::from_secs(20));
     }
 
     #[test]
     fn a_spent_budget_still_gives_every_sample_its_least() {
-        let mut pace = Pace::new(Duration::ZERO, 2.0);
+        let mut pace = pace(0, 2.0);
         for _ in 0..4 {
-            assert_eq!(pace.slice(1.0, Duration::ZERO), SHORTEST);
+            assert_eq!(pace.slice(1.0, Duration::ZERO).measured, SHORTEST);
         }
+    }
+
+    #[test]
+    fn a_warm_up_is_as_long_as_wanted_or_a_part_of_the_sample() {
+        let wanted = Duration::from_millis(70);
+        let mut told = Pace::new(Duration::ZERO, 1.0, Some(wanted));
+        assert_eq!(told.slice(1.0, Duration::ZERO).warm_up, wanted);
+        assert_eq!(pace(0, 1.0).slice(1.0, Duration::ZERO).warm_up, SHORTEST / WARM_UP_PART);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{Metric, Pace, Reading};
+use super::{Metric, Pace, Reading, Slice};
 
 /// An answer that a workload knows to be wrong. It says which one, and is the end of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub(crate) trait Entrant {
     /// Runs once before the rounds, unmeasured, and checks what would disturb a measurement.
     fn rehearse(&mut self) -> Result<(), WrongAnswer>;
 
-    /// Takes one sample, measuring for about as long as `slice`. Gives the same cases and
-    /// metrics in the same order each time.
-    fn sample(&mut self, slice: Duration) -> Result<Vec<Reading>, WrongAnswer>;
+    /// Takes one sample, measuring for about as long as `slice` says, after its warm-up. Gives
+    /// the same cases and metrics in the same order each time.
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer>;
 }
 
 /// What one entrant measured, round by round.
@@ -56,7 +56,7 @@ pub(crate) fn play(
             let slice = pace.slice(share, overheads[which]);
             let begun = Instant::now();
             let readings = entrants[which].sample(slice)?;
-            overheads[which] = begun.elapsed().saturating_sub(slice);
+            overheads[which] = begun.elapsed().saturating_sub(slice.measured);
             file(&mut series[which], &readings);
             after_each();
         }
@@ -91,7 +91,7 @@ mod tests {
             Ok(())
         }
 
-        fn sample(&mut self, _slice: Duration) -> Result<Vec<Reading>, WrongAnswer> {
+        fn sample(&mut self, _slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
             self.log.borrow_mut().push(self.name);
             if self.fails {
                 return Err(WrongAnswer("wrong".into()));
@@ -107,7 +107,7 @@ mod tests {
         let mut scribes = ['A', 'B', 'C'].map(|name| Scribe { name, log: &log, fails: false });
         let mut entrants: Vec<&mut dyn Entrant> =
             scribes.iter_mut().map(|scribe| scribe as &mut dyn Entrant).collect();
-        let mut pace = Pace::new(Duration::ZERO, 9.0);
+        let mut pace = Pace::new(Duration::ZERO, 9.0, None);
         let mut samples = 0;
         let series = play(&mut entrants, 3, &mut pace, 1.0, || samples += 1).unwrap();
         assert_eq!(log.borrow().as_str(), "abcABCCBAABC");
@@ -120,7 +120,7 @@ mod tests {
         let log = RefCell::default();
         let mut right = Scribe { name: 'A', log: &log, fails: false };
         let mut wrong = Scribe { name: 'B', log: &log, fails: true };
-        let mut pace = Pace::new(Duration::ZERO, 1.0);
+        let mut pace = Pace::new(Duration::ZERO, 1.0, None);
         let end = play(&mut [&mut right, &mut wrong], 5, &mut pace, 1.0, || {});
         assert_eq!(end, Err(WrongAnswer("wrong".into())));
         assert_eq!(log.borrow().as_str(), "abAB");

@@ -5,21 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Shift;
 use super::cpus;
 use super::shift::Stint;
+use super::{Shift, Slice};
 
 /// How long the coordinating thread sleeps between two looks at what the workers do.
 const TICK: Duration = Duration::from_millis(5);
-
-/// The part of a slice that is spent first, unmeasured, to fill caches and wake the CPUs.
-const WARM_UP_PART: u32 = 8;
 
 /// What one thread does.
 pub(crate) trait Worker: Send {
     /// Works until the gate is closed, or until the work is done, but does at least one batch, so
     /// that there is always something to count. Returns the number of operations. Called again,
-    /// it goes on where it stopped.
+    /// it goes on where it stopped, on the same thread.
     fn work(&mut self, gate: &Gate) -> u64;
 }
 
@@ -36,7 +33,8 @@ impl Gate {
         !self.closed.load(Ordering::Relaxed)
     }
 
-    fn close(&self) {
+    /// Has everybody who asks stop.
+    pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 }
@@ -70,20 +68,16 @@ impl<W: Worker> Team<W> {
         self.workers.iter_mut().map(|Apart(worker)| worker)
     }
 
-    /// Lets the workers work for `slice`, after a shorter warm-up. `watch` is called now and
-    /// then while they do, at least once, and costs them a little time where there is no CPU to
-    /// spare.
-    pub(crate) fn run_for(&mut self, slice: Duration, mut watch: impl FnMut()) -> Shift {
-        self.shift(|gate| {
-            thread::sleep(slice / WARM_UP_PART);
-            gate.close();
-        });
-        self.shift(|gate| {
+    /// Lets the workers work for `slice`, its warm-up first and on the same threads. `watch` is
+    /// called now and then while they are measured, at least once, and costs them a little time
+    /// where there is no CPU to spare.
+    pub(crate) fn run_for(&mut self, slice: Slice, mut watch: impl FnMut()) -> Shift {
+        self.shift(Some(slice.warm_up), |gate| {
             let begun = Instant::now();
             loop {
-                thread::sleep(slice.saturating_sub(begun.elapsed()).min(TICK));
+                thread::sleep(slice.measured.saturating_sub(begun.elapsed()).min(TICK));
                 watch();
-                if begun.elapsed() >= slice {
+                if begun.elapsed() >= slice.measured {
                     break;
                 }
             }
@@ -93,22 +87,32 @@ impl<W: Worker> Team<W> {
 
     /// Lets the workers work until each of them has done its part.
     pub(crate) fn run_to_completion(&mut self) -> Shift {
-        self.shift(|_| {})
+        self.shift(None, |_| {})
     }
 
-    /// Starts a thread for each worker, on a CPU of its own where there are enough, and
-    /// `coordinate`s beside them once they have begun.
-    fn shift(&mut self, coordinate: impl FnOnce(&Gate)) -> Shift {
-        let gate = &Gate::default();
-        let start = &StartingLine::new(self.workers.len() + 1);
+    /// Starts a thread for each worker, on a CPU of its own where there are enough, has them warm
+    /// up, and `coordinate`s beside them once they have begun what counts.
+    fn shift(&mut self, warm_up: Option<Duration>, coordinate: impl FnOnce(&Gate)) -> Shift {
+        let members = self.workers.len() + 1;
+        let warming = &warm_up.map(|time| (Gate::default(), StartingLine::new(members), time));
+        let (gate, start) = (&Gate::default(), &StartingLine::new(members));
         let stints: Vec<Stint> = thread::scope(|scope| {
             let mut threads = Vec::new();
             for (number, worker) in self.iter_mut().enumerate() {
                 threads.push(scope.spawn(move || {
                     cpus::pin(number);
+                    if let Some((gate, start, _)) = warming {
+                        start.wait();
+                        worker.work(gate);
+                    }
                     start.wait();
                     stint(worker, gate)
                 }));
+            }
+            if let Some((gate, start, time)) = warming {
+                start.wait();
+                thread::sleep(*time);
+                gate.close();
             }
             start.wait();
             coordinate(gate);
@@ -180,7 +184,7 @@ mod tests {
     fn the_warm_up_is_not_counted_and_a_closed_gate_ends_the_work() {
         let mut team: Team<_> = [Counter { limit: u64::MAX, done: 0 }].into_iter().collect();
         let mut looks = 0;
-        let shift = team.run_for(Duration::from_millis(20), || looks += 1);
+        let shift = team.run_for(Slice::new(Duration::from_millis(20), None), || looks += 1);
         let done = team.iter().map(|worker| worker.done).sum();
         assert!(shift.total() > 0 && shift.total() < done);
         assert!(looks > 0);

@@ -19,6 +19,9 @@ pub(crate) use sink::Sink;
 /// The version of the names.
 const SCHEMA: u32 = 1;
 
+/// The parameter that names the exact version of what others have made.
+const VERSION: &str = "version";
+
 /// One measurement.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Record {
@@ -85,6 +88,35 @@ impl Record {
             Some(value) => value.to_string(),
             None => String::new(),
         }
+    }
+
+    /// Whether a crate of this workspace was measured.
+    pub(crate) fn is_ours(&self) -> bool {
+        ["memalloc", "qptrie"].iter().any(|name| self.subject.starts_with(name))
+    }
+
+    /// Whether somebody else made what was measured. What has no protection at all (`malloc` of
+    /// the bench `flood`) is nobody's rival: it only shows where the ceiling is.
+    pub(crate) fn is_of_a_rival(&self) -> bool {
+        !self.is_ours() && (self.bench, self.subject) != ("flood", "malloc")
+    }
+
+    /// The parameters that say what was to be done.
+    pub(crate) fn task(&self) -> Params {
+        let mut params = self.params.clone();
+        params.retain(|name, _| !self.is_own(name));
+        params
+    }
+
+    /// The parameters that say how the one who was measured did it, in words.
+    pub(crate) fn manner(&self) -> String {
+        let own = self.params.iter().filter(|(name, _)| self.is_own(name) && *name != VERSION);
+        own.map(|(name, _)| self.param(name)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn is_own(&self, param: &str) -> bool {
+        [VERSION, "barrier", "allocator"].contains(&param)
+            || (self.bench, param) == ("qp-trie", "reader")
     }
 
     /// Whether there were more threads than CPUs.
@@ -161,7 +193,10 @@ mod tests {
             (Metric::NsPerOp, "ns_per_op"),
             (Metric::CpuShare, "cpu_share"),
             (Metric::FalseNegatives, "false_negatives"),
+            (Metric::Lost, "lost"),
+            (Metric::Duplicated, "duplicated"),
             (Metric::RetriesPerLookup, "retries_per_lookup"),
+            (Metric::GpLatencyNs, "gp_latency_ns"),
             (Metric::MemAvgBytes, "mem_avg_bytes"),
             (Metric::MemPeakBytes, "mem_peak_bytes"),
             (Metric::BytesPerEntry, "bytes_per_entry"),

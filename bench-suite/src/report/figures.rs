@@ -15,10 +15,14 @@ const COUNT: &[Scale] = &[(1.0, "")];
 fn scale(metric: Metric, value: f64) -> Scale {
     let scales = match metric {
         Metric::OpsPerS | Metric::LookupsPerS | Metric::UpdatesPerS => SPEED,
-        Metric::NsPerOp => TIME,
+        Metric::NsPerOp | Metric::GpLatencyNs => TIME,
         Metric::MemAvgBytes | Metric::MemPeakBytes => MEMORY,
         Metric::BytesPerEntry | Metric::OverheadBytesPerEntry => BYTES,
-        Metric::CpuShare | Metric::FalseNegatives | Metric::RetriesPerLookup => COUNT,
+        Metric::CpuShare
+        | Metric::FalseNegatives
+        | Metric::Lost
+        | Metric::Duplicated
+        | Metric::RetriesPerLookup => COUNT,
     };
     let fits = scales.iter().find(|(factor, _)| value.abs() >= *factor);
     *fits.or(scales.last()).unwrap_or(&(1.0, ""))

@@ -11,4 +11,4 @@ mod tables;
 pub(crate) use advice::advice;
 pub(crate) use paragraph::paragraph;
 pub(crate) use progress::Progress;
-pub(crate) use tables::{preamble, tables};
+pub(crate) use tables::{Against, preamble, tables};

@@ -2,7 +2,6 @@
 
 use crate::measure::Contrast;
 use crate::record::Record;
-use crate::workload::Params;
 
 /// Records that differ only in who was measured.
 #[derive(Debug)]
@@ -26,9 +25,18 @@ impl<'r> Row<'r> {
         self.records.iter().copied().find(|record| record.policy.as_deref() == Some(policy))
     }
 
-    /// The record of somebody who has no policy.
+    /// The record of the first rival.
     pub(super) fn rival(&self) -> Option<&'r Record> {
-        self.records.iter().copied().find(|record| record.policy.is_none())
+        self.records.iter().copied().find(|record| record.is_of_a_rival())
+    }
+
+    /// The record of the rival that was best.
+    pub(super) fn best_rival(&self) -> Option<&'r Record> {
+        let rivals = self.records.iter().copied().filter(|record| record.is_of_a_rival());
+        rivals.min_by(|one, other| match one.metric.is_speed() {
+            true => other.value.total_cmp(&one.value),
+            false => one.value.total_cmp(&other.value),
+        })
     }
 
     /// What the records are about, beside their case: a set of keys, or nothing.
@@ -55,12 +63,7 @@ pub(super) fn rows(records: &[Record]) -> Vec<Row<'_>> {
 }
 
 fn belong_together(one: &Record, other: &Record) -> bool {
-    let shared = |params: &Params| {
-        let mut params = params.clone();
-        params.remove("reader");
-        params
-    };
     (one.bench, one.case, one.metric, one.threads)
         == (other.bench, other.case, other.metric, other.threads)
-        && shared(&one.params) == shared(&other.params)
+        && one.task() == other.task()
 }

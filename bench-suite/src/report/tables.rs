@@ -1,4 +1,5 @@
-//! Tables: one for the speeds and one for the memory of each bench and set of keys.
+//! Tables: one for the speeds, one for the costs and one for the memory of each bench and set of
+//! keys. Subjects stand side by side, and ratios after them.
 
 use std::fmt::Write;
 
@@ -8,6 +9,15 @@ use super::figures;
 use super::rows::{Row, contrast, rows};
 use crate::measure::{Metric, Summary};
 use crate::record::{Host, Record};
+
+/// What ratios are taken against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Against {
+    /// The first subject of the table.
+    TheFirst,
+    /// The best rival of each row, which the row names. Where there is none, no ratio is taken.
+    TheFastestRival,
+}
 
 /// With less of its CPUs a run is called disturbed.
 const UNDISTURBED: f64 = 0.97;
@@ -19,10 +29,10 @@ const STYLE: TableStyle = TableStyle::new()
     .content_lines(ContentLineStyle::none().junction(' '));
 
 /// What the tables are about, before there is one.
-pub(crate) fn preamble(host: &Host, rounds: usize) -> String {
+pub(crate) fn preamble(title: &str, host: &Host, rounds: usize) -> String {
     let cpus = if host.cores == 1 { "1 CPU".into() } else { format!("{} CPUs", host.cores) };
     format!(
-        "Immediate against deferred reuse: {}, {cpus}, {}; caches {}, barrier {}.\n\
+        "{title}: {}, {cpus}, {}; caches {}, barrier {}.\n\
          Median of {rounds} interleaved rounds and, in brackets, the middle half of them; \
          operations of all threads.\n\
          Ratios are taken round by round: median and extremes. No difference: the spreads \
@@ -32,10 +42,10 @@ pub(crate) fn preamble(host: &Host, rounds: usize) -> String {
 }
 
 /// All tables, each after its title.
-pub(crate) fn tables(records: &[Record]) -> String {
+pub(crate) fn tables(records: &[Record], against: Against) -> String {
     let rows = rows(records);
     let mut groups: Vec<Vec<&Row<'_>>> = Vec::new();
-    for row in rows.iter().filter(|row| heading(row).is_some()) {
+    for row in rows.iter().filter(|row| heading(row, &rows).is_some()) {
         match groups.iter_mut().find(|group| title(group[0]) == title(row)) {
             Some(group) => group.push(row),
             None => groups.push(vec![row]),
@@ -43,8 +53,12 @@ pub(crate) fn tables(records: &[Record]) -> String {
     }
     let mut text = String::new();
     for group in groups {
+        let table = match against {
+            Against::TheFirst => beside_the_first(&group, &rows),
+            Against::TheFastestRival => beside_the_best_rival(&group, &rows),
+        };
         // Writing to a string can't fail.
-        let _ = writeln!(text, "\n{}\n{}", title(group[0]), table(&group));
+        let _ = writeln!(text, "\n{}\n{table}", title(group[0]));
     }
     let remarks = [false_negatives(&rows), disturbance(&rows)];
     text.extend(std::iter::once("\n".to_owned()).chain(remarks.into_iter().flatten()));
@@ -52,24 +66,38 @@ pub(crate) fn tables(records: &[Record]) -> String {
 }
 
 /// What a row is headed by, beside its case; `None` for what is not shown.
-fn heading(row: &Row<'_>) -> Option<&'static str> {
-    match row.common().metric {
+fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
+    let common = row.common();
+    match common.metric {
         Metric::OpsPerS => Some(""),
         Metric::LookupsPerS => Some("lookups"),
         Metric::UpdatesPerS => Some("updates"),
+        // The same as the speed, said in another way.
+        Metric::NsPerOp if rows.iter().any(|other| is_speed_of(other.common(), common)) => None,
+        Metric::NsPerOp => Some(""),
+        Metric::GpLatencyNs => Some(""),
         Metric::RetriesPerLookup => Some("retries per lookup"),
         Metric::MemPeakBytes => Some("peak"),
         Metric::MemAvgBytes if row.data().is_empty() => None,
         Metric::MemAvgBytes => Some("average"),
         Metric::BytesPerEntry => Some("per entry"),
         Metric::OverheadBytesPerEntry => Some("per entry beyond key and value"),
-        Metric::NsPerOp | Metric::CpuShare | Metric::FalseNegatives => None,
+        Metric::CpuShare | Metric::FalseNegatives | Metric::Lost | Metric::Duplicated => None,
     }
+}
+
+fn is_speed_of(speed: &Record, cost: &Record) -> bool {
+    (speed.bench, speed.case, speed.metric) == (cost.bench, cost.case, Metric::OpsPerS)
 }
 
 fn title(row: &Row<'_>) -> String {
     let common = row.common();
-    let what = if common.metric.is_speed() { "speed" } else { "memory and retries" };
+    let what = match common.metric {
+        metric if metric.is_speed() => "speed",
+        Metric::NsPerOp | Metric::GpLatencyNs => "time",
+        _ if row.data().is_empty() => "memory",
+        _ => "memory and retries",
+    };
     if row.data().is_empty() {
         return format!("{}, {what}", common.bench);
     }
@@ -77,40 +105,96 @@ fn title(row: &Row<'_>) -> String {
     format!("{}, {what}: {} ({entries} keys, {source})", common.bench, row.data())
 }
 
-fn table(group: &[&Row<'_>]) -> Table {
-    let mut columns: Vec<&Record> = Vec::new();
+/// A table with a column for every subject, and one for the ratio of each to the first.
+fn beside_the_first(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
+    let columns = columns(group);
+    let Some((base, others)) = columns.split_first() else { return Table::new() };
+    let mut header: Vec<String> = columns.iter().map(|column| name(column)).collect();
+    header.extend(others.iter().map(|other| format!("{}\n/ {}", short(other), short(base))));
+    table(header, group, rows, |row| {
+        let mut cells: Vec<String> =
+            columns.iter().map(|column| of(row, column).map_or_else(String::new, shown)).collect();
+        cells.extend(others.iter().map(|other| {
+            of(row, base)
+                .zip(of(row, other))
+                .map_or_else(String::new, |(base, other)| ratio(base, other))
+        }));
+        cells
+    })
+}
+
+/// A table with a column for every subject, without the spreads, which would make it too wide;
+/// then the best rival, and the ratio of each of ours to it.
+fn beside_the_best_rival(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
+    let columns = columns(group);
+    let mut ours: Vec<&Record> = Vec::new();
+    if columns.iter().any(|column| column.is_of_a_rival()) {
+        ours.extend(columns.iter().filter(|column| column.is_ours()));
+    }
+    let mut header: Vec<String> = columns.iter().map(|column| name(column)).collect();
+    if !ours.is_empty() {
+        header.push("best\nrival".into());
+    }
+    header.extend(ours.iter().map(|column| format!("{}\n/ best rival", name(column))));
+    table(header, group, rows, |row| {
+        let median = |record: &Record| figures::value(record.metric, record.value);
+        let mut cells: Vec<String> =
+            columns.iter().map(|column| of(row, column).map_or_else(String::new, median)).collect();
+        let best = row.best_rival();
+        if !ours.is_empty() {
+            cells.push(best.map_or_else(String::new, |best| best.subject.to_owned()));
+        }
+        cells.extend(ours.iter().map(|column| {
+            best.zip(of(row, column)).map_or_else(String::new, |(best, own)| ratio(best, own))
+        }));
+        cells
+    })
+}
+
+fn table(
+    header: Vec<String>,
+    group: &[&Row<'_>],
+    rows: &[Row<'_>],
+    cells: impl Fn(&Row<'_>) -> Vec<String>,
+) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(["case".to_owned(), "threads".to_owned()].into_iter().chain(header));
+    for row in group {
+        let first = Cell::new(label(row, rows));
+        let rest = std::iter::once(threads(row.common())).chain(cells(row));
+        let rest = rest.map(|cell| Cell::new(cell).set_alignment(CellAlignment::Right));
+        table.add_row(std::iter::once(first).chain(rest));
+    }
+    table
+}
+
+/// One record of each subject, in the order in which they first come.
+fn columns<'r>(group: &[&Row<'r>]) -> Vec<&'r Record> {
+    let mut columns: Vec<&'r Record> = Vec::new();
     for record in group.iter().flat_map(|row| row.records()) {
         if !columns.iter().any(|column| is_of(column, record)) {
             columns.push(record);
         }
     }
-    let mut table = Table::new();
-    table.load_style(STYLE);
-    let Some((base, others)) = columns.split_first() else { return table };
+    columns
+}
 
-    let mut header = vec!["case".to_owned(), "threads".to_owned()];
-    header.extend(columns.iter().map(|column| name(column)));
-    header.extend(others.iter().map(|other| format!("{}\n/ {}", short(other), short(base))));
-    table.set_header(header);
-    for row in group {
-        let of = |column: &Record| row.records().iter().copied().find(|one| is_of(column, one));
-        let mut cells = vec![label(row), threads(row.common())];
-        cells.extend(columns.iter().map(|column| of(column).map_or_else(String::new, shown)));
-        cells.extend(others.iter().map(|other| {
-            let contrast = of(base).zip(of(other)).and_then(|(base, other)| contrast(base, other));
-            let compared = contrast.filter(|_| row.common().metric != Metric::RetriesPerLookup);
-            compared.as_ref().map_or_else(String::new, figures::ratio)
-        }));
-        let mut aligned = cells.into_iter().map(Cell::new);
-        let first = aligned.next();
-        let rest = aligned.map(|cell| cell.set_alignment(CellAlignment::Right));
-        table.add_row(first.into_iter().chain(rest));
-    }
-    table
+/// The record of a column in a row.
+fn of<'r>(row: &Row<'r>, column: &Record) -> Option<&'r Record> {
+    row.records().iter().copied().find(|one| is_of(column, one))
+}
+
+/// The second over the first, where that says something.
+fn ratio(base: &Record, other: &Record) -> String {
+    let says_something = base.metric != Metric::RetriesPerLookup;
+    let contrast = contrast(base, other).filter(|_| says_something);
+    contrast.as_ref().map_or_else(String::new, figures::ratio)
 }
 
 fn is_of(column: &Record, record: &Record) -> bool {
-    (column.subject, &column.policy) == (record.subject, &record.policy)
+    (column.subject, &column.policy, column.manner())
+        == (record.subject, &record.policy, record.manner())
 }
 
 /// A policy, or the name of what has none.
@@ -119,18 +203,28 @@ fn short(record: &Record) -> &str {
 }
 
 fn name(record: &Record) -> String {
-    match record.param("reader") {
-        reader if reader.is_empty() => short(record).to_owned(),
-        reader => format!("{}\n({reader})", short(record)),
+    match record.manner() {
+        manner if manner.is_empty() => short(record).to_owned(),
+        manner => format!("{}\n({manner})", short(record)),
     }
 }
 
-fn label(row: &Row<'_>) -> String {
+/// The case, what the task's parameters say of it, and which of its quantities it is.
+fn label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
     let common = row.common();
-    let size = common.param("size");
-    let size = if size.is_empty() { size } else { format!("{size} B") };
-    let parts = [common.case, &size, heading(row).unwrap_or_default()];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+    let mut parts = vec![common.case.to_owned()];
+    for name in common.task().keys() {
+        let value = common.param(name);
+        parts.push(match name.as_str() {
+            // In the title of the table, or beside the threads.
+            "data" | "source" | "entries" | "oversubscribed" => continue,
+            "size" | "value_size" => format!("{value} B"),
+            "rate_hz" => format!("{value} Hz"),
+            _ => format!("{name} {value}"),
+        });
+    }
+    parts.extend(heading(row, rows).filter(|heading| !heading.is_empty()).map(str::to_owned));
+    parts.join(", ")
 }
 
 fn threads(record: &Record) -> String {
@@ -187,7 +281,7 @@ mod tests {
             specimen::of("lookup-hit", "after-rcu-gp", Metric::OpsPerS, &[3e6; 5]),
             specimen::of("lookup-hit", "immediate", Metric::FalseNegatives, &[0.0; 5]),
         ];
-        let text = tables(&records);
+        let text = tables(&records, Against::TheFirst);
         assert!(text.contains("qp-trie, speed: symbols (121,015 keys, /proc/kallsyms)"), "{text}");
         assert!(text.contains("/ immediate"), "{text}");
         let line = text.lines().find(|line| line.contains("lookup-hit")).unwrap();
@@ -199,8 +293,10 @@ mod tests {
     #[test]
     fn more_threads_than_cpus_are_marked() {
         let mut record = specimen::of("update", "immediate", Metric::OpsPerS, &[2e6; 5]);
-        assert!(!tables(std::slice::from_ref(&record)).contains("oversubscribed"));
+        assert!(
+            !tables(std::slice::from_ref(&record), Against::TheFirst).contains("oversubscribed")
+        );
         record.params.insert("oversubscribed".into(), true.into());
-        assert!(tables(&[record]).contains("2 (oversubscribed)"));
+        assert!(tables(&[record], Against::TheFirst).contains("2 (oversubscribed)"));
     }
 }

@@ -10,6 +10,9 @@
 //!   order.
 
 pub(crate) mod alloc;
+#[cfg(feature = "rivals")]
+#[forbid(unsafe_code)]
+pub(crate) mod rivals;
 #[forbid(unsafe_code)]
 pub(crate) mod trie;
 
@@ -45,6 +48,9 @@ pub(crate) struct Competitor<'d> {
     pub(crate) policy: Option<PolicyKind>,
     /// The parameters of its records.
     pub(crate) params: Params,
+    /// Whether each of its samples needs a process of its own, because the memory of the process
+    /// is what is measured. Then it must be so for all competitors of the contest.
+    pub(crate) apart: bool,
     /// Runs the workload.
     pub(crate) entrant: Box<dyn Entrant + 'd>,
 }
@@ -78,6 +84,10 @@ pub(crate) struct Selection {
     pub(crate) threads: Vec<usize>,
     /// Reuse policies, in the order in which they are shown.
     pub(crate) policies: Vec<PolicyKind>,
+    /// Whether what others have made takes part.
+    pub(crate) rivals: bool,
+    /// Where random numbers begin.
+    pub(crate) seed: u64,
 }
 
 impl Selection {

@@ -1,59 +1,68 @@
 //! The bench `alloc`: allocating and freeing, without a reader that would hold anything up.
 //!
 //! An operation is one allocation and one free. `hot-pair` frees each object at once; `batch-64`
-//! allocates 64, then frees them, oldest first. A stamp is written into the first eight bytes of
-//! each object and compared before it is freed: nobody allocates to leave an object untouched,
-//! and an object that was handed out twice shows.
+//! allocates 64, then frees them, oldest first; `producer-consumer` frees on another thread. A
+//! stamp is written into the first eight bytes of each object and compared before it is freed:
+//! nobody allocates to leave an object untouched, and an object that was handed out twice shows.
 //!
-//! `memalloc` frees as its policy says: at once, or after a grace period (`free_rcu`). The
-//! system's allocator has no policy: it frees at once, and gives its readers no promise at all.
+//! `memalloc` frees as its policy says: at once, or after a grace period (`free_rcu`). Other
+//! allocators have no policy: they free at once, and give their readers no promise at all.
 
-mod objects;
+mod belt;
+mod hand;
+mod passing;
+#[cfg(feature = "rivals")]
+mod rivals;
+mod source;
 
 use std::alloc::Layout;
-use std::time::Duration;
 
 use memalloc::{AfterRcuGp, Immediate, MemAlloc, PolicyKind, ReusePolicy};
 
 use super::{Competitor, Contest, Params, Selection, threads_in_words};
-use crate::measure::{Entrant, Gate, HeldBytes, Metric, Reading, Team, Worker, WrongAnswer};
-use objects::{Hand, Source, SystemMalloc};
+use crate::measure::{
+    Entrant, Gate, HeldBytes, Metric, Reading, Shift, Slice, Team, Worker, WrongAnswer,
+};
+use hand::Hand;
+use source::{Source, SystemMalloc};
 
 /// The name of the bench.
 pub(crate) const BENCH: &str = "alloc";
 
 /// The cases, in the order in which they run.
-pub(crate) const CASES: &[&str] = &[HOT_PAIR, BATCH_64];
+pub(crate) const CASES: &[&str] = &[HOT_PAIR, BATCH_64, PRODUCER_CONSUMER];
 
-const HOT_PAIR: &str = "hot-pair";
-const BATCH_64: &str = "batch-64";
-
-/// Sizes of objects: one cache line, the largest whose caches are deep, one page.
-const SIZES: [usize; 3] = [64, 256, 4096];
+/// Frees each object at once.
+pub(crate) const HOT_PAIR: &str = "hot-pair";
+/// Allocates 64 objects, then frees them.
+pub(crate) const BATCH_64: &str = "batch-64";
+/// Frees on another thread, so that it needs two.
+pub(crate) const PRODUCER_CONSUMER: &str = "producer-consumer";
 
 /// Allocations between two looks at the clock.
 const STRIDE: usize = 64;
 
-/// The contests of the bench.
-pub(crate) fn contests<'d>(selection: &Selection) -> Vec<Contest<'d>> {
+/// The contests of the bench, for objects of these sizes. `producer-consumer` takes an even
+/// number of threads: of an odd one it leaves out the last.
+pub(crate) fn contests<'d>(selection: &Selection, sizes: &[usize]) -> Vec<Contest<'d>> {
     let mut contests = Vec::new();
     for &case in CASES.iter().filter(|case| selection.wants(case)) {
-        for size in SIZES {
-            for &threads in &selection.threads {
-                contests.push(contest(case, size, threads, selection));
+        let mut numbers = selection.threads.clone();
+        if case == PRODUCER_CONSUMER {
+            numbers = numbers.iter().map(|&threads| passing::pairs(threads) * 2).collect();
+            numbers.retain(|&threads| threads > 0);
+            numbers.dedup();
+        }
+        for &size in sizes {
+            for &threads in &numbers {
+                contests.push(contest(Setting { case, size, threads }, selection));
             }
         }
     }
     contests
 }
 
-fn contest<'d>(
-    case: &'static str,
-    size: usize,
-    threads: usize,
-    selection: &Selection,
-) -> Contest<'d> {
-    let setting = Setting { case, size, threads };
+fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
     let mut competitors: Vec<Competitor<'d>> = Vec::new();
     for &policy in &selection.policies {
         competitors.extend(match policy {
@@ -62,7 +71,11 @@ fn contest<'d>(
             _ => None,
         });
     }
-    competitors.push(setting.competitor(SystemMalloc::NAME, None, || Ok(SystemMalloc)));
+    competitors.push(setting.rival(SystemMalloc::NAME, source::system_version(), SystemMalloc));
+    if selection.rivals {
+        competitors.extend(rivals(setting));
+    }
+    let Setting { case, size, threads } = setting;
     Contest {
         bench: BENCH,
         title: format!("{case}, {size} bytes, {}", threads_in_words(threads)),
@@ -70,6 +83,17 @@ fn contest<'d>(
         share: 1.0,
         competitors,
     }
+}
+
+#[cfg(feature = "rivals")]
+fn rivals<'d>(setting: Setting) -> Vec<Competitor<'d>> {
+    rivals::competitors(setting)
+}
+
+/// None in this build. The command line has said so to whoever asked for them.
+#[cfg(not(feature = "rivals"))]
+fn rivals<'d>(_setting: Setting) -> Vec<Competitor<'d>> {
+    Vec::new()
 }
 
 fn memalloc_under<'d, P: ReusePolicy>(setting: Setting) -> Competitor<'d> {
@@ -96,7 +120,20 @@ impl Setting {
         let mut params = Params::new();
         params.insert("size".into(), self.size.into());
         let entrant = Box::new(Player { setting: self, build });
-        Competitor { subject, policy, params, entrant }
+        let apart = self.case == PRODUCER_CONSUMER;
+        Competitor { subject, policy, params, apart, entrant }
+    }
+
+    /// An allocator that is there once for the whole process.
+    fn rival<'d, S: Source + Copy + 'd>(
+        self,
+        subject: &'static str,
+        version: String,
+        source: S,
+    ) -> Competitor<'d> {
+        let mut competitor = self.competitor(subject, None, move || Ok(source));
+        competitor.params.insert("version".into(), version.into());
+        competitor
     }
 }
 
@@ -112,11 +149,15 @@ impl<S: Source, B: Fn() -> Result<S, WrongAnswer>> Entrant for Player<B> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Duration) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        let size = self.setting.size;
+        let layout = Layout::from_size_align(size, 16)
+            .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;
         let source = (self.build)()?;
         let readings = match self.setting.case {
-            HOT_PAIR => run::<S, 1>(self.setting, &source, slice),
-            _ => run::<S, 64>(self.setting, &source, slice),
+            HOT_PAIR => run::<S, 1>(self.setting, layout, &source, slice),
+            BATCH_64 => run::<S, 64>(self.setting, layout, &source, slice),
+            _ => passing::run(self.setting, layout, &source, slice),
         }?;
         source.close()?;
         Ok(readings)
@@ -125,13 +166,12 @@ impl<S: Source, B: Fn() -> Result<S, WrongAnswer>> Entrant for Player<B> {
 
 /// Has each thread hold up to `N` objects.
 fn run<S: Source, const N: usize>(
-    Setting { case, size, threads }: Setting,
+    setting: Setting,
+    layout: Layout,
     source: &S,
-    slice: Duration,
+    slice: Slice,
 ) -> Result<Vec<Reading>, WrongAnswer> {
-    let layout = Layout::from_size_align(size, 16)
-        .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;
-    let mut users: Team<User<'_, S, N>> = (0..threads as u64)
+    let mut users: Team<User<'_, S, N>> = (0..setting.threads as u64)
         .map(|number| User { hand: Hand::new(source, layout), stamp: number << 48, fault: None })
         .collect();
     let mut held = HeldBytes::default();
@@ -143,14 +183,20 @@ fn run<S: Source, const N: usize>(
     if let Some(fault) = users.iter_mut().find_map(|user| user.fault.take()) {
         return Err(fault);
     }
+    let mut readings = readings(setting, &shift);
+    readings.extend(held.readings(setting.case));
+    Ok(readings)
+}
+
+/// Speed and cost of what all threads did.
+fn readings(Setting { case, threads, .. }: Setting, shift: &Shift) -> Vec<Reading> {
     let per_second = shift.per_second(shift.total());
     let mut readings = vec![
         Reading::new(case, Metric::OpsPerS, per_second),
-        Reading::new(case, Metric::NsPerOp, threads as f64 * 1e9 / per_second),
+        Reading::new(case, Metric::NsPerOp, threads as f64 * 1e9 / per_second.max(1.0)),
     ];
-    readings.extend(held.readings(case));
     readings.extend(shift.cpu_share(case));
-    Ok(readings)
+    readings
 }
 
 /// One thread that allocates and frees.
@@ -163,6 +209,7 @@ struct User<'s, S: Source, const N: usize> {
 
 impl<S: Source, const N: usize> Worker for User<'_, S, N> {
     fn work(&mut self, gate: &Gate) -> u64 {
+        self.hand.enter();
         let mut done = 0;
         loop {
             for _ in 0..STRIDE / N {

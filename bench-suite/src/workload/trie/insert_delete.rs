@@ -5,14 +5,14 @@
 //! The first time is not measured: it takes the memory from the system.
 
 use std::marker::PhantomData;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::check::{self, Findings};
 use super::value::Drops;
 use super::walk::{Walk, versioned};
 use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View};
 use crate::data::Stream;
-use crate::measure::{Gate, Metric, Reading, Shift, Team, Worker, WrongAnswer};
+use crate::measure::{Gate, Metric, Reading, Shift, Slice, Team, Worker, WrongAnswer};
 
 /// The two cases.
 pub(super) struct InsertDelete;
@@ -23,7 +23,7 @@ impl Case for InsertDelete {
 
     fn run<F: Family, V: Value>(
         Setting { data, threads }: Setting<'_>,
-        slice: Duration,
+        slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
         let drops = Drops::begin();
         let map = F::Map::<V>::build()?;
@@ -48,7 +48,7 @@ impl Case for InsertDelete {
         turn(&mut Default::default())?;
         let mut totals: [Total; 2] = Default::default();
         let begun = Instant::now();
-        while totals[0].shift.total() == 0 || begun.elapsed() < slice {
+        while totals[0].shift.total() == 0 || begun.elapsed() < slice.measured {
             turn(&mut totals)?;
         }
         drops.close(map, version * data.keys.len() as u64)?;

@@ -2,13 +2,12 @@
 //! is compared with the number of its key.
 
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use super::check::{self, Findings};
 use super::value::Drops;
 use super::walk::Walk;
 use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View, filled};
-use crate::measure::{Gate, Metric, Reading, Team, Worker, WrongAnswer};
+use crate::measure::{Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer};
 
 /// The case.
 pub(super) struct LookupHit;
@@ -20,7 +19,7 @@ impl Case for LookupHit {
 
     fn run<F: Family, V: Value>(
         Setting { data, threads }: Setting<'_>,
-        slice: Duration,
+        slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
         let drops = Drops::begin();
         let map = filled::<F, V>(data)?;

@@ -1,11 +1,9 @@
 //! `memory`: what a map that is filled and at rest holds from the system, by its entries. The
 //! overhead is what is left without the bytes of the keys and eight for each value.
 
-use std::time::Duration;
-
 use super::value::Drops;
 use super::{Case, Family, OrderedMap, Setting, Value, check, filled};
-use crate::measure::{Metric, Reading, WrongAnswer};
+use crate::measure::{Metric, Reading, Slice, WrongAnswer};
 
 /// The case.
 pub(super) struct Memory;
@@ -23,7 +21,7 @@ impl Case for Memory {
 
     fn run<F: Family, V: Value>(
         Setting { data, .. }: Setting<'_>,
-        _slice: Duration,
+        _slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
         let drops = Drops::begin();
         let map = filled::<F, V>(data)?;

@@ -8,7 +8,6 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::time::Duration;
 
 use super::check::{self, Findings};
 use super::lookup::Reader;
@@ -16,7 +15,7 @@ use super::value::Drops;
 use super::walk::{Walk, versioned};
 use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View, filled};
 use crate::data::Stream;
-use crate::measure::{Gate, HeldBytes, Metric, Reading, Team, Worker, WrongAnswer};
+use crate::measure::{Gate, HeldBytes, Metric, Reading, Slice, Team, Worker, WrongAnswer};
 
 /// The name of the case.
 pub(super) const CASE: &str = "mixed";
@@ -36,7 +35,7 @@ impl Case for Mixed {
 
     fn run<F: Family, V: Value>(
         Setting { data, threads }: Setting<'_>,
-        slice: Duration,
+        slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
         let drops = Drops::begin();
         let map = filled::<F, V>(data)?;

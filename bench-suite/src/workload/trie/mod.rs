@@ -25,7 +25,7 @@ use memalloc::{AfterRcuGp, Immediate, PolicyKind};
 
 use super::{Competitor, Contest, Params, Selection, threads_in_words};
 use crate::data::DataSet;
-use crate::measure::{Entrant, Reading, WrongAnswer};
+use crate::measure::{Entrant, Reading, Slice, WrongAnswer};
 use map::{Family, OrderedMap, Qp, View};
 use value::{Counted, Value};
 use walk::Walk;
@@ -44,7 +44,8 @@ pub(crate) const NEEDS_TWO_THREADS: &str = mixed::CASE;
 const BATCH: usize = 64;
 
 /// How long a rehearsal measures.
-const REHEARSAL: Duration = Duration::from_millis(10);
+const REHEARSAL: Slice =
+    Slice { measured: Duration::from_millis(10), warm_up: Duration::from_millis(1) };
 
 /// What a case runs on.
 #[derive(Clone, Copy, Debug)]
@@ -66,10 +67,10 @@ trait Case: 'static {
     /// How much of the time budget a sample takes.
     const SHARE: f64 = 4.0;
 
-    /// Builds a map, works on it for about as long as `slice`, checks it and drops it.
+    /// Builds a map, works on it for about as long as `slice` says, checks it and drops it.
     fn run<F: Family, V: Value>(
         setting: Setting<'_>,
-        slice: Duration,
+        slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer>;
 }
 
@@ -119,7 +120,7 @@ fn competitor<'d, C: Case, F: Family>(setting: Setting<'d>) -> Competitor<'d> {
     params.insert("entries".into(), setting.data.keys.len().into());
     params.insert("reader".into(), F::READER.into());
     let entrant = Box::new(Player::<C, F> { setting, played: PhantomData });
-    Competitor { subject: F::SUBJECT, policy: F::POLICY, params, entrant }
+    Competitor { subject: F::SUBJECT, policy: F::POLICY, params, apart: false, entrant }
 }
 
 /// Plays a case on one kind of map.
@@ -135,7 +136,7 @@ impl<C: Case, F: Family> Entrant for Player<'_, C, F> {
         C::run::<F, Counted>(self.setting, REHEARSAL).map(drop)
     }
 
-    fn sample(&mut self, slice: Duration) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
         C::run::<F, u64>(self.setting, slice)
     }
 }

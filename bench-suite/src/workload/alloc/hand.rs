@@ -1,104 +1,14 @@
-//! Raw objects behind a safe face: the one place of the suite that allocates and frees by
-//! pointer.
+//! Raw objects in the hand of one thread, behind a safe face.
 //!
 //! - INV-O1: the first `held` places of a hand are objects that its source gave out for its
 //!   layout and that nobody else knows of; all its other places are stale.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::Layout;
 use std::hint::black_box;
 use std::ptr::NonNull;
 
-use memalloc::{MemAlloc, ReusePolicy};
-
-use crate::measure::WrongAnswer;
-
-/// Gives out memory.
-pub(super) trait Source: Sync {
-    /// Memory for a layout of at least eight bytes, or `None` if there is no more.
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>>;
-
-    /// Takes memory back.
-    ///
-    /// # Safety
-    ///
-    /// `place` came from [`Source::take`] of this source with this layout, and is not used any
-    /// more.
-    unsafe fn give(&self, place: NonNull<u8>, layout: Layout);
-
-    /// Bytes held from the system, where that can be known.
-    fn held_bytes(&self) -> Option<u64>;
-
-    /// Takes leave of the source, once everything has been given back to it, and checks that
-    /// nothing was lost.
-    fn close(self) -> Result<(), WrongAnswer>;
-}
-
-impl<P: ReusePolicy> Source for MemAlloc<P> {
-    #[inline]
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
-        self.alloc(layout).ok().map(NonNull::cast)
-    }
-
-    #[inline]
-    unsafe fn give(&self, place: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise is the one that `free` asks for.
-        unsafe { self.free(place, layout) }
-    }
-
-    fn held_bytes(&self) -> Option<u64> {
-        Some(self.backing_bytes())
-    }
-
-    fn close(self) -> Result<(), WrongAnswer> {
-        self.quiesce()
-            .map_err(|error| WrongAnswer(format!("waiting for a grace period failed: {error}")))?;
-        let stats = self.stats();
-        let accounted = stats.live.objects + stats.cached.objects + stats.pending.objects;
-        if stats.live.objects != 0 || accounted != stats.taken.objects {
-            return Err(WrongAnswer(format!(
-                "the statistics do not add up after everything was freed: {stats:?}"
-            )));
-        }
-        match self.destroy() {
-            Ok(_) => Ok(()),
-            Err(leak) => Err(WrongAnswer(format!("after everything was freed: {leak}"))),
-        }
-    }
-}
-
-/// The allocator of the C library.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SystemMalloc;
-
-impl SystemMalloc {
-    /// What records call it.
-    pub(super) const NAME: &'static str =
-        if cfg!(all(target_os = "linux", target_env = "gnu")) { "glibc" } else { "malloc" };
-}
-
-impl Source for SystemMalloc {
-    #[inline]
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
-        debug_assert!(layout.size() > 0);
-        // SAFETY: the layout has a size, as `take` asks for.
-        NonNull::new(unsafe { System.alloc(layout) })
-    }
-
-    #[inline]
-    unsafe fn give(&self, place: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise is the one that `dealloc` asks for.
-        unsafe { System.dealloc(place.as_ptr(), layout) }
-    }
-
-    fn held_bytes(&self) -> Option<u64> {
-        None
-    }
-
-    fn close(self) -> Result<(), WrongAnswer> {
-        Ok(())
-    }
-}
+use super::source::Source;
 
 /// Up to `N` objects in the hand of one thread.
 #[derive(Debug)]
@@ -118,6 +28,11 @@ impl<'s, S: Source, const N: usize> Hand<'s, S, N> {
     pub(super) fn new(source: &'s S, layout: Layout) -> Self {
         assert!(layout.size() >= size_of::<u64>() && layout.align() >= align_of::<u64>());
         Self { source, layout, places: [NonNull::dangling(); N], held: 0 }
+    }
+
+    /// See [`Source::enter`].
+    pub(super) fn enter(&self) {
+        self.source.enter();
     }
 
     /// Takes objects until the hand is full, and writes a stamp into each: the first one's
@@ -166,6 +81,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
+    use crate::measure::WrongAnswer;
+    use crate::workload::alloc::source::SystemMalloc;
 
     /// Gives out the same object again and again while it is still in use.
     struct Careless {

@@ -1,0 +1,67 @@
+//! Options that every command has. What a command can't do with one of them it says itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use memalloc::PolicyKind;
+
+use super::values;
+use crate::measure::Errand;
+
+/// The options of every command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CommonOptions {
+    /// Append one JSON object per measurement to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Show no progress bar
+    #[arg(long)]
+    pub(crate) quiet: bool,
+
+    /// Time for all measurements together; what can't be done in it takes longer [default: 75
+    /// for compare, 60 for all else]
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    duration: Option<u64>,
+
+    /// Unmeasured work before each sample [default: an eighth of the sample]
+    #[arg(long, value_name = "SECONDS", value_parser = values::warm_up)]
+    pub(crate) warmup: Option<Duration>,
+
+    /// Numbers of threads
+    #[arg(long, value_name = "N,..", default_value = "1,2", value_delimiter = ',')]
+    #[arg(value_parser = values::threads)]
+    pub(crate) threads: Vec<usize>,
+
+    /// Rounds, in which all that is compared takes its turn; at least 5 to see a difference
+    #[arg(long, value_name = "N", default_value = "7", value_parser = values::rounds)]
+    pub(crate) rounds: usize,
+
+    /// Where random keys and random orders begin
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed)]
+    pub(crate) seed: u64,
+
+    /// Only these cases [default: all]
+    #[arg(long = "case", value_name = "CASE,..", value_delimiter = ',')]
+    pub(crate) cases: Vec<String>,
+
+    /// Only these reuse policies [default: all that the command compares]
+    #[arg(long = "policy", value_name = "POLICY,..", value_delimiter = ',')]
+    pub(crate) policies: Vec<PolicyKind>,
+
+    /// Measure what others have made too; needs a build with the feature `rivals`
+    #[arg(long)]
+    pub(crate) rivals: bool,
+
+    /// One sample, for a process of its own: the suite says this to itself
+    #[arg(long = "sample-apart", hide = true)]
+    pub(crate) errand: Option<Errand>,
+}
+
+impl CommonOptions {
+    /// The time for all measurements together, `usual` seconds where nobody says.
+    pub(crate) fn budget(&self, usual: u64) -> Duration {
+        Duration::from_secs(self.duration.unwrap_or(usual))
+    }
+}

@@ -1,0 +1,37 @@
+//! `alloc`: allocating and freeing, beside other allocators.
+
+use memalloc::PolicyKind;
+
+use super::Failure;
+use super::run::{Program, run as run_program};
+use super::select::{Offer, distinct};
+use crate::cli::SizedOptions;
+use crate::report::{self, Against};
+use crate::workload::alloc;
+
+const OFFER: Offer = Offer {
+    cases: alloc::CASES,
+    two_threads: &[alloc::PRODUCER_CONSUMER],
+    policies: PolicyKind::ALL,
+};
+
+/// From the smallest class to the largest.
+const SIZES: [usize; 5] = [16, 64, 256, 1024, 4096];
+
+/// Checks the request, measures, and reports.
+pub(super) fn run(options: &SizedOptions) -> Result<(), Failure> {
+    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let sizes = match options.sizes.is_empty() {
+        true => SIZES.to_vec(),
+        false => distinct(&options.sizes),
+    };
+    run_program(Program {
+        options: &options.common,
+        selection: &selection,
+        contests: alloc::contests(&selection, &sizes),
+        usual_seconds: 60,
+        title: "Allocating and freeing",
+        remarks: OFFER.left_out(&selection),
+        show: |records| report::tables(records, Against::TheFastestRival),
+    })
+}

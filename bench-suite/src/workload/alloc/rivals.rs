@@ -1,0 +1,202 @@
+//! The allocators of others, called by the names that their libraries have, so that nothing
+//! stands between. Each is there once for the whole process and is never closed: what it keeps is
+//! its own affair.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+use super::Setting;
+use super::source::Source;
+use crate::measure::WrongAnswer;
+use crate::workload::Competitor;
+use crate::workload::rivals::version;
+
+/// All of them.
+pub(super) fn competitors<'d>(setting: Setting) -> Vec<Competitor<'d>> {
+    vec![
+        setting.rival("mimalloc", version("libmimalloc-sys"), Mimalloc),
+        setting.rival("jemalloc", version("tikv-jemalloc-sys"), Jemalloc),
+        setting.rival("snmalloc", version("snmalloc-sys"), Snmalloc),
+        setting.rival("rpmalloc", version("rpmalloc-sys"), Rpmalloc),
+    ]
+}
+
+/// Every one of them aligns its blocks to this.
+const ALIGNMENT: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+struct Mimalloc;
+
+impl Source for Mimalloc {
+    #[inline]
+    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+        debug_assert!(layout.align() <= ALIGNMENT);
+        // SAFETY: any size may be asked for.
+        NonNull::new(unsafe { libmimalloc_sys::mi_malloc(layout.size()) }.cast())
+    }
+
+    #[inline]
+    unsafe fn give(&self, place: NonNull<u8>, _layout: Layout) {
+        // SAFETY: the caller has it from `take`, and does not use it any more.
+        unsafe { libmimalloc_sys::mi_free(place.as_ptr().cast()) }
+    }
+
+    fn held_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn close(self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Jemalloc;
+
+impl Source for Jemalloc {
+    #[inline]
+    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+        debug_assert!(layout.align() <= ALIGNMENT);
+        // SAFETY: any size may be asked for.
+        NonNull::new(unsafe { tikv_jemalloc_sys::malloc(layout.size()) }.cast())
+    }
+
+    #[inline]
+    unsafe fn give(&self, place: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller has it from `take` with this size, and does not use it any more.
+        unsafe { tikv_jemalloc_sys::sdallocx(place.as_ptr().cast(), layout.size(), 0) }
+    }
+
+    fn held_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn close(self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Snmalloc;
+
+impl Source for Snmalloc {
+    #[inline]
+    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+        // SAFETY: the layout's alignment is a power of two.
+        NonNull::new(unsafe { snmalloc_sys::sn_rust_alloc(layout.align(), layout.size()) }.cast())
+    }
+
+    #[inline]
+    unsafe fn give(&self, place: NonNull<u8>, layout: Layout) {
+        let (align, size) = (layout.align(), layout.size());
+        // SAFETY: the caller has it from `take` with this layout, and does not use it any more.
+        unsafe { snmalloc_sys::sn_rust_dealloc(place.as_ptr().cast(), align, size) };
+    }
+
+    fn held_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn close(self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rpmalloc;
+
+unsafe extern "C" {
+    /// The binding that comes with the library lacks the parameter.
+    fn rpmalloc_thread_finalize(release_caches: c_int);
+}
+
+/// A thread's heap, for as long as the thread lives.
+struct Heap;
+
+impl Heap {
+    fn open() -> Self {
+        // SAFETY: may be called any number of times, and by each thread before its first block.
+        unsafe {
+            rpmalloc_sys::rpmalloc_initialize();
+            rpmalloc_sys::rpmalloc_thread_initialize();
+        }
+        Self
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // SAFETY: opened by this thread, which is about to end and asks for no more.
+        unsafe { rpmalloc_thread_finalize(1) }
+    }
+}
+
+thread_local! {
+    static HEAP: Heap = Heap::open();
+}
+
+impl Source for Rpmalloc {
+    fn enter(&self) {
+        HEAP.with(|_| ());
+    }
+
+    #[inline]
+    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+        debug_assert!(layout.align() <= ALIGNMENT);
+        // SAFETY: this thread has called `enter`.
+        NonNull::new(unsafe { rpmalloc_sys::rpmalloc(layout.size()) }.cast())
+    }
+
+    #[inline]
+    unsafe fn give(&self, place: NonNull<u8>, _layout: Layout) {
+        // SAFETY: the caller has it from `take`, and does not use it any more.
+        unsafe { rpmalloc_sys::rpfree(place.as_ptr().cast()) }
+    }
+
+    fn held_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn close(self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hand::Hand;
+    use super::*;
+
+    /// Each of them serves distinct, aligned objects, on threads that come and go.
+    #[track_caller]
+    fn serves<S: Source + Copy>(source: S) {
+        for size in [16, 64, 4096] {
+            let layout = Layout::from_size_align(size, ALIGNMENT).unwrap();
+            for _ in 0..3 {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        source.enter();
+                        let mut hand = Hand::<_, 64>::new(&source, layout);
+                        for stamp in [0, 64, 128] {
+                            assert_eq!((hand.fill(stamp), hand.empty(stamp)), (64, 64));
+                        }
+                        let place = source.take(layout).unwrap();
+                        assert_eq!(place.as_ptr().align_offset(ALIGNMENT), 0);
+                        // SAFETY: taken above with this layout, and not used again.
+                        unsafe { source.give(place, layout) };
+                    });
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn every_rival_serves_distinct_aligned_objects() {
+        serves(Mimalloc);
+        serves(Jemalloc);
+        serves(Snmalloc);
+        serves(Rpmalloc);
+    }
+}
