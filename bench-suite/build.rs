@@ -12,6 +12,14 @@ fn main() {
     pass_on("BENCH_GIT_DIRTY", changes.map(|changes| (!changes.is_empty()).to_string()));
 
     pass_on("BENCH_RIVALS", rivals());
+    println!("cargo::rerun-if-env-changed=CXXFLAGS");
+    let flags = std::env::var("CXXFLAGS").unwrap_or_default();
+    if std::env::var_os("CARGO_FEATURE_RIVALS").is_some() && !flags.contains("-DNDEBUG") {
+        println!(
+            "cargo::warning=CXXFLAGS without -DNDEBUG builds snmalloc with its assertions: it \
+             will look slower than it is"
+        );
+    }
 
     // A commit moves the log of HEAD, an edit one of the sources. A path that does not exist
     // would have Cargo run this script again every time.

@@ -98,6 +98,26 @@ fn combinations_that_make_no_sense_say_what_would() {
 }
 
 #[test]
+fn commands_refuse_what_they_cannot_do() {
+    refused_with(&["alloc", "--size", "8"], &["\"8\"", "--size", "from 16 to 4096"]);
+    refused_with(&["alloc", "--case", "nap"], &["nap", "hot-pair, batch-64, producer-consumer"]);
+    let needy = ["alloc", "--case", "producer-consumer", "--threads", "1"];
+    refused_with(&needy, &["producer-consumer", "--threads of 2 or more"]);
+    refused_with(&["read-side", "--case", "sit"], &["sit", "enter-leave, grace-period"]);
+    refused_with(&["read-side", "--policy", "immediate"], &["immediate", "no reuse policies"]);
+    refused_with(&["read-side", "--size", "64"], &["--size"]);
+    refused_with(&["--warmup", "61"], &["\"61\"", "--warmup", "from 0 to 60"]);
+}
+
+#[cfg(not(feature = "rivals"))]
+#[test]
+fn rivals_that_this_build_has_not_say_how_to_get_them() {
+    for command in ["compare", "alloc", "read-side"] {
+        refused_with(&[command, "--rivals"], &["--rivals", "--features rivals"]);
+    }
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for argument in ["--help", "--version", "-h", "help"] {
         let output = bench_suite(&[argument]);

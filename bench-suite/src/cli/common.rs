@@ -21,7 +21,7 @@ pub(crate) struct CommonOptions {
     pub(crate) quiet: bool,
 
     /// Time for all measurements together; what can't be done in it takes longer [default: 75
-    /// for compare, 60 for all else]
+    /// for compare, 20 for read-side, 60 for all else]
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     duration: Option<u64>,
 

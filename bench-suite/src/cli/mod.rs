@@ -22,6 +22,8 @@ pub(crate) enum Invocation {
     Compare(CompareOptions),
     /// Allocating and freeing.
     Alloc(SizedOptions),
+    /// What readers pay, and how long a grace period takes.
+    ReadSide(CommonOptions),
 }
 
 /// Why there is nothing to run: an error, or help that was asked for.
@@ -46,6 +48,8 @@ enum Command {
     Compare(CompareOptions),
     /// Allocating and freeing: pairs, batches, and from one thread to another
     Alloc(SizedOptions),
+    /// Entering and leaving read sections, and how long a grace period takes
+    ReadSide(CommonOptions),
 }
 
 /// The options of `compare`.
@@ -80,6 +84,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         None => Invocation::Compare(cli.compare),
         Some(Command::Compare(options)) => Invocation::Compare(options),
         Some(Command::Alloc(options)) => Invocation::Alloc(options),
+        Some(Command::ReadSide(options)) => Invocation::ReadSide(options),
     })
 }
 

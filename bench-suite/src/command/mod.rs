@@ -2,6 +2,7 @@
 
 mod alloc;
 mod compare;
+mod read_side;
 mod run;
 mod select;
 
@@ -44,6 +45,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
     match invocation {
         Invocation::Compare(options) => compare::run(options),
         Invocation::Alloc(options) => alloc::run(options),
+        Invocation::ReadSide(options) => read_side::run(options),
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use comfy_table::{Cell, CellAlignment, ContentLineStyle, LineStyle, Table, TableStyle};
 
 use super::figures;
+use super::paragraph::paragraph;
 use super::rows::{Row, contrast, rows};
 use crate::measure::{Metric, Summary};
 use crate::record::{Host, Record};
@@ -31,13 +32,19 @@ const STYLE: TableStyle = TableStyle::new()
 /// What the tables are about, before there is one.
 pub(crate) fn preamble(title: &str, host: &Host, rounds: usize) -> String {
     let cpus = if host.cores == 1 { "1 CPU".into() } else { format!("{} CPUs", host.cores) };
+    let rules = format!(
+        "Median of {rounds} interleaved rounds and, in brackets, the middle half of them where \
+         there is room; speeds are of all threads together. Ratios are taken round by round: \
+         median and extremes. No difference: the spreads overlap, rounds contradict each other, \
+         or it is less than 2 %."
+    );
     format!(
-        "{title}: {}, {cpus}, {}; caches {}, barrier {}.\n\
-         Median of {rounds} interleaved rounds and, in brackets, the middle half of them; \
-         operations of all threads.\n\
-         Ratios are taken round by round: median and extremes. No difference: the spreads \
-         overlap, rounds\ncontradict each other, or it is less than 2 %.\n",
-        host.cpu, host.kernel, host.cpu_mode, host.barrier
+        "{title}: {}, {cpus}, {}; caches {}, barrier {}.\n{}",
+        host.cpu,
+        host.kernel,
+        host.cpu_mode,
+        host.barrier,
+        paragraph(&rules)
     )
 }
 

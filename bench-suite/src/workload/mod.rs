@@ -10,6 +10,8 @@
 //!   order.
 
 pub(crate) mod alloc;
+#[forbid(unsafe_code)]
+pub(crate) mod read_side;
 #[cfg(feature = "rivals")]
 #[forbid(unsafe_code)]
 pub(crate) mod rivals;

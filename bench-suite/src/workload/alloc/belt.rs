@@ -255,6 +255,37 @@ mod tests {
         assert_eq!(unloader.unload(&gate), (0, 0));
     }
 
+    #[test]
+    fn an_object_that_was_handed_out_twice_is_noticed() {
+        let mut object = [0_u64; 8];
+        let source = Careless(AtomicPtr::new((&raw mut object).cast()));
+        let mut belt = Belt::new(&source, layout());
+        let gate = Gate::default();
+        gate.close();
+        let (mut loader, mut unloader) = belt.ends();
+        assert!(loader.load(&gate));
+        assert_eq!(unloader.unload(&gate), (SHOWN_EVERY, 1), "only the last stamp is there");
+    }
+
+    /// Gives out the same object again and again.
+    struct Careless(AtomicPtr<u8>);
+
+    impl Source for Careless {
+        fn take(&self, _layout: Layout) -> Option<NonNull<u8>> {
+            NonNull::new(self.0.load(Ordering::Relaxed))
+        }
+
+        unsafe fn give(&self, _place: NonNull<u8>, _layout: Layout) {}
+
+        fn held_bytes(&self) -> Option<u64> {
+            None
+        }
+
+        fn close(self) -> Result<(), crate::measure::WrongAnswer> {
+            Ok(())
+        }
+    }
+
     /// Has nothing to give.
     struct Empty;
 

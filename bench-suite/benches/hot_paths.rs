@@ -1,0 +1,102 @@
+//! The hot paths of `memalloc`, one by one and on one thread: for whoever changes one of them and
+//! wants to know whether it became slower. To compare with other allocators take the command
+//! `alloc`, which has everybody take turns.
+
+use std::alloc::Layout;
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use memalloc::rcu::{BarrierKind, Domain};
+use memalloc::{AfterRcuGp, Immediate, MemAlloc, ReusePolicy};
+
+const SIZES: [usize; 5] = [16, 64, 256, 1024, 4096];
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 16).expect("a small power of two")
+}
+
+fn allocator<P: ReusePolicy>() -> MemAlloc<P> {
+    MemAlloc::new().expect("an allocator can be built")
+}
+
+/// An allocation and the free of the policy.
+fn hot_pair<P: ReusePolicy>(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group(format!("hot-pair/{}", P::KIND));
+    let allocator = allocator::<P>();
+    for size in SIZES {
+        let layout = layout(size);
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| {
+                let object = black_box(allocator.alloc(layout).expect("it is served"));
+                // SAFETY: allocated above with this layout, freed once, and shown to nobody.
+                unsafe { allocator.free(object.cast(), layout) };
+            });
+        });
+    }
+    group.finish();
+}
+
+/// An allocation and a deferred free, whatever the policy's own free does.
+fn free_rcu(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("free_rcu");
+    let allocator = allocator::<Immediate>();
+    for size in SIZES {
+        let layout = layout(size);
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| {
+                let object = black_box(allocator.alloc(layout).expect("it is served"));
+                // SAFETY: allocated above with this layout, freed once, and shown to nobody.
+                unsafe { allocator.free_rcu(object.cast(), layout) };
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The domains of every kind of barrier that this system has, with their names.
+fn domains() -> impl Iterator<Item = (String, Domain)> {
+    BarrierKind::ALL.iter().filter_map(|&barrier| {
+        Some((barrier.to_string(), Domain::builder().barrier(barrier).build().ok()?))
+    })
+}
+
+/// Entering and leaving a read section.
+fn pin(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pin");
+    for (barrier, domain) in domains() {
+        group.bench_function(barrier, |bencher| bencher.iter(|| drop(domain.pin())));
+    }
+    group.finish();
+}
+
+/// Asking for a cookie, and whether its grace period has passed.
+fn polling(criterion: &mut Criterion) {
+    let domain = Domain::new();
+    criterion.bench_function("start_poll", |bencher| bencher.iter(|| domain.start_poll()));
+    let cookie = domain.start_poll();
+    criterion.bench_function("poll", |bencher| bencher.iter(|| domain.poll(black_box(cookie))));
+}
+
+/// Waiting for a grace period that nobody holds up.
+fn synchronize(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("synchronize");
+    for (barrier, domain) in domains() {
+        group.bench_function(barrier, |bencher| bencher.iter(|| domain.synchronize()));
+    }
+    group.finish();
+}
+
+fn short() -> Criterion {
+    Criterion::default()
+        .sample_size(50)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+}
+
+criterion_group! {
+    name = hot_paths;
+    config = short();
+    targets = hot_pair::<Immediate>, hot_pair::<AfterRcuGp>, free_rcu, pin, polling, synchronize
+}
+criterion_main!(hot_paths);

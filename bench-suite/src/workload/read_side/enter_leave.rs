@@ -1,0 +1,93 @@
+//! `enter-leave`: a reader protects itself, loads one pointer and ends the protection, again and
+//! again. The load is part of it, because some schemes protect what is loaded and others the time
+//! in which it is: only with the load they do the same. Every pointer is compared.
+
+use std::sync::atomic::AtomicPtr;
+
+use super::scheme::Scheme;
+use crate::measure::{Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer};
+
+/// The name of the case.
+pub(super) const CASE: &str = "enter-leave";
+
+/// Reads between two looks at the clock.
+const STRIDE: u64 = 256;
+
+/// Has every thread read.
+pub(super) fn run<S: Scheme>(
+    scheme: &S,
+    threads: usize,
+    slice: Slice,
+) -> Result<Vec<Reading>, WrongAnswer> {
+    let mut object = 0_u64;
+    let object: *mut u64 = &mut object;
+    let shown = Shown(AtomicPtr::new(object));
+    let readers =
+        (0..threads).map(|_| Reader { scheme, shown: &shown, object: object.addr(), wrong: 0 });
+    let mut team: Team<_> = readers.collect();
+    let shift = team.run_for(slice, || {});
+    let wrong: u64 = team.iter().map(|reader| reader.wrong).sum();
+    if wrong > 0 {
+        return Err(WrongAnswer(format!("{wrong} reads found another pointer than was there")));
+    }
+    let each = threads as f64 * 1e9 / shift.per_second(shift.total()).max(1.0);
+    let mut readings = vec![Reading::new(CASE, Metric::NsPerOp, each)];
+    readings.extend(shift.cpu_share(CASE));
+    Ok(readings)
+}
+
+/// On a cache line of its own, beside which nobody writes.
+#[repr(align(128))]
+struct Shown(AtomicPtr<u64>);
+
+struct Reader<'r, S> {
+    scheme: &'r S,
+    shown: &'r Shown,
+    /// The address that is shown.
+    object: usize,
+    wrong: u64,
+}
+
+impl<S: Scheme> Worker for Reader<'_, S> {
+    fn work(&mut self, gate: &Gate) -> u64 {
+        let mut local = self.scheme.local();
+        let (mut done, mut wrong) = (0, 0);
+        while done == 0 || gate.is_open() {
+            for _ in 0..STRIDE {
+                let found = self.scheme.read(&mut local, &self.shown.0);
+                wrong += u64::from(found.addr() != self.object);
+            }
+            done += STRIDE;
+        }
+        self.wrong += wrong;
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr::null_mut;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Finds nothing.
+    struct Blind;
+
+    impl Scheme for Blind {
+        type Local<'s> = ();
+
+        fn local(&self) {}
+
+        fn read<T>(&self, (): &mut (), _place: &AtomicPtr<T>) -> *mut T {
+            null_mut()
+        }
+    }
+
+    #[test]
+    fn a_reader_that_finds_another_pointer_ends_the_run() {
+        let slice = Slice::new(Duration::from_millis(1), None);
+        let WrongAnswer(reason) = run(&Blind, 1, slice).unwrap_err();
+        assert!(reason.contains("another pointer"), "{reason}");
+    }
+}

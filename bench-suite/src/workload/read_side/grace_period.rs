@@ -1,0 +1,211 @@
+//! `grace-period`: one thread waits for one grace period after the other while the others, if
+//! there are any, enter and leave read sections. A sample is the median of all calls in it.
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+
+use super::scheme::GracePeriods;
+use crate::measure::{Gate, Metric, Reading, Slice, Summary, Team, Worker, WrongAnswer};
+
+/// The name of the case.
+pub(super) const CASE: &str = "grace-period";
+
+/// The most calls of which the times are kept.
+const KEPT: usize = 1 << 20;
+
+/// Sections between two looks at the clock.
+const STRIDE: u64 = 64;
+
+/// How often a reader pauses in each section, so that there is something to wait for.
+const PAUSES: u32 = 8;
+
+/// Has one thread wait, and the others read.
+pub(super) fn run<S: GracePeriods>(
+    scheme: &S,
+    threads: usize,
+    slice: Slice,
+) -> Result<Vec<Reading>, WrongAnswer> {
+    let ledger = Ledger::default();
+    let waiter = Role::Waits(Waiter { scheme, ledger: &ledger, times: Vec::new(), fault: None });
+    let readers = (1..threads).map(|_| Role::Reads(Reader { scheme, ledger: &ledger, broken: 0 }));
+    let mut team: Team<_> = std::iter::once(waiter).chain(readers).collect();
+    let shift = team.run_for(slice, || {});
+    let mut readings = Vec::new();
+    for role in team.iter_mut() {
+        match role {
+            Role::Waits(Waiter { fault: Some(fault), .. }) => return Err(fault.clone()),
+            Role::Waits(waiter) => readings.extend(
+                Summary::of(&waiter.times)
+                    .map(|times| Reading::new(CASE, Metric::GpLatencyNs, times.median)),
+            ),
+            Role::Reads(Reader { broken: 0, .. }) => {}
+            Role::Reads(Reader { broken, .. }) => {
+                return Err(WrongAnswer(format!(
+                    "{broken} read sections were still open when a grace period that had to wait \
+                     for them ended"
+                )));
+            }
+        }
+    }
+    readings.extend(shift.cpu_share(CASE));
+    Ok(readings)
+}
+
+/// Numbered versions of something: the newest that readers can find, and the newest that they may
+/// not use any more.
+#[derive(Debug)]
+struct Ledger {
+    current: CachePadded<AtomicU64>,
+    gone: CachePadded<AtomicU64>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { current: CachePadded::new(AtomicU64::new(1)), gone: CachePadded::default() }
+    }
+}
+
+impl Ledger {
+    /// The version that a reader finds.
+    #[inline]
+    fn find(&self) -> u64 {
+        // ORDERING: Relaxed is enough for a number that is nothing but compared; what orders it
+        // against the waiter is the scheme that is measured.
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// Whether a version that was found may still be used.
+    #[inline]
+    fn is_there(&self, version: u64) -> bool {
+        self.gone.load(Ordering::Relaxed) < version
+    }
+
+    /// Puts another version in the place of the current one, which is returned.
+    fn replace(&self) -> u64 {
+        self.current.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// After a grace period: nobody uses a version any more.
+    fn forget(&self, version: u64) {
+        self.gone.store(version, Ordering::Relaxed);
+    }
+}
+
+enum Role<'r, S> {
+    Waits(Waiter<'r, S>),
+    Reads(Reader<'r, S>),
+}
+
+impl<S: GracePeriods> Worker for Role<'_, S> {
+    fn work(&mut self, gate: &Gate) -> u64 {
+        match self {
+            Self::Waits(waiter) => waiter.work(gate),
+            Self::Reads(reader) => reader.work(gate),
+        }
+    }
+}
+
+struct Waiter<'r, S> {
+    scheme: &'r S,
+    ledger: &'r Ledger,
+    times: Vec<f64>,
+    fault: Option<WrongAnswer>,
+}
+
+impl<S: GracePeriods> Waiter<'_, S> {
+    fn work(&mut self, gate: &Gate) -> u64 {
+        // What was measured in the warm-up does not count.
+        self.times = Vec::with_capacity(KEPT);
+        loop {
+            let version = self.ledger.replace();
+            let begun = Instant::now();
+            let end = self.scheme.synchronize();
+            let elapsed = begun.elapsed();
+            self.ledger.forget(version);
+            if let Err(fault) = end {
+                self.fault = Some(fault);
+                return 1;
+            }
+            self.times.push(elapsed.as_nanos() as f64);
+            if !gate.is_open() || self.times.len() == KEPT {
+                return self.times.len() as u64;
+            }
+        }
+    }
+}
+
+struct Reader<'r, S> {
+    scheme: &'r S,
+    ledger: &'r Ledger,
+    broken: u64,
+}
+
+impl<S: GracePeriods> Reader<'_, S> {
+    fn work(&mut self, gate: &Gate) -> u64 {
+        let mut done = 0;
+        while done == 0 || gate.is_open() {
+            for _ in 0..STRIDE {
+                let held = self.scheme.section(|| {
+                    let version = self.ledger.find();
+                    (0..PAUSES).for_each(|_| spin_loop());
+                    self.ledger.is_there(version)
+                });
+                self.broken += u64::from(!held);
+            }
+            done += STRIDE;
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicPtr;
+    use std::time::Duration;
+
+    use super::super::scheme::Scheme;
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_forgotten_while_it_is_used_is_noticed() {
+        let ledger = Ledger::default();
+        let found = ledger.find();
+        assert!(ledger.is_there(found));
+        let replaced = ledger.replace();
+        assert!(ledger.is_there(found));
+        ledger.forget(replaced);
+        assert!(!ledger.is_there(found) && ledger.is_there(ledger.find()));
+    }
+
+    /// Can't wait.
+    struct Refuses;
+
+    impl Scheme for Refuses {
+        type Local<'s> = ();
+
+        fn local(&self) {}
+
+        fn read<T>(&self, (): &mut (), place: &AtomicPtr<T>) -> *mut T {
+            place.load(Ordering::Relaxed)
+        }
+    }
+
+    impl GracePeriods for Refuses {
+        fn section<R>(&self, inside: impl FnOnce() -> R) -> R {
+            inside()
+        }
+
+        fn synchronize(&self) -> Result<(), WrongAnswer> {
+            Err(WrongAnswer("refused".into()))
+        }
+    }
+
+    #[test]
+    fn a_grace_period_that_fails_ends_the_run() {
+        let slice = Slice::new(Duration::from_millis(1), None);
+        assert_eq!(run(&Refuses, 1, slice), Err(WrongAnswer("refused".into())));
+    }
+}

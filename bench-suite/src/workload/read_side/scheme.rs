@@ -1,0 +1,61 @@
+//! What protects a reader.
+
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use memalloc::rcu::Domain;
+
+use crate::measure::WrongAnswer;
+
+/// A way to protect readers.
+pub(super) trait Scheme: Sync {
+    /// What a thread keeps from one read to the next.
+    type Local<'s>
+    where
+        Self: 's;
+
+    /// Has the calling thread take part.
+    fn local(&self) -> Self::Local<'_>;
+
+    /// Protects itself, loads a pointer as it may be followed then, and ends the protection.
+    fn read<T>(&self, local: &mut Self::Local<'_>, place: &AtomicPtr<T>) -> *mut T;
+}
+
+/// A scheme whose writers wait until everybody has stopped reading.
+pub(super) trait GracePeriods: Scheme {
+    /// Calls `inside` inside a read section.
+    fn section<R>(&self, inside: impl FnOnce() -> R) -> R;
+
+    /// Waits until every section that is open now has ended.
+    fn synchronize(&self) -> Result<(), WrongAnswer>;
+}
+
+/// RCU of `memalloc`. Nothing has to be kept: the thread's slot is found each time.
+#[derive(Debug)]
+pub(super) struct Rcu(pub(super) Domain);
+
+impl Scheme for Rcu {
+    type Local<'s> = ();
+
+    fn local(&self) {}
+
+    #[inline]
+    fn read<T>(&self, (): &mut (), place: &AtomicPtr<T>) -> *mut T {
+        let _guard = self.0.pin();
+        // ORDERING: Acquire, as a reader needs who follows the pointer: pairs with the store
+        // that publishes. Nobody stores here, and no test fails without it.
+        place.load(Ordering::Acquire)
+    }
+}
+
+impl GracePeriods for Rcu {
+    #[inline]
+    fn section<R>(&self, inside: impl FnOnce() -> R) -> R {
+        let _guard = self.0.pin();
+        inside()
+    }
+
+    fn synchronize(&self) -> Result<(), WrongAnswer> {
+        let end = self.0.synchronize();
+        end.map_err(|error| WrongAnswer(format!("waiting for a grace period failed: {error}")))
+    }
+}

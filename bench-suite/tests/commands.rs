@@ -1,0 +1,125 @@
+//! A tiny run of every command from end to end. (`compare` has a file of its own.)
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Runs a command for as short as it can, and returns its records and what it printed.
+#[track_caller]
+fn records(command: &str, arguments: &[&str]) -> (Vec<Value>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("records");
+    let output = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+        .args([command, "--duration", "1", "--quiet", "--rounds", "2", "--warmup", "0.001"])
+        .args(arguments)
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+    let text = std::fs::read_to_string(&json).unwrap();
+    let records = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (records, String::from_utf8(output.stdout).unwrap())
+}
+
+/// The different values of some keys, in words; a key that is none of the record's own is one of
+/// its parameters.
+fn distinct(records: &[Value], keys: &[&str]) -> BTreeSet<String> {
+    let words = |record: &Value| {
+        let value = |key: &&str| {
+            let value =
+                if record[*key].is_null() { &record["params"][*key] } else { &record[*key] };
+            value.as_str().map_or(value.to_string(), str::to_owned)
+        };
+        keys.iter().map(value).collect::<Vec<_>>().join(" ")
+    };
+    records.iter().map(words).collect()
+}
+
+#[track_caller]
+fn has(found: &BTreeSet<String>, wanted: &[&str]) {
+    for one in wanted {
+        assert!(found.contains(*one), "{one:?} is not among {found:#?}");
+    }
+}
+
+#[test]
+fn alloc_measures_every_case_and_size_and_its_peak_of_memory_for_everybody() {
+    let (records, text) = records("alloc", &["--size", "16,4096"]);
+    assert!(text.contains("alloc, speed") && text.contains("producer-consumer"), "{text}");
+    assert!(records.iter().all(|record| record["bench"] == "alloc" && record["schema"] == 1));
+    let found = distinct(&records, &["case", "threads", "size", "metric"]);
+    for case in ["hot-pair", "batch-64"] {
+        for threads in [1, 2] {
+            for size in [16, 4096] {
+                has(&found, &[&format!("{case} {threads} {size} ops_per_s")]);
+                has(&found, &[&format!("{case} {threads} {size} ns_per_op")]);
+            }
+        }
+    }
+    for size in [16, 4096] {
+        has(&found, &[&format!("producer-consumer 2 {size} ops_per_s")]);
+    }
+    if cfg!(target_os = "linux") {
+        let peaks: Vec<Value> = records
+            .into_iter()
+            .filter(|one| one["case"] == "producer-consumer" && one["metric"] == "mem_peak_bytes")
+            .collect();
+        let subjects = distinct(&peaks, &["subject", "policy"]);
+        has(&subjects, &["memalloc immediate", "memalloc after-rcu-gp"]);
+        assert!(subjects.iter().any(|subject| !subject.starts_with("memalloc")), "{subjects:?}");
+        assert!(peaks.iter().all(|peak| peak["value"].as_f64().unwrap() > 0.0), "{peaks:#?}");
+    }
+}
+
+#[test]
+fn one_thread_leaves_out_what_needs_two_and_says_so() {
+    let (records, text) = records("alloc", &["--size", "64", "--threads", "1"]);
+    assert!(text.contains("producer-consumer is left out: it needs 2 threads"), "{text}");
+    assert!(records.iter().all(|record| record["case"] != "producer-consumer"));
+}
+
+#[test]
+fn a_rivals_version_is_in_its_records() {
+    let (records, _) = records("alloc", &["--size", "64", "--threads", "1", "--case", "hot-pair"]);
+    for record in &records {
+        assert_eq!(record["policy"].is_null(), record["params"]["version"].is_string(), "{record}");
+    }
+}
+
+#[test]
+fn read_side_measures_every_kind_of_barrier_and_grace_periods_with_and_without_a_reader() {
+    let (records, text) = records("read-side", &[]);
+    assert!(text.contains("read-side, time"), "{text}");
+    let found = distinct(&records, &["case", "subject", "barrier", "threads", "metric"]);
+    for threads in [1, 2] {
+        has(
+            &found,
+            &[
+                &format!("enter-leave memalloc-rcu fence {threads} ns_per_op"),
+                &format!("grace-period memalloc-rcu fence {threads} gp_latency_ns"),
+            ],
+        );
+    }
+    let periods = records.into_iter().filter(|record| record["case"] == "grace-period");
+    let found = distinct(&periods.collect::<Vec<_>>(), &["reader", "threads", "unit"]);
+    has(&found, &["none 1 ns", "busy 2 ns"]);
+}
+
+#[cfg(feature = "rivals")]
+#[test]
+fn rivals_take_part_where_they_are_asked_for() {
+    let (made, _) = records("alloc", &["--rivals", "--size", "64"]);
+    let found = distinct(&made, &["case", "subject"]);
+    for subject in ["mimalloc", "jemalloc", "snmalloc", "rpmalloc"] {
+        for case in ["hot-pair", "batch-64", "producer-consumer"] {
+            has(&found, &[&format!("{case} {subject}")]);
+        }
+    }
+    let (made, text) = records("read-side", &["--rivals", "--case", "enter-leave"]);
+    let found = distinct(&made, &["subject"]);
+    has(&found, &["crossbeam-epoch", "seize", "haphazard", "sdd"]);
+    assert!(text.contains("best rival"), "{text}");
+}
