@@ -20,7 +20,7 @@ use std::sync::Arc;
 const MOST_RANGE: u64 = (u32::MAX as u64 + 1) * UNIT as u64;
 
 /// Bytes that may wait for a grace period. Models never wait for room.
-const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 16 << 20 };
+const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 4 << 20 };
 
 /// Configures a [`MemAlloc`].
 ///
@@ -120,7 +120,7 @@ impl<P: ReusePolicy> Builder<P> {
         self
     }
 
-    /// The most bytes of freed objects that may wait for a grace period; without it, 16 MiB. A
+    /// The most bytes of freed objects that may wait for a grace period; without it, 4 MiB. A
     /// free that goes beyond it pushes the grace period, then waits until readers have left, but
     /// no longer than the domain's [`stall_after`](crate::rcu::Builder::stall_after); then it
     /// tells the stall handler which reader is in the way, and waits no more behind that one.

@@ -2,7 +2,8 @@
 //! grace periods begin, what happens when they have passed, and how what waits is bounded.
 
 use super::flow::Flow;
-use crate::cpu::Active;
+use super::stages::Route;
+use crate::cpu::{Active, Arrays};
 use crate::rcu::{Patience, Stamp, SynchronizeError, WaitFor};
 use crate::slab::Handle;
 use crate::sync::Ordering::Relaxed;
@@ -106,10 +107,23 @@ impl Flow {
         self.domain.stamp(self.stages.route.returned)
     }
 
-    /// Stamps what a cache has collected and lets it wait for the grace period.
+    /// Stamps what a cache has collected and lets it wait for the grace period; or, where there is
+    /// no reader to wait for, lets it be allocated again.
     #[cold]
     fn defer(&self, class: usize, mut arrays: Active<'_>) {
         let stages = self.stages();
+        let Route { deferred, through_slab, .. } = stages.route;
+        let nothing_to_do = !through_slab && stages.hooks.finalizer.is_none();
+        if nothing_to_do && self.domain.nobody_reads(deferred) {
+            let full = stages.classes.class(class).watermarks.full();
+            let Arrays { free, free_by_rcu } = &mut *arrays;
+            free.take_newest(free_by_rcu, full);
+            if free_by_rcu.is_empty() {
+                drop(arrays);
+                self.recover_extra(class);
+                return;
+            }
+        }
         let Some(mut batch) = stages.pool.take(true) else {
             return;
         };
@@ -120,7 +134,7 @@ impl Flow {
         // Every object was unlinked before it was freed, and so before this stamp.
         stages.begin_waiting(class, batch, self.stamp_deferred());
         self.recover_extra(class);
-        self.owe(&self.owed, stages.route.deferred, count as u64 * self.size(class));
+        self.owe(&self.owed, deferred, count as u64 * self.size(class));
         self.end_waiting(class, false);
         self.return_surplus(class);
         if stages.pending_bytes() > self.max_pending {

@@ -330,10 +330,10 @@ impl Stages {
             let mut arrays = self.caches.enter_any(cache);
             let added = free.add_all(arrays.free.as_slice());
             arrays.free.forget_oldest(added);
-            complete &= arrays.free.len() == 0;
+            complete &= arrays.free.is_empty();
             let added = waiting.add_all(arrays.free_by_rcu.as_slice());
             arrays.free_by_rcu.forget_oldest(added);
-            complete &= arrays.free_by_rcu.len() == 0;
+            complete &= arrays.free_by_rcu.is_empty();
             drop(arrays);
             complete &= free.add_list(&cache.free_llist_extra, self.slabs.arena());
             complete &= waiting.add_list(&cache.free_llist_extra_rcu, self.slabs.arena());

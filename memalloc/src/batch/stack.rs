@@ -24,6 +24,10 @@ impl<const N: usize> Stack<N> {
         self.count as usize
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
         self.len() == N
@@ -63,6 +67,14 @@ impl<const N: usize> Stack<N> {
     pub(crate) fn forget_oldest(&mut self, count: usize) {
         self.objects.copy_within(count..self.count as usize, 0);
         self.count -= count as u32;
+    }
+
+    /// Takes the newest objects of another stack, until this one has `full`.
+    pub(crate) fn take_newest<const M: usize>(&mut self, other: &mut Stack<M>, full: usize) {
+        let count = other.len().min(full.saturating_sub(self.len()));
+        let left = other.len() - count;
+        self.extend(&other.as_slice()[left..]);
+        other.truncate(left);
     }
 
     /// Takes the object that was added last.

@@ -18,7 +18,7 @@ mod list;
 mod rooms;
 mod table;
 
-pub(crate) use cache::{Active, CpuCache};
+pub(crate) use cache::{Active, Arrays, CpuCache};
 pub(crate) use list::ObjectList;
 
 use crate::backing::Backing;

@@ -175,6 +175,11 @@ impl<F: Flavour> GracePeriods<F> {
         }
     }
 
+    /// Whether there is no reader, behind a SeqCst fence of the caller.
+    pub(super) fn nobody_reads(&self) -> bool {
+        self.slots.nobody_reads()
+    }
+
     /// Whether a grace period would interrupt the other processors. A hint.
     pub(crate) fn costs_a_barrier(&self) -> bool {
         self.barrier == BarrierKind::Membarrier && self.slots.others_may_read()

@@ -81,6 +81,18 @@ impl Slots {
         self.iter().any(|slot| slot.claimed.load(Ordering::Relaxed) && slot.owner() != me)
     }
 
+    /// Whether no other thread may announce sections, and the calling thread shows none. The
+    /// caller has executed a SeqCst fence, as for [`others_may_read`](Self::others_may_read).
+    pub(super) fn nobody_reads(&self) -> bool {
+        let me = thread::current();
+        self.iter().all(|slot| {
+            // ORDERING: Acquire pairs with the Release in `give_back`: what the sections of the
+            // earlier owner read is before what the caller does. Falls to `loom`
+            // `the_sections_of_a_thread_that_ended_are_before_a_reuse`.
+            !slot.claimed.load(Ordering::Acquire) || (slot.owner() == me && !slot.is_inside())
+        })
+    }
+
     /// Whether a section is open that the calling thread began.
     pub(super) fn reading_here(&self) -> bool {
         let me = thread::current();

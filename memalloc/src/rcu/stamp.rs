@@ -2,6 +2,7 @@
 
 use super::domain::Domain;
 use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
+use crate::sync::{Ordering, fence};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,16 @@ impl Domain {
             WaitFor::Both => self.trace().start_poll(),
         };
         Stamp { rcu: self.rcu().start_poll(), trace }
+    }
+
+    /// Whether what was unlinked before this call can't be found by any reader: no other thread may
+    /// read, and this one is not inside a section. Async-signal-safe; one fence.
+    pub(crate) fn nobody_reads(&self, what: WaitFor) -> bool {
+        // ORDERING: pairs with the fence of a thread that becomes a reader (`Slots::claim`). If
+        // that comes first, its slot is seen; if this one does, the thread sees all that was
+        // unlinked before. Falls to `loom` `a_first_section_does_not_find_what_is_reused`.
+        fence(Ordering::SeqCst);
+        self.rcu().nobody_reads() && (what == WaitFor::Rcu || self.trace().nobody_reads())
     }
 
     /// The newest of what was waited for that have passed.
