@@ -9,7 +9,7 @@ use allocator_api2::vec::Vec as VecIn;
 use bumpalo::Bump;
 use common::{Dice, Setup, adds_up, in_every_setup, layout};
 use hashbrown::{DefaultHashBuilder, HashMap as MapIn};
-use memalloc::{AfterRcuGp, MemAlloc};
+use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, MemAlloc, ProtectsIdentity};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::ptr::NonNull;
@@ -149,7 +149,7 @@ fn keeps_the_contract(allocator: &impl Allocator, seed: u64) -> usize {
     let mut dice = Dice::new(seed);
     let mut blocks: Vec<Block> = Vec::new();
     let mut refused = 0;
-    for step in 0..20_000 {
+    for step in 0..8_000 {
         let pattern = step as u8;
         let next = any_layout(&mut dice);
         if blocks.is_empty() || dice.roll(4) == 0 {
@@ -208,14 +208,19 @@ fn keeps_the_contract(allocator: &impl Allocator, seed: u64) -> usize {
 
 in_every_setup! {
     fn the_contract_of_allocators_is_kept(setup) {
-        let alloc = setup.allocator::<AfterRcuGp>();
-        assert!(keeps_the_contract(&alloc, 4) > 0, "some layouts are not served");
-        adds_up(&alloc.stats(), 0);
-        assert_eq!(keeps_the_contract(&alloc.with_fallback(Global), 5), 0, "every layout is");
-        let arena = Bump::new();
-        assert_eq!(keeps_the_contract(&alloc.with_fallback(&arena), 6), 0, "every layout is");
-        adds_up(&alloc.stats(), 0);
-        alloc.destroy().expect("nothing leaked");
+        fn check<P: ProtectsIdentity>(setup: &Setup) {
+            let alloc = setup.allocator::<P>();
+            assert!(keeps_the_contract(&alloc, 4) > 0, "some layouts are not served");
+            adds_up(&alloc.stats(), 0);
+            assert_eq!(keeps_the_contract(&alloc.with_fallback(Global), 5), 0, "every layout is");
+            let arena = Bump::new();
+            assert_eq!(keeps_the_contract(&alloc.with_fallback(&arena), 6), 0, "every layout is");
+            adds_up(&alloc.stats(), 0);
+            alloc.destroy().expect("nothing leaked");
+        }
+        check::<AfterRcuGp>(setup);
+        check::<FreeAfterRcuGp>(setup);
+        check::<AfterTasksTraceGp>(setup);
     }
 }
 

@@ -10,11 +10,11 @@ use std::thread;
 
 const MIB: u64 = 1 << 20;
 
-/// Objects of one size for 24 MiB.
+/// Objects of one size for 12 MiB.
 fn burst<P: ReusePolicy>(alloc: &MemAlloc<P>, size: usize) -> Vec<Object> {
     let layout = layout(size, 1);
-    let held = (0..24 * MIB / size as u64).map(|_| Object::new(alloc, layout, 1)).collect();
-    assert!(alloc.backing_bytes() >= 24 * MIB);
+    let held = (0..12 * MIB / size as u64).map(|_| Object::new(alloc, layout, 1)).collect();
+    assert!(alloc.backing_bytes() >= 12 * MIB);
     held
 }
 
@@ -26,7 +26,7 @@ in_every_setup! {
             let alloc = setup.allocator::<P>();
             burst(&alloc, size).into_iter().for_each(|object| object.free(&alloc));
             let left = held_bytes(&alloc.stats());
-            assert!(left < 3 * MIB, "{left} bytes are left of 24 MiB of {size} bytes each");
+            assert!(left < 3 * MIB, "{left} bytes are left of 12 MiB of {size} bytes each");
             adds_up(&alloc.stats(), 0);
         }
     }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Object, Setup, adds_up, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
-use memalloc::{AfterRcuGp, AllocErrorKind, BuildError, Cache, MemAlloc, ReusePolicy};
+use memalloc::{AfterRcuGp, AllocErrorKind, BuildError, Cache, ClassTable, MemAlloc, ReusePolicy};
 use std::io;
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -40,8 +40,13 @@ struct Held<'a, P: ReusePolicy> {
 }
 
 impl<P: ReusePolicy> Held<'_, P> {
+    /// Takes so many objects, or what there is.
     fn take(&mut self, size: usize, count: usize) {
+        let enough = self.unserved + 20;
         for pattern in 0..count {
+            if self.unserved == enough {
+                break;
+            }
             let layout = layout(size, 1);
             match self.alloc.alloc(layout) {
                 Ok(memory) => {
@@ -66,7 +71,9 @@ fn live<P: ReusePolicy>(setup: &Setup, refused: impl RangeBounds<u64>) -> Met {
     let backing = Arc::new(FailOnDemand::new(Behind::default()));
     backing.fail(refused);
     let mut met = Met::default();
-    match setup.builder::<P>().backing(Arc::clone(&backing)).build() {
+    // A few classes: to count where the objects are means to look at each.
+    let classes = ClassTable::new(&[16, 64, 256, 1024, 4096]).expect("a table");
+    match setup.builder::<P>().classes(classes).backing(Arc::clone(&backing)).build() {
         Ok(alloc) => {
             met.unserved = work(&alloc, &backing);
             let stats = alloc.destroy().expect("nothing leaked");

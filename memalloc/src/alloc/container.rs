@@ -45,8 +45,8 @@ use std::ptr::NonNull;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 // SAFETY: a block is an object, which stays mapped when the allocator moves or ends, and is in
-// nobody else's hands until it is freed (INV-A2). As the policy protects identity, no reader of
-// an earlier life is left (INV-L1).
+// nobody else's hands until it is freed (INV-A2). As the policy protects identity, whoever found
+// an earlier life has left its section (INV-L1), or looks as `MemAlloc::word` asks for.
 unsafe impl<P: ProtectsIdentity> Allocator for MemAlloc<P> {
     #[inline]
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
