@@ -122,6 +122,12 @@ unsafe impl<B: Backing> Backing for Watched<B> {
         unsafe { self.behind.advise_huge(part) };
     }
 
+    unsafe fn advise_small(&self, part: NonNull<[u8]>) {
+        self.pages(part, |pages| assert!(pages.iter().all(|page| *page), "it has memory"));
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.advise_small(part) };
+    }
+
     unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout) {
         let range = self.ranges.lock().expect("no panic before").remove(&start.addr().get());
         assert_eq!(range.expect("a range").0, layout);

@@ -94,7 +94,7 @@ impl<P: ReusePolicy> Builder<P> {
         self
     }
 
-    /// Where the memory of slabs and of batches comes from; without it,
+    /// Where the memory of slabs, batches and caches comes from; without it,
     /// [`Mapped`](crate::backing::Mapped) on Linux and [`System`](crate::backing::System)
     /// elsewhere. The backing ends with the allocator, or stays for good where objects leak.
     pub fn backing(mut self, backing: impl Backing + 'static) -> Self {
