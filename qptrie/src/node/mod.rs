@@ -62,7 +62,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Nodes<V, B, 
         let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?);
         if std::mem::needs_drop::<V>() {
             // SAFETY: every object of this allocator that is freed deferred is a leaf (INV-N3).
-            leaves = unsafe { leaves.destructor(leaf::drop_value::<V>) };
+            leaves = unsafe { leaves.finalizer(leaf::drop_value::<V>) };
         }
         Ok(Self {
             branches: branches
