@@ -13,18 +13,22 @@ const _: () = assert!(CACHE_CAPACITY < u8::MAX as usize && MAX_SIZE <= u16::MAX 
 /// The caches of every class, by size.
 #[derive(Debug)]
 pub(super) struct Rooms {
-    by_units: [Caches; ENTRIES],
+    by_units: Box<[Caches; ENTRIES]>,
 }
 
 impl Rooms {
-    pub(super) fn new(classes: &ClassTable, table: &Table) -> Self {
+    /// `None` when there is no memory.
+    pub(super) fn new(classes: &ClassTable, table: &Table) -> Option<Self> {
         // No cache has as many objects as this is to leave: nothing is taken for a layout that is
         // not served, and nobody has to ask beforehand.
         let first = table.first(0);
         let cpus = table.cpus() as u16;
         let unserved =
             Caches { first, cpus, low: u8::MAX, limit: 0, by_rcu_limit: 0, class: 0, size: 0 };
-        let mut by_units = [unserved; ENTRIES];
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(ENTRIES).ok()?;
+        entries.resize(ENTRIES, unserved);
+        let mut by_units: Box<[Caches; ENTRIES]> = entries.into_boxed_slice().try_into().ok()?;
         for (units, caches) in by_units.iter_mut().enumerate() {
             let layout = Layout::from_size_align(units * UNIT, 1).ok();
             let Some(number) = layout.and_then(|layout| classes.class_for(layout)) else {
@@ -44,7 +48,7 @@ impl Rooms {
                 size: class.size as u16,
             };
         }
-        Self { by_units }
+        Some(Self { by_units })
     }
 
     /// The caches of the smallest class that serves `layout`, or those of size 0 for what is not
