@@ -59,7 +59,7 @@ impl CpuCaches {
         }
         let sequences = Rseq::find().filter(|_| slots.mode() == CpuMode::Rseq);
         let table = Table::new(backing, slots.count(), classes.len())?;
-        let rooms = Rooms::new(classes, &table)?;
+        let rooms = Rooms::new(classes, &table).ok_or(io::ErrorKind::OutOfMemory)?;
         let of_class = |class: &Class| *rooms.of(class.layout());
         let by_class = classes.classes().iter().map(of_class).collect();
         let tickets = AtomicU32::new(rseq::FIRST_TICKET);

@@ -11,7 +11,6 @@ pub(crate) struct Patience {
 
 impl Patience {
     const SPINS: u32 = 64;
-    #[cfg(not(loom))]
     const YIELDS: u32 = 256;
 
     /// Never sleeps.
@@ -23,13 +22,17 @@ impl Patience {
         self.rounds = self.rounds.saturating_add(1);
         if self.rounds < Self::SPINS {
             pause();
-            return;
+        } else if self.rounds < Self::YIELDS || self.restless {
+            crate::sync::thread::yield_now();
+        } else {
+            nap();
         }
-        #[cfg(not(loom))]
-        if self.rounds >= Self::YIELDS && !self.restless {
-            std::thread::sleep(std::time::Duration::from_micros(50));
-            return;
-        }
-        crate::sync::thread::yield_now();
     }
+}
+
+fn nap() {
+    #[cfg(not(loom))]
+    std::thread::sleep(std::time::Duration::from_micros(50));
+    #[cfg(loom)]
+    pause();
 }
