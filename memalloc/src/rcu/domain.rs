@@ -1,7 +1,7 @@
 //! The public face: a domain of readers of both flavours.
 
 use super::flavour::{Cookie, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace};
-use super::reader::Guard;
+use super::reader::{Guard, LocalReader};
 use super::stall::{StallReport, StallWatch};
 use super::trace::{OwnedTraceGuard, TraceGuard};
 use crate::sys::membarrier::BarrierKind;
@@ -134,6 +134,11 @@ impl Domain {
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
         Guard::enter(self)
+    }
+
+    /// A slot of its own for a loop that reads all the time; see [`LocalReader`].
+    pub fn local(&self) -> LocalReader<'_> {
+        LocalReader::new(self)
     }
 
     /// Begins a read section that may sleep, and end on another thread

@@ -6,6 +6,7 @@
 use super::domain::Inner;
 use super::slots::Slot;
 use super::{reader, trace};
+use crate::sys::membarrier::BarrierKind;
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
@@ -56,6 +57,13 @@ pub(super) enum Kind {
     Trace,
 }
 
+/// The thread's slot for RCU, if the domain is the one that the thread used last and its readers
+/// need no fence: the fast path of a section asks nothing else.
+#[inline(always)]
+pub(super) fn light(inner: &Inner) -> Option<NonNull<Slot>> {
+    last::light(inner.id())
+}
+
 /// The thread's slot, if it is of the domain that the thread used last.
 #[inline(always)]
 pub(super) fn cached(kind: Kind, inner: &Inner) -> Option<NonNull<Slot>> {
@@ -85,7 +93,7 @@ pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
             Kind::Trace => &mut entry.trace,
         };
         let slot = *place.get_or_insert_with(|| slots.claim());
-        last::set(id, entry.rcu, entry.trace);
+        last::set(id, entry.rcu, entry.trace, inner.barrier() == BarrierKind::Membarrier);
         Some(slot)
     });
     match found {
@@ -102,9 +110,19 @@ mod last {
     type Last = (u64, Option<NonNull<Slot>>, Option<NonNull<Slot>>);
 
     std::thread_local! {
+        /// Its slot for RCU, where readers need no fence; else of no domain.
+        static LIGHT: Cell<(u64, *const Slot)> = const { Cell::new((0, std::ptr::null())) };
+
         /// The domain that this thread used last, and its slots. Needs no destructor, so that
         /// looking here is a load.
         static LAST: Cell<Last> = const { Cell::new((0, None, None)) };
+    }
+
+    #[inline(always)]
+    pub(super) fn light(domain: u64) -> Option<NonNull<Slot>> {
+        let (last, slot) = LIGHT.get();
+        // SAFETY: it is not null where it is of a domain, whose number is not 0.
+        (last == domain).then(|| unsafe { NonNull::new_unchecked(slot.cast_mut()) })
     }
 
     #[inline(always)]
@@ -119,12 +137,20 @@ mod last {
         }
     }
 
-    pub(super) fn set(domain: u64, rcu: Option<NonNull<Slot>>, trace: Option<NonNull<Slot>>) {
+    pub(super) fn set(
+        domain: u64,
+        rcu: Option<NonNull<Slot>>,
+        trace: Option<NonNull<Slot>>,
+        light: bool,
+    ) {
         LAST.set((domain, rcu, trace));
+        let light = rcu.filter(|_| light);
+        LIGHT.set(light.map_or((0, std::ptr::null()), |slot| (domain, slot.as_ptr().cast_const())));
     }
 
     pub(super) fn forget() {
         LAST.set((0, None, None));
+        LIGHT.set((0, std::ptr::null()));
     }
 }
 
@@ -137,7 +163,17 @@ mod last {
         None
     }
 
-    pub(super) fn set(_domain: u64, _rcu: Option<NonNull<Slot>>, _trace: Option<NonNull<Slot>>) {}
+    pub(super) fn light(_domain: u64) -> Option<NonNull<Slot>> {
+        None
+    }
+
+    pub(super) fn set(
+        _domain: u64,
+        _rcu: Option<NonNull<Slot>>,
+        _trace: Option<NonNull<Slot>>,
+        _light: bool,
+    ) {
+    }
 
     pub(super) fn forget() {}
 }

@@ -74,7 +74,7 @@ pub use flavour::{
     drop_box,
 };
 pub(crate) use patience::Patience;
-pub use reader::Guard;
+pub use reader::{Guard, LocalReader};
 pub use stall::{Reader, StallReport};
 pub(crate) use stamp::{Stamp, WaitFor};
 pub use trace::{OwnedTraceGuard, TraceGuard};

@@ -6,6 +6,7 @@
 use super::domain::Domain;
 use super::local::{self, Kind};
 use super::slots::{Announcement, Slot};
+use crate::sys::membarrier::BarrierKind;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -22,8 +23,6 @@ const ABANDONED: u32 = 1 << 31;
 #[must_use = "the read section ends when the guard is dropped"]
 pub struct Guard<'d> {
     slot: NonNull<Slot>,
-    /// Set when the slot is this guard's alone, because the thread's storage is gone.
-    own_slot: bool,
     _domain: PhantomData<&'d Domain>,
     /// Slots are thread-bound.
     _not_send: PhantomData<*mut ()>,
@@ -39,19 +38,38 @@ impl<'d> Guard<'d> {
     #[inline]
     pub(super) fn enter(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        let (slot, own_slot) = match local::cached(Kind::Rcu, inner) {
-            Some(slot) => (slot, false),
-            None => local::find(Kind::Rcu, inner),
-        };
+        match local::light(inner) {
+            Some(slot) => Self::enter_slot(domain, slot, BarrierKind::Membarrier),
+            None => Self::enter_slow(domain),
+        }
+    }
+
+    #[inline(never)]
+    fn enter_slow(domain: &'d Domain) -> Self {
+        let inner = domain.inner();
+        let slot = local::cached(Kind::Rcu, inner).unwrap_or_else(|| {
+            let (slot, own_slot) = local::find(Kind::Rcu, inner);
+            if own_slot {
+                // The thread's storage is gone: its last guard gives the slot back.
+                // SAFETY: INV-R3, and INV-R5: the slot was just claimed for this thread.
+                unsafe { slot.as_ref() }.nested.with_mut(|nested| unsafe { *nested = ABANDONED });
+            }
+            slot
+        });
+        Self::enter_slot(domain, slot, inner.barrier())
+    }
+
+    #[inline(always)]
+    fn enter_slot(domain: &'d Domain, slot: NonNull<Slot>, barrier: BarrierKind) -> Self {
         // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
         let place = unsafe { slot.as_ref() };
         // SAFETY: INV-R5: the slot is this thread's.
         if unsafe { place.announced_here() } == 0 {
-            place.announce(inner.rcu().grace(), inner.barrier());
+            place.announce(domain.inner().rcu().grace(), barrier);
         } else {
             nest(place);
         }
-        Self { slot, own_slot, _domain: PhantomData, _not_send: PhantomData }
+        Self { slot, _domain: PhantomData, _not_send: PhantomData }
     }
 }
 
@@ -67,9 +85,63 @@ impl Drop for Guard<'_> {
         } else {
             leave_inner(slot, inner);
         }
-        if self.own_slot {
-            slot.give_back();
+    }
+}
+
+/// A slot in the hands of one owner on one thread, for code that enters and leaves sections all
+/// the time: [`pin`](Self::pin) has nothing to look up.
+///
+/// ```
+/// use memalloc::rcu::Domain;
+///
+/// let domain = Domain::new();
+/// let reader = domain.local();
+/// for _ in 0..3 {
+///     let guard = reader.pin();
+///     // Read.
+///     drop(guard);
+/// }
+/// ```
+#[must_use = "the slot is given back when the reader is dropped"]
+pub struct LocalReader<'d> {
+    slot: NonNull<Slot>,
+    barrier: BarrierKind,
+    domain: &'d Domain,
+    /// Slots are thread-bound.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl fmt::Debug for LocalReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalReader").finish_non_exhaustive()
+    }
+}
+
+impl<'d> LocalReader<'d> {
+    pub(super) fn new(domain: &'d Domain) -> Self {
+        let slot = domain.inner().rcu().slots().claim();
+        Self { slot, barrier: domain.barrier_kind(), domain, _not_send: PhantomData }
+    }
+
+    /// Begins a read section, as [`Domain::pin`] does. Two stores, and the barrier of the domain.
+    /// Async-signal-safe.
+    #[inline]
+    pub fn pin(&self) -> Guard<'_> {
+        match self.barrier {
+            BarrierKind::Membarrier => {
+                Guard::enter_slot(self.domain, self.slot, BarrierKind::Membarrier)
+            }
+            barrier => Guard::enter_slot(self.domain, self.slot, barrier),
         }
+    }
+}
+
+impl Drop for LocalReader<'_> {
+    fn drop(&mut self) {
+        // SAFETY: INV-R3: `self` borrows the domain.
+        let slot = unsafe { self.slot.as_ref() };
+        // Guards borrow the reader, so there is none; one that was forgotten is left to the end.
+        abandon(slot);
     }
 }
 

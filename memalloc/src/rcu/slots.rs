@@ -19,12 +19,21 @@ pub(super) type Slot = CachePadded<Announcement>;
 /// the slot back. Never set alone.
 pub(super) const ORPHANED: u64 = 1 << 63;
 
+/// What readers store to all the time, and behind it, on the next cache line, what changes with
+/// the owner: who asks whether anybody may read takes no line from a busy reader.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Announcement {
     /// 0 outside of read sections, else the epoch that was announced, and [`ORPHANED`].
     pub(super) epoch: AtomicU64,
     /// For RCU: sections inside the outermost one, and a flag. Touched by the owner only.
     pub(super) nested: UnsafeCell<u32>,
+    ownership: Ownership,
+}
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Ownership {
     claimed: AtomicBool,
     /// The thread that claimed the slot, by number; 0 while it is nobody's.
     owner: AtomicU32,
@@ -56,7 +65,7 @@ impl Slots {
         std::iter::from_fn(move || {
             // SAFETY: INV-R3: a published slot lives as long as `self`.
             let slot: &Slot = unsafe { next.as_ref()? };
-            next = slot.next;
+            next = slot.ownership.next;
             Some(slot)
         })
     }
@@ -78,7 +87,7 @@ impl Slots {
     pub(super) fn others_may_read(&self) -> bool {
         let me = thread::current();
         // INV-R6.
-        self.iter().any(|slot| slot.claimed.load(Ordering::Relaxed) && slot.owner() != me)
+        self.iter().any(|slot| slot.ownership.claimed.load(Ordering::Relaxed) && slot.owner() != me)
     }
 
     /// Whether no other thread may announce sections, and the calling thread shows none. The
@@ -89,7 +98,8 @@ impl Slots {
             // ORDERING: Acquire pairs with the Release in `give_back`: what the sections of the
             // earlier owner read is before what the caller does. Falls to `loom`
             // `the_sections_of_a_thread_that_ended_are_before_a_reuse`.
-            !slot.claimed.load(Ordering::Acquire) || (slot.owner() == me && !slot.is_inside())
+            !slot.ownership.claimed.load(Ordering::Acquire)
+                || (slot.owner() == me && !slot.is_inside())
         })
     }
 
@@ -102,7 +112,7 @@ impl Slots {
     /// How many slots are claimed, and how many of them announce a section.
     pub(super) fn count(&self) -> (usize, usize) {
         self.iter().fold((0, 0), |(claimed, inside), slot| {
-            let is_claimed = slot.claimed.load(Ordering::Relaxed);
+            let is_claimed = slot.ownership.claimed.load(Ordering::Relaxed);
             (claimed + usize::from(is_claimed), inside + usize::from(slot.is_inside()))
         })
     }
@@ -123,13 +133,14 @@ impl Slots {
             // ORDERING: Acquire pairs with the Release in `give_back`: the earlier owner's last
             // use of `nested` is before ours. Under loom the barrier of the first section after
             // it orders the two as well, so no model falls without it.
-            !slot.claimed.load(Ordering::Relaxed)
+            !slot.ownership.claimed.load(Ordering::Relaxed)
                 && slot
+                    .ownership
                     .claimed
                     .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
         })?;
-        slot.owner.store(me, Ordering::Relaxed);
+        slot.ownership.owner.store(me, Ordering::Relaxed);
         Some(NonNull::from(slot))
     }
 
@@ -137,14 +148,16 @@ impl Slots {
         let new = Box::into_raw(Box::new(CachePadded::new(Announcement {
             epoch: AtomicU64::new(0),
             nested: UnsafeCell::new(0),
-            claimed: AtomicBool::new(true),
-            owner: AtomicU32::new(me),
-            next: ptr::null(),
+            ownership: Ownership {
+                claimed: AtomicBool::new(true),
+                owner: AtomicU32::new(me),
+                next: ptr::null(),
+            },
         })));
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             // SAFETY: `new` is not published yet, so this thread alone holds it.
-            unsafe { (&mut *new).next = head };
+            unsafe { (&mut *new).ownership.next = head };
             // ORDERING: Release pairs with the Acquire in `iter`.
             match self.head.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
                 // SAFETY: `new` comes from a box.
@@ -161,7 +174,7 @@ impl Drop for Slots {
         while !next.is_null() {
             // SAFETY: INV-R3: nobody else can reach the slots any more, and each came from a box.
             let slot = unsafe { Box::from_raw(next.cast_mut()) };
-            next = slot.next;
+            next = slot.ownership.next;
         }
     }
 }
@@ -202,18 +215,18 @@ impl Announcement {
 
     #[inline(always)]
     pub(super) fn owner(&self) -> u32 {
-        self.owner.load(Ordering::Relaxed)
+        self.ownership.owner.load(Ordering::Relaxed)
     }
 
     /// Says that the owner is no more, while a section is open: it is nobody's then.
     pub(super) fn disown(&self) {
-        self.owner.store(0, Ordering::Relaxed);
+        self.ownership.owner.store(0, Ordering::Relaxed);
     }
 
     /// Makes the slot, which announces nothing, anybody's.
     pub(super) fn give_back(&self) {
         self.disown();
         // ORDERING: Release pairs with the Acquire in `claim_again`.
-        self.claimed.store(false, Ordering::Release);
+        self.ownership.claimed.store(false, Ordering::Release);
     }
 }
