@@ -6,7 +6,7 @@ use std::alloc::Layout;
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion};
 use memalloc::rcu::{BarrierKind, Domain};
 use memalloc::{AfterRcuGp, Immediate, MemAlloc, ReusePolicy};
 
@@ -61,11 +61,16 @@ fn domains() -> impl Iterator<Item = (String, Domain)> {
     })
 }
 
-/// Entering and leaving a read section.
+/// Entering and leaving a read section of either flavour.
 fn pin(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pin");
     for (barrier, domain) in domains() {
-        group.bench_function(barrier, |bencher| bencher.iter(|| drop(domain.pin())));
+        group.bench_function(BenchmarkId::new("rcu", &barrier), |bencher| {
+            bencher.iter(|| drop(domain.pin()));
+        });
+        group.bench_function(BenchmarkId::new("trace", &barrier), |bencher| {
+            bencher.iter(|| drop(domain.pin_trace()));
+        });
     }
     group.finish();
 }
@@ -87,16 +92,17 @@ fn synchronize(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn short() -> Criterion {
-    Criterion::default()
+fn main() {
+    let mut criterion = Criterion::default()
         .sample_size(50)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(800))
+        .configure_from_args();
+    hot_pair::<Immediate>(&mut criterion);
+    hot_pair::<AfterRcuGp>(&mut criterion);
+    free_rcu(&mut criterion);
+    pin(&mut criterion);
+    polling(&mut criterion);
+    synchronize(&mut criterion);
+    criterion.final_summary();
 }
-
-criterion_group! {
-    name = hot_paths;
-    config = short();
-    targets = hot_pair::<Immediate>, hot_pair::<AfterRcuGp>, free_rcu, pin, polling, synchronize
-}
-criterion_main!(hot_paths);

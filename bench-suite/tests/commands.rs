@@ -68,7 +68,10 @@ fn alloc_measures_every_case_and_size_and_its_peak_of_memory_for_everybody() {
             .filter(|one| one["case"] == "producer-consumer" && one["metric"] == "mem_peak_bytes")
             .collect();
         let subjects = distinct(&peaks, &["subject", "policy"]);
-        has(&subjects, &["memalloc immediate", "memalloc after-rcu-gp"]);
+        let policies = ["immediate", "after-rcu-gp", "free-after-rcu-gp", "after-tasks-trace-gp"];
+        for policy in policies {
+            has(&subjects, &[&format!("memalloc {policy}")]);
+        }
         assert!(subjects.iter().any(|subject| !subject.starts_with("memalloc")), "{subjects:?}");
         assert!(peaks.iter().all(|peak| peak["value"].as_f64().unwrap() > 0.0), "{peaks:#?}");
     }
@@ -99,6 +102,8 @@ fn read_side_measures_every_kind_of_barrier_and_grace_periods_with_and_without_a
             &found,
             &[
                 &format!("enter-leave memalloc-rcu fence {threads} ns_per_op"),
+                &format!("enter-leave memalloc-trace fence {threads} ns_per_op"),
+                &format!("grace-period memalloc-trace fence {threads} gp_latency_ns"),
                 &format!("grace-period memalloc-rcu fence {threads} gp_latency_ns"),
             ],
         );

@@ -17,7 +17,9 @@ mod source;
 
 use std::alloc::Layout;
 
-use memalloc::{AfterRcuGp, Immediate, MemAlloc, PolicyKind, ReusePolicy};
+use memalloc::{
+    AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, MemAlloc, PolicyKind, ReusePolicy,
+};
 
 use super::{Competitor, Contest, Params, Selection, threads_in_words};
 use crate::measure::{
@@ -68,6 +70,8 @@ fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
         competitors.extend(match policy {
             PolicyKind::Immediate => Some(memalloc_under::<Immediate>(setting)),
             PolicyKind::AfterRcuGp => Some(memalloc_under::<AfterRcuGp>(setting)),
+            PolicyKind::FreeAfterRcuGp => Some(memalloc_under::<FreeAfterRcuGp>(setting)),
+            PolicyKind::AfterTasksTraceGp => Some(memalloc_under::<AfterTasksTraceGp>(setting)),
             _ => None,
         });
     }

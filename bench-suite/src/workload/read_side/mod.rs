@@ -11,10 +11,13 @@ use memalloc::rcu::{BarrierKind, Domain};
 
 use super::{Competitor, Contest, Params, Selection, threads_in_words};
 use crate::measure::{Entrant, Reading, Slice, WrongAnswer};
-use scheme::Rcu;
+use scheme::{Rcu, Trace};
 
 /// The name of the bench.
 pub(crate) const BENCH: &str = "read-side";
+
+const RCU: &str = "memalloc-rcu";
+const TRACE: &str = "memalloc-trace";
 
 /// The cases, in the order in which they run.
 pub(crate) const CASES: &[&str] = &[enter_leave::CASE, grace_period::CASE];
@@ -32,12 +35,15 @@ pub(crate) fn contests<'d>(selection: &Selection) -> Vec<Contest<'d>> {
 }
 
 fn enter_leave<'d>(threads: usize, selection: &Selection) -> Contest<'d> {
-    let mut competitors: Vec<Competitor<'d>> = barriers()
-        .map(|barrier| {
-            let play = move |slice| enter_leave::run(&Rcu(domain(barrier)?), threads, slice);
-            ours("memalloc-rcu", barrier, Params::new(), play)
-        })
-        .collect();
+    let mut competitors = Vec::new();
+    for barrier in barriers() {
+        let rcu = move |slice| enter_leave::run(&Rcu(domain(barrier)?), threads, slice);
+        competitors.push(ours(RCU, barrier, Params::new(), rcu));
+    }
+    for barrier in barriers() {
+        let trace = move |slice| enter_leave::run(&Trace(domain(barrier)?), threads, slice);
+        competitors.push(ours(TRACE, barrier, Params::new(), trace));
+    }
     if selection.rivals {
         competitors.extend(rivals(threads));
     }
@@ -53,18 +59,22 @@ fn enter_leave<'d>(threads: usize, selection: &Selection) -> Contest<'d> {
 /// One thread waits for grace periods, all others read.
 fn grace_period<'d>(threads: usize) -> Contest<'d> {
     let reader = if threads > 1 { "busy" } else { "none" };
-    let competitors = barriers().map(|barrier| {
-        let mut params = Params::new();
-        params.insert("reader".into(), reader.into());
-        let play = move |slice| grace_period::run(&Rcu(domain(barrier)?), threads, slice);
-        ours("memalloc-rcu", barrier, params, play)
-    });
+    let params: Params = [("reader".into(), reader.into())].into_iter().collect();
+    let mut competitors = Vec::new();
+    for barrier in barriers() {
+        let rcu = move |slice| grace_period::run(&Rcu(domain(barrier)?), threads, slice);
+        competitors.push(ours(RCU, barrier, params.clone(), rcu));
+    }
+    for barrier in barriers() {
+        let trace = move |slice| grace_period::run(&Trace(domain(barrier)?), threads, slice);
+        competitors.push(ours(TRACE, barrier, params.clone(), trace));
+    }
     Contest {
         bench: BENCH,
         title: format!("{}, reader {reader}", grace_period::CASE),
         threads,
         share: 1.0,
-        competitors: competitors.collect(),
+        competitors,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use memalloc::rcu::Domain;
+use memalloc::rcu::{Domain, SynchronizeError};
 
 use crate::measure::WrongAnswer;
 
@@ -47,6 +47,35 @@ impl Scheme for Rcu {
     }
 }
 
+/// RCU tasks trace of `memalloc`, for readers that may sleep.
+#[derive(Debug)]
+pub(super) struct Trace(pub(super) Domain);
+
+impl Scheme for Trace {
+    type Local<'s> = ();
+
+    fn local(&self) {}
+
+    #[inline]
+    fn read<T>(&self, (): &mut (), place: &AtomicPtr<T>) -> *mut T {
+        let _guard = self.0.pin_trace();
+        // ORDERING: as for `Rcu`.
+        place.load(Ordering::Acquire)
+    }
+}
+
+impl GracePeriods for Trace {
+    #[inline]
+    fn section<R>(&self, inside: impl FnOnce() -> R) -> R {
+        let _guard = self.0.pin_trace();
+        inside()
+    }
+
+    fn synchronize(&self) -> Result<(), WrongAnswer> {
+        waited(self.0.trace().synchronize())
+    }
+}
+
 impl GracePeriods for Rcu {
     #[inline]
     fn section<R>(&self, inside: impl FnOnce() -> R) -> R {
@@ -55,7 +84,10 @@ impl GracePeriods for Rcu {
     }
 
     fn synchronize(&self) -> Result<(), WrongAnswer> {
-        let end = self.0.synchronize();
-        end.map_err(|error| WrongAnswer(format!("waiting for a grace period failed: {error}")))
+        waited(self.0.synchronize())
     }
+}
+
+fn waited(end: Result<(), SynchronizeError>) -> Result<(), WrongAnswer> {
+    end.map_err(|error| WrongAnswer(format!("waiting for a grace period failed: {error}")))
 }
