@@ -35,8 +35,8 @@ pub(crate) fn preamble(title: &str, host: &Host, rounds: usize) -> String {
     let rules = format!(
         "Median of {rounds} interleaved rounds and, in brackets, the middle half of them where \
          there is room; speeds are of all threads together. Ratios are taken round by round: \
-         median and extremes. No difference: the spreads overlap, rounds contradict each other, \
-         or it is less than 2 %."
+         median and extremes; beside a best rival they stand below the value. No difference: the \
+         spreads overlap, rounds contradict each other, or it is less than 2 %."
     );
     format!(
         "{title}: {}, {cpus}, {}; caches {}, barrier {}.\n{}",
@@ -130,30 +130,24 @@ fn beside_the_first(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
     })
 }
 
-/// A table with a column for every subject, without the spreads, which would make it too wide;
-/// then the best rival, and the ratio of each of ours to it.
+/// A table with a column for every subject, without the spreads, which would make it too wide,
+/// and with the best rival of each row. Below each value of ours is its ratio to that rival's.
 fn beside_the_best_rival(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
     let columns = columns(group);
-    let mut ours: Vec<&Record> = Vec::new();
-    if columns.iter().any(|column| column.is_of_a_rival()) {
-        ours.extend(columns.iter().filter(|column| column.is_ours()));
-    }
+    let has_rivals = columns.iter().any(|column| column.is_of_a_rival());
     let mut header: Vec<String> = columns.iter().map(|column| name(column)).collect();
-    if !ours.is_empty() {
-        header.push("best\nrival".into());
-    }
-    header.extend(ours.iter().map(|column| format!("{}\n/ best rival", name(column))));
+    header.extend(has_rivals.then(|| "best\nrival".into()));
     table(header, group, rows, |row| {
-        let median = |record: &Record| figures::value(record.metric, record.value);
-        let mut cells: Vec<String> =
-            columns.iter().map(|column| of(row, column).map_or_else(String::new, median)).collect();
         let best = row.best_rival();
-        if !ours.is_empty() {
-            cells.push(best.map_or_else(String::new, |best| best.subject.to_owned()));
-        }
-        cells.extend(ours.iter().map(|column| {
-            best.zip(of(row, column)).map_or_else(String::new, |(best, own)| ratio(best, own))
-        }));
+        let shown = |record: &Record| {
+            let median = figures::value(record.metric, record.value);
+            let ratio = best.filter(|_| record.is_ours()).map(|best| ratio(best, record));
+            [Some(median), ratio].into_iter().flatten().collect::<Vec<_>>().join("\n")
+        };
+        let mut cells: Vec<String> =
+            columns.iter().map(|column| of(row, column).map_or_else(String::new, shown)).collect();
+        let names = has_rivals.then(|| best.map_or("", |best| best.subject).to_owned());
+        cells.extend(names);
         cells
     })
 }
@@ -295,6 +289,27 @@ mod tests {
         let words: Vec<_> = line.split_whitespace().collect();
         assert_eq!(words, ["lookup-hit", "2", "2.00", "M/s", "3.00", "M/s", "1.50"]);
         assert!(text.contains("not found: 0, in 5 samples"), "{text}");
+    }
+
+    #[test]
+    fn the_best_rival_is_the_one_with_the_better_value_and_only_ours_have_a_ratio_to_it() {
+        let rival = |subject, speed| {
+            let mut record = specimen::of("hot-pair", "none", Metric::OpsPerS, &[speed; 5]);
+            (record.subject, record.policy) = (subject, None);
+            record.params.insert("version".into(), subject.into());
+            record
+        };
+        let records = [
+            specimen::of("hot-pair", "immediate", Metric::OpsPerS, &[6e6; 5]),
+            rival("glibc", 2e6),
+            rival("snmalloc", 3e6),
+        ];
+        let text = tables(&records, Against::TheFastestRival);
+        let after = text.lines().skip_while(|line| !line.contains("hot-pair"));
+        let words: Vec<_> = after.take(2).flat_map(str::split_whitespace).collect();
+        let values = ["hot-pair", "2", "6.00", "M/s", "2.00", "M/s", "3.00", "M/s", "snmalloc"];
+        assert_eq!(words[..9], values, "{text}");
+        assert_eq!(words[9..], ["2.00"], "{text}");
     }
 
     #[test]
