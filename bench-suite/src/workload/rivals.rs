@@ -1,10 +1,10 @@
 //! What others have made, in which version.
 
-/// The exact version of a rival's crate, as this build has locked it.
+/// A rival's crate in its exact version, as this build has locked it: "package 1.2.3".
 pub(crate) fn version(package: &str) -> String {
     let mut locked = env!("BENCH_RIVALS").split(' ').filter_map(|entry| entry.split_once('='));
     let found = locked.find(|(name, _)| *name == package);
-    found.map_or("unknown", |(_, version)| version).into()
+    format!("{package} {}", found.map_or("unknown", |(_, version)| version))
 }
 
 #[cfg(test)]
@@ -14,8 +14,10 @@ mod tests {
     #[test]
     fn versions_are_those_of_the_lock_file() {
         for package in ["libmimalloc-sys", "tikv-jemalloc-sys", "snmalloc-sys", "rpmalloc-sys"] {
-            assert!(version(package).starts_with(|first: char| first.is_ascii_digit()));
+            let version = version(package);
+            let number = version.strip_prefix(package).unwrap().trim_start();
+            assert!(number.starts_with(|first: char| first.is_ascii_digit()), "{version}");
         }
-        assert_eq!(version("nobody"), "unknown");
+        assert_eq!(version("nobody"), "nobody unknown");
     }
 }
