@@ -50,12 +50,15 @@ struct Reader<'r, S> {
 
 impl<S: Scheme> Worker for Reader<'_, S> {
     fn work(&mut self, gate: &Gate) -> u64 {
-        let mut local = self.scheme.local();
+        // By value: what a scheme stores might be any of this, as far as the compiler knows, and
+        // would be loaded again for each read.
+        let (scheme, place, object) = (self.scheme, &self.shown.0, self.object);
+        let mut local = scheme.local();
         let (mut done, mut wrong) = (0, 0);
         while done == 0 || gate.is_open() {
             for _ in 0..STRIDE {
-                let found = self.scheme.read(&mut local, &self.shown.0);
-                wrong += u64::from(found.addr() != self.object);
+                let found = scheme.read(&mut local, place);
+                wrong += u64::from(found.addr() != object);
             }
             done += STRIDE;
         }
