@@ -107,3 +107,31 @@ in_every_setup! {
         assert_eq!(calls, 0);
     }
 }
+
+in_every_setup! {
+    /// What a handler may need is there, on every CPU and without carving.
+    fn a_prefilled_allocator_serves_those_who_may_not_wait<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        for size in [16, 64, 512, 4096] {
+            let layout = layout(size, 8);
+            alloc.prefill(layout, 150).expect("memory");
+            alloc.prefill(layout, 150).expect("enough is there already");
+            let objects: Vec<_> = (0..150)
+                .map(|_| Object::filled(alloc.alloc_nowait(layout).expect("prefilled").cast(), layout, 3))
+                .collect();
+            objects.into_iter().for_each(|object| object.free_unshared(&alloc));
+        }
+        let error = alloc.prefill(layout(5000, 1), 1).unwrap_err();
+        assert!(matches!(error.kind(), memalloc::AllocErrorKind::TooLarge { .. }), "{error}");
+        let most = setup.builder::<P>().limit_bytes(64 << 10).build().expect("an allocator");
+        let error = most.prefill(layout(64, 1), 1 << 20).unwrap_err();
+        assert!(matches!(error.kind(), memalloc::AllocErrorKind::LimitReached { .. }), "{error}");
+        assert!(most.alloc_nowait(layout(64, 1)).map(|object| {
+            // SAFETY: just allocated, with this layout.
+            unsafe { most.free_unshared(object.cast(), layout(64, 1)) };
+        }).is_ok(), "what was made ready stays");
+        for alloc in [alloc, most] {
+            alloc.destroy().expect("nothing leaked");
+        }
+    }
+}

@@ -76,3 +76,27 @@ in_every_setup! {
         }
     }
 }
+
+in_every_setup! {
+    /// What a burst leaves goes back while the program is idle, whatever the order in which it was
+    /// freed: nothing ready is kept that nobody needs.
+    fn memory_goes_back_while_nobody_needs_it<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let layout = layout(512, 1);
+        let mut dice = Dice::new(7);
+        let mut held: Vec<_> = (0..60_000).map(|_| Object::new(&alloc, layout, 1)).collect();
+        let most = alloc.backing_bytes();
+        while !held.is_empty() {
+            let number = dice.roll(held.len());
+            held.swap_remove(number).free(&alloc);
+        }
+        // The first round sees what is there, the second that nobody needed it, the third that no
+        // reader does; one more for a grace period that was under way.
+        (0..4).for_each(|_| alloc.tend());
+        let left = alloc.backing_bytes();
+        // What is in the caches of the CPUs may lie anywhere.
+        let cached = alloc.stats().cached.objects;
+        assert!(left < most * 2 / 3 && left <= (cached + 2) * (64 << 10), "{left} of {most} bytes: {cached} objects");
+        alloc.destroy().expect("nothing leaked");
+    }
+}

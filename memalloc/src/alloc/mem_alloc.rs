@@ -29,9 +29,9 @@ use std::ptr::NonNull;
 /// # Any context
 ///
 /// `alloc_nowait`, `free`, `free_rcu` and `free_unshared` (and their forms by handle) are
-/// async-signal-safe, also in a handler that interrupted one of them; deferred frees only where
-/// the allocator has no destructor. They may change `errno`. Build the allocator, and allocate
-/// once, before the first signal: what is then in the caches is what a handler can have.
+/// async-signal-safe, also in a handler that interrupted one of them; but frees only where the allocator has neither a destructor nor, for deferred ones, a finalizer. They may change `errno`. Build the allocator before the
+/// first signal, and [`prefill`](Self::prefill) it with what a handler may need; a handler that
+/// pins wants its thread [registered](Domain::register).
 ///
 /// ```
 /// use memalloc::{Immediate, MemAlloc};
@@ -175,6 +175,21 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.check_served(layout, caches)?;
         let object = self.flow.alloc_nowait(caches)?;
         Ok(self.slice(caches, object))
+    }
+
+    /// Sees to it that at least so many objects for `layout` can be had by
+    /// [`alloc_nowait`](Self::alloc_nowait), on any CPU, until others take them. A call before the
+    /// first signal, or before a part of the program that must not fail. At most 1 MiB of a class
+    /// stays ready while the program frees; what is more goes back to the slabs.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc); what was made ready until then stays.
+    #[doc(alias = "prefill_mem_cache")]
+    pub fn prefill(&self, layout: Layout, objects: usize) -> Result<(), AllocError> {
+        let caches = self.serving(layout);
+        self.check_served(layout, caches)?;
+        Ok(self.flow.prefill(caches.class.into(), objects as u64)?)
     }
 
     /// As [`alloc`](Self::alloc), by handle.

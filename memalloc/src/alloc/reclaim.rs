@@ -279,14 +279,22 @@ impl Flow {
     }
 
     /// Moves everything along that can move without waiting: what a free or an allocation does by
-    /// the way, for the time when there is none.
+    /// the way, for the time when there is none. What was ready and not needed since the call
+    /// before goes back to the slabs.
     pub(super) fn tend(&self) {
         self.domain.advance_once(WaitFor::Both);
         for class in self.all_classes() {
             self.end_waiting(class, true);
-            self.return_surplus(class);
-            self.end_returning(class, true);
+            let mut idle = self.stages.of(class).free_by_rcu_ttrace.idle();
+            while idle > 0 {
+                match self.stages.begin_returning(class, || self.stamp_returned()) {
+                    0 => break,
+                    count => idle = idle.saturating_sub(count),
+                }
+            }
         }
+        self.domain.advance_once(WaitFor::Both);
+        self.put_back_passed(&mut Reclaimed::default());
     }
 
     /// Returns everything that is not with a user, after waiting for readers.

@@ -64,6 +64,22 @@ impl Flow {
         Ok(object)
     }
 
+    /// Carves until so many objects of a class are ready for whoever may not carve.
+    pub(super) fn prefill(&self, class: usize, objects: u64) -> Result<(), AllocErrorKind> {
+        let stages = self.stages();
+        while stages.of(class).free_by_rcu_ttrace.objects() < objects {
+            let mut fresh = Stack::<BATCH_CAPACITY>::new();
+            let carved =
+                stages.slabs.carve(&stages.classes, class, BATCH_CAPACITY, |new| fresh.push(new));
+            carved.map_err(AllocErrorKind::from)?;
+            if !stages.make_ready(class, fresh.as_slice()) {
+                fresh.as_slice().iter().for_each(|&object| self.push_extra(class, object));
+                return Err(AllocErrorKind::OutOfMemory);
+            }
+        }
+        Ok(())
+    }
+
     /// One object of a batch for the caller, the others for the cache. The batch is not empty.
     pub(super) fn unpack(&self, class: usize, mut batch: Batch) -> Option<Handle> {
         let pool = &self.stages.pool;

@@ -76,6 +76,8 @@ impl Route {
 pub(crate) struct Stage {
     list: BatchList,
     objects: Tally,
+    /// The fewest objects that were here since this was looked at last.
+    fewest: Tally,
     /// The age of the newest stamp for which the list has been searched, so that a search is made
     /// once for a grace period and not for every batch that is added.
     searched: Tally,
@@ -83,7 +85,12 @@ pub(crate) struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        Self { list: BatchList::new(), objects: Tally::new(0), searched: Tally::new(0) }
+        Self {
+            list: BatchList::new(),
+            objects: Tally::new(0),
+            searched: Tally::new(0),
+            fewest: Tally::new(0),
+        }
     }
 
     /// How many objects are here, at a quiet moment.
@@ -104,8 +111,16 @@ impl Stage {
     pub(super) fn pop(&self, pool: &Pool) -> Option<Batch> {
         let mut batch = self.list.pop(pool)?;
         let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
-        self.objects.fetch_sub(count, Ordering::Relaxed);
+        let left = self.objects.fetch_sub(count, Ordering::Relaxed).saturating_sub(count);
+        if left < self.fewest.load(Ordering::Relaxed) {
+            self.fewest.store(left, Ordering::Relaxed);
+        }
         Some(batch)
+    }
+
+    /// How many objects nobody needed since the last call.
+    pub(super) fn idle(&self) -> u64 {
+        self.fewest.swap(self.objects(), Ordering::Relaxed)
     }
 
     /// Adds a batch that has waited already, and has to be found by the next search.

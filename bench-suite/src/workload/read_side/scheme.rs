@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use memalloc::rcu::{Domain, SynchronizeError};
+use memalloc::rcu::{Domain, LocalReader, SynchronizeError};
 
 use crate::measure::WrongAnswer;
 
@@ -29,18 +29,20 @@ pub(super) trait GracePeriods: Scheme {
     fn synchronize(&self) -> Result<(), WrongAnswer>;
 }
 
-/// RCU of `memalloc`. Nothing has to be kept: the thread's slot is found each time.
+/// RCU of `memalloc`. A thread keeps a reader, as it keeps a handle of other libraries.
 #[derive(Debug)]
 pub(super) struct Rcu(pub(super) Domain);
 
 impl Scheme for Rcu {
-    type Local<'s> = ();
+    type Local<'s> = LocalReader<'s>;
 
-    fn local(&self) {}
+    fn local(&self) -> LocalReader<'_> {
+        self.0.local()
+    }
 
     #[inline]
-    fn read<T>(&self, (): &mut (), place: &AtomicPtr<T>) -> *mut T {
-        let _guard = self.0.pin();
+    fn read<T>(&self, local: &mut LocalReader<'_>, place: &AtomicPtr<T>) -> *mut T {
+        let _guard = local.pin();
         // ORDERING: Acquire, as a reader needs who follows the pointer: pairs with the store
         // that publishes. Nobody stores here, and no test fails without it.
         place.load(Ordering::Acquire)
