@@ -51,6 +51,16 @@ fn an_unknown_case_or_policy_names_those_that_exist() {
 }
 
 #[test]
+fn an_unknown_reader_or_cpu_mode_names_those_that_exist() {
+    refused_with(&["flood", "--reader", "nobody"], &["nobody", "none, idle, busy, stall-100ms"]);
+    refused_with(&["flood", "--case", "swap"], &["swap", "overwrite, batch-add-batch-del"]);
+    if cfg!(target_os = "linux") {
+        refused_with(&["signals", "--cpu-mode", "warp"], &["warp", "rseq, active-cpu and"]);
+        refused_with(&["signals", "--case", "thunder"], &["thunder", "handler"]);
+    }
+}
+
+#[test]
 fn a_data_file_that_is_missing_empty_or_a_directory_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let missing = format!("file:{}/missing", directory.path().display());
@@ -68,6 +78,10 @@ fn a_number_outside_its_range_says_the_range() {
     refused_with(&["--duration", "0"], &["\"0\"", "--duration", "from 1 to 86400"]);
     refused_with(&["--rounds", "-3"], &["-3"]);
     refused_with(&["--rounds", "0"], &["\"0\"", "--rounds", "from 1 to 1000"]);
+    refused_with(&["flood", "--size", "7"], &["\"7\"", "--size", "from 8 to 4096"]);
+    if cfg!(target_os = "linux") {
+        refused_with(&["signals", "--rate", "0"], &["\"0\"", "--rate", "from 1 to 50000"]);
+    }
     refused_with(&["--seed", "x"], &["\"x\"", "--seed", "18446744073709551615"]);
 }
 

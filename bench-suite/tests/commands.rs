@@ -5,6 +5,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
+/// All of them.
+const POLICIES: [&str; 4] =
+    ["immediate", "after-rcu-gp", "free-after-rcu-gp", "after-tasks-trace-gp"];
+
 /// Runs a command for as short as it can, and returns its records and what it printed.
 #[track_caller]
 fn records(command: &str, arguments: &[&str]) -> (Vec<Value>, String) {
@@ -113,6 +117,54 @@ fn read_side_measures_every_kind_of_barrier_and_grace_periods_with_and_without_a
     has(&found, &["none 1 ns", "busy 2 ns"]);
 }
 
+#[test]
+fn flood_measures_speed_and_memory_of_every_case_with_every_reader() {
+    let (records, text) = records("flood", &["--size", "8", "--threads", "2"]);
+    assert!(text.contains("flood, speed") && text.contains("flood, memory"), "{text}");
+    let found = distinct(&records, &["case", "reader", "policy", "size", "threads", "metric"]);
+    for case in ["overwrite", "batch-add-batch-del", "add-del-on-diff-cpu"] {
+        for reader in ["none", "idle", "busy", "stall-100ms"] {
+            for policy in POLICIES {
+                let what = format!("{case} {reader} {policy} 8 2");
+                has(&found, &[&format!("{what} ops_per_s")]);
+                if cfg!(target_os = "linux") {
+                    has(&found, &[&format!("{what} mem_avg_bytes")]);
+                    has(&found, &[&format!("{what} mem_peak_bytes")]);
+                }
+            }
+        }
+        has(&found, &[&format!("{case} busy immediate 8 2 lookups_per_s")]);
+    }
+}
+
+#[test]
+fn flood_leaves_out_pairs_of_threads_where_there_is_only_one() {
+    let arguments = ["--size", "4096", "--threads", "1", "--reader", "none,stall-100ms"];
+    let (records, text) = records("flood", &arguments);
+    assert!(text.contains("add-del-on-diff-cpu is left out: it needs 2 threads"), "{text}");
+    let found = distinct(&records, &["case", "reader"]);
+    let left = ["overwrite none", "overwrite stall-100ms"];
+    has(&found, &left);
+    assert_eq!(found.len(), 2 * left.len(), "{found:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_loses_nothing_and_hands_nothing_out_twice_in_any_mode() {
+    let (records, text) = records("signals", &["--threads", "2", "--rate", "5000"]);
+    assert!(text.contains("Nothing was lost, nothing was handed out twice"), "{text}");
+    let found = distinct(&records, &["case", "cpu_mode", "policy", "rate_hz", "threads", "metric"]);
+    for policy in POLICIES {
+        for metric in ["ops_per_s", "signals_per_s", "would_block_share", "lost", "duplicated"] {
+            has(&found, &[&format!("handler active-thread {policy} 5000 2 {metric}")]);
+        }
+    }
+    let counted = ["lost", "duplicated"];
+    let mut counts =
+        records.iter().filter(|one| counted.contains(&one["metric"].as_str().unwrap()));
+    assert!(counts.all(|one| one["samples"].as_array().unwrap().iter().all(|count| *count == 0.0)));
+}
+
 #[cfg(feature = "rivals")]
 #[test]
 fn rivals_take_part_where_they_are_asked_for() {
@@ -127,4 +179,13 @@ fn rivals_take_part_where_they_are_asked_for() {
     let found = distinct(&made, &["subject"]);
     has(&found, &["crossbeam-epoch", "seize", "haphazard", "sdd"]);
     assert!(text.lines().any(|line| line.trim_end().ends_with("best")), "{text}");
+    let arguments = ["--rivals", "--case", "overwrite", "--size", "256", "--threads", "1"];
+    let (made, _) = records("flood", &arguments);
+    let found = distinct(&made, &["reader", "subject"]);
+    for reader in ["none", "busy", "stall-100ms"] {
+        for subject in ["crossbeam-epoch", "seize", "haphazard"] {
+            has(&found, &[&format!("{reader} {subject}")]);
+        }
+    }
+    assert!(found.contains("none malloc") && !found.contains("busy malloc"), "{found:?}");
 }

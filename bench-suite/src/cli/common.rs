@@ -20,8 +20,9 @@ pub(crate) struct CommonOptions {
     #[arg(long)]
     pub(crate) quiet: bool,
 
-    /// Time for all measurements together; what can't be done in it takes longer [default: 75
-    /// for compare, 20 for read-side, 60 for all else]
+    /// Time for all measurements together; what can't be done in it takes longer. For signals,
+    /// the time under each CPU mode with each number of threads [default: 75 for compare, 20 for
+    /// read-side, 3 for signals, 60 for all else]
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     duration: Option<u64>,
 
@@ -63,5 +64,11 @@ impl CommonOptions {
     /// The time for all measurements together, `usual` seconds where nobody says.
     pub(crate) fn budget(&self, usual: u64) -> Duration {
         Duration::from_secs(self.duration.unwrap_or(usual))
+    }
+
+    /// The same with so many times the time, if somebody says how much.
+    pub(crate) fn times(&self, times: usize) -> Self {
+        let duration = self.duration.map(|seconds| seconds.saturating_mul(times as u64));
+        Self { duration, ..self.clone() }
     }
 }

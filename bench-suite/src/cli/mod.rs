@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(target_os = "linux")]
+use memalloc::CpuMode;
 
 pub(crate) use common::CommonOptions;
 
@@ -24,6 +26,11 @@ pub(crate) enum Invocation {
     Alloc(SizedOptions),
     /// What readers pay, and how long a grace period takes.
     ReadSide(CommonOptions),
+    /// Memory under deferred freeing.
+    Flood(FloodOptions),
+    /// Allocating in signal handlers.
+    #[cfg(target_os = "linux")]
+    Signals(SignalsOptions),
 }
 
 /// Why there is nothing to run: an error, or help that was asked for.
@@ -50,6 +57,11 @@ enum Command {
     Alloc(SizedOptions),
     /// Entering and leaving read sections, and how long a grace period takes
     ReadSide(CommonOptions),
+    /// Memory that waits for readers while writers free as fast as they can
+    Flood(FloodOptions),
+    /// Allocating and freeing in a signal handler that interrupts the same
+    #[cfg(target_os = "linux")]
+    Signals(SignalsOptions),
 }
 
 /// The options of `compare`.
@@ -77,6 +89,40 @@ pub(crate) struct SizedOptions {
     pub(crate) sizes: Vec<usize>,
 }
 
+/// The options of `flood`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FloodOptions {
+    /// Those of every command.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+
+    /// Sizes of objects, in bytes [default: 256,4096]
+    #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
+    #[arg(value_parser = values::stamped_size)]
+    pub(crate) sizes: Vec<usize>,
+
+    /// Who reads meanwhile: none, idle, busy, stall-100ms [default: each of them]
+    #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
+    pub(crate) readers: Vec<String>,
+}
+
+/// The options of `signals`.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SignalsOptions {
+    /// Those of every command.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+
+    /// Signals a second, for each thread
+    #[arg(long, value_name = "HZ", default_value = "10000", value_parser = values::rate)]
+    pub(crate) rate: u32,
+
+    /// Only these CPU modes: rseq, active-cpu, active-thread [default: all that this system has]
+    #[arg(long = "cpu-mode", value_name = "MODE,..", value_delimiter = ',')]
+    pub(crate) modes: Vec<CpuMode>,
+}
+
 /// Reads the command line.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Answer> {
     let cli = Cli::try_parse_from(arguments).map_err(Answer)?;
@@ -85,6 +131,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Command::Compare(options)) => Invocation::Compare(options),
         Some(Command::Alloc(options)) => Invocation::Alloc(options),
         Some(Command::ReadSide(options)) => Invocation::ReadSide(options),
+        Some(Command::Flood(options)) => Invocation::Flood(options),
+        #[cfg(target_os = "linux")]
+        Some(Command::Signals(options)) => Invocation::Signals(options),
     })
 }
 

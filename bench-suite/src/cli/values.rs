@@ -30,6 +30,17 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     within(text, 16..=4096, "a number of bytes")
 }
 
+/// The size of an object that begins with a stamp of eight bytes.
+pub(super) fn stamped_size(text: &str) -> Result<usize, String> {
+    within(text, 8..=4096, "a number of bytes")
+}
+
+/// Signals a second.
+#[cfg(target_os = "linux")]
+pub(super) fn rate(text: &str) -> Result<u32, String> {
+    within(text, 1..=50_000, "a number")
+}
+
 /// Any seed.
 pub(super) fn seed(text: &str) -> Result<u64, String> {
     within(text, 0..=u64::MAX, "a number")

@@ -2,9 +2,12 @@
 
 mod alloc;
 mod compare;
+mod flood;
 mod read_side;
 mod run;
 mod select;
+#[cfg(target_os = "linux")]
+mod signals;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -46,6 +49,9 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
         Invocation::Compare(options) => compare::run(options),
         Invocation::Alloc(options) => alloc::run(options),
         Invocation::ReadSide(options) => read_side::run(options),
+        Invocation::Flood(options) => flood::run(options),
+        #[cfg(target_os = "linux")]
+        Invocation::Signals(options) => signals::run(options),
     }
 }
 

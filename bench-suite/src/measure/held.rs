@@ -21,14 +21,14 @@ impl HeldBytes {
 
     /// Average and peak; none if nobody looked.
     pub(crate) fn readings(&self, case: &'static str) -> Vec<Reading> {
-        if self.looks == 0 {
-            return Vec::new();
-        }
-        let average = self.sum as f64 / self.looks as f64;
-        vec![
-            Reading::new(case, Metric::MemAvgBytes, average),
-            Reading::new(case, Metric::MemPeakBytes, self.peak as f64),
-        ]
+        let peak = Reading::new(case, Metric::MemPeakBytes, self.peak as f64);
+        self.average(case).into_iter().flat_map(|average| [average, peak]).collect()
+    }
+
+    /// The average alone, for those who know the peak from the system.
+    pub(crate) fn average(&self, case: &'static str) -> Option<Reading> {
+        let average = (self.looks > 0).then(|| self.sum as f64 / self.looks as f64)?;
+        Some(Reading::new(case, Metric::MemAvgBytes, average))
     }
 }
 

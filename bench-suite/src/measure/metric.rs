@@ -13,6 +13,8 @@ pub(crate) enum Metric {
     LookupsPerS,
     /// What the writers of a mixed workload did.
     UpdatesPerS,
+    /// Signals that were handled, of all threads.
+    SignalsPerS,
     /// Time that one thread spends on one operation.
     NsPerOp,
     /// The part of the time that the workers were running, of the time that they wanted to run.
@@ -22,6 +24,8 @@ pub(crate) enum Metric {
     FalseNegatives,
     /// Objects that went in and never came out. Anything but 0 fails the run.
     Lost,
+    /// The part of the allocations in signal handlers for which nothing was ready.
+    WouldBlockShare,
     /// Objects that two had at once. Anything but 0 fails the run.
     Duplicated,
     /// How often a lookup had to begin again, on average.
@@ -42,12 +46,13 @@ impl Metric {
     /// The unit, as records name it.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::OpsPerS | Self::LookupsPerS | Self::UpdatesPerS => "1/s",
+            Self::OpsPerS | Self::LookupsPerS | Self::UpdatesPerS | Self::SignalsPerS => "1/s",
             Self::NsPerOp | Self::GpLatencyNs => "ns",
             Self::CpuShare
             | Self::FalseNegatives
             | Self::Lost
             | Self::Duplicated
+            | Self::WouldBlockShare
             | Self::RetriesPerLookup => "1",
             Self::MemAvgBytes
             | Self::MemPeakBytes

@@ -60,7 +60,9 @@ impl Record {
         host: &Arc<Host>,
     ) -> Vec<Self> {
         let mut params = competitor.params.clone();
-        params.insert("oversubscribed".into(), (contest.threads > available_cpus()).into());
+        let many = contest.threads > available_cpus();
+        // Who has others at work beside the threads of the contest has counted them.
+        params.entry("oversubscribed").or_insert_with(|| many.into());
         let wanted = series.into_iter().filter(|series| wanted.wants(series.case));
         let records = wanted.filter_map(|Series { case, metric, samples }| {
             Some(Self {
@@ -195,6 +197,8 @@ mod tests {
             (Metric::FalseNegatives, "false_negatives"),
             (Metric::Lost, "lost"),
             (Metric::Duplicated, "duplicated"),
+            (Metric::SignalsPerS, "signals_per_s"),
+            (Metric::WouldBlockShare, "would_block_share"),
             (Metric::RetriesPerLookup, "retries_per_lookup"),
             (Metric::GpLatencyNs, "gp_latency_ns"),
             (Metric::MemAvgBytes, "mem_avg_bytes"),

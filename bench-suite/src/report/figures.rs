@@ -14,7 +14,7 @@ const COUNT: &[Scale] = &[(1.0, "")];
 
 fn scale(metric: Metric, value: f64) -> Scale {
     let scales = match metric {
-        Metric::OpsPerS | Metric::LookupsPerS | Metric::UpdatesPerS => SPEED,
+        Metric::OpsPerS | Metric::LookupsPerS | Metric::UpdatesPerS | Metric::SignalsPerS => SPEED,
         Metric::NsPerOp | Metric::GpLatencyNs => TIME,
         Metric::MemAvgBytes | Metric::MemPeakBytes => MEMORY,
         Metric::BytesPerEntry | Metric::OverheadBytesPerEntry => BYTES,
@@ -22,6 +22,7 @@ fn scale(metric: Metric, value: f64) -> Scale {
         | Metric::FalseNegatives
         | Metric::Lost
         | Metric::Duplicated
+        | Metric::WouldBlockShare
         | Metric::RetriesPerLookup => COUNT,
     };
     let fits = scales.iter().find(|(factor, _)| value.abs() >= *factor);

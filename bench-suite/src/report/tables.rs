@@ -79,6 +79,8 @@ fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
         Metric::OpsPerS => Some(""),
         Metric::LookupsPerS => Some("lookups"),
         Metric::UpdatesPerS => Some("updates"),
+        Metric::SignalsPerS => Some("signals"),
+        Metric::WouldBlockShare => Some("would block"),
         // The same as the speed, said in another way.
         Metric::NsPerOp if rows.iter().any(|other| is_speed_of(other.common(), common)) => None,
         Metric::NsPerOp => Some(""),
@@ -102,6 +104,7 @@ fn title(row: &Row<'_>) -> String {
     let what = match common.metric {
         metric if metric.is_speed() => "speed",
         Metric::NsPerOp | Metric::GpLatencyNs => "time",
+        Metric::WouldBlockShare => "part of the allocations in handlers",
         _ if row.data().is_empty() => "memory",
         _ => "memory and retries",
     };

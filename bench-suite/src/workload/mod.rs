@@ -10,11 +10,14 @@
 //!   order.
 
 pub(crate) mod alloc;
+pub(crate) mod flood;
 #[forbid(unsafe_code)]
 pub(crate) mod read_side;
 #[cfg(feature = "rivals")]
 #[forbid(unsafe_code)]
 pub(crate) mod rivals;
+#[cfg(target_os = "linux")]
+pub(crate) mod signals;
 #[forbid(unsafe_code)]
 pub(crate) mod trie;
 

@@ -1,0 +1,45 @@
+//! `flood`: memory under deferred freeing, beside other schemes.
+
+use memalloc::PolicyKind;
+
+use super::Failure;
+use super::run::{Program, run as run_program};
+use super::select::{Offer, distinct};
+use crate::cli::FloodOptions;
+use crate::report::{self, Against};
+use crate::workload::flood;
+
+const OFFER: Offer =
+    Offer { cases: flood::CASES, two_threads: &[flood::NEEDS_PAIRS], policies: PolicyKind::ALL };
+
+/// Sizes of objects: the largest whose caches are deep, and one page.
+const SIZES: [usize; 2] = [256, 4096];
+
+/// Checks the request, measures, and reports.
+pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
+    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let sizes = match options.sizes.is_empty() {
+        true => SIZES.to_vec(),
+        false => distinct(&options.sizes),
+    };
+    let readers = readers(&options.readers).map_err(Failure::Request)?;
+    run_program(Program {
+        options: &options.common,
+        selection: &selection,
+        contests: flood::contests(&selection, &sizes, &readers),
+        usual_seconds: 60,
+        title: "Memory under deferred freeing",
+        remarks: OFFER.left_out(&selection),
+        show: |records| report::tables(records, Against::TheFastestRival) + &flood::footnote(),
+    })
+}
+
+/// The readers asked for, or each of them.
+fn readers(wanted: &[String]) -> Result<Vec<flood::Reader>, String> {
+    let readers: Result<Vec<_>, _> = wanted.iter().map(|name| name.parse()).collect();
+    match readers {
+        Ok(readers) if readers.is_empty() => Ok(flood::Reader::ALL.to_vec()),
+        Ok(readers) => Ok(distinct(&readers)),
+        Err(error) => Err(error),
+    }
+}

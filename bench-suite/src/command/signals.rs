@@ -1,0 +1,40 @@
+//! `signals`: allocating and freeing in a handler that interrupts the same.
+
+use memalloc::{CpuMode, PolicyKind};
+
+use super::Failure;
+use super::run::{Program, run as run_program};
+use super::select::{Offer, distinct};
+use crate::cli::SignalsOptions;
+use crate::report::{self, Against};
+use crate::workload::signals;
+
+const OFFER: Offer = Offer { cases: signals::CASES, two_threads: &[], policies: PolicyKind::ALL };
+
+/// Checks the request, measures, and reports.
+pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
+    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let modes = modes(&options.modes).map_err(Failure::Request)?;
+    // Each CPU mode has its time with each number of threads.
+    let times = modes.len() * selection.threads.len();
+    run_program(Program {
+        options: &options.common.times(times),
+        selection: &selection,
+        contests: signals::contests(&selection, &modes, options.rate),
+        usual_seconds: 3 * times as u64,
+        title: "Allocating in signal handlers",
+        remarks: String::new(),
+        show: |records| report::tables(records, Against::TheFirst) + signals::FOOTNOTE,
+    })
+}
+
+/// The modes asked for, or all that this system has.
+fn modes(wanted: &[CpuMode]) -> Result<Vec<CpuMode>, String> {
+    let here: Vec<CpuMode> =
+        CpuMode::ALL.iter().copied().filter(|mode| mode.is_supported()).collect();
+    if let Some(missing) = wanted.iter().find(|mode| !here.contains(mode)) {
+        let names: Vec<String> = here.iter().map(ToString::to_string).collect();
+        return Err(format!("--cpu-mode {missing}: this system has {}", names.join(", ")));
+    }
+    Ok(if wanted.is_empty() { here } else { distinct(wanted) })
+}

@@ -1,0 +1,184 @@
+//! Subjects that are wrong on purpose: every fault has to end the run; and the real ones, which
+//! have to pass where the wrong ones fail.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::object::{Found, Object, PLACES, Slot};
+use super::subject::Session;
+use super::*;
+use crate::measure::WrongAnswer;
+
+/// What is wrong with a subject.
+const NOTHING: u8 = 0;
+/// It gives out the object that it gave out last, again.
+const TWICE: u8 = 1;
+/// It reuses objects at once, and says that it does not.
+const HASTY: u8 = 2;
+/// It has no memory after a while.
+const SHORT: u8 = 3;
+
+/// Objects that are never given back to the system: a subject may be as wrong as it likes.
+struct Faulty<const FAULT: u8, const KEEPS: bool> {
+    given: Mutex<Given>,
+}
+
+#[derive(Default)]
+struct Given {
+    free: Vec<&'static AtomicU64>,
+    last: Option<&'static AtomicU64>,
+    count: u64,
+}
+
+impl<const FAULT: u8, const KEEPS: bool> Subject for Faulty<FAULT, KEEPS> {
+    const PROTECTS_IDENTITY: bool = true;
+    const KEEPS_BYTES: bool = KEEPS;
+
+    type Session<'s> = &'s Self;
+
+    fn build(_layout: Layout) -> Result<Self, WrongAnswer> {
+        Ok(Self { given: Mutex::default() })
+    }
+
+    fn session(&self) -> &Self {
+        self
+    }
+
+    fn close(self, _retired: u64) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+}
+
+impl<const FAULT: u8, const KEEPS: bool> Session for &Faulty<FAULT, KEEPS> {
+    fn alloc(&mut self) -> Option<Object> {
+        let mut given = self.given.lock().unwrap();
+        given.count += 1;
+        if FAULT == SHORT && given.count > 3 {
+            return None;
+        }
+        let again = given.last.filter(|_| FAULT == TWICE && given.count == 2);
+        let word = again.or_else(|| given.free.pop());
+        let word = word.unwrap_or_else(|| Box::leak(Box::default()));
+        given.last = Some(word);
+        // SAFETY: the word is never freed; that others may have it too is the fault.
+        Some(unsafe { Object::given_out(NonNull::from(word).cast()) })
+    }
+
+    unsafe fn retire(&mut self, object: Object) {
+        if FAULT == HASTY {
+            // SAFETY: every object is a leaked word.
+            let word = unsafe { object.place().cast().as_ref() };
+            self.given.lock().unwrap().free.push(word);
+        }
+    }
+
+    unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
+        // SAFETY: objects are never freed.
+        look(slot.find().map(|place| unsafe { Found::new(place) }));
+    }
+}
+
+/// A few puts, a reader that looks while the object is taken out and others are put in, and the
+/// end.
+fn scene<S: Subject>() -> Result<(), WrongAnswer> {
+    let field = Field::new(S::build(Layout::new::<u64>())?, 1);
+    let (mut writes, mut reads) = Default::default();
+    let mut writer = field.hand(0, &mut writes);
+    let mut reader = field.hand(0, &mut reads);
+    writer.put(0);
+    writer.put(1);
+    reader.read(0, 0, || {
+        writer.take(0);
+        writer.put(2);
+        writer.put(2);
+    });
+    drop((writer, reader));
+    field.close([writes, reads].into_iter())
+}
+
+#[track_caller]
+fn fails<S: Subject>(what: &str) {
+    let WrongAnswer(reason) = scene::<S>().unwrap_err();
+    assert!(reason.contains(what), "{reason}");
+}
+
+#[test]
+fn a_subject_without_a_fault_passes() {
+    scene::<Faulty<NOTHING, true>>().unwrap();
+    scene::<Faulty<NOTHING, false>>().unwrap();
+    scene::<OurOwn<Immediate>>().unwrap();
+    scene::<OurOwn<AfterRcuGp>>().unwrap();
+    scene::<OurOwn<FreeAfterRcuGp>>().unwrap();
+    scene::<OurOwn<AfterTasksTraceGp>>().unwrap();
+}
+
+#[test]
+fn an_object_that_is_given_out_twice_is_noticed() {
+    fails::<Faulty<TWICE, true>>("was given out while somebody had it");
+    fails::<Faulty<TWICE, false>>("in somebody else's hands too");
+}
+
+#[test]
+fn an_object_reused_under_a_reader_is_noticed() {
+    fails::<Faulty<HASTY, true>>("reused under its eyes");
+}
+
+#[test]
+fn memory_that_runs_out_is_noticed() {
+    fails::<Faulty<SHORT, true>>("an allocation failed");
+}
+
+#[test]
+fn an_object_that_never_comes_back_is_noticed() {
+    let subject = OurOwn::<AfterRcuGp>::build(Layout::new::<[u64; 32]>()).unwrap();
+    let lost = subject.session().alloc();
+    assert!(lost.is_some());
+    let WrongAnswer(reason) = subject.close(0).unwrap_err();
+    assert!(reason.contains("1 objects (256 bytes) were never freed"), "{reason}");
+}
+
+#[test]
+fn a_fault_ends_every_role() {
+    for case in CASES {
+        let setting = Setting { case, size: 8, reader: Reader::None, threads: 2 };
+        let end = run::<Faulty<SHORT, true>>(setting, slice());
+        assert_eq!(end.unwrap_err().0, "an allocation failed", "{case}");
+    }
+}
+
+#[test]
+fn every_case_and_reader_runs_under_every_policy() {
+    for case in CASES {
+        for reader in Reader::ALL {
+            let setting = Setting { case, size: 8, reader, threads: 2 };
+            for readings in [
+                run::<OurOwn<Immediate>>(setting, slice()).unwrap(),
+                run::<OurOwn<AfterRcuGp>>(setting, slice()).unwrap(),
+                run::<OurOwn<FreeAfterRcuGp>>(setting, slice()).unwrap(),
+                run::<OurOwn<AfterTasksTraceGp>>(setting, slice()).unwrap(),
+            ] {
+                let names: Vec<_> = readings.iter().map(|reading| reading.metric).collect();
+                assert_eq!(names[0], Metric::OpsPerS, "{setting:?}");
+                assert!(readings[0].value > 0.0, "{setting:?}");
+                assert_eq!(names.contains(&Metric::LookupsPerS), reader == Reader::Busy);
+                assert!(names.contains(&Metric::MemPeakBytes), "{setting:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_of_a_pair_share_a_lane() {
+    let roles = |case, threads| Setting { case, size: 8, reader: Reader::None, threads }.roles();
+    use Role::{Adds, Deletes, Overwrites};
+    assert_eq!(roles(ADD_DEL, 4), [(Adds, 0), (Deletes, 0), (Adds, 1), (Deletes, 1)]);
+    assert_eq!(roles(OVERWRITE, 2), [(Overwrites, 0), (Overwrites, 1)]);
+    assert_eq!(PLACES, 64, "as many as the kernel's batches");
+}
+
+fn slice() -> Slice {
+    Slice::new(Duration::from_millis(4), None)
+}

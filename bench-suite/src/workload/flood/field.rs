@@ -1,0 +1,177 @@
+//! A subject and the slots that hold its objects, behind a safe face.
+//!
+//! - INV-F1 and INV-F2 of [`object`](super::object) hold because only this file puts objects
+//!   into slots and retires them: a field's slots hold objects of its own subject.
+#![allow(unsafe_code)]
+
+use super::object::{Found, Lane, MOST_LANES, Object, PLACES, Slot, Stamp};
+use super::subject::{Session, Subject};
+use crate::measure::WrongAnswer;
+
+/// A subject, and a lane of slots for each writer.
+#[derive(Debug)]
+pub(super) struct Field<S> {
+    subject: S,
+    lanes: Box<[Lane]>,
+}
+
+/// What a thread did, and the first thing that was wrong.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    put: u64,
+    removed: u64,
+    looks: u64,
+    fault: Option<String>,
+}
+
+impl Ledger {
+    /// Objects that were taken out, or looked at.
+    pub(super) fn done(&self) -> u64 {
+        self.removed + self.looks
+    }
+}
+
+impl<S: Subject> Field<S> {
+    pub(super) fn new(subject: S, lanes: usize) -> Self {
+        assert!((1..=MOST_LANES).contains(&lanes));
+        Self { subject, lanes: (0..lanes).map(|_| Lane::new()).collect() }
+    }
+
+    /// For the calling thread: the hand that works on a lane, and goes on with a ledger.
+    pub(super) fn hand<'f>(&'f self, lane: usize, ledger: &'f mut Ledger) -> Hand<'f, S> {
+        Hand { session: self.subject.session(), lanes: &self.lanes, lane, ledger }
+    }
+
+    /// Empties all slots, and checks that nothing was lost.
+    pub(super) fn close(self, ledgers: impl Iterator<Item = Ledger>) -> Result<(), WrongAnswer> {
+        let mut sum = Ledger::default();
+        for mut ledger in ledgers {
+            sum.put += ledger.put;
+            sum.removed += ledger.removed;
+            sum.fault = sum.fault.or(ledger.fault.take());
+        }
+        for lane in 0..self.lanes.len() {
+            let mut hand = self.hand(lane, &mut sum);
+            for place in 0..PLACES {
+                hand.take(place);
+            }
+        }
+        if let Some(fault) = sum.fault {
+            return Err(WrongAnswer(fault));
+        }
+        if sum.put != sum.removed {
+            return Err(WrongAnswer(format!(
+                "{} objects were put into slots and {} came out",
+                sum.put, sum.removed
+            )));
+        }
+        self.subject.close(sum.removed)
+    }
+}
+
+/// What one thread works with: it puts objects into the slots of one lane and takes them out,
+/// and reads all of them.
+pub(super) struct Hand<'f, S: Subject + 'f> {
+    session: S::Session<'f>,
+    lanes: &'f [Lane],
+    lane: usize,
+    ledger: &'f mut Ledger,
+}
+
+impl<S: Subject> Hand<'_, S> {
+    /// Whether something was wrong: there is no sense in going on.
+    #[inline]
+    pub(super) fn has_failed(&self) -> bool {
+        self.ledger.fault.is_some()
+    }
+
+    /// Whether there is an object in a slot of the lane.
+    #[inline]
+    pub(super) fn is_taken(&self, place: usize) -> bool {
+        self.slot(place).is_taken()
+    }
+
+    /// Puts a fresh object into a slot, and retires the one that was there. Says whether one was.
+    #[inline(always)]
+    pub(super) fn put(&mut self, place: usize) -> bool {
+        let Some(object) = self.session.alloc() else {
+            self.blame("an allocation failed");
+            return false;
+        };
+        if S::KEEPS_BYTES && object.stamp().is_live() {
+            self.blame("an object was given out while somebody had it");
+            return false;
+        }
+        object.set_stamp(Stamp::live(self.lane, place % PLACES, self.ledger.put));
+        self.ledger.put += 1;
+        let old = self.slot(place).swap(Some(object));
+        self.give_up(old, place)
+    }
+
+    /// Retires the object in a slot. Says whether there was one.
+    #[inline(always)]
+    pub(super) fn take(&mut self, place: usize) -> bool {
+        let old = self.slot(place).swap(None);
+        self.give_up(old, place)
+    }
+
+    /// As [`take`](Self::take), but looks first, which costs others nothing where there is none.
+    #[inline]
+    pub(super) fn take_if_any(&mut self, place: usize) -> bool {
+        self.is_taken(place) && self.take(place)
+    }
+
+    /// Reads the object in a slot of any lane, has `meanwhile` pass the time inside the section,
+    /// and looks again.
+    #[inline]
+    pub(super) fn read(&mut self, lane: usize, place: usize, meanwhile: impl FnOnce()) {
+        let lane = lane % self.lanes.len();
+        let slot = self.lanes[lane].slot(place);
+        let mut right = true;
+        let look = |found: Option<Found<'_>>| {
+            let first = found.map(|object| object.stamp());
+            meanwhile();
+            let second = found.map(|object| object.stamp());
+            right = first.zip(second).is_none_or(|(first, second)| {
+                if S::PROTECTS_IDENTITY {
+                    first.is_of(lane, place % PLACES) && first.same_life(second)
+                } else {
+                    first.is_stamp() && second.is_stamp()
+                }
+            });
+        };
+        // SAFETY: INV-F1: the field's slots hold objects of its own subject, which this file
+        // alone retires.
+        unsafe { self.session.read(slot, look) };
+        self.ledger.looks += 1;
+        if !right {
+            self.blame("a reader found an object that was reused under its eyes");
+        }
+    }
+
+    #[inline]
+    fn slot(&self, place: usize) -> &Slot {
+        self.lanes[self.lane].slot(place)
+    }
+
+    #[inline(always)]
+    fn give_up(&mut self, old: Option<Object>, place: usize) -> bool {
+        let Some(object) = old else { return false };
+        let stamp = object.take_out();
+        if !(stamp.is_live() && stamp.is_of(self.lane, place % PLACES)) {
+            // It is somebody else's to free.
+            self.blame("an object in a slot was in somebody else's hands too");
+            return true;
+        }
+        self.ledger.removed += 1;
+        // SAFETY: INV-F1: the object is of this field's subject, and this thread swapped it out.
+        unsafe { self.session.retire(object) };
+        true
+    }
+
+    /// Remembers the first thing that was wrong.
+    #[cold]
+    pub(super) fn blame(&mut self, what: &str) {
+        self.ledger.fault.get_or_insert_with(|| what.to_owned());
+    }
+}

@@ -1,0 +1,292 @@
+//! The bench `flood`: how much memory waits for readers while writers give up objects as fast as
+//! they can.
+//!
+//! Every writer has 64 slots of its own, as every producer of the kernel's bench has keys of its
+//! own: two that fought for the same slots would measure how fast a cache line travels between
+//! CPUs, which is slower than any of the subjects. Readers look into all slots. An operation is
+//! one object's way: allocated, stamped, put into a slot, taken out, its stamp compared, and
+//! retired.
+//!
+//! | case | a writer |
+//! |---|---|
+//! | `overwrite` | swaps a fresh object into a random slot, and retires the one that was there |
+//! | `batch-add-batch-del` | fills its 64 slots, then empties them |
+//! | `add-del-on-diff-cpu` | fills slots that another one empties: two threads make a pair |
+//!
+//! | reader | |
+//! |---|---|
+//! | `none` | nobody reads or ever did: there is nobody to wait for, and who knows that need not wait |
+//! | `idle` | each writer has read before and may read again, so that grace periods are needed, but never does |
+//! | `busy` | a thread of its own enters and leaves read sections all the time; in each it looks at an object twice |
+//! | `stall-100ms` | a thread of its own sits in a section for 100 ms, leaves, and begins again |
+//!
+//! Memory is what the process has grown by since before it had the subject, the same measure for
+//! everybody: free objects in caches, those that wait, and what keeps track of them. It contains
+//! the stacks of the threads and the pages of the program that they touch, some 300 KiB that
+//! are the same for all. The peak is the kernel's own, exact at every moment; the average is of a
+//! look every few milliseconds. Each sample has a process of its own, so that what one leaves
+//! behind burdens nobody else.
+//!
+//! Checked: every object that is taken out has the stamp that was written when it was put in; all
+//! that were put in come out once, and are free at the end; a reader finds the same object twice
+//! where the subject promises that, and a stamp everywhere.
+
+#[cfg(test)]
+mod faulty;
+mod field;
+mod object;
+#[cfg(feature = "rivals")]
+mod rivals;
+mod role;
+mod subject;
+
+use std::alloc::Layout;
+use std::marker::PhantomData;
+
+use memalloc::{
+    AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, MemAlloc, PolicyKind, ReusePolicy,
+};
+
+use super::{Competitor, Contest, Params, Selection, threads_in_words};
+use crate::measure::{
+    Entrant, HeldBytes, Metric, Reading, Slice, Team, WrongAnswer, available_cpus, forget_peak,
+    peak_resident_bytes, resident_bytes,
+};
+use field::Field;
+use role::{Hired, Role};
+use subject::{OurOwn, Subject};
+
+/// The name of the bench.
+pub(crate) const BENCH: &str = "flood";
+
+/// The cases, in the order in which they run.
+pub(crate) const CASES: &[&str] = &[OVERWRITE, BATCH, ADD_DEL];
+
+const OVERWRITE: &str = "overwrite";
+const BATCH: &str = "batch-add-batch-del";
+const ADD_DEL: &str = "add-del-on-diff-cpu";
+
+/// The case whose threads come in pairs.
+pub(crate) const NEEDS_PAIRS: &str = ADD_DEL;
+
+/// How memory was counted, and what bounds it.
+pub(crate) fn footnote() -> String {
+    // Where no allocator can be built there is no sample either.
+    let limit = MemAlloc::<AfterRcuGp>::new().map_or(0, |alloc| alloc.stats().max_pending);
+    format!(
+        "Memory: what each sample's process has grown by, the same measure for everybody; some 300 \
+         KiB of it\nare stacks and program. memalloc lets {} KiB wait (max_pending). malloc has \
+         no protection at all,\nand no reader: the ceiling.\n",
+        limit >> 10
+    )
+}
+
+/// Who reads meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Nobody.
+    None,
+    /// Writers that might.
+    Idle,
+    /// Somebody who enters and leaves all the time.
+    Busy,
+    /// Somebody who sits in a section for 100 ms at a time.
+    Stall,
+}
+
+impl Reader {
+    /// All of them, in the order in which they run.
+    pub(crate) const ALL: [Self; 4] = [Self::None, Self::Idle, Self::Busy, Self::Stall];
+
+    /// What records and the command line call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Stall => "stall-100ms",
+        }
+    }
+
+    fn role(self) -> Option<Role> {
+        match self {
+            Self::None | Self::Idle => None,
+            Self::Busy => Some(Role::Reads),
+            Self::Stall => Some(Role::Sits),
+        }
+    }
+
+    /// A sample should see a few of the sitting reader's sections.
+    fn share(self) -> f64 {
+        if self == Self::Stall { 4.0 } else { 1.0 }
+    }
+}
+
+impl std::str::FromStr for Reader {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|reader| reader.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            format!("unknown reader \"{name}\": allowed are {known}")
+        })
+    }
+}
+
+/// The contests of the bench.
+pub(crate) fn contests<'d>(
+    selection: &Selection,
+    sizes: &[usize],
+    readers: &[Reader],
+) -> Vec<Contest<'d>> {
+    let mut contests = Vec::new();
+    for &case in CASES.iter().filter(|case| selection.wants(case)) {
+        for &size in sizes {
+            for &reader in readers {
+                for &threads in &selection.threads {
+                    let setting = Setting { case, size, reader, threads };
+                    contests.extend(setting.is_possible().then(|| contest(setting, selection)));
+                }
+            }
+        }
+    }
+    contests
+}
+
+fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
+    let Setting { case, size, reader, threads } = setting;
+    let mut competitors: Vec<Competitor<'d>> = Vec::new();
+    for &policy in &selection.policies {
+        competitors.extend(match policy {
+            PolicyKind::Immediate => Some(setting.ours::<Immediate>()),
+            PolicyKind::AfterRcuGp => Some(setting.ours::<AfterRcuGp>()),
+            PolicyKind::FreeAfterRcuGp => Some(setting.ours::<FreeAfterRcuGp>()),
+            PolicyKind::AfterTasksTraceGp => Some(setting.ours::<AfterTasksTraceGp>()),
+            _ => None,
+        });
+    }
+    if selection.rivals {
+        competitors.extend(rivals(setting));
+    }
+    Contest {
+        bench: BENCH,
+        title: format!(
+            "{case}, {size} bytes, {}, reader {}",
+            threads_in_words(threads),
+            reader.name()
+        ),
+        threads,
+        share: reader.share(),
+        competitors,
+    }
+}
+
+#[cfg(feature = "rivals")]
+fn rivals<'d>(setting: Setting) -> Vec<Competitor<'d>> {
+    rivals::competitors(setting)
+}
+
+/// None in this build. The command line has said so to whoever asked for them.
+#[cfg(not(feature = "rivals"))]
+fn rivals<'d>(_setting: Setting) -> Vec<Competitor<'d>> {
+    Vec::new()
+}
+
+/// One workload, whoever runs it.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    case: &'static str,
+    size: usize,
+    reader: Reader,
+    /// Writers.
+    threads: usize,
+}
+
+impl Setting {
+    fn is_possible(self) -> bool {
+        self.case != ADD_DEL || self.threads.is_multiple_of(2)
+    }
+
+    fn ours<'d, P: ReusePolicy>(self) -> Competitor<'d> {
+        self.competitor::<OurOwn<P>>("memalloc", Some(P::KIND))
+    }
+
+    fn competitor<'d, S: Subject + 'd>(
+        self,
+        subject: &'static str,
+        policy: Option<PolicyKind>,
+    ) -> Competitor<'d> {
+        let mut params = Params::new();
+        params.insert("size".into(), self.size.into());
+        params.insert("reader".into(), self.reader.name().into());
+        let at_work = self.threads + usize::from(self.reader == Reader::Busy);
+        params.insert("oversubscribed".into(), (at_work > available_cpus()).into());
+        let entrant = Box::new(Player { setting: self, subject: PhantomData::<fn() -> S> });
+        Competitor { subject, policy, params, apart: true, entrant }
+    }
+
+    /// What each thread does, and on which lane.
+    fn roles(self) -> Vec<(Role, usize)> {
+        let writer = |number: usize| match self.case {
+            OVERWRITE => (Role::Overwrites, number),
+            BATCH => (Role::FillsAndEmpties, number),
+            _ if number.is_multiple_of(2) => (Role::Adds, number / 2),
+            _ => (Role::Deletes, number / 2),
+        };
+        let reader = self.reader.role().map(|role| (role, 0));
+        (0..self.threads).map(writer).chain(reader).collect()
+    }
+}
+
+/// Runs a case with a subject of its own each time.
+struct Player<S> {
+    setting: Setting,
+    subject: PhantomData<fn() -> S>,
+}
+
+impl<S: Subject> Entrant for Player<S> {
+    /// Nothing here is checked outside the samples.
+    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        run::<S>(self.setting, slice)
+    }
+}
+
+fn run<S: Subject>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    let Setting { case, size, reader, .. } = setting;
+    let layout = Layout::from_size_align(size, 8)
+        .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;
+    let roles = setting.roles();
+    let lanes = 1 + roles.iter().map(|(_, lane)| lane).max().copied().unwrap_or(0);
+    forget_peak();
+    let before = resident_bytes();
+    let field = Field::new(S::build(layout)?, lanes);
+    let may_read = reader != Reader::None;
+    let hire = |(seed, &(role, lane))| Hired::new(&field, role, lane, may_read, seed);
+    let mut team: Team<_> = (1..).zip(&roles).map(hire).collect();
+    let mut held = HeldBytes::default();
+    let shift = team.run_for(slice, || held.note(resident_bytes().saturating_sub(before)));
+    let peak = peak_resident_bytes().saturating_sub(before);
+
+    let (writers, looks) = shift.operations().split_at(setting.threads);
+    let speed = |operations: &[u64]| shift.per_second(operations.iter().sum());
+    let mut readings = vec![Reading::new(case, Metric::OpsPerS, speed(writers))];
+    if reader == Reader::Busy {
+        readings.push(Reading::new(case, Metric::LookupsPerS, speed(looks)));
+    }
+    if before > 0 {
+        readings.extend(held.average(case));
+        readings.push(Reading::new(case, Metric::MemPeakBytes, peak as f64));
+    }
+    // A reader that sits does not want to run.
+    if reader != Reader::Stall {
+        readings.extend(shift.cpu_share(case));
+    }
+    let ledgers: Vec<_> = team.iter_mut().map(Hired::ledger).collect();
+    drop(team);
+    field.close(ledgers.into_iter())?;
+    Ok(readings)
+}

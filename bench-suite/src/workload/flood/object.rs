@@ -1,0 +1,241 @@
+//! Objects with a stamp, and the slots that they are found in: the one place of this bench that
+//! looks into memory that others may free.
+//!
+//! The first word of an object is its stamp. It says which slot the object was put into, by whom
+//! and when, and whether it is still there:
+//!
+//! | bits | |
+//! |---|---|
+//! | 56.. | a mark that other memory hardly has |
+//! | 46..56 | the lane, which is the writer's |
+//! | 40..46 | the place in the lane |
+//! | 1..40 | a number that counts on with every object of the lane |
+//! | 0 | set while the object is live |
+//!
+//! - INV-F1: an object in a slot was given out by the bench's subject and is not retired. Who
+//!   swaps it out, and nobody else, retires it.
+//! - INV-F2: the stamp is only ever accessed atomically until the object is retired, and by
+//!   readers after that for as long as the subject keeps the object, or its type, for them.
+#![allow(unsafe_code)]
+
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+/// Places in a lane.
+pub(super) const PLACES: usize = 64;
+
+/// The most lanes that stamps can tell apart.
+pub(super) const MOST_LANES: usize = 1 << 10;
+
+const MARK: u64 = 0xa7 << 56;
+const MARK_BITS: u64 = 0xff << 56;
+const LIVE: u64 = 1;
+const NUMBER_BITS: u64 = (1 << 39) - 1;
+
+/// What the first word of an object says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
+
+impl Stamp {
+    /// The stamp of a live object in a place of a lane.
+    #[inline]
+    pub(super) fn live(lane: usize, place: usize, number: u64) -> Self {
+        let whose = (lane as u64) << 46 | (place as u64) << 40;
+        Self(MARK | whose | (number & NUMBER_BITS) << 1 | LIVE)
+    }
+
+    /// Whether it is a stamp at all, and of an object that is in its place.
+    #[inline]
+    pub(super) fn is_live(self) -> bool {
+        self.0 & (MARK_BITS | LIVE) == MARK | LIVE
+    }
+
+    /// Whether it is a stamp at all.
+    #[inline]
+    pub(super) fn is_stamp(self) -> bool {
+        self.0 & MARK_BITS == MARK
+    }
+
+    /// Whether the object is, or was last, in this place of this lane.
+    #[inline]
+    pub(super) fn is_of(self, lane: usize, place: usize) -> bool {
+        let whose = MARK | (lane as u64) << 46 | (place as u64) << 40;
+        self.0 >> 40 == whose >> 40
+    }
+
+    /// Whether both are of one object in one life, live or taken out.
+    #[inline]
+    pub(super) fn same_life(self, other: Self) -> bool {
+        self.0 | LIVE == other.0 | LIVE
+    }
+}
+
+/// An object that this thread alone may use: fresh from a subject, or just swapped out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Object(NonNull<AtomicU64>);
+
+impl Object {
+    /// An object that a subject has given out.
+    ///
+    /// # Safety
+    ///
+    /// `place` is at least 8 bytes, aligned to 8, of initialised or freshly allocated memory that
+    /// is the caller's until it gives the object away.
+    #[inline]
+    pub(super) unsafe fn given_out(place: NonNull<u8>) -> Self {
+        Self(place.cast())
+    }
+
+    /// Where it lies.
+    #[inline]
+    pub(super) fn place(&self) -> NonNull<u8> {
+        self.0.cast()
+    }
+
+    #[inline]
+    fn word(&self) -> &AtomicU64 {
+        // SAFETY: INV-F2: the object is ours, so its memory is mapped, and nobody accesses the
+        // word other than atomically.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// What its stamp says now.
+    #[inline]
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp(self.word().load(Ordering::Relaxed))
+    }
+
+    /// Writes a stamp.
+    #[inline]
+    pub(super) fn set_stamp(&self, stamp: Stamp) {
+        self.word().store(stamp.0, Ordering::Relaxed);
+    }
+
+    /// Says in the stamp that the object is no longer in its place. Returns what it said before.
+    #[inline]
+    pub(super) fn take_out(&self) -> Stamp {
+        let stamp = self.stamp();
+        self.word().store(stamp.0 & !LIVE, Ordering::Relaxed);
+        stamp
+    }
+}
+
+/// An object as a reader finds it: somebody may take it out at any moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'r>(&'r AtomicU64);
+
+impl<'r> Found<'r> {
+    /// The object at `place`.
+    ///
+    /// # Safety
+    ///
+    /// It was loaded from a slot, and the subject keeps its memory mapped and its first word a
+    /// stamp for `'r` (INV-F2).
+    #[inline]
+    pub(super) unsafe fn new(place: NonNull<AtomicU64>) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { place.as_ref() })
+    }
+
+    /// What its stamp says now.
+    #[inline]
+    pub(super) fn stamp(&self) -> Stamp {
+        // ORDERING: Acquire keeps a second look after the first one. A reader that looks twice
+        // would else compare a stamp with itself: `an_object_reused_under_a_reader_is_noticed`.
+        Stamp(self.0.load(Ordering::Acquire))
+    }
+}
+
+/// Where an object is found, or none.
+#[derive(Debug, Default)]
+pub(super) struct Slot(AtomicPtr<AtomicU64>);
+
+impl Slot {
+    /// The pointer itself, for rivals that protect what they find there in their own way.
+    #[cfg(feature = "rivals")]
+    #[inline]
+    pub(super) fn pointer(&self) -> &AtomicPtr<AtomicU64> {
+        &self.0
+    }
+
+    /// Where the object in it lies.
+    #[inline]
+    pub(super) fn find(&self) -> Option<NonNull<AtomicU64>> {
+        // ORDERING: Acquire pairs with the Release in `swap`: the stamp is seen. Only hardware
+        // that reorders such loads can show the difference; no test here does.
+        NonNull::new(self.0.load(Ordering::Acquire))
+    }
+
+    /// Whether there is an object. Says nothing about what it looks like.
+    #[inline]
+    pub(super) fn is_taken(&self) -> bool {
+        !self.0.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Puts an object in, or none, and takes out what was there.
+    #[inline]
+    pub(super) fn swap(&self, object: Option<Object>) -> Option<Object> {
+        let new = object.map_or(ptr::null_mut(), |object| object.0.as_ptr());
+        // ORDERING: Release pairs with the Acquires of `find` and of this swap in other threads:
+        // whoever gets the object gets its stamp. Only hardware that reorders stores can show
+        // the difference; no test here does.
+        NonNull::new(self.0.swap(new, Ordering::AcqRel)).map(Object)
+    }
+}
+
+/// The slots of one writer, on cache lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Lane([Slot; PLACES]);
+
+impl Lane {
+    /// Empty slots.
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| Slot::default()))
+    }
+
+    /// The slot at a place, counted round and round.
+    #[inline]
+    pub(super) fn slot(&self, place: usize) -> &Slot {
+        &self.0[place % PLACES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_tells_lanes_places_numbers_and_lives_apart() {
+        let stamp = Stamp::live(1023, 63, 7);
+        assert!(stamp.is_live() && stamp.is_stamp() && stamp.is_of(1023, 63));
+        assert!(!stamp.is_of(1022, 63) && !stamp.is_of(1023, 62));
+        assert!(!stamp.same_life(Stamp::live(1023, 63, 8)));
+        assert!(!Stamp(0).is_stamp() && !Stamp(0).is_live() && !Stamp(0).is_of(0, 0));
+        assert!(Stamp::live(0, 0, u64::MAX).is_of(0, 0));
+    }
+
+    #[test]
+    fn an_object_that_was_taken_out_is_of_the_same_life_and_no_longer_live() {
+        let word = AtomicU64::new(0);
+        // SAFETY: the word is this test's, and outlives the object.
+        let object = unsafe { Object::given_out(NonNull::from(&word).cast()) };
+        object.set_stamp(Stamp::live(3, 4, 5));
+        let before = object.take_out();
+        assert!(before.is_live() && !object.stamp().is_live());
+        assert!(object.stamp().same_life(before) && object.stamp().is_of(3, 4));
+    }
+
+    #[test]
+    fn a_slot_gives_out_what_was_put_in_once() {
+        let word = AtomicU64::new(0);
+        let lane = Lane::new();
+        let slot = lane.slot(PLACES + 3);
+        // SAFETY: as above.
+        let object = unsafe { Object::given_out(NonNull::from(&word).cast()) };
+        assert!(slot.swap(Some(object)).is_none() && slot.is_taken());
+        assert_eq!(lane.slot(3).find(), Some(NonNull::from(&word)));
+        assert_eq!(slot.swap(None).map(|object| object.place()), Some(NonNull::from(&word).cast()));
+        assert!(slot.swap(None).is_none() && !slot.is_taken());
+    }
+}

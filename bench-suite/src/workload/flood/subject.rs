@@ -1,0 +1,136 @@
+//! Who is compared: schemes that give out objects, and keep those that were given up until no
+//! reader looks at them any more.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+
+use memalloc::rcu::{Domain, LocalReader};
+use memalloc::{MemAlloc, ReusePolicy};
+
+use super::object::{Found, Object, Slot};
+use crate::measure::WrongAnswer;
+
+/// An allocator together with a way to wait for readers.
+pub(super) trait Subject: Sync + Sized {
+    /// Whether what a reader finds stays the same object for as long as it reads.
+    const PROTECTS_IDENTITY: bool;
+
+    /// Whether a free object keeps its bytes, so that its stamp tells when it is given out
+    /// while somebody has it.
+    const KEEPS_BYTES: bool;
+
+    /// What one thread works with.
+    type Session<'s>: Session
+    where
+        Self: 's;
+
+    /// A subject for objects of one layout, of at least eight bytes aligned to eight.
+    fn build(layout: Layout) -> Result<Self, WrongAnswer>;
+
+    /// For the calling thread, which keeps it.
+    fn session(&self) -> Self::Session<'_>;
+
+    /// Takes leave of the subject, once so many objects have been retired and none is in use,
+    /// and checks that nothing was lost.
+    fn close(self, retired: u64) -> Result<(), WrongAnswer>;
+}
+
+/// What one thread works with.
+pub(super) trait Session {
+    /// An object, or `None` if there is no more.
+    fn alloc(&mut self) -> Option<Object>;
+
+    /// Gives an object up. Its memory may serve others once the subject lets it.
+    ///
+    /// # Safety
+    ///
+    /// The object came from this subject, and is in no slot any more (INV-F1).
+    unsafe fn retire(&mut self, object: Object);
+
+    /// Enters a read section, looks for the object in a slot, and has `look` look at it inside
+    /// the section.
+    ///
+    /// # Safety
+    ///
+    /// The slot only ever holds objects of this subject, which are retired as INV-F1 says.
+    unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>));
+}
+
+/// The allocator of this project, under one policy.
+#[derive(Debug)]
+pub(super) struct OurOwn<P: ReusePolicy> {
+    alloc: MemAlloc<P>,
+    layout: Layout,
+}
+
+/// See [`OurOwn`].
+#[derive(Debug)]
+pub(super) struct OurSession<'s, P: ReusePolicy> {
+    alloc: &'s MemAlloc<P>,
+    layout: Layout,
+    /// From the first section on.
+    reader: Option<LocalReader<'s>>,
+}
+
+impl<P: ReusePolicy> Subject for OurOwn<P> {
+    const PROTECTS_IDENTITY: bool = P::PROTECTS_IDENTITY;
+    const KEEPS_BYTES: bool = true;
+
+    type Session<'s> = OurSession<'s, P>;
+
+    /// On a domain of its own: nobody else's readers hold its objects up.
+    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+        let alloc = MemAlloc::builder()
+            .domain(Domain::new())
+            .build()
+            .map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))?;
+        Ok(Self { alloc, layout })
+    }
+
+    fn session(&self) -> OurSession<'_, P> {
+        OurSession { alloc: &self.alloc, layout: self.layout, reader: None }
+    }
+
+    fn close(self, _retired: u64) -> Result<(), WrongAnswer> {
+        self.alloc
+            .quiesce()
+            .map_err(|error| WrongAnswer(format!("waiting for a grace period failed: {error}")))?;
+        let stats = self.alloc.stats();
+        let accounted = stats.live.objects + stats.cached.objects + stats.pending.objects;
+        if accounted != stats.taken.objects || stats.pending.objects != 0 {
+            return Err(WrongAnswer(format!("the statistics do not add up: {stats:?}")));
+        }
+        match self.alloc.destroy() {
+            Ok(_) => Ok(()),
+            Err(leak) => Err(WrongAnswer(format!("after everything was freed: {leak}"))),
+        }
+    }
+}
+
+impl<P: ReusePolicy> Session for OurSession<'_, P> {
+    #[inline]
+    fn alloc(&mut self) -> Option<Object> {
+        let place = self.alloc.alloc(self.layout).ok()?.cast();
+        // SAFETY: the allocator gave out the object for a layout that a stamp fits in; its memory
+        // is zero at first, and then what its last owner left there.
+        Some(unsafe { Object::given_out(place) })
+    }
+
+    #[inline]
+    unsafe fn retire(&mut self, object: Object) {
+        // SAFETY: INV-F1, by the caller's promise: this thread took the object out, so that no
+        // reader can find it any more, and nobody else frees it. Under a policy that does not
+        // protect identity, readers believe nothing but that there is a stamp.
+        unsafe { self.alloc.free(object.place(), self.layout) };
+    }
+
+    #[inline]
+    unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
+        let alloc = self.alloc;
+        let _section = self.reader.get_or_insert_with(|| alloc.domain().local()).pin();
+        // SAFETY: INV-F2: loaded from a slot inside the section. Every policy keeps memory and
+        // type until it ends, and objects of the class are stamped before they are put into a
+        // slot.
+        look(slot.find().map(|place| unsafe { Found::new(place) }));
+    }
+}

@@ -1,0 +1,157 @@
+//! The bench `signals`: threads allocate and free as fast as they can, and a timer interrupts
+//! each of them many times a second with a handler that allocates and frees from the same caches.
+//!
+//! An operation is one allocation and one free of the thread that is interrupted: of 16 to 4096
+//! bytes, freed by the policy, after a grace period, or at once, by chance. Now and then it makes
+//! one of the calls that take long. The handler does the same four times with what is ready
+//! (`alloc_nowait`); `would_block_share` is the part of its allocations for which nothing was.
+//!
+//! Every object carries the number of the side that has it, so that one that was handed out
+//! twice shows (`duplicated`); what is missing once all was freed and all grace periods have
+//! passed is `lost`. Either fails the run, and so does a thread that makes no progress for 20
+//! seconds.
+
+#[cfg(test)]
+mod faulty;
+mod heap;
+mod hold;
+mod storm;
+mod timer;
+mod watchdog;
+
+use std::time::Duration;
+
+use memalloc::{
+    AfterRcuGp, AfterTasksTraceGp, CpuMode, FreeAfterRcuGp, Immediate, PolicyKind, ReusePolicy,
+};
+
+use super::{Competitor, Contest, Params, Selection, threads_in_words};
+use crate::measure::{Entrant, Metric, Reading, Slice, Team, WrongAnswer};
+use heap::Heap;
+use storm::{Interrupted, Toll};
+use watchdog::{Pulse, guarded};
+
+/// The name of the bench.
+pub(crate) const BENCH: &str = "signals";
+
+/// The cases.
+pub(crate) const CASES: &[&str] = &[HANDLER];
+
+const HANDLER: &str = "handler";
+
+/// What the run has shown, where it came to an end.
+pub(crate) const FOOTNOTE: &str = "\
+Nothing was lost, nothing was handed out twice, and nobody waited for ever.
+";
+
+/// The contests of the bench: one for each CPU mode and number of threads.
+pub(crate) fn contests<'d>(
+    selection: &Selection,
+    modes: &[CpuMode],
+    rate_hz: u32,
+) -> Vec<Contest<'d>> {
+    let mut contests = Vec::new();
+    for &mode in modes.iter().filter(|_| selection.wants(HANDLER)) {
+        for &threads in &selection.threads {
+            contests.push(contest(Setting { mode, rate_hz, threads }, selection));
+        }
+    }
+    contests
+}
+
+fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
+    let Setting { mode, rate_hz, threads } = setting;
+    let mut competitors: Vec<Competitor<'d>> = Vec::new();
+    for &policy in &selection.policies {
+        competitors.extend(match policy {
+            PolicyKind::Immediate => Some(setting.under::<Immediate>()),
+            PolicyKind::AfterRcuGp => Some(setting.under::<AfterRcuGp>()),
+            PolicyKind::FreeAfterRcuGp => Some(setting.under::<FreeAfterRcuGp>()),
+            PolicyKind::AfterTasksTraceGp => Some(setting.under::<AfterTasksTraceGp>()),
+            _ => None,
+        });
+    }
+    Contest {
+        bench: BENCH,
+        title: format!("{HANDLER}, {mode}, {rate_hz} Hz, {}", threads_in_words(threads)),
+        threads,
+        share: 1.0,
+        competitors,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    mode: CpuMode,
+    rate_hz: u32,
+    threads: usize,
+}
+
+impl Setting {
+    fn under<'d, P: ReusePolicy>(self) -> Competitor<'d> {
+        let mut params = Params::new();
+        params.insert("cpu_mode".into(), self.mode.to_string().into());
+        params.insert("rate_hz".into(), self.rate_hz.into());
+        let build = move || heap::build::<P>(self.mode);
+        Competitor {
+            subject: "memalloc",
+            policy: Some(P::KIND),
+            params,
+            // A deadlock ends the process.
+            apart: true,
+            entrant: Box::new(Player { setting: self, build }),
+        }
+    }
+}
+
+/// Runs the case with a heap of its own each time.
+struct Player<B> {
+    setting: Setting,
+    build: B,
+}
+
+impl<H: Heap, B: Fn() -> Result<H, WrongAnswer>> Entrant for Player<B> {
+    /// Nothing here is checked outside the samples.
+    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        run(self.setting, (self.build)()?, slice)
+    }
+}
+
+fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    let Setting { rate_hz, threads, .. } = setting;
+    let pulses: Vec<Pulse> = (0..threads).map(|_| Pulse::default()).collect();
+    let hire = |(number, pulse)| Interrupted::new(&heap, number, rate_hz, pulse);
+    let mut team: Team<_> = (0..).zip(&pulses).map(hire).collect();
+    // Nothing has to warm up, and a deadlock would be as bad there.
+    let slice = Slice { warm_up: Duration::ZERO, ..slice };
+    let shift = guarded(&pulses, || team.run_for(slice, || ()));
+
+    let mut sum = Toll::default();
+    for one in team.iter_mut() {
+        let toll = one.close()?;
+        sum.strikes += toll.strikes;
+        sum.asked += toll.asked;
+        sum.refused += toll.refused;
+        sum.duplicated += toll.duplicated;
+    }
+    drop(team);
+    let lost = heap.close()?;
+    if sum.duplicated > 0 || lost > 0 {
+        let Toll { duplicated, .. } = sum;
+        return Err(WrongAnswer(format!("{lost} objects lost, {duplicated} handed out twice")));
+    }
+    let would_block = sum.refused as f64 / sum.asked.max(1) as f64;
+    let mut readings = vec![
+        Reading::new(HANDLER, Metric::OpsPerS, shift.per_second(shift.total())),
+        Reading::new(HANDLER, Metric::SignalsPerS, shift.per_second(sum.strikes)),
+        Reading::new(HANDLER, Metric::WouldBlockShare, would_block),
+        Reading::new(HANDLER, Metric::Lost, 0.0),
+        Reading::new(HANDLER, Metric::Duplicated, 0.0),
+    ];
+    readings.extend(shift.cpu_share(HANDLER));
+    Ok(readings)
+}

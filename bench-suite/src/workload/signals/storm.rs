@@ -1,0 +1,128 @@
+//! A thread that is interrupted, and the handler that interrupts it.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+
+use super::heap::Heap;
+use super::hold::Hold;
+use super::timer::{Strike, Target, Timer};
+use super::watchdog::Pulse;
+use crate::measure::{Gate, Worker, WrongAnswer};
+
+/// Operations between two looks at the clock.
+const STRIDE: u64 = 64;
+
+/// Strides between two of the calls that take long.
+const STRIDES_A_CHORE: u64 = 256;
+
+/// What a handler does each time, an allocation and a free.
+const TURNS: usize = 4;
+
+/// What belongs to the handler.
+///
+/// - INV-H1: while a timer strikes, only the handler touches the insides, on one thread; at
+///   other times only whoever has the storm by `&mut`.
+#[derive(Debug)]
+struct Storm<'h, H> {
+    heap: &'h H,
+    insides: UnsafeCell<Insides>,
+}
+
+#[derive(Debug)]
+struct Insides {
+    hold: Hold<16>,
+    strikes: u64,
+}
+
+impl<H: Heap> Strike for Storm<'_, H> {
+    unsafe fn strike(&self) {
+        // SAFETY: INV-H1: this is the handler, and nothing interrupts it.
+        let insides = unsafe { &mut *self.insides.get() };
+        for _ in 0..TURNS {
+            insides.hold.turn_over(self.heap, H::alloc_nowait);
+        }
+        insides.strikes += 1;
+    }
+}
+
+/// A thread that allocates and frees, and is interrupted.
+#[derive(Debug)]
+pub(super) struct Interrupted<'h, H> {
+    hold: Hold<32>,
+    storm: Storm<'h, H>,
+    rate_hz: u32,
+    strides: u64,
+    pulse: &'h Pulse,
+    fault: Option<WrongAnswer>,
+}
+
+/// What both sides saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Toll {
+    /// Signals that were handled.
+    pub(super) strikes: u64,
+    /// Allocations in handlers, and those of them for which nothing was ready.
+    pub(super) asked: u64,
+    pub(super) refused: u64,
+    /// Objects that somebody else had too.
+    pub(super) duplicated: u64,
+}
+
+impl<'h, H: Heap> Interrupted<'h, H> {
+    /// The `number`th thread, to be struck so many times a second.
+    pub(super) fn new(heap: &'h H, number: u64, rate_hz: u32, pulse: &'h Pulse) -> Self {
+        let insides = Insides { hold: Hold::new(2 * number + 2), strikes: 0 };
+        Self {
+            hold: Hold::new(2 * number + 1),
+            storm: Storm { heap, insides: UnsafeCell::new(insides) },
+            rate_hz,
+            strides: 0,
+            pulse,
+            fault: None,
+        }
+    }
+
+    /// Frees everything, and says what was seen.
+    pub(super) fn close(&mut self) -> Result<Toll, WrongAnswer> {
+        let Insides { hold, strikes } = self.storm.insides.get_mut();
+        hold.empty(self.storm.heap);
+        self.hold.empty(self.storm.heap);
+        if self.hold.refused > 0 {
+            return Err(WrongAnswer(format!("{} allocations failed", self.hold.refused)));
+        }
+        let (asked, refused) = (hold.asked, hold.refused);
+        let duplicated = hold.duplicated + self.hold.duplicated;
+        self.fault.take().map_or(Ok(Toll { strikes: *strikes, asked, refused, duplicated }), Err)
+    }
+}
+
+impl<H: Heap> Worker for Interrupted<'_, H> {
+    fn work(&mut self, gate: &Gate) -> u64 {
+        let heap = self.storm.heap;
+        // What a handler can have is what is ready.
+        self.hold.turn_over(heap, H::alloc);
+        let target = Target(&self.storm);
+        // SAFETY: the timer is dropped below, before `target` ends.
+        let _timer = match unsafe { Timer::start(&target, self.rate_hz) } {
+            Ok(timer) => timer,
+            Err(error) => {
+                self.fault = Some(WrongAnswer(format!("starting a timer failed: {error}")));
+                return 1;
+            }
+        };
+        let before = self.strides;
+        loop {
+            for _ in 0..STRIDE {
+                self.hold.turn_over(heap, H::alloc);
+            }
+            self.strides += 1;
+            if self.strides.is_multiple_of(STRIDES_A_CHORE) {
+                heap.chore(self.strides / STRIDES_A_CHORE);
+            }
+            self.pulse.beat();
+            if !gate.is_open() {
+                return (self.strides - before) * STRIDE;
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A timer that interrupts the thread that started it, again and again.
+//!
+//! - INV-T1: from the start of a timer to the end of its drop, and only then, signals that carry
+//!   the address of its target come to the thread that started it.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::zeroed;
+use std::ptr;
+
+/// What a timer's handler does. It interrupts whatever its thread does and nothing interrupts
+/// it: async-signal-safe calls only, and no panics.
+pub(super) trait Strike {
+    /// Called by the handler.
+    ///
+    /// # Safety
+    ///
+    /// Not to be called by anybody else.
+    unsafe fn strike(&self);
+}
+
+/// What a timer strikes, under an address that fits into a signal.
+pub(super) struct Target<'t>(pub(super) &'t dyn Strike);
+
+/// The signal. Nothing else in this program uses it.
+const SIGNAL: libc::c_int = libc::SIGUSR1;
+
+/// A timer that is running.
+#[derive(Debug)]
+pub(super) struct Timer<'t> {
+    id: libc::timer_t,
+    _target: PhantomData<&'t Target<'t>>,
+}
+
+impl<'t> Timer<'t> {
+    /// Has `target` struck on this thread so many times a second.
+    ///
+    /// # Errors
+    ///
+    /// What the system says where it has no timer left.
+    ///
+    /// # Safety
+    ///
+    /// The timer is dropped, on this thread (INV-T1), before `target` ends.
+    pub(super) unsafe fn start(target: &'t Target<'t>, rate_hz: u32) -> io::Result<Self> {
+        install()?;
+        // SAFETY: plain numbers and pointers, for which zero is valid.
+        let mut event: libc::sigevent = unsafe { zeroed() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = SIGNAL;
+        event.sigev_value.sival_ptr = ptr::from_ref(target).cast_mut().cast();
+        // SAFETY: takes no arguments.
+        event.sigev_notify_thread_id = unsafe { libc::gettid() };
+        let mut id: libc::timer_t = ptr::null_mut();
+        // SAFETY: both structures outlive the call.
+        let created =
+            unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut id) };
+        checked(created)?;
+        let timer = Self { id, _target: PhantomData };
+        // At most a second, and never zero, which would stop the timer.
+        let period = match rate_hz {
+            0 | 1 => libc::timespec { tv_sec: 1, tv_nsec: 0 },
+            rate => libc::timespec { tv_sec: 0, tv_nsec: (1_000_000_000 / rate).max(1).into() },
+        };
+        let when = libc::itimerspec { it_interval: period, it_value: period };
+        // SAFETY: the timer exists, and `when` outlives the call.
+        checked(unsafe { libc::timer_settime(id, 0, &raw const when, ptr::null_mut()) })?;
+        Ok(timer)
+    }
+}
+
+impl Drop for Timer<'_> {
+    /// When it returns, no signal of the timer comes any more.
+    fn drop(&mut self) {
+        let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the timer is deleted once; the sets and times outlive the calls. The signal is
+        // blocked meanwhile, and one that was on its way is taken off.
+        unsafe {
+            let signal = only_ours();
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signal, ptr::null_mut());
+            libc::timer_delete(self.id);
+            while libc::sigtimedwait(&raw const signal, ptr::null_mut(), &raw const none) > 0 {}
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const signal, ptr::null_mut());
+        }
+    }
+}
+
+fn only_ours() -> libc::sigset_t {
+    // SAFETY: a set of signals is plain numbers, and is made empty before it is used.
+    unsafe {
+        let mut set: libc::sigset_t = zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, SIGNAL);
+        set
+    }
+}
+
+fn install() -> io::Result<()> {
+    // SAFETY: plain numbers and pointers, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { zeroed() };
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_signal;
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
+    // SAFETY: the structure outlives the call; the handler is async-signal-safe because its
+    // target is.
+    checked(unsafe { libc::sigaction(SIGNAL, &raw const action, ptr::null_mut()) })
+}
+
+fn checked(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+extern "C" fn on_signal(
+    _signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel hands over what the signal carries.
+    let info = unsafe { &*info };
+    // Somebody else's signal carries no address of ours.
+    if info.si_code != libc::SI_TIMER {
+        return;
+    }
+    // SAFETY: INV-T1: the signal carries the address of a target that lives until the timer is
+    // dropped, on this thread. `errno` is this thread's own.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let target = info.si_value().sival_ptr.cast::<Target<'_>>();
+        (*target).0.strike();
+        *errno = before;
+    }
+}

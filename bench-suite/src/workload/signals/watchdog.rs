@@ -1,0 +1,92 @@
+//! Noticing that somebody has stopped for good. A thread that waits for itself can't be joined,
+//! and no other can go on in its place: the process ends, and says why.
+
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a thread may make no progress. Everything that it does takes less than a
+/// thousandth of that.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a look is taken.
+const NAP: Duration = Duration::from_millis(20);
+
+/// A number that its thread counts up, on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Pulse(AtomicU64);
+
+impl Pulse {
+    /// Says that there is progress.
+    #[inline]
+    pub(super) fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs `work` while somebody watches that every pulse goes on.
+pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
+    let over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut watch = Watch::new(pulses);
+            while !over.load(Ordering::Relaxed) {
+                thread::sleep(NAP);
+                if let Some(number) = watch.stopped(pulses, PATIENCE) {
+                    let seconds = PATIENCE.as_secs();
+                    eprintln!("thread {number} has made no progress for {seconds} s: a deadlock");
+                    process::exit(1);
+                }
+            }
+        });
+        let result = work();
+        over.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// What was seen, and when it last changed.
+struct Watch(Vec<(u64, Instant)>);
+
+impl Watch {
+    fn new(pulses: &[Pulse]) -> Self {
+        Self(pulses.iter().map(|_| (0, Instant::now())).collect())
+    }
+
+    /// The number of a pulse that has not changed for so long.
+    fn stopped(&mut self, pulses: &[Pulse], patience: Duration) -> Option<usize> {
+        for ((seen, since), pulse) in self.0.iter_mut().zip(pulses) {
+            let now = pulse.0.load(Ordering::Relaxed);
+            if now != *seen {
+                (*seen, *since) = (now, Instant::now());
+            }
+        }
+        self.0.iter().position(|(_, since)| since.elapsed() >= patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_that_stops_is_named_and_one_that_goes_on_is_not() {
+        let pulses = [Pulse::default(), Pulse::default()];
+        let mut watch = Watch::new(&pulses);
+        pulses[0].beat();
+        assert_eq!(watch.stopped(&pulses, Duration::from_secs(3600)), None);
+        pulses[0].beat();
+        // Any time at all is too long for the one that has not moved.
+        thread::sleep(Duration::from_millis(2));
+        pulses[0].beat();
+        watch.0[0].1 += Duration::from_secs(3600);
+        assert_eq!(watch.stopped(&pulses, Duration::from_millis(1)), Some(1));
+    }
+
+    #[test]
+    fn what_is_guarded_runs_and_returns() {
+        assert_eq!(guarded(&[Pulse::default()], || 7), 7);
+    }
+}
