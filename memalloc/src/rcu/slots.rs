@@ -99,7 +99,10 @@ impl Slots {
             // earlier owner read is before what the caller does. Falls to `loom`
             // `the_sections_of_a_thread_that_ended_are_before_a_reuse`.
             !slot.ownership.claimed.load(Ordering::Acquire)
-                || (slot.owner() == me && !slot.is_inside())
+                // ORDERING: Acquire pairs with the Release of whoever ended a section that this
+                // thread began. Falls to `loom`
+                // `a_reuse_at_once_is_after_a_section_that_ended_elsewhere`.
+                || (slot.owner() == me && slot.epoch.load(Ordering::Acquire) == 0)
         })
     }
 

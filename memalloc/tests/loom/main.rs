@@ -8,7 +8,9 @@
 
 mod batches;
 mod caches;
+mod callbacks;
 mod endings;
 mod explore;
 mod grace_periods;
 mod pair;
+mod sleepers;
