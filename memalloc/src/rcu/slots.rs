@@ -97,7 +97,7 @@ impl Slots {
         self.iter().all(|slot| {
             // ORDERING: Acquire pairs with the Release in `give_back`: what the sections of the
             // earlier owner read is before what the caller does. Falls to `loom`
-            // `the_sections_of_a_thread_that_ended_are_before_a_reuse`.
+            // `free_rcu_is_not_reused_inside_a_read_section`.
             !slot.ownership.claimed.load(Ordering::Acquire)
                 // ORDERING: Acquire pairs with the Release of whoever ended a section that this
                 // thread began. Falls to `loom`

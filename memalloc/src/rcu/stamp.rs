@@ -75,7 +75,7 @@ impl Domain {
     pub(crate) fn nobody_reads(&self, what: WaitFor) -> bool {
         // ORDERING: pairs with the fence of a thread that becomes a reader (`Slots::claim`). If
         // that comes first, its slot is seen; if this one does, the thread sees all that was
-        // unlinked before. Falls to `loom` `a_first_section_does_not_find_what_is_reused`.
+        // unlinked before. Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
         fence(Ordering::SeqCst);
         self.rcu().nobody_reads() && (what == WaitFor::Rcu || self.trace().nobody_reads())
     }
