@@ -10,6 +10,7 @@
 //! - [`scenarios`]: small worlds in which each thread follows a script.
 //! - [`mutations`]: what is switched off, and where it has to show.
 //! - [`events`] and [`explore`]: what was seen, and how far the exploration came.
+//! - [`elision`]: when a grace period needs no membarrier.
 //! - [`tickets`]: another protocol: how a cache is taken beside restartable sequences.
 //!
 //! What is claimed: no reader reads an object that was taken back, or that is being taken back,
@@ -36,6 +37,7 @@
 
 #![cfg(loom)]
 
+mod elision;
 mod events;
 mod explore;
 mod mutations;
