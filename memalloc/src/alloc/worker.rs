@@ -3,6 +3,7 @@
 use super::{Cache, MemAlloc};
 use crate::policy::ReusePolicy;
 use crate::rcu::Domain;
+use crate::sys::fork;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -17,7 +18,8 @@ type Round = Box<dyn FnMut() -> bool + Send>;
 /// enough to the slabs and to the system, and reports readers that stall. It ends when this is
 /// dropped.
 ///
-/// Nothing needs it: without it, the same is done by whoever allocates, frees or waits.
+/// Nothing needs it: without it, the same is done by whoever allocates, frees or waits. It does
+/// not follow into the child of a fork; one that is dropped there does nothing.
 ///
 /// ```
 /// use memalloc::{MemAlloc, Worker};
@@ -37,6 +39,8 @@ type Round = Box<dyn FnMut() -> bool + Send>;
 pub struct Worker {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
+    /// In which process it was started.
+    generation: u32,
 }
 
 #[derive(Default)]
@@ -121,12 +125,16 @@ impl WorkerBuilder {
             }
         };
         let thread = thread::Builder::new().name("memalloc-worker".to_owned()).spawn(work)?;
-        Ok(Worker { stop, thread: Some(thread) })
+        Ok(Worker { stop, thread: Some(thread), generation: fork::generation() })
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            // The thread is the parent's: it is not there to be joined, nor to open its lock.
+            return std::mem::forget(self.thread.take());
+        }
         *self.stop.wanted.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.changed.notify_one();
         if let Some(thread) = self.thread.take() {

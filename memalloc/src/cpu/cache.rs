@@ -72,6 +72,22 @@ impl CpuCache {
         }
     }
 
+    /// In the child of a fork: takes the cache back from a vanished thread. What was in it is
+    /// lost: it may have been copied elsewhere already, or not be there yet.
+    #[cfg(not(loom))]
+    pub(super) fn mend(&self, _survivor: crate::sys::fork::Survivor) {
+        if self.active.load(Ordering::Relaxed) == rseq::FREE {
+            return;
+        }
+        self.arrays.with_mut(|arrays| {
+            // SAFETY: INV-C1: the thread that had set `active` is no more, and no other can yet.
+            let arrays = unsafe { &mut *arrays };
+            arrays.free.truncate(0);
+            arrays.free_by_rcu.truncate(0);
+        });
+        self.active.store(rseq::FREE, Ordering::Relaxed);
+    }
+
     /// Sets `active`, without sequences.
     #[inline(always)]
     fn set_active(&self, by: u32) -> bool {

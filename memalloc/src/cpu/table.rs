@@ -8,6 +8,7 @@
 mod imp {
     use crate::backing::{Backing, Region};
     use crate::cpu::cache::{CACHE_BYTES, CpuCache};
+    use crate::sys::fork::{AtFork, Forking, Registration};
     use crate::sys::rseq::Caches;
     use std::io;
     use std::ptr::NonNull;
@@ -17,6 +18,9 @@ mod imp {
     /// each CPU.
     #[derive(Debug)]
     pub(crate) struct Table {
+        /// Ends before `view` and `memory` do.
+        _registration: Registration,
+        _view: Arc<View>,
         memory: Region,
         cpus: usize,
         classes: usize,
@@ -32,7 +36,10 @@ mod imp {
             let memory = Region::reserve(backing, bytes, 4096)?;
             memory.commit(0, bytes)?;
             memory.advise_small(0, bytes);
-            Ok(Self { memory, cpus, classes })
+            let _view = Arc::new(View { base: memory.base(), cpus, classes });
+            // SAFETY: the place is the `Arc`'s, which goes after the registration.
+            let _registration = unsafe { Registration::new(&_view) };
+            Ok(Self { _registration, _view, memory, cpus, classes })
         }
 
         pub(crate) fn cpus(&self) -> usize {
@@ -62,6 +69,35 @@ mod imp {
         pub(crate) unsafe fn at(&self, place: NonNull<u8>) -> &CpuCache {
             // SAFETY: the caller's promise; INV-C3.
             unsafe { place.cast().as_ref() }
+        }
+    }
+
+    /// The caches of a table, for forks.
+    #[derive(Debug)]
+    struct View {
+        base: NonNull<u8>,
+        cpus: usize,
+        classes: usize,
+    }
+
+    // SAFETY: a way to the caches, which can be shared.
+    unsafe impl Send for View {}
+    // SAFETY: as above.
+    unsafe impl Sync for View {}
+
+    impl AtFork for View {
+        fn after(&self, fork: &Forking) {
+            let Some(survivor) = fork.survivor() else {
+                return;
+            };
+            for cpu in 0..self.cpus {
+                for class in 0..self.classes {
+                    let offset = cpu * Caches::CPU_BYTES + class * CACHE_BYTES;
+                    // SAFETY: INV-C3, and the table has not ended (INV-F2).
+                    let cache = unsafe { self.base.add(offset).cast::<CpuCache>().as_ref() };
+                    cache.mend(survivor);
+                }
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Functions that run after a grace period.
 
-use crate::sync::{Lock, thread};
+use crate::sync::thread;
+use crate::sys::fork::{ForkLock, Forking};
 use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
@@ -57,7 +58,7 @@ impl Queue {
 /// The callbacks of one flavour.
 #[derive(Default)]
 pub(super) struct Callbacks {
-    queue: Lock<Queue>,
+    queue: ForkLock<Queue>,
 }
 
 impl fmt::Debug for Callbacks {
@@ -67,6 +68,21 @@ impl fmt::Debug for Callbacks {
 }
 
 impl Callbacks {
+    /// Keeps the queue still while the process forks.
+    pub(super) fn before_fork(&self, fork: &Forking) {
+        self.queue.hold(fork, |_| ());
+    }
+
+    /// Lets it go on. What a vanished thread was running is not waited for in the child.
+    pub(super) fn after_fork(&self, fork: &Forking) {
+        self.queue.release(fork, |queue| {
+            if fork.survivor().is_some() && !queue.running.is_empty() {
+                let me = thread::current().id();
+                queue.running.retain(|(_, thread)| *thread == me);
+            }
+        });
+    }
+
     /// Queues a callback, and says whether it is time to look for those that are due.
     pub(super) fn push(&self, cookie: u64, callback: Callback) -> bool {
         let mut queue = self.queue.lock();

@@ -4,10 +4,11 @@ use super::flavour::{Cookie, FlavourStats, GracePeriods, Rcu, SynchronizeError, 
 use super::reader::{Guard, LocalReader};
 use super::stall::{StallReport, StallWatch};
 use super::trace::{OwnedTraceGuard, TraceGuard};
+use crate::sys::fork::{AtFork, Forking, Registration};
 use crate::sys::membarrier::BarrierKind;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A set of readers and the grace periods that wait for them. Cheap to clone: clones are the
@@ -26,6 +27,19 @@ pub(super) struct Inner {
     barrier: BarrierKind,
     rcu: GracePeriods<Rcu>,
     trace: GracePeriods<TasksTrace>,
+    registration: OnceLock<Registration>,
+}
+
+impl AtFork for Inner {
+    fn before(&self, fork: &Forking) {
+        self.rcu.before_fork(fork);
+        self.trace.before_fork(fork);
+    }
+
+    fn after(&self, fork: &Forking) {
+        self.trace.after_fork(fork);
+        self.rcu.after_fork(fork);
+    }
 }
 
 impl Inner {
@@ -52,6 +66,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        _ = self.registration.take();
         // Guards borrow the domain, so there is no reader left to wait for.
         self.rcu.end();
         self.trace.end();
@@ -92,14 +107,17 @@ impl Domain {
         use std::sync::atomic::{AtomicU64, Ordering};
         // Names a domain; orders nothing, so loom need not see it.
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self {
-            inner: Arc::new(Inner {
-                id: NEXT.fetch_add(1, Ordering::Relaxed),
-                barrier,
-                rcu: GracePeriods::new(barrier, stall.clone()),
-                trace: GracePeriods::new(barrier, stall),
-            }),
-        }
+        let inner = Arc::new(Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            barrier,
+            rcu: GracePeriods::new(barrier, stall.clone()),
+            trace: GracePeriods::new(barrier, stall),
+            registration: OnceLock::new(),
+        });
+        // SAFETY: the place is the `Arc`'s, and the registration ends when the drop of what is
+        // there begins.
+        inner.registration.get_or_init(|| unsafe { Registration::new(&inner) });
+        Self { inner }
     }
 
     #[inline(always)]

@@ -5,8 +5,10 @@ use super::grace::Grace;
 use super::patience::Patience;
 use super::slots::Slots;
 use super::stall::{Reader, StallReport, StallWatch};
+use super::{reader, trace};
 #[cfg(not(loom))]
 use crate::sync::{Ordering, Tally};
+use crate::sys::fork::Forking;
 use crate::sys::membarrier::BarrierKind;
 use crate::sys::thread;
 use std::fmt;
@@ -126,6 +128,27 @@ impl<F: Flavour> GracePeriods<F> {
 
     pub(super) fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    /// Brings to rest what a fork may not find half done.
+    pub(super) fn before_fork(&self, fork: &Forking) {
+        self.callbacks.before_fork(fork);
+    }
+
+    /// Lets it go on; in the child, without the threads that vanished.
+    pub(super) fn after_fork(&self, fork: &Forking) {
+        if let Some(survivor) = fork.survivor() {
+            self.grace.mend(survivor);
+            self.slots.mend(
+                survivor,
+                match F::KIND {
+                    FlavourKind::Rcu => reader::bury,
+                    // The guard may have moved to the survivor.
+                    FlavourKind::TasksTrace => trace::abandon,
+                },
+            );
+        }
+        self.callbacks.after_fork(fork);
     }
 
     /// A cookie for everything that was unlinked before this call

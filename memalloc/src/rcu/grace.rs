@@ -7,6 +7,7 @@
 
 use super::slots::Slots;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Tally, UnsafeCell, owner_load_u64};
+use crate::sys::fork::Survivor;
 use crate::sys::membarrier::BarrierKind;
 use crate::sys::thread;
 use crossbeam_utils::CachePadded;
@@ -94,6 +95,22 @@ impl Grace {
     /// Whether the calling thread is moving a grace period along, and was interrupted.
     pub(super) fn is_driven_here(&self) -> bool {
         self.driver.load(Ordering::Relaxed) == thread::current()
+    }
+
+    /// In the child of a fork: takes the place of a driver that vanished, wherever it was. What
+    /// it may have done already (a barrier, a scan) is done again.
+    pub(super) fn mend(&self, survivor: Survivor) {
+        match self.driver.load(Ordering::Relaxed) {
+            0 => return,
+            driver if driver == survivor.was => {
+                return self.driver.store(survivor.is, Ordering::Relaxed);
+            }
+            _ => (),
+        }
+        let phase = if self.is_under_way() { Phase::Raised } else { Phase::Idle };
+        // SAFETY: INV-R4: the driver is no more, and no other thread can follow it yet.
+        self.phase.with_mut(|place| unsafe { *place = phase });
+        self.driver.store(0, Ordering::Relaxed);
     }
 
     /// The thread that the grace period under way waits for, if it does.

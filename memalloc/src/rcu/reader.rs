@@ -172,3 +172,11 @@ pub(super) fn abandon(slot: &Announcement) {
         slot.give_back();
     }
 }
+
+/// Takes a slot back from a thread that vanished in a fork, with its guards. Called in the child.
+pub(super) fn bury(slot: &Announcement) {
+    // SAFETY: INV-R5: the owner is no more, and the child has no other thread yet.
+    slot.nested.with_mut(|nested| unsafe { *nested = 0 });
+    slot.clear();
+    slot.give_back();
+}

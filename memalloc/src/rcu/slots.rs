@@ -7,6 +7,7 @@ use super::grace::Grace;
 use crate::sync::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell, fence, owner_load_u64,
 };
+use crate::sys::fork::Survivor;
 use crate::sys::membarrier::BarrierKind;
 use crate::sys::thread;
 use crossbeam_utils::CachePadded;
@@ -110,6 +111,18 @@ impl Slots {
     pub(super) fn reading_here(&self) -> bool {
         let me = thread::current();
         self.iter().any(|slot| slot.owner() == me && slot.is_inside())
+    }
+
+    /// In the child of a fork: gives those that vanished threads had claimed to `abandon`.
+    pub(super) fn mend(&self, survivor: Survivor, abandon: impl Fn(&Announcement)) {
+        let claimed = |slot: &&Slot| slot.ownership.claimed.load(Ordering::Relaxed);
+        for slot in self.iter().filter(claimed) {
+            if slot.owner() == survivor.was {
+                slot.ownership.owner.store(survivor.is, Ordering::Relaxed);
+            } else {
+                abandon(slot);
+            }
+        }
     }
 
     /// How many slots are claimed, and how many of them announce a section.

@@ -7,8 +7,10 @@
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
 use crate::class::{ClassTable, UNIT};
-use crate::sync::{Lock, LockGuard};
+use crate::sync::LockGuard;
+use crate::sys::fork::{ForkLock, Registration};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Empty slabs that stay open for the next that needs one.
 const SPARE_SLABS: usize = 2;
@@ -45,7 +47,9 @@ pub(crate) struct Slabs {
     arena: Arena,
     limit_slabs: u64,
     constructor: Option<Constructor>,
-    state: Lock<State>,
+    /// Ends before `state` does.
+    _registration: Registration,
+    state: Arc<ForkLock<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -110,12 +114,11 @@ impl Slabs {
             owned: vec![0; classes.len()],
             ..State::default()
         };
-        Self {
-            arena,
-            limit_slabs: limit_bytes / SLAB_BYTES as u64,
-            constructor,
-            state: Lock::new(state),
-        }
+        let state = Arc::new(ForkLock::new(state));
+        // SAFETY: the place is the `Arc`'s, which goes after the registration.
+        let _registration = unsafe { Registration::new(&state) };
+        let limit_slabs = limit_bytes / SLAB_BYTES as u64;
+        Self { arena, limit_slabs, constructor, _registration, state }
     }
 
     #[inline(always)]

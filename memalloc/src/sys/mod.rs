@@ -1,4 +1,4 @@
-//! The operating system and the processor: CPU numbers, `membarrier`, address space.
+//! The operating system and the processor: CPU numbers, `membarrier`, address space, forks.
 //!
 //! Each has a portable twin for systems that lack it, for loom and for Miri. Knows nothing of
 //! objects, classes or grace periods.
@@ -7,6 +7,7 @@
 //!   that we mapped ourselves.
 
 pub(crate) mod cpu;
+pub(crate) mod fork;
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 pub(crate) mod map;
 pub(crate) mod membarrier;

@@ -7,16 +7,21 @@ use std::time::Duration;
 #[cfg(not(loom))]
 #[inline]
 pub(crate) fn current() -> u32 {
-    use std::cell::Cell;
-    std::thread_local! { static NUMBER: Cell<u32> = const { Cell::new(0) } }
     match NUMBER.get() {
-        0 => {
-            let number = imp::number();
-            NUMBER.set(number);
-            number
-        }
+        0 => renumber(),
         number => number,
     }
+}
+
+#[cfg(not(loom))]
+std::thread_local! { static NUMBER: std::cell::Cell<u32> = const { std::cell::Cell::new(0) } }
+
+/// Asks again for the calling thread's number, which a fork changes.
+#[cfg(not(loom))]
+pub(super) fn renumber() -> u32 {
+    let number = imp::number();
+    NUMBER.set(number);
+    number
 }
 
 #[cfg(loom)]

@@ -1,0 +1,282 @@
+//! A process with busy threads forks: in the child, where only the forking thread lives,
+//! allocators and domains go on working, and the parent does not notice.
+#![cfg(all(target_os = "linux", not(loom)))]
+
+mod common;
+
+use common::{Dice, Setup, claim, disclaim, in_every_setup, layout};
+use memalloc::rcu::Domain;
+use memalloc::{AfterRcuGp, MemAlloc, ReusePolicy, Worker};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Forks in each configuration.
+const FORKS: usize = 40;
+
+/// After how many seconds a child counts as stuck, which ends it.
+const STUCK: u32 = 60;
+
+/// Little, so that frees wait for readers.
+const MAX_PENDING: u64 = 1 << 16;
+
+const SIZES: [usize; 3] = [16, 64, 512];
+
+/// Runs `work` in a child, and says how that ended; 0 for well.
+fn in_child(work: impl FnOnce()) -> libc::c_int {
+    // SAFETY: the child calls what this library says may be called there, and ends without
+    // running anything of the parent's.
+    unsafe {
+        match libc::fork() {
+            -1 => panic!("no memory for a child"),
+            0 => {
+                libc::alarm(STUCK);
+                let outcome = catch_unwind(AssertUnwindSafe(work));
+                libc::_exit(outcome.is_err().into())
+            }
+            child => {
+                let mut status = 0;
+                while libc::waitpid(child, &raw mut status, 0) != child {}
+                status
+            }
+        }
+    }
+}
+
+type Held = Vec<(NonNull<u8>, usize)>;
+
+/// Numbers that mark the objects of one holder each.
+static NEXT_OWNER: AtomicU64 = AtomicU64::new(1);
+
+/// Takes and frees objects in every way, and reads, for `rounds` rounds.
+fn hammer<P: ReusePolicy>(alloc: &MemAlloc<P>, held: &mut Held, owner: u64, rounds: usize) {
+    let mut dice = Dice::new(owner);
+    for _ in 0..rounds {
+        let size = SIZES[dice.roll(SIZES.len())];
+        if held.len() < 64 {
+            let object = alloc.alloc(layout(size, 1)).expect("memory").cast();
+            claim(object, owner);
+            held.push((object, size));
+        }
+        if dice.roll(2) == 0 || held.len() > 48 {
+            let (object, size) = held.swap_remove(dice.roll(held.len()));
+            disclaim(object, owner);
+            // SAFETY: this holder's own object, given up here; nobody reads it.
+            unsafe {
+                match dice.roll(3) {
+                    0 => alloc.free(object, layout(size, 1)),
+                    1 => alloc.free_rcu(object, layout(size, 1)),
+                    _ => alloc.free_unshared(object, layout(size, 1)),
+                }
+            }
+        }
+        match dice.roll(32) {
+            0 => drop((alloc.domain().pin(), alloc.domain().pin())),
+            1 => alloc.domain().call(|| ()),
+            2 => _ = alloc.trim(),
+            3 => _ = alloc.stats(),
+            _ => (),
+        }
+    }
+}
+
+fn free_all<P: ReusePolicy>(alloc: &MemAlloc<P>, held: Held, owner: u64) {
+    for (object, size) in held {
+        disclaim(object, owner);
+        // SAFETY: the holder's own object, given up here.
+        unsafe { alloc.free(object, layout(size, 1)) };
+    }
+}
+
+/// Runs `work` on threads again and again while `forks` forks.
+fn beside_busy_threads(work: impl Fn() + Sync, forks: impl FnOnce()) {
+    let (stop, begun) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    work();
+                }
+            });
+        }
+        while begun.load(Ordering::Relaxed) < 3 {
+            thread::yield_now();
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(forks));
+        stop.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+/// What is done to an allocator in the child.
+fn live_on<P: ReusePolicy>(alloc: &MemAlloc<P>) {
+    let before = alloc.stats().taken.objects;
+    let owner = u64::MAX;
+    let mut held = Held::new();
+    hammer(alloc, &mut held, owner, 2_000);
+    assert!(alloc.stats().live.objects >= held.len() as u64);
+    thread::scope(|scope| {
+        for owner in [u64::MAX - 1, u64::MAX - 2] {
+            scope.spawn(move || {
+                let mut held = Held::new();
+                hammer(alloc, &mut held, owner, 500);
+                free_all(alloc, held, owner);
+            });
+        }
+    });
+    free_all(alloc, held, owner);
+    let domain = alloc.domain();
+    domain.synchronize().expect("this thread does not read");
+    domain.trace().synchronize().expect("nobody sleeps");
+    domain.barrier().expect("callbacks of vanished threads are not waited for");
+    alloc.quiesce().expect("this thread does not read");
+    let stats = alloc.stats();
+    assert_eq!(domain.stats().reading, 0);
+    assert!(stats.taken.objects <= before, "{before} before, {stats:?}");
+    for class in &stats.classes {
+        assert_eq!(class.live + class.cached + class.pending, class.taken, "{stats:?}");
+    }
+}
+
+in_every_setup! {
+    /// Whatever the vanished threads were in the middle of.
+    fn an_allocator_lives_on_in_the_child_of_a_busy_process<P>(setup) {
+        let domain = setup.domain();
+        let alloc = setup.builder::<P>().domain(domain.clone()).max_pending(MAX_PENDING);
+        let alloc = Arc::new(alloc.build().expect("an allocator"));
+        let work = || {
+            let (owner, mut held) = (NEXT_OWNER.fetch_add(1, Ordering::Relaxed), Held::new());
+            hammer(&alloc, &mut held, owner, 1_000);
+            free_all(&alloc, held, owner);
+        };
+        beside_busy_threads(work, || {
+            for fork in 0..FORKS {
+                assert_eq!(in_child(|| live_on(&alloc)), 0, "fork {fork}");
+            }
+        });
+        alloc.quiesce().expect("this thread does not read");
+        assert_eq!(alloc.stats().taken.objects, 0, "the parent lost nothing");
+    }
+}
+
+in_every_setup! {
+    /// Grace periods end, though the readers whom they would wait for have vanished inside, or
+    /// while they moved one along.
+    fn grace_periods_end_in_the_child_of_a_process_of_readers(setup) {
+        let domain = setup.domain();
+        let work = || {
+            for round in 0..50 {
+                let guards = (domain.pin(), domain.pin());
+                assert!(!domain.poll(domain.start_poll()));
+                drop(guards);
+                _ = domain.advance(domain.start_poll());
+                if round % 10 == 0 {
+                    domain.call(thread::yield_now);
+                }
+            }
+        };
+        beside_busy_threads(work, || {
+            for fork in 0..4 * FORKS {
+                let status = in_child(|| {
+                    domain.synchronize().expect("this thread does not read");
+                    domain.barrier().expect("this thread does not read");
+                    assert_eq!(domain.stats().reading, 0);
+                    let guard = domain.pin();
+                    let cookie = domain.start_poll();
+                    thread::scope(|scope| {
+                        scope.spawn(|| assert!(!domain.advance(cookie)));
+                    });
+                    drop(guard);
+                    // This thread may read again, so the other needs a barrier.
+                    thread::scope(|scope| {
+                        scope.spawn(|| domain.synchronize().expect("nobody reads"));
+                    });
+                });
+                assert_eq!(status, 0, "fork {fork}");
+            }
+        });
+    }
+}
+
+in_every_setup! {
+    /// The guards of the thread that forks are as good in the child.
+    fn a_section_of_the_forking_thread_goes_on_in_the_child(setup) {
+        let domain = setup.domain();
+        let (guard, sleeper) = (domain.pin(), domain.pin_trace());
+        let (cookie, slept) = (domain.start_poll(), domain.trace().start_poll());
+        let status = in_child(|| {
+            assert!(!domain.advance(cookie) && !domain.trace().advance(slept));
+            assert!(domain.synchronize().is_err(), "it is inside");
+            // SAFETY: takes no arguments.
+            let this_thread = unsafe { libc::gettid() } as u32;
+            for reader in [domain.rcu().held_up_by(), domain.trace().held_up_by()] {
+                assert_eq!(reader.map(|reader| reader.thread), Some(this_thread));
+            }
+            drop((guard, sleeper));
+            assert!(domain.advance(cookie) && domain.trace().advance(slept));
+            domain.synchronize().expect("it has left");
+        });
+        assert_eq!(status, 0);
+    }
+}
+
+/// A guard that may sleep belongs to whoever has it, not to the thread that made it.
+#[test]
+fn a_sleeping_section_that_moved_to_the_forking_thread_goes_on_in_the_child() {
+    for setup in Setup::every() {
+        let domain = setup.domain();
+        let (send, receive) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let domain = &domain;
+            scope.spawn(move || {
+                send.send((domain.pin_trace(), domain.pin_trace())).expect("it is received");
+                _ = wait.recv();
+            });
+            let guards = receive.recv().expect("two guards");
+            let slept = domain.trace().start_poll();
+            let status = in_child(|| {
+                assert!(!domain.trace().advance(slept));
+                drop(guards);
+                assert!(domain.trace().advance(slept));
+                assert_eq!(domain.trace().stats().slots, 0);
+            });
+            drop(done);
+            assert_eq!(status, 0);
+        });
+    }
+}
+
+/// Though another thread was in the middle of it.
+#[test]
+fn domains_and_allocators_come_and_go_in_the_child() {
+    let work = || {
+        let alloc = MemAlloc::<AfterRcuGp>::builder().domain(Domain::new()).build();
+        drop(alloc.expect("an allocator"));
+    };
+    beside_busy_threads(work, || {
+        for fork in 0..4 * FORKS {
+            assert_eq!(in_child(work), 0, "fork {fork}");
+        }
+    });
+}
+
+#[test]
+fn an_allocator_is_destroyed_in_the_child_with_what_is_left_of_its_worker() {
+    for setup in Setup::every() {
+        let alloc = Arc::new(setup.allocator::<AfterRcuGp>());
+        let worker = Worker::every(Duration::from_micros(50)).alloc(&alloc).domain(alloc.domain());
+        let mut worker = Some(worker.start().expect("a thread"));
+        for fork in 0..FORKS {
+            let status = in_child(|| {
+                drop(worker.take());
+                live_on(&alloc);
+            });
+            assert_eq!(status, 0, "fork {fork}");
+        }
+    }
+}
