@@ -8,6 +8,7 @@ mod error;
 mod flow;
 mod mem_alloc;
 mod reclaim;
+mod recount;
 mod refill;
 mod stages;
 #[cfg(not(loom))]

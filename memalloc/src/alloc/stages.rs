@@ -24,6 +24,7 @@
 //! - INV-L2: an object enters its slab only after the grace periods that its policy asks for, so
 //!   memory and type hold for every reader that the policy knows (INV-A3).
 
+use super::recount::Recount;
 use crate::batch::{Batch, BatchList, Pool};
 use crate::class::ClassTable;
 use crate::cpu::{CpuCache, CpuCaches, ObjectList};
@@ -31,7 +32,10 @@ use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
 use crate::slab::{Arena, Handle, Slabs};
 use crate::sync::Tally;
+use crate::sys::fork::Registration;
+use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Does something to an object that nobody else can reach.
@@ -129,6 +133,20 @@ impl Stage {
         self.searched.store(0, Ordering::Relaxed);
     }
 
+    /// In the child of a fork: counts the objects that are here, and has all looked at again.
+    pub(super) fn recount(&self, pool: &Pool) -> u64 {
+        let (mut all, objects) = (self.list.take_all(), Cell::new(0));
+        let none = all.take_passed(pool, |body| {
+            objects.set(objects.get() + body.objects.len() as u64);
+            false
+        });
+        debug_assert!(none.is_empty());
+        self.list.put_back(pool, all);
+        self.objects.store(objects.get(), Ordering::Relaxed);
+        self.searched.store(0, Ordering::Relaxed);
+        objects.get()
+    }
+
     /// Takes the batches whose grace period has passed and gives each to `receive`.
     fn take_passed(&self, pool: &Pool, completed: &Stamp, mut receive: impl FnMut(Batch)) {
         // A batch that is added behind the search, or that another search has in hand, is found
@@ -165,15 +183,18 @@ pub(crate) struct ClassStages {
 /// All of them, and what is needed to move between them.
 #[derive(Debug)]
 pub(crate) struct Stages {
+    /// Ends before what it names.
+    _registration: Registration,
+    _recount: Arc<Recount>,
     pub(crate) classes: ClassTable,
     pub(crate) caches: CpuCaches,
-    pub(super) pool: Pool,
+    pub(super) pool: Arc<Pool>,
     pub(crate) slabs: Slabs,
     pub(super) hooks: Hooks,
     pub(super) route: Route,
     /// Bytes of the objects in `waiting_for_gp`.
-    pending_bytes: Tally,
-    by_class: Box<[ClassStages]>,
+    pending_bytes: Arc<Tally>,
+    by_class: Arc<[ClassStages]>,
 }
 
 impl Stages {
@@ -192,8 +213,22 @@ impl Stages {
                 waiting_for_gp_ttrace: Stage::new(),
             })
             .collect();
-        let pending_bytes = Tally::new(0);
-        Self { classes, caches, pool, slabs, hooks, route, pending_bytes, by_class }
+        let (pool, pending_bytes) = (Arc::new(pool), Arc::new(Tally::new(0)));
+        let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, &pending_bytes));
+        // SAFETY: the `Arc` is dropped after the registration.
+        let _registration = unsafe { Registration::new(&_recount) };
+        Self {
+            _registration,
+            _recount,
+            classes,
+            caches,
+            pool,
+            slabs,
+            hooks,
+            route,
+            pending_bytes,
+            by_class,
+        }
     }
 
     #[inline(always)]

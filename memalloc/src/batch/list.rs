@@ -113,6 +113,10 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first == 0
+    }
+
     /// Takes the first batch off.
     pub(crate) fn pop(&mut self, pool: &Pool) -> Option<Batch> {
         let link = self.first;

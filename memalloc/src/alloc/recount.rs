@@ -1,0 +1,49 @@
+//! What the child of a fork finds beyond the CPUs: batches that vanished threads had in hand are
+//! lost to it, so what is there is counted again.
+
+use super::stages::ClassStages;
+use crate::batch::Pool;
+use crate::class::ClassTable;
+use crate::sync::Ordering::Relaxed;
+use crate::sync::Tally;
+use crate::sys::fork::{AtFork, Forking};
+use std::sync::Arc;
+
+/// The lists of an allocator and the amounts kept beside them.
+#[derive(Debug)]
+pub(super) struct Recount {
+    sizes: Box<[u64]>,
+    pool: Arc<Pool>,
+    by_class: Arc<[ClassStages]>,
+    pending_bytes: Arc<Tally>,
+}
+
+impl Recount {
+    pub(super) fn new(
+        classes: &ClassTable,
+        pool: &Arc<Pool>,
+        by_class: &Arc<[ClassStages]>,
+        pending_bytes: &Arc<Tally>,
+    ) -> Self {
+        Self {
+            sizes: classes.classes().iter().map(|class| class.size as u64).collect(),
+            pool: pool.clone(),
+            by_class: by_class.clone(),
+            pending_bytes: pending_bytes.clone(),
+        }
+    }
+}
+
+impl AtFork for Recount {
+    fn after(&self, fork: &Forking) {
+        if fork.survivor().is_none() {
+            return;
+        }
+        let pending = self.by_class.iter().zip(&self.sizes).map(|(stages, size)| {
+            stages.free_by_rcu_ttrace.recount(&self.pool);
+            stages.waiting_for_gp_ttrace.recount(&self.pool);
+            stages.waiting_for_gp.recount(&self.pool) * size
+        });
+        self.pending_bytes.store(pending.sum(), Relaxed);
+    }
+}
