@@ -98,6 +98,24 @@
 //! - Under [`Immediate`] a reader may see, under one address, stores of several lives in any
 //!   mixture that its own ordering allows. `qptrie` shows what it takes to be right.
 //!
+//! ## Forks
+//!
+//! The child of a process with threads has the thread that forked, and may go on with its
+//! allocators and domains: allocate, free, read, wait, destroy. The parent waits for a lock or
+//! two. In the child
+//!
+//! - objects that the other threads held, or were moving, are not reused: each thread loses at most
+//!   the cache and the batches that it had in hand, and [`LeakReport`] counts them as live;
+//! - RCU sections of those threads are over, callbacks that they were running are not waited for,
+//!   and a [`Worker`] is not there;
+//! - sections of theirs that may sleep ([`rcu::TraceGuard`]) last until their guard is dropped,
+//!   for it may be in the hands of the thread that is left. Where no guard is, tasks-trace grace
+//!   periods never end there, nor does the end of an allocator that waits for one: fork while nobody
+//!   is in such a section, or let the child only `exec`.
+//!
+//! Do not fork in a constructor of objects, nor, by a call that runs `pthread_atfork` handlers, in
+//! a signal handler; and not while another thread makes the first use of [`rcu::Domain::global`].
+//!
 //! ## Features
 //!
 //! - `allocator-api2` (off by default): [`MemAlloc`] is an `Allocator` of the crate

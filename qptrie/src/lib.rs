@@ -54,6 +54,9 @@
 //! - A scan is ascending, has no duplicates, and returns every key that was there throughout.
 //!   Of keys that come and go meanwhile it may return any.
 //! - [`QpTrie::len`] is exact when nothing runs.
+//! - In the child of a fork, lookups go on. An insert, a removal or a scan waits for good there if
+//!   another thread was changing a key with the same first byte: fork while nobody does, or let the
+//!   child only look up.
 //! - The sequence count of a branch has 32 bits. A reader would have to be suspended, between
 //!   two loads, for exactly 2^31 lives of one branch to be deceived.
 
