@@ -8,22 +8,35 @@
 //!
 //! ## Should I use this?
 //!
-//! Yes, if you write a lock-free structure and have to decide how its nodes are reclaimed; if
-//! you need objects of at most 4096 bytes from caches that no other part of the program shares;
-//! or if you study what deferring costs. No, if you want a global allocator (take mimalloc or
-//! jemalloc), if your objects are larger, or if a plain `Arc` is fast enough.
+//! Yes, if you write a lock-free structure and have to decide how its nodes are reclaimed; if you
+//! allocate where `malloc` is forbidden, as in a signal handler; if you need objects of at most
+//! 4096 bytes from caches that no other part of the program shares; or if you study what deferring
+//! costs.
+//!
+//! No, if you want a global allocator (take mimalloc or jemalloc), if your objects are larger, if
+//! nobody reads what others free, or if a plain `Arc` is fast enough. It is built and measured on
+//! Linux on x86_64; elsewhere portable twins stand in, and nobody has measured them.
 //!
 //! ## Policies
 //!
-//! | policy | a freed object is allocated again | inside a read section an address keeps |
-//! |---|---|---|
-//! | [`Immediate`] | at once | its memory and type, not its object: validate |
-//! | [`AfterRcuGp`] | after an RCU grace period | its object |
+//! | policy | kernel | a freed object is allocated again | a section of [`pin`] keeps | a section of [`pin_trace`] keeps |
+//! |---|---|---|---|---|
+//! | [`Immediate`] | `bpf_mem_free` | at once | memory, type | memory, type |
+//! | [`AfterRcuGp`] | `bpf_mem_free_rcu` | after an RCU grace period | memory, type, identity | memory, type |
+//! | [`FreeAfterRcuGp`] | `BPF_MA_FREE_AFTER_RCU_GP` | after an RCU grace period, from its slab | memory, type, identity | nothing |
+//! | [`AfterTasksTraceGp`] | `call_rcu_tasks_trace` | after a grace period of either flavour | memory, type, identity | memory, type, identity |
 //!
-//! *Memory*: the address stays mapped (for the life of the allocator). *Type*: it holds an
-//! object of the same class. *Identity*: it holds the very object that was found. Under every
-//! policy an object goes back to its slab only after a grace period, so memory and type hold for
-//! every reader inside a section.
+//! *Memory*: the address holds what objects of this allocator left in it. (It stays mapped for the
+//! life of the allocator, under every policy.) *Type*: it holds an object of the same class, as
+//! large and as aligned. *Identity*: it holds the very object that was found. A reader without
+//! identity has to validate what it reads.
+//!
+//! The two kinds of sections are the two flavours of [`rcu`]: [`pin`] begins one that stays on its
+//! thread and must not last, [`pin_trace`] one that may sleep and move. Which policy to take is the
+//! first question of the guide (`docs/guide.md` in the repository).
+//!
+//! [`pin`]: rcu::Domain::pin
+//! [`pin_trace`]: rcu::Domain::pin_trace
 //!
 //! ## Example
 //!
@@ -91,12 +104,31 @@
 //!
 //! ## Consistency
 //!
+//! What holds:
+//!
 //! - Everything that was done to an object before it was freed happens before everything that
 //!   is done to it after it was allocated again.
 //! - A deferred object is allocated again only after every read section that was open when it
-//!   was freed has ended; that end happens before.
+//!   was freed has ended; that end happens before. Where nobody can be in a section, that is at
+//!   once.
+//! - Every object is in one place: with a user, in a cache, waiting, or in its slab.
+//!   [`Stats`] counts all four, exactly when nobody allocates or frees.
+//! - A free never fails and never asks the global allocator. Where the allocator has no
+//!   destructor, it waits for nothing but [`max_pending`](Builder::max_pending).
+//!
+//! What does not:
+//!
 //! - Under [`Immediate`] a reader may see, under one address, stores of several lives in any
 //!   mixture that its own ordering allows. `qptrie` shows what it takes to be right.
+//! - `max_pending` is not a wall. Beside it each CPU may hold an unfinished batch of each class; a
+//!   thread inside a read section of its own never waits, so what it frees there goes beyond it;
+//!   and behind a reader that stalls a free waits for
+//!   [`stall_after`](rcu::Builder::stall_after), once, and then goes on.
+//! - The caches of a CPU hold more than the kernel's: [`Watermarks::reserve`] objects above the
+//!   high watermark, so that with the kernel's classes a CPU whose caches are all full has 649 KiB
+//!   in them, and 170 KiB where the reserve is 0.
+//! - Slabs count memory in pages of 4096 bytes that they have touched. Where the system gives huge
+//!   pages unasked, it may hold more.
 //!
 //! ## Forks
 //!
@@ -122,11 +154,12 @@
 //!   `allocator-api2`, in the version that hashbrown and bumpalo use, so that containers can live
 //!   on it: up to 4096 bytes a block, and beyond with `MemAlloc::with_fallback`.
 //!
-//! ## Layers
+//! ## More
 //!
-//! `sync`, `sys`, `backing`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`: each
-//! imports only from those before it. `docs/object-life.md` in the repository follows an object
-//! through them.
+//! In the repository: `docs/guide.md` goes from the choice of a policy through everything here to
+//! tests under loom, and `docs/object-life.md` follows one allocation and one free through the
+//! code. Layers, each of which imports only from those before it: `sync`, `sys`, `backing`,
+//! `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
 
 mod alloc;
 pub mod backing;
@@ -160,3 +193,8 @@ pub use stats::{Amount, ClassStats, LeakReport, Stats};
 pub use sys::cpu::CpuMode;
 #[cfg(loom)]
 pub use sys::cpu::run_on;
+
+/// The guide: every block of it compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide.md")]
+struct Guide;
