@@ -109,8 +109,8 @@
 //! - Everything that was done to an object before it was freed happens before everything that
 //!   is done to it after it was allocated again.
 //! - A deferred object is allocated again only after every read section that was open when it
-//!   was freed has ended; that end happens before. Where nobody can be in a section, that is at
-//!   once.
+//!   was freed, of the flavours that its policy waits for, has ended; that end happens before.
+//!   Where nobody can be in a section, that is at once.
 //! - Every object is in one place: with a user, in a cache, waiting, or in its slab.
 //!   [`Stats`] counts all four, exactly when nobody allocates or frees.
 //! - A free never fails and never asks the global allocator. Where the allocator has no
