@@ -58,8 +58,8 @@ impl Drop for Announce {
 }
 
 /// `in_every_setup! { fn claim<P>(setup) { … } }` is a test of that name that runs over every CPU
-/// mode, barrier kind and policy; with a policy in place of `P`, over that one only; without it,
-/// the claim is about domains.
+/// mode, barrier kind and policy; with a policy in place of `P`, over that one only, and with
+/// `ProtectsIdentity` over all of those; without it, the claim is about domains.
 macro_rules! in_every_setup {
     ($(#[$attribute:meta])* fn $claim:ident($setup:ident) $body:block) => {
         $(#[$attribute])*
@@ -73,27 +73,30 @@ macro_rules! in_every_setup {
         }
     };
     ($(#[$attribute:meta])* fn $claim:ident<Immediate>($setup:ident) $body:block) => {
-        $crate::common::in_every_setup! { @ [$(#[$attribute])*] $claim $setup $body Immediate }
+        $crate::common::in_every_setup! { @ ReusePolicy [$(#[$attribute])*] $claim $setup $body Immediate }
     };
     ($(#[$attribute:meta])* fn $claim:ident<AfterRcuGp>($setup:ident) $body:block) => {
-        $crate::common::in_every_setup! { @ [$(#[$attribute])*] $claim $setup $body AfterRcuGp }
+        $crate::common::in_every_setup! {
+            @ ProtectsIdentity [$(#[$attribute])*] $claim $setup $body AfterRcuGp
+        }
     };
     ($(#[$attribute:meta])* fn $claim:ident<ProtectsIdentity>($setup:ident) $body:block) => {
         $crate::common::in_every_setup! {
-            @ [$(#[$attribute])*] $claim $setup $body AfterRcuGp FreeAfterRcuGp AfterTasksTraceGp
+            @ ProtectsIdentity [$(#[$attribute])*] $claim $setup $body
+            AfterRcuGp FreeAfterRcuGp AfterTasksTraceGp
         }
     };
     ($(#[$attribute:meta])* fn $claim:ident<P>($setup:ident) $body:block) => {
         $crate::common::in_every_setup! {
-            @ [$(#[$attribute])*] $claim $setup $body
+            @ ReusePolicy [$(#[$attribute])*] $claim $setup $body
             Immediate AfterRcuGp FreeAfterRcuGp AfterTasksTraceGp
         }
     };
-    (@ [$($attribute:tt)*] $claim:ident $setup:ident $body:block $($policy:ident)+) => {
+    (@ $bound:ident [$($attribute:tt)*] $claim:ident $setup:ident $body:block $($policy:ident)+) => {
         $($attribute)*
         #[test]
         fn $claim() {
-            fn check<P: memalloc::ReusePolicy>($setup: &$crate::common::Setup) $body
+            fn check<P: memalloc::$bound>($setup: &$crate::common::Setup) $body
             for setup in $crate::common::Setup::every() {
                 $({
                     type Policy = memalloc::$policy;
