@@ -2,7 +2,7 @@
 //! the current CPU only, and its end. `refill` and `reclaim` have the slow paths.
 
 use super::error::AllocErrorKind;
-use super::reclaim::Owed;
+use super::reclaim::{GaveUp, Owed};
 use super::stages::Stages;
 use crate::class::MAX_SIZE;
 use crate::cpu::CpuCaches;
@@ -25,8 +25,7 @@ pub(crate) struct Flow {
     pub(super) max_pending: u64,
     /// The age of what had passed when memory was looked for everywhere.
     pub(super) reclaimed_at: Tally,
-    /// The same for when a free had waited long enough.
-    pub(super) gave_up_at: Tally,
+    pub(super) gave_up: GaveUp,
 }
 
 impl Flow {
@@ -38,7 +37,7 @@ impl Flow {
             owed_back: Owed::new(),
             max_pending,
             reclaimed_at: Tally::new(u64::MAX),
-            gave_up_at: Tally::new(u64::MAX),
+            gave_up: GaveUp::new(),
         }
     }
 

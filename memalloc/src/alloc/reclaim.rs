@@ -60,6 +60,32 @@ impl Owed {
     }
 }
 
+/// Behind which grace period a free has waited long enough: the epoch that had passed when it gave
+/// up, for each flavour that was held up meanwhile.
+#[derive(Debug)]
+pub(super) struct GaveUp([Tally; 2]);
+
+impl GaveUp {
+    /// No epoch comes so far.
+    const NEVER: u64 = u64::MAX;
+
+    pub(super) fn new() -> Self {
+        Self([Tally::new(Self::NEVER), Tally::new(Self::NEVER)])
+    }
+
+    /// Whether a reader is still in the way that was waited for.
+    fn is_behind(&self, completed: [u64; 2]) -> bool {
+        self.0.iter().zip(completed).any(|(gave_up, now)| gave_up.load(Relaxed) == now)
+    }
+
+    /// Gives up, having waited since `before` had passed.
+    fn remember(&self, before: [u64; 2], completed: [u64; 2]) {
+        for ((gave_up, before), now) in self.0.iter().zip(before).zip(completed) {
+            gave_up.store(if before == now { now } else { Self::NEVER }, Relaxed);
+        }
+    }
+}
+
 /// What went back, and what that gave the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -202,15 +228,16 @@ impl Flow {
             self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
             self.stages.pending_bytes() <= self.max_pending
         };
-        let age = || self.domain.completed(wait_for).age();
-        if enough() || self.gave_up_at.load(Relaxed) == age() {
+        let completed = || self.domain.completed_epochs(wait_for);
+        if enough() || self.gave_up.is_behind(completed()) {
             return;
         }
+        let before = completed();
         let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
         let mut patience = Patience::default();
         while !enough() && !self.domain.is_hopeless_here() {
             if thread::clock().saturating_sub(start) >= limit {
-                self.gave_up_at.store(age(), Relaxed);
+                self.gave_up.remember(before, completed());
                 self.domain.report_stall(wait_for);
                 return;
             }

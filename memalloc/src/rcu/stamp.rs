@@ -89,6 +89,16 @@ impl Domain {
         Stamp { rcu: self.rcu().completed(), trace }
     }
 
+    /// The newest epoch that has passed for each; for a flavour that is not waited for, that of
+    /// the other again. One that stays the same is held up, whatever the other does.
+    pub(crate) fn completed_epochs(&self, what: WaitFor) -> [u64; 2] {
+        let rcu = self.rcu().completed().epoch();
+        match what {
+            WaitFor::Rcu => [rcu, rcu],
+            WaitFor::Both => [rcu, self.trace().completed().epoch()],
+        }
+    }
+
     /// Begins a grace period of each, or ends what is under way, as readers allow.
     pub(crate) fn advance_once(&self, what: WaitFor) {
         self.rcu().advance_once();
