@@ -73,11 +73,8 @@ macro_rules! in_every_setup {
         }
     };
     ($(#[$attribute:meta])* fn $claim:ident<Immediate>($setup:ident) $body:block) => {
-        $crate::common::in_every_setup! { @ ReusePolicy [$(#[$attribute])*] $claim $setup $body Immediate }
-    };
-    ($(#[$attribute:meta])* fn $claim:ident<AfterRcuGp>($setup:ident) $body:block) => {
         $crate::common::in_every_setup! {
-            @ ProtectsIdentity [$(#[$attribute])*] $claim $setup $body AfterRcuGp
+            @ ReusePolicy [$(#[$attribute])*] $claim $setup $body Immediate
         }
     };
     ($(#[$attribute:meta])* fn $claim:ident<ProtectsIdentity>($setup:ident) $body:block) => {
@@ -90,6 +87,11 @@ macro_rules! in_every_setup {
         $crate::common::in_every_setup! {
             @ ReusePolicy [$(#[$attribute])*] $claim $setup $body
             Immediate AfterRcuGp FreeAfterRcuGp AfterTasksTraceGp
+        }
+    };
+    ($(#[$attribute:meta])* fn $claim:ident<$policy:ident>($setup:ident) $body:block) => {
+        $crate::common::in_every_setup! {
+            @ ProtectsIdentity [$(#[$attribute])*] $claim $setup $body $policy
         }
     };
     (@ $bound:ident [$($attribute:tt)*] $claim:ident $setup:ident $body:block $($policy:ident)+) => {

@@ -1,0 +1,234 @@
+//! How much may wait for a grace period, who waits when it is too much, and what a CPU holds.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Object, Setup, adds_up, in_every_setup, layout};
+use memalloc::rcu::{Domain, FlavourKind, StallReport};
+use memalloc::{
+    AllocErrorKind, Builder, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy, Watermarks,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MAX_PENDING: u64 = 256 * KIB;
+const SIZE: u64 = 1024;
+
+/// So long that no test sees it.
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
+fn cpus() -> u64 {
+    thread::available_parallelism().map_or(1, usize::from) as u64
+}
+
+/// An allocator that lets [`MAX_PENDING`] bytes wait, and the reports of its domain.
+fn bounded<P: ReusePolicy>(
+    setup: &Setup,
+    stall_after: Duration,
+) -> (Builder<P>, Domain, Receiver<StallReport>) {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let domain = Domain::builder().barrier(setup.barrier).stall_after(stall_after);
+    let domain = domain.stall_handler(move |report| {
+        let _ = tell.lock().expect("never poisoned").send(*report);
+    });
+    let domain = domain.build().expect("a supported kind");
+    let builder = setup.builder::<P>().domain(domain.clone()).max_pending(MAX_PENDING);
+    (builder, domain, told)
+}
+
+/// Runs `work` while another thread holds what `enter` gives.
+fn behind<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce() -> R) -> R {
+    let (inside, leave) = (&Barrier::new(2), &Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let guard = enter();
+            inside.wait();
+            leave.wait();
+            drop(guard);
+        });
+        inside.wait();
+        let result = work();
+        leave.wait();
+        result
+    })
+}
+
+/// Allocates and frees an object, deferred.
+fn pass_one<P: ReusePolicy>(alloc: &MemAlloc<P>) {
+    Object::new(alloc, layout(SIZE as usize, 1), 1).free_rcu(alloc);
+}
+
+in_every_setup! {
+    /// A thread frees far more than may wait while a reader sits. It gets as far as the bound, a
+    /// batch more for each CPU, and there it stays; when the reader leaves, it goes on.
+    fn no_more_than_max_pending_and_a_batch_for_each_cpu_waits_behind_a_reader<P>(setup) {
+        const OBJECTS: u64 = 4 * MAX_PENDING / SIZE;
+        let (builder, domain, told) = bounded::<P>(setup, NEVER);
+        let alloc = &builder.build().expect("an allocator");
+        let batch = Watermarks::for_size(SIZE as usize).batch as u64;
+        let bound = MAX_PENDING + cpus() * batch * SIZE;
+        let freed = &AtomicU64::new(0);
+        thread::scope(|scope| {
+            behind(|| domain.pin(), || {
+                scope.spawn(move || {
+                    for _ in 0..OBJECTS {
+                        pass_one(alloc);
+                        freed.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                // As many bytes as have been freed wait: the reader was there before.
+                let waiting = || freed.load(Ordering::Relaxed) * SIZE;
+                while waiting() + batch * SIZE < MAX_PENDING {
+                    thread::yield_now();
+                }
+                for _ in 0..300 {
+                    assert!(waiting() <= bound, "{} bytes wait, {bound} allowed", waiting());
+                    thread::yield_now();
+                }
+                let pending = alloc.stats().pending.bytes;
+                assert!(pending <= bound, "{pending} bytes wait, {bound} allowed");
+            });
+        });
+        assert_eq!(freed.load(Ordering::Relaxed), OBJECTS, "the free goes on");
+        assert!(told.try_recv().is_err(), "nobody stalled");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// It would wait for itself. The test hangs where it does.
+    fn a_thread_inside_its_own_section_never_waits<P>(setup) {
+        let (builder, domain, told) = bounded::<P>(setup, NEVER);
+        let alloc = builder.build().expect("an allocator");
+        let free_too_much = || (0..2 * MAX_PENDING / SIZE).for_each(|_| pass_one(&alloc));
+        let guard = domain.pin();
+        free_too_much();
+        assert!(alloc.stats().pending.bytes >= 2 * MAX_PENDING, "all of it waits");
+        drop(guard);
+        let guard = domain.pin_trace();
+        free_too_much();
+        drop(guard);
+        assert!(told.try_recv().is_err(), "nobody stalled");
+        alloc.quiesce().expect("no guard is held");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+/// Frees too much behind a reader of `flavour`, three times.
+fn reports_each_stall_once<P: ReusePolicy, G>(
+    setup: &Setup,
+    flavour: FlavourKind,
+    enter: impl Fn(&'static Domain) -> G + Sync,
+) {
+    let (builder, domain, told) = bounded::<P>(setup, Duration::from_millis(1));
+    let alloc = builder.build().expect("an allocator");
+    let domain: &'static Domain = Box::leak(Box::new(domain));
+    for _ in 0..3 {
+        behind(
+            || enter(domain),
+            || {
+                (0..3 * MAX_PENDING / SIZE).for_each(|_| pass_one(&alloc));
+                assert!(alloc.stats().pending.bytes >= 3 * MAX_PENDING, "frees went on");
+            },
+        );
+        let report = told.try_recv().expect("a report");
+        assert_eq!(report.flavour, flavour);
+        assert!(report.reader.thread != 0, "{report}");
+        assert!(report.reader.inside_for >= Duration::from_millis(1), "{report}");
+        assert!(told.try_recv().is_err(), "said once");
+        alloc.quiesce().expect("no guard is held");
+    }
+    adds_up(&alloc.stats(), 0);
+}
+
+in_every_setup! {
+    /// Behind each reader that stalls a free waits once, says so once, and goes on.
+    fn a_stall_is_reported_once_for_each_reader_and_frees_go_on<P>(setup) {
+        reports_each_stall_once::<P, _>(setup, FlavourKind::Rcu, Domain::pin);
+    }
+}
+
+in_every_setup! {
+    /// The grace periods of RCU go on meanwhile, and are no reason to wait again.
+    fn a_stall_behind_a_sleeper_is_reported_once_and_frees_go_on<AfterTasksTraceGp>(setup) {
+        reports_each_stall_once::<P, _>(setup, FlavourKind::TasksTrace, Domain::pin_trace);
+    }
+}
+
+in_every_setup! {
+    /// What waits is memory that is held: the limit counts it, and says so when that is all.
+    fn the_limit_holds_while_a_reader_sits<P>(setup) {
+        const LIMIT: u64 = 2 * MAX_PENDING;
+        let (builder, domain, _told) = bounded::<P>(setup, Duration::from_millis(1));
+        let alloc = builder.limit_bytes(LIMIT).build().expect("an allocator");
+        let layout = layout(SIZE as usize, 1);
+        behind(|| domain.pin(), || {
+            let mut freed = 0;
+            let error = loop {
+                match alloc.alloc(layout) {
+                    Ok(memory) => Object::filled(memory.cast(), layout, 1).free_rcu(&alloc),
+                    Err(error) => break error.kind(),
+                }
+                assert!(alloc.backing_bytes() <= LIMIT);
+                freed += SIZE;
+                assert!(freed <= LIMIT, "more than there is");
+            };
+            assert_eq!(error, AllocErrorKind::LimitReached { limit: LIMIT });
+        });
+        domain.synchronize().expect("no guard is held");
+        Object::new(&alloc, layout, 2).free_rcu(&alloc);
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+/// What a CPU's caches may hold of all classes, in bytes.
+fn full_bytes(classes: &ClassTable) -> u64 {
+    let bytes = |class: &Class| (class.watermarks.high + class.watermarks.reserve) * class.size;
+    classes.classes().iter().map(bytes).sum::<usize>() as u64
+}
+
+/// Frees more of every class than this CPU's caches may hold, and says what they hold then.
+fn cached_when_full<P: ReusePolicy>(alloc: &MemAlloc<P>) -> u64 {
+    for class in alloc.classes().classes() {
+        let held: Vec<_> = (0..500).map(|_| Object::new(alloc, layout(class.size, 1), 1)).collect();
+        held.into_iter().for_each(|object| object.free_unshared(alloc));
+    }
+    // What no CPU holds goes back to the slabs.
+    alloc.trim();
+    let stats = alloc.stats();
+    adds_up(&stats, 0);
+    stats.cached.bytes
+}
+
+in_every_setup! {
+    fn an_idle_allocator_holds_no_objects<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        assert_eq!((alloc.backing_bytes(), alloc.stats().taken.objects), (0, 0), "at first");
+        cached_when_full(&alloc);
+        alloc.quiesce().expect("no guard is held");
+        assert_eq!((alloc.backing_bytes(), alloc.stats().taken.objects), (0, 0), "after use");
+    }
+}
+
+in_every_setup! {
+    /// The default table, and the same without a reserve. The thread may have been on each CPU.
+    fn full_caches_hold_what_is_documented_for_each_cpu<P>(setup) {
+        let kernel = KERNEL_SIZES.map(|size| {
+            Class { size, watermarks: Watermarks { reserve: 0, ..Watermarks::for_size(size) } }
+        });
+        let kernel = ClassTable::with_watermarks(&kernel).expect("a table");
+        for (table, documented) in [(ClassTable::default(), 649 * KIB), (kernel, 170 * KIB)] {
+            let allowed = full_bytes(&table);
+            assert_eq!(allowed.div_ceil(KIB), documented / KIB, "what the marks say");
+            let alloc = setup.builder::<P>().classes(table).build().expect("an allocator");
+            let cached = cached_when_full(&alloc);
+            assert!(cached <= cpus() * allowed, "{cached} bytes on {} CPUs", cpus());
+            assert!(cached >= allowed / 2, "{cached} bytes of {allowed}: they are not full");
+        }
+    }
+}
