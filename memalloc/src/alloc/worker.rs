@@ -16,7 +16,7 @@ type Round = Box<dyn FnMut() -> bool + Send>;
 /// A thread that does regularly, for allocators and domains, what their calls do by the way
 /// (the kernel's `irq_work`): ends grace periods, runs callbacks, returns what is more than
 /// enough to the slabs and to the system, and reports readers that stall. It ends when this is
-/// dropped.
+/// dropped, or when all that it looks after is gone.
 ///
 /// Nothing needs it: without it, the same is done by whoever allocates, frees or waits. It does
 /// not follow into the child of a fork; one that is dropped there does nothing.
@@ -118,7 +118,7 @@ impl WorkerBuilder {
         let told = stop.clone();
         let work = move || {
             let mut wanted = told.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*wanted {
+            while !*wanted && !rounds.is_empty() {
                 let waited = told.changed.wait_timeout(wanted, interval);
                 wanted = waited.unwrap_or_else(PoisonError::into_inner).0;
                 rounds.retain_mut(|round| round());
