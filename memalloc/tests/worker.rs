@@ -1,0 +1,160 @@
+//! A worker keeps a program moving that does nothing else. Tests wait for what it does, and fail
+//! when that has not come after a minute.
+#![cfg(not(loom))]
+
+mod common;
+
+use common::{Object, adds_up, in_every_setup, layout};
+use memalloc::backing::{FailOnDemand, System};
+use memalloc::rcu::{Domain, FlavourKind, StallReport};
+use memalloc::{Cache, Worker};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const INTERVAL: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_secs(60);
+
+/// Waits for the worker to bring something about.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < LONG, "not after a minute: {what}");
+        thread::sleep(INTERVAL / 4);
+    }
+}
+
+in_every_setup! {
+    /// Freed inside a section, so that they had to wait, and then nobody asks any more: they go
+    /// as far as their slabs. What a CPU holds stays with it: less than a batch that waits, and
+    /// what it carved last.
+    fn deferred_objects_come_back_while_the_program_is_idle<P>(setup) {
+        const OBJECTS: u64 = 3_000;
+        let alloc = Arc::new(setup.allocator::<P>());
+        let worker = Worker::every(INTERVAL).alloc(&alloc).start().expect("a thread");
+        let guard = alloc.domain().pin();
+        let held: Vec<_> = (0..OBJECTS).map(|_| Object::new(&alloc, layout(512, 1), 1)).collect();
+        held.into_iter().for_each(|object| object.free_rcu(&alloc));
+        drop(guard);
+        until("the objects are in their slabs", || alloc.stats().taken.objects < 200);
+        drop(worker);
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    fn callbacks_of_both_flavours_run_while_the_program_is_idle(setup) {
+        let domain = setup.domain();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let worker = Worker::every(INTERVAL).domain(&domain).start().expect("a thread");
+        let guards = (domain.pin(), domain.pin_trace());
+        let (first, second) = (ran.clone(), ran.clone());
+        domain.rcu().call(move || _ = first.fetch_add(1, Ordering::Relaxed));
+        domain.trace().call(move || _ = second.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(ran.load(Ordering::Relaxed), 0, "readers are inside");
+        drop(guards);
+        until("both callbacks have run", || ran.load(Ordering::Relaxed) == 2);
+        drop(worker);
+    }
+}
+
+in_every_setup! {
+    /// The reader sits on the test's own thread, which waits for nothing but the report. Each
+    /// stall is reported once, so the second report is of the second stall.
+    fn stalls_are_reported_while_the_program_is_idle(setup) {
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let domain = Domain::builder().barrier(setup.barrier).stall_after(INTERVAL);
+        let domain = domain.stall_handler(move |report: &StallReport| {
+            let _ = tell.lock().expect("never poisoned").send(*report);
+        });
+        let domain = domain.build().expect("a supported kind");
+        let worker = Worker::every(INTERVAL).domain(&domain).start().expect("a thread");
+        let mut flavours = Vec::new();
+        for stall in 0..2 {
+            let guard = (stall == 0).then(|| domain.pin());
+            let sleeper = (stall == 1).then(|| domain.pin_trace());
+            domain.rcu().call(|| ());
+            domain.trace().call(|| ());
+            let report = told.recv_timeout(LONG).expect("a report within a minute");
+            assert!(report.reader.inside_for >= INTERVAL, "{report}");
+            flavours.push(report.flavour);
+            drop((guard, sleeper));
+        }
+        drop(worker);
+        assert_eq!(flavours, [FlavourKind::Rcu, FlavourKind::TasksTrace]);
+        assert!(told.try_recv().is_err(), "each is reported once");
+    }
+}
+
+in_every_setup! {
+    /// The worker keeps its domain; when its handle is dropped nothing of it is left, so that the
+    /// domain ends with the test's own handle, and runs what is left.
+    fn a_worker_ends_with_its_handle(setup) {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let domain = setup.domain();
+        let guard = domain.pin_trace_owned();
+        let worker = Worker::every(INTERVAL).domain(&domain).start().expect("a thread");
+        let called = ran.clone();
+        domain.trace().call(move || _ = called.fetch_add(1, Ordering::Relaxed));
+        drop(domain);
+        drop(worker);
+        assert_eq!(ran.load(Ordering::Relaxed), 0, "a sleeper is inside");
+        drop(guard);
+        assert_eq!(ran.load(Ordering::Relaxed), 1, "the domain ended here");
+    }
+}
+
+thread_local! {
+    /// What the last `Mark` that was dropped on this thread left, until the thread ends.
+    static LEFT: RefCell<Option<Arc<()>>> = const { RefCell::new(None) };
+}
+
+/// A value that leaves something on the thread that drops it.
+struct Mark {
+    left: Arc<()>,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        LEFT.set(Some(self.left.clone()));
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+in_every_setup! {
+    /// It does not keep what it looks after alive, and its thread ends when all of that is gone.
+    fn a_worker_ends_with_the_caches_that_it_looks_after<ProtectsIdentity>(setup) {
+        let backing = Arc::new(FailOnDemand::new(System));
+        let builder = setup.builder::<P>().backing(Arc::clone(&backing)).range_bytes(16 << 20);
+        let cache = Arc::new(Cache::<Mark, P>::with_builder(builder).expect("a cache"));
+        let worker = Worker::every(INTERVAL).cache(&cache).start().expect("a thread");
+
+        let (left, dropped) = (Arc::new(()), Arc::new(AtomicUsize::new(0)));
+        let domain = cache.domain().clone();
+        let guard = domain.pin();
+        // More than a batch, so that some wait for the worker and not for another free.
+        for _ in 0..100 {
+            let Ok(value) = cache.alloc(Mark { left: left.clone(), dropped: dropped.clone() })
+            else {
+                panic!("memory")
+            };
+            // SAFETY: never published, freed once.
+            unsafe { cache.free_raw(value.into_raw()) };
+        }
+        drop(guard);
+        until("the worker drops values", || dropped.load(Ordering::Relaxed) > 0);
+
+        drop(cache);
+        until("the cache ends", || Arc::strong_count(&backing) == 1);
+        assert_eq!(dropped.load(Ordering::Relaxed), 100);
+        // What the end of the cache may have left here.
+        LEFT.take();
+        until("the worker's thread ends", || Arc::strong_count(&left) == 1);
+        drop(worker);
+    }
+}
