@@ -83,10 +83,10 @@ fn counted(all: &Arc<AtomicUsize>) -> Counted {
 in_every_setup! {
     /// Values are dropped on several threads, by frees, allocations and the end of the cache:
     /// each once, and none before the section that was open when it was freed.
-    fn values_are_dropped_once_each_and_not_inside_a_section(setup) {
+    fn values_are_dropped_once_each_and_not_inside_a_section<ProtectsIdentity>(setup) {
         const VALUES: usize = 4_000;
         let all = Arc::new(AtomicUsize::new(0));
-        let cache = Cache::<Counted>::with_builder(MemAlloc::builder().domain(setup.domain())).expect("a cache");
+        let cache = Cache::<Counted, P>::with_builder(setup.builder()).expect("a cache");
         let value = || cache.alloc(counted(&all)).expect("memory").into_raw();
 
         let guard = cache.domain().pin();
@@ -137,12 +137,13 @@ in_every_setup! {
 in_every_setup! {
     /// Whoever drops a cache inside a section can't wait: the domain ends it later, also when
     /// the cache was the last to use the domain.
-    fn dropping_inside_a_section_leaves_the_end_to_the_callbacks(setup) {
+    fn dropping_inside_a_section_leaves_the_end_to_the_callbacks<ProtectsIdentity>(setup) {
         let all = Arc::new(AtomicUsize::new(0));
         let domain = setup.domain();
         let guard = domain.pin();
         for values in 1..=3 {
-            let cache = Cache::<Counted>::with_builder(MemAlloc::builder().domain(domain.clone())).expect("a cache");
+            let builder = setup.builder().domain(domain.clone());
+            let cache = Cache::<Counted, P>::with_builder(builder).expect("a cache");
             for _ in 0..values {
                 let value = cache.alloc(counted(&all)).expect("memory").into_raw();
                 // SAFETY: never published, freed once.
@@ -307,11 +308,10 @@ fn a_value_may_own_objects_of_its_own_cache() {
     adds_up(&cache.stats(), 0);
 }
 
-/// An allocator may be shared, moved, and dropped last by any thread.
-#[test]
-fn the_last_owner_ends_the_allocator() {
-    for setup in Setup::every() {
-        let alloc: Arc<MemAlloc<AfterRcuGp>> = Arc::new(setup.allocator());
+in_every_setup! {
+    /// An allocator may be shared, moved, and dropped last by any thread.
+    fn the_last_owner_ends_the_allocator<P>(setup) {
+        let alloc: Arc<MemAlloc<P>> = Arc::new(setup.allocator());
         let threads: Vec<_> = (0..4)
             .map(|pattern| {
                 let alloc = alloc.clone();

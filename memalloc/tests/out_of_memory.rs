@@ -163,25 +163,27 @@ in_every_setup! {
     }
 }
 
-/// Values are dropped, each once, though no batch can be had to take them through their grace
-/// period.
-#[test]
-fn destructors_run_without_memory_for_batches() {
-    static DROPPED: AtomicUsize = AtomicUsize::new(0);
-    #[derive(Debug)]
-    struct Counted;
-    impl Drop for Counted {
-        fn drop(&mut self) {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
-        }
+/// Counts its drop where it is told to.
+#[derive(Debug)]
+struct Counted(&'static AtomicUsize);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
-    for setup in Setup::every() {
+}
+
+in_every_setup! {
+    /// Values are dropped, each once, though no batch can be had to take them through their
+    /// grace period.
+    fn destructors_run_without_memory_for_batches<ProtectsIdentity>(setup) {
+        static DROPPED: AtomicUsize = AtomicUsize::new(0);
         DROPPED.store(0, Ordering::Relaxed);
         let backing = Arc::new(FailOnDemand::new(Behind::default()));
-        let builder = setup.builder::<AfterRcuGp>().backing(Arc::clone(&backing));
-        let cache = Cache::<Counted>::with_builder(builder).expect("a cache");
-        let values: Vec<_> =
-            (0..MANY).map(|_| cache.alloc(Counted).expect("memory").into_raw()).collect();
+        let builder = setup.builder().backing(Arc::clone(&backing));
+        let cache = Cache::<Counted, P>::with_builder(builder).expect("a cache");
+        let value = || cache.alloc(Counted(&DROPPED)).expect("memory").into_raw();
+        let values: Vec<_> = (0..MANY).map(|_| value()).collect();
         let domain = cache.domain().clone();
         let guard = domain.pin();
         backing.fail(..);

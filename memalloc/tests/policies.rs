@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Object, Setup, adds_up, in_every_setup, layout};
-use memalloc::{AfterRcuGp, Cache, Immediate, MemAlloc, TypeStable};
+use memalloc::{AfterRcuGp, Cache, Immediate, TypeStable};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 in_every_setup! {
@@ -159,42 +159,39 @@ struct Counted {
 // SAFETY: all that a reader can reach is an atomic, any value of it is valid, and it needs no drop.
 unsafe impl TypeStable for Counted {}
 
-#[test]
-fn a_type_stable_object_keeps_what_its_earlier_life_left() {
-    let cache = Cache::<Counted, Immediate>::type_stable_with(
-        MemAlloc::builder().domain(memalloc::rcu::Domain::new()),
-    )
-    .expect("a cache");
-    let guard = cache.domain().pin();
-    let mut most = 0;
-    for _ in 0..1_000 {
-        let slot = cache.alloc_slot().expect("memory");
-        // SAFETY: the slot was given out by this cache and is not freed yet.
-        let object = unsafe { cache.slot(slot, &guard) };
-        most = most.max(object.lives.fetch_add(1, Ordering::Relaxed) + 1);
-        // SAFETY: allocated above, freed once.
-        unsafe { cache.free_slot(slot) };
-        // Readers of the earlier life may still look.
-        assert!(object.lives.load(Ordering::Relaxed) > 0);
+in_every_setup! {
+    fn a_type_stable_object_keeps_what_its_earlier_life_left(setup) {
+        let cache = Cache::<Counted, Immediate>::type_stable_with(setup.builder());
+        let cache = cache.expect("a cache");
+        let guard = cache.domain().pin();
+        let mut most = 0;
+        for _ in 0..1_000 {
+            let slot = cache.alloc_slot().expect("memory");
+            // SAFETY: the slot was given out by this cache and is not freed yet.
+            let object = unsafe { cache.slot(slot, &guard) };
+            most = most.max(object.lives.fetch_add(1, Ordering::Relaxed) + 1);
+            // SAFETY: allocated above, freed once.
+            unsafe { cache.free_slot(slot) };
+            // Readers of the earlier life may still look.
+            assert!(object.lives.load(Ordering::Relaxed) > 0);
+        }
+        assert!(most > 100, "constructed once, not for every life: {most}");
+        drop(guard);
+        cache.destroy().expect("every slot was freed");
     }
-    assert!(most > 100, "constructed once, not for every life: {most}");
-    drop(guard);
-    cache.destroy().expect("every slot was freed");
 }
 
-#[test]
-fn a_typed_cache_moves_values_in_and_drops_them() {
-    let cache = Cache::<Vec<u8>, AfterRcuGp>::with_builder(
-        MemAlloc::builder().domain(memalloc::rcu::Domain::new()),
-    )
-    .expect("a cache");
-    let boxes: Vec<_> = (0..100).map(|n| cache.alloc(vec![n; 100]).expect("memory")).collect();
-    for (n, value) in boxes.iter().enumerate() {
-        assert_eq!(**value, vec![n as u8; 100]);
+in_every_setup! {
+    fn a_typed_cache_moves_values_in_and_drops_them<ProtectsIdentity>(setup) {
+        let cache = Cache::<Vec<u8>, P>::with_builder(setup.builder()).expect("a cache");
+        let boxes: Vec<_> = (0..100).map(|n| cache.alloc(vec![n; 100]).expect("memory")).collect();
+        for (n, value) in boxes.iter().enumerate() {
+            assert_eq!(**value, vec![n as u8; 100]);
+        }
+        drop(boxes);
+        let stats = cache.destroy().expect("every box was dropped");
+        assert_eq!(stats.taken.objects, 0);
     }
-    drop(boxes);
-    let stats = cache.destroy().expect("every box was dropped");
-    assert_eq!(stats.taken.objects, 0);
 }
 
 /// Every setup that is listed is one that works.

@@ -4,7 +4,6 @@
 mod common;
 
 use common::{Object, Setup, adds_up, in_every_setup, layout};
-use memalloc::AfterRcuGp;
 use memalloc::rcu::{Domain, Guard};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -147,10 +146,9 @@ fn a_thread_may_end_while_its_domain_does() {
     }
 }
 
-#[test]
-fn an_allocator_may_be_dropped_by_a_thread_that_never_used_it() {
-    for setup in Setup::every() {
-        let alloc = setup.allocator::<AfterRcuGp>();
+in_every_setup! {
+    fn an_allocator_may_be_dropped_by_a_thread_that_never_used_it<P>(setup) {
+        let alloc = setup.allocator::<P>();
         for pattern in 0..100 {
             Object::new(&alloc, layout(64, 1), pattern).free(&alloc);
         }
