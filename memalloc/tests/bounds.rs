@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{Object, Setup, adds_up, in_every_setup, layout};
+use common::{Object, Setup, adds_up, behind, in_every_setup, layout};
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
 use memalloc::{
     AllocErrorKind, Builder, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy, Watermarks,
 };
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -39,23 +39,6 @@ fn bounded<P: ReusePolicy>(
     let domain = domain.build().expect("a supported kind");
     let builder = setup.builder::<P>().domain(domain.clone()).max_pending(MAX_PENDING);
     (builder, domain, told)
-}
-
-/// Runs `work` while another thread holds what `enter` gives.
-fn behind<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce() -> R) -> R {
-    let (inside, leave) = (&Barrier::new(2), &Barrier::new(2));
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let guard = enter();
-            inside.wait();
-            leave.wait();
-            drop(guard);
-        });
-        inside.wait();
-        let result = work();
-        leave.wait();
-        result
-    })
 }
 
 /// Allocates and frees an object, deferred.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Announce, Object, Setup, adds_up, held_bytes, in_every_setup, layout};
+use common::{Announce, Object, Setup, adds_up, behind, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, Flavour, GracePeriods, SynchronizeError, drop_box};
 use memalloc::{AfterRcuGp, AfterTasksTraceGp, AllocErrorKind, Cache, CpuMode, MemAlloc};
@@ -121,25 +121,6 @@ in_every_setup! {
     }
 }
 
-/// Runs `work` while another thread, named `sitter`, sits in a read section of `domain`.
-fn behind_a_sitter<R>(domain: &Domain, work: impl FnOnce() -> R) -> R {
-    let (inside, leave) = (Barrier::new(2), Barrier::new(2));
-    thread::scope(|scope| {
-        let sit = || {
-            let guard = domain.pin();
-            inside.wait();
-            leave.wait();
-            drop(guard);
-        };
-        let sitter = thread::Builder::new().name("sitter".to_owned());
-        sitter.spawn_scoped(scope, sit).expect("a thread");
-        inside.wait();
-        let result = work();
-        leave.wait();
-        result
-    })
-}
-
 in_every_setup! {
     /// Complaint 3: Memory without bound behind one stalled reader: a free waits, then says who is
     /// in the way, and the limit of the allocator holds all the same.
@@ -154,7 +135,7 @@ in_every_setup! {
         let domain = domain.stall_handler(handler).build().expect("a supported kind");
         let builder = setup.builder::<P>().domain(domain.clone());
         let alloc = builder.max_pending(MIB).limit_bytes(2 * MIB).build().expect("an allocator");
-        let refused = behind_a_sitter(&domain, || {
+        let refused = behind(|| domain.pin(), || {
             for _ in 0..10 * MIB / 1024 {
                 match alloc.alloc(layout(1024, 1)) {
                     Ok(memory) => Object::filled(memory.cast(), layout(1024, 1), 1).free(&alloc),
@@ -180,7 +161,7 @@ in_every_setup! {
     /// reader costs nothing.
     fn immediate_reuse_stays_tiny_behind_a_stalled_reader<Immediate>(setup) {
         let alloc = setup.allocator::<P>();
-        behind_a_sitter(alloc.domain(), || {
+        behind(|| alloc.domain().pin(), || {
             for _ in 0..20_000 {
                 Object::new(&alloc, layout(4096, 1), 1).free(&alloc);
             }
@@ -340,13 +321,13 @@ fn there_is_no_cap_on_threads() {
             };
             let threads: Vec<_> = (0..THREADS).map(spawn).collect();
             all_inside.wait();
-            let domain = alloc.domain();
-            assert_eq!(
-                (domain.stats().reading, domain.trace().stats().reading),
-                (THREADS, THREADS)
-            );
-            adds_up(&alloc.stats(), THREADS);
+            let reading =
+                [alloc.domain().stats(), alloc.domain().trace().stats()].map(|s| s.reading);
+            let stats = alloc.stats();
+            // The threads go on before anything is checked: a failure must not hang.
             all_seen.wait();
+            assert_eq!(reading, [THREADS; 2]);
+            adds_up(&stats, THREADS);
             threads.into_iter().for_each(|thread| thread.join().expect("it ends in peace"));
         });
         alloc.quiesce().expect("no guard is held");

@@ -4,37 +4,18 @@
 
 mod common;
 
-use common::{Dice, Object, adds_up, in_every_setup, layout, owner_of};
+use common::{Dice, Object, adds_up, behind, in_every_setup, layout, owner_of};
 use memalloc::rcu::{
     Cookie, Flavour, GracePeriods, OwnedTraceGuard, SynchronizeError, TraceGuard, drop_box,
 };
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
-
-/// Runs `work` while another thread, named `sleeper`, holds what `enter` gives and is blocked.
-fn beside<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce() -> R) -> R {
-    let (inside, leave) = (&Barrier::new(2), &Barrier::new(2));
-    thread::scope(|scope| {
-        let sleep = move || {
-            let guard = enter();
-            inside.wait();
-            leave.wait();
-            drop(guard);
-        };
-        let sleeper = thread::Builder::new().name("sleeper".to_owned());
-        sleeper.spawn_scoped(scope, sleep).expect("a thread");
-        inside.wait();
-        let result = work();
-        leave.wait();
-        result
-    })
-}
 
 /// What a flavour does while a reader of it sits, and when the reader has left.
 fn waits_for_its_own_readers<F: Flavour, O: Flavour, G>(
@@ -50,7 +31,7 @@ fn waits_for_its_own_readers<F: Flavour, O: Flavour, G>(
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
-    let cookie: Cookie<F> = beside(enter, || {
+    let cookie: Cookie<F> = behind(enter, || {
         let cookie = flavour.start_poll();
         assert!(!flavour.advance(cookie) && !flavour.poll(cookie));
         let called = ran.clone();
@@ -63,8 +44,8 @@ fn waits_for_its_own_readers<F: Flavour, O: Flavour, G>(
         let error = flavour.synchronize_timeout(Duration::from_millis(1)).unwrap_err();
         let SynchronizeError::TimedOut { reader: Some(reader) } = error else { panic!("{error}") };
         if cfg!(target_os = "linux") {
-            assert_eq!(reader.thread_name().as_deref(), Some("sleeper"));
-            assert!(error.to_string().contains("(sleeper)"), "{error}");
+            assert_eq!(reader.thread_name().as_deref(), Some("sitter"));
+            assert!(error.to_string().contains("(sitter)"), "{error}");
         }
         assert_eq!(flavour.held_up_by().map(|reader| reader.thread), Some(reader.thread));
         assert_eq!(ran.load(Ordering::Relaxed), 0, "a reader is inside");
@@ -211,7 +192,7 @@ in_every_setup! {
         let layout = layout(256, 8);
         let freed: Vec<_> = (0..500).map(|_| Object::new(&alloc, layout, 7)).collect();
         let places: HashSet<_> = freed.iter().map(|object| object.place).collect();
-        beside(
+        behind(
             || alloc.domain().pin_trace(),
             || {
                 freed.into_iter().for_each(|object| object.free(&alloc));
@@ -245,7 +226,7 @@ in_every_setup! {
         let layout = layout(4096, 1);
         let held: Vec<_> = (0..OBJECTS).map(|_| Object::new(&alloc, layout, 7)).collect();
         let places: HashSet<_> = held.iter().map(|object| object.place).collect();
-        beside(
+        behind(
             || alloc.domain().pin_trace(),
             || {
                 held.into_iter().for_each(|object| object.free(&alloc));
@@ -285,7 +266,7 @@ in_every_setup! {
         let layout = layout(512, 8);
         let mut seen = HashSet::new();
         let mut reused = 0;
-        beside(
+        behind(
             || alloc.domain().pin_trace(),
             || {
                 for _ in 0..20 {
@@ -340,7 +321,6 @@ in_every_setup! {
             object.as_ptr()
         };
         let link = &AtomicPtr::new(new_object());
-        let ended = &AtomicU64::new(0);
         let (give, take) = std::sync::mpsc::sync_channel::<Found<'_>>(8);
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -352,17 +332,16 @@ in_every_setup! {
                     give.send(Found { guard, object, number }).expect("a receiver");
                 }
             });
-            scope.spawn(move || {
+            let looker = scope.spawn(move || {
                 for Found { guard, object, number } in take {
                     for _ in 0..3 {
                         assert_eq!(owner_of(object).load(Ordering::Relaxed), number, "reused");
                         thread::yield_now();
                     }
                     drop(guard);
-                    ended.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            while ended.load(Ordering::Relaxed) < FOUND {
+            while !looker.is_finished() {
                 let old = link.swap(new_object(), Ordering::AcqRel);
                 let old = NonNull::new(old).expect("the link is never empty");
                 // SAFETY: unlinked by the swap, allocated with this layout.

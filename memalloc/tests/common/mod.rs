@@ -7,6 +7,8 @@ use memalloc::{Amount, Builder, CpuMode, MemAlloc, ReusePolicy, Stats};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
 
 /// How an allocator finds its caches, and how its domain orders readers and writers.
 #[derive(Clone, Copy, Debug)]
@@ -244,4 +246,25 @@ impl Dice {
         self.0 ^= self.0 << 17;
         (self.0 >> 33) as usize % sides
     }
+}
+
+/// Runs `work` while another thread, named `sitter`, holds what `enter` gives and is blocked. It
+/// leaves when `work` is done, or has panicked.
+pub(crate) fn behind<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce() -> R) -> R {
+    let (tell_inside, inside) = channel();
+    let (stay, leave) = channel::<()>();
+    thread::scope(|scope| {
+        let sit = move || {
+            let guard = enter();
+            tell_inside.send(()).expect("somebody waits for it");
+            // An error: nobody sends, the other end is dropped.
+            let _ = leave.recv();
+            drop(guard);
+        };
+        let sitter = thread::Builder::new().name("sitter".to_owned());
+        sitter.spawn_scoped(scope, sit).expect("a thread");
+        inside.recv().expect("the sitter is inside");
+        let _stay = stay;
+        work()
+    })
 }
