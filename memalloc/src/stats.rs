@@ -122,9 +122,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
             taken: Amount::default(),
             classes: Vec::with_capacity(stages.classes.len()),
         };
-        for (class, &taken) in usage.taken.iter().enumerate() {
+        let census = stages.census();
+        for (class, (&taken, census)) in usage.taken.iter().zip(census).enumerate() {
             let size = stages.classes.class(class).size;
-            let census = stages.census(class);
             let live = taken.saturating_sub(census.cached + census.pending);
             stats.live += Amount::of(live, size);
             stats.cached += Amount::of(census.cached, size);

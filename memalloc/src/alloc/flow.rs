@@ -132,10 +132,8 @@ fn end(stages: Stages) {
         };
         classes.clone().map(return_class).sum::<u64>()
     };
-    for class in classes.clone() {
-        // No memory for batches: use those again that are under way, of any class.
-        while !stages.empty_caches(class, || Stamp::PASSED) && return_batches() > 0 {}
-    }
+    // No memory for batches: use those again that are under way.
+    while !stages.empty_caches(classes.clone(), || Stamp::PASSED) && return_batches() > 0 {}
     return_batches();
     if stages.slabs.usage().taken.iter().any(|&taken| taken > 0) {
         std::mem::forget(stages);

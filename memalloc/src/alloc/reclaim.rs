@@ -254,9 +254,7 @@ impl Flow {
             // holds everything up.
             return;
         }
-        for class in self.all_classes() {
-            self.stages.empty_caches(class, || self.stamp_deferred());
-        }
+        self.stages.empty_caches(self.all_classes(), || self.stamp_deferred());
         self.trim();
         self.reclaimed_at.store(age, Relaxed);
     }
@@ -329,14 +327,12 @@ impl Flow {
         self.domain.check_outside()?;
         let released_before = self.stages.slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
-        for class in self.all_classes() {
-            while !self.stages.empty_caches(class, || self.stamp_deferred()) {
-                // No memory for batches: use those again that are under way, of any class.
-                let before = reclaimed.objects;
-                self.return_batches(&mut reclaimed)?;
-                if reclaimed.objects == before {
-                    break;
-                }
+        while !self.stages.empty_caches(self.all_classes(), || self.stamp_deferred()) {
+            // No memory for batches: use those again that are under way.
+            let before = reclaimed.objects;
+            self.return_batches(&mut reclaimed)?;
+            if reclaimed.objects == before {
+                break;
             }
         }
         self.return_batches(&mut reclaimed)?;

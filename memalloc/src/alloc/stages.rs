@@ -34,6 +34,7 @@ use crate::slab::{Arena, Handle, Slabs};
 use crate::sync::Tally;
 use crate::sys::fork::Registration;
 use std::cell::Cell;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -351,33 +352,38 @@ impl Stages {
     }
 
     /// What the system lent: every object that is outside of its slab is at one of these places.
-    pub(crate) fn census(&self, class: usize) -> Census {
+    /// For each class.
+    pub(crate) fn census(&self) -> Vec<Census> {
         let arena = self.slabs.arena();
-        let stages = self.of(class);
-        let mut census = Census {
+        let in_batches = |stages: &ClassStages| Census {
             cached: stages.free_by_rcu_ttrace.objects() + stages.waiting_for_gp_ttrace.objects(),
             pending: stages.waiting_for_gp.objects(),
         };
-        for cache in self.caches.of_class(class) {
-            let arrays = self.caches.enter_any(cache);
+        let mut all: Vec<_> = self.by_class.iter().map(in_batches).collect();
+        self.caches.enter_all(0..all.len(), |class, cache, arrays| {
+            let census = &mut all[class];
             census.cached += arrays.free.len() as u64;
             census.pending += arrays.free_by_rcu.len() as u64;
             drop(arrays);
             census.cached += cache.free_llist_extra.len(arena);
             census.pending += cache.free_llist_extra_rcu.len(arena);
-        }
-        census
+        });
+        all
     }
 
-    /// Empties the caches of one class into batches: free objects to `free_by_rcu_ttrace`,
+    /// Empties the caches of some classes into batches: free objects to `free_by_rcu_ttrace`,
     /// waiting ones to `waiting_for_gp`, stamped by `stamp`. `false` when memory for batches ran
     /// out before the end.
-    pub(super) fn empty_caches(&self, class: usize, stamp: impl Fn() -> Stamp) -> bool {
-        let mut free = self.to_ready(class);
-        let mut waiting = self.to_waiting(class, stamp);
+    pub(super) fn empty_caches(&self, classes: Range<usize>, stamp: impl Fn() -> Stamp) -> bool {
+        let arena = self.slabs.arena();
         let mut complete = true;
-        for cache in self.caches.of_class(class) {
-            let mut arrays = self.caches.enter_any(cache);
+        let mut open = None;
+        self.caches.enter_all(classes, |class, cache, mut arrays| {
+            let fillers = match open.take() {
+                Some((of, fillers)) if of == class => fillers,
+                _ => (self.to_ready(class), self.to_waiting(class, &stamp)),
+            };
+            let (_, (free, waiting)) = open.insert((class, fillers));
             let added = free.add_all(arrays.free.as_slice());
             arrays.free.forget_oldest(added);
             complete &= arrays.free.is_empty();
@@ -385,9 +391,9 @@ impl Stages {
             arrays.free_by_rcu.forget_oldest(added);
             complete &= arrays.free_by_rcu.is_empty();
             drop(arrays);
-            complete &= free.add_list(&cache.free_llist_extra, self.slabs.arena());
-            complete &= waiting.add_list(&cache.free_llist_extra_rcu, self.slabs.arena());
-        }
+            complete &= free.add_list(&cache.free_llist_extra, arena);
+            complete &= waiting.add_list(&cache.free_llist_extra_rcu, arena);
+        });
         complete
     }
 

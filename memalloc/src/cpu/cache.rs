@@ -4,7 +4,7 @@ use super::list::ObjectList;
 use crate::batch::Stack;
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, MAX_CLASSES};
 use crate::sync::{AtomicU32, Ordering, UnsafeCell};
-use crate::sys::rseq::{self, Caches, Rseq};
+use crate::sys::rseq::{self, Caches};
 use std::fmt;
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
@@ -106,16 +106,15 @@ impl CpuCache {
         self.set_active(rseq::LOCAL).then(|| Active { cache: self })
     }
 
-    /// The arrays, where single objects are moved by sequences, for a thread on any CPU.
-    pub(super) fn enter_beside_sequences(
-        &self,
-        sequences: Rseq,
-        ticket: u32,
-    ) -> Option<Active<'_>> {
-        if !self.set_active(ticket) {
-            return None;
-        }
-        let restarted = sequences.restart_others();
+    /// The first half of entering beside sequences, for a thread on any CPU: `true` when the
+    /// ticket was set. The sequences have to be restarted before the second half.
+    pub(super) fn ask(&self, ticket: u32) -> bool {
+        self.set_active(ticket)
+    }
+
+    /// The second half: the arrays, if the ticket is still there and the sequences were
+    /// `restarted` after it was set.
+    pub(super) fn enter_with(&self, ticket: u32, restarted: bool) -> Option<Active<'_>> {
         // ORDERING: Acquire as in `set_active`; the barrier of the restart already orders it, but
         // does not say so to the compiler. If a sequence of the cache's CPU set the flag
         // meanwhile, it saw the cache free, and its store came after ours: it has the cache, or

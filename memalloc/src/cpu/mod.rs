@@ -31,6 +31,7 @@ use cache::BY_RCU_AT;
 use rooms::Rooms;
 use std::alloc::Layout;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use table::Table;
 
@@ -168,7 +169,13 @@ impl CpuCaches {
     /// The arrays of any CPU's cache, unless somebody is using them.
     pub(crate) fn try_enter_any<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
         match self.sequences {
-            Some(sequences) => cache.enter_beside_sequences(sequences, self.ticket()),
+            Some(sequences) => {
+                let ticket = self.ticket();
+                if !cache.ask(ticket) {
+                    return None;
+                }
+                cache.enter_with(ticket, sequences.restart_others())
+            }
             None => cache.enter(),
         }
     }
@@ -190,7 +197,7 @@ impl CpuCaches {
 
     /// The arrays of any CPU's cache, after waiting for whoever uses them. Not for signal
     /// handlers.
-    pub(crate) fn enter_any<'a>(&self, cache: &'a CpuCache) -> Active<'a> {
+    fn enter_any<'a>(&self, cache: &'a CpuCache) -> Active<'a> {
         loop {
             if let Some(active) = self.try_enter_any(cache) {
                 return active;
@@ -199,4 +206,41 @@ impl CpuCaches {
             crate::sync::thread::yield_now();
         }
     }
+
+    /// Gives `look` the arrays of every CPU's cache of these classes, one class after the other,
+    /// after waiting for whoever uses them. Not for signal handlers. Beside sequences one system
+    /// call serves 64 caches, which are all taken for the time that `look` has the first of them.
+    pub(crate) fn enter_all<'a>(
+        &'a self,
+        classes: Range<usize>,
+        mut look: impl FnMut(usize, &'a CpuCache, Active<'a>),
+    ) {
+        let all = classes.flat_map(|class| self.of_class(class).map(move |cache| (class, cache)));
+        let Some(sequences) = self.sequences else {
+            return all.for_each(|(class, cache)| look(class, cache, self.enter_any(cache)));
+        };
+        let mut all = all.peekable();
+        while all.peek().is_some() {
+            let mut some = [None; AT_ONCE];
+            some.iter_mut().zip(&mut all).for_each(|(place, found)| *place = Some(found));
+            let ticket = self.ticket();
+            let asked = |(_, cache): &(usize, &CpuCache)| cache.ask(ticket);
+            let asked = some.map(|found| found.is_some_and(|found| asked(&found)));
+            let restarted = asked.contains(&true) && sequences.restart_others();
+            for (place, asked) in some.iter_mut().zip(asked) {
+                let Some((class, cache)) = *place else { break };
+                if asked && let Some(active) = cache.enter_with(ticket, restarted) {
+                    look(class, cache, active);
+                    *place = None;
+                }
+            }
+            // Whoever waits holds nothing: two that wait for each other would do so for ever.
+            for (class, cache) in some.into_iter().flatten() {
+                look(class, cache, self.enter_any(cache));
+            }
+        }
+    }
 }
+
+/// How many caches are asked for with one system call.
+const AT_ONCE: usize = 64;
