@@ -159,7 +159,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Several threads empty every CPU's cache, and count what is in it, while others use it.
+    /// Several threads empty every CPU's cache, and count what is in it, while others use it and
+    /// are moved from CPU to CPU.
     fn quiesce_and_stats_may_run_beside_everything<P>(setup) {
         let alloc = setup.allocator::<P>();
         let owners = AtomicU64::new(1);
@@ -170,7 +171,10 @@ in_every_setup! {
                 scope.spawn(move || {
                     let mut dice = Dice::new(number);
                     let mut held: Vec<Parcel> = Vec::new();
-                    for _ in 0..20_000 {
+                    for round in 0..20_000 {
+                        if round % 200 == 0 {
+                            run_on((dice.roll(3) > 0).then(|| dice.roll(cpus())));
+                        }
                         let owner = owners.fetch_add(1, Ordering::Relaxed);
                         held.extend(Parcel::new(alloc, [16, 64][dice.roll(2)], owner));
                         while held.len() > 200 || (!held.is_empty() && dice.roll(2) == 0) {
@@ -194,5 +198,32 @@ in_every_setup! {
         adds_up(&alloc.stats(), 0);
         alloc.quiesce().expect("no guard is left");
         assert_eq!(alloc.stats().taken.objects, 0);
+    }
+}
+
+in_every_setup! {
+    /// What one thread has freed another can have, but for what the caches keep: their high
+    /// watermark and their reserve.
+    fn beyond_its_reserve_a_cpu_keeps_nothing_to_itself<P>(setup) {
+        for size in [64, 1024, 2048] {
+            let alloc = setup.allocator::<P>();
+            let take = || Parcel::new(&alloc, size, 1).expect("memory");
+            let all: Vec<_> = (0..1_000).map(|_| take()).collect();
+            thread::scope(|scope| {
+                scope.spawn(|| all.into_iter().for_each(|parcel| parcel.free(&alloc, 2)));
+            });
+            // More than a MiB of ready objects goes back to the slabs.
+            let before = alloc.stats();
+            let marks = memalloc::Watermarks::for_size(size);
+            let kept = (cpus() + 1) * (marks.high + marks.reserve);
+            let there = (before.cached.objects as usize).saturating_sub(kept);
+            assert!(there >= 100, "{before:?}");
+            let again: Vec<_> = thread::scope(|scope| {
+                let again = scope.spawn(|| (0..there).map(|_| take()).collect());
+                again.join().expect("the thread does not panic")
+            });
+            assert!(alloc.stats().taken.objects <= before.taken.objects, "carved anew");
+            again.into_iter().for_each(|parcel| parcel.free(&alloc, 2));
+        }
     }
 }
