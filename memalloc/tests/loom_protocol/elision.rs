@@ -155,7 +155,10 @@ fn a_barrier_is_left_out_only_where_nobody_else_reads() {
     }
 }
 
-const MUTATIONS: &[(&str, fn(&mut Protocol))] = &[
+/// Leaves a step out.
+type Mutation = fn(&mut Protocol);
+
+const MUTATIONS: &[(&str, Mutation)] = &[
     ("claim without a fence", |p| p.claim_fence = false),
     ("driver looks before its fence", |p| p.look_after_fence = false),
     ("slot counted as one's own for good", |p| p.is_other = |_| false),
