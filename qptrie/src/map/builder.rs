@@ -6,9 +6,7 @@ use crate::fault::Fault;
 use crate::fault::Faults;
 use crate::node::{LONGEST_KEY, Nodes};
 use memalloc::rcu::Domain;
-use memalloc::{
-    AfterRcuGp, BuildError, CpuMode, Immediate, MemAlloc, ProtectsIdentity, ReusePolicy,
-};
+use memalloc::{AfterRcuGp, BuildError, CpuMode, Immediate, MemAlloc, ReusePolicy};
 use std::marker::PhantomData;
 
 /// Configures a [`QpTrie`].
@@ -24,7 +22,7 @@ use std::marker::PhantomData;
 pub struct Builder<
     V: Send + Sync + 'static,
     B: ReusePolicy = Immediate,
-    L: ProtectsIdentity = AfterRcuGp,
+    L: ReusePolicy = AfterRcuGp,
 > {
     domain: Option<Domain>,
     cpu_mode: Option<CpuMode>,
@@ -37,7 +35,7 @@ pub struct Builder<
     policies: PhantomData<(B, L)>,
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Builder<V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> {
     pub(super) fn new() -> Self {
         Self {
             domain: None,

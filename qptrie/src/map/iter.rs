@@ -1,6 +1,6 @@
 //! Entries in order.
 
-use super::trie::TrieRef;
+use super::view::TrieRef;
 use memalloc::{AfterRcuGp, Handle, Immediate, ProtectsIdentity, ReusePolicy};
 use std::fmt;
 use std::iter::FusedIterator;

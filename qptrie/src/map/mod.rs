@@ -4,8 +4,10 @@ mod builder;
 mod error;
 mod iter;
 mod trie;
+mod view;
 
 pub use builder::Builder;
 pub use error::{InsertError, InsertErrorKind};
 pub use iter::Iter;
-pub use trie::{MemoryUsage, QpTrie, TrieRef, TrieStats, Update};
+pub use trie::{MemoryUsage, QpTrie, TrieStats};
+pub use view::{TrieRef, Update};

@@ -2,7 +2,7 @@
 
 use super::{Nodes, Twig};
 use memalloc::sync::{AtomicU32, Ordering, fence, owner_load};
-use memalloc::{AllocError, Handle, ProtectsIdentity, ReusePolicy};
+use memalloc::{AllocError, Handle, ReusePolicy};
 use std::alloc::Layout;
 
 const HEADER_WORDS: usize = 2;
@@ -74,7 +74,7 @@ impl Shape {
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Nodes<V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     fn word(&self, branch: Handle, index: usize) -> &AtomicU32 {
         // SAFETY: handles of branches come from twigs of this trie (INV-N4) or from its

@@ -1,7 +1,7 @@
 //! Leaves: a value, and the whole key behind it.
 
 use super::Nodes;
-use memalloc::{AllocError, Handle, ProtectsIdentity, ReusePolicy};
+use memalloc::{AllocError, Handle, ReusePolicy};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
@@ -32,7 +32,7 @@ pub(super) unsafe fn drop_value<V>(leaf: NonNull<u8>) {
     unsafe { leaf.cast::<V>().drop_in_place() };
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Nodes<V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     /// A leaf that is not published yet.
     ///
     /// # Errors

@@ -30,22 +30,25 @@
 mod branch;
 mod key;
 mod leaf;
+mod root;
 mod twig;
 
 pub(crate) use branch::Shape;
 pub(crate) use key::{bit_at, first_difference};
 pub(crate) use leaf::{LONGEST_KEY, leaf_bytes};
+pub(crate) use root::Roots;
 pub(crate) use twig::{Node, Twig};
 
 use crate::fault::Faults;
-use memalloc::{BuildError, ClassTable, MAX_SIZE, MemAlloc, ProtectsIdentity, ReusePolicy};
+use memalloc::{BuildError, ClassTable, MAX_SIZE, MemAlloc, ReusePolicy};
 use std::marker::PhantomData;
 
-/// The memory of a trie: one allocator for branches, one for leaves.
+/// The memory of a trie: one allocator for branches, one for leaves, and where it begins.
 #[derive(Debug)]
-pub(crate) struct Nodes<V, B: ReusePolicy, L: ProtectsIdentity> {
+pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     pub(crate) branches: MemAlloc<B>,
     pub(crate) leaves: MemAlloc<L>,
+    pub(crate) roots: Roots,
     pub(crate) faults: Faults,
     values: PhantomData<fn() -> V>,
 }
@@ -53,7 +56,7 @@ pub(crate) struct Nodes<V, B: ReusePolicy, L: ProtectsIdentity> {
 /// A twig spends one of its 32 bits on telling branches from leaves.
 const RANGE_BYTES: u64 = (1 << 31) * memalloc::UNIT as u64;
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Nodes<V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     pub(crate) fn new(
         branches: memalloc::Builder<B>,
         leaves: memalloc::Builder<L>,
@@ -70,6 +73,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Nodes<V, B, 
                 .range_bytes(RANGE_BYTES)
                 .build()?,
             leaves: leaves.range_bytes(RANGE_BYTES).build()?,
+            roots: Roots::new(),
             faults,
             values: PhantomData,
         })

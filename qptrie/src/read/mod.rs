@@ -22,8 +22,10 @@
 //!   stands on validly: branches move only by being copied, and a copy leaves the original
 //!   unlinked.
 
+mod footing;
 mod lookup;
 mod scan;
 
-pub(crate) use lookup::{Retry, closest_leaf, find};
+pub(crate) use footing::Retry;
+pub(crate) use lookup::{closest_leaf, find};
 pub(crate) use scan::collect_after;

@@ -3,13 +3,13 @@
 use super::lookup::closest_leaf;
 use crate::node::{Node, Nodes, Twig, bit_at, first_difference};
 use memalloc::sync::{AtomicU32, Ordering};
-use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
+use memalloc::{Handle, ReusePolicy};
 
 /// Puts up to `limit` leaves below `root` into `leaves`, in ascending order of their keys,
 /// beginning with the first that is greater than `after`.
 ///
 /// The caller holds the lock of the subtree.
-pub(crate) fn collect_after<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity>(
+pub(crate) fn collect_after<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     root: &AtomicU32,
     after: Option<&[u8]>,
@@ -30,7 +30,7 @@ pub(crate) fn collect_after<V: Send + Sync + 'static, B: ReusePolicy, L: Protect
 }
 
 /// A walk over a subtree that nobody changes.
-struct Walk<'t, V, B: ReusePolicy, L: ProtectsIdentity> {
+struct Walk<'t, V, B: ReusePolicy, L: ReusePolicy> {
     nodes: &'t Nodes<V, B, L>,
     /// Branches on the way, each with the number of the twig to visit next.
     todo: Vec<(Handle, usize)>,
@@ -38,7 +38,7 @@ struct Walk<'t, V, B: ReusePolicy, L: ProtectsIdentity> {
     next: Option<Twig>,
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Walk<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Walk<'_, V, B, L> {
     /// Goes to the first leaf whose key is greater than `after`.
     fn seek(&mut self, root: Twig, after: &[u8]) {
         let Some(closest) = closest_leaf(self.nodes, root, after) else {

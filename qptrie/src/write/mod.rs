@@ -15,7 +15,7 @@
 use crate::node::{Node, Nodes, Shape, Twig, bit_at, first_difference};
 use crate::read::closest_leaf;
 use memalloc::sync::{AtomicU32, Ordering};
-use memalloc::{AllocError, Handle, ProtectsIdentity, ReusePolicy};
+use memalloc::{AllocError, Handle, ReusePolicy};
 
 /// A slot and what it holds.
 #[derive(Clone, Copy)]
@@ -61,13 +61,12 @@ struct Parting {
     new: u32,
 }
 
-/// Finds the place of `key` below `root`.
-pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity>(
+/// Finds the place of `key`.
+pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,
-    root: &'t AtomicU32,
     key: &[u8],
 ) -> Place<'t> {
-    let mut spot = Spot::at(root);
+    let mut spot = Spot::at(nodes.roots.of(key));
     let Some(nearest) = closest_leaf(nodes, spot.twig, key) else {
         return Place::Vacant(Vacant { spot, parting: None });
     };
@@ -101,7 +100,7 @@ impl Found<'_> {
     }
 
     /// Unlinks the leaf. Needs no memory.
-    pub(crate) fn remove<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity>(
+    pub(crate) fn remove<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
     ) {
@@ -131,7 +130,7 @@ impl Found<'_> {
 
 impl Vacant<'_> {
     /// Links a leaf. Nothing is changed when there is no memory.
-    pub(crate) fn insert<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity>(
+    pub(crate) fn insert<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
         leaf: Handle,
@@ -167,7 +166,7 @@ impl Vacant<'_> {
 }
 
 /// The twigs of a branch, each with its bit, without the holes.
-fn twigs<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity>(
+fn twigs<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     branch: Handle,
     shape: Shape,

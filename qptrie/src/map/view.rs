@@ -1,0 +1,256 @@
+//! The trie inside a read section: operations on keys.
+
+use super::error::{InsertError, InsertErrorKind};
+use super::iter::Iter;
+use super::trie::QpTrie;
+use crate::node::{Roots, Twig, leaf_bytes};
+use crate::read::{Retry, collect_after, find};
+use crate::write::{Place, locate};
+use memalloc::rcu::Guard;
+use memalloc::sync::Ordering;
+use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
+use std::fmt;
+
+/// Which keys [`TrieRef::update`] accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Update {
+    /// Any (`BPF_ANY`): insert or replace.
+    #[default]
+    Any,
+    /// Only keys that are not there yet (`BPF_NOEXIST`): insert.
+    NoExist,
+    /// Only keys that are there (`BPF_EXIST`): replace.
+    Exist,
+}
+
+/// A [`QpTrie`] inside a read section: every operation, and references that hold as long as
+/// this is borrowed.
+#[must_use = "the read section ends when this is dropped"]
+pub struct TrieRef<
+    't,
+    V: Send + Sync + 'static,
+    B: ReusePolicy = Immediate,
+    L: ReusePolicy = AfterRcuGp,
+> {
+    trie: &'t QpTrie<V, B, L>,
+    _guard: Guard<'t>,
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for TrieRef<'_, V, B, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TrieRef").field(self.trie).finish()
+    }
+}
+
+impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V, B, L> {
+    pub(super) fn new(trie: &'t QpTrie<V, B, L>) -> Self {
+        Self { trie, _guard: trie.domain.pin() }
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+    #[inline]
+    fn find(&self, key: &[u8]) -> Option<Handle> {
+        match find(&self.trie.nodes, key) {
+            Ok(leaf) => leaf,
+            Err(Retry) => self.find_again(key),
+        }
+    }
+
+    #[cold]
+    fn find_again(&self, key: &[u8]) -> Option<Handle> {
+        let trie = self.trie;
+        for _ in 0..trie.reader_retries {
+            trie.counters.retries.fetch_add(1, Ordering::Relaxed);
+            if let Ok(leaf) = find(&trie.nodes, key) {
+                return leaf;
+            }
+        }
+        trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
+        let _writers = trie.writers_of(key);
+        match find(&trie.nodes, key) {
+            Ok(leaf) => leaf,
+            Err(Retry) => unreachable!("nothing changes under the writers' lock"),
+        }
+    }
+
+    /// The value of `key`. Linearizable; takes no lock unless writers made it start again too
+    /// often. A step for each branch on the way, at most two for each byte of the key.
+    #[doc(alias = "map_lookup_elem")]
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<&V> {
+        // SAFETY: `find` validated the leaf, and the section that `self` keeps open protects it.
+        self.find(key).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
+    }
+
+    /// Whether `key` is there. As [`get`](Self::get).
+    pub fn contains_key(&self, key: &[u8]) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Puts `value` at `key` and gives the value that was there: [`update`](Self::update) with
+    /// [`Update::Any`].
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
+        self.update(key, value, Update::Any)
+    }
+
+    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
+    /// reader finds the old value or the new one, never neither.
+    ///
+    /// # Errors
+    ///
+    /// [`InsertError`] says why nothing was changed, and gives the value back.
+    #[doc(alias = "map_update_elem")]
+    pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
+        if let Err(kind) = self.check_key(key) {
+            return Err(InsertError { kind, value });
+        }
+        let trie = self.trie;
+        // Before the lock is taken: this may run destructors of values.
+        let leaf = trie.nodes.new_leaf(key, value).map_err(|error| InsertError {
+            kind: InsertErrorKind::Memory(error.kind()),
+            value: error.into_value(),
+        })?;
+        match self.link(key, leaf, how) {
+            Ok(old) => {
+                // SAFETY: `link` unlinked the old leaf, and after it the section protects it.
+                Ok(old.map(|old| unsafe {
+                    let value = trie.nodes.value(old);
+                    trie.nodes.free_leaf(old);
+                    value
+                }))
+            }
+            Err(kind) => {
+                // SAFETY: the leaf was not published.
+                Err(InsertError { kind, value: unsafe { trie.nodes.take_back(leaf) } })
+            }
+        }
+    }
+
+    fn check_key(&self, key: &[u8]) -> Result<(), InsertErrorKind> {
+        let (longest, limit) = (QpTrie::<V, B, L>::LONGEST_KEY, self.trie.max_key_len);
+        if key.len() > longest || leaf_bytes::<V>(key.len()) > MAX_SIZE {
+            let (key, value) = (key.len(), size_of::<V>());
+            return Err(InsertErrorKind::TooLarge { key, value, longest_key: longest });
+        }
+        if key.len() > limit {
+            return Err(InsertErrorKind::KeyTooLong { key: key.len(), limit });
+        }
+        Ok(())
+    }
+
+    /// Publishes `leaf` and gives the leaf that it replaced.
+    fn link(
+        &self,
+        key: &[u8],
+        leaf: Handle,
+        how: Update,
+    ) -> Result<Option<Handle>, InsertErrorKind> {
+        let trie = self.trie;
+        let _writers = trie.writers_of(key);
+        match (locate(&trie.nodes, key), how) {
+            (Place::Found(_), Update::NoExist) => Err(InsertErrorKind::Exists),
+            (Place::Vacant(_), Update::Exist) => Err(InsertErrorKind::NotFound),
+            (Place::Found(found), _) => {
+                let old = found.leaf;
+                found.replace(leaf);
+                Ok(Some(old))
+            }
+            (Place::Vacant(vacant), _) => {
+                trie.reserve_entry()?;
+                vacant.insert(&trie.nodes, leaf).map_err(|error| {
+                    trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+                    InsertErrorKind::Memory(error.kind())
+                })?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes `key` out and gives its value. Never fails for lack of memory.
+    #[doc(alias = "map_delete_elem")]
+    pub fn remove(&self, key: &[u8]) -> Option<&V> {
+        let trie = self.trie;
+        let leaf = self.unlink(key)?;
+        // SAFETY: `unlink` unlinked the leaf, and after it the section protects it.
+        unsafe {
+            let value = trie.nodes.value(leaf);
+            trie.nodes.free_leaf(leaf);
+            Some(value)
+        }
+    }
+
+    fn unlink(&self, key: &[u8]) -> Option<Handle> {
+        let trie = self.trie;
+        let _writers = trie.writers_of(key);
+        let Place::Found(found) = locate(&trie.nodes, key) else {
+            return None;
+        };
+        let leaf = found.leaf;
+        found.remove(&trie.nodes);
+        trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+        Some(leaf)
+    }
+
+    /// Puts the smallest key that is greater than `after` into `key` (or the smallest of all,
+    /// for `None`), and says whether there is one. A cursor whose key was removed goes on with
+    /// the next greater one. Takes the lock of a subtree at a time.
+    #[doc(alias = "map_get_next_key")]
+    pub fn next_key(&self, after: Option<&[u8]>, key: &mut Vec<u8>) -> bool {
+        let mut leaves = Vec::with_capacity(1);
+        self.leaves_after(after, 1, &mut leaves);
+        let Some(&leaf) = leaves.first() else {
+            return false;
+        };
+        // SAFETY: the leaf was linked inside this section.
+        let next: &[u8] = unsafe { self.trie.nodes.key(leaf) };
+        key.clear();
+        key.extend_from_slice(next);
+        true
+    }
+
+    /// All entries in ascending order of their keys (bytes compared as unsigned numbers). Every
+    /// key that is there throughout is returned, none twice. Takes the lock of a subtree for a
+    /// few entries at a time.
+    pub fn iter(&self) -> Iter<'_, V, B, L> {
+        Iter::new(self)
+    }
+
+    /// Some of the leaves with keys greater than `after`, in order: the first ones, and at least
+    /// one if there is any.
+    pub(super) fn leaves_after(
+        &self,
+        after: Option<&[u8]>,
+        limit: usize,
+        leaves: &mut Vec<Handle>,
+    ) {
+        let trie = self.trie;
+        let first = after.map_or(0, Roots::number_of);
+        for (number, root) in trie.nodes.roots.all().iter().enumerate().skip(first) {
+            // An empty subtree needs no lock: there is nothing that was there throughout.
+            if Twig::load(root, Ordering::Relaxed) == Twig::NOTHING {
+                continue;
+            }
+            let after = after.filter(|_| number == first);
+            let _writers = trie.writers[number].lock();
+            collect_after(&trie.nodes, root, after, limit, leaves);
+            if !leaves.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The entry of a leaf.
+    ///
+    /// # Safety
+    ///
+    /// The leaf was linked inside this section.
+    pub(super) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
+        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
+        unsafe { (self.trie.nodes.key(leaf), self.trie.nodes.value(leaf)) }
+    }
+}

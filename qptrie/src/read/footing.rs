@@ -1,0 +1,78 @@
+//! What a reader may believe of a branch: the steps of the protocol (module front), once.
+
+use crate::node::{Nodes, Twig};
+use memalloc::sync::{AtomicU32, Ordering, fence};
+use memalloc::{Handle, ReusePolicy};
+
+/// Something changed on the way; what was read so far means nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retry;
+
+/// A branch that a reader stands on: where it is, and the count that it had when it was linked.
+/// Under a policy that protects identity there is nothing to validate, and every check below is
+/// compiled to nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Footing {
+    pub(crate) branch: Handle,
+    count: u32,
+}
+
+impl Footing {
+    /// Steps 1 to 3: stands on `branch`, which `slot` of `parent` named.
+    #[inline(always)]
+    pub(crate) fn enter<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        nodes: &Nodes<V, B, L>,
+        branch: Handle,
+        (slot, twig): (&AtomicU32, Twig),
+        parent: Option<Self>,
+    ) -> Result<Self, Retry> {
+        if B::PROTECTS_IDENTITY {
+            return Ok(Self { branch, count: 0 });
+        }
+        // ORDERING: pairs with the Release store of the count in `new_branch`: who sees this
+        // life's count sees its shape and twigs. Falls to `loom_protocol` "first count relaxed".
+        let count = nodes.count(branch).load(Ordering::Acquire);
+        if count % 2 == 1 {
+            return Err(Retry);
+        }
+        if !nodes.faults.slot_not_reread() && Twig::load(slot, Ordering::Relaxed) != twig {
+            return Err(Retry);
+        }
+        if let Some(parent) = parent
+            && !nodes.faults.parent_not_reread()
+        {
+            parent.confirm(nodes)?;
+        }
+        Ok(Self { branch, count })
+    }
+
+    /// Step 5, and step 3 of the next branch: everything read from the branch so far was its
+    /// own.
+    #[inline(always)]
+    pub(crate) fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<(), Retry> {
+        if B::PROTECTS_IDENTITY {
+            return Ok(());
+        }
+        // ORDERING: pairs with the Release fences in `new_branch` and `free_branch`. If what
+        // this thread read before the fence came from a later life, the load below sees a later
+        // count; if it sees the same count, all of it was read from this life. Also hands over
+        // the leaf that a twig named (see `Twig::publish`). Falls to `loom_protocol` "fence
+        // before the last count removed".
+        fence(Ordering::Acquire);
+        let count = nodes.count(self.branch).load(Ordering::Relaxed);
+        if count == self.count { Ok(()) } else { Err(Retry) }
+    }
+}
+
+/// Loads a slot of a branch that the reader stands on.
+#[inline(always)]
+pub(crate) fn follow<B: ReusePolicy>(slot: &AtomicU32) -> Twig {
+    // ORDERING: pairs with `Twig::publish`. A validating reader leaves the ordering to the fence
+    // of its next check; a plain one has no other. Falls to `loom`
+    // `a_plain_reader_finds_a_key_that_is_always_there`.
+    let ordering = if B::PROTECTS_IDENTITY { Ordering::Acquire } else { Ordering::Relaxed };
+    Twig::load(slot, ordering)
+}
