@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Dice, adds_up, claim, disclaim, in_every_setup};
+use common::{Dice, adds_up, behind, claim, disclaim, in_every_setup};
 use memalloc::{MemAlloc, ReusePolicy};
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
@@ -11,8 +11,8 @@ use std::ptr::{self, NonNull};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Signals in each configuration.
-const SIGNALS: usize = 1_000;
+/// Signals in each configuration, without a reader and beside one.
+const SIGNALS: usize = 500;
 
 /// One every 500 µs.
 const PERIOD_NS: libc::c_long = 500_000;
@@ -132,60 +132,71 @@ impl Drop for Timer {
 /// The storm is one for the process, so that one test has it at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// So little that deferred frees wait for room, in the handler too.
+const MAX_PENDING: u64 = 64 << 10;
+
+/// The main path allocates and frees in every way, trims, counts and moves grace periods, until
+/// there were [`SIGNALS`].
+fn storm<P: ReusePolicy>(alloc: &MemAlloc<P>) {
+    let storm = Storm {
+        alloc,
+        held: UnsafeCell::new([None; 16]),
+        dice: UnsafeCell::new(Dice::new(7)),
+        signals: AtomicUsize::new(0),
+        got: AtomicUsize::new(0),
+    };
+    STORM.store((&raw const storm).cast_mut().cast(), Ordering::Relaxed);
+    let timer = Timer::start::<P>();
+
+    let mut dice = Dice::new(3);
+    let mut held: Vec<Held> = Vec::new();
+    let mut rounds = 0_u64;
+    while storm.signals.load(Ordering::Relaxed) < SIGNALS {
+        rounds += 1;
+        let which = dice.roll(LAYOUTS.len());
+        let object = alloc.alloc(LAYOUTS[which]).expect("memory").cast();
+        claim(object, rounds);
+        held.push((object, which));
+        while held.len() > 30 || (!held.is_empty() && dice.roll(2) == 0) {
+            let (object, which) = held.swap_remove(dice.roll(held.len()));
+            let owner = common::owner_of(object).load(Ordering::Relaxed);
+            assert!(owner != 0 && owner != HANDLER, "somebody else has it too");
+            disclaim(object, owner);
+            // SAFETY: this path's own object, given up here.
+            unsafe { free(alloc, object, LAYOUTS[which], dice.roll(3)) };
+        }
+        match rounds % 4_096 {
+            0 => _ = alloc.trim(),
+            1_024 => _ = alloc.stats(),
+            2_048 => _ = alloc.quiesce(),
+            3_072 => alloc.domain().synchronize().expect("this thread does not read"),
+            _ => (),
+        }
+    }
+    drop(timer);
+
+    let left = storm.held.into_inner();
+    let left: Vec<_> = left.into_iter().flatten().collect();
+    let got = storm.got.load(Ordering::Relaxed);
+    assert!(got > SIGNALS, "the handler got hardly anything: {got}");
+    adds_up(&alloc.stats(), held.len() + left.len());
+    for (object, which) in held.into_iter().chain(left) {
+        // SAFETY: all that is left of both sides; the timer is gone.
+        unsafe { free(alloc, object, LAYOUTS[which], 0) };
+    }
+    alloc.quiesce().expect("no guard is left");
+    adds_up(&alloc.stats(), 0);
+    assert_eq!(alloc.stats().taken.objects, 0);
+}
+
 in_every_setup! {
-    /// The main path allocates and frees in every way, trims, counts and moves grace periods;
-    /// the handler allocates and frees from the same caches. Nothing is lost, nothing is handed
-    /// out twice, nobody waits for ever.
+    /// The handler allocates and frees from the same caches as the calls that it interrupts.
+    /// Nothing is lost, nothing is handed out twice, nobody waits for ever: where deferred objects
+    /// are reused at once, and beside a thread that may read, where they have to wait.
     fn a_handler_may_interrupt_the_calls_that_it_makes<P>(setup) {
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let alloc = setup.allocator::<P>();
-        let storm = Storm {
-            alloc: &alloc,
-            held: UnsafeCell::new([None; 16]),
-            dice: UnsafeCell::new(Dice::new(7)),
-            signals: AtomicUsize::new(0),
-            got: AtomicUsize::new(0),
-        };
-        STORM.store((&raw const storm).cast_mut().cast(), Ordering::Relaxed);
-        let timer = Timer::start::<P>();
-
-        let mut dice = Dice::new(3);
-        let mut held: Vec<Held> = Vec::new();
-        let mut rounds = 0_u64;
-        while storm.signals.load(Ordering::Relaxed) < SIGNALS {
-            rounds += 1;
-            let which = dice.roll(LAYOUTS.len());
-            let object = alloc.alloc(LAYOUTS[which]).expect("memory").cast();
-            claim(object, rounds);
-            held.push((object, which));
-            while held.len() > 30 || (!held.is_empty() && dice.roll(2) == 0) {
-                let (object, which) = held.swap_remove(dice.roll(held.len()));
-                let owner = common::owner_of(object).load(Ordering::Relaxed);
-                assert!(owner != 0 && owner != HANDLER, "somebody else has it too");
-                disclaim(object, owner);
-                // SAFETY: this path's own object, given up here.
-                unsafe { free(&alloc, object, LAYOUTS[which], dice.roll(3)) };
-            }
-            match rounds % 4_096 {
-                0 => _ = alloc.trim(),
-                1_024 => _ = alloc.stats(),
-                2_048 => _ = alloc.quiesce(),
-                3_072 => alloc.domain().synchronize().expect("this thread does not read"),
-                _ => (),
-            }
-        }
-        drop(timer);
-
-        let left = storm.held.into_inner();
-        let left: Vec<_> = left.into_iter().flatten().collect();
-        assert!(storm.got.load(Ordering::Relaxed) > SIGNALS, "the handler got hardly anything");
-        adds_up(&alloc.stats(), held.len() + left.len());
-        for (object, which) in held.into_iter().chain(left) {
-            // SAFETY: all that is left of both sides; the timer is gone.
-            unsafe { free(&alloc, object, LAYOUTS[which], 0) };
-        }
-        alloc.quiesce().expect("no guard is left");
-        adds_up(&alloc.stats(), 0);
-        assert_eq!(alloc.stats().taken.objects, 0);
+        let alloc = setup.builder::<P>().max_pending(MAX_PENDING).build().expect("an allocator");
+        storm(&alloc);
+        behind(|| alloc.domain().register(), || storm(&alloc));
     }
 }
