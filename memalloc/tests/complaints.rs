@@ -93,7 +93,8 @@ in_every_setup! {
     /// call, for any number of objects of one thread.
     fn one_quiesce_is_enough_for_any_number_of_objects<P>(setup) {
         let alloc = setup.allocator::<P>();
-        for count in [0, 1, 2, 11, 12, 13, 59, 3_000] {
+        // None, about what waits together (48), about the most that moves at once (58), and many.
+        for count in [0, 1, 2, 47, 48, 49, 57, 58, 59, 3_000] {
             let held: Vec<_> = (0..count).map(|_| Object::new(&alloc, layout(256, 1), 1)).collect();
             held.into_iter().for_each(|object| object.free_rcu(&alloc));
             alloc.quiesce().expect("no guard is held");
@@ -228,17 +229,23 @@ in_every_setup! {
 
 in_every_setup! {
     /// Complaint 5: Storage that is freed where it could be reused: the hundredth cycle takes what
-    /// the first took.
+    /// the first took; also beside a thread that may read, for which what is deferred has to wait.
     fn storage_stays_flat_over_many_cycles<P>(setup) {
         let alloc = setup.allocator::<P>();
-        let mut most = 0;
-        for _ in 0..100 {
-            let held: Vec<_> = (0..600).map(|_| Object::new(&alloc, layout(512, 1), 1)).collect();
-            held.into_iter().for_each(|object| object.free(&alloc));
-            most = most.max(alloc.backing_bytes());
+        let cycles = || {
+            let mut most = 0;
+            for _ in 0..100 {
+                let held: Vec<_> =
+                    (0..600).map(|_| Object::new(&alloc, layout(512, 1), 1)).collect();
+                held.into_iter().for_each(|object| object.free(&alloc));
+                most = most.max(alloc.backing_bytes());
+            }
+            most
+        };
+        // 300 KiB are in use at once, 30 MiB go by each time.
+        for most in [cycles(), behind(|| alloc.domain().register(), cycles)] {
+            assert!(most <= 3 * MIB, "{most} bytes for 300 KiB in use");
         }
-        // 300 KiB are in use at once, 30 MiB went by.
-        assert!(most <= 3 * MIB, "{most} bytes for 300 KiB in use");
     }
 }
 
@@ -390,22 +397,24 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 8: Memory that piles up when one thread allocates and another frees: 64 MiB pass
-    /// by, 256 KiB at a time.
+    /// Complaint 8: Memory that piles up when one thread allocates and another frees: 32 MiB pass
+    /// by, 256 KiB at a time, with nobody to wait for and beside a thread that may read.
     fn what_one_thread_allocates_and_another_frees_does_not_pile_up<P>(setup) {
         let alloc = &setup.allocator::<P>();
-        let most = thread::scope(|scope| {
+        let pass = || thread::scope(|scope| {
             let (give, take) = sync_channel::<Object>(64);
             scope.spawn(move || take.into_iter().for_each(|object| object.free(alloc)));
             let mut most = 0;
-            for _ in 0..16 * KIB / 2 {
+            for _ in 0..8 * KIB {
                 give.send(Object::new(alloc, layout(4096, 1), 1)).expect("a receiver");
                 most = most.max(alloc.backing_bytes());
             }
             most
         });
-        // Beside the 256 KiB as much as may wait for a grace period, and be ready.
-        assert!(most <= 8 * MIB, "{most} bytes held");
+        for most in [pass(), behind(|| alloc.domain().register(), pass)] {
+            // Beside the 256 KiB as much as may wait for a grace period, and be ready.
+            assert!(most <= 8 * MIB, "{most} bytes held");
+        }
         adds_up(&alloc.stats(), 0);
     }
 }
