@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Object, Setup, adds_up, held_bytes, in_every_setup, layout};
+use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, Cache, MemAlloc, PolicyKind};
 use std::ptr::NonNull;
@@ -311,7 +312,9 @@ fn a_value_may_own_objects_of_its_own_cache() {
 in_every_setup! {
     /// An allocator may be shared, moved, and dropped last by any thread.
     fn the_last_owner_ends_the_allocator<P>(setup) {
-        let alloc: Arc<MemAlloc<P>> = Arc::new(setup.allocator());
+        let backing = Arc::new(FailOnDemand::new(System));
+        let builder = setup.builder::<P>().backing(Arc::clone(&backing)).range_bytes(16 << 20);
+        let alloc: Arc<MemAlloc<P>> = Arc::new(builder.build().expect("an allocator"));
         let threads: Vec<_> = (0..4)
             .map(|pattern| {
                 let alloc = alloc.clone();
@@ -324,5 +327,6 @@ in_every_setup! {
             .collect();
         drop(alloc);
         threads.into_iter().for_each(|thread| thread.join().expect("it ends in peace"));
+        assert_eq!(Arc::strong_count(&backing), 1, "its memory is gone");
     }
 }

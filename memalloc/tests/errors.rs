@@ -180,7 +180,7 @@ fn what_does_not_fit_an_object_is_refused_when_the_cache_is_built() {
 }
 
 #[test]
-fn an_allocation_that_fails_gives_the_value_back() {
+fn a_build_that_fails_for_its_classes_names_the_class_and_has_the_reason() {
     let watermarks = Watermarks::for_size(16);
     let error = ClassTable::with_watermarks(&[Class { size: 8, watermarks }]).unwrap_err();
     let error = BuildError::from(error);

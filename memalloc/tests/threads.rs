@@ -100,7 +100,7 @@ fn the_slot_of_a_guard_that_outlives_its_thread_storage_is_used_again() {
 }
 
 #[test]
-fn a_thread_that_ends_inside_a_section_ends_the_section() {
+fn a_panic_inside_sections_ends_them() {
     let domain = Domain::new();
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
