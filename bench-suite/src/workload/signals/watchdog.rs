@@ -31,10 +31,10 @@ pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
     let over = &AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut watch = Watch::new(pulses);
+            let mut watch = Watch::new(Instant::now(), pulses);
             while !over.load(Ordering::Relaxed) {
                 thread::sleep(NAP);
-                if let Some(number) = watch.stopped(pulses, PATIENCE) {
+                if let Some(number) = watch.stopped(Instant::now(), pulses) {
                     let seconds = PATIENCE.as_secs();
                     eprintln!("thread {number} has made no progress for {seconds} s: a deadlock");
                     process::exit(1);
@@ -51,19 +51,19 @@ pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
 struct Watch(Vec<(u64, Instant)>);
 
 impl Watch {
-    fn new(pulses: &[Pulse]) -> Self {
-        Self(pulses.iter().map(|_| (0, Instant::now())).collect())
+    fn new(now: Instant, pulses: &[Pulse]) -> Self {
+        Self(pulses.iter().map(|_| (0, now)).collect())
     }
 
-    /// The number of a pulse that has not changed for so long.
-    fn stopped(&mut self, pulses: &[Pulse], patience: Duration) -> Option<usize> {
+    /// The number of a pulse that has not changed for longer than anybody has [`PATIENCE`].
+    fn stopped(&mut self, now: Instant, pulses: &[Pulse]) -> Option<usize> {
         for ((seen, since), pulse) in self.0.iter_mut().zip(pulses) {
-            let now = pulse.0.load(Ordering::Relaxed);
-            if now != *seen {
-                (*seen, *since) = (now, Instant::now());
+            let count = pulse.0.load(Ordering::Relaxed);
+            if count != *seen {
+                (*seen, *since) = (count, now);
             }
         }
-        self.0.iter().position(|(_, since)| since.elapsed() >= patience)
+        self.0.iter().position(|(_, since)| now.duration_since(*since) >= PATIENCE)
     }
 }
 
@@ -74,15 +74,14 @@ mod tests {
     #[test]
     fn a_pulse_that_stops_is_named_and_one_that_goes_on_is_not() {
         let pulses = [Pulse::default(), Pulse::default()];
-        let mut watch = Watch::new(&pulses);
+        let start = Instant::now();
+        let mut watch = Watch::new(start, &pulses);
         pulses[0].beat();
-        assert_eq!(watch.stopped(&pulses, Duration::from_secs(3600)), None);
-        pulses[0].beat();
-        // Any time at all is too long for the one that has not moved.
-        thread::sleep(Duration::from_millis(2));
-        pulses[0].beat();
-        watch.0[0].1 += Duration::from_secs(3600);
-        assert_eq!(watch.stopped(&pulses, Duration::from_millis(1)), Some(1));
+        assert_eq!(watch.stopped(start + PATIENCE / 2, &pulses), None);
+        assert_eq!(watch.stopped(start + PATIENCE, &pulses), Some(1));
+        pulses[1].beat();
+        assert_eq!(watch.stopped(start + PATIENCE, &pulses), None);
+        assert_eq!(watch.stopped(start + PATIENCE * 3 / 2, &pulses), Some(0));
     }
 
     #[test]
