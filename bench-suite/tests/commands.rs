@@ -72,8 +72,7 @@ fn alloc_measures_every_case_and_size_and_its_peak_of_memory_for_everybody() {
             .filter(|one| one["case"] == "producer-consumer" && one["metric"] == "mem_peak_bytes")
             .collect();
         let subjects = distinct(&peaks, &["subject", "policy"]);
-        let policies = ["immediate", "after-rcu-gp", "free-after-rcu-gp", "after-tasks-trace-gp"];
-        for policy in policies {
+        for policy in POLICIES {
             has(&subjects, &[&format!("memalloc {policy}")]);
         }
         assert!(subjects.iter().any(|subject| !subject.starts_with("memalloc")), "{subjects:?}");
@@ -146,6 +145,18 @@ fn flood_leaves_out_pairs_of_threads_where_there_is_only_one() {
     let left = ["overwrite none", "overwrite stall-100ms"];
     has(&found, &left);
     assert_eq!(found.len(), 2 * left.len(), "{found:?}");
+}
+
+#[test]
+fn of_an_odd_number_of_threads_the_last_is_left_out_where_they_work_in_pairs() {
+    for (command, case) in [("alloc", "producer-consumer"), ("flood", "add-del-on-diff-cpu")] {
+        let arguments = ["--size", "64", "--threads", "3,2", "--case", case];
+        let (records, _) = records(command, &arguments);
+        let found = distinct(&records, &["case", "threads"]);
+        assert_eq!(found, [format!("{case} 2")].into(), "{command}");
+        let identity = ["subject", "policy", "reader", "metric"];
+        assert_eq!(distinct(&records, &identity).len(), records.len(), "{command}: once each");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -100,6 +100,18 @@ impl Selection {
     pub(crate) fn wants(&self, case: &str) -> bool {
         self.cases.contains(&case)
     }
+
+    /// The numbers of threads for a case whose threads come in pairs: of an odd number the last
+    /// is left out.
+    pub(crate) fn threads_in_pairs(&self) -> Vec<usize> {
+        let mut numbers: Vec<usize> = Vec::new();
+        for threads in self.threads.iter().map(|threads| threads / 2 * 2) {
+            if threads > 0 && !numbers.contains(&threads) {
+                numbers.push(threads);
+            }
+        }
+        numbers
+    }
 }
 
 /// "1 thread", "2 threads".

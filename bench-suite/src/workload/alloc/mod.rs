@@ -44,17 +44,14 @@ pub(crate) const PRODUCER_CONSUMER: &str = "producer-consumer";
 /// Allocations between two looks at the clock.
 const STRIDE: usize = 64;
 
-/// The contests of the bench, for objects of these sizes. `producer-consumer` takes an even
-/// number of threads: of an odd one it leaves out the last.
+/// The contests of the bench, for objects of these sizes.
 pub(crate) fn contests<'d>(selection: &Selection, sizes: &[usize]) -> Vec<Contest<'d>> {
     let mut contests = Vec::new();
     for &case in CASES.iter().filter(|case| selection.wants(case)) {
-        let mut numbers = selection.threads.clone();
-        if case == PRODUCER_CONSUMER {
-            numbers = numbers.iter().map(|&threads| passing::pairs(threads) * 2).collect();
-            numbers.retain(|&threads| threads > 0);
-            numbers.dedup();
-        }
+        let numbers = match case {
+            PRODUCER_CONSUMER => selection.threads_in_pairs(),
+            _ => selection.threads.clone(),
+        };
         for &size in sizes {
             for &threads in &numbers {
                 contests.push(contest(Setting { case, size, threads }, selection));
@@ -157,11 +154,12 @@ impl<S: Source, B: Fn() -> Result<S, WrongAnswer>> Entrant for Player<B> {
         let size = self.setting.size;
         let layout = Layout::from_size_align(size, 16)
             .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;
+        let before = passing::resident_before();
         let source = (self.build)()?;
         let readings = match self.setting.case {
             HOT_PAIR => run::<S, 1>(self.setting, layout, &source, slice),
             BATCH_64 => run::<S, 64>(self.setting, layout, &source, slice),
-            _ => passing::run(self.setting, layout, &source, slice),
+            _ => passing::run(self.setting, layout, &source, slice, before),
         }?;
         source.close()?;
         Ok(readings)

@@ -1,7 +1,7 @@
 //! `producer-consumer`: of each two threads one allocates and the other frees, with a [`Belt`]
 //! between them.
 //!
-//! The peak of memory is that of the process, beyond what it had before the first allocation: it
+//! The peak of memory is that of the process, beyond what it had before the source was built: it
 //! is the same measure for everybody, whether the memory is held in caches, in slabs or in what
 //! waits for a grace period. It contains the objects on the belt (at most [`ROOM`] for each two
 //! threads) and the stacks of the threads, which are the same for all. It means something only
@@ -17,25 +17,24 @@ use crate::measure::{
     resident_bytes,
 };
 
-/// The pairs of threads that can be made of so many.
-pub(super) fn pairs(threads: usize) -> usize {
-    threads / 2
+/// Has the peak of memory begin again. Returns what is resident now, in bytes.
+pub(super) fn resident_before() -> u64 {
+    forget_peak();
+    resident_bytes()
 }
 
-/// Has pairs of threads pass objects.
+/// Has pairs of threads pass objects. `before` the source was built so much was resident.
 pub(super) fn run<S: Source>(
     setting: Setting,
     layout: Layout,
     source: &S,
     slice: Slice,
+    before: u64,
 ) -> Result<Vec<Reading>, WrongAnswer> {
-    let mut belts: Vec<_> =
-        (0..pairs(setting.threads)).map(|_| Belt::new(source, layout)).collect();
+    let mut belts: Vec<_> = (0..setting.threads / 2).map(|_| Belt::new(source, layout)).collect();
     let ends = belts.iter_mut().map(Belt::ends);
     let mut team: Team<_> =
         ends.flat_map(|(load, unload)| [Role::loads(load), Role::unloads(unload)]).collect();
-    forget_peak();
-    let before = resident_bytes();
     let shift = team.run_for(slice, || {});
     let peak = peak_resident_bytes().saturating_sub(before);
     if let Some(fault) = team.iter_mut().find_map(|role| role.fault.take()) {

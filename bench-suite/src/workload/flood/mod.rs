@@ -141,11 +141,14 @@ pub(crate) fn contests<'d>(
 ) -> Vec<Contest<'d>> {
     let mut contests = Vec::new();
     for &case in CASES.iter().filter(|case| selection.wants(case)) {
+        let numbers = match case {
+            NEEDS_PAIRS => selection.threads_in_pairs(),
+            _ => selection.threads.clone(),
+        };
         for &size in sizes {
             for &reader in readers {
-                for &threads in &selection.threads {
-                    let setting = Setting { case, size, reader, threads };
-                    contests.extend(setting.is_possible().then(|| contest(setting, selection)));
+                for &threads in &numbers {
+                    contests.push(contest(Setting { case, size, reader, threads }, selection));
                 }
             }
         }
@@ -203,10 +206,6 @@ struct Setting {
 }
 
 impl Setting {
-    fn is_possible(self) -> bool {
-        self.case != ADD_DEL || self.threads.is_multiple_of(2)
-    }
-
     fn ours<'d, P: ReusePolicy>(self) -> Competitor<'d> {
         self.competitor::<OurOwn<P>>("memalloc", Some(P::KIND))
     }
