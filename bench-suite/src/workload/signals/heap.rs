@@ -79,11 +79,13 @@ impl<P: ReusePolicy> Heap for MemAlloc<P> {
     }
 
     fn chore(&self, number: u64) {
-        // Whether there was something to do does not matter: that it returns does.
-        match number % 4 {
+        // Whether there was something to do does not matter: that it returns does. Once a thread
+        // has read, what the others defer has to wait.
+        match number % 5 {
             0 => _ = self.trim(),
-            1 => _ = self.stats(),
-            2 => _ = self.quiesce(),
+            1 => self.domain().register(),
+            2 => _ = self.stats(),
+            3 => _ = self.quiesce(),
             _ => _ = self.domain().synchronize(),
         }
     }
