@@ -88,9 +88,12 @@ pub struct LeakReport {
 impl fmt::Display for LeakReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Stats { live, pending, .. } = &*self.stats;
-        write!(f, "{} objects ({} bytes) were never freed", live.objects, live.bytes)?;
+        let (objects, were) =
+            if live.objects == 1 { ("object", "was") } else { ("objects", "were") };
+        write!(f, "{} {objects} ({} bytes) {were} never freed", live.objects, live.bytes)?;
         if pending.objects > 0 {
-            write!(f, ", {} still wait for a grace period", pending.objects)?;
+            let wait = if pending.objects == 1 { "waits" } else { "wait" };
+            write!(f, ", {} still {wait} for a grace period", pending.objects)?;
         }
         for class in self.stats.classes.iter().filter(|class| class.live > 0) {
             write!(f, "; {} of {} bytes", class.live, class.size)?;

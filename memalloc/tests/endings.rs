@@ -51,7 +51,7 @@ in_every_setup! {
         Object::new(&alloc, layout(64, 1), 1).free_rcu(&alloc);
         let report = alloc.destroy().unwrap_err();
         assert_eq!((report.stats.live.objects, report.stats.pending.objects), (0, 1));
-        assert!(report.to_string().contains("1 still wait"), "{report}");
+        assert!(report.to_string().contains("1 still waits"), "{report}");
         drop(guard);
         domain.barrier().expect("no guard is left");
         assert_eq!(domain.stats().callbacks, 0);

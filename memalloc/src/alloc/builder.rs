@@ -123,7 +123,8 @@ impl<P: ReusePolicy> Builder<P> {
     /// The most bytes of freed objects that may wait for a grace period; without it, 4 MiB. A
     /// free that goes beyond it pushes the grace period, then waits until readers have left, but
     /// no longer than the domain's [`stall_after`](crate::rcu::Builder::stall_after); then it
-    /// tells the stall handler which reader is in the way, and waits no more behind that one.
+    /// tells the stall handler which reader is in the way, and waits no more behind that one. So it
+    /// does in a signal handler, too.
     ///
     /// Beside it, each CPU may hold one unfinished batch of each class. A thread that is inside a
     /// read section itself never waits, so what it frees there may go beyond the limit.

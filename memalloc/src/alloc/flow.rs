@@ -74,7 +74,8 @@ impl Flow {
             .ok_or(AllocErrorKind::WouldBlock)
     }
 
-    /// Frees an object that may be allocated again at once (`unit_free`). Async-signal-safe.
+    /// Frees an object that may be allocated again at once (`unit_free`).
+    /// Async-signal-safe where the allocator has no destructor.
     #[doc(alias = "unit_free")]
     #[inline(always)]
     pub(super) fn free_now(&self, caches: &Caches, object: Handle) {
@@ -84,7 +85,7 @@ impl Flow {
     }
 
     /// Frees an object that may be allocated again after a grace period (`unit_free_rcu`).
-    /// Async-signal-safe where the allocator has no destructor.
+    /// Async-signal-safe where the allocator has neither a destructor nor a finalizer.
     #[doc(alias = "unit_free_rcu")]
     #[inline(always)]
     pub(super) fn free_rcu(&self, caches: &Caches, object: Handle) {

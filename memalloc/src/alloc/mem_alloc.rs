@@ -29,9 +29,16 @@ use std::ptr::NonNull;
 /// # Any context
 ///
 /// `alloc_nowait`, `free`, `free_rcu` and `free_unshared` (and their forms by handle) are
-/// async-signal-safe, also in a handler that interrupted one of them; but frees only where the allocator has neither a destructor nor, for deferred ones, a finalizer. They may change `errno`. Build the allocator before the
-/// first signal, and [`prefill`](Self::prefill) it with what a handler may need; a handler that
-/// pins wants its thread [registered](Domain::register).
+/// async-signal-safe, also in a handler that interrupted one of them; but frees only where the
+/// allocator has neither a destructor nor, for deferred ones, a finalizer. They may change `errno`.
+/// Build the allocator before the first signal, and [`prefill`](Self::prefill) it with what a
+/// handler may need; a handler that pins wants its thread [registered](Domain::register).
+///
+/// A deferred free may wait, in a handler as elsewhere: beyond
+/// [`max_pending`](Builder::max_pending) it waits until readers leave, at most for the domain's
+/// [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler, which has to
+/// be async-signal-safe too if signal handlers free. It does not wait where the thread that was
+/// interrupted is inside a read section, or was moving a grace period along.
 ///
 /// ```
 /// use memalloc::{Immediate, MemAlloc};
@@ -168,8 +175,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Errors
     ///
     /// [`WouldBlock`](AllocErrorKind::WouldBlock) when neither this CPU's cache nor any batch has
-    /// an object, or somebody is using them;
-    /// sizes and alignments as [`alloc`](Self::alloc).
+    /// an object, or somebody is using them; sizes and alignments as [`alloc`](Self::alloc).
     pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let caches = self.serving(layout);
         self.check_served(layout, caches)?;
@@ -211,7 +217,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
         NonNull::slice_from_raw_parts(self.pointer(object), caches.size.into())
     }
 
-    /// Frees an object as the policy says.
+    /// Frees an object as the policy says. Under a deferring policy it may wait, as
+    /// [`free_rcu`](Self::free_rcu) does.
     ///
     /// # Safety
     ///
@@ -227,6 +234,10 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
     /// Frees an object that may be allocated again once a grace period has passed, under every
     /// policy.
+    ///
+    /// Beyond [`max_pending`](Builder::max_pending) it waits for readers, at most for the domain's
+    /// [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and then calls the
+    /// stall handler; [any context](Self#any-context) has the details.
     ///
     /// # Safety
     ///

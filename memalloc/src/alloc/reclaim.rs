@@ -8,7 +8,6 @@ use crate::rcu::{Patience, Stamp, SynchronizeError, WaitFor};
 use crate::slab::Handle;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::Tally;
-
 use crate::sys::thread;
 use std::time::Duration;
 

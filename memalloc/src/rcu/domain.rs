@@ -282,8 +282,9 @@ impl Builder {
         self
     }
 
-    /// Who is told about a stalled grace period, by the thread that waits for it. Without it
-    /// nobody is.
+    /// Who is told about a stalled grace period, by the thread that waits for it, with nothing
+    /// locked. Without it nobody is. Where signal handlers free deferred objects it may run in one,
+    /// and has to be async-signal-safe.
     pub fn stall_handler(mut self, handler: impl Fn(&StallReport) + Send + Sync + 'static) -> Self {
         self.stall.handler = Some(Arc::new(handler));
         self

@@ -49,7 +49,7 @@ pub struct StallReport {
 
 impl fmt::Display for StallReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a {} grace period does not end: {}", self.flavour, self.reader)
+        write!(f, "an {} grace period does not end: {}", self.flavour, self.reader)
     }
 }
 

@@ -137,7 +137,7 @@ fn an_object_that_never_comes_back_is_noticed() {
     let lost = subject.session().alloc();
     assert!(lost.is_some());
     let WrongAnswer(reason) = subject.close(0).unwrap_err();
-    assert!(reason.contains("1 objects (256 bytes) were never freed"), "{reason}");
+    assert!(reason.contains("1 object (256 bytes) was never freed"), "{reason}");
 }
 
 #[test]
