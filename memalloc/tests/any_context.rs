@@ -111,14 +111,15 @@ in_every_setup! {
 in_every_setup! {
     /// What a handler may need is there, on every CPU and without carving.
     fn a_prefilled_allocator_serves_those_who_may_not_wait<P>(setup) {
+        common::stay_on_this_cpu();
         let alloc = setup.allocator::<P>();
         for size in [16, 64, 512, 4096] {
             let layout = layout(size, 8);
             alloc.prefill(layout, 150).expect("memory");
             alloc.prefill(layout, 150).expect("enough is there already");
-            let objects: Vec<_> = (0..150)
-                .map(|_| Object::filled(alloc.alloc_nowait(layout).expect("prefilled").cast(), layout, 3))
-                .collect();
+            let ready = || alloc.alloc_nowait(layout).expect("prefilled").cast();
+            let objects: Vec<_> =
+                (0..150).map(|_| Object::filled(ready(), layout, 3)).collect();
             objects.into_iter().for_each(|object| object.free_unshared(&alloc));
         }
         let error = alloc.prefill(layout(5000, 1), 1).unwrap_err();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Object, Setup, adds_up, behind, in_every_setup, layout};
+use common::{Object, Setup, adds_up, behind, cpus, in_every_setup, layout};
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
 use memalloc::{
     AllocErrorKind, Builder, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy, Watermarks,
@@ -20,10 +20,6 @@ const SIZE: u64 = 1024;
 
 /// So long that no test sees it.
 const NEVER: Duration = Duration::from_secs(1 << 30);
-
-fn cpus() -> u64 {
-    thread::available_parallelism().map_or(1, usize::from) as u64
-}
 
 /// An allocator that lets [`MAX_PENDING`] bytes wait, and the reports of its domain.
 fn bounded<P: ReusePolicy>(
@@ -54,7 +50,7 @@ in_every_setup! {
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = &builder.build().expect("an allocator");
         let batch = Watermarks::for_size(SIZE as usize).batch as u64;
-        let bound = MAX_PENDING + cpus() * batch * SIZE;
+        let bound = MAX_PENDING + cpus() as u64 * batch * SIZE;
         let freed = &AtomicU64::new(0);
         thread::scope(|scope| {
             behind(|| domain.pin(), || {
@@ -210,7 +206,7 @@ in_every_setup! {
             assert_eq!(allowed.div_ceil(KIB), documented / KIB, "what the marks say");
             let alloc = setup.builder::<P>().classes(table).build().expect("an allocator");
             let cached = cached_when_full(&alloc);
-            assert!(cached <= cpus() * allowed, "{cached} bytes on {} CPUs", cpus());
+            assert!(cached <= cpus() as u64 * allowed, "{cached} bytes on {} CPUs", cpus());
             assert!(cached >= allowed / 2, "{cached} bytes of {allowed}: they are not full");
         }
     }

@@ -3,34 +3,12 @@
 
 mod common;
 
-use common::{Dice, adds_up, claim, disclaim, in_every_setup, layout};
+use common::{Dice, adds_up, claim, cpus, disclaim, in_every_setup, layout, run_on};
 use memalloc::{MemAlloc, ReusePolicy};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-
-/// Lets the calling thread run on this CPU only, where the system has it, or on all.
-#[cfg(target_os = "linux")]
-fn run_on(cpu: Option<usize>) {
-    // SAFETY: a set of CPUs is plain bits, and all zero is the empty one; the calls read it
-    // within its size. A refusal leaves the thread where it may run, which is good enough.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        match cpu {
-            Some(cpu) => libc::CPU_SET(cpu, &mut set),
-            None => (0..64).for_each(|cpu| libc::CPU_SET(cpu, &mut set)),
-        }
-        libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn run_on(_cpu: Option<usize>) {}
-
-fn cpus() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
-}
 
 /// An object that is on its way to another thread.
 struct Parcel {

@@ -130,6 +130,7 @@ in_every_setup! {
 
 in_every_setup! {
     fn those_who_may_not_wait_get_what_is_ready_or_an_error<P>(setup) {
+        common::stay_on_this_cpu();
         let alloc = setup.allocator::<P>();
         for class in alloc.classes().classes().to_vec() {
             let layout = layout(class.size, 1);

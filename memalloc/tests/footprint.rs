@@ -96,7 +96,10 @@ in_every_setup! {
         let left = alloc.backing_bytes();
         // What is in the caches of the CPUs may lie anywhere.
         let cached = alloc.stats().cached.objects;
-        assert!(left < most * 2 / 3 && left <= (cached + 2) * (64 << 10), "{left} of {most} bytes: {cached} objects");
+        assert!(
+            left < most * 2 / 3 && left <= (cached + 2) * (64 << 10),
+            "{left} of {most} bytes: {cached} objects",
+        );
         alloc.destroy().expect("nothing leaked");
     }
 }

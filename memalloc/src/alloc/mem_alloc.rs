@@ -36,8 +36,8 @@ use std::ptr::NonNull;
 ///
 /// A deferred free may wait, in a handler as elsewhere: beyond
 /// [`max_pending`](Builder::max_pending) it waits until readers leave, at most for the domain's
-/// [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler, which has to
-/// be async-signal-safe too if signal handlers free. It does not wait where the thread that was
+/// [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler, which has
+/// to be async-signal-safe too if signal handlers free. It does not wait where the thread that was
 /// interrupted is inside a read section, or was moving a grace period along.
 ///
 /// ```
@@ -175,7 +175,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Errors
     ///
     /// [`WouldBlock`](AllocErrorKind::WouldBlock) when neither this CPU's cache nor any batch has
-    /// an object, or somebody is using them; sizes and alignments as [`alloc`](Self::alloc).
+    /// an object, or somebody is using them; other CPUs' caches are not looked into in the mode
+    /// [`Rseq`](crate::CpuMode::Rseq); sizes and alignments as [`alloc`](Self::alloc).
     pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let caches = self.serving(layout);
         self.check_served(layout, caches)?;
@@ -187,6 +188,10 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// [`alloc_nowait`](Self::alloc_nowait), on any CPU, until others take them. A call before the
     /// first signal, or before a part of the program that must not fail. At most 1 MiB of a class
     /// stays ready while the program frees; what is more goes back to the slabs.
+    ///
+    /// A CPU takes them by the batch, of up to 58 objects, and what it has not given out yet is out
+    /// of the reach of `alloc_nowait` on other CPUs where the mode is
+    /// [`Rseq`](crate::CpuMode::Rseq): ask for a batch more for each CPU that may allocate.
     ///
     /// # Errors
     ///
@@ -236,8 +241,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// policy.
     ///
     /// Beyond [`max_pending`](Builder::max_pending) it waits for readers, at most for the domain's
-    /// [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and then calls the
-    /// stall handler; [any context](Self#any-context) has the details.
+    /// [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and then calls
+    /// the stall handler; [any context](Self#any-context) has the details.
     ///
     /// # Safety
     ///

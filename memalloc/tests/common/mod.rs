@@ -268,3 +268,34 @@ pub(crate) fn behind<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce()
         work()
     })
 }
+
+/// Lets the calling thread run on this CPU only, where the system has it, or on all.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_on(cpu: Option<usize>) {
+    // SAFETY: a set of CPUs is plain bits, and all zero is the empty one; the calls read it
+    // within its size. A refusal leaves the thread where it may run, which is good enough.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        match cpu {
+            Some(cpu) => libc::CPU_SET(cpu, &mut set),
+            None => (0..64).for_each(|cpu| libc::CPU_SET(cpu, &mut set)),
+        }
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run_on(_cpu: Option<usize>) {}
+
+/// How many CPUs this process may use.
+pub(crate) fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Keeps the calling thread on the CPU that it is on: what it leaves in the cache of that one
+/// stays within its reach.
+pub(crate) fn stay_on_this_cpu() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: takes no arguments; -1 is no number and leaves the thread where it is.
+    run_on(usize::try_from(unsafe { libc::sched_getcpu() }).ok());
+}
