@@ -21,6 +21,8 @@ pub enum Fault {
     SlotNotReread,
     /// A reader does not read the parent's count again.
     ParentNotReread,
+    /// A scan believes a twig without reading the count of its branch again.
+    ScanUnconfirmed,
 }
 
 /// The steps that a trie leaves out.
@@ -60,4 +62,5 @@ questions! {
     without_counts => WithoutCounts;
     slot_not_reread => SlotNotReread;
     parent_not_reread => ParentNotReread;
+    scan_unconfirmed => ScanUnconfirmed;
 }

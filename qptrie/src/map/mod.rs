@@ -3,6 +3,7 @@
 mod builder;
 mod error;
 mod iter;
+mod ordered;
 mod trie;
 mod view;
 

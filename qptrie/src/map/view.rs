@@ -1,10 +1,9 @@
 //! The trie inside a read section: operations on keys.
 
 use super::error::{InsertError, InsertErrorKind};
-use super::iter::Iter;
 use super::trie::QpTrie;
-use crate::node::{Roots, Twig, leaf_bytes};
-use crate::read::{Retry, collect_after, find};
+use crate::node::leaf_bytes;
+use crate::read::{Retry, find};
 use crate::write::{Place, locate};
 use memalloc::rcu::Guard;
 use memalloc::sync::Ordering;
@@ -32,7 +31,7 @@ pub struct TrieRef<
     B: ReusePolicy = Immediate,
     L: ReusePolicy = AfterRcuGp,
 > {
-    trie: &'t QpTrie<V, B, L>,
+    pub(super) trie: &'t QpTrie<V, B, L>,
     _guard: Guard<'t>,
 }
 
@@ -194,63 +193,5 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         found.remove(&trie.nodes);
         trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
         Some(leaf)
-    }
-
-    /// Puts the smallest key that is greater than `after` into `key` (or the smallest of all,
-    /// for `None`), and says whether there is one. A cursor whose key was removed goes on with
-    /// the next greater one. Takes the lock of a subtree at a time.
-    #[doc(alias = "map_get_next_key")]
-    pub fn next_key(&self, after: Option<&[u8]>, key: &mut Vec<u8>) -> bool {
-        let mut leaves = Vec::with_capacity(1);
-        self.leaves_after(after, 1, &mut leaves);
-        let Some(&leaf) = leaves.first() else {
-            return false;
-        };
-        // SAFETY: the leaf was linked inside this section.
-        let next: &[u8] = unsafe { self.trie.nodes.key(leaf) };
-        key.clear();
-        key.extend_from_slice(next);
-        true
-    }
-
-    /// All entries in ascending order of their keys (bytes compared as unsigned numbers). Every
-    /// key that is there throughout is returned, none twice. Takes the lock of a subtree for a
-    /// few entries at a time.
-    pub fn iter(&self) -> Iter<'_, V, B, L> {
-        Iter::new(self)
-    }
-
-    /// Some of the leaves with keys greater than `after`, in order: the first ones, and at least
-    /// one if there is any.
-    pub(super) fn leaves_after(
-        &self,
-        after: Option<&[u8]>,
-        limit: usize,
-        leaves: &mut Vec<Handle>,
-    ) {
-        let trie = self.trie;
-        let first = after.map_or(0, Roots::number_of);
-        for (number, root) in trie.nodes.roots.all().iter().enumerate().skip(first) {
-            // An empty subtree needs no lock: there is nothing that was there throughout.
-            if Twig::load(root, Ordering::Relaxed) == Twig::NOTHING {
-                continue;
-            }
-            let after = after.filter(|_| number == first);
-            let _writers = trie.writers[number].lock();
-            collect_after(&trie.nodes, root, after, limit, leaves);
-            if !leaves.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// The entry of a leaf.
-    ///
-    /// # Safety
-    ///
-    /// The leaf was linked inside this section.
-    pub(super) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
-        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
-        unsafe { (self.trie.nodes.key(leaf), self.trie.nodes.value(leaf)) }
     }
 }

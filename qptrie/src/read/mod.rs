@@ -28,4 +28,4 @@ mod scan;
 
 pub(crate) use footing::Retry;
 pub(crate) use lookup::{closest_leaf, find};
-pub(crate) use scan::collect_after;
+pub(crate) use scan::{Ascending, Descending, Direction, Walk, longest_prefix};

@@ -1,97 +1,373 @@
-//! Keys in order, under the lock of their subtree.
+//! Keys in order, without locks.
+//!
+//! A [`Walk`] keeps the branches between the root and where it stands, each with the twigs that
+//! are left to visit. A step takes the next twig and confirms its branch before the twig is
+//! believed. Where that fails the walk is *lost*: it finds its place again from the root, by the
+//! key that it returned last (or by the bound that it began with). Nobody is waited for, nothing
+//! is locked.
+//!
+//! Works in both directions: *beyond* a key means greater on an ascending walk, less on a
+//! descending one. Knows order; not which entries a caller wants, nor how often a walk may get
+//! lost (`map`).
+//!
+//! Why a scan is strictly ordered and misses no key that is there throughout:
+//!
+//! - INV-S1: a branch on the way was linked, in the life that its footing names, at a moment
+//!   since the scan began (INV-V1, INV-V2). As long as it is linked, *all* keys that begin with the
+//!   nibbles before the one it tests are below it, each always by the same way; these keys are
+//!   neighbours in the order of keys.
+//! - INV-S2: every key below a twig that is left, now or later in this life of its branch, is
+//!   beyond every key that was returned. For the branch's ways are ordered as its keys, and the
+//!   ways up to the last one taken are not left.
+//! - INV-S3: every key that is there throughout and beyond the key returned last is below a twig
+//!   or a root that is left. For a twig that is taken was confirmed: it is a leaf that is returned,
+//!   or a branch of which everything is left, or there was no such key. And where nothing is
+//!   left of a branch, its shape was confirmed: it never had a further way in this life.
+//! - INV-S4: the nearest leaf that [`Walk::descend`] finds for a key agrees with it for at least
+//!   as many nibbles as any key that is there throughout. For as far as such a key agrees, it is
+//!   below every branch that was entered, by the way that was taken. So what lies beyond the
+//!   key is right of (left of) the way at each branch before the first difference, and at the
+//!   branch that tests it; below a branch that tests a later nibble it is everything or nothing, as
+//!   the nearest leaf is beyond the key or not.
+//! - INV-S5: a slot that is visited again after its twig had been taken to be beyond the key (the
+//!   "everything" of INV-S4) may name other nodes by then, with keys that are not beyond it. So the
+//!   first leaf after a seek is compared with the bound; the further ones follow it by INV-S2.
+//!
+//! Under a policy that protects identity nothing is confirmed, and a branch on the way may be
+//! unlinked. It was linked once since the scan began, and by then held every key of INV-S1 that is
+//! there throughout; from then on it and its slots stand still, and what they name was linked
+//! when it was unlinked. So INV-S3 and INV-S4 hold; INV-S2 does because a branch keeps its
+//! beginning as long as the section protects it.
 
-use super::lookup::closest_leaf;
-use crate::node::{Node, Nodes, Twig, bit_at, first_difference};
+use super::footing::{Footing, Retry, follow};
+use crate::node::{Node, Nodes, Roots, Twig, bit_at, first_difference};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
+use smallvec::SmallVec;
+use std::marker::PhantomData;
+use std::ops::Bound::{self, Excluded, Included, Unbounded};
+use std::ops::Range;
 
-/// Puts up to `limit` leaves below `root` into `leaves`, in ascending order of their keys,
-/// beginning with the first that is greater than `after`.
-///
-/// The caller holds the lock of the subtree.
-pub(crate) fn collect_after<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-    nodes: &Nodes<V, B, L>,
-    root: &AtomicU32,
-    after: Option<&[u8]>,
-    limit: usize,
-    leaves: &mut Vec<Handle>,
-) {
-    let mut walk = Walk { nodes, todo: Vec::new(), next: None };
-    let root = Twig::load(root, Ordering::Relaxed);
-    match after {
-        None => walk.next = Some(root),
-        Some(after) => walk.seek(root, after),
+/// Which way a walk goes.
+pub(crate) trait Direction {
+    /// The next of what is left.
+    fn take(left: &mut Range<u16>) -> Option<u16>;
+
+    /// What is beyond `way`, of `count` ways.
+    fn beyond(way: Range<u16>, count: u16) -> Range<u16>;
+
+    /// Puts the way before those that are left back to them.
+    fn put_back(left: &mut Range<u16>);
+
+    /// Whether a walk that begins at `from` comes by `key`.
+    fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool;
+}
+
+/// From lesser keys to greater ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ascending {}
+
+/// From greater keys to lesser ones.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Descending {}
+
+impl Direction for Ascending {
+    #[inline(always)]
+    fn take(left: &mut Range<u16>) -> Option<u16> {
+        left.next()
     }
-    while leaves.len() < limit
-        && let Some(leaf) = walk.next_leaf()
-    {
-        leaves.push(leaf);
+
+    #[inline(always)]
+    fn beyond(way: Range<u16>, count: u16) -> Range<u16> {
+        way.end..count
+    }
+
+    #[inline(always)]
+    fn put_back(left: &mut Range<u16>) {
+        left.start -= 1;
+    }
+
+    #[inline(always)]
+    fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool {
+        match from {
+            Included(from) => key >= from,
+            Excluded(from) => key > from,
+            Unbounded => true,
+        }
     }
 }
 
-/// A walk over a subtree that nobody changes.
-struct Walk<'t, V, B: ReusePolicy, L: ReusePolicy> {
-    nodes: &'t Nodes<V, B, L>,
-    /// Branches on the way, each with the number of the twig to visit next.
-    todo: Vec<(Handle, usize)>,
-    /// What to visit before those.
-    next: Option<Twig>,
+impl Direction for Descending {
+    #[inline(always)]
+    fn take(left: &mut Range<u16>) -> Option<u16> {
+        left.next_back()
+    }
+
+    #[inline(always)]
+    fn beyond(way: Range<u16>, _count: u16) -> Range<u16> {
+        0..way.start
+    }
+
+    #[inline(always)]
+    fn put_back(left: &mut Range<u16>) {
+        left.end += 1;
+    }
+
+    #[inline(always)]
+    fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool {
+        match from {
+            Included(from) => key <= from,
+            Excluded(from) => key < from,
+            Unbounded => true,
+        }
+    }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Walk<'_, V, B, L> {
-    /// Goes to the first leaf whose key is greater than `after`.
-    fn seek(&mut self, root: Twig, after: &[u8]) {
-        let Some(closest) = closest_leaf(self.nodes, root, after) else {
-            return;
+/// A branch on the way, and its twigs that are left to visit.
+#[derive(Clone, Debug)]
+struct Stop {
+    footing: Footing,
+    /// The nibble that the branch tests.
+    index: u16,
+    left: Range<u16>,
+}
+
+/// Branches on a way that need no memory of their own.
+const SHALLOW: usize = if cfg!(loom) { 2 } else { 24 };
+
+/// A place between two keys, and the way there.
+#[derive(Clone, Debug)]
+pub(crate) struct Walk<D> {
+    way: SmallVec<[Stop; SHALLOW]>,
+    /// Roots that are left.
+    roots: Range<u16>,
+    /// Whether the way and the roots mean something.
+    placed: bool,
+    direction: PhantomData<D>,
+}
+
+impl<D: Direction> Walk<D> {
+    /// A walk without a place.
+    pub(crate) fn lost() -> Self {
+        Self { way: SmallVec::new(), roots: 0..0, placed: false, direction: PhantomData }
+    }
+
+    /// The next leaf; none at the end of the trie. When the walk is lost, or gets lost, only a
+    /// [`seek`](Self::seek) helps.
+    ///
+    /// The caller is in the read section in which the walk began.
+    #[inline]
+    pub(crate) fn step<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<Option<Handle>, Retry> {
+        let leaf = self.next_leaf(nodes);
+        if leaf.is_err() {
+            self.way.clear();
+            self.placed = false;
+        }
+        leaf
+    }
+
+    /// Takes a place at `from`, wherever it was before, and makes a step.
+    ///
+    /// The caller is inside a read section. When nobody changes the subtree it never fails.
+    pub(crate) fn seek<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+        from: Bound<&[u8]>,
+    ) -> Result<Option<Handle>, Retry> {
+        self.place(nodes, from)?;
+        self.arrive(nodes, from)
+    }
+
+    /// As [`seek`](Self::seek), but the trie ends for it after root number `root`, and never fails
+    /// when nobody changes anything below that one.
+    pub(crate) fn seek_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+        from: Bound<&[u8]>,
+        root: usize,
+    ) -> Result<Option<Handle>, Retry> {
+        self.place(nodes, from)?;
+        let root = root as u16;
+        self.roots = self.roots.start.max(root)..self.roots.end.min(root + 1);
+        self.arrive(nodes, from)
+    }
+
+    /// The first step (INV-S5).
+    fn arrive<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+        from: Bound<&[u8]>,
+    ) -> Result<Option<Handle>, Retry> {
+        let leaf = self.step(nodes)?;
+        // SAFETY: the step confirmed the leaf, and the caller's section keeps it (INV-N3).
+        if leaf.is_some_and(|leaf| !D::admits(from, unsafe { nodes.key(leaf) })) {
+            self.placed = false;
+            self.way.clear();
+            return Err(Retry);
+        }
+        Ok(leaf)
+    }
+
+    /// Goes to the place between the keys that `from` admits and the others.
+    fn place<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+        from: Bound<&[u8]>,
+    ) -> Result<(), Retry> {
+        self.way.clear();
+        self.placed = false;
+        let roots = nodes.roots.all().len() as u16;
+        let (Included(key) | Excluded(key)) = from else {
+            self.roots = 0..roots;
+            self.placed = true;
+            return Ok(());
         };
-        // SAFETY: the leaf is linked, and the lock's holder is the only one who could unlink it.
-        let closest = unsafe { self.nodes.key(closest) };
-        let difference = first_difference(after, closest);
-        let mut twig = root;
-        while let Node::Branch(branch) = twig.node() {
-            let shape = self.nodes.shape(branch);
-            let bit = bit_at(after, shape.index());
-            if difference.is_some_and(|at| shape.index() > at) {
-                break;
-            }
-            let position = shape.position(bit);
-            if difference == Some(shape.index()) {
-                self.todo.push((branch, position));
-                return;
-            }
-            self.todo.push((branch, position + 1));
-            twig = Twig::load(self.nodes.slot(branch, position), Ordering::Relaxed);
+        let number = Roots::number_of(key) as u16;
+        self.roots = D::beyond(number..number + 1, roots);
+        let nearest = self.descend(nodes, key)?;
+        self.placed = true;
+        let Some(nearest) = nearest else {
+            return Ok(());
+        };
+        // SAFETY: `descend` confirmed the leaf, and the caller's section keeps it (INV-N3).
+        let nearest = unsafe { nodes.key(nearest) };
+        let difference = first_difference(key, nearest).map_or(u16::MAX, |index| index as u16);
+        while self.way.last().is_some_and(|stop| stop.index > difference) {
+            self.way.pop();
         }
-        // Everything below `twig` agrees with `closest` up to the difference, and so lies on the
-        // same side of `after`.
-        if after < closest {
-            self.next = Some(twig);
+        let parting = self.way.last().is_some_and(|stop| stop.index == difference);
+        if !parting && D::admits(from, nearest) {
+            D::put_back(self.way.last_mut().map_or(&mut self.roots, |stop| &mut stop.left));
+        }
+        Ok(())
+    }
+
+    /// Goes down to some leaf that agrees with `key` as far as any does (INV-S4), and leaves, at
+    /// each branch on the way there, what is beyond the way of `key`; none in an empty subtree.
+    fn descend<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+        key: &[u8],
+    ) -> Result<Option<Handle>, Retry> {
+        let mut slot = nodes.roots.of(key);
+        // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
+        let mut twig = Twig::load(slot, Ordering::Acquire);
+        let mut parent = None;
+        loop {
+            let branch = match twig.node() {
+                Node::Nothing => return Ok(None),
+                Node::Leaf(leaf) => return Ok(Some(leaf)),
+                Node::Branch(branch) => branch,
+            };
+            let footing = Footing::enter(nodes, branch, (slot, twig), parent)?;
+            let shape = nodes.shape(branch);
+            let bit = bit_at(key, shape.index());
+            let (at, count) = (shape.position(bit) as u16, shape.len() as u16);
+            let own = at..at + u16::from(shape.has(bit));
+            let left = D::beyond(own.clone(), count);
+            // Without a way of its own the key has parted, here or before, and any leaf will do:
+            // best one that the next step comes by. A hole (see `write`) is no way.
+            let next = D::take(&mut left.clone());
+            let ways = own.chain(next).chain(0..count);
+            let spots = ways.map(|position| nodes.slot(branch, position.into()));
+            let mut twigs = spots.map(|slot| (slot, follow::<B>(slot)));
+            (slot, twig) = twigs.find(|(_, twig)| *twig != Twig::NOTHING).ok_or(Retry)?;
+            footing.confirm(nodes)?;
+            self.way.push(Stop { footing, index: shape.index() as u16, left });
+            parent = Some(footing);
         }
     }
 
-    fn next_leaf(&mut self) -> Option<Handle> {
+    #[inline]
+    fn next_leaf<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<Option<Handle>, Retry> {
         loop {
-            let twig = match self.next.take() {
-                Some(twig) => twig,
-                None => self.next_twig()?,
+            let (slot, twig, parent) = match self.way.last_mut() {
+                Some(stop) => {
+                    let Some(position) = D::take(&mut stop.left) else {
+                        self.way.pop();
+                        continue;
+                    };
+                    let slot = nodes.slot(stop.footing.branch, position.into());
+                    let twig = follow::<B>(slot);
+                    if !nodes.faults.scan_unconfirmed() {
+                        stop.footing.confirm(nodes)?;
+                    }
+                    (slot, twig, Some(stop.footing))
+                }
+                None => {
+                    let Some(slot) = self.next_root(nodes)? else {
+                        return Ok(None);
+                    };
+                    // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
+                    (slot, Twig::load(slot, Ordering::Acquire), None)
+                }
             };
             match twig.node() {
-                Node::Leaf(leaf) => return Some(leaf),
-                Node::Branch(branch) => self.todo.push((branch, 0)),
                 Node::Nothing => {}
+                Node::Leaf(leaf) => return Ok(Some(leaf)),
+                Node::Branch(branch) => {
+                    let footing = Footing::enter(nodes, branch, (slot, twig), parent)?;
+                    let shape = nodes.shape(branch);
+                    footing.confirm(nodes)?;
+                    let left = 0..shape.len() as u16;
+                    self.way.push(Stop { footing, index: shape.index() as u16, left });
+                }
             }
         }
     }
 
-    fn next_twig(&mut self) -> Option<Twig> {
-        loop {
-            let (branch, position) = self.todo.last_mut()?;
-            if *position < self.nodes.shape(*branch).len() {
-                let slot = self.nodes.slot(*branch, *position);
-                *position += 1;
-                return Some(Twig::load(slot, Ordering::Relaxed));
-            }
-            self.todo.pop();
+    fn next_root<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &'t Nodes<V, B, L>,
+    ) -> Result<Option<&'t AtomicU32>, Retry> {
+        if !self.placed {
+            return Err(Retry);
         }
+        Ok(D::take(&mut self.roots).map(|number| &nodes.roots.all()[usize::from(number)]))
+    }
+}
+
+/// The leaf with the longest key that is a beginning of `key`: at least as long as any that is
+/// there throughout.
+///
+/// The caller is inside a read section. When nobody changes the subtree it never fails.
+pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    key: &[u8],
+) -> Result<Option<Handle>, Retry> {
+    /// The way of a key that ends, and where it is: the first.
+    const END: u32 = 1;
+    let mut walk = Walk::<Descending>::lost();
+    if let Some(nearest) = walk.descend(nodes, key)? {
+        // SAFETY: `descend` confirmed the leaf, and the caller's section keeps it (INV-N3).
+        let nearest_key = unsafe { nodes.key(nearest) };
+        let Some(difference) = first_difference(key, nearest_key) else {
+            return Ok(Some(nearest));
+        };
+        if key.starts_with(nearest_key) {
+            return Ok(Some(nearest));
+        }
+        // A beginning of `key` parts from the nearest key where it ends, so there is a branch on
+        // the way that tests the nibble there.
+        for stop in walk.way.iter().rev().filter(|stop| u32::from(stop.index) <= difference) {
+            let branch = stop.footing.branch;
+            let ends = nodes.shape(branch).has(END);
+            let twig = if ends { follow::<B>(nodes.slot(branch, 0)) } else { Twig::NOTHING };
+            stop.footing.confirm(nodes)?;
+            if let Node::Leaf(leaf) = twig.node() {
+                return Ok(Some(leaf));
+            }
+        }
+    }
+    // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
+    match Twig::load(nodes.roots.of(b""), Ordering::Acquire).node() {
+        Node::Leaf(leaf) => Ok(Some(leaf)),
+        Node::Nothing | Node::Branch(_) => Ok(None),
     }
 }

@@ -1,0 +1,296 @@
+//! The trie inside a read section: operations on the order of keys.
+
+use super::iter::Iter;
+use super::view::TrieRef;
+use crate::node::Roots;
+use crate::read::{Ascending, Descending, Direction, Retry, Walk, longest_prefix};
+use memalloc::sync::Ordering;
+use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
+use std::iter::FusedIterator;
+use std::ops::Bound::{self, Excluded, Included, Unbounded};
+use std::ops::RangeBounds;
+
+/// # Operations on the order of keys
+///
+/// Keys are ordered as their bytes, compared as unsigned numbers; a key comes before those that
+/// it begins. None of these operations takes a lock, unless writers make it start again too often
+/// ([`Builder::reader_retries`](crate::Builder::reader_retries)); none allocates, in tries whose
+/// keys share their way with fewer than two dozen others' branches.
+///
+/// What they promise beside writers: every key that is there throughout the operation is seen, and
+/// what they return was there at a moment during it (for an iterator: during the call of `next`
+/// that returned it).
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+    /// All entries, ascending; descending with [`rev`](Iterator::rev). See [`Iter`] for what holds
+    /// while others write.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// let trie: QpTrie<u32> = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// for (key, value) in [("b", 2), ("a", 1), ("c", 3)] {
+    ///     view.insert(key.as_bytes(), value)?;
+    /// }
+    /// assert!(view.iter().map(|(_, value)| value).eq(&[1, 2, 3]));
+    /// assert!(view.iter().rev().map(|(_, value)| value).eq(&[3, 2, 1]));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_, V, B, L> {
+        Iter::new(self, Unbounded, Unbounded)
+    }
+
+    /// The entries whose keys are in `range`, as [`BTreeMap::range`] has it, from both ends. A
+    /// range whose start is beyond its end is empty.
+    ///
+    /// Cost: a lookup for each end that is asked, then a step for each entry. The bounds are
+    /// copied; up to 24 bytes each without an allocation.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// use std::ops::Bound::{Excluded, Unbounded};
+    /// # let trie: QpTrie<u32> = QpTrie::new()?;
+    /// # let view = trie.pin();
+    /// for key in ["a", "b", "c", "d"] {
+    ///     view.insert(key.as_bytes(), 0)?;
+    /// }
+    /// let keys = |range| -> Vec<&[u8]> { Iterator::map(range, |(key, _)| key).collect() };
+    /// assert_eq!(keys(view.range("b".."d")), [b"b", b"c"]);
+    /// assert_eq!(keys(view.range::<[u8], _>((Excluded(&b"b"[..]), Unbounded))), [b"c", b"d"]);
+    /// assert!(keys(view.range("d"..="a")).is_empty());
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`BTreeMap::range`]: std::collections::BTreeMap::range
+    pub fn range<K, R>(&self, range: R) -> Iter<'_, V, B, L>
+    where
+        K: AsRef<[u8]> + ?Sized,
+        R: RangeBounds<K>,
+    {
+        let bytes = |bound: Bound<&K>| bound.map(|key| key.as_ref().into());
+        Iter::new(self, bytes(range.start_bound()), bytes(range.end_bound()))
+    }
+
+    /// The entries whose keys begin with `prefix`, `prefix` itself among them, from both ends. As
+    /// [`range`](Self::range).
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie: QpTrie<u32> = QpTrie::new()?;
+    /// # let view = trie.pin();
+    /// for key in ["/bin", "/bin/ls", "/boot", "/etc"] {
+    ///     view.insert(key.as_bytes(), 0)?;
+    /// }
+    /// assert_eq!(view.prefix(b"/bin").count(), 2);
+    /// assert_eq!(view.prefix(b"/b").next_back(), Some((&b"/boot"[..], &0)));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn prefix(&self, prefix: &[u8]) -> Iter<'_, V, B, L> {
+        // The keys that begin with it end before the next one of its length, or shorter where it
+        // ends in the greatest bytes.
+        let end = prefix.iter().rposition(|&byte| byte < 0xff).map_or(Unbounded, |last| {
+            let mut next: super::iter::Key = prefix[..=last].into();
+            next[last] += 1;
+            Excluded(next)
+        });
+        Iter::new(self, Included(prefix.into()), end)
+    }
+
+    /// The keys, ascending. As [`iter`](Self::iter).
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &[u8]> + FusedIterator {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// The values, in ascending order of their keys. As [`iter`](Self::iter).
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + FusedIterator {
+        self.iter().map(|(_, value)| value)
+    }
+
+    /// The entry with the least key.
+    pub fn first(&self) -> Option<(&[u8], &V)> {
+        self.lower_bound(Unbounded)
+    }
+
+    /// The entry with the greatest key.
+    pub fn last(&self) -> Option<(&[u8], &V)> {
+        self.upper_bound(Unbounded)
+    }
+
+    /// The entry with the least key that is at least (`Included`) or greater than (`Excluded`)
+    /// the bound; the first of all for `Unbounded`.
+    pub fn lower_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
+        self.nearest::<Ascending>(bound)
+    }
+
+    /// The entry with the greatest key that is at most (`Included`) or less than (`Excluded`) the
+    /// bound; the last of all for `Unbounded`.
+    pub fn upper_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
+        self.nearest::<Descending>(bound)
+    }
+
+    /// Puts the least key that is greater than `after` into `key` (or the least of all, for
+    /// `None`), and says whether there is one; if not, `key` is left alone. A cursor whose key was
+    /// removed goes on with the next greater one.
+    #[doc(alias = "map_get_next_key")]
+    pub fn next_key(&self, after: Option<&[u8]>, key: &mut Vec<u8>) -> bool {
+        copy_key(self.lower_bound(after.map_or(Unbounded, Excluded)), key)
+    }
+
+    /// Puts the greatest key that is less than `before` into `key` (or the greatest of all, for
+    /// `None`), and says whether there is one; if not, `key` is left alone. A cursor whose key was
+    /// removed goes on with the next lesser one.
+    pub fn prev_key(&self, before: Option<&[u8]>, key: &mut Vec<u8>) -> bool {
+        copy_key(self.upper_bound(before.map_or(Unbounded, Excluded)), key)
+    }
+
+    /// The entry with the longest key that `key` begins with: `key` itself, if it is there, and at
+    /// last the empty key. What a routing table asks.
+    ///
+    /// The cost of a lookup, and a look at the branches on its way. Exact when nothing is written
+    /// meanwhile; else the entry was there at a moment during the call, and is at least as long
+    /// as any such entry that is there throughout.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie: QpTrie<u32> = QpTrie::new()?;
+    /// # let view = trie.pin();
+    /// view.insert(b"/", 1)?;
+    /// view.insert(b"/usr/lib", 2)?;
+    /// assert_eq!(view.longest_prefix(b"/usr/lib/rust"), Some((&b"/usr/lib"[..], &2)));
+    /// assert_eq!(view.longest_prefix(b"/usr/li"), Some((&b"/"[..], &1)));
+    /// assert_eq!(view.longest_prefix(b"usr"), None);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "trie_lookup_elem")]
+    pub fn longest_prefix(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+        let nodes = &self.trie.nodes;
+        let leaf = self.until_placed(
+            || longest_prefix(nodes, key),
+            || {
+                let _writers = self.trie.writers_of(key);
+                still(longest_prefix(nodes, key))
+            },
+        )?;
+        // SAFETY: `longest_prefix` confirmed the leaf, inside the section.
+        Some(unsafe { self.entry(leaf) })
+    }
+
+    fn nearest<D: Direction>(&self, from: Bound<&[u8]>) -> Option<(&[u8], &V)> {
+        let leaf = self.seek(&mut Walk::<D>::lost(), from)?;
+        // SAFETY: `seek` found it linked, inside the section.
+        Some(unsafe { self.entry(leaf) })
+    }
+
+    /// The next leaf of a walk that has come as far as `from`.
+    #[inline]
+    pub(super) fn step<'b, D: Direction>(
+        &self,
+        walk: &mut Walk<D>,
+        from: impl FnOnce() -> Bound<&'b [u8]>,
+    ) -> Option<Handle> {
+        match walk.step(&self.trie.nodes) {
+            Ok(leaf) => leaf,
+            Err(Retry) => {
+                self.trie.counters.retries.fetch_add(1, Ordering::Relaxed);
+                self.seek(walk, from())
+            }
+        }
+    }
+
+    /// The first leaf that a walk from `from` comes by.
+    #[inline(never)]
+    pub(super) fn seek<D: Direction>(
+        &self,
+        walk: &mut Walk<D>,
+        from: Bound<&[u8]>,
+    ) -> Option<Handle> {
+        let nodes = &self.trie.nodes;
+        self.until_placed(|| walk.seek(nodes, from), || self.seek_under_locks::<D>(from))
+    }
+
+    /// Tries `look` as often as readers may, and then `locked`.
+    fn until_placed(
+        &self,
+        mut look: impl FnMut() -> Result<Option<Handle>, Retry>,
+        locked: impl FnOnce() -> Option<Handle>,
+    ) -> Option<Handle> {
+        let trie = self.trie;
+        if let Ok(leaf) = look() {
+            return leaf;
+        }
+        for _ in 0..trie.reader_retries {
+            trie.counters.retries.fetch_add(1, Ordering::Relaxed);
+            if let Ok(leaf) = look() {
+                return leaf;
+            }
+        }
+        trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
+        locked()
+    }
+
+    /// As [`seek`](Self::seek), under the lock of one subtree after the other.
+    #[cold]
+    fn seek_under_locks<D: Direction>(&self, from: Bound<&[u8]>) -> Option<Handle> {
+        let trie = self.trie;
+        let mut walk = Walk::<D>::lost();
+        let all = trie.writers.len() as u16;
+        let mut roots = match from {
+            Unbounded => 0..all,
+            Included(key) | Excluded(key) => {
+                let first = Roots::number_of(key) as u16;
+                let mut roots = D::beyond(first..first + 1, all);
+                D::put_back(&mut roots);
+                roots
+            }
+        };
+        while let Some(root) = D::take(&mut roots) {
+            let root = usize::from(root);
+            let _writers = trie.writers[root].lock();
+            let leaf = still(walk.seek_below(&trie.nodes, from, root));
+            if leaf.is_some() {
+                return leaf;
+            }
+        }
+        None
+    }
+
+    /// The entry of a leaf.
+    ///
+    /// # Safety
+    ///
+    /// The leaf was linked inside this section.
+    pub(super) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
+        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
+        unsafe { (self.trie.nodes.key(leaf), self.trie.nodes.value(leaf)) }
+    }
+}
+
+impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> IntoIterator
+    for &'r TrieRef<'_, V, B, L>
+{
+    type Item = (&'r [u8], &'r V);
+    type IntoIter = Iter<'r, V, B, L>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+fn still(found: Result<Option<Handle>, Retry>) -> Option<Handle> {
+    match found {
+        Ok(leaf) => leaf,
+        Err(Retry) => unreachable!("nothing changes under the writers' lock"),
+    }
+}
+
+fn copy_key<V>(entry: Option<(&[u8], &V)>, key: &mut Vec<u8>) -> bool {
+    let Some((found, _)) = entry else {
+        return false;
+    };
+    key.clear();
+    key.extend_from_slice(found);
+    true
+}
