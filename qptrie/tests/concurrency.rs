@@ -12,6 +12,7 @@ use common::reference::{Model, same_entries, same_memory};
 use common::{Setup, in_every_setup};
 use memalloc::ReusePolicy;
 use qptrie::{QpTrie, Update};
+use std::ops::Bound::{Excluded, Included};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
@@ -165,11 +166,26 @@ impl<B: ReusePolicy> Scene<B> {
         }
     }
 
-    /// Walks over everything: ascending, no duplicates, every stable key, no invented value.
+    /// Walks over everything, from the front, from the back, or from both ends by turns.
     fn scan(&self, dice: &mut Dice) {
         move_to_some_cpu(dice);
-        let view = self.trie.pin();
-        let entries: Vec<(&[u8], &u64)> = view.iter().take(1 << 20).collect();
+        let (view, ends) = (self.trie.pin(), dice.roll(3));
+        let (mut iter, mut front, mut back) = (view.iter(), Vec::new(), Vec::new());
+        loop {
+            let forwards = ends == 0 || ends == 2 && dice.roll(2) == 0;
+            let entry = if forwards { iter.next() } else { iter.next_back() };
+            let Some(entry) = entry else {
+                break;
+            };
+            if forwards { &mut front } else { &mut back }.push(entry);
+            assert!(front.len() + back.len() < 1 << 20, "a scan that does not end");
+        }
+        front.extend(back.into_iter().rev());
+        self.check_entries(front);
+    }
+
+    /// Ascending, no duplicates, every stable key, no invented value.
+    fn check_entries(&self, entries: Vec<(&[u8], &u64)>) {
         self.check_scan(entries.iter().map(|(key, _)| *key));
         for (key, found) in entries {
             let owner = (found >> 32) as usize;
@@ -180,16 +196,51 @@ impl<B: ReusePolicy> Scene<B> {
         }
     }
 
-    /// The same by cursor, each step in a section of its own, with cursors that other threads
-    /// remove under it.
+    /// The same by cursor, in one direction or the other, each step in a section of its own, with
+    /// cursors that other threads remove under it.
     fn step_through(&self, dice: &mut Dice) {
         move_to_some_cpu(dice);
-        let (mut keys, mut next) = (Vec::<Vec<u8>>::new(), Vec::new());
-        while self.trie.pin().next_key(keys.last().map(|key| &key[..]), &mut next) {
+        let (mut keys, mut next, forwards) = (Vec::<Vec<u8>>::new(), Vec::new(), dice.roll(2) == 0);
+        loop {
+            let (view, last) = (self.trie.pin(), keys.last().map(|key| &key[..]));
+            let more = match forwards {
+                true => view.next_key(last, &mut next),
+                false => view.prev_key(last, &mut next),
+            };
+            if !more {
+                break;
+            }
             keys.push(next.clone());
             assert!(keys.len() < 1 << 20, "a scan that does not end");
         }
+        if !forwards {
+            keys.reverse();
+        }
         self.check_scan(keys.iter().map(|key| &key[..]));
+    }
+
+    /// Asks for the neighbours of stable keys: none lies beyond the next stable one.
+    fn look_around(&self, dice: &mut Dice) {
+        move_to_some_cpu(dice);
+        let view = self.trie.pin();
+        let key_of = |entry: Option<(_, _)>| entry.map(|(key, _): (&[u8], &u64)| key);
+        for pair in self.stable.windows(2) {
+            let (low, high) = (&pair[0][..], &pair[1][..]);
+            assert_eq!(key_of(view.lower_bound(Included(high))), Some(high));
+            assert_eq!(key_of(view.upper_bound(Included(low))), Some(low));
+            let above = key_of(view.lower_bound(Excluded(low))).expect("high is there");
+            assert!(low < above && above <= high, "{low:?} {above:?} {high:?}");
+            let below = key_of(view.upper_bound(Excluded(high))).expect("low is there");
+            assert!(low <= below && below < high, "{low:?} {below:?} {high:?}");
+            let begun = key_of(view.longest_prefix(&[low, b"\x11x"].concat()));
+            assert!(begun.is_some_and(|key| key.starts_with(low)), "{low:?} {begun:?}");
+        }
+        let (from, to) = (dice.roll(self.stable.len()), dice.roll(self.stable.len()));
+        let (from, to) = (from.min(to), from.max(to));
+        let range = view.range::<Vec<u8>, _>(&self.stable[from]..=&self.stable[to]);
+        let is_stable = |key: &&[u8]| self.stable.binary_search_by(|s| s[..].cmp(key)).is_ok();
+        let found = range.map(|(key, _)| key).filter(is_stable);
+        assert!(found.eq(self.stable[from..=to].iter().map(|key| &key[..])));
     }
 
     fn check_scan<'k>(&self, keys: impl Iterator<Item = &'k [u8]> + Clone) {
@@ -258,9 +309,17 @@ fn a_reader_that_falls_back_to_the_lock_misses_nothing_either<B: ReusePolicy>(se
     assert_eq!(scene.trie.stats().retries, 0);
 }
 
-fn a_scan_is_ascending_and_misses_no_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
+/// All keys but one have the same first byte, so that scans and writers meet all the time.
+fn a_scan_is_in_order_and_misses_no_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
     let scene = Scene::<B>::new(setup.trie());
-    scene.play(&[Scene::scan, Scene::step_through, Scene::look_up]);
+    scene.play(&[Scene::scan, Scene::step_through, Scene::look_around]);
+}
+
+/// With no retries, every walk that gets lost takes locks.
+fn a_scan_that_falls_back_to_locks_misses_nothing_either<B: ReusePolicy>(setup: Setup) {
+    let trie = setup.builder::<u64, B>().reader_retries(0).build().expect("a trie");
+    let scene = Scene::<B>::new(trie);
+    scene.play(&[Scene::scan, Scene::step_through, Scene::look_around]);
 }
 
 /// Every thread inserts and removes the same few keys. Each success of one kind is matched by one
@@ -322,7 +381,8 @@ fn threads_that_come_and_go_lose_nothing<B: ReusePolicy>(setup: Setup) {
 in_every_setup![
     a_reader_never_misses_a_key_that_is_always_there,
     a_reader_that_falls_back_to_the_lock_misses_nothing_either,
-    a_scan_is_ascending_and_misses_no_key_that_is_always_there,
+    a_scan_is_in_order_and_misses_no_key_that_is_always_there,
+    a_scan_that_falls_back_to_locks_misses_nothing_either,
     one_of_many_wins_each_key,
     threads_that_come_and_go_lose_nothing,
 ];

@@ -30,6 +30,7 @@
 mod branch;
 mod key;
 mod leaf;
+mod prefetch;
 mod root;
 mod twig;
 

@@ -316,6 +316,10 @@ impl<D: Direction> Walk<D> {
                     let shape = nodes.shape(branch);
                     footing.confirm(nodes)?;
                     let left = 0..shape.len() as u16;
+                    // They come next, and lie anywhere: each arrives while others are visited.
+                    for slot in left.clone().map(|position| nodes.slot(branch, position.into())) {
+                        nodes.prefetch(Twig::load(slot, Ordering::Relaxed));
+                    }
                     self.way.push(Stop { footing, index: shape.index() as u16, left });
                 }
             }
