@@ -23,6 +23,14 @@ pub enum Fault {
     ParentNotReread,
     /// A scan believes a twig without reading the count of its branch again.
     ScanUnconfirmed,
+    /// A writer does not synchronise with the holder of a lock before it.
+    RelaxedLocks,
+    /// A writer does not look, under the lock, whether the slot is as it found it.
+    SlotNotCheckedUnderLock,
+    /// Writers do not wait for each other.
+    WithoutLocks,
+    /// A writer that inserts above a branch does not look whether it is in the same life.
+    LifeNotCheckedUnderLock,
 }
 
 /// The steps that a trie leaves out.
@@ -63,4 +71,8 @@ questions! {
     slot_not_reread => SlotNotReread;
     parent_not_reread => ParentNotReread;
     scan_unconfirmed => ScanUnconfirmed;
+    relaxed_locks => RelaxedLocks;
+    slot_not_checked_under_lock => SlotNotCheckedUnderLock;
+    without_locks => WithoutLocks;
+    life_not_checked_under_lock => LifeNotCheckedUnderLock;
 }

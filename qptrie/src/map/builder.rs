@@ -75,8 +75,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         self
     }
 
-    /// How often a lookup starts again because branches changed under it, before it takes the
-    /// writers' lock of its subtree; without it, 64 times.
+    /// How often a lookup starts again because branches changed under it, before it takes
+    /// locks on its way down, each for the time of a step; without it, 64 times.
     pub fn reader_retries(mut self, times: u32) -> Self {
         self.reader_retries = times;
         self

@@ -2,8 +2,9 @@
 
 use super::iter::Iter;
 use super::view::TrieRef;
+use crate::node::Retry;
 use crate::node::Roots;
-use crate::read::{Ascending, Descending, Direction, Retry, Walk, longest_prefix};
+use crate::read::{Ascending, Descending, Direction, Walk, longest_prefix};
 use memalloc::sync::Ordering;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 use std::iter::FusedIterator;
@@ -169,10 +170,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         let nodes = &self.trie.nodes;
         let leaf = self.until_placed(
             || longest_prefix(nodes, key),
-            || {
-                let _writers = self.trie.writers_of(key);
-                still(longest_prefix(nodes, key))
-            },
+            || nodes.roots.of(key).insist(|| longest_prefix(nodes, key)),
         )?;
         // SAFETY: `longest_prefix` confirmed the leaf, inside the section.
         Some(unsafe { self.entry(leaf) })
@@ -208,14 +206,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         from: Bound<&[u8]>,
     ) -> Option<Handle> {
         let nodes = &self.trie.nodes;
-        self.until_placed(|| walk.seek(nodes, from), || self.seek_under_locks::<D>(from))
+        self.until_placed(|| walk.seek(nodes, from), || self.seek_insisting::<D>(from))
     }
 
-    /// Tries `look` as often as readers may, and then `locked`.
+    /// Tries `look` as often as readers may, and then insists.
     fn until_placed(
         &self,
         mut look: impl FnMut() -> Result<Option<Handle>, Retry>,
-        locked: impl FnOnce() -> Option<Handle>,
+        insist: impl FnOnce() -> Option<Handle>,
     ) -> Option<Handle> {
         let trie = self.trie;
         if let Ok(leaf) = look() {
@@ -228,15 +226,16 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
             }
         }
         trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
-        locked()
+        insist()
     }
 
-    /// As [`seek`](Self::seek), under the lock of one subtree after the other.
+    /// As [`seek`](Self::seek), below one root after the other, where nobody begins a change
+    /// meanwhile.
     #[cold]
-    fn seek_under_locks<D: Direction>(&self, from: Bound<&[u8]>) -> Option<Handle> {
-        let trie = self.trie;
+    fn seek_insisting<D: Direction>(&self, from: Bound<&[u8]>) -> Option<Handle> {
+        let nodes = &self.trie.nodes;
         let mut walk = Walk::<D>::lost();
-        let all = trie.writers.len() as u16;
+        let all = nodes.roots.all().len() as u16;
         let mut roots = match from {
             Unbounded => 0..all,
             Included(key) | Excluded(key) => {
@@ -248,8 +247,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         };
         while let Some(root) = D::take(&mut roots) {
             let root = usize::from(root);
-            let _writers = trie.writers[root].lock();
-            let leaf = still(walk.seek_below(&trie.nodes, from, root));
+            let leaf = nodes.roots.all()[root].insist(|| walk.seek_below(nodes, from, root));
             if leaf.is_some() {
                 return leaf;
             }
@@ -276,13 +274,6 @@ impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> IntoIter
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
-    }
-}
-
-fn still(found: Result<Option<Handle>, Retry>) -> Option<Handle> {
-    match found {
-        Ok(leaf) => leaf,
-        Err(Retry) => unreachable!("nothing changes under the writers' lock"),
     }
 }
 

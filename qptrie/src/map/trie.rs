@@ -3,10 +3,10 @@
 use super::builder::Builder;
 use super::error::InsertErrorKind;
 use super::view::TrieRef;
-use crate::node::{LONGEST_KEY, Node, Nodes, Roots, Twig, leaf_bytes};
+use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_bytes};
 use crossbeam_utils::CachePadded;
 use memalloc::rcu::{Domain, SynchronizeError};
-use memalloc::sync::{AtomicU64, Lock, LockGuard, Ordering};
+use memalloc::sync::{AtomicU64, Ordering};
 use memalloc::{AfterRcuGp, BuildError, Immediate, MAX_SIZE, Reclaimed, ReusePolicy, Stats};
 use std::fmt;
 
@@ -34,8 +34,6 @@ use std::fmt;
 pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: ReusePolicy = AfterRcuGp>
 {
     pub(super) nodes: Nodes<V, B, L>,
-    /// One for each root, held while anything below is changed.
-    pub(super) writers: Box<[Lock<()>]>,
     pub(super) domain: Domain,
     pub(super) max_entries: u64,
     pub(super) max_key_len: usize,
@@ -69,7 +67,7 @@ pub struct TrieStats {
     pub entries: u64,
     /// How often lookups started again because a branch had changed under them.
     pub retries: u64,
-    /// Lookups that took the writers' lock after too many retries.
+    /// Lookups that took locks on their way after too many retries.
     pub fallbacks: u64,
 }
 
@@ -81,7 +79,7 @@ pub struct MemoryUsage {
     pub branches: Stats,
     /// The allocator of the leaves.
     pub leaves: Stats,
-    /// The table of subtrees and their locks, in bytes.
+    /// The table of roots, in bytes.
     pub table_bytes: u64,
 }
 
@@ -114,10 +112,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         max_key_len: usize,
         reader_retries: u32,
     ) -> Self {
-        let writers = nodes.roots.all().iter().map(|_| Lock::new(())).collect();
         Self {
             nodes,
-            writers,
             domain,
             max_entries,
             max_key_len,
@@ -162,10 +158,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     }
 
     /// Bytes of slab memory that branches and leaves have touched and not given back, and of the
-    /// table of subtrees; as [`MemoryUsage::total_bytes`], at the cost of two locks.
+    /// table of roots; as [`MemoryUsage::total_bytes`], at the cost of two locks.
     pub fn backing_bytes(&self) -> u64 {
         let slabs = self.nodes.branches.backing_bytes() + self.nodes.leaves.backing_bytes();
-        slabs + self.table_bytes()
+        slabs + self.nodes.roots.bytes()
     }
 
     /// Where the memory of branches and leaves is. Looks at the caches of every CPU, so it is not
@@ -175,7 +171,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         MemoryUsage {
             branches: self.nodes.branches.stats(),
             leaves: self.nodes.leaves.stats(),
-            table_bytes: self.table_bytes(),
+            table_bytes: self.nodes.roots.bytes(),
         }
     }
 
@@ -193,14 +189,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         all.bytes += branches.bytes;
         all.released_bytes += branches.released_bytes;
         Ok(all)
-    }
-
-    pub(super) fn writers_of(&self, key: &[u8]) -> LockGuard<'_, ()> {
-        self.writers[Roots::number_of(key)].lock()
-    }
-
-    fn table_bytes(&self) -> u64 {
-        self.nodes.roots.bytes() + size_of_val(&*self.writers) as u64
     }
 
     /// The longest key that fits a leaf beside a value.
@@ -224,7 +212,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V
         // No reader is left: every reference borrows the trie.
         let mut todo: Vec<Twig> = Vec::new();
         for root in self.nodes.roots.all() {
-            todo.push(Twig::load(root, Ordering::Relaxed));
+            todo.push(Twig::load(root.slot(), Ordering::Relaxed));
             while let Some(twig) = todo.pop() {
                 match twig.node() {
                     Node::Nothing => {}
@@ -235,6 +223,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V
                             let slot = self.nodes.slot(branch, position);
                             todo.push(Twig::load(slot, Ordering::Relaxed));
                         }
+                        self.nodes.count(branch).end();
                         self.nodes.free_branch(branch);
                     }
                 }

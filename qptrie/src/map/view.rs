@@ -2,11 +2,11 @@
 
 use super::error::{InsertError, InsertErrorKind};
 use super::trie::QpTrie;
-use crate::node::leaf_bytes;
-use crate::read::{Retry, find};
-use crate::write::{Place, locate};
+use crate::node::{Retry, leaf_bytes};
+use crate::read::find;
+use crate::write::{NotLinked, Place, locate};
 use memalloc::rcu::Guard;
-use memalloc::sync::Ordering;
+use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
 use std::fmt;
 
@@ -66,11 +66,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
             }
         }
         trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
-        let _writers = trie.writers_of(key);
-        match find(&trie.nodes, key) {
-            Ok(leaf) => leaf,
-            Err(Retry) => unreachable!("nothing changes under the writers' lock"),
-        }
+        trie.nodes.roots.of(key).insist(|| find(&trie.nodes, key))
     }
 
     /// The value of `key`. Linearizable; takes no lock unless writers made it start again too
@@ -149,24 +145,35 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         leaf: Handle,
         how: Update,
     ) -> Result<Option<Handle>, InsertErrorKind> {
-        let trie = self.trie;
-        let _writers = trie.writers_of(key);
-        match (locate(&trie.nodes, key), how) {
-            (Place::Found(_), Update::NoExist) => Err(InsertErrorKind::Exists),
-            (Place::Vacant(_), Update::Exist) => Err(InsertErrorKind::NotFound),
-            (Place::Found(found), _) => {
-                let old = found.leaf;
-                found.replace(leaf);
-                Ok(Some(old))
+        let nodes = &self.trie.nodes;
+        loop {
+            nodes.roots.of(key).let_readers_pass();
+            match locate(nodes, key) {
+                Ok(Place::Found(found)) => {
+                    if how == Update::NoExist {
+                        return Err(InsertErrorKind::Exists);
+                    }
+                    if found.replace(nodes, leaf).is_ok() {
+                        return Ok(Some(found.leaf));
+                    }
+                }
+                Ok(Place::Vacant(_)) if how == Update::Exist => {
+                    return Err(InsertErrorKind::NotFound);
+                }
+                Ok(Place::Vacant(vacant)) => {
+                    self.trie.reserve_entry()?;
+                    let error = match vacant.insert(nodes, leaf) {
+                        Ok(()) => return Ok(None),
+                        Err(error) => error,
+                    };
+                    self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+                    if let NotLinked::Memory(kind) = error {
+                        return Err(InsertErrorKind::Memory(kind));
+                    }
+                }
+                Err(Retry) => {}
             }
-            (Place::Vacant(vacant), _) => {
-                trie.reserve_entry()?;
-                vacant.insert(&trie.nodes, leaf).map_err(|error| {
-                    trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
-                    InsertErrorKind::Memory(error.kind())
-                })?;
-                Ok(None)
-            }
+            pause();
         }
     }
 
@@ -184,14 +191,20 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     }
 
     fn unlink(&self, key: &[u8]) -> Option<Handle> {
-        let trie = self.trie;
-        let _writers = trie.writers_of(key);
-        let Place::Found(found) = locate(&trie.nodes, key) else {
-            return None;
-        };
-        let leaf = found.leaf;
-        found.remove(&trie.nodes);
-        trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
-        Some(leaf)
+        let nodes = &self.trie.nodes;
+        loop {
+            nodes.roots.of(key).let_readers_pass();
+            match locate(nodes, key) {
+                Ok(Place::Vacant(_)) => return None,
+                Ok(Place::Found(found)) => {
+                    if found.remove(nodes).is_ok() {
+                        self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+                        return Some(found.leaf);
+                    }
+                }
+                Err(Retry) => {}
+            }
+            pause();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Branches: their words, their first and their last moment.
 
-use super::{Nodes, Twig};
-use memalloc::sync::{AtomicU32, Ordering, fence, owner_load};
+use super::{Count, Nodes, Twig};
+use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{AllocError, Handle, ReusePolicy};
 use std::alloc::Layout;
 
@@ -83,10 +83,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         unsafe { self.branches.word(branch, index) }
     }
 
-    /// The count that is odd while the branch is unlinked.
+    /// Its count: which life it is in, whether it is linked, who may change it.
     #[inline(always)]
-    pub(crate) fn count(&self, branch: Handle) -> &AtomicU32 {
-        self.word(branch, 0)
+    pub(crate) fn count(&self, branch: Handle) -> Count<'_> {
+        Count::new(self.word(branch, 0), self.faults)
     }
 
     /// The shape at this moment: whoever does not hold the lock has to validate it.
@@ -117,25 +117,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         for (position, twig) in twigs.enumerate() {
             twig.place(self.slot(branch, position));
         }
-        let count = self.count(branch);
-        // SAFETY: nobody else changes the count of a branch that is not linked.
-        let old = unsafe { owner_load(count) };
-        let even = if self.faults.without_counts() { old } else { (old | 1).wrapping_add(1) };
-        // ORDERING: pairs with the reader's first Acquire load: who sees this life's count sees
-        // its shape and twigs. Falls to `loom_protocol` "init count relaxed".
-        count.store(even, Ordering::Release);
+        self.count(branch).begin();
         Ok(branch)
     }
 
-    /// Frees a branch that no slot names any more.
+    /// Frees a branch that no slot names any more, and whose life is over.
     pub(crate) fn free_branch(&self, branch: Handle) {
         let layout = self.shape(branch).layout();
-        if !self.faults.counts_on_reuse_only() && !self.faults.without_counts() {
-            let count = self.count(branch);
-            // SAFETY: nobody else changes the count of a branch that the lock's holder unlinked.
-            let odd = unsafe { owner_load(count) } | 1;
-            count.store(odd, Ordering::Relaxed);
-        }
         // ORDERING: pairs with the load that takes the branch off its free list: the thread that
         // initialises it next sees the odd count, and so do, by its own fence, the readers that
         // see its stores. Needed where the free list hands over with a plain store. Falls to

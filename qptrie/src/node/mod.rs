@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  branch   | count | shape | twig | twig | …        16 to 80 bytes: 2, 6, 10, 14 or 18 twigs
-//!             u32     13 bits which nibble, 17 bits which twigs exist
+//!             u32     13 bits which nibble, 17 bits which twigs exist; the same for a whole life
 //!
 //!  leaf     | value … | key length | key …           u16, then the bytes
 //! ```
@@ -20,14 +20,18 @@
 //!
 //! - INV-N1: every word of a branch is an atomic and is only ever accessed as one.
 //! - INV-N2: the count of a branch is odd from the moment it is unlinked until it has been
-//!   initialised for its next life, and even in between. Inside one read section it
-//!   never takes the same value in two lives, until it wraps after 2^31 of them. (It starts again
-//!   when its slab went back to the system, which no section spans.)
+//!   initialised for its next life, and even in between. Inside one read section no two lives have
+//!   the same count, until it wraps after 2^30 of them. (It starts again when its slab went back to
+//!   the system, which no section spans.)
 //! - INV-N3: a leaf is plain memory. It is written before it is published and never after, and
 //!   freed only after a grace period, so a reader inside a section may keep `&V`.
+//! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same nibbles,
+//!   as many as the number of the nibble that it tests. Its shape stays the same all that time; its
+//!   slots are changed by the holder of its lock only.
 //! - INV-N4: a twig in a linked branch, or in a root, names a node of this trie.
 
 mod branch;
+mod count;
 mod key;
 mod leaf;
 mod prefetch;
@@ -35,9 +39,10 @@ mod root;
 mod twig;
 
 pub(crate) use branch::Shape;
+pub(crate) use count::{Count, Life, Locked, Retry};
 pub(crate) use key::{bit_at, first_difference};
 pub(crate) use leaf::{LONGEST_KEY, leaf_bytes};
-pub(crate) use root::Roots;
+pub(crate) use root::{Root, Roots};
 pub(crate) use twig::{Node, Twig};
 
 use crate::fault::Faults;

@@ -1,39 +1,39 @@
 //! What a reader may believe of a branch: the steps of the protocol (module front), once.
 
-use crate::node::{Nodes, Twig};
+use crate::node::{Life, Nodes, Retry, Twig};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{Handle, ReusePolicy};
 
-/// Something changed on the way; what was read so far means nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Retry;
-
-/// A branch that a reader stands on: where it is, and the count that it had when it was linked.
-/// Under a policy that protects identity there is nothing to validate, and every check below is
+/// A branch that somebody stands on: where it is, and the life that it was in when it was linked.
+/// Under a policy that protects identity a reader has nothing to validate, and every check below is
 /// compiled to nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Footing {
     pub(crate) branch: Handle,
-    count: u32,
+    pub(crate) life: Life,
 }
 
 impl Footing {
-    /// Steps 1 to 3: stands on `branch`, which `slot` of `parent` named.
+    /// Steps 1 to 3: stands on `branch`, which `slot` of `parent` named. With `TO_CHANGE` the life
+    /// is known under every policy, so that the branch can be locked.
     #[inline(always)]
-    pub(crate) fn enter<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    pub(crate) fn enter<const TO_CHANGE: bool, V, B, L>(
         nodes: &Nodes<V, B, L>,
         branch: Handle,
         (slot, twig): (&AtomicU32, Twig),
         parent: Option<Self>,
-    ) -> Result<Self, Retry> {
-        if B::PROTECTS_IDENTITY {
-            return Ok(Self { branch, count: 0 });
+    ) -> Result<Self, Retry>
+    where
+        V: Send + Sync + 'static,
+        B: ReusePolicy,
+        L: ReusePolicy,
+    {
+        if B::PROTECTS_IDENTITY && !TO_CHANGE {
+            return Ok(Self { branch, life: Life::ONLY });
         }
-        // ORDERING: pairs with the Release store of the count in `new_branch`: who sees this
-        // life's count sees its shape and twigs. Falls to `loom_protocol` "first count relaxed".
-        let count = nodes.count(branch).load(Ordering::Acquire);
-        if count % 2 == 1 {
-            return Err(Retry);
+        let life = nodes.count(branch).life().ok_or(Retry)?;
+        if B::PROTECTS_IDENTITY {
+            return Ok(Self { branch, life });
         }
         if !nodes.faults.slot_not_reread() && Twig::load(slot, Ordering::Relaxed) != twig {
             return Err(Retry);
@@ -43,7 +43,7 @@ impl Footing {
         {
             parent.confirm(nodes)?;
         }
-        Ok(Self { branch, count })
+        Ok(Self { branch, life })
     }
 
     /// Step 5, and step 3 of the next branch: everything read from the branch so far was its
@@ -58,12 +58,11 @@ impl Footing {
         }
         // ORDERING: pairs with the Release fences in `new_branch` and `free_branch`. If what
         // this thread read before the fence came from a later life, the load below sees a later
-        // count; if it sees the same count, all of it was read from this life. Also hands over
+        // count; if it sees the same life, all of it was read from this one. Also hands over
         // the leaf that a twig named (see `Twig::publish`). Falls to `loom_protocol` "fence
         // before the last count removed".
         fence(Ordering::Acquire);
-        let count = nodes.count(self.branch).load(Ordering::Relaxed);
-        if count == self.count { Ok(()) } else { Err(Retry) }
+        if nodes.count(self.branch).is_in(self.life) { Ok(()) } else { Err(Retry) }
     }
 }
 

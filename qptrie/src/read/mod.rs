@@ -26,6 +26,6 @@ mod footing;
 mod lookup;
 mod scan;
 
-pub(crate) use footing::Retry;
-pub(crate) use lookup::{closest_leaf, find};
+pub(crate) use footing::{Footing, follow};
+pub(crate) use lookup::find;
 pub(crate) use scan::{Ascending, Descending, Direction, Walk, longest_prefix};

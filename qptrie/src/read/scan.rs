@@ -39,8 +39,8 @@
 //! when it was unlinked. So INV-S3 and INV-S4 hold; INV-S2 does because a branch keeps its
 //! beginning as long as the section protects it.
 
-use super::footing::{Footing, Retry, follow};
-use crate::node::{Node, Nodes, Roots, Twig, bit_at, first_difference};
+use super::footing::{Footing, follow};
+use crate::node::{Node, Nodes, Retry, Roots, Twig, bit_at, first_difference};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 use smallvec::SmallVec;
@@ -252,7 +252,7 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
         key: &[u8],
     ) -> Result<Option<Handle>, Retry> {
-        let mut slot = nodes.roots.of(key);
+        let mut slot = nodes.roots.of(key).slot();
         // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
         let mut twig = Twig::load(slot, Ordering::Acquire);
         let mut parent = None;
@@ -262,7 +262,7 @@ impl<D: Direction> Walk<D> {
                 Node::Leaf(leaf) => return Ok(Some(leaf)),
                 Node::Branch(branch) => branch,
             };
-            let footing = Footing::enter(nodes, branch, (slot, twig), parent)?;
+            let footing = Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
             let shape = nodes.shape(branch);
             let bit = bit_at(key, shape.index());
             let (at, count) = (shape.position(bit) as u16, shape.len() as u16);
@@ -312,7 +312,8 @@ impl<D: Direction> Walk<D> {
                 Node::Nothing => {}
                 Node::Leaf(leaf) => return Ok(Some(leaf)),
                 Node::Branch(branch) => {
-                    let footing = Footing::enter(nodes, branch, (slot, twig), parent)?;
+                    let footing =
+                        Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
                     let shape = nodes.shape(branch);
                     footing.confirm(nodes)?;
                     let left = 0..shape.len() as u16;
@@ -333,7 +334,7 @@ impl<D: Direction> Walk<D> {
         if !self.placed {
             return Err(Retry);
         }
-        Ok(D::take(&mut self.roots).map(|number| &nodes.roots.all()[usize::from(number)]))
+        Ok(D::take(&mut self.roots).map(|number| nodes.roots.all()[usize::from(number)].slot()))
     }
 }
 
@@ -370,7 +371,7 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
         }
     }
     // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
-    match Twig::load(nodes.roots.of(b""), Ordering::Acquire).node() {
+    match Twig::load(nodes.roots.of(b"").slot(), Ordering::Acquire).node() {
         Node::Leaf(leaf) => Ok(Some(leaf)),
         Node::Nothing | Node::Branch(_) => Ok(None),
     }

@@ -1,167 +1,187 @@
 //! Changes: insert, replace, remove.
 //!
-//! The caller holds the lock of the subtree, so that what is read here stands still. Adding or
-//! removing a twig copies the branch, publishes the copy with one store into the slot that named
-//! the original, and frees the original; replacing a leaf is one store. A reader sees the trie
-//! before the store or after it, never in between.
+//! A writer finds the place as readers do (`place`), and locks what it is about to change: the
+//! branch that has the slot, and, if that branch is to be replaced, the branch above it as well.
+//! Under the locks it looks whether everything is as it was found; if not, it starts again. So
+//! writers wait for each other only where they change the same branch.
+//!
+//! Adding or removing a twig copies the branch, publishes the copy with one store into the slot
+//! that named the original, and frees the original; replacing a leaf is one store. A reader sees
+//! the trie before the store or after it, never in between.
 //!
 //! Removing never fails: where there is no memory for the smaller copy, the slot of the leaf is
 //! emptied in place. Such a *hole* is "no such twig" to readers, is filled by the next insert
 //! that comes by, and goes away when its branch is copied.
 //!
 //! - INV-W1: a branch has at least two twigs that are not holes.
-//! - INV-W2: a node is freed once, after the store that unlinked it.
+//! - INV-W2: a node is freed once, by the writer whose store unlinked it, after that store.
+//! - INV-W3: a slot is stored to by the holder of the lock of the branch (or root) that has it. A
+//!   branch is unlinked by the holder of two locks: its own and that of the slot that names it.
+//!   So nothing is lost: whoever copies a branch has all its slots before it, and whoever stores
+//!   into a slot knows that its branch is linked.
+//! - INV-W4: a writer holds at most two locks, and takes that of the upper branch first. While it
+//!   holds the upper one, the lower one hangs on it (the slot was read under the lock); so the
+//!   threads that wait for one another stand on a way downwards, and the last of them waits for
+//!   nobody: there is no deadlock.
 
-use crate::node::{Node, Nodes, Shape, Twig, bit_at, first_difference};
-use crate::read::closest_leaf;
-use memalloc::sync::{AtomicU32, Ordering};
-use memalloc::{AllocError, Handle, ReusePolicy};
+mod place;
 
-/// A slot and what it holds.
-#[derive(Clone, Copy)]
-struct Spot<'t> {
-    slot: &'t AtomicU32,
-    twig: Twig,
+pub(crate) use place::{Found, Place, Vacant, locate};
+
+use crate::node::{Locked, Nodes, Retry, Shape, Twig};
+use crate::read::Footing;
+use memalloc::sync::Ordering;
+use memalloc::{AllocErrorKind, Handle, ReusePolicy};
+use place::Spot;
+
+/// Why a leaf was not linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotLinked {
+    /// Something changed on the way; nothing was done.
+    Retry,
+    /// There is no memory for a branch.
+    Memory(AllocErrorKind),
 }
 
-impl<'t> Spot<'t> {
-    fn at(slot: &'t AtomicU32) -> Self {
-        Self { slot, twig: Twig::load(slot, Ordering::Relaxed) }
-    }
-}
-
-/// Where a key is, or where it would be.
-pub(crate) enum Place<'t> {
-    /// A leaf with this very key.
-    Found(Found<'t>),
-    /// No such leaf.
-    Vacant(Vacant<'t>),
-}
-
-/// A leaf in the trie.
-pub(crate) struct Found<'t> {
-    pub(crate) leaf: Handle,
-    spot: Spot<'t>,
-    /// The branch that the leaf hangs on, and the slot that names the branch; none where the
-    /// leaf hangs on the root.
-    parent: Option<(Handle, Spot<'t>)>,
-}
-
-/// A place for a leaf.
-pub(crate) struct Vacant<'t> {
-    spot: Spot<'t>,
-    /// The way that the nearest leaf and the new key take where they part; none in an empty
-    /// subtree.
-    parting: Option<Parting>,
-}
-
-struct Parting {
-    index: u32,
-    nearest: u32,
-    new: u32,
-}
-
-/// Finds the place of `key`.
-pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-    nodes: &'t Nodes<V, B, L>,
-    key: &[u8],
-) -> Place<'t> {
-    let mut spot = Spot::at(nodes.roots.of(key));
-    let Some(nearest) = closest_leaf(nodes, spot.twig, key) else {
-        return Place::Vacant(Vacant { spot, parting: None });
-    };
-    // SAFETY: the leaf is linked, and only the lock's holder could unlink it.
-    let nearest_key = unsafe { nodes.key(nearest) };
-    let difference = first_difference(nearest_key, key);
-    let mut parent = None;
-    while let Node::Branch(branch) = spot.twig.node() {
-        let shape = nodes.shape(branch);
-        if difference.is_some_and(|index| shape.index() >= index) {
-            break;
-        }
-        parent = Some((branch, spot));
-        spot = Spot::at(nodes.slot(branch, shape.position(bit_at(key, shape.index()))));
-    }
-    match difference {
-        None => Place::Found(Found { leaf: nearest, spot, parent }),
-        Some(index) => {
-            let parting =
-                Parting { index, nearest: bit_at(nearest_key, index), new: bit_at(key, index) };
-            Place::Vacant(Vacant { spot, parting: Some(parting) })
-        }
+impl From<Retry> for NotLinked {
+    fn from(_: Retry) -> Self {
+        Self::Retry
     }
 }
 
 impl Found<'_> {
     /// Puts another leaf with the same key in place of the one that was found, which is unlinked
     /// then.
-    pub(crate) fn replace(self, leaf: Handle) {
+    pub(crate) fn replace<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &Nodes<V, B, L>,
+        leaf: Handle,
+    ) -> Result<(), Retry> {
+        let _held = self.spot.lock(nodes)?;
         Twig::leaf(leaf).publish(self.spot.slot);
+        Ok(())
     }
 
     /// Unlinks the leaf. Needs no memory.
     pub(crate) fn remove<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-        self,
+        &self,
         nodes: &Nodes<V, B, L>,
-    ) {
-        let Some((branch, above)) = self.parent else {
-            return Twig::NOTHING.publish(self.spot.slot);
+    ) -> Result<(), Retry> {
+        let (Some(branch), Some(above)) = (self.spot.branch(), self.above) else {
+            let _held = self.spot.lock(nodes)?;
+            Twig::NOTHING.publish(self.spot.slot);
+            return Ok(());
         };
+        let upper = above.lock(nodes)?;
+        let lower = self.spot.lock(nodes)?;
         let shape = nodes.shape(branch);
         let gone = Twig::leaf(self.leaf);
         let others = twigs(nodes, branch, shape).filter(|&(_, twig)| twig != gone);
         let bitmap = others.clone().fold(0, |bitmap, (bit, _)| bitmap | bit);
-        if bitmap.is_power_of_two() {
-            for (_, last) in others {
-                last.publish(above.slot);
-            }
-            return nodes.free_branch(branch);
+        let replacement = if bitmap.is_power_of_two() {
+            others.clone().map(|(_, twig)| twig).next()
+        } else {
+            let copy =
+                nodes.new_branch(Shape::new(shape.index(), bitmap), others.map(|(_, twig)| twig));
+            copy.ok().map(Twig::branch)
+        };
+        match replacement {
+            Some(twig) => replace_branch(nodes, above, upper, (branch, lower), twig),
+            None => Twig::NOTHING.publish(self.spot.slot),
         }
-        let others = others.map(|(_, twig)| twig);
-        match nodes.new_branch(Shape::new(shape.index(), bitmap), others) {
-            Ok(copy) => {
-                Twig::branch(copy).publish(above.slot);
-                nodes.free_branch(branch);
-            }
-            Err(_) => Twig::NOTHING.publish(self.spot.slot),
-        }
+        Ok(())
     }
 }
 
 impl Vacant<'_> {
-    /// Links a leaf. Nothing is changed when there is no memory.
+    /// Links a leaf. Nothing is changed when that fails.
     pub(crate) fn insert<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-        self,
+        &self,
         nodes: &Nodes<V, B, L>,
         leaf: Handle,
-    ) -> Result<(), AllocError> {
-        let (spot, leaf) = (self.spot, Twig::leaf(leaf));
-        let Some(Parting { index, nearest, new }) = self.parting else {
-            leaf.publish(spot.slot);
-            return Ok(());
-        };
-        if let Node::Branch(branch) = spot.twig.node() {
-            let shape = nodes.shape(branch);
-            if shape.index() == index && shape.has(new) {
-                leaf.publish(nodes.slot(branch, shape.position(new)));
-                return Ok(());
+    ) -> Result<(), NotLinked> {
+        let leaf = Twig::leaf(leaf);
+        match *self {
+            Self::Root(spot) => {
+                let _held = spot.lock(nodes)?;
+                leaf.publish(spot.slot);
+                Ok(())
             }
-            if shape.index() == index {
-                let old = twigs(nodes, branch, shape);
-                let bitmap = old.clone().fold(new, |bitmap, (bit, _)| bitmap | bit);
-                let below = old.clone().take_while(|(bit, _)| *bit < new);
-                let above = old.skip_while(|(bit, _)| *bit < new);
-                let all = below.chain([(new, leaf)]).chain(above).map(|(_, twig)| twig);
-                let copy = nodes.new_branch(Shape::new(index, bitmap), all)?;
-                Twig::branch(copy).publish(spot.slot);
-                nodes.free_branch(branch);
-                return Ok(());
+            Self::Twig { above, at, new } => add_twig(nodes, above, at, new, leaf),
+            Self::Fork { spot, below, index, nearest, new } => {
+                let _held = spot.lock(nodes)?;
+                // The slot names the branch as before; it must be the same life too, or what is
+                // below it may part from the key elsewhere.
+                if let Some(below) = below
+                    && !nodes.faults.life_not_checked_under_lock()
+                    && !nodes.count(below.branch).is_in(below.life)
+                {
+                    return Err(NotLinked::Retry);
+                }
+                let pair = if new < nearest { [leaf, spot.twig] } else { [spot.twig, leaf] };
+                let fork = new_branch(nodes, Shape::new(index, nearest | new), pair.into_iter())?;
+                fork.publish(spot.slot);
+                Ok(())
             }
         }
-        let pair = if new < nearest { [leaf, spot.twig] } else { [spot.twig, leaf] };
-        let fork = nodes.new_branch(Shape::new(index, nearest | new), pair.into_iter())?;
-        Twig::branch(fork).publish(spot.slot);
-        Ok(())
+    }
+}
+
+/// Gives a branch one twig more.
+fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    above: Spot<'_>,
+    at: Footing,
+    new: u32,
+    leaf: Twig,
+) -> Result<(), NotLinked> {
+    // Of the life in which the branch was found: under the lock it is sure to be that one.
+    let shape = nodes.shape(at.branch);
+    if shape.has(new) {
+        let _held = nodes.count(at.branch).lock(at.life)?;
+        let slot = nodes.slot(at.branch, shape.position(new));
+        if Twig::load(slot, Ordering::Relaxed) != Twig::NOTHING {
+            return Err(NotLinked::Retry);
+        }
+        leaf.publish(slot);
+        return Ok(());
+    }
+    let upper = above.lock(nodes)?;
+    let lower = nodes.count(at.branch).lock(at.life)?;
+    let old = twigs(nodes, at.branch, shape);
+    let bitmap = old.clone().fold(new, |bitmap, (bit, _)| bitmap | bit);
+    let before = old.clone().take_while(|(bit, _)| *bit < new);
+    let after = old.skip_while(|(bit, _)| *bit < new);
+    let all = before.chain([(new, leaf)]).chain(after).map(|(_, twig)| twig);
+    let copy = new_branch(nodes, Shape::new(shape.index(), bitmap), all)?;
+    replace_branch(nodes, above, upper, (at.branch, lower), copy);
+    Ok(())
+}
+
+/// Puts a twig where a branch was linked, and frees the branch.
+fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    above: Spot<'_>,
+    upper: Locked<'_>,
+    (branch, lower): (Handle, Locked<'_>),
+    twig: Twig,
+) {
+    twig.publish(above.slot);
+    // Before the upper lock is released: a branch that is linked nowhere must not look alive to
+    // those who find the new one.
+    lower.unlink();
+    drop(upper);
+    nodes.free_branch(branch);
+}
+
+fn new_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    shape: Shape,
+    twigs: impl Iterator<Item = Twig>,
+) -> Result<Twig, NotLinked> {
+    match nodes.new_branch(shape, twigs) {
+        Ok(branch) => Ok(Twig::branch(branch)),
+        Err(error) => Err(NotLinked::Memory(error.kind())),
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn breaks(name: &str, scenario: impl Fn() + Send + Sync + 'static) {
     let counted = Arc::clone(&executions);
     let start = Instant::now();
     let mut loom = loom::model::Builder::new();
-    loom.preemption_bound = Some(3);
+    loom.preemption_bound = Some(2);
     loom.max_branches = 20_000;
     let result = silently(|| {
         catch_unwind(AssertUnwindSafe(|| {

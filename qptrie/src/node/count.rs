@@ -1,0 +1,138 @@
+//! The count of a branch: which life it is in, whether it is linked, and who may change it.
+//!
+//! ```text
+//!  31 … 2 | 1                       | 0
+//!  life   | locked by a writer      | unlinked
+//! ```
+//!
+//! Readers compare lives and never look at the lock, so that a writer that holds a branch still,
+//! or changes one of its twigs in place, makes nobody start again. A writer takes the lock of the
+//! life that it saw, with one exchange: if the branch is in another life since, or unlinked, the
+//! exchange fails. So nobody ever holds, or lets go of, the lock of a branch that has been reused
+//! meanwhile.
+//!
+//! A root has a count too, in its only life.
+
+use crate::fault::Faults;
+use memalloc::sync::{AtomicU32, Ordering, owner_load, pause, thread};
+
+const UNLINKED: u32 = 1;
+const LOCKED: u32 = 2;
+
+/// How often a lock is tried before its holder is given the processor.
+const SPINS: u32 = 64;
+
+/// Something changed on the way; what was read so far means nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retry;
+
+/// One life of a branch, in which it is, or was, linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life(u32);
+
+impl Life {
+    /// That of roots, and of whoever does not look.
+    pub(crate) const ONLY: Self = Self(0);
+}
+
+/// The count word of a branch or of a root.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Count<'t> {
+    word: &'t AtomicU32,
+    faults: Faults,
+}
+
+impl<'t> Count<'t> {
+    #[inline(always)]
+    pub(super) fn new(word: &'t AtomicU32, faults: Faults) -> Self {
+        Self { word, faults }
+    }
+
+    /// The life that the branch is in; none while it is not linked.
+    #[inline(always)]
+    pub(crate) fn life(self) -> Option<Life> {
+        // ORDERING: pairs with the Release store of the count in `begin`: who sees this life's
+        // count sees its shape and twigs. Falls to `loom_protocol` "first count relaxed".
+        let count = self.word.load(Ordering::Acquire);
+        (count & UNLINKED == 0).then_some(Life(count & !LOCKED))
+    }
+
+    /// Whether the branch is in this life, and linked.
+    #[inline(always)]
+    pub(crate) fn is_in(self, life: Life) -> bool {
+        self.word.load(Ordering::Relaxed) & !LOCKED == life.0
+    }
+
+    /// Waits for the lock of this life; `Retry` if it is over.
+    #[inline]
+    pub(crate) fn lock(self, life: Life) -> Result<Locked<'t>, Retry> {
+        let mut spins = 0;
+        if self.faults.without_locks() {
+            return Ok(Locked { count: self, life });
+        }
+        loop {
+            // ORDERING: pairs with the Release store in `Locked::drop`: the holder sees what
+            // earlier holders stored into the slots. Falls to `loom` "lock taken relaxed".
+            let order =
+                if self.faults.relaxed_locks() { Ordering::Relaxed } else { Ordering::Acquire };
+            match self.word.compare_exchange(life.0, life.0 | LOCKED, order, Ordering::Relaxed) {
+                Ok(_) => return Ok(Locked { count: self, life }),
+                Err(now) if now != life.0 | LOCKED => return Err(Retry),
+                // Somebody else's. It is short: few stores, now and then an allocation.
+                Err(_) if spins < SPINS => pause(),
+                Err(_) => thread::yield_now(),
+            }
+            spins += 1;
+        }
+    }
+
+    /// Begins the next life: the branch may be linked. The caller is the only one who knows the
+    /// branch.
+    pub(super) fn begin(self) {
+        // SAFETY: nobody else changes the count of a branch that is not linked: there is no
+        // life to lock.
+        let old = unsafe { owner_load(self.word) };
+        let next = if self.faults.without_counts() {
+            old
+        } else {
+            (old | UNLINKED | LOCKED).wrapping_add(1)
+        };
+        // ORDERING: pairs with the Acquire load in `life`. Falls to `loom_protocol` "init count
+        // relaxed".
+        self.word.store(next, Ordering::Release);
+    }
+
+    /// Ends the life of a branch that nobody else can reach.
+    pub(crate) fn end(self) {
+        // SAFETY: the caller is alone.
+        let life = unsafe { owner_load(self.word) };
+        Locked { count: self, life: Life(life & !LOCKED) }.unlink();
+    }
+}
+
+/// The lock of a branch or of a root: its slots stand still. Released when dropped.
+#[derive(Debug)]
+pub(crate) struct Locked<'t> {
+    count: Count<'t>,
+    life: Life,
+}
+
+impl Locked<'_> {
+    /// Ends the life: no slot names the branch any more. Readers that stand on it start again
+    /// from here on, and writers that wait for it too.
+    pub(crate) fn unlink(self) {
+        let faults = self.count.faults;
+        if !faults.counts_on_reuse_only() && !faults.without_counts() {
+            self.count.word.store(self.life.0 | UNLINKED, Ordering::Relaxed);
+            std::mem::forget(self);
+        }
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // ORDERING: pairs with the exchange in `Count::lock`.
+        self.count.word.store(self.life.0, Ordering::Release);
+    }
+}
