@@ -21,7 +21,7 @@ pub enum Fault {
     SlotNotReread,
     /// A reader does not read the parent's count again.
     ParentNotReread,
-    /// A scan believes a twig without reading the count of its branch again.
+    /// A scan believes a twig although the count of its branch has changed.
     ScanUnconfirmed,
     /// A writer does not synchronise with the holder of a lock before it.
     RelaxedLocks,
@@ -31,6 +31,8 @@ pub enum Fault {
     WithoutLocks,
     /// A writer that inserts above a branch does not look whether it is in the same life.
     LifeNotCheckedUnderLock,
+    /// A seek does not compare the first key with its bound.
+    SeekUnchecked,
 }
 
 /// The steps that a trie leaves out.
@@ -75,4 +77,5 @@ questions! {
     slot_not_checked_under_lock => SlotNotCheckedUnderLock;
     without_locks => WithoutLocks;
     life_not_checked_under_lock => LifeNotCheckedUnderLock;
+    seek_unchecked => SeekUnchecked;
 }

@@ -1,6 +1,6 @@
 //! Asking for memory before it is needed.
 
-use super::{Node, Nodes, Twig};
+use super::{Nodes, Twig};
 use memalloc::ReusePolicy;
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
@@ -10,6 +10,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     pub(crate) fn prefetch(&self, twig: Twig) {
         #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
         {
+            use super::Node;
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let place = match twig.node() {
                 Node::Nothing => return,

@@ -22,7 +22,8 @@
 //! - INV-S3: every key that is there throughout and beyond the key returned last is below a twig
 //!   or a root that is left. For a twig that is taken was confirmed: it is a leaf that is returned,
 //!   or a branch of which everything is left, or there was no such key. And where nothing is
-//!   left of a branch, its shape was confirmed: it never had a further way in this life.
+//!   left of a branch, its shape was confirmed with the last twig: it never had a further way in
+//!   this life.
 //! - INV-S4: the nearest leaf that [`Walk::descend`] finds for a key agrees with it for at least
 //!   as many nibbles as any key that is there throughout. For as far as such a key agrees, it is
 //!   below every branch that was entered, by the way that was taken. So what lies beyond the
@@ -203,7 +204,8 @@ impl<D: Direction> Walk<D> {
     ) -> Result<Option<Handle>, Retry> {
         let leaf = self.step(nodes)?;
         // SAFETY: the step confirmed the leaf, and the caller's section keeps it (INV-N3).
-        if leaf.is_some_and(|leaf| !D::admits(from, unsafe { nodes.key(leaf) })) {
+        let admitted = leaf.is_none_or(|leaf| D::admits(from, unsafe { nodes.key(leaf) }));
+        if !admitted && !nodes.faults.seek_unchecked() {
             self.placed = false;
             self.way.clear();
             return Err(Retry);
@@ -295,8 +297,9 @@ impl<D: Direction> Walk<D> {
                     };
                     let slot = nodes.slot(stop.footing.branch, position.into());
                     let twig = follow::<B>(slot);
+                    let confirmed = stop.footing.confirm(nodes);
                     if !nodes.faults.scan_unconfirmed() {
-                        stop.footing.confirm(nodes)?;
+                        confirmed?;
                     }
                     (slot, twig, Some(stop.footing))
                 }
@@ -314,8 +317,8 @@ impl<D: Direction> Walk<D> {
                 Node::Branch(branch) => {
                     let footing =
                         Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
+                    // Confirmed with the first twig: every shape has one.
                     let shape = nodes.shape(branch);
-                    footing.confirm(nodes)?;
                     let left = 0..shape.len() as u16;
                     // They come next, and lie anywhere: each arrives while others are visited.
                     for slot in left.clone().map(|position| nodes.slot(branch, position.into())) {

@@ -13,22 +13,23 @@
 mod breaks;
 #[path = "../../../memalloc/tests/loom/explore.rs"]
 mod explore;
+mod scans;
 mod scenarios;
 
 use breaks::breaks;
 use explore::{Model, Seen};
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::Fault;
-use scenarios::{FOUND, NEWER, Scenario, TURNED_AWAY, reader_against_writer};
+use scenarios::{FOUND, Look, NEWER, Scenario, TURNED_AWAY, reader_against_writer};
 
 fn breaks_without(step: &'static str, scenario: Scenario, fault: Fault) {
     breaks(step, move || {
-        reader_against_writer::<Immediate>(scenario, Some(fault), &Seen::default());
+        reader_against_writer::<Immediate>(scenario, Look::Up, Some(fault), &Seen::default());
     });
 }
 
 fn holds<B: ReusePolicy>(model: Model, scenario: Scenario) {
-    model.explore(move |seen| reader_against_writer::<B>(scenario, None, seen));
+    model.explore(move |seen| reader_against_writer::<B>(scenario, Look::Up, None, seen));
 }
 
 #[test]
@@ -111,5 +112,5 @@ fn a_plain_reader_finds_a_key_that_is_always_there() {
 fn a_lone_leaf_arrives_whole() {
     let name = "a leaf at the root";
     let model = Model { name, bound: None, least: 100, happens: &[FOUND] };
-    model.explore(scenarios::lone_leaf);
+    model.explore(|seen| scenarios::lone_leaf(Look::Up, seen));
 }

@@ -6,6 +6,7 @@ use loom::thread;
 use memalloc::rcu::Domain;
 use memalloc::{Immediate, ReusePolicy};
 use qptrie::{Fault, QpTrie};
+use std::ops::Bound::Excluded;
 use std::sync::Arc;
 
 /// The key that is always there: below the branch that the writer reuses.
@@ -14,8 +15,8 @@ const KEY: &[u8] = &[0x11, 0x77];
 /// Its sibling in that branch.
 const SIBLING: &[u8] = &[0x12];
 
-/// A lookup could not believe what it saw, and took locks.
-pub(crate) const TURNED_AWAY: &str = "took locks";
+/// A reader could not believe what it saw.
+pub(crate) const TURNED_AWAY: &str = "turned away";
 /// A lookup found the first value.
 pub(crate) const FOUND: &str = "found";
 /// A lookup found the second value.
@@ -62,9 +63,48 @@ fn built<B: ReusePolicy>(fault: Option<Fault>) -> Trie<B> {
     .expect("a model needs no system")
 }
 
-/// Runs one execution: a reader looks `KEY` up, which is always there.
+/// How the reader comes by `KEY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// By a lookup.
+    Up,
+    /// By a scan from the least key to the greatest.
+    Forwards,
+    /// By a scan from the greatest key to the least.
+    Backwards,
+}
+
+impl Look {
+    /// The value of `KEY`, if the reader came by it and, where `SIBLING` is always there too, by
+    /// that.
+    fn run<B: ReusePolicy>(self, trie: &Trie<B>, scenario: Scenario) -> Option<u64> {
+        let view = trie.pin();
+        let mut entries: Vec<(&[u8], &u64)> = match self {
+            Self::Up => return view.get(KEY).copied(),
+            Self::Forwards => view.iter().collect(),
+            Self::Backwards => view.iter().rev().collect(),
+        };
+        if self == Self::Backwards {
+            entries.reverse();
+        }
+        let both = scenario == Scenario::Merged || entries.iter().any(|(key, _)| *key == SIBLING);
+        let found = entries.iter().find(|(key, _)| *key == KEY && both);
+        if found.is_some() {
+            assert!(entries.is_sorted_by(|a, b| a.0 < b.0), "a scan out of order: {entries:?}");
+        }
+        found.map(|(_, value)| **value)
+    }
+}
+
+fn turned_away<B: ReusePolicy>(trie: &Trie<B>) -> bool {
+    let stats = trie.stats();
+    stats.retries + stats.fallbacks > 0
+}
+
+/// Runs one execution: a reader looks for `KEY`, which is always there.
 pub(crate) fn reader_against_writer<B: ReusePolicy>(
     scenario: Scenario,
+    look: Look,
     fault: Option<Fault>,
     seen: &Seen,
 ) {
@@ -76,7 +116,7 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
     }
     let reader = {
         let trie = Arc::clone(&trie);
-        thread::spawn(move || trie.pin().get(KEY).copied())
+        thread::spawn(move || look.run(&trie, scenario))
     };
     match scenario {
         Scenario::Reused | Scenario::ChildMoves => {
@@ -104,15 +144,37 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
     }
     seen.note(FOUND, found == Some(1));
     seen.note(NEWER, found == Some(2));
-    seen.note(TURNED_AWAY, trie.stats().fallbacks > 0);
+    seen.note(TURNED_AWAY, turned_away(&trie));
+}
+
+/// Runs one execution: a reader asks for the first key beyond a bound, which is `KEY`, while the
+/// writer puts a lesser one where `KEY` hangs.
+pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
+    const BOUND: &[u8] = &[0x11, 0x44];
+    let trie = Arc::new(built::<B>(fault));
+    put(&trie, KEY);
+    let reader = {
+        let trie = Arc::clone(&trie);
+        thread::spawn(move || {
+            let view = trie.pin();
+            view.lower_bound(Excluded(BOUND)).is_some_and(|(key, _)| key == KEY)
+        })
+    };
+    put(&trie, &[0x11, 0x11]);
+    if !reader.join().expect("the reader does not panic") {
+        std::mem::forget(trie);
+        panic!("{WRONG_ANSWER}");
+    }
+    seen.note(TURNED_AWAY, turned_away(&trie));
 }
 
 /// A leaf that is published in an empty subtree is seen whole, or not at all.
-pub(crate) fn lone_leaf(seen: &Seen) {
+pub(crate) fn lone_leaf(look: Look, seen: &Seen) {
     let trie = Arc::new(built::<Immediate>(None));
     let reader = {
         let trie = Arc::clone(&trie);
-        thread::spawn(move || trie.pin().get(KEY).copied())
+        // That there is no sibling is as when it was merged away.
+        thread::spawn(move || look.run(&trie, Scenario::Merged))
     };
     put(&trie, KEY);
     let found = reader.join().expect("the reader does not panic");

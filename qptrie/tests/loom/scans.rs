@@ -1,0 +1,73 @@
+//! Scans and seeks beside one writer.
+
+use crate::breaks::breaks;
+use crate::explore::{Model, Seen};
+use crate::scenarios::{
+    FOUND, Look, Scenario, TURNED_AWAY, lone_leaf, reader_against_writer, seek_against_writer,
+};
+use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
+use qptrie::Fault;
+
+fn holds<B: ReusePolicy>(model: Model, scenario: Scenario, look: Look) {
+    model.explore(move |seen| reader_against_writer::<B>(scenario, look, None, seen));
+}
+
+#[test]
+fn a_scan_misses_a_key_when_it_does_not_confirm_its_branch() {
+    breaks("scan does not confirm", || {
+        let (scenario, fault) = (Scenario::Reused, Some(Fault::ScanUnconfirmed));
+        reader_against_writer::<Immediate>(scenario, Look::Forwards, fault, &Seen::default());
+    });
+}
+
+#[test]
+fn a_seek_gives_a_key_before_its_bound_when_it_does_not_compare() {
+    breaks("seek does not compare", || {
+        seek_against_writer::<Immediate>(Some(Fault::SeekUnchecked), &Seen::default());
+    });
+}
+
+#[test]
+fn a_scan_misses_no_key_whose_branch_is_reused() {
+    let name = "forwards: the branch is reused";
+    let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };
+    holds::<Immediate>(model, Scenario::Reused, Look::Forwards);
+}
+
+#[test]
+fn a_scan_backwards_misses_no_key_whose_branch_is_merged() {
+    let name = "backwards: the sibling is removed, the branch reused";
+    let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };
+    holds::<Immediate>(model, Scenario::Merged, Look::Backwards);
+}
+
+#[test]
+fn a_scan_misses_no_key_below_a_frozen_parent() {
+    let name = "forwards: the parent is frozen, the child reused";
+    let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };
+    holds::<Immediate>(model, Scenario::Frozen, Look::Forwards);
+}
+
+#[test]
+fn a_plain_scan_misses_no_key() {
+    let name = "plain scan, deferred branches";
+    let model = Model { name, bound: Some(2), least: 100, happens: &[FOUND] };
+    holds::<AfterRcuGp>(model, Scenario::Frozen, Look::Forwards);
+}
+
+#[test]
+fn a_seek_gives_no_key_before_its_bound() {
+    let name = "a lesser key comes to where the next one hangs";
+    let model = Model { name, bound: None, least: 10, happens: &[TURNED_AWAY] };
+    model.explore(|seen| seek_against_writer::<Immediate>(None, seen));
+    let name = "the same, plain";
+    let model = Model { name, bound: None, least: 10, happens: &[TURNED_AWAY] };
+    model.explore(|seen| seek_against_writer::<AfterRcuGp>(None, seen));
+}
+
+#[test]
+fn a_lone_leaf_is_scanned_whole() {
+    let name = "scan of a leaf at the root";
+    let model = Model { name, bound: None, least: 100, happens: &[FOUND] };
+    model.explore(|seen| lone_leaf(Look::Forwards, seen));
+}
