@@ -33,6 +33,8 @@
 //! let mut next = Vec::new();
 //! assert!(view.next_key(Some(b"tree"), &mut next));
 //! assert_eq!(next, b"trie");
+//! assert_eq!(view.prefix(b"tr").next_back(), Some((&b"trie"[..], &3)));
+//! assert_eq!(view.longest_prefix(b"tries"), Some((&b"trie"[..], &3)));
 //! # drop(view);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -51,10 +53,13 @@
 //!
 //! - Operations on one key are linearizable.
 //! - Replacing a value never hides its key.
-//! - A scan is ascending, has no duplicates, and returns every key that was there throughout.
-//!   Of keys that come and go meanwhile it may return any.
+//! - A scan, in either direction, is strictly in order and returns every key that was there
+//!   throughout. Of keys that come and go meanwhile it may return any; what it returns was there
+//!   at that moment. It is no snapshot. See [`Iter`].
+//! - A cursor ([`TrieRef::next_key`], [`TrieRef::prev_key`]) whose key was removed goes on with the
+//!   next one.
 //! - [`QpTrie::len`] is exact when nothing runs.
-//! - In the child of a fork, lookups go on. An insert, a removal or a scan waits for good there if
+//! - In the child of a fork, lookups and scans go on. An insert or a removal waits for good there if
 //!   another thread was changing a key with the same first byte: fork while nobody does, or let the
 //!   child only look up.
 //! - The sequence count of a branch has 32 bits. A reader would have to be suspended, between

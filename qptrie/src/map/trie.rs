@@ -65,7 +65,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Qp
 pub struct TrieStats {
     /// Entries; exact when nothing runs.
     pub entries: u64,
-    /// How often lookups started again because a branch had changed under them.
+    /// How often lookups and scans started again because a branch had changed under them.
     pub retries: u64,
     /// Lookups that took locks on their way after too many retries.
     pub fallbacks: u64,
