@@ -178,8 +178,10 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
     ) -> Result<Option<Handle>, Retry> {
-        self.place(nodes, from)?;
-        self.arrive(nodes, from)
+        match self.place(nodes, from)? {
+            Some(leaf) => Ok(Some(leaf)),
+            None => self.arrive(nodes, from),
+        }
     }
 
     /// As [`seek`](Self::seek), but the trie ends for it after root number `root`, and never fails
@@ -190,7 +192,10 @@ impl<D: Direction> Walk<D> {
         from: Bound<&[u8]>,
         root: usize,
     ) -> Result<Option<Handle>, Retry> {
-        self.place(nodes, from)?;
+        let leaf = self.place(nodes, from)?;
+        if leaf.is_some() {
+            return Ok(leaf);
+        }
         let root = root as u16;
         self.roots = self.roots.start.max(root)..self.roots.end.min(root + 1);
         self.arrive(nodes, from)
@@ -213,38 +218,44 @@ impl<D: Direction> Walk<D> {
         Ok(leaf)
     }
 
-    /// Goes to the place between the keys that `from` admits and the others.
+    /// Goes to the place between the keys that `from` admits and the others, and gives the first
+    /// leaf behind it, if that is the one by which the place was found.
     fn place<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
-    ) -> Result<(), Retry> {
+    ) -> Result<Option<Handle>, Retry> {
         self.way.clear();
         self.placed = false;
         let roots = nodes.roots.all().len() as u16;
         let (Included(key) | Excluded(key)) = from else {
             self.roots = 0..roots;
             self.placed = true;
-            return Ok(());
+            return Ok(None);
         };
         let number = Roots::number_of(key) as u16;
         self.roots = D::beyond(number..number + 1, roots);
-        let nearest = self.descend(nodes, key)?;
+        let leaf = self.descend(nodes, key)?;
         self.placed = true;
-        let Some(nearest) = nearest else {
-            return Ok(());
+        let Some(leaf) = leaf else {
+            return Ok(None);
         };
         // SAFETY: `descend` confirmed the leaf, and the caller's section keeps it (INV-N3).
-        let nearest = unsafe { nodes.key(nearest) };
+        let nearest = unsafe { nodes.key(leaf) };
         let difference = first_difference(key, nearest).map_or(u16::MAX, |index| index as u16);
+        let all = self.way.len();
         while self.way.last().is_some_and(|stop| stop.index > difference) {
             self.way.pop();
         }
         let parting = self.way.last().is_some_and(|stop| stop.index == difference);
-        if !parting && D::admits(from, nearest) {
-            D::put_back(self.way.last_mut().map_or(&mut self.roots, |stop| &mut stop.left));
+        if parting || !D::admits(from, nearest) {
+            return Ok(None);
         }
-        Ok(())
+        if self.way.len() == all {
+            return Ok(Some(leaf));
+        }
+        D::put_back(self.way.last_mut().map_or(&mut self.roots, |stop| &mut stop.left));
+        Ok(None)
     }
 
     /// Goes down to some leaf that agrees with `key` as far as any does (INV-S4), and leaves, at
@@ -261,7 +272,10 @@ impl<D: Direction> Walk<D> {
         loop {
             let branch = match twig.node() {
                 Node::Nothing => return Ok(None),
-                Node::Leaf(leaf) => return Ok(Some(leaf)),
+                Node::Leaf(leaf) => {
+                    self.prefetch_next(nodes);
+                    return Ok(Some(leaf));
+                }
                 Node::Branch(branch) => branch,
             };
             let footing = Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
@@ -327,6 +341,18 @@ impl<D: Direction> Walk<D> {
                     self.way.push(Stop { footing, index: shape.index() as u16, left });
                 }
             }
+        }
+    }
+
+    /// Starts to bring the node that a step from here visits into the cache.
+    #[inline(always)]
+    fn prefetch_next<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &Nodes<V, B, L>,
+    ) {
+        let next = |stop: &Stop| Some((stop.footing.branch, D::take(&mut stop.left.clone())?));
+        if let Some((branch, position)) = self.way.iter().rev().find_map(next) {
+            nodes.prefetch(Twig::load(nodes.slot(branch, position.into()), Ordering::Relaxed));
         }
     }
 

@@ -148,11 +148,12 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
 }
 
 /// Runs one execution: a reader asks for the first key beyond a bound, which is `KEY`, while the
-/// writer puts a lesser one where `KEY` hangs.
+/// writer puts a lesser one where the branch of `KEY` hangs.
 pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
     const BOUND: &[u8] = &[0x11, 0x44];
     let trie = Arc::new(built::<B>(fault));
     put(&trie, KEY);
+    put(&trie, &[0x11, 0x78]);
     let reader = {
         let trie = Arc::clone(&trie);
         thread::spawn(move || {
