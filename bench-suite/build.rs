@@ -43,6 +43,11 @@ fn rivals() -> Option<String> {
         "seize",
         "haphazard",
         "sdd",
+        "masstree",
+        "crossbeam-skiplist",
+        "scc",
+        "papaya",
+        "dashmap",
     ];
     let lock = std::fs::read_to_string("../Cargo.lock").unwrap_or_default();
     let quoted = |line: &str, key: &str| {

@@ -40,7 +40,10 @@ fn an_unknown_command_names_those_that_exist() {
 
 #[test]
 fn an_unknown_data_set_names_those_that_exist() {
-    refused_with(&["--data", "planets"], &["planets", "symbols, random, file:PATH"]);
+    refused_with(
+        &["--data", "planets"],
+        &["planets", "symbols, random, paths, domains, file:PATH"],
+    );
     refused_with(&["--data", "random,file:"], &["file:PATH"]);
 }
 
@@ -52,6 +55,8 @@ fn an_unknown_case_or_policy_names_those_that_exist() {
 
 #[test]
 fn an_unknown_reader_or_cpu_mode_names_those_that_exist() {
+    let readers = "validated, plain, subtree-lock";
+    refused_with(&["qp-trie", "--reader", "nobody"], &["nobody", readers]);
     refused_with(&["flood", "--reader", "nobody"], &["nobody", "none, idle, busy, stall-100ms"]);
     refused_with(&["flood", "--case", "swap"], &["swap", "overwrite, batch-add-batch-del"]);
     if cfg!(target_os = "linux") {
@@ -103,6 +108,8 @@ fn a_file_for_records_that_cannot_be_written_is_named() {
 fn combinations_that_make_no_sense_say_what_would() {
     refused_with(&["--case", "mixed", "--threads", "1"], &["mixed", "--threads of 2 or more"]);
     refused_with(&["--case", "hot-pair", "--data", "random"], &["--data", "lookup-hit"]);
+    let readers = ["qp-trie", "--reader", "plain", "--policy", "immediate"];
+    refused_with(&readers, &["--reader plain", "--policy immediate", "after-rcu-gp"]);
     let directory = tempfile::tempdir().unwrap();
     let few = directory.path().join("few");
     let keys: String = (0..100).map(|number| format!("key {number}\n")).collect();
@@ -114,6 +121,8 @@ fn combinations_that_make_no_sense_say_what_would() {
 #[test]
 fn commands_refuse_what_they_cannot_do() {
     refused_with(&["alloc", "--size", "8"], &["\"8\"", "--size", "from 16 to 4096"]);
+    refused_with(&["qp-trie", "--case", "nap"], &["nap", "lookup-hit, lookup-miss, update"]);
+    refused_with(&["qp-trie", "--policy", "free-after-rcu-gp"], &["immediate, after-rcu-gp"]);
     refused_with(&["alloc", "--case", "nap"], &["nap", "hot-pair, batch-64, producer-consumer"]);
     let needy = ["alloc", "--case", "producer-consumer", "--threads", "1"];
     refused_with(&needy, &["producer-consumer", "--threads of 2 or more"]);

@@ -159,6 +159,72 @@ fn of_an_odd_number_of_threads_the_last_is_left_out_where_they_work_in_pairs() {
     }
 }
 
+/// A file with a few thousand keys, and the name by which a command takes it.
+fn some_keys(longest: usize) -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let key = |number: usize| format!("{:x}/{}\n", number * 7919, "k".repeat(number % longest));
+    std::fs::write(&file, (0..3000).map(key).collect::<String>()).unwrap();
+    let name = format!("file:{}", file.path().display());
+    (file, name)
+}
+
+#[test]
+fn qp_trie_measures_every_case_with_every_reader_beside_the_standard_map() {
+    let (_file, data) = some_keys(50);
+    let (records, text) = records("qp-trie", &["--data", &data]);
+    assert!(text.contains("qp-trie, speed") && text.contains("rwlock-btreemap"), "{text}");
+    let found = distinct(&records, &["case", "subject", "policy", "reader", "threads", "metric"]);
+    let ours = ["qptrie immediate validated", "qptrie after-rcu-gp plain"];
+    let locked = "qptrie immediate subtree-lock";
+    let standard = "rwlock-btreemap null null";
+    for threads in [1, 2] {
+        for case in ["lookup-hit", "lookup-miss", "update", "insert", "delete", "seek"] {
+            for subject in ours.iter().chain([&locked, &standard]) {
+                has(&found, &[&format!("{case} {subject} {threads} ops_per_s")]);
+            }
+        }
+        for subject in ours.iter().chain([&standard]) {
+            has(&found, &[&format!("iterate {subject} {threads} ops_per_s")]);
+        }
+    }
+    for subject in ours {
+        for metric in ["lookups_per_s", "updates_per_s", "retries_per_lookup", "false_negatives"] {
+            has(&found, &[&format!("mixed {subject} 2 {metric}")]);
+        }
+        for metric in ["bytes_per_entry", "overhead_bytes_per_entry"] {
+            has(&found, &[&format!("memory {subject} 1 {metric}")]);
+        }
+    }
+    if cfg!(all(target_os = "linux", target_env = "gnu")) {
+        has(&found, &[&format!("memory {standard} 1 overhead_bytes_per_entry")]);
+    }
+}
+
+#[cfg(feature = "rivals")]
+#[test]
+fn qp_trie_has_rivals_in_every_case_that_they_can_do_and_says_who_can_not_take_the_keys() {
+    let (_file, data) = some_keys(50);
+    let (made, text) = records("qp-trie", &["--rivals", "--data", &data, "--threads", "2"]);
+    assert!(!text.contains("masstree is left out"), "{text}");
+    let found = distinct(&made, &["case", "subject"]);
+    for subject in ["masstree", "crossbeam-skiplist", "scc-treeindex", "papaya", "dashmap"] {
+        for case in ["lookup-hit", "lookup-miss", "update", "insert", "delete", "mixed", "memory"] {
+            has(&found, &[&format!("{case} {subject}")]);
+        }
+    }
+    // A record for each, if only to say that an answer was wrong.
+    for subject in ["masstree", "crossbeam-skiplist", "scc-treeindex"] {
+        has(&found, &[&format!("iterate {subject}"), &format!("seek {subject}")]);
+    }
+    assert!(!found.contains("seek dashmap"), "{found:?}");
+
+    let (_file, data) = some_keys(300);
+    let arguments = ["--rivals", "--data", &data, "--threads", "1", "--case", "lookup-hit"];
+    let (made, text) = records("qp-trie", &arguments);
+    assert!(text.contains("masstree is left out") && text.contains("at most 256 bytes"), "{text}");
+    assert!(!distinct(&made, &["subject"]).contains("masstree"));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn signals_loses_nothing_and_hands_nothing_out_twice_in_any_mode() {

@@ -28,6 +28,8 @@ pub(crate) enum Invocation {
     ReadSide(CommonOptions),
     /// Memory under deferred freeing.
     Flood(FloodOptions),
+    /// The trie beside other ordered maps.
+    QpTrie(QpTrieOptions),
     /// Allocating in signal handlers.
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
@@ -59,6 +61,8 @@ enum Command {
     ReadSide(CommonOptions),
     /// Memory that waits for readers while writers free as fast as they can
     Flood(FloodOptions),
+    /// The trie beside other ordered maps: looking up, changing, going through, memory
+    QpTrie(QpTrieOptions),
     /// Allocating and freeing in a signal handler that interrupts the same
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
@@ -71,9 +75,27 @@ pub(crate) struct CompareOptions {
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Sets of keys: symbols, random, file:PATH with one key a line [default: symbols,random]
+    /// Sets of keys: symbols, random, paths, domains, file:PATH with one key a line [default:
+    /// symbols,random]
     #[arg(long, value_name = "SET,..", value_delimiter = ',')]
     pub(crate) data: Vec<DataName>,
+}
+
+/// The options of `qp-trie`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct QpTrieOptions {
+    /// Those of every command.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+
+    /// Sets of keys: symbols, random, paths, domains, file:PATH with one key a line [default:
+    /// symbols,random]
+    #[arg(long, value_name = "SET,..", value_delimiter = ',')]
+    pub(crate) data: Vec<DataName>,
+
+    /// How the trie is read: validated, plain, subtree-lock [default: each of them]
+    #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
+    pub(crate) readers: Vec<String>,
 }
 
 /// The options of commands whose objects have a size.
@@ -132,6 +154,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Command::Alloc(options)) => Invocation::Alloc(options),
         Some(Command::ReadSide(options)) => Invocation::ReadSide(options),
         Some(Command::Flood(options)) => Invocation::Flood(options),
+        Some(Command::QpTrie(options)) => Invocation::QpTrie(options),
         #[cfg(target_os = "linux")]
         Some(Command::Signals(options)) => Invocation::Signals(options),
     })

@@ -3,9 +3,11 @@
 mod alloc;
 mod compare;
 mod flood;
+mod qp_trie;
 mod read_side;
 mod run;
 mod select;
+mod sets;
 #[cfg(target_os = "linux")]
 mod signals;
 
@@ -50,6 +52,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
         Invocation::Alloc(options) => alloc::run(options),
         Invocation::ReadSide(options) => read_side::run(options),
         Invocation::Flood(options) => flood::run(options),
+        Invocation::QpTrie(options) => qp_trie::run(options),
         #[cfg(target_os = "linux")]
         Invocation::Signals(options) => signals::run(options),
     }

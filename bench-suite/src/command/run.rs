@@ -8,7 +8,7 @@ use crate::cli::CommonOptions;
 use crate::measure::{Entrant, Errand, Pace, Reading, Slice, WrongAnswer, answer, play};
 use crate::record::{Host, Record, Sink};
 use crate::report::{self, Progress};
-use crate::workload::{Competitor, Contest, Selection};
+use crate::workload::{Competitor, Contest, OnWrong, Selection};
 
 /// What a command runs and shows.
 pub(super) struct Program<'c, 'd> {
@@ -74,11 +74,11 @@ fn measure(
         .collect();
     let mut entrants: Vec<&mut dyn Entrant> =
         seats.iter_mut().map(|seat| seat as &mut dyn Entrant).collect();
-    let series = play(&mut entrants, rounds, pace, contest.share, || progress.step())
+    let outcomes = play(&mut entrants, rounds, pace, contest.share, || progress.step())
         .map_err(|wrong| failed(&contest.title, &wrong))?;
-    let of_each = contest.competitors.iter().zip(series);
+    let of_each = contest.competitors.iter().zip(outcomes);
     let records = of_each
-        .map(|(competitor, series)| Record::of(contest, competitor, series, selection, host));
+        .map(|(competitor, outcome)| Record::of(contest, competitor, outcome, selection, host));
     Ok(records.flatten().collect())
 }
 
@@ -102,6 +102,10 @@ impl Seat<'_, '_> {
 }
 
 impl Entrant for Seat<'_, '_> {
+    fn ends_the_run(&self) -> bool {
+        self.competitor.on_wrong == OnWrong::EndTheRun
+    }
+
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         let end = self.competitor.entrant.rehearse();
         self.named(end)

@@ -4,6 +4,8 @@
 //! the map's memory, not the memory of the list of queries. In a program, too, the key of a
 //! lookup has just arrived and is in the cache.
 
+use std::cmp::Ordering;
+
 /// A list of keys in one block of memory.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
@@ -56,6 +58,20 @@ impl Keys {
         (0..self.len()).map(|place| self.get(place))
     }
 
+    /// Whether an ascending list has a key.
+    pub(super) fn has(&self, key: &[u8]) -> bool {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.get(middle).cmp(key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return true,
+            }
+        }
+        false
+    }
+
     /// The same keys in a random order.
     pub(crate) fn shuffled(&self, rng: &mut fastrand::Rng) -> Stream {
         let mut numbers: Vec<u32> = (0..).take(self.len()).collect();
@@ -79,6 +95,21 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// An empty stream with room for as many keys, and as many bytes of them, as another has.
+    pub(super) fn with_room_of(other: &Self) -> Self {
+        let keys = Keys {
+            bytes: Vec::with_capacity(other.keys.bytes.len()),
+            ends: Vec::with_capacity(other.keys.ends.len()),
+        };
+        Self { keys, numbers: Vec::with_capacity(other.numbers.len()) }
+    }
+
+    /// Puts a key at the end.
+    pub(super) fn push(&mut self, number: u32, key: &[u8]) {
+        self.keys.push(key);
+        self.numbers.push(number);
+    }
+
     /// The number of keys.
     pub(crate) fn len(&self) -> usize {
         self.numbers.len()
@@ -106,5 +137,7 @@ mod tests {
         let list: Vec<_> = keys.iter().collect();
         assert_eq!(list, [&b""[..], b"a", b"a\x00", b"a\xff", b"b"]);
         assert_eq!((keys.len(), keys.total_bytes()), (5, 6));
+        assert!(list.iter().all(|key| keys.has(key)));
+        assert!(![&b"a\x01"[..], b"b\x00", b"0", b"c"].iter().any(|key| keys.has(key)));
     }
 }

@@ -8,14 +8,19 @@
 //! - INV-D2: a set has at least [`MIN_KEYS`] keys, each of 1 to [`MAX_KEY_LEN`] bytes.
 //! - INV-D3: the same name, seed and source give the same keys in the same orders.
 
+mod absent;
+mod domains;
 mod keys;
 mod lines;
+mod paths;
 mod random;
 mod symbols;
+mod words;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 pub(crate) use keys::{Keys, Stream};
 
@@ -33,6 +38,10 @@ pub(crate) enum DataName {
     Symbols,
     /// Keys of random length and random bytes.
     Random,
+    /// Made-up paths of files.
+    Paths,
+    /// Made-up names of domains.
+    Domains,
     /// The lines of a file.
     File(PathBuf),
 }
@@ -42,6 +51,8 @@ impl fmt::Display for DataName {
         match self {
             Self::Symbols => f.write_str("symbols"),
             Self::Random => f.write_str("random"),
+            Self::Paths => f.write_str("paths"),
+            Self::Domains => f.write_str("domains"),
             Self::File(path) => write!(f, "file:{}", path.display()),
         }
     }
@@ -55,9 +66,11 @@ impl FromStr for DataName {
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
             None if name == "symbols" => Ok(Self::Symbols),
             None if name == "random" => Ok(Self::Random),
-            _ => {
-                Err(format!("unknown data set \"{name}\": allowed are symbols, random, file:PATH"))
-            }
+            None if name == "paths" => Ok(Self::Paths),
+            None if name == "domains" => Ok(Self::Domains),
+            _ => Err(format!(
+                "unknown data set \"{name}\": allowed are symbols, random, paths, domains, file:PATH"
+            )),
         }
     }
 }
@@ -76,6 +89,9 @@ pub(crate) struct DataSet {
     pub(crate) arrivals: Stream,
     /// Another random order, for queries and updates.
     pub(crate) queries: Stream,
+    /// Where the random changes begin that make absent keys of those of the set.
+    seed: u64,
+    absent: OnceLock<Stream>,
 }
 
 impl DataSet {
@@ -89,11 +105,20 @@ impl DataSet {
         let (keys, source) = match name {
             DataName::Symbols => symbols::load(),
             DataName::Random => (random::generate(&mut rng), format!("seed {seed}")),
+            DataName::Paths => (paths::generate(&mut rng), format!("made up, seed {seed}")),
+            DataName::Domains => (domains::generate(&mut rng), format!("made up, seed {seed}")),
             DataName::File(path) => (lines::read(path)?, "one a line".into()),
         };
         let arrivals = keys.shuffled(&mut rng);
         let queries = keys.shuffled(&mut rng);
-        Ok(Self { name: name.clone(), source, keys, arrivals, queries })
+        let (name, absent) = (name.clone(), OnceLock::new());
+        Ok(Self { name, source, keys, arrivals, queries, seed, absent })
+    }
+
+    /// Keys that are not in the set, as many as are, in a random order; made when they are first
+    /// asked for. Each has the number of a key from which it differs in one byte.
+    pub(crate) fn absent(&self) -> &Stream {
+        self.absent.get_or_init(|| absent::like(&self.keys, &self.queries, self.seed))
     }
 }
 
@@ -103,23 +128,26 @@ mod tests {
 
     #[test]
     fn a_name_is_read_back_from_what_it_prints() {
-        for name in ["symbols", "random", "file:/some/where:else"] {
+        for name in ["symbols", "random", "paths", "domains", "file:/some/where:else"] {
             assert_eq!(name.parse::<DataName>().unwrap().to_string(), name);
         }
         for name in ["", "symbol", "file:", "file", "random:1"] {
             let error = name.parse::<DataName>().unwrap_err();
-            assert!(error.contains("symbols, random, file:PATH"), "{error}");
+            assert!(error.contains("symbols, random, paths, domains, file:PATH"), "{error}");
         }
     }
 
     #[test]
     fn the_same_seed_gives_the_same_set_and_another_seed_another() {
-        let load = |seed| DataSet::load(&DataName::Random, seed).unwrap();
-        let (one, again, other) = (load(1), load(1), load(2));
-        assert!(one.keys.iter().eq(again.keys.iter()));
-        assert!(one.queries.iter().eq(again.queries.iter()));
-        assert!(!one.keys.iter().eq(other.keys.iter()));
-        assert!(!one.queries.iter().eq(one.arrivals.iter()));
+        for name in [DataName::Random, DataName::Paths] {
+            let load = |seed| DataSet::load(&name, seed).unwrap();
+            let (one, again, other) = (load(1), load(1), load(2));
+            assert!(one.keys.iter().eq(again.keys.iter()));
+            assert!(one.queries.iter().eq(again.queries.iter()));
+            assert!(one.absent().iter().eq(again.absent().iter()));
+            assert!(!one.keys.iter().eq(other.keys.iter()));
+            assert!(!one.queries.iter().eq(one.arrivals.iter()));
+        }
     }
 
     #[test]

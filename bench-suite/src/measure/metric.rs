@@ -28,6 +28,8 @@ pub(crate) enum Metric {
     WouldBlockShare,
     /// Objects that two had at once. Anything but 0 fails the run.
     Duplicated,
+    /// That what others have made gave a wrong answer, and therefore has no values: always 1.
+    WrongAnswers,
     /// How often a lookup had to begin again, on average.
     RetriesPerLookup,
     /// From the call that waits for a grace period to its return.
@@ -53,6 +55,7 @@ impl Metric {
             | Self::Lost
             | Self::Duplicated
             | Self::WouldBlockShare
+            | Self::WrongAnswers
             | Self::RetriesPerLookup => "1",
             Self::MemAvgBytes
             | Self::MemPeakBytes

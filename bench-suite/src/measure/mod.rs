@@ -9,7 +9,8 @@
 //! - INV-M2: a speed counts the operations of all threads together, from the moment when the
 //!   first of them begins to the moment when the last one ends.
 //! - INV-M3: a difference is claimed only where spreads are apart (see [`Contrast`]).
-//! - INV-M4: a wrong answer ends the run; it never becomes a sample.
+//! - INV-M4: a wrong answer never becomes a sample. It ends the run, or the part of the entrant
+//!   in it, whose samples before it count no more.
 
 mod apart;
 mod contrast;
@@ -30,7 +31,7 @@ pub(crate) use held::HeldBytes;
 pub(crate) use metric::{Metric, Reading};
 pub(crate) use pace::{Pace, Slice};
 pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
-pub(crate) use rounds::{Entrant, Series, WrongAnswer, play};
+pub(crate) use rounds::{Entrant, Outcome, Series, WrongAnswer, play};
 pub(crate) use shift::Shift;
 pub(crate) use summary::Summary;
 pub(crate) use team::{Gate, Team, Worker};

@@ -17,6 +17,11 @@ impl fmt::Display for WrongAnswer {
 
 /// Takes part in rounds.
 pub(crate) trait Entrant {
+    /// Whether a wrong answer ends the run. If not, it ends only this entrant's part in it.
+    fn ends_the_run(&self) -> bool {
+        true
+    }
+
     /// Runs once before the rounds, unmeasured, and checks what would disturb a measurement.
     fn rehearse(&mut self) -> Result<(), WrongAnswer>;
 
@@ -24,6 +29,9 @@ pub(crate) trait Entrant {
     /// the same cases and metrics in the same order each time.
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer>;
 }
+
+/// What came of one entrant: its series, or the wrong answer with which it left the field.
+pub(crate) type Outcome = Result<Vec<Series>, WrongAnswer>;
 
 /// What one entrant measured, round by round.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,31 +45,43 @@ pub(crate) struct Series {
 }
 
 /// Plays `rounds` rounds; each sample has `share` shares in the budget of `pace`. `after_each`
-/// is called after every sample. Gives the series of each entrant.
+/// is called after every turn. Gives what came of each entrant.
+///
+/// # Errors
+///
+/// The first wrong answer of an entrant that ends the run with it.
 pub(crate) fn play(
     entrants: &mut [&mut dyn Entrant],
     rounds: usize,
     pace: &mut Pace,
     share: f64,
     mut after_each: impl FnMut(),
-) -> Result<Vec<Vec<Series>>, WrongAnswer> {
+) -> Result<Vec<Outcome>, WrongAnswer> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
     for entrant in entrants.iter_mut() {
-        entrant.rehearse()?;
+        match entrant.rehearse() {
+            Err(wrong) if entrant.ends_the_run() => return Err(wrong),
+            rehearsal => outcomes.push(rehearsal.map(|()| Vec::new())),
+        }
     }
-    let mut series: Vec<Vec<Series>> = vec![Vec::new(); entrants.len()];
     let mut overheads = vec![Duration::ZERO; entrants.len()];
     for round in 0..rounds {
         for turn in 0..entrants.len() {
             let which = if round % 2 == 0 { turn } else { entrants.len() - 1 - turn };
             let slice = pace.slice(share, overheads[which]);
-            let begun = Instant::now();
-            let readings = entrants[which].sample(slice)?;
-            overheads[which] = begun.elapsed().saturating_sub(slice.measured);
-            file(&mut series[which], &readings);
+            if let Ok(series) = &mut outcomes[which] {
+                let begun = Instant::now();
+                match entrants[which].sample(slice) {
+                    Ok(readings) => file(series, &readings),
+                    Err(wrong) if entrants[which].ends_the_run() => return Err(wrong),
+                    Err(wrong) => outcomes[which] = Err(wrong),
+                }
+                overheads[which] = begun.elapsed().saturating_sub(slice.measured);
+            }
             after_each();
         }
     }
-    Ok(series)
+    Ok(outcomes)
 }
 
 fn file(series: &mut Vec<Series>, readings: &[Reading]) {
@@ -83,9 +103,14 @@ mod tests {
         name: char,
         log: &'a RefCell<String>,
         fails: bool,
+        is_guest: bool,
     }
 
     impl Entrant for Scribe<'_> {
+        fn ends_the_run(&self) -> bool {
+            !self.is_guest
+        }
+
         fn rehearse(&mut self) -> Result<(), WrongAnswer> {
             self.log.borrow_mut().push(self.name.to_ascii_lowercase());
             Ok(())
@@ -101,10 +126,14 @@ mod tests {
         }
     }
 
+    fn scribe(name: char, log: &RefCell<String>, fails: bool) -> Scribe<'_> {
+        Scribe { name, log, fails, is_guest: false }
+    }
+
     #[test]
     fn turns_are_interleaved_and_reversed_from_round_to_round() {
         let log = RefCell::default();
-        let mut scribes = ['A', 'B', 'C'].map(|name| Scribe { name, log: &log, fails: false });
+        let mut scribes = ['A', 'B', 'C'].map(|name| scribe(name, &log, false));
         let mut entrants: Vec<&mut dyn Entrant> =
             scribes.iter_mut().map(|scribe| scribe as &mut dyn Entrant).collect();
         let mut pace = Pace::new(Duration::ZERO, 9.0, None);
@@ -112,17 +141,29 @@ mod tests {
         let series = play(&mut entrants, 3, &mut pace, 1.0, || samples += 1).unwrap();
         assert_eq!(log.borrow().as_str(), "abcABCCBAABC");
         assert_eq!(samples, 9);
-        assert_eq!(series[0][0].samples, [4.0, 9.0, 10.0]);
+        assert_eq!(series[0].as_ref().unwrap()[0].samples, [4.0, 9.0, 10.0]);
     }
 
     #[test]
     fn a_wrong_answer_ends_the_run() {
         let log = RefCell::default();
-        let mut right = Scribe { name: 'A', log: &log, fails: false };
-        let mut wrong = Scribe { name: 'B', log: &log, fails: true };
+        let mut right = scribe('A', &log, false);
+        let mut wrong = scribe('B', &log, true);
         let mut pace = Pace::new(Duration::ZERO, 1.0, None);
         let end = play(&mut [&mut right, &mut wrong], 5, &mut pace, 1.0, || {});
         assert_eq!(end, Err(WrongAnswer("wrong".into())));
         assert_eq!(log.borrow().as_str(), "abAB");
+    }
+
+    #[test]
+    fn a_guest_with_a_wrong_answer_leaves_the_field_and_the_others_go_on() {
+        let log = RefCell::default();
+        let mut right = scribe('A', &log, false);
+        let mut wrong = Scribe { is_guest: true, ..scribe('B', &log, true) };
+        let mut pace = Pace::new(Duration::ZERO, 1.0, None);
+        let outcomes = play(&mut [&mut right, &mut wrong], 3, &mut pace, 1.0, || {}).unwrap();
+        assert_eq!(outcomes[0].as_ref().unwrap()[0].samples.len(), 3);
+        assert_eq!(outcomes[1], Err(WrongAnswer("wrong".into())));
+        assert_eq!(log.borrow().as_str(), "abABAA");
     }
 }

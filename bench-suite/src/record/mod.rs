@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::measure::{Metric, Series, Summary, available_cpus};
-use crate::workload::{Competitor, Contest, Params, Selection};
+use crate::measure::{Metric, Outcome, Series, Summary, WrongAnswer, available_cpus};
+use crate::workload::{Competitor, Contest, OnWrong, Params, Selection};
 pub(crate) use host::Host;
 pub(crate) use sink::Sink;
 
@@ -21,6 +21,14 @@ const SCHEMA: u32 = 1;
 
 /// The parameter that names the exact version of what others have made.
 const VERSION: &str = "version";
+
+/// Benches and subjects that only show what can be had without what the others promise: without
+/// protection of readers, and without an order of the keys.
+const FOR_SCALE: [(&str, &str); 3] =
+    [("flood", "malloc"), ("qp-trie", "papaya"), ("qp-trie", "dashmap")];
+
+/// The parameter that says which answer of what others have made was wrong.
+const WRONG_ANSWER: &str = "wrong_answer";
 
 /// One measurement.
 #[derive(Clone, Debug, Serialize)]
@@ -51,11 +59,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The records of what a competitor of a contest measured, of the cases that are wanted.
+    /// The records of what a competitor of a contest measured, of the cases that are wanted; or
+    /// those of the wrong answer with which it left the field.
     pub(crate) fn of(
         contest: &Contest<'_>,
         competitor: &Competitor<'_>,
-        series: Vec<Series>,
+        outcome: Outcome,
         wanted: &Selection,
         host: &Arc<Host>,
     ) -> Vec<Self> {
@@ -63,6 +72,20 @@ impl Record {
         let many = contest.threads > available_cpus();
         // Who has others at work beside the threads of the contest has counted them.
         params.entry("oversubscribed").or_insert_with(|| many.into());
+        let series = match outcome {
+            Ok(series) => series,
+            Err(WrongAnswer(reason)) => {
+                params.insert(WRONG_ANSWER.into(), reason.into());
+                let cases = match competitor.on_wrong {
+                    OnWrong::LeaveTheField(cases) => cases,
+                    OnWrong::EndTheRun => &[],
+                };
+                cases
+                    .iter()
+                    .map(|case| Series { case, metric: Metric::WrongAnswers, samples: vec![1.0] })
+                    .collect()
+            }
+        };
         let wanted = series.into_iter().filter(|series| wanted.wants(series.case));
         let records = wanted.filter_map(|Series { case, metric, samples }| {
             Some(Self {
@@ -97,10 +120,10 @@ impl Record {
         ["memalloc", "qptrie"].iter().any(|name| self.subject.starts_with(name))
     }
 
-    /// Whether somebody else made what was measured. What has no protection at all (`malloc` of
-    /// the bench `flood`) is nobody's rival: it only shows where the ceiling is.
+    /// Whether somebody else made what was measured, and it does the same. What is there for
+    /// scale is nobody's rival.
     pub(crate) fn is_of_a_rival(&self) -> bool {
-        !self.is_ours() && (self.bench, self.subject) != ("flood", "malloc")
+        !self.is_ours() && !FOR_SCALE.contains(&(self.bench, self.subject))
     }
 
     /// The parameters that say what was to be done.
@@ -112,13 +135,20 @@ impl Record {
 
     /// The parameters that say how the one who was measured did it, in words.
     pub(crate) fn manner(&self) -> String {
-        let own = self.params.iter().filter(|(name, _)| self.is_own(name) && *name != VERSION);
+        let told = [VERSION, WRONG_ANSWER];
+        let own = self.params.iter();
+        let own = own.filter(|(name, _)| self.is_own(name) && !told.contains(&name.as_str()));
         own.map(|(name, _)| self.param(name)).collect::<Vec<_>>().join(", ")
     }
 
     fn is_own(&self, param: &str) -> bool {
-        [VERSION, "barrier", "allocator"].contains(&param)
+        [VERSION, WRONG_ANSWER, "barrier", "allocator"].contains(&param)
             || (self.bench, param) == ("qp-trie", "reader")
+    }
+
+    /// Which of its answers was wrong, if it has no values because of that.
+    pub(crate) fn wrong_answer(&self) -> Option<String> {
+        (self.metric == Metric::WrongAnswers).then(|| self.param(WRONG_ANSWER))
     }
 
     /// Whether there were more threads than CPUs.
@@ -199,6 +229,7 @@ mod tests {
             (Metric::Duplicated, "duplicated"),
             (Metric::SignalsPerS, "signals_per_s"),
             (Metric::WouldBlockShare, "would_block_share"),
+            (Metric::WrongAnswers, "wrong_answers"),
             (Metric::RetriesPerLookup, "retries_per_lookup"),
             (Metric::GpLatencyNs, "gp_latency_ns"),
             (Metric::MemAvgBytes, "mem_avg_bytes"),

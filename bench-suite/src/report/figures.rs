@@ -23,6 +23,7 @@ fn scale(metric: Metric, value: f64) -> Scale {
         | Metric::Lost
         | Metric::Duplicated
         | Metric::WouldBlockShare
+        | Metric::WrongAnswers
         | Metric::RetriesPerLookup => COUNT,
     };
     let fits = scales.iter().find(|(factor, _)| value.abs() >= *factor);

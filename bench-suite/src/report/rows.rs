@@ -20,6 +20,11 @@ impl<'r> Row<'r> {
         &self.records
     }
 
+    /// Whether its records are about what another record is about, whatever was measured.
+    pub(super) fn is_of_the_same_task(&self, other: &Record) -> bool {
+        is_same_task(self.common(), other)
+    }
+
     /// The record of a policy.
     pub(super) fn under(&self, policy: &str) -> Option<&'r Record> {
         self.records.iter().copied().find(|record| record.policy.as_deref() == Some(policy))
@@ -63,7 +68,10 @@ pub(super) fn rows(records: &[Record]) -> Vec<Row<'_>> {
 }
 
 fn belong_together(one: &Record, other: &Record) -> bool {
-    (one.bench, one.case, one.metric, one.threads)
-        == (other.bench, other.case, other.metric, other.threads)
+    one.metric == other.metric && is_same_task(one, other)
+}
+
+fn is_same_task(one: &Record, other: &Record) -> bool {
+    (one.bench, one.case, one.threads) == (other.bench, other.case, other.threads)
         && one.task() == other.task()
 }

@@ -10,6 +10,7 @@ use super::paragraph::paragraph;
 use super::rows::{Row, contrast, rows};
 use crate::measure::{Metric, Summary};
 use crate::record::{Host, Record};
+use crate::workload::threads_in_words;
 
 /// What ratios are taken against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub(crate) fn tables(records: &[Record], against: Against) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(text, "\n{}\n{table}", title(group[0]));
     }
-    let remarks = [false_negatives(&rows), disturbance(&rows)];
+    let remarks = [wrong_answers(&rows), false_negatives(&rows), disturbance(&rows)];
     text.extend(std::iter::once("\n".to_owned()).chain(remarks.into_iter().flatten()));
     text
 }
@@ -91,7 +92,11 @@ fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
         Metric::MemAvgBytes => Some("average"),
         Metric::BytesPerEntry => Some("per entry"),
         Metric::OverheadBytesPerEntry => Some("per entry beyond key and value"),
-        Metric::CpuShare | Metric::FalseNegatives | Metric::Lost | Metric::Duplicated => None,
+        Metric::CpuShare
+        | Metric::FalseNegatives
+        | Metric::Lost
+        | Metric::Duplicated
+        | Metric::WrongAnswers => None,
     }
 }
 
@@ -135,8 +140,18 @@ fn beside_the_first(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
 
 /// A table with a column for every subject, without the spreads, which would make it too wide,
 /// and with the best rival of each row. Below each value of ours is its ratio to that rival's.
+/// Who left the field of all its rows has a column too.
 fn beside_the_best_rival(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
-    let columns = columns(group);
+    let mut columns = columns(group);
+    for record in rows.iter().flat_map(|row| row.records()) {
+        let left = |row: &&Row<'_>| is_wrong(row, record, rows);
+        if record.wrong_answer().is_some()
+            && group.iter().copied().any(|row| left(&row))
+            && !columns.iter().any(|column| is_of(column, record))
+        {
+            columns.push(record);
+        }
+    }
     let has_rivals = columns.iter().any(|column| column.is_of_a_rival());
     let mut header: Vec<String> = columns.iter().map(|column| name(column)).collect();
     header.extend(has_rivals.then(|| "best\nrival".into()));
@@ -147,8 +162,12 @@ fn beside_the_best_rival(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
             let ratio = best.filter(|_| record.is_ours()).map(|best| ratio(best, record));
             [Some(median), ratio].into_iter().flatten().collect::<Vec<_>>().join("\n")
         };
-        let mut cells: Vec<String> =
-            columns.iter().map(|column| of(row, column).map_or_else(String::new, shown)).collect();
+        let missing =
+            |column| if is_wrong(row, column, rows) { WRONG.into() } else { String::new() };
+        let mut cells: Vec<String> = columns
+            .iter()
+            .map(|column| of(row, column).map_or_else(|| missing(column), shown))
+            .collect();
         let names = has_rivals.then(|| best.map_or("", |best| best.subject).to_owned());
         cells.extend(names);
         cells
@@ -187,6 +206,29 @@ fn columns<'r>(group: &[&Row<'r>]) -> Vec<&'r Record> {
 /// The record of a column in a row.
 fn of<'r>(row: &Row<'r>, column: &Record) -> Option<&'r Record> {
     row.records().iter().copied().find(|one| is_of(column, one))
+}
+
+/// What stands in the place of a value where an answer was wrong.
+const WRONG: &str = "wrong";
+
+/// Whether the subject of a column left the field of a row because an answer of it was wrong.
+fn is_wrong(row: &Row<'_>, column: &Record, rows: &[Row<'_>]) -> bool {
+    let common = row.common();
+    let fields = rows.iter().filter(|other| other.common().metric == Metric::WrongAnswers);
+    let mut same = fields.filter(|other| other.is_of_the_same_task(common));
+    same.any(|other| of(other, column).is_some())
+}
+
+/// One sentence for each wrong answer of what others have made.
+fn wrong_answers(rows: &[Row<'_>]) -> Option<String> {
+    let records = rows.iter().flat_map(|row| row.records());
+    let sentences = records.filter_map(|record| {
+        let (answer, case) = (record.wrong_answer()?, record.case);
+        let (threads, data) = (threads_in_words(record.threads), record.param("data"));
+        let of = if data.is_empty() { data } else { format!(" of {data}") };
+        Some(format!("No values of {} in {case}{of}, {threads}: {answer}\n", record.subject))
+    });
+    Some(sentences.collect()).filter(|text: &String| !text.is_empty())
 }
 
 /// The second over the first, where that says something.
@@ -313,6 +355,20 @@ mod tests {
         let values = ["hot-pair", "2", "6.00", "M/s", "2.00", "M/s", "3.00", "M/s", "snmalloc"];
         assert_eq!(words[..9], values, "{text}");
         assert_eq!(words[9..], ["2.00"], "{text}");
+    }
+
+    #[test]
+    fn a_wrong_answer_stands_in_the_place_of_the_value_and_is_told() {
+        let mut wrong = specimen::of("seek", "none", Metric::WrongAnswers, &[1.0]);
+        (wrong.subject, wrong.policy) = ("masstree", None);
+        wrong.params.insert("wrong_answer".into(), "found nothing".into());
+        let records = [specimen::of("seek", "immediate", Metric::OpsPerS, &[2e6; 5]), wrong];
+        let text = tables(&records, Against::TheFastestRival);
+        let line = text.lines().find(|line| line.contains("2.00 M/s")).unwrap();
+        assert!(text.contains("masstree") && line.contains("wrong"), "{text}");
+        assert!(
+            text.contains("No values of masstree in seek of symbols, 2 threads: found nothing")
+        );
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //! and everything above (rounds, records, tables) takes it as it comes.
 //!
 //! - INV-W1: a workload checks every answer that it gets. A wrong one is an error that names
-//!   it, and no speed comes out.
+//!   it, and no speed comes out: ours ends the run, what others have made leaves the field.
 //! - INV-W2: competitors of one contest do the same operations on the same keys in the same
 //!   order.
 
 pub(crate) mod alloc;
 pub(crate) mod flood;
+pub(crate) mod heap;
 #[forbid(unsafe_code)]
 pub(crate) mod read_side;
 #[cfg(feature = "rivals")]
@@ -56,8 +57,20 @@ pub(crate) struct Competitor<'d> {
     /// Whether each of its samples needs a process of its own, because the memory of the process
     /// is what is measured. Then it must be so for all competitors of the contest.
     pub(crate) apart: bool,
+    /// What becomes of the run when one of its answers is wrong.
+    pub(crate) on_wrong: OnWrong,
     /// Runs the workload.
     pub(crate) entrant: Box<dyn Entrant + 'd>,
+}
+
+/// What a wrong answer leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnWrong {
+    /// The end of the run.
+    EndTheRun,
+    /// Its competitor takes no further part. In the place of its values there is a record for
+    /// each of these cases that says so.
+    LeaveTheField(&'static [&'static str]),
 }
 
 impl fmt::Debug for Contest<'_> {

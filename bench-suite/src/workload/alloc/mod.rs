@@ -21,7 +21,7 @@ use memalloc::{
     AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, MemAlloc, PolicyKind, ReusePolicy,
 };
 
-use super::{Competitor, Contest, Params, Selection, threads_in_words};
+use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
 use crate::measure::{
     Entrant, Gate, HeldBytes, Metric, Reading, Shift, Slice, Team, Worker, WrongAnswer,
 };
@@ -122,7 +122,7 @@ impl Setting {
         params.insert("size".into(), self.size.into());
         let entrant = Box::new(Player { setting: self, build });
         let apart = self.case == PRODUCER_CONSUMER;
-        Competitor { subject, policy, params, apart, entrant }
+        Competitor { subject, policy, params, apart, on_wrong: OnWrong::EndTheRun, entrant }
     }
 
     /// An allocator that is there once for the whole process.

@@ -47,7 +47,7 @@ use memalloc::{
     AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, MemAlloc, PolicyKind, ReusePolicy,
 };
 
-use super::{Competitor, Contest, Params, Selection, threads_in_words};
+use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
 use crate::measure::{
     Entrant, HeldBytes, Metric, Reading, Slice, Team, WrongAnswer, available_cpus, forget_peak,
     peak_resident_bytes, resident_bytes,
@@ -221,7 +221,7 @@ impl Setting {
         let at_work = self.threads + usize::from(self.reader == Reader::Busy);
         params.insert("oversubscribed".into(), (at_work > available_cpus()).into());
         let entrant = Box::new(Player { setting: self, subject: PhantomData::<fn() -> S> });
-        Competitor { subject, policy, params, apart: true, entrant }
+        Competitor { subject, policy, params, apart: true, on_wrong: OnWrong::EndTheRun, entrant }
     }
 
     /// What each thread does, and on which lane.

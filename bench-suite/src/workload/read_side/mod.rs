@@ -9,7 +9,7 @@ mod scheme;
 
 use memalloc::rcu::{BarrierKind, Domain};
 
-use super::{Competitor, Contest, Params, Selection, threads_in_words};
+use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
 use crate::measure::{Entrant, Reading, Slice, WrongAnswer};
 use scheme::{Rcu, Trace};
 
@@ -104,7 +104,14 @@ fn competitor<'d>(
     play: impl Fn(Slice) -> Result<Vec<Reading>, WrongAnswer> + 'd,
 ) -> Competitor<'d> {
     let entrant = Box::new(Player(play));
-    Competitor { subject, policy: None, params, apart: false, entrant }
+    Competitor {
+        subject,
+        policy: None,
+        params,
+        apart: false,
+        on_wrong: OnWrong::EndTheRun,
+        entrant,
+    }
 }
 
 #[cfg(feature = "rivals")]

@@ -25,7 +25,7 @@ use memalloc::{
     AfterRcuGp, AfterTasksTraceGp, CpuMode, FreeAfterRcuGp, Immediate, PolicyKind, ReusePolicy,
 };
 
-use super::{Competitor, Contest, Params, Selection, threads_in_words};
+use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
 use crate::measure::{Entrant, Metric, Reading, Slice, Team, WrongAnswer};
 use heap::Heap;
 use storm::{Interrupted, Toll};
@@ -99,6 +99,7 @@ impl Setting {
             params,
             // A deadlock ends the process.
             apart: true,
+            on_wrong: OnWrong::EndTheRun,
             entrant: Box::new(Player { setting: self, build }),
         }
     }

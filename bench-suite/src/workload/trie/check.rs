@@ -1,6 +1,7 @@
 //! Comparing a map's answers with what they have to be.
 
-use super::{OrderedMap, Value, View};
+use super::Value;
+use super::map::{Before, OrderedMap, View};
 use crate::data::{DataSet, Stream};
 use crate::measure::WrongAnswer;
 
@@ -33,16 +34,28 @@ impl Findings {
         self.first.get_or_insert_with(|| wrong(doing, key, found, right));
     }
 
-    /// Keeps the failure of an operation, if it failed.
+    /// Checks what a write to `key` said of the value before it, if it says anything; a write
+    /// that failed is a finding too.
     #[inline]
-    pub(super) fn keep<T>(&mut self, result: Result<T, WrongAnswer>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
+    pub(super) fn check_before(
+        &mut self,
+        doing: &str,
+        key: &[u8],
+        before: Result<Before, WrongAnswer>,
+        right: Option<u64>,
+    ) {
+        match before {
+            Ok(Before::Was(found)) => self.check(doing, key, found, right),
+            Ok(Before::Untold) => {}
             Err(error) => {
                 self.first.get_or_insert(error);
-                None
             }
         }
+    }
+
+    /// Keeps something wrong that was found by other means.
+    pub(super) fn keep(&mut self, wrong: WrongAnswer) {
+        self.first.get_or_insert(wrong);
     }
 }
 
@@ -80,12 +93,16 @@ pub(super) fn len<V: Value>(map: &impl OrderedMap<V>, right: usize) -> Result<()
 }
 
 /// Checks that a scan gives every key of the data set in order, and nothing else, each with the
-/// value that `right` gives for its number.
-pub(super) fn contents<V: Value>(
-    map: &impl OrderedMap<V>,
+/// value that `right` gives for its number. Of a map without an order, that every key is found;
+/// its length says that there is nothing else.
+pub(super) fn contents<V: Value, M: OrderedMap<V>>(
+    map: &M,
     data: &DataSet,
     right: impl Fn(u32) -> u64,
 ) -> Result<(), WrongAnswer> {
+    if !M::ORDERED {
+        return lookups(map, &data.arrivals, |_, number| right(number));
+    }
     let mut expected = (0..).zip(data.keys.iter());
     let mut verdict = Ok(());
     map.pin().scan(|key, value| {

@@ -1,13 +1,16 @@
 //! Workloads against maps that are wrong on purpose: every fault has to end the run.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::insert_delete::InsertDelete;
-use super::lookup::LookupHit;
+use super::lookup::{LookupHit, LookupMiss};
+use super::map::Before;
 use super::memory::Memory;
 use super::mixed::Mixed;
+use super::ordered::{Iterate, Seek};
 use super::update::Update;
 use super::*;
 use crate::data::DataName;
@@ -26,18 +29,13 @@ const LEAKS: u8 = 4;
 const BACKWARDS: u8 = 5;
 /// The length is one too many.
 const MISCOUNTS: u8 = 6;
+/// Now and then a lookup finds what is not there.
+const INVENTS: u8 = 7;
+/// Now and then a seek passes over an entry.
+const SKIPS: u8 = 8;
 
 /// How often "now and then" is: often enough for the shortest run.
 const NOW_AND_THEN: u64 = 20;
-
-struct Faulty<const FAULT: u8>;
-
-impl<const FAULT: u8> Family for Faulty<FAULT> {
-    const SUBJECT: &'static str = "faulty";
-    const POLICY: Option<PolicyKind> = None;
-    const READER: &'static str = "locked";
-    type Map<V: Value> = Locked<V, FAULT>;
-}
 
 struct Locked<V, const FAULT: u8> {
     entries: Mutex<BTreeMap<Vec<u8>, V>>,
@@ -69,22 +67,18 @@ impl<V: Value, const FAULT: u8> OrderedMap<V> for Locked<V, FAULT> {
         Ok(())
     }
 
-    fn held_bytes(&self) -> u64 {
-        1000
-    }
-
-    fn retries(&self) -> u64 {
-        0
+    fn held_at_rest(&self) -> Option<u64> {
+        Some(1000)
     }
 }
 
 impl<V: Value, const FAULT: u8> View for &Locked<V, FAULT> {
     fn get(&self, key: &[u8]) -> Option<u64> {
         let found = self.entries.lock().unwrap().get(key).map(V::number);
-        found.filter(|_| !self.strikes(MISSES))
+        found.filter(|_| !self.strikes(MISSES)).or_else(|| self.strikes(INVENTS).then_some(0))
     }
 
-    fn insert(&self, key: &[u8], number: u64) -> Result<Option<u64>, WrongAnswer> {
+    fn insert(&self, key: &[u8], number: u64) -> Result<Before, WrongAnswer> {
         let before = self.entries.lock().unwrap().insert(key.to_vec(), V::new(number));
         let given_back = before.as_ref().map(V::number);
         match before {
@@ -94,7 +88,7 @@ impl<V: Value, const FAULT: u8> View for &Locked<V, FAULT> {
             Some(before) if FAULT == LEAKS => std::mem::forget(before),
             _ => {}
         }
-        Ok(given_back)
+        Ok(Before::Was(given_back))
     }
 
     fn remove(&self, key: &[u8]) -> Option<u64> {
@@ -116,12 +110,21 @@ impl<V: Value, const FAULT: u8> View for &Locked<V, FAULT> {
         }
         all.into_iter().for_each(|(key, value)| each(key, value.number()));
     }
+
+    fn after(&self, key: &[u8]) -> Option<u64> {
+        let entries = self.entries.lock().unwrap();
+        let mut later = entries.range::<[u8], _>((Bound::Excluded(key), Bound::Unbounded));
+        if self.strikes(SKIPS) {
+            later.next();
+        }
+        later.next().map(|(_, value)| value.number())
+    }
 }
 
 fn run<C: Case, const FAULT: u8, V: Value>() -> Result<Vec<Reading>, String> {
     let data = DataSet::load(&DataName::Random, 1).unwrap();
     let setting = Setting { data: &data, threads: 2 };
-    C::run::<Faulty<FAULT>, V>(setting, REHEARSAL).map_err(|wrong| wrong.0)
+    C::run::<V, Locked<V, FAULT>>(setting, REHEARSAL).map_err(|wrong| wrong.0)
 }
 
 #[track_caller]
@@ -133,6 +136,9 @@ fn ends<C: Case, const FAULT: u8>(because: &str) {
 #[test]
 fn a_map_without_a_fault_passes() {
     assert_eq!(run::<LookupHit, NOTHING, u64>().unwrap()[1].value, 0.0);
+    assert!(run::<LookupMiss, NOTHING, u64>().is_ok());
+    assert!(run::<Iterate, NOTHING, u64>().is_ok());
+    assert!(run::<Seek, NOTHING, u64>().is_ok());
     assert!(run::<Update, NOTHING, u64>().is_ok());
     assert!(run::<InsertDelete, NOTHING, u64>().is_ok());
     assert!(run::<Mixed, NOTHING, u64>().is_ok());
@@ -161,6 +167,17 @@ fn a_value_that_comes_back_ends_the_run() {
 fn a_scan_out_of_order_ends_the_run() {
     ends::<InsertDelete, BACKWARDS>("scanning");
     ends::<Memory, BACKWARDS>("scanning");
+    ends::<Iterate, BACKWARDS>("not in the order of their keys");
+}
+
+#[test]
+fn a_key_that_is_found_and_is_not_there_ends_the_run() {
+    ends::<LookupMiss, INVENTS>("right is nothing");
+}
+
+#[test]
+fn a_seek_that_passes_over_an_entry_ends_the_run() {
+    ends::<Seek, SKIPS>("seeking past");
 }
 
 #[test]

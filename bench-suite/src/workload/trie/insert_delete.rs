@@ -8,9 +8,10 @@ use std::marker::PhantomData;
 use std::time::Instant;
 
 use super::check::{self, Findings};
+use super::map::{OrderedMap, View};
 use super::value::Drops;
 use super::walk::{Walk, versioned};
-use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View};
+use super::{BATCH, Case, Setting, Value};
 use crate::data::Stream;
 use crate::measure::{Gate, Metric, Reading, Shift, Slice, Team, Worker, WrongAnswer};
 
@@ -21,12 +22,12 @@ impl Case for InsertDelete {
     const NAMES: &'static [&'static str] = &["insert", "delete"];
     const SHARE: f64 = 6.0;
 
-    fn run<F: Family, V: Value>(
+    fn run<V: Value, M: OrderedMap<V>>(
         Setting { data, threads }: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
         let drops = Drops::begin();
-        let map = F::Map::<V>::build()?;
+        let map = M::build()?;
         let mut version = 0;
         let mut turn = |totals: &mut [Total; 2]| {
             for (change, total) in [Change::Insert, Change::Delete].into_iter().zip(totals) {
@@ -126,8 +127,8 @@ impl<V: Value, M: OrderedMap<V>> Worker for Writer<'_, V, M> {
                 let value = versioned(number, self.version);
                 match self.change {
                     Change::Insert => {
-                        let before = self.findings.keep(view.insert(key, value)).flatten();
-                        self.findings.check("inserting", key, before, None);
+                        let before = view.insert(key, value);
+                        self.findings.check_before("inserting", key, before, None);
                     }
                     Change::Delete => {
                         self.findings.check("deleting", key, view.remove(key), Some(value));

@@ -1,45 +1,77 @@
-//! `lookup-hit`: every thread looks up all keys, in random order, again and again. Every value
-//! is compared with the number of its key.
+//! `lookup-hit` and `lookup-miss`: every thread looks up all keys, in random order, again and
+//! again; or as many that are not there, each of them one byte away from one that is. Every
+//! answer is compared with what it has to be.
 
 use std::marker::PhantomData;
 
 use super::check::{self, Findings};
+use super::map::{OrderedMap, View};
 use super::value::Drops;
 use super::walk::Walk;
-use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View, filled};
+use super::{BATCH, Case, Setting, Value, filled};
+use crate::data::Stream;
 use crate::measure::{Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer};
 
-/// The case.
+/// Lookups of keys that are there.
 pub(super) struct LookupHit;
 
-const CASE: &str = "lookup-hit";
+/// Lookups of keys that are not there.
+pub(super) struct LookupMiss;
+
+/// How many keys a map looks up at once, if it does so.
+const AT_ONCE: usize = 16;
+
+const _: () = assert!(BATCH.is_multiple_of(AT_ONCE));
 
 impl Case for LookupHit {
-    const NAMES: &'static [&'static str] = &[CASE];
+    const NAMES: &'static [&'static str] = &["lookup-hit"];
+    const LOOKS_UP_ONLY: bool = true;
 
-    fn run<F: Family, V: Value>(
-        Setting { data, threads }: Setting<'_>,
+    fn run<V: Value, M: OrderedMap<V>>(
+        setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
-        let drops = Drops::begin();
-        let map = filled::<F, V>(data)?;
-        let walks = Walk::spaced(&data.queries, 0..data.queries.len(), threads);
-        let mut readers: Team<_> = walks.map(|walk| Reader::new(&map, walk)).collect();
-        let shift = readers.run_for(slice, || {});
-
-        let false_negatives = check::missed(readers.iter().map(Reader::findings))?;
-        drops.close(map, 0)?;
-        let mut readings = vec![
-            Reading::new(CASE, Metric::OpsPerS, shift.per_second(shift.total())),
-            Reading::new(CASE, Metric::FalseNegatives, false_negatives),
-        ];
-        readings.extend(shift.cpu_share(CASE));
-        Ok(readings)
+        run::<V, M, true>(Self::NAMES[0], setting, &setting.data.queries, slice)
     }
 }
 
-/// Looks up keys that are always there and whose values never change.
-pub(super) struct Reader<'r, V, M> {
+impl Case for LookupMiss {
+    const NAMES: &'static [&'static str] = &["lookup-miss"];
+    const LOOKS_UP_ONLY: bool = true;
+
+    fn run<V: Value, M: OrderedMap<V>>(
+        setting: Setting<'_>,
+        slice: Slice,
+    ) -> Result<Vec<Reading>, WrongAnswer> {
+        run::<V, M, false>(Self::NAMES[0], setting, setting.data.absent(), slice)
+    }
+}
+
+fn run<V: Value, M: OrderedMap<V>, const PRESENT: bool>(
+    case: &'static str,
+    Setting { data, threads }: Setting<'_>,
+    queries: &Stream,
+    slice: Slice,
+) -> Result<Vec<Reading>, WrongAnswer> {
+    let drops = Drops::begin();
+    let map = filled::<V, M>(data)?;
+    let walks = Walk::spaced(queries, 0..queries.len(), threads);
+    let mut readers: Team<_> = walks.map(|walk| Reader::<_, _, PRESENT>::new(&map, walk)).collect();
+    let shift = readers.run_for(slice, || {});
+
+    let false_negatives = check::missed(readers.iter().map(Reader::findings))?;
+    drop(readers);
+    drops.close(map, 0)?;
+    let mut readings = vec![
+        Reading::new(case, Metric::OpsPerS, shift.per_second(shift.total())),
+        Reading::new(case, Metric::FalseNegatives, false_negatives),
+    ];
+    readings.extend(shift.cpu_share(case));
+    Ok(readings)
+}
+
+/// Looks up keys that are always there and whose values never change, or keys that never are.
+pub(super) struct Reader<'r, V, M, const PRESENT: bool = true> {
     map: &'r M,
     walk: Walk<'r>,
     findings: Findings,
@@ -48,7 +80,7 @@ pub(super) struct Reader<'r, V, M> {
     values: PhantomData<fn() -> V>,
 }
 
-impl<'r, V: Value, M: OrderedMap<V>> Reader<'r, V, M> {
+impl<'r, V: Value, M: OrderedMap<V>, const PRESENT: bool> Reader<'r, V, M, PRESENT> {
     /// Looks up what lies on `walk`.
     pub(super) fn new(map: &'r M, walk: Walk<'r>) -> Self {
         Self { map, walk, findings: Findings::default(), lookups: 0, values: PhantomData }
@@ -58,16 +90,37 @@ impl<'r, V: Value, M: OrderedMap<V>> Reader<'r, V, M> {
     pub(super) fn findings(&self) -> &Findings {
         &self.findings
     }
+
+    #[inline]
+    fn one(&mut self, view: &M::View<'r>) {
+        let (number, key) = self.walk.next();
+        self.check(number, key, view.get(key));
+    }
+
+    #[inline]
+    fn many(&mut self, view: &M::View<'r>) {
+        let asked: [_; AT_ONCE] = std::array::from_fn(|_| self.walk.next());
+        let found = view.get_many(asked.map(|(_, key)| key));
+        for ((number, key), found) in asked.into_iter().zip(found) {
+            self.check(number, key, found);
+        }
+    }
+
+    #[inline]
+    fn check(&mut self, number: u32, key: &[u8], found: Option<u64>) {
+        let right = PRESENT.then_some(number.into());
+        self.findings.check("looking up", key, found, right);
+    }
 }
 
-impl<V: Value, M: OrderedMap<V>> Worker for Reader<'_, V, M> {
+impl<V: Value, M: OrderedMap<V>, const PRESENT: bool> Worker for Reader<'_, V, M, PRESENT> {
     fn work(&mut self, gate: &Gate) -> u64 {
         let mut done = 0;
         loop {
             let view = self.map.pin();
-            for _ in 0..BATCH {
-                let (number, key) = self.walk.next();
-                self.findings.check("looking up", key, view.get(key), Some(number.into()));
+            match M::AT_ONCE {
+                true => (0..BATCH / AT_ONCE).for_each(|_| self.many(&view)),
+                false => (0..BATCH).for_each(|_| self.one(&view)),
             }
             done += BATCH as u64;
             if !gate.is_open() {

@@ -11,9 +11,10 @@ use std::ops::Range;
 
 use super::check::{self, Findings};
 use super::lookup::Reader;
+use super::map::{OrderedMap, View};
 use super::value::Drops;
 use super::walk::{Walk, versioned};
-use super::{BATCH, Case, Family, OrderedMap, Setting, Value, View, filled};
+use super::{BATCH, Case, Setting, Value, filled};
 use crate::data::Stream;
 use crate::measure::{Gate, HeldBytes, Metric, Reading, Slice, Team, Worker, WrongAnswer};
 
@@ -33,19 +34,23 @@ impl Case for Mixed {
         wanted.iter().copied().filter(|&threads| threads >= 2).collect()
     }
 
-    fn run<F: Family, V: Value>(
+    fn run<V: Value, M: OrderedMap<V>>(
         Setting { data, threads }: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
         let drops = Drops::begin();
-        let map = filled::<F, V>(data)?;
+        let map = filled::<V, M>(data)?;
         let half = data.queries.len() / 2;
         let stays = Walk::spaced(&data.queries, 0..half, threads - 1);
         let readers = stays.map(|walk| Role::Reads(Reader::new(&map, walk)));
         let writer = Role::Writes(Writer::new(&map, &data.queries, half..data.queries.len()));
         let mut team: Team<_> = readers.chain([writer]).collect();
         let mut held = HeldBytes::default();
-        let shift = team.run_for(slice, || held.note(map.held_bytes()));
+        let shift = team.run_for(slice, || {
+            if let Some(bytes) = map.held_now() {
+                held.note(bytes);
+            }
+        });
 
         let false_negatives = check::missed(team.iter().map(Role::findings))?;
         let (mut lookups, mut removed) = (0, 0);
@@ -63,7 +68,7 @@ impl Case for Mixed {
                 }
             }
         }
-        let retries = map.retries() as f64 / lookups.max(1) as f64;
+        let retries = map.retries().map(|retries| retries as f64 / lookups.max(1) as f64);
         drop(team);
         drops.close(map, removed)?;
         let (updates, lookups) = shift.operations().split_last().unwrap_or((&0, &[]));
@@ -71,8 +76,8 @@ impl Case for Mixed {
             Reading::new(CASE, Metric::LookupsPerS, shift.per_second(lookups.iter().sum())),
             Reading::new(CASE, Metric::UpdatesPerS, shift.per_second(*updates)),
             Reading::new(CASE, Metric::FalseNegatives, false_negatives),
-            Reading::new(CASE, Metric::RetriesPerLookup, retries),
         ];
+        readings.extend(retries.map(|each| Reading::new(CASE, Metric::RetriesPerLookup, each)));
         readings.extend(held.readings(CASE));
         readings.extend(shift.cpu_share(CASE));
         Ok(readings)
@@ -147,8 +152,8 @@ impl<'r, V: Value, M: OrderedMap<V>> Writer<'r, V, M> {
 
     fn bring_back<W: View>(&mut self, view: &W) {
         let (number, key, version) = self.key(self.brought_back);
-        let before = self.findings.keep(view.insert(key, versioned(number, version + 1)));
-        self.findings.check("inserting", key, before.flatten(), None);
+        let before = view.insert(key, versioned(number, version + 1));
+        self.findings.check_before("inserting", key, before, None);
         self.brought_back += 1;
     }
 

@@ -6,6 +6,7 @@
 //! program does that handles a batch of packets or a request, and look at the clock no more
 //! often than that.
 
+mod btree;
 mod check;
 #[cfg(test)]
 mod faulty;
@@ -14,6 +15,10 @@ mod lookup;
 mod map;
 mod memory;
 mod mixed;
+mod ordered;
+mod ours;
+#[cfg(feature = "rivals")]
+mod rivals;
 mod update;
 mod value;
 mod walk;
@@ -21,12 +26,12 @@ mod walk;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use memalloc::{AfterRcuGp, Immediate, PolicyKind};
-
-use super::{Competitor, Contest, Params, Selection, threads_in_words};
+use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
 use crate::data::DataSet;
 use crate::measure::{Entrant, Reading, Slice, WrongAnswer};
-use map::{Family, OrderedMap, Qp, View};
+use map::{OrderedMap, View};
+pub(crate) use ours::Reader;
+use ours::{Batched, Family, Plain, SubtreeLock, Validated};
 use value::{Counted, Value};
 use walk::Walk;
 
@@ -34,8 +39,17 @@ use walk::Walk;
 pub(crate) const BENCH: &str = "qp-trie";
 
 /// The cases, in the order in which they run.
-pub(crate) const CASES: &[&str] =
-    &["lookup-hit", "update", "insert", "delete", mixed::CASE, "memory"];
+pub(crate) const CASES: &[&str] = &[
+    "lookup-hit",
+    "lookup-miss",
+    "update",
+    "insert",
+    "delete",
+    mixed::CASE,
+    "iterate",
+    "seek",
+    "memory",
+];
 
 /// The one case that needs two threads.
 pub(crate) const NEEDS_TWO_THREADS: &str = mixed::CASE;
@@ -67,91 +81,224 @@ trait Case: 'static {
     /// How much of the time budget a sample takes.
     const SHARE: f64 = 4.0;
 
+    /// Whether it does nothing but look up keys, so that several lookups may come at once.
+    const LOOKS_UP_ONLY: bool = false;
+
+    /// Whether a lock for each first byte makes a difference to it.
+    const TAKES_LOCKS: bool = true;
+
+    /// Whether it asks for what comes after what.
+    const NEEDS_ORDER: bool = false;
+
     /// Builds a map, works on it for about as long as `slice` says, checks it and drops it.
-    fn run<F: Family, V: Value>(
+    fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer>;
 }
 
+/// Who takes part.
+#[derive(Clone, Debug)]
+pub(crate) struct Lineup {
+    /// How the trie is read.
+    pub(crate) readers: Vec<Reader>,
+    /// Whether maps that are not ours take part: what the standard library has, and the rivals if
+    /// they are wanted.
+    pub(crate) others: bool,
+}
+
 /// The contests of the bench.
-pub(crate) fn contests<'d>(data: &'d [DataSet], selection: &Selection) -> Vec<Contest<'d>> {
+pub(crate) fn contests<'d>(
+    data: &'d [DataSet],
+    selection: &Selection,
+    lineup: &Lineup,
+) -> Vec<Contest<'d>> {
     let mut contests = Vec::new();
     for set in data {
-        add::<lookup::LookupHit>(&mut contests, set, selection);
-        add::<update::Update>(&mut contests, set, selection);
-        add::<insert_delete::InsertDelete>(&mut contests, set, selection);
-        add::<mixed::Mixed>(&mut contests, set, selection);
-        add::<memory::Memory>(&mut contests, set, selection);
+        let mut field = Field { data: set, selection, lineup, contests: &mut contests };
+        field.add::<lookup::LookupHit>();
+        field.add::<lookup::LookupMiss>();
+        field.add::<update::Update>();
+        field.add::<insert_delete::InsertDelete>();
+        field.add::<mixed::Mixed>();
+        field.add::<ordered::Iterate>();
+        field.add::<ordered::Seek>();
+        field.add::<memory::Memory>();
     }
     contests
 }
 
-fn add<'d, C: Case>(contests: &mut Vec<Contest<'d>>, data: &'d DataSet, selection: &Selection) {
-    if !C::NAMES.iter().any(|case| selection.wants(case)) {
-        return;
+/// One line for each rival that does not take part because of the keys.
+pub(crate) fn left_out(data: &[DataSet], selection: &Selection) -> String {
+    let mut remarks = String::new();
+    for set in data.iter().filter(|_| selection.rivals) {
+        remarks.extend(rivals_that_refuse(set));
     }
-    for threads in C::threads(&selection.threads) {
-        let setting = Setting { data, threads };
-        let competitors = selection.policies.iter().filter_map(|&policy| match policy {
-            PolicyKind::Immediate => Some(competitor::<C, Qp<Immediate>>(setting)),
-            PolicyKind::AfterRcuGp => Some(competitor::<C, Qp<AfterRcuGp>>(setting)),
-            _ => None,
-        });
-        contests.push(Contest {
-            bench: BENCH,
-            title: format!(
-                "{}, {}, {}",
-                C::NAMES.join(" and "),
-                data.name,
-                threads_in_words(threads)
-            ),
-            threads,
-            share: C::SHARE,
-            competitors: competitors.collect(),
-        });
+    remarks
+}
+
+/// A set of keys, and who competes on it.
+struct Field<'d, 'c> {
+    data: &'d DataSet,
+    selection: &'c Selection,
+    lineup: &'c Lineup,
+    contests: &'c mut Vec<Contest<'d>>,
+}
+
+impl<'d> Field<'d, '_> {
+    fn add<C: Case>(&mut self) {
+        if !C::NAMES.iter().any(|case| self.selection.wants(case)) {
+            return;
+        }
+        for threads in C::threads(&self.selection.threads) {
+            let data = self.data;
+            let competitors = self.competitors::<C>(Setting { data, threads });
+            let cases = C::NAMES.join(" and ");
+            self.contests.push(Contest {
+                bench: BENCH,
+                title: format!("{cases}, {}, {}", data.name, threads_in_words(threads)),
+                threads,
+                share: C::SHARE,
+                competitors,
+            });
+        }
+    }
+
+    fn competitors<C: Case>(&self, setting: Setting<'d>) -> Vec<Competitor<'d>> {
+        let mut competitors = Vec::new();
+        for policy in &self.selection.policies {
+            let of_policy = self.lineup.readers.iter().filter(|one| one.policy() == *policy);
+            competitors.extend(of_policy.filter_map(|reader| match reader {
+                Reader::Validated => Some(ours::<C, Validated>(setting)),
+                Reader::Plain => Some(ours::<C, Plain>(setting)),
+                Reader::Batched => C::LOOKS_UP_ONLY.then(|| ours::<C, Batched>(setting)),
+                Reader::SubtreeLock => C::TAKES_LOCKS.then(|| ours::<C, SubtreeLock>(setting)),
+            }));
+        }
+        if self.lineup.others {
+            let version = "std".to_owned();
+            competitors.extend(guest::<C, btree::LockedBTree>("rwlock-btreemap", version, setting));
+            if self.selection.rivals {
+                competitors.extend(rivals::<C>(setting));
+            }
+        }
+        competitors
     }
 }
 
-fn competitor<'d, C: Case, F: Family>(setting: Setting<'d>) -> Competitor<'d> {
-    let mut params = Params::new();
-    params.insert("data".into(), setting.data.name.to_string().into());
-    params.insert("source".into(), setting.data.source.clone().into());
-    params.insert("entries".into(), setting.data.keys.len().into());
-    params.insert("reader".into(), F::READER.into());
-    let entrant = Box::new(Player::<C, F> { setting, played: PhantomData });
-    Competitor { subject: F::SUBJECT, policy: F::POLICY, params, apart: false, entrant }
+#[cfg(feature = "rivals")]
+fn rivals<'d, C: Case>(setting: Setting<'d>) -> Vec<Competitor<'d>> {
+    rivals::competitors::<C>(setting)
 }
 
-/// Plays a case on one kind of map.
-struct Player<'d, C, F> {
+/// None in this build. The command line has said so to whoever asked for them.
+#[cfg(not(feature = "rivals"))]
+fn rivals<'d, C: Case>(_setting: Setting<'d>) -> Vec<Competitor<'d>> {
+    Vec::new()
+}
+
+#[cfg(feature = "rivals")]
+fn rivals_that_refuse(data: &DataSet) -> Option<String> {
+    rivals::that_refuse(data)
+}
+
+/// See the twin.
+#[cfg(not(feature = "rivals"))]
+fn rivals_that_refuse(_data: &DataSet) -> Option<String> {
+    None
+}
+
+fn ours<'d, C: Case, F: Family>(setting: Setting<'d>) -> Competitor<'d> {
+    let mut params = setting.params();
+    params.insert("reader".into(), F::READER.name().into());
+    Competitor {
+        subject: "qptrie",
+        policy: Some(F::READER.policy()),
+        params,
+        apart: false,
+        on_wrong: OnWrong::EndTheRun,
+        entrant: Box::new(Ours::<C, F> { setting, played: PhantomData }),
+    }
+}
+
+/// A map that somebody else made, if it can do what the case asks for.
+fn guest<'d, C: Case, M: OrderedMap<u64> + 'static>(
+    subject: &'static str,
+    version: String,
+    setting: Setting<'d>,
+) -> Option<Competitor<'d>> {
+    if C::NEEDS_ORDER && !M::ORDERED {
+        return None;
+    }
+    let mut params = setting.params();
+    params.insert("version".into(), version.into());
+    Some(Competitor {
+        subject,
+        policy: None,
+        params,
+        apart: false,
+        on_wrong: OnWrong::LeaveTheField(C::NAMES),
+        entrant: Box::new(Guest::<C, M> { setting, played: PhantomData }),
+    })
+}
+
+impl Setting<'_> {
+    fn params(&self) -> Params {
+        let mut params = Params::new();
+        params.insert("data".into(), self.data.name.to_string().into());
+        params.insert("source".into(), self.data.source.clone().into());
+        params.insert("entries".into(), self.data.keys.len().into());
+        params
+    }
+}
+
+/// Plays a case on the trie.
+struct Ours<'d, C, F> {
     setting: Setting<'d>,
     played: PhantomData<(C, F)>,
 }
 
-impl<C: Case, F: Family> Entrant for Player<'_, C, F> {
+impl<C: Case, F: Family> Entrant for Ours<'_, C, F> {
     /// Runs the case with values that count their drops: plain numbers, which the samples use,
     /// need no drop, and a map rightly spends no time on it.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
-        C::run::<F, Counted>(self.setting, REHEARSAL).map(drop)
+        C::run::<Counted, F::Map<Counted>>(self.setting, REHEARSAL).map(drop)
     }
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
-        C::run::<F, u64>(self.setting, slice)
+        C::run::<u64, F::Map<u64>>(self.setting, slice)
+    }
+}
+
+/// Plays a case on a map that somebody else made: when it drops values is its own affair.
+struct Guest<'d, C, M> {
+    setting: Setting<'d>,
+    played: PhantomData<fn() -> (C, M)>,
+}
+
+impl<C: Case, M: OrderedMap<u64>> Entrant for Guest<'_, C, M> {
+    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        C::run::<u64, M>(self.setting, REHEARSAL).map(drop)
+    }
+
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        C::run::<u64, M>(self.setting, slice)
     }
 }
 
 /// A map with every key of the data set, each with its number as value.
-fn filled<F: Family, V: Value>(data: &DataSet) -> Result<F::Map<V>, WrongAnswer> {
-    let map = F::Map::<V>::build()?;
+fn filled<V: Value, M: OrderedMap<V>>(data: &DataSet) -> Result<M, WrongAnswer> {
+    let map = M::build()?;
+    let mut findings = check::Findings::default();
     let mut walk = Walk::through(&data.arrivals, 0..data.arrivals.len());
     while walk.passes() == 0 {
         let view = map.pin();
         for _ in 0..BATCH.min(walk.left()) {
             let (number, key) = walk.next();
-            check::same("inserting", key, view.insert(key, number.into())?, None)?;
+            findings.check_before("inserting", key, view.insert(key, number.into()), None);
         }
     }
+    check::missed([&findings])?;
     check::len(&map, data.keys.len())?;
     Ok(map)
 }

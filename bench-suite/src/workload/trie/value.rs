@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::OrderedMap;
+use super::map::OrderedMap;
 use crate::measure::WrongAnswer;
 
 /// What a map is filled with: a number, which says whose value it is.

@@ -1,0 +1,59 @@
+//! `qp-trie`: the trie beside other ordered maps, each way to read it beside the others.
+
+use memalloc::PolicyKind;
+
+use super::Failure;
+use super::run::{Program, run as run_program};
+use super::select::{Offer, distinct};
+use super::sets;
+use crate::cli::QpTrieOptions;
+use crate::data::DataName;
+use crate::record::Record;
+use crate::report::{self, Against};
+use crate::workload::Selection;
+use crate::workload::trie::{self, Reader};
+
+const OFFER: Offer = Offer {
+    cases: trie::CASES,
+    two_threads: &[trie::NEEDS_TWO_THREADS],
+    policies: &[PolicyKind::Immediate, PolicyKind::AfterRcuGp],
+};
+
+/// Checks the request, measures, and reports.
+pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
+    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let readers = readers(options, &selection).map_err(Failure::Request)?;
+    let usual = [DataName::Symbols, DataName::Random];
+    let data = sets::load(&options.data, &usual, &selection).map_err(Failure::Request)?;
+    let lineup = trie::Lineup { readers, others: true };
+    run_program(Program {
+        options: &options.common,
+        selection: &selection,
+        contests: trie::contests(&data, &selection, &lineup),
+        usual_seconds: 120,
+        title: "Ordered maps of byte strings",
+        remarks: OFFER.left_out(&selection) + &trie::left_out(&data, &selection),
+        show,
+    })
+}
+
+fn show(records: &[Record]) -> String {
+    report::tables(records, Against::TheFastestRival) + &report::beside_the_kernel(records)
+}
+
+/// The readers asked for, or each that the policies asked for have.
+fn readers(options: &QpTrieOptions, selection: &Selection) -> Result<Vec<Reader>, String> {
+    let has_policy = |reader: &Reader| selection.policies.contains(&reader.policy());
+    let names = options.readers.iter();
+    let wanted: Vec<Reader> = names.map(|name| name.parse()).collect::<Result<_, _>>()?;
+    if let Some(reader) = wanted.iter().find(|reader| !has_policy(reader)) {
+        let policies: Vec<_> = selection.policies.iter().map(ToString::to_string).collect();
+        return Err(format!(
+            "--reader {reader} with --policy {}: it reads branches of the policy {}",
+            policies.join(","),
+            reader.policy()
+        ));
+    }
+    let all = Reader::ALL.into_iter().filter(has_policy);
+    Ok(if wanted.is_empty() { all.collect() } else { distinct(&wanted) })
+}

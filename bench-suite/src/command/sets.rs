@@ -1,0 +1,38 @@
+//! The sets of keys that a command is to use.
+
+use super::select::distinct;
+use crate::data::{DataName, DataSet};
+use crate::workload::{Selection, trie};
+
+/// Loads those that are asked for, or the `usual` ones, if any case needs keys.
+///
+/// # Errors
+///
+/// One line that says which file can't be used, or that there are not enough keys for so many
+/// threads, or that no case uses keys.
+pub(super) fn load(
+    wanted: &[DataName],
+    usual: &[DataName],
+    selection: &Selection,
+) -> Result<Vec<DataSet>, String> {
+    if !trie::CASES.iter().any(|case| selection.wants(case)) {
+        if !wanted.is_empty() {
+            let cases = trie::CASES.join(", ");
+            return Err(format!("--data is for the cases {cases}, and none of them is in --case"));
+        }
+        return Ok(Vec::new());
+    }
+    let names = if wanted.is_empty() { usual.to_vec() } else { distinct(wanted) };
+    let most = selection.threads.iter().max().copied().unwrap_or(1);
+    let sets = names.iter().map(|name| {
+        let set = DataSet::load(name, selection.seed)?;
+        // Every thread has a part of the keys, and the readers of a mix share half of them.
+        match set.keys.len() / 2 {
+            keys if keys < most => Err(format!(
+                "--threads {most} is too much for {name}: allowed are 1 to {keys} with so few keys"
+            )),
+            _ => Ok(set),
+        }
+    });
+    sets.collect()
+}

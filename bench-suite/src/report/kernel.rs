@@ -1,0 +1,91 @@
+//! What was published of the kernel's trie, beside what was measured here.
+//!
+//! The figures are those of the patch series that proposed the trie for BPF, from a machine with
+//! 16 threads: ratios compare, values do not.
+
+use std::fmt::Write;
+
+use crate::measure::{Contrast, Metric};
+use crate::record::Record;
+
+use super::figures;
+use super::paragraph::paragraph;
+
+/// Million lookups a second with a number of threads: without a lock, and under the lock of the
+/// subtree.
+type Published = (usize, f64, f64);
+
+const RANDOM: [Published; 5] =
+    [(1, 10.25, 8.99), (2, 20.47, 15.9), (4, 41.21, 27.6), (8, 82.93, 42.0), (16, 162.6, 50.9)];
+
+const SYMBOLS: [Published; 5] =
+    [(1, 4.10, 4.45), (2, 8.23, 4.88), (4, 15.4, 5.77), (8, 30.0, 5.93), (16, 62.6, 5.95)];
+
+/// A line for each number of threads that was measured here with both readers on a set of keys
+/// that figures were published for; nothing if there is none.
+pub(crate) fn beside_the_kernel(records: &[Record]) -> String {
+    let mut lines = String::new();
+    for (data, published) in [("random", RANDOM), ("symbols", SYMBOLS)] {
+        for (threads, free, locked) in published {
+            let here = |reader| speed(records, data, threads, reader);
+            let Some((own_free, own_locked)) = here("validated").zip(here("subtree-lock")) else {
+                continue;
+            };
+            let ratio = Contrast::of(&own_locked.samples, &own_free.samples);
+            let [own_free, own_locked] =
+                [own_free, own_locked].map(|record| figures::value(Metric::OpsPerS, record.value));
+            let ratio = ratio.as_ref().map_or_else(String::new, figures::ratio);
+            let times = free / locked;
+            // Writing to a string can't fail.
+            let _ = writeln!(
+                lines,
+                "  {data:8} {threads:2} threads: {own_free} and {own_locked}, {ratio}; published \
+                 {free} M/s and {locked} M/s, {times:.2}"
+            );
+        }
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    let title = paragraph(
+        "Lookups without a lock and under the lock of the subtree, and the ratio of the two: here, \
+         and as published for the kernel's trie on a machine with 16 threads, with other keys of \
+         the same kind.",
+    );
+    format!("\n{title}{lines}")
+}
+
+fn speed<'r>(
+    records: &'r [Record],
+    data: &str,
+    threads: usize,
+    reader: &str,
+) -> Option<&'r Record> {
+    records.iter().find(|record| {
+        (record.case, record.metric, record.threads) == ("lookup-hit", Metric::OpsPerS, threads)
+            && record.param("data") == data
+            && record.param("reader") == reader
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::specimen;
+
+    fn read_by(reader: &str, speed: f64) -> Record {
+        let mut record = specimen::of("lookup-hit", "immediate", Metric::OpsPerS, &[speed; 5]);
+        record.params.insert("reader".into(), reader.into());
+        record
+    }
+
+    #[test]
+    fn published_figures_stand_beside_ours_where_both_readers_were_measured() {
+        let both = [read_by("validated", 6e6), read_by("subtree-lock", 3e6)];
+        let text = beside_the_kernel(&both);
+        let line = text.lines().last().unwrap();
+        let parts = ["symbols", "2 threads: 6.00 M/s and 3.00 M/s, 2.00", "8.23", "4.88", "1.69"];
+        assert!(parts.iter().all(|part| line.contains(part)), "{text}");
+        assert_eq!(beside_the_kernel(&both[..1]), "");
+    }
+}
