@@ -148,6 +148,10 @@ impl Domain {
     /// [`BarrierKind`] says). The first use of a domain by a thread allocates a slot (see
     /// [`register`](Self::register)); after it, while the thread uses no other domain, it is
     /// async-signal-safe.
+    ///
+    /// # Panics
+    ///
+    /// When 2^31 guards of the thread exist already: so many have been forgotten.
     #[doc(alias = "rcu_read_lock")]
     #[inline]
     pub fn pin(&self) -> Guard<'_> {

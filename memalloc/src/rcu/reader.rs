@@ -14,6 +14,9 @@ use std::ptr::NonNull;
 /// Set in `nested` when the thread's storage is gone before its last guard of the slot.
 const ABANDONED: u32 = 1 << 31;
 
+/// The most sections inside the outermost one: what is left of `nested` beside the flag.
+const MOST_NESTED: u32 = ABANDONED - 1;
+
 /// Marks a read section: what was found in it stays, as the policy of its allocator promises,
 /// until the guard is dropped.
 ///
@@ -125,6 +128,10 @@ impl<'d> LocalReader<'d> {
 
     /// Begins a read section, as [`Domain::pin`] does. Two stores, and the barrier of the domain.
     /// Async-signal-safe.
+    ///
+    /// # Panics
+    ///
+    /// As there.
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
         match self.barrier {
@@ -148,7 +155,12 @@ impl Drop for LocalReader<'_> {
 #[cold]
 fn nest(slot: &Announcement) {
     // SAFETY: INV-R5: only the owning thread touches `nested`.
-    slot.nested.with_mut(|nested| unsafe { *nested += 1 });
+    let inner = slot.nested.with(|nested| unsafe { *nested });
+    // INV-R1: one more would be the flag, and the first guard to go would end the section of all.
+    // So many guards can't be held, only forgotten.
+    assert!(inner & MOST_NESTED < MOST_NESTED, "{MOST_NESTED} read sections are nested already");
+    // SAFETY: as above.
+    slot.nested.with_mut(|nested| unsafe { *nested = inner + 1 });
 }
 
 #[cold]
@@ -179,4 +191,33 @@ pub(super) fn bury(slot: &Announcement) {
     slot.nested.with_mut(|nested| unsafe { *nested = 0 });
     slot.clear();
     slot.give_back();
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    fn set_nested(guard: &Guard<'_>, nested: u32) {
+        // SAFETY: INV-R3, and INV-R5: the guard is this thread's.
+        unsafe { guard.slot.as_ref().nested.with_mut(|place| *place = nested) };
+    }
+
+    #[test]
+    fn a_section_lasts_however_many_guards_inside_it_were_forgotten() {
+        for flag in [0, ABANDONED] {
+            let domain = Domain::new();
+            let outermost = domain.pin();
+            set_nested(&outermost, flag | (MOST_NESTED - 1));
+            let last = domain.pin();
+            let pin = AssertUnwindSafe(|| std::mem::forget(domain.pin()));
+            catch_unwind(pin).expect_err("one too many");
+            drop(last);
+            let cookie = domain.start_poll();
+            assert!(!domain.advance(cookie), "the section goes on");
+            set_nested(&outermost, 0);
+            drop(outermost);
+            assert!(domain.advance(cookie));
+        }
+    }
 }
