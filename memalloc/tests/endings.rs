@@ -7,6 +7,8 @@ use common::{Object, Setup, adds_up, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, Cache, MemAlloc, PolicyKind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -243,6 +245,44 @@ fn a_destructor_runs_for_every_object_that_goes_back_to_its_slab() {
         check::<AfterRcuGp>(&setup);
         check::<memalloc::FreeAfterRcuGp>(&setup);
         check::<memalloc::AfterTasksTraceGp>(&setup);
+    }
+}
+
+unsafe fn refuse(_: NonNull<u8>) {
+    panic!("a hook that panics");
+}
+
+in_every_setup! {
+    /// Somebody may still hold an object, or look at one: its memory stays when a hook panics while
+    /// the allocator ends, and when the end that the domain was to make is never made.
+    fn an_end_that_a_panic_cuts_short_takes_no_memory_away<P>(setup) {
+        let build = |domain: &Domain| {
+            let backing = Arc::new(FailOnDemand::new(System));
+            // SAFETY: the hook does nothing to objects.
+            let builder = unsafe { setup.builder::<P>().destructor(refuse) };
+            let builder = builder.backing(Arc::clone(&backing)).range_bytes(16 << 20);
+            (builder.domain(domain.clone()).build().expect("an allocator"), backing)
+        };
+        let stays = |backing: &Arc<FailOnDemand<System>>| Arc::strong_count(backing) > 1;
+        let panics = |work: &dyn Fn()| catch_unwind(AssertUnwindSafe(work)).is_err();
+
+        let domain = setup.domain();
+        let (alloc, backing) = build(&domain);
+        let (live, alloc) = (Object::new(&alloc, layout(64, 1), 1), Cell::new(Some(alloc)));
+        assert!(panics(&|| drop(alloc.take())), "the hook is called for what was carved with it");
+        assert!(stays(&backing));
+        live.check();
+
+        let (alloc, backing) = build(&domain);
+        let live = Object::new(&alloc, layout(64, 1), 2);
+        let guard = domain.pin();
+        domain.call(|| panic!("a callback that panics"));
+        drop(alloc);
+        drop(guard);
+        let domain = Cell::new(Some(domain));
+        assert!(panics(&|| drop(domain.take())), "the first callback panics, the next is lost");
+        assert!(stays(&backing));
+        live.check();
     }
 }
 

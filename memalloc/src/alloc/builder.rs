@@ -140,7 +140,7 @@ impl<P: ReusePolicy> Builder<P> {
     /// It may run inside any call of this allocator except the `nowait` ones, so the caller must
     /// not hold a lock there that the finalizer needs; and deferred frees are not
     /// async-signal-safe then. If it panics, the objects that have passed the same grace period
-    /// may be lost.
+    /// may be lost; if it does while the allocator ends, all of the allocator's memory is.
     ///
     /// # Safety
     ///
@@ -156,7 +156,8 @@ impl<P: ReusePolicy> Builder<P> {
     /// [`Cache::type_stable`](crate::Cache::type_stable)), it ends what that began.
     ///
     /// It may run inside any call of this allocator except the `nowait` ones, and must not use
-    /// the allocator; frees are not async-signal-safe then.
+    /// the allocator; frees are not async-signal-safe then. If it panics, objects are lost as by a
+    /// panic of the [finalizer](Self::finalizer).
     ///
     /// # Safety
     ///

@@ -109,8 +109,9 @@ impl Drop for Flow {
     /// Waits for the readers that may still look at objects, or leaves that to the domain when
     /// this very thread is one of them.
     fn drop(&mut self) {
-        // SAFETY: `self` is not used after this.
-        let stages = unsafe { ManuallyDrop::take(&mut self.stages) };
+        // SAFETY: `self` is not used after this. It stays wrapped up to its end: when a callback, a
+        // hook or a report panics before, readers and users may still be there, so it leaks.
+        let stages = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.stages) });
         match self.domain.synchronize_both() {
             Ok(()) => end(stages),
             Err(_) => self.domain.call_after_both(move || end(stages)),
@@ -120,7 +121,7 @@ impl Drop for Flow {
 
 /// Ends an allocator that no reader looks at any more: finalizers and destructors run for
 /// everything that nobody holds; memory that a user still holds stays, for good.
-fn end(stages: Stages) {
+fn end(stages: ManuallyDrop<Stages>) {
     let classes = 0..stages.classes.len();
     let mut passes = 0;
     let mut return_batches = || {
@@ -136,7 +137,7 @@ fn end(stages: Stages) {
     // No memory for batches: use those again that are under way.
     while !stages.empty_caches(classes.clone(), || Stamp::PASSED) && return_batches() > 0 {}
     return_batches();
-    if stages.slabs.usage().taken.iter().any(|&taken| taken > 0) {
-        std::mem::forget(stages);
+    if stages.slabs.usage().taken.iter().all(|&taken| taken == 0) {
+        drop(ManuallyDrop::into_inner(stages));
     }
 }
