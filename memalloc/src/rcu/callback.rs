@@ -41,7 +41,8 @@ const CALLBACKS_PER_LOOK: u64 = if cfg!(loom) { u64::MAX } else { 64 };
 
 #[derive(Default)]
 struct Queue {
-    /// In the order in which they were queued, each with the cookie that it waits for.
+    /// In the order in which they were queued, each with the cookie that it waits for: none is
+    /// smaller than the one before it, for cookies are taken under the lock.
     waiting: VecDeque<(u64, Callback)>,
     /// How many were ever queued; callbacks are numbered from 0.
     queued: u64,
@@ -83,10 +84,11 @@ impl Callbacks {
         });
     }
 
-    /// Queues a callback, and says whether it is time to look for those that are due.
-    pub(super) fn push(&self, cookie: u64, callback: Callback) -> bool {
+    /// Queues a callback that waits for what `take_cookie` gives, and says whether it is time to
+    /// look for those that are due.
+    pub(super) fn push(&self, take_cookie: impl FnOnce() -> u64, callback: Callback) -> bool {
         let mut queue = self.queue.lock();
-        queue.waiting.push_back((cookie, callback));
+        queue.waiting.push_back((take_cookie(), callback));
         queue.queued += 1;
         queue.queued.is_multiple_of(CALLBACKS_PER_LOOK)
     }

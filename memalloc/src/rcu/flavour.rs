@@ -362,7 +362,7 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     fn queue(&self, callback: Callback) {
-        if self.callbacks.push(self.grace.start_poll(), callback) {
+        if self.callbacks.push(|| self.grace.start_poll(), callback) {
             self.advance_once();
             self.callbacks.run(self.grace.completed());
         }

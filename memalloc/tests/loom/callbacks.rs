@@ -3,6 +3,8 @@
 use crate::explore::Model;
 use crate::pair::{Plain, beside};
 use memalloc::rcu::Domain;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A callback that another thread has begun is waited for as one that has not been run.
 #[test]
@@ -27,5 +29,35 @@ fn barrier_waits_for_a_callback_that_another_thread_runs() {
         let (ran, ()) = beside(1, run, wait);
         seen.note("run by the other thread", ran == 1);
         seen.note("run here", ran == 0);
+    });
+}
+
+/// A grace period passes between two callbacks that are queued at the same time: whichever is in
+/// front, the newest cookie is one that both have passed with.
+#[test]
+fn callbacks_that_are_queued_at_the_same_time_are_all_due_with_the_newest() {
+    let model = Model {
+        name: "callbacks_that_are_queued_at_the_same_time_are_all_due_with_the_newest",
+        bound: Some(3),
+        least: 10,
+        happens: &["ours is in front", "theirs is in front"],
+    };
+    model.explore(|seen| {
+        let domain = Domain::new();
+        let first = Arc::new(AtomicU32::new(0));
+        let note = |number| {
+            let first = first.clone();
+            move || _ = first.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        let (there, theirs, ours) = (domain.clone(), note(1), note(2));
+        let call_later = move || {
+            there.advance(there.start_poll());
+            there.call(theirs);
+        };
+        beside(1, call_later, || domain.call(ours));
+        assert_eq!(domain.run_callbacks(), 2, "a look moves far enough for all");
+        let first = first.load(Ordering::Relaxed);
+        seen.note("theirs is in front", first == 1);
+        seen.note("ours is in front", first == 2);
     });
 }
