@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Object, in_every_setup, layout};
+use common::{Object, in_every_setup, layout, run_on};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -111,7 +111,6 @@ in_every_setup! {
 in_every_setup! {
     /// What a handler may need is there, on every CPU and without carving.
     fn a_prefilled_allocator_serves_those_who_may_not_wait<P>(setup) {
-        common::stay_on_this_cpu();
         let alloc = setup.allocator::<P>();
         for size in [16, 64, 512, 4096] {
             let layout = layout(size, 8);
@@ -134,5 +133,56 @@ in_every_setup! {
         for alloc in [alloc, most] {
             alloc.destroy().expect("nothing leaked");
         }
+    }
+}
+
+in_every_setup! {
+    /// Neither those who may wait, nor whoever tidies up, take what is reserved.
+    fn what_was_prefilled_stays_ready_until_it_is_needed<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let layout = layout(64, 8);
+        alloc.prefill(layout, 150).expect("memory");
+        let objects: Vec<_> = (0..1_000).map(|_| Object::new(&alloc, layout, 1)).collect();
+        objects.into_iter().for_each(|object| object.free(&alloc));
+        for _ in 0..4 {
+            alloc.tend();
+            alloc.trim();
+        }
+        let ready: Vec<_> = (0..150).map(|_| alloc.alloc_nowait(layout).expect("kept")).collect();
+        // SAFETY: allocated above, with this layout.
+        let free = |object: std::ptr::NonNull<[u8]>| unsafe { alloc.free(object.cast(), layout) };
+        ready.into_iter().for_each(free);
+
+        alloc.prefill(layout, 150).expect("memory");
+        alloc.quiesce().expect("no guard is held");
+        assert_eq!(alloc.stats().taken.objects, 0, "what was reserved goes back too");
+    }
+}
+
+in_every_setup! {
+    /// Whoever takes one leaves the others where every CPU finds them.
+    fn what_was_prefilled_is_found_on_any_cpu<P>(setup) {
+        let alloc = setup.allocator::<P>();
+        let layout = layout(64, 8);
+        alloc.prefill(layout, 150).expect("memory");
+        let take = || alloc.alloc_nowait(layout).expect("prefilled").cast();
+        run_on(Some(0));
+        let mut objects = vec![Object::filled(take(), layout, 0)];
+        run_on(Some(1));
+        objects.extend((1..150).map(|pattern| Object::filled(take(), layout, pattern)));
+        run_on(None);
+        objects.into_iter().for_each(|object| object.free(&alloc));
+    }
+}
+
+in_every_setup! {
+    /// What is reserved is the last that is taken.
+    fn memory_has_not_run_out_while_something_is_reserved<P>(setup) {
+        let alloc = setup.builder::<P>().limit_bytes(64 << 10).build().expect("an allocator");
+        let layout = layout(64, 8);
+        alloc.prefill(layout, 150).expect("memory");
+        let objects: Vec<_> = (0..1024).map(|_| Object::new(&alloc, layout, 1)).collect();
+        assert!(alloc.alloc(layout).is_err(), "a slab has no more");
+        objects.into_iter().for_each(|object| object.free(&alloc));
     }
 }

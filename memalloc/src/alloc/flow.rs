@@ -123,6 +123,7 @@ impl Drop for Flow {
 /// everything that nobody holds; memory that a user still holds stays, for good.
 fn end(stages: ManuallyDrop<Stages>) {
     let classes = 0..stages.classes.len();
+    classes.clone().for_each(|class| stages.of(class).unreserve());
     let mut passes = 0;
     let mut return_batches = || {
         passes += 1;

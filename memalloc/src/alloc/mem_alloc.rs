@@ -184,14 +184,18 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Ok(self.slice(caches, object))
     }
 
-    /// Sees to it that at least so many objects for `layout` can be had by
-    /// [`alloc_nowait`](Self::alloc_nowait), on any CPU, until others take them. A call before the
-    /// first signal, or before a part of the program that must not fail. At most 1 MiB of a class
-    /// stays ready while the program frees; what is more goes back to the slabs.
+    /// Sees to it that so many objects for `layout` can be had by
+    /// [`alloc_nowait`](Self::alloc_nowait), on any CPU. A call before the first signal, or before a
+    /// part of the program that must not fail.
     ///
-    /// A CPU takes them by the batch, of up to 58 objects, and what it has not given out yet is out
-    /// of the reach of `alloc_nowait` on other CPUs where the mode is
-    /// [`Rseq`](crate::CpuMode::Rseq): ask for a batch more for each CPU that may allocate.
+    /// They are reserved for it: calls that may wait leave so many alone until memory has run out,
+    /// and [`trim`](Self::trim), [`tend`](Self::tend) and a [`Worker`](crate::Worker) keep them.
+    /// What `alloc_nowait` took of them is made up for by what the program frees, unless that goes
+    /// back to slabs first ([`FreeAfterRcuGp`](crate::FreeAfterRcuGp)), or by the next call of this.
+    /// The largest number that was asked for counts, until [`quiesce`](Self::quiesce) returns them.
+    ///
+    /// A call of `alloc_nowait` takes up to 58 objects off for a moment: reserve as many more for
+    /// each that may be under way, interrupted or on another CPU.
     ///
     /// # Errors
     ///
@@ -370,14 +374,16 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Returns objects that nobody needs to their slabs, and empty slabs to the system, as far
-    /// as that goes without waiting for readers. The caches of the CPUs stay as they are.
+    /// as that goes without waiting for readers. The caches of the CPUs stay as they are, and what
+    /// [`prefill`](Self::prefill) reserved stays ready.
     pub fn trim(&self) -> Reclaimed {
         self.flow.trim()
     }
 
     /// Waits for readers until nothing is pending, and returns every object that no user holds
-    /// to its slab and every empty slab to the system. One call is enough, whatever the number
-    /// of objects. What other threads do meanwhile is not waited for.
+    /// to its slab and every empty slab to the system, also those that [`prefill`](Self::prefill)
+    /// reserved. One call is enough, whatever the number of objects. What other threads do meanwhile
+    /// is not waited for.
     ///
     /// # Errors
     ///

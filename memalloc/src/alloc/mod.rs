@@ -10,6 +10,7 @@ mod mem_alloc;
 mod reclaim;
 mod recount;
 mod refill;
+mod stage;
 mod stages;
 #[cfg(not(loom))]
 mod worker;

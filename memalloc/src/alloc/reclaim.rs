@@ -276,7 +276,7 @@ impl Flow {
         }
     }
 
-    /// Returns what nobody needs, without waiting for readers.
+    /// Returns what nobody needs and nobody reserved, without waiting for readers.
     pub(super) fn trim(&self) -> Reclaimed {
         self.advance_twice();
         let released_before = self.stages.slabs.released_bytes();
@@ -288,7 +288,8 @@ impl Flow {
         reclaimed
     }
 
-    /// Sends everything of a class that is not held and does not wait on its way to the slabs.
+    /// Sends everything of a class that is neither held nor reserved and does not wait on its way to
+    /// the slabs.
     fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
         let returned = self.end_waiting(class, true);
         reclaimed.add(returned, self.size(class));
@@ -324,6 +325,7 @@ impl Flow {
     /// Returns everything that is not with a user, after waiting for readers.
     pub(super) fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         self.domain.check_outside()?;
+        self.all_classes().for_each(|class| self.stages.of(class).unreserve());
         let released_before = self.stages.slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
         while !self.stages.empty_caches(self.all_classes(), || self.stamp_deferred()) {

@@ -19,18 +19,19 @@ impl Flow {
             // Before memory has run out, every object that nobody holds is looked for.
             self.reclaim();
             let found = self.refill(class).or_else(|| self.carve(class).ok());
+            let found = found.or_else(|| self.unpack(class, self.stages.take_ready(class)?));
             let found = found.or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_any));
             found.ok_or(AllocErrorKind::from(error))
         })
     }
 
-    /// An object from what is ready, or has waited long enough.
+    /// An object from what is ready and not reserved, or has waited long enough.
     pub(super) fn refill(&self, class: usize) -> Option<Handle> {
         let stages = self.stages();
         self.recover_extra(class);
-        let batch = stages.take_ready(class).or_else(|| {
+        let batch = stages.take_spare(class).or_else(|| {
             self.hurry(class);
-            stages.take_ready(class)
+            stages.take_spare(class)
         });
         self.unpack(class, batch?)
     }
@@ -64,36 +65,50 @@ impl Flow {
         Ok(object)
     }
 
-    /// Carves until so many objects of a class are ready for whoever may not carve.
+    /// Carves until so many objects of a class are ready for whoever may not carve, and keeps as
+    /// many as that.
     pub(super) fn prefill(&self, class: usize, objects: u64) -> Result<(), AllocErrorKind> {
+        let stages = self.stages().of(class);
+        let ready = || stages.free_by_rcu_ttrace.objects();
+        let mut outcome = Ok(());
+        while outcome.is_ok() && ready() < objects {
+            outcome = self.carve_ready(class);
+        }
+        stages.reserve(objects.min(ready()));
+        outcome
+    }
+
+    /// A batch of objects fresh from slabs, to where any CPU may refill from.
+    fn carve_ready(&self, class: usize) -> Result<(), AllocErrorKind> {
         let stages = self.stages();
-        while stages.of(class).free_by_rcu_ttrace.objects() < objects {
-            let mut fresh = Stack::<BATCH_CAPACITY>::new();
-            let carved =
-                stages.slabs.carve(&stages.classes, class, BATCH_CAPACITY, |new| fresh.push(new));
-            carved.map_err(AllocErrorKind::from)?;
-            if !stages.make_ready(class, fresh.as_slice()) {
-                fresh.as_slice().iter().for_each(|&object| self.push_extra(class, object));
-                return Err(AllocErrorKind::OutOfMemory);
-            }
+        let mut fresh = Stack::<BATCH_CAPACITY>::new();
+        let carved =
+            stages.slabs.carve(&stages.classes, class, BATCH_CAPACITY, |new| fresh.push(new));
+        carved.map_err(AllocErrorKind::from)?;
+        if !stages.make_ready(class, fresh.as_slice()) {
+            fresh.as_slice().iter().for_each(|&object| self.push_extra(class, object));
+            return Err(AllocErrorKind::OutOfMemory);
         }
         Ok(())
     }
 
-    /// One object of a batch for the caller, the others for the cache. The batch is not empty.
+    /// One object of a batch for the caller, the others for the cache, or for all where they are
+    /// reserved (INV-L3). The batch is not empty.
     pub(super) fn unpack(&self, class: usize, mut batch: Batch) -> Option<Handle> {
-        let pool = &self.stages.pool;
+        let (pool, stages) = (&self.stages.pool, self.stages.of(class));
+        let stays = stages.lacks_reserved();
         let (object, left) = pool.with(&mut batch, |body| {
             let object = body.objects.pop();
-            let left = self.stock(class, body.objects.as_slice());
+            let others = body.objects.as_slice();
+            let left = if stays { others.len() } else { self.stock(class, others) };
             body.objects.truncate(left);
             (object, left)
         });
         if left == 0 {
             pool.give(batch);
         } else {
-            // Somebody else is using the cache, or it is full by now.
-            self.stages.of(class).free_by_rcu_ttrace.push(pool, batch);
+            // They are reserved, or somebody else is using the cache, or it is full by now.
+            stages.free_by_rcu_ttrace.push(pool, batch);
         }
         object
     }

@@ -23,17 +23,19 @@
 //!   again.
 //! - INV-L2: an object enters its slab only after the grace periods that its policy asks for, so
 //!   memory and type hold for every reader that the policy knows (INV-A3).
+//! - INV-L3: what is reserved of `free_by_rcu_ttrace` is left there, where every CPU finds it, by
+//!   all but those who have no other way to an object.
 
 use super::recount::Recount;
-use crate::batch::{Batch, BatchList, Pool};
-use crate::class::ClassTable;
+use super::stage::Stage;
+use crate::batch::{Batch, Pool};
+use crate::class::{BATCH_CAPACITY, ClassTable};
 use crate::cpu::{CpuCache, CpuCaches, ObjectList};
 use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
 use crate::slab::{Arena, Handle, Slabs};
 use crate::sync::Tally;
 use crate::sys::fork::Registration;
-use std::cell::Cell;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -74,111 +76,40 @@ impl Route {
     }
 }
 
-/// A list of batches, and how much is in it: on cache lines of its own, because CPUs take turns
-/// at it.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Stage {
-    list: BatchList,
-    objects: Tally,
-    /// The fewest objects that were here since this was looked at last.
-    fewest: Tally,
-    /// The age of the newest stamp for which the list has been searched, so that a search is made
-    /// once for a grace period and not for every batch that is added.
-    searched: Tally,
-}
-
-impl Stage {
-    fn new() -> Self {
-        Self {
-            list: BatchList::new(),
-            objects: Tally::new(0),
-            searched: Tally::new(0),
-            fewest: Tally::new(0),
-        }
-    }
-
-    /// How many objects are here, at a quiet moment.
-    pub(crate) fn objects(&self) -> u64 {
-        self.objects.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
-    pub(super) fn push(&self, pool: &Pool, mut batch: Batch) {
-        let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
-        self.objects.fetch_add(count, Ordering::Relaxed);
-        self.list.push(pool, batch);
-    }
-
-    pub(super) fn pop(&self, pool: &Pool) -> Option<Batch> {
-        let mut batch = self.list.pop(pool)?;
-        let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
-        let left = self.objects.fetch_sub(count, Ordering::Relaxed).saturating_sub(count);
-        if left < self.fewest.load(Ordering::Relaxed) {
-            self.fewest.store(left, Ordering::Relaxed);
-        }
-        Some(batch)
-    }
-
-    /// How many objects nobody needed since the last call.
-    pub(super) fn idle(&self) -> u64 {
-        self.fewest.swap(self.objects(), Ordering::Relaxed)
-    }
-
-    /// Adds a batch that has waited already, and has to be found by the next search.
-    fn push_again(&self, pool: &Pool, batch: Batch) {
-        self.push(pool, batch);
-        self.searched.store(0, Ordering::Relaxed);
-    }
-
-    /// In the child of a fork: counts the objects that are here, and has all looked at again.
-    pub(super) fn recount(&self, pool: &Pool) -> u64 {
-        let (mut all, objects) = (self.list.take_all(), Cell::new(0));
-        let none = all.take_passed(pool, |body| {
-            objects.set(objects.get() + body.objects.len() as u64);
-            false
-        });
-        debug_assert!(none.is_empty());
-        self.list.put_back(pool, all);
-        self.objects.store(objects.get(), Ordering::Relaxed);
-        self.searched.store(0, Ordering::Relaxed);
-        objects.get()
-    }
-
-    /// Takes the batches whose grace period has passed and gives each to `receive`.
-    fn take_passed(&self, pool: &Pool, completed: &Stamp, mut receive: impl FnMut(Batch)) {
-        // A batch that is added behind the search, or that another search has in hand, is found
-        // after the next grace period.
-        let age = completed.age();
-        if self.is_empty()
-            || self.searched.load(Ordering::Relaxed) >= age
-            || self.searched.fetch_max(age, Ordering::Relaxed) >= age
-        {
-            return;
-        }
-        let mut waiting = self.list.take_all();
-        let mut passed = waiting.take_passed(pool, |body| body.stamp().has_passed(completed));
-        self.list.put_back(pool, waiting);
-        while let Some(mut batch) = passed.pop(pool) {
-            let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
-            self.objects.fetch_sub(count, Ordering::Relaxed);
-            receive(batch);
-        }
-    }
-}
-
 /// What one class has beyond the CPUs.
 #[derive(Debug)]
 pub(crate) struct ClassStages {
     /// May be allocated again at once.
     pub(crate) free_by_rcu_ttrace: Stage,
+    /// How many objects there are left to those who may not carve (INV-L3).
+    reserved: Tally,
     /// Waits until every reader that could hold an object has left.
     pub(crate) waiting_for_gp: Stage,
     /// On the way back to the slabs; may still be allocated.
     pub(crate) waiting_for_gp_ttrace: Stage,
+}
+
+impl ClassStages {
+    /// Whether a batch may go from `free_by_rcu_ttrace` elsewhere (INV-L3).
+    fn has_spare_batch(&self) -> bool {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        reserved == 0 || self.free_by_rcu_ttrace.objects() >= reserved + BATCH_CAPACITY as u64
+    }
+
+    /// Whether fewer objects are ready than are reserved.
+    pub(super) fn lacks_reserved(&self) -> bool {
+        self.free_by_rcu_ttrace.objects() < self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Reserves so many objects, if it were fewer.
+    pub(super) fn reserve(&self, objects: u64) {
+        self.reserved.fetch_max(objects, Ordering::Relaxed);
+    }
+
+    /// Reserves none any more.
+    pub(super) fn unreserve(&self) {
+        self.reserved.store(0, Ordering::Relaxed);
+    }
 }
 
 /// All of them, and what is needed to move between them.
@@ -210,6 +141,7 @@ impl Stages {
         let by_class = (0..classes.len())
             .map(|_| ClassStages {
                 free_by_rcu_ttrace: Stage::new(),
+                reserved: Tally::new(0),
                 waiting_for_gp: Stage::new(),
                 waiting_for_gp_ttrace: Stage::new(),
             })
@@ -280,9 +212,12 @@ impl Stages {
     }
 
     /// `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`: one batch, stamped by `stamp` once it is
-    /// off the list. Returns how many objects; 0 when there is no batch.
+    /// off the list. Returns how many objects; 0 when there is no batch to spare.
     pub(super) fn begin_returning(&self, class: usize, stamp: impl FnOnce() -> Stamp) -> u64 {
         let stages = self.of(class);
+        if !stages.has_spare_batch() {
+            return 0;
+        }
         let Some(mut batch) = stages.free_by_rcu_ttrace.pop(&self.pool) else {
             return 0;
         };
@@ -338,6 +273,15 @@ impl Stages {
                 unsafe { hook(self.slabs.arena().pointer(object)) };
             }
         });
+    }
+
+    /// A batch that may be allocated from and is not reserved.
+    pub(super) fn take_spare(&self, class: usize) -> Option<Batch> {
+        let stages = self.of(class);
+        if stages.has_spare_batch() {
+            return self.take_ready(class);
+        }
+        stages.waiting_for_gp_ttrace.pop(&self.pool)
     }
 
     /// A batch that may be allocated from.

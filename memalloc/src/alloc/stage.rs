@@ -1,0 +1,109 @@
+//! A list of batches, and the amounts kept beside it. Knows nothing of what the batches wait for,
+//! beyond their stamps.
+
+use crate::batch::{Batch, BatchList, Pool};
+use crate::rcu::Stamp;
+use crate::sync::Tally;
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+
+/// A list of batches, and how much is in it: on cache lines of its own, because CPUs take turns
+/// at it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Stage {
+    list: BatchList,
+    objects: Tally,
+    /// The fewest objects that were here since this was looked at last.
+    fewest: Tally,
+    /// The age of the newest stamp for which the list has been searched, so that a search is made
+    /// once for a grace period and not for every batch that is added.
+    searched: Tally,
+}
+
+impl Stage {
+    pub(super) fn new() -> Self {
+        Self {
+            list: BatchList::new(),
+            objects: Tally::new(0),
+            searched: Tally::new(0),
+            fewest: Tally::new(0),
+        }
+    }
+
+    /// How many objects are here, at a quiet moment.
+    pub(crate) fn objects(&self) -> u64 {
+        self.objects.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn push(&self, pool: &Pool, mut batch: Batch) {
+        let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
+        self.objects.fetch_add(count, Ordering::Relaxed);
+        self.list.push(pool, batch);
+    }
+
+    pub(super) fn pop(&self, pool: &Pool) -> Option<Batch> {
+        let mut batch = self.list.pop(pool)?;
+        let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
+        let left = self.objects.fetch_sub(count, Ordering::Relaxed).saturating_sub(count);
+        if left < self.fewest.load(Ordering::Relaxed) {
+            self.fewest.store(left, Ordering::Relaxed);
+        }
+        Some(batch)
+    }
+
+    /// How many objects nobody needed since the last call.
+    pub(super) fn idle(&self) -> u64 {
+        self.fewest.swap(self.objects(), Ordering::Relaxed)
+    }
+
+    /// Adds a batch that has waited already, and has to be found by the next search.
+    pub(super) fn push_again(&self, pool: &Pool, batch: Batch) {
+        self.push(pool, batch);
+        self.searched.store(0, Ordering::Relaxed);
+    }
+
+    /// In the child of a fork: counts the objects that are here, and has all looked at again.
+    pub(super) fn recount(&self, pool: &Pool) -> u64 {
+        let (mut all, objects) = (self.list.take_all(), Cell::new(0));
+        let none = all.take_passed(pool, |body| {
+            objects.set(objects.get() + body.objects.len() as u64);
+            false
+        });
+        debug_assert!(none.is_empty());
+        self.list.put_back(pool, all);
+        self.objects.store(objects.get(), Ordering::Relaxed);
+        self.searched.store(0, Ordering::Relaxed);
+        objects.get()
+    }
+
+    /// Takes the batches whose grace period has passed and gives each to `receive`.
+    pub(super) fn take_passed(
+        &self,
+        pool: &Pool,
+        completed: &Stamp,
+        mut receive: impl FnMut(Batch),
+    ) {
+        // A batch that is added behind the search, or that another search has in hand, is found
+        // after the next grace period.
+        let age = completed.age();
+        if self.is_empty()
+            || self.searched.load(Ordering::Relaxed) >= age
+            || self.searched.fetch_max(age, Ordering::Relaxed) >= age
+        {
+            return;
+        }
+        let mut waiting = self.list.take_all();
+        let mut passed = waiting.take_passed(pool, |body| body.stamp().has_passed(completed));
+        self.list.put_back(pool, waiting);
+        while let Some(mut batch) = passed.pop(pool) {
+            let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
+            self.objects.fetch_sub(count, Ordering::Relaxed);
+            receive(batch);
+        }
+    }
+}
