@@ -6,7 +6,8 @@ mod common;
 use common::{Object, Setup, adds_up, behind, cpus, in_every_setup, layout};
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
 use memalloc::{
-    AllocErrorKind, Builder, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy, Watermarks,
+    AllocErrorKind, Builder, Cache, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy,
+    Watermarks,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +96,63 @@ in_every_setup! {
         assert!(told.try_recv().is_err(), "nobody stalled");
         alloc.quiesce().expect("no guard is held");
         adds_up(&alloc.stats(), 0);
+    }
+}
+
+/// A value of [`SIZE`] bytes, whose drop may do something.
+struct Value {
+    then: Option<Box<dyn FnOnce() + Send + Sync>>,
+    _room: [u64; SIZE as usize / 8 - 2],
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.then.take().into_iter().for_each(|then| then());
+    }
+}
+
+in_every_setup! {
+    /// Somebody who is putting away far more than may wait drops a value that frees others: what is
+    /// in his own hands does not wait for readers, and he would wait for himself. (A signal handler
+    /// that frees may interrupt the same.)
+    fn a_free_does_not_wait_for_what_its_own_thread_has_in_hand<ProtectsIdentity>(setup) {
+        let (builder, domain, _told) = bounded::<P>(setup, NEVER);
+        let cache = Cache::<Value, P>::with_builder(builder).expect("a cache");
+        let cache: &'static Cache<Value, P> = Box::leak(Box::new(cache));
+        let batch = Watermarks::for_size(SIZE as usize).batch as u64;
+        let free = move |then: Option<Box<dyn FnOnce() + Send + Sync>>| {
+            let Ok(value) = cache.alloc(Value { then, _room: [0; _] }) else { panic!("memory") };
+            // SAFETY: never published, freed once.
+            unsafe { cache.free_raw(value.into_raw()) };
+        };
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            let guard = domain.pin();
+            (0..2 * MAX_PENDING / SIZE).for_each(|_| free(None));
+            free(Some(Box::new(move || (0..2 * batch).for_each(|_| free(None)))));
+            (0..2 * batch).for_each(|_| free(None));
+            drop(guard);
+            cache.trim();
+            tell.send(()).expect("somebody waits for it");
+        });
+        told.recv_timeout(Duration::from_secs(60)).expect("it waits for itself");
+        cache.quiesce().expect("no guard is held");
+        adds_up(&cache.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// Readers that may sleep are not waited for here, so a guard of theirs is not in the way.
+    fn a_sleeper_waits_for_readers_of_the_other_flavour<AfterRcuGp>(setup) {
+        let (builder, domain, told) = bounded::<P>(setup, Duration::from_millis(1));
+        let alloc = builder.build().expect("an allocator");
+        let sleeper = domain.pin_trace();
+        behind(|| domain.pin(), || {
+            (0..3 * MAX_PENDING / SIZE).for_each(|_| pass_one(&alloc));
+        });
+        drop(sleeper);
+        let report = told.try_recv().expect("it has waited, and says for whom");
+        assert_eq!(report.flavour, FlavourKind::Rcu);
     }
 }
 

@@ -5,6 +5,8 @@
 mod common;
 
 use common::{Dice, Object, adds_up, behind, in_every_setup, layout, owner_of};
+use memalloc::PolicyKind;
+use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{
     Cookie, Flavour, GracePeriods, OwnedTraceGuard, SynchronizeError, TraceGuard, drop_box,
 };
@@ -253,6 +255,27 @@ const DESTROYED: u64 = 0xdead;
 
 unsafe fn mark_destroyed(object: NonNull<u8>) {
     owner_of(object).store(DESTROYED, Ordering::Relaxed);
+}
+
+in_every_setup! {
+    /// They are promised nothing, so nobody waits for them: neither who wants everything back nor
+    /// who ends an allocator. Under any other policy either waits, or is told that it would.
+    fn only_free_after_rcu_gp_ends_beside_sleepers<P>(setup) {
+        let waits = P::KIND != PolicyKind::FreeAfterRcuGp;
+        let domain = setup.domain();
+        let backing = Arc::new(FailOnDemand::new(System));
+        let builder = setup.builder::<P>().domain(domain.clone()).backing(Arc::clone(&backing));
+        let alloc = builder.range_bytes(16 << 20).build().expect("an allocator");
+        let guard = domain.pin_trace();
+        (0..100).for_each(|_| Object::new(&alloc, layout(64, 1), 1).free_rcu(&alloc));
+        assert_eq!(alloc.quiesce().is_err(), waits);
+        drop(alloc);
+        assert_eq!(Arc::strong_count(&backing) > 1, waits, "the allocator has ended or has not");
+        drop(guard);
+        domain.barrier().expect("no guard is left");
+        domain.trace().barrier().expect("no guard is left");
+        assert_eq!(Arc::strong_count(&backing), 1);
+    }
 }
 
 in_every_setup! {

@@ -112,9 +112,10 @@ impl Drop for Flow {
         // SAFETY: `self` is not used after this. It stays wrapped up to its end: when a callback, a
         // hook or a report panics before, readers and users may still be there, so it leaks.
         let stages = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.stages) });
-        match self.domain.synchronize_both() {
+        let readers = stages.route.returned;
+        match self.domain.synchronize_with(readers) {
             Ok(()) => end(stages),
-            Err(_) => self.domain.call_after_both(move || end(stages)),
+            Err(_) => self.domain.call_after(readers, move || end(stages)),
         }
     }
 }

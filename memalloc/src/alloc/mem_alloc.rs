@@ -56,7 +56,7 @@ use std::ptr::NonNull;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropping an allocator waits for a grace period. What a user still holds then stays mapped for
+/// Dropping an allocator waits for the readers that its policy waits for. What a user still holds then stays mapped for
 /// good; [`destroy`](Self::destroy) tells how much that is.
 #[doc(alias = "bpf_mem_alloc")]
 pub struct MemAlloc<P: ReusePolicy = AfterRcuGp> {
@@ -388,7 +388,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Errors
     ///
     /// [`SynchronizeError::InsideReadSection`] when the calling thread holds a guard of the
-    /// domain; nothing is lost then.
+    /// domain; nothing is lost then. (Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) a guard of
+    /// [`pin_trace`](Domain::pin_trace) does not count: such readers are not waited for.)
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         self.flow.quiesce()

@@ -122,6 +122,11 @@ impl Flow {
         }
     }
 
+    /// Whom objects may have to wait for, in the end.
+    fn readers(&self) -> WaitFor {
+        self.stages.route.returned
+    }
+
     /// A stamp for objects that were deferred until now.
     pub(super) fn stamp_deferred(&self) -> Stamp {
         self.domain.stamp(self.stages.route.deferred)
@@ -129,7 +134,7 @@ impl Flow {
 
     /// A stamp for objects that are on the way to their slabs.
     fn stamp_returned(&self) -> Stamp {
-        self.domain.stamp(self.stages.route.returned)
+        self.domain.stamp(self.readers())
     }
 
     /// Stamps what a cache has collected and lets it wait for the grace period; or, where there is
@@ -218,7 +223,8 @@ impl Flow {
 
     /// Waits, for a bounded time, until readers let so much be reused that no more than
     /// `max_pending` bytes wait; then reports the reader that holds them up. Waits once behind
-    /// each grace period, and not where this thread is in its own way.
+    /// each grace period, and not where this thread is in its own way, nor for batches whose waiting
+    /// is being ended: by another thread soon, or never if this one interrupted it.
     #[cold]
     fn hold_back(&self) {
         let wait_for = self.stages.route.deferred;
@@ -234,7 +240,7 @@ impl Flow {
         let before = completed();
         let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
         let mut patience = Patience::default();
-        while !enough() && !self.domain.is_hopeless_here() {
+        while !enough() && !self.domain.is_hopeless_here(wait_for) && self.anything_waits() {
             if thread::clock().saturating_sub(start) >= limit {
                 self.gave_up.remember(before, completed());
                 self.domain.report_stall(wait_for);
@@ -244,10 +250,14 @@ impl Flow {
         }
     }
 
+    fn anything_waits(&self) -> bool {
+        self.all_classes().any(|class| !self.stages.of(class).waiting_for_gp.is_empty())
+    }
+
     /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
     #[cold]
     pub(super) fn reclaim(&self) {
-        let age = self.domain.completed(WaitFor::Both).age();
+        let age = self.domain.completed(self.readers()).age();
         if self.reclaimed_at.load(Relaxed) == age {
             // No grace period has passed since, not even those that this would begin: a reader
             // holds everything up.
@@ -299,15 +309,15 @@ impl Flow {
     /// Ends the grace period of every cookie so far, where no reader holds it up: one may be
     /// under way already, which does not count for the newest cookies.
     fn advance_twice(&self) {
-        self.domain.advance_once(WaitFor::Both);
-        self.domain.advance_once(WaitFor::Both);
+        self.domain.advance_once(self.readers());
+        self.domain.advance_once(self.readers());
     }
 
     /// Moves everything along that can move without waiting: what a free or an allocation does by
     /// the way, for the time when there is none. What was ready and not needed since the call
     /// before goes back to the slabs.
     pub(super) fn tend(&self) {
-        self.domain.advance_once(WaitFor::Both);
+        self.domain.advance_once(self.readers());
         for class in self.all_classes() {
             self.end_waiting(class, true);
             let mut idle = self.stages.of(class).free_by_rcu_ttrace.idle();
@@ -318,13 +328,13 @@ impl Flow {
                 }
             }
         }
-        self.domain.advance_once(WaitFor::Both);
+        self.domain.advance_once(self.readers());
         self.put_back_passed(&mut Reclaimed::default());
     }
 
     /// Returns everything that is not with a user, after waiting for readers.
     pub(super) fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
-        self.domain.check_outside()?;
+        self.domain.check_outside(self.readers())?;
         self.all_classes().for_each(|class| self.stages.of(class).unreserve());
         let released_before = self.stages.slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
@@ -343,9 +353,9 @@ impl Flow {
 
     /// Returns every object that is in a batch, after waiting for readers.
     fn return_batches(&self, reclaimed: &mut Reclaimed) -> Result<(), SynchronizeError> {
-        self.domain.synchronize_both()?;
+        self.domain.synchronize_with(self.readers())?;
         self.all_classes().for_each(|class| self.begin_returning_all(class, reclaimed));
-        self.domain.synchronize_both()?;
+        self.domain.synchronize_with(self.readers())?;
         self.put_back_passed(reclaimed);
         Ok(())
     }

@@ -60,7 +60,7 @@ pub(crate) struct Route {
     pub(crate) deferred: WaitFor,
     /// Whether it then goes to its slab, and is allocated again from there only.
     pub(crate) through_slab: bool,
-    /// Whom other objects wait for on the way to their slabs.
+    /// Whom other objects wait for on the way to their slabs: nobody less.
     pub(crate) returned: WaitFor,
 }
 

@@ -142,12 +142,15 @@ impl Domain {
     }
 
     /// Whether the calling thread can't wait: it is in its own way.
-    pub(crate) fn is_hopeless_here(&self) -> bool {
-        self.rcu().is_hopeless_here() || self.trace().is_hopeless_here()
+    pub(crate) fn is_hopeless_here(&self, what: WaitFor) -> bool {
+        self.rcu().is_hopeless_here() || (what == WaitFor::Both && self.trace().is_hopeless_here())
     }
 
     /// Runs `callback` after a grace period of each, as a callback of RCU.
-    pub(crate) fn call_after_both(&self, callback: impl FnOnce() + Send + 'static) {
+    pub(crate) fn call_after(&self, what: WaitFor, callback: impl FnOnce() + Send + 'static) {
+        if what == WaitFor::Rcu {
+            return self.rcu().call(callback);
+        }
         let domain = Arc::downgrade(self.inner());
         self.rcu().call(move || match domain.upgrade() {
             Some(domain) => {
@@ -159,16 +162,22 @@ impl Domain {
         });
     }
 
-    /// Waits for readers of both flavours.
-    pub(crate) fn synchronize_both(&self) -> Result<(), SynchronizeError> {
-        self.check_outside()?;
+    /// Waits for readers.
+    pub(crate) fn synchronize_with(&self, what: WaitFor) -> Result<(), SynchronizeError> {
+        self.check_outside(what)?;
         self.rcu().synchronize()?;
-        self.trace().synchronize()
+        match what {
+            WaitFor::Rcu => Ok(()),
+            WaitFor::Both => self.trace().synchronize(),
+        }
     }
 
-    /// Whether the calling thread may wait for both flavours.
-    pub(crate) fn check_outside(&self) -> Result<(), SynchronizeError> {
+    /// Whether the calling thread may wait for them.
+    pub(crate) fn check_outside(&self, what: WaitFor) -> Result<(), SynchronizeError> {
         self.rcu().check_outside()?;
-        self.trace().check_outside()
+        match what {
+            WaitFor::Rcu => Ok(()),
+            WaitFor::Both => self.trace().check_outside(),
+        }
     }
 }
