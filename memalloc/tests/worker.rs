@@ -108,6 +108,57 @@ in_every_setup! {
     }
 }
 
+in_every_setup! {
+    /// Whatever it runs may be what ends it, or may panic.
+    fn what_a_worker_runs_may_drop_it_or_panic(setup) {
+        let domain = setup.domain();
+        let (tell, told) = channel();
+        let held: Arc<Mutex<Option<Worker>>> = Arc::default();
+        let worker = Worker::every(INTERVAL).domain(&domain).start().expect("a thread");
+        *held.lock().expect("never poisoned") = Some(worker);
+
+        domain.call(|| panic!("a callback that panics"));
+        let say = tell.clone();
+        domain.call(move || say.send("goes on").expect("somebody waits for it"));
+        assert_eq!(told.recv_timeout(LONG).expect("within a minute"), "goes on");
+
+        let theirs = held.clone();
+        domain.call(move || {
+            let worker = theirs.lock().expect("never poisoned").take();
+            drop(worker);
+            tell.send("dropped").expect("somebody waits for it");
+        });
+        assert_eq!(told.recv_timeout(LONG).expect("within a minute"), "dropped");
+    }
+}
+
+#[cfg(target_os = "linux")]
+in_every_setup! {
+    /// Handlers of the program interrupt its own threads only.
+    fn no_signal_interrupts_a_worker(setup) {
+        /// Whether the calling thread blocks a signal.
+        fn blocks(signal: libc::c_int) -> bool {
+            // SAFETY: a set of signals is plain bits, and the call writes the one that is asked for.
+            unsafe {
+                let mut blocked: libc::sigset_t = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
+                libc::sigismember(&raw const blocked, signal) == 1
+            }
+        }
+        let domain = setup.domain();
+        let (tell, told) = channel();
+        let worker = Worker::every(INTERVAL).domain(&domain).start().expect("a thread");
+        domain.call(move || {
+            let signals = [libc::SIGUSR1, libc::SIGALRM, libc::SIGSEGV];
+            tell.send(signals.map(blocks)).expect("somebody waits for it");
+        });
+        let blocked = told.recv_timeout(LONG).expect("within a minute");
+        assert_eq!(blocked, [true, true, false]);
+        assert!(!blocks(libc::SIGUSR1), "the thread that started it is as before");
+        drop(worker);
+    }
+}
+
 thread_local! {
     /// What the last `Mark` that was dropped on this thread left, until the thread ends.
     static LEFT: RefCell<Option<Arc<()>>> = const { RefCell::new(None) };

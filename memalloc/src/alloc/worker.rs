@@ -4,8 +4,10 @@ use super::{Cache, MemAlloc};
 use crate::policy::ReusePolicy;
 use crate::rcu::Domain;
 use crate::sys::fork;
+use crate::sys::thread::without_signals;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,6 +22,13 @@ type Round = Box<dyn FnMut() -> bool + Send>;
 ///
 /// Nothing needs it: without it, the same is done by whoever allocates, frees or waits. It does
 /// not follow into the child of a fork; one that is dropped there does nothing.
+///
+/// Callbacks, finalizers and stall handlers run on its thread too, which signals are not delivered
+/// to. Where one panics, the message is printed as that of any thread, and the worker goes on. One
+/// of them may drop the worker, which then ends after the round.
+///
+/// Dropped by another thread, it waits for the round that is under way, which may drop the last
+/// owner of an allocator and so wait for readers: do not drop it inside a read section.
 ///
 /// ```
 /// use memalloc::{MemAlloc, Worker};
@@ -47,6 +56,15 @@ pub struct Worker {
 struct Stop {
     wanted: Mutex<bool>,
     changed: Condvar,
+}
+
+impl Stop {
+    /// Waits for so long, or until the end is wanted, and says whether it is.
+    fn wait(&self, interval: Duration) -> bool {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(wanted, interval, |wanted| !*wanted);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
 }
 
 impl fmt::Debug for Worker {
@@ -116,15 +134,16 @@ impl WorkerBuilder {
         let Self { interval, mut rounds } = self;
         let stop = Arc::new(Stop::default());
         let told = stop.clone();
+        // What is looked after may change hands or be dropped in a round, and what runs in one may
+        // panic: nothing is locked, and the others are looked after as before.
+        let is_there = |round: &mut Round| catch_unwind(AssertUnwindSafe(round)).unwrap_or(true);
         let work = move || {
-            let mut wanted = told.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*wanted && !rounds.is_empty() {
-                let waited = told.changed.wait_timeout(wanted, interval);
-                wanted = waited.unwrap_or_else(PoisonError::into_inner).0;
-                rounds.retain_mut(|round| round());
+            while !rounds.is_empty() && !told.wait(interval) {
+                rounds.retain_mut(is_there);
             }
         };
-        let thread = thread::Builder::new().name("memalloc-worker".to_owned()).spawn(work)?;
+        let builder = thread::Builder::new().name("memalloc-worker".to_owned());
+        let thread = without_signals(|| builder.spawn(work))?;
         Ok(Worker { stop, thread: Some(thread), generation: fork::generation() })
     }
 }
@@ -137,8 +156,10 @@ impl Drop for Worker {
         }
         *self.stop.wanted.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A callback that panicked on the worker has said so already.
+        // Something that runs on the worker's own thread would wait for itself.
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
+        if let Some(thread) = self.thread.take().filter(other) {
+            // What panicked there has said so already.
             let _ = thread.join();
         }
     }

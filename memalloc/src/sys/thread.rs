@@ -1,4 +1,5 @@
-//! Who the calling thread is, and what time it is. Async-signal-safe.
+//! Who the calling thread is, what time it is, and how it begins a thread that no signal interrupts.
+//! Async-signal-safe, but for the last.
 
 use std::time::Duration;
 
@@ -37,6 +38,14 @@ pub(crate) fn name_of(number: u32) -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
+/// Calls `begin`, to begin threads that signals are not delivered to, but for those that are about
+/// the thread itself. In between, they are not delivered to the calling thread either.
+#[cfg(not(loom))]
+pub(crate) fn without_signals<R>(begin: impl FnOnce() -> R) -> R {
+    let _signals = imp::block_signals();
+    begin()
+}
+
 /// Time since some moment in the past; never goes back. In a model it stands still.
 pub(crate) fn clock() -> Duration {
     imp::clock()
@@ -45,6 +54,32 @@ pub(crate) fn clock() -> Duration {
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 mod imp {
     use super::Duration;
+
+    /// The signals that the calling thread had blocked; it has again when this is dropped.
+    pub(super) struct Blocked(libc::sigset_t);
+
+    /// Blocks what can wait: not what an instruction of the thread itself brings about.
+    pub(super) fn block_signals() -> Blocked {
+        use libc::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+        // SAFETY: a set of signals is plain bits, which `sigfillset` and `pthread_sigmask` write;
+        // the signals named are valid, and none of the calls can fail for sets that are.
+        unsafe {
+            let (mut all, mut before) = std::mem::zeroed::<(libc::sigset_t, libc::sigset_t)>();
+            libc::sigfillset(&mut all);
+            for own in [SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP] {
+                libc::sigdelset(&mut all, own);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before);
+            Blocked(before)
+        }
+    }
+
+    impl Drop for Blocked {
+        fn drop(&mut self) {
+            // SAFETY: the set is what the thread had.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+        }
+    }
 
     pub(super) fn number() -> u32 {
         // SAFETY: takes no arguments and can't fail.
@@ -62,6 +97,10 @@ mod imp {
 #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
 mod imp {
     use super::Duration;
+
+    /// Elsewhere the worker's thread is one like the others.
+    #[cfg(not(loom))]
+    pub(super) fn block_signals() {}
 
     #[cfg(not(loom))]
     pub(super) fn number() -> u32 {
