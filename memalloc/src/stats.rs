@@ -149,8 +149,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Errors
     ///
     /// A [`LeakReport`] when users still hold objects, which stay mapped for good; or when the
-    /// calling thread is inside a read section, so that what is pending ends later, when the
-    /// domain runs its callbacks.
+    /// calling thread is inside a read section that the policy waits for, so that what is pending
+    /// ends later, when the domain runs its callbacks. As [`quiesce`](Self::quiesce), it waits for
+    /// good where the caller holds a guard that another thread made.
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn destroy(self) -> Result<Stats, LeakReport> {
         // Inside a read section nothing can be waited for: the numbers say what is pending.

@@ -389,7 +389,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     ///
     /// [`SynchronizeError::InsideReadSection`] when the calling thread holds a guard of the
     /// domain; nothing is lost then. (Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) a guard of
-    /// [`pin_trace`](Domain::pin_trace) does not count: such readers are not waited for.)
+    /// [`pin_trace`](Domain::pin_trace) does not count: such readers are not waited for.) A guard of
+    /// that kind which was made on another thread is waited for, for good.
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         self.flow.quiesce()

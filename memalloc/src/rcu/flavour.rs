@@ -231,7 +231,8 @@ impl<F: Flavour> GracePeriods<F> {
     /// # Errors
     ///
     /// [`SynchronizeError::InsideReadSection`] when a section is open that the calling thread
-    /// began: it might wait for itself.
+    /// began: it might wait for itself. So it does, unnoticed, where it holds a guard that another
+    /// thread made: see [`pin_trace`](super::Domain::pin_trace).
     #[doc(alias = "synchronize_rcu")]
     #[doc(alias = "synchronize_rcu_tasks_trace")]
     pub fn synchronize(&self) -> Result<(), SynchronizeError> {
@@ -378,7 +379,8 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     /// Waits until every callback that was queued before this call has run, on whichever thread
-    /// (`rcu_barrier`). Called by a callback, it does not wait for that one.
+    /// (`rcu_barrier`). Called by a callback, it does not wait for that one; two callbacks that call
+    /// it on two threads wait for each other, for good.
     ///
     /// # Errors
     ///

@@ -34,12 +34,19 @@ impl Drop for Registry {
         last::forget();
         for entry in self.entries.drain(..) {
             // Named, so that it is held to the end: it may be the last clone by now.
-            if let Some(_domain) = entry.domain.upgrade() {
-                // SAFETY: `_domain` lives as long as this reference, and slots as long as their
+            if let Some(domain) = entry.domain.upgrade() {
+                // SAFETY: `domain` lives as long as this reference, and slots as long as their
                 // domain (INV-R3).
-                unsafe {
-                    entry.rcu.inspect(|slot| reader::abandon(slot.as_ref()));
-                    entry.trace.inspect(|slot| trace::abandon(slot.as_ref()));
+                let (rcu, trace) = unsafe {
+                    (entry.rcu.map(|slot| slot.as_ref()), entry.trace.map(|slot| slot.as_ref()))
+                };
+                rcu.into_iter().for_each(|slot| reader::abandon(slot));
+                if let Some(slot) = trace {
+                    let me = slot.owner();
+                    trace::abandon(slot);
+                    // Those of single guards, which may be elsewhere: the number may be another
+                    // thread's before they are gone.
+                    domain.trace().slots().disown_all(me);
                 }
             }
         }

@@ -36,7 +36,8 @@ pub(super) struct Announcement {
 #[repr(align(64))]
 struct Ownership {
     claimed: AtomicBool,
-    /// The thread that claimed the slot, by number; 0 while it is nobody's.
+    /// The thread that claimed the slot, by number; 0 while it is nobody's, and when that thread has
+    /// ended.
     owner: AtomicU32,
     next: *const Slot,
 }
@@ -111,6 +112,17 @@ impl Slots {
     pub(super) fn reading_here(&self) -> bool {
         let me = thread::current();
         self.iter().any(|slot| slot.owner() == me && slot.is_inside())
+    }
+
+    /// Says of every slot that the calling thread claimed, which is number `me`, that its owner is
+    /// no more.
+    pub(super) fn disown_all(&self, me: u32) {
+        for slot in self.iter().filter(|slot| slot.owner() == me) {
+            // Fails where whoever ended the section has given the slot back, and another thread may
+            // have claimed it.
+            let (owner, relaxed) = (&slot.ownership.owner, Ordering::Relaxed);
+            let _ = owner.compare_exchange(me, 0, relaxed, relaxed);
+        }
     }
 
     /// In the child of a fork: gives those that vanished threads had claimed to `abandon`.
