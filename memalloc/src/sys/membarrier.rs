@@ -15,6 +15,10 @@ use std::str::FromStr;
 pub enum BarrierKind {
     /// Readers pay nothing, a grace period calls `membarrier(PRIVATE_EXPEDITED)`: about 0.5 µs
     /// alone, about 10 µs on a virtual machine while another core is busy.
+    ///
+    /// Where a filter of system calls comes into force after the domain was made and refuses that
+    /// call, no grace period passes any more while another thread may read: install the filter first,
+    /// let it pass `membarrier`, or choose [`Fence`](Self::Fence).
     Membarrier,
     /// Both sides execute a SeqCst fence: about 2 ns for every outermost read section.
     Fence,
