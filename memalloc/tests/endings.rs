@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Object, Setup, adds_up, held_bytes, in_every_setup, layout};
+use common::{Object, Setup, adds_up, behind, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, Cache, MemAlloc, PolicyKind};
@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 in_every_setup! {
     fn destroy_tells_what_was_never_freed<P>(setup) {
@@ -158,6 +159,33 @@ in_every_setup! {
         drop(guard);
         drop(domain);
         assert_eq!(all.load(Ordering::Relaxed), 6);
+    }
+}
+
+in_every_setup! {
+    /// Far less is freed than makes a grace period worth its price while there are readers.
+    fn values_are_dropped_while_little_is_freed_now_and_then<ProtectsIdentity>(setup) {
+        let all = Arc::new(AtomicUsize::new(0));
+        let cache = Cache::<Counted, P>::with_builder(setup.builder()).expect("a cache");
+        let free_some = |values: usize| (0..values).for_each(|_| {
+            let value = cache.alloc(counted(&all)).expect("memory").into_raw();
+            // SAFETY: never published, freed once.
+            unsafe { cache.free_raw(value) };
+        });
+        behind(|| cache.domain().local(), || {
+            // At first it is looked at once. What is freed then is behind that.
+            free_some(100);
+            let before = all.load(Ordering::Relaxed);
+            // 30 KiB in the end.
+            for _ in 0..40 {
+                thread::sleep(Duration::from_millis(20));
+                free_some(48);
+                if all.load(Ordering::Relaxed) > before {
+                    return;
+                }
+            }
+            panic!("not one of 2,000 values was dropped");
+        });
     }
 }
 

@@ -25,6 +25,10 @@ const BARRIER_INTERVAL: Duration = Duration::from_micros(if cfg!(loom) { 0 } els
 /// so many bytes wait.
 const URGENT_BYTES: u64 = 2 << 20;
 
+/// However little waits: after this time it is looked all the same when something is added, and a
+/// grace period begins if there was none for as long. One interruption in it costs nobody anything.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Objects that may be allocated and that no CPU holds: up to this many bytes of a class stay
 /// for the next refill, what is more goes back to the slabs.
 const READY_BYTES: u64 = 1 << 20;
@@ -36,21 +40,35 @@ pub(super) struct Owed {
     recent: Tally,
     /// Before that, since a grace period was begun last.
     earlier: Tally,
+    /// When it was looked last, in nanoseconds of `thread::coarse_clock`.
+    looked_at: Tally,
+}
+
+/// It is time to look.
+struct Due {
+    /// So many bytes are owed.
+    bytes: u64,
+    /// They are few, but it is long ago.
+    by_time: bool,
 }
 
 impl Owed {
     pub(super) fn new() -> Self {
-        Self { recent: Tally::new(0), earlier: Tally::new(0) }
+        Self { recent: Tally::new(0), earlier: Tally::new(0), looked_at: Tally::new(0) }
     }
 
-    /// Adds bytes, and says how many are owed when it is time to look.
-    fn add(&self, bytes: u64) -> Option<u64> {
+    /// Adds bytes, and says whether it is time to look.
+    fn add(&self, bytes: u64) -> Option<Due> {
         let recent = bytes + self.recent.fetch_add(bytes, Relaxed);
-        (recent >= LOOK_BYTES).then(|| {
+        let now = thread::coarse_clock().as_nanos() as u64;
+        let looked_ago = Duration::from_nanos(now.saturating_sub(self.looked_at.load(Relaxed)));
+        let by_time = recent < LOOK_BYTES;
+        (!by_time || looked_ago >= LOOK_INTERVAL).then(|| {
             // What others add meanwhile may be lost: this is about when to look, not about what
             // is there.
             self.recent.store(0, Relaxed);
-            recent + self.earlier.fetch_add(recent, Relaxed)
+            self.looked_at.store(now, Relaxed);
+            Due { bytes: recent + self.earlier.fetch_add(recent, Relaxed), by_time }
         })
     }
 
@@ -164,7 +182,10 @@ impl Flow {
         // Every object was unlinked before it was freed, and so before this stamp.
         stages.begin_waiting(class, batch, self.stamp_deferred());
         self.recover_extra(class);
-        self.owe(&self.owed, deferred, count as u64 * self.size(class));
+        if self.owe(&self.owed, deferred, count as u64 * self.size(class)) {
+            // Other classes may not be freed again.
+            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
+        }
         self.end_waiting(class, false);
         self.return_surplus(class);
         if stages.pending_bytes() > self.max_pending {
@@ -172,11 +193,14 @@ impl Flow {
         }
     }
 
-    /// Looks after grace periods, now that so many bytes more wait for one.
-    fn owe(&self, owed: &Owed, wait_for: WaitFor, bytes: u64) {
-        if let Some(bytes) = owed.add(bytes) {
-            self.look_after(owed, wait_for, bytes);
-        }
+    /// Looks after grace periods, if it is time now that so many bytes more wait for one; and says
+    /// whether it was by time.
+    fn owe(&self, owed: &Owed, wait_for: WaitFor, bytes: u64) -> bool {
+        let due = owed.add(bytes);
+        due.is_some_and(|due| {
+            self.look_after(owed, wait_for, due.bytes);
+            due.by_time
+        })
     }
 
     /// Ends the grace period that is under way, or begins one if it is worth its price.
@@ -185,10 +209,12 @@ impl Flow {
         if self.domain.is_under_way(wait_for) {
             return;
         }
+        let begun_before = |time| self.domain.begun_ago(wait_for) >= time;
         let worth_while = !self.domain.costs_a_barrier(wait_for)
             || bytes >= URGENT_BYTES
-            || (bytes >= BARRIER_BYTES && self.domain.begun_ago(wait_for) >= BARRIER_INTERVAL)
-            || self.stages.pending_bytes() > self.max_pending / 2;
+            || (bytes >= BARRIER_BYTES && begun_before(BARRIER_INTERVAL))
+            || self.stages.pending_bytes() > self.max_pending / 2
+            || begun_before(LOOK_INTERVAL);
         if worth_while {
             owed.begun();
             self.domain.advance_once(wait_for);
