@@ -177,7 +177,7 @@ mod sys;
 pub use alloc::WithFallback;
 pub use alloc::{
     AllocError, AllocErrorKind, BuildError, Builder, Cache, MemAlloc, Reclaimed, SlabBox, SlotRef,
-    TypeStable,
+    TypeStable, UninitBox,
 };
 #[cfg(not(loom))]
 pub use alloc::{Worker, WorkerBuilder};

@@ -1,18 +1,19 @@
 //! Objects of one type.
 
 use super::MemAlloc;
+use super::boxes::{SlabBox, UninitBox};
 use super::builder::Builder;
 use super::error::{AllocError, BuildError};
 use super::reclaim::Reclaimed;
 use crate::class::{Class, ClassTable, MAX_SIZE, UNIT, Watermarks};
-use crate::policy::{AfterRcuGp, Immediate, ProtectsIdentity, ReusePolicy};
-use crate::rcu::{Domain, Guard, SynchronizeError};
+use crate::policy::{AfterRcuGp, Immediate, ProtectsIdentity, ProtectsSleepers, ReusePolicy};
+use crate::rcu::{Domain, Guard, SynchronizeError, TraceGuard};
 use crate::slab::Handle;
 use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, needs_drop};
-use std::ops::{Deref, DerefMut};
+use std::mem::needs_drop;
+use std::ops::Deref;
 use std::ptr::NonNull;
 
 /// A type whose objects may be reused while readers still look at them
@@ -123,16 +124,118 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// As [`MemAlloc::alloc`]; the error gives the value back.
     pub fn alloc(&self, value: T) -> Result<SlabBox<'_, T, P>, AllocError<T>> {
-        match self.alloc.alloc_handle(Layout::new::<T>()) {
+        match self.alloc_uninit() {
+            Ok(place) => Ok(place.write(value)),
+            Err(error) => Err(error.with_value(value)),
+        }
+    }
+
+    /// Moves `value` into an object that is ready: takes no lock and asks the system for nothing
+    /// (`GFP_NOWAIT`). Async-signal-safe.
+    ///
+    /// ```
+    /// use memalloc::{AllocErrorKind, Cache};
+    ///
+    /// let cache = Cache::<u64>::new()?;
+    /// let error = cache.alloc_nowait(7).expect_err("nothing is ready yet");
+    /// assert_eq!((error.kind(), error.into_value()), (AllocErrorKind::WouldBlock, 7));
+    ///
+    /// cache.prefill(100)?;
+    /// assert_eq!(*cache.alloc_nowait(7)?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`MemAlloc::alloc_nowait`]; the error gives the value back.
+    pub fn alloc_nowait(&self, value: T) -> Result<SlabBox<'_, T, P>, AllocError<T>> {
+        match self.alloc.alloc_nowait(Layout::new::<T>()) {
             Ok(object) => {
-                self.alloc.writes_plain(object);
-                let place = self.alloc.pointer(object).cast::<T>();
-                // SAFETY: the object is ours; the policy let no reader keep it (INV-L1).
-                unsafe { place.write(value) };
-                Ok(SlabBox { place, cache: self })
+                self.alloc.writes_plain(self.alloc.handle(object.cast()));
+                Ok(UninitBox::new(self, object.cast()).write(value))
             }
             Err(error) => Err(error.with_value(value)),
         }
+    }
+
+    /// An object to write a value to: for values that are built in their place.
+    ///
+    /// ```
+    /// use memalloc::Cache;
+    ///
+    /// let cache = Cache::<[u8; 4096]>::new()?;
+    /// let mut page = cache.alloc_uninit()?;
+    /// // SAFETY: the object is ours, and as large as the type.
+    /// unsafe { page.as_mut_ptr().write_bytes(7, 1) };
+    /// // SAFETY: every byte was written.
+    /// let page = unsafe { page.assume_init() };
+    /// assert_eq!(page[4095], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`MemAlloc::alloc`].
+    pub fn alloc_uninit(&self) -> Result<UninitBox<'_, T, P>, AllocError> {
+        let object = self.alloc.alloc_handle(Layout::new::<T>())?;
+        self.alloc.writes_plain(object);
+        Ok(UninitBox::new(self, self.alloc.pointer(object).cast()))
+    }
+
+    /// A published object, for the length of a read section of this cache's domain
+    /// (`rcu_dereference`).
+    ///
+    /// # Safety
+    ///
+    /// `object` came from [`SlabBox::into_raw`] of this cache and was freed, if at all, after `_guard`
+    /// began, which is a guard of this cache's domain.
+    #[doc(alias = "rcu_dereference")]
+    pub unsafe fn read<'g>(&'g self, object: NonNull<T>, _guard: &'g Guard<'_>) -> &'g T {
+        // SAFETY: the caller's promise; the policy keeps the value for the section (INV-L1).
+        unsafe { object.as_ref() }
+    }
+
+    /// The same for a section that may sleep, under a policy that keeps objects for those.
+    ///
+    /// ```
+    /// use memalloc::{AfterTasksTraceGp, Cache};
+    ///
+    /// let cache = Cache::<String, AfterTasksTraceGp>::new()?;
+    /// let word = cache.alloc("trie".to_owned())?.into_raw();
+    /// let guard = cache.domain().pin_trace();
+    /// // SAFETY: not freed yet, and the guard is of this cache's domain.
+    /// let seen = unsafe { cache.read_sleeping(word, &guard) };
+    /// // SAFETY: known only here, and freed once.
+    /// unsafe { cache.free_raw(word) };
+    /// assert_eq!(seen, "trie", "still there");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Under any other it does not compile:
+    ///
+    /// ```compile_fail,E0277
+    /// use memalloc::{AfterRcuGp, Cache};
+    ///
+    /// let cache = Cache::<String, AfterRcuGp>::new().unwrap();
+    /// let word = cache.alloc("trie".to_owned()).unwrap().into_raw();
+    /// let guard = cache.domain().pin_trace();
+    /// let seen = unsafe { cache.read_sleeping(word, &guard) };
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// As [`read`](Self::read).
+    #[doc(alias = "rcu_dereference")]
+    pub unsafe fn read_sleeping<'g>(
+        &'g self,
+        object: NonNull<T>,
+        _guard: &'g TraceGuard<'_>,
+    ) -> &'g T
+    where
+        P: ProtectsSleepers,
+    {
+        // SAFETY: as in `read`.
+        unsafe { object.as_ref() }
     }
 
     /// Frees a published object: the value is dropped, and the object allocated again, after the
@@ -142,6 +245,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// `object` came from [`SlabBox::into_raw`] of this cache, is freed only once, and readers
     /// can't find it any more.
+    #[doc(alias = "free_rcu_raw")]
     pub unsafe fn free_raw(&self, object: NonNull<T>) {
         // SAFETY: the caller's promise.
         unsafe { self.alloc.free(object.cast(), Layout::new::<T>()) };
@@ -181,6 +285,16 @@ impl<T: TypeStable> Cache<T, Immediate> {
         self.alloc.alloc_handle(Layout::new::<T>())
     }
 
+    /// As [`alloc_slot`](Self::alloc_slot), but only what is ready. Async-signal-safe.
+    ///
+    /// # Errors
+    ///
+    /// As [`MemAlloc::alloc_nowait`].
+    pub fn alloc_slot_nowait(&self) -> Result<Handle, AllocError> {
+        let object = self.alloc.alloc_nowait(Layout::new::<T>())?;
+        Ok(self.alloc.handle(object.cast()))
+    }
+
     /// The object that `slot` names, for the length of a read section of this cache's domain.
     /// By the time that it is looked at it may be another: validate what you read.
     ///
@@ -194,6 +308,20 @@ impl<T: TypeStable> Cache<T, Immediate> {
         SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
     }
 
+    /// The same for a section that may sleep: for those too, memory and type hold.
+    ///
+    /// # Safety
+    ///
+    /// As [`slot`](Self::slot).
+    pub unsafe fn slot_sleeping<'g>(
+        &'g self,
+        slot: Handle,
+        _guard: &'g TraceGuard<'_>,
+    ) -> SlotRef<'g, T> {
+        // SAFETY: as in `slot`; the way back to its slab waits for both flavours (`Route`).
+        SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
+    }
+
     /// Frees an object: it may be allocated again at once.
     ///
     /// # Safety
@@ -204,12 +332,56 @@ impl<T: TypeStable> Cache<T, Immediate> {
         // SAFETY: the caller's promise.
         unsafe { self.alloc.free_handle(slot, Layout::new::<T>()) };
     }
+
+    /// Frees an object that may be allocated again once an RCU grace period has passed: readers that
+    /// found it before, in a section of [`pin`](Domain::pin), keep it until they leave.
+    ///
+    /// ```
+    /// use memalloc::{Cache, TypeStable};
+    /// use std::sync::atomic::AtomicU64;
+    ///
+    /// #[derive(Default)]
+    /// struct Count(AtomicU64);
+    /// // SAFETY: an atomic, of which every value is valid, and nothing to drop.
+    /// unsafe impl TypeStable for Count {}
+    ///
+    /// let cache = Cache::<Count, memalloc::Immediate>::type_stable()?;
+    /// let slot = cache.alloc_slot()?;
+    /// let guard = cache.domain().pin();
+    /// // SAFETY: known only here, and freed once.
+    /// unsafe { cache.free_rcu_slot(slot) };
+    /// assert_ne!(cache.alloc_slot()?, slot, "not before the section has ended");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// As [`free_slot`](Self::free_slot).
+    #[doc(alias = "free_rcu_raw")]
+    pub unsafe fn free_rcu_slot(&self, slot: Handle) {
+        // SAFETY: the caller's promise.
+        unsafe { self.alloc.free_rcu_handle(slot, Layout::new::<T>()) };
+    }
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
     /// The domain whose readers this cache waits for.
     pub fn domain(&self) -> &Domain {
         self.alloc.domain()
+    }
+
+    /// See [`MemAlloc::prefill`].
+    ///
+    /// # Errors
+    ///
+    /// As [`MemAlloc::prefill`].
+    pub fn prefill(&self, objects: usize) -> Result<(), AllocError> {
+        self.alloc.prefill(Layout::new::<T>(), objects)
+    }
+
+    /// See [`MemAlloc::tend`].
+    pub fn tend(&self) {
+        self.alloc.tend();
     }
 
     /// See [`MemAlloc::trim`].
@@ -232,58 +404,6 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
 
     pub(crate) fn into_mem_alloc(self) -> MemAlloc<P> {
         self.alloc
-    }
-}
-
-/// Owns an object of a [`Cache`] that was not published yet. Dropping it drops the value and
-/// frees the object for immediate reuse; [`into_raw`](Self::into_raw) makes it ready to publish.
-pub struct SlabBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
-    place: NonNull<T>,
-    cache: &'c Cache<T, P>,
-}
-
-// SAFETY: the box owns its value alone, and both the value and the cache may move between
-// threads.
-unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Send for SlabBox<'_, T, P> {}
-// SAFETY: a shared box gives shared references only.
-unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Sync for SlabBox<'_, T, P> {}
-
-impl<T: fmt::Debug + Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for SlabBox<'_, T, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SlabBox").field(&**self).finish()
-    }
-}
-
-impl<T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'_, T, P> {
-    /// Gives the object up, to be published, and at last freed with [`Cache::free_raw`].
-    pub fn into_raw(self) -> NonNull<T> {
-        ManuallyDrop::new(self).place
-    }
-}
-
-impl<T: Send + Sync + 'static, P: ProtectsIdentity> Deref for SlabBox<'_, T, P> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        // SAFETY: the box owns the object, which holds a value (INV-A2).
-        unsafe { self.place.as_ref() }
-    }
-}
-
-impl<T: Send + Sync + 'static, P: ProtectsIdentity> DerefMut for SlabBox<'_, T, P> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as in `deref`, and `&mut self` makes it the only reference.
-        unsafe { self.place.as_mut() }
-    }
-}
-
-impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for SlabBox<'_, T, P> {
-    fn drop(&mut self) {
-        // SAFETY: the box owns the object, which holds a value and was never published.
-        unsafe {
-            self.place.drop_in_place();
-            self.cache.alloc.free_unshared(self.place.cast(), Layout::new::<T>());
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type.
 
+mod boxes;
 mod builder;
 mod cache;
 #[cfg(feature = "allocator-api2")]
@@ -15,8 +16,9 @@ mod stages;
 #[cfg(not(loom))]
 mod worker;
 
+pub use boxes::{SlabBox, UninitBox};
 pub use builder::Builder;
-pub use cache::{Cache, SlabBox, SlotRef, TypeStable};
+pub use cache::{Cache, SlotRef, TypeStable};
 #[cfg(feature = "allocator-api2")]
 pub use container::WithFallback;
 pub use error::{AllocError, AllocErrorKind, BuildError};

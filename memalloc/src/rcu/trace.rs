@@ -110,7 +110,7 @@ pub(super) fn abandon(slot: &Announcement) {
 #[must_use = "the read section ends when the guard is dropped"]
 pub struct OwnedTraceGuard {
     /// Dropped before the domain.
-    _guard: TraceGuard<'static>,
+    guard: TraceGuard<'static>,
     _domain: Domain,
 }
 
@@ -124,7 +124,12 @@ impl OwnedTraceGuard {
     pub(super) fn enter(domain: &Domain) -> Self {
         let TraceGuard { slot, own_slot, .. } = *std::mem::ManuallyDrop::new(domain.pin_trace());
         // The slot lives as long as the domain (INV-R3), which goes with the guard.
-        let _guard = TraceGuard { slot, own_slot, _domain: PhantomData };
-        Self { _guard, _domain: domain.clone() }
+        let guard = TraceGuard { slot, own_slot, _domain: PhantomData };
+        Self { guard, _domain: domain.clone() }
+    }
+
+    /// The guard, for what asks for one.
+    pub fn guard(&self) -> &TraceGuard<'_> {
+        &self.guard
     }
 }

@@ -1,0 +1,120 @@
+//! Objects of a cache that were not published yet.
+//!
+//! - INV-O1: a box is the only way to its object, which no reader has found; that of a
+//!   [`SlabBox`] holds a value.
+
+use super::cache::Cache;
+use crate::policy::{AfterRcuGp, ProtectsIdentity};
+use std::alloc::Layout;
+use std::fmt;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// Owns an object of a [`Cache`] that was not published yet. Dropping it drops the value and
+/// frees the object for immediate reuse; [`into_raw`](Self::into_raw) makes it ready to publish.
+pub struct SlabBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
+    place: NonNull<T>,
+    cache: &'c Cache<T, P>,
+}
+
+// SAFETY: the box owns its value alone, and both the value and the cache may move between
+// threads.
+unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Send for SlabBox<'_, T, P> {}
+// SAFETY: a shared box gives shared references only.
+unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Sync for SlabBox<'_, T, P> {}
+
+impl<T: fmt::Debug + Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for SlabBox<'_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SlabBox").field(&**self).finish()
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'_, T, P> {
+    /// Gives the object up, to be published, and at last freed with [`Cache::free_raw`].
+    pub fn into_raw(self) -> NonNull<T> {
+        ManuallyDrop::new(self).place
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> Deref for SlabBox<'_, T, P> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the box owns the object, which holds a value (INV-O1).
+        unsafe { self.place.as_ref() }
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> DerefMut for SlabBox<'_, T, P> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`, and `&mut self` makes it the only reference.
+        unsafe { self.place.as_mut() }
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for SlabBox<'_, T, P> {
+    fn drop(&mut self) {
+        // SAFETY: INV-O1: it was never published.
+        unsafe {
+            self.place.drop_in_place();
+            self.cache.mem_alloc().free_unshared(self.place.cast(), Layout::new::<T>());
+        }
+    }
+}
+
+/// Owns an object of a [`Cache`] that holds no value yet. Dropping it frees the object for immediate
+/// reuse, whatever was written to it.
+pub struct UninitBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
+    place: NonNull<MaybeUninit<T>>,
+    cache: &'c Cache<T, P>,
+}
+
+// SAFETY: as for `SlabBox`, and there is no value.
+unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Send for UninitBox<'_, T, P> {}
+// SAFETY: a shared box gives nothing.
+unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Sync for UninitBox<'_, T, P> {}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for UninitBox<'_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UninitBox").finish_non_exhaustive()
+    }
+}
+
+impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
+    /// A box of an object that was just allocated from `cache`.
+    pub(super) fn new(cache: &'c Cache<T, P>, place: NonNull<MaybeUninit<T>>) -> Self {
+        Self { place, cache }
+    }
+
+    /// Moves `value` into the object.
+    pub fn write(self, value: T) -> SlabBox<'c, T, P> {
+        // SAFETY: INV-O1; the object is as large and aligned as its class, made for `T`.
+        unsafe {
+            self.place.cast::<T>().write(value);
+            self.assume_init()
+        }
+    }
+
+    /// Where the value goes.
+    pub fn as_mut_ptr(&mut self) -> *mut T {
+        self.place.as_ptr().cast()
+    }
+
+    /// The object with the value that was written to it.
+    ///
+    /// # Safety
+    ///
+    /// It holds a valid `T`.
+    pub unsafe fn assume_init(self) -> SlabBox<'c, T, P> {
+        let this = ManuallyDrop::new(self);
+        SlabBox { place: this.place.cast(), cache: this.cache }
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for UninitBox<'_, T, P> {
+    fn drop(&mut self) {
+        // SAFETY: INV-O1.
+        unsafe { self.cache.mem_alloc().free_unshared(self.place.cast(), Layout::new::<T>()) };
+    }
+}
