@@ -97,6 +97,8 @@ fn run<B: ReusePolicy>(trie: &QpTrie<u64, B>, operations: Vec<Operation>) -> Mod
             Operation::Get(key) => {
                 assert_eq!(view.get(&key), model.get(&key), "{key:?}");
                 assert_eq!(view.contains_key(&key), model.contains_key(&key), "{key:?}");
+                let keys = [&key[..], b"", &key[key.len() / 2..], &key];
+                assert_eq!(view.get_many(keys), keys.map(|key| model.get(key)), "{key:?}");
             }
             Operation::NextKey(after) => next_key(&view, &model, after),
             Operation::Iterate => assert!(

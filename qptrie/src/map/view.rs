@@ -3,7 +3,7 @@
 use super::error::{InsertError, InsertErrorKind};
 use super::trie::QpTrie;
 use crate::node::{Retry, leaf_bytes};
-use crate::read::find;
+use crate::read::{find, find_each};
 use crate::write::{NotLinked, Place, locate};
 use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
@@ -76,6 +76,30 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     pub fn get(&self, key: &[u8]) -> Option<&V> {
         // SAFETY: `find` validated the leaf, and the section that `self` keeps open protects it.
         self.find(key).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
+    }
+
+    /// The values of several keys, in their order. As many calls of [`get`](Self::get), each for
+    /// itself, but while the memory that one lookup needs is on its way the others go on: faster
+    /// where the trie is larger than the processor's caches. 8 to 16 keys are enough.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie: QpTrie<u32> = QpTrie::new()?;
+    /// # let view = trie.pin();
+    /// view.insert(b"one", 1)?;
+    /// view.insert(b"two", 2)?;
+    /// assert_eq!(view.get_many([b"two", b"six", b"one"]), [Some(&2), None, Some(&1)]);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "map_lookup_batch")]
+    pub fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<&V>; N] {
+        let found = find_each(&self.trie.nodes, &keys);
+        std::array::from_fn(|number| {
+            let leaf = found[number].unwrap_or_else(|Retry| self.find_again(keys[number]));
+            // SAFETY: as in `get`.
+            leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) })
+        })
     }
 
     /// Whether `key` is there. As [`get`](Self::get).

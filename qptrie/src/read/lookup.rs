@@ -1,9 +1,68 @@
-//! One key, from the root to its leaf.
+//! One key, from the root to its leaf; and several at once.
 
 use super::footing::{Footing, follow};
 use crate::node::{Node, Nodes, Retry, Twig, bit_at};
-use memalloc::sync::Ordering;
+use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
+use std::ops::ControlFlow::{self, Break, Continue};
+
+/// A lookup on its way.
+struct Lookup<'t> {
+    slot: &'t AtomicU32,
+    /// What the slot held; confirmed, or a root's.
+    twig: Twig,
+    /// The branch that has the slot; none for a root.
+    parent: Option<Footing>,
+}
+
+impl<'t> Lookup<'t> {
+    #[inline(always)]
+    fn begin<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        nodes: &'t Nodes<V, B, L>,
+        key: &[u8],
+    ) -> Self {
+        let slot = nodes.roots.of(key).slot();
+        // ORDERING: pairs with `Twig::publish`: a root has no count whose check would order it.
+        // Falls to `loom` `a_lone_leaf_arrives_whole`.
+        Self { slot, twig: Twig::load(slot, Ordering::Acquire), parent: None }
+    }
+
+    /// One branch further down, or the end: the leaf of `key`, if there is one.
+    #[inline(always)]
+    fn step<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &'t Nodes<V, B, L>,
+        key: &[u8],
+    ) -> Result<ControlFlow<Option<Handle>>, Retry> {
+        let branch = match self.twig.node() {
+            Node::Nothing => return Ok(Break(None)),
+            Node::Leaf(leaf) => {
+                // SAFETY: the twig was confirmed, or is a root's; the caller's section keeps
+                // the leaf (INV-N3).
+                let found = unsafe { nodes.key(leaf) } == key;
+                return Ok(Break(found.then_some(leaf)));
+            }
+            Node::Branch(branch) => branch,
+        };
+        let named = (self.slot, self.twig);
+        let footing = Footing::enter::<false, V, B, L>(nodes, branch, named, self.parent)?;
+        let shape = nodes.shape(branch);
+        let bit = bit_at(key, shape.index());
+        if !shape.has(bit) {
+            if !nodes.faults.unvalidated_absence() {
+                footing.confirm(nodes)?;
+            }
+            return Ok(Break(None));
+        }
+        self.slot = nodes.slot(branch, shape.position(bit));
+        self.twig = follow::<B>(self.slot);
+        if !nodes.faults.unvalidated_twig() {
+            footing.confirm(nodes)?;
+        }
+        self.parent = Some(footing);
+        Ok(Continue(()))
+    }
+}
 
 /// The leaf of `key`, if there is one.
 ///
@@ -13,36 +72,51 @@ pub(crate) fn find<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     key: &[u8],
 ) -> Result<Option<Handle>, Retry> {
-    let mut slot = nodes.roots.of(key).slot();
-    // ORDERING: pairs with `Twig::publish`: a root has no count whose check would order it.
-    // Falls to `loom` `a_lone_leaf_arrives_whole`.
-    let mut twig = Twig::load(slot, Ordering::Acquire);
-    let mut parent = None;
+    let mut lookup = Lookup::begin(nodes, key);
     loop {
-        let branch = match twig.node() {
-            Node::Nothing => return Ok(None),
-            Node::Leaf(leaf) => {
-                // SAFETY: the twig was confirmed, or is a root's; the caller's section keeps
-                // the leaf (INV-N3).
-                let found = unsafe { nodes.key(leaf) } == key;
-                return Ok(found.then_some(leaf));
-            }
-            Node::Branch(branch) => branch,
-        };
-        let footing = Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
-        let shape = nodes.shape(branch);
-        let bit = bit_at(key, shape.index());
-        if !shape.has(bit) {
-            if !nodes.faults.unvalidated_absence() {
-                footing.confirm(nodes)?;
-            }
-            return Ok(None);
+        if let Break(found) = lookup.step(nodes, key)? {
+            return Ok(found);
         }
-        slot = nodes.slot(branch, shape.position(bit));
-        twig = follow::<B>(slot);
-        if !nodes.faults.unvalidated_twig() {
-            footing.confirm(nodes)?;
-        }
-        parent = Some(footing);
     }
+}
+
+/// As [`find`], for several keys: while the memory that one of them needs next is on its way, the
+/// others go on.
+#[inline]
+pub(crate) fn find_each<
+    const N: usize,
+    V: Send + Sync + 'static,
+    B: ReusePolicy,
+    L: ReusePolicy,
+>(
+    nodes: &Nodes<V, B, L>,
+    keys: &[&[u8]; N],
+) -> [Result<Option<Handle>, Retry>; N] {
+    let mut lookups = keys.map(|key| {
+        let lookup = Lookup::begin(nodes, key);
+        nodes.prefetch(lookup.twig);
+        lookup
+    });
+    let mut found = [Err(Retry); N];
+    // The numbers of those that have not arrived.
+    let mut under_way: [usize; N] = std::array::from_fn(|number| number);
+    let mut count = N;
+    while count > 0 {
+        let mut at = 0;
+        while at < count {
+            let number = under_way[at];
+            found[number] = match lookups[number].step(nodes, keys[number]) {
+                Ok(Continue(())) => {
+                    nodes.prefetch(lookups[number].twig);
+                    at += 1;
+                    continue;
+                }
+                Ok(Break(leaf)) => Ok(leaf),
+                Err(Retry) => Err(Retry),
+            };
+            count -= 1;
+            under_way[at] = under_way[count];
+        }
+    }
+    found
 }

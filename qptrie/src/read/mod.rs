@@ -27,5 +27,5 @@ mod lookup;
 mod scan;
 
 pub(crate) use footing::{Footing, follow};
-pub(crate) use lookup::find;
+pub(crate) use lookup::{find, find_each};
 pub(crate) use scan::{Ascending, Descending, Direction, Walk, longest_prefix};
