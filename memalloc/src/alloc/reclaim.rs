@@ -25,9 +25,12 @@ const BARRIER_INTERVAL: Duration = Duration::from_micros(if cfg!(loom) { 0 } els
 /// so many bytes wait.
 const URGENT_BYTES: u64 = 2 << 20;
 
-/// However little waits: after this time it is looked all the same when something is added, and a
-/// grace period begins if there was none for as long. One interruption in it costs nobody anything.
+/// However little waits: so long after the last look the next is late, comes when something is
+/// added, and begins a grace period. One interruption in this time costs nobody anything.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The clock is looked at for so many objects, about: it takes as long as several of them.
+const OBJECTS_PER_CLOCK: u64 = 64;
 
 /// Objects that may be allocated and that no CPU holds: up to this many bytes of a class stay
 /// for the next refill, what is more goes back to the slabs.
@@ -48,8 +51,8 @@ pub(super) struct Owed {
 struct Due {
     /// So many bytes are owed.
     bytes: u64,
-    /// They are few, but it is long ago.
-    by_time: bool,
+    /// It is long ago that it was looked.
+    late: bool,
 }
 
 impl Owed {
@@ -57,18 +60,24 @@ impl Owed {
         Self { recent: Tally::new(0), earlier: Tally::new(0), looked_at: Tally::new(0) }
     }
 
-    /// Adds bytes, and says whether it is time to look.
-    fn add(&self, bytes: u64) -> Option<Due> {
-        let recent = bytes + self.recent.fetch_add(bytes, Relaxed);
+    /// Adds objects of a size, and says whether it is time to look.
+    fn add(&self, objects: u64, size: u64) -> Option<Due> {
+        let bytes = objects * size;
+        let before = self.recent.fetch_add(bytes, Relaxed);
+        let recent = before + bytes;
+        let step = (size * OBJECTS_PER_CLOCK).next_power_of_two();
+        if recent < LOOK_BYTES && recent & !(step - 1) == before & !(step - 1) {
+            return None;
+        }
         let now = thread::coarse_clock().as_nanos() as u64;
         let looked_ago = Duration::from_nanos(now.saturating_sub(self.looked_at.load(Relaxed)));
-        let by_time = recent < LOOK_BYTES;
-        (!by_time || looked_ago >= LOOK_INTERVAL).then(|| {
+        let late = looked_ago >= LOOK_INTERVAL;
+        (late || recent >= LOOK_BYTES).then(|| {
             // What others add meanwhile may be lost: this is about when to look, not about what
             // is there.
             self.recent.store(0, Relaxed);
             self.looked_at.store(now, Relaxed);
-            Due { bytes: recent + self.earlier.fetch_add(recent, Relaxed), by_time }
+            Due { bytes: recent + self.earlier.fetch_add(recent, Relaxed), late }
         })
     }
 
@@ -182,7 +191,7 @@ impl Flow {
         // Every object was unlinked before it was freed, and so before this stamp.
         stages.begin_waiting(class, batch, self.stamp_deferred());
         self.recover_extra(class);
-        if self.owe(&self.owed, deferred, count as u64 * self.size(class)) {
+        if self.owe(&self.owed, deferred, class, count as u64) {
             // Other classes may not be freed again.
             self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
         }
@@ -193,28 +202,27 @@ impl Flow {
         }
     }
 
-    /// Looks after grace periods, if it is time now that so many bytes more wait for one; and says
-    /// whether it was by time.
-    fn owe(&self, owed: &Owed, wait_for: WaitFor, bytes: u64) -> bool {
-        let due = owed.add(bytes);
+    /// Looks after grace periods, if it is time now that so many objects more wait for one; and says
+    /// whether it was late.
+    fn owe(&self, owed: &Owed, wait_for: WaitFor, class: usize, objects: u64) -> bool {
+        let due = owed.add(objects, self.size(class));
         due.is_some_and(|due| {
-            self.look_after(owed, wait_for, due.bytes);
-            due.by_time
+            self.look_after(owed, wait_for, &due);
+            due.late
         })
     }
 
     /// Ends the grace period that is under way, or begins one if it is worth its price.
-    fn look_after(&self, owed: &Owed, wait_for: WaitFor, bytes: u64) {
+    fn look_after(&self, owed: &Owed, wait_for: WaitFor, due: &Due) {
         self.domain.advance_begun(wait_for);
         if self.domain.is_under_way(wait_for) {
             return;
         }
-        let begun_before = |time| self.domain.begun_ago(wait_for) >= time;
-        let worth_while = !self.domain.costs_a_barrier(wait_for)
-            || bytes >= URGENT_BYTES
-            || (bytes >= BARRIER_BYTES && begun_before(BARRIER_INTERVAL))
-            || self.stages.pending_bytes() > self.max_pending / 2
-            || begun_before(LOOK_INTERVAL);
+        let worth_while = due.late
+            || !self.domain.costs_a_barrier(wait_for)
+            || due.bytes >= URGENT_BYTES
+            || (due.bytes >= BARRIER_BYTES && self.domain.begun_ago(wait_for) >= BARRIER_INTERVAL)
+            || self.stages.pending_bytes() > self.max_pending / 2;
         if worth_while {
             owed.begun();
             self.domain.advance_once(wait_for);
@@ -242,8 +250,9 @@ impl Flow {
         }
         let bytes = waiting.objects() * self.size(class);
         // As if a good part of the way had been gone already: new memory costs as well.
-        let owed = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
-        self.look_after(&self.owed, self.stages.route.deferred, owed);
+        let bytes = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
+        let due = Due { bytes, late: false };
+        self.look_after(&self.owed, self.stages.route.deferred, &due);
         self.end_waiting(class, false);
     }
 
@@ -307,7 +316,7 @@ impl Flow {
             }
         }
         if begun > 0 || !stages.of(class).waiting_for_gp_ttrace.is_empty() {
-            self.owe(&self.owed_back, stages.route.returned, begun * self.size(class));
+            self.owe(&self.owed_back, stages.route.returned, class, begun);
             self.end_returning(class, false);
         }
     }
