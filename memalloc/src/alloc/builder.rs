@@ -12,6 +12,7 @@ use crate::policy::{AfterRcuGp, ReusePolicy};
 use crate::rcu::Domain;
 use crate::slab::{Arena, Constructor, LEAST_RANGE, Slabs};
 use crate::sys::cpu::CpuMode;
+use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -214,14 +215,14 @@ impl<P: ReusePolicy> Builder<P> {
     }
 }
 
+/// The CPU mode that the environment asks for, if it does.
 fn mode_of_environment() -> Result<Option<CpuMode>, BuildError> {
-    let Ok(name) = std::env::var("MEMALLOC_CPU_MODE") else {
-        return Ok(None);
-    };
-    match name.parse() {
-        Ok(mode) => Ok(Some(mode)),
-        Err(complaint) => Err(BuildError::Environment(complaint)),
-    }
+    std::env::var_os("MEMALLOC_CPU_MODE").map(|name| mode_named(&name)).transpose()
+}
+
+fn mode_named(name: &OsStr) -> Result<CpuMode, BuildError> {
+    // What is no text can't be a name, and is shown as well as it can be.
+    name.to_string_lossy().parse().map_err(BuildError::Environment)
 }
 
 fn default_domain() -> Domain {
@@ -229,4 +230,20 @@ fn default_domain() -> Domain {
     return Domain::global().clone();
     #[cfg(loom)]
     Domain::new()
+}
+
+#[cfg(all(test, not(loom), unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_mode_in_the_environment_that_is_no_text_is_an_error() {
+        assert!(matches!(mode_named(OsStr::new("active-cpu")), Ok(CpuMode::ActiveCpu)));
+        let error = mode_named(OsStr::from_bytes(b"rseq\xff")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("MEMALLOC_CPU_MODE: ") && error.contains("allowed are"),
+            "{error}"
+        );
+    }
 }
