@@ -109,39 +109,49 @@ pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
     }
 }
 
+/// What the thread used last. A signal handler may interrupt a change, and use the same domain: it
+/// finds either nothing, and goes the long way, or all of it.
 #[cfg(not(loom))]
 mod last {
     use super::{Kind, NonNull, Slot};
+    use crate::sync::{Ordering, compiler_fence};
     use std::cell::Cell;
 
-    type Last = (u64, Option<NonNull<Slot>>, Option<NonNull<Slot>>);
+    struct Last {
+        /// Names the domain that the others are of; 0 while they change.
+        domain: Cell<u64>,
+        /// The same, where its readers need no fence and there is a slot for RCU; else 0.
+        light: Cell<u64>,
+        rcu: Cell<Option<NonNull<Slot>>>,
+        trace: Cell<Option<NonNull<Slot>>>,
+    }
 
     std::thread_local! {
-        /// Its slot for RCU, where readers need no fence; else of no domain.
-        static LIGHT: Cell<(u64, *const Slot)> = const { Cell::new((0, std::ptr::null())) };
-
-        /// The domain that this thread used last, and its slots. Needs no destructor, so that
-        /// looking here is a load.
-        static LAST: Cell<Last> = const { Cell::new((0, None, None)) };
+        /// Needs no destructor, so that looking here is a load.
+        static LAST: Last = const {
+            Last { domain: Cell::new(0), light: Cell::new(0), rcu: Cell::new(None), trace: Cell::new(None) }
+        };
     }
 
     #[inline(always)]
     pub(super) fn light(domain: u64) -> Option<NonNull<Slot>> {
-        let (last, slot) = LIGHT.get();
-        // SAFETY: it is not null where it is of a domain, whose number is not 0.
-        (last == domain).then(|| unsafe { NonNull::new_unchecked(slot.cast_mut()) })
+        LAST.with(|last| {
+            // SAFETY: it names a domain only while there is a slot.
+            (last.light.get() == domain).then(|| unsafe { last.rcu.get().unwrap_unchecked() })
+        })
     }
 
     #[inline(always)]
     pub(super) fn get(kind: Kind, domain: u64) -> Option<NonNull<Slot>> {
-        let (last, rcu, trace) = LAST.get();
-        if last != domain {
-            return None;
-        }
-        match kind {
-            Kind::Rcu => rcu,
-            Kind::Trace => trace,
-        }
+        LAST.with(|last| {
+            if last.domain.get() != domain {
+                return None;
+            }
+            match kind {
+                Kind::Rcu => last.rcu.get(),
+                Kind::Trace => last.trace.get(),
+            }
+        })
     }
 
     pub(super) fn set(
@@ -150,14 +160,25 @@ mod last {
         trace: Option<NonNull<Slot>>,
         light: bool,
     ) {
-        LAST.set((domain, rcu, trace));
-        let light = rcu.filter(|_| light);
-        LIGHT.set(light.map_or((0, std::ptr::null()), |slot| (domain, slot.as_ptr().cast_const())));
+        forget();
+        LAST.with(|last| {
+            last.rcu.set(rcu);
+            last.trace.set(trace);
+            // ORDERING: pairs with a signal handler on this thread: it sees the number behind the
+            // slots. No test interrupts between two instructions.
+            compiler_fence(Ordering::Release);
+            last.domain.set(domain);
+            last.light.set(if light && rcu.is_some() { domain } else { 0 });
+        });
     }
 
     pub(super) fn forget() {
-        LAST.set((0, None, None));
-        LIGHT.set((0, std::ptr::null()));
+        LAST.with(|last| {
+            last.domain.set(0);
+            last.light.set(0);
+            // ORDERING: as in `set`: it sees the slots change behind this.
+            compiler_fence(Ordering::Release);
+        });
     }
 }
 
