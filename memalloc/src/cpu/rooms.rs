@@ -67,8 +67,10 @@ impl Rooms {
     fn of_aligned(&self, layout: Layout) -> &Caches {
         let serves = |caches: &&Caches| {
             let size = usize::from(caches.size);
-            size > 0 && size >= layout.size() && size.is_multiple_of(layout.align())
+            size > 0 && size.is_multiple_of(layout.align())
         };
-        self.by_units.iter().find(serves).unwrap_or(&self.by_units[ENTRIES - 1])
+        // From there on, all classes are large enough.
+        let enough = self.by_units.get(layout.size().div_ceil(UNIT)..).unwrap_or_default();
+        enough.iter().find(serves).unwrap_or(&self.by_units[ENTRIES - 1])
     }
 }

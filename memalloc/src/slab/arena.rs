@@ -89,9 +89,15 @@ mod imp {
 
         #[inline(always)]
         pub(crate) fn pointer(&self, object: Handle) -> NonNull<u8> {
-            let place = self.objects.base().as_ptr().wrapping_add(object.get() as usize * UNIT);
-            // SAFETY: 64 GiB behind the start of a mapping is not null.
-            unsafe { NonNull::new_unchecked(place) }
+            let offset = (object.get() as usize).wrapping_mul(UNIT);
+            let place = self.objects.base().as_ptr().wrapping_add(offset);
+            if cfg!(target_pointer_width = "64") {
+                // SAFETY: 64 GiB behind the start of a mapping is not null.
+                unsafe { NonNull::new_unchecked(place) }
+            } else {
+                // A handle that is not this arena's may be beyond the address space.
+                NonNull::new(place).unwrap_or(NonNull::dangling())
+            }
         }
 
         /// The handle of the object at `pointer`; of anything else, one that means nothing.
