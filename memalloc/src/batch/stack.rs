@@ -40,6 +40,17 @@ impl<const N: usize> Stack<N> {
         self.count += 1;
     }
 
+    /// Adds an object, if there are fewer than `limit`; the caller knows that there is room for so
+    /// many.
+    #[inline(always)]
+    pub(crate) fn push_below(&mut self, limit: u8, object: Handle) -> bool {
+        let is_below = self.count < limit.into();
+        if is_below {
+            self.push(object);
+        }
+        is_below
+    }
+
     /// The objects, the oldest first.
     pub(crate) fn as_slice(&self) -> &[Handle] {
         let numbers = &self.objects[..self.len()];

@@ -27,10 +27,11 @@ use crate::slab::Handle;
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::cpu::{CpuMode, CpuSlots};
 use crate::sys::rseq::{self, Caches, Rseq};
-use cache::BY_RCU_AT;
+use cache::{BY_RCU_AT, FREE_AT};
 use rooms::Rooms;
 use std::alloc::Layout;
 use std::io;
+use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
 use table::Table;
@@ -111,43 +112,39 @@ impl CpuCaches {
     /// it. Async-signal-safe, never waits.
     #[inline(always)]
     pub(crate) fn push(&self, caches: &Caches, object: Handle) -> bool {
+        const LIMIT_AT: usize = offset_of!(Caches, limit);
         match self.sequences {
             // SAFETY: as in `pop`; watermarks are below the capacity (`Watermarks::check`).
-            Some(sequences) => unsafe { sequences.push(caches, object.get()) },
+            Some(sequences) => unsafe {
+                sequences.push::<FREE_AT, LIMIT_AT>(caches, object.get())
+            },
             None => self.push_active(caches, object),
         }
     }
 
     #[inline(never)]
     fn push_active(&self, caches: &Caches, object: Handle) -> bool {
-        match self.try_enter(caches.class.into()) {
-            Some(mut arrays) if arrays.free.len() < caches.limit.into() => {
-                arrays.free.push(object);
-                true
-            }
-            _ => false,
-        }
+        let arrays = self.try_enter(caches.class.into());
+        arrays.is_some_and(|mut arrays| arrays.free.push_below(caches.limit, object))
     }
 
     /// The same, for an object that waits for a grace period.
     #[inline(always)]
     pub(crate) fn push_by_rcu(&self, caches: &Caches, object: Handle) -> bool {
+        const LIMIT_AT: usize = offset_of!(Caches, by_rcu_limit);
         match self.sequences {
             // SAFETY: as in `push`; a batch is at most the capacity (`Watermarks::check`).
-            Some(sequences) => unsafe { sequences.push_by_rcu::<BY_RCU_AT>(caches, object.get()) },
+            Some(sequences) => unsafe {
+                sequences.push::<BY_RCU_AT, LIMIT_AT>(caches, object.get())
+            },
             None => self.push_by_rcu_active(caches, object),
         }
     }
 
     #[inline(never)]
     fn push_by_rcu_active(&self, caches: &Caches, object: Handle) -> bool {
-        match self.try_enter(caches.class.into()) {
-            Some(mut arrays) if arrays.free_by_rcu.len() < caches.by_rcu_limit.into() => {
-                arrays.free_by_rcu.push(object);
-                true
-            }
-            _ => false,
-        }
+        let arrays = self.try_enter(caches.class.into());
+        arrays.is_some_and(|mut arrays| arrays.free_by_rcu.push_below(caches.by_rcu_limit, object))
     }
 
     /// The arrays of this CPU's cache, unless somebody is using them. Async-signal-safe, never

@@ -92,13 +92,14 @@ impl FromStr for BarrierKind {
 mod linux {
     use std::sync::LazyLock;
 
-    fn membarrier(command: libc::c_int) -> libc::c_long {
+    /// Whether the system did what `command` says.
+    pub(crate) fn membarrier(command: libc::c_int) -> bool {
         // SAFETY: INV-S1: the call takes no pointers and affects no memory of ours.
-        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
     static REGISTERED: LazyLock<bool> =
-        LazyLock::new(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0);
+        LazyLock::new(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED));
 
     pub(super) fn register() -> bool {
         *REGISTERED
@@ -106,10 +107,12 @@ mod linux {
 
     /// Fails for want of memory in the kernel, or where a filter forbids it after all.
     pub(super) fn expedite() -> bool {
-        membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0
+        membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
     }
 }
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))))]
+pub(crate) use linux::membarrier;
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 use linux::{expedite, register};
 

@@ -26,6 +26,7 @@ pub(crate) const FIRST_TICKET: u32 = 2;
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))))]
 mod imp {
     use super::{COUNT_AT, Caches};
+    use crate::sys::membarrier::membarrier;
     use std::arch::asm;
     use std::mem::offset_of;
     use std::num::NonZeroIsize;
@@ -55,11 +56,6 @@ mod imp {
         // SAFETY: glibc documents both as constant objects of these types, set before `main`.
         let (area, size) = unsafe { (*offset.cast::<isize>(), *size.cast::<u32>()) };
         NonZeroIsize::new(area).filter(|_| size != 0).map(|area| Rseq { area })
-    }
-
-    fn membarrier(command: libc::c_int) -> bool {
-        // SAFETY: the call takes no pointers and affects no memory of ours.
-        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
     fn register_restart() -> bool {
@@ -162,49 +158,15 @@ mod imp {
             object
         }
 
-        /// Puts an object into this CPU's cache, if it has fewer than `limit` and is not busy.
+        /// Puts an object into this CPU's cache, behind the count at `AT` bytes from its start, if
+        /// that is below the limit at `LIMIT_AT` bytes from the start of `caches` and the cache is
+        /// not busy.
         ///
         /// # Safety
         ///
-        /// As [`pop`](Self::pop), with room for `limit` objects there.
+        /// As [`pop`](Self::pop), with a count there and room for as many objects as the limit says.
         #[inline(always)]
-        pub(crate) unsafe fn push(self, caches: &Caches, object: u32) -> bool {
-            let done: u32;
-            // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the
-            // commit leaves it beyond `count`, where nobody looks.
-            unsafe {
-                asm!(
-                    sequence!(
-                        "mov {result:e}, dword ptr [{cache} + {count_at}]",
-                        "cmp {result:l}, byte ptr [{caches} + {limit_at}]",
-                        "jae 6f",
-                        "mov dword ptr [{cache} + {result:r} * 4 + {count_at} + 4], {object:e}",
-                        "add {result:e}, 1",
-                        "mov dword ptr [{cache} + {count_at}], {result:e}",
-                    ),
-                    limit_at = const offset_of!(Caches, limit),
-                    count_at = const COUNT_AT,
-                    first_at = const offset_of!(Caches, first),
-                    cpus_at = const offset_of!(Caches, cpus),
-                    cpu_shift = const Caches::CPU_BYTES.trailing_zeros(),
-                    area = in(reg) self.area.get(),
-                    caches = in(reg) caches,
-                    object = in(reg) object,
-                    cache = out(reg) _,
-                    result = out(reg) done,
-                    options(nostack),
-                );
-            }
-            done != 0
-        }
-
-        /// The same, for the other count, which is at `AT` bytes from the start, and `by_rcu_limit`.
-        ///
-        /// # Safety
-        ///
-        /// As [`push`](Self::push).
-        #[inline(always)]
-        pub(crate) unsafe fn push_by_rcu<const AT: usize>(
+        pub(crate) unsafe fn push<const AT: usize, const LIMIT_AT: usize>(
             self,
             caches: &Caches,
             object: u32,
@@ -222,7 +184,7 @@ mod imp {
                         "add {result:e}, 1",
                         "mov dword ptr [{cache} + {count_at}], {result:e}",
                     ),
-                    limit_at = const offset_of!(Caches, by_rcu_limit),
+                    limit_at = const LIMIT_AT,
                     count_at = const AT,
                     first_at = const offset_of!(Caches, first),
                     cpus_at = const offset_of!(Caches, cpus),
@@ -297,14 +259,11 @@ mod imp {
         /// # Safety
         ///
         /// Can't be called.
-        pub(crate) unsafe fn push(self, _: &Caches, _: u32) -> bool {
-            match self {}
-        }
-
-        /// # Safety
-        ///
-        /// Can't be called.
-        pub(crate) unsafe fn push_by_rcu<const AT: usize>(self, _: &Caches, _: u32) -> bool {
+        pub(crate) unsafe fn push<const AT: usize, const LIMIT_AT: usize>(
+            self,
+            _: &Caches,
+            _: u32,
+        ) -> bool {
             match self {}
         }
 
