@@ -20,8 +20,9 @@ use std::ptr::NonNull;
 /// (`SLAB_TYPESAFE_BY_RCU`).
 ///
 /// Its `Default` is the constructor: it runs once when an object leaves its slab, and every
-/// later life begins with what the earlier one left. It must not allocate from the cache that it
-/// is for.
+/// later life begins with what the earlier one left. It runs under the lock of the slabs: it must
+/// neither use the cache that it is for nor build or end an allocator, a cache or a domain, nor
+/// fork. If it panics, up to a batch of objects is lost.
 ///
 /// # Safety
 ///

@@ -16,9 +16,10 @@ use std::ptr::NonNull;
 /// Marks a read section that may sleep (`rcu_read_lock_trace`): what was found in it stays, where
 /// the policy is [`AfterTasksTraceGp`](crate::AfterTasksTraceGp), until the guard is dropped.
 ///
-/// It may be held across blocking calls and `.await`, and dropped on any thread. Under other
-/// policies it keeps memory and type, not identity: what was freed meanwhile may be reused, but
-/// does not go back to its slab.
+/// It may be held across blocking calls and `.await`, and dropped on any thread. Under
+/// [`Immediate`](crate::Immediate) and [`AfterRcuGp`](crate::AfterRcuGp) it keeps memory and type, not
+/// identity: what was freed meanwhile may be reused, but does not go back to its slab. Under
+/// [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) it keeps nothing.
 #[doc(alias = "rcu_read_lock_trace")]
 #[must_use = "the read section ends when the guard is dropped"]
 pub struct TraceGuard<'d> {
