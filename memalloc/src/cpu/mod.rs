@@ -115,9 +115,7 @@ impl CpuCaches {
         const LIMIT_AT: usize = offset_of!(Caches, limit);
         match self.sequences {
             // SAFETY: as in `pop`; watermarks are below the capacity (`Watermarks::check`).
-            Some(sequences) => unsafe {
-                sequences.push::<FREE_AT, LIMIT_AT>(caches, object.get())
-            },
+            Some(sequences) => unsafe { sequences.push::<FREE_AT, LIMIT_AT>(caches, object.get()) },
             None => self.push_active(caches, object),
         }
     }

@@ -88,8 +88,12 @@ impl Slots {
     /// SeqCst fence; who claims a slot later executes one after that, and so needs no barrier.
     pub(super) fn others_may_read(&self) -> bool {
         let me = thread::current();
-        // INV-R6.
-        self.iter().any(|slot| slot.ownership.claimed.load(Ordering::Relaxed) && slot.owner() != me)
+        self.iter().any(|slot| {
+            // INV-R6. ORDERING: Acquire pairs with the Release in `give_back`: where a slot is free
+            // again, what its last section read is before what the caller does; the scan may still
+            // find the slot as it was before that section. Falls to `loom_protocol` "look relaxed".
+            slot.ownership.claimed.load(Ordering::Acquire) && slot.owner() != me
+        })
     }
 
     /// Whether no other thread may announce sections, and the calling thread shows none. The
@@ -254,7 +258,8 @@ impl Announcement {
     /// Makes the slot, which announces nothing, anybody's.
     pub(super) fn give_back(&self) {
         self.disown();
-        // ORDERING: Release pairs with the Acquire in `claim_again`.
+        // ORDERING: Release pairs with the Acquire in `claim_again`, `others_may_read` and
+        // `nobody_reads`.
         self.ownership.claimed.store(false, Ordering::Release);
     }
 }

@@ -35,10 +35,17 @@ impl fmt::Display for Exploration {
 
 /// Explores `model`, which runs `threads` threads, to the end or to its first failure.
 pub(crate) fn explore(threads: usize, model: impl Fn() + Send + Sync + 'static) -> Exploration {
-    silence_explorers();
-    // One preemption is known to miss errors, two have found every known one; two threads can
+    // One preemption is known to miss errors, two have found nearly every known one; two threads can
     // afford a third.
-    let preemptions = if threads > 2 { 2 } else { 3 };
+    explore_within(if threads > 2 { 2 } else { 3 }, model)
+}
+
+/// The same with at most so many preemptions.
+pub(crate) fn explore_within(
+    preemptions: usize,
+    model: impl Fn() + Send + Sync + 'static,
+) -> Exploration {
+    silence_explorers();
     let executions = Arc::new(AtomicUsize::new(0));
     let start = Instant::now();
 
