@@ -92,14 +92,17 @@ fn end_elsewhere(slot: &Announcement, own_slot: bool) {
 /// Gives the slot of a thread that ends back, or leaves that to whoever ends its section. Called
 /// by the owner.
 pub(super) fn abandon(slot: &Announcement) {
-    let mut seen = slot.epoch.load(Ordering::Relaxed);
+    // ORDERING: Acquire, here and where the exchange fails, pairs with the Release of whoever ended the
+    // section on another thread: who finds the slot free finds that section over. Falls to `loom`
+    // `a_reuse_at_once_is_after_a_section_that_outlived_its_thread`.
+    let mut seen = slot.epoch.load(Ordering::Acquire);
     if seen != 0 {
         slot.disown();
     }
     while seen != 0 {
         let orphaned = seen | ORPHANED;
         // ORDERING: Release pairs with the Acquire in `end_elsewhere`.
-        match slot.epoch.compare_exchange(seen, orphaned, Ordering::Release, Ordering::Relaxed) {
+        match slot.epoch.compare_exchange(seen, orphaned, Ordering::Release, Ordering::Acquire) {
             Ok(_) => return,
             Err(changed) => seen = changed,
         }

@@ -179,6 +179,48 @@ fn a_reuse_at_once_is_after_a_section_that_ended_elsewhere() {
     });
 }
 
+/// The same where the thread that began the section ends as well, after it or before: its slot is
+/// free when both are over, and then what the section read is before the next use of the object.
+#[test]
+fn a_reuse_at_once_is_after_a_section_that_outlived_its_thread() {
+    let model = Model {
+        name: "a_reuse_at_once_is_after_a_section_that_outlived_its_thread",
+        bound: Some(3),
+        least: 100,
+        happens: &["found", "found and reused", "not reused"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<AfterTasksTraceGp>();
+        let object = take(&alloc);
+        let link = Arc::new(AtomicU32::new(object.get()));
+
+        let (reader, shared) = (alloc.clone(), link.clone());
+        let begin = move || {
+            let guard = reader.domain().pin_trace_owned();
+            let found = shared.load(Ordering::Acquire) != 0;
+            let end = thread::spawn(move || {
+                if found {
+                    reader.reads_plain(object);
+                }
+                drop(guard);
+            });
+            (found, end)
+        };
+        let ((found, end), got) = beside(1, begin, || {
+            link.store(0, Ordering::Release);
+            give_rcu(&alloc, object);
+            take(&alloc)
+        });
+        end.join().expect("the end of a section does not panic");
+        seen.note("found", found);
+        seen.note("found and reused", found && got == object);
+        seen.note("not reused", got != object);
+
+        give(&alloc, got);
+        adds_up(&alloc, 0, seen);
+    });
+}
+
 /// Under the policy that waits for them, an object that a sleeper found is not allocated again
 /// before its section has ended.
 #[test]
