@@ -146,8 +146,8 @@
 //!   is in such a section, or let the child only `exec`.
 //!
 //! Do not fork in a constructor of objects, nor, by a call that runs `pthread_atfork` handlers, in
-//! a signal handler; and not while another thread makes the first use of [`rcu::Domain::global`], or
-//! builds the first allocator or domain of the process: what is found out once stays half done.
+//! a signal handler; and not while another thread makes the first use of [`rcu::Domain::global`],
+//! or builds the first allocator or domain of the process: what is found out once stays half done.
 //!
 //! ## Features
 //!

@@ -138,7 +138,8 @@ in_every_setup! {
     fn no_signal_interrupts_a_worker(setup) {
         /// Whether the calling thread blocks a signal.
         fn blocks(signal: libc::c_int) -> bool {
-            // SAFETY: a set of signals is plain bits, and the call writes the one that is asked for.
+            // SAFETY: a set of signals is plain bits, and the call writes the one that is asked
+            // for.
             unsafe {
                 let mut blocked: libc::sigset_t = std::mem::zeroed();
                 libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);

@@ -63,8 +63,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for SlabBox<'_, T, P> {
     }
 }
 
-/// Owns an object of a [`Cache`] that holds no value yet. Dropping it frees the object for immediate
-/// reuse, whatever was written to it.
+/// Owns an object of a [`Cache`] that holds no value yet. Dropping it frees the object for
+/// immediate reuse, whatever was written to it.
 pub struct UninitBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
     place: NonNull<MaybeUninit<T>>,
     cache: &'c Cache<T, P>,

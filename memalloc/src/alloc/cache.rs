@@ -188,8 +188,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// # Safety
     ///
-    /// `object` came from [`SlabBox::into_raw`] of this cache and was freed, if at all, after `_guard`
-    /// began, which is a guard of this cache's domain.
+    /// `object` came from [`SlabBox::into_raw`] of this cache and was freed, if at all, after
+    /// `_guard` began, which is a guard of this cache's domain.
     #[doc(alias = "rcu_dereference")]
     pub unsafe fn read<'g>(&'g self, object: NonNull<T>, _guard: &'g Guard<'_>) -> &'g T {
         // SAFETY: the caller's promise; the policy keeps the value for the section (INV-L1).
@@ -334,8 +334,8 @@ impl<T: TypeStable> Cache<T, Immediate> {
         unsafe { self.alloc.free_handle(slot, Layout::new::<T>()) };
     }
 
-    /// Frees an object that may be allocated again once an RCU grace period has passed: readers that
-    /// found it before, in a section of [`pin`](Domain::pin), keep it until they leave.
+    /// Frees an object that may be allocated again once an RCU grace period has passed: readers
+    /// that found it before, in a section of [`pin`](Domain::pin), keep it until they leave.
     ///
     /// ```
     /// use memalloc::{Cache, TypeStable};

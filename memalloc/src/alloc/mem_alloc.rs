@@ -56,8 +56,8 @@ use std::ptr::NonNull;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropping an allocator waits for the readers that its policy waits for. What a user still holds then stays mapped for
-/// good; [`destroy`](Self::destroy) tells how much that is.
+/// Dropping an allocator waits for the readers that its policy waits for. What a user still holds
+/// then stays mapped for good; [`destroy`](Self::destroy) tells how much that is.
 #[doc(alias = "bpf_mem_alloc")]
 pub struct MemAlloc<P: ReusePolicy = AfterRcuGp> {
     flow: Flow,
@@ -185,14 +185,15 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Sees to it that so many objects for `layout` can be had by
-    /// [`alloc_nowait`](Self::alloc_nowait), on any CPU. A call before the first signal, or before a
-    /// part of the program that must not fail.
+    /// [`alloc_nowait`](Self::alloc_nowait), on any CPU. A call before the first signal, or before
+    /// a part of the program that must not fail.
     ///
     /// They are reserved for it: calls that may wait leave so many alone until memory has run out,
     /// and [`trim`](Self::trim), [`tend`](Self::tend) and a [`Worker`](crate::Worker) keep them.
     /// What `alloc_nowait` took of them is made up for by what the program frees, unless that goes
-    /// back to slabs first ([`FreeAfterRcuGp`](crate::FreeAfterRcuGp)), or by the next call of this.
-    /// The largest number that was asked for counts, until [`quiesce`](Self::quiesce) returns them.
+    /// back to slabs first ([`FreeAfterRcuGp`](crate::FreeAfterRcuGp)), or by the next call of
+    /// this. The largest number that was asked for counts, until [`quiesce`](Self::quiesce) returns
+    /// them.
     ///
     /// A call of `alloc_nowait` takes up to 58 objects off for a moment: reserve as many more for
     /// each that may be under way, interrupted or on another CPU.
@@ -380,17 +381,17 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.flow.trim()
     }
 
-    /// Waits for readers until nothing is pending, and returns every object that no user holds
-    /// to its slab and every empty slab to the system, also those that [`prefill`](Self::prefill)
-    /// reserved. One call is enough, whatever the number of objects. What other threads do meanwhile
-    /// is not waited for.
+    /// Waits for readers until nothing is pending, and returns every object that no user holds to
+    /// its slab and every empty slab to the system, also those that [`prefill`](Self::prefill)
+    /// reserved. One call is enough, whatever the number of objects. What other threads do
+    /// meanwhile is not waited for.
     ///
     /// # Errors
     ///
-    /// [`SynchronizeError::InsideReadSection`] when the calling thread holds a guard of the
-    /// domain; nothing is lost then. (Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) a guard of
-    /// [`pin_trace`](Domain::pin_trace) does not count: such readers are not waited for.) A guard of
-    /// that kind which was made on another thread is waited for, for good.
+    /// [`SynchronizeError::InsideReadSection`] when the calling thread holds a guard of the domain;
+    /// nothing is lost then. (Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) a guard of
+    /// [`pin_trace`](Domain::pin_trace) does not count: such readers are not waited for.) A guard
+    /// of that kind which was made on another thread is waited for, for good.
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         self.flow.quiesce()

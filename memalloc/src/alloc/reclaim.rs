@@ -202,8 +202,8 @@ impl Flow {
         }
     }
 
-    /// Looks after grace periods, if it is time now that so many objects more wait for one; and says
-    /// whether it was late.
+    /// Looks after grace periods, if it is time now that so many objects more wait for one; and
+    /// says whether it was late.
     fn owe(&self, owed: &Owed, wait_for: WaitFor, class: usize, objects: u64) -> bool {
         let due = owed.add(objects, self.size(class));
         due.is_some_and(|due| {
@@ -257,9 +257,9 @@ impl Flow {
     }
 
     /// Waits, for a bounded time, until readers let so much be reused that no more than
-    /// `max_pending` bytes wait; then reports the reader that holds them up. Waits once behind
-    /// each grace period, and not where this thread is in its own way, nor for batches whose waiting
-    /// is being ended: by another thread soon, or never if this one interrupted it.
+    /// `max_pending` bytes wait; then reports the reader that holds them up. Waits once behind each
+    /// grace period, and not where this thread is in its own way, nor for batches whose waiting is
+    /// being ended: by another thread soon, or never if this one interrupted it.
     #[cold]
     fn hold_back(&self) {
         let wait_for = self.stages.route.deferred;
@@ -333,8 +333,8 @@ impl Flow {
         reclaimed
     }
 
-    /// Sends everything of a class that is neither held nor reserved and does not wait on its way to
-    /// the slabs.
+    /// Sends everything of a class that is neither held nor reserved and does not wait on its way
+    /// to the slabs.
     fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
         let returned = self.end_waiting(class, true);
         reclaimed.add(returned, self.size(class));

@@ -171,11 +171,11 @@ impl Domain {
     /// async-signal-safe.
     ///
     /// A section counts as that of the thread that began it, wherever its guard is: that thread is
-    /// told when it would wait for it ([`SynchronizeError::InsideReadSection`]). A thread that holds a
-    /// guard that was made elsewhere is not told, and waits for itself for good: a task must not
-    /// hold one across a call that waits for this flavour (`synchronize`, `barrier`, or the
-    /// `quiesce`, `destroy` and drop of an allocator whose policy waits for it), whatever thread it
-    /// is resumed on. Where that can't be ruled out, there is
+    /// told when it would wait for it ([`SynchronizeError::InsideReadSection`]). A thread that
+    /// holds a guard that was made elsewhere is not told, and waits for itself for good: a task
+    /// must not hold one across a call that waits for this flavour (`synchronize`, `barrier`, or
+    /// the `quiesce`, `destroy` and drop of an allocator whose policy waits for it), whatever
+    /// thread it is resumed on. Where that can't be ruled out, there is
     /// [`synchronize_timeout`](GracePeriods::synchronize_timeout).
     ///
     /// ```

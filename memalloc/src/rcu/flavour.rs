@@ -379,8 +379,8 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     /// Waits until every callback that was queued before this call has run, on whichever thread
-    /// (`rcu_barrier`). Called by a callback, it does not wait for that one; two callbacks that call
-    /// it on two threads wait for each other, for good.
+    /// (`rcu_barrier`). Called by a callback, it does not wait for that one; two callbacks that
+    /// call it on two threads wait for each other, for good.
     ///
     /// # Errors
     ///

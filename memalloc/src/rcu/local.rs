@@ -129,7 +129,12 @@ mod last {
     std::thread_local! {
         /// Needs no destructor, so that looking here is a load.
         static LAST: Last = const {
-            Last { domain: Cell::new(0), light: Cell::new(0), rcu: Cell::new(None), trace: Cell::new(None) }
+            Last {
+                domain: Cell::new(0),
+                light: Cell::new(0),
+                rcu: Cell::new(None),
+                trace: Cell::new(None),
+            }
         };
     }
 

@@ -36,8 +36,8 @@ pub(super) struct Announcement {
 #[repr(align(64))]
 struct Ownership {
     claimed: AtomicBool,
-    /// The thread that claimed the slot, by number; 0 while it is nobody's, and when that thread has
-    /// ended.
+    /// The thread that claimed the slot, by number; 0 while it is nobody's, and when that thread
+    /// has ended.
     owner: AtomicU32,
     next: *const Slot,
 }

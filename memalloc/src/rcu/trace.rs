@@ -17,8 +17,8 @@ use std::ptr::NonNull;
 /// the policy is [`AfterTasksTraceGp`](crate::AfterTasksTraceGp), until the guard is dropped.
 ///
 /// It may be held across blocking calls and `.await`, and dropped on any thread. Under
-/// [`Immediate`](crate::Immediate) and [`AfterRcuGp`](crate::AfterRcuGp) it keeps memory and type, not
-/// identity: what was freed meanwhile may be reused, but does not go back to its slab. Under
+/// [`Immediate`](crate::Immediate) and [`AfterRcuGp`](crate::AfterRcuGp) it keeps memory and type,
+/// not identity: what was freed meanwhile may be reused, but does not go back to its slab. Under
 /// [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) it keeps nothing.
 #[doc(alias = "rcu_read_lock_trace")]
 #[must_use = "the read section ends when the guard is dropped"]
@@ -92,9 +92,9 @@ fn end_elsewhere(slot: &Announcement, own_slot: bool) {
 /// Gives the slot of a thread that ends back, or leaves that to whoever ends its section. Called
 /// by the owner.
 pub(super) fn abandon(slot: &Announcement) {
-    // ORDERING: Acquire, here and where the exchange fails, pairs with the Release of whoever ended the
-    // section on another thread: who finds the slot free finds that section over. Falls to `loom`
-    // `a_reuse_at_once_is_after_a_section_that_outlived_its_thread`.
+    // ORDERING: Acquire, here and where the exchange fails, pairs with the Release of whoever ended
+    // the section on another thread: who finds the slot free finds that section over. Falls to
+    // `loom` `a_reuse_at_once_is_after_a_section_that_outlived_its_thread`.
     let mut seen = slot.epoch.load(Ordering::Acquire);
     if seen != 0 {
         slot.disown();

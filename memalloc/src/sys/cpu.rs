@@ -17,10 +17,10 @@ pub enum CpuMode {
     /// A cache for each CPU, used by restartable sequences: no atomic instruction, no lock.
     /// Linux on x86_64 with glibc 2.35 or newer.
     ///
-    /// A look into the caches of other CPUs calls `membarrier`. Where a filter of system calls comes
-    /// into force after the allocator was made and refuses that, statistics, `quiesce`, `destroy` and
-    /// the end of the allocator wait for good: install the filter first, let the call pass, or choose
-    /// another mode.
+    /// A look into the caches of other CPUs calls `membarrier`. Where a filter of system calls
+    /// comes into force after the allocator was made and refuses that, statistics, `quiesce`,
+    /// `destroy` and the end of the allocator wait for good: install the filter first, let the call
+    /// pass, or choose another mode.
     Rseq,
     /// A cache for each CPU, entered with one atomic exchange (the kernel's `active` counter).
     ActiveCpu,

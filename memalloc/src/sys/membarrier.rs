@@ -17,8 +17,8 @@ pub enum BarrierKind {
     /// alone, about 10 µs on a virtual machine while another core is busy.
     ///
     /// Where a filter of system calls comes into force after the domain was made and refuses that
-    /// call, no grace period passes any more while another thread may read: install the filter first,
-    /// let it pass `membarrier`, or choose [`Fence`](Self::Fence).
+    /// call, no grace period passes any more while another thread may read: install the filter
+    /// first, let it pass `membarrier`, or choose [`Fence`](Self::Fence).
     Membarrier,
     /// Both sides execute a SeqCst fence: about 2 ns for every outermost read section.
     Fence,

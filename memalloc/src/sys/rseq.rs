@@ -164,7 +164,8 @@ mod imp {
         ///
         /// # Safety
         ///
-        /// As [`pop`](Self::pop), with a count there and room for as many objects as the limit says.
+        /// As [`pop`](Self::pop), with a count there and room for as many objects as the limit
+        /// says.
         #[inline(always)]
         pub(crate) unsafe fn push<const AT: usize, const LIMIT_AT: usize>(
             self,

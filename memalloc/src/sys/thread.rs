@@ -1,5 +1,5 @@
-//! Who the calling thread is, what time it is, and how it begins a thread that no signal interrupts.
-//! Async-signal-safe, but for the last.
+//! Who the calling thread is, what time it is, and how it begins a thread that no signal
+//! interrupts. Async-signal-safe, but for the last.
 
 use std::time::Duration;
 

@@ -35,8 +35,8 @@ impl fmt::Display for Exploration {
 
 /// Explores `model`, which runs `threads` threads, to the end or to its first failure.
 pub(crate) fn explore(threads: usize, model: impl Fn() + Send + Sync + 'static) -> Exploration {
-    // One preemption is known to miss errors, two have found nearly every known one; two threads can
-    // afford a third.
+    // One preemption is known to miss errors, two have found nearly every known one; two threads
+    // can afford a third.
     explore_within(if threads > 2 { 2 } else { 3 }, model)
 }
 
