@@ -29,6 +29,8 @@ pub enum Fault {
     SlotNotCheckedUnderLock,
     /// Writers do not wait for each other.
     WithoutLocks,
+    /// A writer does not hold the lock of a copy while the original still looks alive.
+    CopyNotLocked,
     /// A writer that inserts above a branch does not look whether it is in the same life.
     LifeNotCheckedUnderLock,
     /// A seek does not compare the first key with its bound.
@@ -76,6 +78,7 @@ questions! {
     relaxed_locks => RelaxedLocks;
     slot_not_checked_under_lock => SlotNotCheckedUnderLock;
     without_locks => WithoutLocks;
+    copy_not_locked => CopyNotLocked;
     life_not_checked_under_lock => LifeNotCheckedUnderLock;
     seek_unchecked => SeekUnchecked;
 }

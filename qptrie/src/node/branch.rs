@@ -1,6 +1,6 @@
 //! Branches: their words, their first and their last moment.
 
-use super::{Count, Nodes, Twig};
+use super::{Count, Locked, Nodes, Twig};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{AllocError, Handle, ReusePolicy};
 use std::alloc::Layout;
@@ -101,12 +101,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         self.word(branch, HEADER_WORDS + position)
     }
 
-    /// A branch of this shape with these twigs, one for each bit, not published yet.
+    /// A branch of this shape with these twigs, one for each bit, not published yet, and its lock.
     pub(crate) fn new_branch(
         &self,
         shape: Shape,
         twigs: impl Iterator<Item = Twig>,
-    ) -> Result<Handle, AllocError> {
+    ) -> Result<(Handle, Locked<'_>), AllocError> {
         let branch = self.branches.alloc_handle(shape.layout())?;
         // ORDERING: pairs with the reader's Acquire fence before it reads its count again. If
         // the reader saw any of the stores below, it sees that the count had become odd before.
@@ -117,8 +117,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         for (position, twig) in twigs.enumerate() {
             twig.place(self.slot(branch, position));
         }
-        self.count(branch).begin();
-        Ok(branch)
+        let held = self.count(branch).begin();
+        Ok((branch, held))
     }
 
     /// Frees a branch that no slot names any more, and whose life is over.

@@ -87,8 +87,8 @@ impl<'t> Count<'t> {
     }
 
     /// Begins the next life: the branch may be linked. The caller is the only one who knows the
-    /// branch.
-    pub(super) fn begin(self) {
+    /// branch, and holds its lock.
+    pub(super) fn begin(self) -> Locked<'t> {
         // SAFETY: nobody else changes the count of a branch that is not linked: there is no
         // life to lock.
         let old = unsafe { owner_load(self.word) };
@@ -99,7 +99,8 @@ impl<'t> Count<'t> {
         };
         // ORDERING: pairs with the Acquire load in `life`. Falls to `loom_protocol` "init count
         // relaxed".
-        self.word.store(next, Ordering::Release);
+        self.word.store(next | LOCKED, Ordering::Release);
+        Locked { count: self, life: Life(next) }
     }
 
     /// Ends the life of a branch that nobody else can reach.

@@ -19,10 +19,15 @@
 //!   branch is unlinked by the holder of two locks: its own and that of the slot that names it.
 //!   So nothing is lost: whoever copies a branch has all its slots before it, and whoever stores
 //!   into a slot knows that its branch is linked.
-//! - INV-W4: a writer holds at most two locks, and takes that of the upper branch first. While it
+//! - INV-W4: a writer waits for at most two locks, for that of the upper branch first. While it
 //!   holds the upper one, the lower one hangs on it (the slot was read under the lock); so the
 //!   threads that wait for one another stand on a way downwards, and the last of them waits for
-//!   nobody: there is no deadlock.
+//!   nobody: there is no deadlock. (A new branch comes with its lock, for which nobody waits before
+//!   it is published.)
+//! - INV-W5: the lock of a copy is held until the count of the original is odd. Between the store
+//!   that publishes the copy and that moment the original looks linked, and its slots stand still;
+//!   if those of the copy could change, the original would be a frozen parent (F3): a reader
+//!   could follow its slot to a branch that was replaced in the copy, and reused.
 
 mod place;
 
@@ -79,14 +84,13 @@ impl Found<'_> {
         let others = twigs(nodes, branch, shape).filter(|&(_, twig)| twig != gone);
         let bitmap = others.clone().fold(0, |bitmap, (bit, _)| bitmap | bit);
         let replacement = if bitmap.is_power_of_two() {
-            others.clone().map(|(_, twig)| twig).next()
+            others.clone().map(|(_, twig)| (twig, None)).next()
         } else {
-            let copy =
-                nodes.new_branch(Shape::new(shape.index(), bitmap), others.map(|(_, twig)| twig));
-            copy.ok().map(Twig::branch)
+            let others = others.map(|(_, twig)| twig);
+            new_branch(nodes, Shape::new(shape.index(), bitmap), others).ok()
         };
         match replacement {
-            Some(twig) => replace_branch(nodes, above, upper, (branch, lower), twig),
+            Some(by) => replace_branch(nodes, above, upper, (branch, lower), by),
             None => Twig::NOTHING.publish(self.spot.slot),
         }
         Ok(())
@@ -119,7 +123,8 @@ impl Vacant<'_> {
                     return Err(NotLinked::Retry);
                 }
                 let pair = if new < nearest { [leaf, spot.twig] } else { [spot.twig, leaf] };
-                let fork = new_branch(nodes, Shape::new(index, nearest | new), pair.into_iter())?;
+                let shape = Shape::new(index, nearest | new);
+                let (fork, _new) = new_branch(nodes, shape, pair.into_iter())?;
                 fork.publish(spot.slot);
                 Ok(())
             }
@@ -158,29 +163,35 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     Ok(())
 }
 
-/// Puts a twig where a branch was linked, and frees the branch.
+/// Puts a twig where a branch was linked, and frees the branch. A copy comes with its lock; any
+/// other twig hung on the branch, and can't be changed in its new place before the upper lock is
+/// released.
 fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     above: Spot<'_>,
     upper: Locked<'_>,
     (branch, lower): (Handle, Locked<'_>),
-    twig: Twig,
+    (twig, mut copy): (Twig, Option<Locked<'_>>),
 ) {
+    if nodes.faults.copy_not_locked() {
+        copy = None;
+    }
     twig.publish(above.slot);
-    // Before the upper lock is released: a branch that is linked nowhere must not look alive to
-    // those who find the new one.
+    // Before the other locks are released: a branch that is linked nowhere must not look alive to
+    // those who change what took its place (INV-W5).
     lower.unlink();
-    drop(upper);
+    drop((copy, upper));
     nodes.free_branch(branch);
 }
 
-fn new_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-    nodes: &Nodes<V, B, L>,
+/// A branch that is not published yet, and its lock.
+fn new_branch<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &'t Nodes<V, B, L>,
     shape: Shape,
     twigs: impl Iterator<Item = Twig>,
-) -> Result<Twig, NotLinked> {
+) -> Result<(Twig, Option<Locked<'t>>), NotLinked> {
     match nodes.new_branch(shape, twigs) {
-        Ok(branch) => Ok(Twig::branch(branch)),
+        Ok((branch, held)) => Ok((Twig::branch(branch), Some(held))),
         Err(error) => Err(NotLinked::Memory(error.kind())),
     }
 }
