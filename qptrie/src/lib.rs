@@ -53,6 +53,8 @@
 //!
 //! - Operations on one key are linearizable.
 //! - Replacing a value never hides its key.
+//! - [`TrieRef::compute`] and [`TrieRef::remove_if`] change what they looked at, or look again:
+//!   nothing comes in between.
 //! - A scan, in either direction, is strictly in order and returns every key that was there
 //!   throughout. Of keys that come and go meanwhile it may return any; what it returns was there
 //!   at that moment. It is no snapshot. See [`Iter`].
@@ -74,7 +76,8 @@ mod write;
 #[cfg(loom)]
 pub use fault::Fault;
 pub use map::{
-    Builder, InsertError, InsertErrorKind, Iter, MemoryUsage, QpTrie, TrieRef, TrieStats, Update,
+    Builder, Computed, InsertError, InsertErrorKind, Iter, MemoryUsage, Operation, QpTrie, TrieRef,
+    TrieStats, Update,
 };
 
 /// The README's examples, as tests.

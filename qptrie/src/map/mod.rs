@@ -1,13 +1,16 @@
 //! The public type.
 
 mod builder;
+mod compute;
 mod error;
 mod iter;
 mod ordered;
+mod sweep;
 mod trie;
 mod view;
 
 pub use builder::Builder;
+pub use compute::{Computed, Operation};
 pub use error::{InsertError, InsertErrorKind};
 pub use iter::Iter;
 pub use trie::{MemoryUsage, QpTrie, TrieStats};

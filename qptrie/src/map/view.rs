@@ -4,7 +4,7 @@ use super::error::{InsertError, InsertErrorKind};
 use super::trie::QpTrie;
 use crate::node::{Retry, leaf_bytes};
 use crate::read::{find, find_each};
-use crate::write::{NotLinked, Place, locate};
+use crate::write::{NotLinked, Place, Vacant, locate};
 use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
@@ -49,7 +49,7 @@ impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
     #[inline]
-    fn find(&self, key: &[u8]) -> Option<Handle> {
+    pub(super) fn find(&self, key: &[u8]) -> Option<Handle> {
         match find(&self.trie.nodes, key) {
             Ok(leaf) => leaf,
             Err(Retry) => self.find_again(key),
@@ -125,28 +125,40 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// [`InsertError`] says why nothing was changed, and gives the value back.
     #[doc(alias = "map_update_elem")]
     pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
+        let leaf = self.new_leaf(key, value)?;
+        match self.link(key, leaf, how) {
+            // SAFETY: `link` unlinked the old leaf.
+            Ok(old) => Ok(old.map(|old| unsafe { self.unlinked(old) })),
+            Err(kind) => {
+                // SAFETY: the leaf was not published.
+                Err(InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } })
+            }
+        }
+    }
+
+    /// A leaf that is to be linked, made before anything is locked: this may run destructors of
+    /// values.
+    pub(super) fn new_leaf(&self, key: &[u8], value: V) -> Result<Handle, InsertError<V>> {
         if let Err(kind) = self.check_key(key) {
             return Err(InsertError { kind, value });
         }
-        let trie = self.trie;
-        // Before the lock is taken: this may run destructors of values.
-        let leaf = trie.nodes.new_leaf(key, value).map_err(|error| InsertError {
+        self.trie.nodes.new_leaf(key, value).map_err(|error| InsertError {
             kind: InsertErrorKind::Memory(error.kind()),
             value: error.into_value(),
-        })?;
-        match self.link(key, leaf, how) {
-            Ok(old) => {
-                // SAFETY: `link` unlinked the old leaf, and after it the section protects it.
-                Ok(old.map(|old| unsafe {
-                    let value = trie.nodes.value(old);
-                    trie.nodes.free_leaf(old);
-                    value
-                }))
-            }
-            Err(kind) => {
-                // SAFETY: the leaf was not published.
-                Err(InsertError { kind, value: unsafe { trie.nodes.take_back(leaf) } })
-            }
+        })
+    }
+
+    /// Frees a leaf, and gives its value for as long as the section lasts.
+    ///
+    /// # Safety
+    ///
+    /// The caller unlinked the leaf inside this section, and frees it only here.
+    pub(super) unsafe fn unlinked(&self, leaf: Handle) -> &V {
+        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
+        unsafe {
+            let value = self.trie.nodes.value(leaf);
+            self.trie.nodes.free_leaf(leaf);
+            value
         }
     }
 
@@ -163,72 +175,60 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     }
 
     /// Publishes `leaf` and gives the leaf that it replaced.
-    fn link(
+    pub(super) fn link(
         &self,
         key: &[u8],
         leaf: Handle,
         how: Update,
     ) -> Result<Option<Handle>, InsertErrorKind> {
+        loop {
+            match self.place(key) {
+                Place::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
+                Place::Found(found) => {
+                    if found.replace(&self.trie.nodes, leaf).is_ok() {
+                        return Ok(Some(found.leaf));
+                    }
+                }
+                Place::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
+                Place::Vacant(vacant) => {
+                    if self.fill(&vacant, leaf)? {
+                        return Ok(None);
+                    }
+                }
+            }
+            pause();
+        }
+    }
+
+    /// Where `key` is or would be.
+    pub(super) fn place(&self, key: &[u8]) -> Place<'_> {
         let nodes = &self.trie.nodes;
         loop {
             nodes.roots.of(key).let_readers_pass();
             match locate(nodes, key) {
-                Ok(Place::Found(found)) => {
-                    if how == Update::NoExist {
-                        return Err(InsertErrorKind::Exists);
-                    }
-                    if found.replace(nodes, leaf).is_ok() {
-                        return Ok(Some(found.leaf));
-                    }
-                }
-                Ok(Place::Vacant(_)) if how == Update::Exist => {
-                    return Err(InsertErrorKind::NotFound);
-                }
-                Ok(Place::Vacant(vacant)) => {
-                    self.trie.reserve_entry()?;
-                    let error = match vacant.insert(nodes, leaf) {
-                        Ok(()) => return Ok(None),
-                        Err(error) => error,
-                    };
-                    self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
-                    if let NotLinked::Memory(kind) = error {
-                        return Err(InsertErrorKind::Memory(kind));
-                    }
-                }
-                Err(Retry) => {}
+                Ok(place) => return place,
+                Err(Retry) => pause(),
             }
-            pause();
+        }
+    }
+
+    /// Publishes `leaf` where there is none, and says whether that was still so.
+    pub(super) fn fill(&self, vacant: &Vacant<'_>, leaf: Handle) -> Result<bool, InsertErrorKind> {
+        self.trie.reserve_entry()?;
+        let linked = vacant.insert(&self.trie.nodes, leaf);
+        if linked.is_err() {
+            self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+        }
+        match linked {
+            Ok(()) => Ok(true),
+            Err(NotLinked::Retry) => Ok(false),
+            Err(NotLinked::Memory(kind)) => Err(InsertErrorKind::Memory(kind)),
         }
     }
 
     /// Takes `key` out and gives its value. Never fails for lack of memory.
     #[doc(alias = "map_delete_elem")]
     pub fn remove(&self, key: &[u8]) -> Option<&V> {
-        let trie = self.trie;
-        let leaf = self.unlink(key)?;
-        // SAFETY: `unlink` unlinked the leaf, and after it the section protects it.
-        unsafe {
-            let value = trie.nodes.value(leaf);
-            trie.nodes.free_leaf(leaf);
-            Some(value)
-        }
-    }
-
-    fn unlink(&self, key: &[u8]) -> Option<Handle> {
-        let nodes = &self.trie.nodes;
-        loop {
-            nodes.roots.of(key).let_readers_pass();
-            match locate(nodes, key) {
-                Ok(Place::Vacant(_)) => return None,
-                Ok(Place::Found(found)) => {
-                    if found.remove(nodes).is_ok() {
-                        self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
-                        return Some(found.leaf);
-                    }
-                }
-                Err(Retry) => {}
-            }
-            pause();
-        }
+        self.remove_if(key, |_| true)
     }
 }

@@ -1,0 +1,259 @@
+//! Changes that depend on what is there: look, decide, and change only what was looked at.
+//!
+//! The decision is the caller's closure. It runs with nothing locked, so it may take its time and
+//! use the trie itself. What it decides is done under the locks, if the slot still names the leaf
+//! that the closure saw, or is still vacant; else the closure is asked again.
+//!
+//! - INV-U1: a leaf that a slot names is the one that it named when it was looked at in the same
+//!   section, if it has the same handle: a leaf is linked once, and its handle not used again before
+//!   the section ends (INV-N3).
+
+use super::error::{InsertError, InsertErrorKind};
+use super::view::{TrieRef, Update};
+use crate::write::{Found, Place, Vacant};
+use memalloc::sync::{Ordering, pause};
+use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
+
+/// What [`TrieRef::compute`] shall do.
+///
+/// Where nothing is ever aborted the compiler has to be told so: `Operation::<_>::Insert(value)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation<V, A = ()> {
+    /// Puts this value at the key, in place of the one that is there, if any.
+    Insert(V),
+    /// Takes the key out; where it is not there, nothing is done.
+    Remove,
+    /// Does nothing, and gives this back.
+    Abort(A),
+}
+
+/// What [`TrieRef::compute`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Computed<'r, V, A = ()> {
+    /// The key was not there, and is now.
+    Inserted(&'r V),
+    /// The key was there, and has another value.
+    Replaced {
+        /// The value that the closure saw.
+        old: &'r V,
+        /// The value that it gave.
+        new: &'r V,
+    },
+    /// The key was there, with the value that the closure saw, and is no more.
+    Removed(&'r V),
+    /// The key was not there, and was to be removed.
+    Absent,
+    /// The closure gave up.
+    Aborted(A),
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+    /// What `read` makes of the value of `key`. As [`get`](Self::get).
+    #[inline]
+    pub fn get_with<R>(&self, key: &[u8], read: impl FnOnce(&V) -> R) -> Option<R> {
+        self.get(key).map(read)
+    }
+
+    /// The entry of `key`: the key as the trie keeps it, for the life of the section, and its
+    /// value. As [`get`](Self::get).
+    pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+        // SAFETY: `find` validated the leaf, inside the section.
+        self.find(key).map(|leaf| unsafe { self.entry(leaf) })
+    }
+
+    /// Puts `value` at `key`, where there is none, and gives it as it lies there.
+    ///
+    /// # Errors
+    ///
+    /// [`InsertErrorKind::Exists`] when the key is there; else as
+    /// [`update`](Self::update). The error gives the value back.
+    pub fn try_insert(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
+        let leaf = self.new_leaf(key, value)?;
+        self.settle(leaf, self.link(key, leaf, Update::NoExist).map(|_| ()))
+    }
+
+    /// The value of `key`; that of `make`, where there is none.
+    ///
+    /// `make` is called at most once, and not when the key is there. Where another thread inserts
+    /// the key meanwhile, its value counts, and the one that was made is dropped.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie: QpTrie<String> = QpTrie::new()?;
+    /// # let view = trie.pin();
+    /// assert_eq!(view.get_or_insert_with(b"key", || "made".to_owned())?, "made");
+    /// assert_eq!(view.get_or_insert_with(b"key", || unreachable!())?, "made");
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update); the error gives the value that was made back.
+    pub fn get_or_insert_with(
+        &self,
+        key: &[u8],
+        make: impl FnOnce() -> V,
+    ) -> Result<&V, InsertError<V>> {
+        if let Some(value) = self.get(key) {
+            return Ok(value);
+        }
+        let mut made = make();
+        loop {
+            match self.try_insert(key, made) {
+                Ok(value) => return Ok(value),
+                Err(error) if error.kind() == InsertErrorKind::Exists => {
+                    if let Some(value) = self.get(key) {
+                        return Ok(value);
+                    }
+                    made = error.into_value();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Looks at `key`, asks `decide` what to do, and does it, all as one atomic step: what is
+    /// replaced or removed is the very value that `decide` saw last, and what is inserted comes
+    /// where it saw nothing. Where another thread changed the key meanwhile, `decide` is asked again
+    /// with what is there then, and the value that it gave before is dropped.
+    ///
+    /// `decide` runs with nothing locked, and may run any number of times. It should do no more than
+    /// decide: if it changes `key` itself each time, this never ends.
+    ///
+    /// ```
+    /// use qptrie::{Computed, Operation, QpTrie};
+    ///
+    /// let trie: QpTrie<u32> = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// // Counts up to two, and then starts again.
+    /// let mut count = || {
+    ///     view.compute(b"key", |count| match count {
+    ///         None => Operation::Insert(1),
+    ///         Some(2) => Operation::Remove,
+    ///         Some(count) if *count > 2 => Operation::Abort("never"),
+    ///         Some(count) => Operation::Insert(count + 1),
+    ///     })
+    /// };
+    /// assert_eq!(count()?, Computed::Inserted(&1));
+    /// assert_eq!(count()?, Computed::Replaced { old: &1, new: &2 });
+    /// assert_eq!(count()?, Computed::Removed(&2));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update), when `decide` wants to insert: the error gives its value back.
+    pub fn compute<A>(
+        &self,
+        key: &[u8],
+        mut decide: impl FnMut(Option<&V>) -> Operation<V, A>,
+    ) -> Result<Computed<'_, V, A>, InsertError<V>> {
+        loop {
+            match self.place(key) {
+                Place::Found(found) => {
+                    // SAFETY: `place` confirmed the leaf, and the section keeps it (INV-N3).
+                    let old = unsafe { self.trie.nodes.value(found.leaf) };
+                    match decide(Some(old)) {
+                        Operation::Insert(value) => {
+                            let leaf = self.new_leaf(key, value)?;
+                            if found.replace(&self.trie.nodes, leaf).is_ok() {
+                                // SAFETY: replaced here (INV-U1); the other was published.
+                                let (old, new) = unsafe {
+                                    (self.unlinked(found.leaf), self.trie.nodes.value(leaf))
+                                };
+                                return Ok(Computed::Replaced { old, new });
+                            }
+                            // SAFETY: the leaf was not published.
+                            drop(unsafe { self.trie.nodes.take_back(leaf) });
+                        }
+                        Operation::Remove => {
+                            if let Some(old) = self.take(&found) {
+                                return Ok(Computed::Removed(old));
+                            }
+                        }
+                        Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                    }
+                }
+                Place::Vacant(vacant) => match decide(None) {
+                    Operation::Insert(value) => {
+                        if let Some(value) = self.put(key, &vacant, value)? {
+                            return Ok(Computed::Inserted(value));
+                        }
+                    }
+                    Operation::Remove => return Ok(Computed::Absent),
+                    Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                },
+            }
+            pause();
+        }
+    }
+
+    /// Takes `key` out if `accept` says so of its value, and gives the value: it is the very one
+    /// that `accept` saw last. Where another thread replaced it meanwhile, `accept` is asked again.
+    /// Never fails for lack of memory.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie: QpTrie<u32> = QpTrie::new()?;
+    /// # let view = trie.pin();
+    /// view.insert(b"key", 7)?;
+    /// assert_eq!(view.remove_if(b"key", |value| *value > 7), None);
+    /// assert_eq!(view.remove_if(b"key", |value| *value == 7), Some(&7));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn remove_if(&self, key: &[u8], mut accept: impl FnMut(&V) -> bool) -> Option<&V> {
+        loop {
+            let Place::Found(found) = self.place(key) else {
+                return None;
+            };
+            // SAFETY: `place` confirmed the leaf, and the section keeps it (INV-N3).
+            if !accept(unsafe { self.trie.nodes.value(found.leaf) }) {
+                return None;
+            }
+            if let Some(value) = self.take(&found) {
+                return Some(value);
+            }
+            pause();
+        }
+    }
+
+    /// Unlinks and frees a leaf that was found, if it is still there.
+    fn take(&self, found: &Found<'_>) -> Option<&V> {
+        found.remove(&self.trie.nodes).ok()?;
+        self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: unlinked here (INV-U1).
+        Some(unsafe { self.unlinked(found.leaf) })
+    }
+
+    /// Inserts a value where there was none; `None` if something is there by now.
+    fn put(&self, key: &[u8], vacant: &Vacant<'_>, value: V) -> Result<Option<&V>, InsertError<V>> {
+        let leaf = self.new_leaf(key, value)?;
+        match self.fill(vacant, leaf) {
+            Ok(false) => {
+                // SAFETY: the leaf was not published.
+                drop(unsafe { self.trie.nodes.take_back(leaf) });
+                Ok(None)
+            }
+            filled => self.settle(leaf, filled.map(|_| ())).map(Some),
+        }
+    }
+
+    /// The value of a leaf that was published, or the error and the value.
+    fn settle(
+        &self,
+        leaf: Handle,
+        linked: Result<(), InsertErrorKind>,
+    ) -> Result<&V, InsertError<V>> {
+        match linked {
+            // SAFETY: published inside the section, which keeps it (INV-N3).
+            Ok(()) => Ok(unsafe { self.trie.nodes.value(leaf) }),
+            Err(kind) => {
+                // SAFETY: the leaf was not published.
+                Err(InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } })
+            }
+        }
+    }
+}
