@@ -262,3 +262,15 @@ fn barrier_kinds_are_read_back_from_what_they_print() {
         assert!(error.contains(&kind.to_string()), "{error}");
     }
 }
+
+#[test]
+fn a_guard_knows_its_domain_wherever_its_slot_comes_from() {
+    let (domain, other) = (Domain::new(), Domain::new());
+    let (guard, others) = (domain.pin(), other.pin());
+    let (reader, inner) = (domain.local(), domain.pin());
+    let local = reader.pin();
+    for guard in [&guard, &inner, &local] {
+        assert!(guard.is_of(&domain) && !guard.is_of(&other));
+    }
+    assert!(others.is_of(&other) && !others.is_of(&domain));
+}

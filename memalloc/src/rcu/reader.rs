@@ -74,6 +74,26 @@ impl<'d> Guard<'d> {
         }
         Self { slot, _domain: PhantomData, _not_send: PhantomData }
     }
+
+    /// Whether this marks a section of `domain`: for structures that work under a guard of their
+    /// caller's, and have to know that it is the right one.
+    ///
+    /// A comparison where the thread used the domain last; else a look at the domain's slots, one
+    /// for each thread that reads.
+    ///
+    /// ```
+    /// use memalloc::rcu::Domain;
+    ///
+    /// let (domain, other) = (Domain::new(), Domain::new());
+    /// let guard = domain.pin();
+    /// assert!(guard.is_of(&domain) && guard.is_of(&domain.clone()));
+    /// assert!(!guard.is_of(&other));
+    /// ```
+    #[inline]
+    pub fn is_of(&self, domain: &Domain) -> bool {
+        let inner = domain.inner();
+        local::cached(Kind::Rcu, inner) == Some(self.slot) || inner.rcu().slots().have(self.slot)
+    }
 }
 
 impl Drop for Guard<'_> {

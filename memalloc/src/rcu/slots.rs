@@ -72,6 +72,11 @@ impl Slots {
         })
     }
 
+    /// Whether a slot is one of these.
+    pub(super) fn have(&self, slot: NonNull<Slot>) -> bool {
+        self.iter().any(|own| ptr::eq(own, slot.as_ptr()))
+    }
+
     /// A reader that announced an epoch before `epoch` and is still inside: its thread.
     pub(super) fn reader_before(&self, epoch: u64) -> Option<u32> {
         let slot = self.iter().find(|slot| {
