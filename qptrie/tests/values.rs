@@ -7,7 +7,8 @@ mod common;
 use common::keys::Dice;
 use common::reference::{Model, same_entries, same_memory};
 use common::{Setup, in_every_setup};
-use memalloc::ReusePolicy;
+use memalloc::rcu::Domain;
+use memalloc::{Immediate, ReusePolicy};
 use qptrie::{Iter, QpTrie, TrieRef, Update};
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -348,4 +349,33 @@ fn a_section_stays_on_its_thread() {
     <TrieRef<'_, u64> as AmbiguousIfSend<_>>::check();
     <&TrieRef<'_, u64> as AmbiguousIfSend<_>>::check();
     <Iter<'_, u64> as AmbiguousIfSend<_>>::check();
+}
+
+/// Under a guard of the caller's everything is as in a section of the trie's own, which lasts as
+/// long as the guard, not as the view.
+#[test]
+fn a_view_lives_in_the_section_of_its_guard() {
+    let (domain, ledger) = (Domain::new(), Ledger::new(3));
+    let trie: QpTrie<Counted> = QpTrie::builder().domain(domain.clone()).build().expect("a trie");
+    let guard = domain.pin();
+    let old = {
+        let view = trie.view(&guard);
+        view.insert(b"key", ledger.value()).expect("memory");
+        view.insert(b"key", ledger.value()).expect("memory").expect("there").number
+    };
+    assert!(trie.quiesce().is_err(), "the section goes on");
+    assert_eq!(
+        (ledger.drops_of(old), trie.view(&guard).get(b"key").map(|new| new.number)),
+        (0, Some(1))
+    );
+    drop(guard);
+    trie.quiesce().expect("outside of read sections");
+    assert_eq!(ledger.drops_of(old), 1);
+}
+
+#[test]
+#[should_panic(expected = "the guard is not of the domain of this trie")]
+fn a_guard_of_another_domain_is_refused() {
+    let (trie, domain) = (Setup::every().map(Setup::trie::<u64, Immediate>).next(), Domain::new());
+    drop(trie.expect("a setup").view(&domain.pin()));
 }

@@ -5,7 +5,7 @@ use super::error::InsertErrorKind;
 use super::view::TrieRef;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_bytes};
 use crossbeam_utils::CachePadded;
-use memalloc::rcu::{Domain, SynchronizeError};
+use memalloc::rcu::{Domain, Guard, SynchronizeError};
 use memalloc::sync::{AtomicU64, Ordering};
 use memalloc::{AfterRcuGp, BuildError, Immediate, MAX_SIZE, Reclaimed, ReusePolicy, Stats};
 use std::fmt;
@@ -27,7 +27,7 @@ use std::fmt;
 /// # Ok::<(), memalloc::BuildError>(())
 /// ```
 ///
-/// Operations go through [`pin`](Self::pin). Dropping a trie drops its values; references to
+/// Operations go through [`pin`](Self::pin), or [`view`](Self::view) under a guard of the caller's. Dropping a trie drops its values; references to
 /// them borrow the trie. Values that were replaced or removed before are dropped after a grace
 /// period: at the latest then, or, when a trie is dropped inside a read section of its domain,
 /// with the domain's callbacks.
@@ -131,6 +131,31 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// is freed deferred can be reused, in any structure on the same domain.
     pub fn pin(&self) -> TrieRef<'_, V, B, L> {
         TrieRef::new(self)
+    }
+
+    /// The same inside a section that the caller began: for several tries, or other structures, on
+    /// one domain.
+    ///
+    /// ```
+    /// use qptrie::QpTrie;
+    ///
+    /// let numbers: QpTrie<u32> = QpTrie::new()?;
+    /// let names: QpTrie<String> = QpTrie::new()?;
+    /// let guard = numbers.domain().pin();
+    /// let (numbers, names) = (numbers.view(&guard), names.view(&guard));
+    /// numbers.insert(b"a", 1)?;
+    /// names.insert(b"a", "one".to_owned())?;
+    /// # drop((numbers, names, guard));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the guard is of another domain than [the trie's](Self::domain): it would protect
+    /// nothing here.
+    #[inline]
+    pub fn view<'t>(&'t self, guard: &'t Guard<'_>) -> TrieRef<'t, V, B, L> {
+        TrieRef::inside(self, guard)
     }
 
     /// The number of entries. Exact when nothing runs.

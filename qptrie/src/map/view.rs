@@ -32,7 +32,8 @@ pub struct TrieRef<
     L: ReusePolicy = AfterRcuGp,
 > {
     pub(super) trie: &'t QpTrie<V, B, L>,
-    _guard: Guard<'t>,
+    /// None where the section is the caller's.
+    _guard: Option<Guard<'t>>,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for TrieRef<'_, V, B, L> {
@@ -42,8 +43,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Tr
 }
 
 impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V, B, L> {
+    #[inline]
     pub(super) fn new(trie: &'t QpTrie<V, B, L>) -> Self {
-        Self { trie, _guard: trie.domain.pin() }
+        Self { trie, _guard: Some(trie.domain.pin()) }
+    }
+
+    #[inline]
+    pub(super) fn inside(trie: &'t QpTrie<V, B, L>, guard: &'t Guard<'_>) -> Self {
+        assert!(guard.is_of(&trie.domain), "the guard is not of the domain of this trie");
+        Self { trie, _guard: None }
     }
 }
 
