@@ -25,25 +25,39 @@ pub struct Builder<
     L: ReusePolicy = AfterRcuGp,
 > {
     domain: Option<Domain>,
-    cpu_mode: Option<CpuMode>,
-    max_entries: u64,
-    max_key_len: usize,
-    reader_retries: u32,
-    limit_bytes: u64,
+    settings: Settings,
     faults: Faults,
     values: PhantomData<fn() -> V>,
     policies: PhantomData<(B, L)>,
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> {
-    pub(super) fn new() -> Self {
+/// What a trie was built with, beside its domain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) cpu_mode: Option<CpuMode>,
+    pub(super) max_entries: u64,
+    pub(super) max_key_len: usize,
+    pub(super) reader_retries: u32,
+    pub(super) limit_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
         Self {
-            domain: None,
             cpu_mode: None,
             max_entries: u64::MAX,
             max_key_len: LONGEST_KEY,
             reader_retries: if cfg!(loom) { 2 } else { 64 },
             limit_bytes: u64::MAX,
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> {
+    pub(super) fn new(domain: Option<Domain>, settings: Settings) -> Self {
+        Self {
+            domain,
+            settings,
             faults: Faults::default(),
             values: PhantomData,
             policies: PhantomData,
@@ -58,34 +72,34 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
 
     /// How a thread finds its allocator cache; see [`memalloc::Builder::cpu_mode`].
     pub fn cpu_mode(mut self, mode: CpuMode) -> Self {
-        self.cpu_mode = Some(mode);
+        self.settings.cpu_mode = Some(mode);
         self
     }
 
     /// The most entries; without it, as many as memory holds.
     pub fn max_entries(mut self, entries: u64) -> Self {
-        self.max_entries = entries;
+        self.settings.max_entries = entries;
         self
     }
 
     /// The longest key, in bytes; at most, and without it, what a leaf of 4096 bytes holds
     /// beside the value.
     pub fn max_key_len(mut self, bytes: usize) -> Self {
-        self.max_key_len = bytes.min(LONGEST_KEY);
+        self.settings.max_key_len = bytes.min(LONGEST_KEY);
         self
     }
 
     /// How often a lookup starts again because branches changed under it, before it takes
     /// locks on its way down, each for the time of a step; without it, 64 times.
     pub fn reader_retries(mut self, times: u32) -> Self {
-        self.reader_retries = times;
+        self.settings.reader_retries = times;
         self
     }
 
     /// The most memory for branches, and as much again for leaves, in bytes; see
     /// [`memalloc::Builder::limit_bytes`].
     pub fn limit_bytes(mut self, bytes: u64) -> Self {
-        self.limit_bytes = bytes;
+        self.settings.limit_bytes = bytes;
         self
     }
 
@@ -104,8 +118,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     pub fn build(self) -> Result<QpTrie<V, B, L>, BuildError> {
         fn configured<P: ReusePolicy>(
             domain: &Domain,
-            cpu_mode: Option<CpuMode>,
-            limit_bytes: u64,
+            Settings { cpu_mode, limit_bytes, .. }: Settings,
         ) -> memalloc::Builder<P> {
             let builder = MemAlloc::builder().domain(domain.clone()).limit_bytes(limit_bytes);
             match cpu_mode {
@@ -115,17 +128,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         }
         let domain = self.domain.unwrap_or_else(default_domain);
         let nodes = Nodes::new(
-            configured(&domain, self.cpu_mode, self.limit_bytes),
-            configured(&domain, self.cpu_mode, self.limit_bytes),
+            configured(&domain, self.settings),
+            configured(&domain, self.settings),
             self.faults,
         )?;
-        Ok(QpTrie::from_parts(
-            nodes,
-            domain,
-            self.max_entries,
-            self.max_key_len,
-            self.reader_retries,
-        ))
+        Ok(QpTrie::from_parts(nodes, domain, self.settings))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The public type.
 
 mod builder;
+mod collection;
 mod compute;
 mod error;
 mod iter;

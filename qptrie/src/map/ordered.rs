@@ -219,7 +219,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         if let Ok(leaf) = look() {
             return leaf;
         }
-        for _ in 0..trie.reader_retries {
+        for _ in 0..trie.settings.reader_retries {
             trie.counters.retries.fetch_add(1, Ordering::Relaxed);
             if let Ok(leaf) = look() {
                 return leaf;

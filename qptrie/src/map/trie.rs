@@ -1,6 +1,6 @@
 //! The trie itself: what it is made of, what can be asked of it as a whole.
 
-use super::builder::Builder;
+use super::builder::{Builder, Settings};
 use super::error::InsertErrorKind;
 use super::view::TrieRef;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_bytes};
@@ -35,9 +35,7 @@ pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: Reuse
 {
     pub(super) nodes: Nodes<V, B, L>,
     pub(super) domain: Domain,
-    pub(super) max_entries: u64,
-    pub(super) max_key_len: usize,
-    pub(super) reader_retries: u32,
+    pub(super) settings: Settings,
     /// Away from what lookups read: writers change them all the time.
     pub(super) counters: CachePadded<Counters>,
 }
@@ -102,22 +100,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 
     /// A trie that is configured step by step.
     pub fn builder() -> Builder<V, B, L> {
-        Builder::new()
+        Builder::new(None, Settings::default())
     }
 
-    pub(super) fn from_parts(
-        nodes: Nodes<V, B, L>,
-        domain: Domain,
-        max_entries: u64,
-        max_key_len: usize,
-        reader_retries: u32,
-    ) -> Self {
+    pub(super) fn from_parts(nodes: Nodes<V, B, L>, domain: Domain, settings: Settings) -> Self {
         Self {
             nodes,
             domain,
-            max_entries,
-            max_key_len,
-            reader_retries,
+            settings,
             counters: CachePadded::new(Counters {
                 entries: AtomicU64::new(0),
                 retries: AtomicU64::new(0),
@@ -224,10 +214,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 
     /// Counts one entry more, unless the trie is full.
     pub(super) fn reserve_entry(&self) -> Result<(), InsertErrorKind> {
-        let more = |entries| (entries < self.max_entries).then_some(entries + 1);
+        let max_entries = self.settings.max_entries;
+        let more = |entries| (entries < max_entries).then_some(entries + 1);
         match self.counters.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(()),
-            Err(_) => Err(InsertErrorKind::Full { max_entries: self.max_entries }),
+            Err(_) => Err(InsertErrorKind::Full { max_entries }),
         }
     }
 }

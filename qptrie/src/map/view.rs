@@ -67,7 +67,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     #[cold]
     fn find_again(&self, key: &[u8]) -> Option<Handle> {
         let trie = self.trie;
-        for _ in 0..trie.reader_retries {
+        for _ in 0..trie.settings.reader_retries {
             trie.counters.retries.fetch_add(1, Ordering::Relaxed);
             if let Ok(leaf) = find(&trie.nodes, key) {
                 return leaf;
@@ -171,7 +171,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), InsertErrorKind> {
-        let (longest, limit) = (QpTrie::<V, B, L>::LONGEST_KEY, self.trie.max_key_len);
+        let (longest, limit) = (QpTrie::<V, B, L>::LONGEST_KEY, self.trie.settings.max_key_len);
         if key.len() > longest || leaf_bytes::<V>(key.len()) > MAX_SIZE {
             let (key, value) = (key.len(), size_of::<V>());
             return Err(InsertErrorKind::TooLarge { key, value, longest_key: longest });
