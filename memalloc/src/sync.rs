@@ -46,6 +46,10 @@ mod imp {
     pub fn pause() {
         std::hint::spin_loop();
     }
+
+    /// Tells a model that the rest of this execution is to be run, but not explored.
+    #[inline(always)]
+    pub fn explored() {}
 }
 
 #[cfg(loom)]
@@ -61,6 +65,11 @@ mod imp {
     /// Tells the processor, or the model, that this thread waits for another.
     pub fn pause() {
         loom::thread::yield_now();
+    }
+
+    /// Tells a model that the rest of this execution is to be run, but not explored.
+    pub fn explored() {
+        loom::skip_branch();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Count, Retry};
 use crate::fault::Faults;
-use memalloc::sync::{AtomicU32, Ordering, pause, thread};
+use memalloc::sync::{AtomicU32, Ordering, explored, pause, thread};
 
 /// Keys with the same first byte share a subtree; the empty key has one of its own. (A model has
 /// few, each for a range of first bytes.)
@@ -46,6 +46,8 @@ impl Root {
         // only makes somebody look once more.
         self.insisting.fetch_add(1, Ordering::Relaxed);
         let _insisting = Insisting(&self.insisting);
+        // Another look is like the one before, only that it knows more.
+        explored();
         loop {
             if let Ok(found) = look() {
                 return found;

@@ -1,4 +1,4 @@
-//! The real trie under the model checker: one reader against one writer.
+//! The real trie under the model checker: one reader against one writer, and two writers.
 //!
 //! Each scenario is explored twice over: to the end with every step of the protocol in place,
 //! and, with one step left out, until the answer is wrong. A scenario that can't fail proves
@@ -7,6 +7,7 @@
 //! Two threads, with a bound on preemptions of 2 or 3 or none (the protocol alone, in `loom_protocol`,
 //! is explored further). What loom does not explore: load
 //! buffering, more than the last seven stores of a word, spurious failures of a weak exchange.
+//! A reader that was turned away is explored no further: it looks again, and that is run once.
 
 #![cfg(loom)]
 
@@ -15,15 +16,16 @@ mod breaks;
 mod explore;
 mod scans;
 mod scenarios;
+mod writers;
 
-use breaks::breaks;
+use breaks::{WRONG_ANSWER, breaks};
 use explore::{Model, Seen};
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::Fault;
 use scenarios::{FOUND, Look, NEWER, Scenario, TURNED_AWAY, reader_against_writer};
 
 fn breaks_without(step: &'static str, scenario: Scenario, fault: Fault) {
-    breaks(step, move || {
+    breaks(step, WRONG_ANSWER, move || {
         reader_against_writer::<Immediate>(scenario, Look::Up, Some(fault), &Seen::default());
     });
 }

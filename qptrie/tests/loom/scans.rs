@@ -1,6 +1,6 @@
 //! Scans and seeks beside one writer.
 
-use crate::breaks::breaks;
+use crate::breaks::{WRONG_ANSWER, breaks};
 use crate::explore::{Model, Seen};
 use crate::scenarios::{
     FOUND, Look, Scenario, TURNED_AWAY, lone_leaf, reader_against_writer, seek_against_writer,
@@ -14,7 +14,7 @@ fn holds<B: ReusePolicy>(model: Model, scenario: Scenario, look: Look) {
 
 #[test]
 fn a_scan_misses_a_key_when_it_does_not_confirm_its_branch() {
-    breaks("scan does not confirm", || {
+    breaks("scan does not confirm", WRONG_ANSWER, || {
         let (scenario, fault) = (Scenario::Reused, Some(Fault::ScanUnconfirmed));
         reader_against_writer::<Immediate>(scenario, Look::Forwards, fault, &Seen::default());
     });
@@ -22,7 +22,7 @@ fn a_scan_misses_a_key_when_it_does_not_confirm_its_branch() {
 
 #[test]
 fn a_seek_gives_a_key_before_its_bound_when_it_does_not_compare() {
-    breaks("seek does not compare", || {
+    breaks("seek does not compare", WRONG_ANSWER, || {
         seek_against_writer::<Immediate>(Some(Fault::SeekUnchecked), &Seen::default());
     });
 }

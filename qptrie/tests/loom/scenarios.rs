@@ -52,7 +52,7 @@ fn put<B: ReusePolicy>(trie: &Trie<B>, key: &[u8]) {
     trie.pin().insert(key, 1).expect("the model has memory for it");
 }
 
-fn built<B: ReusePolicy>(fault: Option<Fault>) -> Trie<B> {
+pub(crate) fn built<B: ReusePolicy>(fault: Option<Fault>) -> Trie<B> {
     // One try without locks: another one is like the first, only that it knows more.
     let builder = QpTrie::builder().domain(Domain::new()).reader_retries(0);
     match fault {
@@ -79,13 +79,27 @@ impl Look {
     /// that.
     fn run<B: ReusePolicy>(self, trie: &Trie<B>, scenario: Scenario) -> Option<u64> {
         let view = trie.pin();
-        let mut entries: Vec<(&[u8], &u64)> = match self {
+        let mut entries: Vec<(&[u8], &u64)> = Vec::new();
+        // As far as the last key that is always there: what comes behind it is not asked about.
+        match self {
             Self::Up => return view.get(KEY).copied(),
-            Self::Forwards => view.iter().collect(),
-            Self::Backwards => view.iter().rev().collect(),
-        };
-        if self == Self::Backwards {
-            entries.reverse();
+            Self::Forwards => {
+                let mut scan = view.iter();
+                while entries.last().is_none_or(|(key, _)| *key < SIBLING)
+                    && let Some(entry) = scan.next()
+                {
+                    entries.push(entry);
+                }
+            }
+            Self::Backwards => {
+                let mut scan = view.iter();
+                while entries.last().is_none_or(|(key, _)| *key > KEY)
+                    && let Some(entry) = scan.next_back()
+                {
+                    entries.push(entry);
+                }
+                entries.reverse();
+            }
         }
         let both = scenario == Scenario::Merged || entries.iter().any(|(key, _)| *key == SIBLING);
         let found = entries.iter().find(|(key, _)| *key == KEY && both);

@@ -1,0 +1,235 @@
+//! Two writers on the same branches.
+//!
+//! What they were told, the entries that are there when both have ended, and `len`, are those of some order
+//! in which the operations could have been done one after another.
+
+use crate::breaks::breaks;
+use crate::explore::{Model, Seen};
+use crate::scenarios::built;
+use loom::thread;
+use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
+use qptrie::{Fault, QpTrie};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a race says when the writers' work is that of no order.
+const LOST_UPDATE: &str = "no order of the operations";
+
+type Key = &'static [u8];
+type Entries = BTreeMap<Vec<u8>, u64>;
+type Told = Vec<Option<u64>>;
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Put(Key, u64),
+    Remove(Key),
+}
+use Op::{Put, Remove};
+
+/// Two writers, and the keys that are there before, each with the value 1.
+#[derive(Clone, Copy, Debug)]
+struct Race {
+    keys: &'static [Key],
+    one: &'static [Op],
+    other: &'static [Op],
+}
+
+/// The root is empty.
+const EMPTY_ROOT: Race = Race { keys: &[], one: &[Put(&[0x11], 2)], other: &[Put(&[0x12], 3)] };
+
+/// Each gives the branch a twig more.
+const TWO_TWIGS: Race =
+    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x13], 2)], other: &[Put(&[0x14], 3)] };
+
+/// Both bring the same key.
+const SAME_TWIG: Race =
+    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x13], 2)], other: &[Put(&[0x13], 3)] };
+
+/// One gives the branch a twig more, the other takes one away.
+const TWIG_COMES_AND_GOES: Race =
+    Race { keys: &[&[0x11], &[0x12], &[0x13]], one: &[Put(&[0x14], 2)], other: &[Remove(&[0x12])] };
+
+/// The branch is to be merged away by one, and to be given a twig by the other.
+const MERGED_AND_GROWN: Race =
+    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x13], 2)], other: &[Remove(&[0x12])] };
+
+/// Each takes one of two twigs.
+const BOTH_TWIGS_GO: Race =
+    Race { keys: &[&[0x11], &[0x12]], one: &[Remove(&[0x11])], other: &[Remove(&[0x12])] };
+
+/// Both replace the same leaf.
+const SAME_LEAF: Race =
+    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x11], 2)], other: &[Put(&[0x11], 3)] };
+
+/// One replaces a leaf, the other copies the branch that it hangs on.
+const LEAF_AND_BRANCH: Race =
+    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x11], 2)], other: &[Put(&[0x13], 3)] };
+
+/// One replaces a leaf, the other removes it.
+const LEAF_GOES: Race =
+    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x11], 2)], other: &[Remove(&[0x11])] };
+
+/// One copies the parent, the other the child.
+const PARENT_AND_CHILD: Race =
+    Race { keys: &[&[0x11], &[0x12], &[0x21]], one: &[Put(&[0x31], 2)], other: &[Put(&[0x13], 3)] };
+
+/// One removes the sibling of a branch, which moves up then; the other gives that branch a twig.
+const SIBLING_MERGED: Race =
+    Race { keys: &[&[0x11], &[0x12], &[0x21]], one: &[Remove(&[0x21])], other: &[Put(&[0x13], 3)] };
+
+/// One forks the way above the branch, the other gives the branch a twig.
+const FORKED_ABOVE: Race =
+    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x21], 2)], other: &[Put(&[0x13], 3)] };
+
+/// One forks the way above the branch; meanwhile the other merges it away, and its memory is a branch in
+/// the same slot again, which tests a nibble before the fork's.
+const FORKED_ABOVE_ANOTHER_LIFE: Race = Race {
+    keys: &[&[0x11, 0x11], &[0x11, 0x12]],
+    one: &[Put(&[0x11, 0x21], 2)],
+    other: &[Remove(&[0x11, 0x12]), Put(&[0x12], 3)],
+};
+
+impl Op {
+    fn run<B: ReusePolicy>(self, trie: &QpTrie<u64, B>) -> Option<u64> {
+        let view = trie.pin();
+        match self {
+            Put(key, value) => view.insert(key, value).expect("there is memory for it").copied(),
+            Remove(key) => view.remove(key).copied(),
+        }
+    }
+
+    fn run_alone(self, entries: &mut Entries) -> Option<u64> {
+        match self {
+            Put(key, value) => entries.insert(key.to_vec(), value),
+            Remove(key) => entries.remove(key),
+        }
+    }
+}
+
+/// Whether some order of the operations of two writers, each in its own order, tells them that, and
+/// leaves these entries.
+fn is_some_order(
+    before: &Entries,
+    (one, told_one): (&[Op], &[Option<u64>]),
+    (other, told_other): (&[Op], &[Option<u64>]),
+    after: &Entries,
+) -> bool {
+    let first = |ops: &[Op], told: &[Option<u64>]| {
+        let mut entries = before.clone();
+        let is_told = ops.first()?.run_alone(&mut entries) == told[0];
+        is_told.then_some(entries)
+    };
+    let one_first = first(one, told_one).is_some_and(|entries| {
+        is_some_order(&entries, (&one[1..], &told_one[1..]), (other, told_other), after)
+    });
+    one_first
+        || first(other, told_other).is_some_and(|entries| {
+            is_some_order(&entries, (one, told_one), (&other[1..], &told_other[1..]), after)
+        })
+        || (one.is_empty() && other.is_empty() && before == after)
+}
+
+/// Runs one execution.
+fn race<B: ReusePolicy>(race: Race, fault: Option<Fault>) {
+    let trie = Arc::new(built::<B>(fault));
+    let before: Entries = race.keys.iter().map(|key| (key.to_vec(), 1)).collect();
+    for key in race.keys {
+        Put(key, 1).run(&trie);
+    }
+    let work = |ops: &'static [Op]| {
+        let trie = Arc::clone(&trie);
+        move || ops.iter().map(|op| op.run(&trie)).collect::<Told>()
+    };
+    let other = thread::spawn(work(race.other));
+    let told_one = work(race.one)();
+    let told_other = other.join().expect("a writer does not panic");
+
+    let after: Entries = {
+        let view = trie.pin();
+        view.iter().map(|(key, value)| (key.to_vec(), *value)).collect()
+    };
+    let all_found = after.iter().all(|(key, value)| trie.pin().get(key) == Some(value));
+    let is_right = all_found
+        && trie.len() == after.len() as u64
+        && is_some_order(&before, (race.one, &told_one), (race.other, &told_other), &after);
+    if !is_right {
+        // Ending the trie takes a working model, which a panic ends first.
+        std::mem::forget(trie);
+        panic!("{LOST_UPDATE}: {told_one:?} {told_other:?}, and then {after:?}");
+    }
+}
+
+fn holds<B: ReusePolicy>(name: &'static str, bound: usize, least: usize, scenario: Race) {
+    let model = Model { name, bound: Some(bound), least, happens: &[] };
+    model.explore(move |_: &Seen| race::<B>(scenario, None));
+}
+
+fn loses(name: &'static str, scenario: Race, fault: Fault) {
+    breaks(name, LOST_UPDATE, move || race::<Immediate>(scenario, Some(fault)));
+}
+
+macro_rules! races {
+    ($($claim:ident: $race:ident, $policy:ident, $bound:literal, $least:literal;)*) => {$(
+        #[test]
+        fn $claim() {
+            let name = concat!("writers, ", stringify!($race), ", ", stringify!($policy));
+            holds::<$policy>(name, $bound, $least, $race);
+        }
+    )*};
+}
+
+races! {
+    two_leaves_arrive_at_an_empty_root: EMPTY_ROOT, Immediate, 2, 2000;
+    two_twigs_arrive_at_one_branch: TWO_TWIGS, Immediate, 2, 3000;
+    two_twigs_arrive_at_one_deferred_branch: TWO_TWIGS, AfterRcuGp, 2, 3000;
+    one_key_from_two_writers_is_there_once: SAME_TWIG, Immediate, 2, 5000;
+    a_twig_comes_while_another_goes: TWIG_COMES_AND_GOES, Immediate, 2, 3000;
+    a_branch_grows_while_it_is_merged: MERGED_AND_GROWN, Immediate, 2, 3000;
+    both_twigs_of_a_branch_go: BOTH_TWIGS_GO, Immediate, 2, 10000;
+    two_replacements_of_one_leaf_follow_each_other: SAME_LEAF, Immediate, 2, 8000;
+    two_replacements_of_one_leaf_follow_each_other_deferred: SAME_LEAF, AfterRcuGp, 2, 8000;
+    a_replacement_is_in_the_copy_of_its_branch: LEAF_AND_BRANCH, Immediate, 2, 5000;
+    a_replacement_is_in_the_copy_of_its_deferred_branch: LEAF_AND_BRANCH, AfterRcuGp, 2, 5000;
+    a_leaf_is_replaced_or_removed_first: LEAF_GOES, Immediate, 2, 8000;
+    parent_and_child_are_copied: PARENT_AND_CHILD, Immediate, 2, 10000;
+    a_branch_that_moves_up_grows: SIBLING_MERGED, Immediate, 2, 5000;
+    a_branch_below_a_fork_grows: FORKED_ABOVE, Immediate, 2, 3000;
+    a_fork_is_above_the_branch_that_it_was_made_for: FORKED_ABOVE_ANOTHER_LIFE, Immediate, 2, 15000;
+}
+
+#[test]
+fn updates_are_lost_without_locks() {
+    for (name, scenario) in [
+        ("no locks, an empty root", EMPTY_ROOT),
+        ("no locks, two twigs", TWO_TWIGS),
+        ("no locks, the same twig", SAME_TWIG),
+        ("no locks, insert and remove", TWIG_COMES_AND_GOES),
+        ("no locks, insert and merge", MERGED_AND_GROWN),
+        ("no locks, both removed", BOTH_TWIGS_GO),
+        ("no locks, the same leaf", SAME_LEAF),
+        ("no locks, leaf and branch", LEAF_AND_BRANCH),
+        ("no locks, leaf replaced and removed", LEAF_GOES),
+        ("no locks, parent and child", PARENT_AND_CHILD),
+        ("no locks, sibling merged", SIBLING_MERGED),
+        ("no locks, forked above", FORKED_ABOVE),
+    ] {
+        loses(name, scenario, Fault::WithoutLocks);
+    }
+}
+
+#[test]
+fn an_update_is_lost_when_the_slot_is_not_checked_under_the_lock() {
+    loses("slot not checked, an empty root", EMPTY_ROOT, Fault::SlotNotCheckedUnderLock);
+    loses("slot not checked, the same leaf", SAME_LEAF, Fault::SlotNotCheckedUnderLock);
+}
+
+#[test]
+fn a_replacement_is_lost_when_the_lock_is_taken_relaxed() {
+    loses("lock taken relaxed", LEAF_AND_BRANCH, Fault::RelaxedLocks);
+}
+
+#[test]
+fn a_key_is_lost_when_a_fork_does_not_look_at_the_life_below_it() {
+    let name = "life not checked under the lock";
+    loses(name, FORKED_ABOVE_ANOTHER_LIFE, Fault::LifeNotCheckedUnderLock);
+}
