@@ -27,7 +27,8 @@ pub(crate) enum Reader {
 
 impl Reader {
     /// All of them, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 3] = [Self::Validated, Self::Plain, Self::SubtreeLock];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Validated, Self::Plain, Self::Batched, Self::SubtreeLock];
 
     /// What records and the command line call it.
     pub(crate) fn name(self) -> &'static str {
@@ -141,6 +142,11 @@ impl<V: Value, B: ReusePolicy> View for TrieRef<'_, V, B, AfterRcuGp> {
     #[inline]
     fn get(&self, key: &[u8]) -> Option<u64> {
         self.get(key).map(V::number)
+    }
+
+    #[inline]
+    fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<u64>; N] {
+        self.get_many(keys).map(|found| found.map(V::number))
     }
 
     #[inline]
