@@ -35,6 +35,18 @@ pub enum Fault {
     LifeNotCheckedUnderLock,
     /// A seek does not compare the first key with its bound.
     SeekUnchecked,
+    /// A reader of a leaf that is reused at once does not read its slot again.
+    LeafSlotNotReread,
+    /// Such a reader does not read the count of the leaf's branch again.
+    LeafParentNotReread,
+    /// Such a reader does not read the leaf's count again.
+    LeafUnconfirmed,
+    /// Such a reader does not synchronise with whoever wrote the leaf.
+    LeafCountRelaxed,
+    /// Who overwrites a leaf does not order its count before its words.
+    LeafFenceMissing,
+    /// A writer that inserts beside such a leaf does not look whether it has the same key.
+    LeafNotCheckedUnderLock,
 }
 
 /// The steps that a trie leaves out.
@@ -81,4 +93,10 @@ questions! {
     copy_not_locked => CopyNotLocked;
     life_not_checked_under_lock => LifeNotCheckedUnderLock;
     seek_unchecked => SeekUnchecked;
+    leaf_slot_not_reread => LeafSlotNotReread;
+    leaf_parent_not_reread => LeafParentNotReread;
+    leaf_unconfirmed => LeafUnconfirmed;
+    leaf_count_relaxed => LeafCountRelaxed;
+    leaf_fence_missing => LeafFenceMissing;
+    leaf_not_checked_under_lock => LeafNotCheckedUnderLock;
 }

@@ -46,8 +46,14 @@
 //! | `Immediate` (default) | at once | validates every step, retries when a branch changed |
 //! | `AfterRcuGp` | after a grace period | follows pointers |
 //!
-//! Leaves are reused after a grace period under both, so that [`TrieRef::get`] can give a
-//! reference.
+//! | leaves | a removed leaf is reused | values | a new value for a key that is there |
+//! |---|---|---|---|
+//! | `AfterRcuGp` (default), `FreeAfterRcuGp` | after a grace period | of any type, by reference: [`TrieRef::get`] | in a new leaf |
+//! | `AfterTasksTraceGp` | after a grace period of both flavours | the same | in a new leaf |
+//! | `Immediate` | at once | [plain bits](PlainBits), by copy: [`TrieRef::get_copied`] | in place, without an allocation |
+//!
+//! Operations whose names end in `_copied`, and [`TrieRef::contains_key`], are there under every
+//! policy of leaves; those that give references only where a leaf keeps its identity.
 //!
 //! ## Consistency
 //!
@@ -65,7 +71,11 @@
 //!   another thread was changing a key with the same first byte: fork while nobody does, or let the
 //!   child only look up.
 //! - The sequence count of a branch has 32 bits. A reader would have to be suspended, between
-//!   two loads, for exactly 2^31 lives of one branch to be deceived.
+//!   two loads, for exactly 2^31 lives of one branch to be deceived. Where leaves are reused at
+//!   once they have a count too, of 31 bits, that every new value moves on: 2^31 values of one key
+//!   between two loads.
+//! - A value that is overwritten in place can't be read at that moment: readers of this one key
+//!   look again until it is done, also when its writer was interrupted in between.
 
 mod fault;
 mod map;
@@ -79,6 +89,7 @@ pub use map::{
     Builder, Computed, InsertError, InsertErrorKind, Iter, MemoryUsage, Operation, QpTrie, TrieRef,
     TrieStats, Update,
 };
+pub use node::PlainBits;
 
 /// The README's examples, as tests.
 #[cfg(doctest)]

@@ -1,11 +1,7 @@
 //! What can go wrong with an insertion.
 
-use crate::node::leaf_bytes;
 use memalloc::{AllocErrorKind, MAX_SIZE};
 use std::fmt;
-
-/// What a leaf without a key has room for, in bytes.
-const LARGEST_VALUE: usize = MAX_SIZE - leaf_bytes::<()>(0);
 
 /// An insertion that did not happen: why, and the value that was to be moved in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +68,10 @@ impl fmt::Display for InsertErrorKind {
         match self {
             Self::Exists => f.write_str("the key exists already"),
             Self::NotFound => f.write_str("the key does not exist"),
-            Self::TooLarge { value, .. } if *value > LARGEST_VALUE => {
+            Self::TooLarge { value, longest_key: 0, .. } => {
                 write!(
                     f,
-                    "a value of {value} bytes does not fit a leaf of {MAX_SIZE}, without any key"
+                    "a value of {value} bytes leaves no room for a key in a leaf of {MAX_SIZE}"
                 )
             }
             Self::TooLarge { key, value, longest_key } => write!(

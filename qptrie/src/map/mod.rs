@@ -3,6 +3,7 @@
 mod builder;
 mod collection;
 mod compute;
+mod copied;
 mod error;
 mod iter;
 mod ordered;

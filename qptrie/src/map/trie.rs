@@ -3,7 +3,7 @@
 use super::builder::{Builder, Settings};
 use super::error::InsertErrorKind;
 use super::view::TrieRef;
-use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_bytes};
+use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
 use memalloc::rcu::{Domain, Guard, SynchronizeError};
 use memalloc::sync::{AtomicU64, Ordering};
@@ -208,7 +208,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 
     /// The longest key that fits a leaf beside a value.
     pub(super) const LONGEST_KEY: usize = {
-        let room = MAX_SIZE.saturating_sub(leaf_bytes::<V>(0));
+        let room = MAX_SIZE.saturating_sub(leaf_overhead::<V, L>());
         if room < LONGEST_KEY { room } else { LONGEST_KEY }
     };
 
@@ -233,7 +233,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V
                 match twig.node() {
                     Node::Nothing => {}
                     // SAFETY: nobody else can reach the leaf any more.
-                    Node::Leaf(leaf) => drop(unsafe { self.nodes.take_back(leaf) }),
+                    Node::Leaf(leaf) => unsafe { self.nodes.drop_leaf(leaf) },
                     Node::Branch(branch) => {
                         for position in 0..self.nodes.shape(branch).len() {
                             let slot = self.nodes.slot(branch, position);

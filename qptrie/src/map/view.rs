@@ -2,7 +2,7 @@
 
 use super::error::{InsertError, InsertErrorKind};
 use super::trie::QpTrie;
-use crate::node::{Retry, leaf_bytes};
+use crate::node::{Retry, leaf_overhead};
 use crate::read::{find, find_each};
 use crate::write::{NotLinked, Place, Vacant, locate};
 use memalloc::rcu::Guard;
@@ -55,93 +55,36 @@ impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Option<Handle> {
         match find(&self.trie.nodes, key) {
             Ok(leaf) => leaf,
-            Err(Retry) => self.find_again(key),
+            Err(Retry) => self.look_again(key, || find(&self.trie.nodes, key)),
         }
     }
 
+    /// Tries `look` as often as readers may after it failed, and then insists.
     #[cold]
-    fn find_again(&self, key: &[u8]) -> Option<Handle> {
+    pub(super) fn look_again<R>(
+        &self,
+        key: &[u8],
+        mut look: impl FnMut() -> Result<R, Retry>,
+    ) -> R {
         let trie = self.trie;
         for _ in 0..trie.settings.reader_retries {
             trie.counters.retries.fetch_add(1, Ordering::Relaxed);
-            if let Ok(leaf) = find(&trie.nodes, key) {
-                return leaf;
+            if let Ok(found) = look() {
+                return found;
             }
         }
         trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
-        trie.nodes.roots.of(key).insist(|| find(&trie.nodes, key))
+        trie.nodes.roots.of(key).insist(look)
     }
 
-    /// The value of `key`. Linearizable; takes no lock unless writers made it start again too
-    /// often. A step for each branch on the way, at most two for each byte of the key.
-    #[doc(alias = "map_lookup_elem")]
-    #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<&V> {
-        // SAFETY: `find` validated the leaf, and the section that `self` keeps open protects it.
-        self.find(key).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
-    }
-
-    /// The values of several keys, in their order. As many calls of [`get`](Self::get), each for
-    /// itself, but while the memory that one lookup needs is on its way the others go on: faster
-    /// where the trie is larger than the processor's caches. 8 to 16 keys are enough.
-    ///
-    /// ```
-    /// # use qptrie::QpTrie;
-    /// # let trie: QpTrie<u32> = QpTrie::new()?;
-    /// # let view = trie.pin();
-    /// view.insert(b"one", 1)?;
-    /// view.insert(b"two", 2)?;
-    /// assert_eq!(view.get_many([b"two", b"six", b"one"]), [Some(&2), None, Some(&1)]);
-    /// # drop(view);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[doc(alias = "map_lookup_batch")]
-    pub fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<&V>; N] {
-        let found = find_each(&self.trie.nodes, &keys);
-        std::array::from_fn(|number| {
-            let leaf = found[number].unwrap_or_else(|Retry| self.find_again(keys[number]));
-            // SAFETY: as in `get`.
-            leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) })
-        })
-    }
-
-    /// Whether `key` is there. As [`get`](Self::get).
+    /// Whether `key` is there: a lookup. Under every policy.
     pub fn contains_key(&self, key: &[u8]) -> bool {
         self.find(key).is_some()
-    }
-
-    /// Puts `value` at `key` and gives the value that was there: [`update`](Self::update) with
-    /// [`Update::Any`].
-    ///
-    /// # Errors
-    ///
-    /// As [`update`](Self::update).
-    pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
-        self.update(key, value, Update::Any)
-    }
-
-    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
-    /// reader finds the old value or the new one, never neither.
-    ///
-    /// # Errors
-    ///
-    /// [`InsertError`] says why nothing was changed, and gives the value back.
-    #[doc(alias = "map_update_elem")]
-    pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
-        let leaf = self.new_leaf(key, value)?;
-        match self.link(key, leaf, how) {
-            // SAFETY: `link` unlinked the old leaf.
-            Ok(old) => Ok(old.map(|old| unsafe { self.unlinked(old) })),
-            Err(kind) => {
-                // SAFETY: the leaf was not published.
-                Err(InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } })
-            }
-        }
     }
 
     /// A leaf that is to be linked, made before anything is locked: this may run destructors of
@@ -156,23 +99,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         })
     }
 
-    /// Frees a leaf, and gives its value for as long as the section lasts.
-    ///
-    /// # Safety
-    ///
-    /// The caller unlinked the leaf inside this section, and frees it only here.
-    pub(super) unsafe fn unlinked(&self, leaf: Handle) -> &V {
-        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
-        unsafe {
-            let value = self.trie.nodes.value(leaf);
-            self.trie.nodes.free_leaf(leaf);
-            value
-        }
-    }
-
-    fn check_key(&self, key: &[u8]) -> Result<(), InsertErrorKind> {
+    pub(super) fn check_key(&self, key: &[u8]) -> Result<(), InsertErrorKind> {
         let (longest, limit) = (QpTrie::<V, B, L>::LONGEST_KEY, self.trie.settings.max_key_len);
-        if key.len() > longest || leaf_bytes::<V>(key.len()) > MAX_SIZE {
+        if key.len() > longest || leaf_overhead::<V, L>() > MAX_SIZE {
             let (key, value) = (key.len(), size_of::<V>());
             return Err(InsertErrorKind::TooLarge { key, value, longest_key: longest });
         }
@@ -231,6 +160,86 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
             Ok(()) => Ok(true),
             Err(NotLinked::Retry) => Ok(false),
             Err(NotLinked::Memory(kind)) => Err(InsertErrorKind::Memory(kind)),
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+    /// The value of `key`. Linearizable; takes no lock unless writers made it start again too
+    /// often. A step for each branch on the way, at most two for each byte of the key.
+    #[doc(alias = "map_lookup_elem")]
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<&V> {
+        // SAFETY: `find` validated the leaf, and the section that `self` keeps open protects it.
+        self.find(key).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
+    }
+
+    /// The values of several keys, in their order. As many calls of [`get`](Self::get), each for
+    /// itself, but while the memory that one lookup needs is on its way the others go on: faster
+    /// where the trie is larger than the processor's caches. 8 to 16 keys are enough.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie: QpTrie<u32> = QpTrie::new()?;
+    /// # let view = trie.pin();
+    /// view.insert(b"one", 1)?;
+    /// view.insert(b"two", 2)?;
+    /// assert_eq!(view.get_many([b"two", b"six", b"one"]), [Some(&2), None, Some(&1)]);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "map_lookup_batch")]
+    pub fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<&V>; N] {
+        let found = find_each(&self.trie.nodes, &keys);
+        std::array::from_fn(|number| {
+            let leaf = found[number].unwrap_or_else(|Retry| {
+                self.look_again(keys[number], || find(&self.trie.nodes, keys[number]))
+            });
+            // SAFETY: as in `get`.
+            leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) })
+        })
+    }
+
+    /// Puts `value` at `key` and gives the value that was there: [`update`](Self::update) with
+    /// [`Update::Any`].
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
+        self.update(key, value, Update::Any)
+    }
+
+    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
+    /// reader finds the old value or the new one, never neither.
+    ///
+    /// # Errors
+    ///
+    /// [`InsertError`] says why nothing was changed, and gives the value back.
+    #[doc(alias = "map_update_elem")]
+    pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
+        let leaf = self.new_leaf(key, value)?;
+        match self.link(key, leaf, how) {
+            // SAFETY: `link` unlinked the old leaf.
+            Ok(old) => Ok(old.map(|old| unsafe { self.unlinked(old) })),
+            Err(kind) => {
+                // SAFETY: the leaf was not published.
+                Err(InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } })
+            }
+        }
+    }
+
+    /// Frees a leaf, and gives its value for as long as the section lasts.
+    ///
+    /// # Safety
+    ///
+    /// The caller unlinked the leaf inside this section, and frees it only here.
+    pub(super) unsafe fn unlinked(&self, leaf: Handle) -> &V {
+        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
+        unsafe {
+            let value = self.trie.nodes.value(leaf);
+            self.trie.nodes.free_leaf(leaf);
+            value
         }
     }
 

@@ -1,6 +1,7 @@
-//! Leaves: a value, and the whole key behind it.
+//! Leaves that are plain memory: a value, and the whole key behind it. (For those that are reused at
+//! once see `words`.)
 
-use super::Nodes;
+use super::{Nodes, words};
 use memalloc::{AllocError, Handle, ReusePolicy};
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -10,8 +11,12 @@ const LENGTH_BYTES: usize = size_of::<u16>();
 /// The longest key that nibble numbers and a leaf's length can count, in bytes.
 pub(crate) const LONGEST_KEY: usize = 4095;
 
-/// The bytes of a leaf for a value of type `V` and a key of this length.
-pub(crate) const fn leaf_bytes<V>(key_len: usize) -> usize {
+/// The bytes of a leaf before its key, for a value of type `V`.
+pub(crate) const fn leaf_overhead<V, L: ReusePolicy>() -> usize {
+    if L::PROTECTS_IDENTITY { plain_bytes::<V>(0) } else { words::overhead::<V>() }
+}
+
+const fn plain_bytes<V>(key_len: usize) -> usize {
     size_of::<V>() + LENGTH_BYTES + key_len
 }
 
@@ -19,7 +24,7 @@ fn layout<V>(key_len: usize) -> Layout {
     debug_assert!(key_len <= LONGEST_KEY);
     // SAFETY: the alignment is that of a type, and the size can't come near the limit: types are
     // at most half the address space, and keys short (checked where they come in).
-    unsafe { Layout::from_size_align_unchecked(leaf_bytes::<V>(key_len), align_of::<V>()) }
+    unsafe { Layout::from_size_align_unchecked(plain_bytes::<V>(key_len), align_of::<V>()) }
 }
 
 /// Drops the value of a leaf.
@@ -64,6 +69,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     /// section, the lock) lasts for `'a`.
     #[inline(always)]
     pub(crate) unsafe fn key<'a>(&self, leaf: Handle) -> &'a [u8] {
+        debug_assert!(L::PROTECTS_IDENTITY, "such leaves are words");
         self.leaves.reads_plain(leaf);
         // SAFETY: a published leaf is never written (INV-N3), and the caller keeps it.
         unsafe {
@@ -95,6 +101,22 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         let length = unsafe { self.key(leaf) }.len();
         // SAFETY: as the caller promises; the layout is the one that it was allocated with.
         unsafe { self.leaves.free_handle(leaf, layout::<V>(length)) };
+    }
+
+    /// Drops a leaf that nobody else can reach any more, with its value.
+    ///
+    /// # Safety
+    ///
+    /// The leaf is not used again.
+    pub(crate) unsafe fn drop_leaf(&self, leaf: Handle) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if L::PROTECTS_IDENTITY {
+                drop(self.take_back(leaf));
+            } else {
+                self.drop_words(leaf);
+            }
+        }
     }
 
     /// Takes the value out of a leaf that was never published, and frees the leaf.

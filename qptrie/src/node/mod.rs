@@ -9,6 +9,8 @@
 //!             u32     13 bits which nibble, 17 bits which twigs exist; the same for a whole life
 //!
 //!  leaf     | value … | key length | key …           u16, then the bytes
+//!
+//!  leaf     | count | value … | length, key | key …  words; under immediate reuse
 //! ```
 //!
 //! Which nibble and which twigs are one word, so that a reader can't see half of a change; and
@@ -23,11 +25,16 @@
 //!   initialised for its next life, and even in between. Inside one read section no two lives have
 //!   the same count, until it wraps after 2^30 of them. (It starts again when its slab went back to
 //!   the system, which no section spans.)
-//! - INV-N3: a leaf is plain memory. It is written before it is published and never after, and
+//! - INV-N3: under a policy that protects identity a leaf is plain memory. It is written before it is published and never after, and
 //!   freed only after a grace period, so a reader inside a section may keep `&V`.
 //! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same nibbles,
 //!   as many as the number of the nibble that it tests. Its shape stays the same all that time; its
 //!   slots are changed by the holder of its lock only.
+//! - INV-N6: under immediate reuse every word of a leaf is an atomic. The length in it is that of
+//!   some life of this leaf, from its first one on, so it never points beyond its class; and all
+//!   leaves have the same type of value. Its count is odd from before it is unlinked until it has
+//!   been initialised again, and whenever its value is written in between, by the one who made it
+//!   odd; no two of its versions have the same count, until it wraps after 2^31 of them.
 //! - INV-N4: a twig in a linked branch, or in a root, names a node of this trie.
 
 mod branch;
@@ -37,13 +44,18 @@ mod leaf;
 mod prefetch;
 mod root;
 mod twig;
+mod version;
+mod words;
 
 pub(crate) use branch::Shape;
 pub(crate) use count::{Count, Life, Locked, Retry};
 pub(crate) use key::{bit_at, first_difference};
-pub(crate) use leaf::{LONGEST_KEY, leaf_bytes};
+pub(crate) use leaf::{LONGEST_KEY, leaf_overhead};
 pub(crate) use root::{Root, Roots};
 pub(crate) use twig::{Node, Twig};
+pub(crate) use version::{Version, Versions};
+pub(crate) use words::KeyCopy;
+pub use words::PlainBits;
 
 use crate::fault::Faults;
 use memalloc::{BuildError, ClassTable, MAX_SIZE, MemAlloc, ReusePolicy};

@@ -7,6 +7,9 @@ use memalloc::sync::{AtomicU32, Ordering, explored, pause, thread};
 /// Keys with the same first byte share a subtree; the empty key has one of its own. (A model has
 /// few, each for a range of first bytes.)
 const SHIFT: u32 = if cfg!(loom) { 7 } else { 0 };
+/// How often a reader looks again before others are given the processor.
+const SPINS: u32 = 64;
+
 const ROOTS: usize = (256 >> SHIFT) + 1;
 
 /// The roots, in the order of the keys below them.
@@ -48,11 +51,18 @@ impl Root {
         let _insisting = Insisting(&self.insisting);
         // Another look is like the one before, only that it knows more.
         explored();
+        let mut tries = 0;
         loop {
             if let Ok(found) = look() {
                 return found;
             }
-            pause();
+            // Who writes a leaf in place may be waiting for the processor.
+            if tries < SPINS {
+                pause();
+            } else {
+                thread::yield_now();
+            }
+            tries += 1;
         }
     }
 

@@ -6,7 +6,8 @@ use memalloc::{Handle, ReusePolicy};
 
 /// A branch that somebody stands on: where it is, and the life that it was in when it was linked.
 /// Under a policy that protects identity a reader has nothing to validate, and every check below is
-/// compiled to nothing.
+/// compiled to nothing; but where leaves are reused at once it wants to know the life all the same,
+/// since only a branch that is linked vouches for its leaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Footing {
     pub(crate) branch: Handle,
@@ -28,7 +29,7 @@ impl Footing {
         B: ReusePolicy,
         L: ReusePolicy,
     {
-        if B::PROTECTS_IDENTITY && !TO_CHANGE {
+        if B::PROTECTS_IDENTITY && L::PROTECTS_IDENTITY && !TO_CHANGE {
             return Ok(Self { branch, life: Life::ONLY });
         }
         let life = nodes.count(branch).life().ok_or(Retry)?;
@@ -53,9 +54,15 @@ impl Footing {
         self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
-        if B::PROTECTS_IDENTITY {
-            return Ok(());
-        }
+        if B::PROTECTS_IDENTITY { Ok(()) } else { self.is_linked(nodes) }
+    }
+
+    /// The same under every policy, for whoever knows the life.
+    #[inline(always)]
+    pub(super) fn is_linked<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<(), Retry> {
         // ORDERING: pairs with the Release fences in `new_branch` and `free_branch`. If what
         // this thread read before the fence came from a later life, the load below sees a later
         // count; if it sees the same life, all of it was read from this one. Also hands over

@@ -1,7 +1,8 @@
 //! One key, from the root to its leaf; and several at once.
 
 use super::footing::{Footing, follow};
-use crate::node::{Node, Nodes, Retry, Twig, bit_at};
+use super::leaf::Reached;
+use crate::node::{Node, Nodes, PlainBits, Retry, Twig, bit_at};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -27,20 +28,17 @@ impl<'t> Lookup<'t> {
         Self { slot, twig: Twig::load(slot, Ordering::Acquire), parent: None }
     }
 
-    /// One branch further down, or the end: the leaf of `key`, if there is one.
+    /// One branch further down, or the end: the only leaf that may be that of `key`.
     #[inline(always)]
     fn step<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &'t Nodes<V, B, L>,
         key: &[u8],
-    ) -> Result<ControlFlow<Option<Handle>>, Retry> {
+    ) -> Result<ControlFlow<Option<Reached<'t>>>, Retry> {
         let branch = match self.twig.node() {
             Node::Nothing => return Ok(Break(None)),
             Node::Leaf(leaf) => {
-                // SAFETY: the twig was confirmed, or is a root's; the caller's section keeps
-                // the leaf (INV-N3).
-                let found = unsafe { nodes.key(leaf) } == key;
-                return Ok(Break(found.then_some(leaf)));
+                return Ok(Break(Some(Reached { leaf, slot: self.slot, parent: self.parent })));
             }
             Node::Branch(branch) => branch,
         };
@@ -72,12 +70,18 @@ pub(crate) fn find<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     key: &[u8],
 ) -> Result<Option<Handle>, Retry> {
-    let mut lookup = Lookup::begin(nodes, key);
-    loop {
-        if let Break(found) = lookup.step(nodes, key)? {
-            return Ok(found);
-        }
-    }
+    look(nodes, key, |reached| leaf_of(nodes, reached, key))
+}
+
+/// A copy of the value of `key`, if there is one.
+///
+/// The caller is inside a read section.
+#[inline]
+pub(crate) fn find_copied<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    key: &[u8],
+) -> Result<Option<V>, Retry> {
+    look(nodes, key, |reached| reached.value_of(nodes, key))
 }
 
 /// As [`find`], for several keys: while the memory that one of them needs next is on its way, the
@@ -92,6 +96,55 @@ pub(crate) fn find_each<
     nodes: &Nodes<V, B, L>,
     keys: &[&[u8]; N],
 ) -> [Result<Option<Handle>, Retry>; N] {
+    look_each(nodes, keys, |reached, key| leaf_of(nodes, reached, key))
+}
+
+/// As [`find_copied`], for several keys.
+#[inline]
+pub(crate) fn find_each_copied<const N: usize, V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    keys: &[&[u8]; N],
+) -> [Result<Option<V>, Retry>; N] {
+    look_each(nodes, keys, |reached, key| reached.value_of(nodes, key))
+}
+
+#[inline(always)]
+fn leaf_of<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    reached: Reached<'_>,
+    key: &[u8],
+) -> Result<Option<Handle>, Retry> {
+    Ok(reached.is_for(nodes, key)?.then_some(reached.leaf))
+}
+
+/// Goes down to the leaf that may be that of `key`, and looks at it.
+#[inline(always)]
+fn look<'t, R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &'t Nodes<V, B, L>,
+    key: &[u8],
+    arrive: impl FnOnce(Reached<'t>) -> Result<Option<R>, Retry>,
+) -> Result<Option<R>, Retry> {
+    let mut lookup = Lookup::begin(nodes, key);
+    loop {
+        if let Break(reached) = lookup.step(nodes, key)? {
+            return reached.map_or(Ok(None), arrive);
+        }
+    }
+}
+
+#[inline(always)]
+fn look_each<
+    't,
+    const N: usize,
+    R: Copy,
+    V: Send + Sync + 'static,
+    B: ReusePolicy,
+    L: ReusePolicy,
+>(
+    nodes: &'t Nodes<V, B, L>,
+    keys: &[&[u8]; N],
+    arrive: impl Fn(Reached<'t>, &[u8]) -> Result<Option<R>, Retry>,
+) -> [Result<Option<R>, Retry>; N] {
     let mut lookups = keys.map(|key| {
         let lookup = Lookup::begin(nodes, key);
         nodes.prefetch(lookup.twig);
@@ -111,7 +164,9 @@ pub(crate) fn find_each<
                     at += 1;
                     continue;
                 }
-                Ok(Break(leaf)) => Ok(leaf),
+                Ok(Break(reached)) => {
+                    reached.map_or(Ok(None), |reached| arrive(reached, keys[number]))
+                }
                 Err(Retry) => Err(Retry),
             };
             count -= 1;

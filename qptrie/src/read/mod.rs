@@ -23,9 +23,11 @@
 //!   unlinked.
 
 mod footing;
+mod leaf;
 mod lookup;
 mod scan;
 
 pub(crate) use footing::{Footing, follow};
-pub(crate) use lookup::{find, find_each};
+pub(crate) use leaf::{LeafFooting, Reached};
+pub(crate) use lookup::{find, find_copied, find_each, find_each_copied};
 pub(crate) use scan::{Ascending, Descending, Direction, Walk, longest_prefix};

@@ -28,12 +28,16 @@
 //!   that publishes the copy and that moment the original looks linked, and its slots stand still;
 //!   if those of the copy could change, the original would be a frozen parent (F3): a reader
 //!   could follow its slot to a branch that was replaced in the copy, and reused.
+//! - INV-W6: under immediate reuse a leaf is written, and its life ended, by the one who took the
+//!   version of it that was seen linked. A leaf is unlinked by the holder of the slot's lock, who
+//!   ended its life before: so whoever takes a version that was seen linked knows that the leaf is
+//!   linked, without a lock of a branch. Nobody waits for a version, and its holder for nobody.
 
 mod place;
 
 pub(crate) use place::{Found, Place, Vacant, locate};
 
-use crate::node::{Locked, Nodes, Retry, Shape, Twig};
+use crate::node::{Locked, Nodes, PlainBits, Retry, Shape, Twig};
 use crate::read::Footing;
 use memalloc::sync::Ordering;
 use memalloc::{AllocErrorKind, Handle, ReusePolicy};
@@ -67,6 +71,16 @@ impl Found<'_> {
         Ok(())
     }
 
+    /// Puts another value into the leaf, where leaves are reused at once, and gives the one that it
+    /// had. Takes no lock but the leaf's own (INV-W6), and needs no memory.
+    pub(crate) fn overwrite<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &Nodes<V, B, L>,
+        value: &V,
+    ) -> Result<V, Retry> {
+        nodes.overwrite(self.leaf, self.at.version, value)
+    }
+
     /// Unlinks the leaf. Needs no memory.
     pub(crate) fn remove<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
@@ -74,11 +88,13 @@ impl Found<'_> {
     ) -> Result<(), Retry> {
         let (Some(branch), Some(above)) = (self.spot.branch(), self.above) else {
             let _held = self.spot.lock(nodes)?;
+            self.at.end(nodes)?;
             Twig::NOTHING.publish(self.spot.slot);
             return Ok(());
         };
         let upper = above.lock(nodes)?;
         let lower = self.spot.lock(nodes)?;
+        self.at.end(nodes)?;
         let shape = nodes.shape(branch);
         let gone = Twig::leaf(self.leaf);
         let others = twigs(nodes, branch, shape).filter(|&(_, twig)| twig != gone);
@@ -114,12 +130,9 @@ impl Vacant<'_> {
             Self::Twig { above, at, new } => add_twig(nodes, above, at, new, leaf),
             Self::Fork { spot, below, index, nearest, new } => {
                 let _held = spot.lock(nodes)?;
-                // The slot names the branch as before; it must be the same life too, or what is
-                // below it may part from the key elsewhere.
-                if let Some(below) = below
-                    && !nodes.faults.life_not_checked_under_lock()
-                    && !nodes.count(below.branch).is_in(below.life)
-                {
+                // The slot names the same node as before; it must be in the same life too, or what
+                // it holds may part from the key elsewhere.
+                if !below.is_same(nodes) {
                     return Err(NotLinked::Retry);
                 }
                 let pair = if new < nearest { [leaf, spot.twig] } else { [spot.twig, leaf] };

@@ -1,7 +1,9 @@
 //! Where a key is, or would be: found without a lock, as readers find it.
 
-use crate::node::{Life, Locked, Node, Nodes, Retry, Root, Twig, bit_at, first_difference};
-use crate::read::{Footing, follow};
+use crate::node::{
+    KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Twig, bit_at, first_difference,
+};
+use crate::read::{Footing, LeafFooting, Reached, follow};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 
@@ -65,6 +67,8 @@ pub(crate) enum Place<'t> {
 /// A leaf that was in the trie.
 pub(crate) struct Found<'t> {
     pub(crate) leaf: Handle,
+    /// What the leaf was when its key was read.
+    pub(super) at: LeafFooting,
     pub(super) spot: Spot<'t>,
     /// The slot that names the branch that the leaf hangs on; none where it hangs on a root.
     pub(super) above: Option<Spot<'t>>,
@@ -77,7 +81,30 @@ pub(crate) enum Vacant<'t> {
     /// A branch that tests the right nibble, and the slot that names it.
     Twig { above: Spot<'t>, at: Footing, new: u32 },
     /// Above what a slot holds, where all that is below it parts from the new key.
-    Fork { spot: Spot<'t>, below: Option<Footing>, index: u32, nearest: u32, new: u32 },
+    Fork { spot: Spot<'t>, below: Below, index: u32, nearest: u32, new: u32 },
+}
+
+/// What hangs on the slot of a fork that is to be, as it was when its keys' common beginning was
+/// known.
+#[derive(Clone, Copy)]
+pub(crate) enum Below {
+    Branch(Footing),
+    Leaf(LeafFooting),
+}
+
+impl Below {
+    /// Whether it is the same still. The caller holds the lock of the slot, which names it.
+    pub(super) fn is_same<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+    ) -> bool {
+        match self {
+            Self::Branch(at) => {
+                nodes.faults.life_not_checked_under_lock() || nodes.count(at.branch).is_in(at.life)
+            }
+            Self::Leaf(at) => nodes.faults.leaf_not_checked_under_lock() || at.is_same(nodes),
+        }
+    }
 }
 
 /// Finds the place of `key`.
@@ -97,11 +124,12 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
             Some(leaf) => leaf,
             None => return Ok(Place::Vacant(Vacant::Root(way.spot))),
         };
-        // SAFETY: a validated step led to the leaf; the caller's section keeps it (INV-N3).
-        let nearest_key = unsafe { nodes.key(nearest) };
+        let mut copy = KeyCopy::new();
+        let (nearest_key, at) = way.reached(nearest).key(nodes, &mut copy)?;
         let Some(index) = first_difference(nearest_key, key) else {
-            return Ok(Place::Found(Found { leaf: nearest, spot: way.spot, above: way.above }));
+            return Ok(Place::Found(Found { leaf: nearest, at, spot: way.spot, above: way.above }));
         };
+        let leaf = at;
         let new = bit_at(key, index);
         let fork = |(spot, below)| {
             Place::Vacant(Vacant::Fork {
@@ -119,12 +147,13 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
             return Ok(Place::Vacant(Vacant::Twig { above, at, new }));
         }
         if way.last < Some(index) {
-            return Ok(fork((way.spot, None)));
+            return Ok(fork((way.spot, Below::Leaf(leaf))));
         }
         if let Some(passed) = way.passed
             && index == parts_at
         {
-            return Ok(fork(passed));
+            let (spot, branch) = passed;
+            return Ok(fork((spot, Below::Branch(branch))));
         }
         parts_at = index;
     }
@@ -139,7 +168,7 @@ struct Way<'t> {
     /// The first branch without a twig for the key, and the slot that names it.
     lacking: Option<(Spot<'t>, Footing)>,
     /// The first branch that tests a nibble from a given one on, and the slot that names it.
-    passed: Option<(Spot<'t>, Option<Footing>)>,
+    passed: Option<(Spot<'t>, Footing)>,
     /// The nibble that the last branch tests.
     last: Option<u32>,
 }
@@ -151,6 +180,15 @@ impl<'t> Way<'t> {
     ) -> Self {
         let spot = Spot::root(nodes.roots.of(key));
         Self { spot, above: None, lacking: None, passed: None, last: None }
+    }
+
+    /// The leaf that the way has come to.
+    fn reached(&self, leaf: Handle) -> Reached<'t> {
+        let parent = match self.spot.holder {
+            Holder::Root(_) => None,
+            Holder::Branch(at) => Some(at),
+        };
+        Reached { leaf, slot: self.spot.slot, parent }
     }
 
     /// Goes on to a leaf, noting the first branch that tests a nibble from `from` on; none when
@@ -186,7 +224,7 @@ impl<'t> Way<'t> {
                 self.lacking = Some((self.spot, at));
             }
             if self.passed.is_none() && shape.index() >= from {
-                self.passed = Some((self.spot, Some(at)));
+                self.passed = Some((self.spot, at));
             }
             self.last = Some(shape.index());
             self.above = Some(self.spot);

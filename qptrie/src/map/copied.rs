@@ -1,0 +1,173 @@
+//! The trie inside a read section: operations that copy values, under every policy of leaves.
+
+use super::error::{InsertError, InsertErrorKind};
+use super::view::{TrieRef, Update};
+use crate::node::{PlainBits, Retry};
+use crate::read::{find_copied, find_each_copied};
+use crate::write::Place;
+use memalloc::sync::{Ordering, pause};
+use memalloc::{Handle, ReusePolicy};
+
+/// # Operations that copy values
+///
+/// For values that are plain bits ([`PlainBits`]); their names end in `_copied`. They work under every
+/// policy of leaves, and are the only ones to reach a value where leaves are reused at once
+/// (`QpTrie<V, B, Immediate>`). There nothing has to be deferred, and a key that is there is given
+/// another value in place, without an allocation. For it a leaf has eight bytes more.
+///
+/// ```
+/// use memalloc::Immediate;
+/// use qptrie::{QpTrie, Update};
+///
+/// let trie = QpTrie::<u64, Immediate, Immediate>::new()?;
+/// let view = trie.pin();
+/// assert_eq!(view.insert_copied(b"hits", 1)?, None);
+/// assert_eq!(view.insert_copied(b"hits", 2)?, Some(1));
+/// assert_eq!(view.get_copied(b"hits"), Some(2));
+/// assert!(view.update_copied(b"misses", 1, Update::Exist).is_err());
+/// assert_eq!(view.remove_copied(b"hits"), Some(2));
+/// # drop(view);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+    /// A copy of the value of `key`. Linearizable; takes no lock unless writers made it start
+    /// again too often. A lookup and a copy.
+    #[doc(alias = "map_lookup_elem")]
+    #[inline]
+    pub fn get_copied(&self, key: &[u8]) -> Option<V> {
+        let look = || find_copied(&self.trie.nodes, key);
+        match look() {
+            Ok(value) => value,
+            Err(Retry) => self.look_again(key, look),
+        }
+    }
+
+    /// Copies of the values of several keys, in their order: as many calls of
+    /// [`get_copied`](Self::get_copied), as [`get_many`](TrieRef::get_many).
+    pub fn get_many_copied<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<V>; N] {
+        let nodes = &self.trie.nodes;
+        let found = find_each_copied(nodes, &keys);
+        std::array::from_fn(|number| {
+            let key = keys[number];
+            found[number].unwrap_or_else(|Retry| self.look_again(key, || find_copied(nodes, key)))
+        })
+    }
+
+    /// Puts `value` at `key` and gives the value that was there:
+    /// [`update_copied`](Self::update_copied) with [`Update::Any`].
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](TrieRef::update).
+    pub fn insert_copied(&self, key: &[u8], value: V) -> Result<Option<V>, InsertError<V>> {
+        self.update_copied(key, value, Update::Any)
+    }
+
+    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
+    /// reader finds the old value or the new one, whole, never neither.
+    ///
+    /// Where leaves are reused at once, a key that is there is given its value in place: needs no
+    /// memory, and makes who looks at this key at that moment look again.
+    ///
+    /// # Errors
+    ///
+    /// [`InsertError`] says why nothing was changed.
+    #[doc(alias = "map_update_elem")]
+    pub fn update_copied(
+        &self,
+        key: &[u8],
+        value: V,
+        how: Update,
+    ) -> Result<Option<V>, InsertError<V>> {
+        if L::PROTECTS_IDENTITY {
+            let leaf = self.new_leaf(key, value)?;
+            // SAFETY: the leaf was not published.
+            let failed =
+                |kind| InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } };
+            let old = self.link(key, leaf, how).map_err(failed)?;
+            return Ok(old.map(|old| self.copy_out(old)));
+        }
+        if let Err(kind) = self.check_key(key) {
+            return Err(InsertError { kind, value });
+        }
+        let mut spare = None;
+        let done = self.overwrite_or_link(key, &value, how, &mut spare);
+        if let Some(leaf) = spare {
+            // SAFETY: it was not published.
+            unsafe { self.trie.nodes.drop_leaf(leaf) };
+        }
+        done.map_err(|kind| InsertError { kind, value })
+    }
+
+    /// Overwrites the leaf of `key`, or links one of its own, which is left in `spare` as long as
+    /// it is not linked.
+    fn overwrite_or_link(
+        &self,
+        key: &[u8],
+        value: &V,
+        how: Update,
+        spare: &mut Option<Handle>,
+    ) -> Result<Option<V>, InsertErrorKind> {
+        let nodes = &self.trie.nodes;
+        loop {
+            match self.place(key) {
+                Place::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
+                Place::Found(found) => {
+                    if let Ok(old) = found.overwrite(nodes, value) {
+                        return Ok(Some(old));
+                    }
+                }
+                Place::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
+                Place::Vacant(vacant) => {
+                    let leaf = match *spare {
+                        Some(leaf) => leaf,
+                        None => *spare.insert(
+                            nodes
+                                .new_words(key, value)
+                                .map_err(|error| InsertErrorKind::Memory(error.kind()))?,
+                        ),
+                    };
+                    if self.fill(&vacant, leaf)? {
+                        *spare = None;
+                        return Ok(None);
+                    }
+                }
+            }
+            pause();
+        }
+    }
+
+    /// Takes `key` out and gives a copy of its value. Never fails for lack of memory.
+    #[doc(alias = "map_delete_elem")]
+    pub fn remove_copied(&self, key: &[u8]) -> Option<V> {
+        loop {
+            let Place::Found(found) = self.place(key) else {
+                return None;
+            };
+            if found.remove(&self.trie.nodes).is_ok() {
+                self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+                return Some(self.copy_out(found.leaf));
+            }
+            pause();
+        }
+    }
+
+    /// Copies the value of a leaf that the caller unlinked, and frees it.
+    fn copy_out(&self, leaf: Handle) -> V {
+        let nodes = &self.trie.nodes;
+        // SAFETY: the caller unlinked the leaf, so nobody else writes it or frees it: under immediate
+        // reuse it ended the leaf's life, and the words are those of its last value (INV-N6);
+        // else the section protects it (INV-N3).
+        unsafe {
+            if L::PROTECTS_IDENTITY {
+                let value = *nodes.value(leaf);
+                nodes.free_leaf(leaf);
+                value
+            } else {
+                let value = nodes.copy_value(leaf).assume_init();
+                nodes.free_words(leaf);
+                value
+            }
+        }
+    }
+}

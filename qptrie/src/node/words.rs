@@ -1,0 +1,221 @@
+//! Leaves that are reused at once: a count of their own, and nothing but atomic words.
+//!
+//! Readers copy the words and then look whether they belong together (`read::leaf`). What they
+//! make a value of are the bytes of one value that somebody put there, never a mixture: so any type
+//! whose bytes can be copied as numbers will do, whichever bit patterns it has, `bool` and enums
+//! among them. See [`PlainBits`].
+
+use super::{LONGEST_KEY, Nodes, Retry, Version, Versions};
+use bytemuck::NoUninit;
+use memalloc::sync::{AtomicU32, Ordering, fence};
+use memalloc::{AllocError, Handle, MAX_SIZE, ReusePolicy};
+use smallvec::SmallVec;
+use std::alloc::Layout;
+use std::mem::MaybeUninit;
+
+/// Values that can be copied out of a leaf that may be reused or overwritten meanwhile: those
+/// whose bytes are all initialised, always, and are all there is to them.
+///
+/// Integers, floats, `bool`, `char`, `()`, arrays and wrappers of such, and structs and enums for
+/// which `bytemuck::NoUninit` is derived. Readers load a value as numbers, word by word, and only
+/// make a `V` of them once they know that all words belong to one value that was put there. So
+/// not every bit pattern has to be valid. But a byte that has no value (padding) must not be
+/// loaded, and a reference can't be made of numbers. The trait is implemented for everything
+/// that qualifies.
+///
+/// ```compile_fail,E0277
+/// use memalloc::Immediate;
+/// use qptrie::QpTrie;
+///
+/// // A string owns memory that its bytes only point to.
+/// let trie = QpTrie::<String, Immediate, Immediate>::builder().build().unwrap();
+/// let value = trie.pin().get_copied(b"key");
+/// ```
+pub trait PlainBits: NoUninit + Send + Sync {}
+
+impl<V: NoUninit + Send + Sync> PlainBits for V {}
+
+const WORD_BYTES: usize = size_of::<u32>();
+const LENGTH_BYTES: usize = size_of::<u16>();
+
+/// Whole words never take more than what bytes are limited to.
+const _: () = assert!(MAX_SIZE.is_multiple_of(WORD_BYTES));
+
+/// Keys up to this length are copied without an allocation.
+const SHORT_KEY: usize = 64;
+
+/// A copy of a leaf's key.
+pub(crate) type KeyCopy = SmallVec<[u8; SHORT_KEY]>;
+
+/// Where the value begins, in words.
+const VALUE: usize = 1;
+
+/// Where the key's length and the key begin, in words.
+const fn key_at<V>() -> usize {
+    VALUE + size_of::<V>().div_ceil(WORD_BYTES)
+}
+
+/// The bytes of a leaf before its key.
+pub(super) const fn overhead<V>() -> usize {
+    key_at::<V>() * WORD_BYTES + LENGTH_BYTES
+}
+
+/// The bytes of a leaf for a value of type `V` and a key of this length.
+const fn leaf_bytes<V>(key_len: usize) -> usize {
+    (overhead::<V>() + key_len).next_multiple_of(WORD_BYTES)
+}
+
+fn layout<V>(key_len: usize) -> Layout {
+    debug_assert!(key_len <= LONGEST_KEY);
+    // SAFETY: the alignment is a power of two, and the size can't come near the limit: types are
+    // at most half the address space, and keys short (checked where they come in).
+    unsafe { Layout::from_size_align_unchecked(leaf_bytes::<V>(key_len), WORD_BYTES) }
+}
+
+/// Bytes as words; the last one is filled up with zeros.
+#[inline(always)]
+fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
+    let last = (!rest.is_empty()).then(|| {
+        let mut last = [0; WORD_BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        last
+    });
+    whole.iter().copied().chain(last).map(u32::from_ne_bytes)
+}
+
+/// A key's words: the first has its length and its first two bytes.
+#[inline(always)]
+fn key_words(key: &[u8]) -> impl Iterator<Item = u32> {
+    let (head, tail) = key.split_at(key.len().min(WORD_BYTES - LENGTH_BYTES));
+    let length = (key.len() as u16).to_ne_bytes();
+    let byte = |index: usize| head.get(index).copied().unwrap_or(0);
+    let first = u32::from_ne_bytes([length[0], length[1], byte(0), byte(1)]);
+    std::iter::once(first).chain(words(tail))
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
+    #[inline(always)]
+    fn leaf_word(&self, leaf: Handle, index: usize) -> &AtomicU32 {
+        debug_assert!(!L::PROTECTS_IDENTITY, "such leaves are plain memory");
+        // SAFETY: handles of leaves come from twigs of this trie (INV-N4) or from its allocator;
+        // word numbers from a value's size, or from a length that this leaf had in some life, so
+        // they fit its class (INV-N6); and every access is atomic (INV-N6).
+        unsafe { self.leaves.word(leaf, index) }
+    }
+
+    /// The count of a leaf.
+    #[inline(always)]
+    pub(crate) fn versions(&self, leaf: Handle) -> Versions<'_> {
+        Versions::new(self.leaf_word(leaf, 0), self.faults)
+    }
+
+    /// A leaf of words that is not published yet.
+    ///
+    /// # Errors
+    ///
+    /// As the allocator says.
+    pub(crate) fn new_words(&self, key: &[u8], value: &V) -> Result<Handle, AllocError>
+    where
+        V: PlainBits,
+    {
+        let leaf = self.leaves.alloc_handle(layout::<V>(key.len()))?;
+        // ORDERING: pairs with the reader's Acquire fence before it reads the count again, as in
+        // `new_branch`: if it saw any of the words below, it sees that the count had become odd.
+        fence(Ordering::Release);
+        self.put_value(leaf, value);
+        for (index, word) in key_words(key).enumerate() {
+            self.leaf_word(leaf, key_at::<V>() + index).store(word, Ordering::Relaxed);
+        }
+        self.versions(leaf).begin();
+        Ok(leaf)
+    }
+
+    #[inline(always)]
+    fn put_value(&self, leaf: Handle, value: &V)
+    where
+        V: PlainBits,
+    {
+        for (index, word) in words(bytemuck::bytes_of(value)).enumerate() {
+            self.leaf_word(leaf, VALUE + index).store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts another value into a leaf that has this version still, and gives the one that it had.
+    #[inline]
+    pub(crate) fn overwrite(&self, leaf: Handle, version: Version, value: &V) -> Result<V, Retry>
+    where
+        V: PlainBits,
+    {
+        let _writing = self.versions(leaf).lock(version)?;
+        let old = self.copy_value(leaf);
+        self.put_value(leaf, value);
+        // SAFETY: nobody else writes the leaf while it is held, so these are the bytes of the
+        // value that was put there last (INV-N6).
+        Ok(unsafe { old.assume_init() })
+    }
+
+    /// The words of the value, as bytes. They are those of a value if the leaf had one version
+    /// all the time.
+    #[inline(always)]
+    pub(crate) fn copy_value(&self, leaf: Handle) -> MaybeUninit<V> {
+        let mut value = MaybeUninit::<V>::uninit();
+        let bytes = value.as_mut_ptr().cast::<u8>();
+        for at in (0..size_of::<V>()).step_by(WORD_BYTES) {
+            let word = self.leaf_word(leaf, VALUE + at / WORD_BYTES).load(Ordering::Relaxed);
+            let count = WORD_BYTES.min(size_of::<V>() - at);
+            // SAFETY: inside the value's bytes, as many as are left.
+            unsafe { bytes.add(at).copy_from_nonoverlapping(word.to_ne_bytes().as_ptr(), count) };
+        }
+        value
+    }
+
+    /// Whether the leaf's key is this one, if the leaf had one version all the time.
+    #[inline(always)]
+    pub(crate) fn has_key(&self, leaf: Handle, key: &[u8]) -> bool {
+        // The first word has the length: as long as it is equal, so are the words that follow.
+        key_words(key).enumerate().all(|(index, word)| {
+            self.leaf_word(leaf, key_at::<V>() + index).load(Ordering::Relaxed) == word
+        })
+    }
+
+    /// Copies the key, which it is if the leaf had one version all the time.
+    pub(crate) fn copy_key(&self, leaf: Handle, key: &mut KeyCopy) {
+        let bytes = |index| {
+            self.leaf_word(leaf, key_at::<V>() + index).load(Ordering::Relaxed).to_ne_bytes()
+        };
+        let [low, high, head @ ..] = bytes(0);
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        key.clear();
+        key.extend_from_slice(&head);
+        for index in 1..(LENGTH_BYTES + length).div_ceil(WORD_BYTES) {
+            key.extend_from_slice(&bytes(index));
+        }
+        key.truncate(length);
+    }
+
+    /// Frees a leaf of words that no slot names any more, and whose life is over.
+    ///
+    /// # Safety
+    ///
+    /// The caller unlinked the leaf, and frees it only here.
+    pub(crate) unsafe fn free_words(&self, leaf: Handle) {
+        let first = self.leaf_word(leaf, key_at::<V>()).load(Ordering::Relaxed).to_ne_bytes();
+        let length = usize::from(u16::from_ne_bytes([first[0], first[1]]));
+        // ORDERING: as in `free_branch`: the thread that initialises it next sees the odd count.
+        fence(Ordering::Release);
+        // SAFETY: as the caller promises; the layout is the one that it was allocated with.
+        unsafe { self.leaves.free_handle(leaf, layout::<V>(length)) };
+    }
+
+    /// Frees a leaf of words that nobody else can reach: never published, or of a trie that ends.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_words`](Self::free_words).
+    pub(crate) unsafe fn drop_words(&self, leaf: Handle) {
+        self.versions(leaf).end();
+        // SAFETY: the caller's promise.
+        unsafe { self.free_words(leaf) };
+    }
+}

@@ -1,0 +1,168 @@
+//! What may be believed of a leaf.
+//!
+//! Under a policy that protects identity: everything, once the way to it was validated. Under
+//! immediate reuse the leaf may have become another one since its slot was read, and its value
+//! may be overwritten at any moment:
+//!
+//! ```text
+//!  at leaf f, reached through slot S of branch Q whose validated count is sQ
+//!    1  s := f.count                    odd: f is free, or being written: start again
+//!    2  S still names f?                no: start again
+//!    3  Q.count still sQ?               no: Q is unlinked, so S proves nothing: start again
+//!    4  compare the key, copy what is wanted
+//!    5  f.count still s?                no: start again
+//!    6  now believe "another key", or make a value of the copy
+//! ```
+//!
+//! - INV-V4: after step 3, `f` was linked at a moment between step 1 and step 3, in version `s` or
+//!   a later one of the life that this is the count of. After step 5 it had version `s` all the
+//!   time between step 1 and step 4.
+//!
+//! Neither 1 and 5 nor 2 is enough alone. Without the count, the same leaf may come back to the
+//! same slot with another key, between the comparison and the copy. Without the slot, a leaf that
+//! somebody removed may have been filled for an insertion that has not happened yet, or never will.
+
+use super::footing::Footing;
+use crate::node::{KeyCopy, Nodes, PlainBits, Retry, Twig, Version};
+use memalloc::sync::{AtomicU32, Ordering, fence};
+use memalloc::{Handle, ReusePolicy};
+
+/// A leaf at the end of a way, and the slot that named it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached<'t> {
+    pub(crate) leaf: Handle,
+    pub(crate) slot: &'t AtomicU32,
+    /// The branch that has the slot; none for a root.
+    pub(crate) parent: Option<Footing>,
+}
+
+/// A leaf, and the version in which it was linked; any version where none is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeafFooting {
+    pub(crate) leaf: Handle,
+    pub(crate) version: Version,
+}
+
+impl Reached<'_> {
+    /// Steps 1 to 3.
+    #[inline(always)]
+    fn enter<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<LeafFooting, Retry> {
+        let leaf = self.leaf;
+        if L::PROTECTS_IDENTITY {
+            return Ok(LeafFooting { leaf, version: Version::ONLY });
+        }
+        let versions = nodes.versions(leaf);
+        let named = || Twig::load(self.slot, Ordering::Relaxed) == Twig::leaf(leaf);
+        let Some(version) = versions.now() else {
+            if named() {
+                versions.wait();
+            }
+            return Err(Retry);
+        };
+        if !nodes.faults.leaf_slot_not_reread() && !named() {
+            return Err(Retry);
+        }
+        if let Some(parent) = self.parent
+            && !nodes.faults.leaf_parent_not_reread()
+        {
+            parent.is_linked(nodes)?;
+        }
+        Ok(LeafFooting { leaf, version })
+    }
+
+    /// Whether the leaf is that of `key`.
+    #[inline(always)]
+    pub(crate) fn is_for<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+        key: &[u8],
+    ) -> Result<bool, Retry> {
+        if L::PROTECTS_IDENTITY {
+            // SAFETY: a validated step led here; the caller's section keeps the leaf (INV-N3).
+            return Ok(unsafe { nodes.key(self.leaf) } == key);
+        }
+        let at = self.enter(nodes)?;
+        let same = nodes.has_key(self.leaf, key);
+        at.confirm(nodes)?;
+        Ok(same)
+    }
+
+    /// The key of the leaf: copied into `copy`, where it can't be borrowed.
+    #[inline]
+    pub(crate) fn key<'k, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &'k Nodes<V, B, L>,
+        copy: &'k mut KeyCopy,
+    ) -> Result<(&'k [u8], LeafFooting), Retry> {
+        let at = self.enter(nodes)?;
+        if L::PROTECTS_IDENTITY {
+            // SAFETY: as in `is_for`.
+            return Ok((unsafe { nodes.key(self.leaf) }, at));
+        }
+        nodes.copy_key(self.leaf, copy);
+        at.confirm(nodes)?;
+        Ok((copy, at))
+    }
+
+    /// A copy of the value, if the leaf is that of `key`.
+    #[inline(always)]
+    pub(crate) fn value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+        key: &[u8],
+    ) -> Result<Option<V>, Retry> {
+        if L::PROTECTS_IDENTITY {
+            // SAFETY: as in `is_for`.
+            let value = || unsafe { *nodes.value(self.leaf) };
+            return Ok(self.is_for(nodes, key)?.then(value));
+        }
+        let at = self.enter(nodes)?;
+        let value = nodes.has_key(self.leaf, key).then(|| nodes.copy_value(self.leaf));
+        at.confirm(nodes)?;
+        // SAFETY: the leaf had one version all the time (INV-V4), so these are the bytes of the
+        // value that was put there with it (INV-N6).
+        Ok(value.map(|value| unsafe { value.assume_init() }))
+    }
+}
+
+impl LeafFooting {
+    /// Whether the leaf is what it was. Of use to the holder of the lock of the slot that names it
+    /// only: for anybody else it may change at once.
+    pub(crate) fn is_same<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+    ) -> bool {
+        L::PROTECTS_IDENTITY || nodes.versions(self.leaf).is(self.version)
+    }
+
+    /// Ends the life of the leaf, if it is what it was: for the holder of the lock of the slot that
+    /// names it, and is about to name it no longer.
+    pub(crate) fn end<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<(), Retry> {
+        if !L::PROTECTS_IDENTITY {
+            nodes.versions(self.leaf).lock(self.version)?.end();
+        }
+        Ok(())
+    }
+
+    /// Step 5.
+    #[inline(always)]
+    fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<(), Retry> {
+        if nodes.faults.leaf_unconfirmed() {
+            return Ok(());
+        }
+        // ORDERING: pairs with the Release fences in `new_words` and `Versions::lock`. If
+        // what this thread read before the fence came from a later version, the load below sees a
+        // later count. Falls to `loom` `a_copy_is_whole_beside_an_overwrite`.
+        fence(Ordering::Acquire);
+        if nodes.versions(self.leaf).is(self.version) { Ok(()) } else { Err(Retry) }
+    }
+}
