@@ -14,6 +14,7 @@
 mod breaks;
 #[path = "../../../memalloc/tests/loom/explore.rs"]
 mod explore;
+mod leaves;
 mod scans;
 mod scenarios;
 mod writers;

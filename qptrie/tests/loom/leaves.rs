@@ -1,0 +1,267 @@
+//! Leaves that are reused at once, and overwritten in place.
+//!
+//! A reader needs the count of the leaf, its slot, and the count of the branch that has the slot:
+//! each is left out in a scenario of its own, which fails then.
+
+use crate::breaks::breaks;
+use crate::explore::{Model, Seen};
+use loom::thread;
+use memalloc::rcu::Domain;
+use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
+use qptrie::{Fault, QpTrie};
+use std::sync::Arc;
+
+/// A copy that its key never had, or had no longer.
+const WRONG_COPY: &str = "a copy that is not its key's";
+/// Two writers were told what can't be.
+const LOST_VALUE: &str = "a value that came back twice, or never";
+/// A key that was put cannot be found.
+const LOST_KEY: &str = "a key that was put is not there";
+
+/// A reader found the first value.
+const FOUND: &str = "found";
+/// A reader found the second value.
+const NEWER: &str = "found the newer value";
+/// A reader found no value.
+const NOTHING: &str = "found nothing";
+
+const KEY: &[u8] = &[0x11, 0x77];
+const SIBLING: &[u8] = &[0x12];
+
+/// Values of two words that are not equal.
+const FIRST: u64 = 0x1_0000_0002;
+const SECOND: u64 = 0x3_0000_0004;
+
+type Trie<B> = Arc<QpTrie<u64, B, Immediate>>;
+
+fn built<B: ReusePolicy>(fault: Option<Fault>, keys: &[&[u8]]) -> Trie<B> {
+    // One try without locks: another one is like the first, only that it knows more.
+    let builder = QpTrie::builder().domain(Domain::new()).reader_retries(0);
+    let builder = match fault {
+        Some(fault) => builder.fault(fault),
+        None => builder,
+    };
+    let trie = Arc::new(builder.build().expect("a model needs no system"));
+    for key in keys {
+        put(&trie, key, FIRST);
+    }
+    trie
+}
+
+fn put<B: ReusePolicy>(trie: &Trie<B>, key: &[u8], value: u64) -> Option<u64> {
+    trie.pin().insert_copied(key, value).expect("the model has memory for it")
+}
+
+fn remove<B: ReusePolicy>(trie: &Trie<B>, key: &[u8]) -> Option<u64> {
+    trie.pin().remove_copied(key)
+}
+
+/// Ends an execution that went wrong. Ending the trie takes a working model, which a panic ends
+/// first.
+fn check<B: ReusePolicy>(trie: &Trie<B>, is_so: bool, wrong: &str) {
+    if !is_so {
+        std::mem::forget(Arc::clone(trie));
+        panic!("{wrong}");
+    }
+}
+
+fn in_background<B: ReusePolicy, R: 'static>(
+    trie: &Trie<B>,
+    run: impl FnOnce(&Trie<B>) -> R + 'static,
+) -> thread::JoinHandle<R> {
+    let trie = Arc::clone(trie);
+    thread::spawn(move || run(&trie))
+}
+
+fn note(seen: &Seen, found: Option<u64>) {
+    seen.note(FOUND, found == Some(FIRST));
+    seen.note(NEWER, found == Some(SECOND));
+    seen.note(NOTHING, found.is_none());
+}
+
+/// A key's value is overwritten.
+fn overwritten(fault: Option<Fault>, seen: &Seen) {
+    let trie = built::<Immediate>(fault, &[KEY]);
+    let reader = in_background(&trie, |trie| trie.pin().get_copied(KEY));
+    let old = put(&trie, KEY, SECOND);
+    let found = reader.join().expect("the reader does not panic");
+    check(&trie, matches!(found, Some(FIRST | SECOND)) && old == Some(FIRST), WRONG_COPY);
+    note(seen, found);
+}
+
+/// A key is removed, and its leaf comes back to the same slot with another key.
+fn comes_back_as_another(fault: Option<Fault>, seen: &Seen) {
+    let trie = built::<Immediate>(fault, &[KEY]);
+    let reader = in_background(&trie, |trie| trie.pin().get_copied(KEY));
+    remove(&trie, KEY);
+    put(&trie, SIBLING, SECOND);
+    let found = reader.join().expect("the reader does not panic");
+    check(&trie, matches!(found, None | Some(FIRST)), WRONG_COPY);
+    note(seen, found);
+}
+
+/// A key is removed, and its leaf comes back with the same key: who saw it once sees it from then
+/// on. With `under_a_branch` the slot that names the leaf is that of a branch which was replaced.
+fn comes_back_itself<B: ReusePolicy>(under_a_branch: bool, fault: Option<Fault>, seen: &Seen) {
+    let keys: &[&[u8]] = if under_a_branch { &[KEY, SIBLING] } else { &[KEY] };
+    let trie = built::<B>(fault, keys);
+    let reader = in_background(&trie, |trie| {
+        let view = trie.pin();
+        let found = view.get_copied(KEY);
+        let again = if found == Some(SECOND) { view.get_copied(KEY) } else { found };
+        [found, again]
+    });
+    if under_a_branch {
+        put(&trie, &[0x13], FIRST);
+    }
+    remove(&trie, KEY);
+    put(&trie, KEY, SECOND);
+    let [found, again] = reader.join().expect("the reader does not panic");
+    let whole = [found, again].iter().all(|found| matches!(found, None | Some(FIRST | SECOND)));
+    check(&trie, whole && (found != Some(SECOND) || again == found), WRONG_COPY);
+    note(seen, found);
+}
+
+/// Two threads overwrite the value of one key.
+fn overwritten_twice(fault: Option<Fault>, seen: &Seen) {
+    const THIRD: u64 = 0x5_0000_0006;
+    let trie = built::<Immediate>(fault, &[KEY]);
+    let other = in_background(&trie, |trie| put(trie, KEY, SECOND));
+    let old = put(&trie, KEY, THIRD);
+    let other = other.join().expect("the writer does not panic");
+    let last = trie.pin().get_copied(KEY);
+    let mut all = [old, other, last];
+    all.sort_unstable();
+    check(&trie, all == [Some(FIRST), Some(SECOND), Some(THIRD)], LOST_VALUE);
+    note(seen, last);
+}
+
+/// A key's value is overwritten while the key is removed.
+fn overwritten_and_removed(seen: &Seen) {
+    let trie = built::<Immediate>(None, &[KEY]);
+    let other = in_background(&trie, |trie| remove(trie, KEY));
+    let old = put(&trie, KEY, SECOND);
+    let removed = other.join().expect("the writer does not panic");
+    let last = trie.pin().get_copied(KEY);
+    let overwritten_first = old == Some(FIRST) && removed == Some(SECOND) && last.is_none();
+    let removed_first = old.is_none() && removed == Some(FIRST) && last == Some(SECOND);
+    check(&trie, overwritten_first || removed_first, LOST_VALUE);
+    note(seen, last);
+}
+
+/// A key is put beside a leaf that becomes that of another key, which parts from it elsewhere.
+fn forked_beside(fault: Option<Fault>, seen: &Seen) {
+    const NEW: &[u8] = &[0x21];
+    const NEIGHBOUR: &[u8] = &[0x22];
+    let trie = built::<Immediate>(fault, &[KEY]);
+    let other = in_background(&trie, |trie| {
+        remove(trie, KEY);
+        put(trie, NEIGHBOUR, SECOND);
+    });
+    put(&trie, NEW, FIRST);
+    other.join().expect("the writer does not panic");
+    let found = trie.pin().get_copied(NEIGHBOUR);
+    check(&trie, found == Some(SECOND) && trie.pin().get_copied(NEW) == Some(FIRST), LOST_KEY);
+    note(seen, found);
+}
+
+#[test]
+fn a_copy_is_torn_when_the_count_of_its_leaf_is_not_read_again() {
+    breaks("leaf's count not read again, overwritten", WRONG_COPY, || {
+        overwritten(Some(Fault::LeafUnconfirmed), &Seen::default());
+    });
+    breaks("leaf's count not read again, reused", WRONG_COPY, || {
+        comes_back_as_another(Some(Fault::LeafUnconfirmed), &Seen::default());
+    });
+}
+
+#[test]
+fn a_copy_is_torn_when_the_count_of_its_leaf_orders_nothing() {
+    breaks("leaf's count read relaxed", WRONG_COPY, || {
+        overwritten(Some(Fault::LeafCountRelaxed), &Seen::default());
+    });
+    breaks("no fence behind the odd count", WRONG_COPY, || {
+        overwritten(Some(Fault::LeafFenceMissing), &Seen::default());
+    });
+}
+
+#[test]
+fn a_copy_is_early_when_the_slot_of_its_leaf_is_not_read_again() {
+    breaks("leaf's slot not read again", WRONG_COPY, || {
+        comes_back_itself::<Immediate>(false, Some(Fault::LeafSlotNotReread), &Seen::default());
+    });
+}
+
+#[test]
+fn a_copy_is_early_when_the_branch_of_its_leaf_is_not_looked_at_again() {
+    breaks("leaf's branch not looked at again", WRONG_COPY, || {
+        let fault = Some(Fault::LeafParentNotReread);
+        comes_back_itself::<Immediate>(true, fault, &Seen::default());
+    });
+    breaks("leaf's branch not looked at again, deferred", WRONG_COPY, || {
+        let fault = Some(Fault::LeafParentNotReread);
+        comes_back_itself::<AfterRcuGp>(true, fault, &Seen::default());
+    });
+}
+
+#[test]
+fn a_value_comes_back_twice_when_its_writers_do_not_exclude_each_other() {
+    breaks("leaf written without its lock", LOST_VALUE, || {
+        overwritten_twice(Some(Fault::WithoutLocks), &Seen::default());
+    });
+}
+
+#[test]
+fn a_key_is_lost_when_the_leaf_beside_it_is_not_looked_at_under_the_lock() {
+    breaks("leaf not looked at under the lock", LOST_KEY, || {
+        forked_beside(Some(Fault::LeafNotCheckedUnderLock), &Seen::default());
+    });
+}
+
+#[test]
+fn a_copy_is_whole_beside_an_overwrite() {
+    let name = "a value is overwritten in place";
+    let model = Model { name, bound: None, least: 20, happens: &[FOUND, NEWER] };
+    model.explore(|seen| overwritten(None, seen));
+}
+
+#[test]
+fn a_copy_is_its_keys_though_the_leaf_comes_back() {
+    let name = "the leaf comes back with another key";
+    let model = Model { name, bound: Some(3), least: 100, happens: &[FOUND, NOTHING] };
+    model.explore(|seen| comes_back_as_another(None, seen));
+    let name = "the leaf comes back with the same key";
+    let model = Model { name, bound: Some(2), least: 100, happens: &[FOUND, NEWER, NOTHING] };
+    model.explore(|seen| comes_back_itself::<Immediate>(false, None, seen));
+}
+
+#[test]
+fn a_copy_is_its_keys_though_the_branch_of_the_leaf_was_replaced() {
+    let name = "the leaf comes back, its branch is replaced";
+    let model = Model { name, bound: Some(2), least: 100, happens: &[FOUND, NEWER, NOTHING] };
+    model.explore(|seen| comes_back_itself::<Immediate>(true, None, seen));
+    let name = "the same, branches deferred";
+    let model = Model { name, bound: Some(2), least: 100, happens: &[FOUND, NEWER, NOTHING] };
+    model.explore(|seen| comes_back_itself::<AfterRcuGp>(true, None, seen));
+}
+
+#[test]
+fn two_overwrites_of_one_leaf_follow_each_other() {
+    let name = "two overwrites of one leaf";
+    let model = Model { name, bound: Some(3), least: 20, happens: &[NEWER] };
+    model.explore(|seen| overwritten_twice(None, seen));
+}
+
+#[test]
+fn an_overwrite_and_a_removal_follow_each_other() {
+    let name = "an overwrite and a removal";
+    let model = Model { name, bound: Some(3), least: 20, happens: &[NEWER, NOTHING] };
+    model.explore(overwritten_and_removed);
+}
+
+#[test]
+fn a_key_is_put_beside_a_leaf_that_becomes_another_keys() {
+    let name = "a key is put beside a leaf that becomes another key's";
+    let model = Model { name, bound: Some(2), least: 50, happens: &[NEWER] };
+    model.explore(|seen| forked_beside(None, seen));
+}
