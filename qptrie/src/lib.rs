@@ -10,8 +10,9 @@
 //!
 //! Yes, for a map from byte strings that is read by many threads and needs order: names, paths,
 //! prefixes, addresses. No, if you don't need order (a concurrent hash map is two to four times
-//! faster), if keys and values together exceed 4096 bytes, or if a `RwLock<BTreeMap>` that is
-//! seldom written is fast enough.
+//! faster), if keys are longer than 4095 bytes, or if a `RwLock<BTreeMap>` that is seldom written
+//! is fast enough. A key and its value together have 4096 bytes; for larger values there are
+//! [two ways](InsertErrorKind::TooLarge).
 //!
 //! ## Example
 //!
@@ -63,7 +64,8 @@
 //!   nothing comes in between.
 //! - A scan, in either direction, is strictly in order and returns every key that was there
 //!   throughout. Of keys that come and go meanwhile it may return any; what it returns was there
-//!   at that moment. It is no snapshot. See [`Iter`].
+//!   at that moment (with branches of `AfterRcuGp`, at one since the scan began). It is no
+//!   snapshot. See [`Iter`].
 //! - A cursor ([`TrieRef::next_key`], [`TrieRef::prev_key`]) whose key was removed goes on with the
 //!   next one.
 //! - [`QpTrie::len`] is exact when nothing runs.

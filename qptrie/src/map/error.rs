@@ -39,6 +39,40 @@ pub enum InsertErrorKind {
     /// The key is not there, and was to be (`ENOENT`).
     NotFound,
     /// Key and value do not fit one leaf (`E2BIG`).
+    ///
+    /// There are two ways out. The value may point to the big one, which lies wherever the program
+    /// keeps such things:
+    ///
+    /// ```
+    /// use qptrie::{InsertErrorKind, QpTrie};
+    ///
+    /// let direct: QpTrie<[u8; 5000]> = QpTrie::new()?;
+    /// let error = direct.pin().insert(b"key", [7; 5000]).unwrap_err();
+    /// assert!(matches!(error.kind(), InsertErrorKind::TooLarge { value: 5000, .. }));
+    ///
+    /// let trie: QpTrie<Box<[u8]>> = QpTrie::new()?;
+    /// trie.pin().insert(b"key", vec![7; 5000].into())?;
+    /// assert_eq!(trie.pin().get(b"key").map(|value| value.len()), Some(5000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Or there are two allocators: the trie's for leaves, and one for values of up to 4096 bytes, so
+    /// that a long key does not compete with its value and neither is from the global heap. The
+    /// value in the trie is the box; both are freed after a grace period, the leaf first:
+    ///
+    /// ```
+    /// use memalloc::{Cache, SlabBox};
+    /// use qptrie::QpTrie;
+    /// use std::sync::LazyLock;
+    ///
+    /// static PAGES: LazyLock<Cache<[u8; 4096]>> = LazyLock::new(|| Cache::new().expect("memory"));
+    ///
+    /// let trie: QpTrie<SlabBox<'static, [u8; 4096]>> = QpTrie::new()?;
+    /// let long = [b'k'; 4000];
+    /// trie.pin().insert(&long, PAGES.alloc([7; 4096])?)?;
+    /// assert_eq!(trie.pin().get(&long).map(|page| page[4095]), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     TooLarge {
         /// The length of the key, in bytes.
         key: usize,

@@ -22,7 +22,8 @@ pub(super) type Key = SmallVec<[u8; 24]>;
 /// - Every key in the range that is there from the first call of `next` or `next_back` until the
 ///   ends have met is returned. Of keys that come or go meanwhile any may be.
 /// - An entry that is returned was there at a moment during that call; its value was the key's
-///   then.
+///   then. Where the policy of branches protects identity, at a moment since the first call: a scan
+///   that stands on a branch goes on with it, also when writers have replaced it.
 /// - What has ended stays ended.
 ///
 /// Cost: a lookup for each end that is asked, then one step for each entry, without a lock. Where a

@@ -132,10 +132,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// let numbers: QpTrie<u32> = QpTrie::new()?;
     /// let names: QpTrie<String> = QpTrie::new()?;
     /// let guard = numbers.domain().pin();
-    /// let (numbers, names) = (numbers.view(&guard), names.view(&guard));
-    /// numbers.insert(b"a", 1)?;
-    /// names.insert(b"a", "one".to_owned())?;
-    /// # drop((numbers, names, guard));
+    /// let (by_number, by_name) = (numbers.view(&guard), names.view(&guard));
+    /// by_number.insert(b"a", 1)?;
+    /// by_name.insert(b"one", "a".to_owned())?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
