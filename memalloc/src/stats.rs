@@ -66,6 +66,10 @@ pub struct Stats {
     /// Bytes of whole pages that the slabs have touched and not given back: the memory that the
     /// objects cost, used or not.
     pub backing_bytes: u64,
+    /// Bytes of what is kept beside the slabs: the caches of every CPU that there may be (memory
+    /// that a CPU which was never used may not have touched), batches, and which objects are in
+    /// which slab.
+    pub table_bytes: u64,
     /// Objects that users hold.
     pub live: Amount,
     /// Objects that may be allocated without a slab.
@@ -119,6 +123,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
             max_pending: flow.max_pending(),
             slabs: usage.slabs,
             backing_bytes: usage.backing_bytes,
+            table_bytes: stages.table_bytes(),
             live: Amount::default(),
             cached: Amount::default(),
             pending: Amount::default(),

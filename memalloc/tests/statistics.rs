@@ -129,3 +129,19 @@ fn the_policy_and_the_classes_are_named() {
     let sizes: Vec<_> = stats.classes.iter().map(|class| class.size).collect();
     assert_eq!(sizes, memalloc::KERNEL_SIZES);
 }
+
+in_every_setup! {
+    /// Beside the slabs there is a bit for each object, and room for batches and caches: it is
+    /// counted, and little.
+    fn what_is_kept_beside_the_slabs_is_counted<P>(setup) {
+        const OBJECTS: u64 = 200_000;
+        let alloc = setup.allocator::<P>();
+        let fresh = alloc.stats().table_bytes;
+        assert!(fresh >= 1024 * alloc.classes().classes().len() as u64, "{fresh} bytes for the caches");
+        let held: Vec<_> = (0..OBJECTS).map(|_| Object::new(&alloc, layout(16, 1), 1)).collect();
+        let stats = alloc.stats();
+        let grown = stats.table_bytes - fresh;
+        assert!(grown >= OBJECTS / 8 && grown < stats.backing_bytes / 20, "{grown} of {stats:?}");
+        held.into_iter().for_each(|object| object.free(&alloc));
+    }
+}

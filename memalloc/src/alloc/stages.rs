@@ -295,6 +295,12 @@ impl Stages {
             .or_else(|| stages.waiting_for_gp_ttrace.pop(&self.pool))
     }
 
+    /// Bytes of what is kept beside the slabs.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        let stages = size_of_val(&*self.by_class) as u64;
+        self.caches.table_bytes() + self.pool.table_bytes() + self.slabs.table_bytes() + stages
+    }
+
     /// What the system lent: every object that is outside of its slab is at one of these places.
     /// For each class.
     pub(crate) fn census(&self) -> Vec<Census> {

@@ -103,6 +103,11 @@ impl Pool {
         Ok(Self { table: imp::Table::new(backing, nodes as u32)?, free })
     }
 
+    /// Bytes of the batches that have ever been used, in whole pages.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        (self.table.used() as usize * size_of::<Node>()).next_multiple_of(4096) as u64
+    }
+
     pub(super) fn node(&self, link: u32) -> &Node {
         self.table.node(link - 1)
     }
@@ -162,6 +167,11 @@ mod imp {
             // SAFETY: INV-B2: `extend` committed the node before it gave the number out, and a
             // node of zeros is an empty one.
             unsafe { self.nodes.base().cast::<Node>().add(number as usize).as_ref() }
+        }
+
+        /// How many nodes have ever been used.
+        pub(super) fn used(&self) -> u32 {
+            self.used.load(Ordering::Relaxed)
         }
 
         /// The number of a node that was never used.
@@ -225,6 +235,10 @@ mod imp {
 
         pub(super) fn node(&self, number: u32) -> &Node {
             self.nodes[number as usize].get().expect("given out before")
+        }
+
+        pub(super) fn used(&self) -> u32 {
+            self.used.load(Ordering::Relaxed)
         }
 
         pub(super) fn extend(&self, _may_map: bool) -> Option<u32> {

@@ -72,6 +72,11 @@ impl CpuCaches {
         self.slots.mode()
     }
 
+    /// Bytes of the caches of every CPU, used or not, and of the ways to them.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        self.table.bytes() + (size_of_val(&*self.by_class) + Rooms::BYTES) as u64
+    }
+
     /// The cache of the CPU that this thread is on, as far as it can know.
     #[inline(always)]
     pub(crate) fn current(&self, class: usize) -> &CpuCache {

@@ -17,6 +17,9 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
+    /// What they take up.
+    pub(super) const BYTES: usize = size_of::<[Caches; ENTRIES]>();
+
     /// `None` when there is no memory.
     pub(super) fn new(classes: &ClassTable, table: &Table) -> Option<Self> {
         // No cache has as many objects as this is to leave: nothing is taken for a layout that is

@@ -46,6 +46,11 @@ mod imp {
             self.cpus
         }
 
+        /// Bytes of the pages that have caches, touched or not.
+        pub(crate) fn bytes(&self) -> u64 {
+            (self.cpus * (self.classes * CACHE_BYTES).next_multiple_of(4096)) as u64
+        }
+
         /// The address of CPU 0's cache of a class. Its provenance is exposed.
         pub(crate) fn first(&self, class: usize) -> usize {
             debug_assert!(class < self.classes);
@@ -130,6 +135,10 @@ mod imp {
 
         pub(crate) fn cpus(&self) -> usize {
             self.cpus
+        }
+
+        pub(crate) fn bytes(&self) -> u64 {
+            size_of_val(&*self.caches) as u64
         }
 
         pub(crate) fn first(&self, _class: usize) -> usize {

@@ -317,6 +317,19 @@ impl Slabs {
             backing_bytes: state.backing_bytes,
         }
     }
+
+    /// Bytes of what is kept beside the slabs. Looks at every slab.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        fn room<T>(list: &Vec<T>) -> usize {
+            list.capacity() * size_of::<T>()
+        }
+        let state = self.state.lock();
+        let State { slabs, spare, released, partial, taken, owned, .. } = &*state;
+        let inside: usize = slabs.iter().map(|slab| room(&slab.inside)).sum();
+        let listed: usize = partial.iter().map(room).sum();
+        let numbers = room(spare) + room(released) + room(taken) + room(owned);
+        (size_of::<State>() + room(slabs) + inside + room(partial) + listed + numbers) as u64
+    }
 }
 
 impl State {
