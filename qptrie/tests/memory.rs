@@ -5,7 +5,7 @@
 mod common;
 
 use common::keys::Dice;
-use common::reference::{Model, branches, same_entries, same_memory};
+use common::reference::{Model, branches, depths, same_entries, same_memory};
 use common::{Setup, in_every_setup};
 use memalloc::ReusePolicy;
 use qptrie::QpTrie;
@@ -37,7 +37,10 @@ fn an_emptied_trie_gives_its_memory_back<B: ReusePolicy>(setup: Setup) {
         let model = many(&trie, 20_000);
         let full = trie.memory_usage();
         assert!(full.branches.slabs > 5 && full.leaves.slabs > 5, "{full:?}");
-        assert!(full.total_bytes() > full.branches.live.bytes + full.leaves.live.bytes);
+        assert!(full.slab_bytes() > full.branches.live.bytes + full.leaves.live.bytes);
+        let parts = full.branches.table_bytes + full.leaves.table_bytes + full.root_bytes;
+        assert_eq!(full.total_bytes(), full.slab_bytes() + parts);
+        assert!(trie.backing_bytes() == full.slab_bytes() + full.root_bytes);
         for key in model.keys() {
             assert!(trie.pin().remove(key).is_some());
         }
@@ -46,7 +49,7 @@ fn an_emptied_trie_gives_its_memory_back<B: ReusePolicy>(setup: Setup) {
         for stats in [&empty.branches, &empty.leaves] {
             assert_eq!((stats.slabs, stats.backing_bytes), (0, 0));
         }
-        assert_eq!(empty.total_bytes(), empty.table_bytes);
+        assert_eq!((empty.slab_bytes(), empty.total_bytes()), (0, empty.table_bytes()));
     }
 }
 
@@ -91,7 +94,29 @@ fn churning_does_not_pile_memory_up<B: ReusePolicy>(setup: Setup) {
     assert!(bytes < BOUND, "{bytes} bytes after {STEPS} steps");
 }
 
+/// How many branches are on the way to each key, computed from the keys alone: those at which it
+/// parts from a neighbour.
+fn the_depth_of_every_entry_is_as_its_keys_say<B: ReusePolicy>(setup: Setup) {
+    let trie = setup.trie::<u64, B>();
+    let mut model = many(&trie, 2_000);
+    for number in 0..30 {
+        let (gone, _) = model.pop_first().expect("there are more");
+        trie.pin().remove(&gone);
+        let chain = vec![b'c'; number];
+        trie.pin().insert(&chain, 1).expect("memory");
+        model.insert(chain, 1);
+    }
+    let mut expected: Vec<u64> = Vec::new();
+    for depth in depths(&model) {
+        expected.resize(expected.len().max(depth + 1), 0);
+        expected[depth] += 1;
+    }
+    assert_eq!(trie.pin().depth_histogram(), expected);
+    assert!(expected.len() > 20, "the chain");
+}
+
 in_every_setup![
+    the_depth_of_every_entry_is_as_its_keys_say,
     a_trie_has_the_branches_that_its_keys_need,
     an_emptied_trie_gives_its_memory_back,
     quiescing_gives_back_only_what_is_not_in_use,

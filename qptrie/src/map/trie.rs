@@ -7,7 +7,7 @@ use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
 use memalloc::rcu::{Domain, Guard, SynchronizeError};
 use memalloc::sync::{AtomicU64, Ordering};
-use memalloc::{AfterRcuGp, BuildError, Immediate, MAX_SIZE, Reclaimed, ReusePolicy, Stats};
+use memalloc::{AfterRcuGp, BuildError, Immediate, MAX_SIZE, Reclaimed, ReusePolicy};
 use std::fmt;
 
 /// An ordered concurrent map from byte strings to values of type `V`.
@@ -67,25 +67,6 @@ pub struct TrieStats {
     pub retries: u64,
     /// Lookups that took locks on their way after too many retries.
     pub fallbacks: u64,
-}
-
-/// What [`QpTrie::memory_usage`] tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MemoryUsage {
-    /// The allocator of the branches.
-    pub branches: Stats,
-    /// The allocator of the leaves.
-    pub leaves: Stats,
-    /// The table of roots, in bytes.
-    pub table_bytes: u64,
-}
-
-impl MemoryUsage {
-    /// All of it: slab memory that was touched, used or not, and the table.
-    pub fn total_bytes(&self) -> u64 {
-        self.branches.backing_bytes + self.leaves.backing_bytes + self.table_bytes
-    }
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
@@ -168,24 +149,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
             entries: self.len(),
             retries: self.counters.retries.load(Ordering::Relaxed),
             fallbacks: self.counters.fallbacks.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Bytes of slab memory that branches and leaves have touched and not given back, and of the
-    /// table of roots; as [`MemoryUsage::total_bytes`], at the cost of two locks.
-    pub fn backing_bytes(&self) -> u64 {
-        let slabs = self.nodes.branches.backing_bytes() + self.nodes.leaves.backing_bytes();
-        slabs + self.nodes.roots.bytes()
-    }
-
-    /// Where the memory of branches and leaves is. Looks at the caches of every CPU, so it is not
-    /// cheap. The caches themselves, three quarters of a KiB for each CPU and size class, and the
-    /// tables beside the slabs are not counted.
-    pub fn memory_usage(&self) -> MemoryUsage {
-        MemoryUsage {
-            branches: self.nodes.branches.stats(),
-            leaves: self.nodes.leaves.stats(),
-            table_bytes: self.nodes.roots.bytes(),
         }
     }
 

@@ -153,6 +153,11 @@ impl<D: Direction> Walk<D> {
         Self { way: SmallVec::new(), roots: 0..0, placed: false, direction: PhantomData }
     }
 
+    /// How many branches there are above the leaf that was found last.
+    pub(crate) fn depth(&self) -> usize {
+        self.way.len()
+    }
+
     /// The next leaf; none at the end of the trie. When the walk is lost, or gets lost, only a
     /// [`seek`](Self::seek) helps.
     ///

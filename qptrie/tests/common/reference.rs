@@ -15,19 +15,33 @@ fn ways(key: &[u8]) -> Vec<u8> {
     nibbles.chain([0]).collect()
 }
 
-/// How many branches a trie of these keys has: one for every sequence of choices after which the
-/// keys go different ways. Keys that differ in their first byte share no branch.
-pub(crate) fn branches<V>(model: &Model<V>) -> u64 {
+/// The branches of a trie of these keys: one for every sequence of choices after which the keys go
+/// different ways. Keys that differ in their first byte share no branch.
+fn partings<V>(model: &Model<V>) -> HashSet<Vec<u8>> {
     let keys: Vec<_> = model.keys().collect();
     let neighbours = keys.windows(2).filter(|pair| pair[0].first() == pair[1].first());
-    let partings: HashSet<Vec<u8>> = neighbours
+    neighbours
         .map(|pair| {
             let (a, b) = (ways(pair[0]), ways(pair[1]));
             let common = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
             a[..common].to_vec()
         })
-        .collect();
-    partings.len() as u64
+        .collect()
+}
+
+/// How many there are.
+pub(crate) fn branches<V>(model: &Model<V>) -> u64 {
+    partings(model).len() as u64
+}
+
+/// How many of them are on the way to each key.
+pub(crate) fn depths<V>(model: &Model<V>) -> Vec<usize> {
+    let partings = partings(model);
+    let depth = |key: &Vec<u8>| {
+        let ways = ways(key);
+        (0..ways.len()).filter(|&choices| partings.contains(&ways[..choices])).count()
+    };
+    model.keys().map(depth).collect()
 }
 
 /// Panics unless the trie finds, counts and lists exactly what the model has.
