@@ -5,7 +5,7 @@ use super::view::TrieRef;
 use crate::node::Retry;
 use crate::node::Roots;
 use crate::read::{Ascending, Descending, Direction, Walk, longest_prefix};
-use memalloc::sync::Ordering;
+use memalloc::sync::{Ordering, explored};
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 use std::iter::FusedIterator;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
@@ -193,6 +193,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
             Ok(leaf) => leaf,
             Err(Retry) => {
                 self.trie.counters.retries.fetch_add(1, Ordering::Relaxed);
+                // A seek, like any other.
+                explored();
                 self.seek(walk, from())
             }
         }

@@ -7,7 +7,8 @@
 //! Two threads, with a bound on preemptions of 2 or 3 or none (the protocol alone, in `loom_protocol`,
 //! is explored further). What loom does not explore: load
 //! buffering, more than the last seven stores of a word, spurious failures of a weak exchange.
-//! A reader that was turned away is explored no further: it looks again, and that is run once.
+//! A reader that was turned away, and a scan that lost its place, are explored no further: they look
+//! again, like others that begin then, and that is run once.
 
 #![cfg(loom)]
 

@@ -28,6 +28,18 @@ fn a_seek_gives_a_key_before_its_bound_when_it_does_not_compare() {
 }
 
 #[test]
+fn a_seek_misses_no_key_whose_branch_is_reused() {
+    for (name, scenario) in [
+        ("seek: the branch is reused", Scenario::Reused),
+        ("seek: the sibling is removed, the branch reused", Scenario::Merged),
+        ("seek: the parent is frozen, the child reused", Scenario::Frozen),
+    ] {
+        let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };
+        holds::<Immediate>(model, scenario, Look::Ahead);
+    }
+}
+
+#[test]
 fn a_scan_misses_no_key_whose_branch_is_reused() {
     let name = "forwards: the branch is reused";
     let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };

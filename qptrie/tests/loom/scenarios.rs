@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// The key that is always there: below the branch that the writer reuses.
 const KEY: &[u8] = &[0x11, 0x77];
 
+/// Before it, with nothing in between.
+const BOUND: &[u8] = &[0x11, 0x44];
+
 /// Its sibling in that branch.
 const SIBLING: &[u8] = &[0x12];
 
@@ -68,6 +71,8 @@ pub(crate) fn built<B: ReusePolicy>(fault: Option<Fault>) -> Trie<B> {
 pub(crate) enum Look {
     /// By a lookup.
     Up,
+    /// By a seek for the first key from some place on.
+    Ahead,
     /// By a scan from the least key to the greatest.
     Forwards,
     /// By a scan from the greatest key to the least.
@@ -83,6 +88,10 @@ impl Look {
         // As far as the last key that is always there: what comes behind it is not asked about.
         match self {
             Self::Up => return view.get(KEY).copied(),
+            Self::Ahead => {
+                let next = view.lower_bound(Excluded(BOUND));
+                return next.filter(|(key, _)| *key == KEY).map(|(_, value)| *value);
+            }
             Self::Forwards => {
                 let mut scan = view.iter();
                 while entries.last().is_none_or(|(key, _)| *key < SIBLING)
@@ -164,7 +173,6 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
 /// Runs one execution: a reader asks for the first key beyond a bound, which is `KEY`, while the
 /// writer puts a lesser one where the branch of `KEY` hangs.
 pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
-    const BOUND: &[u8] = &[0x11, 0x44];
     let trie = Arc::new(built::<B>(fault));
     put(&trie, KEY);
     put(&trie, &[0x11, 0x78]);
