@@ -27,7 +27,8 @@
 //! - INV-W5: the lock of a copy is held until the count of the original is odd. Between the store
 //!   that publishes the copy and that moment the original looks linked, and its slots stand still;
 //!   if those of the copy could change, the original would be a frozen parent (F3): a reader
-//!   could follow its slot to a branch that was replaced in the copy, and reused.
+//!   could follow its slot to a branch that was replaced in the copy, and reused. Falls to `loom`
+//!   "copy not locked".
 //! - INV-W6: under immediate reuse a leaf is written, and its life ended, by the one who took the
 //!   version of it that was seen linked. A leaf is unlinked by the holder of the slot's lock, who
 //!   ended its life before: so whoever takes a version that was seen linked knows that the leaf is

@@ -3,7 +3,8 @@
 use crate::breaks::{WRONG_ANSWER, breaks};
 use crate::explore::{Model, Seen};
 use crate::scenarios::{
-    FOUND, Look, Scenario, TURNED_AWAY, lone_leaf, reader_against_writer, seek_against_writer,
+    FOUND, Look, Scenario, TURNED_AWAY, lone_leaf, reader_against_writer, scan_beside_two_writers,
+    seek_against_writer,
 };
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::Fault;
@@ -58,6 +59,21 @@ fn a_scan_misses_no_key_below_a_frozen_parent() {
     let name = "forwards: the parent is frozen, the child reused";
     let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };
     holds::<Immediate>(model, Scenario::Frozen, Look::Forwards);
+}
+
+#[test]
+fn a_copy_that_is_not_locked_leaves_a_frozen_parent() {
+    breaks("copy not locked", || {
+        let fault = Some(Fault::CopyNotLocked);
+        scan_beside_two_writers::<Immediate>(fault, &Seen::default());
+    });
+}
+
+#[test]
+fn a_scan_misses_no_key_below_a_parent_that_another_writer_copies() {
+    let name = "forwards: one writer copies the parent, one moves and reuses the child";
+    let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };
+    model.explore(|seen| scan_beside_two_writers::<Immediate>(None, seen));
 }
 
 #[test]

@@ -191,6 +191,33 @@ pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &S
     seen.note(TURNED_AWAY, turned_away(&trie));
 }
 
+/// Runs one execution: a scan that stands on the parent of `X` goes on after its own thread made
+/// `X` move and reused it, while another writer copies the parent.
+pub(crate) fn scan_beside_two_writers<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
+    let trie = Arc::new(built::<B>(fault));
+    for key in [KEY, SIBLING, &[0x01]] {
+        put(&trie, key);
+    }
+    let (writer, found) = {
+        let view = trie.pin();
+        let mut scan = view.iter();
+        assert_eq!(scan.next(), Some((&[0x01][..], &1)));
+        let writer = {
+            let trie = Arc::clone(&trie);
+            thread::spawn(move || put(&trie, &[0x31]))
+        };
+        put(&trie, &[0x13]);
+        put(&trie, &[0x12, 0x55]);
+        (writer, scan.any(|(key, _)| key == KEY))
+    };
+    writer.join().expect("the writer does not panic");
+    if !found {
+        std::mem::forget(trie);
+        panic!("{WRONG_ANSWER}");
+    }
+    seen.note(TURNED_AWAY, turned_away(&trie));
+}
+
 /// A leaf that is published in an empty subtree is seen whole, or not at all.
 pub(crate) fn lone_leaf(look: Look, seen: &Seen) {
     let trie = Arc::new(built::<Immediate>(None));
