@@ -81,9 +81,11 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     ) -> Result<Option<V>, InsertError<V>> {
         if L::PROTECTS_IDENTITY {
             let leaf = self.new_leaf(key, value)?;
-            // SAFETY: the leaf was not published.
-            let failed =
-                |kind| InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } };
+            let failed = |kind| {
+                // SAFETY: the leaf was not published.
+                let value = unsafe { self.trie.nodes.take_back(leaf) };
+                InsertError { kind, value }
+            };
             let old = self.link(key, leaf, how).map_err(failed)?;
             return Ok(old.map(|old| self.copy_out(old)));
         }
