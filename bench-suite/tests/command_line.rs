@@ -55,7 +55,7 @@ fn an_unknown_case_or_policy_names_those_that_exist() {
 
 #[test]
 fn an_unknown_reader_or_cpu_mode_names_those_that_exist() {
-    let readers = "validated, plain, batched, subtree-lock";
+    let readers = "validated, plain, batched, copied, subtree-lock";
     refused_with(&["qp-trie", "--reader", "nobody"], &["nobody", readers]);
     refused_with(&["flood", "--reader", "nobody"], &["nobody", "none, idle, busy, stall-100ms"]);
     refused_with(&["flood", "--case", "swap"], &["swap", "overwrite, batch-add-batch-del"]);

@@ -176,7 +176,7 @@ fn qp_trie_measures_every_case_with_every_reader_beside_the_standard_map() {
     let found = distinct(&records, &["case", "subject", "policy", "reader", "threads", "metric"]);
     let ours = ["qptrie immediate validated", "qptrie after-rcu-gp plain"];
     let locked = "qptrie immediate subtree-lock";
-    let batched = "qptrie immediate batched";
+    let (batched, copied) = ("qptrie immediate batched", "qptrie immediate copied");
     let standard = "rwlock-btreemap null null";
     for threads in [1, 2] {
         for case in ["lookup-hit", "lookup-miss", "update", "insert", "delete", "seek"] {
@@ -185,7 +185,9 @@ fn qp_trie_measures_every_case_with_every_reader_beside_the_standard_map() {
             }
         }
         for case in ["lookup-hit", "lookup-miss"] {
-            has(&found, &[&format!("{case} {batched} {threads} ops_per_s")]);
+            for subject in [batched, copied] {
+                has(&found, &[&format!("{case} {subject} {threads} ops_per_s")]);
+            }
         }
         for subject in ours.iter().chain([&standard]) {
             has(&found, &[&format!("iterate {subject} {threads} ops_per_s")]);

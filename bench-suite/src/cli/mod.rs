@@ -93,7 +93,7 @@ pub(crate) struct QpTrieOptions {
     #[arg(long, value_name = "SET,..", value_delimiter = ',')]
     pub(crate) data: Vec<DataName>,
 
-    /// How the trie is read: validated, plain, batched, subtree-lock [default: each of them]
+    /// How the trie is read: validated, plain, batched, copied, subtree-lock [default: each of them]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
 }

@@ -172,6 +172,7 @@ impl<'d> Field<'d, '_> {
                 Reader::Validated => Some(ours::<C, Validated>(setting)),
                 Reader::Plain => Some(ours::<C, Plain>(setting)),
                 Reader::Batched => C::LOOKS_UP_ONLY.then(|| ours::<C, Batched>(setting)),
+                Reader::Copied => copied::<C>(setting),
                 Reader::SubtreeLock => C::TAKES_LOCKS.then(|| ours::<C, SubtreeLock>(setting)),
             }));
         }
@@ -209,15 +210,29 @@ fn rivals_that_refuse(_data: &DataSet) -> Option<String> {
 }
 
 fn ours<'d, C: Case, F: Family>(setting: Setting<'d>) -> Competitor<'d> {
+    read_by(F::READER, setting, Box::new(Ours::<C, F> { setting, played: PhantomData }))
+}
+
+/// The trie whose values are copied: it has no values that could count their drops.
+fn copied<'d, C: Case>(setting: Setting<'d>) -> Option<Competitor<'d>> {
+    let entrant = Guest::<C, ours::Copied> { setting, played: PhantomData };
+    (!C::NEEDS_ORDER).then(|| read_by(Reader::Copied, setting, Box::new(entrant)))
+}
+
+fn read_by<'d>(
+    reader: Reader,
+    setting: Setting<'d>,
+    entrant: Box<dyn Entrant + 'd>,
+) -> Competitor<'d> {
     let mut params = setting.params();
-    params.insert("reader".into(), F::READER.name().into());
+    params.insert("reader".into(), reader.name().into());
     Competitor {
         subject: "qptrie",
-        policy: Some(F::READER.policy()),
+        policy: Some(reader.policy()),
         params,
         apart: false,
         on_wrong: OnWrong::EndTheRun,
-        entrant: Box::new(Ours::<C, F> { setting, played: PhantomData }),
+        entrant,
     }
 }
 
@@ -270,7 +285,7 @@ impl<C: Case, F: Family> Entrant for Ours<'_, C, F> {
     }
 }
 
-/// Plays a case on a map that somebody else made: when it drops values is its own affair.
+/// Plays a case on a map that drops no values, or whose own affair it is when it does.
 struct Guest<'d, C, M> {
     setting: Setting<'d>,
     played: PhantomData<fn() -> (C, M)>,

@@ -21,14 +21,17 @@ pub(crate) enum Reader {
     Plain,
     /// As `Validated`, several lookups at once.
     Batched,
+    /// As `Validated`, and leaves are reused at once as well: values are copied out, and overwritten
+    /// in place.
+    Copied,
     /// As `Validated`, and around every operation a lock for the first byte of the key.
     SubtreeLock,
 }
 
 impl Reader {
     /// All of them, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Validated, Self::Plain, Self::Batched, Self::SubtreeLock];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Validated, Self::Plain, Self::Batched, Self::Copied, Self::SubtreeLock];
 
     /// What records and the command line call it.
     pub(crate) fn name(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Reader {
             Self::Validated => "validated",
             Self::Plain => "plain",
             Self::Batched => "batched",
+            Self::Copied => "copied",
             Self::SubtreeLock => "subtree-lock",
         }
     }
@@ -43,7 +47,9 @@ impl Reader {
     /// The policy of the branches that it reads.
     pub(crate) fn policy(self) -> PolicyKind {
         match self {
-            Self::Validated | Self::Batched | Self::SubtreeLock => PolicyKind::Immediate,
+            Self::Validated | Self::Batched | Self::Copied | Self::SubtreeLock => {
+                PolicyKind::Immediate
+            }
             Self::Plain => PolicyKind::AfterRcuGp,
         }
     }
@@ -204,6 +210,70 @@ impl<V: Value> OrderedMap<V> for AtOnce<V> {
 
     fn retries(&self) -> Option<u64> {
         OrderedMap::retries(&self.0)
+    }
+}
+
+/// A trie whose leaves are reused at once, as only numbers can be. See [`Reader::Copied`].
+pub(super) type Copied = QpTrie<u64, Immediate, Immediate>;
+
+impl OrderedMap<u64> for Copied {
+    type View<'m> = TrieRef<'m, u64, Immediate, Immediate>;
+
+    /// It has no scans that give copies.
+    const ORDERED: bool = false;
+
+    fn build() -> Result<Self, WrongAnswer> {
+        Self::new().map_err(|error| failed("building a trie", error))
+    }
+
+    fn pin(&self) -> Self::View<'_> {
+        self.pin()
+    }
+
+    fn len(&self) -> u64 {
+        self.len()
+    }
+
+    fn quiesce(&self) -> Result<(), WrongAnswer> {
+        self.quiesce().map(drop).map_err(|error| failed("waiting for a grace period", error))
+    }
+
+    fn held_now(&self) -> Option<u64> {
+        Some(self.backing_bytes())
+    }
+
+    fn held_at_rest(&self) -> Option<u64> {
+        Some(self.memory_usage().total_bytes())
+    }
+
+    fn retries(&self) -> Option<u64> {
+        Some(self.stats().retries)
+    }
+}
+
+impl View for TrieRef<'_, u64, Immediate, Immediate> {
+    #[inline]
+    fn get(&self, key: &[u8]) -> Option<u64> {
+        self.get_copied(key)
+    }
+
+    #[inline]
+    fn insert(&self, key: &[u8], number: u64) -> Result<Before, WrongAnswer> {
+        match self.insert_copied(key, number) {
+            Ok(before) => Ok(Before::Was(before)),
+            Err(error) => Err(failed("inserting", error)),
+        }
+    }
+
+    #[inline]
+    fn remove(&self, key: &[u8]) -> Option<u64> {
+        self.remove_copied(key)
+    }
+
+    fn scan(&self, _each: impl FnMut(&[u8], u64)) {}
+
+    fn after(&self, _key: &[u8]) -> Option<u64> {
+        None
     }
 }
 
