@@ -50,7 +50,7 @@
 //! | leaves | a removed leaf is reused | values | a new value for a key that is there |
 //! |---|---|---|---|
 //! | `AfterRcuGp` (default), `FreeAfterRcuGp` | after a grace period | of any type, by reference: [`TrieRef::get`] | in a new leaf |
-//! | `AfterTasksTraceGp` | after a grace period of both flavours | the same | in a new leaf |
+//! | `AfterTasksTraceGp` | after a grace period of both flavours | the same, and across `.await`: [`QpTrie::pin_trace`] | in a new leaf |
 //! | `Immediate` | at once | [plain bits](PlainBits), by copy: [`TrieRef::get_copied`] | in place, without an allocation |
 //!
 //! Operations whose names end in `_copied`, and [`TrieRef::contains_key`], are there under every
@@ -88,8 +88,8 @@ mod write;
 #[cfg(loom)]
 pub use fault::Fault;
 pub use map::{
-    Builder, Computed, InsertError, InsertErrorKind, Iter, MemoryUsage, Operation, QpTrie, TrieRef,
-    TrieStats, Update,
+    Builder, Computed, InsertError, InsertErrorKind, Iter, MemoryUsage, Operation, QpTrie,
+    TraceRef, TrieRef, TrieStats, Update,
 };
 pub use node::PlainBits;
 

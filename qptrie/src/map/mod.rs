@@ -9,6 +9,7 @@ mod iter;
 mod memory;
 mod ordered;
 mod sweep;
+mod trace;
 mod trie;
 mod view;
 
@@ -17,5 +18,6 @@ pub use compute::{Computed, Operation};
 pub use error::{InsertError, InsertErrorKind};
 pub use iter::Iter;
 pub use memory::MemoryUsage;
+pub use trace::TraceRef;
 pub use trie::{QpTrie, TrieStats};
 pub use view::{TrieRef, Update};

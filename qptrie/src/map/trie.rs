@@ -16,7 +16,7 @@ use std::fmt;
 /// [`AfterRcuGp`] they need not. `L` is that of leaves: where it protects identity, a lookup can
 /// give a reference. Both are part of the type:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// use memalloc::Immediate;
 /// use qptrie::QpTrie;
 ///

@@ -122,6 +122,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         let leaf = self.leaves.alloc_handle(layout::<V>(key.len()))?;
         // ORDERING: pairs with the reader's Acquire fence before it reads the count again, as in
         // `new_branch`: if it saw any of the words below, it sees that the count had become odd.
+        // Falls to `loom_protocol` "init fence removed".
         fence(Ordering::Release);
         self.put_value(leaf, value);
         for (index, word) in key_words(key).enumerate() {
@@ -203,6 +204,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         let first = self.leaf_word(leaf, key_at::<V>()).load(Ordering::Relaxed).to_ne_bytes();
         let length = usize::from(u16::from_ne_bytes([first[0], first[1]]));
         // ORDERING: as in `free_branch`: the thread that initialises it next sees the odd count.
+        // Falls to `loom_protocol` "free fence removed".
         fence(Ordering::Release);
         // SAFETY: as the caller promises; the layout is the one that it was allocated with.
         unsafe { self.leaves.free_handle(leaf, layout::<V>(length)) };

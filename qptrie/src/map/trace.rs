@@ -1,0 +1,141 @@
+//! The trie inside a section that may sleep.
+
+use super::error::InsertError;
+use super::trie::QpTrie;
+use super::view::Update;
+use memalloc::rcu::TraceGuard;
+use memalloc::{AfterTasksTraceGp, Immediate, ProtectsSleepers, ReusePolicy};
+use std::fmt;
+use std::ops::Bound;
+
+/// A [`QpTrie`] inside a section that may sleep: references hold as long as this is borrowed, across
+/// blocking calls and `.await`, and it may go to another thread meanwhile.
+///
+/// Only where leaves are kept for sleepers ([`AfterTasksTraceGp`]); elsewhere there is no such
+/// view:
+///
+/// ```compile_fail,E0599
+/// use qptrie::QpTrie;
+///
+/// let trie: QpTrie<u32> = QpTrie::new().unwrap();
+/// let view = trie.pin_trace();
+/// ```
+///
+/// Branches are read in an RCU section of each operation's own, so that their policy may be
+/// any. An operation costs what it costs in a [`TrieRef`](crate::TrieRef) and that section; a batch
+/// of operations without a pause is better done in one.
+#[must_use = "the section ends when this is dropped"]
+pub struct TraceRef<
+    't,
+    V: Send + Sync + 'static,
+    B: ReusePolicy = Immediate,
+    L: ProtectsSleepers = AfterTasksTraceGp,
+> {
+    trie: &'t QpTrie<V, B, L>,
+    _guard: TraceGuard<'t>,
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> fmt::Debug
+    for TraceRef<'_, V, B, L>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TraceRef").field(self.trie).finish()
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B, L> {
+    /// Begins a section that may sleep, in which references to values hold. As long as it lasts,
+    /// nothing that is freed for sleepers can be reused, in any structure on the same domain.
+    ///
+    /// ```
+    /// use memalloc::{AfterTasksTraceGp, Immediate};
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::<String, Immediate, AfterTasksTraceGp>::new()?;
+    /// let view = trie.pin_trace();
+    /// view.insert(b"name", "trie".to_owned())?;
+    /// let name = view.get(b"name");
+    /// view.remove(b"name");
+    /// std::thread::scope(|scope| scope.spawn(|| assert_eq!(name.unwrap(), "trie")).join().unwrap());
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "rcu_read_lock_trace")]
+    pub fn pin_trace(&self) -> TraceRef<'_, V, B, L> {
+        TraceRef { trie: self, _guard: self.domain.pin_trace() }
+    }
+}
+
+/// Lets what was found in an RCU section hold for as long as a view.
+///
+/// # Safety
+///
+/// It is the key or the value of a leaf that was linked, or unlinked by the caller, inside the
+/// view's section, under a policy that protects sleepers.
+unsafe fn kept<'r, T: ?Sized>(found: &T) -> &'r T {
+    // SAFETY: the section of the view was open when the leaf was freed, if it was, so the policy
+    // keeps it until that section ends (INV-N3).
+    unsafe { &*std::ptr::from_ref(found) }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_, V, B, L> {
+    /// The value of `key`: see [`TrieRef::get`](crate::TrieRef::get).
+    pub fn get(&self, key: &[u8]) -> Option<&V> {
+        // SAFETY: found in this section.
+        self.trie.pin().get(key).map(|value| unsafe { kept(value) })
+    }
+
+    /// Whether `key` is there.
+    pub fn contains_key(&self, key: &[u8]) -> bool {
+        self.trie.pin().contains_key(key)
+    }
+
+    /// Puts `value` at `key` and gives the value that was there: see
+    /// [`TrieRef::insert`](crate::TrieRef::insert).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
+        self.update(key, value, Update::Any)
+    }
+
+    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there: see
+    /// [`TrieRef::update`](crate::TrieRef::update).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
+        // SAFETY: unlinked in this section.
+        Ok(self.trie.pin().update(key, value, how)?.map(|old| unsafe { kept(old) }))
+    }
+
+    /// Takes `key` out and gives its value: see [`TrieRef::remove`](crate::TrieRef::remove).
+    pub fn remove(&self, key: &[u8]) -> Option<&V> {
+        // SAFETY: unlinked in this section.
+        self.trie.pin().remove(key).map(|value| unsafe { kept(value) })
+    }
+
+    /// The entry with the least key that is at least (`Included`) or greater than (`Excluded`) the
+    /// bound; the first of all for `Unbounded`. With the key that it returned last as the bound, a
+    /// scan that may pause between any two entries.
+    pub fn lower_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
+        let view = self.trie.pin();
+        // SAFETY: found in this section.
+        view.lower_bound(bound).map(|(key, value)| unsafe { (kept(key), kept(value)) })
+    }
+
+    /// The entry with the greatest key that is at most (`Included`) or less than (`Excluded`) the
+    /// bound; the last of all for `Unbounded`.
+    pub fn upper_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
+        let view = self.trie.pin();
+        // SAFETY: found in this section.
+        view.upper_bound(bound).map(|(key, value)| unsafe { (kept(key), kept(value)) })
+    }
+}
+
+const _: () = {
+    const fn moves<T: Send + Sync>() {}
+    moves::<TraceRef<'static, String>>();
+};
