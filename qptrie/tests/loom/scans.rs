@@ -63,7 +63,7 @@ fn a_scan_misses_no_key_below_a_frozen_parent() {
 
 #[test]
 fn a_copy_that_is_not_locked_leaves_a_frozen_parent() {
-    breaks("copy not locked", || {
+    breaks("copy not locked", WRONG_ANSWER, || {
         let fault = Some(Fault::CopyNotLocked);
         scan_beside_two_writers::<Immediate>(fault, &Seen::default());
     });

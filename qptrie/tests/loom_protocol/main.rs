@@ -8,6 +8,7 @@
 //!
 //! - [`protocol`]: the pool of branches, readers, writers, and the switches.
 //! - [`scenarios`]: small worlds, each a trie, a reader, and writers that follow a script.
+//! - [`locks`]: the writers' half, a model of its own.
 //! - [`mutations`]: what is switched off, and where it has to show.
 //! - [`events`] and [`explore`]: what was seen, and how far the exploration came.
 //!
@@ -30,6 +31,7 @@
 mod events;
 #[path = "../../../memalloc/tests/loom_protocol/explore.rs"]
 mod explore;
+mod locks;
 mod mutations;
 mod protocol;
 mod scenarios;
