@@ -1,7 +1,7 @@
 //! # An ordered concurrent map of byte strings
 //!
-//! A quadbit popcount trie: a lookup takes no lock (unless writers make it start again 64 times),
-//! keys come back in order, and an entry costs some twenty-five bytes beyond its key and value. Its branches
+//! A quadbit popcount trie: a lookup takes no lock, keys come back in order, and an entry costs some
+//! twenty-five bytes beyond its key and value. Its branches
 //! may be reused *at once* after they were replaced: readers validate what they saw by sequence
 //! counts and by reading the parent again, so that neither a wild pointer nor a missed key is
 //! possible, and nothing has to be deferred for them.
@@ -58,6 +58,8 @@
 //!
 //! ## Consistency
 //!
+//! (The argument for each, and the tests: `docs/consistency.md`. A way in: `docs/trie-guide.md`.)
+//!
 //! - Operations on one key are linearizable.
 //! - Replacing a value never hides its key.
 //! - [`TrieRef::compute`] and [`TrieRef::remove_if`] change what they looked at, or look again:
@@ -68,10 +70,12 @@
 //!   snapshot. See [`Iter`].
 //! - A cursor ([`TrieRef::next_key`], [`TrieRef::prev_key`]) whose key was removed goes on with the
 //!   next one.
-//! - [`QpTrie::len`] is exact when nothing runs.
+//! - [`QpTrie::len`] is exact when nothing runs. An insert is counted before it is seen, a removal
+//!   after.
+//! - Writers wait for each other only where they change the same branch.
 //! - In the child of a fork, lookups and scans go on. An insert or a removal waits for good there if
-//!   another thread was changing a key with the same first byte: fork while nobody does, or let the
-//!   child only look up.
+//!   another thread was changing the same branch, or the one above it, at that moment: fork while nobody
+//!   does, or let the child only look up.
 //! - The sequence count of a branch has 32 bits. A reader would have to be suspended, between
 //!   two loads, for exactly 2^31 lives of one branch to be deceived. Where leaves are reused at
 //!   once they have a count too, of 31 bits, that every new value moves on: 2^31 values of one key
@@ -97,3 +101,8 @@ pub use node::PlainBits;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The guide's examples, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/trie-guide.md")]
+struct Guide;

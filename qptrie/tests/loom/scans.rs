@@ -48,10 +48,10 @@ fn a_scan_misses_no_key_whose_branch_is_reused() {
 }
 
 #[test]
-fn a_scan_backwards_misses_no_key_whose_branch_is_merged() {
-    let name = "backwards: the sibling is removed, the branch reused";
+fn a_scan_backwards_misses_no_key_whose_branch_is_reused() {
+    let name = "backwards: the branch is reused";
     let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };
-    holds::<Immediate>(model, Scenario::Merged, Look::Backwards);
+    holds::<Immediate>(model, Scenario::Reused, Look::Backwards);
 }
 
 #[test]
