@@ -3,7 +3,7 @@
 //! What they were told, the entries that are there when both have ended, and `len`, are those of some order
 //! in which the operations could have been done one after another.
 
-use crate::breaks::{WRONG_ANSWER, breaks};
+use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
 use crate::scenarios::built;
 use loom::thread;
@@ -231,35 +231,4 @@ fn a_replacement_is_lost_when_the_lock_is_taken_relaxed() {
 fn a_key_is_lost_when_a_fork_does_not_look_at_the_life_below_it() {
     let name = "life not checked under the lock";
     loses(name, FORKED_ABOVE_ANOTHER_LIFE, Fault::LifeNotCheckedUnderLock);
-}
-
-/// A reader looks for a key that is always there, while one writer copies the parent, and another the child
-/// in the parent's copy, whose memory is a branch elsewhere then.
-fn reader_against_two(fault: Option<Fault>) {
-    let trie = Arc::new(built::<Immediate>(fault));
-    for key in [&[0x11, 0x77][..], &[0x12], &[0x21]] {
-        trie.pin().insert(key, 1).expect("there is memory for it");
-    }
-    let write = |keys: &'static [Key]| {
-        let trie = Arc::clone(&trie);
-        thread::spawn(move || keys.iter().for_each(|key| drop(Put(key, 1).run(&trie))))
-    };
-    let writers = [write(&[&[0x31]]), write(&[&[0x13], &[0x12, 0x55]])];
-    let reader = {
-        let trie = Arc::clone(&trie);
-        thread::spawn(move || trie.pin().contains_key(&[0x11, 0x77]))
-    };
-    let found = reader.join().expect("the reader does not panic");
-    if !found {
-        std::mem::forget(trie);
-        panic!("{WRONG_ANSWER}");
-    }
-    for writer in writers {
-        writer.join().expect("a writer does not panic");
-    }
-}
-
-#[test]
-fn a_key_goes_missing_when_a_copy_is_changed_before_its_original_is_unlinked() {
-    breaks("copy not locked", WRONG_ANSWER, || reader_against_two(Some(Fault::CopyUnlocked)));
 }
