@@ -67,6 +67,18 @@ claims! {
     a_key_is_found_while_two_writers_pass_its_branch_on: TWO_WRITERS,
 }
 
+/// A reader that finds a branch empty starts again. One that finds it filled, for another life, doesn't
+/// know: the false negative (F2).
+#[test]
+fn emptying_a_branch_in_place_of_a_count_leaves_the_false_negative() {
+    let mut protocol = protocol::Protocol::SOUND;
+    (protocol.count, protocol.emptied) = (protocol::Count::Never, true);
+    let (exploration, events) = scenarios::OTHER_SHAPE.explore(protocol);
+    println!("loom trie, emptied in place of a count: {exploration} ({events})");
+    let violation = exploration.violation.expect("the key is missed");
+    assert_eq!(violation, "claim: a key that is always there is found");
+}
+
 #[test]
 fn every_step_is_needed() {
     mutations::check();

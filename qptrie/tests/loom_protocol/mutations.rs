@@ -28,6 +28,11 @@ const fn without(name: &'static str, apply: fn(&mut Protocol), expected: Verdict
 static MUTATIONS: &[Mutation] = &[
     without("no count", |p| p.count = Count::Never, FailsIn(&scenarios::OTHER_SHAPE)),
     without(
+        "emptying and ordering in place of a count",
+        |p| (p.count, p.emptied) = (Count::Never, true),
+        FailsIn(&scenarios::OTHER_SHAPE),
+    ),
+    without(
         "count odd only at reuse",
         |p| p.count = Count::AtReuse,
         FailsIn(&scenarios::FROZEN_PARENT),

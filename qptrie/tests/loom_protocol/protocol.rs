@@ -15,6 +15,8 @@ pub(crate) type Key = [u8; 3];
 
 /// Twigs that a branch has room for.
 const CAPACITY: usize = 3;
+/// No node: a twig of a branch that was emptied.
+const EMPTY: u32 = u32::MAX;
 /// Rounds of a reader without the lock.
 const ATTEMPTS: usize = 3;
 /// No path of any scenario is longer; only a reader that was led astray goes on.
@@ -24,6 +26,9 @@ const LONGEST_PATH: usize = 3;
 #[derive(Clone, Copy)]
 pub(crate) struct Protocol {
     pub(crate) count: Count,
+    /// In place of a count: a branch is emptied when it is freed, filled in order when it is reused
+    /// (the twigs, then the shape), and read in order; who finds it empty starts again.
+    pub(crate) emptied: bool,
     /// Free: a fence between the odd count and the free list.
     pub(crate) free_fence: bool,
     /// Free: the store that puts the branch on the free list.
@@ -87,6 +92,7 @@ impl Protocol {
     /// ORDERING: what each pairs with is said at its field, what fails without it in `mutations`.
     pub(crate) const SOUND: Self = Self {
         count: Count::AtUnlink,
+        emptied: false,
         free_fence: true,
         // The weakest free list that will do: the fence before the store is its Release.
         hand_over: Relaxed,
@@ -285,6 +291,11 @@ impl Trie {
         if self.protocol.count == Count::AtUnlink {
             branch.step_count(Relaxed);
         }
+        if self.protocol.emptied {
+            branch.shape.store(0, Relaxed);
+            // ORDERING: pairs with the reader's Acquire load of the shape.
+            branch.twigs.iter().for_each(|twig| twig.store(EMPTY, Release));
+        }
         if self.protocol.free_fence {
             // ORDERING: with the store below, pairs with `take_over`. "free fence removed".
             fence(Release);
@@ -302,9 +313,15 @@ impl Trie {
             // A fence orders later stores of its own thread only. "init fence removed".
             fence(Release);
         }
-        branch.shape.store(contents.shape(), Relaxed);
+        if !self.protocol.emptied {
+            branch.shape.store(contents.shape(), Relaxed);
+        }
         for (twig, (_, node)) in branch.twigs.iter().zip(contents.twigs) {
             twig.store(node.handle(), Relaxed);
+        }
+        if self.protocol.emptied {
+            // ORDERING: pairs with the reader's Acquire load: who sees the shape sees the twigs.
+            branch.shape.store(contents.shape(), Release);
         }
         if self.protocol.count != Count::Never {
             branch.step_count(self.protocol.init_count);
@@ -386,9 +403,14 @@ impl Trie {
                 return Err(Event::Parent);
             }
 
-            let position = position(branch.shape.load(Relaxed), key);
+            // ORDERING: the Acquire pairs with the shape's store in `init`.
+            let shape = branch.shape.load(if protocol.emptied { Acquire } else { Relaxed });
+            let position = position(shape, key);
             let twig = position.map(|position| &branch.twigs[position]);
             let next = twig.map(|twig| twig.load(Relaxed));
+            if protocol.emptied && (shape == 0 || next == Some(EMPTY)) {
+                return Err(Event::Own);
+            }
 
             if next.is_none() && !protocol.validate_absent {
                 return Ok(false);
