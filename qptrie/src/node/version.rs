@@ -77,11 +77,13 @@ impl<'t> Versions<'t> {
     /// Lets whoever writes the leaf at the moment finish.
     #[cold]
     pub(crate) fn wait(self) {
-        for _ in 0..SPINS {
+        let mut left = SPINS;
+        while left > 0 {
             if self.word.load(Ordering::Relaxed) & BUSY == 0 {
                 return;
             }
             pause();
+            left -= 1;
         }
         thread::yield_now();
     }
