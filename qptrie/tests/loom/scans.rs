@@ -55,13 +55,6 @@ fn a_scan_backwards_misses_no_key_whose_branch_is_reused() {
 }
 
 #[test]
-fn a_scan_misses_no_key_below_a_frozen_parent() {
-    let name = "forwards: the parent is frozen, the child reused";
-    let model = Model { name, bound: Some(2), least: 500, happens: &[TURNED_AWAY] };
-    holds::<Immediate>(model, Scenario::Frozen, Look::Forwards);
-}
-
-#[test]
 fn a_copy_that_is_not_locked_leaves_a_frozen_parent() {
     breaks("copy not locked", WRONG_ANSWER, || {
         let fault = Some(Fault::CopyNotLocked);
