@@ -165,8 +165,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
-    /// The value of `key`. Linearizable; takes no lock unless writers made it start again too
-    /// often. A step for each branch on the way, at most two for each byte of the key.
+    /// The value of `key`. Linearizable; takes no lock, and keeps writers from beginning further
+    /// changes where they made it start again too often. A step for each branch on the way, at most
+    /// two for each byte of the key.
     #[doc(alias = "map_lookup_elem")]
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&V> {
