@@ -13,6 +13,7 @@ use common::{Setup, in_every_setup};
 use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, ReusePolicy};
 use qptrie::{InsertErrorKind, PlainBits, QpTrie, Update};
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -52,6 +53,23 @@ fn same_as_the_model<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     }
     for (key, value) in &model {
         assert_eq!(trie.pin().get_copied(key), Some(*value), "{key:?}");
+    }
+    for _ in 0..300 {
+        let (bound, view, mut found) = (dice.key(), trie.pin(), b"untouched".to_vec());
+        for from in [Included(&bound[..]), Excluded(&bound[..]), Unbounded] {
+            let entry = |entry: Option<(&Vec<u8>, &u64)>| match entry {
+                Some((key, value)) => (Some(*value), key.clone()),
+                None => (None, b"untouched".to_vec()),
+            };
+            found.clone_from(&b"untouched".to_vec());
+            let value = view.lower_bound_copied(from, &mut found);
+            let next = model.range::<[u8], _>((from, Unbounded)).next();
+            assert_eq!((value, found.clone()), entry(next), "{from:?}");
+            found.clone_from(&b"untouched".to_vec());
+            let value = view.upper_bound_copied(from, &mut found);
+            let last = model.range::<[u8], _>((Unbounded, from)).next_back();
+            assert_eq!((value, found.clone()), entry(last), "{from:?}");
+        }
     }
     trie.quiesce().expect("outside of read sections");
     let usage = trie.memory_usage();
@@ -103,6 +121,20 @@ struct Writing<'s>(&'s AtomicUsize);
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// The keys of a scan, which has to be in order, and to find with each key a value of its own.
+fn scanned<B: ReusePolicy, L: ReusePolicy>(trie: &QpTrie<Stamped, B, L>) -> Vec<Vec<u8>> {
+    let (view, mut keys, mut key) = (trie.pin(), Vec::<Vec<u8>>::new(), Vec::new());
+    loop {
+        let from = keys.last().map_or(Unbounded, |last| Excluded(&last[..]));
+        let Some(value) = view.lower_bound_copied(from, &mut key) else {
+            return keys;
+        };
+        version(&key, value);
+        assert!(keys.last() < Some(&key), "a scan out of order");
+        keys.push(key.clone());
     }
 }
 
@@ -159,6 +191,7 @@ fn copies_match<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
                         assert!(seen >= newest_always, "an older value after a newer one");
                         newest_always = seen;
                     }
+                    assert!(scanned(trie).contains(always));
                     if last {
                         break;
                     }

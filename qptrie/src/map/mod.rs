@@ -4,6 +4,7 @@ mod builder;
 mod collection;
 mod compute;
 mod copied;
+mod copied_order;
 mod error;
 mod iter;
 mod memory;

@@ -208,33 +208,52 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         from: Bound<&[u8]>,
     ) -> Option<Handle> {
         let nodes = &self.trie.nodes;
-        self.until_placed(|| walk.seek(nodes, from), || self.seek_insisting::<D>(from))
+        self.until_placed(
+            || walk.seek(nodes, from),
+            || self.seek_insisting::<D, _>(from, |_, leaf| Ok(leaf)),
+        )
     }
 
+    /// The entry of a leaf.
+    ///
+    /// # Safety
+    ///
+    /// The leaf was linked inside this section.
+    pub(super) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
+        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
+        unsafe { (self.trie.nodes.key(leaf), self.trie.nodes.value(leaf)) }
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// Tries `look` as often as readers may, and then insists.
-    fn until_placed(
+    pub(super) fn until_placed<R>(
         &self,
-        mut look: impl FnMut() -> Result<Option<Handle>, Retry>,
-        insist: impl FnOnce() -> Option<Handle>,
-    ) -> Option<Handle> {
+        mut look: impl FnMut() -> Result<Option<R>, Retry>,
+        insist: impl FnOnce() -> Option<R>,
+    ) -> Option<R> {
         let trie = self.trie;
-        if let Ok(leaf) = look() {
-            return leaf;
+        if let Ok(found) = look() {
+            return found;
         }
         for _ in 0..trie.settings.reader_retries {
             trie.counters.retries.fetch_add(1, Ordering::Relaxed);
-            if let Ok(leaf) = look() {
-                return leaf;
+            if let Ok(found) = look() {
+                return found;
             }
         }
         trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
         insist()
     }
 
-    /// As [`seek`](Self::seek), below one root after the other, where nobody begins a change
-    /// meanwhile.
+    /// What `arrive` makes of the first leaf that a walk from `from` comes by, found below one root
+    /// after the other, where nobody begins a change meanwhile.
     #[cold]
-    fn seek_insisting<D: Direction>(&self, from: Bound<&[u8]>) -> Option<Handle> {
+    pub(super) fn seek_insisting<D: Direction, R>(
+        &self,
+        from: Bound<&[u8]>,
+        mut arrive: impl FnMut(&Walk<D>, Handle) -> Result<R, Retry>,
+    ) -> Option<R> {
         let nodes = &self.trie.nodes;
         let mut walk = Walk::<D>::lost();
         let all = nodes.roots.all().len() as u16;
@@ -249,22 +268,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         };
         while let Some(root) = D::take(&mut roots) {
             let root = usize::from(root);
-            let leaf = nodes.roots.all()[root].insist(|| walk.seek_below(nodes, from, root));
-            if leaf.is_some() {
-                return leaf;
+            let found = nodes.roots.all()[root].insist(|| {
+                let leaf = walk.seek_below(nodes, from, root)?;
+                leaf.map(|leaf| arrive(&walk, leaf)).transpose()
+            });
+            if found.is_some() {
+                return found;
             }
         }
         None
-    }
-
-    /// The entry of a leaf.
-    ///
-    /// # Safety
-    ///
-    /// The leaf was linked inside this section.
-    pub(super) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
-        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
-        unsafe { (self.trie.nodes.key(leaf), self.trie.nodes.value(leaf)) }
     }
 }
 

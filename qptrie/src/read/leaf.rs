@@ -107,6 +107,27 @@ impl Reached<'_> {
         Ok((copy, at))
     }
 
+    /// Copies the key, and gives a copy of the value that it had then.
+    pub(crate) fn entry<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+        key: &mut KeyCopy,
+    ) -> Result<V, Retry> {
+        if L::PROTECTS_IDENTITY {
+            key.clear();
+            // SAFETY: as in `is_for`.
+            let (found, value) = unsafe { (nodes.key(self.leaf), nodes.value(self.leaf)) };
+            key.extend_from_slice(found);
+            return Ok(*value);
+        }
+        let at = self.enter(nodes)?;
+        nodes.copy_key(self.leaf, key);
+        let value = nodes.copy_value(self.leaf);
+        at.confirm(nodes)?;
+        // SAFETY: as in `value_of`.
+        Ok(unsafe { value.assume_init() })
+    }
+
     /// A copy of the value, if the leaf is that of `key`.
     #[inline(always)]
     pub(crate) fn value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(

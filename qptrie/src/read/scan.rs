@@ -41,7 +41,8 @@
 //! beginning as long as the section protects it.
 
 use super::footing::{Footing, follow};
-use crate::node::{Node, Nodes, Retry, Roots, Twig, bit_at, first_difference};
+use super::leaf::Reached;
+use crate::node::{KeyCopy, Node, Nodes, Retry, Roots, Twig, bit_at, first_difference};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 use smallvec::SmallVec;
@@ -213,14 +214,44 @@ impl<D: Direction> Walk<D> {
         from: Bound<&[u8]>,
     ) -> Result<Option<Handle>, Retry> {
         let leaf = self.step(nodes)?;
-        // SAFETY: the step confirmed the leaf, and the caller's section keeps it (INV-N3).
-        let admitted = leaf.is_none_or(|leaf| D::admits(from, unsafe { nodes.key(leaf) }));
+        let admitted = match leaf {
+            Some(leaf) => {
+                let mut copy = KeyCopy::new();
+                D::admits(from, self.reached(nodes, leaf).key(nodes, &mut copy)?.0)
+            }
+            None => true,
+        };
         if !admitted && !nodes.faults.seek_unchecked() {
             self.placed = false;
             self.way.clear();
             return Err(Retry);
         }
         Ok(leaf)
+    }
+
+    /// The leaf to which the last step, or a seek, led, with the slot that named it: that of the
+    /// twig which was taken last.
+    #[inline]
+    pub(crate) fn reached<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &'t Nodes<V, B, L>,
+        leaf: Handle,
+    ) -> Reached<'t> {
+        let last = |left: &Range<u16>| {
+            let mut left = left.clone();
+            D::put_back(&mut left);
+            D::take(&mut left).map_or(0, usize::from)
+        };
+        match self.way.last() {
+            Some(stop) => {
+                let slot = nodes.slot(stop.footing.branch, last(&stop.left));
+                Reached { leaf, slot, parent: Some(stop.footing) }
+            }
+            None => {
+                let slot = nodes.roots.all()[last(&self.roots)].slot();
+                Reached { leaf, slot, parent: None }
+            }
+        }
     }
 
     /// Goes to the place between the keys that `from` admits and the others, and gives the first
@@ -245,8 +276,8 @@ impl<D: Direction> Walk<D> {
         let Some(leaf) = leaf else {
             return Ok(None);
         };
-        // SAFETY: `descend` confirmed the leaf, and the caller's section keeps it (INV-N3).
-        let nearest = unsafe { nodes.key(leaf) };
+        let mut copy = KeyCopy::new();
+        let (nearest, _) = leaf.key(nodes, &mut copy)?;
         let difference = first_difference(key, nearest).map_or(u16::MAX, |index| index as u16);
         let all = self.way.len();
         while self.way.last().is_some_and(|stop| stop.index > difference) {
@@ -257,7 +288,7 @@ impl<D: Direction> Walk<D> {
             return Ok(None);
         }
         if self.way.len() == all {
-            return Ok(Some(leaf));
+            return Ok(Some(leaf.leaf));
         }
         D::put_back(self.way.last_mut().map_or(&mut self.roots, |stop| &mut stop.left));
         Ok(None)
@@ -265,11 +296,11 @@ impl<D: Direction> Walk<D> {
 
     /// Goes down to some leaf that agrees with `key` as far as any does (INV-S4), and leaves, at
     /// each branch on the way there, what is beyond the way of `key`; none in an empty subtree.
-    fn descend<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    fn descend<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
-        nodes: &Nodes<V, B, L>,
+        nodes: &'t Nodes<V, B, L>,
         key: &[u8],
-    ) -> Result<Option<Handle>, Retry> {
+    ) -> Result<Option<Reached<'t>>, Retry> {
         let mut slot = nodes.roots.of(key).slot();
         // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
         let mut twig = Twig::load(slot, Ordering::Acquire);
@@ -279,7 +310,7 @@ impl<D: Direction> Walk<D> {
                 Node::Nothing => return Ok(None),
                 Node::Leaf(leaf) => {
                     self.prefetch_next(nodes);
-                    return Ok(Some(leaf));
+                    return Ok(Some(Reached { leaf, slot, parent }));
                 }
                 Node::Branch(branch) => branch,
             };
@@ -384,13 +415,13 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
     const END: u32 = 1;
     let mut walk = Walk::<Descending>::lost();
     if let Some(nearest) = walk.descend(nodes, key)? {
-        // SAFETY: `descend` confirmed the leaf, and the caller's section keeps it (INV-N3).
-        let nearest_key = unsafe { nodes.key(nearest) };
+        let mut copy = KeyCopy::new();
+        let (nearest_key, _) = nearest.key(nodes, &mut copy)?;
         let Some(difference) = first_difference(key, nearest_key) else {
-            return Ok(Some(nearest));
+            return Ok(Some(nearest.leaf));
         };
         if key.starts_with(nearest_key) {
-            return Ok(Some(nearest));
+            return Ok(Some(nearest.leaf));
         }
         // A beginning of `key` parts from the nearest key where it ends, so there is a branch on
         // the way that tests the nibble there.

@@ -9,6 +9,7 @@ use loom::thread;
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::{Fault, QpTrie};
+use std::ops::Bound::Excluded;
 use std::sync::Arc;
 
 /// A copy that its key never had, or had no longer.
@@ -119,6 +120,23 @@ fn comes_back_itself<B: ReusePolicy>(under_a_branch: bool, fault: Option<Fault>,
     let [found, again] = reader.join().expect("the reader does not panic");
     let whole = [found, again].iter().all(|found| matches!(found, None | Some(FIRST | SECOND)));
     check(&trie, whole && (found != Some(SECOND) || again == found), WRONG_COPY);
+    note(seen, found);
+}
+
+/// A key that a seek is about to give is removed, and its leaf comes back to the same slot with a key
+/// before the bound.
+fn sought(seen: &Seen) {
+    const BEFORE: &[u8] = &[0x10];
+    let trie = built::<Immediate>(None, &[KEY]);
+    let reader = in_background(&trie, |trie| {
+        let mut key = Vec::new();
+        let found = trie.pin().lower_bound_copied(Excluded(BEFORE), &mut key);
+        (found, key)
+    });
+    remove(&trie, KEY);
+    put(&trie, BEFORE, SECOND);
+    let (found, key) = reader.join().expect("the reader does not panic");
+    check(&trie, found.is_none() || (found == Some(FIRST) && key == KEY), WRONG_COPY);
     note(seen, found);
 }
 
@@ -243,6 +261,13 @@ fn a_copy_is_its_keys_though_the_branch_of_the_leaf_was_replaced() {
     let name = "the same, branches deferred";
     let model = Model { name, bound: Some(2), least: 100, happens: &[FOUND, NEWER, NOTHING] };
     model.explore(|seen| comes_back_itself::<AfterRcuGp>(true, None, seen));
+}
+
+#[test]
+fn a_seek_copies_the_key_that_it_found_with_its_value() {
+    let name = "a leaf that is sought comes back with a key before the bound";
+    let model = Model { name, bound: Some(3), least: 100, happens: &[FOUND, NOTHING] };
+    model.explore(sought);
 }
 
 #[test]
