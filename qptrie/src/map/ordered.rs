@@ -14,9 +14,10 @@ use std::ops::RangeBounds;
 /// # Operations on the order of keys
 ///
 /// Keys are ordered as their bytes, compared as unsigned numbers; a key comes before those that
-/// it begins. None of these operations takes a lock, unless writers make it start again too often
-/// ([`Builder::reader_retries`](crate::Builder::reader_retries)); none allocates, in tries whose
-/// keys share their way with fewer than two dozen others' branches.
+/// it begins. None of these operations takes a lock; where writers make one start again too often
+/// ([`Builder::reader_retries`](crate::Builder::reader_retries)), it lets no further change begin
+/// until it is done. None allocates where a key's way from the root has at most 24 branches
+/// (`next_key` and `prev_key`: beside the buffer that they fill).
 ///
 /// What they promise beside writers: every key that is there throughout the operation is seen, and
 /// what they return was there at a moment during it (for an iterator: during the call of `next`
