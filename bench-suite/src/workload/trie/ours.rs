@@ -112,8 +112,14 @@ impl Family for SubtreeLock {
     type Map<V: Value> = Locked<V>;
 }
 
-impl<V: Value, B: ReusePolicy> OrderedMap<V> for QpTrie<V, B, AfterRcuGp> {
-    type View<'m> = TrieRef<'m, V, B, AfterRcuGp>;
+impl<V: Value, B: ReusePolicy, L: ReusePolicy> OrderedMap<V> for QpTrie<V, B, L>
+where
+    for<'m> TrieRef<'m, V, B, L>: View,
+{
+    type View<'m> = TrieRef<'m, V, B, L>;
+
+    /// It has no scans that give copies.
+    const ORDERED: bool = L::PROTECTS_IDENTITY;
 
     fn build() -> Result<Self, WrongAnswer> {
         Self::new().map_err(|error| failed("building a trie", error))
@@ -215,41 +221,6 @@ impl<V: Value> OrderedMap<V> for AtOnce<V> {
 
 /// A trie whose leaves are reused at once, as only numbers can be. See [`Reader::Copied`].
 pub(super) type Copied = QpTrie<u64, Immediate, Immediate>;
-
-impl OrderedMap<u64> for Copied {
-    type View<'m> = TrieRef<'m, u64, Immediate, Immediate>;
-
-    /// It has no scans that give copies.
-    const ORDERED: bool = false;
-
-    fn build() -> Result<Self, WrongAnswer> {
-        Self::new().map_err(|error| failed("building a trie", error))
-    }
-
-    fn pin(&self) -> Self::View<'_> {
-        self.pin()
-    }
-
-    fn len(&self) -> u64 {
-        self.len()
-    }
-
-    fn quiesce(&self) -> Result<(), WrongAnswer> {
-        self.quiesce().map(drop).map_err(|error| failed("waiting for a grace period", error))
-    }
-
-    fn held_now(&self) -> Option<u64> {
-        Some(self.backing_bytes())
-    }
-
-    fn held_at_rest(&self) -> Option<u64> {
-        Some(self.memory_usage().total_bytes())
-    }
-
-    fn retries(&self) -> Option<u64> {
-        Some(self.stats().retries)
-    }
-}
 
 impl View for TrieRef<'_, u64, Immediate, Immediate> {
     #[inline]
