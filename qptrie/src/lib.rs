@@ -72,16 +72,22 @@
 //!   next one.
 //! - [`QpTrie::len`] is exact when nothing runs. An insert is counted before it is seen, a removal
 //!   after.
-//! - Writers wait for each other only where they change the same branch.
+//! - Writers wait for each other only where they change the same branch; and below a first byte for
+//!   a reader that writers have turned away too often ([`Builder::reader_retries`]), until it is done.
+//! - An insert may be refused as [`InsertErrorKind::Full`] while another insert is under way that
+//!   comes to nothing, or a removal that is not counted yet.
 //! - In the child of a fork, lookups and scans go on. An insert or a removal waits for good there if
-//!   another thread was changing the same branch, or the one above it, at that moment: fork while nobody
-//!   does, or let the child only look up.
+//!   another thread was changing the same branch, or the one above it, or insisted on a lookup, at
+//!   that moment: fork while nobody does, or let the child only look up. Where leaves are reused at
+//!   once even a lookup waits for good if its leaf was being written.
 //! - The sequence count of a branch has 32 bits. A reader would have to be suspended, between
-//!   two loads, for exactly 2^31 lives of one branch to be deceived. Where leaves are reused at
+//!   two loads, for exactly 2^30 lives of one branch to be deceived. Where leaves are reused at
 //!   once they have a count too, of 31 bits, that every new value moves on: 2^31 values of one key
 //!   between two loads.
-//! - A value that is overwritten in place can't be read at that moment: readers of this one key
-//!   look again until it is done, also when its writer was interrupted in between.
+//! - A value that is overwritten in place, or a leaf that is removed there, can't be read at that
+//!   moment: readers whose way ends there look again until it is done, also when its writer was
+//!   interrupted in between. Whoever removes a key, or inserts beside one, whose value others
+//!   overwrite all the time may have to begin again as often.
 
 mod fault;
 mod map;

@@ -334,8 +334,8 @@ fn a_scan_is_in_order_and_misses_no_key_that_is_always_there<B: ReusePolicy>(set
     scene.play(&[Scene::scan, Scene::step_through, Scene::look_around]);
 }
 
-/// With no retries, every walk that gets lost takes locks.
-fn a_scan_that_falls_back_to_locks_misses_nothing_either<B: ReusePolicy>(setup: Setup) {
+/// With no retries, every walk that gets lost insists.
+fn a_scan_that_insists_misses_nothing_either<B: ReusePolicy>(setup: Setup) {
     let trie = setup.builder::<u64, B>().reader_retries(0).build().expect("a trie");
     let scene = Scene::<B>::new(trie);
     scene.play(&[Scene::scan, Scene::step_through, Scene::look_around]);
@@ -401,7 +401,7 @@ in_every_setup![
     a_reader_never_misses_a_key_that_is_always_there,
     a_reader_that_insists_misses_nothing_either,
     a_scan_is_in_order_and_misses_no_key_that_is_always_there,
-    a_scan_that_falls_back_to_locks_misses_nothing_either,
+    a_scan_that_insists_misses_nothing_either,
     one_of_many_wins_each_key,
     threads_that_come_and_go_lose_nothing,
 ];

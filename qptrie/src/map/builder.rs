@@ -89,8 +89,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         self
     }
 
-    /// How often a lookup starts again because branches changed under it, before it takes
-    /// locks on its way down, each for the time of a step; without it, 64 times.
+    /// How often a lookup starts again because branches changed under it, before it
+    /// insists: no change is begun below its first byte until it is done. Without it, 64 times.
     pub fn reader_retries(mut self, times: u32) -> Self {
         self.settings.reader_retries = times;
         self

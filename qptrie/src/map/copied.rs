@@ -30,8 +30,8 @@ use memalloc::{Handle, ReusePolicy};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
-    /// A copy of the value of `key`. Linearizable; takes no lock unless writers made it start
-    /// again too often. A lookup and a copy.
+    /// A copy of the value of `key`. Linearizable; takes no lock. As
+    /// [`get`](Self::get), and a copy.
     #[doc(alias = "map_lookup_elem")]
     #[inline]
     pub fn get_copied(&self, key: &[u8]) -> Option<V> {

@@ -88,7 +88,8 @@ pub enum InsertErrorKind {
         /// The longest key allowed.
         limit: usize,
     },
-    /// The trie has as many entries as it was built for (`ENOSPC`).
+    /// The trie has as many entries as it was built for (`ENOSPC`). Insertions under way count, even
+    /// one that comes to nothing, and a removal does until it is done.
     Full {
         /// The number of entries allowed.
         max_entries: u64,

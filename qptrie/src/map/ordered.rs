@@ -2,8 +2,7 @@
 
 use super::iter::Iter;
 use super::view::TrieRef;
-use crate::node::Retry;
-use crate::node::Roots;
+use crate::node::{Retry, Roots};
 use crate::read::{Ascending, Descending, Direction, Walk, longest_prefix};
 use memalloc::sync::{Ordering, explored};
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
@@ -299,4 +298,68 @@ fn copy_key<V>(entry: Option<(&[u8], &V)>, key: &mut Vec<u8>) -> bool {
     key.clear();
     key.extend_from_slice(found);
     true
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::QpTrie;
+    use crate::node::{Node, Twig};
+    use memalloc::{AfterRcuGp, Immediate};
+
+    type Trie = QpTrie<u64, Immediate, AfterRcuGp>;
+
+    /// The branch that a slot names.
+    fn branch(slot: &memalloc::sync::AtomicU32) -> Handle {
+        match Twig::load(slot, Ordering::Relaxed).node() {
+            Node::Branch(branch) => branch,
+            other => panic!("{other:?} is no branch"),
+        }
+    }
+
+    /// A reader that insists finds its entry with a walk of its own: the one that got lost must not
+    /// go on with what it had seen before.
+    #[test]
+    fn a_walk_whose_seek_failed_half_way_is_lost() {
+        let trie = Trie::new().expect("a trie");
+        let view = trie.pin();
+        for key in [&b"aa1"[..], b"aa2", b"aa3", b"ab"] {
+            view.insert(key, 0).expect("memory");
+        }
+        let nodes = &trie.nodes;
+        let upper = branch(nodes.roots.of(b"a").slot());
+        let lower = branch(nodes.slot(upper, 0));
+        let mut walk = Walk::<Ascending>::lost();
+        let from = Excluded(&b"aa1"[..]);
+        assert!(matches!(walk.seek(nodes, from), Ok(Some(_))));
+        // As a writer leaves it who is about to replace it.
+        let life = nodes.count(lower).life().expect("it is linked");
+        nodes.count(lower).lock(life).expect("nobody else is here").unlink();
+        assert_eq!(walk.seek(nodes, from), Err(Retry));
+        assert_eq!(walk.step(nodes), Err(Retry), "half a way is no place");
+        // The end of the trie asks for branches in order.
+        std::mem::forget(view);
+        std::mem::forget(trie);
+    }
+
+    /// Below another root than that of its key, a seek does not depend on what happens at the key.
+    #[test]
+    fn a_seek_below_one_root_looks_at_no_other() {
+        let trie = Trie::new().expect("a trie");
+        let view = trie.pin();
+        for key in [&b"a1"[..], b"a2", b"b"] {
+            view.insert(key, 0).expect("memory");
+        }
+        let nodes = &trie.nodes;
+        let changed = branch(nodes.roots.of(b"a").slot());
+        let life = nodes.count(changed).life().expect("it is linked");
+        nodes.count(changed).lock(life).expect("nobody else is here").unlink();
+        let (here, next) = (Roots::number_of(b"a"), Roots::number_of(b"b"));
+        let from = Excluded(&b"a2"[..]);
+        assert_eq!(Walk::<Ascending>::lost().seek_below(nodes, from, here), Err(Retry));
+        let found = Walk::<Ascending>::lost().seek_below(nodes, from, next);
+        assert!(matches!(found, Ok(Some(_))), "{found:?}");
+        std::mem::forget(view);
+        std::mem::forget(trie);
+    }
 }

@@ -65,7 +65,8 @@ pub struct TrieStats {
     pub entries: u64,
     /// How often lookups and scans started again because a branch had changed under them.
     pub retries: u64,
-    /// Lookups that took locks on their way after too many retries.
+    /// Lookups and seeks that insisted after too many retries: no change was begun below their root
+    /// until they were done.
     pub fallbacks: u64,
 }
 

@@ -43,7 +43,7 @@
 use super::footing::{Footing, follow};
 use super::leaf::Reached;
 use crate::node::{KeyCopy, Node, Nodes, Retry, Roots, Twig, bit_at, first_difference};
-use memalloc::sync::{AtomicU32, Ordering};
+use memalloc::sync::Ordering;
 use memalloc::{Handle, ReusePolicy};
 use smallvec::SmallVec;
 use std::marker::PhantomData;
@@ -168,7 +168,8 @@ impl<D: Direction> Walk<D> {
         &mut self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<Option<Handle>, Retry> {
-        let leaf = self.next_leaf(nodes);
+        // A seek that failed may have left half a way.
+        let leaf = if self.placed { self.next_leaf(nodes) } else { Err(Retry) };
         if leaf.is_err() {
             self.way.clear();
             self.placed = false;
@@ -190,20 +191,29 @@ impl<D: Direction> Walk<D> {
         }
     }
 
-    /// As [`seek`](Self::seek), but the trie ends for it after root number `root`, and never fails
-    /// when nobody changes anything below that one.
+    /// As [`seek`](Self::seek), but of what is below root number `root` only, which `from` admits,
+    /// or its key is below: never fails when nobody changes anything there.
     pub(crate) fn seek_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
         root: usize,
     ) -> Result<Option<Handle>, Retry> {
-        let leaf = self.place(nodes, from)?;
-        if leaf.is_some() {
-            return Ok(leaf);
+        let number = root as u16;
+        let begins_here =
+            matches!(from, Included(key) | Excluded(key) if Roots::number_of(key) == root);
+        if begins_here {
+            let leaf = self.place(nodes, from)?;
+            if leaf.is_some() {
+                return Ok(leaf);
+            }
+            self.roots = self.roots.start.max(number)..self.roots.end.min(number + 1);
+        } else {
+            // What `from` says is decided by the number of the root: nothing is looked at elsewhere.
+            self.way.clear();
+            self.roots = number..number + 1;
+            self.placed = true;
         }
-        let root = root as u16;
-        self.roots = self.roots.start.max(root)..self.roots.end.min(root + 1);
         self.arrive(nodes, from)
     }
 
@@ -354,9 +364,10 @@ impl<D: Direction> Walk<D> {
                     (slot, twig, Some(stop.footing))
                 }
                 None => {
-                    let Some(slot) = self.next_root(nodes)? else {
+                    let Some(number) = D::take(&mut self.roots) else {
                         return Ok(None);
                     };
+                    let slot = nodes.roots.all()[usize::from(number)].slot();
                     // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
                     (slot, Twig::load(slot, Ordering::Acquire), None)
                 }
@@ -390,16 +401,6 @@ impl<D: Direction> Walk<D> {
         if let Some((branch, position)) = self.way.iter().rev().find_map(next) {
             nodes.prefetch(Twig::load(nodes.slot(branch, position.into()), Ordering::Relaxed));
         }
-    }
-
-    fn next_root<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-        &mut self,
-        nodes: &'t Nodes<V, B, L>,
-    ) -> Result<Option<&'t AtomicU32>, Retry> {
-        if !self.placed {
-            return Err(Retry);
-        }
-        Ok(D::take(&mut self.roots).map(|number| nodes.roots.all()[usize::from(number)].slot()))
     }
 }
 

@@ -32,13 +32,13 @@
 //! - INV-W6: under immediate reuse a leaf is written, and its life ended, by the one who took the
 //!   version of it that was seen linked. A leaf is unlinked by the holder of the slot's lock, who
 //!   ended its life before: so whoever takes a version that was seen linked knows that the leaf is
-//!   linked, without a lock of a branch. Nobody waits for a version, and its holder for nobody.
+//!   linked, without a lock of a branch. Its holder waits for nobody.
 
 mod place;
 
 pub(crate) use place::{Found, Place, Vacant, locate};
 
-use crate::node::{Locked, Nodes, PlainBits, Retry, Shape, Twig};
+use crate::node::{Locked, Node, Nodes, PlainBits, Retry, Shape, Twig};
 use crate::read::Footing;
 use memalloc::sync::Ordering;
 use memalloc::{AllocErrorKind, Handle, ReusePolicy};
@@ -95,7 +95,6 @@ impl Found<'_> {
         };
         let upper = above.lock(nodes)?;
         let lower = self.spot.lock(nodes)?;
-        self.at.end(nodes)?;
         let shape = nodes.shape(branch);
         let gone = Twig::leaf(self.leaf);
         let others = twigs(nodes, branch, shape).filter(|&(_, twig)| twig != gone);
@@ -106,6 +105,14 @@ impl Found<'_> {
             let others = others.map(|(_, twig)| twig);
             new_branch(nodes, Shape::new(shape.index(), bitmap), others).ok()
         };
+        // Nobody can read the leaf from here on: nothing that takes long comes after it.
+        if let Err(retry) = self.at.end(nodes) {
+            if let Some((copy, Some(held))) = replacement {
+                held.unlink();
+                discard(nodes, copy);
+            }
+            return Err(retry);
+        }
         match replacement {
             Some(by) => replace_branch(nodes, above, upper, (branch, lower), by),
             None => Twig::NOTHING.publish(self.spot.slot),
@@ -196,6 +203,16 @@ fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     lower.unlink();
     drop((copy, upper));
     nodes.free_branch(branch);
+}
+
+/// Frees a branch that was not published.
+fn discard<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    twig: Twig,
+) {
+    if let Node::Branch(branch) = twig.node() {
+        nodes.free_branch(branch);
+    }
 }
 
 /// A branch that is not published yet, and its lock.
