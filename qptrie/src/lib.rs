@@ -56,6 +56,10 @@
 //! Operations whose names end in `_copied`, and [`TrieRef::contains_key`], are there under every
 //! policy of leaves; those that give references only where a leaf keeps its identity.
 //!
+//! ## Features
+//!
+//! - `serde`: a trie as a map in the formats of serde.
+//!
 //! ## Consistency
 //!
 //! (The argument for each, and the tests: `docs/consistency.md`. A way in: `docs/trie-guide.md`.)

@@ -9,6 +9,8 @@ mod error;
 mod iter;
 mod memory;
 mod ordered;
+#[cfg(feature = "serde")]
+mod serial;
 mod sweep;
 mod trace;
 mod trie;
