@@ -39,6 +39,7 @@ pub(super) struct Settings {
     pub(super) max_key_len: usize,
     pub(super) reader_retries: u32,
     pub(super) limit_bytes: u64,
+    pub(super) huge_pages: bool,
 }
 
 impl Default for Settings {
@@ -49,6 +50,7 @@ impl Default for Settings {
             max_key_len: LONGEST_KEY,
             reader_retries: if cfg!(loom) { 2 } else { 64 },
             limit_bytes: u64::MAX,
+            huge_pages: false,
         }
     }
 }
@@ -103,6 +105,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         self
     }
 
+    /// Whether to ask for huge pages behind branches and leaves; see
+    /// [`memalloc::Builder::huge_pages`]. Off by default: for large tries that are looked up at random.
+    pub fn huge_pages(mut self, wanted: bool) -> Self {
+        self.settings.huge_pages = wanted;
+        self
+    }
+
     /// Leaves a step of the protocol out, to show that it is needed.
     #[cfg(loom)]
     pub fn fault(mut self, fault: Fault) -> Self {
@@ -118,9 +127,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     pub fn build(self) -> Result<QpTrie<V, B, L>, BuildError> {
         fn configured<P: ReusePolicy>(
             domain: &Domain,
-            Settings { cpu_mode, limit_bytes, .. }: Settings,
+            Settings { cpu_mode, limit_bytes, huge_pages, .. }: Settings,
         ) -> memalloc::Builder<P> {
-            let builder = MemAlloc::builder().domain(domain.clone()).limit_bytes(limit_bytes);
+            let builder = MemAlloc::builder().domain(domain.clone());
+            let builder = builder.limit_bytes(limit_bytes).huge_pages(huge_pages);
             match cpu_mode {
                 Some(mode) => builder.cpu_mode(mode),
                 None => builder,

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use memalloc::MemAlloc;
@@ -23,39 +23,29 @@ const SHORT: u8 = 3;
 /// How often "now and then" is, and how long "a while": short enough for the shortest run.
 const NOW_AND_THEN: u64 = 50;
 
+/// As large as any that is asked for.
+const TAKEN: Layout = Layout::new::<[u64; 512]>();
+
 /// A right heap that is made wrong.
 struct Faulty<const FAULT: u8> {
     alloc: MemAlloc<Immediate>,
-    /// What was given out last.
-    last: AtomicPtr<AtomicU64>,
+    /// What somebody has for good. (Only such an object can be given out once more and nothing else
+    /// go wrong: of any other, its owner may think that it is free to be given back.)
+    taken: AtomicPtr<u8>,
     turns: AtomicU64,
 }
 
 impl<const FAULT: u8> Faulty<FAULT> {
     fn build() -> Self {
-        Self {
-            alloc: heap::build(CpuMode::best()).unwrap(),
-            last: AtomicPtr::new(ptr::null_mut()),
-            turns: AtomicU64::new(0),
-        }
+        let alloc = heap::build(CpuMode::best()).unwrap();
+        let taken = Heap::alloc(&alloc, TAKEN).unwrap();
+        // SAFETY: the object is ours, and begins with a word that is only ever accessed atomically.
+        unsafe { taken.cast::<AtomicU64>().as_ref() }.store(u64::MAX, Ordering::Relaxed);
+        Self { alloc, taken: AtomicPtr::new(taken.as_ptr()), turns: AtomicU64::new(0) }
     }
 
     fn strikes(&self, fault: u8) -> bool {
         FAULT == fault && self.turns.fetch_add(1, Ordering::Relaxed) % NOW_AND_THEN == 7
-    }
-
-    /// What was given out last, if somebody still has it.
-    fn again(&self) -> Option<NonNull<u8>> {
-        let last = NonNull::new(self.last.load(Ordering::Relaxed))?;
-        // SAFETY: the object is mapped as long as the heap lives, and begins with a word that is
-        // only ever accessed atomically.
-        let is_held = unsafe { last.as_ref() }.load(Ordering::Relaxed) != 0;
-        is_held.then_some(last.cast())
-    }
-
-    fn remember(&self, place: NonNull<u8>) -> NonNull<u8> {
-        self.last.store(place.cast().as_ptr(), Ordering::Relaxed);
-        place
     }
 }
 
@@ -64,8 +54,10 @@ impl<const FAULT: u8> Heap for Faulty<FAULT> {
         if FAULT == SHORT && self.turns.fetch_add(1, Ordering::Relaxed) > NOW_AND_THEN {
             return None;
         }
-        let again = self.strikes(TWICE).then(|| self.again()).flatten();
-        again.or_else(|| Heap::alloc(&self.alloc, layout).map(|place| self.remember(place)))
+        if self.strikes(TWICE) {
+            return NonNull::new(self.taken.load(Ordering::Relaxed));
+        }
+        Heap::alloc(&self.alloc, layout)
     }
 
     fn alloc_nowait(&self, layout: Layout) -> Option<NonNull<u8>> {
@@ -84,6 +76,9 @@ impl<const FAULT: u8> Heap for Faulty<FAULT> {
     }
 
     fn close(self) -> Result<u64, WrongAnswer> {
+        let taken = NonNull::new(self.taken.load(Ordering::Relaxed)).unwrap();
+        // SAFETY: it came from here with this layout, and whoever was given it again noticed.
+        unsafe { Heap::free(&self.alloc, taken, TAKEN, Way::Plain) };
         self.alloc.close()
     }
 }
