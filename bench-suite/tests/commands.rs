@@ -133,7 +133,9 @@ fn flood_measures_speed_and_memory_of_every_case_with_every_reader() {
             }
         }
         has(&found, &[&format!("{case} busy immediate 8 2 lookups_per_s")]);
+        has(&found, &[&format!("{case} idle null 8 2 ops_per_s")]);
     }
+    assert!(distinct(&records, &["subject"]).contains("memalloc-callbacks"));
 }
 
 #[test]

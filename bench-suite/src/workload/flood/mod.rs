@@ -38,6 +38,7 @@ mod object;
 #[cfg(feature = "rivals")]
 mod rivals;
 mod role;
+mod single;
 mod subject;
 
 use std::alloc::Layout;
@@ -54,6 +55,7 @@ use crate::measure::{
 };
 use field::Field;
 use role::{Hired, Role};
+use single::Callbacks;
 use subject::{OurOwn, Subject};
 
 /// The name of the bench.
@@ -133,6 +135,9 @@ impl std::str::FromStr for Reader {
     }
 }
 
+/// What records call objects that are freed by a callback each, beside `after-rcu-gp`.
+const CALLBACKS: &str = "memalloc-callbacks";
+
 /// The contests of the bench.
 pub(crate) fn contests<'d>(
     selection: &Selection,
@@ -167,6 +172,10 @@ fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
             PolicyKind::AfterTasksTraceGp => Some(setting.ours::<AfterTasksTraceGp>()),
             _ => None,
         });
+    }
+    // Nothing bounds what waits for callbacks, so that they have no place behind a reader that sits.
+    if selection.policies.contains(&PolicyKind::AfterRcuGp) && reader != Reader::Stall {
+        competitors.push(setting.competitor::<Callbacks>(CALLBACKS, None));
     }
     if selection.rivals {
         competitors.extend(rivals(setting));

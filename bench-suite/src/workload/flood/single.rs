@@ -1,0 +1,104 @@
+//! One callback for each object, instead of batches: what batching is worth.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use memalloc::rcu::{Domain, LocalReader};
+use memalloc::{Immediate, MemAlloc};
+
+use super::object::{Found, Object, Slot};
+use super::subject::{Session, Subject};
+use crate::measure::WrongAnswer;
+
+/// The allocator of this project, whose objects are freed at once by a callback of RCU each.
+#[derive(Debug)]
+pub(super) struct Callbacks {
+    alloc: Arc<MemAlloc<Immediate>>,
+    layout: Layout,
+}
+
+/// See [`Callbacks`].
+#[derive(Debug)]
+pub(super) struct CallbackSession<'s> {
+    alloc: &'s Arc<MemAlloc<Immediate>>,
+    layout: Layout,
+    /// From the first section on.
+    reader: Option<LocalReader<'s>>,
+}
+
+/// An object on its way to its callback: nobody's but the callback's.
+struct Retired(NonNull<u8>);
+
+// SAFETY: the object was taken out by the thread that retired it, and has no tie to a thread
+// (INV-F1).
+unsafe impl Send for Retired {}
+
+impl Retired {
+    /// Takes the object out again. (A closure that named the field would hold a bare pointer.)
+    fn place(self) -> NonNull<u8> {
+        self.0
+    }
+}
+
+impl Subject for Callbacks {
+    const PROTECTS_IDENTITY: bool = true;
+    const KEEPS_BYTES: bool = true;
+
+    type Session<'s> = CallbackSession<'s>;
+
+    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+        let alloc = MemAlloc::builder()
+            .domain(Domain::new())
+            .build()
+            .map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))?;
+        Ok(Self { alloc: Arc::new(alloc), layout })
+    }
+
+    fn session(&self) -> CallbackSession<'_> {
+        CallbackSession { alloc: &self.alloc, layout: self.layout, reader: None }
+    }
+
+    fn close(self, _retired: u64) -> Result<(), WrongAnswer> {
+        let domain = self.alloc.domain().clone();
+        domain
+            .rcu()
+            .barrier()
+            .map_err(|error| WrongAnswer(format!("waiting for callbacks failed: {error}")))?;
+        let alloc = Arc::into_inner(self.alloc)
+            .ok_or_else(|| WrongAnswer("a callback has not run behind a barrier".into()))?;
+        match alloc.destroy() {
+            Ok(_) => Ok(()),
+            Err(leak) => Err(WrongAnswer(format!("after everything was freed: {leak}"))),
+        }
+    }
+}
+
+impl Session for CallbackSession<'_> {
+    #[inline]
+    fn alloc(&mut self) -> Option<Object> {
+        let place = self.alloc.alloc(self.layout).ok()?.cast();
+        // SAFETY: the allocator gave out the object for a layout that a stamp fits in; its memory
+        // is zero at first, and then what its last owner left there.
+        Some(unsafe { Object::given_out(place) })
+    }
+
+    #[inline]
+    unsafe fn retire(&mut self, object: Object) {
+        let (alloc, layout, object) =
+            (Arc::clone(self.alloc), self.layout, Retired(object.place()));
+        self.alloc.domain().rcu().call(move || {
+            // SAFETY: INV-F1, by the caller's promise, and no reader can look at it any more.
+            unsafe { alloc.free(object.place(), layout) };
+        });
+    }
+
+    #[inline]
+    unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
+        let alloc = self.alloc;
+        let _section = self.reader.get_or_insert_with(|| alloc.domain().local()).pin();
+        // SAFETY: INV-F2: loaded from a slot inside the section, behind which the callback waits.
+        look(slot.find().map(|place| unsafe { Found::new(place) }));
+    }
+}
