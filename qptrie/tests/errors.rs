@@ -175,57 +175,62 @@ fn a_trie_without_any_memory_refuses_everything<B: ReusePolicy>(setup: Setup) {
     assert!(trie.is_empty());
 }
 
-/// A family of keys that hang on one branch: the first two bytes, and a nibble.
-fn sibling(family: u16, nibble: u8) -> Vec<u8> {
-    [&family.to_be_bytes()[..], &[nibble << 4]].concat()
+/// A family of keys that hang on one branch: the nibbles of its number, a byte each, and another
+/// byte.
+fn sibling(family: u16, member: u8) -> Vec<u8> {
+    let nibbles = [12, 8, 4, 0].map(|shift| (family >> shift & 15) as u8);
+    [&nibbles[..], &[member]].concat()
 }
 
-/// Families with seven members, in [`no_branches_for_smaller_copies`].
+/// Families with nine members, in [`no_branches_for_smaller_copies`].
 const LARGE: std::ops::Range<u16> = 0..40;
 
-/// A trie that has branches of seven twigs, the `LARGE` families, and no memory for one of three
-/// to six.
+/// A trie that has branches of nine twigs, the `LARGE` families, and no memory for one of three
+/// to eight.
 fn no_branches_for_smaller_copies<B: ReusePolicy>(setup: Setup) -> (QpTrie<u64, B>, Model<u64>) {
-    // A slab for each of the five sizes of branches.
+    // A slab for each of the five sizes of branches: those of a pair, and of at most four, eight,
+    // twelve and sixteen twigs.
     let trie = setup.builder::<u64, B>().limit_bytes(5 * SLAB).build().expect("a trie");
     let mut model = Model::new();
-    let mut put = |family, nibble| {
+    let mut put = |family, member| {
         // What copies leave behind is to be at hand again.
         if family % 64 == 0 {
             trie.quiesce().expect("outside of read sections");
         }
-        let (key, value) = (sibling(family, nibble), u64::from(family) << 8 | u64::from(nibble));
+        let (key, value) = (sibling(family, member), u64::from(family) << 8 | u64::from(member));
         trie.pin().insert(&key, value).map(|_| model.insert(key, value))
     };
     for family in 0..4500 {
         put(family, 0).expect("enough for the branches above the families");
     }
     for family in LARGE {
-        for nibble in 1..7 {
-            put(family, nibble).expect("enough for the large families");
+        for member in 1..9 {
+            put(family, member).expect("enough for the large families");
         }
     }
     let mut families = LARGE.end..4500;
     for family in families.by_ref().take(10) {
         put(family, 1).expect("pairs that keep the slab of such");
     }
-    for family in families {
-        put(family, 1).expect("the branch of an earlier pair");
-        if put(family, 2).is_err() {
-            return (trie, model);
-        }
+    // The greater ones first: on the way to them a branch of the smaller size is needed.
+    for members in [5, 3] {
+        let full = families.by_ref().find(|&family| {
+            put(family, 1).expect("the branch of an earlier pair");
+            (2..members).any(|member| put(family, member).is_err())
+        });
+        full.expect("branches run out");
     }
-    panic!("branches of three to six twigs did not run out");
+    (trie, model)
 }
 
-/// Removing a seventh twig wants a smaller branch, of which there are none: the branch stays, and
+/// Removing a ninth twig wants a smaller branch, of which there are none: the branch stays, and
 /// the trie is right nevertheless.
 fn removing_without_memory_never_fails<B: ReusePolicy>(setup: Setup) {
     let (trie, mut model) = no_branches_for_smaller_copies::<B>(setup);
     same_entries(&trie, &model);
     let before = trie.memory_usage().branches.live.bytes;
     for family in LARGE {
-        let key = sibling(family, (family % 7) as u8);
+        let key = sibling(family, (family % 9) as u8);
         assert_eq!(trie.pin().remove(&key).copied(), model.remove(&key), "{key:?}");
         assert_eq!(trie.pin().get(&key), None);
     }
@@ -234,7 +239,7 @@ fn removing_without_memory_never_fails<B: ReusePolicy>(setup: Setup) {
     // Scans step over the holes, and start at them.
     let (view, mut next) = (trie.pin(), Vec::new());
     for family in LARGE {
-        let gone = sibling(family, (family % 7) as u8);
+        let gone = sibling(family, (family % 9) as u8);
         let expected = model.range(gone.clone()..).next().map(|(key, _)| key.clone());
         let found = view.next_key(Some(&gone), &mut next).then_some(&next);
         assert_eq!(found, expected.as_ref(), "after {gone:?}");
@@ -246,8 +251,8 @@ fn an_insertion_fills_a_hole_without_memory<B: ReusePolicy>(setup: Setup) {
     let (trie, mut model) = no_branches_for_smaller_copies::<B>(setup);
     let before = trie.memory_usage().branches.live;
     for family in LARGE {
-        for nibble in [3, 0, 6] {
-            let key = sibling(family, nibble);
+        for member in [3, 0, 6] {
+            let key = sibling(family, member);
             assert_eq!(trie.pin().remove(&key).copied(), model.remove(&key));
         }
         // A key that passes through the hole, one that was there, and neither of a third.
@@ -267,9 +272,9 @@ fn holes_close_and_branches_merge<B: ReusePolicy>(setup: Setup) {
     let (trie, mut model) = no_branches_for_smaller_copies::<B>(setup);
     for family in LARGE {
         // Down to one key, in another order for each family: the last removal merges.
-        let order = (0..7).map(|step| ((family + step * 3) % 7) as u8);
-        for nibble in order.take(if family % 2 == 0 { 6 } else { 5 }) {
-            let key = sibling(family, nibble);
+        let order = (0..9).map(|step| ((family + step * 4) % 9) as u8);
+        for member in order.take(if family % 2 == 0 { 8 } else { 7 }) {
+            let key = sibling(family, member);
             assert_eq!(trie.pin().remove(&key).copied(), model.remove(&key), "{key:?}");
         }
         same_memory_but_for_holes(&trie, &model);
@@ -277,15 +282,15 @@ fn holes_close_and_branches_merge<B: ReusePolicy>(setup: Setup) {
     same_entries(&trie, &model);
     // With memory again, every branch that is copied loses its holes.
     let small: Vec<_> =
-        model.keys().filter(|key| key[..2] >= LARGE.end.to_be_bytes()[..]).cloned().collect();
+        model.keys().filter(|key| **key >= sibling(LARGE.end, 0)).cloned().collect();
     for key in small {
         assert_eq!(trie.pin().remove(&key).copied(), model.remove(&key));
     }
     trie.quiesce().expect("outside of read sections");
     for family in LARGE {
-        for nibble in 8..10 {
-            trie.pin().insert(&sibling(family, nibble), 9).expect("memory again");
-            model.insert(sibling(family, nibble), 9);
+        for member in 9..11 {
+            trie.pin().insert(&sibling(family, member), 9).expect("memory again");
+            model.insert(sibling(family, member), 9);
         }
     }
     same_entries(&trie, &model);

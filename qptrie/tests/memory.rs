@@ -133,7 +133,7 @@ fn the_reference_counts_what_a_drawing_shows() {
     assert_eq!(count(&[b"a"]), 0);
     assert_eq!(count(&[b"", b"a", b"b"]), 0, "each in a subtree of its own");
     assert_eq!(count(&[b"a", b"a\x00"]), 1);
-    assert_eq!(count(&[b"a\x11", b"a\x12", b"a\x13"]), 1, "the lower nibble");
-    assert_eq!(count(&[b"a\x11", b"a\x12", b"a\x21"]), 2, "both nibbles");
+    assert_eq!(count(&[b"a\x11", b"a\x12", b"a\x13"]), 1, "one byte");
+    assert_eq!(count(&[b"ab", b"acb", b"acc"]), 2, "two bytes");
     assert_eq!(count(&[b"a", b"ab", b"abc"]), 2, "a chain");
 }

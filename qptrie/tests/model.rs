@@ -168,23 +168,30 @@ fn small_sets_of_keys_are_right_in_every_order<B: ReusePolicy>(setup: Setup) {
     same_memory(&trie, &Model::new());
 }
 
-/// All seventeen ways out of one branch, and each of them taken away first.
-fn a_branch_has_room_for_every_nibble_and_the_end<B: ReusePolicy>(setup: Setup) {
+/// All ways out of one branch, in its three forms and with room to spare, and different ones of
+/// them taken away first.
+fn a_branch_has_room_for_every_byte_and_the_end<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let keys: Vec<Vec<u8>> =
-        [vec![b'k']].into_iter().chain((0..16).map(|n| vec![b'k', n << 4])).collect();
-    for first in 0..keys.len() {
+        [vec![b'k']].into_iter().chain((0..=255).map(|byte| vec![b'k', byte])).collect();
+    for first in (0..keys.len()).step_by(43) {
         let mut model = Model::new();
         for step in 0..keys.len() {
             let key = &keys[(first + step * 5) % keys.len()];
             update(&trie.pin(), &mut model, (key.clone(), step as u64, Update::NoExist));
+            if step % 16 == 2 {
+                same_entries(&trie, &model);
+            }
         }
         same_entries(&trie, &model);
-        same_memory(&trie, &model);
         for step in 0..keys.len() {
             let key = &keys[(first + step * 3) % keys.len()];
             assert_eq!(trie.pin().remove(key).copied(), model.remove(key));
-            same_entries(&trie, &model);
+            assert_eq!(trie.pin().get(key), None);
+            if step % 16 == 2 {
+                same_entries(&trie, &model);
+                same_memory(&trie, &model);
+            }
         }
     }
 }
@@ -192,7 +199,7 @@ fn a_branch_has_room_for_every_nibble_and_the_end<B: ReusePolicy>(setup: Setup) 
 in_every_setup![
     any_operations_do_what_they_do_to_a_btree_map,
     small_sets_of_keys_are_right_in_every_order,
-    a_branch_has_room_for_every_nibble_and_the_end,
+    a_branch_has_room_for_every_byte_and_the_end,
 ];
 
 /// An iterator that has said "no more" keeps saying so, whatever is inserted behind it.

@@ -261,7 +261,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
             Unbounded => 0..all,
             Included(key) | Excluded(key) => {
                 let first = Roots::number_of(key) as u16;
-                let mut roots = D::beyond(first..first + 1, all);
+                let mut roots = D::beyond(first..first + 1, 0..all);
                 D::put_back(&mut roots);
                 roots
             }
@@ -328,7 +328,8 @@ mod tests {
         }
         let nodes = &trie.nodes;
         let upper = branch(nodes.roots.of(b"a").slot());
-        let lower = branch(nodes.slot(upper, 0));
+        let first = nodes.slots(upper, nodes.shape(upper)).start;
+        let lower = branch(nodes.slot(upper, first));
         let mut walk = Walk::<Ascending>::lost();
         let from = Excluded(&b"aa1"[..]);
         assert!(matches!(walk.seek(nodes, from), Ok(Some(_))));

@@ -198,8 +198,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V
                     // SAFETY: nobody else can reach the leaf any more.
                     Node::Leaf(leaf) => unsafe { self.nodes.drop_leaf(leaf) },
                     Node::Branch(branch) => {
-                        for position in 0..self.nodes.shape(branch).len() {
-                            let slot = self.nodes.slot(branch, position);
+                        for slot in self.nodes.slots(branch, self.nodes.shape(branch)) {
+                            let slot = self.nodes.slot(branch, slot);
                             todo.push(Twig::load(slot, Ordering::Relaxed));
                         }
                         self.nodes.count(branch).end();

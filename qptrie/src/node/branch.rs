@@ -1,85 +1,34 @@
 //! Branches: their words, their first and their last moment.
 
-use super::{Count, Locked, Nodes, Twig};
+use super::shape::Header;
+use super::{Count, Locked, Nodes, Shape, Symbol, Symbols, Twig, Way};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{AllocError, Handle, ReusePolicy};
 use std::alloc::Layout;
+use std::ops::Range;
 
-const HEADER_WORDS: usize = 2;
 const WORD_BYTES: usize = size_of::<u32>();
 
-/// The sizes that branches come in, in bytes: 2, 6, 10, 14 and 18 twigs.
+/// The sizes that branches come in, in bytes.
 #[cfg(not(loom))]
-pub(super) const SIZES: [usize; 5] = [16, 32, 48, 64, 80];
+pub(super) const SIZES: [usize; 17] =
+    [16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 288, 384, 512, 768, 1088];
 
-/// As few as there can be: 2 and 6 twigs.
+/// As few as there can be: a pair, and groups of four twigs.
 #[cfg(loom)]
 pub(super) const SIZES: [usize; 2] = [16, 32];
 
-const INDEX_SHIFT: u32 = 17;
-const BITMAP: u32 = (1 << INDEX_SHIFT) - 1;
-
-/// Which nibble a branch tests and which twigs it has, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape(u32);
-
-impl Shape {
-    /// A branch that tests nibble number `index` and has the twigs of `bitmap`.
-    pub(crate) fn new(index: u32, bitmap: u32) -> Self {
-        debug_assert!(index < 1 << 13 && bitmap & !BITMAP == 0);
-        Self(index << INDEX_SHIFT | bitmap)
-    }
-
-    #[inline(always)]
-    pub(crate) fn index(self) -> u32 {
-        self.0 >> INDEX_SHIFT & 0x1fff
-    }
-
-    #[inline(always)]
-    pub(crate) fn bitmap(self) -> u32 {
-        self.0 & BITMAP
-    }
-
-    #[inline(always)]
-    pub(crate) fn has(self, bit: u32) -> bool {
-        self.0 & bit != 0
-    }
-
-    /// Where the twig of `bit` is, or would be.
-    #[inline(always)]
-    pub(crate) fn position(self, bit: u32) -> usize {
-        (self.0 & (bit - 1)).count_ones() as usize
-    }
-
-    /// How many twigs there are.
-    #[inline(always)]
-    pub(crate) fn len(self) -> usize {
-        self.bitmap().count_ones() as usize
-    }
-
-    /// The bits of the twigs, in their order.
-    pub(crate) fn bits(self) -> impl Iterator<Item = u32> + Clone {
-        let mut left = self.bitmap();
-        std::iter::from_fn(move || {
-            let bit = left & left.wrapping_neg();
-            left &= left.wrapping_sub(1);
-            (bit != 0).then_some(bit)
-        })
-    }
-
-    fn layout(self) -> Layout {
-        let bytes = (HEADER_WORDS + self.len()) * WORD_BYTES;
-        // SAFETY: the alignment is a power of two, and the size is far below the limit.
-        unsafe { Layout::from_size_align_unchecked(bytes, WORD_BYTES) }
-    }
+fn layout(words: usize) -> Layout {
+    // SAFETY: the alignment is a power of two, and the size is far below the limit.
+    unsafe { Layout::from_size_align_unchecked(words * WORD_BYTES, WORD_BYTES) }
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     fn word(&self, branch: Handle, index: usize) -> &AtomicU32 {
         // SAFETY: handles of branches come from twigs of this trie (INV-N4) or from its
-        // allocator; twig numbers from a shape that this branch had in some life, so they fit
-        // its class (module front); and every access is atomic (INV-N1).
+        // allocator; numbers of words from a shape or a header that this branch had in some
+        // life, so they fit its class (INV-N7); and every access is atomic (INV-N1).
         unsafe { self.branches.word(branch, index) }
     }
 
@@ -95,27 +44,56 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         Shape(self.word(branch, 1).load(Ordering::Relaxed))
     }
 
-    /// The slot of twig number `position`.
+    /// The words of a header that has such a shape: it may be half another life's.
     #[inline(always)]
-    pub(crate) fn slot(&self, branch: Handle, position: usize) -> &AtomicU32 {
-        self.word(branch, HEADER_WORDS + position)
+    fn header(&self, branch: Handle) -> impl Fn(usize) -> u32 {
+        move |number| self.word(branch, number).load(Ordering::Relaxed)
     }
 
-    /// A branch of this shape with these twigs, one for each bit, not published yet, and its lock.
+    /// The way of `symbol`. Whoever does not hold the lock has to validate it, before the slot is
+    /// touched.
+    #[inline(always)]
+    pub(crate) fn way(&self, branch: Handle, shape: Shape, symbol: Symbol) -> Way {
+        shape.way(symbol, self.header(branch))
+    }
+
+    /// The numbers of all slots; to be validated as a way is.
+    #[inline(always)]
+    pub(crate) fn slots(&self, branch: Handle, shape: Shape) -> Range<u16> {
+        shape.slots(self.header(branch))
+    }
+
+    /// Which ways there are; to be validated as a way is.
+    pub(crate) fn symbols(&self, branch: Handle, shape: Shape) -> Symbols {
+        shape.symbols(self.header(branch))
+    }
+
+    /// Slot number `slot`, which a validated header has.
+    #[inline(always)]
+    pub(crate) fn slot(&self, branch: Handle, slot: u16) -> &AtomicU32 {
+        self.word(branch, usize::from(slot))
+    }
+
+    /// A branch that tests symbol number `index`, with these twigs, one for each of `symbols`; not
+    /// published yet, and its lock.
     pub(crate) fn new_branch(
         &self,
-        shape: Shape,
+        index: u32,
+        symbols: &Symbols,
         twigs: impl Iterator<Item = Twig>,
     ) -> Result<(Handle, Locked<'_>), AllocError> {
-        let branch = self.branches.alloc_handle(shape.layout())?;
+        let header = Header::new(index, symbols);
+        let branch = self.branches.alloc_handle(layout(header.slots().end.into()))?;
         // ORDERING: pairs with the reader's Acquire fence before it reads its count again. If
         // the reader saw any of the stores below, it sees that the count had become odd before.
         // Needed here even when another thread made it odd: a fence orders the later stores of
         // its own thread only. Falls to `loom_protocol` "init fence removed".
         fence(Ordering::Release);
-        self.word(branch, 1).store(shape.0, Ordering::Relaxed);
-        for (position, twig) in twigs.enumerate() {
-            twig.place(self.slot(branch, position));
+        for (number, word) in header.words() {
+            self.word(branch, number).store(word, Ordering::Relaxed);
+        }
+        for (slot, twig) in header.slots().zip(twigs) {
+            twig.place(self.slot(branch, slot));
         }
         let held = self.count(branch).begin();
         Ok((branch, held))
@@ -123,7 +101,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
 
     /// Frees a branch that no slot names any more, and whose life is over.
     pub(crate) fn free_branch(&self, branch: Handle) {
-        let layout = self.shape(branch).layout();
+        let layout = layout(self.slots(branch, self.shape(branch)).end.into());
         // ORDERING: pairs with the load that takes the branch off its free list: the thread that
         // initialises it next sees the odd count, and so do, by its own fence, the readers that
         // see its stores. Needed where the free list hands over with a plain store. Falls to
@@ -137,25 +115,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::shape::MOST_WORDS;
     use super::*;
 
     #[test]
-    fn a_shape_keeps_index_and_bitmap_apart() {
-        let shape = Shape::new(8191, 0b1_0000_0000_0000_0101);
-        assert_eq!((shape.index(), shape.bitmap()), (8191, 0b1_0000_0000_0000_0101));
-        assert_eq!(shape.bits().collect::<Vec<_>>(), [1, 4, 1 << 16]);
-        assert_eq!(shape.bits().map(|bit| shape.position(bit)).collect::<Vec<_>>(), [0, 1, 2]);
-        assert!(shape.has(4) && !shape.has(2));
-        assert_eq!(shape.position(2), 1);
-    }
-
-    #[test]
-    fn every_number_of_twigs_has_a_class_and_the_common_ones_little_waste() {
+    fn every_branch_has_a_class_and_little_waste() {
         let table = memalloc::ClassTable::new(&SIZES).unwrap();
-        for twigs in 2..=17 {
-            let shape = Shape::new(0, (1 << twigs) - 1);
-            let class = table.class_for(shape.layout()).unwrap();
-            assert!(table.classes()[class].size - shape.layout().size() < 16);
+        for words in 4..=MOST_WORDS {
+            let size = layout(words).size();
+            let class = table.class_for(layout(words)).unwrap();
+            let waste = table.classes()[class].size - size;
+            assert!(waste < 16 || waste * 2 < size, "{waste} bytes of {size}");
         }
     }
 }

@@ -1,27 +1,49 @@
-//! Keys as nibbles.
+//! What keys differ in: the symbols that they are strings of.
 
-/// The bit, in a branch's bitmap, of the way that `key` takes where nibble number `index` is
-/// tested: bit 0 where the key has ended, else one more than the nibble.
-#[inline(always)]
-pub(crate) fn bit_at(key: &[u8], index: u32) -> u32 {
-    match key.get(index as usize / 2) {
-        None => 1,
-        Some(byte) => {
-            let nibble = if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
-            2 << nibble
+/// A byte of a key, or the key's end, which comes before every byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Symbol(u16);
+
+impl Symbol {
+    pub(crate) const END: Self = Self(0);
+
+    #[inline(always)]
+    pub(crate) const fn byte(byte: u8) -> Self {
+        Self(byte as u16 + 1)
+    }
+
+    /// The byte; none for the end.
+    #[inline(always)]
+    pub(crate) const fn as_byte(self) -> Option<u8> {
+        match self.0 {
+            0 => None,
+            number => Some((number - 1) as u8),
         }
+    }
+
+    /// The symbol of a number, which is not the last byte's.
+    pub(super) const fn numbered(number: u8) -> Self {
+        Self(number as u16)
+    }
+
+    /// 0 for the end, else one more than the byte.
+    #[inline(always)]
+    pub(super) const fn number(self) -> u32 {
+        self.0 as u32
     }
 }
 
-/// The number of the first nibble in which two keys differ; `None` for equal keys. Where one
-/// key is the beginning of the other they differ in the nibble after it.
+/// Symbol number `index` of `key`.
+#[inline(always)]
+pub(crate) fn symbol_at(key: &[u8], index: u32) -> Symbol {
+    key.get(index as usize).map_or(Symbol::END, |&byte| Symbol::byte(byte))
+}
+
+/// The number of the first symbol in which two keys differ; `None` for equal keys. Where one
+/// key is the beginning of the other they differ in the symbol after it.
 pub(crate) fn first_difference(a: &[u8], b: &[u8]) -> Option<u32> {
     let common = common_bytes(a, b);
-    match (a.get(common), b.get(common)) {
-        (None, None) => None,
-        (Some(a), Some(b)) if (a ^ b) < 16 => Some(common as u32 * 2 + 1),
-        _ => Some(common as u32 * 2),
-    }
+    (common < a.len() || common < b.len()).then_some(common as u32)
 }
 
 /// How many bytes two keys have in common at their beginnings.
@@ -44,17 +66,17 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn keys_differ_in_a_nibble_or_where_one_ends() {
+    fn keys_differ_in_a_byte_or_where_one_ends() {
         assert_eq!(first_difference(b"", b""), None);
         assert_eq!(first_difference(b"", b"a"), Some(0));
-        assert_eq!(first_difference(b"ab", b"a"), Some(2));
-        assert_eq!(first_difference(b"\x12", b"\x13"), Some(1));
-        assert_eq!(first_difference(b"\x12", b"\x22"), Some(0));
+        assert_eq!(first_difference(b"ab", b"a"), Some(1));
+        assert_eq!(first_difference(b"ab", b"ac"), Some(1));
+        assert_eq!(first_difference(b"ab", b"bb"), Some(0));
     }
 
     proptest! {
         #[test]
-        fn keys_are_ordered_as_their_bits_at_the_first_difference(
+        fn keys_are_ordered_as_their_symbols_at_the_first_difference(
             common in prop::collection::vec(any::<u8>(), 0..20),
             a in prop::collection::vec(any::<u8>(), 0..10),
             b in prop::collection::vec(any::<u8>(), 0..10),
@@ -63,9 +85,9 @@ mod tests {
             match first_difference(&a, &b) {
                 None => prop_assert_eq!(a, b),
                 Some(index) => {
-                    prop_assert_eq!(bit_at(&a, index).cmp(&bit_at(&b, index)), a.cmp(&b));
+                    prop_assert_eq!(symbol_at(&a, index).cmp(&symbol_at(&b, index)), a.cmp(&b));
                     for earlier in 0..index {
-                        prop_assert_eq!(bit_at(&a, earlier), bit_at(&b, earlier));
+                        prop_assert_eq!(symbol_at(&a, earlier), symbol_at(&b, earlier));
                     }
                 }
             }

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 const LENGTH_BYTES: usize = size_of::<u16>();
 
-/// The longest key that nibble numbers and a leaf's length can count, in bytes.
+/// The longest key that symbol numbers and a leaf's length can count, in bytes.
 pub(crate) const LONGEST_KEY: usize = 4095;
 
 /// The bytes of a leaf before its key, for a value of type `V`.

@@ -1,21 +1,23 @@
 //! Branches and leaves in memory.
 //!
-//! A key is a string of nibbles, upper before lower. A branch tests one nibble of the key, or
-//! "the key ends here": seventeen ways, of which it keeps a bitmap and a packed array of the
-//! *twigs* that exist. A twig names a branch or a leaf in 32 bits.
+//! A key is a string of *symbols*: its bytes, and its end, which comes before every byte. A branch
+//! tests one symbol of the key: 257 ways, of which it keeps those that exist, as few bits as will do,
+//! and a packed array of their *twigs*. A twig names a branch or a leaf in 32 bits.
 //!
 //! ```text
-//!  branch   | count | shape | twig | twig | …        16 to 80 bytes: 2, 6, 10, 14 or 18 twigs
-//!             u32     13 bits which nibble, 17 bits which twigs exist; the same for a whole life
+//!  branch   | count | shape | twig | twig                  two ways: 16 bytes
+//!           | count | shape | lowers | twig | twig | …     bytes with few different upper nibbles
+//!           | count | shape | bits | ranks | twig | …      any
+//!             u32     which symbol, which form, part of the ways; the same for a whole life
 //!
 //!  leaf     | value … | key length | key …           u16, then the bytes
 //!
 //!  leaf     | count | value … | length, key | key …  words; under immediate reuse
 //! ```
 //!
-//! Which nibble and which twigs are one word, so that a reader can't see half of a change; and
-//! all branches of one size have room for the same number of twigs, so that whatever shape a
-//! reader finds in a branch, of this or an earlier life, points into it.
+//! The shape is one word, so that a reader can't see half of it; and all branches of one size have
+//! room for the same number of words, so that the header of whatever shape a reader finds in a branch,
+//! of this or an earlier life, lies inside it. The header as a whole can be torn: see `shape`.
 //!
 //! Knows memory and bits; not when it is right to follow a twig (`read`), nor when to change one
 //! (`write`).
@@ -27,31 +29,38 @@
 //!   the system, which no section spans.)
 //! - INV-N3: under a policy that protects identity a leaf is plain memory. It is written before it is published and never after, and
 //!   freed only after a grace period, so a reader inside a section may keep `&V`.
-//! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same nibbles,
-//!   as many as the number of the nibble that it tests. Its shape stays the same all that time; its
-//!   slots are changed by the holder of its lock only.
+//! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same symbols,
+//!   as many as the number of the symbol that it tests. Its header stays the same all that time;
+//!   its slots are changed by the holder of its lock only.
 //! - INV-N6: under immediate reuse every word of a leaf is an atomic. The length in it is that of
 //!   some life of this leaf, from its first one on, so it never points beyond its class; and all
 //!   leaves have the same type of value. Its count is odd from before it is unlinked until it has
 //!   been initialised again, and whenever its value is written in between, by the one who made it
 //!   odd; no two of its versions have the same count, until it wraps after 2^31 of them.
+//! - INV-N7: a word of a branch is touched by a number below four, by one that a shape found in the
+//!   branch gives its header, or by one that a header gives its slots, which the lock or a count read
+//!   after all of the header shows to be one life's. All of these lie inside the branch's class.
 //! - INV-N4: a twig in a linked branch, or in a root, names a node of this trie.
 
+mod bits;
 mod branch;
 mod count;
 mod key;
 mod leaf;
 mod prefetch;
 mod root;
+mod shape;
+mod symbols;
 mod twig;
 mod version;
 mod words;
 
-pub(crate) use branch::Shape;
 pub(crate) use count::{Count, Life, Locked, Retry};
-pub(crate) use key::{bit_at, first_difference};
+pub(crate) use key::{Symbol, first_difference, symbol_at};
 pub(crate) use leaf::{LONGEST_KEY, leaf_overhead};
 pub(crate) use root::{Root, Roots};
+pub(crate) use shape::{Shape, Way};
+pub(crate) use symbols::Symbols;
 pub(crate) use twig::{Node, Twig};
 pub(crate) use version::{Version, Versions};
 pub(crate) use words::KeyCopy;

@@ -2,7 +2,7 @@
 
 use super::footing::{Footing, follow};
 use super::leaf::Reached;
-use crate::node::{Node, Nodes, PlainBits, Retry, Twig, bit_at};
+use crate::node::{Node, Nodes, PlainBits, Retry, Twig, symbol_at};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -45,14 +45,16 @@ impl<'t> Lookup<'t> {
         let named = (self.slot, self.twig);
         let footing = Footing::enter::<false, V, B, L>(nodes, branch, named, self.parent)?;
         let shape = nodes.shape(branch);
-        let bit = bit_at(key, shape.index());
-        if !shape.has(bit) {
-            if !nodes.faults.unvalidated_absence() {
-                footing.confirm(nodes)?;
-            }
+        let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
+        // The header may be half another life's: that there is no way means nothing then, and a
+        // way would lead anywhere.
+        if way.exists() || !nodes.faults.unvalidated_absence() {
+            footing.confirm(nodes)?;
+        }
+        if !way.exists() {
             return Ok(Break(None));
         }
-        self.slot = nodes.slot(branch, shape.position(bit));
+        self.slot = nodes.slot(branch, way.slot());
         self.twig = follow::<B>(self.slot);
         if !nodes.faults.unvalidated_twig() {
             footing.confirm(nodes)?;

@@ -14,7 +14,7 @@
 //!
 //! - INV-S1: a branch on the way was linked, in the life that its footing names, at a moment
 //!   since the scan began (INV-V1, INV-V2). As long as it is linked, *all* keys that begin with the
-//!   nibbles before the one it tests are below it, each always by the same way; these keys are
+//!   symbols before the one it tests are below it, each always by the same way; these keys are
 //!   neighbours in the order of keys.
 //! - INV-S2: every key below a twig that is left, now or later in this life of its branch, is
 //!   beyond every key that was returned. For the branch's ways are ordered as its keys, and the
@@ -25,10 +25,10 @@
 //!   left of a branch, its shape was confirmed with the last twig: it never had a further way in
 //!   this life.
 //! - INV-S4: the nearest leaf that [`Walk::descend`] finds for a key agrees with it for at least
-//!   as many nibbles as any key that is there throughout. For as far as such a key agrees, it is
+//!   as many symbols as any key that is there throughout. For as far as such a key agrees, it is
 //!   below every branch that was entered, by the way that was taken. So what lies beyond the
 //!   key is right of (left of) the way at each branch before the first difference, and at the
-//!   branch that tests it; below a branch that tests a later nibble it is everything or nothing, as
+//!   branch that tests it; below a branch that tests a later symbol it is everything or nothing, as
 //!   the nearest leaf is beyond the key or not.
 //! - INV-S5: a slot that is visited again after its twig had been taken to be beyond the key (the
 //!   "everything" of INV-S4) may name other nodes by then, with keys that are not beyond it. So the
@@ -42,7 +42,7 @@
 
 use super::footing::{Footing, follow};
 use super::leaf::Reached;
-use crate::node::{KeyCopy, Node, Nodes, Retry, Roots, Twig, bit_at, first_difference};
+use crate::node::{KeyCopy, Node, Nodes, Retry, Roots, Symbol, Twig, first_difference, symbol_at};
 use memalloc::sync::Ordering;
 use memalloc::{Handle, ReusePolicy};
 use smallvec::SmallVec;
@@ -55,8 +55,8 @@ pub(crate) trait Direction {
     /// The next of what is left.
     fn take(left: &mut Range<u16>) -> Option<u16>;
 
-    /// What is beyond `way`, of `count` ways.
-    fn beyond(way: Range<u16>, count: u16) -> Range<u16>;
+    /// What of `all` is beyond `way`.
+    fn beyond(way: Range<u16>, all: Range<u16>) -> Range<u16>;
 
     /// Puts the way before those that are left back to them.
     fn put_back(left: &mut Range<u16>);
@@ -80,8 +80,8 @@ impl Direction for Ascending {
     }
 
     #[inline(always)]
-    fn beyond(way: Range<u16>, count: u16) -> Range<u16> {
-        way.end..count
+    fn beyond(way: Range<u16>, all: Range<u16>) -> Range<u16> {
+        way.end..all.end
     }
 
     #[inline(always)]
@@ -106,8 +106,8 @@ impl Direction for Descending {
     }
 
     #[inline(always)]
-    fn beyond(way: Range<u16>, _count: u16) -> Range<u16> {
-        0..way.start
+    fn beyond(way: Range<u16>, all: Range<u16>) -> Range<u16> {
+        all.start..way.start
     }
 
     #[inline(always)]
@@ -125,11 +125,11 @@ impl Direction for Descending {
     }
 }
 
-/// A branch on the way, and its twigs that are left to visit.
+/// A branch on the way, and its slots that are left to visit.
 #[derive(Clone, Debug)]
 struct Stop {
     footing: Footing,
-    /// The nibble that the branch tests.
+    /// The symbol that the branch tests.
     index: u16,
     left: Range<u16>,
 }
@@ -250,7 +250,7 @@ impl<D: Direction> Walk<D> {
         let last = |left: &Range<u16>| {
             let mut left = left.clone();
             D::put_back(&mut left);
-            D::take(&mut left).map_or(0, usize::from)
+            D::take(&mut left).unwrap_or(0)
         };
         match self.way.last() {
             Some(stop) => {
@@ -258,7 +258,7 @@ impl<D: Direction> Walk<D> {
                 Reached { leaf, slot, parent: Some(stop.footing) }
             }
             None => {
-                let slot = nodes.roots.all()[last(&self.roots)].slot();
+                let slot = nodes.roots.all()[usize::from(last(&self.roots))].slot();
                 Reached { leaf, slot, parent: None }
             }
         }
@@ -280,7 +280,7 @@ impl<D: Direction> Walk<D> {
             return Ok(None);
         };
         let number = Roots::number_of(key) as u16;
-        self.roots = D::beyond(number..number + 1, roots);
+        self.roots = D::beyond(number..number + 1, 0..roots);
         let leaf = self.descend(nodes, key)?;
         self.placed = true;
         let Some(leaf) = leaf else {
@@ -326,15 +326,15 @@ impl<D: Direction> Walk<D> {
             };
             let footing = Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
             let shape = nodes.shape(branch);
-            let bit = bit_at(key, shape.index());
-            let (at, count) = (shape.position(bit) as u16, shape.len() as u16);
-            let own = at..at + u16::from(shape.has(bit));
-            let left = D::beyond(own.clone(), count);
+            let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
+            let all = nodes.slots(branch, shape);
+            footing.confirm(nodes)?;
+            let own = way.slot()..way.slot() + u16::from(way.exists());
+            let left = D::beyond(own.clone(), all.clone());
             // Without a way of its own the key has parted, here or before, and any leaf will do:
             // best one that the next step comes by. A hole (see `write`) is no way.
             let next = D::take(&mut left.clone());
-            let ways = own.chain(next).chain(0..count);
-            let spots = ways.map(|position| nodes.slot(branch, position.into()));
+            let spots = own.chain(next).chain(all).map(|slot| nodes.slot(branch, slot));
             let mut twigs = spots.map(|slot| (slot, follow::<B>(slot)));
             (slot, twig) = twigs.find(|(_, twig)| *twig != Twig::NOTHING).ok_or(Retry)?;
             footing.confirm(nodes)?;
@@ -351,11 +351,11 @@ impl<D: Direction> Walk<D> {
         loop {
             let (slot, twig, parent) = match self.way.last_mut() {
                 Some(stop) => {
-                    let Some(position) = D::take(&mut stop.left) else {
+                    let Some(slot) = D::take(&mut stop.left) else {
                         self.way.pop();
                         continue;
                     };
-                    let slot = nodes.slot(stop.footing.branch, position.into());
+                    let slot = nodes.slot(stop.footing.branch, slot);
                     let twig = follow::<B>(slot);
                     let confirmed = stop.footing.confirm(nodes);
                     if !nodes.faults.scan_unconfirmed() {
@@ -378,11 +378,11 @@ impl<D: Direction> Walk<D> {
                 Node::Branch(branch) => {
                     let footing =
                         Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
-                    // Confirmed with the first twig: every shape has one.
                     let shape = nodes.shape(branch);
-                    let left = 0..shape.len() as u16;
+                    let left = nodes.slots(branch, shape);
+                    footing.confirm(nodes)?;
                     // They come next, and lie anywhere: each arrives while others are visited.
-                    for slot in left.clone().map(|position| nodes.slot(branch, position.into())) {
+                    for slot in left.clone().map(|slot| nodes.slot(branch, slot)) {
                         nodes.prefetch(Twig::load(slot, Ordering::Relaxed));
                     }
                     self.way.push(Stop { footing, index: shape.index() as u16, left });
@@ -398,8 +398,8 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
     ) {
         let next = |stop: &Stop| Some((stop.footing.branch, D::take(&mut stop.left.clone())?));
-        if let Some((branch, position)) = self.way.iter().rev().find_map(next) {
-            nodes.prefetch(Twig::load(nodes.slot(branch, position.into()), Ordering::Relaxed));
+        if let Some((branch, slot)) = self.way.iter().rev().find_map(next) {
+            nodes.prefetch(Twig::load(nodes.slot(branch, slot), Ordering::Relaxed));
         }
     }
 }
@@ -412,8 +412,6 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
     nodes: &Nodes<V, B, L>,
     key: &[u8],
 ) -> Result<Option<Handle>, Retry> {
-    /// The way of a key that ends, and where it is: the first.
-    const END: u32 = 1;
     let mut walk = Walk::<Descending>::lost();
     if let Some(nearest) = walk.descend(nodes, key)? {
         let mut copy = KeyCopy::new();
@@ -425,11 +423,15 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
             return Ok(Some(nearest.leaf));
         }
         // A beginning of `key` parts from the nearest key where it ends, so there is a branch on
-        // the way that tests the nibble there.
+        // the way that tests the symbol there.
         for stop in walk.way.iter().rev().filter(|stop| u32::from(stop.index) <= difference) {
             let branch = stop.footing.branch;
-            let ends = nodes.shape(branch).has(END);
-            let twig = if ends { follow::<B>(nodes.slot(branch, 0)) } else { Twig::NOTHING };
+            let way = nodes.way(branch, nodes.shape(branch), Symbol::END);
+            stop.footing.confirm(nodes)?;
+            if !way.exists() {
+                continue;
+            }
+            let twig = follow::<B>(nodes.slot(branch, way.slot()));
             stop.footing.confirm(nodes)?;
             if let Node::Leaf(leaf) = twig.node() {
                 return Ok(Some(leaf));

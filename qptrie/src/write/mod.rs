@@ -13,6 +13,9 @@
 //! emptied in place. Such a *hole* is "no such twig" to readers, is filled by the next insert
 //! that comes by, and goes away when its branch is copied.
 //!
+//! A branch of many twigs has ways for all symbols, most of them holes at first: so it is not copied
+//! for each of the twigs that it gains and loses.
+//!
 //! - INV-W1: a branch has at least two twigs that are not holes.
 //! - INV-W2: a node is freed once, by the writer whose store unlinked it, after that store.
 //! - INV-W3: a slot is stored to by the holder of the lock of the branch (or root) that has it. A
@@ -38,11 +41,15 @@ mod place;
 
 pub(crate) use place::{Found, Place, Vacant, locate};
 
-use crate::node::{Locked, Node, Nodes, PlainBits, Retry, Shape, Twig};
+use crate::node::{Locked, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig};
 use crate::read::Footing;
 use memalloc::sync::Ordering;
 use memalloc::{AllocErrorKind, Handle, ReusePolicy};
 use place::Spot;
+use std::ops::Range;
+
+/// From so many twigs on a branch has ways for all symbols, until it has only half as many.
+const SPACIOUS: usize = 128;
 
 /// Why a leaf was not linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +94,7 @@ impl Found<'_> {
         &self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
-        let (Some(branch), Some(above)) = (self.spot.branch(), self.above) else {
+        let (Some((branch, gone)), Some(above)) = (self.spot.branch(), self.above) else {
             let _held = self.spot.lock(nodes)?;
             self.at.end(nodes)?;
             Twig::NOTHING.publish(self.spot.slot);
@@ -96,14 +103,15 @@ impl Found<'_> {
         let upper = above.lock(nodes)?;
         let lower = self.spot.lock(nodes)?;
         let shape = nodes.shape(branch);
-        let gone = Twig::leaf(self.leaf);
-        let others = twigs(nodes, branch, shape).filter(|&(_, twig)| twig != gone);
-        let bitmap = others.clone().fold(0, |bitmap, (bit, _)| bitmap | bit);
-        let replacement = if bitmap.is_power_of_two() {
-            others.clone().map(|(_, twig)| (twig, None)).next()
-        } else {
-            let others = others.map(|(_, twig)| twig);
-            new_branch(nodes, Shape::new(shape.index(), bitmap), others).ok()
+        let slots = nodes.slots(branch, shape);
+        let symbol = nodes.symbols(branch, shape).nth(gone - slots.start).ok_or(Retry)?;
+        let symbols = living(nodes, branch, shape).without(symbol);
+        let before = twigs(nodes, branch, slots.start..gone);
+        let mut others = before.chain(twigs(nodes, branch, gone + 1..slots.end));
+        let replacement = match symbols.len() {
+            1 => others.next().map(|twig| (twig, None)),
+            left if slots.len() >= SPACIOUS && left > SPACIOUS / 2 => None,
+            _ => new_branch(nodes, shape.index(), &symbols, others).ok(),
         };
         // Nobody can read the leaf from here on: nothing that takes long comes after it.
         if let Err(retry) = self.at.end(nodes) {
@@ -144,8 +152,8 @@ impl Vacant<'_> {
                     return Err(NotLinked::Retry);
                 }
                 let pair = if new < nearest { [leaf, spot.twig] } else { [spot.twig, leaf] };
-                let shape = Shape::new(index, nearest | new);
-                let (fork, _new) = new_branch(nodes, shape, pair.into_iter())?;
+                let symbols = [nearest, new].into_iter().collect();
+                let (fork, _new) = new_branch(nodes, index, &symbols, pair.into_iter())?;
                 fork.publish(spot.slot);
                 Ok(())
             }
@@ -158,14 +166,15 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     above: Spot<'_>,
     at: Footing,
-    new: u32,
+    new: Symbol,
     leaf: Twig,
 ) -> Result<(), NotLinked> {
     // Of the life in which the branch was found: under the lock it is sure to be that one.
     let shape = nodes.shape(at.branch);
-    if shape.has(new) {
+    let way = nodes.way(at.branch, shape, new);
+    if way.exists() {
         let _held = nodes.count(at.branch).lock(at.life)?;
-        let slot = nodes.slot(at.branch, shape.position(new));
+        let slot = nodes.slot(at.branch, way.slot());
         if Twig::load(slot, Ordering::Relaxed) != Twig::NOTHING {
             return Err(NotLinked::Retry);
         }
@@ -174,12 +183,20 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     }
     let upper = above.lock(nodes)?;
     let lower = nodes.count(at.branch).lock(at.life)?;
-    let old = twigs(nodes, at.branch, shape);
-    let bitmap = old.clone().fold(new, |bitmap, (bit, _)| bitmap | bit);
-    let before = old.clone().take_while(|(bit, _)| *bit < new);
-    let after = old.skip_while(|(bit, _)| *bit < new);
-    let all = before.chain([(new, leaf)]).chain(after).map(|(_, twig)| twig);
-    let copy = new_branch(nodes, Shape::new(shape.index(), bitmap), all)?;
+    let slots = nodes.slots(at.branch, shape);
+    let symbols = living(nodes, at.branch, shape).with(new);
+    let before = twigs(nodes, at.branch, slots.start..way.slot());
+    let after = twigs(nodes, at.branch, way.slot()..slots.end);
+    let mut all = before.chain([leaf]).chain(after);
+    let copy = if symbols.len() < SPACIOUS {
+        new_branch(nodes, shape.index(), &symbols, all)?
+    } else {
+        let all = Symbols::EVERY.iter().map(|symbol| {
+            let living = symbols.has(symbol).then(|| all.next());
+            living.flatten().unwrap_or(Twig::NOTHING)
+        });
+        new_branch(nodes, shape.index(), &Symbols::EVERY, all)?
+    };
     replace_branch(nodes, above, upper, (at.branch, lower), copy);
     Ok(())
 }
@@ -218,24 +235,38 @@ fn discard<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
 /// A branch that is not published yet, and its lock.
 fn new_branch<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,
-    shape: Shape,
+    index: u32,
+    symbols: &Symbols,
     twigs: impl Iterator<Item = Twig>,
 ) -> Result<(Twig, Option<Locked<'t>>), NotLinked> {
-    match nodes.new_branch(shape, twigs) {
+    match nodes.new_branch(index, symbols, twigs) {
         Ok((branch, held)) => Ok((Twig::branch(branch), Some(held))),
         Err(error) => Err(NotLinked::Memory(error.kind())),
     }
 }
 
-/// The twigs of a branch, each with its bit, without the holes.
+/// The twigs in some slots of a branch that is locked, without the holes.
 fn twigs<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     branch: Handle,
+    slots: Range<u16>,
+) -> impl Iterator<Item = Twig> {
+    let twigs = slots.map(move |slot| Twig::load(nodes.slot(branch, slot), Ordering::Relaxed));
+    twigs.filter(|twig| *twig != Twig::NOTHING)
+}
+
+/// The symbols of a branch that is locked, without those of holes.
+fn living<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    branch: Handle,
     shape: Shape,
-) -> impl Iterator<Item = (u32, Twig)> + Clone {
-    let bits = shape.bits().enumerate();
-    bits.map(move |(position, bit)| {
-        (bit, Twig::load(nodes.slot(branch, position), Ordering::Relaxed))
-    })
-    .filter(|(_, twig)| *twig != Twig::NOTHING)
+) -> Symbols {
+    let (all, slots) = (nodes.symbols(branch, shape), nodes.slots(branch, shape));
+    let is_hole = |slot| Twig::load(nodes.slot(branch, slot), Ordering::Relaxed) == Twig::NOTHING;
+    // Looked for on its own: there is seldom one.
+    if !slots.clone().any(is_hole) {
+        return all;
+    }
+    let living = all.iter().zip(slots).filter(|&(_, slot)| !is_hole(slot));
+    living.map(|(symbol, _)| symbol).collect()
 }

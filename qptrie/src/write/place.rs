@@ -1,7 +1,7 @@
 //! Where a key is, or would be: found without a lock, as readers find it.
 
 use crate::node::{
-    KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Twig, bit_at, first_difference,
+    KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Symbol, Twig, first_difference, symbol_at,
 };
 use crate::read::{Footing, LeafFooting, Reached, follow};
 use memalloc::sync::{AtomicU32, Ordering};
@@ -11,7 +11,8 @@ use memalloc::{Handle, ReusePolicy};
 #[derive(Clone, Copy)]
 enum Holder<'t> {
     Root(&'t Root),
-    Branch(Footing),
+    /// And the number of the slot.
+    Branch(Footing, u16),
 }
 
 /// A slot, who has it, and what it held.
@@ -37,7 +38,7 @@ impl<'t> Spot<'t> {
     ) -> Result<Locked<'t>, Retry> {
         let locked = match self.holder {
             Holder::Root(root) => root.count(nodes.faults).lock(Life::ONLY)?,
-            Holder::Branch(at) => nodes.count(at.branch).lock(at.life)?,
+            Holder::Branch(at, _) => nodes.count(at.branch).lock(at.life)?,
         };
         if !nodes.faults.slot_not_checked_under_lock()
             && Twig::load(self.slot, Ordering::Relaxed) != self.twig
@@ -47,11 +48,11 @@ impl<'t> Spot<'t> {
         Ok(locked)
     }
 
-    /// The branch that the slot is in; none for a root.
-    pub(super) fn branch(self) -> Option<Handle> {
+    /// The branch that the slot is in, and the slot's number; none for a root.
+    pub(super) fn branch(self) -> Option<(Handle, u16)> {
         match self.holder {
             Holder::Root(_) => None,
-            Holder::Branch(at) => Some(at.branch),
+            Holder::Branch(at, number) => Some((at.branch, number)),
         }
     }
 }
@@ -78,10 +79,10 @@ pub(crate) struct Found<'t> {
 pub(crate) enum Vacant<'t> {
     /// An empty root.
     Root(Spot<'t>),
-    /// A branch that tests the right nibble, and the slot that names it.
-    Twig { above: Spot<'t>, at: Footing, new: u32 },
+    /// A branch that tests the right symbol, and the slot that names it.
+    Twig { above: Spot<'t>, at: Footing, new: Symbol },
     /// Above what a slot holds, where all that is below it parts from the new key.
-    Fork { spot: Spot<'t>, below: Below, index: u32, nearest: u32, new: u32 },
+    Fork { spot: Spot<'t>, below: Below, index: u32, nearest: Symbol, new: Symbol },
 }
 
 /// What hangs on the slot of a fork that is to be, as it was when its keys' common beginning was
@@ -130,13 +131,13 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
             return Ok(Place::Found(Found { leaf: nearest, at, spot: way.spot, above: way.above }));
         };
         let leaf = at;
-        let new = bit_at(key, index);
+        let new = symbol_at(key, index);
         let fork = |(spot, below)| {
             Place::Vacant(Vacant::Fork {
                 spot,
                 below,
                 index,
-                nearest: bit_at(nearest_key, index),
+                nearest: symbol_at(nearest_key, index),
                 new,
             })
         };
@@ -167,9 +168,9 @@ struct Way<'t> {
     above: Option<Spot<'t>>,
     /// The first branch without a twig for the key, and the slot that names it.
     lacking: Option<(Spot<'t>, Footing)>,
-    /// The first branch that tests a nibble from a given one on, and the slot that names it.
+    /// The first branch that tests a symbol from a given one on, and the slot that names it.
     passed: Option<(Spot<'t>, Footing)>,
-    /// The nibble that the last branch tests.
+    /// The symbol that the last branch tests.
     last: Option<u32>,
 }
 
@@ -186,12 +187,12 @@ impl<'t> Way<'t> {
     fn reached(&self, leaf: Handle) -> Reached<'t> {
         let parent = match self.spot.holder {
             Holder::Root(_) => None,
-            Holder::Branch(at) => Some(at),
+            Holder::Branch(at, _) => Some(at),
         };
         Reached { leaf, slot: self.spot.slot, parent }
     }
 
-    /// Goes on to a leaf, noting the first branch that tests a nibble from `from` on; none when
+    /// Goes on to a leaf, noting the first branch that tests a symbol from `from` on; none when
     /// the root is empty.
     fn walk<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
@@ -209,16 +210,24 @@ impl<'t> Way<'t> {
             let named = (self.spot.slot, self.spot.twig);
             let at = Footing::enter::<true, V, B, L>(nodes, branch, named, parent)?;
             let shape = nodes.shape(branch);
-            let bit = bit_at(key, shape.index());
-            let look = |position| {
-                let slot = nodes.slot(branch, position);
-                Spot { holder: Holder::Branch(at), slot, twig: follow::<B>(slot) }
+            let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
+            at.confirm(nodes)?;
+            let look = |number| {
+                let slot = nodes.slot(branch, number);
+                Spot { holder: Holder::Branch(at, number), slot, twig: follow::<B>(slot) }
             };
             let is_there = |spot: &Spot<'_>| spot.twig != Twig::NOTHING;
-            let own = shape.has(bit).then(|| look(shape.position(bit))).filter(is_there);
+            let own = way.exists().then(|| look(way.slot())).filter(is_there);
             // A hole is as good as no twig. Any other leads to a leaf that agrees with the key as
             // far as those of this branch do.
-            let next = own.or_else(|| (0..shape.len()).map(look).find(is_there));
+            let next = match own {
+                Some(own) => Some(own),
+                None => {
+                    let slots = nodes.slots(branch, shape);
+                    at.confirm(nodes)?;
+                    slots.map(look).find(is_there)
+                }
+            };
             at.confirm(nodes)?;
             if own.is_none() && self.lacking.is_none() {
                 self.lacking = Some((self.spot, at));

@@ -9,15 +9,14 @@ use std::fmt::Debug;
 /// What a trie is compared with.
 pub(crate) type Model<V> = BTreeMap<Vec<u8>, V>;
 
-/// The choices that lead to a key: one for each nibble (1 to 16), then "it ends here" (0).
-fn ways(key: &[u8]) -> Vec<u8> {
-    let nibbles = key.iter().flat_map(|byte| [(byte >> 4) + 1, (byte & 15) + 1]);
-    nibbles.chain([0]).collect()
+/// The choices that lead to a key: one for each byte (1 to 256), then "it ends here" (0).
+fn ways(key: &[u8]) -> Vec<u16> {
+    key.iter().map(|byte| u16::from(*byte) + 1).chain([0]).collect()
 }
 
 /// The branches of a trie of these keys: one for every sequence of choices after which the keys go
 /// different ways. Keys that differ in their first byte share no branch.
-fn partings<V>(model: &Model<V>) -> HashSet<Vec<u8>> {
+fn partings<V>(model: &Model<V>) -> HashSet<Vec<u16>> {
     let keys: Vec<_> = model.keys().collect();
     let neighbours = keys.windows(2).filter(|pair| pair[0].first() == pair[1].first());
     neighbours

@@ -1,0 +1,300 @@
+//! The header of a branch: which symbol of the key it tests, and which ways there are.
+//!
+//! Three forms, each the smallest for what it has; the first word tells them apart:
+//!
+//! ```text
+//!              31 … 20    19 18   16    15 … 0
+//!  pair      | index    | 0     | -   | second byte, first symbol (8 bits each) |
+//!  groups    | index    | 1     | end | upper nibbles |  lower nibbles, 16 bits for each upper
+//!                                                        one there is, at most four: 2 words
+//!  full      | index    | 2     | end | -             |  a bit for each byte: 8 words; how many
+//!                                                        ways come before each of these: 2 words
+//! ```
+//!
+//! A header of several words can be torn, between two lives of a branch. What is computed from it
+//! may lie outside the branch, and must not be touched before the count was read again.
+
+use super::bits::ones;
+use super::symbols::BYTE_WORDS;
+use super::{Symbol, Symbols};
+use std::hint::select_unpredictable;
+use std::ops::Range;
+
+const INDEX_SHIFT: u32 = 20;
+const FORM_SHIFT: u32 = 18;
+const PAIR: u32 = 0;
+const GROUPS: u32 = 1;
+const FULL: u32 = 2;
+const END: u32 = 1 << 16;
+
+/// The most groups that fit.
+const MOST_GROUPS: usize = 4;
+
+/// The word of the shape itself; the count comes before it.
+const SHAPE: usize = 1;
+/// The first word of the lower nibbles, or of the bits.
+const LOWERS: usize = 2;
+/// The first word of the ranks.
+const RANKS: usize = LOWERS + BYTE_WORDS;
+
+const PAIR_SLOTS: u32 = 2;
+const GROUPS_SLOTS: u32 = 4;
+const FULL_SLOTS: u32 = 12;
+
+/// The words of the largest branch.
+#[cfg(all(test, not(loom)))]
+pub(super) const MOST_WORDS: usize = FULL_SLOTS as usize + 257;
+
+/// Which symbol a branch tests, its form, and part of its ways: the first word of its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape(pub(super) u32);
+
+/// Where a symbol's twig is, and whether there is one: else, where it would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way(u32);
+
+impl Way {
+    #[inline(always)]
+    fn new(slot: u32, exists: u32) -> Self {
+        Self(slot << 1 | exists)
+    }
+
+    /// The number of the slot.
+    #[inline(always)]
+    pub(crate) fn slot(self) -> u16 {
+        (self.0 >> 1) as u16
+    }
+
+    #[inline(always)]
+    pub(crate) fn exists(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+impl Shape {
+    /// The number of the symbol that is tested.
+    #[inline(always)]
+    pub(crate) fn index(self) -> u32 {
+        self.0 >> INDEX_SHIFT
+    }
+
+    #[inline(always)]
+    fn form(self) -> u32 {
+        self.0 >> FORM_SHIFT & 3
+    }
+
+    #[inline(always)]
+    fn end(self) -> u32 {
+        self.0 / END & 1
+    }
+
+    /// The way of `symbol`. `word` gives the words of the branch.
+    #[inline(always)]
+    pub(super) fn way(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> Way {
+        if self.form() == FULL {
+            return self.way_in_full(symbol, word);
+        }
+        // Which of the two it is changes from step to step, and can't be foretold. (A pair has its
+        // twigs where groups have their lower nibbles.)
+        let lowers = u64::from(word(LOWERS)) | u64::from(word(LOWERS + 1)) << 32;
+        let (pair, groups) = (self.way_in_pair(symbol), self.way_in_groups(symbol, lowers));
+        Way(select_unpredictable(self.form() == PAIR, pair.0, groups.0))
+    }
+
+    #[inline(always)]
+    fn way_in_pair(self, symbol: Symbol) -> Way {
+        let (symbol, first, second) = (symbol.number(), self.0 & 0xff, (self.0 >> 8 & 0xff) + 1);
+        let before = u32::from(symbol > first) + u32::from(symbol > second);
+        Way::new(PAIR_SLOTS + before, u32::from(symbol == first) | u32::from(symbol == second))
+    }
+
+    #[inline(always)]
+    fn way_in_groups(self, symbol: Symbol, lowers: u64) -> Way {
+        let Some(byte) = symbol.as_byte() else {
+            return Way::new(GROUPS_SLOTS, self.end());
+        };
+        let (upper, lower) = (u32::from(byte >> 4), u32::from(byte & 15));
+        let has_group = self.0 >> upper & 1;
+        let group = ones(u64::from(self.0 & ((1 << upper) - 1)));
+        // In two steps: all four groups may come before. (In a pair these are other bits, and
+        // nobody wants the answer.)
+        let at = lower & has_group.wrapping_neg();
+        let from_here = u64::MAX.wrapping_shl(group * 8).wrapping_shl(group * 8) << at;
+        let before = lowers & !from_here;
+        let exists = (lowers >> (group * 16 & 63) >> at) as u32 & has_group;
+        Way::new(GROUPS_SLOTS + self.end() + ones(before), exists)
+    }
+
+    fn way_in_full(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> Way {
+        let Some(byte) = symbol.as_byte() else {
+            return Way::new(FULL_SLOTS, self.end());
+        };
+        let (number, bit) = (usize::from(byte) / 32, u32::from(byte) % 32);
+        let bits = word(LOWERS + number);
+        let rank = word(RANKS + number / 4) >> (number % 4 * 8) & 0xff;
+        let before = rank + ones(u64::from(bits & ((1 << bit) - 1)));
+        Way::new(FULL_SLOTS + before, bits >> bit & 1)
+    }
+
+    /// The numbers of the slots. `word` gives the words of the branch.
+    #[inline(always)]
+    pub(super) fn slots(self, word: impl Fn(usize) -> u32) -> Range<u16> {
+        let (first, count) = match self.form() {
+            PAIR => (PAIR_SLOTS, 2),
+            GROUPS => {
+                let lowers = u64::from(word(LOWERS)) | u64::from(word(LOWERS + 1)) << 32;
+                (GROUPS_SLOTS, self.end() + ones(lowers))
+            }
+            _ => {
+                let last = word(RANKS + 1) >> 24;
+                (FULL_SLOTS, last + ones(u64::from(word(LOWERS + BYTE_WORDS - 1))))
+            }
+        };
+        first as u16..(first + count) as u16
+    }
+
+    /// Which ways there are. `word` gives the words of the branch.
+    pub(super) fn symbols(self, word: impl Fn(usize) -> u32) -> Symbols {
+        let mut bytes = [0; BYTE_WORDS];
+        match self.form() {
+            PAIR => {
+                let first = Symbol::numbered(self.0 as u8);
+                return [first, Symbol::byte((self.0 >> 8) as u8)].into_iter().collect();
+            }
+            GROUPS => {
+                let lowers = [word(LOWERS), word(LOWERS + 1)];
+                let uppers = (0..16).filter(|upper| self.0 >> upper & 1 != 0);
+                for (group, upper) in uppers.take(MOST_GROUPS).enumerate() {
+                    let lowers = lowers[group / 2] >> (group % 2 * 16) & 0xffff;
+                    bytes[upper / 2] |= lowers << (upper % 2 * 16);
+                }
+            }
+            _ => bytes = std::array::from_fn(|number| word(LOWERS + number)),
+        }
+        Symbols { end: self.end() != 0, bytes }
+    }
+}
+
+/// A header that is to be.
+pub(super) struct Header {
+    words: [u32; FULL_SLOTS as usize],
+    slots: Range<u16>,
+}
+
+impl Header {
+    /// That of a branch which tests symbol number `index` and has a way for each of `symbols`: two
+    /// at least.
+    pub(super) fn new(index: u32, symbols: &Symbols) -> Self {
+        debug_assert!(index < 1 << (u32::BITS - INDEX_SHIFT) && symbols.len() >= 2);
+        let mut words = [0; FULL_SLOTS as usize];
+        let end = u32::from(symbols.end) * END;
+        let (form, first) = if symbols.len() == 2 {
+            let mut numbers = symbols.iter().map(Symbol::number);
+            let (first, second) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(1));
+            words[SHAPE] = first | (second - 1) << 8;
+            (PAIR, PAIR_SLOTS)
+        } else if symbols.groups().count() <= MOST_GROUPS {
+            words[SHAPE] = end;
+            for (group, (upper, lowers)) in symbols.groups().enumerate() {
+                words[SHAPE] |= 1 << upper;
+                words[LOWERS + group / 2] |= u32::from(lowers) << (group % 2 * 16);
+            }
+            (GROUPS, GROUPS_SLOTS)
+        } else {
+            words[SHAPE] = end;
+            words[LOWERS..RANKS].copy_from_slice(&symbols.bytes);
+            let mut rank = u32::from(symbols.end);
+            for (number, bits) in symbols.bytes.iter().enumerate() {
+                words[RANKS + number / 4] |= rank << (number % 4 * 8);
+                rank += ones(u64::from(*bits));
+            }
+            (FULL, FULL_SLOTS)
+        };
+        words[SHAPE] |= index << INDEX_SHIFT | form << FORM_SHIFT;
+        Self { words, slots: first as u16..first as u16 + symbols.len() as u16 }
+    }
+
+    /// The words after the count, with their numbers.
+    pub(super) fn words(&self) -> impl Iterator<Item = (usize, u32)> {
+        (SHAPE..usize::from(self.slots.start)).map(|number| (number, self.words[number]))
+    }
+
+    /// The numbers of the slots.
+    pub(super) fn slots(&self) -> Range<u16> {
+        self.slots.clone()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The words of a branch with this header, and something in its slots.
+    fn words(header: &Header) -> Vec<u32> {
+        let mut words = vec![0x5555_5555; usize::from(header.slots().end).max(4)];
+        for (number, word) in header.words() {
+            words[number] = word;
+        }
+        words
+    }
+
+    fn every_symbol() -> impl Iterator<Item = Symbol> {
+        std::iter::once(Symbol::END).chain((0..=255).map(Symbol::byte))
+    }
+
+    fn check(index: u32, symbols: &Symbols) -> u32 {
+        let header = Header::new(index, symbols);
+        let words = words(&header);
+        let (shape, word) = (Shape(words[SHAPE]), |number: usize| words[number]);
+        assert_eq!(shape.index(), index);
+        assert_eq!(shape.symbols(word), *symbols);
+        assert_eq!(shape.slots(word), header.slots());
+        assert_eq!(header.slots().len(), symbols.len());
+        for symbol in every_symbol() {
+            let before = symbols.iter().filter(|other| *other < symbol).count();
+            let way = shape.way(symbol, word);
+            let there = symbols.iter().any(|other| other == symbol);
+            let expected = (usize::from(header.slots().start) + before, there);
+            assert_eq!((usize::from(way.slot()), way.exists()), expected, "{symbol:?}");
+        }
+        shape.form()
+    }
+
+    #[test]
+    fn every_pair_of_symbols_is_told_apart() {
+        for first in every_symbol() {
+            for second in every_symbol().filter(|second| *second > first) {
+                assert_eq!(check(4095, &[first, second].into_iter().collect()), PAIR);
+            }
+        }
+    }
+
+    #[test]
+    fn the_form_is_the_smallest_that_has_room() {
+        let of = |bytes: &[u8]| bytes.iter().map(|byte| Symbol::byte(*byte)).collect();
+        let form = |symbols: Symbols| (check(0, &symbols), check(7, &symbols.with(Symbol::END)));
+        assert_eq!(form(of(b"xy")), (PAIR, GROUPS));
+        assert_eq!(form(of(&[0x00, 0xff])), (PAIR, GROUPS));
+        assert_eq!(form(of(&[0x01, 0x5f, 0x52, 0xff, 0xf0, 0x90])), (GROUPS, GROUPS));
+        assert_eq!(form(of(&[0x01, 0x5f, 0x62, 0xff, 0x90])), (FULL, FULL));
+        assert_eq!(form(of(&(0x40..0x80).collect::<Vec<_>>())), (GROUPS, GROUPS));
+        assert_eq!(form(of(&(0..=255).collect::<Vec<_>>())), (FULL, FULL));
+        assert_eq!(Header::new(0, &every_symbol().collect()).slots().end, MOST_WORDS as u16);
+    }
+
+    proptest! {
+        #[test]
+        fn any_set_of_symbols_comes_out_as_it_went_in(
+            numbers in prop_oneof![
+                prop::collection::btree_set(0..=256_u32, 2..257),
+                prop::collection::btree_set(0..=256_u32, 2..7),
+                prop::collection::btree_set(97..=122_u32, 2..20),
+            ],
+            index in 0..4096_u32,
+        ) {
+            let every: Vec<Symbol> = every_symbol().collect();
+            check(index, &numbers.iter().map(|number| every[*number as usize]).collect());
+        }
+    }
+}
