@@ -14,7 +14,7 @@ const WORD_BYTES: usize = size_of::<u32>();
 pub(super) const SIZES: [usize; 17] =
     [16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 288, 384, 512, 768, 1088];
 
-/// As few as there can be: a pair, and groups of four twigs.
+/// As few as there can be: a pair, and four twigs.
 #[cfg(loom)]
 pub(super) const SIZES: [usize; 2] = [16, 32];
 

@@ -2,41 +2,27 @@
 
 /// A byte of a key, or the key's end, which comes before every byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Symbol(u16);
+pub(crate) struct Symbol(Option<u8>);
 
 impl Symbol {
-    pub(crate) const END: Self = Self(0);
+    pub(crate) const END: Self = Self(None);
 
     #[inline(always)]
     pub(crate) const fn byte(byte: u8) -> Self {
-        Self(byte as u16 + 1)
+        Self(Some(byte))
     }
 
     /// The byte; none for the end.
     #[inline(always)]
     pub(crate) const fn as_byte(self) -> Option<u8> {
-        match self.0 {
-            0 => None,
-            number => Some((number - 1) as u8),
-        }
-    }
-
-    /// The symbol of a number, which is not the last byte's.
-    pub(super) const fn numbered(number: u8) -> Self {
-        Self(number as u16)
-    }
-
-    /// 0 for the end, else one more than the byte.
-    #[inline(always)]
-    pub(super) const fn number(self) -> u32 {
-        self.0 as u32
+        self.0
     }
 }
 
 /// Symbol number `index` of `key`.
 #[inline(always)]
 pub(crate) fn symbol_at(key: &[u8], index: u32) -> Symbol {
-    key.get(index as usize).map_or(Symbol::END, |&byte| Symbol::byte(byte))
+    Symbol(key.get(index as usize).copied())
 }
 
 /// The number of the first symbol in which two keys differ; `None` for equal keys. Where one

@@ -1,15 +1,18 @@
 //! The header of a branch: which symbol of the key it tests, and which ways there are.
 //!
-//! Three forms, each the smallest for what it has; the first word tells them apart:
+//! Four forms, each the smallest or the fastest for what it has; the first word tells them apart:
 //!
 //! ```text
 //!              31 … 20    19 18   16    15 … 0
-//!  pair      | index    | 0     | -   | second byte, first symbol (8 bits each) |
-//!  groups    | index    | 1     | end | upper nibbles |  lower nibbles, 16 bits for each upper
-//!                                                        one there is, at most four: 2 words
-//!  full      | index    | 2     | end | -             |  a bit for each byte: 8 words; how many
-//!                                                        ways come before each of these: 2 words
+//!  pair      | index    | 0     | end | second byte, first byte
+//!  list      | index    | 1     | end | number   |  the bytes, ascending, at most eight: 2 words
+//!  groups    | index    | 2     | end | upper    |  lower nibbles, 16 bits for each upper one
+//!                                       nibbles     there is, at most four: 2 words
+//!  full      | index    | 3     | end | -        |  a bit for each byte: 8 words; how many ways
+//!                                                   come before each of these: 2 words
 //! ```
+//!
+//! Where there are fewer bytes than a pair or a list has room for, the last one is there again.
 //!
 //! A header of several words can be torn, between two lives of a branch. What is computed from it
 //! may lie outside the branch, and must not be touched before the count was read again.
@@ -23,22 +26,32 @@ use std::ops::Range;
 const INDEX_SHIFT: u32 = 20;
 const FORM_SHIFT: u32 = 18;
 const PAIR: u32 = 0;
-const GROUPS: u32 = 1;
-const FULL: u32 = 2;
+const LIST: u32 = 1;
+const GROUPS: u32 = 2;
+const FULL: u32 = 3;
 const END: u32 = 1 << 16;
 
+/// The most bytes that a list has.
+const MOST_LISTED: usize = 8;
 /// The most groups that fit.
 const MOST_GROUPS: usize = 4;
 
+/// Every byte 1, and every byte's top bit.
+const ONES: u64 = u64::MAX / 255;
+const TOPS: u64 = ONES << 7;
+
 /// The word of the shape itself; the count comes before it.
 const SHAPE: usize = 1;
-/// The first word of the lower nibbles, or of the bits.
-const LOWERS: usize = 2;
+/// The first word of the list, of the lower nibbles, or of the bits.
+const WAYS: usize = 2;
 /// The first word of the ranks.
-const RANKS: usize = LOWERS + BYTE_WORDS;
+const RANKS: usize = WAYS + BYTE_WORDS;
 
+/// The first slot of a pair.
 const PAIR_SLOTS: u32 = 2;
-const GROUPS_SLOTS: u32 = 4;
+/// That of a list, and of groups.
+const SLOTS: u32 = 4;
+/// That of a full one.
 const FULL_SLOTS: u32 = 12;
 
 /// The words of the largest branch.
@@ -85,52 +98,83 @@ impl Shape {
 
     #[inline(always)]
     fn end(self) -> u32 {
-        self.0 / END & 1
+        (self.0 / END) & 1
     }
 
     /// The way of `symbol`. `word` gives the words of the branch.
     #[inline(always)]
     pub(super) fn way(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> Way {
-        if self.form() == FULL {
-            return self.way_in_full(symbol, word);
-        }
-        // Which of the two it is changes from step to step, and can't be foretold. (A pair has its
-        // twigs where groups have their lower nibbles.)
-        let lowers = u64::from(word(LOWERS)) | u64::from(word(LOWERS + 1)) << 32;
-        let (pair, groups) = (self.way_in_pair(symbol), self.way_in_groups(symbol, lowers));
-        Way(select_unpredictable(self.form() == PAIR, pair.0, groups.0))
-    }
-
-    #[inline(always)]
-    fn way_in_pair(self, symbol: Symbol) -> Way {
-        let (symbol, first, second) = (symbol.number(), self.0 & 0xff, (self.0 >> 8 & 0xff) + 1);
-        let before = u32::from(symbol > first) + u32::from(symbol > second);
-        Way::new(PAIR_SLOTS + before, u32::from(symbol == first) | u32::from(symbol == second))
-    }
-
-    #[inline(always)]
-    fn way_in_groups(self, symbol: Symbol, lowers: u64) -> Way {
         let Some(byte) = symbol.as_byte() else {
-            return Way::new(GROUPS_SLOTS, self.end());
+            return Way::new(self.first_slot(), self.end());
         };
+        match self.form() {
+            PAIR | LIST => self.way_in_list(byte, word),
+            GROUPS => self.way_in_groups(byte, word),
+            _ => self.way_in_full(byte, word),
+        }
+    }
+
+    /// The number of the slot of the end, or of the first byte.
+    #[inline(always)]
+    fn first_slot(self) -> u32 {
+        match self.form() {
+            PAIR => PAIR_SLOTS,
+            LIST | GROUPS => SLOTS,
+            _ => FULL_SLOTS,
+        }
+    }
+
+    /// How many bytes there are, of a pair or a list.
+    #[inline(always)]
+    fn listed(self) -> u32 {
+        match self.form() {
+            PAIR => 2 - self.end(),
+            // Of a header that is half another life's it may be anything.
+            _ => (self.0 & 0xffff).min(MOST_LISTED as u32),
+        }
+    }
+
+    /// The bytes of a pair or a list, the first one lowest.
+    #[inline(always)]
+    fn list(self, word: impl Fn(usize) -> u32) -> u64 {
+        let (first, second) = (u64::from(self.0 & 0xff), u64::from(self.0 >> 8 & 0xff));
+        // Which of the two it is changes from step to step, and can't be foretold. (A pair has its
+        // twigs where a list has its bytes.)
+        select_unpredictable(self.form() == PAIR, first | (second * (ONES << 8)), pair_of(word))
+    }
+
+    #[inline(always)]
+    fn way_in_list(self, byte: u8, word: impl Fn(usize) -> u32) -> Way {
+        let list = self.list(word);
+        let first = select_unpredictable(self.form() == PAIR, PAIR_SLOTS, SLOTS) + self.end();
+        let different = list ^ (u64::from(byte) * ONES);
+        // The top bit of the first byte that is zero, and no bit before it.
+        let same = different.wrapping_sub(ONES) & !different & TOPS;
+        if same != 0 {
+            return Way::new(first + same.trailing_zeros() / 8, 1);
+        }
+        let listed = list.to_le_bytes().into_iter().take(self.listed() as usize);
+        Way::new(first + listed.filter(|listed| *listed < byte).count() as u32, 0)
+    }
+
+    #[inline(always)]
+    fn way_in_groups(self, byte: u8, word: impl Fn(usize) -> u32) -> Way {
+        let lowers = pair_of(word);
         let (upper, lower) = (u32::from(byte >> 4), u32::from(byte & 15));
         let has_group = self.0 >> upper & 1;
         let group = ones(u64::from(self.0 & ((1 << upper) - 1)));
-        // In two steps: all four groups may come before. (In a pair these are other bits, and
-        // nobody wants the answer.)
+        // In two steps: all four groups may come before.
         let at = lower & has_group.wrapping_neg();
         let from_here = u64::MAX.wrapping_shl(group * 8).wrapping_shl(group * 8) << at;
         let before = lowers & !from_here;
-        let exists = (lowers >> (group * 16 & 63) >> at) as u32 & has_group;
-        Way::new(GROUPS_SLOTS + self.end() + ones(before), exists)
+        let exists = (lowers >> ((group * 16) & 63) >> at) as u32 & has_group;
+        Way::new(SLOTS + self.end() + ones(before), exists)
     }
 
-    fn way_in_full(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> Way {
-        let Some(byte) = symbol.as_byte() else {
-            return Way::new(FULL_SLOTS, self.end());
-        };
+    #[inline(always)]
+    fn way_in_full(self, byte: u8, word: impl Fn(usize) -> u32) -> Way {
         let (number, bit) = (usize::from(byte) / 32, u32::from(byte) % 32);
-        let bits = word(LOWERS + number);
+        let bits = word(WAYS + number);
         let rank = word(RANKS + number / 4) >> (number % 4 * 8) & 0xff;
         let before = rank + ones(u64::from(bits & ((1 << bit) - 1)));
         Way::new(FULL_SLOTS + before, bits >> bit & 1)
@@ -139,40 +183,46 @@ impl Shape {
     /// The numbers of the slots. `word` gives the words of the branch.
     #[inline(always)]
     pub(super) fn slots(self, word: impl Fn(usize) -> u32) -> Range<u16> {
-        let (first, count) = match self.form() {
-            PAIR => (PAIR_SLOTS, 2),
-            GROUPS => {
-                let lowers = u64::from(word(LOWERS)) | u64::from(word(LOWERS + 1)) << 32;
-                (GROUPS_SLOTS, self.end() + ones(lowers))
-            }
+        let count = match self.form() {
+            PAIR => 2,
+            LIST => self.end() + self.listed(),
+            GROUPS => self.end() + ones(pair_of(word)),
             _ => {
                 let last = word(RANKS + 1) >> 24;
-                (FULL_SLOTS, last + ones(u64::from(word(LOWERS + BYTE_WORDS - 1))))
+                last + ones(u64::from(word(WAYS + BYTE_WORDS - 1)))
             }
         };
+        let first = self.first_slot();
         first as u16..(first + count) as u16
     }
 
     /// Which ways there are. `word` gives the words of the branch.
     pub(super) fn symbols(self, word: impl Fn(usize) -> u32) -> Symbols {
-        let mut bytes = [0; BYTE_WORDS];
+        let mut symbols = Symbols { end: self.end() != 0, ..Symbols::default() };
         match self.form() {
-            PAIR => {
-                let first = Symbol::numbered(self.0 as u8);
-                return [first, Symbol::byte((self.0 >> 8) as u8)].into_iter().collect();
+            PAIR | LIST => {
+                let list = self.list(word).to_le_bytes().into_iter();
+                let listed = list.take(self.listed() as usize);
+                symbols = listed.map(Symbol::byte).fold(symbols, Symbols::with);
             }
             GROUPS => {
-                let lowers = [word(LOWERS), word(LOWERS + 1)];
+                let lowers = pair_of(word);
                 let uppers = (0..16).filter(|upper| self.0 >> upper & 1 != 0);
                 for (group, upper) in uppers.take(MOST_GROUPS).enumerate() {
-                    let lowers = lowers[group / 2] >> (group % 2 * 16) & 0xffff;
-                    bytes[upper / 2] |= lowers << (upper % 2 * 16);
+                    let lowers = (lowers >> (group * 16)) as u32 & 0xffff;
+                    symbols.bytes[upper / 2] |= lowers << (upper % 2 * 16);
                 }
             }
-            _ => bytes = std::array::from_fn(|number| word(LOWERS + number)),
+            _ => symbols.bytes = std::array::from_fn(|number| word(WAYS + number)),
         }
-        Symbols { end: self.end() != 0, bytes }
+        symbols
     }
+}
+
+/// The two words of a list, or of lower nibbles.
+#[inline(always)]
+fn pair_of(word: impl Fn(usize) -> u32) -> u64 {
+    u64::from(word(WAYS)) | u64::from(word(WAYS + 1)) << 32
 }
 
 /// A header that is to be.
@@ -188,21 +238,33 @@ impl Header {
         debug_assert!(index < 1 << (u32::BITS - INDEX_SHIFT) && symbols.len() >= 2);
         let mut words = [0; FULL_SLOTS as usize];
         let end = u32::from(symbols.end) * END;
-        let (form, first) = if symbols.len() == 2 {
-            let mut numbers = symbols.iter().map(Symbol::number);
-            let (first, second) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(1));
-            words[SHAPE] = first | (second - 1) << 8;
-            (PAIR, PAIR_SLOTS)
+        words[SHAPE] = end;
+        let count = symbols.len();
+        let listed = count - usize::from(symbols.end);
+        let (form, first) = if listed <= MOST_LISTED {
+            let mut bytes = symbols.iter().filter_map(Symbol::as_byte);
+            let mut last = 0;
+            let list = [(); MOST_LISTED].map(|()| {
+                last = bytes.next().unwrap_or(last);
+                last
+            });
+            if count == 2 {
+                words[SHAPE] |= u32::from(u16::from_le_bytes([list[0], list[1]]));
+                (PAIR, PAIR_SLOTS)
+            } else {
+                words[SHAPE] |= listed as u32;
+                let list = u64::from_le_bytes(list);
+                (words[WAYS], words[WAYS + 1]) = (list as u32, (list >> 32) as u32);
+                (LIST, SLOTS)
+            }
         } else if symbols.groups().count() <= MOST_GROUPS {
-            words[SHAPE] = end;
             for (group, (upper, lowers)) in symbols.groups().enumerate() {
                 words[SHAPE] |= 1 << upper;
-                words[LOWERS + group / 2] |= u32::from(lowers) << (group % 2 * 16);
+                words[WAYS + group / 2] |= u32::from(lowers) << (group % 2 * 16);
             }
-            (GROUPS, GROUPS_SLOTS)
+            (GROUPS, SLOTS)
         } else {
-            words[SHAPE] = end;
-            words[LOWERS..RANKS].copy_from_slice(&symbols.bytes);
+            words[WAYS..RANKS].copy_from_slice(&symbols.bytes);
             let mut rank = u32::from(symbols.end);
             for (number, bits) in symbols.bytes.iter().enumerate() {
                 words[RANKS + number / 4] |= rank << (number % 4 * 8);
@@ -211,7 +273,7 @@ impl Header {
             (FULL, FULL_SLOTS)
         };
         words[SHAPE] |= index << INDEX_SHIFT | form << FORM_SHIFT;
-        Self { words, slots: first as u16..first as u16 + symbols.len() as u16 }
+        Self { words, slots: first as u16..first as u16 + count as u16 }
     }
 
     /// The words after the count, with their numbers.
@@ -274,10 +336,12 @@ mod tests {
     fn the_form_is_the_smallest_that_has_room() {
         let of = |bytes: &[u8]| bytes.iter().map(|byte| Symbol::byte(*byte)).collect();
         let form = |symbols: Symbols| (check(0, &symbols), check(7, &symbols.with(Symbol::END)));
-        assert_eq!(form(of(b"xy")), (PAIR, GROUPS));
-        assert_eq!(form(of(&[0x00, 0xff])), (PAIR, GROUPS));
-        assert_eq!(form(of(&[0x01, 0x5f, 0x52, 0xff, 0xf0, 0x90])), (GROUPS, GROUPS));
-        assert_eq!(form(of(&[0x01, 0x5f, 0x62, 0xff, 0x90])), (FULL, FULL));
+        assert_eq!(form(of(b"xy")), (PAIR, LIST));
+        assert_eq!(form(of(&[0x00, 0xff])), (PAIR, LIST));
+        assert_eq!(form(of(&[0x01, 0x12, 0x23, 0x34, 0x45, 0x56, 0x67, 0x78])), (LIST, LIST));
+        let nine = [0x01, 0x02, 0x03, 0x5f, 0x52, 0xff, 0xf0, 0x90, 0x91];
+        assert_eq!(form(of(&nine)), (GROUPS, GROUPS));
+        assert_eq!(form(of(&[&nine[..], &[0x62]].concat())), (FULL, FULL));
         assert_eq!(form(of(&(0x40..0x80).collect::<Vec<_>>())), (GROUPS, GROUPS));
         assert_eq!(form(of(&(0..=255).collect::<Vec<_>>())), (FULL, FULL));
         assert_eq!(Header::new(0, &every_symbol().collect()).slots().end, MOST_WORDS as u16);
@@ -288,7 +352,7 @@ mod tests {
         fn any_set_of_symbols_comes_out_as_it_went_in(
             numbers in prop_oneof![
                 prop::collection::btree_set(0..=256_u32, 2..257),
-                prop::collection::btree_set(0..=256_u32, 2..7),
+                prop::collection::btree_set(0..=256_u32, 2..11),
                 prop::collection::btree_set(97..=122_u32, 2..20),
             ],
             index in 0..4096_u32,
