@@ -26,8 +26,9 @@ const NEWER: &str = "found the newer value";
 /// A reader found no value.
 const NOTHING: &str = "found nothing";
 
-const KEY: &[u8] = &[0x11, 0x77];
-const SIBLING: &[u8] = &[0x12];
+// All keys are equally long, so that their leaves have one class.
+const KEY: &[u8] = b"11";
+const SIBLING: &[u8] = b"12";
 
 /// Values of two words that are not equal.
 const FIRST: u64 = 0x1_0000_0002;
@@ -113,7 +114,7 @@ fn comes_back_itself<B: ReusePolicy>(under_a_branch: bool, fault: Option<Fault>,
         [found, again]
     });
     if under_a_branch {
-        put(&trie, &[0x13], FIRST);
+        put(&trie, b"13", FIRST);
     }
     remove(&trie, KEY);
     put(&trie, KEY, SECOND);
@@ -126,7 +127,7 @@ fn comes_back_itself<B: ReusePolicy>(under_a_branch: bool, fault: Option<Fault>,
 /// A key that a seek is about to give is removed, and its leaf comes back to the same slot with a key
 /// before the bound.
 fn sought(seen: &Seen) {
-    const BEFORE: &[u8] = &[0x10];
+    const BEFORE: &[u8] = b"10";
     let trie = built::<Immediate>(None, &[KEY]);
     let reader = in_background(&trie, |trie| {
         let mut key = Vec::new();
@@ -169,8 +170,8 @@ fn overwritten_and_removed(seen: &Seen) {
 
 /// A key is put beside a leaf that becomes that of another key, which parts from it elsewhere.
 fn forked_beside(fault: Option<Fault>, seen: &Seen) {
-    const NEW: &[u8] = &[0x21];
-    const NEIGHBOUR: &[u8] = &[0x22];
+    const NEW: &[u8] = b"21";
+    const NEIGHBOUR: &[u8] = b"22";
     let trie = built::<Immediate>(fault, &[KEY]);
     let other = in_background(&trie, |trie| {
         remove(trie, KEY);

@@ -10,13 +10,13 @@ use std::ops::Bound::Excluded;
 use std::sync::Arc;
 
 /// The key that is always there: below the branch that the writer reuses.
-const KEY: &[u8] = &[0x11, 0x77];
+const KEY: &[u8] = b"1177";
 
 /// Before it, with nothing in between.
-const BOUND: &[u8] = &[0x11, 0x44];
+const BOUND: &[u8] = b"1144";
 
 /// Its sibling in that branch.
-const SIBLING: &[u8] = &[0x12];
+const SIBLING: &[u8] = b"12";
 
 /// A reader could not believe what it saw.
 pub(crate) const TURNED_AWAY: &str = "turned away";
@@ -29,7 +29,7 @@ pub(crate) const NEWER: &str = "found the newer value";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
     /// `X` hangs on the root. It is copied to make room for a third key, and its memory becomes
-    /// a branch that tests another nibble, below `SIBLING`.
+    /// a branch that tests another byte, below `SIBLING`.
     Reused,
     /// The same below a parent that stays linked.
     ChildMoves,
@@ -135,7 +135,7 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
     put(&trie, KEY);
     put(&trie, SIBLING);
     if scenario.has_parent() {
-        put(&trie, &[0x21]);
+        put(&trie, b"21");
     }
     let reader = {
         let trie = Arc::clone(&trie);
@@ -143,17 +143,17 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
     };
     match scenario {
         Scenario::Reused | Scenario::ChildMoves => {
-            put(&trie, &[0x13]);
-            put(&trie, &[0x12, 0x55]);
+            put(&trie, b"13");
+            put(&trie, b"1255");
         }
         Scenario::Frozen => {
-            put(&trie, &[0x31]);
-            put(&trie, &[0x13]);
-            put(&trie, &[0x12, 0x55]);
+            put(&trie, b"31");
+            put(&trie, b"13");
+            put(&trie, b"1255");
         }
         Scenario::Merged => {
             trie.pin().remove(SIBLING).expect("it was put there");
-            put(&trie, &[0x21, 0x55]);
+            put(&trie, b"2155");
         }
         Scenario::Replaced => {
             trie.pin().insert(KEY, 2).expect("the model has memory for it");
@@ -175,7 +175,7 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
 pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
     let trie = Arc::new(built::<B>(fault));
     put(&trie, KEY);
-    put(&trie, &[0x11, 0x78]);
+    put(&trie, b"1178");
     let reader = {
         let trie = Arc::clone(&trie);
         thread::spawn(move || {
@@ -183,7 +183,7 @@ pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &S
             view.lower_bound(Excluded(BOUND)).is_some_and(|(key, _)| key == KEY)
         })
     };
-    put(&trie, &[0x11, 0x11]);
+    put(&trie, b"1111");
     if !reader.join().expect("the reader does not panic") {
         std::mem::forget(trie);
         panic!("{WRONG_ANSWER}");
@@ -195,19 +195,19 @@ pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &S
 /// `X` move and reused it, while another writer copies the parent.
 pub(crate) fn scan_beside_two_writers<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
     let trie = Arc::new(built::<B>(fault));
-    for key in [KEY, SIBLING, &[0x01]] {
+    for key in [KEY, SIBLING, b"01"] {
         put(&trie, key);
     }
     let (writer, found) = {
         let view = trie.pin();
         let mut scan = view.iter();
-        assert_eq!(scan.next(), Some((&[0x01][..], &1)));
+        assert_eq!(scan.next(), Some((&b"01"[..], &1)));
         let writer = {
             let trie = Arc::clone(&trie);
-            thread::spawn(move || put(&trie, &[0x31]))
+            thread::spawn(move || put(&trie, b"31"))
         };
-        put(&trie, &[0x13]);
-        put(&trie, &[0x12, 0x55]);
+        put(&trie, b"13");
+        put(&trie, b"1255");
         (writer, scan.any(|(key, _)| key == KEY))
     };
     writer.join().expect("the writer does not panic");

@@ -35,58 +35,58 @@ struct Race {
 }
 
 /// The root is empty.
-const EMPTY_ROOT: Race = Race { keys: &[], one: &[Put(&[0x11], 2)], other: &[Put(&[0x12], 3)] };
+const EMPTY_ROOT: Race = Race { keys: &[], one: &[Put(b"11", 2)], other: &[Put(b"12", 3)] };
 
 /// Each gives the branch a twig more.
 const TWO_TWIGS: Race =
-    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x13], 2)], other: &[Put(&[0x14], 3)] };
+    Race { keys: &[b"11", b"12"], one: &[Put(b"13", 2)], other: &[Put(b"14", 3)] };
 
 /// Both bring the same key.
 const SAME_TWIG: Race =
-    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x13], 2)], other: &[Put(&[0x13], 3)] };
+    Race { keys: &[b"11", b"12"], one: &[Put(b"13", 2)], other: &[Put(b"13", 3)] };
 
 /// One gives the branch a twig more, the other takes one away.
 const TWIG_COMES_AND_GOES: Race =
-    Race { keys: &[&[0x11], &[0x12], &[0x13]], one: &[Put(&[0x14], 2)], other: &[Remove(&[0x12])] };
+    Race { keys: &[b"11", b"12", b"13"], one: &[Put(b"14", 2)], other: &[Remove(b"12")] };
 
 /// The branch is to be merged away by one, and to be given a twig by the other.
 const MERGED_AND_GROWN: Race =
-    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x13], 2)], other: &[Remove(&[0x12])] };
+    Race { keys: &[b"11", b"12"], one: &[Put(b"13", 2)], other: &[Remove(b"12")] };
 
 /// Each takes one of two twigs.
 const BOTH_TWIGS_GO: Race =
-    Race { keys: &[&[0x11], &[0x12]], one: &[Remove(&[0x11])], other: &[Remove(&[0x12])] };
+    Race { keys: &[b"11", b"12"], one: &[Remove(b"11")], other: &[Remove(b"12")] };
 
 /// Both replace the same leaf.
 const SAME_LEAF: Race =
-    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x11], 2)], other: &[Put(&[0x11], 3)] };
+    Race { keys: &[b"11", b"12"], one: &[Put(b"11", 2)], other: &[Put(b"11", 3)] };
 
 /// One replaces a leaf, the other copies the branch that it hangs on.
 const LEAF_AND_BRANCH: Race =
-    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x11], 2)], other: &[Put(&[0x13], 3)] };
+    Race { keys: &[b"11", b"12"], one: &[Put(b"11", 2)], other: &[Put(b"13", 3)] };
 
 /// One replaces a leaf, the other removes it.
 const LEAF_GOES: Race =
-    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x11], 2)], other: &[Remove(&[0x11])] };
+    Race { keys: &[b"11", b"12"], one: &[Put(b"11", 2)], other: &[Remove(b"11")] };
 
 /// One copies the parent, the other the child.
 const PARENT_AND_CHILD: Race =
-    Race { keys: &[&[0x11], &[0x12], &[0x21]], one: &[Put(&[0x31], 2)], other: &[Put(&[0x13], 3)] };
+    Race { keys: &[b"11", b"12", b"21"], one: &[Put(b"31", 2)], other: &[Put(b"13", 3)] };
 
 /// One removes the sibling of a branch, which moves up then; the other gives that branch a twig.
 const SIBLING_MERGED: Race =
-    Race { keys: &[&[0x11], &[0x12], &[0x21]], one: &[Remove(&[0x21])], other: &[Put(&[0x13], 3)] };
+    Race { keys: &[b"11", b"12", b"21"], one: &[Remove(b"21")], other: &[Put(b"13", 3)] };
 
 /// One forks the way above the branch, the other gives the branch a twig.
 const FORKED_ABOVE: Race =
-    Race { keys: &[&[0x11], &[0x12]], one: &[Put(&[0x21], 2)], other: &[Put(&[0x13], 3)] };
+    Race { keys: &[b"11", b"12"], one: &[Put(b"21", 2)], other: &[Put(b"13", 3)] };
 
 /// One forks the way above the branch; meanwhile the other merges it away, and its memory is a branch in
-/// the same slot again, which tests a nibble before the fork's.
+/// the same slot again, which tests a byte before the fork's.
 const FORKED_ABOVE_ANOTHER_LIFE: Race = Race {
-    keys: &[&[0x11, 0x11], &[0x11, 0x12]],
-    one: &[Put(&[0x11, 0x21], 2)],
-    other: &[Remove(&[0x11, 0x12]), Put(&[0x12], 3)],
+    keys: &[b"1111", b"1112"],
+    one: &[Put(b"1121", 2)],
+    other: &[Remove(b"1112"), Put(b"12", 3)],
 };
 
 impl Op {
