@@ -18,7 +18,6 @@
 //! may lie outside the branch, and must not be touched before the count was read again.
 
 use super::bits::ones;
-use super::symbols::BYTE_WORDS;
 use super::{Symbol, Symbols};
 use std::hint::select_unpredictable;
 use std::ops::Range;
@@ -44,8 +43,10 @@ const TOPS: u64 = ONES << 7;
 const SHAPE: usize = 1;
 /// The first word of the list, of the lower nibbles, or of the bits.
 const WAYS: usize = 2;
+/// The words of the bits.
+const BIT_WORDS: usize = 8;
 /// The first word of the ranks.
-const RANKS: usize = WAYS + BYTE_WORDS;
+const RANKS: usize = WAYS + BIT_WORDS;
 
 /// The first slot of a pair.
 const PAIR_SLOTS: u32 = 2;
@@ -189,7 +190,7 @@ impl Shape {
             GROUPS => self.end() + ones(pair_of(word)),
             _ => {
                 let last = word(RANKS + 1) >> 24;
-                last + ones(u64::from(word(WAYS + BYTE_WORDS - 1)))
+                last + ones(u64::from(word(WAYS + BIT_WORDS - 1)))
             }
         };
         let first = self.first_slot();
@@ -201,19 +202,23 @@ impl Shape {
         let mut symbols = Symbols { end: self.end() != 0, ..Symbols::default() };
         match self.form() {
             PAIR | LIST => {
+                // The last one several times, maybe.
                 let list = self.list(word).to_le_bytes().into_iter();
-                let listed = list.take(self.listed() as usize);
-                symbols = listed.map(Symbol::byte).fold(symbols, Symbols::with);
+                symbols = list.map(Symbol::byte).fold(symbols, Symbols::with);
             }
             GROUPS => {
                 let lowers = pair_of(word);
                 let uppers = (0..16).filter(|upper| self.0 >> upper & 1 != 0);
                 for (group, upper) in uppers.take(MOST_GROUPS).enumerate() {
-                    let lowers = (lowers >> (group * 16)) as u32 & 0xffff;
-                    symbols.bytes[upper / 2] |= lowers << (upper % 2 * 16);
+                    let lowers = lowers >> (group * 16) & 0xffff;
+                    symbols.bytes[upper / 4] |= lowers << (upper % 4 * 16);
                 }
             }
-            _ => symbols.bytes = std::array::from_fn(|number| word(WAYS + number)),
+            _ => {
+                let bits = |number| u64::from(word(WAYS + number));
+                symbols.bytes =
+                    std::array::from_fn(|number| bits(number * 2) | bits(number * 2 + 1) << 32);
+            }
         }
         symbols
     }
@@ -242,7 +247,7 @@ impl Header {
         let count = symbols.len();
         let listed = count - usize::from(symbols.end);
         let (form, first) = if listed <= MOST_LISTED {
-            let mut bytes = symbols.iter().filter_map(Symbol::as_byte);
+            let mut bytes = symbols.bytes();
             let mut last = 0;
             let list = [(); MOST_LISTED].map(|()| {
                 last = bytes.next().unwrap_or(last);
@@ -264,11 +269,12 @@ impl Header {
             }
             (GROUPS, SLOTS)
         } else {
-            words[WAYS..RANKS].copy_from_slice(&symbols.bytes);
             let mut rank = u32::from(symbols.end);
-            for (number, bits) in symbols.bytes.iter().enumerate() {
+            let halves = symbols.bytes.iter().flat_map(|&word| [word as u32, (word >> 32) as u32]);
+            for (number, bits) in halves.enumerate() {
+                words[WAYS + number] = bits;
                 words[RANKS + number / 4] |= rank << (number % 4 * 8);
-                rank += ones(u64::from(*bits));
+                rank += ones(bits.into());
             }
             (FULL, FULL_SLOTS)
         };

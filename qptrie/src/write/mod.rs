@@ -104,7 +104,6 @@ impl Found<'_> {
         let lower = self.spot.lock(nodes)?;
         let shape = nodes.shape(branch);
         let slots = nodes.slots(branch, shape);
-        let symbol = nodes.symbols(branch, shape).nth(gone - slots.start).ok_or(Retry)?;
         let symbols = living(nodes, branch, shape).without(symbol);
         let before = twigs(nodes, branch, slots.start..gone);
         let mut others = before.chain(twigs(nodes, branch, gone + 1..slots.end));

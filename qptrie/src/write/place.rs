@@ -1,4 +1,8 @@
 //! Where a key is, or would be: found without a lock, as readers find it.
+//!
+//! One way down is enough, to the leaf nearest to the key. Where the two part says which of the branches
+//! on the way has the place: all keys below a branch begin with the same symbols (INV-N5), so they part
+//! from the key where that leaf does.
 
 use crate::node::{
     KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Symbol, Twig, first_difference, symbol_at,
@@ -6,6 +10,7 @@ use crate::node::{
 use crate::read::{Footing, LeafFooting, Reached, follow};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
+use smallvec::SmallVec;
 
 /// What has a slot.
 #[derive(Clone, Copy)]
@@ -24,12 +29,6 @@ pub(crate) struct Spot<'t> {
 }
 
 impl<'t> Spot<'t> {
-    fn root(root: &'t Root) -> Self {
-        // ORDERING: pairs with `Twig::publish`, as in `find`.
-        let twig = Twig::load(root.slot(), Ordering::Acquire);
-        Self { holder: Holder::Root(root), slot: root.slot(), twig }
-    }
-
     /// Locks what has the slot, if it is in the life in which it was found and the slot still
     /// holds the same.
     pub(super) fn lock<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
@@ -71,8 +70,9 @@ pub(crate) struct Found<'t> {
     /// What the leaf was when its key was read.
     pub(super) at: LeafFooting,
     pub(super) spot: Spot<'t>,
-    /// The slot that names the branch that the leaf hangs on; none where it hangs on a root.
-    pub(super) above: Option<Spot<'t>>,
+    /// The slot that names the branch that the leaf hangs on, and the symbol by which it does; none
+    /// where it hangs on a root.
+    pub(super) above: Option<(Spot<'t>, Symbol)>,
 }
 
 /// A place for a leaf.
@@ -116,62 +116,61 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
     nodes: &'t Nodes<V, B, L>,
     key: &[u8],
 ) -> Result<Place<'t>, Retry> {
-    // A way to the leaf nearest to the key says where the two part. If that is above the last
-    // branch, a second way, to a leaf that parts there as well, has the place on it.
-    let mut parts_at = u32::MAX;
-    loop {
-        let mut way = Way::new(nodes, key);
-        let nearest = match way.walk(nodes, key, parts_at)? {
-            Some(leaf) => leaf,
-            None => return Ok(Place::Vacant(Vacant::Root(way.spot))),
-        };
-        let mut copy = KeyCopy::new();
-        let (nearest_key, at) = way.reached(nearest).key(nodes, &mut copy)?;
-        let Some(index) = first_difference(nearest_key, key) else {
-            return Ok(Place::Found(Found { leaf: nearest, at, spot: way.spot, above: way.above }));
-        };
-        let leaf = at;
-        let new = symbol_at(key, index);
-        let fork = |(spot, below)| {
-            Place::Vacant(Vacant::Fork {
-                spot,
-                below,
-                index,
-                nearest: symbol_at(nearest_key, index),
-                new,
-            })
-        };
-        if let Some((above, at)) = way.lacking
-            && nodes.shape(at.branch).index() == index
-        {
-            at.confirm(nodes)?;
-            return Ok(Place::Vacant(Vacant::Twig { above, at, new }));
+    let mut way = Way::new(nodes, key);
+    let Some(leaf) = way.walk(nodes, key)? else {
+        return Ok(Place::Vacant(Vacant::Root(way.spot(nodes, 0))));
+    };
+    let last = way.stops.len();
+    let spot = way.spot(nodes, last);
+    let parent = way.stops.last().map(|stop| stop.at);
+    let mut copy = KeyCopy::new();
+    let reached = Reached { leaf, slot: spot.slot, parent };
+    let (nearest_key, at) = reached.key(nodes, &mut copy)?;
+    let Some(index) = first_difference(nearest_key, key) else {
+        let above = way.stops.last().map(|stop| {
+            let symbol = symbol_at(key, stop.index);
+            (way.spot(nodes, last - 1), symbol)
+        });
+        return Ok(Place::Found(Found { leaf, at, spot, above }));
+    };
+    let (nearest, new) = (symbol_at(nearest_key, index), symbol_at(key, index));
+    let number = way.stops.iter().position(|stop| stop.index >= index);
+    let (number, below) = match number {
+        Some(number) => {
+            let Stop { at, index: tested, .. } = way.stops[number];
+            if tested == index {
+                let above = way.spot(nodes, number);
+                return Ok(Place::Vacant(Vacant::Twig { above, at, new }));
+            }
+            (number, Below::Branch(at))
         }
-        if way.last < Some(index) {
-            return Ok(fork((way.spot, Below::Leaf(leaf))));
-        }
-        if let Some(passed) = way.passed
-            && index == parts_at
-        {
-            let (spot, branch) = passed;
-            return Ok(fork((spot, Below::Branch(branch))));
-        }
-        parts_at = index;
-    }
+        None => (last, Below::Leaf(at)),
+    };
+    let spot = way.spot(nodes, number);
+    Ok(Place::Vacant(Vacant::Fork { spot, below, index, nearest, new }))
 }
+
+/// A branch on the way.
+struct Stop {
+    at: Footing,
+    /// The symbol that it tests.
+    index: u32,
+    /// The number of the slot by which the way goes on.
+    slot: u16,
+}
+
+/// Branches on a way that need no memory of their own.
+const SHALLOW: usize = if cfg!(loom) { 2 } else { 24 };
+
+/// How many twigs are looked at in search of a leaf, where any will do.
+const NEAR: usize = 8;
 
 /// A way from the root to a leaf: the key's own twigs as far as there are any.
 struct Way<'t> {
-    /// Where it has come to.
-    spot: Spot<'t>,
-    /// The slot that names the branch that `spot` is in.
-    above: Option<Spot<'t>>,
-    /// The first branch without a twig for the key, and the slot that names it.
-    lacking: Option<(Spot<'t>, Footing)>,
-    /// The first branch that tests a symbol from a given one on, and the slot that names it.
-    passed: Option<(Spot<'t>, Footing)>,
-    /// The symbol that the last branch tests.
-    last: Option<u32>,
+    root: &'t Root,
+    stops: SmallVec<[Stop; SHALLOW]>,
+    /// What the last slot held.
+    twig: Twig,
 }
 
 impl<'t> Way<'t> {
@@ -179,66 +178,66 @@ impl<'t> Way<'t> {
         nodes: &'t Nodes<V, B, L>,
         key: &[u8],
     ) -> Self {
-        let spot = Spot::root(nodes.roots.of(key));
-        Self { spot, above: None, lacking: None, passed: None, last: None }
+        let root = nodes.roots.of(key);
+        // ORDERING: pairs with `Twig::publish`, as in `find`.
+        Self { root, stops: SmallVec::new(), twig: Twig::load(root.slot(), Ordering::Acquire) }
     }
 
-    /// The leaf that the way has come to.
-    fn reached(&self, leaf: Handle) -> Reached<'t> {
-        let parent = match self.spot.holder {
-            Holder::Root(_) => None,
-            Holder::Branch(at, _) => Some(at),
+    /// The slot that names stop number `number`; behind all of them, the slot of the last twig.
+    fn spot<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &'t Nodes<V, B, L>,
+        number: usize,
+    ) -> Spot<'t> {
+        let twig = self.stops.get(number).map_or(self.twig, |stop| Twig::branch(stop.at.branch));
+        let (holder, slot) = match number.checked_sub(1).map(|above| &self.stops[above]) {
+            None => (Holder::Root(self.root), self.root.slot()),
+            Some(stop) => {
+                (Holder::Branch(stop.at, stop.slot), nodes.slot(stop.at.branch, stop.slot))
+            }
         };
-        Reached { leaf, slot: self.spot.slot, parent }
+        Spot { holder, slot, twig }
     }
 
-    /// Goes on to a leaf, noting the first branch that tests a symbol from `from` on; none when
-    /// the root is empty.
+    /// Goes on to a leaf; none when the root is empty.
+    #[inline(always)]
     fn walk<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &'t Nodes<V, B, L>,
         key: &[u8],
-        from: u32,
     ) -> Result<Option<Handle>, Retry> {
-        let mut parent = None;
+        let (mut named_by, mut parent) = (self.root.slot(), None);
         loop {
-            let branch = match self.spot.twig.node() {
+            let branch = match self.twig.node() {
                 Node::Nothing => return Ok(None),
                 Node::Leaf(leaf) => return Ok(Some(leaf)),
                 Node::Branch(branch) => branch,
             };
-            let named = (self.spot.slot, self.spot.twig);
-            let at = Footing::enter::<true, V, B, L>(nodes, branch, named, parent)?;
+            let at = Footing::enter::<true, V, B, L>(nodes, branch, (named_by, self.twig), parent)?;
             let shape = nodes.shape(branch);
             let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
             at.confirm(nodes)?;
-            let look = |number| {
-                let slot = nodes.slot(branch, number);
-                Spot { holder: Holder::Branch(at, number), slot, twig: follow::<B>(slot) }
-            };
-            let is_there = |spot: &Spot<'_>| spot.twig != Twig::NOTHING;
+            let look = |slot| (slot, follow::<B>(nodes.slot(branch, slot)));
+            let is_there = |&(_, twig): &(u16, Twig)| twig != Twig::NOTHING;
             let own = way.exists().then(|| look(way.slot())).filter(is_there);
             // A hole is as good as no twig. Any other leads to a leaf that agrees with the key as
             // far as those of this branch do.
             let next = match own {
-                Some(own) => Some(own),
+                Some(own) => own,
                 None => {
                     let slots = nodes.slots(branch, shape);
                     at.confirm(nodes)?;
-                    slots.map(look).find(is_there)
+                    let mut others = slots.map(look).filter(is_there);
+                    let first = others.next().ok_or(Retry)?;
+                    let is_leaf = |(_, twig): &(u16, Twig)| matches!(twig.node(), Node::Leaf(_));
+                    let mut near = std::iter::once(first).chain(others.take(NEAR));
+                    near.find(is_leaf).unwrap_or(first)
                 }
             };
             at.confirm(nodes)?;
-            if own.is_none() && self.lacking.is_none() {
-                self.lacking = Some((self.spot, at));
-            }
-            if self.passed.is_none() && shape.index() >= from {
-                self.passed = Some((self.spot, at));
-            }
-            self.last = Some(shape.index());
-            self.above = Some(self.spot);
-            self.spot = next.ok_or(Retry)?;
-            parent = Some(at);
+            self.stops.push(Stop { at, index: shape.index(), slot: next.0 });
+            (self.twig, parent) = (next.1, Some(at));
+            named_by = nodes.slot(branch, next.0);
         }
     }
 }
