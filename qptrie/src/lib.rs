@@ -102,8 +102,8 @@ mod write;
 #[cfg(loom)]
 pub use fault::Fault;
 pub use map::{
-    Builder, Computed, InsertError, InsertErrorKind, Iter, MemoryUsage, Operation, QpTrie,
-    TraceRef, TrieRef, TrieStats, Update,
+    Builder, Computed, InsertError, InsertErrorKind, Iter, IterCopied, MemoryUsage, Operation,
+    QpTrie, TraceIter, TraceRef, TrieRef, TrieStats, Update,
 };
 pub use node::PlainBits;
 

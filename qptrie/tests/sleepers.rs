@@ -5,7 +5,7 @@ mod common;
 
 use common::{Setup, in_every_setup};
 use memalloc::{AfterTasksTraceGp, ReusePolicy};
-use qptrie::{QpTrie, TraceRef};
+use qptrie::{Computed, Operation, QpTrie, TraceRef};
 use std::future::poll_fn;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::pin::Pin;
@@ -96,7 +96,56 @@ fn a_paused_scan_goes_on_behind_the_key_that_it_stood_on<B: ReusePolicy>(setup: 
     assert_eq!((trie.len(), view.upper_bound(Unbounded)), (1, Some((&b""[..], &7))));
 }
 
+/// From both ends, while what was returned goes, and more comes behind.
+fn a_sleepers_iterator_goes_on_behind_what_it_returned<B: ReusePolicy>(setup: Setup) {
+    let trie = trie::<u64, B>(setup);
+    for key in 0..100_u64 {
+        trie.pin().insert(&key.to_be_bytes(), key).expect("memory");
+    }
+    let view = trie.pin_trace();
+    let mut scan = view.range((Excluded(5_u64.to_be_bytes()), Unbounded));
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    while let Some((key, value)) = scan.next() {
+        front.push(*value);
+        trie.pin().remove(key);
+        trie.pin().insert(b"", 7).expect("memory");
+        let Some((key, value)) = scan.next_back() else { break };
+        back.push(*value);
+        view.remove_if(key, |seen| seen == value).expect("there");
+        trie.pin().insert(&u64::MAX.to_be_bytes(), 8).expect("memory");
+    }
+    assert!(front.into_iter().chain(back.into_iter().rev()).eq(6..100));
+    assert_eq!((scan.next(), scan.next_back()), (None, None));
+    let left: Vec<_> = view.iter().map(|(_, value)| *value).collect();
+    assert_eq!(left, [7, 0, 1, 2, 3, 4, 5, 8]);
+    assert_eq!(view.prefix(&[0; 7]).rev().count(), 6);
+    assert_eq!(
+        (view.first().map(|entry| *entry.1), view.last().map(|entry| *entry.1)),
+        (Some(7), Some(8))
+    );
+}
+
+fn what_a_sleeper_changes_it_keeps_a_look_at<B: ReusePolicy>(setup: Setup) {
+    let trie = trie::<u64, B>(setup);
+    let view = trie.pin_trace();
+    assert_eq!(view.get_or_insert_with(b"tree", || 1).expect("memory"), &1);
+    assert_eq!(view.try_insert(b"tree", 2).expect_err("there").into_value(), 2);
+    assert_eq!(view.try_insert(b"trees", 3).expect("memory"), &3);
+    let more = |value: Option<&u64>| Operation::<_>::Insert(value.map_or(0, |value| value + 10));
+    let done = view.compute(b"tree", more).expect("memory");
+    trie.pin().remove(b"tree").expect("there");
+    trie.domain().synchronize().expect("outside of RCU sections");
+    assert_eq!(done, Computed::Replaced { old: &1, new: &11 });
+    assert_eq!(view.longest_prefix(b"treesome"), Some((&b"trees"[..], &3)));
+    assert_eq!(view.get_key_value(b"trees"), Some((&b"trees"[..], &3)));
+    assert_eq!(view.get_many([b"tree", b"trees"]), [None, Some(&3)]);
+    view.retain(|_, value| *value != 3);
+    assert!(trie.is_empty());
+}
+
 in_every_setup![
+    a_sleepers_iterator_goes_on_behind_what_it_returned,
+    what_a_sleeper_changes_it_keeps_a_look_at,
     a_reference_is_held_across_await_and_threads,
     a_paused_scan_goes_on_behind_the_key_that_it_stood_on,
 ];

@@ -11,7 +11,7 @@
 use super::error::{InsertError, InsertErrorKind};
 use super::view::{TrieRef, Update};
 use crate::write::{Found, Place, Vacant};
-use memalloc::sync::{Ordering, pause};
+use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 
 /// What [`TrieRef::compute`] shall do.
@@ -27,24 +27,40 @@ pub enum Operation<V, A = ()> {
     Abort(A),
 }
 
-/// What [`TrieRef::compute`] did.
+/// What [`TrieRef::compute`] did. `T` is how a value is given: as a reference, or as a copy
+/// ([`TrieRef::compute_copied`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Computed<'r, V, A = ()> {
+pub enum Computed<T, A = ()> {
     /// The key was not there, and is now.
-    Inserted(&'r V),
+    Inserted(T),
     /// The key was there, and has another value.
     Replaced {
         /// The value that the closure saw.
-        old: &'r V,
+        old: T,
         /// The value that it gave.
-        new: &'r V,
+        new: T,
     },
     /// The key was there, with the value that the closure saw, and is no more.
-    Removed(&'r V),
+    Removed(T),
     /// The key was not there, and was to be removed.
     Absent,
     /// The closure gave up.
     Aborted(A),
+}
+
+impl<T, A> Computed<T, A> {
+    /// The same with other values.
+    pub(super) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Computed<U, A> {
+        match self {
+            Self::Inserted(value) => Computed::Inserted(change(value)),
+            Self::Replaced { old, new } => {
+                Computed::Replaced { old: change(old), new: change(new) }
+            }
+            Self::Removed(value) => Computed::Removed(change(value)),
+            Self::Absent => Computed::Absent,
+            Self::Aborted(reason) => Computed::Aborted(reason),
+        }
+    }
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
@@ -149,7 +165,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         &self,
         key: &[u8],
         mut decide: impl FnMut(Option<&V>) -> Operation<V, A>,
-    ) -> Result<Computed<'_, V, A>, InsertError<V>> {
+    ) -> Result<Computed<&V, A>, InsertError<V>> {
         loop {
             match self.place(key) {
                 Place::Found(found) => {
@@ -223,7 +239,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// Unlinks and frees a leaf that was found, if it is still there.
     fn take(&self, found: &Found<'_>) -> Option<&V> {
         found.remove(&self.trie.nodes).ok()?;
-        self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+        self.trie.entries.take();
         // SAFETY: unlinked here (INV-U1).
         Some(unsafe { self.unlinked(found.leaf) })
     }

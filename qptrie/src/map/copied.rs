@@ -5,7 +5,7 @@ use super::view::{TrieRef, Update};
 use crate::node::{PlainBits, Retry};
 use crate::read::{find_copied, find_each_copied};
 use crate::write::Place;
-use memalloc::sync::{Ordering, pause};
+use memalloc::sync::pause;
 use memalloc::{Handle, ReusePolicy};
 
 /// # Operations that copy values
@@ -142,20 +142,11 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// Takes `key` out and gives a copy of its value. Never fails for lack of memory.
     #[doc(alias = "map_delete_elem")]
     pub fn remove_copied(&self, key: &[u8]) -> Option<V> {
-        loop {
-            let Place::Found(found) = self.place(key) else {
-                return None;
-            };
-            if found.remove(&self.trie.nodes).is_ok() {
-                self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
-                return Some(self.copy_out(found.leaf));
-            }
-            pause();
-        }
+        self.remove_if_copied(key, |_| true)
     }
 
     /// Copies the value of a leaf that the caller unlinked, and frees it.
-    fn copy_out(&self, leaf: Handle) -> V {
+    pub(super) fn copy_out(&self, leaf: Handle) -> V {
         let nodes = &self.trie.nodes;
         // SAFETY: the caller unlinked the leaf, so nobody else writes it or frees it: under immediate
         // reuse it ended the leaf's life, and the words are those of its last value (INV-N6);

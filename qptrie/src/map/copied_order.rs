@@ -1,11 +1,14 @@
 //! The trie inside a read section: operations on the order of keys that copy values, under every
 //! policy of leaves.
 
+use super::iter::{prefix_bounds, range_bounds};
+use super::iter_copied::IterCopied;
 use super::view::TrieRef;
 use crate::node::{KeyCopy, PlainBits, Retry};
 use crate::read::{Ascending, Descending, Direction, Walk};
 use memalloc::{Handle, ReusePolicy};
-use std::ops::Bound;
+use std::ops::Bound::{self, Unbounded};
+use std::ops::RangeBounds;
 
 /// # Operations on the order of keys that copy values
 ///
@@ -17,7 +20,8 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// such key, `key` is left alone.
     ///
     /// With the last key as the next bound this is a scan: in order, without duplicates, and it
-    /// returns every key that is there throughout. Each step costs a lookup.
+    /// returns every key that is there throughout. Each step costs a lookup;
+    /// [`iter_copied`](Self::iter_copied) costs less.
     ///
     /// ```
     /// use memalloc::Immediate;
@@ -51,22 +55,82 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         self.nearest_copied::<Descending>(bound, key)
     }
 
+    /// All entries, ascending; descending with [`rev`](Iterator::rev). See [`IterCopied`] for what holds
+    /// while others write.
+    ///
+    /// ```
+    /// use memalloc::Immediate;
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::<u32, Immediate, Immediate>::new()?;
+    /// let view = trie.pin();
+    /// for (key, value) in [("b", 2), ("a", 1), ("c", 3)] {
+    ///     view.insert_copied(key.as_bytes(), value)?;
+    /// }
+    /// assert!(view.iter_copied().map(|(_, value)| value).eq([1, 2, 3]));
+    /// assert_eq!(view.iter_copied().next_back(), Some((b"c".to_vec(), 3)));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter_copied(&self) -> IterCopied<'_, V, B, L> {
+        IterCopied::new(self, (Unbounded, Unbounded))
+    }
+
+    /// The entries whose keys are in `range`, from both ends. A range whose start is beyond its end is
+    /// empty. As [`range`](TrieRef::range), and copies.
+    pub fn range_copied<K, R>(&self, range: R) -> IterCopied<'_, V, B, L>
+    where
+        K: AsRef<[u8]> + ?Sized,
+        R: RangeBounds<K>,
+    {
+        IterCopied::new(self, range_bounds(&range))
+    }
+
+    /// The entries whose keys begin with `prefix`, `prefix` itself among them, from both ends. As
+    /// [`prefix`](TrieRef::prefix), and copies.
+    pub fn prefix_copied(&self, prefix: &[u8]) -> IterCopied<'_, V, B, L> {
+        IterCopied::new(self, prefix_bounds(prefix))
+    }
+
     fn nearest_copied<D: Direction>(&self, from: Bound<&[u8]>, key: &mut Vec<u8>) -> Option<V> {
-        let nodes = &self.trie.nodes;
-        let arrive = |walk: &Walk<D>, leaf: Handle| {
-            let mut copy = KeyCopy::new();
-            let value = walk.reached(nodes, leaf).entry(nodes, &mut copy)?;
-            // The leaf may be another key's since the walk looked at it.
-            if D::admits(from, &copy) { Ok((copy, value)) } else { Err(Retry) }
-        };
-        let look = || {
-            let mut walk = Walk::<D>::lost();
-            let leaf = walk.seek(nodes, from)?;
-            leaf.map(|leaf| arrive(&walk, leaf)).transpose()
-        };
-        let (copy, value) = self.until_placed(look, || self.seek_insisting(from, arrive))?;
+        let (copy, value) = self.seek_copied(&mut Walk::<D>::lost(), from)?;
         key.clear();
         key.extend_from_slice(&copy);
         Some(value)
+    }
+
+    /// The first entry that a walk from `from` comes by.
+    pub(super) fn seek_copied<D: Direction>(
+        &self,
+        walk: &mut Walk<D>,
+        from: Bound<&[u8]>,
+    ) -> Option<(KeyCopy, V)> {
+        let look = || {
+            let leaf = walk.seek(&self.trie.nodes, from)?;
+            let entry = leaf.map(|leaf| self.arrive_copied(walk, leaf, from)).transpose();
+            if entry.is_err() {
+                // It must not go on behind a leaf that nobody saw.
+                *walk = Walk::lost();
+            }
+            entry
+        };
+        let insist =
+            || self.seek_insisting::<D, _>(from, |walk, leaf| self.arrive_copied(walk, leaf, from));
+        self.until_placed(look, insist)
+    }
+
+    /// The entry of the leaf that a walk from `from` has come to. Where it fails the walk has passed a
+    /// leaf that nobody saw: it has to seek.
+    pub(super) fn arrive_copied<D: Direction>(
+        &self,
+        walk: &Walk<D>,
+        leaf: Handle,
+        from: Bound<&[u8]>,
+    ) -> Result<(KeyCopy, V), Retry> {
+        let nodes = &self.trie.nodes;
+        let mut copy = KeyCopy::new();
+        let value = walk.reached(nodes, leaf).entry(nodes, &mut copy)?;
+        // The leaf may be another key's since the walk looked at it.
+        if D::admits(from, &copy) { Ok((copy, value)) } else { Err(Retry) }
     }
 }

@@ -7,10 +7,32 @@ use memalloc::{AfterRcuGp, Handle, Immediate, ProtectsIdentity, ReusePolicy};
 use smallvec::SmallVec;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::ops::Bound::{self, Excluded};
+use std::ops::Bound::{self, Excluded, Included, Unbounded};
+use std::ops::RangeBounds;
 
 /// A key of an iterator's own.
 pub(super) type Key = SmallVec<[u8; 24]>;
+
+/// Where a scan begins and ends.
+pub(super) type Bounds = (Bound<Key>, Bound<Key>);
+
+/// Those of a range.
+pub(super) fn range_bounds<K: AsRef<[u8]> + ?Sized>(range: &impl RangeBounds<K>) -> Bounds {
+    let bytes = |bound: Bound<&K>| bound.map(|key| key.as_ref().into());
+    (bytes(range.start_bound()), bytes(range.end_bound()))
+}
+
+/// Those of the keys that begin with `prefix`.
+pub(super) fn prefix_bounds(prefix: &[u8]) -> Bounds {
+    // These keys end before the next one of its length, or shorter where it ends in the greatest
+    // bytes.
+    let end = prefix.iter().rposition(|&byte| byte < 0xff).map_or(Unbounded, |last| {
+        let mut next: Key = prefix[..=last].into();
+        next[last] += 1;
+        Excluded(next)
+    });
+    (Included(prefix.into()), end)
+}
 
 /// Entries in order, from both ends: all of them ([`TrieRef::iter`]), those of a range
 /// ([`TrieRef::range`]), or those that begin alike ([`TrieRef::prefix`]).
@@ -100,7 +122,7 @@ impl<D: Direction> End<D> {
 }
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Iter<'r, V, B, L> {
-    pub(super) fn new(view: &'r TrieRef<'r, V, B, L>, start: Bound<Key>, end: Bound<Key>) -> Self {
+    pub(super) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
         Self {
             view,
             front: End { walk: Walk::lost(), place: Place::Start(start) },

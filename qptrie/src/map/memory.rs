@@ -14,7 +14,7 @@ pub struct MemoryUsage {
     pub branches: Stats,
     /// The allocator of the leaves.
     pub leaves: Stats,
-    /// The trie itself and its table of roots, in bytes.
+    /// The trie itself, its table of roots and its counts, in bytes.
     pub root_bytes: u64,
 }
 
@@ -57,7 +57,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     }
 
     fn root_bytes(&self) -> u64 {
-        size_of::<Self>() as u64 + self.nodes.roots.bytes()
+        size_of::<Self>() as u64 + self.nodes.roots.bytes() + self.entries.bytes()
     }
 }
 

@@ -3,16 +3,20 @@
 mod builder;
 mod collection;
 mod compute;
+mod compute_copied;
 mod copied;
 mod copied_order;
 mod error;
 mod iter;
+mod iter_copied;
 mod memory;
 mod ordered;
 #[cfg(feature = "serde")]
 mod serial;
 mod sweep;
+mod tally;
 mod trace;
+mod trace_iter;
 mod trie;
 mod view;
 
@@ -20,7 +24,9 @@ pub use builder::Builder;
 pub use compute::{Computed, Operation};
 pub use error::{InsertError, InsertErrorKind};
 pub use iter::Iter;
+pub use iter_copied::IterCopied;
 pub use memory::MemoryUsage;
 pub use trace::TraceRef;
+pub use trace_iter::TraceIter;
 pub use trie::{QpTrie, TrieStats};
 pub use view::{TrieRef, Update};

@@ -1,6 +1,6 @@
 //! The trie inside a read section: operations on the order of keys.
 
-use super::iter::Iter;
+use super::iter::{Iter, prefix_bounds, range_bounds};
 use super::view::TrieRef;
 use crate::node::{Retry, Roots};
 use crate::read::{Ascending, Descending, Direction, Walk, longest_prefix};
@@ -38,7 +38,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn iter(&self) -> Iter<'_, V, B, L> {
-        Iter::new(self, Unbounded, Unbounded)
+        Iter::new(self, (Unbounded, Unbounded))
     }
 
     /// The entries whose keys are in `range`, as [`BTreeMap::range`] has it, from both ends. A
@@ -69,8 +69,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         K: AsRef<[u8]> + ?Sized,
         R: RangeBounds<K>,
     {
-        let bytes = |bound: Bound<&K>| bound.map(|key| key.as_ref().into());
-        Iter::new(self, bytes(range.start_bound()), bytes(range.end_bound()))
+        Iter::new(self, range_bounds(&range))
     }
 
     /// The entries whose keys begin with `prefix`, `prefix` itself among them, from both ends. As
@@ -89,14 +88,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn prefix(&self, prefix: &[u8]) -> Iter<'_, V, B, L> {
-        // The keys that begin with it end before the next one of its length, or shorter where it
-        // ends in the greatest bytes.
-        let end = prefix.iter().rposition(|&byte| byte < 0xff).map_or(Unbounded, |last| {
-            let mut next: super::iter::Key = prefix[..=last].into();
-            next[last] += 1;
-            Excluded(next)
-        });
-        Iter::new(self, Included(prefix.into()), end)
+        Iter::new(self, prefix_bounds(prefix))
     }
 
     /// The keys, ascending. As [`iter`](Self::iter).

@@ -1,12 +1,16 @@
 //! The trie inside a section that may sleep.
 
+use super::compute::{Computed, Operation};
 use super::error::InsertError;
+use super::iter::{prefix_bounds, range_bounds};
+use super::trace_iter::TraceIter;
 use super::trie::QpTrie;
 use super::view::Update;
 use memalloc::rcu::TraceGuard;
 use memalloc::{AfterTasksTraceGp, Immediate, ProtectsSleepers, ReusePolicy};
 use std::fmt;
-use std::ops::Bound;
+use std::ops::Bound::{self, Unbounded};
+use std::ops::RangeBounds;
 
 /// A [`QpTrie`] inside a section that may sleep: references hold as long as this is borrowed, across
 /// blocking calls and `.await`, and it may go to another thread meanwhile.
@@ -115,6 +119,138 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     pub fn remove(&self, key: &[u8]) -> Option<&V> {
         // SAFETY: unlinked in this section.
         self.trie.pin().remove(key).map(|value| unsafe { kept(value) })
+    }
+
+    /// The entry of `key`: see [`TrieRef::get_key_value`](crate::TrieRef::get_key_value).
+    pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+        let view = self.trie.pin();
+        // SAFETY: found in this section.
+        view.get_key_value(key).map(|(key, value)| unsafe { (kept(key), kept(value)) })
+    }
+
+    /// The values of several keys, in their order: see [`TrieRef::get_many`](crate::TrieRef::get_many).
+    pub fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<&V>; N] {
+        // SAFETY: found in this section.
+        self.trie.pin().get_many(keys).map(|value| value.map(|value| unsafe { kept(value) }))
+    }
+
+    /// Puts `value` at `key`, where there is none: see
+    /// [`TrieRef::try_insert`](crate::TrieRef::try_insert).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_insert(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
+        // SAFETY: linked in this section.
+        self.trie.pin().try_insert(key, value).map(|value| unsafe { kept(value) })
+    }
+
+    /// The value of `key`; that of `make`, where there is none: see
+    /// [`TrieRef::get_or_insert_with`](crate::TrieRef::get_or_insert_with). `make` runs inside an RCU section:
+    /// it must not sleep.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn get_or_insert_with(
+        &self,
+        key: &[u8],
+        make: impl FnOnce() -> V,
+    ) -> Result<&V, InsertError<V>> {
+        let view = self.trie.pin();
+        // SAFETY: found or linked in this section.
+        view.get_or_insert_with(key, make).map(|value| unsafe { kept(value) })
+    }
+
+    /// Looks at `key`, asks `decide` what to do, and does it, all as one atomic step: see
+    /// [`TrieRef::compute`](crate::TrieRef::compute). `decide` runs inside an RCU section: it must not
+    /// sleep.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn compute<A>(
+        &self,
+        key: &[u8],
+        decide: impl FnMut(Option<&V>) -> Operation<V, A>,
+    ) -> Result<Computed<&V, A>, InsertError<V>> {
+        let view = self.trie.pin();
+        // SAFETY: found, linked or unlinked in this section.
+        view.compute(key, decide).map(|done| done.map(|value| unsafe { kept(value) }))
+    }
+
+    /// Takes `key` out if `accept` says so of its value: see
+    /// [`TrieRef::remove_if`](crate::TrieRef::remove_if). `accept` runs inside an RCU section: it must not
+    /// sleep.
+    pub fn remove_if(&self, key: &[u8], accept: impl FnMut(&V) -> bool) -> Option<&V> {
+        // SAFETY: unlinked in this section.
+        self.trie.pin().remove_if(key, accept).map(|value| unsafe { kept(value) })
+    }
+
+    /// Takes out every entry that `keep` does not want: as [`TrieRef::retain`](crate::TrieRef::retain), at
+    /// the cost of [`iter`](Self::iter).
+    pub fn retain(&self, mut keep: impl FnMut(&[u8], &V) -> bool) {
+        for (key, seen) in self.iter() {
+            if !keep(key, seen) {
+                // Nothing else can be at the address inside this section.
+                self.remove_if(key, |value| std::ptr::eq(value, seen) || !keep(key, value));
+            }
+        }
+    }
+
+    /// All entries, ascending; descending with [`rev`](Iterator::rev). See [`TraceIter`].
+    ///
+    /// ```
+    /// use memalloc::{AfterTasksTraceGp, Immediate};
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::<u32, Immediate, AfterTasksTraceGp>::new()?;
+    /// let view = trie.pin_trace();
+    /// for (key, value) in [("b", 2), ("a", 1), ("c", 3)] {
+    ///     view.insert(key.as_bytes(), value)?;
+    /// }
+    /// let mut scan = view.iter();
+    /// assert_eq!(scan.next(), Some((&b"a"[..], &1)));
+    /// view.remove(b"b"); // and whatever else happens while it sleeps
+    /// assert!(scan.map(|(_, value)| value).eq(&[3]));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter(&self) -> TraceIter<'_, V, B, L> {
+        TraceIter::new(self, (Unbounded, Unbounded))
+    }
+
+    /// The entries whose keys are in `range`, from both ends. A range whose start is beyond its end is
+    /// empty.
+    pub fn range<K, R>(&self, range: R) -> TraceIter<'_, V, B, L>
+    where
+        K: AsRef<[u8]> + ?Sized,
+        R: RangeBounds<K>,
+    {
+        TraceIter::new(self, range_bounds(&range))
+    }
+
+    /// The entries whose keys begin with `prefix`, `prefix` itself among them, from both ends.
+    pub fn prefix(&self, prefix: &[u8]) -> TraceIter<'_, V, B, L> {
+        TraceIter::new(self, prefix_bounds(prefix))
+    }
+
+    /// The entry with the least key.
+    pub fn first(&self) -> Option<(&[u8], &V)> {
+        self.lower_bound(Unbounded)
+    }
+
+    /// The entry with the greatest key.
+    pub fn last(&self) -> Option<(&[u8], &V)> {
+        self.upper_bound(Unbounded)
+    }
+
+    /// The entry with the longest key that `key` begins with: see
+    /// [`TrieRef::longest_prefix`](crate::TrieRef::longest_prefix).
+    pub fn longest_prefix(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+        let view = self.trie.pin();
+        // SAFETY: found in this section.
+        view.longest_prefix(key).map(|(key, value)| unsafe { (kept(key), kept(value)) })
     }
 
     /// The entry with the least key that is at least (`Included`) or greater than (`Excluded`) the

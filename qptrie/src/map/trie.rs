@@ -1,7 +1,7 @@
 //! The trie itself: what it is made of, what can be asked of it as a whole.
 
 use super::builder::{Builder, Settings};
-use super::error::InsertErrorKind;
+use super::tally::Tally;
 use super::view::TrieRef;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
@@ -36,13 +36,13 @@ pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: Reuse
     pub(super) nodes: Nodes<V, B, L>,
     pub(super) domain: Domain,
     pub(super) settings: Settings,
-    /// Away from what lookups read: writers change them all the time.
+    pub(super) entries: Tally,
+    /// Away from what lookups read.
     pub(super) counters: CachePadded<Counters>,
 }
 
 #[derive(Debug)]
 pub(super) struct Counters {
-    pub(super) entries: AtomicU64,
     pub(super) retries: AtomicU64,
     pub(super) fallbacks: AtomicU64,
 }
@@ -52,7 +52,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Qp
         f.debug_struct("QpTrie")
             .field("branches", &B::KIND)
             .field("leaves", &L::KIND)
-            .field("entries", &self.counters.entries.load(Ordering::Relaxed))
+            .field("entries", &self.entries.sum())
             .finish_non_exhaustive()
     }
 }
@@ -89,9 +89,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         Self {
             nodes,
             domain,
+            entries: Tally::new(settings.max_entries),
             settings,
             counters: CachePadded::new(Counters {
-                entries: AtomicU64::new(0),
                 retries: AtomicU64::new(0),
                 fallbacks: AtomicU64::new(0),
             }),
@@ -131,7 +131,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 
     /// The number of entries. Exact when nothing runs.
     pub fn len(&self) -> u64 {
-        self.counters.entries.load(Ordering::Relaxed)
+        self.entries.sum()
     }
 
     /// Whether there are no entries.
@@ -174,16 +174,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         let room = MAX_SIZE.saturating_sub(leaf_overhead::<V, L>());
         if room < LONGEST_KEY { room } else { LONGEST_KEY }
     };
-
-    /// Counts one entry more, unless the trie is full.
-    pub(super) fn reserve_entry(&self) -> Result<(), InsertErrorKind> {
-        let max_entries = self.settings.max_entries;
-        let more = |entries| (entries < max_entries).then_some(entries + 1);
-        match self.counters.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(InsertErrorKind::Full { max_entries }),
-        }
-    }
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V, B, L> {

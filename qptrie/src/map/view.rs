@@ -151,10 +151,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 
     /// Publishes `leaf` where there is none, and says whether that was still so.
     pub(super) fn fill(&self, vacant: &Vacant<'_>, leaf: Handle) -> Result<bool, InsertErrorKind> {
-        self.trie.reserve_entry()?;
+        self.trie.entries.add().map_err(|max_entries| InsertErrorKind::Full { max_entries })?;
         let linked = vacant.insert(&self.trie.nodes, leaf);
         if linked.is_err() {
-            self.trie.counters.entries.fetch_sub(1, Ordering::Relaxed);
+            self.trie.entries.take();
         }
         match linked {
             Ok(()) => Ok(true),
@@ -167,7 +167,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
     /// The value of `key`. Linearizable; takes no lock, and keeps writers from beginning further
     /// changes where they made it start again too often. A step for each branch on the way, at most
-    /// two for each byte of the key.
+    /// one for each byte of the key and one for its end.
     #[doc(alias = "map_lookup_elem")]
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&V> {

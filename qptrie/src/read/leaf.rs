@@ -173,7 +173,7 @@ impl LeafFooting {
 
     /// Step 5.
     #[inline(always)]
-    fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    pub(crate) fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {

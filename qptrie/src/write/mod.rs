@@ -89,12 +89,29 @@ impl Found<'_> {
         nodes.overwrite(self.leaf, self.at.version, value)
     }
 
+    /// A copy of the value that the leaf has, if that is the one that was found. Whoever then overwrites or
+    /// removes what was found does so to this very value, or is told to look again.
+    pub(crate) fn value<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<V, Retry> {
+        if L::PROTECTS_IDENTITY {
+            // SAFETY: `locate` confirmed the leaf; the caller's section keeps it (INV-N3).
+            return Ok(unsafe { *nodes.value(self.leaf) });
+        }
+        let value = nodes.copy_value(self.leaf);
+        self.at.confirm(nodes)?;
+        // SAFETY: the leaf had one version all the time (INV-V4), so these are the bytes of the
+        // value that was put there (INV-N6).
+        Ok(unsafe { value.assume_init() })
+    }
+
     /// Unlinks the leaf. Needs no memory.
     pub(crate) fn remove<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
-        let (Some((branch, gone)), Some(above)) = (self.spot.branch(), self.above) else {
+        let (Some((branch, gone)), Some((above, symbol))) = (self.spot.branch(), self.above) else {
             let _held = self.spot.lock(nodes)?;
             self.at.end(nodes)?;
             Twig::NOTHING.publish(self.spot.slot);

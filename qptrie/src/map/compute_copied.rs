@@ -1,0 +1,204 @@
+//! Changes that depend on what is there, with values as copies, under every policy of leaves.
+//!
+//! As in `compute` the decision is the caller's closure, which runs with nothing locked. Where leaves are
+//! reused at once what it saw is a version of a leaf: the change takes that version, or fails, and the closure
+//! is asked again.
+
+use super::compute::{Computed, Operation};
+use super::error::{InsertError, InsertErrorKind};
+use super::view::{TrieRef, Update};
+use crate::node::PlainBits;
+use crate::write::{Found, Place, Vacant};
+use memalloc::sync::pause;
+use memalloc::{Handle, ReusePolicy};
+
+/// # Changes that depend on what is there, with copies
+///
+/// ```
+/// use memalloc::Immediate;
+/// use qptrie::{Computed, Operation, QpTrie};
+///
+/// let trie = QpTrie::<u64, Immediate, Immediate>::new()?;
+/// let view = trie.pin();
+/// let more = |hits: Option<u64>| Operation::<_>::Insert(hits.unwrap_or(0) + 1);
+/// assert_eq!(view.compute_copied(b"hits", more)?, Computed::Inserted(1));
+/// assert_eq!(view.compute_copied(b"hits", more)?, Computed::Replaced { old: 1, new: 2 });
+/// assert_eq!(view.remove_if_copied(b"hits", |hits| hits > 2), None);
+/// assert_eq!(view.get_or_insert_with_copied(b"hits", || unreachable!())?, 2);
+/// view.retain_copied(|_, hits| hits > 2);
+/// assert!(trie.is_empty());
+/// # drop(view);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+    /// Looks at `key`, asks `decide` what to do, and does it, all as one atomic step: as
+    /// [`compute`](TrieRef::compute), with copies.
+    ///
+    /// `decide` runs with nothing locked, and may run any number of times: again, where the key has another
+    /// value when that is to be done which it decided.
+    ///
+    /// # Errors
+    ///
+    /// As [`update_copied`](Self::update_copied), when `decide` wants to insert.
+    pub fn compute_copied<A>(
+        &self,
+        key: &[u8],
+        mut decide: impl FnMut(Option<V>) -> Operation<V, A>,
+    ) -> Result<Computed<V, A>, InsertError<V>> {
+        loop {
+            match self.place(key) {
+                Place::Found(found) => {
+                    let Ok(old) = found.value(&self.trie.nodes) else {
+                        pause();
+                        continue;
+                    };
+                    match decide(Some(old)) {
+                        Operation::Insert(new) => {
+                            let given = self.give_copied(key, &found, new);
+                            if given.map_err(|kind| InsertError { kind, value: new })? {
+                                return Ok(Computed::Replaced { old, new });
+                            }
+                        }
+                        Operation::Remove => {
+                            if self.take_copied(&found).is_some() {
+                                return Ok(Computed::Removed(old));
+                            }
+                        }
+                        Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                    }
+                }
+                Place::Vacant(vacant) => match decide(None) {
+                    Operation::Insert(new) => {
+                        let put = self.put_copied(key, &vacant, new);
+                        if put.map_err(|kind| InsertError { kind, value: new })? {
+                            return Ok(Computed::Inserted(new));
+                        }
+                    }
+                    Operation::Remove => return Ok(Computed::Absent),
+                    Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                },
+            }
+            pause();
+        }
+    }
+
+    /// Takes `key` out if `accept` says so of its value, and gives the value: it is the very one that
+    /// `accept` saw last. Never fails for lack of memory.
+    pub fn remove_if_copied(&self, key: &[u8], mut accept: impl FnMut(V) -> bool) -> Option<V> {
+        loop {
+            let Place::Found(found) = self.place(key) else {
+                return None;
+            };
+            if let Ok(value) = found.value(&self.trie.nodes) {
+                if !accept(value) {
+                    return None;
+                }
+                if let Some(value) = self.take_copied(&found) {
+                    return Some(value);
+                }
+            }
+            pause();
+        }
+    }
+
+    /// The value of `key`; that of `make`, where there is none.
+    ///
+    /// `make` is called at most once, and not when the key is there. Where another thread inserts the
+    /// key meanwhile, its value counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`update_copied`](Self::update_copied).
+    pub fn get_or_insert_with_copied(
+        &self,
+        key: &[u8],
+        make: impl FnOnce() -> V,
+    ) -> Result<V, InsertError<V>> {
+        if let Some(value) = self.get_copied(key) {
+            return Ok(value);
+        }
+        let made = make();
+        loop {
+            match self.update_copied(key, made, Update::NoExist) {
+                Ok(_) => return Ok(made),
+                Err(error) if error.kind() == InsertErrorKind::Exists => {
+                    if let Some(value) = self.get_copied(key) {
+                        return Ok(value);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes out every entry that `keep` does not want.
+    ///
+    /// Asks about entries in ascending order, beside writers as [`iter_copied`](Self::iter_copied) finds
+    /// them: about every key that is there throughout. An entry that it does not want it is asked about once
+    /// more, with the value that the entry has when it is taken out.
+    ///
+    /// Cost: a step of a scan for each entry, and a removal for each that goes.
+    pub fn retain_copied(&self, mut keep: impl FnMut(&[u8], V) -> bool) {
+        let (mut scan, mut key) = (self.iter_copied(), Vec::new());
+        while let Some(seen) = scan.next_into(&mut key) {
+            if !keep(&key, seen) {
+                self.remove_if_copied(&key, |value| !keep(&key, value));
+            }
+        }
+    }
+
+    /// Gives the key that was found another value, if it has the one that was found.
+    fn give_copied(
+        &self,
+        key: &[u8],
+        found: &Found<'_>,
+        value: V,
+    ) -> Result<bool, InsertErrorKind> {
+        let nodes = &self.trie.nodes;
+        if !L::PROTECTS_IDENTITY {
+            return Ok(found.overwrite(nodes, &value).is_ok());
+        }
+        let leaf = self.new_copied(key, value)?;
+        let replaced = found.replace(nodes, leaf).is_ok();
+        if replaced {
+            self.copy_out(found.leaf);
+        } else {
+            // SAFETY: the leaf was not published.
+            unsafe { nodes.drop_leaf(leaf) };
+        }
+        Ok(replaced)
+    }
+
+    /// Inserts a value where there was none; `false` if something is there by now.
+    fn put_copied(
+        &self,
+        key: &[u8],
+        vacant: &Vacant<'_>,
+        value: V,
+    ) -> Result<bool, InsertErrorKind> {
+        let leaf = self.new_copied(key, value)?;
+        let filled = self.fill(vacant, leaf);
+        if filled != Ok(true) {
+            // SAFETY: the leaf was not published.
+            unsafe { self.trie.nodes.drop_leaf(leaf) };
+        }
+        filled
+    }
+
+    /// Unlinks and frees a leaf that was found, if it has the value that was found.
+    fn take_copied(&self, found: &Found<'_>) -> Option<V> {
+        found.remove(&self.trie.nodes).ok()?;
+        self.trie.entries.take();
+        Some(self.copy_out(found.leaf))
+    }
+
+    /// A leaf that is to be linked.
+    fn new_copied(&self, key: &[u8], value: V) -> Result<Handle, InsertErrorKind> {
+        if L::PROTECTS_IDENTITY {
+            return self.new_leaf(key, value).map_err(|error| error.kind());
+        }
+        self.check_key(key)?;
+        let leaf = self.trie.nodes.new_words(key, &value);
+        leaf.map_err(|error| InsertErrorKind::Memory(error.kind()))
+    }
+}

@@ -1,0 +1,182 @@
+//! Entries in order, from both ends, as copies.
+
+use super::iter::Bounds;
+use super::view::TrieRef;
+use crate::node::{KeyCopy, PlainBits, Retry};
+use crate::read::{Ascending, Descending, Direction, Walk};
+use memalloc::sync::{Ordering, explored};
+use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::Bound::{self, Excluded};
+
+/// Copies of entries in order, from both ends, under every policy of leaves: all of them
+/// ([`TrieRef::iter_copied`]), those of a range ([`TrieRef::range_copied`]), or those that begin alike
+/// ([`TrieRef::prefix_copied`]).
+///
+/// Beside writers it promises what [`Iter`](crate::Iter) does; a value is one that was put there, whole, and
+/// the key's at a moment during the call that returned it.
+///
+/// As an iterator it allocates a key for each entry. [`next_into`](Self::next_into) and
+/// [`next_back_into`](Self::next_back_into) copy it into a buffer of the caller's. Else it costs as
+/// [`Iter`](crate::Iter), and a key of more than 64 bytes an allocation.
+pub struct IterCopied<
+    'r,
+    V: PlainBits + 'static,
+    B: ReusePolicy = Immediate,
+    L: ReusePolicy = AfterRcuGp,
+> {
+    view: &'r TrieRef<'r, V, B, L>,
+    front: End<Ascending>,
+    back: End<Descending>,
+    /// The ends have met: what is inserted behind them afterwards is not for this iterator.
+    ended: bool,
+}
+
+/// One end of what is left.
+#[derive(Clone)]
+struct End<D> {
+    walk: Walk<D>,
+    /// Where it began; then the key that was returned last.
+    place: Bound<KeyCopy>,
+    begun: bool,
+}
+
+impl<D: Direction> End<D> {
+    fn new(place: Bound<impl AsRef<[u8]>>) -> Self {
+        let place = place.map(|key| KeyCopy::from_slice(key.as_ref()));
+        Self { walk: Walk::lost(), place, begun: false }
+    }
+
+    fn bound(&self) -> Bound<&[u8]> {
+        self.place.as_ref().map(|key| &key[..])
+    }
+
+    /// Goes on by one entry and gives its value, unless it is not before `other`. The key is in
+    /// `place` then.
+    #[inline]
+    fn next<V: PlainBits, B: ReusePolicy, L: ReusePolicy, O: Direction>(
+        &mut self,
+        view: &TrieRef<'_, V, B, L>,
+        other: &End<O>,
+    ) -> Option<V> {
+        let Self { walk, place, begun } = self;
+        let from = place.as_ref().map(|key| &key[..]);
+        let goes_on = std::mem::replace(begun, true);
+        let stepped = match walk.step(&view.trie.nodes) {
+            Ok(None) => return None,
+            Ok(Some(leaf)) => view.arrive_copied(walk, leaf, from),
+            Err(Retry) => Err(Retry),
+        };
+        let (key, value) = match stepped {
+            Ok(entry) => entry,
+            Err(Retry) => {
+                if goes_on {
+                    view.trie.counters.retries.fetch_add(1, Ordering::Relaxed);
+                }
+                // A seek, like any other.
+                explored();
+                view.seek_copied(walk, from)?
+            }
+        };
+        *place = Excluded(key);
+        let Excluded(key) = self.bound() else { return None };
+        O::admits(other.bound(), key).then_some(value)
+    }
+}
+
+impl<'r, V: PlainBits, B: ReusePolicy, L: ReusePolicy> IterCopied<'r, V, B, L> {
+    pub(super) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+        Self { view, front: End::new(start), back: End::new(end), ended: false }
+    }
+
+    /// Puts the next key into `key`, and gives its value. At the end `key` is left alone.
+    ///
+    /// ```
+    /// use memalloc::Immediate;
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::<u32, Immediate, Immediate>::new()?;
+    /// let view = trie.pin();
+    /// view.insert_copied(b"a", 1)?;
+    /// view.insert_copied(b"b", 2)?;
+    /// let (mut scan, mut key, mut sum) = (view.iter_copied(), Vec::new(), 0);
+    /// while let Some(value) = scan.next_into(&mut key) {
+    ///     sum += value;
+    /// }
+    /// assert_eq!((sum, &key[..]), (3, &b"b"[..]));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn next_into(&mut self, key: &mut Vec<u8>) -> Option<V> {
+        if self.ended {
+            return None;
+        }
+        let value = self.front.next(self.view, &self.back);
+        self.ended = value.is_none();
+        put(&self.front, key, value)
+    }
+
+    /// Puts the last key that is left into `key`, and gives its value. At the end `key` is left alone.
+    #[inline]
+    pub fn next_back_into(&mut self, key: &mut Vec<u8>) -> Option<V> {
+        if self.ended {
+            return None;
+        }
+        let value = self.back.next(self.view, &self.front);
+        self.ended = value.is_none();
+        put(&self.back, key, value)
+    }
+}
+
+/// Puts the key that an end has come to into `key`, where there is a value.
+#[inline]
+fn put<D: Direction, V>(end: &End<D>, key: &mut Vec<u8>, value: Option<V>) -> Option<V> {
+    if let (Some(_), Excluded(found)) = (&value, end.bound()) {
+        key.clear();
+        key.extend_from_slice(found);
+    }
+    value
+}
+
+impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> Iterator for IterCopied<'_, V, B, L> {
+    type Item = (Vec<u8>, V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut key = Vec::new();
+        let value = self.next_into(&mut key)?;
+        Some((key, value))
+    }
+
+    fn last(mut self) -> Option<Self::Item> {
+        self.next_back()
+    }
+}
+
+impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> DoubleEndedIterator for IterCopied<'_, V, B, L> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let mut key = Vec::new();
+        let value = self.next_back_into(&mut key)?;
+        Some((key, value))
+    }
+}
+
+impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> FusedIterator for IterCopied<'_, V, B, L> {}
+
+impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> Clone for IterCopied<'_, V, B, L> {
+    fn clone(&self) -> Self {
+        Self {
+            view: self.view,
+            front: self.front.clone(),
+            back: self.back.clone(),
+            ended: self.ended,
+        }
+    }
+}
+
+impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> fmt::Debug for IterCopied<'_, V, B, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IterCopied").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
