@@ -9,6 +9,7 @@ use common::reference::{Model, same_entries, same_memory};
 use common::{Setup, in_every_setup};
 use memalloc::{PolicyKind, ReusePolicy};
 use qptrie::{Computed, Operation};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
@@ -158,10 +159,13 @@ fn a_branch_that_is_reused_under_a_walk_or_a_change_deceives_neither<B: ReusePol
     let trie = setup.trie::<u64, B>();
     let stable = [b"xa", b"xb", b"xc"];
     trie.try_extend(stable.iter().zip(0..)).expect("memory");
-    // Replaces the branch of the stable keys, and takes its memory for one of the same size.
+    // Replaces the branch of the stable keys, and takes its memory for one of the same size. Another key
+    // each time: what is removed leaves a hole, which the same key would fill.
+    let turns = Cell::new(0);
     let reuse = |round: u64| {
         let view = trie.pin();
-        let (key, place) = (b"xd", [b'o', round as u8]);
+        let (key, place) = (&[b'x', b'd' + turns.get() % 2], [b'o', round as u8]);
+        turns.set(turns.get() ^ 1);
         assert_eq!(view.insert(key, round).expect("memory"), None);
         for last in [b'o', b'p', b'q'] {
             let _ = view.insert(&[&place[..], &[last]].concat(), round).expect("memory");

@@ -9,9 +9,10 @@
 //! that named the original, and frees the original; replacing a leaf is one store. A reader sees
 //! the trie before the store or after it, never in between.
 //!
-//! Removing never fails: where there is no memory for the smaller copy, the slot of the leaf is
-//! emptied in place. Such a *hole* is "no such twig" to readers, is filled by the next insert
-//! that comes by, and goes away when its branch is copied.
+//! Removing empties the slot of the leaf in place, as long as more than half of the branch's slots are in
+//! use. Such a *hole* is "no such twig" to readers, is filled when its key comes back, and goes away when its
+//! branch is copied. It is also what remains where there is no memory for the smaller copy, so that removing
+//! never fails.
 //!
 //! A branch of many twigs has ways for all symbols, most of them holes at first: so it is not copied
 //! for each of the twigs that it gains and loses.
@@ -113,10 +114,14 @@ impl Found<'_> {
     ) -> Result<(), Retry> {
         let (Some((branch, gone)), Some((above, symbol))) = (self.spot.branch(), self.above) else {
             let _held = self.spot.lock(nodes)?;
-            self.at.end(nodes)?;
-            Twig::NOTHING.publish(self.spot.slot);
-            return Ok(());
+            return self.empty(nodes);
         };
+        let held = self.spot.lock(nodes)?;
+        if stays_full(nodes, branch) {
+            return self.empty(nodes);
+        }
+        // The upper lock comes first (INV-W4).
+        drop(held);
         let upper = above.lock(nodes)?;
         let lower = self.spot.lock(nodes)?;
         let shape = nodes.shape(branch);
@@ -126,7 +131,6 @@ impl Found<'_> {
         let mut others = before.chain(twigs(nodes, branch, gone + 1..slots.end));
         let replacement = match symbols.len() {
             1 => others.next().map(|twig| (twig, None)),
-            left if slots.len() >= SPACIOUS && left > SPACIOUS / 2 => None,
             _ => new_branch(nodes, shape.index(), &symbols, others).ok(),
         };
         // Nobody can read the leaf from here on: nothing that takes long comes after it.
@@ -141,6 +145,16 @@ impl Found<'_> {
             Some(by) => replace_branch(nodes, above, upper, (branch, lower), by),
             None => Twig::NOTHING.publish(self.spot.slot),
         }
+        Ok(())
+    }
+
+    /// Makes a hole of the slot, whose lock the caller holds.
+    fn empty<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<(), Retry> {
+        self.at.end(nodes)?;
+        Twig::NOTHING.publish(self.spot.slot);
         Ok(())
     }
 }
@@ -259,6 +273,17 @@ fn new_branch<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         Ok((branch, held)) => Ok((Twig::branch(branch), Some(held))),
         Err(error) => Err(NotLinked::Memory(error.kind())),
     }
+}
+
+/// Whether a branch that is locked has enough twigs (INV-W1) to lose one without a copy.
+fn stays_full<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    branch: Handle,
+) -> bool {
+    let slots = nodes.slots(branch, nodes.shape(branch));
+    let least = slots.len().min(SPACIOUS) / 2;
+    // One more than have to be left.
+    twigs(nodes, branch, slots).nth(least.max(1) + 1).is_some()
 }
 
 /// The twigs in some slots of a branch that is locked, without the holes.

@@ -26,65 +26,89 @@ enum Op {
 }
 use Op::{Put, Remove};
 
-/// Two writers, and the keys that are there before, each with the value 1.
+/// Two writers, and the keys that are put before, each with the value 1; some of them are gone again.
 #[derive(Clone, Copy, Debug)]
 struct Race {
     keys: &'static [Key],
+    gone: &'static [Key],
     one: &'static [Op],
     other: &'static [Op],
 }
 
 /// The root is empty.
-const EMPTY_ROOT: Race = Race { keys: &[], one: &[Put(b"11", 2)], other: &[Put(b"12", 3)] };
+const EMPTY_ROOT: Race =
+    Race { keys: &[], gone: &[], one: &[Put(b"11", 2)], other: &[Put(b"12", 3)] };
 
 /// Each gives the branch a twig more.
 const TWO_TWIGS: Race =
-    Race { keys: &[b"11", b"12"], one: &[Put(b"13", 2)], other: &[Put(b"14", 3)] };
+    Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"13", 2)], other: &[Put(b"14", 3)] };
 
 /// Both bring the same key.
 const SAME_TWIG: Race =
-    Race { keys: &[b"11", b"12"], one: &[Put(b"13", 2)], other: &[Put(b"13", 3)] };
+    Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"13", 2)], other: &[Put(b"13", 3)] };
 
 /// One gives the branch a twig more, the other takes one away.
-const TWIG_COMES_AND_GOES: Race =
-    Race { keys: &[b"11", b"12", b"13"], one: &[Put(b"14", 2)], other: &[Remove(b"12")] };
+const TWIG_COMES_AND_GOES: Race = Race {
+    keys: &[b"11", b"12", b"13"],
+    gone: &[],
+    one: &[Put(b"14", 2)],
+    other: &[Remove(b"12")],
+};
+
+/// One takes a twig, and the branch is copied without it and without a hole; the other replaces a leaf.
+/// With one preemption: two take minutes.
+const BRANCH_SHRINKS: Race = Race {
+    keys: &[b"11", b"12", b"13", b"14"],
+    gone: &[b"13"],
+    one: &[Remove(b"14")],
+    other: &[Put(b"11", 3)],
+};
 
 /// The branch is to be merged away by one, and to be given a twig by the other.
 const MERGED_AND_GROWN: Race =
-    Race { keys: &[b"11", b"12"], one: &[Put(b"13", 2)], other: &[Remove(b"12")] };
+    Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"13", 2)], other: &[Remove(b"12")] };
 
 /// Each takes one of two twigs.
 const BOTH_TWIGS_GO: Race =
-    Race { keys: &[b"11", b"12"], one: &[Remove(b"11")], other: &[Remove(b"12")] };
+    Race { keys: &[b"11", b"12"], gone: &[], one: &[Remove(b"11")], other: &[Remove(b"12")] };
 
 /// Both replace the same leaf.
 const SAME_LEAF: Race =
-    Race { keys: &[b"11", b"12"], one: &[Put(b"11", 2)], other: &[Put(b"11", 3)] };
+    Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"11", 2)], other: &[Put(b"11", 3)] };
 
 /// One replaces a leaf, the other copies the branch that it hangs on.
 const LEAF_AND_BRANCH: Race =
-    Race { keys: &[b"11", b"12"], one: &[Put(b"11", 2)], other: &[Put(b"13", 3)] };
+    Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"11", 2)], other: &[Put(b"13", 3)] };
 
 /// One replaces a leaf, the other removes it.
 const LEAF_GOES: Race =
-    Race { keys: &[b"11", b"12"], one: &[Put(b"11", 2)], other: &[Remove(b"11")] };
+    Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"11", 2)], other: &[Remove(b"11")] };
 
 /// One copies the parent, the other the child.
-const PARENT_AND_CHILD: Race =
-    Race { keys: &[b"11", b"12", b"21"], one: &[Put(b"31", 2)], other: &[Put(b"13", 3)] };
+const PARENT_AND_CHILD: Race = Race {
+    keys: &[b"11", b"12", b"21"],
+    gone: &[],
+    one: &[Put(b"31", 2)],
+    other: &[Put(b"13", 3)],
+};
 
 /// One removes the sibling of a branch, which moves up then; the other gives that branch a twig.
-const SIBLING_MERGED: Race =
-    Race { keys: &[b"11", b"12", b"21"], one: &[Remove(b"21")], other: &[Put(b"13", 3)] };
+const SIBLING_MERGED: Race = Race {
+    keys: &[b"11", b"12", b"21"],
+    gone: &[],
+    one: &[Remove(b"21")],
+    other: &[Put(b"13", 3)],
+};
 
 /// One forks the way above the branch, the other gives the branch a twig.
 const FORKED_ABOVE: Race =
-    Race { keys: &[b"11", b"12"], one: &[Put(b"21", 2)], other: &[Put(b"13", 3)] };
+    Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"21", 2)], other: &[Put(b"13", 3)] };
 
 /// One forks the way above the branch; meanwhile the other merges it away, and its memory is a branch in
 /// the same slot again, which tests a byte before the fork's.
 const FORKED_ABOVE_ANOTHER_LIFE: Race = Race {
     keys: &[b"1111", b"1112"],
+    gone: &[],
     one: &[Put(b"1121", 2)],
     other: &[Remove(b"1112"), Put(b"12", 3)],
 };
@@ -132,9 +156,10 @@ fn is_some_order(
 /// Runs one execution.
 fn race<B: ReusePolicy>(race: Race, fault: Option<Fault>) {
     let trie = Arc::new(built::<B>(fault));
-    let before: Entries = race.keys.iter().map(|key| (key.to_vec(), 1)).collect();
-    for key in race.keys {
-        Put(key, 1).run(&trie);
+    let mut before = Entries::new();
+    let puts = race.keys.iter().map(|key| Put(key, 1));
+    for op in puts.chain(race.gone.iter().map(|key| Remove(key))) {
+        assert_eq!(op.run(&trie), op.run_alone(&mut before));
     }
     let work = |ops: &'static [Op]| {
         let trie = Arc::clone(&trie);
@@ -179,7 +204,7 @@ macro_rules! races {
 }
 
 races! {
-    two_leaves_arrive_at_an_empty_root: EMPTY_ROOT, Immediate, 2, 2000;
+    two_leaves_arrive_at_an_empty_root: EMPTY_ROOT, Immediate, 2, 1500;
     two_leaves_arrive_at_an_empty_root_deferred: EMPTY_ROOT, AfterRcuGp, 2, 1000;
     two_twigs_arrive_at_one_branch: TWO_TWIGS, Immediate, 2, 3000;
     two_twigs_arrive_at_one_deferred_branch: TWO_TWIGS, AfterRcuGp, 2, 3000;
@@ -187,6 +212,8 @@ races! {
     one_key_from_two_writers_is_there_once_deferred: SAME_TWIG, AfterRcuGp, 2, 5000;
     a_twig_comes_while_another_goes: TWIG_COMES_AND_GOES, Immediate, 2, 3000;
     a_twig_comes_while_another_goes_deferred: TWIG_COMES_AND_GOES, AfterRcuGp, 2, 3000;
+    a_replacement_is_in_the_smaller_copy: BRANCH_SHRINKS, Immediate, 1, 500;
+    a_replacement_is_in_the_smaller_copy_deferred: BRANCH_SHRINKS, AfterRcuGp, 1, 500;
     a_branch_grows_while_it_is_merged: MERGED_AND_GROWN, Immediate, 2, 3000;
     a_branch_grows_while_it_is_merged_deferred: MERGED_AND_GROWN, AfterRcuGp, 2, 3000;
     both_twigs_of_a_branch_go: BOTH_TWIGS_GO, Immediate, 2, 10000;
