@@ -353,6 +353,19 @@ mod tests {
         assert_eq!(Header::new(0, &every_symbol().collect()).slots().end, MOST_WORDS as u16);
     }
 
+    #[test]
+    fn a_torn_header_can_name_a_slot_outside_of_the_branch() {
+        let of = |bytes: &[u8]| bytes.iter().map(|byte| Symbol::byte(*byte)).collect::<Symbols>();
+        let groups = of(&[0x01, 0x02, 0x03, 0x5f, 0x52, 0xff, 0xf0, 0x90, 0x91]);
+        let list = of(&[0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe, 0xff]).with(Symbol::END);
+        // Two lives that one branch may have: both have as many words.
+        let (one, other) = (Header::new(0, &groups), Header::new(0, &list));
+        assert_eq!(one.slots().end, other.slots().end);
+        let (torn, rest) = (Shape(words(&one)[SHAPE]), words(&other));
+        let way = torn.way(Symbol::byte(0xff), |number| rest[number]);
+        assert!(way.exists() && way.slot() > 2 * one.slots().end, "{way:?}");
+    }
+
     proptest! {
         #[test]
         fn any_set_of_symbols_comes_out_as_it_went_in(
