@@ -1,6 +1,6 @@
 //! # An ordered concurrent map of byte strings
 //!
-//! A quadbit popcount trie: a lookup takes no lock, keys come back in order, and an entry costs some
+//! A qp-trie whose branches test whole bytes: a lookup takes no lock, keys come back in order, and an entry costs some
 //! twenty-five bytes beyond its key and value. Its branches
 //! may be reused *at once* after they were replaced: readers validate what they saw by sequence
 //! counts and by reading the parent again, so that neither a wild pointer nor a missed key is

@@ -23,7 +23,7 @@ const WRITERS: usize = 3;
 const CHANGES: usize = 6_000;
 
 /// Keys that are always there. Each has neighbours that come and go around it: keys that it
-/// begins, keys that begin it, and keys that part from it in either nibble of its last byte.
+/// begins, keys that begin it, and keys that part from it in its last byte.
 fn stable_keys() -> Vec<Vec<u8>> {
     let mut keys = vec![b"".to_vec(), b"s".to_vec()];
     for tail in [&b""[..], b"\0", b"abc", b"/a/long/part/that/many/keys/have/"] {

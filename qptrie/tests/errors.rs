@@ -188,7 +188,7 @@ const LARGE: std::ops::Range<u16> = 0..40;
 /// A trie that has branches of nine twigs, the `LARGE` families, and no memory for one of three
 /// to eight.
 fn no_branches_for_smaller_copies<B: ReusePolicy>(setup: Setup) -> (QpTrie<u64, B>, Model<u64>) {
-    // A slab for each of the five sizes of branches: those of a pair, and of at most four, eight,
+    // A slab for each of the first five sizes of branches: those of a pair, and of at most four, eight,
     // twelve and sixteen twigs.
     let trie = setup.builder::<u64, B>().limit_bytes(5 * SLAB).build().expect("a trie");
     let mut model = Model::new();

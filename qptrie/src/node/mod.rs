@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!  branch   | count | shape | twig | twig                  two ways: 16 bytes
+//!           | count | shape | bytes | twig | twig | …      up to eight bytes
 //!           | count | shape | lowers | twig | twig | …     bytes with few different upper nibbles
 //!           | count | shape | bits | ranks | twig | …      any
 //!             u32     which symbol, which form, part of the ways; the same for a whole life

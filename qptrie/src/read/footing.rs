@@ -47,7 +47,7 @@ impl Footing {
         Ok(Self { branch, life })
     }
 
-    /// Step 5, and step 3 of the next branch: everything read from the branch so far was its
+    /// Steps 5 and 7, and step 3 of the next branch: everything read from the branch so far was its
     /// own.
     #[inline(always)]
     pub(crate) fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(

@@ -10,14 +10,17 @@
 //!    1  s := p.count                    odd: p is unlinked, start again
 //!    2  S still names p?                no: start again
 //!    3  Q.count still sQ?               no: Q is unlinked, so S proves nothing: start again
-//!    4  read the shape, then the twig
-//!    5  p.count still s?                no: start again
-//!    6  now believe "absent", step down, or touch a leaf
+//!    4  read the header: the key's slot, if it has one
+//!    5  p.count still s?                no: start again; the slot may lie anywhere
+//!    6  read the twig in the slot
+//!    7  p.count still s?                no: start again
+//!    8  now step down, touch a leaf, or believe "absent" where the slot is empty
 //! ```
 //!
 //! - INV-V1: after step 3, `p` was linked at a moment between step 1 and step 3.
-//! - INV-V2: after step 5, `p` was linked, and the shape and the twig were its own, for all of
-//!   the time between step 1 and step 4.
+//! - INV-V2: after step 5, `p` was linked, and the header its own, for all of the time between
+//!   step 1 and step 4: that the key has no slot may be believed. After step 7 the same is true of
+//!   the twig, until step 6.
 //! - INV-V3: a key that is in the trie throughout is below every branch that a lookup of it
 //!   stands on validly: branches move only by being copied, and a copy leaves the original
 //!   unlinked.

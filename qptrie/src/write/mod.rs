@@ -5,14 +5,14 @@
 //! Under the locks it looks whether everything is as it was found; if not, it starts again. So
 //! writers wait for each other only where they change the same branch.
 //!
-//! Adding or removing a twig copies the branch, publishes the copy with one store into the slot
-//! that named the original, and frees the original; replacing a leaf is one store. A reader sees
+//! Adding a twig copies the branch, publishes the copy with one store into the slot that named the
+//! original, and frees the original; replacing a leaf is one store. A reader sees
 //! the trie before the store or after it, never in between.
 //!
-//! Removing empties the slot of the leaf in place, as long as more than half of the branch's slots are in
-//! use. Such a *hole* is "no such twig" to readers, is filled when its key comes back, and goes away when its
-//! branch is copied. It is also what remains where there is no memory for the smaller copy, so that removing
-//! never fails.
+//! Removing empties the slot of the leaf in place, as long as more than half of the branch's slots stay in
+//! use, or more than half of `SPACIOUS`; below that it copies, too. Such a *hole* is "no such twig" to readers,
+//! is filled by the next key that goes its way, and goes away when its branch is copied. It is also what remains
+//! where there is no memory for the smaller copy, so that removing never fails.
 //!
 //! A branch of many twigs has ways for all symbols, most of them holes at first: so it is not copied
 //! for each of the twigs that it gains and loses.

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-/// What most keys are made of: nibbles that agree in one half, and bytes at both ends.
+/// What most keys are made of: bytes that agree in one half, and bytes at both ends.
 const ALPHABET: [u8; 6] = [0x00, 0x01, 0x10, 0x11, b'a', 0xff];
 
 /// A few letters, the empty key among them.
