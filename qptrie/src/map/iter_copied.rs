@@ -79,9 +79,9 @@ impl<D: Direction> End<D> {
                 view.seek_copied(walk, from)?
             }
         };
+        let admitted = O::admits(other.bound(), &key);
         *place = Excluded(key);
-        let Excluded(key) = self.bound() else { return None };
-        O::admits(other.bound(), key).then_some(value)
+        admitted.then_some(value)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Where a key is, or would be: found without a lock, as readers find it.
 //!
-//! One way down is enough, to the leaf nearest to the key. Where the two part says which of the branches
-//! on the way has the place: all keys below a branch begin with the same symbols (INV-N5), so they part
-//! from the key where that leaf does.
+//! A way down leads to the leaf nearest to the key. Where the two part says which of the branches on the way
+//! has the place: all keys below a branch begin with the same symbols (INV-N5), so they part from the key
+//! where that leaf does. The last branches of a way are kept, in a few places of its own, since a writer needs
+//! nothing of the heap; where the place is further up, a second way finds it.
 
 use crate::node::{
     KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Symbol, Twig, first_difference, symbol_at,
@@ -108,7 +109,7 @@ impl Below {
     }
 }
 
-/// Finds the place of `key`.
+/// Finds the place of `key`. Needs no memory.
 ///
 /// The caller is inside a read section. Whoever changes something there locks first, which fails
 /// where it is not as it was found.
@@ -116,41 +117,53 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
     nodes: &'t Nodes<V, B, L>,
     key: &[u8],
 ) -> Result<Place<'t>, Retry> {
-    let mut way = Way::new(nodes, key);
-    let Some(leaf) = way.walk(nodes, key)? else {
-        return Ok(Place::Vacant(Vacant::Root(way.spot(nodes, 0))));
-    };
-    let last = way.stops.len();
-    let spot = way.spot(nodes, last);
-    let parent = way.stops.last().map(|stop| stop.at);
-    let mut copy = KeyCopy::new();
-    let reached = Reached { leaf, slot: spot.slot, parent };
-    let (nearest_key, at) = reached.key(nodes, &mut copy)?;
-    let Some(index) = first_difference(nearest_key, key) else {
-        let above = way.stops.last().map(|stop| {
-            let symbol = symbol_at(key, stop.index);
-            (way.spot(nodes, last - 1), symbol)
-        });
-        return Ok(Place::Found(Found { leaf, at, spot, above }));
-    };
-    let (nearest, new) = (symbol_at(nearest_key, index), symbol_at(key, index));
-    let number = way.stops.iter().position(|stop| stop.index >= index);
-    let (number, below) = match number {
-        Some(number) => {
-            let Stop { at, index: tested, .. } = way.stops[number];
-            if tested == index {
-                let above = way.spot(nodes, number);
-                return Ok(Place::Vacant(Vacant::Twig { above, at, new }));
-            }
-            (number, Below::Branch(at))
+    let mut parts_at = None;
+    loop {
+        let mut way = Way::new(nodes, key);
+        let Some(reached) = way.walk(nodes, key, parts_at)? else {
+            return Ok(Place::Vacant(Vacant::Root(way.spot(nodes, 0))));
+        };
+        let mut copy = KeyCopy::new();
+        let (nearest_key, at) = reached.key(nodes, &mut copy)?;
+        let difference = first_difference(nearest_key, key);
+        if parts_at.is_some() && parts_at != difference {
+            // Another leaf than that of the first way.
+            return Err(Retry);
         }
-        None => (last, Below::Leaf(at)),
-    };
-    let spot = way.spot(nodes, number);
-    Ok(Place::Vacant(Vacant::Fork { spot, below, index, nearest, new }))
+        let last = way.passed;
+        let Some(index) = difference else {
+            let above = last.checked_sub(1).map(|above| {
+                let symbol = symbol_at(key, way.stop(above).index);
+                (way.spot(nodes, above), symbol)
+            });
+            let spot = way.spot(nodes, last);
+            return Ok(Place::Found(Found { leaf: reached.leaf, at, spot, above }));
+        };
+        let (nearest, new) = (symbol_at(nearest_key, index), symbol_at(key, index));
+        let oldest = last.saturating_sub(KEPT);
+        let (number, below) = match (oldest..last).find(|&stop| way.stop(stop).index >= index) {
+            // Maybe not the first one: those before it are not kept.
+            Some(number) if number == oldest && number > 0 => {
+                parts_at = Some(index);
+                continue;
+            }
+            Some(number) => {
+                let Stop { at, index: tested, .. } = *way.stop(number);
+                if tested == index {
+                    let above = way.spot(nodes, number);
+                    return Ok(Place::Vacant(Vacant::Twig { above, at, new }));
+                }
+                (number, Below::Branch(at))
+            }
+            None => (last, Below::Leaf(at)),
+        };
+        let spot = way.spot(nodes, number);
+        return Ok(Place::Vacant(Vacant::Fork { spot, below, index, nearest, new }));
+    }
 }
 
 /// A branch on the way.
+#[derive(Clone, Copy)]
 struct Stop {
     at: Footing,
     /// The symbol that it tests.
@@ -159,8 +172,8 @@ struct Stop {
     slot: u16,
 }
 
-/// Branches on a way that need no memory of their own.
-const SHALLOW: usize = if cfg!(loom) { 2 } else { 24 };
+/// How many branches of a way are kept: two at least, one that is changed and the one above it.
+const KEPT: usize = if cfg!(loom) { 2 } else { 24 };
 
 /// How many twigs are looked at in search of a leaf, where any will do.
 const NEAR: usize = 8;
@@ -168,7 +181,10 @@ const NEAR: usize = 8;
 /// A way from the root to a leaf: the key's own twigs as far as there are any.
 struct Way<'t> {
     root: &'t Root,
-    stops: SmallVec<[Stop; SHALLOW]>,
+    /// Stop number `n` at place `n % KEPT`; never more than its own places.
+    kept: SmallVec<[Stop; KEPT]>,
+    /// How many stops there were.
+    passed: usize,
     /// What the last slot held.
     twig: Twig,
 }
@@ -180,7 +196,25 @@ impl<'t> Way<'t> {
     ) -> Self {
         let root = nodes.roots.of(key);
         // ORDERING: pairs with `Twig::publish`, as in `find`.
-        Self { root, stops: SmallVec::new(), twig: Twig::load(root.slot(), Ordering::Acquire) }
+        let twig = Twig::load(root.slot(), Ordering::Acquire);
+        Self { root, kept: SmallVec::new(), passed: 0, twig }
+    }
+
+    /// One of the last stops.
+    #[inline(always)]
+    fn stop(&self, number: usize) -> &Stop {
+        debug_assert!(number < self.passed && number + KEPT >= self.passed);
+        &self.kept[number % KEPT]
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, stop: Stop) {
+        if self.passed < KEPT {
+            self.kept.push(stop);
+        } else {
+            self.kept[self.passed % KEPT] = stop;
+        }
+        self.passed += 1;
     }
 
     /// The slot that names stop number `number`; behind all of them, the slot of the last twig.
@@ -189,8 +223,9 @@ impl<'t> Way<'t> {
         nodes: &'t Nodes<V, B, L>,
         number: usize,
     ) -> Spot<'t> {
-        let twig = self.stops.get(number).map_or(self.twig, |stop| Twig::branch(stop.at.branch));
-        let (holder, slot) = match number.checked_sub(1).map(|above| &self.stops[above]) {
+        let is_stop = number < self.passed;
+        let twig = if is_stop { Twig::branch(self.stop(number).at.branch) } else { self.twig };
+        let (holder, slot) = match number.checked_sub(1).map(|above| self.stop(above)) {
             None => (Holder::Root(self.root), self.root.slot()),
             Some(stop) => {
                 (Holder::Branch(stop.at, stop.slot), nodes.slot(stop.at.branch, stop.slot))
@@ -199,21 +234,23 @@ impl<'t> Way<'t> {
         Spot { holder, slot, twig }
     }
 
-    /// Goes on to a leaf; none when the root is empty.
+    /// Goes on to a leaf; none when the root is empty. The last stop that is noted is the first one that
+    /// tests symbol number `until`, or a later one.
     #[inline(always)]
     fn walk<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &'t Nodes<V, B, L>,
         key: &[u8],
-    ) -> Result<Option<Handle>, Retry> {
-        let (mut named_by, mut parent) = (self.root.slot(), None);
+        until: Option<u32>,
+    ) -> Result<Option<Reached<'t>>, Retry> {
+        let (mut slot, mut parent, mut noted_all) = (self.root.slot(), None, false);
         loop {
             let branch = match self.twig.node() {
                 Node::Nothing => return Ok(None),
-                Node::Leaf(leaf) => return Ok(Some(leaf)),
+                Node::Leaf(leaf) => return Ok(Some(Reached { leaf, slot, parent })),
                 Node::Branch(branch) => branch,
             };
-            let at = Footing::enter::<true, V, B, L>(nodes, branch, (named_by, self.twig), parent)?;
+            let at = Footing::enter::<true, V, B, L>(nodes, branch, (slot, self.twig), parent)?;
             let shape = nodes.shape(branch);
             let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
             at.confirm(nodes)?;
@@ -235,9 +272,12 @@ impl<'t> Way<'t> {
                 }
             };
             at.confirm(nodes)?;
-            self.stops.push(Stop { at, index: shape.index(), slot: next.0 });
+            if !noted_all {
+                self.pass(Stop { at, index: shape.index(), slot: next.0 });
+                noted_all = until.is_some_and(|until| shape.index() >= until);
+            }
             (self.twig, parent) = (next.1, Some(at));
-            named_by = nodes.slot(branch, next.0);
+            slot = nodes.slot(branch, next.0);
         }
     }
 }

@@ -104,6 +104,14 @@ const SIBLING_MERGED: Race = Race {
 const FORKED_ABOVE: Race =
     Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"21", 2)], other: &[Put(b"13", 3)] };
 
+/// One forks the way further up than the branches that a way keeps; the other merges the uppermost away.
+const FORKED_FAR_ABOVE: Race = Race {
+    keys: &[b"1111", b"1112", b"112", b"12"],
+    gone: &[],
+    one: &[Put(b"21", 2)],
+    other: &[Remove(b"12")],
+};
+
 /// One forks the way above the branch; meanwhile the other merges it away, and its memory is a branch in
 /// the same slot again, which tests a byte before the fork's.
 const FORKED_ABOVE_ANOTHER_LIFE: Race = Race {
@@ -230,6 +238,8 @@ races! {
     a_deferred_branch_that_moves_up_grows: SIBLING_MERGED, AfterRcuGp, 2, 5000;
     a_branch_below_a_fork_grows: FORKED_ABOVE, Immediate, 2, 3000;
     a_deferred_branch_below_a_fork_grows: FORKED_ABOVE, AfterRcuGp, 2, 3000;
+    a_fork_further_up_than_a_way_keeps: FORKED_FAR_ABOVE, Immediate, 2, 5000;
+    a_fork_further_up_than_a_way_keeps_deferred: FORKED_FAR_ABOVE, AfterRcuGp, 2, 5000;
     a_fork_is_above_the_branch_that_it_was_made_for: FORKED_ABOVE_ANOTHER_LIFE, Immediate, 2, 15000;
     a_fork_is_above_the_branch_that_it_was_made_for_deferred:
         FORKED_ABOVE_ANOTHER_LIFE, AfterRcuGp, 2, 5000;
