@@ -1,5 +1,5 @@
-//! Changes and lookups need nothing of the heap, however deep their place is: so they can't abort for
-//! lack of it, and removing needs no memory at all.
+//! Where leaves have their grace period, changes and lookups need nothing of the heap, however deep their
+//! place is: so they can't abort for lack of it, and removing needs no memory at all.
 //!
 //! One test: the heap is watched for the whole process.
 #![cfg(not(loom))]

@@ -2,8 +2,8 @@
 //!
 //! A way down leads to the leaf nearest to the key. Where the two part says which of the branches on the way
 //! has the place: all keys below a branch begin with the same symbols (INV-N5), so they part from the key
-//! where that leaf does. The last branches of a way are kept, in a few places of its own, since a writer needs
-//! nothing of the heap; where the place is further up, a second way finds it.
+//! where that leaf does. The last branches of a way are kept, in a few places of its own, so that the heap is not
+//! needed however deep the place is; where it is further up, a second way finds it.
 
 use crate::node::{
     KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Symbol, Twig, first_difference, symbol_at,
@@ -109,7 +109,8 @@ impl Below {
     }
 }
 
-/// Finds the place of `key`. Needs no memory.
+/// Finds the place of `key`. Needs no memory, except to copy a long key where leaves are reused at once
+/// ([`KeyCopy`]).
 ///
 /// The caller is inside a read section. Whoever changes something there locks first, which fails
 /// where it is not as it was found.
