@@ -188,6 +188,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V
                     // SAFETY: nobody else can reach the leaf any more.
                     Node::Leaf(leaf) => unsafe { self.nodes.drop_leaf(leaf) },
                     Node::Branch(branch) => {
+                        debug_assert!(self.nodes.twig_count_is_right(branch));
                         for slot in self.nodes.slots(branch, self.nodes.shape(branch)) {
                             let slot = self.nodes.slot(branch, slot);
                             todo.push(Twig::load(slot, Ordering::Relaxed));

@@ -68,6 +68,43 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         shape.symbols(self.header(branch))
     }
 
+    /// How many twigs of a branch that the caller holds are no holes; none where that is quickly
+    /// counted.
+    pub(crate) fn twig_count(&self, branch: Handle) -> Option<usize> {
+        let number = self.shape(branch).twigs_word()?;
+        Some(self.word(branch, number).load(Ordering::Relaxed) as usize)
+    }
+
+    /// Whether as many twigs as are said to be there are there.
+    pub(crate) fn twig_count_is_right(&self, branch: Handle) -> bool {
+        let slots = self.slots(branch, self.shape(branch)).map(|slot| self.slot(branch, slot));
+        let there = |slot: &&AtomicU32| Twig::load(slot, Ordering::Relaxed) != Twig::NOTHING;
+        self.twig_count(branch).is_none_or(|count| count == slots.filter(there).count())
+    }
+
+    /// Puts a twig into a hole of a branch that the caller holds.
+    pub(crate) fn fill_hole(&self, branch: Handle, slot: u16, twig: Twig) {
+        self.add_to_twig_count(branch, 1);
+        twig.publish(self.slot(branch, slot));
+    }
+
+    /// Makes a hole of a slot of a branch that the caller holds.
+    pub(crate) fn make_hole(&self, branch: Handle, slot: u16) {
+        self.add_to_twig_count(branch, -1);
+        Twig::NOTHING.publish(self.slot(branch, slot));
+    }
+
+    #[inline(always)]
+    fn add_to_twig_count(&self, branch: Handle, change: i32) {
+        if let Some(number) = self.shape(branch).twigs_word() {
+            let count = self.word(branch, number);
+            count.store(
+                count.load(Ordering::Relaxed).wrapping_add_signed(change),
+                Ordering::Relaxed,
+            );
+        }
+    }
+
     /// Slot number `slot`, which a validated header has.
     #[inline(always)]
     pub(crate) fn slot(&self, branch: Handle, slot: u16) -> &AtomicU32 {
@@ -92,8 +129,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         for (number, word) in header.words() {
             self.word(branch, number).store(word, Ordering::Relaxed);
         }
+        let mut there = 0;
         for (slot, twig) in header.slots().zip(twigs) {
             twig.place(self.slot(branch, slot));
+            there += u32::from(twig != Twig::NOTHING);
+        }
+        if let Some(number) = header.shape().twigs_word() {
+            self.word(branch, number).store(there, Ordering::Relaxed);
         }
         let held = self.count(branch).begin();
         Ok((branch, held))

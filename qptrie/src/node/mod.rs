@@ -8,8 +8,8 @@
 //!  branch   | count | shape | twig | twig                  two ways: 16 bytes
 //!           | count | shape | bytes | twig | twig | …      up to eight bytes
 //!           | count | shape | lowers | twig | twig | …     bytes with few different upper nibbles
-//!           | count | shape | bits | ranks | twig | …      any
-//!             u32     which symbol, which form, part of the ways; the same for a whole life
+//!           | count | shape | bits | ranks | twigs | twig | …    any; twigs: how many there are
+//!             u32     which symbol, which form, part of the ways
 //!
 //!  leaf     | value … | key length | key …           u16, then the bytes
 //!
@@ -31,8 +31,9 @@
 //! - INV-N3: under a policy that protects identity a leaf is plain memory. It is written before it is published and never after, and
 //!   freed only after a grace period, so a reader inside a section may keep `&V`.
 //! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same symbols,
-//!   as many as the number of the symbol that it tests. Its header stays the same all that time;
-//!   its slots are changed by the holder of its lock only.
+//!   as many as the number of the symbol that it tests. Its header stays the same all that time, but
+//!   for the number of twigs of the full form; that and its slots are changed by the holder of its
+//!   lock only.
 //! - INV-N6: under immediate reuse every word of a leaf is an atomic. The length in it is that of
 //!   some life of this leaf, from its first one on, so it never points beyond its class; and all
 //!   leaves have the same type of value. Its count is odd from before it is unlinked until it has

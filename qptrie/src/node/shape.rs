@@ -9,8 +9,11 @@
 //!  groups    | index    | 2     | end | upper    |  lower nibbles, 16 bits for each upper one
 //!                                       nibbles     there is, at most four: 2 words
 //!  full      | index    | 3     | end | -        |  a bit for each byte: 8 words; how many ways
-//!                                                   come before each of these: 2 words
+//!                                                   come before each of these: 2 words;
+//!                                                   how many twigs are no holes: 1 word
 //! ```
+//!
+//! All of it stays the same for a whole life, but for the last word of a full one.
 //!
 //! Where there are fewer bytes than a pair or a list has room for, the last one is there again.
 //!
@@ -47,13 +50,15 @@ const WAYS: usize = 2;
 const BIT_WORDS: usize = 8;
 /// The first word of the ranks.
 const RANKS: usize = WAYS + BIT_WORDS;
+/// The word that says how many twigs there are.
+const TWIGS: usize = RANKS + 2;
 
 /// The first slot of a pair.
 const PAIR_SLOTS: u32 = 2;
 /// That of a list, and of groups.
 const SLOTS: u32 = 4;
 /// That of a full one.
-const FULL_SLOTS: u32 = 12;
+const FULL_SLOTS: u32 = 13;
 
 /// The words of the largest branch.
 #[cfg(all(test, not(loom)))]
@@ -197,6 +202,13 @@ impl Shape {
         first as u16..(first + count) as u16
     }
 
+    /// The number of the word that says how many twigs are no holes. Where there are few slots it is
+    /// quicker to look at them.
+    #[inline(always)]
+    pub(super) fn twigs_word(self) -> Option<usize> {
+        (self.form() == FULL).then_some(TWIGS)
+    }
+
     /// Which ways there are. `word` gives the words of the branch.
     pub(super) fn symbols(self, word: impl Fn(usize) -> u32) -> Symbols {
         let mut symbols = Symbols { end: self.end() != 0, ..Symbols::default() };
@@ -280,6 +292,11 @@ impl Header {
         };
         words[SHAPE] |= index << INDEX_SHIFT | form << FORM_SHIFT;
         Self { words, slots: first as u16..first as u16 + count as u16 }
+    }
+
+    /// The shape: the first of the words after the count.
+    pub(super) fn shape(&self) -> Shape {
+        Shape(self.words[SHAPE])
     }
 
     /// The words after the count, with their numbers.

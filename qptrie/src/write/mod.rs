@@ -112,13 +112,16 @@ impl Found<'_> {
         &self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
-        let (Some((branch, gone)), Some((above, symbol))) = (self.spot.branch(), self.above) else {
-            let _held = self.spot.lock(nodes)?;
-            return self.empty(nodes);
-        };
         let held = self.spot.lock(nodes)?;
+        let (Some((branch, gone)), Some((above, symbol))) = (self.spot.branch(), self.above) else {
+            self.at.end(nodes)?;
+            Twig::NOTHING.publish(self.spot.slot);
+            return Ok(());
+        };
         if stays_full(nodes, branch) {
-            return self.empty(nodes);
+            self.at.end(nodes)?;
+            nodes.make_hole(branch, gone);
+            return Ok(());
         }
         // The upper lock comes first (INV-W4).
         drop(held);
@@ -143,18 +146,8 @@ impl Found<'_> {
         }
         match replacement {
             Some(by) => replace_branch(nodes, above, upper, (branch, lower), by),
-            None => Twig::NOTHING.publish(self.spot.slot),
+            None => nodes.make_hole(branch, gone),
         }
-        Ok(())
-    }
-
-    /// Makes a hole of the slot, whose lock the caller holds.
-    fn empty<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-        &self,
-        nodes: &Nodes<V, B, L>,
-    ) -> Result<(), Retry> {
-        self.at.end(nodes)?;
-        Twig::NOTHING.publish(self.spot.slot);
         Ok(())
     }
 }
@@ -204,11 +197,10 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     let way = nodes.way(at.branch, shape, new);
     if way.exists() {
         let _held = nodes.count(at.branch).lock(at.life)?;
-        let slot = nodes.slot(at.branch, way.slot());
-        if Twig::load(slot, Ordering::Relaxed) != Twig::NOTHING {
+        if Twig::load(nodes.slot(at.branch, way.slot()), Ordering::Relaxed) != Twig::NOTHING {
             return Err(NotLinked::Retry);
         }
-        leaf.publish(slot);
+        nodes.fill_hole(at.branch, way.slot(), leaf);
         return Ok(());
     }
     let upper = above.lock(nodes)?;
@@ -281,9 +273,12 @@ fn stays_full<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     branch: Handle,
 ) -> bool {
     let slots = nodes.slots(branch, nodes.shape(branch));
-    let least = slots.len().min(SPACIOUS) / 2;
-    // One more than have to be left.
-    twigs(nodes, branch, slots).nth(least.max(1) + 1).is_some()
+    // As many as have to be left, and the one that goes.
+    let least = (slots.len().min(SPACIOUS) / 2).max(1) + 1;
+    match nodes.twig_count(branch) {
+        Some(there) => there > least,
+        None => twigs(nodes, branch, slots).nth(least).is_some(),
+    }
 }
 
 /// The twigs in some slots of a branch that is locked, without the holes.
@@ -305,7 +300,11 @@ fn living<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     let (all, slots) = (nodes.symbols(branch, shape), nodes.slots(branch, shape));
     let is_hole = |slot| Twig::load(nodes.slot(branch, slot), Ordering::Relaxed) == Twig::NOTHING;
     // Looked for on its own: there is seldom one.
-    if !slots.clone().any(is_hole) {
+    let has_hole = match nodes.twig_count(branch) {
+        Some(there) => there < slots.len(),
+        None => slots.clone().any(is_hole),
+    };
+    if !has_hole {
         return all;
     }
     let living = all.iter().zip(slots).filter(|&(_, slot)| !is_hole(slot));
