@@ -30,9 +30,11 @@
 //!   key is right of (left of) the way at each branch before the first difference, and at the
 //!   branch that tests it; below a branch that tests a later symbol it is everything or nothing, as
 //!   the nearest leaf is beyond the key or not.
-//! - INV-S5: a slot that is visited again after its twig had been taken to be beyond the key (the
-//!   "everything" of INV-S4) may name other nodes by then, with keys that are not beyond it. So the
-//!   first leaf after a seek is compared with the bound; the further ones follow it by INV-S2.
+//! - INV-S5: nor does the bound of a seek keep out any key below a twig that the seek left, now or
+//!   later: such a key agrees with the bound up to the symbol in which it is beyond it. That does not
+//!   hold of a twig that is visited again after it had been taken to be beyond the bound (the
+//!   "everything" of INV-S4): it may name other nodes by then. So the first leaf below such a twig is
+//!   compared with the bound; the further ones follow it by INV-S2.
 //!
 //! Under a policy that protects identity nothing is confirmed, and a branch on the way may be
 //! unlinked. It was linked once since the scan began, and by then held every key of INV-S1 that is
@@ -137,6 +139,16 @@ struct Stop {
 /// Branches on a way that need no memory of their own.
 const SHALLOW: usize = if cfg!(loom) { 2 } else { 24 };
 
+/// Where the first leaf of a seek is.
+enum Place {
+    /// It is the one by which the place was found.
+    Leaf(Handle),
+    /// Below a twig, or a root, beyond the way of the bound.
+    Beyond,
+    /// Below a twig that was visited before.
+    Again,
+}
+
 /// A place between two keys, and the way there.
 #[derive(Clone, Debug)]
 pub(crate) struct Walk<D> {
@@ -185,10 +197,8 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
     ) -> Result<Option<Handle>, Retry> {
-        match self.place(nodes, from)? {
-            Some(leaf) => Ok(Some(leaf)),
-            None => self.arrive(nodes, from),
-        }
+        let place = self.place(nodes, from)?;
+        self.arrive(nodes, from, place)
     }
 
     /// As [`seek`](Self::seek), but of what is below root number `root` only, which `from` admits,
@@ -202,19 +212,16 @@ impl<D: Direction> Walk<D> {
         let number = root as u16;
         let begins_here =
             matches!(from, Included(key) | Excluded(key) if Roots::number_of(key) == root);
-        if begins_here {
-            let leaf = self.place(nodes, from)?;
-            if leaf.is_some() {
-                return Ok(leaf);
-            }
-            self.roots = self.roots.start.max(number)..self.roots.end.min(number + 1);
-        } else {
+        if !begins_here {
             // What `from` says is decided by the number of the root: nothing is looked at elsewhere.
             self.way.clear();
             self.roots = number..number + 1;
             self.placed = true;
+            return self.step(nodes);
         }
-        self.arrive(nodes, from)
+        let place = self.place(nodes, from)?;
+        self.roots = self.roots.start.max(number)..self.roots.end.min(number + 1);
+        self.arrive(nodes, from, place)
     }
 
     /// The first step (INV-S5).
@@ -222,8 +229,13 @@ impl<D: Direction> Walk<D> {
         &mut self,
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
+        place: Place,
     ) -> Result<Option<Handle>, Retry> {
-        let leaf = self.step(nodes)?;
+        let leaf = match place {
+            Place::Leaf(leaf) => return Ok(Some(leaf)),
+            Place::Beyond => return self.step(nodes),
+            Place::Again => self.step(nodes)?,
+        };
         let admitted = match leaf {
             Some(leaf) => {
                 let mut copy = KeyCopy::new();
@@ -264,27 +276,26 @@ impl<D: Direction> Walk<D> {
         }
     }
 
-    /// Goes to the place between the keys that `from` admits and the others, and gives the first
-    /// leaf behind it, if that is the one by which the place was found.
+    /// Goes to the place between the keys that `from` admits and the others.
     fn place<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
-    ) -> Result<Option<Handle>, Retry> {
+    ) -> Result<Place, Retry> {
         self.way.clear();
         self.placed = false;
         let roots = nodes.roots.all().len() as u16;
         let (Included(key) | Excluded(key)) = from else {
             self.roots = 0..roots;
             self.placed = true;
-            return Ok(None);
+            return Ok(Place::Beyond);
         };
         let number = Roots::number_of(key) as u16;
         self.roots = D::beyond(number..number + 1, 0..roots);
         let leaf = self.descend(nodes, key)?;
         self.placed = true;
         let Some(leaf) = leaf else {
-            return Ok(None);
+            return Ok(Place::Beyond);
         };
         let mut copy = KeyCopy::new();
         let (nearest, _) = leaf.key(nodes, &mut copy)?;
@@ -295,13 +306,13 @@ impl<D: Direction> Walk<D> {
         }
         let parting = self.way.last().is_some_and(|stop| stop.index == difference);
         if parting || !D::admits(from, nearest) {
-            return Ok(None);
+            return Ok(Place::Beyond);
         }
         if self.way.len() == all {
-            return Ok(Some(leaf.leaf));
+            return Ok(Place::Leaf(leaf.leaf));
         }
         D::put_back(self.way.last_mut().map_or(&mut self.roots, |stop| &mut stop.left));
-        Ok(None)
+        Ok(Place::Again)
     }
 
     /// Goes down to some leaf that agrees with `key` as far as any does (INV-S4), and leaves, at
@@ -330,13 +341,21 @@ impl<D: Direction> Walk<D> {
             let all = nodes.slots(branch, shape);
             footing.confirm(nodes)?;
             let own = way.slot()..way.slot() + u16::from(way.exists());
-            let left = D::beyond(own.clone(), all.clone());
-            // Without a way of its own the key has parted, here or before, and any leaf will do:
-            // best one that the next step comes by. A hole (see `write`) is no way.
-            let next = D::take(&mut left.clone());
-            let spots = own.chain(next).chain(all).map(|slot| nodes.slot(branch, slot));
-            let mut twigs = spots.map(|slot| (slot, follow::<B>(slot)));
-            (slot, twig) = twigs.find(|(_, twig)| *twig != Twig::NOTHING).ok_or(Retry)?;
+            let left = D::beyond(own, all.clone());
+            let look = |slot| {
+                let slot = nodes.slot(branch, slot);
+                (slot, follow::<B>(slot))
+            };
+            let is_there = |(_, twig): &(_, Twig)| *twig != Twig::NOTHING;
+            (slot, twig) = match way.exists().then(|| look(way.slot())).filter(is_there) {
+                Some(own) => own,
+                // Without a way of its own the key has parted, here or before, and any leaf will
+                // do: best one that the next step comes by. A hole (see `write`) is no way.
+                None => {
+                    let next = D::take(&mut left.clone());
+                    next.into_iter().chain(all).map(look).find(is_there).ok_or(Retry)?
+                }
+            };
             footing.confirm(nodes)?;
             self.way.push(Stop { footing, index: shape.index() as u16, left });
             parent = Some(footing);
