@@ -149,7 +149,7 @@ fn look_each<
 ) -> [Result<Option<R>, Retry>; N] {
     let mut lookups = keys.map(|key| {
         let lookup = Lookup::begin(nodes, key);
-        nodes.prefetch(lookup.twig);
+        nodes.prefetch_both_lines(lookup.twig);
         lookup
     });
     let mut found = [Err(Retry); N];
@@ -162,7 +162,7 @@ fn look_each<
             let number = under_way[at];
             found[number] = match lookups[number].step(nodes, keys[number]) {
                 Ok(Continue(())) => {
-                    nodes.prefetch(lookups[number].twig);
+                    nodes.prefetch_both_lines(lookups[number].twig);
                     at += 1;
                     continue;
                 }
