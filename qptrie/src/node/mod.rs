@@ -28,8 +28,9 @@
 //!   initialised for its next life, and even in between. Inside one read section no two lives have
 //!   the same count, until it wraps after 2^30 of them. (It starts again when its slab went back to
 //!   the system, which no section spans.)
-//! - INV-N3: under a policy that protects identity a leaf is plain memory. It is written before it is published and never after, and
-//!   freed only after a grace period, so a reader inside a section may keep `&V`.
+//! - INV-N3: under a policy that protects identity a leaf is plain memory. It is written before it is
+//!   published and never after, and freed only after a grace period, so a reader inside a section may
+//!   keep `&V`.
 //! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same symbols,
 //!   as many as the number of the symbol that it tests. Its header stays the same all that time, but
 //!   for the number of twigs of the full form; that and its slots are changed by the holder of its

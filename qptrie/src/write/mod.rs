@@ -9,10 +9,11 @@
 //! original, and frees the original; replacing a leaf is one store. A reader sees
 //! the trie before the store or after it, never in between.
 //!
-//! Removing empties the slot of the leaf in place, as long as more than half of the branch's slots stay in
-//! use, or more than half of `SPACIOUS`; below that it copies, too. Such a *hole* is "no such twig" to readers,
-//! is filled by the next key that goes its way, and goes away when its branch is copied. It is also what remains
-//! where there is no memory for the smaller copy, so that removing never fails.
+//! Removing empties the slot of the leaf in place, as long as more than half of the branch's slots
+//! stay in use, or more than half of `SPACIOUS`; below that it copies, too. Such a *hole* is "no such
+//! twig" to readers, is filled by the next key that goes its way, and goes away when its branch is
+//! copied. It is also what remains where there is no memory for the smaller copy, so that removing
+//! never fails.
 //!
 //! A branch of many twigs has ways for all symbols, most of them holes at first: so it is not copied
 //! for each of the twigs that it gains and loses.
@@ -90,8 +91,8 @@ impl Found<'_> {
         nodes.overwrite(self.leaf, self.at.version, value)
     }
 
-    /// A copy of the value that the leaf has, if that is the one that was found. Whoever then overwrites or
-    /// removes what was found does so to this very value, or is told to look again.
+    /// A copy of the value that the leaf has, if that is the one that was found. Whoever then
+    /// overwrites or removes what was found does so to this very value, or is told to look again.
     pub(crate) fn value<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,

@@ -1,9 +1,10 @@
 //! Where a key is, or would be: found without a lock, as readers find it.
 //!
-//! A way down leads to the leaf nearest to the key. Where the two part says which of the branches on the way
-//! has the place: all keys below a branch begin with the same symbols (INV-N5), so they part from the key
-//! where that leaf does. The last branches of a way are kept, in a few places of its own, so that the heap is not
-//! needed however deep the place is; where it is further up, a second way finds it.
+//! A way down leads to the leaf nearest to the key. Where the two part says which of the branches on
+//! the way has the place: all keys below a branch begin with the same symbols (INV-N5), so they part
+//! from the key where that leaf does. The last branches of a way are kept, in a few places of its
+//! own, so that the heap is not needed however deep the place is; where it is further up, a second
+//! way finds it.
 
 use crate::node::{
     KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Symbol, Twig, first_difference, symbol_at,
@@ -109,8 +110,8 @@ impl Below {
     }
 }
 
-/// Finds the place of `key`. Needs no memory, except to copy a long key where leaves are reused at once
-/// ([`KeyCopy`]).
+/// Finds the place of `key`. Needs no memory, except to copy a long key where leaves are reused at
+/// once ([`KeyCopy`]).
 ///
 /// The caller is inside a read section. Whoever changes something there locks first, which fails
 /// where it is not as it was found.
@@ -235,8 +236,8 @@ impl<'t> Way<'t> {
         Spot { holder, slot, twig }
     }
 
-    /// Goes on to a leaf; none when the root is empty. The last stop that is noted is the first one that
-    /// tests symbol number `until`, or a later one.
+    /// Goes on to a leaf; none when the root is empty. The last stop that is noted is the first one
+    /// that tests symbol number `until`, or a later one.
     #[inline(always)]
     fn walk<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
