@@ -297,6 +297,61 @@ fn holes_close_and_branches_merge<B: ReusePolicy>(setup: Setup) {
     same_memory(&trie, &model);
 }
 
+/// A branch with ways for all symbols, when too few of them are in use, wants a smaller one. Where
+/// there is none it goes on with its holes, and its count of twigs stays right: the trie looks at
+/// that when it ends.
+fn a_wide_branch_without_memory_for_a_smaller_one_stays<B: ReusePolicy>(setup: Setup) {
+    let trie = setup.builder::<u64, B>().limit_bytes(17 * SLAB).build().expect("a trie");
+    let put = |model: &mut Model<u64>, key: [u8; 3]| {
+        let mut put = trie.pin().insert(&key, 0).is_ok();
+        if !put {
+            // Maybe it was only to be waited for.
+            trie.quiesce().expect("outside of read sections");
+            put = trie.pin().insert(&key, 0).is_ok();
+        }
+        if put {
+            model.insert(key.to_vec(), 0);
+        }
+        put
+    };
+    let take = |model: &mut Model<u64>, key: [u8; 3]| {
+        assert_eq!(trie.pin().remove(&key).copied(), model.remove(&key[..]), "{key:?}");
+    };
+    let mut model = Model::new();
+    for byte in 0..=255 {
+        assert!(put(&mut model, [1, 1, byte]));
+        // For the families below.
+        assert!(put(&mut model, [3, byte, 0]) && put(&mut model, [4, byte, 0]));
+    }
+    // Of every size that is smaller than the one wanted, so that there is memory for such.
+    for members in 2..60 {
+        for byte in 0..members {
+            assert!(put(&mut model, [2, members, byte * 3]));
+        }
+    }
+    // Branches that take what is left, large for the keys that they have.
+    for family in 0..=255 {
+        if !(0..=255).all(|byte| put(&mut model, [3, family, byte])) {
+            break;
+        }
+        (65..=255).for_each(|byte| take(&mut model, [3, family, byte]));
+    }
+    // And some of 60 twigs, the size wanted.
+    let mut sized = (0..=255).flat_map(|family| (1..62).map(move |byte| [4, family, byte * 3]));
+    let refused = sized.find(|&key| !put(&mut model, key)).expect("a limit");
+    assert!(refused[2] >= 59 * 3, "{refused:?}: a smaller one was refused, or a leaf");
+    let before = trie.memory_usage().branches.live;
+    // Every fourth byte but four stays.
+    let go = (0..=255).filter(|byte| byte % 4 != 0).chain([0, 100, 200, 252]);
+    go.for_each(|byte| take(&mut model, [1, 1, byte]));
+    for byte in [7, 252] {
+        assert!(put(&mut model, [1, 1, byte]), "a hole to fill");
+    }
+    assert_eq!(trie.memory_usage().branches.live, before, "no branch became smaller");
+    same_entries(&trie, &model);
+    same_memory_but_for_holes(&trie, &model);
+}
+
 /// Holes do not change how many branches there are, only how large they are.
 fn same_memory_but_for_holes<B: ReusePolicy>(trie: &QpTrie<u64, B>, model: &Model<u64>) {
     let usage = trie.memory_usage();
@@ -402,6 +457,7 @@ in_every_setup![
     removing_without_memory_never_fails,
     an_insertion_fills_a_hole_without_memory,
     holes_close_and_branches_merge,
+    a_wide_branch_without_memory_for_a_smaller_one_stays,
     anything_goes_with_next_to_no_memory,
     threads_that_share_next_to_no_memory_lose_nothing,
 ];

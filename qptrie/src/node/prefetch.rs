@@ -14,8 +14,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         self.prefetch_at(twig, [0]);
     }
 
-    /// The same for all of its first 64 bytes, which lie in two lines of the cache more often than
-    /// not. Most branches and leaves have no more, or what is needed of them lies there.
+    /// The same for all of its first 64 bytes: two lines of the cache, unless it begins with one.
+    /// What lies further on is waited for.
     #[inline(always)]
     pub(crate) fn prefetch_both_lines(&self, twig: Twig) {
         self.prefetch_at(twig, [0, LAST]);

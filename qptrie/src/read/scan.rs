@@ -140,7 +140,7 @@ struct Stop {
 const SHALLOW: usize = if cfg!(loom) { 2 } else { 24 };
 
 /// Where the first leaf of a seek is.
-enum Place {
+enum Next {
     /// It is the one by which the place was found.
     Leaf(Handle),
     /// Below a twig, or a root, beyond the way of the bound.
@@ -197,8 +197,8 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
     ) -> Result<Option<Handle>, Retry> {
-        let place = self.place(nodes, from)?;
-        self.arrive(nodes, from, place)
+        let next = self.place(nodes, from)?;
+        self.arrive(nodes, from, next)
     }
 
     /// As [`seek`](Self::seek), but of what is below root number `root` only, which `from` admits,
@@ -219,9 +219,9 @@ impl<D: Direction> Walk<D> {
             self.placed = true;
             return self.step(nodes);
         }
-        let place = self.place(nodes, from)?;
+        let next = self.place(nodes, from)?;
         self.roots = self.roots.start.max(number)..self.roots.end.min(number + 1);
-        self.arrive(nodes, from, place)
+        self.arrive(nodes, from, next)
     }
 
     /// The first step (INV-S5).
@@ -229,12 +229,12 @@ impl<D: Direction> Walk<D> {
         &mut self,
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
-        place: Place,
+        next: Next,
     ) -> Result<Option<Handle>, Retry> {
-        let leaf = match place {
-            Place::Leaf(leaf) => return Ok(Some(leaf)),
-            Place::Beyond => return self.step(nodes),
-            Place::Again => self.step(nodes)?,
+        let leaf = match next {
+            Next::Leaf(leaf) => return Ok(Some(leaf)),
+            Next::Beyond => return self.step(nodes),
+            Next::Again => self.step(nodes)?,
         };
         let admitted = match leaf {
             Some(leaf) => {
@@ -281,21 +281,21 @@ impl<D: Direction> Walk<D> {
         &mut self,
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
-    ) -> Result<Place, Retry> {
+    ) -> Result<Next, Retry> {
         self.way.clear();
         self.placed = false;
         let roots = nodes.roots.all().len() as u16;
         let (Included(key) | Excluded(key)) = from else {
             self.roots = 0..roots;
             self.placed = true;
-            return Ok(Place::Beyond);
+            return Ok(Next::Beyond);
         };
         let number = Roots::number_of(key) as u16;
         self.roots = D::beyond(number..number + 1, 0..roots);
         let leaf = self.descend(nodes, key)?;
         self.placed = true;
         let Some(leaf) = leaf else {
-            return Ok(Place::Beyond);
+            return Ok(Next::Beyond);
         };
         let mut copy = KeyCopy::new();
         let (nearest, _) = leaf.key(nodes, &mut copy)?;
@@ -306,13 +306,13 @@ impl<D: Direction> Walk<D> {
         }
         let parting = self.way.last().is_some_and(|stop| stop.index == difference);
         if parting || !D::admits(from, nearest) {
-            return Ok(Place::Beyond);
+            return Ok(Next::Beyond);
         }
         if self.way.len() == all {
-            return Ok(Place::Leaf(leaf.leaf));
+            return Ok(Next::Leaf(leaf.leaf));
         }
         D::put_back(self.way.last_mut().map_or(&mut self.roots, |stop| &mut stop.left));
-        Ok(Place::Again)
+        Ok(Next::Again)
     }
 
     /// Goes down to some leaf that agrees with `key` as far as any does (INV-S4), and leaves, at
