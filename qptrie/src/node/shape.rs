@@ -215,8 +215,9 @@ impl Shape {
         match self.form() {
             PAIR | LIST => {
                 // The last one several times, maybe.
-                let list = self.list(word).to_le_bytes().into_iter();
-                symbols = list.map(Symbol::byte).fold(symbols, Symbols::with);
+                for byte in self.list(word).to_le_bytes() {
+                    symbols.insert(Symbol::byte(byte));
+                }
             }
             GROUPS => {
                 let lowers = pair_of(word);

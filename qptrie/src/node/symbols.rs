@@ -18,13 +18,22 @@ impl Symbols {
     /// All that there are.
     pub(crate) const EVERY: Self = Self { end: true, bytes: [u64::MAX; WORDS] };
 
-    /// These and one more.
+    /// Puts one more in, if it is not there.
+    ///
+    /// In place: a set that is handed on by value with each symbol is stored by one word and loaded
+    /// by two, for which the processor waits each time.
     #[inline]
-    pub(crate) fn with(mut self, symbol: Symbol) -> Self {
+    pub(super) fn insert(&mut self, symbol: Symbol) {
         match symbol.as_byte() {
             None => self.end = true,
             Some(byte) => self.bytes[usize::from(byte) / 64] |= 1 << (byte % 64),
         }
+    }
+
+    /// These and one more.
+    #[inline]
+    pub(crate) fn with(mut self, symbol: Symbol) -> Self {
+        self.insert(symbol);
         self
     }
 
@@ -84,6 +93,10 @@ impl Symbols {
 
 impl FromIterator<Symbol> for Symbols {
     fn from_iter<I: IntoIterator<Item = Symbol>>(symbols: I) -> Self {
-        symbols.into_iter().fold(Self::default(), Self::with)
+        let mut all = Self::default();
+        for symbol in symbols {
+            all.insert(symbol);
+        }
+        all
     }
 }
