@@ -1,18 +1,18 @@
 //! Where a key is, or would be: found without a lock, as readers find it.
 //!
-//! A way down leads to the leaf nearest to the key. Where the two part says which of the branches on
-//! the way has the place: all keys below a branch begin with the same symbols (INV-N5), so they part
-//! from the key where that leaf does. The last branches of a way are kept, in a few places of its
-//! own, so that the heap is not needed however deep the place is; where it is further up, a second
-//! way finds it.
+//! A way down follows the key's own twigs, and where there is none any others, to a leaf. Where its key
+//! and this one part says which of the branches on the way has the place: all keys below a branch begin
+//! with the same symbols (INV-N5), so they part from the key where that leaf does. Only the last two
+//! branches that the key's own twigs led to are kept, so that the heap is not needed however deep the
+//! place is: it is at one of them nearly always, and where it is further up, a second way finds it.
 
 use crate::node::{
-    KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Symbol, Twig, first_difference, symbol_at,
+    KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Shape, Symbol, Twig, first_difference,
+    symbol_at,
 };
 use crate::read::{Footing, LeafFooting, Reached, follow};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
-use smallvec::SmallVec;
 
 /// What has a slot.
 #[derive(Clone, Copy)]
@@ -121,45 +121,39 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
 ) -> Result<Place<'t>, Retry> {
     let mut parts_at = None;
     loop {
-        let mut way = Way::new(nodes, key);
-        let Some(reached) = way.walk(nodes, key, parts_at)? else {
-            return Ok(Place::Vacant(Vacant::Root(way.spot(nodes, 0))));
+        let (way, reached) = Way::walk(nodes, key, parts_at)?;
+        let Some(reached) = reached else {
+            return Ok(Place::Vacant(Vacant::Root(way.slot_below(nodes, None, Twig::NOTHING))));
         };
         let mut copy = KeyCopy::new();
-        let (nearest_key, at) = reached.key(nodes, &mut copy)?;
+        let (nearest_key, leaf_at) = reached.key(nodes, &mut copy)?;
         let difference = first_difference(nearest_key, key);
         if parts_at.is_some() && parts_at != difference {
             // Another leaf than that of the first way.
             return Err(Retry);
         }
-        let last = way.passed;
+        let leaf = reached.leaf;
         let Some(index) = difference else {
-            let above = last.checked_sub(1).map(|above| {
-                let symbol = symbol_at(key, way.stop(above).index);
-                (way.spot(nodes, above), symbol)
-            });
-            let spot = way.spot(nodes, last);
-            return Ok(Place::Found(Found { leaf: reached.leaf, at, spot, above }));
+            let above =
+                way.last.map(|last| (way.slot_of_last(nodes, last), symbol_at(key, last.index)));
+            let spot = way.slot_below(nodes, way.last, Twig::leaf(leaf));
+            return Ok(Place::Found(Found { leaf, at: leaf_at, spot, above }));
         };
+        if way.above.is_some_and(|above| above.index >= index) {
+            parts_at = Some(index);
+            continue;
+        }
         let (nearest, new) = (symbol_at(nearest_key, index), symbol_at(key, index));
-        let oldest = last.saturating_sub(KEPT);
-        let (number, below) = match (oldest..last).find(|&stop| way.stop(stop).index >= index) {
-            // Maybe not the first one: those before it are not kept.
-            Some(number) if number == oldest && number > 0 => {
-                parts_at = Some(index);
-                continue;
+        let (spot, below) = match way.last {
+            Some(last) if last.index == index => {
+                let above = way.slot_of_last(nodes, last);
+                return Ok(Place::Vacant(Vacant::Twig { above, at: last.at, new }));
             }
-            Some(number) => {
-                let Stop { at, index: tested, .. } = *way.stop(number);
-                if tested == index {
-                    let above = way.spot(nodes, number);
-                    return Ok(Place::Vacant(Vacant::Twig { above, at, new }));
-                }
-                (number, Below::Branch(at))
+            Some(last) if last.index > index => {
+                (way.slot_of_last(nodes, last), Below::Branch(last.at))
             }
-            None => (last, Below::Leaf(at)),
+            last => (way.slot_below(nodes, last, Twig::leaf(leaf)), Below::Leaf(leaf_at)),
         };
-        let spot = way.spot(nodes, number);
         return Ok(Place::Vacant(Vacant::Fork { spot, below, index, nearest, new }));
     }
 }
@@ -170,116 +164,111 @@ struct Stop {
     at: Footing,
     /// The symbol that it tests.
     index: u32,
-    /// The number of the slot by which the way goes on.
+    /// The number of the slot of the key's own twig.
     slot: u16,
 }
 
-/// How many branches of a way are kept: two at least, one that is changed and the one above it.
-const KEPT: usize = if cfg!(loom) { 2 } else { 24 };
-
-/// How many twigs are looked at in search of a leaf, where any will do.
+/// How many further twigs are looked at in search of a leaf, where any will do.
 const NEAR: usize = 8;
 
-/// A way from the root to a leaf: the key's own twigs as far as there are any.
+/// A way from the root, by the key's own twigs as far as there are any.
 struct Way<'t> {
     root: &'t Root,
-    /// Stop number `n` at place `n % KEPT`; never more than its own places.
-    kept: SmallVec<[Stop; KEPT]>,
-    /// How many stops there were.
-    passed: usize,
-    /// What the last slot held.
-    twig: Twig,
+    /// The last branch, and the one above it.
+    last: Option<Stop>,
+    above: Option<Stop>,
 }
 
 impl<'t> Way<'t> {
-    fn new<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-        nodes: &'t Nodes<V, B, L>,
-        key: &[u8],
-    ) -> Self {
-        let root = nodes.roots.of(key);
-        // ORDERING: pairs with `Twig::publish`, as in `find`.
-        let twig = Twig::load(root.slot(), Ordering::Acquire);
-        Self { root, kept: SmallVec::new(), passed: 0, twig }
-    }
-
-    /// One of the last stops.
-    #[inline(always)]
-    fn stop(&self, number: usize) -> &Stop {
-        debug_assert!(number < self.passed && number + KEPT >= self.passed);
-        &self.kept[number % KEPT]
-    }
-
-    #[inline(always)]
-    fn pass(&mut self, stop: Stop) {
-        if self.passed < KEPT {
-            self.kept.push(stop);
-        } else {
-            self.kept[self.passed % KEPT] = stop;
-        }
-        self.passed += 1;
-    }
-
-    /// The slot that names stop number `number`; behind all of them, the slot of the last twig.
-    fn spot<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-        &self,
-        nodes: &'t Nodes<V, B, L>,
-        number: usize,
-    ) -> Spot<'t> {
-        let is_stop = number < self.passed;
-        let twig = if is_stop { Twig::branch(self.stop(number).at.branch) } else { self.twig };
-        let (holder, slot) = match number.checked_sub(1).map(|above| self.stop(above)) {
-            None => (Holder::Root(self.root), self.root.slot()),
-            Some(stop) => {
-                (Holder::Branch(stop.at, stop.slot), nodes.slot(stop.at.branch, stop.slot))
-            }
-        };
-        Spot { holder, slot, twig }
-    }
-
-    /// Goes on to a leaf; none when the root is empty. The last stop that is noted is the first one
-    /// that tests symbol number `until`, or a later one.
+    /// Goes down to a leaf; none when the root is empty. The way ends at the first branch that has no
+    /// twig of the key, or that tests symbol number `until` or a later one: below it, any leaf will do.
     #[inline(always)]
     fn walk<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-        &mut self,
         nodes: &'t Nodes<V, B, L>,
         key: &[u8],
         until: Option<u32>,
-    ) -> Result<Option<Reached<'t>>, Retry> {
-        let (mut slot, mut parent, mut noted_all) = (self.root.slot(), None, false);
+    ) -> Result<(Self, Option<Reached<'t>>), Retry> {
+        let root = nodes.roots.of(key);
+        let mut way = Self { root, last: None, above: None };
+        let mut slot = root.slot();
+        // ORDERING: pairs with `Twig::publish`, as in `find`.
+        let mut twig = Twig::load(slot, Ordering::Acquire);
         loop {
-            let branch = match self.twig.node() {
-                Node::Nothing => return Ok(None),
-                Node::Leaf(leaf) => return Ok(Some(Reached { leaf, slot, parent })),
+            let parent = way.last.map(|last| last.at);
+            let branch = match twig.node() {
+                Node::Nothing => return Ok((way, None)),
+                Node::Leaf(leaf) => return Ok((way, Some(Reached { leaf, slot, parent }))),
                 Node::Branch(branch) => branch,
             };
-            let at = Footing::enter::<true, V, B, L>(nodes, branch, (slot, self.twig), parent)?;
+            let at = Footing::enter::<true, V, B, L>(nodes, branch, (slot, twig), parent)?;
             let shape = nodes.shape(branch);
-            let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
+            let own = nodes.way(branch, shape, symbol_at(key, shape.index()));
             at.confirm(nodes)?;
-            let look = |slot| (slot, follow::<B>(nodes.slot(branch, slot)));
-            let is_there = |&(_, twig): &(u16, Twig)| twig != Twig::NOTHING;
-            let own = way.exists().then(|| look(way.slot())).filter(is_there);
-            // A hole is as good as no twig. Any other leads to a leaf that agrees with the key as
-            // far as those of this branch do.
-            let next = match own {
-                Some(own) => own,
-                None => {
-                    let slots = nodes.slots(branch, shape);
-                    at.confirm(nodes)?;
-                    let mut others = slots.map(look).filter(is_there);
-                    let first = others.next().ok_or(Retry)?;
-                    let is_leaf = |(_, twig): &(u16, Twig)| matches!(twig.node(), Node::Leaf(_));
-                    let mut near = std::iter::once(first).chain(others.take(NEAR));
-                    near.find(is_leaf).unwrap_or(first)
-                }
-            };
-            at.confirm(nodes)?;
-            if !noted_all {
-                self.pass(Stop { at, index: shape.index(), slot: next.0 });
-                noted_all = until.is_some_and(|until| shape.index() >= until);
+            way.above = way.last.replace(Stop { at, index: shape.index(), slot: own.slot() });
+            if !own.exists() || until.is_some_and(|until| shape.index() >= until) {
+                return Ok((way, Some(some_leaf(nodes, at, shape)?)));
             }
-            (self.twig, parent) = (next.1, Some(at));
-            slot = nodes.slot(branch, next.0);
+            slot = nodes.slot(branch, own.slot());
+            twig = follow::<B>(slot);
+            at.confirm(nodes)?;
+            // A hole is as good as no twig.
+            if twig == Twig::NOTHING {
+                return Ok((way, Some(some_leaf(nodes, at, shape)?)));
+            }
+        }
+    }
+
+    /// The slot that names the last stop.
+    fn slot_of_last<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &'t Nodes<V, B, L>,
+        last: Stop,
+    ) -> Spot<'t> {
+        self.slot_below(nodes, self.above, Twig::branch(last.at.branch))
+    }
+
+    /// The slot of the key's own twig of a stop, or that of the root; and what it held.
+    fn slot_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &'t Nodes<V, B, L>,
+        stop: Option<Stop>,
+        twig: Twig,
+    ) -> Spot<'t> {
+        let (holder, slot) = match stop {
+            None => (Holder::Root(self.root), self.root.slot()),
+            Some(Stop { at, slot, .. }) => (Holder::Branch(at, slot), nodes.slot(at.branch, slot)),
+        };
+        Spot { holder, slot, twig }
+    }
+}
+
+/// A leaf below a branch: one of its own, where one is near.
+#[inline(never)]
+fn some_leaf<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &'t Nodes<V, B, L>,
+    mut at: Footing,
+    mut shape: Shape,
+) -> Result<Reached<'t>, Retry> {
+    loop {
+        let slots = nodes.slots(at.branch, shape);
+        at.confirm(nodes)?;
+        let look = |slot| {
+            let slot = nodes.slot(at.branch, slot);
+            (slot, follow::<B>(slot))
+        };
+        let mut twigs = slots.map(look).filter(|(_, twig)| *twig != Twig::NOTHING);
+        let first = twigs.next().ok_or(Retry)?;
+        let is_leaf = |(_, twig): &(_, Twig)| matches!(twig.node(), Node::Leaf(_));
+        let mut near = std::iter::once(first).chain(twigs.take(NEAR));
+        let (slot, twig) = near.find(is_leaf).unwrap_or(first);
+        at.confirm(nodes)?;
+        match twig.node() {
+            Node::Nothing => return Err(Retry),
+            Node::Leaf(leaf) => return Ok(Reached { leaf, slot, parent: Some(at) }),
+            Node::Branch(branch) => {
+                at = Footing::enter::<true, V, B, L>(nodes, branch, (slot, twig), Some(at))?;
+                shape = nodes.shape(branch);
+            }
         }
     }
 }
