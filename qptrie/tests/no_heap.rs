@@ -1,10 +1,9 @@
-//! Where leaves have their grace period, changes and lookups need nothing of the heap, however deep their
-//! place is: so they can't abort for lack of it, and removing needs no memory at all.
-//!
-//! One test: the heap is watched for the whole process.
+//! Changes and lookups need nothing of the heap, however deep their place is and however long the keys are:
+//! so they can't abort for lack of it, and removing needs no memory at all.
 #![cfg(not(loom))]
 
-use qptrie::QpTrie;
+use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
+use qptrie::{QpTrie, TrieRef};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -41,37 +40,69 @@ fn allocations(run: impl FnOnce()) -> u64 {
 /// Keys each of which begins the next one, so that the way to the longest has a branch for each.
 const DEPTH: usize = 300;
 
-#[test]
-fn changes_need_no_heap_however_deep_their_place_is() {
-    let trie: QpTrie<u64> = QpTrie::new().expect("a trie");
+/// A key of this length that leaves the way to the longest where it ends.
+fn aside(length: usize) -> Vec<u8> {
+    let mut aside = vec![b'k'; length];
+    aside.push(b'x');
+    aside
+}
+
+/// Inserts, replaces, looks up and removes, in a trie of all the keys that begin the longest one.
+fn check<L: ReusePolicy>(
+    insert: impl Fn(&TrieRef<'_, u64, Immediate, L>, &[u8], u64) -> Option<u64>,
+    get: impl Fn(&TrieRef<'_, u64, Immediate, L>, &[u8]) -> Option<u64>,
+    remove: impl Fn(&TrieRef<'_, u64, Immediate, L>, &[u8]) -> Option<u64>,
+) {
+    let trie = QpTrie::<u64, Immediate, L>::new().expect("a trie");
+    let view = trie.pin();
     let key = [b'k'; DEPTH];
     for length in 1..DEPTH {
-        trie.pin().insert(&key[..length], length as u64).expect("memory");
+        insert(&view, &key[..length], length as u64);
     }
-    let view = trie.pin();
-    assert!(view.depth_histogram().len() > DEPTH - 10, "not deep at all");
     // A place at the end of the way, in its middle, at its beginning; as a twig and as a fork.
-    let aside = |length: usize| {
-        let mut aside = key[..length].to_vec();
-        aside.push(b'x');
-        aside
-    };
     let places = [aside(1), aside(DEPTH / 2), aside(DEPTH - 2), aside(DEPTH - 1)];
     for turn in 0..3 {
         for place in &places {
             let of_heap = allocations(|| {
-                assert_eq!(view.insert(place, 1).expect("memory"), None);
-                assert_eq!(view.insert(place, 2).expect("memory"), Some(&1));
-                assert_eq!(view.get(place), Some(&2));
-                assert_eq!(view.remove(place), Some(&2));
+                assert_eq!(insert(&view, place, 1), None);
+                assert_eq!(insert(&view, place, 2), Some(1));
+                assert_eq!(get(&view, place), Some(2));
+                assert_eq!(remove(&view, place), Some(2));
             });
             // What the caches of the processors need is there after a turn.
             assert!(turn == 0 || of_heap == 0, "{of_heap} allocations, {} bytes deep", place.len());
         }
     }
     for length in (1..DEPTH).rev() {
-        let of_heap = allocations(|| assert!(view.remove(&key[..length]).is_some()));
+        let of_heap = allocations(|| assert!(remove(&view, &key[..length]).is_some()));
         assert_eq!(of_heap, 0, "removing {length} bytes");
     }
     assert!(trie.is_empty());
+}
+
+#[test]
+fn the_way_to_a_key_has_a_branch_for_each_beginning_of_it() {
+    let trie: QpTrie<u64> = QpTrie::new().expect("a trie");
+    for length in 1..DEPTH {
+        trie.pin().insert(&[b'k'; DEPTH][..length], 0).expect("memory");
+    }
+    assert!(trie.pin().depth_histogram().len() > DEPTH - 10);
+}
+
+#[test]
+fn changes_need_no_heap_however_deep_their_place_is() {
+    check::<AfterRcuGp>(
+        |view, key, value| view.insert(key, value).expect("memory").copied(),
+        |view, key| view.get(key).copied(),
+        |view, key| view.remove(key).copied(),
+    );
+}
+
+#[test]
+fn changes_need_no_heap_where_leaves_are_reused_at_once() {
+    check::<Immediate>(
+        |view, key, value| view.insert_copied(key, value).expect("memory"),
+        |view, key| view.get_copied(key),
+        |view, key| view.remove_copied(key),
+    );
 }

@@ -25,11 +25,17 @@ pub(crate) fn symbol_at(key: &[u8], index: u32) -> Symbol {
     Symbol(key.get(index as usize).copied())
 }
 
-/// The number of the first symbol in which two keys differ; `None` for equal keys. Where one
-/// key is the beginning of the other they differ in the symbol after it.
-pub(crate) fn first_difference(a: &[u8], b: &[u8]) -> Option<u32> {
-    let common = common_bytes(a, b);
-    (common < a.len() || common < b.len()).then_some(common as u32)
+/// Where another key parts from the one that is looked for: the number of the first symbol in which they
+/// differ, and the other's; none where they are equal. Where one key is the beginning of the other they
+/// part in the symbol after it.
+pub(crate) type Parting = Option<(u32, Symbol)>;
+
+/// Where `other` parts from `key`.
+#[inline]
+pub(crate) fn parting(key: &[u8], other: &[u8]) -> Parting {
+    let common = common_bytes(key, other);
+    let differ = common < key.len() || common < other.len();
+    differ.then(|| (common as u32, symbol_at(other, common as u32)))
 }
 
 /// How many bytes two keys have in common at their beginnings.
@@ -52,26 +58,28 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn keys_differ_in_a_byte_or_where_one_ends() {
-        assert_eq!(first_difference(b"", b""), None);
-        assert_eq!(first_difference(b"", b"a"), Some(0));
-        assert_eq!(first_difference(b"ab", b"a"), Some(1));
-        assert_eq!(first_difference(b"ab", b"ac"), Some(1));
-        assert_eq!(first_difference(b"ab", b"bb"), Some(0));
+    fn keys_part_in_a_byte_or_where_one_ends() {
+        let byte = |index, byte| Some((index, Symbol::byte(byte)));
+        assert_eq!(parting(b"", b""), None);
+        assert_eq!(parting(b"", b"a"), byte(0, b'a'));
+        assert_eq!(parting(b"ab", b"a"), Some((1, Symbol::END)));
+        assert_eq!(parting(b"ab", b"ac"), byte(1, b'c'));
+        assert_eq!(parting(b"ab", b"bb"), byte(0, b'b'));
     }
 
     proptest! {
         #[test]
-        fn keys_are_ordered_as_their_symbols_at_the_first_difference(
+        fn keys_are_ordered_as_their_symbols_where_they_part(
             common in prop::collection::vec(any::<u8>(), 0..20),
             a in prop::collection::vec(any::<u8>(), 0..10),
             b in prop::collection::vec(any::<u8>(), 0..10),
         ) {
             let (a, b) = ([&common[..], &a].concat(), [&common[..], &b].concat());
-            match first_difference(&a, &b) {
+            match parting(&a, &b) {
                 None => prop_assert_eq!(a, b),
-                Some(index) => {
-                    prop_assert_eq!(symbol_at(&a, index).cmp(&symbol_at(&b, index)), a.cmp(&b));
+                Some((index, symbol)) => {
+                    prop_assert_eq!(symbol_at(&b, index), symbol);
+                    prop_assert_eq!(symbol_at(&a, index).cmp(&symbol), a.cmp(&b));
                     for earlier in 0..index {
                         prop_assert_eq!(symbol_at(&a, earlier), symbol_at(&b, earlier));
                     }

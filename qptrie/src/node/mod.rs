@@ -59,7 +59,7 @@ mod version;
 mod words;
 
 pub(crate) use count::{Count, Life, Locked, Retry};
-pub(crate) use key::{Symbol, first_difference, symbol_at};
+pub(crate) use key::{Parting, Symbol, parting, symbol_at};
 pub(crate) use leaf::{LONGEST_KEY, leaf_overhead};
 pub(crate) use root::{Root, Roots};
 pub(crate) use shape::{Shape, Way};

@@ -5,7 +5,7 @@
 //! whose bytes can be copied as numbers will do, whichever bit patterns it has, `bool` and enums
 //! among them. See [`PlainBits`].
 
-use super::{LONGEST_KEY, Nodes, Retry, Version, Versions};
+use super::{LONGEST_KEY, Nodes, Parting, Retry, Symbol, Version, Versions};
 use bytemuck::NoUninit;
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{AllocError, Handle, MAX_SIZE, ReusePolicy};
@@ -82,6 +82,11 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
         last
     });
     whole.iter().copied().chain(last).map(u32::from_ne_bytes)
+}
+
+/// How many words a key of this length has.
+const fn key_words_of(length: usize) -> usize {
+    (LENGTH_BYTES + length).div_ceil(WORD_BYTES)
 }
 
 /// A key's words: the first has its length and its first two bytes.
@@ -175,22 +180,56 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     pub(crate) fn has_key(&self, leaf: Handle, key: &[u8]) -> bool {
         // The first word has the length: as long as it is equal, so are the words that follow.
-        key_words(key).enumerate().all(|(index, word)| {
-            self.leaf_word(leaf, key_at::<V>() + index).load(Ordering::Relaxed) == word
-        })
+        key_words(key).enumerate().all(|(index, word)| self.key_word(leaf, index) == word)
+    }
+
+    /// Where the leaf's key parts from `key`, if the leaf had one version all the time.
+    #[inline]
+    pub(crate) fn parting_of(&self, leaf: Handle, key: &[u8]) -> Parting {
+        let length = self.key_len(leaf);
+        let mut common = length.min(key.len());
+        for (index, own) in (0..key_words_of(common)).zip(key_words(key)) {
+            // The first byte is lowest then.
+            let mut different = (self.key_word(leaf, index) ^ own).to_le();
+            if index == 0 {
+                different &= u32::MAX << (LENGTH_BYTES * 8);
+            }
+            if different != 0 {
+                let byte = index * WORD_BYTES + different.trailing_zeros() as usize / 8;
+                common = common.min(byte - LENGTH_BYTES);
+                break;
+            }
+        }
+        let symbol = if common < length {
+            let at = LENGTH_BYTES + common;
+            let bytes = self.key_word(leaf, at / WORD_BYTES).to_ne_bytes();
+            Symbol::byte(bytes[at % WORD_BYTES])
+        } else {
+            Symbol::END
+        };
+        (common < length || common < key.len()).then_some((common as u32, symbol))
+    }
+
+    /// One of the words of the key.
+    #[inline(always)]
+    fn key_word(&self, leaf: Handle, index: usize) -> u32 {
+        self.leaf_word(leaf, key_at::<V>() + index).load(Ordering::Relaxed)
+    }
+
+    /// The length of the key, in bytes.
+    #[inline(always)]
+    fn key_len(&self, leaf: Handle) -> usize {
+        let [low, high, ..] = self.key_word(leaf, 0).to_ne_bytes();
+        u16::from_ne_bytes([low, high]).into()
     }
 
     /// Copies the key, which it is if the leaf had one version all the time.
     pub(crate) fn copy_key(&self, leaf: Handle, key: &mut KeyCopy) {
-        let bytes = |index| {
-            self.leaf_word(leaf, key_at::<V>() + index).load(Ordering::Relaxed).to_ne_bytes()
-        };
-        let [low, high, head @ ..] = bytes(0);
-        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let length = self.key_len(leaf);
         key.clear();
-        key.extend_from_slice(&head);
-        for index in 1..(LENGTH_BYTES + length).div_ceil(WORD_BYTES) {
-            key.extend_from_slice(&bytes(index));
+        for index in 0..key_words_of(length) {
+            let bytes = self.key_word(leaf, index).to_ne_bytes();
+            key.extend_from_slice(&bytes[if index == 0 { LENGTH_BYTES } else { 0 }..]);
         }
         key.truncate(length);
     }
@@ -201,8 +240,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     ///
     /// The caller unlinked the leaf, and frees it only here.
     pub(crate) unsafe fn free_words(&self, leaf: Handle) {
-        let first = self.leaf_word(leaf, key_at::<V>()).load(Ordering::Relaxed).to_ne_bytes();
-        let length = usize::from(u16::from_ne_bytes([first[0], first[1]]));
+        let length = self.key_len(leaf);
         // ORDERING: as in `free_branch`: the thread that initialises it next sees the odd count.
         // Falls to `loom_protocol` "free fence removed".
         fence(Ordering::Release);

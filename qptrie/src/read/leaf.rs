@@ -23,7 +23,7 @@
 //! somebody removed may have been filled for an insertion that has not happened yet, or never will.
 
 use super::footing::Footing;
-use crate::node::{KeyCopy, Nodes, PlainBits, Retry, Twig, Version};
+use crate::node::{KeyCopy, Nodes, Parting, PlainBits, Retry, Twig, Version, parting};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{Handle, ReusePolicy};
 
@@ -90,21 +90,21 @@ impl Reached<'_> {
         Ok(same)
     }
 
-    /// The key of the leaf: copied into `copy`, where it can't be borrowed.
+    /// Where the key of the leaf parts from `key`.
     #[inline]
-    pub(crate) fn key<'k, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    pub(crate) fn parting<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
-        nodes: &'k Nodes<V, B, L>,
-        copy: &'k mut KeyCopy,
-    ) -> Result<(&'k [u8], LeafFooting), Retry> {
+        nodes: &Nodes<V, B, L>,
+        key: &[u8],
+    ) -> Result<(Parting, LeafFooting), Retry> {
         let at = self.enter(nodes)?;
         if L::PROTECTS_IDENTITY {
             // SAFETY: as in `is_for`.
-            return Ok((unsafe { nodes.key(self.leaf) }, at));
+            return Ok((parting(key, unsafe { nodes.key(self.leaf) }), at));
         }
-        nodes.copy_key(self.leaf, copy);
+        let parting = nodes.parting_of(self.leaf, key);
         at.confirm(nodes)?;
-        Ok((copy, at))
+        Ok((parting, at))
     }
 
     /// Copies the key, and gives a copy of the value that it had then.

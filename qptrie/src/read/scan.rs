@@ -44,7 +44,7 @@
 
 use super::footing::{Footing, follow};
 use super::leaf::Reached;
-use crate::node::{KeyCopy, Node, Nodes, Retry, Roots, Symbol, Twig, first_difference, symbol_at};
+use crate::node::{Node, Nodes, Parting, Retry, Roots, Symbol, Twig, parting, symbol_at};
 use memalloc::sync::Ordering;
 use memalloc::{Handle, ReusePolicy};
 use smallvec::SmallVec;
@@ -63,8 +63,29 @@ pub(crate) trait Direction {
     /// Puts the way before those that are left back to them.
     fn put_back(left: &mut Range<u16>);
 
+    /// Whether keys with `symbol` are beyond those with `other` in its place.
+    fn is_beyond(symbol: Symbol, other: Symbol) -> bool;
+
     /// Whether a walk that begins at `from` comes by `key`.
-    fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool;
+    #[inline(always)]
+    fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool {
+        match from {
+            Included(bound) | Excluded(bound) => Self::admits_at(from, parting(bound, key)),
+            Unbounded => true,
+        }
+    }
+
+    /// The same of a key of which it is known where it parts from the one in `from`.
+    #[inline(always)]
+    fn admits_at(from: Bound<&[u8]>, parting: Parting) -> bool {
+        match (from, parting) {
+            (Unbounded, _) | (Included(_), None) => true,
+            (Excluded(_), None) => false,
+            (Included(bound) | Excluded(bound), Some((index, symbol))) => {
+                Self::is_beyond(symbol, symbol_at(bound, index))
+            }
+        }
+    }
 }
 
 /// From lesser keys to greater ones.
@@ -92,12 +113,8 @@ impl Direction for Ascending {
     }
 
     #[inline(always)]
-    fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool {
-        match from {
-            Included(from) => key >= from,
-            Excluded(from) => key > from,
-            Unbounded => true,
-        }
+    fn is_beyond(symbol: Symbol, other: Symbol) -> bool {
+        symbol > other
     }
 }
 
@@ -118,12 +135,8 @@ impl Direction for Descending {
     }
 
     #[inline(always)]
-    fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool {
-        match from {
-            Included(from) => key <= from,
-            Excluded(from) => key < from,
-            Unbounded => true,
-        }
+    fn is_beyond(symbol: Symbol, other: Symbol) -> bool {
+        symbol < other
     }
 }
 
@@ -236,12 +249,11 @@ impl<D: Direction> Walk<D> {
             Next::Beyond => return self.step(nodes),
             Next::Again => self.step(nodes)?,
         };
-        let admitted = match leaf {
-            Some(leaf) => {
-                let mut copy = KeyCopy::new();
-                D::admits(from, self.reached(nodes, leaf).key(nodes, &mut copy)?.0)
+        let admitted = match (leaf, from) {
+            (Some(leaf), Included(bound) | Excluded(bound)) => {
+                D::admits_at(from, self.reached(nodes, leaf).parting(nodes, bound)?.0)
             }
-            None => true,
+            _ => true,
         };
         if !admitted && !nodes.faults.seek_unchecked() {
             self.placed = false;
@@ -297,15 +309,14 @@ impl<D: Direction> Walk<D> {
         let Some(leaf) = leaf else {
             return Ok(Next::Beyond);
         };
-        let mut copy = KeyCopy::new();
-        let (nearest, _) = leaf.key(nodes, &mut copy)?;
-        let difference = first_difference(key, nearest).map_or(u16::MAX, |index| index as u16);
+        let (nearest, _) = leaf.parting(nodes, key)?;
+        let difference = nearest.map_or(u16::MAX, |(index, _)| index as u16);
         let all = self.way.len();
         while self.way.last().is_some_and(|stop| stop.index > difference) {
             self.way.pop();
         }
-        let parting = self.way.last().is_some_and(|stop| stop.index == difference);
-        if parting || !D::admits(from, nearest) {
+        let is_tested = self.way.last().is_some_and(|stop| stop.index == difference);
+        if is_tested || !D::admits_at(from, nearest) {
             return Ok(Next::Beyond);
         }
         if self.way.len() == all {
@@ -433,14 +444,11 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
 ) -> Result<Option<Handle>, Retry> {
     let mut walk = Walk::<Descending>::lost();
     if let Some(nearest) = walk.descend(nodes, key)? {
-        let mut copy = KeyCopy::new();
-        let (nearest_key, _) = nearest.key(nodes, &mut copy)?;
-        let Some(difference) = first_difference(key, nearest_key) else {
-            return Ok(Some(nearest.leaf));
+        let difference = match nearest.parting(nodes, key)?.0 {
+            // The key itself, or a beginning of it.
+            None | Some((_, Symbol::END)) => return Ok(Some(nearest.leaf)),
+            Some((index, _)) => index,
         };
-        if key.starts_with(nearest_key) {
-            return Ok(Some(nearest.leaf));
-        }
         // A beginning of `key` parts from the nearest key where it ends, so there is a branch on
         // the way that tests the symbol there.
         for stop in walk.way.iter().rev().filter(|stop| u32::from(stop.index) <= difference) {

@@ -6,10 +6,7 @@
 //! branches that the key's own twigs led to are kept, so that the heap is not needed however deep the
 //! place is: it is at one of them nearly always, and where it is further up, a second way finds it.
 
-use crate::node::{
-    KeyCopy, Life, Locked, Node, Nodes, Retry, Root, Shape, Symbol, Twig, first_difference,
-    symbol_at,
-};
+use crate::node::{Life, Locked, Node, Nodes, Retry, Root, Shape, Symbol, Twig, symbol_at};
 use crate::read::{Footing, LeafFooting, Reached, follow};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
@@ -110,8 +107,7 @@ impl Below {
     }
 }
 
-/// Finds the place of `key`. Needs no memory, except to copy a long key where leaves are reused at
-/// once ([`KeyCopy`]).
+/// Finds the place of `key`. Needs no memory.
 ///
 /// The caller is inside a read section. Whoever changes something there locks first, which fails
 /// where it is not as it was found.
@@ -125,15 +121,13 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
         let Some(reached) = reached else {
             return Ok(Place::Vacant(Vacant::Root(way.slot_below(nodes, None, Twig::NOTHING))));
         };
-        let mut copy = KeyCopy::new();
-        let (nearest_key, leaf_at) = reached.key(nodes, &mut copy)?;
-        let difference = first_difference(nearest_key, key);
-        if parts_at.is_some() && parts_at != difference {
+        let (parting, leaf_at) = reached.parting(nodes, key)?;
+        if parts_at.is_some() && parts_at != parting.map(|(index, _)| index) {
             // Another leaf than that of the first way.
             return Err(Retry);
         }
         let leaf = reached.leaf;
-        let Some(index) = difference else {
+        let Some((index, nearest)) = parting else {
             let above =
                 way.last.map(|last| (way.slot_of_last(nodes, last), symbol_at(key, last.index)));
             let spot = way.slot_below(nodes, way.last, Twig::leaf(leaf));
@@ -143,7 +137,7 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
             parts_at = Some(index);
             continue;
         }
-        let (nearest, new) = (symbol_at(nearest_key, index), symbol_at(key, index));
+        let new = symbol_at(key, index);
         let (spot, below) = match way.last {
             Some(last) if last.index == index => {
                 let above = way.slot_of_last(nodes, last);
