@@ -22,6 +22,16 @@ pub(super) fn ones(bits: u64) -> u32 {
         }
         return count as u32;
     }
+    without_instruction(bits)
+}
+
+/// Out of line, not to be in the way of what nearly every processor does.
+#[cfg_attr(
+    all(target_arch = "x86_64", not(target_feature = "popcnt"), not(miri)),
+    cold,
+    inline(never)
+)]
+fn without_instruction(bits: u64) -> u32 {
     bits.count_ones()
 }
 

@@ -1,7 +1,7 @@
 //! Branches: their words, their first and their last moment.
 
 use super::shape::Header;
-use super::{Count, Locked, Nodes, Shape, Symbol, Symbols, Twig, Way};
+use super::{Count, Locked, Nodes, Shape, Symbol, Symbols, Twig};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{AllocError, Handle, ReusePolicy};
 use std::alloc::Layout;
@@ -50,11 +50,16 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         move |number| self.word(branch, number).load(Ordering::Relaxed)
     }
 
-    /// The way of `symbol`. Whoever does not hold the lock has to validate it, before the slot is
-    /// touched.
+    /// The number of the slot of `symbol`, if it has a way. Whoever does not hold the lock has to
+    /// validate it, before the slot is touched.
     #[inline(always)]
-    pub(crate) fn way(&self, branch: Handle, shape: Shape, symbol: Symbol) -> Way {
+    pub(crate) fn way(&self, branch: Handle, shape: Shape, symbol: Symbol) -> Option<u16> {
         shape.way(symbol, self.header(branch))
+    }
+
+    /// The number of the slot that a twig of `symbol` has, or would have; to be validated as a way is.
+    pub(crate) fn place(&self, branch: Handle, shape: Shape, symbol: Symbol) -> u16 {
+        shape.place(symbol, self.header(branch))
     }
 
     /// The numbers of all slots; to be validated as a way is.

@@ -62,7 +62,7 @@ pub(crate) use count::{Count, Life, Locked, Retry};
 pub(crate) use key::{Parting, Symbol, parting, symbol_at};
 pub(crate) use leaf::{LONGEST_KEY, leaf_overhead};
 pub(crate) use root::{Root, Roots};
-pub(crate) use shape::{Shape, Way};
+pub(crate) use shape::Shape;
 pub(crate) use symbols::Symbols;
 pub(crate) use twig::{Node, Twig};
 pub(crate) use version::{Version, Versions};

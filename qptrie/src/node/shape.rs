@@ -6,8 +6,8 @@
 //!              31 … 20    19 18   16    15 … 0
 //!  pair      | index    | 0     | end | second byte, first byte
 //!  list      | index    | 1     | end | number   |  the bytes, ascending, at most eight: 2 words
-//!  groups    | index    | 2     | end | upper    |  lower nibbles, 16 bits for each upper one
-//!                                       nibbles     there is, at most four: 2 words
+//!  groups    | index    | 2     | end | 4 upper  |  lower nibbles, 16 bits for each upper one:
+//!                                       nibbles     2 words
 //!  full      | index    | 3     | end | -        |  a bit for each byte: 8 words; how many ways
 //!                                                   come before each of these: 2 words;
 //!                                                   how many twigs are no holes: 1 word
@@ -15,13 +15,15 @@
 //!
 //! All of it stays the same for a whole life, but for the last word of a full one.
 //!
-//! Where there are fewer bytes than a pair or a list has room for, the last one is there again.
+//! Where there are fewer bytes than a pair or a list has room for, or fewer upper nibbles than four, the
+//! last one is there again; of nibbles, without any lower ones.
 //!
 //! A header of several words can be torn, between two lives of a branch. What is computed from it
 //! may lie outside the branch, and must not be touched before the count was read again.
 
 use super::bits::ones;
 use super::{Symbol, Symbols};
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::hint::select_unpredictable;
 use std::ops::Range;
 
@@ -41,6 +43,9 @@ const MOST_GROUPS: usize = 4;
 /// Every byte 1, and every byte's top bit.
 const ONES: u64 = u64::MAX / 255;
 const TOPS: u64 = ONES << 7;
+/// The same of nibbles.
+const NIBBLE_ONES: u32 = 0x1111;
+const NIBBLE_TOPS: u32 = NIBBLE_ONES << 3;
 
 /// The word of the shape itself; the count comes before it.
 const SHAPE: usize = 1;
@@ -68,28 +73,6 @@ pub(super) const MOST_WORDS: usize = FULL_SLOTS as usize + 257;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape(pub(super) u32);
 
-/// Where a symbol's twig is, and whether there is one: else, where it would be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Way(u32);
-
-impl Way {
-    #[inline(always)]
-    fn new(slot: u32, exists: u32) -> Self {
-        Self(slot << 1 | exists)
-    }
-
-    /// The number of the slot.
-    #[inline(always)]
-    pub(crate) fn slot(self) -> u16 {
-        (self.0 >> 1) as u16
-    }
-
-    #[inline(always)]
-    pub(crate) fn exists(self) -> bool {
-        self.0 & 1 != 0
-    }
-}
-
 impl Shape {
     /// The number of the symbol that is tested.
     #[inline(always)]
@@ -107,16 +90,45 @@ impl Shape {
         (self.0 / END) & 1
     }
 
-    /// The way of `symbol`. `word` gives the words of the branch.
+    /// The number of the slot of `symbol`, if it has a way. `word` gives the words of the branch.
     #[inline(always)]
-    pub(super) fn way(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> Way {
+    pub(super) fn way(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> Option<u16> {
         let Some(byte) = symbol.as_byte() else {
-            return Way::new(self.first_slot(), self.end());
+            return (self.end() != 0).then(|| self.first_slot() as u16);
         };
         match self.form() {
             PAIR | LIST => self.way_in_list(byte, word),
             GROUPS => self.way_in_groups(byte, word),
-            _ => self.way_in_full(byte, word),
+            _ => {
+                let (slot, exists) = self.place_in_full(byte, word);
+                exists.then_some(slot)
+            }
+        }
+    }
+
+    /// The number of the slot that a twig of `symbol` has, or would have. `word` gives the words of
+    /// the branch.
+    pub(super) fn place(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> u16 {
+        let Some(byte) = symbol.as_byte() else {
+            return self.first_slot() as u16;
+        };
+        match self.form() {
+            PAIR | LIST => {
+                let listed = self.list(word).to_le_bytes().into_iter();
+                let before = listed.take(self.listed() as usize).filter(|&listed| listed < byte);
+                (self.first_slot() + self.end()) as u16 + before.count() as u16
+            }
+            GROUPS => {
+                let (upper, lower) = (u32::from(byte >> 4), byte & 15);
+                let before = self.groups(word).map(|(group, lowers)| match group.cmp(&upper) {
+                    Less => lowers,
+                    Equal => lowers & ((1 << lower) - 1),
+                    Greater => 0,
+                });
+                let before: u32 = before.map(|lowers| ones(lowers.into())).sum();
+                (SLOTS + self.end() + before) as u16
+            }
+            _ => self.place_in_full(byte, word).0,
         }
     }
 
@@ -149,41 +161,45 @@ impl Shape {
         select_unpredictable(self.form() == PAIR, first | (second * (ONES << 8)), pair_of(word))
     }
 
+    /// The upper nibbles, each with the lower ones that it has. The last one several times, maybe.
     #[inline(always)]
-    fn way_in_list(self, byte: u8, word: impl Fn(usize) -> u32) -> Way {
+    fn groups(self, word: impl Fn(usize) -> u32) -> impl Iterator<Item = (u32, u16)> {
+        let lowers = pair_of(word);
+        (0..MOST_GROUPS)
+            .map(move |group| (self.0 >> (group * 4) & 15, (lowers >> (group * 16)) as u16))
+    }
+
+    #[inline(always)]
+    fn way_in_list(self, byte: u8, word: impl Fn(usize) -> u32) -> Option<u16> {
         let list = self.list(word);
         let first = select_unpredictable(self.form() == PAIR, PAIR_SLOTS, SLOTS) + self.end();
         let different = list ^ (u64::from(byte) * ONES);
         // The top bit of the first byte that is zero, and no bit before it.
         let same = different.wrapping_sub(ONES) & !different & TOPS;
-        if same != 0 {
-            return Way::new(first + same.trailing_zeros() / 8, 1);
+        (same != 0).then(|| (first + same.trailing_zeros() / 8) as u16)
+    }
+
+    #[inline(always)]
+    fn way_in_groups(self, byte: u8, word: impl Fn(usize) -> u32) -> Option<u16> {
+        let different = (self.0 & 0xffff) ^ (u32::from(byte >> 4) * NIBBLE_ONES);
+        // As in a list.
+        let same = different.wrapping_sub(NIBBLE_ONES) & !different & NIBBLE_TOPS;
+        if same == 0 {
+            return None;
         }
-        let listed = list.to_le_bytes().into_iter().take(self.listed() as usize);
-        Way::new(first + listed.filter(|listed| *listed < byte).count() as u32, 0)
-    }
-
-    #[inline(always)]
-    fn way_in_groups(self, byte: u8, word: impl Fn(usize) -> u32) -> Way {
+        let bit = (same.trailing_zeros() / 4) * 16 + u32::from(byte & 15);
         let lowers = pair_of(word);
-        let (upper, lower) = (u32::from(byte >> 4), u32::from(byte & 15));
-        let has_group = self.0 >> upper & 1;
-        let group = ones(u64::from(self.0 & ((1 << upper) - 1)));
-        // In two steps: all four groups may come before.
-        let at = lower & has_group.wrapping_neg();
-        let from_here = u64::MAX.wrapping_shl(group * 8).wrapping_shl(group * 8) << at;
-        let before = lowers & !from_here;
-        let exists = (lowers >> ((group * 16) & 63) >> at) as u32 & has_group;
-        Way::new(SLOTS + self.end() + ones(before), exists)
+        let before = lowers & ((1 << bit) - 1);
+        (lowers >> bit & 1 != 0).then(|| (SLOTS + self.end() + ones(before)) as u16)
     }
 
     #[inline(always)]
-    fn way_in_full(self, byte: u8, word: impl Fn(usize) -> u32) -> Way {
+    fn place_in_full(self, byte: u8, word: impl Fn(usize) -> u32) -> (u16, bool) {
         let (number, bit) = (usize::from(byte) / 32, u32::from(byte) % 32);
         let bits = word(WAYS + number);
         let rank = word(RANKS + number / 4) >> (number % 4 * 8) & 0xff;
         let before = rank + ones(u64::from(bits & ((1 << bit) - 1)));
-        Way::new(FULL_SLOTS + before, bits >> bit & 1)
+        ((FULL_SLOTS + before) as u16, bits >> bit & 1 != 0)
     }
 
     /// The numbers of the slots. `word` gives the words of the branch.
@@ -220,11 +236,8 @@ impl Shape {
                 }
             }
             GROUPS => {
-                let lowers = pair_of(word);
-                let uppers = (0..16).filter(|upper| self.0 >> upper & 1 != 0);
-                for (group, upper) in uppers.take(MOST_GROUPS).enumerate() {
-                    let lowers = lowers >> (group * 16) & 0xffff;
-                    symbols.bytes[upper / 4] |= lowers << (upper % 4 * 16);
+                for (upper, lowers) in self.groups(word) {
+                    symbols.bytes[upper as usize / 4] |= u64::from(lowers) << (upper % 4 * 16);
                 }
             }
             _ => {
@@ -276,8 +289,14 @@ impl Header {
                 (LIST, SLOTS)
             }
         } else if symbols.groups().count() <= MOST_GROUPS {
-            for (group, (upper, lowers)) in symbols.groups().enumerate() {
-                words[SHAPE] |= 1 << upper;
+            let mut groups = symbols.groups();
+            let mut last = 0;
+            for group in 0..MOST_GROUPS {
+                let lowers = groups.next().map_or(0, |(upper, lowers)| {
+                    last = upper;
+                    lowers
+                });
+                words[SHAPE] |= last << (group * 4);
                 words[WAYS + group / 2] |= u32::from(lowers) << (group % 2 * 16);
             }
             (GROUPS, SLOTS)
@@ -339,10 +358,10 @@ mod tests {
         assert_eq!(header.slots().len(), symbols.len());
         for symbol in every_symbol() {
             let before = symbols.iter().filter(|other| *other < symbol).count();
-            let way = shape.way(symbol, word);
-            let there = symbols.iter().any(|other| other == symbol);
-            let expected = (usize::from(header.slots().start) + before, there);
-            assert_eq!((usize::from(way.slot()), way.exists()), expected, "{symbol:?}");
+            let place = header.slots().start + before as u16;
+            let way = symbols.iter().any(|other| other == symbol).then_some(place);
+            assert_eq!(shape.place(symbol, word), place, "{symbol:?}");
+            assert_eq!(shape.way(symbol, word), way, "{symbol:?}");
         }
         shape.form()
     }
@@ -381,7 +400,7 @@ mod tests {
         assert_eq!(one.slots().end, other.slots().end);
         let (torn, rest) = (Shape(words(&one)[SHAPE]), words(&other));
         let way = torn.way(Symbol::byte(0xff), |number| rest[number]);
-        assert!(way.exists() && way.slot() > 2 * one.slots().end, "{way:?}");
+        assert!(way.is_some_and(|slot| slot > 2 * one.slots().end), "{way:?}");
     }
 
     proptest! {

@@ -48,13 +48,13 @@ impl<'t> Lookup<'t> {
         let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
         // The header may be half another life's: that there is no way means nothing then, and a
         // way would lead anywhere.
-        if way.exists() || !nodes.faults.unvalidated_absence() {
+        if way.is_some() || !nodes.faults.unvalidated_absence() {
             footing.confirm(nodes)?;
         }
-        if !way.exists() {
+        let Some(way) = way else {
             return Ok(Break(None));
-        }
-        self.slot = nodes.slot(branch, way.slot());
+        };
+        self.slot = nodes.slot(branch, way);
         self.twig = follow::<B>(self.slot);
         if !nodes.faults.unvalidated_twig() {
             footing.confirm(nodes)?;

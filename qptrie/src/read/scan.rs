@@ -348,17 +348,19 @@ impl<D: Direction> Walk<D> {
             };
             let footing = Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
             let shape = nodes.shape(branch);
-            let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
+            let symbol = symbol_at(key, shape.index());
+            let way = nodes.way(branch, shape, symbol);
+            let place = way.unwrap_or_else(|| nodes.place(branch, shape, symbol));
             let all = nodes.slots(branch, shape);
             footing.confirm(nodes)?;
-            let own = way.slot()..way.slot() + u16::from(way.exists());
+            let own = place..place + u16::from(way.is_some());
             let left = D::beyond(own, all.clone());
             let look = |slot| {
                 let slot = nodes.slot(branch, slot);
                 (slot, follow::<B>(slot))
             };
             let is_there = |(_, twig): &(_, Twig)| *twig != Twig::NOTHING;
-            (slot, twig) = match way.exists().then(|| look(way.slot())).filter(is_there) {
+            (slot, twig) = match way.map(look).filter(is_there) {
                 Some(own) => own,
                 // Without a way of its own the key has parted, here or before, and any leaf will
                 // do: best one that the next step comes by. A hole (see `write`) is no way.
@@ -455,10 +457,8 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
             let branch = stop.footing.branch;
             let way = nodes.way(branch, nodes.shape(branch), Symbol::END);
             stop.footing.confirm(nodes)?;
-            if !way.exists() {
-                continue;
-            }
-            let twig = follow::<B>(nodes.slot(branch, way.slot()));
+            let Some(way) = way else { continue };
+            let twig = follow::<B>(nodes.slot(branch, way));
             stop.footing.confirm(nodes)?;
             if let Node::Leaf(leaf) = twig.node() {
                 return Ok(Some(leaf));

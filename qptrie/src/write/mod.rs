@@ -195,21 +195,21 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
 ) -> Result<(), NotLinked> {
     // Of the life in which the branch was found: under the lock it is sure to be that one.
     let shape = nodes.shape(at.branch);
-    let way = nodes.way(at.branch, shape, new);
-    if way.exists() {
+    if let Some(way) = nodes.way(at.branch, shape, new) {
         let _held = nodes.count(at.branch).lock(at.life)?;
-        if Twig::load(nodes.slot(at.branch, way.slot()), Ordering::Relaxed) != Twig::NOTHING {
+        if Twig::load(nodes.slot(at.branch, way), Ordering::Relaxed) != Twig::NOTHING {
             return Err(NotLinked::Retry);
         }
-        nodes.fill_hole(at.branch, way.slot(), leaf);
+        nodes.fill_hole(at.branch, way, leaf);
         return Ok(());
     }
     let upper = above.lock(nodes)?;
     let lower = nodes.count(at.branch).lock(at.life)?;
     let slots = nodes.slots(at.branch, shape);
     let symbols = living(nodes, at.branch, shape).with(new);
-    let before = twigs(nodes, at.branch, slots.start..way.slot());
-    let after = twigs(nodes, at.branch, way.slot()..slots.end);
+    let place = nodes.place(at.branch, shape, new);
+    let before = twigs(nodes, at.branch, slots.start..place);
+    let after = twigs(nodes, at.branch, place..slots.end);
     let mut all = before.chain([leaf]).chain(after);
     let copy = if symbols.len() < SPACIOUS {
         new_branch(nodes, shape.index(), &symbols, all)?

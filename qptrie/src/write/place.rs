@@ -119,7 +119,7 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
     loop {
         let (way, reached) = Way::walk(nodes, key, parts_at)?;
         let Some(reached) = reached else {
-            return Ok(Place::Vacant(Vacant::Root(way.slot_below(nodes, None, Twig::NOTHING))));
+            return Ok(Place::Vacant(Vacant::Root(way.slot_below(nodes, None, Twig::NOTHING)?)));
         };
         let (parting, leaf_at) = reached.parting(nodes, key)?;
         if parts_at.is_some() && parts_at != parting.map(|(index, _)| index) {
@@ -128,9 +128,11 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
         }
         let leaf = reached.leaf;
         let Some((index, nearest)) = parting else {
-            let above =
-                way.last.map(|last| (way.slot_of_last(nodes, last), symbol_at(key, last.index)));
-            let spot = way.slot_below(nodes, way.last, Twig::leaf(leaf));
+            let above = match way.last {
+                Some(last) => Some((way.slot_of_last(nodes, last)?, symbol_at(key, last.index))),
+                None => None,
+            };
+            let spot = way.slot_below(nodes, way.last, Twig::leaf(leaf))?;
             return Ok(Place::Found(Found { leaf, at: leaf_at, spot, above }));
         };
         if way.above.is_some_and(|above| above.index >= index) {
@@ -140,13 +142,13 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
         let new = symbol_at(key, index);
         let (spot, below) = match way.last {
             Some(last) if last.index == index => {
-                let above = way.slot_of_last(nodes, last);
+                let above = way.slot_of_last(nodes, last)?;
                 return Ok(Place::Vacant(Vacant::Twig { above, at: last.at, new }));
             }
             Some(last) if last.index > index => {
-                (way.slot_of_last(nodes, last), Below::Branch(last.at))
+                (way.slot_of_last(nodes, last)?, Below::Branch(last.at))
             }
-            last => (way.slot_below(nodes, last, Twig::leaf(leaf)), Below::Leaf(leaf_at)),
+            last => (way.slot_below(nodes, last, Twig::leaf(leaf))?, Below::Leaf(leaf_at)),
         };
         return Ok(Place::Vacant(Vacant::Fork { spot, below, index, nearest, new }));
     }
@@ -159,7 +161,7 @@ struct Stop {
     /// The symbol that it tests.
     index: u32,
     /// The number of the slot of the key's own twig.
-    slot: u16,
+    slot: Option<u16>,
 }
 
 /// How many further twigs are looked at in search of a leaf, where any will do.
@@ -198,17 +200,19 @@ impl<'t> Way<'t> {
             let shape = nodes.shape(branch);
             let own = nodes.way(branch, shape, symbol_at(key, shape.index()));
             at.confirm(nodes)?;
-            way.above = way.last.replace(Stop { at, index: shape.index(), slot: own.slot() });
-            if !own.exists() || until.is_some_and(|until| shape.index() >= until) {
-                return Ok((way, Some(some_leaf(nodes, at, shape)?)));
+            way.above = way.last.replace(Stop { at, index: shape.index(), slot: own });
+            if let Some(own) = own
+                && until.is_none_or(|until| shape.index() < until)
+            {
+                slot = nodes.slot(branch, own);
+                twig = follow::<B>(slot);
+                at.confirm(nodes)?;
+                // A hole is as good as no twig.
+                if twig != Twig::NOTHING {
+                    continue;
+                }
             }
-            slot = nodes.slot(branch, own.slot());
-            twig = follow::<B>(slot);
-            at.confirm(nodes)?;
-            // A hole is as good as no twig.
-            if twig == Twig::NOTHING {
-                return Ok((way, Some(some_leaf(nodes, at, shape)?)));
-            }
+            return Ok((way, Some(some_leaf(nodes, at, shape)?)));
         }
     }
 
@@ -217,22 +221,24 @@ impl<'t> Way<'t> {
         &self,
         nodes: &'t Nodes<V, B, L>,
         last: Stop,
-    ) -> Spot<'t> {
+    ) -> Result<Spot<'t>, Retry> {
         self.slot_below(nodes, self.above, Twig::branch(last.at.branch))
     }
 
-    /// The slot of the key's own twig of a stop, or that of the root; and what it held.
+    /// The slot of the key's own twig of a stop, or that of the root; and what it held. Where the stop
+    /// has none, what was found does not belong together.
     fn slot_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &'t Nodes<V, B, L>,
         stop: Option<Stop>,
         twig: Twig,
-    ) -> Spot<'t> {
-        let (holder, slot) = match stop {
-            None => (Holder::Root(self.root), self.root.slot()),
-            Some(Stop { at, slot, .. }) => (Holder::Branch(at, slot), nodes.slot(at.branch, slot)),
+    ) -> Result<Spot<'t>, Retry> {
+        let Some(Stop { at, slot, .. }) = stop else {
+            return Ok(Spot { holder: Holder::Root(self.root), slot: self.root.slot(), twig });
         };
-        Spot { holder, slot, twig }
+        let number = slot.ok_or(Retry)?;
+        let slot = nodes.slot(at.branch, number);
+        Ok(Spot { holder: Holder::Branch(at, number), slot, twig })
     }
 }
 
