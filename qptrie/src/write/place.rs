@@ -4,7 +4,7 @@
 //! and this one part says which of the branches on the way has the place: all keys below a branch begin
 //! with the same symbols (INV-N5), so they part from the key where that leaf does. Only the last two
 //! branches that the key's own twigs led to are kept, so that the heap is not needed however deep the
-//! place is: it is at one of them nearly always, and where it is further up, a second way finds it.
+//! place is; where it is further up than these, a second way finds it.
 
 use crate::node::{Life, Locked, Node, Nodes, Retry, Root, Shape, Symbol, Twig, symbol_at};
 use crate::read::{Footing, LeafFooting, Reached, follow};
