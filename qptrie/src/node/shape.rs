@@ -85,6 +85,12 @@ impl Shape {
         self.0 >> FORM_SHIFT & 3
     }
 
+    /// Whether there are two ways and no more.
+    #[inline(always)]
+    pub(crate) fn is_pair(self) -> bool {
+        self.form() == PAIR
+    }
+
     #[inline(always)]
     fn end(self) -> u32 {
         (self.0 / END) & 1

@@ -113,19 +113,22 @@ impl Found<'_> {
         &self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
-        let held = self.spot.lock(nodes)?;
         let (Some((branch, gone)), Some((above, symbol))) = (self.spot.branch(), self.above) else {
+            let _held = self.spot.lock(nodes)?;
             self.at.end(nodes)?;
             Twig::NOTHING.publish(self.spot.slot);
             return Ok(());
         };
-        if stays_full(nodes, branch) {
-            self.at.end(nodes)?;
-            nodes.make_hole(branch, gone);
-            return Ok(());
+        // A pair is replaced in any case. (What is read without the lock only says where to begin.)
+        if !nodes.shape(branch).is_pair() {
+            let _held = self.spot.lock(nodes)?;
+            if stays_full(nodes, branch) {
+                self.at.end(nodes)?;
+                nodes.make_hole(branch, gone);
+                return Ok(());
+            }
+            // The upper lock comes first (INV-W4).
         }
-        // The upper lock comes first (INV-W4).
-        drop(held);
         let upper = above.lock(nodes)?;
         let lower = self.spot.lock(nodes)?;
         let shape = nodes.shape(branch);
