@@ -259,3 +259,44 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         unsafe { self.free_words(leaf) };
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::fault::Faults;
+    use crate::node::parting;
+    use memalloc::{Immediate, MemAlloc};
+    use proptest::prelude::*;
+
+    /// What a leaf of words says of the key that it was made with, beside another key.
+    fn check<V: PlainBits>(value: V, own: &[u8], other: &[u8]) {
+        let nodes = Nodes::<V, Immediate, Immediate>::new(
+            MemAlloc::builder(),
+            MemAlloc::builder(),
+            Faults::default(),
+        );
+        let nodes = nodes.expect("two allocators");
+        let leaf = nodes.new_words(own, &value).expect("memory");
+        assert_eq!(nodes.parting_of(leaf, other), parting(other, own));
+        assert_eq!(nodes.has_key(leaf, other), own == other);
+        let mut copy = KeyCopy::new();
+        nodes.copy_key(leaf, &mut copy);
+        assert_eq!(&copy[..], own);
+        // SAFETY: it was not published.
+        unsafe { nodes.drop_words(leaf) };
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_in_words_parts_from_others_as_the_key_itself(
+            common in prop::collection::vec(any::<u8>(), 0..80),
+            own in prop::collection::vec(any::<u8>(), 0..6),
+            other in prop::collection::vec(any::<u8>(), 0..6),
+        ) {
+            let (own, other) = ([&common[..], &own].concat(), [&common[..], &other].concat());
+            check((), &own, &other);
+            check([7_u8; 3], &own, &other);
+            check(u64::MAX, &own, &other);
+        }
+    }
+}
