@@ -62,22 +62,23 @@ impl<D: Direction> End<D> {
     ) -> Option<V> {
         let Self { walk, place, begun } = self;
         let from = place.as_ref().map(|key| &key[..]);
-        let goes_on = std::mem::replace(begun, true);
-        let stepped = match walk.step(&view.trie.nodes) {
-            Ok(None) => return None,
-            Ok(Some(leaf)) => view.arrive_copied(walk, leaf, from),
-            Err(Retry) => Err(Retry),
-        };
-        let (key, value) = match stepped {
-            Ok(entry) => entry,
-            Err(Retry) => {
-                if goes_on {
+        let (key, value) = if std::mem::replace(begun, true) {
+            let stepped = match walk.step(&view.trie.nodes) {
+                Ok(None) => return None,
+                Ok(Some(leaf)) => view.arrive_copied(walk, leaf, from),
+                Err(Retry) => Err(Retry),
+            };
+            match stepped {
+                Ok(entry) => entry,
+                Err(Retry) => {
                     view.trie.counters.retries.fetch_add(1, Ordering::Relaxed);
+                    // A seek, like any other.
+                    explored();
+                    view.seek_copied(walk, from)?
                 }
-                // A seek, like any other.
-                explored();
-                view.seek_copied(walk, from)?
             }
+        } else {
+            view.seek_copied(walk, from)?
         };
         let admitted = O::admits(other.bound(), &key);
         *place = Excluded(key);

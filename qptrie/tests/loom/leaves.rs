@@ -19,6 +19,9 @@ const LOST_VALUE: &str = "a value that came back twice, or never";
 /// A key that was put cannot be found.
 const LOST_KEY: &str = "a key that was put is not there";
 
+/// A scan gave a key twice, or a lesser one after a greater one.
+const OUT_OF_ORDER: &str = "entries that are not in the order of their keys";
+
 /// A reader found the first value.
 const FOUND: &str = "found";
 /// A reader found the second value.
@@ -139,6 +142,35 @@ fn sought(seen: &Seen) {
     let (found, key) = reader.join().expect("the reader does not panic");
     check(&trie, found.is_none() || (found == Some(FIRST) && key == KEY), WRONG_COPY);
     note(seen, found);
+}
+
+/// A scan comes by a key that is removed, whose leaf comes back further on with another key. With
+/// `backwards` it comes by that key first.
+fn scanned(backwards: bool, fault: Option<Fault>, seen: &Seen) {
+    const FURTHER_ON: &[u8] = b"13";
+    let trie = built::<Immediate>(fault, &[KEY, SIBLING]);
+    let reader = in_background(&trie, move |trie| {
+        let view = trie.pin();
+        let mut scan = view.iter_copied();
+        let mut next = move || if backwards { scan.next_back() } else { scan.next() };
+        let mut entries: Vec<_> = std::iter::from_fn(&mut next).collect();
+        if backwards {
+            entries.reverse();
+        }
+        entries
+    });
+    remove(&trie, KEY);
+    put(&trie, FURTHER_ON, SECOND);
+    let entries = reader.join().expect("the reader does not panic");
+    let value_of = |key: &[u8]| entries.iter().find(|(found, _)| found == key).map(|entry| entry.1);
+    let all = [(KEY, FIRST), (SIBLING, FIRST), (FURTHER_ON, SECOND)];
+    let right = |(key, value): &(Vec<u8>, u64)| all.contains(&(&key[..], *value));
+    check(&trie, entries.iter().all(right), WRONG_COPY);
+    check(&trie, entries.is_sorted_by(|one, next| one.0 < next.0), OUT_OF_ORDER);
+    check(&trie, value_of(SIBLING).is_some(), LOST_KEY);
+    seen.note(FOUND, value_of(KEY).is_some());
+    seen.note(NEWER, value_of(FURTHER_ON).is_some());
+    seen.note(NOTHING, value_of(KEY).is_none());
 }
 
 /// Two threads overwrite the value of one key.
@@ -269,6 +301,28 @@ fn a_seek_copies_the_key_that_it_found_with_its_value() {
     let name = "a leaf that is sought comes back with a key before the bound";
     let model = Model { name, bound: Some(3), least: 100, happens: &[FOUND, NOTHING] };
     model.explore(sought);
+}
+
+#[test]
+fn a_scan_copies_what_no_key_had_when_the_count_of_a_leaf_is_not_read_again() {
+    breaks("scan: leaf's count not read again", WRONG_COPY, || {
+        scanned(false, Some(Fault::LeafUnconfirmed), &Seen::default());
+    });
+}
+
+#[test]
+fn a_scan_of_copies_misses_a_key_when_the_branch_of_its_leaf_is_not_looked_at_again() {
+    breaks("scan: leaf's branch not looked at again", LOST_KEY, || {
+        scanned(false, Some(Fault::LeafParentNotReread), &Seen::default());
+    });
+}
+
+#[test]
+fn a_scan_of_copies_gives_every_key_with_its_value_in_order() {
+    for (name, backwards) in [("copies, forwards", false), ("copies, backwards", true)] {
+        let model = Model { name, bound: Some(2), least: 500, happens: &[FOUND, NEWER, NOTHING] };
+        model.explore(move |seen| scanned(backwards, None, seen));
+    }
 }
 
 #[test]
