@@ -317,6 +317,32 @@ fn a_removed_leaf_is_at_once_another_keys() {
     assert!(leaves.taken.objects < 1_000, "{leaves:?}");
 }
 
+/// Keys that no leaf can hold may be asked for all the same. The length of a key has 16 bits where it is
+/// kept.
+#[test]
+fn a_key_whose_length_is_beyond_16_bits_is_not_taken_for_a_shorter_one() {
+    fn check<L: ReusePolicy>() {
+        let trie = QpTrie::<u64, Immediate, L>::new().expect("a trie");
+        let view = trie.pin();
+        for key in [&b""[..], b"a", b"ab", b"abc\0"] {
+            view.insert_copied(key, 1).expect("memory");
+            for more in [1 << 16, 2 << 16, 1 << 21] {
+                let long = [key, &vec![0; more]].concat();
+                assert_eq!(view.get_copied(&long), None);
+                assert_eq!(view.get_many_copied([&long]), [None]);
+                assert!(!view.contains_key(&long));
+                assert_eq!(view.remove_copied(&long), None);
+                assert!(view.insert_copied(&long, 2).is_err());
+                let next = view.lower_bound_copied(Included(&long), &mut Vec::new());
+                assert_eq!(next, None);
+            }
+            assert_eq!(view.get_copied(key), Some(1));
+        }
+    }
+    check::<Immediate>();
+    check::<AfterRcuGp>();
+}
+
 #[test]
 fn the_longest_key_fits_a_leaf_of_words_and_one_byte_more_is_too_large() {
     fn limit<const N: usize>(longest: usize) {

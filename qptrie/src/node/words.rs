@@ -89,11 +89,16 @@ const fn key_words_of(length: usize) -> usize {
     (LENGTH_BYTES + length).div_ceil(WORD_BYTES)
 }
 
-/// A key's words: the first has its length and its first two bytes.
+/// What no leaf's key has for a length.
+const TOO_LONG: u16 = u16::MAX;
+const _: () = assert!(LONGEST_KEY < TOO_LONG as usize);
+
+/// A key's words: the first has its length and its first two bytes. Those of a key that no leaf has room
+/// for differ from any leaf's in the first one.
 #[inline(always)]
 fn key_words(key: &[u8]) -> impl Iterator<Item = u32> {
     let (head, tail) = key.split_at(key.len().min(WORD_BYTES - LENGTH_BYTES));
-    let length = (key.len() as u16).to_ne_bytes();
+    let length = u16::try_from(key.len()).unwrap_or(TOO_LONG).to_ne_bytes();
     let byte = |index: usize| head.get(index).copied().unwrap_or(0);
     let first = u32::from_ne_bytes([length[0], length[1], byte(0), byte(1)]);
     std::iter::once(first).chain(words(tail))
@@ -294,6 +299,7 @@ mod tests {
             other in prop::collection::vec(any::<u8>(), 0..6),
         ) {
             let (own, other) = ([&common[..], &own].concat(), [&common[..], &other].concat());
+            check((), &own, &[&own[..], &[0; 1 << 16]].concat());
             check((), &own, &other);
             check([7_u8; 3], &own, &other);
             check(u64::MAX, &own, &other);
