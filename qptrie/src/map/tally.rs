@@ -3,34 +3,32 @@
 //! Without a limit every thread counts in a stripe of its own, so that writers which change different
 //! parts of a trie do not pass one cache line to and fro, and a change does not wait, as it would to add
 //! atomically, until all that it stored has left the processor. Threads beyond those that get a stripe share
-//! one. With a limit that is the only one, since whoever adds an entry has to know all others.
+//! the others. With a limit there is one, since whoever adds an entry has to know all others.
 
 use crossbeam_utils::CachePadded;
-#[cfg(any(test, not(loom)))]
-use memalloc::sync::AtomicU32;
 use memalloc::sync::{AtomicU64, Ordering};
 
-/// Stripes of a tally without a limit, the shared one among them.
-const STRIPES: usize = if cfg!(loom) { 2 } else { 32 };
+/// Stripes of a tally without a limit.
+const STRIPES: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// The number of the stripe that is shared.
-const SHARED: usize = 0;
+/// How many of them, the first ones, are shared.
+const SHARED: usize = if cfg!(loom) { 1 } else { 16 };
 
 /// Which stripes are not to be had: a bit for each. Every other one belongs to nobody.
 #[cfg(any(test, not(loom)))]
 #[derive(Debug)]
-struct Taken(AtomicU32);
+struct Taken(AtomicU64);
+
+#[cfg(any(test, not(loom)))]
+const _: () = assert!(STRIPES <= u64::BITS as usize);
 
 #[cfg(any(test, not(loom)))]
 impl Taken {
-    #[cfg(not(loom))]
-    const fn new() -> Self {
-        Self(AtomicU32::new(1 << SHARED))
-    }
+    const AT_FIRST: u64 = (1 << SHARED) - 1;
 
-    /// The number of a stripe that was to be had, or of the shared one.
-    fn take(&self) -> usize {
-        let lowest = |taken: u32| {
+    /// The number of a stripe that was to be had.
+    fn take(&self) -> Option<usize> {
+        let lowest = |taken: u64| {
             let free = taken.trailing_ones() as usize;
             (free < STRIPES).then_some(free)
         };
@@ -39,42 +37,52 @@ impl Taken {
         let before = self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, |taken| {
             lowest(taken).map(|free| taken | 1 << free)
         });
-        before.ok().and_then(lowest).unwrap_or(SHARED)
+        before.ok().and_then(lowest)
     }
 
     /// Gives back what `take` gave.
     fn give_back(&self, number: usize) {
-        if number != SHARED {
-            // ORDERING: pairs with the Acquire in `take`.
-            self.0.fetch_and(!(1 << number), Ordering::Release);
-        }
+        // ORDERING: pairs with the Acquire in `take`.
+        self.0.fetch_and(!(1 << number), Ordering::Release);
     }
 }
 
-/// The number of the stripe that only this thread stores to, in every tally without a limit; or of the
+/// The number of the stripe, in every tally without a limit, that only this thread stores to; or of a
 /// shared one. (Models of a trie count in that.)
 #[inline]
 fn stripe_of_thread() -> usize {
     #[cfg(not(loom))]
     {
-        static TAKEN: Taken = Taken::new();
+        use std::sync::atomic::AtomicUsize;
 
-        struct Own(usize);
+        static TAKEN: Taken = Taken(AtomicU64::new(Taken::AT_FIRST));
+        static SHARING: AtomicUsize = AtomicUsize::new(0);
 
-        impl Drop for Own {
+        struct Number(usize);
+
+        impl Number {
+            fn new() -> Self {
+                let shared = || SHARING.fetch_add(1, Ordering::Relaxed) % SHARED;
+                Self(TAKEN.take().unwrap_or_else(shared))
+            }
+        }
+
+        impl Drop for Number {
             fn drop(&mut self) {
-                TAKEN.give_back(self.0);
+                if self.0 >= SHARED {
+                    TAKEN.give_back(self.0);
+                }
             }
         }
 
         std::thread_local! {
-            static OWN: Own = Own(TAKEN.take());
+            static NUMBER: Number = Number::new();
         }
         // A destructor of a thread that ends may come by here.
-        OWN.try_with(|own| own.0).unwrap_or(SHARED)
+        NUMBER.try_with(|number| number.0).unwrap_or(0)
     }
     #[cfg(loom)]
-    SHARED
+    0
 }
 
 /// A count of entries. Its sum is exact when nobody changes it.
@@ -97,7 +105,7 @@ impl Tally {
     /// Sets another limit, which what was counted may be beyond.
     pub(super) fn limit_to(&mut self, limit: u64) {
         let limited = Self::new(limit);
-        limited.stripes[SHARED].store(self.sum(), Ordering::Relaxed);
+        limited.stripes[0].store(self.sum(), Ordering::Relaxed);
         *self = limited;
     }
 
@@ -110,7 +118,7 @@ impl Tally {
             return Ok(());
         }
         let more = |entries| (entries < limit).then_some(entries + 1);
-        let shared = &self.stripes[SHARED];
+        let shared = &self.stripes[0];
         let added = shared.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         added.map(|_| ()).map_err(|_| limit)
     }
@@ -123,15 +131,15 @@ impl Tally {
 
     #[inline]
     fn change(&self, by: i64) {
-        // With a limit there is no other than the shared one.
-        let number = if self.limit == u64::MAX { stripe_of_thread() } else { SHARED };
+        // With a limit there is no other than the first one, which is shared.
+        let number = if self.limit == u64::MAX { stripe_of_thread() } else { 0 };
         self.change_in(number, by);
     }
 
     #[inline]
     fn change_in(&self, number: usize, by: i64) {
         let stripe = &self.stripes[number];
-        if number == SHARED {
+        if number < SHARED {
             stripe.fetch_add(by as u64, Ordering::Relaxed);
         } else {
             // Nobody else stores there.
@@ -155,20 +163,47 @@ impl Tally {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use std::sync::Barrier;
+    use std::cell::RefCell;
+    use std::collections::HashSet;
+    use std::sync::{Arc, Barrier};
     use std::thread;
 
     #[test]
-    fn a_stripe_belongs_to_one_thread_until_that_ends() {
-        let taken = Taken::new();
-        for number in 1..STRIPES {
-            assert_eq!(taken.take(), number);
+    fn a_stripe_belongs_to_one_taker_until_it_is_given_back() {
+        let taken = Taken(AtomicU64::new(Taken::AT_FIRST));
+        for number in SHARED..STRIPES {
+            assert_eq!(taken.take(), Some(number));
         }
-        assert_eq!((taken.take(), taken.take()), (SHARED, SHARED));
-        taken.give_back(SHARED);
-        assert_eq!(taken.take(), SHARED);
-        taken.give_back(7);
-        assert_eq!((taken.take(), taken.take()), (7, SHARED));
+        assert_eq!(taken.take(), None);
+        taken.give_back(SHARED + 7);
+        assert_eq!((taken.take(), taken.take()), (Some(SHARED + 7), None));
+    }
+
+    #[test]
+    fn a_thread_that_ends_leaves_its_stripe_to_others() {
+        let one_after_another = (0..4 * STRIPES).map(|_| {
+            let thread = thread::spawn(stripe_of_thread);
+            thread.join().unwrap()
+        });
+        let own: Vec<_> = one_after_another.filter(|&number| number >= SHARED).collect();
+        assert!(own.iter().collect::<HashSet<_>>().len() < own.len(), "{own:?}");
+    }
+
+    #[test]
+    fn threads_that_live_at_once_have_different_stripes_as_long_as_there_are_some() {
+        let all_there = Barrier::new(2 * STRIPES);
+        let number = || {
+            let number = stripe_of_thread();
+            all_there.wait();
+            number
+        };
+        let numbers: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..2 * STRIPES).map(|_| scope.spawn(number)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let own: Vec<_> = numbers.into_iter().filter(|&number| number >= SHARED).collect();
+        assert!(own.len() < 2 * STRIPES);
+        assert_eq!(own.iter().collect::<HashSet<_>>().len(), own.len(), "{own:?}");
     }
 
     #[test]
@@ -192,6 +227,33 @@ mod tests {
         }
         assert_eq!(tally.sum(), 6 * STRIPES as u64);
     }
+
+    #[test]
+    fn what_a_thread_drops_when_it_ends_is_counted() {
+        struct Last(Arc<Tally>);
+
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.add().unwrap();
+            }
+        }
+
+        thread_local! {
+            static BEFORE: RefCell<Option<Last>> = const { RefCell::new(None) };
+            static AFTER: RefCell<Option<Last>> = const { RefCell::new(None) };
+        }
+
+        let tally = Arc::new(Tally::new(u64::MAX));
+        let shared = tally.clone();
+        let thread = thread::spawn(move || {
+            // One on each side of the number, whichever goes first.
+            BEFORE.set(Some(Last(shared.clone())));
+            shared.add().unwrap();
+            AFTER.set(Some(Last(shared)));
+        });
+        thread.join().unwrap();
+        assert_eq!(tally.sum(), 3);
+    }
 }
 
 #[cfg(all(test, loom))]
@@ -203,12 +265,14 @@ mod tests {
     #[test]
     fn a_stripe_that_changes_hands_loses_nothing() {
         loom::model(|| {
-            let taken = Taken(AtomicU32::new(1 << SHARED));
+            let taken = Taken(AtomicU64::new(Taken::AT_FIRST));
             let shared = Arc::new((taken, Tally::new(u64::MAX)));
             let count = |shared: &(Taken, Tally)| {
-                let number = shared.0.take();
-                shared.1.change_in(number, 1);
-                shared.0.give_back(number);
+                let own = shared.0.take();
+                shared.1.change_in(own.unwrap_or(0), 1);
+                if let Some(number) = own {
+                    shared.0.give_back(number);
+                }
             };
             let others = [(); 2].map(|()| {
                 let shared = shared.clone();
