@@ -299,7 +299,7 @@ fn holes_close_and_branches_merge<B: ReusePolicy>(setup: Setup) {
 
 /// A branch with ways for all symbols, when too few of them are in use, wants a smaller one. Where
 /// there is none it goes on with its holes, and its count of twigs stays right: the trie looks at
-/// that when it ends.
+/// that when it ends, in builds with debug assertions.
 fn a_wide_branch_without_memory_for_a_smaller_one_stays<B: ReusePolicy>(setup: Setup) {
     let trie = setup.builder::<u64, B>().limit_bytes(17 * SLAB).build().expect("a trie");
     let put = |model: &mut Model<u64>, key: [u8; 3]| {

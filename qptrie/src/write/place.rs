@@ -19,7 +19,7 @@ enum Holder<'t> {
     Branch(Footing, u16),
 }
 
-/// A slot, who has it, and what it held.
+/// A slot, who has it, and what it holds, if what was found belongs together: `lock` looks.
 #[derive(Clone, Copy)]
 pub(crate) struct Spot<'t> {
     holder: Holder<'t>,
@@ -225,8 +225,8 @@ impl<'t> Way<'t> {
         self.slot_below(nodes, self.above, Twig::branch(last.at.branch))
     }
 
-    /// The slot of the key's own twig of a stop, or that of the root; and what it held. Where the stop
-    /// has none, what was found does not belong together.
+    /// The slot of the key's own twig of a stop, or that of the root; and what it has to hold. Where the
+    /// stop has none, what was found does not belong together.
     fn slot_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &'t Nodes<V, B, L>,

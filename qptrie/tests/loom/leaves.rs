@@ -144,6 +144,27 @@ fn sought(seen: &Seen) {
     note(seen, found);
 }
 
+/// The same with a key of another length, of which the leaf has room for as well.
+fn sought_with_another_length(fault: Option<Fault>, seen: &Seen) {
+    const SHORTER: &[u8] = b"1";
+    let trie = built::<Immediate>(fault, &[KEY]);
+    let reader = in_background(&trie, |trie| {
+        let mut key = Vec::new();
+        let found = trie.pin().lower_bound_copied(Excluded(b"0"), &mut key);
+        (found, key)
+    });
+    remove(&trie, KEY);
+    put(&trie, SHORTER, SECOND);
+    let (found, key) = reader.join().expect("the reader does not panic");
+    let right = match found {
+        None => true,
+        Some(FIRST) => key == KEY,
+        Some(value) => value == SECOND && key == SHORTER,
+    };
+    check(&trie, right, WRONG_COPY);
+    note(seen, found);
+}
+
 /// A scan comes by a key that is removed, whose leaf comes back further on with another key. With
 /// `backwards` it comes by that key first.
 fn scanned(backwards: bool, fault: Option<Fault>, seen: &Seen) {
@@ -297,10 +318,20 @@ fn a_copy_is_its_keys_though_the_branch_of_the_leaf_was_replaced() {
 }
 
 #[test]
+fn a_copy_is_of_two_keys_when_the_count_of_its_leaf_is_not_read_again() {
+    breaks("leaf's count not read again, another length", WRONG_COPY, || {
+        sought_with_another_length(Some(Fault::LeafUnconfirmed), &Seen::default());
+    });
+}
+
+#[test]
 fn a_seek_copies_the_key_that_it_found_with_its_value() {
     let name = "a leaf that is sought comes back with a key before the bound";
     let model = Model { name, bound: Some(3), least: 100, happens: &[FOUND, NOTHING] };
     model.explore(sought);
+    let name = "a leaf that is sought comes back with a key of another length";
+    let model = Model { name, bound: Some(3), least: 100, happens: &[FOUND, NEWER, NOTHING] };
+    model.explore(|seen| sought_with_another_length(None, seen));
 }
 
 #[test]
