@@ -64,7 +64,10 @@ pub struct Stats {
     /// Slabs that have objects, of 64 KiB of address space each.
     pub slabs: u64,
     /// Bytes of whole pages that the slabs have touched and not given back: the memory that the
-    /// objects cost, used or not.
+    /// objects cost, used or not. Not counted: the links, 4 bytes for each 16 of slab, of objects that
+    /// were freed while the cache was busy, as in a signal handler that interrupted it, or while there
+    /// was no memory for a batch: their pages are touched then. Nor the rest of a huge page, where
+    /// those were asked for and granted.
     pub backing_bytes: u64,
     /// Bytes of what is kept beside the slabs: the caches of every CPU that there may be (memory
     /// that a CPU which was never used may not have touched), batches, and which objects are in

@@ -10,7 +10,7 @@
 //!
 //! Yes, for a map from byte strings that is read by many threads and needs order: names, paths,
 //! prefixes, addresses. No, if you don't need order (a concurrent hash map is two to four times
-//! faster), if keys are longer than 4095 bytes, or if a `RwLock<BTreeMap>` that is seldom written
+//! faster), if keys are longer than 4090 bytes or so, or if a `RwLock<BTreeMap>` that is seldom written
 //! is fast enough. A key and its value together have 4096 bytes; for larger values there are
 //! [two ways](InsertErrorKind::TooLarge).
 //!

@@ -21,7 +21,8 @@ pub struct MemoryUsage {
 impl MemoryUsage {
     /// All of it: slab memory that was touched, used or not; the allocators' tables, which are the
     /// caches of every CPU, batches, and which objects are in which slab; the roots. Not what
-    /// values point to, nor the domain, which others may share.
+    /// values point to, nor the domain, which others may share; nor what [`Stats::backing_bytes`]
+    /// leaves out.
     pub fn total_bytes(&self) -> u64 {
         self.slab_bytes() + self.table_bytes()
     }

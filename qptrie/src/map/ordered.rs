@@ -21,6 +21,17 @@ use std::ops::RangeBounds;
 /// What they promise beside writers: every key that is there throughout the operation is seen, and
 /// what they return was there at a moment during it (for an iterator: during the call of `next`
 /// that returned it).
+///
+/// They give references, and so are there only where leaves are kept for readers:
+///
+/// ```compile_fail,E0599
+/// use memalloc::Immediate;
+/// use qptrie::QpTrie;
+///
+/// let trie = QpTrie::<u64, Immediate, Immediate>::new().unwrap();
+/// let view = trie.pin();
+/// let first = view.iter().next();
+/// ```
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
     /// All entries, ascending; descending with [`rev`](Iterator::rev). See [`Iter`] for what holds
     /// while others write.

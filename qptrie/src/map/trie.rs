@@ -27,6 +27,18 @@ use std::fmt;
 /// # Ok::<(), memalloc::BuildError>(())
 /// ```
 ///
+/// Nor one that outlives the view, which keeps the section open:
+///
+/// ```compile_fail,E0505
+/// use qptrie::QpTrie;
+///
+/// let trie: QpTrie<u64> = QpTrie::new().unwrap();
+/// let view = trie.pin();
+/// let value = view.get(b"key");
+/// drop(view);
+/// value.copied();
+/// ```
+///
 /// Operations go through [`pin`](Self::pin), or [`view`](Self::view) under a guard of the caller's. Dropping a trie drops its values; references to
 /// them borrow the trie. Values that were replaced or removed before are dropped after a grace
 /// period: at the latest then, or, when a trie is dropped inside a read section of its domain,
