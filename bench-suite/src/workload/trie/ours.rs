@@ -1,5 +1,6 @@
 //! The trie, and the ways to read it.
 
+use std::cell::Cell;
 use std::fmt::{self, Display};
 use std::ops::Bound;
 use std::str::FromStr;
@@ -117,9 +118,6 @@ where
     for<'m> TrieRef<'m, V, B, L>: View,
 {
     type View<'m> = TrieRef<'m, V, B, L>;
-
-    /// It has no scans that give copies.
-    const ORDERED: bool = L::PROTECTS_IDENTITY;
 
     fn build() -> Result<Self, WrongAnswer> {
         Self::new().map_err(|error| failed("building a trie", error))
@@ -241,10 +239,21 @@ impl View for TrieRef<'_, u64, Immediate, Immediate> {
         self.remove_copied(key)
     }
 
-    fn scan(&self, _each: impl FnMut(&[u8], u64)) {}
+    fn scan(&self, mut each: impl FnMut(&[u8], u64)) {
+        let (mut scan, mut key) = (self.iter_copied(), Vec::new());
+        while let Some(value) = scan.next_into(&mut key) {
+            each(&key, value);
+        }
+    }
 
-    fn after(&self, _key: &[u8]) -> Option<u64> {
-        None
+    #[inline]
+    fn after(&self, key: &[u8]) -> Option<u64> {
+        // One buffer for all, as whoever asks often has.
+        thread_local! { static FOUND: Cell<Vec<u8>> = const { Cell::new(Vec::new()) } }
+        let mut found = FOUND.take();
+        let value = self.lower_bound_copied(Bound::Excluded(key), &mut found);
+        FOUND.set(found);
+        value
     }
 }
 
