@@ -7,7 +7,7 @@ mod common;
 use common::keys::{Dice, any_key};
 use common::reference::{Model, same_entries, same_memory};
 use common::{Setup, in_every_setup};
-use memalloc::ReusePolicy;
+use memalloc::{Immediate, ReusePolicy};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use qptrie::{Computed, InsertErrorKind, Operation, QpTrie, TrieRef};
@@ -331,6 +331,33 @@ fn a_decision_about_what_has_changed_is_taken_again() {
         *value != 1
     });
     assert_eq!((asked, view.get(b"key")), (vec![1, 2], Some(&2)), "2 was never refused");
+}
+
+#[test]
+fn a_trie_that_is_full_of_the_very_key_is_not_full_for_it() {
+    let trie: QpTrie<u64> = QpTrie::builder().max_entries(1).build().expect("a trie");
+    let view = trie.pin();
+    // Nothing is there when it is asked for, and something by the time it is to be put.
+    let done = view.compute(b"key", |old| {
+        if old.is_none() {
+            view.insert(b"key", 1).expect("room");
+        }
+        Operation::<_>::Insert(2)
+    });
+    assert_eq!(done, Ok(Computed::Replaced { old: &1, new: &2 }));
+    let full = view.try_insert(b"other", 1).unwrap_err();
+    assert_eq!(full.kind(), InsertErrorKind::Full { max_entries: 1 });
+
+    let trie = QpTrie::<u64, Immediate, Immediate>::builder().max_entries(1).build();
+    let trie = trie.expect("a trie");
+    let view = trie.pin();
+    let done = view.compute_copied(b"key", |old| {
+        if old.is_none() {
+            view.insert_copied(b"key", 1).expect("room");
+        }
+        Operation::<_>::Insert(2)
+    });
+    assert_eq!(done, Ok(Computed::Replaced { old: 1, new: 2 }));
 }
 
 #[test]

@@ -374,6 +374,20 @@ fn a_view_lives_in_the_section_of_its_guard() {
 }
 
 #[test]
+fn a_trie_that_ends_drops_every_value_though_one_panics() {
+    for breaks in 0..40 {
+        let ledger = Ledger::new(40);
+        let trie: QpTrie<Fragile> = QpTrie::new().expect("a trie");
+        for number in 0..40_u8 {
+            let value = Fragile { breaks: number == breaks, _counted: ledger.value() };
+            assert!(trie.pin().insert(&[b'k', number], value).is_ok());
+        }
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(trie))).is_err());
+        assert_eq!(ledger.alive(), 0);
+    }
+}
+
+#[test]
 #[should_panic(expected = "the guard is not of the domain of this trie")]
 fn a_guard_of_another_domain_is_refused() {
     let (trie, domain) = (Setup::every().map(Setup::trie::<u64, Immediate>).next(), Domain::new());

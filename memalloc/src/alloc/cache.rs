@@ -59,10 +59,20 @@ pub unsafe trait TypeStable: Default + Send + Sync + 'static {}
 /// let value = cache.alloc(7)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+/// A cache of one type does not pass for one of another, since objects are put in through shared
+/// references:
+///
+/// ```compile_fail,E0308
+/// use memalloc::Cache;
+///
+/// let cache: Cache<for<'a> fn(&'a str)> = Cache::new().unwrap();
+/// let narrow: &Cache<fn(&'static str)> = &cache;
+/// ```
 #[doc(alias = "kmem_cache")]
 pub struct Cache<T: Send + Sync + 'static, P: ReusePolicy = AfterRcuGp> {
     alloc: MemAlloc<P>,
-    _objects: PhantomData<fn() -> T>,
+    /// Invariant: what is put in by one reference is dropped as the type that the cache was built for.
+    _objects: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> fmt::Debug for Cache<T, P> {

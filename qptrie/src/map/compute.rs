@@ -247,7 +247,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// Inserts a value where there was none; `None` if something is there by now.
     fn put(&self, key: &[u8], vacant: &Vacant<'_>, value: V) -> Result<Option<&V>, InsertError<V>> {
         let leaf = self.new_leaf(key, value)?;
-        match self.fill(vacant, leaf) {
+        match self.fill(key, vacant, leaf) {
             Ok(false) => {
                 // SAFETY: the leaf was not published.
                 drop(unsafe { self.trie.nodes.take_back(leaf) });

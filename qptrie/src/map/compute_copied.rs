@@ -177,7 +177,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         value: V,
     ) -> Result<bool, InsertErrorKind> {
         let leaf = self.new_copied(key, value)?;
-        let filled = self.fill(vacant, leaf);
+        let filled = self.fill(key, vacant, leaf);
         if filled != Ok(true) {
             // SAFETY: the leaf was not published.
             unsafe { self.trie.nodes.drop_leaf(leaf) };

@@ -308,9 +308,16 @@ mod tests {
     use super::*;
     use crate::QpTrie;
     use crate::node::{Node, Twig};
+    use crate::write::{Place, locate};
+    use memalloc::rcu::Domain;
     use memalloc::{AfterRcuGp, Immediate};
 
     type Trie = QpTrie<u64, Immediate, AfterRcuGp>;
+
+    /// A trie whose section may stay open for good: nobody else waits for it.
+    fn apart() -> Trie {
+        Trie::builder().domain(Domain::new()).build().expect("a trie")
+    }
 
     /// The branch that a slot names.
     fn branch(slot: &memalloc::sync::AtomicU32) -> Handle {
@@ -324,7 +331,7 @@ mod tests {
     /// go on with what it had seen before.
     #[test]
     fn a_walk_whose_seek_failed_half_way_is_lost() {
-        let trie = Trie::new().expect("a trie");
+        let trie = apart();
         let view = trie.pin();
         for key in [&b"aa1"[..], b"aa2", b"aa3", b"ab"] {
             view.insert(key, 0).expect("memory");
@@ -346,10 +353,35 @@ mod tests {
         std::mem::forget(trie);
     }
 
+    /// Nor must one go on that came to a leaf which was being written.
+    #[test]
+    fn a_walk_whose_seek_came_to_a_leaf_that_is_written_is_lost() {
+        for (from, written) in [(b"xA7", b"xB9"), (b"xA:", b"xB1")] {
+            let trie = QpTrie::<u64, Immediate, Immediate>::new().expect("a trie");
+            let view = trie.pin();
+            for key in [b"xB1", b"xB5", b"xB9"] {
+                view.insert_copied(key, 0).expect("memory");
+            }
+            let nodes = &trie.nodes;
+            let Ok(Place::Found(found)) = locate(nodes, written) else {
+                panic!("it was put there");
+            };
+            let versions = nodes.versions(found.leaf);
+            let writing = versions.lock(versions.now().expect("nobody else is here"));
+            let mut walk = Walk::<Ascending>::lost();
+            assert_eq!(walk.seek(nodes, Included(from)), Err(Retry));
+            assert_eq!(walk.step(nodes), Err(Retry), "no place was found");
+            drop(writing);
+            let mut scan = view.range_copied(&from[..]..);
+            let keys: Vec<_> = std::iter::from_fn(|| scan.next()).map(|(key, _)| key).collect();
+            assert_eq!(keys, [b"xB1", b"xB5", b"xB9"]);
+        }
+    }
+
     /// Below another root than that of its key, a seek does not depend on what happens at the key.
     #[test]
     fn a_seek_below_one_root_looks_at_no_other() {
-        let trie = Trie::new().expect("a trie");
+        let trie = apart();
         let view = trie.pin();
         for key in [&b"a1"[..], b"a2", b"b"] {
             view.insert(key, 0).expect("memory");

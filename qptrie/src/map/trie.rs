@@ -39,10 +39,23 @@ use std::fmt;
 /// value.copied();
 /// ```
 ///
+/// Nor does a trie of one type pass for one of another, as a `Vec` would, since values are put in through
+/// shared references:
+///
+/// ```compile_fail,E0308
+/// use qptrie::QpTrie;
+///
+/// let trie: QpTrie<for<'a> fn(&'a str)> = QpTrie::new().unwrap();
+/// let narrow: &QpTrie<fn(&'static str)> = &trie;
+/// ```
+///
 /// Operations go through [`pin`](Self::pin), or [`view`](Self::view) under a guard of the caller's. Dropping a trie drops its values; references to
 /// them borrow the trie. Values that were replaced or removed before are dropped after a grace
 /// period: at the latest then, or, when a trie is dropped inside a read section of its domain,
-/// with the domain's callbacks.
+/// with the domain's callbacks. Dropping a trie waits for sections of both flavours, so it must not be
+/// done while holding a [`TraceRef`](crate::TraceRef), or a trace guard of the same domain, that another thread began.
+/// A value's destructor that panics keeps no other value of the trie from being dropped; a
+/// change may unwind with the panic of a value that was given up earlier, after it is done.
 pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: ReusePolicy = AfterRcuGp>
 {
     pub(super) nodes: Nodes<V, B, L>,
@@ -191,26 +204,44 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V, B, L> {
     fn drop(&mut self) {
         // No reader is left: every reference borrows the trie.
-        let mut todo: Vec<Twig> = Vec::new();
-        for root in self.nodes.roots.all() {
-            todo.push(Twig::load(root.slot(), Ordering::Relaxed));
-            while let Some(twig) = todo.pop() {
-                match twig.node() {
-                    Node::Nothing => {}
-                    // SAFETY: nobody else can reach the leaf any more.
-                    Node::Leaf(leaf) => unsafe { self.nodes.drop_leaf(leaf) },
-                    Node::Branch(branch) => {
-                        debug_assert!(self.nodes.twig_count_is_right(branch));
-                        for slot in self.nodes.slots(branch, self.nodes.shape(branch)) {
-                            let slot = self.nodes.slot(branch, slot);
-                            todo.push(Twig::load(slot, Ordering::Relaxed));
-                        }
-                        self.nodes.count(branch).end();
-                        self.nodes.free_branch(branch);
+        let roots = self.nodes.roots.all().iter();
+        let twigs = roots.map(|root| Twig::load(root.slot(), Ordering::Relaxed));
+        Remains { nodes: &self.nodes, twigs: twigs.collect() }.drop_all();
+    }
+}
+
+/// What is left of a trie that ends.
+struct Remains<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> {
+    nodes: &'t Nodes<V, B, L>,
+    twigs: Vec<Twig>,
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Remains<'_, V, B, L> {
+    fn drop_all(&mut self) {
+        let nodes = self.nodes;
+        while let Some(twig) = self.twigs.pop() {
+            match twig.node() {
+                Node::Nothing => {}
+                // SAFETY: nobody else can reach the leaf any more.
+                Node::Leaf(leaf) => unsafe { nodes.drop_leaf(leaf) },
+                Node::Branch(branch) => {
+                    debug_assert!(nodes.twig_count_is_right(branch));
+                    for slot in nodes.slots(branch, nodes.shape(branch)) {
+                        let slot = nodes.slot(branch, slot);
+                        self.twigs.push(Twig::load(slot, Ordering::Relaxed));
                     }
+                    nodes.count(branch).end();
+                    nodes.free_branch(branch);
                 }
             }
         }
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for Remains<'_, V, B, L> {
+    /// Goes on where a value's destructor panicked.
+    fn drop(&mut self) {
+        self.drop_all();
     }
 }
 

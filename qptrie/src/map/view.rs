@@ -128,7 +128,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
                 }
                 Place::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
                 Place::Vacant(vacant) => {
-                    if self.fill(&vacant, leaf)? {
+                    if self.fill(key, &vacant, leaf)? {
                         return Ok(None);
                     }
                 }
@@ -150,8 +150,19 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Publishes `leaf` where there is none, and says whether that was still so.
-    pub(super) fn fill(&self, vacant: &Vacant<'_>, leaf: Handle) -> Result<bool, InsertErrorKind> {
-        self.trie.entries.add().map_err(|max_entries| InsertErrorKind::Full { max_entries })?;
+    pub(super) fn fill(
+        &self,
+        key: &[u8],
+        vacant: &Vacant<'_>,
+        leaf: Handle,
+    ) -> Result<bool, InsertErrorKind> {
+        if let Err(max_entries) = self.trie.entries.add() {
+            // Of this very key, maybe, which then is to be replaced, or not to be inserted.
+            return match self.place(key) {
+                Place::Found(_) => Ok(false),
+                Place::Vacant(_) => Err(InsertErrorKind::Full { max_entries }),
+            };
+        }
         let linked = vacant.insert(&self.trie.nodes, leaf);
         if linked.is_err() {
             self.trie.entries.take();

@@ -80,7 +80,8 @@ pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     pub(crate) leaves: MemAlloc<L>,
     pub(crate) roots: Roots,
     pub(crate) faults: Faults,
-    values: PhantomData<fn() -> V>,
+    /// Invariant: what is put in by one reference is taken out by another.
+    values: PhantomData<fn(V) -> V>,
 }
 
 /// A twig spends one of its 32 bits on telling branches from leaves.

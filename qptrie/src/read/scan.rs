@@ -193,13 +193,18 @@ impl<D: Direction> Walk<D> {
         &mut self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<Option<Handle>, Retry> {
-        // A seek that failed may have left half a way.
         let leaf = if self.placed { self.next_leaf(nodes) } else { Err(Retry) };
-        if leaf.is_err() {
+        self.kept_if(leaf)
+    }
+
+    /// What was found; where that failed, half a way is no place.
+    #[inline]
+    fn kept_if<R>(&mut self, found: Result<R, Retry>) -> Result<R, Retry> {
+        if found.is_err() {
             self.way.clear();
             self.placed = false;
         }
-        leaf
+        found
     }
 
     /// Takes a place at `from`, wherever it was before, and makes a step.
@@ -210,8 +215,9 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
         from: Bound<&[u8]>,
     ) -> Result<Option<Handle>, Retry> {
-        let next = self.place(nodes, from)?;
-        self.arrive(nodes, from, next)
+        let place = self.place(nodes, from);
+        let leaf = place.and_then(|next| self.arrive(nodes, from, next));
+        self.kept_if(leaf)
     }
 
     /// As [`seek`](Self::seek), but of what is below root number `root` only, which `from` admits,
@@ -232,9 +238,10 @@ impl<D: Direction> Walk<D> {
             self.placed = true;
             return self.step(nodes);
         }
-        let next = self.place(nodes, from)?;
+        let place = self.place(nodes, from);
         self.roots = self.roots.start.max(number)..self.roots.end.min(number + 1);
-        self.arrive(nodes, from, next)
+        let leaf = place.and_then(|next| self.arrive(nodes, from, next));
+        self.kept_if(leaf)
     }
 
     /// The first step (INV-S5).
@@ -256,8 +263,6 @@ impl<D: Direction> Walk<D> {
             _ => true,
         };
         if !admitted && !nodes.faults.seek_unchecked() {
-            self.placed = false;
-            self.way.clear();
             return Err(Retry);
         }
         Ok(leaf)
