@@ -51,7 +51,7 @@ impl Watermarks {
     /// The kernel's watermarks for objects of `size` bytes: up to 256 bytes 32 and 96; above,
     /// `max(32 * 256 / size, 1)` and `max(96 * 256 / size, 3)`; a batch is three quarters of the
     /// difference. The reserve, which the kernel does not have, is 58 objects, of 256 KiB at
-    /// most.
+    /// most. A size of 0 counts as 1.
     ///
     /// A CPU whose caches of the kernel's eleven classes are all full holds 649 KiB; without a
     /// reserve 170 KiB. An allocator that nobody has used holds no objects.
@@ -60,6 +60,7 @@ impl Watermarks {
         if cfg!(loom) {
             return Self { low: 0, high: 2, batch: 1, reserve: 0 };
         }
+        let size = at_least(size, 1);
         let (low, high) = if size <= 256 {
             (32, 96)
         } else {
@@ -105,9 +106,9 @@ pub struct Class {
 
 impl Class {
     /// The alignment that every object of the class has: the largest power of two that divides
-    /// the size.
+    /// the size; 1 for a size of 0, which no table has.
     pub const fn align(&self) -> usize {
-        1 << self.size.trailing_zeros()
+        if self.size == 0 { 1 } else { 1 << self.size.trailing_zeros() }
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -293,6 +294,13 @@ mod tests {
 
     fn layout(size: usize, align: usize) -> Layout {
         Layout::from_size_align(size, align).unwrap()
+    }
+
+    #[test]
+    fn a_class_of_nothing_has_an_alignment_and_watermarks() {
+        let watermarks = Watermarks::for_size(0);
+        assert_eq!(watermarks, Watermarks::for_size(1));
+        assert_eq!(Class { size: 0, watermarks }.align(), 1);
     }
 
     #[test]

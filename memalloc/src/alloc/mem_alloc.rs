@@ -32,7 +32,8 @@ use std::ptr::NonNull;
 /// async-signal-safe, also in a handler that interrupted one of them; but frees only where the
 /// allocator has neither a destructor nor, for deferred ones, a finalizer. They may change `errno`.
 /// Build the allocator before the first signal, and [`prefill`](Self::prefill) it with what a
-/// handler may need; a handler that pins wants its thread [registered](Domain::register).
+/// handler may need; a handler that pins wants its thread [registered](Domain::register),
+/// and no other domain used by it.
 ///
 /// A deferred free may wait, in a handler as elsewhere: beyond
 /// [`max_pending`](Builder::max_pending) it waits until readers leave, at most for the domain's
