@@ -68,7 +68,8 @@ claims! {
 }
 
 /// A reader that finds a branch empty starts again. One that finds it filled, for another life, doesn't
-/// know: the false negative (F2).
+/// know: the false negative (F2). It is that and not the wild pointer (F1), since this reader starts again
+/// also when it comes to another key's leaf: it misses a key only where it finds no way.
 #[test]
 fn emptying_a_branch_in_place_of_a_count_leaves_the_false_negative() {
     let mut protocol = protocol::Protocol::SOUND;

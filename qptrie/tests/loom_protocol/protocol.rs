@@ -27,7 +27,8 @@ const LONGEST_PATH: usize = 3;
 pub(crate) struct Protocol {
     pub(crate) count: Count,
     /// In place of a count: a branch is emptied when it is freed, filled in order when it is reused
-    /// (the twigs, then the shape), and read in order; who finds it empty starts again.
+    /// (the twigs, then the shape), and read in order; who finds it empty, or comes to the leaf of
+    /// another key (F1), starts again.
     pub(crate) emptied: bool,
     /// Free: a fence between the odd count and the free list.
     pub(crate) free_fence: bool,
@@ -370,7 +371,12 @@ impl Trie {
         for _ in 0..LONGEST_PATH {
             let branch = match Node::of(handle) {
                 Node::Branch(branch) => &self.branches[branch],
-                Node::Leaf(leaf) => return Ok(self.leaf_is(leaf, key)),
+                Node::Leaf(leaf) => {
+                    let found = self.leaf_is(leaf, key);
+                    // In its favour: so a key that it misses is missed for want of a way.
+                    let astray = protocol.emptied && !found;
+                    return if astray { Err(Event::Own) } else { Ok(found) };
+                }
             };
 
             let slot_moved = || slot.load(Relaxed) != handle;
