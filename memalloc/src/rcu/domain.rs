@@ -208,8 +208,9 @@ impl Domain {
 
     /// Gives the calling thread its slot for [`pin`](Self::pin), so that a signal handler on this
     /// thread may pin this domain too, if the thread uses no other: a handler that pins one domain
-    /// while the thread is about to pin another could lead it to the wrong slot. Also done by the first section. A grace period of a domain in which no
-    /// other thread has a slot needs no barrier: do not register threads that never read.
+    /// while the thread is about to pin another could lead it to the wrong slot. Also done by the
+    /// first section. A grace period of a domain in which no other thread has a slot needs no
+    /// barrier: do not register threads that never read.
     pub fn register(&self) {
         drop(self.pin());
     }

@@ -40,8 +40,8 @@ pub enum InsertErrorKind {
     NotFound,
     /// Key and value do not fit one leaf (`E2BIG`).
     ///
-    /// There are two ways out, which `examples/large_values.rs` also shows side by side. The value may point to the big one, which lies wherever the program
-    /// keeps such things:
+    /// There are two ways out, which `examples/large_values.rs` also shows side by side. The value may
+    /// point to the big one, which lies wherever the program keeps such things:
     ///
     /// ```
     /// use qptrie::{InsertErrorKind, QpTrie};

@@ -2,9 +2,9 @@
 //! what they read) or after a grace period (its readers just read).
 //!
 //! Values are 64-bit numbers. Leaves are reused after a grace period, and only the policy of the
-//! branches differs, but for the reader that copies. Threads stay in one read section for [`BATCH`] operations, as a
-//! program does that handles a batch of packets or a request, and look at the clock no more
-//! often than that.
+//! branches differs, but for the reader that copies. Threads stay in one read section for
+//! [`BATCH`] operations, as a program does that handles a batch of packets or a request, and look
+//! at the clock no more often than that.
 
 mod btree;
 mod check;
