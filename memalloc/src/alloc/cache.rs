@@ -59,6 +59,7 @@ pub unsafe trait TypeStable: Default + Send + Sync + 'static {}
 /// let value = cache.alloc(7)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
 /// A cache of one type does not pass for one of another, since objects are put in through shared
 /// references:
 ///

@@ -53,9 +53,11 @@ use std::fmt;
 /// them borrow the trie. Values that were replaced or removed before are dropped after a grace
 /// period: at the latest then, or, when a trie is dropped inside a read section of its domain,
 /// with the domain's callbacks. Dropping a trie waits for sections of both flavours, so it must not be
-/// done while holding a [`TraceRef`](crate::TraceRef), or a trace guard of the same domain, that another thread began.
-/// A value's destructor that panics keeps no other value of the trie from being dropped; a
-/// change may unwind with the panic of a value that was given up earlier, after it is done.
+/// done while holding a [`TraceRef`](crate::TraceRef), or a trace guard of the same domain, that
+/// another thread began.
+///
+/// A value's destructor that panics keeps no other value of the trie from being dropped. A change may
+/// unwind, after it is done, with the panic of a value that was given up earlier.
 pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: ReusePolicy = AfterRcuGp>
 {
     pub(super) nodes: Nodes<V, B, L>,
