@@ -53,8 +53,11 @@ pub struct Stats {
     pub policy: PolicyKind,
     /// How a thread finds its cache.
     pub cpu_mode: CpuMode,
-    /// How readers and grace periods are ordered.
+    /// How RCU readers and grace periods are ordered now: [`BarrierKind::Membarrier`] or
+    /// [`BarrierKind::Fence`].
     pub barrier: BarrierKind,
+    /// How often the domain's adaptive barrier has changed that.
+    pub barrier_switches: u64,
     /// RCU grace periods of the domain that have passed.
     pub grace_periods: u64,
     /// Its tasks-trace grace periods that have passed.
@@ -117,11 +120,13 @@ impl<P: ReusePolicy> MemAlloc<P> {
     pub fn stats(&self) -> Stats {
         let (flow, stages) = (self.flow(), self.flow().stages());
         let usage = stages.slabs.usage();
+        let rcu = flow.domain().rcu().stats();
         let mut stats = Stats {
             policy: P::KIND,
             cpu_mode: stages.caches.mode(),
-            barrier: flow.domain().barrier_kind(),
-            grace_periods: flow.domain().rcu().stats().grace_periods,
+            barrier: rcu.barrier,
+            barrier_switches: rcu.barrier_switches,
+            grace_periods: rcu.grace_periods,
             trace_grace_periods: flow.domain().trace().stats().grace_periods,
             max_pending: flow.max_pending(),
             slabs: usage.slabs,

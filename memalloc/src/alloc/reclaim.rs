@@ -171,7 +171,7 @@ impl Flow {
         let stages = self.stages();
         let Route { deferred, through_slab, .. } = stages.route;
         let nothing_to_do = !through_slab && stages.hooks.finalizer.is_none();
-        if nothing_to_do && self.domain.nobody_reads(deferred) {
+        if nothing_to_do && self.domain.nobody_is_inside(deferred) {
             let full = stages.classes.class(class).watermarks.full();
             let Arrays { free, free_by_rcu } = &mut *arrays;
             free.take_newest(free_by_rcu, full);

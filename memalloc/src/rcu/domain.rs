@@ -24,7 +24,6 @@ pub struct Domain {
 pub(super) struct Inner {
     /// Never used again for another domain of this process.
     id: u64,
-    barrier: BarrierKind,
     rcu: GracePeriods<Rcu>,
     trace: GracePeriods<TasksTrace>,
     registration: OnceLock<Registration>,
@@ -49,11 +48,6 @@ impl Inner {
     }
 
     #[inline(always)]
-    pub(super) fn barrier(&self) -> BarrierKind {
-        self.barrier
-    }
-
-    #[inline(always)]
     pub(super) fn rcu(&self) -> &GracePeriods<Rcu> {
         &self.rcu
     }
@@ -75,7 +69,7 @@ impl Drop for Inner {
 
 impl fmt::Debug for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Domain").field("barrier", &self.inner.barrier).finish_non_exhaustive()
+        f.debug_struct("Domain").field("barrier", &self.barrier_kind()).finish_non_exhaustive()
     }
 }
 
@@ -86,7 +80,7 @@ impl Default for Domain {
 }
 
 impl Domain {
-    /// A domain of its own, with the cheapest barrier that this system has.
+    /// A domain of its own, with the barrier that [`BarrierKind::best`] says.
     pub fn new() -> Self {
         Self::configured(BarrierKind::best(), StallWatch::default())
     }
@@ -109,9 +103,10 @@ impl Domain {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let inner = Arc::new(Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            barrier,
             rcu: GracePeriods::new(barrier, stall.clone()),
-            trace: GracePeriods::new(barrier, stall),
+            // Readers that may sleep gain nothing from `membarrier`: their guards cost more than a
+            // fence anyway.
+            trace: GracePeriods::new(BarrierKind::Fence, stall),
             registration: OnceLock::new(),
         });
         // SAFETY: the place is the `Arc`'s, and the registration ends when the drop of what is
@@ -125,9 +120,11 @@ impl Domain {
         &self.inner
     }
 
-    /// The kind of barrier between readers and grace periods.
+    /// The kind of barrier between RCU readers and grace periods that the domain was built with.
+    /// [`stats`](Self::stats) tells which one is in force. The tasks-trace flavour always takes
+    /// [`BarrierKind::Fence`].
     pub fn barrier_kind(&self) -> BarrierKind {
-        self.inner.barrier
+        self.inner.rcu.barrier_kind()
     }
 
     /// The grace periods that wait for the readers of [`pin`](Self::pin).
@@ -283,7 +280,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The kind of barrier; without it the cheapest that this system has.
+    /// The kind of barrier of RCU readers; without it [`BarrierKind::best`].
     pub fn barrier(mut self, kind: BarrierKind) -> Self {
         self.barrier = Some(kind);
         self

@@ -1,5 +1,6 @@
 //! The grace periods of one flavour: cookies, waiting, callbacks.
 
+use super::barrier::Barrier;
 use super::callback::{Callback, Callbacks};
 use super::grace::Grace;
 use super::patience::Patience;
@@ -90,7 +91,7 @@ impl<F: Flavour> Cookie<F> {
 ///
 /// Nothing needs a background thread: whoever asks moves a grace period along.
 pub struct GracePeriods<F: Flavour> {
-    barrier: BarrierKind,
+    barrier: Barrier,
     stall: StallWatch,
     grace: Grace,
     slots: Slots,
@@ -110,7 +111,7 @@ impl<F: Flavour> fmt::Debug for GracePeriods<F> {
 impl<F: Flavour> GracePeriods<F> {
     pub(super) fn new(barrier: BarrierKind, stall: StallWatch) -> Self {
         Self {
-            barrier,
+            barrier: Barrier::new(barrier),
             stall,
             grace: Grace::new(),
             slots: Slots::new(),
@@ -126,6 +127,16 @@ impl<F: Flavour> GracePeriods<F> {
         &self.grace
     }
 
+    #[inline(always)]
+    pub(super) fn readers_barrier(&self) -> &Barrier {
+        &self.barrier
+    }
+
+    /// The kind that was asked for.
+    pub(super) fn barrier_kind(&self) -> BarrierKind {
+        self.barrier.kind()
+    }
+
     pub(super) fn slots(&self) -> &Slots {
         &self.slots
     }
@@ -139,6 +150,7 @@ impl<F: Flavour> GracePeriods<F> {
     pub(super) fn after_fork(&self, fork: &Forking) {
         if let Some(survivor) = fork.survivor() {
             self.grace.mend(survivor);
+            self.barrier.repair_after_fork();
             self.slots.mend(
                 survivor,
                 match F::KIND {
@@ -182,7 +194,7 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     fn drive(&self, cookie: Cookie<F>) -> bool {
-        self.grace.drive(cookie.epoch(), &self.slots, self.barrier)
+        self.grace.drive(cookie.epoch(), &self.slots, &self.barrier)
     }
 
     /// Begins a grace period if none is under way, and ends it if readers allow.
@@ -198,14 +210,19 @@ impl<F: Flavour> GracePeriods<F> {
         }
     }
 
-    /// Whether there is no reader, behind a SeqCst fence of the caller.
-    pub(super) fn nobody_reads(&self) -> bool {
-        self.slots.nobody_reads()
+    /// Whether no reader holds what was unlinked before a SeqCst fence that the caller has executed:
+    /// nobody is inside a section, as far as that can be told without a barrier.
+    pub(super) fn nobody_is_inside(&self) -> bool {
+        let nobody = self.slots.nobody_is_inside(self.barrier.is_fenced());
+        if nobody && self.barrier.note_look() {
+            self.advance_once();
+        }
+        nobody
     }
 
     /// Whether a grace period would interrupt the other processors. A hint.
     pub(crate) fn costs_a_barrier(&self) -> bool {
-        self.barrier == BarrierKind::Membarrier && self.slots.others_may_read()
+        !self.barrier.is_fenced() && self.slots.others_may_read()
     }
 
     /// Whether the calling thread can't wait for a grace period: it is a reader itself, or was
@@ -406,7 +423,8 @@ impl<F: Flavour> GracePeriods<F> {
     pub fn stats(&self) -> FlavourStats {
         let (slots, reading) = self.slots.count();
         FlavourStats {
-            barrier: self.barrier,
+            barrier: self.barrier.in_force(),
+            barrier_switches: self.barrier.switches(),
             grace_periods: self.grace.completed(),
             slots,
             reading,
@@ -461,8 +479,10 @@ impl std::error::Error for SynchronizeError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FlavourStats {
-    /// The barrier in force.
+    /// The barrier in force: [`BarrierKind::Membarrier`] or [`BarrierKind::Fence`].
     pub barrier: BarrierKind,
+    /// How often an adaptive barrier has changed the kind in force.
+    pub barrier_switches: u64,
     /// Grace periods that have passed.
     pub grace_periods: u64,
     /// Slots that belong to a thread or a guard.

@@ -5,10 +5,10 @@
 //! shows an older epoch. That is one scan, by one driver at a time. Where no other thread reads,
 //! it needs no barrier of the other processors, and costs no more than the scan.
 
+use super::barrier::Barrier;
 use super::slots::Slots;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Tally, UnsafeCell, owner_load_u64};
 use crate::sys::fork::Survivor;
-use crate::sys::membarrier::BarrierKind;
 use crate::sys::thread;
 use crossbeam_utils::CachePadded;
 use std::time::Duration;
@@ -121,7 +121,7 @@ impl Grace {
 
     /// Moves towards the end of the grace period of `target`, without waiting for anybody, and
     /// says whether it has passed. Async-signal-safe.
-    pub(super) fn drive(&self, target: u64, slots: &Slots, barrier: BarrierKind) -> bool {
+    pub(super) fn drive(&self, target: u64, slots: &Slots, barrier: &Barrier) -> bool {
         while self.completed() < target {
             // ORDERING: Acquire pairs with the Release below: drivers follow one another, and the
             // barrier of an earlier one is before the scan of a later one.
@@ -148,7 +148,7 @@ impl Grace {
     }
 
     /// One grace period, as far as it goes now. Only the driver calls it.
-    fn step(&self, target: u64, slots: &Slots, barrier: BarrierKind) -> bool {
+    fn step(&self, target: u64, slots: &Slots, barrier: &Barrier) -> bool {
         // SAFETY: INV-R4: only the driver stores to `completed`.
         let completed = unsafe { owner_load_u64(&self.completed) };
         if completed >= target {
@@ -162,7 +162,7 @@ impl Grace {
             self.begun_at.store(thread::clock().as_nanos() as u64, Ordering::Relaxed);
             phase = Phase::Raised;
         }
-        // After the raise and before the scan: see `BarrierKind::light` for the two cases. One
+        // After the raise and before the scan: see `Barrier::light` for the two cases. One
         // barrier serves every cookie of the epoch.
         if phase == Phase::Raised && barrier.heavy(|| slots.others_may_read()) {
             phase = Phase::Waiting;

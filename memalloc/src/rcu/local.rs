@@ -6,7 +6,6 @@
 use super::domain::Inner;
 use super::slots::Slot;
 use super::{reader, trace};
-use crate::sys::membarrier::BarrierKind;
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
@@ -64,11 +63,11 @@ pub(super) enum Kind {
     Trace,
 }
 
-/// The thread's slot for RCU, if the domain is the one that the thread used last and its readers
-/// need no fence: the fast path of a section asks nothing else.
+/// The thread's slot for RCU, if the domain is the one that the thread used last: the fast path of
+/// a section asks nothing else.
 #[inline(always)]
-pub(super) fn light(inner: &Inner) -> Option<NonNull<Slot>> {
-    last::light(inner.id())
+pub(super) fn cached_rcu(inner: &Inner) -> Option<NonNull<Slot>> {
+    last::rcu(inner.id())
 }
 
 /// The thread's slot, if it is of the domain that the thread used last.
@@ -100,7 +99,7 @@ pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
             Kind::Trace => &mut entry.trace,
         };
         let slot = *place.get_or_insert_with(|| slots.claim());
-        last::set(id, entry.rcu, entry.trace, inner.barrier() == BarrierKind::Membarrier);
+        last::set(id, entry.rcu, entry.trace);
         Some(slot)
     });
     match found {
@@ -120,8 +119,8 @@ mod last {
     struct Last {
         /// Names the domain that the others are of; 0 while they change.
         domain: Cell<u64>,
-        /// The same, where its readers need no fence and there is a slot for RCU; else 0.
-        light: Cell<u64>,
+        /// The same, where there is a slot for RCU; else 0.
+        rcu_domain: Cell<u64>,
         rcu: Cell<Option<NonNull<Slot>>>,
         trace: Cell<Option<NonNull<Slot>>>,
     }
@@ -131,7 +130,7 @@ mod last {
         static LAST: Last = const {
             Last {
                 domain: Cell::new(0),
-                light: Cell::new(0),
+                rcu_domain: Cell::new(0),
                 rcu: Cell::new(None),
                 trace: Cell::new(None),
             }
@@ -139,10 +138,10 @@ mod last {
     }
 
     #[inline(always)]
-    pub(super) fn light(domain: u64) -> Option<NonNull<Slot>> {
+    pub(super) fn rcu(domain: u64) -> Option<NonNull<Slot>> {
         LAST.with(|last| {
             // SAFETY: it names a domain only while there is a slot.
-            (last.light.get() == domain).then(|| unsafe { last.rcu.get().unwrap_unchecked() })
+            (last.rcu_domain.get() == domain).then(|| unsafe { last.rcu.get().unwrap_unchecked() })
         })
     }
 
@@ -159,12 +158,7 @@ mod last {
         })
     }
 
-    pub(super) fn set(
-        domain: u64,
-        rcu: Option<NonNull<Slot>>,
-        trace: Option<NonNull<Slot>>,
-        light: bool,
-    ) {
+    pub(super) fn set(domain: u64, rcu: Option<NonNull<Slot>>, trace: Option<NonNull<Slot>>) {
         forget();
         LAST.with(|last| {
             last.rcu.set(rcu);
@@ -173,14 +167,14 @@ mod last {
             // slots. No test interrupts between two instructions.
             compiler_fence(Ordering::Release);
             last.domain.set(domain);
-            last.light.set(if light && rcu.is_some() { domain } else { 0 });
+            last.rcu_domain.set(if rcu.is_some() { domain } else { 0 });
         });
     }
 
     pub(super) fn forget() {
         LAST.with(|last| {
             last.domain.set(0);
-            last.light.set(0);
+            last.rcu_domain.set(0);
             // ORDERING: as in `set`: it sees the slots change behind this.
             compiler_fence(Ordering::Release);
         });
@@ -196,17 +190,11 @@ mod last {
         None
     }
 
-    pub(super) fn light(_domain: u64) -> Option<NonNull<Slot>> {
+    pub(super) fn rcu(_domain: u64) -> Option<NonNull<Slot>> {
         None
     }
 
-    pub(super) fn set(
-        _domain: u64,
-        _rcu: Option<NonNull<Slot>>,
-        _trace: Option<NonNull<Slot>>,
-        _light: bool,
-    ) {
-    }
+    pub(super) fn set(_domain: u64, _rcu: Option<NonNull<Slot>>, _trace: Option<NonNull<Slot>>) {}
 
     pub(super) fn forget() {}
 }

@@ -55,6 +55,7 @@
 //! - INV-R6: a thread announces sections in a slot only after a SeqCst fence since it claimed the
 //!   slot, and the slot names it for as long as it may do so.
 
+mod barrier;
 mod callback;
 mod domain;
 mod flavour;

@@ -6,7 +6,6 @@
 use super::domain::Domain;
 use super::local::{self, Kind};
 use super::slots::{Announcement, Slot};
-use crate::sys::membarrier::BarrierKind;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -41,8 +40,8 @@ impl<'d> Guard<'d> {
     #[inline]
     pub(super) fn enter(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        match local::light(inner) {
-            Some(slot) => Self::enter_slot(domain, slot, BarrierKind::Membarrier),
+        match local::cached_rcu(inner) {
+            Some(slot) => Self::enter_slot(domain, slot),
             None => Self::enter_slow(domain),
         }
     }
@@ -59,16 +58,17 @@ impl<'d> Guard<'d> {
             }
             slot
         });
-        Self::enter_slot(domain, slot, inner.barrier())
+        Self::enter_slot(domain, slot)
     }
 
     #[inline(always)]
-    fn enter_slot(domain: &'d Domain, slot: NonNull<Slot>, barrier: BarrierKind) -> Self {
+    fn enter_slot(domain: &'d Domain, slot: NonNull<Slot>) -> Self {
         // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
         let place = unsafe { slot.as_ref() };
         // SAFETY: INV-R5: the slot is this thread's.
         if unsafe { place.announced_here() } == 0 {
-            place.announce(domain.inner().rcu().grace(), barrier);
+            let flavour = domain.inner().rcu();
+            place.announce(flavour.grace(), flavour.readers_barrier());
         } else {
             nest(place);
         }
@@ -128,7 +128,6 @@ impl Drop for Guard<'_> {
 #[must_use = "the slot is given back when the reader is dropped"]
 pub struct LocalReader<'d> {
     slot: NonNull<Slot>,
-    barrier: BarrierKind,
     domain: &'d Domain,
     /// Slots are thread-bound.
     _not_send: PhantomData<*mut ()>,
@@ -143,7 +142,7 @@ impl fmt::Debug for LocalReader<'_> {
 impl<'d> LocalReader<'d> {
     pub(super) fn new(domain: &'d Domain) -> Self {
         let slot = domain.inner().rcu().slots().claim();
-        Self { slot, barrier: domain.barrier_kind(), domain, _not_send: PhantomData }
+        Self { slot, domain, _not_send: PhantomData }
     }
 
     /// Begins a read section, as [`Domain::pin`] does. Two stores, and the barrier of the domain.
@@ -154,12 +153,7 @@ impl<'d> LocalReader<'d> {
     /// As there.
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
-        match self.barrier {
-            BarrierKind::Membarrier => {
-                Guard::enter_slot(self.domain, self.slot, BarrierKind::Membarrier)
-            }
-            barrier => Guard::enter_slot(self.domain, self.slot, barrier),
-        }
+        Guard::enter_slot(self.domain, self.slot)
     }
 }
 

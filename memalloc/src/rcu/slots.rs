@@ -3,12 +3,12 @@
 //! A slot belongs to one thread while it is claimed, and only that thread announces a section in
 //! it. Both flavours use them; how a section ends is theirs (`reader`, `trace`).
 
+use super::barrier::Barrier;
 use super::grace::Grace;
 use crate::sync::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell, fence, owner_load_u64,
 };
 use crate::sys::fork::Survivor;
-use crate::sys::membarrier::BarrierKind;
 use crate::sys::thread;
 use crossbeam_utils::CachePadded;
 use std::ptr::{self, NonNull};
@@ -101,19 +101,20 @@ impl Slots {
         })
     }
 
-    /// Whether no other thread may announce sections, and the calling thread shows none. The
-    /// caller has executed a SeqCst fence, as for [`others_may_read`](Self::others_may_read).
-    pub(super) fn nobody_reads(&self) -> bool {
+    /// Whether nobody is inside a section that may have begun before a SeqCst fence that the caller
+    /// has executed. Where readers fence (`fenced`), a slot that shows no section is proof; else
+    /// only that of the calling thread is, and one that nobody has claimed.
+    pub(super) fn nobody_is_inside(&self, fenced: bool) -> bool {
         let me = thread::current();
         self.iter().all(|slot| {
             // ORDERING: Acquire pairs with the Release in `give_back`: what the sections of the
             // earlier owner read is before what the caller does. Falls to `loom`
             // `free_rcu_is_not_reused_inside_a_read_section`.
             !slot.ownership.claimed.load(Ordering::Acquire)
-                // ORDERING: Acquire pairs with the Release of whoever ended a section that this
-                // thread began. Falls to `loom`
+                // ORDERING: Acquire pairs with the Release of whoever ended the section that was
+                // announced last. Falls to `loom`
                 // `a_reuse_at_once_is_after_a_section_that_ended_elsewhere`.
-                || (slot.owner() == me && slot.epoch.load(Ordering::Acquire) == 0)
+                || ((fenced || slot.owner() == me) && slot.epoch.load(Ordering::Acquire) == 0)
         })
     }
 
@@ -219,7 +220,7 @@ impl Drop for Slots {
 impl Announcement {
     /// Announces a section in a slot that shows none. Only the owner calls it.
     #[inline(always)]
-    pub(super) fn announce(&self, grace: &Grace, barrier: BarrierKind) {
+    pub(super) fn announce(&self, grace: &Grace, barrier: &Barrier) {
         // ORDERING: Release: the scan may skip this newer epoch, and then takes it as proof that
         // the earlier sections ended. Falls to `loom_protocol` "slot store relaxed".
         self.epoch.store(grace.current(), Ordering::Release);
@@ -264,7 +265,7 @@ impl Announcement {
     pub(super) fn give_back(&self) {
         self.disown();
         // ORDERING: Release pairs with the Acquire in `claim_again`, `others_may_read` and
-        // `nobody_reads`.
+        // `nobody_is_inside`.
         self.ownership.claimed.store(false, Ordering::Release);
     }
 }

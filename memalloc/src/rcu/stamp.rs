@@ -70,14 +70,15 @@ impl Domain {
         Stamp { rcu: self.rcu().start_poll(), trace }
     }
 
-    /// Whether what was unlinked before this call can't be found by any reader: no other thread may
-    /// read, and this one is not inside a section. Async-signal-safe; one fence.
-    pub(crate) fn nobody_reads(&self, what: WaitFor) -> bool {
-        // ORDERING: pairs with the fence of a thread that becomes a reader (`Slots::claim`). If
-        // that comes first, its slot is seen; if this one does, the thread sees all that was
-        // unlinked before. Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
+    /// Whether no reader holds what was unlinked before this call: nobody is inside a section, as
+    /// far as that can be told without a barrier. Async-signal-safe; one fence and a look at every
+    /// slot, which stores nothing.
+    pub(crate) fn nobody_is_inside(&self, what: WaitFor) -> bool {
+        // ORDERING: pairs with the fence of a reader (`Barrier::light`), and of a thread that
+        // becomes one (`Slots::claim`). If that comes first, its slot is seen; if this one does,
+        // the reader sees all that was unlinked before. Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
         fence(Ordering::SeqCst);
-        self.rcu().nobody_reads() && (what == WaitFor::Rcu || self.trace().nobody_reads())
+        self.rcu().nobody_is_inside() && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
     }
 
     /// The newest of what was waited for that have passed.

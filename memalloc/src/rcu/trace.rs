@@ -59,7 +59,8 @@ impl<'d> TraceGuard<'d> {
             // SAFETY: as above.
             place = unsafe { slot.as_ref() };
         }
-        place.announce(inner.trace().grace(), inner.barrier());
+        let flavour = inner.trace();
+        place.announce(flavour.grace(), flavour.readers_barrier());
         Self { slot, own_slot, _domain: PhantomData }
     }
 }
