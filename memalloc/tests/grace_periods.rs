@@ -263,6 +263,37 @@ fn barrier_kinds_are_read_back_from_what_they_print() {
     }
 }
 
+/// Takes fences while grace periods follow one another, and gives them up when they are rare. The
+/// test waits for each to happen; how soon that is does not matter.
+#[test]
+fn an_adaptive_barrier_takes_fences_while_barriers_cost_much_and_gives_them_up() {
+    let Ok(domain) = Domain::builder().barrier(BarrierKind::Adaptive).build() else {
+        return;
+    };
+    let (done, leave) = std::sync::mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let (registered, is_registered) = std::sync::mpsc::channel();
+        scope.spawn(|| {
+            let (domain, registered, leave) = (&domain, registered, leave);
+            domain.register();
+            registered.send(()).expect("somebody waits for it");
+            let _ = leave.recv();
+        });
+        is_registered.recv().expect("the reader is there");
+        assert_eq!(domain.stats().barrier, BarrierKind::Membarrier);
+        while domain.stats().barrier_switches == 0 {
+            domain.synchronize().expect("this thread does not read");
+        }
+        assert_eq!(domain.stats().barrier, BarrierKind::Fence);
+        while domain.stats().barrier_switches == 1 {
+            thread::sleep(std::time::Duration::from_millis(20));
+            domain.synchronize().expect("this thread does not read");
+        }
+        assert_eq!(domain.stats().barrier, BarrierKind::Membarrier);
+        drop(done);
+    });
+}
+
 #[test]
 fn a_guard_knows_its_domain_wherever_its_slot_comes_from() {
     let (domain, other) = (Domain::new(), Domain::new());

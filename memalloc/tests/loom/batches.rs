@@ -31,8 +31,8 @@ fn a_batch_arrives_whole() {
     });
 }
 
-/// One CPU defers, the other refills from what has waited long enough: its thread reads now and
-/// then.
+/// One CPU defers, the other refills from what has waited long enough: its thread is inside a
+/// section at first.
 #[test]
 fn a_deferred_batch_arrives_whole() {
     let model = Model {
@@ -43,15 +43,17 @@ fn a_deferred_batch_arrives_whole() {
     };
     model.explore(|seen| {
         let alloc = allocator::<AfterRcuGp>();
-        alloc.domain().register();
         let object = take(&alloc);
+        let domain = alloc.domain().clone();
+        let section = domain.pin();
         let (there, here) = (alloc.clone(), alloc.clone());
         let defer = move || {
             there.writes_plain(object);
             give_rcu(&there, object);
         };
         // The amounts that the lists keep are nothing that loom sees; the epoch is.
-        let refill = move || {
+        let refill = || {
+            drop(section);
             let _ = here.domain().start_poll();
             take(&here)
         };

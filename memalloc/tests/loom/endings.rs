@@ -106,15 +106,16 @@ fn dropping_an_allocator_leaves_the_other_of_its_domain_alone() {
     };
     model.explore(|seen| {
         let domain = Domain::new();
-        // A reader, so that what the other thread frees has to wait.
-        domain.register();
         let (ends, stays) = (allocator_in::<AfterRcuGp>(&domain), allocator_in(&domain));
         let (first, second) = (take(&ends), take::<AfterRcuGp>(&stays));
 
         let other = stays.clone();
         let defer = move || give_rcu(&other, second);
         let end = || {
+            // What the other thread frees meanwhile has to wait.
+            let section = domain.pin();
             give_rcu(&ends, first);
+            drop(section);
             drop(ends);
         };
         beside(1, defer, end);
