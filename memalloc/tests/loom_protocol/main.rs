@@ -11,6 +11,7 @@
 //! - [`mutations`]: what is switched off, and where it has to show.
 //! - [`events`] and [`explore`]: what was seen, and how far the exploration came.
 //! - [`elision`]: when a grace period needs no membarrier.
+//! - [`adaptive`]: readers that execute fences only while a word says so.
 //! - [`tickets`]: another protocol: how a cache is taken beside restartable sequences.
 //!
 //! What is claimed: no reader reads an object that was taken back, or that is being taken back,
@@ -37,6 +38,7 @@
 
 #![cfg(loom)]
 
+mod adaptive;
 mod elision;
 mod events;
 mod explore;
