@@ -25,6 +25,9 @@ pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 58 };
 /// The most bytes in the reserve of a CPU's cache of one class.
 const RESERVE_BYTES: usize = 256 << 10;
 
+/// A batch of deferred frees has at most this many bytes, where it is larger than the kernel's.
+const DEFERRED_BYTES: usize = 32 << 10;
+
 /// The kernel's eleven sizes, in bytes.
 #[doc(alias = "sizes")]
 pub const KERNEL_SIZES: [usize; 11] = [16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096];
@@ -39,7 +42,7 @@ pub struct Watermarks {
     /// A cache that holds more than this, and the reserve, gives a batch away.
     #[doc(alias = "high_watermark")]
     pub high: usize,
-    /// How many objects move at once, and how many deferred frees share one grace-period cookie.
+    /// How many objects move at once; see also [`deferred`](Self::deferred).
     pub batch: usize,
     /// How many objects above `high` a cache keeps for the CPU that freed them. Where it is more
     /// than a batch, as many go at once when it is full. Bursts of that length stay on their CPU;
@@ -82,6 +85,15 @@ impl Watermarks {
         at_least(most, self.batch)
     }
 
+    /// How many deferred frees of objects of `size` bytes make a batch, and share one grace-period
+    /// cookie: [`batch`](Self::batch), or, where a cache has a reserve for more, up to 58 objects
+    /// of 32 KiB together. A size of 0 counts as 1.
+    pub const fn deferred(&self, size: usize) -> usize {
+        let most = if self.reserve < BATCH_CAPACITY { self.reserve } else { BATCH_CAPACITY };
+        let fitting = DEFERRED_BYTES / at_least(size, 1);
+        at_least(if fitting < most { fitting } else { most }, self.batch)
+    }
+
     fn check(self) -> Result<(), ClassError> {
         let fits = self.low < self.high
             && self.full() < CACHE_CAPACITY
@@ -109,6 +121,11 @@ impl Class {
     /// the size; 1 for a size of 0, which no table has.
     pub const fn align(&self) -> usize {
         if self.size == 0 { 1 } else { 1 << self.size.trailing_zeros() }
+    }
+
+    /// How many deferred frees make a batch.
+    pub(crate) const fn deferred_batch(&self) -> usize {
+        self.watermarks.deferred(self.size)
     }
 
     pub(crate) fn layout(&self) -> Layout {

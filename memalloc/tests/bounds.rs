@@ -50,7 +50,7 @@ in_every_setup! {
         const OBJECTS: u64 = 4 * MAX_PENDING / SIZE;
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = &builder.build().expect("an allocator");
-        let batch = Watermarks::for_size(SIZE as usize).batch as u64;
+        let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
         let bound = MAX_PENDING + cpus() as u64 * batch * SIZE;
         let freed = &AtomicU64::new(0);
         thread::scope(|scope| {
@@ -119,7 +119,7 @@ in_every_setup! {
         let (builder, domain, _told) = bounded::<P>(setup, NEVER);
         let cache = Cache::<Value, P>::with_builder(builder).expect("a cache");
         let cache: &'static Cache<Value, P> = Box::leak(Box::new(cache));
-        let batch = Watermarks::for_size(SIZE as usize).batch as u64;
+        let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
         let free = move |then: Option<Box<dyn FnOnce() + Send + Sync>>| {
             let Ok(value) = cache.alloc(Value { then, _room: [0; _] }) else { panic!("memory") };
             // SAFETY: never published, freed once.

@@ -18,7 +18,7 @@ type Behind = memalloc::backing::Mapped;
 type Behind = System;
 
 /// More batches of the smallest class than the table has memory for at first.
-const MANY: usize = 1024 * 48 + 3000;
+const MANY: usize = 80_000;
 
 /// What a run met.
 #[derive(Debug, Default)]

@@ -201,6 +201,6 @@ fn there_is_at_least_one_setup_and_each_works() {
     for setup in Setup::every() {
         let alloc = setup.allocator::<AfterRcuGp>();
         assert_eq!(alloc.stats().cpu_mode, setup.cpu_mode);
-        assert_eq!(alloc.stats().barrier, setup.barrier);
+        assert_eq!(alloc.domain().barrier_kind(), setup.barrier);
     }
 }

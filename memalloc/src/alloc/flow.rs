@@ -67,9 +67,8 @@ impl Flow {
             return Ok(object);
         }
         let class = caches.class.into();
-        let batch = self.stages.take_ready(class);
-        batch
-            .and_then(|batch| self.unpack(class, batch))
+        self.take_passed_nowait(class)
+            .or_else(|| self.unpack(class, self.stages.take_ready(class)?))
             .or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_quietly))
             .ok_or(AllocErrorKind::WouldBlock)
     }

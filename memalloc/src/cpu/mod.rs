@@ -3,7 +3,7 @@
 //! A thread that uses a cache sets its `active` flag with one exchange; when it is set already
 //! (by a thread that was preempted inside, or by the code that a signal handler interrupted) the
 //! caller does without: a free goes to a lock-free list beside the cache, an allocation to the
-//! slow path. Where the system has restartable sequences, single objects move without setting
+//! slow path. Beside the arrays a cache has queues of batches that its CPU has deferred. Where the system has restartable sequences, single objects move without setting
 //! the flag, and the flag is set by a sequence too (`sys::rseq`). Knows nothing of slabs or
 //! grace periods.
 //!
@@ -14,11 +14,13 @@
 //! - INV-C3: every cache stays at its place for the life of the [`CpuCaches`].
 
 mod cache;
+mod deferred;
 mod list;
 mod rooms;
 mod table;
 
-pub(crate) use cache::{Active, Arrays, CpuCache};
+pub(crate) use cache::{Active, CpuCache};
+pub(crate) use deferred::Deferred;
 pub(crate) use list::ObjectList;
 
 use crate::backing::Backing;
@@ -66,6 +68,10 @@ impl CpuCaches {
         let by_class = classes.classes().iter().map(of_class).collect();
         let tickets = AtomicU32::new(rseq::FIRST_TICKET);
         Ok(Self { sequences, rooms, by_class, table, slots, tickets })
+    }
+
+    pub(crate) fn cpus(&self) -> usize {
+        self.table.cpus()
     }
 
     pub(crate) fn mode(&self) -> CpuMode {
@@ -208,16 +214,25 @@ impl CpuCaches {
     }
 
     /// Gives `look` the arrays of every CPU's cache of these classes, one class after the other,
-    /// after waiting for whoever uses them. Not for signal handlers. Beside sequences one system
+    /// after waiting for whoever uses them, which signal handlers may not; or, unless it `may_wait`,
+    /// passes over those that somebody uses. Beside sequences one system
     /// call serves 64 caches, which are all taken for the time that `look` has the first of them.
     pub(crate) fn enter_all<'a>(
         &'a self,
         classes: Range<usize>,
+        may_wait: bool,
         mut look: impl FnMut(usize, &'a CpuCache, Active<'a>),
     ) {
         let all = classes.flat_map(|class| self.of_class(class).map(move |cache| (class, cache)));
         let Some(sequences) = self.sequences else {
-            return all.for_each(|(class, cache)| look(class, cache, self.enter_any(cache)));
+            for (class, cache) in all {
+                if may_wait {
+                    look(class, cache, self.enter_any(cache));
+                } else if let Some(active) = self.try_enter_any(cache) {
+                    look(class, cache, active);
+                }
+            }
+            return;
         };
         let mut all = all.peekable();
         while all.peek().is_some() {
@@ -233,6 +248,9 @@ impl CpuCaches {
                     look(class, cache, active);
                     *place = None;
                 }
+            }
+            if !may_wait {
+                continue;
             }
             // Whoever waits holds nothing: two that wait for each other would do so for ever.
             for (class, cache) in some.into_iter().flatten() {

@@ -46,7 +46,7 @@ impl Rooms {
                 low: marks.low as u8,
                 limit: marks.full() as u8,
                 // The object that fills the batch takes the slow path.
-                by_rcu_limit: marks.batch as u8 - 1,
+                by_rcu_limit: class.deferred_batch() as u8 - 1,
                 class: number as u8,
                 size: class.size as u16,
             };

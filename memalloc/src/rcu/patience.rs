@@ -2,7 +2,8 @@
 
 use crate::sync::pause;
 
-/// Waits longer the longer it takes: spins, then yields, then sleeps.
+/// Waits longer the longer it takes: spins for a moment, then sleeps, so that a reader that was
+/// preempted gets this thread's processor.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     rounds: u32,
@@ -11,7 +12,6 @@ pub(crate) struct Patience {
 
 impl Patience {
     const SPINS: u32 = 64;
-    const YIELDS: u32 = 256;
 
     /// Never sleeps.
     pub(super) fn restless() -> Self {
@@ -20,19 +20,21 @@ impl Patience {
 
     pub(crate) fn wait(&mut self) {
         self.rounds = self.rounds.saturating_add(1);
-        if self.rounds < Self::SPINS {
-            pause();
-        } else if self.rounds < Self::YIELDS || self.restless {
-            crate::sync::thread::yield_now();
-        } else {
-            nap();
+        match self.rounds.checked_sub(Self::SPINS) {
+            None => pause(),
+            Some(_) if self.restless => crate::sync::thread::yield_now(),
+            Some(naps) => nap(naps),
         }
     }
 }
 
-fn nap() {
+/// Sleeps: for a moment at first, for half a millisecond in the end.
+fn nap(earlier: u32) {
     #[cfg(not(loom))]
-    std::thread::sleep(std::time::Duration::from_micros(50));
+    std::thread::sleep(std::time::Duration::from_micros(1 << earlier.min(9)));
     #[cfg(loom)]
-    pause();
+    {
+        let _ = earlier;
+        pause();
+    }
 }

@@ -108,6 +108,18 @@ impl Domain {
         }
     }
 
+    /// Moves the grace periods of a stamp along, with up to so many looks at readers that are
+    /// inside, and says whether they have passed. Does not wait. Async-signal-safe.
+    pub(crate) fn pass(&self, what: WaitFor, stamp: Stamp, looks: u32) -> bool {
+        (0..looks).any(|look| {
+            if look > 0 {
+                crate::sync::pause();
+            }
+            self.rcu().advance(stamp.rcu)
+                && (what == WaitFor::Rcu || self.trace().advance(stamp.trace))
+        })
+    }
+
     /// Ends what is under way, if readers allow. Costs no barrier.
     pub(crate) fn advance_begun(&self, what: WaitFor) {
         self.rcu().advance_begun();

@@ -310,7 +310,7 @@ pub(crate) struct Caches {
 
 impl Caches {
     /// From one CPU's cache to the next CPU's, in bytes.
-    pub(crate) const CPU_BYTES: usize = 1 << 16;
+    pub(crate) const CPU_BYTES: usize = 1 << 17;
 
     pub(crate) const MOST_CPUS: usize = 1 << 15;
 }

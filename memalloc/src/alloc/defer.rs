@@ -1,0 +1,216 @@
+//! From a deferred free to the next life of the object, on the CPU that freed it: when grace periods
+//! begin, what happens when they have passed, and how what is pending is bounded.
+
+use super::flow::Flow;
+use crate::batch::Queue;
+use crate::cpu::{Active, Deferred};
+use crate::rcu::{Patience, WaitFor};
+use crate::slab::Handle;
+use crate::sys::thread;
+
+/// The most that a CPU collects of a class before it looks at readers, while a look needs no
+/// barrier: in batches, and in bytes.
+const MOST_BATCHES: u64 = 8;
+const MOST_BYTES: u64 = 256 << 10;
+
+/// The same while a look may need one, which takes as long as thousands of allocations.
+const MOST_BARRIER_BYTES: u64 = 1 << 20;
+
+/// Looks at a reader that is inside: most sections are shorter than a few looks.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
+
+impl Flow {
+    #[cold]
+    pub(super) fn free_rcu_slow(&self, class: usize, object: Handle) {
+        let batch = self.stages.classes.class(class).deferred_batch();
+        match self.stages.caches.try_enter(class) {
+            Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
+                arrays.free_by_rcu.push(object);
+                if arrays.free_by_rcu.len() >= batch {
+                    self.defer(class, arrays);
+                }
+            }
+            _ => {
+                let cache = self.stages.caches.current(class);
+                cache.free_llist_extra_rcu.push(self.stages.slabs.arena(), object);
+            }
+        }
+    }
+
+    /// Makes a batch of what a cache has collected, and looks at readers if that is due.
+    #[cold]
+    fn defer(&self, class: usize, mut arrays: Active<'_>) {
+        let (stages, pool) = (self.stages(), &self.stages.pool);
+        // Without memory for a batch the array fills up, and then the extra list takes over.
+        let Some(mut batch) = arrays.deferred.take_spare(pool) else {
+            return;
+        };
+        let count = arrays.free_by_rcu.len();
+        pool.with(&mut batch, |body| body.objects.extend(arrays.free_by_rcu.as_slice()));
+        arrays.free_by_rcu.forget_oldest(count);
+        arrays.deferred.collect(pool, batch);
+        let passed = self.take_passed(class, &mut arrays.deferred);
+        let is_over = stages.count_pending(class, &mut arrays.deferred, self.max_pending);
+        self.let_pass(class, arrays, passed);
+        self.recover_extra(class);
+        if !stages.of(class).waiting_for_gp.is_empty() {
+            self.end_shared(class);
+        }
+        self.return_surplus(class);
+        if is_over {
+            self.hold_back();
+        }
+    }
+
+    /// Takes what has passed its grace period, and has it pass one if that is due.
+    fn take_passed(&self, class: usize, deferred: &mut Deferred) -> Queue {
+        let wait_for = self.stages.route.deferred;
+        let pool = &self.stages.pool;
+        let mut passed = Queue::new();
+        if !deferred.waiting_for_gp.is_empty() {
+            passed = deferred.take_passed(&self.domain.completed(wait_for));
+        }
+        if !deferred.is_due() {
+            return passed;
+        }
+        if self.domain.nobody_is_inside(wait_for) {
+            deferred.look_was_cheap();
+            passed.append(pool, &mut deferred.take_all(pool));
+            return passed;
+        }
+        deferred.look_was_dear(self.most_batches(class, wait_for));
+        if deferred.waiting_for_gp.is_empty() {
+            // Every object was unlinked before it was freed, and so before this stamp.
+            deferred.begin(self.domain.stamp(wait_for));
+        }
+        if self.domain.pass(wait_for, deferred.stamp(), LOOKS) {
+            passed.append(pool, &mut deferred.take_passed(&self.domain.completed(wait_for)));
+        }
+        passed
+    }
+
+    /// The most batches that a CPU collects of a class before it looks at readers.
+    fn most_batches(&self, class: usize, wait_for: WaitFor) -> u32 {
+        let objects = self.stages.classes.class(class).deferred_batch() as u64;
+        let batch = objects * self.size(class);
+        let share = self.max_pending / (4 * self.stages.caches.cpus() as u64);
+        let most = if self.domain.costs_a_barrier(wait_for) {
+            MOST_BARRIER_BYTES.min(share) / batch
+        } else {
+            MOST_BATCHES.min(MOST_BYTES.min(share) / batch)
+        };
+        most.max(1) as u32
+    }
+
+    /// Lets objects that have passed their grace period be allocated again, and gives away what
+    /// this CPU did not need.
+    fn let_pass(&self, class: usize, mut arrays: Active<'_>, passed: Queue) {
+        if passed.is_empty() {
+            return;
+        }
+        let stages = self.stages();
+        if stages.hooks.finalizer.is_some() || stages.route.through_slab {
+            drop(arrays);
+            stages.finish(class, passed, false);
+            return;
+        }
+        let unneeded = arrays.deferred.let_pass(&stages.pool, passed);
+        drop(arrays);
+        stages.of(class).free_by_rcu_ttrace.push_all(&stages.pool, unneeded);
+    }
+
+    /// An object of what this CPU has freed and that has passed its grace period.
+    pub(super) fn refill_from_passed(&self, class: usize) -> Option<Handle> {
+        let (stages, pool) = (self.stages(), &self.stages.pool);
+        let mut arrays = stages.caches.try_enter(class)?;
+        if arrays.deferred.passed.is_empty() {
+            let passed = self.take_passed(class, &mut arrays.deferred);
+            if passed.is_empty() {
+                return None;
+            }
+            self.let_pass(class, arrays, passed);
+            arrays = stages.caches.try_enter(class)?;
+        }
+        if stages.of(class).lacks_reserved() {
+            let passed = arrays.deferred.passed.take();
+            drop(arrays);
+            stages.of(class).free_by_rcu_ttrace.push_all(pool, passed);
+            return None;
+        }
+        let full = stages.classes.class(class).watermarks.full();
+        let mut batch = arrays.deferred.passed.pop_front(pool)?;
+        let free = &mut arrays.free;
+        let (object, left) = pool.with(&mut batch, |body| {
+            let object = body.objects.pop();
+            free.take_newest(&mut body.objects, full);
+            (object, body.objects.len())
+        });
+        if left == 0 {
+            arrays.deferred.keep_spare(pool, batch);
+        } else {
+            arrays.deferred.passed.push_front(pool, batch);
+        }
+        object
+    }
+
+    /// The same, of what has passed already, whatever the amount that is reserved: no look at
+    /// readers.
+    pub(super) fn take_passed_nowait(&self, class: usize) -> Option<Handle> {
+        let pool = &self.stages.pool;
+        let mut arrays = self.stages.caches.try_enter(class)?;
+        let mut batch = arrays.deferred.passed.pop_front(pool)?;
+        let (object, left) = pool.with(&mut batch, |body| (body.objects.pop(), body.objects.len()));
+        if left == 0 {
+            arrays.deferred.keep_spare(pool, batch);
+        } else {
+            arrays.deferred.passed.push_front(pool, batch);
+        }
+        object
+    }
+
+    /// Moves along what waits where any CPU finds it.
+    pub(super) fn end_shared(&self, class: usize) {
+        let wait_for = self.stages.route.deferred;
+        if self.domain.costs_a_barrier(wait_for) {
+            self.domain.advance_begun(wait_for);
+        } else {
+            self.domain.advance_once(wait_for);
+        }
+        self.end_waiting(class, false);
+    }
+
+    /// Waits, for a bounded time, until readers let so much be reused that no more than
+    /// `max_pending` bytes are pending; then reports the reader that holds them up. Waits once
+    /// behind each grace period, and not where this thread is in its own way, nor for batches whose
+    /// waiting is being ended: by another thread soon, or never if this one interrupted it.
+    #[cold]
+    fn hold_back(&self) {
+        let wait_for = self.stages.route.deferred;
+        let completed = || self.domain.completed_epochs(wait_for);
+        self.domain.advance_once(wait_for);
+        if self.gave_up.is_behind(completed()) {
+            return;
+        }
+        self.stages.share_all_deferred(false, || self.stamp_deferred());
+        let enough = || {
+            self.domain.advance_once(wait_for);
+            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
+            self.stages.pending_bytes() <= self.max_pending
+        };
+        let before = completed();
+        let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
+        let mut patience = Patience::default();
+        while !enough() && !self.domain.is_hopeless_here(wait_for) && self.anything_waits() {
+            if thread::clock().saturating_sub(start) >= limit {
+                self.gave_up.remember(before, completed());
+                self.domain.report_stall(wait_for);
+                return;
+            }
+            patience.wait();
+        }
+    }
+
+    fn anything_waits(&self) -> bool {
+        self.all_classes().any(|class| !self.stages.of(class).waiting_for_gp.is_empty())
+    }
+}

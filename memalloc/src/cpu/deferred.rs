@@ -1,0 +1,143 @@
+//! What one CPU has freed of a class and may not allocate yet, and what of it has passed its grace
+//! period: queues of batches that no other CPU touches.
+//!
+//! ```text
+//!  free_rcu -> array -> free_by_rcu -> waiting_for_gp -> passed -> alloc
+//!                       (no stamp)     (one stamp)
+//! ```
+
+use crate::batch::{Batch, Pool, Queue};
+use crate::class::UNIT;
+use crate::rcu::Stamp;
+
+/// Batches kept at hand that nobody uses.
+const MOST_SPARE: u32 = 16;
+
+/// Batches that stay of what was not needed since the grace period before.
+const KEPT: u32 = 2;
+
+/// All zero, it is empty.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Deferred {
+    /// Freed, in no grace period yet.
+    pub(crate) free_by_rcu: Queue,
+    /// In the grace period of `stamp`.
+    pub(crate) waiting_for_gp: Queue,
+    stamp: [u32; 4],
+    /// May be allocated; the batches that were freed last come first.
+    pub(crate) passed: Queue,
+    /// Empty batches.
+    spare: Queue,
+    /// What the allocator's count of pending bytes has for this, not less than there is: in units,
+    /// so that nothing here is wider than the words of the sequences.
+    counted_units: u32,
+    /// Batches to collect before the next look at readers: 0 while looks succeed at once, the more
+    /// the dearer they are.
+    patience: u32,
+    /// How many of them are missing.
+    until_look: u32,
+}
+
+impl Deferred {
+    pub(crate) fn pending(&self) -> u64 {
+        self.free_by_rcu.objects() + self.waiting_for_gp.objects()
+    }
+
+    /// Bytes that the allocator's count of pending bytes has for this.
+    pub(crate) fn counted(&self) -> u64 {
+        u64::from(self.counted_units) * UNIT as u64
+    }
+
+    /// Says so; sizes of classes are multiples of a unit.
+    pub(crate) fn set_counted(&mut self, bytes: u64) {
+        self.counted_units = (bytes / UNIT as u64) as u32;
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::from_words(self.stamp)
+    }
+
+    /// Adds a full batch.
+    pub(crate) fn collect(&mut self, pool: &Pool, batch: Batch) {
+        self.free_by_rcu.push_back(pool, batch);
+        self.until_look = self.until_look.saturating_sub(1);
+    }
+
+    /// Whether enough has been collected for a look at readers.
+    pub(crate) fn is_due(&self) -> bool {
+        self.until_look == 0 && !(self.free_by_rcu.is_empty() && self.waiting_for_gp.is_empty())
+    }
+
+    /// A look succeeded at once: it was cheap.
+    pub(crate) fn look_was_cheap(&mut self) {
+        self.patience /= 2;
+        self.until_look = self.patience;
+    }
+
+    /// A look was dear or in vain: the next is worth it for more batches, up to `most`.
+    pub(crate) fn look_was_dear(&mut self, most: u32) {
+        self.patience = (2 * self.patience + 1).min(most);
+        self.until_look = self.patience;
+    }
+
+    /// Begins the grace period of what has no stamp yet; none may be under way.
+    pub(crate) fn begin(&mut self, stamp: Stamp) {
+        debug_assert!(self.waiting_for_gp.is_empty());
+        self.waiting_for_gp = self.free_by_rcu.take();
+        self.stamp = stamp.to_words();
+    }
+
+    /// Takes what waits if `completed` is far enough.
+    pub(crate) fn take_passed(&mut self, completed: &Stamp) -> Queue {
+        if !self.waiting_for_gp.is_empty() && self.stamp().has_passed(completed) {
+            self.waiting_for_gp.take()
+        } else {
+            Queue::new()
+        }
+    }
+
+    /// Takes everything that waits.
+    pub(crate) fn take_all(&mut self, pool: &Pool) -> Queue {
+        let mut all = self.waiting_for_gp.take();
+        all.append(pool, &mut self.free_by_rcu);
+        all
+    }
+
+    /// Lets objects be allocated. Returns what was not needed since the call before, but for a few
+    /// batches.
+    pub(crate) fn let_pass(&mut self, pool: &Pool, passed: Queue) -> Queue {
+        if passed.is_empty() {
+            return passed;
+        }
+        let mut unneeded = std::mem::replace(&mut self.passed, passed);
+        for _ in 0..KEPT {
+            if let Some(batch) = unneeded.pop_front(pool) {
+                self.passed.push_back(pool, batch);
+            }
+        }
+        unneeded
+    }
+
+    /// An empty batch.
+    pub(crate) fn take_spare(&mut self, pool: &Pool) -> Option<Batch> {
+        self.spare.pop_front(pool).or_else(|| pool.take(true))
+    }
+
+    /// Keeps an empty batch at hand, or gives it to the pool.
+    pub(crate) fn keep_spare(&mut self, pool: &Pool, mut batch: Batch) {
+        pool.with(&mut batch, |body| body.objects.truncate(0));
+        if self.spare.batches() < MOST_SPARE {
+            self.spare.push_front(pool, batch);
+        } else {
+            pool.give(batch);
+        }
+    }
+
+    /// Gives all empty batches to the pool.
+    pub(crate) fn give_spare(&mut self, pool: &Pool) {
+        while let Some(batch) = self.spare.pop_front(pool) {
+            pool.give(batch);
+        }
+    }
+}
