@@ -42,6 +42,7 @@ fn rivals() -> Option<String> {
         "crossbeam-epoch",
         "seize",
         "haphazard",
+        "kovan",
         "sdd",
         "masstree",
         "crossbeam-skiplist",

@@ -269,7 +269,7 @@ fn rivals_take_part_where_they_are_asked_for() {
     let (made, _) = records("flood", &arguments);
     let found = distinct(&made, &["reader", "subject"]);
     for reader in ["none", "busy", "stall-100ms"] {
-        for subject in ["crossbeam-epoch", "seize", "haphazard"] {
+        for subject in ["crossbeam-epoch", "seize", "seize-4096", "haphazard", "kovan"] {
             has(&found, &[&format!("{reader} {subject}")]);
         }
     }

@@ -142,7 +142,7 @@ impl Record {
     }
 
     fn is_own(&self, param: &str) -> bool {
-        [VERSION, WRONG_ANSWER, "barrier", "allocator"].contains(&param)
+        [VERSION, WRONG_ANSWER, "barrier", "allocator", "header"].contains(&param)
             || (self.bench, param) == ("qp-trie", "reader")
     }
 

@@ -170,6 +170,31 @@ fn every_case_and_reader_runs_under_every_policy() {
     }
 }
 
+/// One test for all: kovan counts for one subject at a time.
+#[cfg(feature = "rivals")]
+#[test]
+fn rivals_pass_and_their_books_are_checked() {
+    use super::rivals::{AS_MADE, Epoch, Haphazard, Kovan, Seize};
+
+    fn passes<S: Subject>() {
+        scene::<S>().unwrap();
+        for case in CASES {
+            for reader in Reader::ALL {
+                let setting = Setting { case, size: 8, reader, threads: 2 };
+                run::<S>(setting, slice()).unwrap_or_else(|wrong| panic!("{setting:?}: {wrong:?}"));
+            }
+        }
+        let WrongAnswer(reason) = S::build(Layout::new::<u64>()).unwrap().close(1).unwrap_err();
+        assert_eq!(reason, "1 objects were retired and 0 reclaimed");
+    }
+
+    passes::<Epoch>();
+    passes::<Seize<AS_MADE>>();
+    passes::<Seize<4096>>();
+    passes::<Haphazard>();
+    passes::<Kovan>();
+}
+
 #[test]
 fn threads_of_a_pair_share_a_lane() {
     let roles = |case, threads| Setting { case, size: 8, reader: Reader::None, threads }.roles();

@@ -1,7 +1,8 @@
 //! The rivals: schemes of other crates, over mimalloc, which is called directly.
 //!
 //! Each sample has a collector of its own; dropping it runs all that still waits, so that what
-//! was reclaimed can be compared with what was retired. Each thread counts what it reclaims by
+//! was reclaimed can be compared with what was retired. kovan has one for the whole process, which
+//! is flushed instead; the process is the sample's own. Each thread counts what it reclaims by
 //! itself, and adds it up once, when its session ends: nobody pays for a shared counter.
 #![allow(unsafe_code)]
 
@@ -9,11 +10,12 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crossbeam_epoch as epoch;
 use haphazard::{HazardPointer, raw::Pointer};
+use kovan::{Reclaimable, RetiredNode};
 use seize::Guard as _;
 
 use super::object::{Found, Object, Slot};
@@ -31,8 +33,10 @@ pub(super) fn competitors<'d>(setting: Setting) -> Vec<Competitor<'d>> {
     }
     let schemes = [
         rival::<Epoch>(setting, "crossbeam-epoch", "crossbeam-epoch"),
-        rival::<Seize>(setting, "seize", "seize"),
+        rival::<Seize<AS_MADE>>(setting, "seize", "seize"),
+        rival::<Seize<4096>>(setting, "seize-4096", "seize"),
         rival::<Haphazard>(setting, "haphazard", "haphazard"),
+        with_header(rival::<Kovan>(setting, "kovan", "kovan")),
     ];
     ceiling.into_iter().chain(schemes).collect()
 }
@@ -45,6 +49,13 @@ fn rival<'d, S: Subject + 'd>(
     let mut competitor = setting.competitor::<S>(subject, None);
     competitor.params.insert("version".into(), version(package).into());
     competitor.params.insert("allocator".into(), "mimalloc".into());
+    competitor
+}
+
+/// Says in the record that each block is larger than the object.
+fn with_header(mut competitor: Competitor<'_>) -> Competitor<'_> {
+    let header = format!("{} B header", size_of::<Node>());
+    competitor.params.insert("header".into(), header.into());
     competitor
 }
 
@@ -63,36 +74,36 @@ thread_local! {
 #[inline]
 unsafe fn reclaim(place: NonNull<AtomicU64>) {
     // SAFETY: by the caller's promise the object is not free yet.
+    unsafe { count(place) };
+    // SAFETY: it came from mimalloc, and is freed once.
+    unsafe { libmimalloc_sys::mi_free(place.as_ptr().cast()) };
+}
+
+/// Counts an object that is about to be freed.
+///
+/// # Safety
+///
+/// The object was retired, and is not free yet.
+#[inline]
+unsafe fn count(place: NonNull<AtomicU64>) {
+    // SAFETY: by the caller's promise.
     let stamp = unsafe { Found::new(place) }.stamp();
     if stamp.is_live() || !stamp.is_stamp() {
         WRONG.set(WRONG.get() + 1);
     }
     RECLAIMED.set(RECLAIMED.get() + 1);
-    // SAFETY: it came from mimalloc, and is freed once.
-    unsafe { libmimalloc_sys::mi_free(place.as_ptr().cast()) };
 }
 
-/// Where the objects of a rival come from, and how many came back.
+/// What threads have counted and reported.
 #[derive(Debug)]
-pub(super) struct Memory {
-    size: usize,
+struct Counts {
     reclaimed: AtomicU64,
     wrong: AtomicU64,
 }
 
-impl Memory {
-    fn new(layout: Layout) -> Self {
-        let size = layout.size();
-        Self { size, reclaimed: 0.into(), wrong: 0.into() }
-    }
-
-    #[inline]
-    fn alloc(&self) -> Option<Object> {
-        // SAFETY: any size may be asked for. Memory of eight bytes is aligned to eight, larger
-        // memory at least so.
-        let place = NonNull::new(unsafe { libmimalloc_sys::mi_malloc(self.size) })?;
-        // SAFETY: it was just given out, and a stamp fits in.
-        Some(unsafe { Object::given_out(place.cast()) })
+impl Counts {
+    const fn new() -> Self {
+        Self { reclaimed: AtomicU64::new(0), wrong: AtomicU64::new(0) }
     }
 
     /// Takes over what the calling thread has counted.
@@ -101,10 +112,49 @@ impl Memory {
         self.wrong.fetch_add(WRONG.take(), Ordering::Relaxed);
     }
 
+    /// Takes over what was reported elsewhere.
+    fn take_over(&self, other: &Self) {
+        self.reclaimed.fetch_add(other.reclaimed.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        self.wrong.fetch_add(other.wrong.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// Where the objects of a rival come from, and how many came back.
+#[derive(Debug)]
+pub(super) struct Memory {
+    size: usize,
+    counts: Counts,
+}
+
+impl Memory {
+    fn new(layout: Layout) -> Self {
+        Self { size: layout.size(), counts: Counts::new() }
+    }
+
+    #[inline]
+    fn alloc(&self) -> Option<Object> {
+        // SAFETY: it was just given out, and a stamp fits in.
+        Some(unsafe { Object::given_out(self.block()?) })
+    }
+
+    /// A block of mimalloc's, aligned to eight.
+    #[inline]
+    fn block(&self) -> Option<NonNull<u8>> {
+        // SAFETY: any size may be asked for. Memory of eight bytes is aligned to eight, larger
+        // memory at least so.
+        NonNull::new(unsafe { libmimalloc_sys::mi_malloc(self.size) }.cast())
+    }
+
+    /// Takes over what the calling thread has counted.
+    fn report(&self) {
+        self.counts.report();
+    }
+
     /// Compares what was retired with what was reclaimed, once nothing waits any more.
     fn close(self, retired: u64) -> Result<(), WrongAnswer> {
         self.report();
-        let (reclaimed, wrong) = (self.reclaimed.into_inner(), self.wrong.into_inner());
+        let Counts { reclaimed, wrong } = self.counts;
+        let (reclaimed, wrong) = (reclaimed.into_inner(), wrong.into_inner());
         if wrong > 0 {
             return Err(WrongAnswer(format!("{wrong} objects were reclaimed while in use")));
         }
@@ -226,9 +276,12 @@ impl Session for EpochSession<'_> {
     }
 }
 
-/// seize, with its guards for the current thread.
+/// The size of batches that seize has if it is not told another.
+pub(super) const AS_MADE: usize = 0;
+
+/// seize, with its guards for the current thread, and with batches of that many objects.
 #[derive(Debug)]
-pub(super) struct Seize {
+pub(super) struct Seize<const BATCH: usize> {
     collector: seize::Collector,
     memory: Memory,
 }
@@ -240,7 +293,7 @@ pub(super) struct SeizeSession<'s> {
     tally: Tally<'s>,
 }
 
-impl Subject for Seize {
+impl<const BATCH: usize> Subject for Seize<BATCH> {
     const PROTECTS_IDENTITY: bool = true;
     const KEEPS_BYTES: bool = false;
 
@@ -248,7 +301,9 @@ impl Subject for Seize {
 
     fn build(layout: Layout) -> Result<Self, WrongAnswer> {
         let memory = Memory::new(layout);
-        Ok(Self { collector: seize::Collector::new(), memory })
+        let collector = seize::Collector::new();
+        let collector = if BATCH == AS_MADE { collector } else { collector.batch_size(BATCH) };
+        Ok(Self { collector, memory })
     }
 
     fn session(&self) -> SeizeSession<'_> {
@@ -382,5 +437,144 @@ impl Session for HaphazardSession<'_> {
         // SAFETY: INV-F2: the hazard pointer keeps the object until it is reset.
         look(found.map(|(place, _)| unsafe { Found::new(place) }));
         self.pointer.reset_protection();
+    }
+}
+
+/// kovan, whose collector is the process's: there is one of these at a time.
+#[derive(Debug)]
+pub(super) struct Kovan(Memory);
+
+/// See [`Kovan`].
+#[derive(Debug)]
+pub(super) struct KovanSession<'s>(Tally<'s>);
+
+/// What kovan wants at the start of each block. The object lies behind it, in the same block, and
+/// slots hold the address of the object.
+#[repr(C)]
+pub(super) struct Node(RetiredNode);
+
+thread_local! {
+    /// Whether what this thread reclaims will be reported by a session.
+    static IN_SESSION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What threads have reclaimed outside their sessions: a thread that exits frees what it still can.
+static OUTSIDE: Counts = Counts::new();
+
+/// The most flushes at the end. One takes over what was left by threads that had one number, and
+/// numbers are given again: there are no more of them than threads at a time.
+const FLUSHES: usize = 1 << 12;
+
+// SAFETY: the node begins with what kovan wants, in the order of C.
+unsafe impl Reclaimable for Node {
+    fn retired_node(&self) -> &RetiredNode {
+        &self.0
+    }
+
+    fn retired_node_mut(&mut self) -> &mut RetiredNode {
+        &mut self.0
+    }
+
+    #[inline]
+    unsafe fn dealloc(node: *mut Self) {
+        // SAFETY: the object lies behind its node. kovan calls this once for each object that was
+        // retired, when no reader can look at it any more.
+        unsafe { count(NonNull::new_unchecked(node.add(1).cast())) };
+        if !IN_SESSION.get() {
+            OUTSIDE.report();
+        }
+        // SAFETY: the block begins with the node, came from mimalloc, and is freed once.
+        unsafe { libmimalloc_sys::mi_free(node.cast()) };
+    }
+}
+
+/// A slot as kovan knows it, whose protection is a method of its own pointers.
+#[inline]
+fn as_kovan_has_it(slot: &AtomicPtr<AtomicU64>) -> &kovan::Atomic<AtomicU64> {
+    const {
+        assert!(size_of::<kovan::Atomic<AtomicU64>>() == size_of::<AtomicPtr<AtomicU64>>());
+        assert!(align_of::<kovan::Atomic<AtomicU64>>() == align_of::<AtomicPtr<AtomicU64>>());
+    };
+    // SAFETY: kovan's pointer is one atomic word that holds the address and nothing else, and fills
+    // it, as the pointer here does; both are only ever accessed atomically and as a whole. That
+    // kovan makes a pointer of a number is allowed for: `alloc` exposes the provenance.
+    unsafe { &*ptr::from_ref(slot).cast() }
+}
+
+impl Subject for Kovan {
+    const PROTECTS_IDENTITY: bool = true;
+    const KEEPS_BYTES: bool = false;
+
+    type Session<'s> = KovanSession<'s>;
+
+    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+        let (block, _) = Layout::new::<Node>()
+            .extend(layout)
+            .map_err(|error| WrongAnswer(format!("{} bytes: {error}", layout.size())))?;
+        Ok(Self(Memory::new(block)))
+    }
+
+    fn session(&self) -> KovanSession<'_> {
+        IN_SESSION.set(true);
+        KovanSession(Tally(&self.0))
+    }
+
+    /// Nobody is in a section any more, and the threads have exited: what they could not free waits
+    /// for whoever flushes next.
+    fn close(self, retired: u64) -> Result<(), WrongAnswer> {
+        for _ in 0..FLUSHES {
+            kovan::flush();
+            self.0.report();
+            self.0.counts.take_over(&OUTSIDE);
+            if self.0.counts.reclaimed.load(Ordering::Relaxed) >= retired {
+                break;
+            }
+        }
+        self.0.close(retired)
+    }
+}
+
+impl Drop for KovanSession<'_> {
+    /// Hands in what is not a full batch yet, and is in nobody's way from then on.
+    fn drop(&mut self) {
+        kovan::flush();
+        IN_SESSION.set(false);
+    }
+}
+
+impl Session for KovanSession<'_> {
+    /// With a section, as kovan's own swap wants one: it is where a thread hears of new epochs.
+    /// An object that was born in an old one keeps more of the others waiting.
+    #[inline]
+    fn alloc(&mut self) -> Option<Object> {
+        let block = self.0.0.block()?;
+        let _section = kovan::pin();
+        let node = block.cast::<Node>();
+        // SAFETY: the block was just given out, for a node and an object behind it.
+        let place = unsafe {
+            node.write(Node(RetiredNode::new()));
+            node.add(1)
+        };
+        place.as_ptr().expose_provenance();
+        // SAFETY: as above; a stamp fits in.
+        Some(unsafe { Object::given_out(place.cast()) })
+    }
+
+    /// Without a section: nothing is looked at.
+    #[inline]
+    unsafe fn retire(&mut self, object: Object) {
+        // SAFETY: the object lies behind its node.
+        let node = unsafe { object.place().cast::<Node>().sub(1) };
+        // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once.
+        unsafe { kovan::retire_reclaimable(node.as_ptr()) };
+    }
+
+    #[inline]
+    unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
+        let section = kovan::pin();
+        // ORDERING: Acquire, as in `Slot::find`.
+        let place = as_kovan_has_it(slot.pointer()).load(Ordering::Acquire, &section).as_raw();
+        // SAFETY: INV-F2: loaded from a slot inside the section, which keeps the object.
+        look(NonNull::new(place).map(|place| unsafe { Found::new(place) }));
     }
 }
