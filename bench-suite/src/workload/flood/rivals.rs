@@ -543,8 +543,9 @@ impl Drop for KovanSession<'_> {
 }
 
 impl Session for KovanSession<'_> {
-    /// With a section, as kovan's own swap wants one: it is where a thread hears of new epochs.
-    /// An object that was born in an old one keeps more of the others waiting.
+    /// With a section, as kovan's own swap wants one: it is where a thread hears of new epochs, and
+    /// lets go of what waits for it. A thread that only adds would never do either, and with
+    /// objects that were born in an old epoch everything waits for it.
     #[inline]
     fn alloc(&mut self) -> Option<Object> {
         let block = self.0.0.block()?;
