@@ -31,8 +31,8 @@ fn a_batch_arrives_whole() {
     });
 }
 
-/// One CPU defers, the other refills from what has waited long enough: its thread is inside a
-/// section at first.
+/// One CPU defers twice, and gives away what it did not need in between; the other refills from
+/// that. Its thread is inside a section at first.
 #[test]
 fn a_deferred_batch_arrives_whole() {
     let model = Model {
@@ -43,13 +43,15 @@ fn a_deferred_batch_arrives_whole() {
     };
     model.explore(|seen| {
         let alloc = allocator::<AfterRcuGp>();
-        let object = take(&alloc);
+        let objects = [take(&alloc), take(&alloc)];
         let domain = alloc.domain().clone();
         let section = domain.pin();
         let (there, here) = (alloc.clone(), alloc.clone());
         let defer = move || {
-            there.writes_plain(object);
-            give_rcu(&there, object);
+            for object in objects {
+                there.writes_plain(object);
+                give_rcu(&there, object);
+            }
         };
         // The amounts that the lists keep are nothing that loom sees; the epoch is.
         let refill = || {
@@ -58,7 +60,7 @@ fn a_deferred_batch_arrives_whole() {
             take(&here)
         };
         let ((), got) = beside(1, defer, refill);
-        seen.note("refilled from the other CPU", got == object);
+        seen.note("refilled from the other CPU", objects.contains(&got));
 
         adds_up(&alloc, 1, seen);
         give(&alloc, got);
