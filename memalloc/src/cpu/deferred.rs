@@ -111,10 +111,11 @@ impl Deferred {
             return passed;
         }
         let mut unneeded = std::mem::replace(&mut self.passed, passed);
-        for _ in 0..KEPT {
-            if let Some(batch) = unneeded.pop_front(pool) {
-                self.passed.push_back(pool, batch);
-            }
+        let most = self.passed.batches() + KEPT;
+        while self.passed.batches() < most
+            && let Some(batch) = unneeded.pop_front(pool)
+        {
+            self.passed.push_back(pool, batch);
         }
         unneeded
     }
