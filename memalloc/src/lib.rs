@@ -110,7 +110,7 @@
 //!   is done to it after it was allocated again.
 //! - A deferred object is allocated again only after every read section that was open when it
 //!   was freed, of the flavours that its policy waits for, has ended; that end happens before.
-//!   Where nobody can be in a section, that is at once.
+//!   Where nobody is in a section, that may be at once.
 //! - Every object is in one place: with a user, in a cache, waiting, or in its slab.
 //!   [`Stats`] counts all four, exactly when nobody allocates or frees.
 //! - A free never fails and never asks the global allocator. Where the allocator has no

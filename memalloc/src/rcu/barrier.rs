@@ -105,11 +105,11 @@ impl Barrier {
         #[cfg(not(any(loom, miri)))]
         {
             // ORDERING: keeps the look behind the announcement (INV-M1). Falls to `loom_protocol`
-            // "mode read before the announcement".
+            // "mode before the announcement".
             crate::sync::compiler_fence(Ordering::SeqCst);
             // ORDERING: Acquire pairs with the Release in `give_fences_up`: a reader that does not
             // fence any more sees what was unlinked before a look that still trusted its fence.
-            // Falls to `loom_protocol` "switch back without its fence".
+            // Falls to `loom_protocol` "mode loaded relaxed".
             if self.mode.load(Ordering::Acquire) == PLAIN {
                 // ORDERING: pairs with `heavy`, which acts as a fence on behalf of the reader. If
                 // the announcement comes first, the scan after `heavy` sees it; if `heavy` comes
@@ -146,8 +146,8 @@ impl Barrier {
     #[inline(always)]
     pub(super) fn is_fenced(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `take_fences`: readers that did not fence
-        // have announced themselves before (INV-M1, INV-M2). Falls to `loom_protocol` "switch
-        // without its membarrier".
+        // have announced themselves before (INV-M1, INV-M2). Falls to `loom_protocol` "look at
+        // the mode relaxed".
         self.kind == BarrierKind::Fence || self.mode.load(Ordering::Acquire) == FENCED
     }
 
@@ -199,7 +199,7 @@ impl Barrier {
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: the membarrier stands between the store above, which every reader that enters
         // later sees, and the announcements of all others (INV-M1). Its own fence is in the call.
-        // Falls to `loom_protocol` "switch without its membarrier".
+        // Falls to `loom_protocol` "switch without membarrier".
         if !membarrier::expedite() {
             self.mode.store(PLAIN, Relaxed);
             return false;
@@ -232,7 +232,7 @@ impl Barrier {
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: pairs with the fence of a thread that looks without a barrier: either it sees
         // that fences are not to be trusted, or a reader that sees `PLAIN` sees what that thread
-        // unlinked. Falls to `loom_protocol` "switch back without its fence".
+        // unlinked. Falls to `loom_protocol` "back without its fence".
         fence(Ordering::SeqCst);
         // ORDERING: Release pairs with the Acquire in `light`.
         self.mode.store(PLAIN, Ordering::Release);

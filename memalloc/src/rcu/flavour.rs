@@ -213,7 +213,10 @@ impl<F: Flavour> GracePeriods<F> {
     /// Whether no reader holds what was unlinked before a SeqCst fence that the caller has executed:
     /// nobody is inside a section, as far as that can be told without a barrier.
     pub(super) fn nobody_is_inside(&self) -> bool {
-        let nobody = self.slots.nobody_is_inside(self.barrier.is_fenced());
+        // The mode before the slots: a look that trusts a mode which has changed since would miss a
+        // reader that does not fence. Falls to `loom_protocol` "slot before the mode".
+        let fenced = self.barrier.is_fenced();
+        let nobody = self.slots.nobody_is_inside(fenced);
         if nobody && self.barrier.note_look() {
             self.advance_once();
         }

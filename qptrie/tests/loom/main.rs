@@ -108,7 +108,7 @@ fn replacing_never_hides_a_key() {
 #[test]
 fn a_plain_reader_finds_a_key_that_is_always_there() {
     let name = "plain reader, deferred branches";
-    let model = Model { name, bound: Some(2), least: 1000, happens: &[FOUND] };
+    let model = Model { name, bound: Some(3), least: 1000, happens: &[FOUND] };
     holds::<AfterRcuGp>(model, Scenario::Frozen);
 }
 
