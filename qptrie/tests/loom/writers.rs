@@ -225,13 +225,13 @@ races! {
     a_branch_grows_while_it_is_merged: MERGED_AND_GROWN, Immediate, 2, 3000;
     a_branch_grows_while_it_is_merged_deferred: MERGED_AND_GROWN, AfterRcuGp, 2, 3000;
     both_twigs_of_a_branch_go: BOTH_TWIGS_GO, Immediate, 2, 10000;
-    both_twigs_of_a_deferred_branch_go: BOTH_TWIGS_GO, AfterRcuGp, 2, 10000;
+    both_twigs_of_a_deferred_branch_go: BOTH_TWIGS_GO, AfterRcuGp, 2, 4000;
     two_replacements_of_one_leaf_follow_each_other: SAME_LEAF, Immediate, 2, 8000;
     two_replacements_of_one_leaf_follow_each_other_deferred: SAME_LEAF, AfterRcuGp, 2, 8000;
     a_replacement_is_in_the_copy_of_its_branch: LEAF_AND_BRANCH, Immediate, 2, 5000;
     a_replacement_is_in_the_copy_of_its_deferred_branch: LEAF_AND_BRANCH, AfterRcuGp, 2, 5000;
     a_leaf_is_replaced_or_removed_first: LEAF_GOES, Immediate, 2, 8000;
-    a_leaf_is_replaced_or_removed_first_deferred: LEAF_GOES, AfterRcuGp, 2, 8000;
+    a_leaf_is_replaced_or_removed_first_deferred: LEAF_GOES, AfterRcuGp, 2, 7000;
     parent_and_child_are_copied: PARENT_AND_CHILD, Immediate, 2, 10000;
     deferred_parent_and_child_are_copied: PARENT_AND_CHILD, AfterRcuGp, 2, 10000;
     a_branch_that_moves_up_grows: SIBLING_MERGED, Immediate, 2, 5000;
