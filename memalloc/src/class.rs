@@ -26,7 +26,7 @@ pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 58 };
 const RESERVE_BYTES: usize = 256 << 10;
 
 /// A batch of deferred frees has at most this many bytes, where it is larger than the kernel's.
-const DEFERRED_BYTES: usize = 32 << 10;
+const DEFERRED_BYTES: usize = 64 << 10;
 
 /// The kernel's eleven sizes, in bytes.
 #[doc(alias = "sizes")]
@@ -87,7 +87,7 @@ impl Watermarks {
 
     /// How many deferred frees of objects of `size` bytes make a batch, and share one grace-period
     /// cookie: [`batch`](Self::batch), or, where a cache has a reserve for more, up to 58 objects
-    /// of 32 KiB together. A size of 0 counts as 1.
+    /// of 64 KiB together. A size of 0 counts as 1.
     pub const fn deferred(&self, size: usize) -> usize {
         let most = if self.reserve < BATCH_CAPACITY { self.reserve } else { BATCH_CAPACITY };
         let fitting = DEFERRED_BYTES / at_least(size, 1);

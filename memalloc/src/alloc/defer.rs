@@ -3,7 +3,7 @@
 
 use super::flow::Flow;
 use crate::batch::Queue;
-use crate::cpu::{Active, Deferred};
+use crate::cpu::{Active, Arrays, Deferred};
 use crate::rcu::{Patience, WaitFor};
 use crate::slab::Handle;
 use crate::sys::thread;
@@ -37,20 +37,40 @@ impl Flow {
         }
     }
 
-    /// Makes a batch of what a cache has collected, and looks at readers if that is due.
+    /// Looks at readers if that is due, and lets what a cache has collected be allocated again, or
+    /// makes a batch of it.
     #[cold]
     fn defer(&self, class: usize, mut arrays: Active<'_>) {
         let (stages, pool) = (self.stages(), &self.stages.pool);
+        let wait_for = stages.route.deferred;
+        let is_due = arrays.deferred.is_due_for_one_more();
+        let nobody_is_inside = is_due && self.domain.nobody_is_inside(wait_for);
+        let mut passed = Queue::new();
+        if nobody_is_inside {
+            passed = arrays.deferred.pass_all(pool);
+            if !self.passes_by_batch() {
+                let Arrays { free, free_by_rcu, .. } = &mut *arrays;
+                free.take_newest(free_by_rcu, stages.classes.class(class).watermarks.full());
+            }
+        }
         // Without memory for a batch the array fills up, and then the extra list takes over.
-        let Some(mut batch) = arrays.deferred.take_spare(pool) else {
-            return;
-        };
-        let count = arrays.free_by_rcu.len();
-        pool.with(&mut batch, |body| body.objects.extend(arrays.free_by_rcu.as_slice()));
-        arrays.free_by_rcu.forget_oldest(count);
-        arrays.deferred.collect(pool, batch);
-        let passed = self.take_passed(class, &mut arrays.deferred);
-        let is_over = stages.count_pending(class, &mut arrays.deferred, self.max_pending);
+        if !arrays.free_by_rcu.is_empty()
+            && let Some(mut batch) = arrays.deferred.take_spare(pool)
+        {
+            let count = arrays.free_by_rcu.len();
+            pool.with(&mut batch, |body| body.objects.extend(arrays.free_by_rcu.as_slice()));
+            arrays.free_by_rcu.forget_oldest(count);
+            if nobody_is_inside {
+                passed.push_front(pool, batch);
+            } else {
+                arrays.deferred.collect(pool, batch);
+            }
+        }
+        let mut is_over = false;
+        if !nobody_is_inside {
+            passed = self.pass_with_stamp(class, &mut arrays.deferred, is_due);
+            is_over = stages.count_pending(class, &mut arrays.deferred, self.max_pending);
+        }
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
         if !stages.of(class).waiting_for_gp.is_empty() {
@@ -62,24 +82,35 @@ impl Flow {
         }
     }
 
+    /// Whether objects that have passed their grace period can't go straight to a cache.
+    fn passes_by_batch(&self) -> bool {
+        self.stages.hooks.finalizer.is_some() || self.stages.route.through_slab
+    }
+
     /// Takes what has passed its grace period, and has it pass one if that is due.
     fn take_passed(&self, class: usize, deferred: &mut Deferred) -> Queue {
-        let wait_for = self.stages.route.deferred;
-        let pool = &self.stages.pool;
+        let is_due = deferred.is_due();
+        if is_due && self.domain.nobody_is_inside(self.stages.route.deferred) {
+            return deferred.pass_all(&self.stages.pool);
+        }
+        self.pass_with_stamp(class, deferred, is_due)
+    }
+
+    /// The same where somebody is inside a section, or may be.
+    fn pass_with_stamp(&self, class: usize, deferred: &mut Deferred, is_due: bool) -> Queue {
+        let (wait_for, pool) = (self.stages.route.deferred, &self.stages.pool);
         let mut passed = Queue::new();
         if !deferred.waiting_for_gp.is_empty() {
             passed = deferred.take_passed(&self.domain.completed(wait_for));
         }
-        if !deferred.is_due() {
-            return passed;
-        }
-        if self.domain.nobody_is_inside(wait_for) {
-            deferred.look_was_cheap();
-            passed.append(pool, &mut deferred.take_all(pool));
+        if !is_due {
             return passed;
         }
         deferred.look_was_dear(self.most_batches(class, wait_for));
         if deferred.waiting_for_gp.is_empty() {
+            if deferred.free_by_rcu.is_empty() {
+                return passed;
+            }
             // Every object was unlinked before it was freed, and so before this stamp.
             deferred.begin(self.domain.stamp(wait_for));
         }
@@ -109,7 +140,7 @@ impl Flow {
             return;
         }
         let stages = self.stages();
-        if stages.hooks.finalizer.is_some() || stages.route.through_slab {
+        if self.passes_by_batch() {
             drop(arrays);
             stages.finish(class, passed, false);
             return;

@@ -69,10 +69,18 @@ impl Deferred {
         self.until_look == 0 && !(self.free_by_rcu.is_empty() && self.waiting_for_gp.is_empty())
     }
 
-    /// A look succeeded at once: it was cheap.
-    pub(crate) fn look_was_cheap(&mut self) {
+    /// The same if one batch more were collected.
+    pub(crate) fn is_due_for_one_more(&self) -> bool {
+        self.until_look <= 1
+    }
+
+    /// Takes everything that waits: a look found nobody inside. It was cheap.
+    pub(crate) fn pass_all(&mut self, pool: &Pool) -> Queue {
         self.patience /= 2;
         self.until_look = self.patience;
+        let mut all = self.waiting_for_gp.take();
+        all.append(pool, &mut self.free_by_rcu);
+        all
     }
 
     /// A look was dear or in vain: the next is worth it for more batches, up to `most`.
@@ -95,13 +103,6 @@ impl Deferred {
         } else {
             Queue::new()
         }
-    }
-
-    /// Takes everything that waits.
-    pub(crate) fn take_all(&mut self, pool: &Pool) -> Queue {
-        let mut all = self.waiting_for_gp.take();
-        all.append(pool, &mut self.free_by_rcu);
-        all
     }
 
     /// Lets objects be allocated. Returns what was not needed since the call before, but for a few

@@ -19,7 +19,7 @@ mod list;
 mod rooms;
 mod table;
 
-pub(crate) use cache::{Active, CpuCache};
+pub(crate) use cache::{Active, Arrays, CpuCache};
 pub(crate) use deferred::Deferred;
 pub(crate) use list::ObjectList;
 

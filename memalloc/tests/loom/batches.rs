@@ -31,7 +31,7 @@ fn a_batch_arrives_whole() {
     });
 }
 
-/// One CPU defers twice, and gives away what it did not need in between; the other refills from
+/// One CPU defers more than its cache holds, and gives away what it does not need; the other refills from
 /// that. Its thread is inside a section at first.
 #[test]
 fn a_deferred_batch_arrives_whole() {
@@ -43,7 +43,7 @@ fn a_deferred_batch_arrives_whole() {
     };
     model.explore(|seen| {
         let alloc = allocator::<AfterRcuGp>();
-        let objects = [take(&alloc), take(&alloc)];
+        let objects: [_; 4] = std::array::from_fn(|_| take(&alloc));
         let domain = alloc.domain().clone();
         let section = domain.pin();
         let (there, here) = (alloc.clone(), alloc.clone());
