@@ -208,7 +208,8 @@ impl<P: ReusePolicy> Builder<P> {
             return Err(BuildError::CpuMode(mode));
         }
         let (arena, pool, caches) = self.reserve(mode)?;
-        let slabs = Slabs::new(arena, &self.classes, self.limit_bytes, self.constructor);
+        let slabs =
+            Slabs::new(arena, &self.classes, self.limit_bytes, self.constructor, caches.cpus());
         let stages = Stages::new(self.classes, caches, pool, slabs, self.hooks, Route::of(P::KIND));
         let domain = self.domain.unwrap_or_else(default_domain);
         Ok(MemAlloc::from_flow(Flow::new(domain, stages, self.max_pending)))

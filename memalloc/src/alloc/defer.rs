@@ -19,6 +19,10 @@ const MOST_BARRIER_BYTES: u64 = 1 << 20;
 /// Looks at a reader that is inside: most sections are shorter than a few looks.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
 
+/// So often, with a growing pause in between, whoever waits for room finds nothing that waits before it
+/// goes on: what is pending is in the hands of a thread that it interrupted, or in caches.
+const MOST_EMPTY: u32 = if cfg!(loom) { 0 } else { 80 };
+
 impl Flow {
     #[cold]
     pub(super) fn free_rcu_slow(&self, class: usize, object: Handle) {
@@ -223,15 +227,23 @@ impl Flow {
             return;
         }
         self.stages.share_all_deferred(false, || self.stamp_deferred());
+        // What is pending needs no later grace period than this.
+        let stamp = self.stamp_deferred();
         let enough = || {
-            self.domain.advance_once(wait_for);
+            self.domain.pass(wait_for, stamp, 1);
             self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
             self.stages.pending_bytes() <= self.max_pending
         };
         let before = completed();
         let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
         let mut patience = Patience::default();
-        while !enough() && !self.domain.is_hopeless_here(wait_for) && self.anything_waits() {
+        // Another thread may have the batches in hand for a moment.
+        let mut empty = 0;
+        while !enough() && !self.domain.is_hopeless_here(wait_for) {
+            empty = if self.anything_waits() { 0 } else { empty + 1 };
+            if empty > MOST_EMPTY {
+                return;
+            }
             if thread::clock().saturating_sub(start) >= limit {
                 self.gave_up.remember(before, completed());
                 self.domain.report_stall(wait_for);

@@ -55,9 +55,9 @@ impl Flow {
     /// A batch of objects fresh from slabs: one for the caller, the others for the cache.
     fn carve(&self, class: usize) -> Result<Handle, SlabError> {
         let stages = self.stages();
-        let wanted = stages.classes.class(class).watermarks.batch;
+        let (wanted, cpu) = (self.carved_at_once(class), stages.caches.current_cpu());
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
-        stages.slabs.carve(&stages.classes, class, wanted, |object| fresh.push(object))?;
+        stages.slabs.carve(&stages.classes, class, cpu, wanted, |object| fresh.push(object))?;
         let Some(object) = fresh.pop() else {
             unreachable!("carving gives an object or an error");
         };
@@ -66,6 +66,13 @@ impl Flow {
             fresh.as_slice()[..left].iter().for_each(|&object| self.push_extra(class, object));
         }
         Ok(object)
+    }
+
+    /// How many objects are carved at once: as many as come back at once where every free ends in a
+    /// slab.
+    fn carved_at_once(&self, class: usize) -> usize {
+        let class = self.stages.classes.class(class);
+        if self.stages.route.through_slab { class.deferred_batch() } else { class.watermarks.batch }
     }
 
     /// Carves until so many objects of a class are ready for whoever may not carve, and keeps as
@@ -85,8 +92,9 @@ impl Flow {
     fn carve_ready(&self, class: usize) -> Result<(), AllocErrorKind> {
         let stages = self.stages();
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
+        let cpu = stages.caches.current_cpu();
         let carved =
-            stages.slabs.carve(&stages.classes, class, BATCH_CAPACITY, |new| fresh.push(new));
+            stages.slabs.carve(&stages.classes, class, cpu, BATCH_CAPACITY, |new| fresh.push(new));
         carved.map_err(AllocErrorKind::from)?;
         if !stages.make_ready(class, fresh.as_slice()) {
             fresh.as_slice().iter().for_each(|&object| self.push_extra(class, object));

@@ -74,6 +74,11 @@ impl CpuCaches {
         self.table.cpus()
     }
 
+    /// The CPU that this thread is on, as far as it can know.
+    pub(crate) fn current_cpu(&self) -> usize {
+        self.slots.current()
+    }
+
     pub(crate) fn mode(&self) -> CpuMode {
         self.slots.mode()
     }

@@ -3,6 +3,9 @@
 //! One lock; it is taken once for a batch of objects. Each slab has a bitmap of the objects
 //! that are in it, kept beside the slab, not inside. Objects are carved in ascending order, so
 //! that memory is touched only as far as it was needed.
+//!
+//! A slab belongs to the shard, that is some of the CPUs, that carved from it last, so that two CPUs
+//! seldom have objects of one slab and never bounce its cache lines for that.
 
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
@@ -16,6 +19,12 @@ use std::sync::Arc;
 const SPARE_SLABS: usize = 2;
 
 const PAGE_BYTES: usize = 4096;
+
+/// A shard carves from another's slabs only while that has more than so many with objects in them.
+const LEFT_ALONE: usize = 2;
+
+/// The most shards.
+const MOST_SHARDS: usize = if cfg!(loom) { 1 } else { 8 };
 
 /// Builds an object when it leaves its slab, in memory that nobody else can reach.
 pub(crate) type Constructor = unsafe fn(NonNull<u8>);
@@ -60,10 +69,11 @@ struct State {
     spare: Vec<u32>,
     /// Empty slabs whose memory went back.
     released: Vec<u32>,
-    /// For each class, the slabs with objects in them.
+    shards: usize,
+    /// For each shard of each class, the slabs with objects in them.
     partial: Vec<Vec<u32>>,
     taken: Vec<u64>,
-    /// For each class, its slabs.
+    /// For each shard of each class, its slabs.
     owned: Vec<usize>,
     /// Slabs that have a class.
     in_use: u64,
@@ -75,6 +85,10 @@ struct State {
 #[derive(Debug, Default)]
 struct Slab {
     class: usize,
+    /// The shard that carved from it last.
+    shard: usize,
+    /// Divides by the units of an object: see `index_of`.
+    reciprocal: u64,
     /// A set bit: the object is in the slab.
     inside: Vec<u64>,
     /// How many bits are set.
@@ -86,14 +100,33 @@ struct Slab {
 }
 
 impl Slab {
-    /// Takes the lowest object out.
-    fn take_lowest(&mut self) -> Option<u32> {
-        let (word, bits) = self.inside.iter_mut().enumerate().find(|(_, bits)| **bits != 0)?;
-        let bit = bits.trailing_zeros();
-        *bits &= *bits - 1;
-        self.count -= 1;
-        Some(word as u32 * 64 + bit)
+    /// Takes the lowest `count` objects out, which are there, and gives the number of each to
+    /// `receive`.
+    fn take_lowest(&mut self, count: u32, mut receive: impl FnMut(u32)) {
+        self.count -= count;
+        let mut left = count;
+        for (word, bits) in (0..).zip(&mut self.inside) {
+            while *bits != 0 && left > 0 {
+                let bit = bits.trailing_zeros();
+                *bits &= *bits - 1;
+                left -= 1;
+                receive(word * 64 + bit);
+            }
+            if left == 0 {
+                return;
+            }
+        }
     }
+
+    /// The number of the object that begins so many units behind the start of the slab. Exact: the
+    /// reciprocal is too large by less than 2^-32 of a unit, and there are at most 4096 units.
+    fn index_of(&self, units: u32) -> u32 {
+        (u64::from(units) * self.reciprocal >> 32) as u32
+    }
+}
+
+const fn reciprocal(units: u32) -> u64 {
+    (1_u64 << 32).div_ceil(units as u64)
 }
 
 fn pages(bytes: usize) -> u64 {
@@ -106,12 +139,15 @@ impl Slabs {
         classes: &ClassTable,
         limit_bytes: u64,
         constructor: Option<Constructor>,
+        cpus: usize,
     ) -> Self {
+        let shards = cpus.clamp(1, MOST_SHARDS);
         let state = State {
+            shards,
             slabs: vec![Slab::default()],
-            partial: vec![Vec::new(); classes.len()],
+            partial: vec![Vec::new(); classes.len() * shards],
             taken: vec![0; classes.len()],
-            owned: vec![0; classes.len()],
+            owned: vec![0; classes.len() * shards],
             ..State::default()
         };
         let state = Arc::new(ForkLock::new(state));
@@ -126,51 +162,77 @@ impl Slabs {
         &self.arena
     }
 
-    /// Takes up to `wanted` objects of a class out of slabs and gives each to `receive`. At
-    /// least one, or an error.
+    /// Takes up to `wanted` objects of a class out of slabs, those of a CPU's shard first, and gives
+    /// each to `receive`. At least one, or an error.
     #[doc(alias = "alloc_bulk")]
     pub(crate) fn carve(
         &self,
         classes: &ClassTable,
         class: usize,
+        cpu: usize,
         wanted: usize,
         mut receive: impl FnMut(Handle),
     ) -> Result<(), SlabError> {
         let units = classes.class(class).units();
         let mut state = self.state.lock();
+        let shard = cpu % state.shards;
         let mut got = 0;
         while got < wanted {
-            let slab = match state.partial[class].last() {
-                Some(&slab) => slab,
-                None => match self.open(&mut state, class, units) {
-                    Ok(slab) => slab,
-                    Err(_) if got > 0 => break,
-                    Err(error) => return Err(error),
-                },
+            let number = match self.choose(&mut state, class, shard, units) {
+                Ok(number) => number,
+                Err(_) if got > 0 => break,
+                Err(error) => return Err(error),
             };
-            let Some(index) = state.slabs[slab as usize].take_lowest() else {
-                unreachable!("a listed slab has an object inside");
-            };
-            let first = slab * SLAB_UNITS + index * units;
-            let end = (index + 1) as usize * units as usize * UNIT;
-            state.touch(slab, end);
-            state.taken[class] += 1;
-            if state.slabs[slab as usize].count == 0 {
-                state.partial[class].pop();
+            let inside = state.slabs[number as usize].count;
+            let count = inside.min((wanted - got) as u32);
+            if count == inside {
+                state.unlist(number);
             }
-            let Some(object) = Handle::new(first) else {
-                unreachable!("slab 0 is never used");
-            };
-            self.arena.carved(object, units);
-            if let Some(construct) = self.constructor {
-                // SAFETY: the object just left its slab, so this thread alone holds it
-                // (INV-A2, INV-A3), and its place is as large and aligned as its class.
-                unsafe { construct(self.arena.pointer(object)) };
-            }
-            receive(object);
-            got += 1;
+            state.taken[class] += u64::from(count);
+            got += count as usize;
+            let mut end = 0;
+            state.slabs[number as usize].take_lowest(count, |index| {
+                end = (index + 1) as usize * units as usize * UNIT;
+                let Some(object) = Handle::new(number * SLAB_UNITS + index * units) else {
+                    unreachable!("slab 0 is never used");
+                };
+                self.arena.carved(object, units);
+                if let Some(construct) = self.constructor {
+                    // SAFETY: the object just left its slab, so this thread alone holds it
+                    // (INV-A2, INV-A3), and its place is as large and aligned as its class.
+                    unsafe { construct(self.arena.pointer(object)) };
+                }
+                receive(object);
+            });
+            state.touch(number, end);
         }
         Ok(())
+    }
+
+    /// A slab of a class with objects in it, for a shard: its own, or one of a shard that has
+    /// several, or an empty one, or any.
+    fn choose(
+        &self,
+        state: &mut State,
+        class: usize,
+        shard: usize,
+        units: u32,
+    ) -> Result<u32, SlabError> {
+        let lists = class * state.shards..(class + 1) * state.shards;
+        if let Some(&number) = state.partial[lists.start + shard].last() {
+            return Ok(number);
+        }
+        let mut others = lists.clone();
+        if let Some(list) = others.find(|&list| state.partial[list].len() > LEFT_ALONE)
+            && let Some(number) = state.take_over(list, class, shard)
+        {
+            return Ok(number);
+        }
+        self.open(state, class, shard, units).or_else(|error| {
+            let mut others = lists;
+            let found = others.find(|&list| !state.partial[list].is_empty());
+            found.and_then(|list| state.take_over(list, class, shard)).ok_or(error)
+        })
     }
 
     /// Puts objects back into their slabs; `false`, with nothing done, where that would mean to
@@ -198,25 +260,21 @@ impl Slabs {
         let number = object.get() / SLAB_UNITS;
         let state = &mut **state;
         let slab = &mut state.slabs[number as usize];
-        let units = classes.class(slab.class).units();
-        let index = object.get() % SLAB_UNITS / units;
+        let index = slab.index_of(object.get() % SLAB_UNITS);
         let (word, bit) = (index as usize / 64, index % 64);
         debug_assert!(slab.inside[word] & (1 << bit) == 0, "{object:?} went back twice");
         slab.inside[word] |= 1 << bit;
         slab.count += 1;
-        state.taken[slab.class] -= 1;
-        let partial = &mut state.partial[slab.class];
-        if slab.count == 1 {
-            slab.listed_at = partial.len();
-            partial.push(number);
+        let (class, count) = (slab.class, slab.count);
+        let list = class * state.shards + slab.shard;
+        state.taken[class] -= 1;
+        if count == 1 {
+            slab.listed_at = state.partial[list].len();
+            state.partial[list].push(number);
         }
-        if slab.count == SLAB_UNITS / units {
-            state.owned[slab.class] -= 1;
-            let at = slab.listed_at;
-            partial.swap_remove(at);
-            if let Some(&moved) = partial.get(at) {
-                state.slabs[moved as usize].listed_at = at;
-            }
+        if count == SLAB_UNITS / classes.class(class).units() {
+            state.owned[list] -= 1;
+            state.unlist(number);
             state.in_use -= 1;
             state.spare.push(number);
             if state.spare.len() > SPARE_SLABS {
@@ -252,7 +310,13 @@ impl Slabs {
     }
 
     /// Makes an empty slab one of `class`, lists it, and gives its number.
-    fn open(&self, state: &mut State, class: usize, units: u32) -> Result<u32, SlabError> {
+    fn open(
+        &self,
+        state: &mut State,
+        class: usize,
+        shard: usize,
+        units: u32,
+    ) -> Result<u32, SlabError> {
         if state.in_use >= self.limit_slabs {
             return Err(SlabError::Limit(self.limit_slabs * SLAB_BYTES as u64));
         }
@@ -261,11 +325,11 @@ impl Slabs {
             Some(number) => number,
             None => self.extend(state)?,
         };
-        let objects = SLAB_UNITS / units;
+        let (objects, list) = (SLAB_UNITS / units, class * state.shards + shard);
         let mut inside = std::mem::take(&mut state.slabs[number as usize].inside);
         inside.clear();
         if inside.try_reserve_exact(objects.div_ceil(64) as usize).is_err()
-            || !state.has_room_to_list(class)
+            || !state.has_room_to_list(list)
         {
             let back = if spare.is_some() { &mut state.spare } else { &mut state.released };
             back.push(number);
@@ -277,14 +341,16 @@ impl Slabs {
         let slab = &mut state.slabs[number as usize];
         *slab = Slab {
             class,
+            shard,
+            reciprocal: reciprocal(units),
             inside,
             count: objects,
-            listed_at: state.partial[class].len(),
+            listed_at: state.partial[list].len(),
             touched: slab.touched,
         };
-        state.partial[class].push(number);
+        state.partial[list].push(number);
         state.in_use += 1;
-        state.owned[class] += 1;
+        state.owned[list] += 1;
         Ok(number)
     }
 
@@ -333,11 +399,35 @@ impl Slabs {
 }
 
 impl State {
-    /// Makes room to list every slab of a class and one more, so that an object can be put back
+    /// Makes room to list every slab of a shard and one more, so that an object can be put back
     /// without asking for memory: that may happen in a signal handler.
-    fn has_room_to_list(&mut self, class: usize) -> bool {
-        let (most, listed) = (self.owned[class] + 1, &mut self.partial[class]);
+    fn has_room_to_list(&mut self, list: usize) -> bool {
+        let (most, listed) = (self.owned[list] + 1, &mut self.partial[list]);
         listed.try_reserve(most.saturating_sub(listed.len())).is_ok()
+    }
+
+    /// Takes a slab off the list that it is in.
+    fn unlist(&mut self, number: u32) {
+        let slab = &self.slabs[number as usize];
+        let (list, at) = (slab.class * self.shards + slab.shard, slab.listed_at);
+        self.partial[list].swap_remove(at);
+        if let Some(&moved) = self.partial[list].get(at) {
+            self.slabs[moved as usize].listed_at = at;
+        }
+    }
+
+    /// Moves a slab from another shard's list to a shard, and gives its number; `None` if there is
+    /// no memory to list it.
+    fn take_over(&mut self, from: usize, class: usize, shard: usize) -> Option<u32> {
+        let to = class * self.shards + shard;
+        let number = self.partial[from].first().copied().filter(|_| self.has_room_to_list(to))?;
+        self.unlist(number);
+        self.owned[from] -= 1;
+        self.owned[to] += 1;
+        let slab = &mut self.slabs[number as usize];
+        (slab.shard, slab.listed_at) = (shard, self.partial[to].len());
+        self.partial[to].push(number);
+        Some(number)
     }
 
     fn touch(&mut self, slab: u32, end: usize) {
@@ -357,12 +447,12 @@ mod tests {
     fn slabs(limit_bytes: u64) -> (Slabs, ClassTable) {
         let classes = ClassTable::default();
         let arena = Arena::reserve(&crate::backing::usual(), 1 << 30, false).unwrap();
-        (Slabs::new(arena, &classes, limit_bytes, None), classes)
+        (Slabs::new(arena, &classes, limit_bytes, None, 2), classes)
     }
 
     fn carve(slabs: &Slabs, classes: &ClassTable, class: usize, wanted: usize) -> Vec<Handle> {
         let mut got = Vec::new();
-        slabs.carve(classes, class, wanted, |object| got.push(object)).unwrap();
+        slabs.carve(classes, class, 0, wanted, |object| got.push(object)).unwrap();
         got
     }
 
@@ -413,11 +503,35 @@ mod tests {
     }
 
     #[test]
+    fn an_object_knows_its_number_whatever_its_size() {
+        for units in 1..=256 {
+            let slab = Slab { reciprocal: reciprocal(units), ..Slab::default() };
+            for index in 0..SLAB_UNITS / units {
+                assert_eq!(slab.index_of(index * units), index, "{units} units");
+            }
+        }
+    }
+
+    #[test]
+    fn cpus_have_slabs_of_their_own_until_there_is_no_other() {
+        let (slabs, classes) = slabs(2 * SLAB_BYTES as u64);
+        let mut slab_of = |cpu: usize, wanted: usize| {
+            let mut got = Vec::new();
+            slabs.carve(&classes, 10, cpu, wanted, |object| got.push(object)).unwrap();
+            got.iter().map(|object| object.get() / SLAB_UNITS).collect::<HashSet<_>>()
+        };
+        let (first, second) = (slab_of(0, 4), slab_of(1, 4));
+        assert!(first.is_disjoint(&second));
+        assert_eq!((slab_of(0, 4), slab_of(1, 4)), (first.clone(), second.clone()));
+        assert_eq!(slab_of(0, 16), &first | &second, "no other slab may be opened");
+    }
+
+    #[test]
     fn the_limit_is_kept_and_named() {
         let (slabs, classes) = slabs(2 * SLAB_BYTES as u64);
         let got = carve(&slabs, &classes, 10, 100);
         assert_eq!(got.len(), 32, "two slabs of 16");
-        let error = slabs.carve(&classes, 0, 1, |_| ()).unwrap_err();
+        let error = slabs.carve(&classes, 0, 0, 1, |_| ()).unwrap_err();
         assert_eq!(error, SlabError::Limit(2 * SLAB_BYTES as u64));
         assert!(slabs.put_back(&classes, &got[..16], true));
         assert_eq!(carve(&slabs, &classes, 0, 1).len(), 1);
