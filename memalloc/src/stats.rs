@@ -66,6 +66,9 @@ pub struct Stats {
     pub max_pending: u64,
     /// Slabs that have objects, of 64 KiB of address space each.
     pub slabs: u64,
+    /// How often an empty slab was taken into use: more than there are slabs if some went back in
+    /// between.
+    pub slabs_opened: u64,
     /// Bytes of whole pages that the slabs have touched and not given back: the memory that the
     /// objects cost, used or not. Not counted: the links, 4 bytes for each 16 of slab, of objects that
     /// were freed while the cache was busy, as in a signal handler that interrupted it, or while there
@@ -130,6 +133,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
             trace_grace_periods: flow.domain().trace().stats().grace_periods,
             max_pending: flow.max_pending(),
             slabs: usage.slabs,
+            slabs_opened: usage.opened,
             backing_bytes: usage.backing_bytes,
             table_bytes: stages.table_bytes(),
             live: Amount::default(),

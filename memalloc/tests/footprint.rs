@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Dice, Object, adds_up, held_bytes, in_every_setup, layout, stay_on_this_cpu};
-use memalloc::{MemAlloc, ReusePolicy};
+use common::{Dice, Object, adds_up, behind, held_bytes, in_every_setup, layout, stay_on_this_cpu};
+use memalloc::{MemAlloc, PolicyKind, ReusePolicy};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -49,6 +49,42 @@ in_every_setup! {
         assert!(left < 6 * MIB, "{left} bytes are left after trim");
         alloc.quiesce().expect("no guard is held");
         assert_eq!(held_bytes(&alloc.stats()), 0);
+    }
+}
+
+in_every_setup! {
+    /// A flood of replaced objects, beside nobody and beside a thread that may read: once it is
+    /// under way, no slab is taken into use, and none goes back to the system.
+    fn a_steady_flood_whose_objects_are_reused_opens_no_slab<P>(setup) {
+        const LIVE: usize = 64;
+        if P::KIND == PolicyKind::FreeAfterRcuGp {
+            // Every object goes to its slab, so that slabs are empty now and then.
+            return;
+        }
+        stay_on_this_cpu();
+        for size in [64, 256, 1024, 4096] {
+            let alloc = &setup.allocator::<P>();
+            let layout = layout(size, 1);
+            let flood = || {
+                let mut held: Vec<_> = (0..LIVE).map(|_| Object::new(alloc, layout, 1)).collect();
+                let mut replace = |turns: usize| {
+                    for turn in 0..turns {
+                        let object = Object::new(alloc, layout, 1);
+                        std::mem::replace(&mut held[turn * 7 % LIVE], object).free(alloc);
+                    }
+                };
+                // Barriers that adapt have settled after so many bytes.
+                replace((64 * MIB) as usize / size);
+                let before = alloc.stats();
+                replace((16 * MIB) as usize / size);
+                let after = alloc.stats();
+                assert_eq!(after.backing_bytes, before.backing_bytes, "{size} bytes");
+                assert_eq!(after.slabs_opened, before.slabs_opened, "{size} bytes");
+                held.into_iter().for_each(|object| object.free(alloc));
+            };
+            flood();
+            behind(|| alloc.domain().register(), flood);
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct SlabUse {
     pub(crate) taken: Vec<u64>,
     /// Slabs that have a class.
     pub(crate) slabs: u64,
+    /// How often a slab was given a class.
+    pub(crate) opened: u64,
     /// Bytes of whole pages that were touched since the backing gave them.
     pub(crate) backing_bytes: u64,
 }
@@ -77,6 +79,8 @@ struct State {
     owned: Vec<usize>,
     /// Slabs that have a class.
     in_use: u64,
+    /// How often a slab was given a class.
+    opened: u64,
     backing_bytes: u64,
     /// Bytes that ever went back.
     released_bytes: u64,
@@ -350,6 +354,7 @@ impl Slabs {
         };
         state.partial[list].push(number);
         state.in_use += 1;
+        state.opened += 1;
         state.owned[list] += 1;
         Ok(number)
     }
@@ -380,6 +385,7 @@ impl Slabs {
         SlabUse {
             taken: state.taken.clone(),
             slabs: state.in_use,
+            opened: state.opened,
             backing_bytes: state.backing_bytes,
         }
     }
