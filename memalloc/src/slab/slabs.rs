@@ -125,7 +125,7 @@ impl Slab {
     /// The number of the object that begins so many units behind the start of the slab. Exact: the
     /// reciprocal is too large by less than 2^-32 of a unit, and there are at most 4096 units.
     fn index_of(&self, units: u32) -> u32 {
-        (u64::from(units) * self.reciprocal >> 32) as u32
+        ((u64::from(units) * self.reciprocal) >> 32) as u32
     }
 }
 
@@ -521,7 +521,7 @@ mod tests {
     #[test]
     fn cpus_have_slabs_of_their_own_until_there_is_no_other() {
         let (slabs, classes) = slabs(2 * SLAB_BYTES as u64);
-        let mut slab_of = |cpu: usize, wanted: usize| {
+        let slab_of = |cpu: usize, wanted: usize| {
             let mut got = Vec::new();
             slabs.carve(&classes, 10, cpu, wanted, |object| got.push(object)).unwrap();
             got.iter().map(|object| object.get() / SLAB_UNITS).collect::<HashSet<_>>()
