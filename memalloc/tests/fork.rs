@@ -9,8 +9,8 @@ use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, MemAlloc, ReusePolicy, Worker};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,13 @@ const STUCK: u32 = 60;
 const MAX_PENDING: u64 = 1 << 16;
 
 const SIZES: [usize; 3] = [16, 64, 512];
+
+/// One test at a time: while a thread begins it has a lock of the standard library, and in the child
+/// of a fork at that moment no thread can begin. So no thread begins elsewhere while a test forks.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs `work` in a child, and says how that ended; 0 for well.
 fn in_child(work: impl FnOnce()) -> libc::c_int {
@@ -145,6 +152,7 @@ fn live_on<P: ReusePolicy>(alloc: &MemAlloc<P>) {
 in_every_setup! {
     /// Whatever the vanished threads were in the middle of.
     fn an_allocator_lives_on_in_the_child_of_a_busy_process<P>(setup) {
+        let _alone = alone();
         let domain = setup.domain();
         let alloc = setup.builder::<P>().domain(domain.clone()).max_pending(MAX_PENDING);
         let alloc = Arc::new(alloc.build().expect("an allocator"));
@@ -167,6 +175,7 @@ in_every_setup! {
     /// Grace periods end, though the readers whom they would wait for have vanished inside, or
     /// while they moved one along.
     fn grace_periods_end_in_the_child_of_a_process_of_readers(setup) {
+        let _alone = alone();
         let domain = setup.domain();
         let work = || {
             for round in 0..50 {
@@ -208,6 +217,7 @@ in_every_setup! {
 in_every_setup! {
     /// The guards of the thread that forks are as good in the child.
     fn a_section_of_the_forking_thread_goes_on_in_the_child(setup) {
+        let _alone = alone();
         let domain = setup.domain();
         let (guard, sleeper) = (domain.pin(), domain.pin_trace());
         let (cookie, slept) = (domain.start_poll(), domain.trace().start_poll());
@@ -230,10 +240,11 @@ in_every_setup! {
 /// A guard that may sleep belongs to whoever has it, not to the thread that made it.
 #[test]
 fn a_sleeping_section_that_moved_to_the_forking_thread_goes_on_in_the_child() {
+    let _alone = alone();
     for setup in Setup::every() {
         let domain = setup.domain();
-        let (send, receive) = std::sync::mpsc::channel();
-        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let (send, receive) = mpsc::channel();
+        let (done, wait) = mpsc::channel::<()>();
         thread::scope(|scope| {
             let domain = &domain;
             scope.spawn(move || {
@@ -257,6 +268,7 @@ fn a_sleeping_section_that_moved_to_the_forking_thread_goes_on_in_the_child() {
 /// Though another thread was in the middle of it.
 #[test]
 fn domains_and_allocators_come_and_go_in_the_child() {
+    let _alone = alone();
     let work = || {
         let alloc = MemAlloc::<AfterRcuGp>::builder().domain(Domain::new()).build();
         drop(alloc.expect("an allocator"));
@@ -270,10 +282,14 @@ fn domains_and_allocators_come_and_go_in_the_child() {
 
 #[test]
 fn an_allocator_is_destroyed_in_the_child_with_what_is_left_of_its_worker() {
+    let _alone = alone();
     for setup in Setup::every() {
         let alloc = Arc::new(setup.allocator::<AfterRcuGp>());
         let worker = Worker::every(Duration::from_micros(50)).alloc(&alloc).domain(alloc.domain());
         let mut worker = Some(worker.start().expect("a thread"));
+        let (begun, wait) = mpsc::channel();
+        alloc.domain().call(move || begun.send(()).expect("it is waited for"));
+        wait.recv().expect("the worker calls back");
         for fork in 0..FORKS {
             let status = in_child(|| {
                 drop(worker.take());
