@@ -9,7 +9,7 @@ use crate::cpu::CpuCaches;
 use crate::rcu::{Domain, Stamp};
 use crate::slab::Handle;
 use crate::sync::Tally;
-use crate::sys::rseq::Caches;
+use crate::sys::rseq::CacheRow;
 use std::mem::ManuallyDrop;
 
 /// An allocator without its types: every size class, both kinds of free.
@@ -57,13 +57,13 @@ impl Flow {
     /// An object of a class, if the cache of this CPU has it (`unit_alloc`).
     #[doc(alias = "unit_alloc")]
     #[inline(always)]
-    pub(super) fn alloc(&self, caches: &Caches) -> Option<Handle> {
+    pub(super) fn alloc(&self, caches: &CacheRow) -> Option<Handle> {
         self.stages.caches.pop(caches)
     }
 
     /// As `alloc`, but from what is ready only: no lock, no system call.
-    pub(super) fn alloc_nowait(&self, caches: &Caches) -> Result<Handle, AllocErrorKind> {
-        if let Some(object) = self.stages.caches.pop(&Caches { low: 0, ..*caches }) {
+    pub(super) fn alloc_nowait(&self, caches: &CacheRow) -> Result<Handle, AllocErrorKind> {
+        if let Some(object) = self.stages.caches.pop(&CacheRow { low: 0, ..*caches }) {
             return Ok(object);
         }
         let class = caches.class.into();
@@ -77,7 +77,7 @@ impl Flow {
     /// Async-signal-safe where the allocator has no destructor.
     #[doc(alias = "unit_free")]
     #[inline(always)]
-    pub(super) fn free_now(&self, caches: &Caches, object: Handle) {
+    pub(super) fn free_now(&self, caches: &CacheRow, object: Handle) {
         if !self.stages.caches.push(caches, object) {
             self.free_slow(caches.class.into(), object);
         }
@@ -87,7 +87,7 @@ impl Flow {
     /// Async-signal-safe where the allocator has neither a destructor nor a finalizer.
     #[doc(alias = "unit_free_rcu")]
     #[inline(always)]
-    pub(super) fn free_rcu(&self, caches: &Caches, object: Handle) {
+    pub(super) fn free_rcu(&self, caches: &CacheRow, object: Handle) {
         if !self.stages.caches.push_by_rcu(caches, object) {
             self.free_rcu_slow(caches.class.into(), object);
         }

@@ -9,7 +9,7 @@ use crate::policy::{AfterRcuGp, PolicyKind, ReusePolicy};
 use crate::rcu::{Domain, SynchronizeError};
 use crate::slab::Handle;
 use crate::sync::AtomicU32;
-use crate::sys::rseq::Caches;
+use crate::sys::rseq::CacheRow;
 use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
@@ -107,19 +107,19 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     #[inline(always)]
-    fn serving(&self, layout: Layout) -> &Caches {
+    fn serving(&self, layout: Layout) -> &CacheRow {
         self.flow.stages().caches.serving(layout)
     }
 
     /// The caches of an object that this allocator gave out for `layout`.
     #[inline(always)]
-    fn having(&self, layout: Layout) -> &Caches {
+    fn having(&self, layout: Layout) -> &CacheRow {
         let caches = self.serving(layout);
         debug_assert!(caches.size > 0, "no object of this allocator has {layout:?}");
         caches
     }
 
-    fn check_served(&self, layout: Layout, caches: &Caches) -> Result<(), AllocError> {
+    fn check_served(&self, layout: Layout, caches: &CacheRow) -> Result<(), AllocError> {
         if caches.size > 0 {
             return Ok(());
         }
@@ -131,7 +131,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// An object that the cache of this CPU does not have.
     #[cold]
     #[inline(never)]
-    fn alloc_slow(&self, layout: Layout, caches: &Caches) -> Result<Handle, AllocError> {
+    fn alloc_slow(&self, layout: Layout, caches: &CacheRow) -> Result<Handle, AllocError> {
         self.check_served(layout, caches)?;
         Ok(self.flow.alloc_slow(caches.class.into())?)
     }
@@ -224,7 +224,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     #[inline(always)]
-    fn slice(&self, caches: &Caches, object: Handle) -> NonNull<[u8]> {
+    fn slice(&self, caches: &CacheRow, object: Handle) -> NonNull<[u8]> {
         NonNull::slice_from_raw_parts(self.pointer(object), caches.size.into())
     }
 

@@ -30,7 +30,7 @@ use super::recount::Recount;
 use super::stage::Stage;
 use crate::batch::{Batch, Pool, Queue};
 use crate::class::{BATCH_CAPACITY, ClassTable};
-use crate::cpu::{CpuCache, CpuCaches, Deferred, ObjectList};
+use crate::cpu::{CpuCache, CpuCaches, Deferred, SpillList};
 use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
 use crate::slab::{Arena, Handle, Slabs};
@@ -487,7 +487,7 @@ impl<'a, D: FnMut(Batch)> Filler<'a, D> {
     }
 
     /// Moves a list; `false`, with the rest left where it is, when memory runs out.
-    fn add_list(&mut self, list: &ObjectList, arena: &Arena) -> bool {
+    fn add_list(&mut self, list: &SpillList, arena: &Arena) -> bool {
         let mut complete = true;
         list.take_all(arena, |object| {
             if !self.add(object) {

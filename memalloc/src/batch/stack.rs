@@ -33,6 +33,13 @@ impl<const N: usize> Stack<N> {
         self.len() == N
     }
 
+    /// Says how many objects there are, where somebody else has counted them.
+    #[inline(always)]
+    pub(crate) fn set_len(&mut self, count: usize) {
+        debug_assert!(count <= N);
+        self.count = count as u32;
+    }
+
     /// Adds an object; the caller knows that there is room.
     #[inline(always)]
     pub(crate) fn push(&mut self, object: Handle) {

@@ -1,11 +1,12 @@
 //! One CPU's cache of one class, and the right to touch it.
 
 use super::deferred::Deferred;
-use super::list::ObjectList;
+use super::spill_list::SpillList;
 use crate::batch::Stack;
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, MAX_CLASSES};
-use crate::sync::{AtomicU32, Ordering, UnsafeCell};
-use crate::sys::rseq::{self, Caches};
+use crate::sync::{AtomicU64, Ordering, UnsafeCell};
+use crate::sys::count_word::CountWord;
+use crate::sys::rseq::{CacheRow, OBJECTS_AT};
 use std::fmt;
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
@@ -14,13 +15,24 @@ use std::ops::{Deref, DerefMut};
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Arrays {
-    /// Objects that may be allocated.
+    /// Objects that may be allocated. How many there are is in the cache's word unless it is busy.
     #[doc(alias = "free_llist")]
     pub(crate) free: Stack<CACHE_CAPACITY>,
+    /// For the sequences: how many of the next there are unless the cache is busy.
+    by_rcu_word: CountWord,
     /// Objects on their way to a grace period.
     pub(crate) free_by_rcu: Stack<BATCH_CAPACITY>,
-    /// Batches of them.
+    /// From how many objects on the sequences leave an array to slow paths: 0 until the CPU has used
+    /// the cache.
+    limits: Limits,
+    /// Batches of deferred objects.
     pub(crate) deferred: Deferred,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Limits {
+    free: u16,
+    by_rcu: u16,
 }
 
 /// One CPU's cache of one class. All zero, it is an empty one that nobody uses.
@@ -28,18 +40,18 @@ pub(crate) struct Arrays {
 /// On cache lines of its own: two CPUs never write to one line.
 #[repr(C)]
 pub(crate) struct CpuCache {
-    /// `FREE`, `LOCAL` or a ticket; see `sys::rseq`.
-    active: AtomicU32,
+    /// How many objects are in `free`, or who has the cache; see `sys::rseq`.
+    word: AtomicU64,
     arrays: UnsafeCell<Arrays>,
     /// Objects that were freed while the cache was busy.
-    pub(crate) free_llist_extra: ObjectList,
+    pub(crate) free_llist_extra: SpillList,
     /// The same, for objects that wait for a grace period first.
-    pub(crate) free_llist_extra_rcu: ObjectList,
+    pub(crate) free_llist_extra_rcu: SpillList,
 }
 
-/// Where a cache has the counts of its arrays.
-pub(super) const FREE_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free);
-pub(super) const BY_RCU_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free_by_rcu);
+/// Where a cache has the words of its arrays.
+pub(super) const FREE_AT: usize = 0;
+pub(super) const BY_RCU_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, by_rcu_word);
 
 /// The room that a cache takes up.
 pub(super) const CACHE_BYTES: usize = 2048;
@@ -47,11 +59,14 @@ pub(super) const CACHE_BYTES: usize = 2048;
 /// What the sequences and the table of caches rely on. (Under loom words are larger, and there
 /// are neither.)
 const _: () = {
+    const FREE: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free);
+    const BY_RCU: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free_by_rcu);
+    const OBJECTS: usize = Stack::<CACHE_CAPACITY>::OBJECTS_AT;
     assert!(cfg!(loom) || size_of::<CpuCache>() <= CACHE_BYTES);
-    assert!(offset_of!(CpuCache, active) == 0);
-    assert!(cfg!(loom) || FREE_AT == rseq::COUNT_AT && BY_RCU_AT.is_multiple_of(4));
-    assert!(Stack::<CACHE_CAPACITY>::OBJECTS_AT == 4);
-    assert!(cfg!(loom) || MAX_CLASSES * CACHE_BYTES == Caches::CPU_BYTES);
+    assert!(cfg!(loom) || offset_of!(CpuCache, word) == FREE_AT);
+    assert!(cfg!(loom) || FREE + OBJECTS == FREE_AT + OBJECTS_AT);
+    assert!(cfg!(loom) || BY_RCU + OBJECTS == BY_RCU_AT + OBJECTS_AT);
+    assert!(cfg!(loom) || MAX_CLASSES * CACHE_BYTES == CacheRow::CPU_BYTES);
 };
 
 impl fmt::Debug for CpuCache {
@@ -60,7 +75,7 @@ impl fmt::Debug for CpuCache {
     }
 }
 
-// SAFETY: the arrays are touched under `active` only (INV-C1); the rest is atomic.
+// SAFETY: the arrays are touched while the word is busy only (INV-C1); the rest is atomic.
 unsafe impl Sync for CpuCache {}
 
 impl CpuCache {
@@ -68,14 +83,16 @@ impl CpuCache {
     #[cfg(loom)]
     pub(super) fn new() -> Self {
         Self {
-            active: AtomicU32::new(rseq::FREE),
+            word: AtomicU64::new(0),
             arrays: UnsafeCell::new(Arrays {
                 free: Stack::new(),
+                by_rcu_word: CountWord::from_bits(0),
                 free_by_rcu: Stack::new(),
+                limits: Limits::default(),
                 deferred: Deferred::default(),
             }),
-            free_llist_extra: ObjectList::new(),
-            free_llist_extra_rcu: ObjectList::new(),
+            free_llist_extra: SpillList::new(),
+            free_llist_extra_rcu: SpillList::new(),
         }
     }
 
@@ -83,64 +100,88 @@ impl CpuCache {
     /// lost: it may have been copied elsewhere already, or not be there yet.
     #[cfg(not(loom))]
     pub(super) fn mend(&self, _survivor: crate::sys::fork::Survivor) {
-        let is_free = self.active.load(Ordering::Relaxed) == rseq::FREE;
-        self.arrays.with_mut(|arrays| {
-            // SAFETY: INV-C1: the thread that had set `active` is no more, and no other can yet.
+        let was_busy = CountWord::from_bits(self.word.load(Ordering::Relaxed)).is_busy();
+        let limits = self.arrays.with_mut(|arrays| {
+            // SAFETY: INV-C1: the thread that had made the cache busy is no more, and no other can
+            // yet.
             let arrays = unsafe { &mut *arrays };
             if arrays.deferred.counted() != 0 {
                 // What is pending is counted again.
                 arrays.deferred.set_counted(0);
             }
-            if is_free {
-                return;
+            if was_busy {
+                arrays.deferred = Deferred::default();
+                arrays.by_rcu_word = CountWord::free(0, arrays.limits.by_rcu);
             }
-            arrays.deferred = Deferred::default();
-            arrays.free.truncate(0);
-            arrays.free_by_rcu.truncate(0);
+            arrays.limits
         });
-        if !is_free {
-            self.active.store(rseq::FREE, Ordering::Relaxed);
+        if was_busy {
+            self.word.store(CountWord::free(0, limits.free).bits(), Ordering::Relaxed);
         }
     }
 
-    /// Sets `active`, without sequences.
+    /// Makes the cache busy, without sequences, and says what its word was.
     #[inline(always)]
-    fn set_active(&self, by: u32) -> bool {
-        // ORDERING: Acquire pairs with the Release in `Active::drop`: spans follow one another.
-        // Falls to `loom` `an_object_is_never_handed_out_twice`. An exchange that fails stores
-        // nothing.
-        let set =
-            self.active.compare_exchange(rseq::FREE, by, Ordering::Acquire, Ordering::Relaxed);
-        set.is_ok()
+    fn set_busy(&self, by: CountWord) -> Option<CountWord> {
+        let mut seen = CountWord::from_bits(self.word.load(Ordering::Relaxed));
+        while !seen.is_busy() {
+            // ORDERING: Acquire pairs with the Release in `Active::drop`: spans follow one another.
+            // Falls to `loom` `an_object_is_never_handed_out_twice`. An exchange that fails stores
+            // nothing: somebody was quicker, or the CPU's sequences go on.
+            match self.word.compare_exchange_weak(
+                seen.bits(),
+                by.bits(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(seen),
+                Err(changed) => seen = CountWord::from_bits(changed),
+            }
+        }
+        None
     }
 
     /// The arrays, without sequences, unless somebody is using them.
     #[inline(always)]
     pub(super) fn enter(&self) -> Option<Active<'_>> {
-        // A closure: an `Active` that is built in vain would clear the flag.
-        self.set_active(rseq::LOCAL).then(|| Active { cache: self })
+        self.set_busy(CountWord::LOCAL).map(|word| self.active(word))
     }
 
-    /// The first half of entering beside sequences, for a thread on any CPU: `true` when the
-    /// ticket was set. The sequences have to be restarted before the second half.
-    pub(super) fn ask(&self, ticket: u32) -> bool {
-        self.set_active(ticket)
+    /// The first half of entering beside sequences, for a thread on any CPU: what the word was
+    /// when the ticket took its place. The sequences have to be restarted before the second half.
+    pub(super) fn ask(&self, ticket: CountWord) -> Option<CountWord> {
+        self.set_busy(ticket)
     }
 
-    /// The second half: the arrays, if the ticket is still there and the sequences were
-    /// `restarted` after it was set.
-    pub(super) fn enter_with(&self, ticket: u32, restarted: bool) -> Option<Active<'_>> {
-        // ORDERING: Acquire as in `set_active`; the barrier of the restart already orders it, but
-        // does not say so to the compiler. If a sequence of the cache's CPU set the flag
-        // meanwhile, it saw the cache free, and its store came after ours: it has the cache, or
-        // has given it back, and perhaps to another ticket.
-        let ours = self.active.load(Ordering::Acquire) == ticket;
+    /// The second half: the arrays, if the ticket that took the place of `word` is still there and
+    /// the sequences were `restarted` after that.
+    pub(super) fn enter_with(
+        &self,
+        ticket: CountWord,
+        word: CountWord,
+        restarted: bool,
+    ) -> Option<Active<'_>> {
+        // ORDERING: Acquire as in `set_busy`; the barrier of the restart already orders it, but
+        // does not say so to the compiler. If a sequence of the cache's CPU committed meanwhile, it
+        // had seen the cache free, and its store came after ours: the cache is free, or that
+        // thread's, or perhaps another ticket's by now.
+        let ours = self.word.load(Ordering::Acquire) == ticket.bits();
         if ours && !restarted {
-            // ORDERING: Relaxed: nothing was touched. It fails if a sequence took the cache.
-            let (free, relaxed) = (rseq::FREE, Ordering::Relaxed);
-            let _ = self.active.compare_exchange(ticket, free, relaxed, relaxed);
+            // ORDERING: Relaxed: nothing was touched. It fails if a sequence committed.
+            let relaxed = Ordering::Relaxed;
+            let _ = self.word.compare_exchange(ticket.bits(), word.bits(), relaxed, relaxed);
         }
-        (ours && restarted).then(|| Active { cache: self })
+        (ours && restarted).then(|| self.active(word))
+    }
+
+    /// The right that comes with having made the cache busy, when its word was `word`.
+    #[inline(always)]
+    fn active(&self, word: CountWord) -> Active<'_> {
+        let mut active = Active { cache: self };
+        let arrays = &mut *active;
+        arrays.free.set_len(word.count());
+        arrays.free_by_rcu.set_len(arrays.by_rcu_word.count());
+        active
     }
 }
 
@@ -150,14 +191,21 @@ pub(crate) struct Active<'a> {
 }
 
 impl<'a> Active<'a> {
-    /// The right that a sequence took.
+    /// The right that a sequence took, when the word was `word`.
     ///
     /// # Safety
     ///
-    /// A sequence of this thread set `active`, and nothing has cleared it.
+    /// A sequence of this thread made the cache busy, and nothing has ended that.
     #[inline(always)]
-    pub(super) unsafe fn of_taken(cache: &'a CpuCache) -> Self {
-        Self { cache }
+    pub(super) unsafe fn of_taken(cache: &'a CpuCache, word: CountWord) -> Self {
+        cache.active(word)
+    }
+
+    /// From now on the sequences keep to the limits of `row`.
+    #[inline(always)]
+    pub(super) fn limited_by(mut self, row: &CacheRow) -> Self {
+        self.limits = Limits { free: row.limit.into(), by_rcu: row.by_rcu_limit.into() };
+        self
     }
 }
 
@@ -182,8 +230,11 @@ impl DerefMut for Active<'_> {
 impl Drop for Active<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // ORDERING: Release pairs with the Acquire in `set_active`. Falls to `loom`
+        let arrays = &mut **self;
+        arrays.by_rcu_word = CountWord::free(arrays.free_by_rcu.len(), arrays.limits.by_rcu);
+        let word = CountWord::free(arrays.free.len(), arrays.limits.free);
+        // ORDERING: Release pairs with the Acquire in `set_busy`. Falls to `loom`
         // `an_object_is_never_handed_out_twice`.
-        self.cache.active.store(rseq::FREE, Ordering::Release);
+        self.cache.word.store(word.bits(), Ordering::Release);
     }
 }

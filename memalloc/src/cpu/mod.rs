@@ -1,39 +1,39 @@
-//! One CPU's caches: arrays of free objects for each class, under the `active` protocol.
+//! The caches of each CPU: arrays of free objects for each class, which one thread at a time uses.
 //!
-//! A thread that uses a cache sets its `active` flag with one exchange; when it is set already
-//! (by a thread that was preempted inside, or by the code that a signal handler interrupted) the
-//! caller does without: a free goes to a lock-free list beside the cache, an allocation to the
-//! slow path. Beside the arrays a cache has queues of batches that its CPU has deferred. Where the system has restartable sequences, single objects move without setting
-//! the flag, and the flag is set by a sequence too (`sys::rseq`). Knows nothing of slabs or
-//! grace periods.
+//! A thread that uses a cache makes its word busy with one exchange; when it is busy already (by a
+//! thread that was preempted inside, or by the code that a signal handler interrupted) the caller
+//! does without: a free goes to a lock-free list beside the cache, an allocation to the slow path.
+//! Beside the arrays a cache has queues of batches that its CPU has deferred. Where the system has
+//! restartable sequences, single objects move without making the cache busy, and it is made busy by a
+//! sequence too (`sys::rseq`). Knows nothing of slabs or grace periods.
 //!
-//! - INV-C1: the arrays of a cache are touched only while this thread has set `active`, for
-//!   which [`Active`] stands, or by a restartable sequence that finds it clear.
+//! - INV-C1: the arrays of a cache are touched only while this thread has made it busy, for
+//!   which [`Active`] stands, or by a restartable sequence that finds it not busy.
 //! - INV-C2: an object is in one place only: an array, a list, or outside. The link of an object
 //!   is used by the list that it is in.
 //! - INV-C3: every cache stays at its place for the life of the [`CpuCaches`].
 
+mod by_size;
 mod cache;
 mod deferred;
-mod list;
-mod rooms;
+mod spill_list;
 mod table;
 
 pub(crate) use cache::{Active, Arrays, CpuCache};
 pub(crate) use deferred::Deferred;
-pub(crate) use list::ObjectList;
+pub(crate) use spill_list::SpillList;
 
 use crate::backing::Backing;
 use crate::class::{Class, ClassTable};
 use crate::slab::Handle;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::count_word::CountWord;
 use crate::sys::cpu::{CpuMode, CpuSlots};
-use crate::sys::rseq::{self, Caches, Rseq};
+use crate::sys::rseq::{CacheRow, Rseq};
+use by_size::BySize;
 use cache::{BY_RCU_AT, FREE_AT};
-use rooms::Rooms;
 use std::alloc::Layout;
 use std::io;
-use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
 use table::Table;
@@ -42,12 +42,12 @@ use table::Table;
 #[derive(Debug)]
 pub(crate) struct CpuCaches {
     sequences: Option<Rseq>,
-    rooms: Rooms,
+    by_size: BySize,
     /// The caches of each class.
-    by_class: Box<[Caches]>,
+    by_class: Box<[CacheRow]>,
     table: Table,
     slots: CpuSlots,
-    tickets: AtomicU32,
+    tickets: AtomicU64,
 }
 
 impl CpuCaches {
@@ -57,17 +57,14 @@ impl CpuCaches {
         mode: CpuMode,
         classes: &ClassTable,
     ) -> io::Result<Self> {
-        let mut slots = CpuSlots::new(mode);
-        if mode == CpuMode::Rseq && slots.count() > Caches::MOST_CPUS {
-            slots = CpuSlots::new(CpuMode::ActiveCpu);
-        }
+        let slots = CpuSlots::new(mode);
         let sequences = Rseq::find().filter(|_| slots.mode() == CpuMode::Rseq);
         let table = Table::new(backing, slots.count(), classes.len())?;
-        let rooms = Rooms::new(classes, &table).ok_or(io::ErrorKind::OutOfMemory)?;
-        let of_class = |class: &Class| *rooms.of(class.layout());
+        let by_size = BySize::new(classes, &table).ok_or(io::ErrorKind::OutOfMemory)?;
+        let of_class = |class: &Class| *by_size.of(class.layout());
         let by_class = classes.classes().iter().map(of_class).collect();
-        let tickets = AtomicU32::new(rseq::FIRST_TICKET);
-        Ok(Self { sequences, rooms, by_class, table, slots, tickets })
+        let tickets = AtomicU64::new(0);
+        Ok(Self { sequences, by_size, by_class, table, slots, tickets })
     }
 
     pub(crate) fn cpus(&self) -> usize {
@@ -85,7 +82,7 @@ impl CpuCaches {
 
     /// Bytes of the caches of every CPU, used or not, and of the ways to them.
     pub(crate) fn table_bytes(&self) -> u64 {
-        self.table.bytes() + (size_of_val(&*self.by_class) + Rooms::BYTES) as u64
+        self.table.bytes() + (size_of_val(&*self.by_class) + BySize::BYTES) as u64
     }
 
     /// The cache of the CPU that this thread is on, as far as it can know.
@@ -102,14 +99,14 @@ impl CpuCaches {
     /// The caches of the smallest class that serves a layout; of size 0, with nothing to take,
     /// where none does.
     #[inline(always)]
-    pub(crate) fn serving(&self, layout: Layout) -> &Caches {
-        self.rooms.of(layout)
+    pub(crate) fn serving(&self, layout: Layout) -> &CacheRow {
+        self.by_size.of(layout)
     }
 
     /// Takes an object out of this CPU's cache, if there are more than `low` and nobody is using
     /// it. Async-signal-safe, never waits.
     #[inline(always)]
-    pub(crate) fn pop(&self, caches: &Caches) -> Option<Handle> {
+    pub(crate) fn pop(&self, caches: &CacheRow) -> Option<Handle> {
         match self.sequences {
             // SAFETY: the layout is asserted in `cache`, and the caches stay (INV-C3).
             Some(sequences) => Handle::new(unsafe { sequences.pop(caches) }),
@@ -119,7 +116,7 @@ impl CpuCaches {
 
     /// Out of line, as its likes: the exchange costs more than the call, and callers stay small.
     #[inline(never)]
-    fn pop_active(&self, caches: &Caches) -> Option<Handle> {
+    fn pop_active(&self, caches: &CacheRow) -> Option<Handle> {
         let mut arrays = self.try_enter(caches.class.into())?;
         if arrays.free.len() > caches.low.into() { arrays.free.pop() } else { None }
     }
@@ -127,36 +124,32 @@ impl CpuCaches {
     /// Puts an object into this CPU's cache, if there are fewer than `limit` and nobody is using
     /// it. Async-signal-safe, never waits.
     #[inline(always)]
-    pub(crate) fn push(&self, caches: &Caches, object: Handle) -> bool {
-        const LIMIT_AT: usize = offset_of!(Caches, limit);
+    pub(crate) fn push(&self, caches: &CacheRow, object: Handle) -> bool {
         match self.sequences {
             // SAFETY: as in `pop`; watermarks are below the capacity (`Watermarks::check`).
-            Some(sequences) => unsafe { sequences.push::<FREE_AT, LIMIT_AT>(caches, object.get()) },
+            Some(sequences) => unsafe { sequences.push::<FREE_AT>(caches, object.get()) },
             None => self.push_active(caches, object),
         }
     }
 
     #[inline(never)]
-    fn push_active(&self, caches: &Caches, object: Handle) -> bool {
+    fn push_active(&self, caches: &CacheRow, object: Handle) -> bool {
         let arrays = self.try_enter(caches.class.into());
         arrays.is_some_and(|mut arrays| arrays.free.push_below(caches.limit, object))
     }
 
     /// The same, for an object that waits for a grace period.
     #[inline(always)]
-    pub(crate) fn push_by_rcu(&self, caches: &Caches, object: Handle) -> bool {
-        const LIMIT_AT: usize = offset_of!(Caches, by_rcu_limit);
+    pub(crate) fn push_by_rcu(&self, caches: &CacheRow, object: Handle) -> bool {
         match self.sequences {
             // SAFETY: as in `push`; a batch is at most the capacity (`Watermarks::check`).
-            Some(sequences) => unsafe {
-                sequences.push::<BY_RCU_AT, LIMIT_AT>(caches, object.get())
-            },
+            Some(sequences) => unsafe { sequences.push::<BY_RCU_AT>(caches, object.get()) },
             None => self.push_by_rcu_active(caches, object),
         }
     }
 
     #[inline(never)]
-    fn push_by_rcu_active(&self, caches: &Caches, object: Handle) -> bool {
+    fn push_by_rcu_active(&self, caches: &CacheRow, object: Handle) -> bool {
         let arrays = self.try_enter(caches.class.into());
         arrays.is_some_and(|mut arrays| arrays.free_by_rcu.push_below(caches.by_rcu_limit, object))
     }
@@ -165,16 +158,18 @@ impl CpuCaches {
     /// waits.
     #[inline(always)]
     pub(crate) fn try_enter(&self, class: usize) -> Option<Active<'_>> {
-        match self.sequences {
+        let row = &self.by_class[class];
+        let active = match self.sequences {
             Some(sequences) => {
                 // SAFETY: as in `pop`; a sequence gives the place of one of our caches.
                 unsafe {
-                    let place = sequences.enter(&self.by_class[class])?;
-                    Some(Active::of_taken(self.table.at(place)))
+                    let (place, word) = sequences.enter(row)?;
+                    Active::of_taken(self.table.at(place), word)
                 }
             }
-            None => self.current(class).enter(),
-        }
+            None => self.current(class).enter()?,
+        };
+        Some(active.limited_by(row))
     }
 
     /// The arrays of any CPU's cache, unless somebody is using them.
@@ -182,23 +177,16 @@ impl CpuCaches {
         match self.sequences {
             Some(sequences) => {
                 let ticket = self.ticket();
-                if !cache.ask(ticket) {
-                    return None;
-                }
-                cache.enter_with(ticket, sequences.restart_others())
+                let word = cache.ask(ticket)?;
+                cache.enter_with(ticket, word, sequences.restart_others())
             }
             None => cache.enter(),
         }
     }
 
-    /// A number that no other attempt under way has, unless 2^32 began meanwhile.
-    fn ticket(&self) -> u32 {
-        loop {
-            let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-            if ticket >= rseq::FIRST_TICKET {
-                return ticket;
-            }
-        }
+    /// What no other attempt under way has, unless 2^46 began meanwhile.
+    fn ticket(&self) -> CountWord {
+        CountWord::ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The same, if it needs no system call.
@@ -244,12 +232,13 @@ impl CpuCaches {
             let mut some = [None; AT_ONCE];
             some.iter_mut().zip(&mut all).for_each(|(place, found)| *place = Some(found));
             let ticket = self.ticket();
-            let asked = |(_, cache): &(usize, &CpuCache)| cache.ask(ticket);
-            let asked = some.map(|found| found.is_some_and(|found| asked(&found)));
-            let restarted = asked.contains(&true) && sequences.restart_others();
+            let asked = some.map(|found| found.and_then(|(_, cache)| cache.ask(ticket)));
+            let restarted = asked.iter().any(Option::is_some) && sequences.restart_others();
             for (place, asked) in some.iter_mut().zip(asked) {
                 let Some((class, cache)) = *place else { break };
-                if asked && let Some(active) = cache.enter_with(ticket, restarted) {
+                if let Some(word) = asked
+                    && let Some(active) = cache.enter_with(ticket, word, restarted)
+                {
                     look(class, cache, active);
                     *place = None;
                 }

@@ -1,7 +1,7 @@
 //! The memory of all caches: a fixed room for each CPU, whatever its number, and in it one for
 //! each class.
 //!
-//! Memory that was never touched costs nothing, so the rooms of CPUs that the program does not
+//! Memory that was never touched costs nothing, so the caches of CPUs that the program does not
 //! run on, and of classes that it does not use, are free.
 
 #[cfg(not(loom))]
@@ -9,22 +9,29 @@ mod imp {
     use crate::backing::{Backing, Region};
     use crate::cpu::cache::{CACHE_BYTES, CpuCache};
     use crate::sys::fork::{AtFork, Forking, Registration};
-    use crate::sys::rseq::Caches;
+    use crate::sys::rseq::CacheRow;
     use std::io;
     use std::ptr::NonNull;
     use std::sync::Arc;
 
     /// INV-C3: `memory` is committed, zero at first, and has a [`CpuCache`] for each class of
-    /// each CPU.
+    /// each CPU, behind room for numbers that are no CPU's (INV-Q3).
     #[derive(Debug)]
     pub(crate) struct Table {
-        /// Ends before `view` and `memory` do.
+        /// Ends before `_view` and `_memory` do.
         _registration: Registration,
         _view: Arc<View>,
-        memory: Region,
+        _memory: Region,
+        /// CPU 0's.
+        base: NonNull<u8>,
         cpus: usize,
         classes: usize,
     }
+
+    // SAFETY: `base` is an address in `_memory`, which can be shared.
+    unsafe impl Send for Table {}
+    // SAFETY: as above.
+    unsafe impl Sync for Table {}
 
     impl Table {
         pub(crate) fn new(
@@ -32,14 +39,20 @@ mod imp {
             cpus: usize,
             classes: usize,
         ) -> io::Result<Self> {
-            let bytes = cpus.checked_mul(Caches::CPU_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+            const IN_FRONT: usize = CacheRow::NO_CPUS * CacheRow::CPU_BYTES;
+            let bytes = cpus
+                .checked_mul(CacheRow::CPU_BYTES)
+                .and_then(|bytes| bytes.checked_add(IN_FRONT))
+                .ok_or(io::ErrorKind::OutOfMemory)?;
             let memory = Region::reserve(backing, bytes, 4096)?;
             memory.commit(0, bytes)?;
             memory.advise_small(0, bytes);
-            let _view = Arc::new(View { base: memory.base(), cpus, classes });
+            // SAFETY: inside of the range, by its length.
+            let base = unsafe { memory.base().add(IN_FRONT) };
+            let _view = Arc::new(View { base, cpus, classes });
             // SAFETY: the place is the `Arc`'s, which goes after the registration.
             let _registration = unsafe { Registration::new(&_view) };
-            Ok(Self { _registration, _view, memory, cpus, classes })
+            Ok(Self { _registration, _view, _memory: memory, base, cpus, classes })
         }
 
         pub(crate) fn cpus(&self) -> usize {
@@ -54,15 +67,15 @@ mod imp {
         /// The address of CPU 0's cache of a class. Its provenance is exposed.
         pub(crate) fn first(&self, class: usize) -> usize {
             debug_assert!(class < self.classes);
-            self.memory.base().as_ptr().expose_provenance() + class * CACHE_BYTES
+            self.base.as_ptr().expose_provenance() + class * CACHE_BYTES
         }
 
         #[inline(always)]
         pub(crate) fn cache(&self, cpu: usize, class: usize) -> &CpuCache {
             assert!(cpu < self.cpus && class < self.classes);
-            let offset = cpu * Caches::CPU_BYTES + class * CACHE_BYTES;
+            let offset = cpu * CacheRow::CPU_BYTES + class * CACHE_BYTES;
             // SAFETY: INV-C3, and both numbers are in bounds.
-            unsafe { self.at(self.memory.base().add(offset)) }
+            unsafe { self.at(self.base.add(offset)) }
         }
 
         /// The cache at a place that a sequence gave.
@@ -97,7 +110,7 @@ mod imp {
             };
             for cpu in 0..self.cpus {
                 for class in 0..self.classes {
-                    let offset = cpu * Caches::CPU_BYTES + class * CACHE_BYTES;
+                    let offset = cpu * CacheRow::CPU_BYTES + class * CACHE_BYTES;
                     // SAFETY: INV-C3, and the table has not ended (INV-F2).
                     let cache = unsafe { self.base.add(offset).cast::<CpuCache>().as_ref() };
                     cache.mend(survivor);

@@ -1,7 +1,7 @@
 //! Which CPU this thread is on, as a hint.
 //!
-//! The answer may be stale when it is used: the `active` protocol of the caches does not rely on
-//! it. Any numbering will do, holes included; a number beyond the slots wraps.
+//! The answer may be stale when it is used: whoever enters a cache does not rely on it. Any
+//! numbering will do, holes included; a number beyond the slots wraps.
 
 use super::rseq::Rseq;
 use std::fmt;
@@ -36,7 +36,8 @@ impl CpuMode {
     /// Whether this process can use the mode.
     pub fn is_supported(self) -> bool {
         match self {
-            Self::Rseq => Rseq::find().is_some(),
+            // A sequence does not ask whether there is a cache for its CPU (INV-Q3).
+            Self::Rseq => Rseq::find().is_some() && imp::possible_cpus().is_some(),
             Self::ActiveCpu => imp::cpu_number_is_known(),
             Self::ActiveThread => true,
         }
@@ -79,7 +80,8 @@ pub(crate) struct CpuSlots {
 
 impl CpuSlots {
     pub(crate) fn new(mode: CpuMode) -> Self {
-        Self { mode, slots: imp::possible_cpus(), source: imp::Source::find() }
+        let slots = imp::possible_cpus().unwrap_or_else(imp::likely_cpus);
+        Self { mode, slots, source: imp::Source::find() }
     }
 
     pub(crate) fn mode(&self) -> CpuMode {
@@ -120,6 +122,7 @@ pub(crate) use imp::thread_number;
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 mod imp {
     use crate::sys::rseq::Rseq;
+    use std::sync::LazyLock;
 
     /// Where the CPU number comes from: the area for restartable sequences, where there is one,
     /// at no cost; else `sched_getcpu`.
@@ -150,16 +153,33 @@ mod imp {
         unsafe { libc::sched_getcpu() >= 0 }
     }
 
-    pub(super) fn possible_cpus() -> usize {
-        // The highest number that a CPU can have, not how many there are: numbers have holes.
-        let listed = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
-        let highest = listed
-            .as_deref()
-            .and_then(|list| list.trim().split(['-', ',']).next_back()?.parse::<usize>().ok());
+    /// One more than the highest number that a CPU can have: not how many there are, since numbers
+    /// have holes. `None` where the system does not tell.
+    pub(super) fn possible_cpus() -> Option<usize> {
+        static POSSIBLE: LazyLock<Option<usize>> = LazyLock::new(|| {
+            let listed = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
+            let last = |list: &str| list.trim().split(['-', ',']).next_back()?.parse().ok();
+            let highest: Option<usize> = listed.as_deref().and_then(last);
+            highest.map(|highest| highest + 1).or_else(bits_of_a_mask)
+        });
+        *POSSIBLE
+    }
+
+    /// How many CPUs the kernel's own sets have room for: no fewer than there can be.
+    pub(super) fn bits_of_a_mask() -> Option<usize> {
+        let mut mask = [0u64; 1 << 10];
+        let (own_thread, room, place) = (0, size_of_val(&mask), mask.as_mut_ptr());
+        // SAFETY: INV-S1: `mask` has `room` bytes. The call itself, unlike the C library's, says how
+        // many of them the kernel has filled.
+        let filled = unsafe { libc::syscall(libc::SYS_sched_getaffinity, own_thread, room, place) };
+        usize::try_from(filled).ok().filter(|&filled| filled > 0).map(|filled| filled * 8)
+    }
+
+    /// A guess.
+    pub(super) fn likely_cpus() -> usize {
         // SAFETY: a plain query.
         let configured = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
-        let configured = usize::try_from(configured).unwrap_or(1).max(1);
-        highest.map_or(configured, |highest| configured.max(highest + 1))
+        usize::try_from(configured).unwrap_or(1).max(1)
     }
 }
 
@@ -182,8 +202,12 @@ mod imp {
         cfg!(loom)
     }
 
+    pub(super) fn possible_cpus() -> Option<usize> {
+        None
+    }
+
     /// Under loom two CPUs, as few as can disagree.
-    pub(super) fn possible_cpus() -> usize {
+    pub(super) fn likely_cpus() -> usize {
         if cfg!(loom) { 2 } else { std::thread::available_parallelism().map_or(1, usize::from) }
     }
 
@@ -207,3 +231,14 @@ mod imp {
 
 #[cfg(loom)]
 pub use imp::run_on;
+
+#[cfg(all(test, target_os = "linux", not(any(loom, miri))))]
+mod tests {
+    use super::imp;
+
+    #[test]
+    fn the_kernels_sets_have_room_for_every_possible_cpu() {
+        let (listed, room) = (imp::possible_cpus(), imp::bits_of_a_mask());
+        assert!(listed.is_some() && listed <= room, "{listed:?} of {room:?}");
+    }
+}

@@ -3,9 +3,10 @@
 //! Each has a portable twin for systems that lack it, for loom and for Miri. Knows nothing of
 //! objects, classes or grace periods.
 //!
-//! - INV-S1: a raw system call is made only with plain numbers, names that end in NUL, and ranges
-//!   that we mapped ourselves.
+//! - INV-S1: a raw system call is made only with plain numbers, names that end in NUL, room of
+//!   the caller's own with its length, and ranges that we mapped ourselves.
 
+pub(crate) mod count_word;
 pub(crate) mod cpu;
 pub(crate) mod fork;
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]

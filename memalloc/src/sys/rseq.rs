@@ -5,27 +5,25 @@
 //! sequence is atomic, without an atomic instruction. The area through which that is agreed is
 //! the one that glibc registered for each thread; nothing is registered here.
 //!
-//! The sequences work on one cache for each CPU, [`Caches::CPU_BYTES`] from one another, that
-//! begins with 32-bit words: `busy`, `count`, and `count` objects; elsewhere in it there may be
-//! another count with its objects.
+//! The sequences work on one cache for each CPU, [`CacheRow::CPU_BYTES`] from one another. A cache
+//! begins with the [`CountWord`] of an array, and the array's objects are [`OBJECTS_AT`] bytes behind
+//! it; elsewhere in it there may be another word with its objects. The first word says whether
+//! the cache is busy.
 //!
-//! - INV-Q1: while `busy` is 0, the counts and the objects are changed by sequences of that CPU
+//! - INV-Q1: while a cache is not busy, its words and objects are changed by sequences of its CPU
 //!   only.
-//! - INV-Q2: `busy` goes from 0 to [`LOCAL`] by a sequence of that CPU only, and to a ticket by
-//!   an exchange whose effect is checked after [`Rseq::restart_others`]. Whoever set it has the
-//!   cache alone, wherever it runs, and sets it back to 0.
-
-/// The cache is not in use beyond sequences.
-pub(crate) const FREE: u32 = 0;
-/// A thread that was on the cache's CPU has it.
-pub(crate) const LOCAL: u32 = 1;
-/// From this number on: a thread that may be on any CPU has it, or tries to. Each attempt takes a
-/// number of its own, so that nobody takes another's for its own.
-pub(crate) const FIRST_TICKET: u32 = 2;
+//! - INV-Q2: a cache becomes busy as [`CountWord::LOCAL`] by a sequence of its CPU only, and with a
+//!   ticket by an exchange whose effect is checked after [`Rseq::restart_others`]: a sequence that
+//!   had seen it free may commit over the ticket. Whoever made it busy has it alone, wherever it
+//!   runs, and ends that.
+//! - INV-Q3: there are caches for every number that the kernel can give a CPU
+//!   (`CpuSlots::count`), and in front of CPU 0's room for those of -1 and -2, which the area of a
+//!   thread says that is not registered. Nobody writes there: all zero, they look empty and full.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))))]
 mod imp {
-    use super::{COUNT_AT, Caches};
+    use super::{CacheRow, OBJECTS_AT};
+    use crate::sys::count_word::CountWord;
     use crate::sys::membarrier::membarrier;
     use std::arch::asm;
     use std::mem::offset_of;
@@ -62,39 +60,44 @@ mod imp {
         membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)
     }
 
-    /// The beginning of every sequence: arms it, and finds the cache of this CPU in `{cache}`.
-    /// A thread whose area is not registered has a number that is no CPU's (INV-Q3).
-    /// The end is label 4, a restart comes to label 5, and label 6 gives up with zero in
-    /// `{result}`.
+    /// A sequence. It is armed first; then the cache of this CPU is found in `{cache}`, and the
+    /// steps follow, the last of which is the commit. A restart begins at the front. Other steps are
+    /// out of line; they leave to label 8, the end.
     macro_rules! sequence {
-        ($($step:literal),* $(,)?) => {
-            concat!(
-                // The descriptor: version and flags, start, length, and where a restart goes.
-                ".pushsection __rseq_cs, \"aw\", @progbits\n",
-                ".balign 32\n",
-                "2: .long 0, 0\n",
-                ".quad 3f, 4f - 3f, 5f\n",
-                ".popsection\n",
-                "7: lea {cache}, [rip + 2b]\n",
-                "mov qword ptr fs:[{area} + 8], {cache}\n",
-                "3: mov {cache:e}, dword ptr fs:[{area} + 4]\n",
-                "cmp {cache:x}, word ptr [{caches} + {cpus_at}]\n",
-                "jae 6f\n",
-                "shl {cache}, {cpu_shift}\n",
-                "add {cache}, qword ptr [{caches} + {first_at}]\n",
-                "cmp dword ptr [{cache}], 0\n",
-                "jne 6f\n",
-                $($step, "\n",)*
-                "4:\n",
-                ".pushsection __rseq_failure, \"ax\", @progbits\n",
-                // The signature that the kernel looks for before it jumps to label 5.
-                ".byte 0x0f, 0xb9, 0x3d\n",
-                ".long 0x53053053\n",
-                "5: jmp 7b\n",
-                "6: xor {result:e}, {result:e}\n",
-                "jmp 8f\n",
-                ".popsection\n",
-                "8:\n",
+        (
+            [$($step:literal),*], [$($elsewhere:literal),*],
+            $rseq:expr, $row:expr, $($operands:tt)*
+        ) => {
+            asm!(
+                concat!(
+                    // The descriptor: version and flags, start, length, and where a restart goes.
+                    ".pushsection __rseq_cs, \"aw\", @progbits\n",
+                    ".balign 32\n",
+                    "2: .long 0, 0\n",
+                    ".quad 3f, 4f - 3f, 5f\n",
+                    ".popsection\n",
+                    "7: lea {cache}, [rip + 2b]\n",
+                    "mov qword ptr fs:[{area} + 8], {cache}\n",
+                    "3: movsxd {cache}, dword ptr fs:[{area} + 4]\n",
+                    "shl {cache}, {cpu_shift}\n",
+                    "add {cache}, qword ptr [{row} + {first_at}]\n",
+                    $($step, "\n",)*
+                    "4:\n",
+                    ".pushsection __rseq_failure, \"ax\", @progbits\n",
+                    // The signature that the kernel looks for before it jumps to label 5.
+                    ".byte 0x0f, 0xb9, 0x3d\n",
+                    ".long 0x53053053\n",
+                    "5: jmp 7b\n",
+                    $($elsewhere, "\n",)*
+                    ".popsection\n",
+                    "8:\n",
+                ),
+                area = in(reg) $rseq.area.get(),
+                row = in(reg) $row,
+                first_at = const offset_of!(CacheRow, first),
+                cpu_shift = const CacheRow::CPU_BYTES.trailing_zeros(),
+                $($operands)*
+                options(nostack),
             )
         };
     }
@@ -121,110 +124,120 @@ mod imp {
             usize::try_from(number).ok()
         }
 
-        /// Takes the last object of this CPU's cache, if it has more than `low` and is not busy.
-        /// 0 stands for none.
+        /// Takes the last object of the first array of this CPU's cache, if it has more than `low`
+        /// and the cache is not busy. 0 stands for none.
         ///
         /// # Safety
         ///
-        /// `caches` are as the module front says, and stay.
+        /// The caches of `row` are as the module front says, and stay.
         #[inline(always)]
-        pub(crate) unsafe fn pop(self, caches: &Caches) -> u32 {
+        pub(crate) unsafe fn pop(self, row: &CacheRow) -> u32 {
             let object: u32;
             // SAFETY: INV-Q1: between the start and the commit this thread alone is in the cache
-            // of its CPU, or the kernel restarts it; `count > low` objects are there.
+            // of its CPU, or the kernel restarts it; `count > low` objects are there. INV-Q3: there
+            // is such a cache.
             unsafe {
-                asm!(
-                    sequence!(
-                        "mov {count:e}, dword ptr [{cache} + {count_at}]",
-                        "cmp {count:l}, byte ptr [{caches} + {low_at}]",
+                sequence!(
+                    [
+                        "mov {word}, qword ptr [{cache}]",
+                        "cmp {word:l}, byte ptr [{row} + {low_at}]",
                         "jbe 6f",
-                        "mov {result:e}, dword ptr [{cache} + {count:r} * 4 + {count_at}]",
-                        "sub {count:e}, 1",
-                        "mov dword ptr [{cache} + {count_at}], {count:e}",
-                    ),
-                    low_at = const offset_of!(Caches, low),
-                    count_at = const COUNT_AT,
-                    first_at = const offset_of!(Caches, first),
-                    cpus_at = const offset_of!(Caches, cpus),
-                    cpu_shift = const Caches::CPU_BYTES.trailing_zeros(),
-                    area = in(reg) self.area.get(),
-                    caches = in(reg) caches,
+                        "movzx {result:e}, {word:x}",
+                        "mov {result:e}, dword ptr [{cache} + {result:r} * 4 + {last_at}]",
+                        "sub {word}, {one}",
+                        "mov qword ptr [{cache}], {word}"
+                    ],
+                    ["6: xor {result:e}, {result:e}", "jmp 8f"],
+                    self, row,
+                    low_at = const offset_of!(CacheRow, low),
+                    last_at = const OBJECTS_AT - 4,
+                    one = const CountWord::ONE,
                     cache = out(reg) _,
-                    count = out(reg) _,
+                    word = out(reg) _,
                     result = out(reg) object,
-                    options(nostack),
                 );
             }
             object
         }
 
-        /// Puts an object into this CPU's cache, behind the count at `AT` bytes from its start, if
-        /// that is below the limit at `LIMIT_AT` bytes from the start of `caches` and the cache is
-        /// not busy.
+        /// Puts an object into the array at `AT` bytes from the start of this CPU's cache, if
+        /// there is room and the cache is not busy.
         ///
         /// # Safety
         ///
-        /// As [`pop`](Self::pop), with a count there and room for as many objects as the limit
-        /// says.
+        /// As [`pop`](Self::pop), with an array there as long as the limit in its word.
         #[inline(always)]
-        pub(crate) unsafe fn push<const AT: usize, const LIMIT_AT: usize>(
-            self,
-            caches: &Caches,
-            object: u32,
-        ) -> bool {
-            let done: u32;
+        pub(crate) unsafe fn push<const AT: usize>(self, row: &CacheRow, object: u32) -> bool {
             // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the
-            // commit leaves it beyond `count`, where nobody looks.
+            // commit leaves it above the count, where nobody looks.
             unsafe {
-                asm!(
-                    sequence!(
-                        "mov {result:e}, dword ptr [{cache} + {count_at}]",
-                        "cmp {result:l}, byte ptr [{caches} + {limit_at}]",
-                        "jae 6f",
-                        "mov dword ptr [{cache} + {result:r} * 4 + {count_at} + 4], {object:e}",
-                        "add {result:e}, 1",
-                        "mov dword ptr [{cache} + {count_at}], {result:e}",
-                    ),
-                    limit_at = const LIMIT_AT,
-                    count_at = const AT,
-                    first_at = const offset_of!(Caches, first),
-                    cpus_at = const offset_of!(Caches, cpus),
-                    cpu_shift = const Caches::CPU_BYTES.trailing_zeros(),
-                    area = in(reg) self.area.get(),
-                    caches = in(reg) caches,
+                sequence!(
+                    [
+                        // What is busy looks full, in the first word.
+                        ".if {at} != 0",
+                        "cmp dword ptr [{cache} + 4], {busy}",
+                        "jge {full}",
+                        ".endif",
+                        "mov {word}, qword ptr [{cache} + {at}]",
+                        "test {word}, {word}",
+                        "jns {full}",
+                        "movzx {count:e}, {word:x}",
+                        "mov dword ptr [{cache} + {count} * 4 + {at} + {objects_at}], {object:e}",
+                        "add {word}, {one}",
+                        "mov qword ptr [{cache} + {at}], {word}"
+                    ],
+                    [],
+                    self, row,
+                    at = const AT,
+                    busy = const CountWord::BUSY_ABOVE,
+                    objects_at = const OBJECTS_AT,
+                    one = const CountWord::ONE,
                     object = in(reg) object,
                     cache = out(reg) _,
-                    result = out(reg) done,
-                    options(nostack),
+                    word = out(reg) _,
+                    count = out(reg) _,
+                    full = label { return false },
                 );
             }
-            done != 0
+            true
         }
 
-        /// Sets this CPU's cache busy, as [`LOCAL`](super::LOCAL), and gives its address.
+        /// Makes this CPU's cache busy, as [`CountWord::LOCAL`], and gives its address and the word
+        /// that it had.
         ///
         /// # Safety
         ///
         /// As [`pop`](Self::pop).
         #[inline(always)]
-        pub(crate) unsafe fn enter(self, caches: &Caches) -> Option<NonNull<u8>> {
-            let cache: *mut u8;
+        pub(crate) unsafe fn enter(self, row: &CacheRow) -> Option<(NonNull<u8>, CountWord)> {
+            let (cache, word): (*mut u8, u64);
             // SAFETY: INV-Q2: the commit happens on the cache's own CPU, so no sequence of that
-            // CPU is half done, or it is restarted and finds the cache busy.
+            // CPU is half done, or it is restarted and finds the cache busy. A thread that is not
+            // registered is kept from writing (INV-Q3).
             unsafe {
-                asm!(
-                    sequence!("mov {result:r}, {cache}", "mov dword ptr [{cache}], 1"),
-                    first_at = const offset_of!(Caches, first),
-                    cpus_at = const offset_of!(Caches, cpus),
-                    cpu_shift = const Caches::CPU_BYTES.trailing_zeros(),
-                    area = in(reg) self.area.get(),
-                    caches = in(reg) caches,
+                sequence!(
+                    [
+                        "cmp dword ptr fs:[{area} + 4], 0",
+                        "jl 6f",
+                        // One load: what is free now may not have been before.
+                        "mov {word}, qword ptr [{cache}]",
+                        "mov {result}, {word}",
+                        "shr {result}, 32",
+                        "cmp {result:e}, {busy}",
+                        "jge 6f",
+                        "mov {result}, {cache}",
+                        "mov qword ptr [{cache}], {local}"
+                    ],
+                    ["6: xor {result:e}, {result:e}", "jmp 8f"],
+                    self, row,
+                    busy = const CountWord::BUSY_ABOVE,
+                    local = in(reg) CountWord::LOCAL.bits(),
                     cache = out(reg) _,
+                    word = out(reg) word,
                     result = out(reg) cache,
-                    options(nostack),
                 );
             }
-            NonNull::new(cache)
+            Some((NonNull::new(cache)?, CountWord::from_bits(word)))
         }
 
         /// Restarts every sequence that another thread of this process is in. Whatever this
@@ -238,7 +251,8 @@ mod imp {
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri)))))]
 mod imp {
-    use super::Caches;
+    use super::CacheRow;
+    use crate::sys::count_word::CountWord;
     use std::ptr::NonNull;
 
     /// There is none.
@@ -253,25 +267,21 @@ mod imp {
         /// # Safety
         ///
         /// Can't be called.
-        pub(crate) unsafe fn pop(self, _: &Caches) -> u32 {
+        pub(crate) unsafe fn pop(self, _: &CacheRow) -> u32 {
             match self {}
         }
 
         /// # Safety
         ///
         /// Can't be called.
-        pub(crate) unsafe fn push<const AT: usize, const LIMIT_AT: usize>(
-            self,
-            _: &Caches,
-            _: u32,
-        ) -> bool {
+        pub(crate) unsafe fn push<const AT: usize>(self, _: &CacheRow, _: u32) -> bool {
             match self {}
         }
 
         /// # Safety
         ///
         /// Can't be called.
-        pub(crate) unsafe fn enter(self, _: &Caches) -> Option<NonNull<u8>> {
+        pub(crate) unsafe fn enter(self, _: &CacheRow) -> Option<(NonNull<u8>, CountWord)> {
             match self {}
         }
 
@@ -281,38 +291,34 @@ mod imp {
     }
 }
 
-/// Where a cache has the count of what is popped and pushed, in bytes.
-pub(crate) const COUNT_AT: usize = 4;
+/// From a word to the objects of its array, in bytes.
+pub(crate) const OBJECTS_AT: usize = 12;
 
 /// Caches of one kind, one for each CPU, as the sequences find them; sixteen bytes, so that all
 /// that a sequence needs lies together.
-///
-/// INV-Q3: `cpus` is at most [`Caches::MOST_CPUS`], so that what the area says of a thread that
-/// is not registered (-1 or -2) is no CPU, cut to 16 bits as it is.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
-pub(crate) struct Caches {
+pub(crate) struct CacheRow {
     /// The address of CPU 0's.
     pub(crate) first: usize,
-    /// How many there are.
-    pub(crate) cpus: u16,
+    /// Their owner's size of an object, in bytes.
+    pub(crate) size: u16,
     /// How many objects a pop leaves.
     pub(crate) low: u8,
     /// From how many objects on a push gives up.
     pub(crate) limit: u8,
-    /// The same for the other count.
+    /// The same for the other array.
     pub(crate) by_rcu_limit: u8,
     /// Their owner's number for the kind.
     pub(crate) class: u8,
-    /// Their owner's size of an object, in bytes.
-    pub(crate) size: u16,
 }
 
-impl Caches {
+impl CacheRow {
     /// From one CPU's cache to the next CPU's, in bytes.
     pub(crate) const CPU_BYTES: usize = 1 << 17;
 
-    pub(crate) const MOST_CPUS: usize = 1 << 15;
+    /// How many numbers that are no CPU's there is room for in front of CPU 0's cache.
+    pub(crate) const NO_CPUS: usize = 2;
 }
 
 pub(crate) use imp::Rseq;

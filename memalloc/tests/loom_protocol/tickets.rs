@@ -1,13 +1,15 @@
-//! How a cache's `active` word is taken beside restartable sequences.
+//! How a cache's word is taken beside restartable sequences.
 //!
 //! The sequences are assembly, which loom can't run. Here one thread stands for the CPU that has
 //! the cache; the others come from elsewhere, each with a ticket. Between the look and the commit
 //! of a sequence the CPU sees whether a restart was asked for: if so, it executes a barrier and
 //! begins again. While it has the cache it is interrupted, too, with nothing to begin again.
 //!
-//! What is claimed: nobody is in the arrays with somebody else, or before what was done there is
-//! visible, and the word is free in the end. What is taken for granted: the kernel restarts as it
-//! says, the threads of a CPU follow one another, and its loads are Acquire, as on x86.
+//! The word has the count, so that a commit stores over a ticket that came after its look. What is
+//! claimed: nobody is in the arrays with somebody else, or before what was done there is visible;
+//! the word is free in the end; and no object is lost or counted twice. What is taken for granted:
+//! the kernel restarts as it says, the threads of a CPU follow one another, and its loads are
+//! Acquire, as on x86.
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
@@ -17,8 +19,11 @@ use std::{cell::Cell as Untracked, rc::Rc, sync::Arc, sync::atomic::AtomicUsize}
 
 use crate::explore::{Exploration, explore};
 
-const FREE: u32 = 0;
-const LOCAL: u32 = 1;
+/// A word of the model: below `BUSY` the count, above it who has the cache.
+const BUSY: u32 = 0x100;
+const LOCAL: u32 = BUSY;
+/// How many objects there are at first.
+const AT_FIRST: u32 = 8;
 
 /// The switches. [`SOUND`] is the protocol; every other value is a mutation.
 #[derive(Clone, Copy)]
@@ -27,31 +32,37 @@ struct Protocol {
     /// Sequence: the load of the word, which has to be free, and what an interruption does.
     look: Option<Ordering>,
     begin_again: bool,
+    /// Sequence: whether one load tells the count and who has the cache, or a second does.
+    one_look: bool,
     /// Elsewhere: the exchange for a ticket, and the load after the restart, which is compared.
     take: Ordering,
     restart: bool,
     enter_if: fn(u32, u32) -> bool,
+    /// The same: whether the count is that of the exchange, or of an earlier load.
+    count_of_exchange: bool,
     /// The store that gives the cache back. ORDERING: pairs with `look` and `take`.
     leave: Ordering,
 }
 
 const SOUND: Protocol = Protocol {
-    tickets: [2, 3],
+    tickets: [BUSY + 1, BUSY + 2],
     look: Some(Acquire),
     begin_again: true,
+    one_look: true,
     take: Acquire,
     restart: true,
     enter_if: |word, ticket| word == ticket,
+    count_of_exchange: true,
     leave: Release,
 };
 
 /// What has to happen in some execution.
-const EVENTS: [&str; 4] = ["entered from elsewhere", "lost to LOCAL", "restarted", "gave up"];
+const EVENTS: [&str; 5] =
+    ["entered from elsewhere", "lost to LOCAL", "lost to a pop", "restarted", "gave up"];
 type Counts = [AtomicUsize; EVENTS.len()];
 
-#[derive(Default)]
 struct Cache {
-    active: AtomicU32,
+    word: AtomicU32,
     /// loom reports an access that is not ordered after the last one.
     arrays: UnsafeCell<()>,
     /// Restarts that were asked for, and that were executed; the CPU's own view of the latter.
@@ -59,10 +70,25 @@ struct Cache {
     executed: AtomicU32,
     last_executed: Untracked<u32>,
     steps: AtomicU32,
+    /// Objects that somebody took.
+    taken: AtomicUsize,
     counts: Arc<Counts>,
 }
 
 impl Cache {
+    fn new(counts: Arc<Counts>) -> Self {
+        Self {
+            word: AtomicU32::new(AT_FIRST),
+            arrays: UnsafeCell::default(),
+            asked: AtomicU32::default(),
+            executed: AtomicU32::default(),
+            last_executed: Untracked::default(),
+            steps: AtomicU32::default(),
+            taken: AtomicUsize::default(),
+            counts,
+        }
+    }
+
     fn count(&self, event: &str) {
         let event = EVENTS.iter().position(|e| *e == event).expect("one of the events");
         self.counts[event].fetch_add(1, Relaxed);
@@ -72,42 +98,55 @@ impl Cache {
     /// come before another thread's load if the storing thread loaded the word in between.
     fn word(&self) -> &AtomicU32 {
         self.steps.fetch_add(1, Relaxed);
-        &self.active
+        &self.word
     }
 
     fn touch(&self) {
         self.arrays.with_mut(|_| ());
     }
 
-    /// The CPU's `pop` and `push`: what they change and their commit are one step.
+    /// Takes an object of `count`, and says how many are left.
+    fn take_one(&self, count: u32) -> u32 {
+        assert!((1..=AT_FIRST).contains(&count), "claim: a count is one that was stored");
+        self.taken.fetch_add(1, Relaxed);
+        count - 1
+    }
+
+    /// The CPU's `pop` and `push`: what they change and their commit are one step. A commit is a
+    /// store. As an exchange it has its place behind a ticket that it stores over: loom leaves the
+    /// stores of two threads without an order.
     fn pop(&self, p: &Protocol) {
-        if self.sequence(p) {
+        if let Some(count) = self.sequence(p) {
             self.touch();
+            self.word().swap(self.take_one(count), Relaxed);
         }
     }
 
-    /// The commit is a store. As an exchange it has its place behind a ticket that it overwrites:
-    /// loom leaves the stores of two threads without an order.
     fn enter(&self, p: &Protocol) {
-        if self.sequence(p) {
+        if let Some(count) = self.sequence(p) {
             self.word().swap(LOCAL, Relaxed);
             self.touch();
             self.interrupted(self.asked.load(Relaxed));
             self.touch();
-            self.word().store(FREE, p.leave);
+            self.word().store(self.take_one(count), p.leave);
         }
     }
 
-    /// A sequence up to its commit: whether it comes to that.
-    fn sequence(&self, p: &Protocol) -> bool {
-        while p.look.is_none_or(|order| self.word().load(order) == FREE) {
+    /// A sequence up to its commit, if it comes to that: the count that it saw.
+    fn sequence(&self, p: &Protocol) -> Option<u32> {
+        loop {
+            let look = || self.word().load(p.look.unwrap_or(Acquire));
+            let word = look();
+            let whose = if p.one_look { word } else { look() };
+            if p.look.is_some() && whose >= BUSY {
+                self.count("gave up");
+                return None;
+            }
             if !self.interrupted(self.asked.load(Relaxed)) || !p.begin_again {
-                return true;
+                return Some(word % BUSY);
             }
             self.count("restarted");
         }
-        self.count("gave up");
-        false
     }
 
     fn interrupted(&self, asked: u32) -> bool {
@@ -121,20 +160,31 @@ impl Cache {
     }
 
     fn enter_from_elsewhere(&self, p: &Protocol, ticket: u32) {
-        if self.word().compare_exchange(FREE, ticket, p.take, Relaxed).is_err() {
-            return;
+        let earlier = self.word().load(Relaxed);
+        let mut seen = earlier;
+        loop {
+            if seen >= BUSY {
+                return;
+            }
+            match self.word().compare_exchange(seen, ticket, p.take, Relaxed) {
+                Ok(_) => break,
+                Err(changed) => seen = changed,
+            }
         }
+        let count = if p.count_of_exchange { seen } else { earlier % BUSY };
         if p.restart {
             self.restart_others();
         }
         let word = self.word().load(p.take);
-        if word == LOCAL {
-            self.count("lost to LOCAL");
+        match word {
+            LOCAL => self.count("lost to LOCAL"),
+            ..LOCAL => self.count("lost to a pop"),
+            _ => {}
         }
         if (p.enter_if)(word, ticket) {
             self.count("entered from elsewhere");
             self.touch();
-            self.word().store(FREE, p.leave);
+            self.word().store(self.take_one(count), p.leave);
         }
     }
 
@@ -160,7 +210,7 @@ fn run((cpu, others): Scenario, p: Protocol) -> (Exploration, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
     let counted = Arc::clone(&counts);
     let exploration = explore(1 + others, move || {
-        let cache = Rc::new(Cache { counts: Arc::clone(&counted), ..Cache::default() });
+        let cache = Rc::new(Cache::new(Arc::clone(&counted)));
         let others = p.tickets[..others].iter().map(|&ticket| {
             let cache = Rc::clone(&cache);
             spawn(move || cache.enter_from_elsewhere(&p, ticket))
@@ -170,7 +220,9 @@ fn run((cpu, others): Scenario, p: Protocol) -> (Exploration, Arc<Counts>) {
         // From here on the CPU is outside of sequences.
         cache.interrupted(u32::MAX);
         others.into_iter().for_each(|other| other.join().expect("a panic ends the model"));
-        assert!(cache.active.load(Relaxed) == FREE, "claim: the word is free in the end");
+        let (word, taken) = (cache.word.load(Relaxed), cache.taken.load(Relaxed));
+        assert!(word < BUSY, "claim: the word is free in the end");
+        assert!(word as usize + taken == AT_FIRST as usize, "claim: every object is counted once");
     });
     (exploration, counts)
 }
@@ -191,11 +243,13 @@ fn a_cache_is_taken_by_one_at_a_time() {
 type Mutation = (&'static str, fn(&mut Protocol), Scenario, Option<&'static str>);
 
 const MUTATIONS: &[Mutation] = &[
-    ("equal tickets", |p| p.tickets = [2, 2], TWO, None),
+    ("equal tickets", |p| p.tickets = [BUSY + 1; 2], TWO, None),
     ("no restart", |p| p.restart = false, ONE, None),
     ("barrier without restart", |p| p.begin_again = false, ONE, None),
     ("no check after the restart", |p| p.enter_if = |_, _| true, ONE, None),
-    ("check for not free only", |p| p.enter_if = |word, _| word != FREE, ONE, None),
+    ("check for not free only", |p| p.enter_if = |word, _| word >= BUSY, ONE, None),
+    ("sequence looks twice", |p| p.one_look = false, ONE, None),
+    ("count before the exchange", |p| p.count_of_exchange = false, ONE, None),
     ("leave relaxed", |p| p.leave = Relaxed, ONE, None),
     ("take relaxed", |p| p.take = Relaxed, TWO, Some("the barriers of the restart")),
     ("sequence does not look", |p| p.look = None, ONE, None),

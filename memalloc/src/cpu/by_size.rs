@@ -2,7 +2,7 @@
 
 use super::table::Table;
 use crate::class::{CACHE_CAPACITY, ClassTable, MAX_SIZE, UNIT};
-use crate::sys::rseq::Caches;
+use crate::sys::rseq::CacheRow;
 use std::alloc::Layout;
 
 /// One entry for each number of units, zero included, and the last for what is not served.
@@ -12,26 +12,25 @@ const _: () = assert!(CACHE_CAPACITY < u8::MAX as usize && MAX_SIZE <= u16::MAX 
 
 /// The caches of every class, by size.
 #[derive(Debug)]
-pub(super) struct Rooms {
-    by_units: Box<[Caches; ENTRIES]>,
+pub(super) struct BySize {
+    by_units: Box<[CacheRow; ENTRIES]>,
 }
 
-impl Rooms {
+impl BySize {
     /// What they take up.
-    pub(super) const BYTES: usize = size_of::<[Caches; ENTRIES]>();
+    pub(super) const BYTES: usize = size_of::<[CacheRow; ENTRIES]>();
 
     /// `None` when there is no memory.
     pub(super) fn new(classes: &ClassTable, table: &Table) -> Option<Self> {
         // No cache has as many objects as this is to leave: nothing is taken for a layout that is
         // not served, and nobody has to ask beforehand.
         let first = table.first(0);
-        let cpus = table.cpus() as u16;
         let unserved =
-            Caches { first, cpus, low: u8::MAX, limit: 0, by_rcu_limit: 0, class: 0, size: 0 };
+            CacheRow { first, size: 0, low: u8::MAX, limit: 0, by_rcu_limit: 0, class: 0 };
         let mut entries = Vec::new();
         entries.try_reserve_exact(ENTRIES).ok()?;
         entries.resize(ENTRIES, unserved);
-        let mut by_units: Box<[Caches; ENTRIES]> = entries.into_boxed_slice().try_into().ok()?;
+        let mut by_units: Box<[CacheRow; ENTRIES]> = entries.into_boxed_slice().try_into().ok()?;
         for (units, caches) in by_units.iter_mut().enumerate() {
             let layout = Layout::from_size_align(units * UNIT, 1).ok();
             let Some(number) = layout.and_then(|layout| classes.class_for(layout)) else {
@@ -40,15 +39,14 @@ impl Rooms {
             let class = classes.class(number);
             let marks = class.watermarks;
             // All are at most the capacity of a cache (`Watermarks::check`).
-            *caches = Caches {
+            *caches = CacheRow {
                 first: table.first(number),
-                cpus,
+                size: class.size as u16,
                 low: marks.low as u8,
                 limit: marks.full() as u8,
                 // The object that fills the batch takes the slow path.
                 by_rcu_limit: class.deferred_batch() as u8 - 1,
                 class: number as u8,
-                size: class.size as u16,
             };
         }
         Some(Self { by_units })
@@ -57,7 +55,7 @@ impl Rooms {
     /// The caches of the smallest class that serves `layout`, or those of size 0 for what is not
     /// served.
     #[inline(always)]
-    pub(super) fn of(&self, layout: Layout) -> &Caches {
+    pub(super) fn of(&self, layout: Layout) -> &CacheRow {
         if layout.align() > UNIT || layout.size() > MAX_SIZE {
             return self.of_aligned(layout);
         }
@@ -67,8 +65,8 @@ impl Rooms {
 
     #[cold]
     #[inline(never)]
-    fn of_aligned(&self, layout: Layout) -> &Caches {
-        let serves = |caches: &&Caches| {
+    fn of_aligned(&self, layout: Layout) -> &CacheRow {
+        let serves = |caches: &&CacheRow| {
             let size = usize::from(caches.size);
             size > 0 && size.is_multiple_of(layout.align())
         };

@@ -5,11 +5,11 @@ use crate::sync::{AtomicU32, Ordering};
 
 /// A list of objects that were freed while a cache was busy. All zero, it is empty.
 #[derive(Debug)]
-pub(crate) struct ObjectList {
+pub(crate) struct SpillList {
     head: AtomicU32,
 }
 
-impl ObjectList {
+impl SpillList {
     #[cfg(loom)]
     pub(super) fn new() -> Self {
         Self { head: AtomicU32::new(0) }
