@@ -17,13 +17,19 @@ pub const MAX_SIZE: usize = 4096;
 pub const MAX_CLASSES: usize = 64;
 
 /// The most objects that a CPU's cache of one class holds: what its other words leave room for.
-pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 193 };
+pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 350 };
 
 /// The most objects that move at once.
-pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 58 };
+pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 250 };
 
-/// The most bytes in the reserve of a CPU's cache of one class.
-const RESERVE_BYTES: usize = 256 << 10;
+/// The reserve of a CPU's cache of one class: a batch, of at most so many bytes;
+const RESERVE_BYTES: usize = 64 << 10;
+
+/// or so many objects where they are large, of at most
+const RESERVE_OBJECTS: usize = 58;
+
+/// so many bytes.
+const LARGE_RESERVE_BYTES: usize = 256 << 10;
 
 /// A batch of deferred frees has at most this many bytes, where it is larger than the kernel's.
 const DEFERRED_BYTES: usize = 64 << 10;
@@ -53,10 +59,10 @@ pub struct Watermarks {
 impl Watermarks {
     /// The kernel's watermarks for objects of `size` bytes: up to 256 bytes 32 and 96; above,
     /// `max(32 * 256 / size, 1)` and `max(96 * 256 / size, 3)`; a batch is three quarters of the
-    /// difference. The reserve, which the kernel does not have, is 58 objects, of 256 KiB at
-    /// most. A size of 0 counts as 1.
+    /// difference. The reserve, which the kernel does not have, is 250 objects, of 64 KiB at most,
+    /// or, where that is less, 58 objects, of 256 KiB at most. A size of 0 counts as 1.
     ///
-    /// A CPU whose caches of the kernel's eleven classes are all full holds 649 KiB; without a
+    /// A CPU whose caches of the kernel's eleven classes are all full holds 837 KiB; without a
     /// reserve 170 KiB. An allocator that nobody has used holds no objects.
     #[doc(alias = "init_refill_work")]
     pub const fn for_size(size: usize) -> Self {
@@ -69,8 +75,10 @@ impl Watermarks {
         } else {
             (at_least(32 * 256 / size, 1), at_least(96 * 256 / size, 3))
         };
-        let fitting = RESERVE_BYTES / size;
-        let reserve = if fitting < BATCH_CAPACITY { fitting } else { BATCH_CAPACITY };
+        let reserve = at_least(
+            at_most(RESERVE_BYTES / size, BATCH_CAPACITY),
+            at_most(LARGE_RESERVE_BYTES / size, RESERVE_OBJECTS),
+        );
         Self { low, high, batch: at_least((high - low) / 4 * 3, 1), reserve }
     }
 
@@ -81,17 +89,15 @@ impl Watermarks {
 
     /// How many objects a full cache gives away at once.
     pub(crate) const fn surplus(&self) -> usize {
-        let most = if self.reserve < BATCH_CAPACITY { self.reserve } else { BATCH_CAPACITY };
-        at_least(most, self.batch)
+        at_least(at_most(self.reserve, BATCH_CAPACITY), self.batch)
     }
 
     /// How many deferred frees of objects of `size` bytes make a batch, and share one grace-period
-    /// cookie: [`batch`](Self::batch), or, where a cache has a reserve for more, up to 58 objects
+    /// cookie: [`batch`](Self::batch), or, where a cache has a reserve for more, up to 250 objects
     /// of 64 KiB together. A size of 0 counts as 1.
     pub const fn deferred(&self, size: usize) -> usize {
-        let most = if self.reserve < BATCH_CAPACITY { self.reserve } else { BATCH_CAPACITY };
         let fitting = DEFERRED_BYTES / at_least(size, 1);
-        at_least(if fitting < most { fitting } else { most }, self.batch)
+        at_least(at_most(fitting, at_most(self.reserve, BATCH_CAPACITY)), self.batch)
     }
 
     fn check(self) -> Result<(), ClassError> {
@@ -105,6 +111,10 @@ impl Watermarks {
 
 const fn at_least(value: usize, least: usize) -> usize {
     if value > least { value } else { least }
+}
+
+const fn at_most(value: usize, most: usize) -> usize {
+    if value < most { value } else { most }
 }
 
 /// One size class.
@@ -181,7 +191,7 @@ impl ClassTable {
     /// # Errors
     ///
     /// As [`ClassTable::new`]; and watermarks must have `low < high`, `high` and the reserve
-    /// together below 193, and a batch of 1 to 58 objects that is not above `high`.
+    /// together below 350, and a batch of 1 to 250 objects that is not above `high`.
     pub fn with_watermarks(classes: &[Class]) -> Result<Self, ClassError> {
         if classes.is_empty() || classes.len() > MAX_CLASSES {
             return Err(ClassError::Count(classes.len()));
@@ -330,7 +340,7 @@ mod tests {
         assert_eq!(marks[..7], [(32, 96, 48); 7]);
         assert_eq!(marks[7..], [(16, 48, 24), (8, 24, 12), (4, 12, 6), (2, 6, 3)]);
         for size in KERNEL_SIZES {
-            assert!(Watermarks::for_size(size).reserve * size <= RESERVE_BYTES);
+            assert!(Watermarks::for_size(size).reserve * size <= LARGE_RESERVE_BYTES);
         }
     }
 

@@ -125,7 +125,7 @@
 //!   and behind a reader that stalls a free waits for
 //!   [`stall_after`](rcu::Builder::stall_after), once, and then goes on.
 //! - The caches of a CPU hold more than the kernel's: [`Watermarks::reserve`] objects above the
-//!   high watermark, so that with the kernel's classes a CPU whose caches are all full has 649 KiB
+//!   high watermark, so that with the kernel's classes a CPU whose caches are all full has 837 KiB
 //!   in them, and 170 KiB where the reserve is 0.
 //! - Slabs count memory in pages of 4096 bytes that they have touched. Where the system gives huge
 //!   pages unasked, it may hold more.

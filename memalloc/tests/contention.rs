@@ -186,7 +186,7 @@ in_every_setup! {
         for size in [64, 1024, 2048] {
             let alloc = setup.allocator::<P>();
             let take = || Parcel::new(&alloc, size, 1).expect("memory");
-            let all: Vec<_> = (0..1_000).map(|_| take()).collect();
+            let all: Vec<_> = (0..2_000).map(|_| take()).collect();
             thread::scope(|scope| {
                 scope.spawn(|| all.into_iter().for_each(|parcel| parcel.free(&alloc, 2)));
             });

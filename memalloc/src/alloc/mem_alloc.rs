@@ -196,7 +196,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// this. The largest number that was asked for counts, until [`quiesce`](Self::quiesce) returns
     /// them.
     ///
-    /// A call of `alloc_nowait` takes up to 58 objects off for a moment: reserve as many more for
+    /// A call of `alloc_nowait` takes up to 250 objects off for a moment: reserve as many more for
     /// each that may be under way, interrupted or on another CPU.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 /// A batch for so many bytes of a range: as many as free objects of 64 bytes and more can need.
-const BYTES_PER_BATCH: usize = 4096;
+const BYTES_PER_BATCH: usize = 8192;
 const LEAST_BATCHES: usize = 4096;
 const MOST_BATCHES: usize = 1 << 24;
 
@@ -65,7 +65,7 @@ impl Body {
     }
 }
 
-/// Four cache lines, and no part of another's: a batch goes from one CPU to the next.
+/// Whole cache lines, and no part of another's: a batch goes from one CPU to the next.
 #[repr(C, align(64))]
 pub(super) struct Node {
     /// The link to the next batch of the list that this one is in.
@@ -73,7 +73,7 @@ pub(super) struct Node {
     body: UnsafeCell<Body>,
 }
 
-const _: () = assert!(cfg!(loom) || size_of::<Node>() == 256);
+const _: () = assert!(cfg!(loom) || size_of::<Node>() == 1024);
 
 /// All batches of an allocator.
 pub(crate) struct Pool {
@@ -139,7 +139,7 @@ mod imp {
     use std::io;
     use std::sync::Arc;
 
-    const CHUNK_NODES: u32 = 1024;
+    const CHUNK_NODES: u32 = 256;
 
     pub(super) struct Table {
         nodes: Region,

@@ -50,7 +50,7 @@ impl<const N: usize> Stack<N> {
     /// Adds an object, if there are fewer than `limit`; the caller knows that there is room for so
     /// many.
     #[inline(always)]
-    pub(crate) fn push_below(&mut self, limit: u8, object: Handle) -> bool {
+    pub(crate) fn push_below(&mut self, limit: u16, object: Handle) -> bool {
         let is_below = self.count < limit.into();
         if is_below {
             self.push(object);

@@ -1,14 +1,18 @@
 //! Which caches serve a layout: what the fast paths need to know of them, found by the size.
 
 use super::table::Table;
-use crate::class::{CACHE_CAPACITY, ClassTable, MAX_SIZE, UNIT};
+use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, ClassTable, MAX_SIZE, UNIT};
 use crate::sys::rseq::CacheRow;
 use std::alloc::Layout;
 
 /// One entry for each number of units, zero included, and the last for what is not served.
 const ENTRIES: usize = MAX_SIZE / UNIT + 2;
 
-const _: () = assert!(CACHE_CAPACITY < u8::MAX as usize && MAX_SIZE <= u16::MAX as usize);
+const _: () = assert!(
+    CACHE_CAPACITY < u16::MAX as usize
+        && BATCH_CAPACITY < u8::MAX as usize
+        && MAX_SIZE <= u16::MAX as usize
+);
 
 /// The caches of every class, by size.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ impl BySize {
         // not served, and nobody has to ask beforehand.
         let first = table.first(0);
         let unserved =
-            CacheRow { first, size: 0, low: u8::MAX, limit: 0, by_rcu_limit: 0, class: 0 };
+            CacheRow { first, size: 0, low: u16::MAX, limit: 0, by_rcu_limit: 0, class: 0 };
         let mut entries = Vec::new();
         entries.try_reserve_exact(ENTRIES).ok()?;
         entries.resize(ENTRIES, unserved);
@@ -42,8 +46,8 @@ impl BySize {
             *caches = CacheRow {
                 first: table.first(number),
                 size: class.size as u16,
-                low: marks.low as u8,
-                limit: marks.full() as u8,
+                low: marks.low as u16,
+                limit: marks.full() as u16,
                 // The object that fills the batch takes the slow path.
                 by_rcu_limit: class.deferred_batch() as u8 - 1,
                 class: number as u8,

@@ -54,7 +54,7 @@ pub(super) const FREE_AT: usize = 0;
 pub(super) const BY_RCU_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, by_rcu_word);
 
 /// The room that a cache takes up.
-pub(super) const CACHE_BYTES: usize = 2048;
+pub(super) const CACHE_BYTES: usize = 4096;
 
 /// What the sequences and the table of caches rely on. (Under loom words are larger, and there
 /// are neither.)
@@ -204,7 +204,7 @@ impl<'a> Active<'a> {
     /// From now on the sequences keep to the limits of `row`.
     #[inline(always)]
     pub(super) fn limited_by(mut self, row: &CacheRow) -> Self {
-        self.limits = Limits { free: row.limit.into(), by_rcu: row.by_rcu_limit.into() };
+        self.limits = Limits { free: row.limit, by_rcu: row.by_rcu_limit.into() };
         self
     }
 }

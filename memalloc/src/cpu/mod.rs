@@ -151,7 +151,9 @@ impl CpuCaches {
     #[inline(never)]
     fn push_by_rcu_active(&self, caches: &CacheRow, object: Handle) -> bool {
         let arrays = self.try_enter(caches.class.into());
-        arrays.is_some_and(|mut arrays| arrays.free_by_rcu.push_below(caches.by_rcu_limit, object))
+        arrays.is_some_and(|mut arrays| {
+            arrays.free_by_rcu.push_below(caches.by_rcu_limit.into(), object)
+        })
     }
 
     /// The arrays of this CPU's cache, unless somebody is using them. Async-signal-safe, never

@@ -140,7 +140,7 @@ mod imp {
                 sequence!(
                     [
                         "mov {word}, qword ptr [{cache}]",
-                        "cmp {word:l}, byte ptr [{row} + {low_at}]",
+                        "cmp {word:x}, word ptr [{row} + {low_at}]",
                         "jbe 6f",
                         "movzx {result:e}, {word:x}",
                         "mov {result:e}, dword ptr [{cache} + {result:r} * 4 + {last_at}]",
@@ -304,9 +304,9 @@ pub(crate) struct CacheRow {
     /// Their owner's size of an object, in bytes.
     pub(crate) size: u16,
     /// How many objects a pop leaves.
-    pub(crate) low: u8,
+    pub(crate) low: u16,
     /// From how many objects on a push gives up.
-    pub(crate) limit: u8,
+    pub(crate) limit: u16,
     /// The same for the other array.
     pub(crate) by_rcu_limit: u8,
     /// Their owner's number for the kind.
@@ -315,7 +315,7 @@ pub(crate) struct CacheRow {
 
 impl CacheRow {
     /// From one CPU's cache to the next CPU's, in bytes.
-    pub(crate) const CPU_BYTES: usize = 1 << 17;
+    pub(crate) const CPU_BYTES: usize = 1 << 18;
 
     /// How many numbers that are no CPU's there is room for in front of CPU 0's cache.
     pub(crate) const NO_CPUS: usize = 2;
