@@ -16,7 +16,7 @@ pub const MAX_SIZE: usize = 4096;
 /// The most classes that a table can have.
 pub const MAX_CLASSES: usize = 64;
 
-/// The most objects that a CPU's cache of one class holds: what its other words leave room for.
+/// The most objects that a CPU's cache of one class holds.
 pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 350 };
 
 /// The most objects that move at once.
@@ -136,6 +136,11 @@ impl Class {
     /// How many deferred frees make a batch.
     pub(crate) const fn deferred_batch(&self) -> usize {
         self.watermarks.deferred(self.size)
+    }
+
+    /// The most objects of a batch.
+    pub(crate) const fn most_at_once(&self) -> usize {
+        at_least(self.watermarks.surplus(), self.deferred_batch())
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -66,9 +66,11 @@ pub struct Stats {
     pub max_pending: u64,
     /// Slabs that have objects, of 64 KiB of address space each.
     pub slabs: u64,
-    /// How often an empty slab was taken into use: more than there are slabs if some went back in
+    /// How often an empty slab was taken into use: more than there are slabs if some were empty in
     /// between.
     pub slabs_opened: u64,
+    /// How often an empty slab gave its memory back to the system.
+    pub slabs_released: u64,
     /// Bytes of whole pages that the slabs have touched and not given back: the memory that the
     /// objects cost, used or not. Not counted: the links, 4 bytes for each 16 of slab, of objects that
     /// were freed while the cache was busy, as in a signal handler that interrupted it, or while there
@@ -134,6 +136,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
             max_pending: flow.max_pending(),
             slabs: usage.slabs,
             slabs_opened: usage.opened,
+            slabs_released: usage.released,
             backing_bytes: usage.backing_bytes,
             table_bytes: stages.table_bytes(),
             live: Amount::default(),

@@ -161,6 +161,20 @@ in_every_setup! {
 
 in_every_setup! {
     /// Whoever takes one leaves the others where every CPU finds them.
+    fn what_is_ready_for_some_leaves_the_rest_to_others<P>(setup) {
+        let builder = setup.builder::<P>().limit_bytes(1 << 20);
+        let alloc = builder.build().expect("an allocator");
+        alloc.prefill(layout(4096, 1), 1).expect("memory");
+        let other = Object::new(&alloc, layout(64, 1), 1);
+        alloc.alloc_nowait(layout(4096, 1)).map(|memory| {
+            // SAFETY: just allocated, and never published.
+            unsafe { alloc.free_unshared(memory.cast(), layout(4096, 1)) };
+        }).expect("it was prefilled");
+        other.free_unshared(&alloc);
+    }
+}
+
+in_every_setup! {
     fn what_was_prefilled_is_found_on_any_cpu<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(64, 8);

@@ -99,6 +99,41 @@ in_every_setup! {
     }
 }
 
+in_every_setup! {
+    /// Who waits moves grace periods along for whatever is pending: also for what others add while
+    /// he waits, who are inside sections and don't wait, and then stay idle. The test hangs where he
+    /// does not.
+    fn who_waits_goes_on_although_others_added_more_and_are_idle<ProtectsIdentity>(setup) {
+        let (builder, domain, told) = bounded::<P>(setup, NEVER);
+        let alloc = &builder.build().expect("an allocator");
+        let freed = &AtomicU64::new(0);
+        let (leave, left) = channel::<()>();
+        thread::scope(|scope| {
+            let (tell_inside, inside) = channel();
+            let domain = &domain;
+            scope.spawn(move || {
+                let guard = domain.pin();
+                tell_inside.send(()).expect("it is waited for");
+                while freed.load(Ordering::Relaxed) < MAX_PENDING / SIZE / 2 {
+                    thread::yield_now();
+                }
+                (0..2 * MAX_PENDING / SIZE).for_each(|_| pass_one(alloc));
+                drop(guard);
+                let _ = left.recv();
+            });
+            inside.recv().expect("it goes inside");
+            for _ in 0..4 * MAX_PENDING / SIZE {
+                pass_one(alloc);
+                freed.fetch_add(1, Ordering::Relaxed);
+            }
+            drop(leave);
+        });
+        assert!(told.try_recv().is_err(), "nobody stalled");
+        alloc.quiesce().expect("no guard is held");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
 /// A value of [`SIZE`] bytes, whose drop may do something.
 struct Value {
     then: Option<Box<dyn FnOnce() + Send + Sync>>,

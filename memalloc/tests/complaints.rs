@@ -93,7 +93,7 @@ in_every_setup! {
     /// call, for any number of objects of one thread.
     fn one_quiesce_is_enough_for_any_number_of_objects<P>(setup) {
         let alloc = setup.allocator::<P>();
-        // None, about what waits together (48), about the most that moves at once (250), and many.
+        // None, about the kernel's batch (48), about the most that moves at once (250), and many.
         for count in [0, 1, 2, 47, 48, 49, 249, 250, 251, 3_000] {
             let held: Vec<_> = (0..count).map(|_| Object::new(&alloc, layout(256, 1), 1)).collect();
             held.into_iter().for_each(|object| object.free_rcu(&alloc));

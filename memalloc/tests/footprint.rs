@@ -54,13 +54,11 @@ in_every_setup! {
 
 in_every_setup! {
     /// A flood of replaced objects, beside nobody and beside a thread that may read: once it is
-    /// under way, no slab is taken into use, and none goes back to the system.
-    fn a_steady_flood_whose_objects_are_reused_opens_no_slab<P>(setup) {
+    /// under way, no slab is taken into use, and none gives its memory back. Where every object goes
+    /// to its slab, slabs are empty now and then: their memory stays, but for a few of the thousands of
+    /// times when that happens more often than before.
+    fn a_steady_flood_neither_takes_memory_nor_gives_it_back<P>(setup) {
         const LIVE: usize = 64;
-        if P::KIND == PolicyKind::FreeAfterRcuGp {
-            // Every object goes to its slab, so that slabs are empty now and then.
-            return;
-        }
         stay_on_this_cpu();
         for size in [64, 256, 1024, 4096] {
             let alloc = &setup.allocator::<P>();
@@ -78,8 +76,14 @@ in_every_setup! {
                 let before = alloc.stats();
                 replace((16 * MIB) as usize / size);
                 let after = alloc.stats();
-                assert_eq!(after.backing_bytes, before.backing_bytes, "{size} bytes");
-                assert_eq!(after.slabs_opened, before.slabs_opened, "{size} bytes");
+                let released = after.slabs_released - before.slabs_released;
+                if P::KIND == PolicyKind::FreeAfterRcuGp {
+                    assert!(released <= 4, "{released} slabs of {size} bytes");
+                } else {
+                    assert_eq!(released, 0, "{size} bytes");
+                    assert_eq!(after.backing_bytes, before.backing_bytes, "{size} bytes");
+                    assert_eq!(after.slabs_opened, before.slabs_opened, "{size} bytes");
+                }
                 held.into_iter().for_each(|object| object.free(alloc));
             };
             flood();

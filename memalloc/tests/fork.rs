@@ -26,7 +26,7 @@ const MAX_PENDING: u64 = 1 << 16;
 const SIZES: [usize; 3] = [16, 64, 512];
 
 /// One test at a time: while a thread begins it has a lock of the standard library, and in the child
-/// of a fork at that moment no thread can begin. So no thread begins elsewhere while a test forks.
+/// of a fork at that moment no thread can begin. So no test begins threads while another forks.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,8 +104,8 @@ fn beside_busy_threads(work: impl Fn() + Sync, forks: impl FnOnce()) {
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
+                begun.fetch_add(1, Ordering::Relaxed);
                 while !stop.load(Ordering::Relaxed) {
-                    begun.fetch_add(1, Ordering::Relaxed);
                     work();
                 }
             });

@@ -37,6 +37,81 @@ in_every_setup! {
     }
 }
 
+/// A thread that the kernel tells no CPU number: its area for restartable sequences has -1, as before
+/// it was registered, or -2, where that failed.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+mod without_a_cpu_number {
+    use super::*;
+    use std::ptr::without_provenance_mut;
+
+    /// Takes the calling thread's area back, and leaves `number` in it; `false` where there is none.
+    fn unregister(number: i32) -> bool {
+        const UNREGISTER: libc::c_int = 1;
+        const SIGNATURE: u32 = 0x5305_3053;
+        let symbol = |name: &std::ffi::CStr| {
+            // SAFETY: a name that ends in NUL.
+            unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
+        };
+        let (offset, size) = (symbol(c"__rseq_offset"), symbol(c"__rseq_size"));
+        if offset.is_null() || size.is_null() {
+            return false;
+        }
+        // SAFETY: glibc's constants, of these types; the first word at the thread pointer is its own
+        // address; the area belongs to this thread, which runs no sequence now.
+        unsafe {
+            let (offset, size) = (*offset.cast::<isize>(), *size.cast::<u32>());
+            let thread: usize;
+            std::arch::asm!("mov {}, qword ptr fs:[0]", out(reg) thread, options(nostack, readonly));
+            let area = without_provenance_mut::<i32>(thread.wrapping_add_signed(offset));
+            let lengths = [32, size, size.next_multiple_of(32)];
+            let done = lengths.iter().any(|&length| {
+                libc::syscall(libc::SYS_rseq, area, length, UNREGISTER, SIGNATURE) == 0
+            });
+            if done {
+                std::arch::asm!(
+                    "mov dword ptr [{area} + 4], {number:e}",
+                    area = in(reg) area,
+                    number = in(reg) number,
+                    options(nostack),
+                );
+            }
+            done
+        }
+    }
+
+    in_every_setup! {
+        fn a_thread_without_a_cpu_number_does_without_sequences<P>(setup) {
+            for number in [-1, -2] {
+                let alloc = &setup.allocator::<P>();
+                let work = || {
+                    let objects: Vec<_> =
+                        (0..700).map(|_| Object::new(alloc, layout(200, 1), 3)).collect();
+                    for (turn, object) in objects.into_iter().enumerate() {
+                        match turn % 3 {
+                            0 => object.free(alloc),
+                            1 => object.free_rcu(alloc),
+                            _ => object.free_unshared(alloc),
+                        }
+                    }
+                };
+                work();
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        if unregister(number) {
+                            work();
+                            adds_up(&alloc.stats(), 0);
+                        }
+                    });
+                });
+                work();
+                adds_up(&alloc.stats(), 0);
+                alloc.quiesce().expect("no guard is held");
+                assert_eq!(alloc.stats().taken.objects, 0);
+            }
+        }
+    }
+}
+
 thread_local! {
     /// Filled before or after the thread's first section, and so dropped after or before the
     /// thread gives its slots back.

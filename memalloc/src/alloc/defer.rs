@@ -2,7 +2,7 @@
 //! begin, what happens when they have passed, and how what is pending is bounded.
 
 use super::flow::Flow;
-use crate::batch::Queue;
+use crate::batch::{Queue, Stack};
 use crate::cpu::{Active, Arrays, Deferred};
 use crate::rcu::{Patience, WaitFor};
 use crate::slab::Handle;
@@ -52,7 +52,7 @@ impl Flow {
         let mut passed = Queue::new();
         if nobody_is_inside {
             passed = arrays.deferred.pass_all(pool);
-            if !self.passes_by_batch() {
+            if !self.passes_by_batch() && !stages.of(class).lacks_reserved() {
                 let Arrays { free, free_by_rcu, .. } = &mut *arrays;
                 free.take_newest(free_by_rcu, stages.classes.class(class).watermarks.full());
             }
@@ -70,11 +70,10 @@ impl Flow {
                 arrays.deferred.collect(pool, batch);
             }
         }
-        let mut is_over = false;
         if !nobody_is_inside {
             passed = self.pass_with_stamp(class, &mut arrays.deferred, is_due);
-            is_over = stages.count_pending(class, &mut arrays.deferred, self.max_pending);
         }
+        let is_over = stages.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
         if !stages.of(class).waiting_for_gp.is_empty() {
@@ -128,7 +127,10 @@ impl Flow {
     fn most_batches(&self, class: usize, wait_for: WaitFor) -> u32 {
         let objects = self.stages.classes.class(class).deferred_batch() as u64;
         let batch = objects * self.size(class);
-        let share = self.max_pending / (4 * self.stages.caches.cpus() as u64);
+        // Where much is pending already, every CPU gets its share of the bound.
+        let cpus = self.stages.caches.cpus() as u64;
+        let is_full = self.stages.pending_bytes() > self.max_pending / 2;
+        let share = self.max_pending / if is_full { 4 * cpus } else { 4 };
         let most = if self.domain.costs_a_barrier(wait_for) {
             MOST_BARRIER_BYTES.min(share) / batch
         } else {
@@ -173,19 +175,12 @@ impl Flow {
             return None;
         }
         let full = stages.classes.class(class).watermarks.full();
-        let mut batch = arrays.deferred.passed.pop_front(pool)?;
-        let free = &mut arrays.free;
-        let (object, left) = pool.with(&mut batch, |body| {
-            let object = body.objects.pop();
-            free.take_newest(&mut body.objects, full);
-            (object, body.objects.len())
-        });
-        if left == 0 {
-            arrays.deferred.keep_spare(pool, batch);
-        } else {
-            arrays.deferred.passed.push_front(pool, batch);
-        }
-        object
+        let Arrays { free, deferred, .. } = &mut *arrays;
+        deferred.unpack_passed(pool, |objects| {
+            let object = objects.pop();
+            free.take_newest(objects, full);
+            object
+        })
     }
 
     /// The same, of what has passed already, whatever the amount that is reserved: no look at
@@ -193,14 +188,7 @@ impl Flow {
     pub(super) fn take_passed_nowait(&self, class: usize) -> Option<Handle> {
         let pool = &self.stages.pool;
         let mut arrays = self.stages.caches.try_enter(class)?;
-        let mut batch = arrays.deferred.passed.pop_front(pool)?;
-        let (object, left) = pool.with(&mut batch, |body| (body.objects.pop(), body.objects.len()));
-        if left == 0 {
-            arrays.deferred.keep_spare(pool, batch);
-        } else {
-            arrays.deferred.passed.push_front(pool, batch);
-        }
-        object
+        arrays.deferred.unpack_passed(pool, Stack::pop)
     }
 
     /// Moves along what waits where any CPU finds it.
@@ -223,14 +211,16 @@ impl Flow {
         let wait_for = self.stages.route.deferred;
         let completed = || self.domain.completed_epochs(wait_for);
         self.domain.advance_once(wait_for);
-        if self.gave_up.is_behind(completed()) {
+        if self.gave_up.is_behind(completed()) || self.domain.is_hopeless_here(wait_for) {
             return;
         }
         self.stages.share_all_deferred(false, || self.stamp_deferred());
-        // What is pending needs no later grace period than this.
+        // What is pending now needs no later grace period than this; what others add may.
         let stamp = self.stamp_deferred();
         let enough = || {
-            self.domain.pass(wait_for, stamp, 1);
+            if self.domain.pass(wait_for, stamp, 1) {
+                self.domain.advance_once(wait_for);
+            }
             self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
             self.stages.pending_bytes() <= self.max_pending
         };
@@ -238,10 +228,13 @@ impl Flow {
         let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
         let mut patience = Patience::default();
         // Another thread may have the batches in hand for a moment.
-        let mut empty = 0;
+        let mut empty = 0..MOST_EMPTY;
         while !enough() && !self.domain.is_hopeless_here(wait_for) {
-            empty = if self.anything_waits() { 0 } else { empty + 1 };
-            if empty > MOST_EMPTY {
+            if self.anything_waits() {
+                empty = 0..MOST_EMPTY;
+            } else if empty.next().is_some() {
+                self.stages.share_all_deferred(false, || self.stamp_deferred());
+            } else {
                 return;
             }
             if thread::clock().saturating_sub(start) >= limit {

@@ -1,5 +1,5 @@
 //! An allocator without its types: the fast paths of `alloc` and `free`, which touch the cache of
-//! the current CPU only, and its end. `refill` and `reclaim` have the slow paths.
+//! the current CPU only, and its end. `refill`, `defer` and `reclaim` have the slow paths.
 
 use super::error::AllocErrorKind;
 use super::reclaim::{GaveUp, Owed};
@@ -17,10 +17,8 @@ use std::mem::ManuallyDrop;
 pub(crate) struct Flow {
     pub(super) domain: Domain,
     pub(super) stages: ManuallyDrop<Stages>,
-    /// Deferred frees, for which a grace period has to begin.
+    /// Objects on the way to their slabs, for which a grace period has to begin.
     pub(super) owed: Owed,
-    /// The same for objects on the way to their slabs.
-    pub(super) owed_back: Owed,
     /// The most bytes that wait for a grace period before a free waits for readers.
     pub(super) max_pending: u64,
     /// The age of what had passed when memory was looked for everywhere.
@@ -34,7 +32,6 @@ impl Flow {
             domain,
             stages: ManuallyDrop::new(stages),
             owed: Owed::new(),
-            owed_back: Owed::new(),
             max_pending,
             reclaimed_at: Tally::new(u64::MAX),
             gave_up: GaveUp::new(),

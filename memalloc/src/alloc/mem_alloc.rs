@@ -376,7 +376,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Returns objects that nobody needs to their slabs, and empty slabs to the system, as far
-    /// as that goes without waiting for readers. The caches of the CPUs stay as they are, and what
+    /// as that goes without waiting for readers. The free objects of the CPUs' caches stay, and what
     /// [`prefill`](Self::prefill) reserved stays ready.
     pub fn trim(&self) -> Reclaimed {
         self.flow.trim()

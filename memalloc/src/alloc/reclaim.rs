@@ -1,5 +1,5 @@
-//! From a deferred free to the next life of the object, and from there back to its slab: when
-//! grace periods begin, what happens when they have passed, and how what waits is bounded.
+//! From where any CPU refills back to the slabs: when grace periods begin for that, what is given back
+//! by the way, and what on request.
 
 use super::flow::Flow;
 use crate::rcu::{Stamp, SynchronizeError, WaitFor};
@@ -144,21 +144,12 @@ impl Flow {
         self.domain.stamp(self.readers())
     }
 
-    /// Looks after grace periods, if it is time now that so many objects more wait for one; and
-    /// says whether it was late.
-    fn owe(&self, owed: &Owed, wait_for: WaitFor, class: usize, objects: u64) -> bool {
-        let due = owed.add(objects, self.size(class));
-        due.is_some_and(|due| {
-            self.look_after(owed, wait_for, &due);
-            due.late
-        })
-    }
-
-    /// Ends the grace period that is under way, or begins one if it is worth its price.
-    fn look_after(&self, owed: &Owed, wait_for: WaitFor, due: &Due) {
+    /// Ends the grace period that is under way, or begins one if it is worth its price; and says
+    /// whether it has begun one.
+    fn look_after(&self, wait_for: WaitFor, due: &Due) -> bool {
         self.domain.advance_begun(wait_for);
         if self.domain.is_under_way(wait_for) {
-            return;
+            return false;
         }
         let worth_while = due.late
             || !self.domain.costs_a_barrier(wait_for)
@@ -166,9 +157,9 @@ impl Flow {
             || (due.bytes >= BARRIER_BYTES && self.domain.begun_ago(wait_for) >= BARRIER_INTERVAL)
             || self.stages.pending_bytes() > self.max_pending / 2;
         if worth_while {
-            owed.begun();
             self.domain.advance_once(wait_for);
         }
+        worth_while
     }
 
     /// Ends the waiting of what has waited long enough. Returns how many objects went to the slabs.
@@ -194,13 +185,15 @@ impl Flow {
         // As if a good part of the way had been gone already: new memory costs as well.
         let bytes = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
         let due = Due { bytes, late: false };
-        self.look_after(&self.owed, self.stages.route.deferred, &due);
+        self.look_after(self.stages.route.deferred, &due);
         self.end_waiting(class, false);
     }
 
     /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
     #[cold]
     pub(super) fn reclaim(&self) {
+        // The reader that held everything up may have left.
+        self.domain.advance_begun(self.readers());
         let age = self.domain.completed(self.readers()).age();
         if self.reclaimed_at.load(Relaxed) == age {
             // No grace period has passed since, not even those that this would begin: a reader
@@ -225,7 +218,10 @@ impl Flow {
             }
         }
         if begun > 0 || !stages.of(class).waiting_for_gp_ttrace.is_empty() {
-            self.owe(&self.owed_back, stages.route.returned, class, begun);
+            let due = self.owed.add(begun, self.size(class));
+            if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
+                self.owed.begun();
+            }
             self.end_returning(class, false);
         }
     }
@@ -239,6 +235,7 @@ impl Flow {
         self.all_classes().for_each(|class| self.begin_returning_all(class, &mut reclaimed));
         self.advance_twice();
         self.put_back_passed(&mut reclaimed);
+        self.stages.slabs.release_spare();
         reclaimed.released_bytes = self.stages.slabs.released_bytes() - released_before;
         reclaimed
     }
@@ -276,6 +273,7 @@ impl Flow {
         }
         self.domain.advance_once(self.readers());
         self.put_back_passed(&mut Reclaimed::default());
+        self.stages.slabs.release_idle();
     }
 
     /// Returns everything that is not with a user, after waiting for readers.
@@ -303,6 +301,7 @@ impl Flow {
         self.all_classes().for_each(|class| self.begin_returning_all(class, reclaimed));
         self.domain.synchronize_with(self.readers())?;
         self.put_back_passed(reclaimed);
+        self.stages.slabs.release_spare();
         Ok(())
     }
 
@@ -311,6 +310,5 @@ impl Flow {
             let objects = self.end_returning(class, true);
             reclaimed.add(objects, self.size(class));
         }
-        self.stages.slabs.release_spare();
     }
 }

@@ -46,8 +46,11 @@ impl Flow {
         enter: impl for<'a> Fn(&CpuCaches, &'a CpuCache) -> Option<Active<'a>>,
     ) -> Option<Handle> {
         let (caches, arena) = (&self.stages.caches, self.stages.slabs.arena());
+        let pool = &self.stages.pool;
         caches.of_class(class).find_map(|cache| {
-            let object = enter(caches, cache).and_then(|mut arrays| arrays.free.pop());
+            let object = enter(caches, cache).and_then(|mut arrays| {
+                arrays.free.pop().or_else(|| arrays.deferred.unpack_passed(pool, Stack::pop))
+            });
             object.or_else(|| cache.free_llist_extra.take_one(arena))
         })
     }
@@ -82,19 +85,19 @@ impl Flow {
         let ready = || stages.free_by_rcu_ttrace.objects();
         let mut outcome = Ok(());
         while outcome.is_ok() && ready() < objects {
-            outcome = self.carve_ready(class);
+            outcome = self.carve_ready(class, (objects - ready()) as usize);
         }
         stages.reserve(objects.min(ready()));
         outcome
     }
 
-    /// A batch of objects fresh from slabs, to where any CPU may refill from.
-    fn carve_ready(&self, class: usize) -> Result<(), AllocErrorKind> {
+    /// A batch of objects fresh from slabs, up to `most`, to where any CPU may refill from.
+    fn carve_ready(&self, class: usize, most: usize) -> Result<(), AllocErrorKind> {
         let stages = self.stages();
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
         let cpu = stages.caches.current_cpu();
-        let carved =
-            stages.slabs.carve(&stages.classes, class, cpu, BATCH_CAPACITY, |new| fresh.push(new));
+        let most = most.min(stages.classes.class(class).most_at_once());
+        let carved = stages.slabs.carve(&stages.classes, class, cpu, most, |new| fresh.push(new));
         carved.map_err(AllocErrorKind::from)?;
         if !stages.make_ready(class, fresh.as_slice()) {
             fresh.as_slice().iter().for_each(|&object| self.push_extra(class, object));

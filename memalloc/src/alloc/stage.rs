@@ -71,6 +71,11 @@ impl Stage {
     /// Adds a batch that has waited already, and has to be found by the next search.
     pub(super) fn push_again(&self, pool: &Pool, batch: Batch) {
         self.push(pool, batch);
+        self.search_again();
+    }
+
+    /// Has the next search look at everything: what was added may have waited already.
+    pub(super) fn search_again(&self) {
         self.searched.store(0, Ordering::Relaxed);
     }
 

@@ -5,8 +5,10 @@
 //!  user  <------------  CPU cache  <----------------------  user
 //!                         |  ^                                |  free_rcu
 //!    above high watermark |  | at low watermark               v
-//!                         v  |                           free_by_rcu
-//!                free_by_rcu_ttrace  <---- RCU GP ----  waiting_for_gp
+//!                         |  |                 free_by_rcu, of the CPU
+//!                         |  +-- passed, of the CPU <- GP -|
+//!                         v  |               |             v
+//!                free_by_rcu_ttrace  <-------+-- GP --  waiting_for_gp
 //!                         |  ^
 //!                         v  |
 //!                waiting_for_gp_ttrace
@@ -17,10 +19,10 @@
 //!
 //! Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) objects go from `waiting_for_gp` straight to
 //! their slabs. Knows when a move is allowed (the stamp of a batch), not when it is worth while:
-//! that is `refill` and `reclaim`.
+//! that is `refill`, `defer` and `reclaim`.
 //!
-//! - INV-L1: an object enters `free_by_rcu_ttrace` only when its policy lets it be allocated
-//!   again.
+//! - INV-L1: an object enters a cache's array, `passed` or `free_by_rcu_ttrace` only when its
+//!   policy lets it be allocated again.
 //! - INV-L2: an object enters its slab only after the grace periods that its policy asks for, so
 //!   memory and type hold for every reader that the policy knows (INV-A3).
 //! - INV-L3: what is reserved of `free_by_rcu_ttrace` is left there, where every CPU finds it, by
@@ -29,7 +31,7 @@
 use super::recount::Recount;
 use super::stage::Stage;
 use crate::batch::{Batch, Pool, Queue};
-use crate::class::{BATCH_CAPACITY, ClassTable};
+use crate::class::{ClassTable, UNIT};
 use crate::cpu::{CpuCache, CpuCaches, Deferred, SpillList};
 use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
@@ -83,6 +85,8 @@ pub(crate) struct ClassStages {
     pub(crate) free_by_rcu_ttrace: Stage,
     /// How many objects there are left to those who may not carve (INV-L3).
     reserved: Tally,
+    /// The most objects of a batch.
+    batch: usize,
     /// Waits until every reader that could hold an object has left.
     pub(crate) waiting_for_gp: Stage,
     /// On the way back to the slabs; may still be allocated.
@@ -93,12 +97,13 @@ impl ClassStages {
     /// Whether a batch may go from `free_by_rcu_ttrace` elsewhere (INV-L3).
     fn has_spare_batch(&self) -> bool {
         let reserved = self.reserved.load(Ordering::Relaxed);
-        reserved == 0 || self.free_by_rcu_ttrace.objects() >= reserved + BATCH_CAPACITY as u64
+        reserved == 0 || self.free_by_rcu_ttrace.objects() >= reserved + self.batch as u64
     }
 
     /// Whether fewer objects are ready than are reserved.
     pub(super) fn lacks_reserved(&self) -> bool {
-        self.free_by_rcu_ttrace.objects() < self.reserved.load(Ordering::Relaxed)
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        reserved > 0 && self.free_by_rcu_ttrace.objects() < reserved
     }
 
     /// Reserves so many objects, if it were fewer.
@@ -140,9 +145,10 @@ impl Stages {
         route: Route,
     ) -> Self {
         let by_class = (0..classes.len())
-            .map(|_| ClassStages {
+            .map(|class| ClassStages {
                 free_by_rcu_ttrace: Stage::new(),
                 reserved: Tally::new(0),
+                batch: classes.class(class).most_at_once(),
                 waiting_for_gp: Stage::new(),
                 waiting_for_gp_ttrace: Stage::new(),
             })
@@ -179,20 +185,22 @@ impl Stages {
     /// Counts what a CPU has deferred, in steps, so that CPUs seldom meet at the count; and says
     /// whether that is more than `most` bytes together.
     pub(super) fn count_pending(&self, class: usize, deferred: &mut Deferred, most: u64) -> bool {
-        const STEP: u64 = 64 << 10;
+        const MOST_STEP: u64 = 64 << 10;
+        let counts = 8 * (self.caches.cpus() * self.classes.len()) as u64;
+        let step = (most / counts).min(MOST_STEP).next_multiple_of(UNIT as u64).max(UNIT as u64);
         let bytes = self.bytes(class, deferred.pending());
         let Some(more) = bytes.checked_sub(deferred.counted()).filter(|&more| more > 0) else {
             let surplus = deferred.counted() - bytes;
-            if surplus > STEP && self.pending_bytes() > most / 2 {
+            if surplus > step && self.pending_bytes() > most / 2 {
                 deferred.set_counted(bytes);
                 self.pending_bytes.fetch_sub(surplus, Ordering::Relaxed);
             }
             return false;
         };
-        let step = more.next_multiple_of(STEP);
-        let step = if self.pending_bytes().saturating_add(step) > most { more } else { step };
-        deferred.set_counted(deferred.counted() + step);
-        self.pending_bytes.fetch_add(step, Ordering::Relaxed) + step > most
+        let rounded = more.next_multiple_of(step);
+        let more = if self.pending_bytes().saturating_add(rounded) > most { more } else { rounded };
+        deferred.set_counted(deferred.counted() + more);
+        self.pending_bytes.fetch_add(more, Ordering::Relaxed) + more > most
     }
 
     /// What has passed its grace period: finalizers run, and the objects go to their slabs, or to
@@ -220,15 +228,13 @@ impl Stages {
     /// stamp yet.
     fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
         self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
-        let (begun, mut waiting) = (deferred.stamp(), deferred.waiting_for_gp.take());
-        while let Some(batch) = waiting.pop_front(&self.pool) {
-            self.begin_waiting(class, batch, begun);
+        if !deferred.waiting_for_gp.is_empty() {
+            self.share_waiting(class, deferred.waiting_for_gp.take(), deferred.stamp());
+            // That stamp may have passed already.
+            self.of(class).waiting_for_gp.search_again();
         }
         if !deferred.free_by_rcu.is_empty() {
-            let (begun, mut waiting) = (stamp(), deferred.free_by_rcu.take());
-            while let Some(batch) = waiting.pop_front(&self.pool) {
-                self.begin_waiting(class, batch, begun);
-            }
+            self.share_waiting(class, deferred.free_by_rcu.take(), stamp());
         }
         deferred.give_spare(&self.pool);
         self.pending_bytes.fetch_sub(deferred.counted(), Ordering::Relaxed);
@@ -247,6 +253,18 @@ impl Stages {
 
     fn bytes(&self, class: usize, objects: u64) -> u64 {
         objects * self.classes.class(class).size as u64
+    }
+
+    /// To `waiting_for_gp`: batches whose objects are all freed by now.
+    fn share_waiting(&self, class: usize, mut batches: Queue, stamp: Stamp) {
+        let mut stamped = Queue::new();
+        while let Some(mut batch) = batches.pop_front(&self.pool) {
+            self.pool.with(&mut batch, |body| body.set_stamp(stamp));
+            stamped.push_back(&self.pool, batch);
+        }
+        let bytes = self.bytes(class, stamped.objects());
+        self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.of(class).waiting_for_gp.push_all(&self.pool, stamped);
     }
 
     /// To `waiting_for_gp`: a batch whose objects are all freed by now.
@@ -423,12 +441,14 @@ impl Stages {
     /// Fills batches for `free_by_rcu_ttrace`.
     fn to_ready(&self, class: usize) -> Filler<'_, impl FnMut(Batch)> {
         let ready = &self.of(class).free_by_rcu_ttrace;
-        Filler::new(&self.pool, |batch| ready.push(&self.pool, batch))
+        Filler::new(&self.pool, self.of(class).batch, |batch| ready.push(&self.pool, batch))
     }
 
     /// Fills batches for `waiting_for_gp`. A batch is stamped when all its objects are in it.
     fn to_waiting(&self, class: usize, stamp: impl Fn() -> Stamp) -> Filler<'_, impl FnMut(Batch)> {
-        Filler::new(&self.pool, move |batch| self.begin_waiting(class, batch, stamp()))
+        Filler::new(&self.pool, self.of(class).batch, move |batch| {
+            self.begin_waiting(class, batch, stamp())
+        })
     }
 
     /// Puts objects, at most a batch, where any CPU refills from; `false` when there is no
@@ -455,13 +475,15 @@ pub(crate) struct Census {
 /// Fills batches one after the other, and delivers each when it is full or when this is dropped.
 struct Filler<'a, D: FnMut(Batch)> {
     pool: &'a Pool,
+    /// Objects of a batch.
+    most: usize,
     open: Option<Batch>,
     deliver: D,
 }
 
 impl<'a, D: FnMut(Batch)> Filler<'a, D> {
-    fn new(pool: &'a Pool, deliver: D) -> Self {
-        Self { pool, open: None, deliver }
+    fn new(pool: &'a Pool, most: usize, deliver: D) -> Self {
+        Self { pool, most, open: None, deliver }
     }
 
     /// Adds an object; `false` when there is no memory for a batch.
@@ -471,7 +493,7 @@ impl<'a, D: FnMut(Batch)> Filler<'a, D> {
         };
         let full = self.pool.with(&mut batch, |body| {
             body.objects.push(object);
-            body.objects.is_full()
+            body.objects.len() >= self.most
         });
         if full {
             (self.deliver)(batch)

@@ -54,7 +54,9 @@ pub(super) const FREE_AT: usize = 0;
 pub(super) const BY_RCU_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, by_rcu_word);
 
 /// The room that a cache takes up.
-pub(super) const CACHE_BYTES: usize = 4096;
+/// No divisor or multiple of a page: the words that a CPU uses most, of different classes, are in
+/// different sets of the processor's cache.
+pub(super) const CACHE_BYTES: usize = 4096 - 64;
 
 /// What the sequences and the table of caches rely on. (Under loom words are larger, and there
 /// are neither.)
@@ -66,7 +68,7 @@ const _: () = {
     assert!(cfg!(loom) || offset_of!(CpuCache, word) == FREE_AT);
     assert!(cfg!(loom) || FREE + OBJECTS == FREE_AT + OBJECTS_AT);
     assert!(cfg!(loom) || BY_RCU + OBJECTS == BY_RCU_AT + OBJECTS_AT);
-    assert!(cfg!(loom) || MAX_CLASSES * CACHE_BYTES == CacheRow::CPU_BYTES);
+    assert!(cfg!(loom) || MAX_CLASSES * CACHE_BYTES <= CacheRow::CPU_BYTES);
 };
 
 impl fmt::Debug for CpuCache {
@@ -83,10 +85,10 @@ impl CpuCache {
     #[cfg(loom)]
     pub(super) fn new() -> Self {
         Self {
-            word: AtomicU64::new(0),
+            word: AtomicU64::new(CountWord::UNUSED.bits()),
             arrays: UnsafeCell::new(Arrays {
                 free: Stack::new(),
-                by_rcu_word: CountWord::from_bits(0),
+                by_rcu_word: CountWord::UNUSED,
                 free_by_rcu: Stack::new(),
                 limits: Limits::default(),
                 deferred: Deferred::default(),
@@ -101,7 +103,7 @@ impl CpuCache {
     #[cfg(not(loom))]
     pub(super) fn mend(&self, _survivor: crate::sys::fork::Survivor) {
         let was_busy = CountWord::from_bits(self.word.load(Ordering::Relaxed)).is_busy();
-        let limits = self.arrays.with_mut(|arrays| {
+        self.arrays.with_mut(|arrays| {
             // SAFETY: INV-C1: the thread that had made the cache busy is no more, and no other can
             // yet.
             let arrays = unsafe { &mut *arrays };
@@ -111,13 +113,21 @@ impl CpuCache {
             }
             if was_busy {
                 arrays.deferred = Deferred::default();
-                arrays.by_rcu_word = CountWord::free(0, arrays.limits.by_rcu);
+                arrays.by_rcu_word = CountWord::UNUSED;
             }
-            arrays.limits
         });
         if was_busy {
-            self.word.store(CountWord::free(0, limits.free).bits(), Ordering::Relaxed);
+            self.word.store(CountWord::UNUSED.bits(), Ordering::Relaxed);
         }
+    }
+
+    /// Whether anything was ever in it, as far as the caller's own view goes. (Models use all of
+    /// their few caches.)
+    pub(super) fn was_used(&self) -> bool {
+        cfg!(loom)
+            || self.word.load(Ordering::Relaxed) != CountWord::UNUSED.bits()
+            || !self.free_llist_extra.is_empty()
+            || !self.free_llist_extra_rcu.is_empty()
     }
 
     /// Makes the cache busy, without sequences, and says what its word was.
@@ -162,12 +172,13 @@ impl CpuCache {
         restarted: bool,
     ) -> Option<Active<'_>> {
         // ORDERING: Acquire as in `set_busy`; the barrier of the restart already orders it, but
-        // does not say so to the compiler. If a sequence of the cache's CPU committed meanwhile, it
-        // had seen the cache free, and its store came after ours: the cache is free, or that
-        // thread's, or perhaps another ticket's by now.
+        // does not say so to the compiler. If a sequence of the cache's CPU committed to the word
+        // meanwhile, it had seen the cache free, and its store came after ours: the cache is free, or
+        // that thread's, or perhaps another ticket's by now. A commit to the other word leaves the
+        // ticket; that word is read after the restart.
         let ours = self.word.load(Ordering::Acquire) == ticket.bits();
         if ours && !restarted {
-            // ORDERING: Relaxed: nothing was touched. It fails if a sequence committed.
+            // ORDERING: Relaxed: nothing was touched. It fails if a sequence committed to the word.
             let relaxed = Ordering::Relaxed;
             let _ = self.word.compare_exchange(ticket.bits(), word.bits(), relaxed, relaxed);
         }

@@ -6,8 +6,8 @@
 //!                       (no stamp)     (one stamp)
 //! ```
 
-use crate::batch::{Batch, Pool, Queue};
-use crate::class::UNIT;
+use crate::batch::{Batch, Pool, Queue, Stack};
+use crate::class::{BATCH_CAPACITY, UNIT};
 use crate::rcu::Stamp;
 
 /// Batches kept at hand that nobody uses.
@@ -29,8 +29,7 @@ pub(crate) struct Deferred {
     pub(crate) passed: Queue,
     /// Empty batches.
     spare: Queue,
-    /// What the allocator's count of pending bytes has for this, not less than there is: in units,
-    /// so that nothing here is wider than the words of the sequences.
+    /// What the allocator's count of pending bytes has for this, not less than there is: in units.
     counted_units: u32,
     /// Batches to collect before the next look at readers: 0 while looks succeed at once, the more
     /// the dearer they are.
@@ -119,6 +118,23 @@ impl Deferred {
             self.passed.push_back(pool, batch);
         }
         unneeded
+    }
+
+    /// Has `unpack` take objects of the first batch that has passed, and keeps what it leaves.
+    pub(crate) fn unpack_passed<R>(
+        &mut self,
+        pool: &Pool,
+        unpack: impl FnOnce(&mut Stack<BATCH_CAPACITY>) -> Option<R>,
+    ) -> Option<R> {
+        let mut batch = self.passed.pop_front(pool)?;
+        let (taken, is_empty) =
+            pool.with(&mut batch, |body| (unpack(&mut body.objects), body.objects.is_empty()));
+        if is_empty {
+            self.keep_spare(pool, batch);
+        } else {
+            self.passed.push_front(pool, batch);
+        }
+        taken
     }
 
     /// An empty batch.

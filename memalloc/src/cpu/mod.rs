@@ -122,7 +122,7 @@ impl CpuCaches {
     }
 
     /// Puts an object into this CPU's cache, if there are fewer than `limit` and nobody is using
-    /// it. Async-signal-safe, never waits.
+    /// it; beside sequences, not before this CPU has entered it once. Async-signal-safe, never waits.
     #[inline(always)]
     pub(crate) fn push(&self, caches: &CacheRow, object: Handle) -> bool {
         match self.sequences {
@@ -178,9 +178,12 @@ impl CpuCaches {
     pub(crate) fn try_enter_any<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
         match self.sequences {
             Some(sequences) => {
-                let ticket = self.ticket();
-                let word = cache.ask(ticket)?;
-                cache.enter_with(ticket, word, sequences.restart_others())
+                // A sequence of the cache's CPU may commit over a ticket: nobody has the cache then.
+                (0..MOST_TICKETS).find_map(|_| {
+                    let ticket = self.ticket();
+                    let word = cache.ask(ticket)?;
+                    cache.enter_with(ticket, word, sequences.restart_others())
+                })
             }
             None => cache.enter(),
         }
@@ -219,6 +222,7 @@ impl CpuCaches {
         mut look: impl FnMut(usize, &'a CpuCache, Active<'a>),
     ) {
         let all = classes.flat_map(|class| self.of_class(class).map(move |cache| (class, cache)));
+        let all = all.filter(|(_, cache)| cache.was_used());
         let Some(sequences) = self.sequences else {
             for (class, cache) in all {
                 if may_wait {
@@ -245,16 +249,20 @@ impl CpuCaches {
                     *place = None;
                 }
             }
-            if !may_wait {
-                continue;
-            }
             // Whoever waits holds nothing: two that wait for each other would do so for ever.
             for (class, cache) in some.into_iter().flatten() {
-                look(class, cache, self.enter_any(cache));
+                if may_wait {
+                    look(class, cache, self.enter_any(cache));
+                } else if let Some(active) = self.try_enter_any(cache) {
+                    look(class, cache, active);
+                }
             }
         }
     }
 }
+
+/// So often a cache is asked for from elsewhere before it counts as busy.
+const MOST_TICKETS: usize = 16;
 
 /// How many caches are asked for with one system call.
 const AT_ONCE: usize = 64;

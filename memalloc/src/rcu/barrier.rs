@@ -6,13 +6,13 @@
 //! threads of this process; in [`FENCED`] mode both are SeqCst fences. An adaptive barrier changes
 //! its mode while readers enter and leave.
 //!
-//! - INV-M1: a reader looks at the mode after it announced itself. So a reader that saw `PLAIN`
+//! - INV-N1: a reader looks at the mode after it announced itself. So a reader that saw `PLAIN`
 //!   before a membarrier has announced itself before that barrier, and every other reader sees
 //!   what was stored before the barrier.
-//! - INV-M2: the mode is `FENCED` only after a membarrier since it was `PLAIN`, and `PLAIN` only
+//! - INV-N2: the mode is `FENCED` only after a membarrier since it was `PLAIN`, and `PLAIN` only
 //!   after a SeqCst fence since it was `FENCED`. In between it is `SETTLING`: readers fence, and
 //!   grace periods call membarrier.
-//! - INV-M3: the mode is changed by the driver of a grace period only (INV-R4).
+//! - INV-N3: the mode is changed by the driver of a grace period only (INV-R4).
 
 use crate::sync::{AtomicU32, Ordering, Tally, fence};
 use crate::sys::membarrier::{self, BarrierKind};
@@ -39,9 +39,10 @@ const LEAST_SHARE: u64 = 200;
 /// The least time over which grace periods are counted before fences are given up, in nanoseconds.
 const PATIENCE_NS: u64 = 200_000_000;
 
-/// Looks between two additions to the count that all threads share.
+/// Looks between two additions to the count that all threads share: a prime, since a thread that takes
+/// several domains in turn looks for all of them.
 #[cfg(not(loom))]
-const LOOKS_PER_NOTE: u64 = 64;
+const LOOKS_PER_NOTE: u64 = 61;
 
 /// What a membarrier takes until one was measured, in nanoseconds.
 const FIRST_PRICE_NS: u64 = 10_000;
@@ -104,7 +105,7 @@ impl Barrier {
     pub(super) fn light(&self) {
         #[cfg(not(any(loom, miri)))]
         {
-            // ORDERING: keeps the look behind the announcement (INV-M1). Falls to `loom_protocol`
+            // ORDERING: keeps the look behind the announcement (INV-N1). Falls to `loom_protocol`
             // "mode before the announcement".
             crate::sync::compiler_fence(Ordering::SeqCst);
             // ORDERING: Acquire pairs with the Release in `give_fences_up`: a reader that does not
@@ -146,7 +147,7 @@ impl Barrier {
     #[inline(always)]
     pub(super) fn is_fenced(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `take_fences`: readers that did not fence
-        // have announced themselves before (INV-M1, INV-M2). Falls to `loom_protocol` "look at
+        // have announced themselves before (INV-N1, INV-N2). Falls to `loom_protocol` "look at
         // the mode relaxed".
         self.kind == BarrierKind::Fence || self.mode.load(Ordering::Acquire) == FENCED
     }
@@ -162,7 +163,7 @@ impl Barrier {
             }
             let looks = LOOKS.get().wrapping_add(1);
             LOOKS.set(looks);
-            if looks.is_multiple_of(LOOKS_PER_NOTE) {
+            if looks.is_multiple_of(LOOKS_PER_NOTE) && self.mode.load(Relaxed) == FENCED {
                 self.costs.passes.fetch_add(LOOKS_PER_NOTE, Relaxed);
                 return now().saturating_sub(self.costs.since.load(Relaxed)) >= PATIENCE_NS;
             }
@@ -198,7 +199,7 @@ impl Barrier {
     fn take_fences(&self) -> bool {
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: the membarrier stands between the store above, which every reader that enters
-        // later sees, and the announcements of all others (INV-M1). Its own fence is in the call.
+        // later sees, and the announcements of all others (INV-N1). Its own fence is in the call.
         // Falls to `loom_protocol` "switch without membarrier".
         if !membarrier::expedite() {
             self.mode.store(PLAIN, Relaxed);

@@ -13,6 +13,7 @@
 //!   it, and objects come back only after the grace periods that protect memory and type.
 
 mod arena;
+mod empty;
 mod handle;
 mod slabs;
 

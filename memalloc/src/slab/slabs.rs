@@ -9,14 +9,12 @@
 
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
+use super::empty::EmptySlabs;
 use crate::class::{ClassTable, UNIT};
 use crate::sync::LockGuard;
 use crate::sys::fork::{ForkLock, Registration};
 use std::ptr::NonNull;
 use std::sync::Arc;
-
-/// Empty slabs that stay open for the next that needs one.
-const SPARE_SLABS: usize = 2;
 
 const PAGE_BYTES: usize = 4096;
 
@@ -49,6 +47,8 @@ pub(crate) struct SlabUse {
     pub(crate) slabs: u64,
     /// How often a slab was given a class.
     pub(crate) opened: u64,
+    /// How often an empty slab gave its memory back.
+    pub(crate) released: u64,
     /// Bytes of whole pages that were touched since the backing gave them.
     pub(crate) backing_bytes: u64,
 }
@@ -67,10 +67,7 @@ pub(crate) struct Slabs {
 struct State {
     /// By slab number; slab 0 is never used, so that no handle is 0.
     slabs: Vec<Slab>,
-    /// Empty slabs whose memory is still there.
-    spare: Vec<u32>,
-    /// Empty slabs whose memory went back.
-    released: Vec<u32>,
+    empty: EmptySlabs,
     shards: usize,
     /// For each shard of each class, the slabs with objects in them.
     partial: Vec<Vec<u32>>,
@@ -81,6 +78,8 @@ struct State {
     in_use: u64,
     /// How often a slab was given a class.
     opened: u64,
+    /// How often one gave its memory back.
+    released: u64,
     backing_bytes: u64,
     /// Bytes that ever went back.
     released_bytes: u64,
@@ -280,19 +279,24 @@ impl Slabs {
             state.owned[list] -= 1;
             state.unlist(number);
             state.in_use -= 1;
-            state.spare.push(number);
-            if state.spare.len() > SPARE_SLABS {
-                self.release_one(state, 0);
-            }
+            state.empty.add(number);
+            let surplus = state.empty.surplus();
+            self.release(state, surplus);
         }
     }
 
     /// Gives all empty slabs back, as far as the backing takes them.
     pub(crate) fn release_spare(&self) {
         let mut state = self.state.lock();
-        for at in (0..state.spare.len()).rev() {
-            self.release_one(&mut state, at);
-        }
+        let all = state.empty.all();
+        self.release(&mut state, all);
+    }
+
+    /// The same for those that nobody needed since the last call.
+    pub(crate) fn release_idle(&self) {
+        let mut state = self.state.lock();
+        let idle = state.empty.idle();
+        self.release(&mut state, idle);
     }
 
     /// How many bytes of empty slabs ever went back.
@@ -300,17 +304,17 @@ impl Slabs {
         self.state.lock().released_bytes
     }
 
-    /// Gives a spare slab back; if the backing does not take it, it stays spare.
-    fn release_one(&self, state: &mut State, at: usize) {
-        if !self.arena.release(state.spare[at]) {
-            return;
+    /// Gives so many empty slabs back, the oldest, as far as the backing takes them.
+    fn release(&self, state: &mut State, count: usize) {
+        for _ in 0..count {
+            let released = state.empty.release_oldest(|number| self.arena.release(number));
+            let Some(number) = released else { return };
+            let slab = &mut state.slabs[number as usize];
+            state.released += 1;
+            state.backing_bytes -= pages(slab.touched);
+            state.released_bytes += pages(slab.touched);
+            slab.touched = 0;
         }
-        let number = state.spare.swap_remove(at);
-        let slab = &mut state.slabs[number as usize];
-        state.backing_bytes -= pages(slab.touched);
-        state.released_bytes += pages(slab.touched);
-        slab.touched = 0;
-        state.released.push(number);
     }
 
     /// Makes an empty slab one of `class`, lists it, and gives its number.
@@ -324,8 +328,7 @@ impl Slabs {
         if state.in_use >= self.limit_slabs {
             return Err(SlabError::Limit(self.limit_slabs * SLAB_BYTES as u64));
         }
-        let spare = state.spare.pop();
-        let number = match spare.or_else(|| state.released.pop()) {
+        let number = match state.empty.take() {
             Some(number) => number,
             None => self.extend(state)?,
         };
@@ -335,8 +338,7 @@ impl Slabs {
         if inside.try_reserve_exact(objects.div_ceil(64) as usize).is_err()
             || !state.has_room_to_list(list)
         {
-            let back = if spare.is_some() { &mut state.spare } else { &mut state.released };
-            back.push(number);
+            state.empty.add(number);
             return Err(SlabError::System);
         }
         for first in (0..objects).step_by(64) {
@@ -365,9 +367,7 @@ impl Slabs {
         if number >= self.arena.slabs() {
             return Err(SlabError::Range(u64::from(self.arena.slabs()) * SLAB_BYTES as u64));
         }
-        let room = state.slabs.try_reserve(1).is_ok()
-            && state.spare.try_reserve(number as usize + 1 - state.spare.len()).is_ok()
-            && state.released.try_reserve(number as usize + 1 - state.released.len()).is_ok();
+        let room = state.slabs.try_reserve(1).is_ok() && state.empty.reserve(number as usize + 1);
         let new_chunk = number == 1 || Arena::opens_chunk(number);
         if !room || (new_chunk && self.arena.commit(number).is_err()) {
             return Err(SlabError::System);
@@ -386,6 +386,7 @@ impl Slabs {
             taken: state.taken.clone(),
             slabs: state.in_use,
             opened: state.opened,
+            released: state.released,
             backing_bytes: state.backing_bytes,
         }
     }
@@ -396,10 +397,10 @@ impl Slabs {
             list.capacity() * size_of::<T>()
         }
         let state = self.state.lock();
-        let State { slabs, spare, released, partial, taken, owned, .. } = &*state;
+        let State { slabs, empty, partial, taken, owned, .. } = &*state;
         let inside: usize = slabs.iter().map(|slab| room(&slab.inside)).sum();
         let listed: usize = partial.iter().map(room).sum();
-        let numbers = room(spare) + room(released) + room(taken) + room(owned);
+        let numbers = empty.table_bytes() + room(taken) + room(owned);
         (size_of::<State>() + room(slabs) + inside + room(partial) + listed + numbers) as u64
     }
 }
@@ -491,9 +492,9 @@ mod tests {
         let large = carve(&slabs, &classes, 10, 64);
         assert!(large.iter().all(|object| object.get() < 5 * SLAB_UNITS), "slabs are used again");
         assert!(slabs.put_back(&classes, &large, true));
-        let (held, spare) = (slabs.usage().backing_bytes, slabs.state.lock().spare.len());
+        let (held, spare) = (slabs.usage().backing_bytes, slabs.state.lock().empty.all());
         slabs.release_spare();
-        let kept = slabs.state.lock().spare.len();
+        let kept = slabs.state.lock().empty.all();
         assert_eq!(slabs.usage().backing_bytes, if kept > 0 { held } else { 0 });
         assert!(kept == 0 || kept == spare, "the backing takes memory back, or does not");
     }

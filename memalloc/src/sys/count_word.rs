@@ -19,10 +19,16 @@ const COUNT_BITS: u32 = u16::BITS;
 const BUSY: u64 = 1 << 62;
 
 impl CountWord {
-    /// One object more, and as much less room.
+    /// That of an array that nobody has used yet.
+    pub(crate) const UNUSED: Self = Self::free(0, 0);
+
+    /// One object more, and as much less room. For sequences.
+    #[cfg_attr(any(loom, miri, not(target_os = "linux")), allow(dead_code))]
     pub(crate) const ONE: u64 = 1 << COUNT_BITS | 1;
 
     /// The upper half, as a signed number, is at least this in a busy word, and less in any other.
+    /// For sequences.
+    #[cfg_attr(any(loom, miri, not(target_os = "linux")), allow(dead_code))]
     pub(crate) const BUSY_ABOVE: i32 = (BUSY >> 32) as i32;
 
     /// Busy by a thread that was on the cache's CPU.
@@ -74,14 +80,16 @@ mod tests {
 
     #[test]
     fn a_word_tells_count_room_and_use() {
-        for limit in [1, 2, 57, 192, 255] {
-            for count in 0..300 {
+        for limit in [0, 1, 2, 57, 249, 255, 256, 349] {
+            for count in 0..400 {
                 let word = CountWord::free(count, limit);
                 assert_eq!(word.count(), count);
                 assert_eq!(has_room(word), count < limit.into(), "{count} of {limit}");
                 assert!(!word.is_busy() && upper_half(word) < CountWord::BUSY_ABOVE);
                 let more = CountWord::from_bits(word.bits().wrapping_add(CountWord::ONE));
                 assert_eq!(more, CountWord::free(count + 1, limit));
+                let less = CountWord::from_bits(more.bits().wrapping_sub(CountWord::ONE));
+                assert_eq!(less, word);
             }
         }
         let tickets = [0, 1, 2, u64::from(u32::MAX), u64::MAX].map(CountWord::ticket);
@@ -90,7 +98,8 @@ mod tests {
             assert!(!has_room(word) && word.count() == 0, "no sequence changes it");
         }
         assert!(tickets.iter().all(|&ticket| ticket != CountWord::LOCAL));
-        let unused = CountWord::from_bits(0);
+        let unused = CountWord::UNUSED;
+        assert_eq!(unused.bits(), 0, "as memory is that nobody has written");
         assert!(!unused.is_busy() && !has_room(unused) && unused.count() == 0);
     }
 }

@@ -19,8 +19,9 @@ pub enum CpuMode {
     ///
     /// A look into the caches of other CPUs calls `membarrier`. Where a filter of system calls
     /// comes into force after the allocator was made and refuses that, statistics, `quiesce`,
-    /// `destroy` and the end of the allocator wait for good: install the filter first, let the call
-    /// pass, or choose another mode.
+    /// `destroy`, `tend`, `trim` and the end of the allocator wait for good: install the filter first,
+    /// let the call pass, or choose another mode. A process that is frozen, and may go on on a machine
+    /// with more CPUs, has to choose another mode in any case: there are no caches for those.
     Rseq,
     /// A cache for each CPU, entered with one atomic exchange (the kernel's `active` counter).
     ActiveCpu,
@@ -160,19 +161,26 @@ mod imp {
             let listed = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
             let last = |list: &str| list.trim().split(['-', ',']).next_back()?.parse().ok();
             let highest: Option<usize> = listed.as_deref().and_then(last);
-            highest.map(|highest| highest + 1).or_else(bits_of_a_mask)
+            let (allowed, room) = own_mask()?;
+            let listed = highest.map_or(room, |highest| highest + 1);
+            // A container may have been given a list of its own, which is not the kernel's.
+            (allowed <= listed && listed <= room).then_some(listed)
         });
         *POSSIBLE
     }
 
-    /// How many CPUs the kernel's own sets have room for: no fewer than there can be.
-    pub(super) fn bits_of_a_mask() -> Option<usize> {
+    /// One more than the highest CPU that this thread may run on, and how many the kernel's own sets
+    /// have room for: no fewer than there can be.
+    pub(super) fn own_mask() -> Option<(usize, usize)> {
         let mut mask = [0u64; 1 << 10];
         let (own_thread, room, place) = (0, size_of_val(&mask), mask.as_mut_ptr());
         // SAFETY: INV-S1: `mask` has `room` bytes. The call itself, unlike the C library's, says how
         // many of them the kernel has filled.
         let filled = unsafe { libc::syscall(libc::SYS_sched_getaffinity, own_thread, room, place) };
-        usize::try_from(filled).ok().filter(|&filled| filled > 0).map(|filled| filled * 8)
+        let words = usize::try_from(filled).ok()?.div_ceil(size_of::<u64>());
+        let last = mask.get(..words)?.iter().rposition(|&word| word != 0)?;
+        let bits = u64::BITS as usize;
+        Some(((last + 1) * bits - mask[last].leading_zeros() as usize, words * bits))
     }
 
     /// A guess.
@@ -238,7 +246,10 @@ mod tests {
 
     #[test]
     fn the_kernels_sets_have_room_for_every_possible_cpu() {
-        let (listed, room) = (imp::possible_cpus(), imp::bits_of_a_mask());
-        assert!(listed.is_some() && listed <= room, "{listed:?} of {room:?}");
+        let (listed, mask) = (imp::possible_cpus(), imp::own_mask());
+        let (Some(listed), Some((allowed, room))) = (listed, mask) else {
+            panic!("{listed:?}, {mask:?}");
+        };
+        assert!((allowed..=room).contains(&listed), "{listed} of {room}, {allowed} allowed");
     }
 }

@@ -318,6 +318,7 @@ impl CacheRow {
     pub(crate) const CPU_BYTES: usize = 1 << 18;
 
     /// How many numbers that are no CPU's there is room for in front of CPU 0's cache.
+    #[cfg(not(loom))]
     pub(crate) const NO_CPUS: usize = 2;
 }
 

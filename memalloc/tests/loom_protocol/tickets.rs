@@ -5,7 +5,8 @@
 //! of a sequence the CPU sees whether a restart was asked for: if so, it executes a barrier and
 //! begins again. While it has the cache it is interrupted, too, with nothing to begin again.
 //!
-//! The word has the count, so that a commit stores over a ticket that came after its look. What is
+//! The word has the count, so that a commit stores over a ticket that came after its look; that of
+//! another array, whose count has a word of its own, does not. The restart may be refused. What is
 //! claimed: nobody is in the arrays with somebody else, or before what was done there is visible;
 //! the word is free in the end; and no object is lost or counted twice. What is taken for granted:
 //! the kernel restarts as it says, the threads of a CPU follow one another, and its loads are
@@ -40,6 +41,12 @@ struct Protocol {
     enter_if: fn(u32, u32) -> bool,
     /// The same: whether the count is that of the exchange, or of an earlier load.
     count_of_exchange: bool,
+    /// The same, for the other array: whether its count is loaded after the restart, or before.
+    other_count_after: bool,
+    /// Elsewhere: the system refuses the restart; and whether the word that the ticket replaced is
+    /// put back by an exchange, or by a store.
+    refused: bool,
+    put_back_by_exchange: bool,
     /// The store that gives the cache back. ORDERING: pairs with `look` and `take`.
     leave: Ordering,
 }
@@ -53,6 +60,9 @@ const SOUND: Protocol = Protocol {
     restart: true,
     enter_if: |word, ticket| word == ticket,
     count_of_exchange: true,
+    other_count_after: true,
+    refused: false,
+    put_back_by_exchange: true,
     leave: Release,
 };
 
@@ -72,6 +82,10 @@ struct Cache {
     steps: AtomicU32,
     /// Objects that somebody took.
     taken: AtomicUsize,
+    /// The other array: how many objects are in it, were pushed, and were taken.
+    other: AtomicU32,
+    other_pushed: AtomicUsize,
+    other_taken: AtomicUsize,
     counts: Arc<Counts>,
 }
 
@@ -85,6 +99,9 @@ impl Cache {
             last_executed: Untracked::default(),
             steps: AtomicU32::default(),
             taken: AtomicUsize::default(),
+            other: AtomicU32::default(),
+            other_pushed: AtomicUsize::default(),
+            other_taken: AtomicUsize::default(),
             counts,
         }
     }
@@ -119,6 +136,15 @@ impl Cache {
         if let Some(count) = self.sequence(p) {
             self.touch();
             self.word().swap(self.take_one(count), Relaxed);
+        }
+    }
+
+    /// The CPU's push to the other array, whose commit leaves the word as it is.
+    fn push_other(&self, p: &Protocol) {
+        if self.sequence(p).is_some() {
+            self.touch();
+            self.other.store(self.other.load(Relaxed) + 1, Relaxed);
+            self.other_pushed.fetch_add(1, Relaxed);
         }
     }
 
@@ -172,6 +198,15 @@ impl Cache {
             }
         }
         let count = if p.count_of_exchange { seen } else { earlier % BUSY };
+        let other_before = self.other.load(Relaxed);
+        if p.refused {
+            if p.put_back_by_exchange {
+                let _ = self.word().compare_exchange(ticket, seen, Relaxed, Relaxed);
+            } else if self.word().load(Relaxed) == ticket {
+                self.word().store(seen, Relaxed);
+            }
+            return;
+        }
         if p.restart {
             self.restart_others();
         }
@@ -184,6 +219,9 @@ impl Cache {
         if (p.enter_if)(word, ticket) {
             self.count("entered from elsewhere");
             self.touch();
+            let other = if p.other_count_after { self.other.load(Relaxed) } else { other_before };
+            self.other_taken.fetch_add(other as usize, Relaxed);
+            self.other.store(0, Relaxed);
             self.word().store(self.take_one(count), p.leave);
         }
     }
@@ -205,6 +243,8 @@ impl Cache {
 type Scenario = (&'static [fn(&Cache, &Protocol)], usize);
 const ONE: Scenario = (&[Cache::pop, Cache::enter, Cache::pop], 1);
 const TWO: Scenario = (&[Cache::enter, Cache::pop], 2);
+const OTHER: Scenario = (&[Cache::push_other, Cache::push_other], 1);
+const REFUSED: Protocol = Protocol { refused: true, ..SOUND };
 
 fn run((cpu, others): Scenario, p: Protocol) -> (Exploration, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
@@ -223,20 +263,37 @@ fn run((cpu, others): Scenario, p: Protocol) -> (Exploration, Arc<Counts>) {
         let (word, taken) = (cache.word.load(Relaxed), cache.taken.load(Relaxed));
         assert!(word < BUSY, "claim: the word is free in the end");
         assert!(word as usize + taken == AT_FIRST as usize, "claim: every object is counted once");
+        let other = cache.other.load(Relaxed) as usize + cache.other_taken.load(Relaxed);
+        assert!(
+            other == cache.other_pushed.load(Relaxed),
+            "claim: so is every one of the other array"
+        );
     });
     (exploration, counts)
 }
 
 #[test]
 fn a_cache_is_taken_by_one_at_a_time() {
-    for (name, scenario) in [("one elsewhere", ONE), ("two elsewhere", TWO)] {
-        let (exploration, counts) = run(scenario, SOUND);
+    let scenarios = [
+        ("one elsewhere", ONE, SOUND),
+        ("two elsewhere", TWO, SOUND),
+        ("the other array", OTHER, SOUND),
+        ("restart refused", ONE, REFUSED),
+    ];
+    for (name, scenario, protocol) in scenarios {
+        let (exploration, counts) = run(scenario, protocol);
         let bound = exploration.preemptions;
         println!("loom tickets/{name}: {exploration} (preemption bound {bound})");
         println!("  {EVENTS:?}: {counts:?}");
         assert_eq!(exploration.violation, None);
-        assert!(counts.iter().all(|count| count.load(Relaxed) > 0), "each has to happen");
+        if name.ends_with("elsewhere") {
+            assert!(counts.iter().all(|count| count.load(Relaxed) > 0), "each has to happen");
+        }
     }
+}
+
+fn by_a_store() -> Protocol {
+    Protocol { put_back_by_exchange: false, ..REFUSED }
 }
 
 /// What is left out, where that shows, and if it does not, what does the same work.
@@ -250,6 +307,8 @@ const MUTATIONS: &[Mutation] = &[
     ("check for not free only", |p| p.enter_if = |word, _| word >= BUSY, ONE, None),
     ("sequence looks twice", |p| p.one_look = false, ONE, None),
     ("count before the exchange", |p| p.count_of_exchange = false, ONE, None),
+    ("other count before the restart", |p| p.other_count_after = false, OTHER, None),
+    ("refused, and put back by a store", |p| *p = by_a_store(), ONE, None),
     ("leave relaxed", |p| p.leave = Relaxed, ONE, None),
     ("take relaxed", |p| p.take = Relaxed, TWO, Some("the barriers of the restart")),
     ("sequence does not look", |p| p.look = None, ONE, None),
@@ -272,7 +331,7 @@ fn every_step_of_taking_a_cache_is_needed() {
         }
         let covered = covered_by.map(|other| format!("not caught: covered by {other}"));
         let end = violation.or(covered).unwrap_or("NOT CAUGHT".to_owned());
-        println!("  {name:28} execution {executions:>5}  {end}");
+        println!("  {name:32} execution {executions:>5}  {end}");
     }
     assert!(surprises.is_empty(), "not as expected: {surprises:?}");
 }

@@ -1,0 +1,138 @@
+//! Empty slabs: which of them keep their memory for the next that needs one, and which have given it
+//! back.
+//!
+//! Two stay at first. Whenever a slab is taken that has given its memory back, four more may stay:
+//! where slabs are emptied and filled again all the time, none gives its memory back after a while.
+
+/// Empty slabs that keep their memory however seldom they are needed.
+const LEAST_SPARE: usize = 2;
+
+/// The most that keep it: 2 MiB.
+const MOST_SPARE: usize = 32;
+
+/// How many more keep it after one was missed.
+const MORE_SPARE: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct EmptySlabs {
+    /// Whose memory is still there, in the order in which they became empty.
+    spare: Vec<u32>,
+    /// Whose memory went back.
+    released: Vec<u32>,
+    /// How many may be spare.
+    most_spare: usize,
+    /// The fewest that were, since this was looked at last.
+    fewest: usize,
+}
+
+impl Default for EmptySlabs {
+    fn default() -> Self {
+        let (spare, released) = (Vec::new(), Vec::new());
+        Self { spare, released, most_spare: LEAST_SPARE, fewest: 0 }
+    }
+}
+
+impl EmptySlabs {
+    /// Makes room for so many slabs; `false` when there is no memory.
+    pub(super) fn reserve(&mut self, slabs: usize) -> bool {
+        self.spare.try_reserve(slabs.saturating_sub(self.spare.len())).is_ok()
+            && self.released.try_reserve(slabs.saturating_sub(self.released.len())).is_ok()
+    }
+
+    /// Takes an empty slab, one that has its memory if there is one.
+    pub(super) fn take(&mut self) -> Option<u32> {
+        if let Some(number) = self.spare.pop() {
+            self.fewest = self.fewest.min(self.spare.len());
+            return Some(number);
+        }
+        let number = self.released.pop()?;
+        self.most_spare = (self.most_spare + MORE_SPARE).min(MOST_SPARE);
+        Some(number)
+    }
+
+    /// Adds a slab whose memory is there, or will be when it is touched.
+    pub(super) fn add(&mut self, number: u32) {
+        self.spare.push(number);
+    }
+
+    /// How many more are spare than may stay.
+    pub(super) fn surplus(&self) -> usize {
+        self.spare.len().saturating_sub(self.most_spare)
+    }
+
+    /// How many nobody needed since the last call: as many fewer may stay from now on.
+    pub(super) fn idle(&mut self) -> usize {
+        let idle = self.fewest.min(self.spare.len());
+        self.most_spare = self.most_spare.saturating_sub(idle).max(LEAST_SPARE);
+        self.fewest = self.spare.len() - idle;
+        idle
+    }
+
+    /// How many are spare: as few as at first may stay from now on.
+    pub(super) fn all(&mut self) -> usize {
+        self.most_spare = LEAST_SPARE;
+        self.spare.len()
+    }
+
+    /// The oldest that is spare, if `release` takes its memory back.
+    pub(super) fn release_oldest(&mut self, release: impl FnOnce(u32) -> bool) -> Option<u32> {
+        let number = *self.spare.first()?;
+        if !release(number) {
+            return None;
+        }
+        self.spare.remove(0);
+        self.released.push(number);
+        self.fewest = self.fewest.min(self.spare.len());
+        Some(number)
+    }
+
+    /// Bytes of the lists.
+    pub(super) fn table_bytes(&self) -> usize {
+        (self.spare.capacity() + self.released.capacity()) * size_of::<u32>()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Empties these slabs, and says which of them give their memory back.
+    fn empty(slabs: &mut EmptySlabs, numbers: &[u32]) -> Vec<u32> {
+        let mut gone = Vec::new();
+        for &number in numbers {
+            slabs.add(number);
+            if slabs.surplus() > 0 {
+                gone.extend(slabs.release_oldest(|_| true));
+            }
+        }
+        gone
+    }
+
+    #[test]
+    fn slabs_that_are_emptied_and_filled_again_keep_their_memory_after_a_while() {
+        let mut slabs = EmptySlabs::default();
+        assert_eq!(empty(&mut slabs, &[1, 2, 3, 4, 5]), [1, 2, 3], "two stay at first");
+        for _ in 0..3 {
+            let taken: Vec<_> = (0..5).map_while(|_| slabs.take()).collect();
+            assert_eq!(empty(&mut slabs, &taken), [], "three were missed once");
+        }
+        assert_eq!(slabs.idle(), 0, "all were needed");
+        assert_eq!(slabs.release_oldest(|_| false), None, "the system does not take it");
+        assert_eq!(slabs.idle(), 5, "none was");
+        assert!((0..5).all(|_| slabs.release_oldest(|_| true).is_some()));
+        let taken: Vec<_> = (0..5).map_while(|_| slabs.take()).collect();
+        assert_eq!(empty(&mut slabs, &taken), [], "they were missed again");
+    }
+
+    #[test]
+    fn no_more_than_two_mib_are_spare_however_many_are_missed() {
+        let mut slabs = EmptySlabs::default();
+        let numbers: Vec<_> = (1..=200).collect();
+        empty(&mut slabs, &numbers);
+        for _ in 0..3 {
+            let taken: Vec<_> = (0..200).map_while(|_| slabs.take()).collect();
+            assert_eq!(empty(&mut slabs, &taken).len(), 200 - MOST_SPARE);
+        }
+        assert_eq!(slabs.all(), MOST_SPARE);
+    }
+}
