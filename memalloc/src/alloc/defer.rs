@@ -14,7 +14,7 @@ const MOST_BATCHES: u64 = 8;
 const MOST_BYTES: u64 = 256 << 10;
 
 /// The same while a look may need one, which takes as long as thousands of allocations.
-const MOST_BARRIER_BYTES: u64 = 1 << 20;
+const MOST_BARRIER_BYTES: u64 = 512 << 10;
 
 /// Looks at a reader that is inside: most sections are shorter than a few looks.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
@@ -130,7 +130,7 @@ impl Flow {
         // Where much is pending already, every CPU gets its share of the bound.
         let cpus = self.stages.caches.cpus() as u64;
         let is_full = self.stages.pending_bytes() > self.max_pending / 2;
-        let share = self.max_pending / if is_full { 4 * cpus } else { 4 };
+        let share = self.max_pending / if is_full { 4 * cpus } else { 8 };
         let most = if self.domain.costs_a_barrier(wait_for) {
             MOST_BARRIER_BYTES.min(share) / batch
         } else {
