@@ -123,31 +123,31 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// Counts where the objects are. Looks into the cache of every CPU, waiting for whoever uses
     /// it at the moment; not for signal handlers. Exact when nobody allocates or frees.
     pub fn stats(&self) -> Stats {
-        let (flow, stages) = (self.flow(), self.flow().stages());
-        let usage = stages.slabs.usage();
-        let rcu = flow.domain().rcu().stats();
+        let (raw, depot) = (self.raw(), self.raw().depot());
+        let usage = depot.slabs.usage();
+        let rcu = raw.domain().rcu().stats();
         let mut stats = Stats {
             policy: P::KIND,
-            cpu_mode: stages.caches.mode(),
+            cpu_mode: depot.caches.mode(),
             barrier: rcu.barrier,
             barrier_switches: rcu.barrier_switches,
             grace_periods: rcu.grace_periods,
-            trace_grace_periods: flow.domain().trace().stats().grace_periods,
-            max_pending: flow.max_pending(),
+            trace_grace_periods: raw.domain().trace().stats().grace_periods,
+            max_pending: raw.max_pending(),
             slabs: usage.slabs,
             slabs_opened: usage.opened,
             slabs_released: usage.released,
             backing_bytes: usage.backing_bytes,
-            table_bytes: stages.table_bytes(),
+            table_bytes: depot.table_bytes(),
             live: Amount::default(),
             cached: Amount::default(),
             pending: Amount::default(),
             taken: Amount::default(),
-            classes: Vec::with_capacity(stages.classes.len()),
+            classes: Vec::with_capacity(depot.classes.len()),
         };
-        let census = stages.census();
+        let census = depot.census();
         for (class, (&taken, census)) in usage.taken.iter().zip(census).enumerate() {
-            let size = stages.classes.class(class).size;
+            let size = depot.classes.class(class).size;
             let live = taken.saturating_sub(census.cached + census.pending);
             stats.live += Amount::of(live, size);
             stats.cached += Amount::of(census.cached, size);

@@ -1,9 +1,9 @@
 //! Configures an allocator.
 
 use super::MemAlloc;
+use super::depot::{Depot, Hooks, Route};
 use super::error::BuildError;
-use super::flow::Flow;
-use super::stages::{Hooks, Route, Stages};
+use super::raw::Raw;
 use crate::backing::{self, Backing};
 use crate::batch::Pool;
 use crate::class::{ClassTable, UNIT};
@@ -210,9 +210,9 @@ impl<P: ReusePolicy> Builder<P> {
         let (arena, pool, caches) = self.reserve(mode)?;
         let slabs =
             Slabs::new(arena, &self.classes, self.limit_bytes, self.constructor, caches.cpus());
-        let stages = Stages::new(self.classes, caches, pool, slabs, self.hooks, Route::of(P::KIND));
+        let depot = Depot::new(self.classes, caches, pool, slabs, self.hooks, Route::of(P::KIND));
         let domain = self.domain.unwrap_or_else(default_domain);
-        Ok(MemAlloc::from_flow(Flow::new(domain, stages, self.max_pending)))
+        Ok(MemAlloc::from_raw(Raw::new(domain, depot, self.max_pending)))
     }
 }
 

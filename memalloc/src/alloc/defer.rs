@@ -1,11 +1,13 @@
 //! From a deferred free to the next life of the object, on the CPU that freed it: when grace periods
 //! begin, what happens when they have passed, and how what is pending is bounded.
 
-use super::flow::Flow;
+use super::raw::Raw;
 use crate::batch::{Queue, Stack};
 use crate::cpu::{Active, Arrays, Deferred};
-use crate::rcu::{Patience, WaitFor};
+use crate::rcu::{Backoff, WaitFor};
 use crate::slab::Handle;
+use crate::sync::Ordering::Relaxed;
+use crate::sync::Tally;
 use crate::sys::thread;
 
 /// The most that a CPU collects of a class before it looks at readers, while a look needs no
@@ -23,11 +25,37 @@ const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
 /// goes on: what is pending is in the hands of a thread that it interrupted, or in caches.
 const MOST_EMPTY: u32 = if cfg!(loom) { 0 } else { 80 };
 
-impl Flow {
+/// Behind which grace period a free has waited long enough: the epoch that had passed when it gave
+/// up, for each flavour that was held up meanwhile.
+#[derive(Debug)]
+pub(super) struct GivenUp([Tally; 2]);
+
+impl GivenUp {
+    /// No epoch comes so far.
+    const NEVER: u64 = u64::MAX;
+
+    pub(super) fn new() -> Self {
+        Self([Tally::new(Self::NEVER), Tally::new(Self::NEVER)])
+    }
+
+    /// Whether a reader is still in the way that was waited for.
+    pub(super) fn is_behind(&self, completed: [u64; 2]) -> bool {
+        self.0.iter().zip(completed).any(|(given_up, now)| given_up.load(Relaxed) == now)
+    }
+
+    /// Gives up, having waited since `before` had passed.
+    pub(super) fn remember(&self, before: [u64; 2], completed: [u64; 2]) {
+        for ((given_up, before), now) in self.0.iter().zip(before).zip(completed) {
+            given_up.store(if before == now { now } else { Self::NEVER }, Relaxed);
+        }
+    }
+}
+
+impl Raw {
     #[cold]
     pub(super) fn free_rcu_slow(&self, class: usize, object: Handle) {
-        let batch = self.stages.classes.class(class).deferred_batch();
-        match self.stages.caches.try_enter(class) {
+        let batch = self.depot.classes.class(class).deferred_batch();
+        match self.depot.caches.try_enter(class) {
             Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
                 arrays.free_by_rcu.push(object);
                 if arrays.free_by_rcu.len() >= batch {
@@ -35,8 +63,8 @@ impl Flow {
                 }
             }
             _ => {
-                let cache = self.stages.caches.current(class);
-                cache.free_llist_extra_rcu.push(self.stages.slabs.arena(), object);
+                let cache = self.depot.caches.current(class);
+                cache.free_llist_extra_rcu.push(self.depot.slabs.arena(), object);
             }
         }
     }
@@ -45,16 +73,16 @@ impl Flow {
     /// makes a batch of it.
     #[cold]
     fn defer(&self, class: usize, mut arrays: Active<'_>) {
-        let (stages, pool) = (self.stages(), &self.stages.pool);
-        let wait_for = stages.route.deferred;
+        let (depot, pool) = (self.depot(), &self.depot.pool);
+        let wait_for = depot.route.deferred;
         let is_due = arrays.deferred.is_due_for_one_more();
         let nobody_is_inside = is_due && self.domain.nobody_is_inside(wait_for);
         let mut passed = Queue::new();
         if nobody_is_inside {
             passed = arrays.deferred.pass_all(pool);
-            if !self.passes_by_batch() && !stages.of(class).lacks_reserved() {
+            if !self.passes_by_batch() && !depot.of(class).lacks_reserved() {
                 let Arrays { free, free_by_rcu, .. } = &mut *arrays;
-                free.take_newest(free_by_rcu, stages.classes.class(class).watermarks.full());
+                free.take_newest(free_by_rcu, depot.classes.class(class).watermarks.full());
             }
         }
         // Without memory for a batch the array fills up, and then the extra list takes over.
@@ -73,10 +101,10 @@ impl Flow {
         if !nobody_is_inside {
             passed = self.pass_with_stamp(class, &mut arrays.deferred, is_due);
         }
-        let is_over = stages.count_pending(class, &mut arrays.deferred, self.max_pending);
+        let is_over = depot.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
-        if !stages.of(class).waiting_for_gp.is_empty() {
+        if !depot.of(class).waiting_for_gp.is_empty() {
             self.end_shared(class);
         }
         self.return_surplus(class);
@@ -87,21 +115,21 @@ impl Flow {
 
     /// Whether objects that have passed their grace period can't go straight to a cache.
     fn passes_by_batch(&self) -> bool {
-        self.stages.hooks.finalizer.is_some() || self.stages.route.through_slab
+        self.depot.hooks.finalizer.is_some() || self.depot.route.through_slab
     }
 
     /// Takes what has passed its grace period, and has it pass one if that is due.
     fn take_passed(&self, class: usize, deferred: &mut Deferred) -> Queue {
         let is_due = deferred.is_due();
-        if is_due && self.domain.nobody_is_inside(self.stages.route.deferred) {
-            return deferred.pass_all(&self.stages.pool);
+        if is_due && self.domain.nobody_is_inside(self.depot.route.deferred) {
+            return deferred.pass_all(&self.depot.pool);
         }
         self.pass_with_stamp(class, deferred, is_due)
     }
 
     /// The same where somebody is inside a section, or may be.
     fn pass_with_stamp(&self, class: usize, deferred: &mut Deferred, is_due: bool) -> Queue {
-        let (wait_for, pool) = (self.stages.route.deferred, &self.stages.pool);
+        let (wait_for, pool) = (self.depot.route.deferred, &self.depot.pool);
         let mut passed = Queue::new();
         if !deferred.waiting_for_gp.is_empty() {
             passed = deferred.take_passed(&self.domain.completed(wait_for));
@@ -125,11 +153,11 @@ impl Flow {
 
     /// The most batches that a CPU collects of a class before it looks at readers.
     fn most_batches(&self, class: usize, wait_for: WaitFor) -> u32 {
-        let objects = self.stages.classes.class(class).deferred_batch() as u64;
+        let objects = self.depot.classes.class(class).deferred_batch() as u64;
         let batch = objects * self.size(class);
         // Where much is pending already, every CPU gets its share of the bound.
-        let cpus = self.stages.caches.cpus() as u64;
-        let is_full = self.stages.pending_bytes() > self.max_pending / 2;
+        let cpus = self.depot.caches.cpus() as u64;
+        let is_full = self.depot.pending_bytes() > self.max_pending / 2;
         let share = self.max_pending / if is_full { 4 * cpus } else { 8 };
         let most = if self.domain.costs_a_barrier(wait_for) {
             MOST_BARRIER_BYTES.min(share) / batch
@@ -145,36 +173,36 @@ impl Flow {
         if passed.is_empty() {
             return;
         }
-        let stages = self.stages();
+        let depot = self.depot();
         if self.passes_by_batch() {
             drop(arrays);
-            stages.finish(class, passed, false);
+            depot.finish(class, passed, false);
             return;
         }
-        let unneeded = arrays.deferred.let_pass(&stages.pool, passed);
+        let unneeded = arrays.deferred.let_pass(&depot.pool, passed);
         drop(arrays);
-        stages.of(class).free_by_rcu_ttrace.push_all(&stages.pool, unneeded);
+        depot.of(class).free_by_rcu_ttrace.push_all(&depot.pool, unneeded);
     }
 
     /// An object of what this CPU has freed and that has passed its grace period.
     pub(super) fn refill_from_passed(&self, class: usize) -> Option<Handle> {
-        let (stages, pool) = (self.stages(), &self.stages.pool);
-        let mut arrays = stages.caches.try_enter(class)?;
+        let (depot, pool) = (self.depot(), &self.depot.pool);
+        let mut arrays = depot.caches.try_enter(class)?;
         if arrays.deferred.passed.is_empty() {
             let passed = self.take_passed(class, &mut arrays.deferred);
             if passed.is_empty() {
                 return None;
             }
             self.let_pass(class, arrays, passed);
-            arrays = stages.caches.try_enter(class)?;
+            arrays = depot.caches.try_enter(class)?;
         }
-        if stages.of(class).lacks_reserved() {
+        if depot.of(class).lacks_reserved() {
             let passed = arrays.deferred.passed.take();
             drop(arrays);
-            stages.of(class).free_by_rcu_ttrace.push_all(pool, passed);
+            depot.of(class).free_by_rcu_ttrace.push_all(pool, passed);
             return None;
         }
-        let full = stages.classes.class(class).watermarks.full();
+        let full = depot.classes.class(class).watermarks.full();
         let Arrays { free, deferred, .. } = &mut *arrays;
         deferred.unpack_passed(pool, |objects| {
             let object = objects.pop();
@@ -186,14 +214,14 @@ impl Flow {
     /// The same, of what has passed already, whatever the amount that is reserved: no look at
     /// readers.
     pub(super) fn take_passed_nowait(&self, class: usize) -> Option<Handle> {
-        let pool = &self.stages.pool;
-        let mut arrays = self.stages.caches.try_enter(class)?;
+        let pool = &self.depot.pool;
+        let mut arrays = self.depot.caches.try_enter(class)?;
         arrays.deferred.unpack_passed(pool, Stack::pop)
     }
 
     /// Moves along what waits where any CPU finds it.
     pub(super) fn end_shared(&self, class: usize) {
-        let wait_for = self.stages.route.deferred;
+        let wait_for = self.depot.route.deferred;
         if self.domain.costs_a_barrier(wait_for) {
             self.domain.advance_begun(wait_for);
         } else {
@@ -208,13 +236,13 @@ impl Flow {
     /// waiting is being ended: by another thread soon, or never if this one interrupted it.
     #[cold]
     fn hold_back(&self) {
-        let wait_for = self.stages.route.deferred;
+        let wait_for = self.depot.route.deferred;
         let completed = || self.domain.completed_epochs(wait_for);
         self.domain.advance_once(wait_for);
-        if self.gave_up.is_behind(completed()) || self.domain.is_hopeless_here(wait_for) {
+        if self.given_up.is_behind(completed()) || self.domain.would_wait_for_itself(wait_for) {
             return;
         }
-        self.stages.share_all_deferred(false, || self.stamp_deferred());
+        self.depot.share_all_deferred(false, || self.stamp_deferred());
         // What is pending now needs no later grace period than this; what others add may.
         let stamp = self.stamp_deferred();
         let enough = || {
@@ -222,31 +250,31 @@ impl Flow {
                 self.domain.advance_once(wait_for);
             }
             self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
-            self.stages.pending_bytes() <= self.max_pending
+            self.depot.pending_bytes() <= self.max_pending
         };
         let before = completed();
         let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
-        let mut patience = Patience::default();
+        let mut backoff = Backoff::default();
         // Another thread may have the batches in hand for a moment.
         let mut empty = 0..MOST_EMPTY;
-        while !enough() && !self.domain.is_hopeless_here(wait_for) {
+        while !enough() && !self.domain.would_wait_for_itself(wait_for) {
             if self.anything_waits() {
                 empty = 0..MOST_EMPTY;
             } else if empty.next().is_some() {
-                self.stages.share_all_deferred(false, || self.stamp_deferred());
+                self.depot.share_all_deferred(false, || self.stamp_deferred());
             } else {
                 return;
             }
             if thread::clock().saturating_sub(start) >= limit {
-                self.gave_up.remember(before, completed());
+                self.given_up.remember(before, completed());
                 self.domain.report_stall(wait_for);
                 return;
             }
-            patience.wait();
+            backoff.wait();
         }
     }
 
     fn anything_waits(&self) -> bool {
-        self.all_classes().any(|class| !self.stages.of(class).waiting_for_gp.is_empty())
+        self.all_classes().any(|class| !self.depot.of(class).waiting_for_gp.is_empty())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 use super::error::{AllocError, AllocErrorKind, BuildError};
-use super::flow::Flow;
+use super::raw::Raw;
 use super::reclaim::Reclaimed;
 use crate::class::ClassTable;
 use crate::policy::{AfterRcuGp, PolicyKind, ReusePolicy};
@@ -61,7 +61,7 @@ use std::ptr::NonNull;
 /// then stays mapped for good; [`destroy`](Self::destroy) tells how much that is.
 #[doc(alias = "bpf_mem_alloc")]
 pub struct MemAlloc<P: ReusePolicy = AfterRcuGp> {
-    flow: Flow,
+    raw: Raw,
     policy: PhantomData<P>,
 }
 
@@ -87,28 +87,28 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Builder::new()
     }
 
-    pub(super) fn from_flow(flow: Flow) -> Self {
-        Self { flow, policy: PhantomData }
+    pub(super) fn from_raw(raw: Raw) -> Self {
+        Self { raw, policy: PhantomData }
     }
 
     #[inline(always)]
-    pub(crate) fn flow(&self) -> &Flow {
-        &self.flow
+    pub(crate) fn raw(&self) -> &Raw {
+        &self.raw
     }
 
     /// The domain whose readers this allocator waits for.
     pub fn domain(&self) -> &Domain {
-        self.flow.domain()
+        self.raw.domain()
     }
 
     /// The size classes.
     pub fn classes(&self) -> &ClassTable {
-        &self.flow.stages().classes
+        &self.raw.depot().classes
     }
 
     #[inline(always)]
     fn serving(&self, layout: Layout) -> &CacheRow {
-        self.flow.stages().caches.serving(layout)
+        self.raw.depot().caches.serving(layout)
     }
 
     /// The caches of an object that this allocator gave out for `layout`.
@@ -133,7 +133,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout, caches: &CacheRow) -> Result<Handle, AllocError> {
         self.check_served(layout, caches)?;
-        Ok(self.flow.alloc_slow(caches.class.into())?)
+        Ok(self.raw.alloc_slow(caches.class.into())?)
     }
 
     /// An object of at least `layout.size()` bytes, as long as its class, aligned as asked
@@ -151,7 +151,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     #[inline(always)]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let caches = self.serving(layout);
-        match self.flow.alloc(caches) {
+        match self.raw.alloc(caches) {
             Some(object) => Ok(self.slice(caches, object)),
             None => Ok(self.slice(caches, self.alloc_slow(layout, caches)?)),
         }
@@ -181,7 +181,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let caches = self.serving(layout);
         self.check_served(layout, caches)?;
-        let object = self.flow.alloc_nowait(caches)?;
+        let object = self.raw.alloc_nowait(caches)?;
         Ok(self.slice(caches, object))
     }
 
@@ -206,7 +206,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     pub fn prefill(&self, layout: Layout, objects: usize) -> Result<(), AllocError> {
         let caches = self.serving(layout);
         self.check_served(layout, caches)?;
-        Ok(self.flow.prefill(caches.class.into(), objects as u64)?)
+        Ok(self.raw.prefill(caches.class.into(), objects as u64)?)
     }
 
     /// As [`alloc`](Self::alloc), by handle.
@@ -217,7 +217,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     #[inline(always)]
     pub fn alloc_handle(&self, layout: Layout) -> Result<Handle, AllocError> {
         let caches = self.serving(layout);
-        match self.flow.alloc(caches) {
+        match self.raw.alloc(caches) {
             Some(object) => Ok(object),
             None => self.alloc_slow(layout, caches),
         }
@@ -281,9 +281,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
     pub unsafe fn free_handle(&self, object: Handle, layout: Layout) {
         let caches = self.having(layout);
         match P::KIND {
-            PolicyKind::Immediate => self.flow.free_now(caches, object),
+            PolicyKind::Immediate => self.raw.free_now(caches, object),
             PolicyKind::AfterRcuGp | PolicyKind::FreeAfterRcuGp | PolicyKind::AfterTasksTraceGp => {
-                self.flow.free_rcu(caches, object)
+                self.raw.free_rcu(caches, object)
             }
         }
     }
@@ -295,7 +295,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// As [`free_rcu`](Self::free_rcu).
     #[inline(always)]
     pub unsafe fn free_rcu_handle(&self, object: Handle, layout: Layout) {
-        self.flow.free_rcu(self.having(layout), object);
+        self.raw.free_rcu(self.having(layout), object);
     }
 
     /// As [`free_unshared`](Self::free_unshared), by handle.
@@ -305,7 +305,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// As [`free_unshared`](Self::free_unshared).
     #[inline(always)]
     pub unsafe fn free_unshared_handle(&self, object: Handle, layout: Layout) {
-        self.flow.free_now(self.having(layout), object);
+        self.raw.free_now(self.having(layout), object);
     }
 
     /// The handle of an object.
@@ -316,20 +316,20 @@ impl<P: ReusePolicy> MemAlloc<P> {
     #[inline(always)]
     unsafe fn handle_of(&self, object: NonNull<u8>) -> Handle {
         // SAFETY: the caller's promise.
-        unsafe { self.flow.stages().slabs.arena().handle_of(object) }
+        unsafe { self.raw.depot().slabs.arena().handle_of(object) }
     }
 
     /// Where an object of this allocator lies.
     #[inline(always)]
     pub fn pointer(&self, object: Handle) -> NonNull<u8> {
-        self.flow.stages().slabs.arena().pointer(object)
+        self.raw.depot().slabs.arena().pointer(object)
     }
 
     /// The handle of the object at `pointer`, which must be the start of an object of this
     /// allocator; any other pointer gives a handle that means nothing.
     #[inline(always)]
     pub fn handle(&self, pointer: NonNull<u8>) -> Handle {
-        self.flow.stages().slabs.arena().handle(pointer)
+        self.raw.depot().slabs.arena().handle(pointer)
     }
 
     /// Word number `index` of an object, as an atomic: the way to look at an object that may be
@@ -345,41 +345,41 @@ impl<P: ReusePolicy> MemAlloc<P> {
     #[inline(always)]
     pub unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
         // SAFETY: the caller's promise.
-        unsafe { self.flow.stages().slabs.arena().word(object, index) }
+        unsafe { self.raw.depot().slabs.arena().word(object, index) }
     }
 
     /// Says that the calling thread reads plain (non-atomic) memory of an object. Under loom,
     /// reports a write that is not ordered with it; otherwise nothing.
     #[inline(always)]
     pub fn reads_plain(&self, object: Handle) {
-        self.flow.stages().slabs.arena().reads_plain(object);
+        self.raw.depot().slabs.arena().reads_plain(object);
     }
 
     /// Says that the calling thread writes plain (non-atomic) memory of an object. Under loom,
     /// reports an access that is not ordered with it; otherwise nothing.
     #[inline(always)]
     pub fn writes_plain(&self, object: Handle) {
-        self.flow.stages().slabs.arena().writes_plain(object);
+        self.raw.depot().slabs.arena().writes_plain(object);
     }
 
     /// Bytes of whole pages that the slabs have touched and not given back; as in
     /// [`Stats`](crate::Stats), at the cost of one lock.
     pub fn backing_bytes(&self) -> u64 {
-        self.flow.stages().slabs.backing_bytes()
+        self.raw.depot().slabs.backing_bytes()
     }
 
     /// Moves along what can move without waiting for readers: grace periods, objects that have
     /// waited long enough, what is more than enough. Calls that allocate and free do so by the
     /// way; this is for the time when there is none, and what a [`Worker`](crate::Worker) calls.
     pub fn tend(&self) {
-        self.flow.tend();
+        self.raw.tend();
     }
 
     /// Returns objects that nobody needs to their slabs, and empty slabs to the system, as far
     /// as that goes without waiting for readers. The free objects of the CPUs' caches stay, and what
     /// [`prefill`](Self::prefill) reserved stays ready.
     pub fn trim(&self) -> Reclaimed {
-        self.flow.trim()
+        self.raw.trim()
     }
 
     /// Waits for readers until nothing is pending, and returns every object that no user holds to
@@ -395,7 +395,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// of that kind which was made on another thread is waited for, for good.
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
-        self.flow.quiesce()
+        self.raw.quiesce()
     }
 }
 

@@ -6,14 +6,16 @@ mod cache;
 #[cfg(feature = "allocator-api2")]
 mod container;
 mod defer;
+mod depot;
 mod error;
-mod flow;
+mod filler;
 mod mem_alloc;
+mod raw;
+mod raw_alloc;
+mod raw_free;
 mod reclaim;
 mod recount;
-mod refill;
 mod stage;
-mod stages;
 #[cfg(not(loom))]
 mod worker;
 

@@ -1,7 +1,7 @@
 //! From where any CPU refills back to the slabs: when grace periods begin for that, what is given back
 //! by the way, and what on request.
 
-use super::flow::Flow;
+use super::raw::Raw;
 use crate::rcu::{Stamp, SynchronizeError, WaitFor};
 use crate::sync::Ordering::Relaxed;
 use crate::sync::Tally;
@@ -83,32 +83,6 @@ impl Owed {
     }
 }
 
-/// Behind which grace period a free has waited long enough: the epoch that had passed when it gave
-/// up, for each flavour that was held up meanwhile.
-#[derive(Debug)]
-pub(super) struct GaveUp([Tally; 2]);
-
-impl GaveUp {
-    /// No epoch comes so far.
-    const NEVER: u64 = u64::MAX;
-
-    pub(super) fn new() -> Self {
-        Self([Tally::new(Self::NEVER), Tally::new(Self::NEVER)])
-    }
-
-    /// Whether a reader is still in the way that was waited for.
-    pub(super) fn is_behind(&self, completed: [u64; 2]) -> bool {
-        self.0.iter().zip(completed).any(|(gave_up, now)| gave_up.load(Relaxed) == now)
-    }
-
-    /// Gives up, having waited since `before` had passed.
-    pub(super) fn remember(&self, before: [u64; 2], completed: [u64; 2]) {
-        for ((gave_up, before), now) in self.0.iter().zip(before).zip(completed) {
-            gave_up.store(if before == now { now } else { Self::NEVER }, Relaxed);
-        }
-    }
-}
-
 /// What went back, and what that gave the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -128,15 +102,15 @@ impl Reclaimed {
     }
 }
 
-impl Flow {
+impl Raw {
     /// Whom objects may have to wait for, in the end.
     fn readers(&self) -> WaitFor {
-        self.stages.route.returned
+        self.depot.route.returned
     }
 
     /// A stamp for objects that were deferred until now.
     pub(super) fn stamp_deferred(&self) -> Stamp {
-        self.domain.stamp(self.stages.route.deferred)
+        self.domain.stamp(self.depot.route.deferred)
     }
 
     /// A stamp for objects that are on the way to their slabs.
@@ -155,7 +129,7 @@ impl Flow {
             || !self.domain.costs_a_barrier(wait_for)
             || due.bytes >= URGENT_BYTES
             || (due.bytes >= BARRIER_BYTES && self.domain.begun_ago(wait_for) >= BARRIER_INTERVAL)
-            || self.stages.pending_bytes() > self.max_pending / 2;
+            || self.depot.pending_bytes() > self.max_pending / 2;
         if worth_while {
             self.domain.advance_once(wait_for);
         }
@@ -164,20 +138,20 @@ impl Flow {
 
     /// Ends the waiting of what has waited long enough. Returns how many objects went to the slabs.
     pub(super) fn end_waiting(&self, class: usize, may_wait: bool) -> u64 {
-        let completed = self.domain.completed(self.stages.route.deferred);
-        self.stages.end_waiting(class, &completed, may_wait)
+        let completed = self.domain.completed(self.depot.route.deferred);
+        self.depot.end_waiting(class, &completed, may_wait)
     }
 
     /// Puts back what has waited long enough on the way. Returns how many objects.
     fn end_returning(&self, class: usize, may_wait: bool) -> u64 {
-        let completed = self.domain.completed(self.stages.route.returned);
-        self.stages.end_returning(class, &completed, may_wait)
+        let completed = self.domain.completed(self.depot.route.returned);
+        self.depot.end_returning(class, &completed, may_wait)
     }
 
     /// Lets objects that wait be allocated again, where the caller needs one and there is no
     /// other: begins a grace period if there is something to gain.
-    pub(super) fn hurry(&self, class: usize) {
-        let waiting = &self.stages.of(class).waiting_for_gp;
+    pub(super) fn expedite(&self, class: usize) {
+        let waiting = &self.depot.of(class).waiting_for_gp;
         if waiting.is_empty() {
             return;
         }
@@ -185,7 +159,7 @@ impl Flow {
         // As if a good part of the way had been gone already: new memory costs as well.
         let bytes = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
         let due = Due { bytes, late: false };
-        self.look_after(self.stages.route.deferred, &due);
+        self.look_after(self.depot.route.deferred, &due);
         self.end_waiting(class, false);
     }
 
@@ -200,7 +174,7 @@ impl Flow {
             // holds everything up.
             return;
         }
-        self.stages.empty_caches(self.all_classes(), || self.stamp_deferred());
+        self.depot.empty_caches(self.all_classes(), || self.stamp_deferred());
         self.trim();
         self.reclaimed_at.store(age, Relaxed);
     }
@@ -208,16 +182,16 @@ impl Flow {
     /// Sends batches that are more than enough towards the slabs, and puts those back whose
     /// grace period has passed.
     pub(super) fn return_surplus(&self, class: usize) {
-        let stages = self.stages();
-        let ready = &stages.of(class).free_by_rcu_ttrace;
+        let depot = self.depot();
+        let ready = &depot.of(class).free_by_rcu_ttrace;
         let mut begun = 0;
         while ready.objects() * self.size(class) > READY_BYTES {
-            match stages.begin_returning(class, || self.stamp_returned()) {
+            match depot.begin_returning(class, || self.stamp_returned()) {
                 0 => break,
                 count => begun += count,
             }
         }
-        if begun > 0 || !stages.of(class).waiting_for_gp_ttrace.is_empty() {
+        if begun > 0 || !depot.of(class).waiting_for_gp_ttrace.is_empty() {
             let due = self.owed.add(begun, self.size(class));
             if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
                 self.owed.begun();
@@ -228,15 +202,15 @@ impl Flow {
 
     /// Returns what nobody needs and nobody reserved, without waiting for readers.
     pub(super) fn trim(&self) -> Reclaimed {
-        self.stages.share_all_deferred(true, || self.stamp_deferred());
+        self.depot.share_all_deferred(true, || self.stamp_deferred());
         self.advance_twice();
-        let released_before = self.stages.slabs.released_bytes();
+        let released_before = self.depot.slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
         self.all_classes().for_each(|class| self.begin_returning_all(class, &mut reclaimed));
         self.advance_twice();
         self.put_back_passed(&mut reclaimed);
-        self.stages.slabs.release_spare();
-        reclaimed.released_bytes = self.stages.slabs.released_bytes() - released_before;
+        self.depot.slabs.release_spare();
+        reclaimed.released_bytes = self.depot.slabs.released_bytes() - released_before;
         reclaimed
     }
 
@@ -245,7 +219,7 @@ impl Flow {
     fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
         let returned = self.end_waiting(class, true);
         reclaimed.add(returned, self.size(class));
-        while self.stages.begin_returning(class, || self.stamp_returned()) > 0 {}
+        while self.depot.begin_returning(class, || self.stamp_returned()) > 0 {}
     }
 
     /// Ends the grace period of every cookie so far, where no reader holds it up: one may be
@@ -259,13 +233,13 @@ impl Flow {
     /// the way, for the time when there is none. What was ready and not needed since the call
     /// before goes back to the slabs.
     pub(super) fn tend(&self) {
-        self.stages.share_all_deferred(true, || self.stamp_deferred());
+        self.depot.share_all_deferred(true, || self.stamp_deferred());
         self.domain.advance_once(self.readers());
         for class in self.all_classes() {
             self.end_waiting(class, true);
-            let mut idle = self.stages.of(class).free_by_rcu_ttrace.idle();
+            let mut idle = self.depot.of(class).free_by_rcu_ttrace.idle();
             while idle > 0 {
-                match self.stages.begin_returning(class, || self.stamp_returned()) {
+                match self.depot.begin_returning(class, || self.stamp_returned()) {
                     0 => break,
                     count => idle = idle.saturating_sub(count),
                 }
@@ -273,16 +247,16 @@ impl Flow {
         }
         self.domain.advance_once(self.readers());
         self.put_back_passed(&mut Reclaimed::default());
-        self.stages.slabs.release_idle();
+        self.depot.slabs.release_idle();
     }
 
     /// Returns everything that is not with a user, after waiting for readers.
     pub(super) fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         self.domain.check_outside(self.readers())?;
-        self.all_classes().for_each(|class| self.stages.of(class).unreserve());
-        let released_before = self.stages.slabs.released_bytes();
+        self.all_classes().for_each(|class| self.depot.of(class).unreserve());
+        let released_before = self.depot.slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
-        while !self.stages.empty_caches(self.all_classes(), || self.stamp_deferred()) {
+        while !self.depot.empty_caches(self.all_classes(), || self.stamp_deferred()) {
             // No memory for batches: use those again that are under way.
             let before = reclaimed.objects;
             self.return_batches(&mut reclaimed)?;
@@ -291,7 +265,7 @@ impl Flow {
             }
         }
         self.return_batches(&mut reclaimed)?;
-        reclaimed.released_bytes = self.stages.slabs.released_bytes() - released_before;
+        reclaimed.released_bytes = self.depot.slabs.released_bytes() - released_before;
         Ok(reclaimed)
     }
 
@@ -301,7 +275,7 @@ impl Flow {
         self.all_classes().for_each(|class| self.begin_returning_all(class, reclaimed));
         self.domain.synchronize_with(self.readers())?;
         self.put_back_passed(reclaimed);
-        self.stages.slabs.release_spare();
+        self.depot.slabs.release_spare();
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What the child of a fork finds beyond the CPUs: batches that vanished threads had in hand are
 //! lost to it, so what is there is counted again.
 
-use super::stages::ClassStages;
+use super::stage::ClassDepot;
 use crate::batch::Pool;
 use crate::class::ClassTable;
 use crate::sync::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) struct Recount {
     sizes: Box<[u64]>,
     pool: Arc<Pool>,
-    by_class: Arc<[ClassStages]>,
+    by_class: Arc<[ClassDepot]>,
     pending_bytes: Arc<Tally>,
 }
 
@@ -22,7 +22,7 @@ impl Recount {
     pub(super) fn new(
         classes: &ClassTable,
         pool: &Arc<Pool>,
-        by_class: &Arc<[ClassStages]>,
+        by_class: &Arc<[ClassDepot]>,
         pending_bytes: &Arc<Tally>,
     ) -> Self {
         Self {
@@ -39,10 +39,10 @@ impl AtFork for Recount {
         if fork.survivor().is_none() {
             return;
         }
-        let pending = self.by_class.iter().zip(&self.sizes).map(|(stages, size)| {
-            stages.free_by_rcu_ttrace.recount(&self.pool);
-            stages.waiting_for_gp_ttrace.recount(&self.pool);
-            stages.waiting_for_gp.recount(&self.pool) * size
+        let pending = self.by_class.iter().zip(&self.sizes).map(|(depot, size)| {
+            depot.free_by_rcu_ttrace.recount(&self.pool);
+            depot.waiting_for_gp_ttrace.recount(&self.pool);
+            depot.waiting_for_gp.recount(&self.pool) * size
         });
         self.pending_bytes.store(pending.sum(), Relaxed);
     }

@@ -1,5 +1,5 @@
-//! A list of batches, and the amounts kept beside it. Knows nothing of what the batches wait for,
-//! beyond their stamps.
+//! A list of batches, and the amounts kept beside it; and the lists that one class has. Knows nothing of
+//! what the batches wait for, beyond their stamps.
 
 use crate::batch::{Batch, BatchList, Pool, Queue};
 use crate::rcu::Stamp;
@@ -117,5 +117,55 @@ impl Stage {
             self.objects.fetch_sub(count, Ordering::Relaxed);
             receive(batch);
         }
+    }
+}
+
+/// What one class has beyond the CPUs.
+#[derive(Debug)]
+pub(crate) struct ClassDepot {
+    /// May be allocated again at once.
+    pub(crate) free_by_rcu_ttrace: Stage,
+    /// How many objects there are left to those who may not carve (INV-L3).
+    reserved: Tally,
+    /// The most objects of a batch.
+    pub(super) batch: usize,
+    /// Waits until every reader that could hold an object has left.
+    pub(crate) waiting_for_gp: Stage,
+    /// On the way back to the slabs; may still be allocated.
+    pub(crate) waiting_for_gp_ttrace: Stage,
+}
+
+impl ClassDepot {
+    /// Empty, for batches of at most so many objects.
+    pub(super) fn new(batch: usize) -> Self {
+        Self {
+            free_by_rcu_ttrace: Stage::new(),
+            reserved: Tally::new(0),
+            batch,
+            waiting_for_gp: Stage::new(),
+            waiting_for_gp_ttrace: Stage::new(),
+        }
+    }
+
+    /// Whether a batch may go from `free_by_rcu_ttrace` elsewhere (INV-L3).
+    pub(super) fn has_spare_batch(&self) -> bool {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        reserved == 0 || self.free_by_rcu_ttrace.objects() >= reserved + self.batch as u64
+    }
+
+    /// Whether fewer objects are ready than are reserved.
+    pub(super) fn lacks_reserved(&self) -> bool {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        reserved > 0 && self.free_by_rcu_ttrace.objects() < reserved
+    }
+
+    /// Reserves so many objects, if it were fewer.
+    pub(super) fn reserve(&self, objects: u64) {
+        self.reserved.fetch_max(objects, Ordering::Relaxed);
+    }
+
+    /// Reserves none any more.
+    pub(super) fn unreserve(&self) {
+        self.reserved.store(0, Ordering::Relaxed);
     }
 }

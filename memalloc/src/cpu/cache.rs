@@ -101,7 +101,7 @@ impl CpuCache {
     /// In the child of a fork: takes the cache back from a vanished thread. What was in it is
     /// lost: it may have been copied elsewhere already, or not be there yet.
     #[cfg(not(loom))]
-    pub(super) fn mend(&self, _survivor: crate::sys::fork::Survivor) {
+    pub(super) fn repair_after_fork(&self, _survivor: crate::sys::fork::Survivor) {
         let was_busy = CountWord::from_bits(self.word.load(Ordering::Relaxed)).is_busy();
         self.arrays.with_mut(|arrays| {
             // SAFETY: INV-C1: the thread that had made the cache busy is no more, and no other can

@@ -113,7 +113,7 @@ mod imp {
                     let offset = cpu * CacheRow::CPU_BYTES + class * CACHE_BYTES;
                     // SAFETY: INV-C3, and the table has not ended (INV-F2).
                     let cache = unsafe { self.base.add(offset).cast::<CpuCache>().as_ref() };
-                    cache.mend(survivor);
+                    cache.repair_after_fork(survivor);
                 }
             }
         }

@@ -2,8 +2,8 @@
 
 use super::flavour::{Cookie, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace};
 use super::reader::{Guard, LocalReader};
+use super::sleepable::{OwnedTraceGuard, TraceGuard};
 use super::stall::{StallReport, StallWatch};
-use super::trace::{OwnedTraceGuard, TraceGuard};
 use crate::sys::fork::{AtFork, Forking, Registration};
 use crate::sys::membarrier::BarrierKind;
 use std::fmt;

@@ -1,12 +1,12 @@
 //! The grace periods of one flavour: cookies, waiting, callbacks.
 
+use super::backoff::Backoff;
 use super::barrier::Barrier;
 use super::callback::{Callback, Callbacks};
-use super::grace::Grace;
-use super::patience::Patience;
+use super::epoch::Epochs;
 use super::slots::Slots;
 use super::stall::{Reader, StallReport, StallWatch};
-use super::{reader, trace};
+use super::{reader, sleepable};
 #[cfg(not(loom))]
 use crate::sync::{Ordering, Tally};
 use crate::sys::fork::Forking;
@@ -93,7 +93,7 @@ impl<F: Flavour> Cookie<F> {
 pub struct GracePeriods<F: Flavour> {
     barrier: Barrier,
     stall: StallWatch,
-    grace: Grace,
+    epochs: Epochs,
     slots: Slots,
     callbacks: Callbacks,
     /// What had passed when a stall was reported by the way.
@@ -113,7 +113,7 @@ impl<F: Flavour> GracePeriods<F> {
         Self {
             barrier: Barrier::new(barrier),
             stall,
-            grace: Grace::new(),
+            epochs: Epochs::new(),
             slots: Slots::new(),
             callbacks: Callbacks::default(),
             #[cfg(not(loom))]
@@ -123,8 +123,8 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     #[inline(always)]
-    pub(super) fn grace(&self) -> &Grace {
-        &self.grace
+    pub(super) fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     #[inline(always)]
@@ -149,14 +149,14 @@ impl<F: Flavour> GracePeriods<F> {
     /// Lets it go on; in the child, without the threads that vanished.
     pub(super) fn after_fork(&self, fork: &Forking) {
         if let Some(survivor) = fork.survivor() {
-            self.grace.mend(survivor);
+            self.epochs.repair_after_fork(survivor);
             self.barrier.repair_after_fork();
-            self.slots.mend(
+            self.slots.repair_after_fork(
                 survivor,
                 match F::KIND {
-                    FlavourKind::Rcu => reader::bury,
+                    FlavourKind::Rcu => reader::clear_of_dead_thread,
                     // The guard may have moved to the survivor.
-                    FlavourKind::TasksTrace => trace::abandon,
+                    FlavourKind::TasksTrace => sleepable::abandon,
                 },
             );
         }
@@ -167,7 +167,7 @@ impl<F: Flavour> GracePeriods<F> {
     /// (`start_poll_synchronize_rcu`). One atomic read-modify-write; async-signal-safe.
     #[doc(alias = "start_poll_synchronize_rcu")]
     pub fn start_poll(&self) -> Cookie<F> {
-        Cookie::of(self.grace.start_poll())
+        Cookie::of(self.epochs.start_poll())
     }
 
     /// Whether the grace period of `cookie` has passed (`poll_state_synchronize_rcu`). One load;
@@ -179,7 +179,7 @@ impl<F: Flavour> GracePeriods<F> {
 
     /// The newest cookie whose grace period has passed.
     pub fn completed(&self) -> Cookie<F> {
-        Cookie::of(self.grace.completed())
+        Cookie::of(self.epochs.completed())
     }
 
     /// Moves grace periods along as far as `cookie` needs and readers allow, without waiting,
@@ -190,22 +190,22 @@ impl<F: Flavour> GracePeriods<F> {
     /// Costs a look at the slot of every thread that ever read, and, where a grace period has to
     /// begin and other threads read, a barrier of the domain's kind.
     pub fn advance(&self, cookie: Cookie<F>) -> bool {
-        self.grace.is_known(cookie.epoch()) && self.drive(cookie)
+        self.epochs.is_known(cookie.epoch()) && self.drive(cookie)
     }
 
     fn drive(&self, cookie: Cookie<F>) -> bool {
-        self.grace.drive(cookie.epoch(), &self.slots, &self.barrier)
+        self.epochs.drive(cookie.epoch(), &self.slots, &self.barrier)
     }
 
     /// Begins a grace period if none is under way, and ends it if readers allow.
     pub(crate) fn advance_once(&self) {
-        self.drive(Cookie::of(self.grace.completed() + 1));
+        self.drive(Cookie::of(self.epochs.completed() + 1));
     }
 
     /// Ends the grace period that is under way, if there is one and readers allow. Costs no
     /// barrier.
     pub(crate) fn advance_begun(&self) {
-        if self.grace.is_under_way() {
+        if self.epochs.is_under_way() {
             self.advance_once();
         }
     }
@@ -230,18 +230,18 @@ impl<F: Flavour> GracePeriods<F> {
 
     /// Whether the calling thread can't wait for a grace period: it is a reader itself, or was
     /// interrupted while it moved one along.
-    pub(crate) fn is_hopeless_here(&self) -> bool {
-        self.slots.reading_here() || self.grace.is_driven_here()
+    pub(crate) fn would_wait_for_itself(&self) -> bool {
+        self.slots.reading_here() || self.epochs.is_driven_here()
     }
 
     /// Whether a grace period waits for readers. A hint.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.grace.is_under_way()
+        self.epochs.is_under_way()
     }
 
     /// How long ago the newest grace period was begun.
     pub(crate) fn begun_ago(&self) -> Duration {
-        self.grace.begun_ago()
+        self.epochs.begun_ago()
     }
 
     /// Waits until every read section that is open now has ended (`synchronize_rcu`,
@@ -256,7 +256,7 @@ impl<F: Flavour> GracePeriods<F> {
     #[doc(alias = "synchronize_rcu")]
     #[doc(alias = "synchronize_rcu_tasks_trace")]
     pub fn synchronize(&self) -> Result<(), SynchronizeError> {
-        self.wait(Patience::default(), None)
+        self.wait(Backoff::default(), None)
     }
 
     /// As [`synchronize`](Self::synchronize), but never sleeps: for those who would rather burn a
@@ -267,7 +267,7 @@ impl<F: Flavour> GracePeriods<F> {
     /// As [`synchronize`](Self::synchronize).
     #[doc(alias = "synchronize_rcu_expedited")]
     pub fn synchronize_expedited(&self) -> Result<(), SynchronizeError> {
-        self.wait(Patience::restless(), None)
+        self.wait(Backoff::restless(), None)
     }
 
     /// As [`synchronize`](Self::synchronize), but gives up after `limit`.
@@ -277,13 +277,13 @@ impl<F: Flavour> GracePeriods<F> {
     /// As [`synchronize`](Self::synchronize), and [`SynchronizeError::TimedOut`], which names a
     /// reader that is in the way.
     pub fn synchronize_timeout(&self, limit: Duration) -> Result<(), SynchronizeError> {
-        self.wait(Patience::default(), Some(limit))
+        self.wait(Backoff::default(), Some(limit))
     }
 
-    fn wait(&self, patience: Patience, limit: Option<Duration>) -> Result<(), SynchronizeError> {
+    fn wait(&self, backoff: Backoff, limit: Option<Duration>) -> Result<(), SynchronizeError> {
         self.check_outside()?;
-        self.wait_for(self.start_poll(), patience, limit)?;
-        self.callbacks.run(self.grace.completed());
+        self.wait_for(self.start_poll(), backoff, limit)?;
+        self.callbacks.run(self.epochs.completed());
         Ok(())
     }
 
@@ -298,7 +298,7 @@ impl<F: Flavour> GracePeriods<F> {
     fn wait_for(
         &self,
         cookie: Cookie<F>,
-        mut patience: Patience,
+        mut backoff: Backoff,
         limit: Option<Duration>,
     ) -> Result<(), SynchronizeError> {
         let start = thread::clock();
@@ -312,15 +312,15 @@ impl<F: Flavour> GracePeriods<F> {
                 next_report = waited + self.stall.after;
                 self.report_stall();
             }
-            patience.wait();
+            backoff.wait();
         }
         Ok(())
     }
 
     /// A reader that the grace period under way waits for, if there is one.
     pub fn held_up_by(&self) -> Option<Reader> {
-        let thread = self.grace.held_up_by(&self.slots)?;
-        Some(Reader { thread, inside_for: self.grace.begun_ago() })
+        let thread = self.epochs.held_up_by(&self.slots)?;
+        Some(Reader { thread, inside_for: self.epochs.begun_ago() })
     }
 
     /// Tells the stall handler who holds the grace period up.
@@ -336,8 +336,8 @@ impl<F: Flavour> GracePeriods<F> {
     pub(crate) fn tend(&self) {
         self.advance_begun();
         self.run_callbacks();
-        let stalled = self.grace.is_under_way() && self.grace.begun_ago() >= self.stall.after;
-        let age = self.grace.completed();
+        let stalled = self.epochs.is_under_way() && self.epochs.begun_ago() >= self.stall.after;
+        let age = self.epochs.completed();
         if stalled && self.stall_reported.swap(age, Ordering::Relaxed) != age {
             self.report_stall();
         }
@@ -383,9 +383,9 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     fn queue(&self, callback: Callback) {
-        if self.callbacks.push(|| self.grace.start_poll(), callback) {
+        if self.callbacks.push(|| self.epochs.start_poll(), callback) {
             self.advance_once();
-            self.callbacks.run(self.grace.completed());
+            self.callbacks.run(self.epochs.completed());
         }
     }
 
@@ -395,7 +395,7 @@ impl<F: Flavour> GracePeriods<F> {
         if let Some(newest) = self.callbacks.newest() {
             self.advance(Cookie::of(newest));
         }
-        self.callbacks.run(self.grace.completed())
+        self.callbacks.run(self.epochs.completed())
     }
 
     /// Waits until every callback that was queued before this call has run, on whichever thread
@@ -410,9 +410,9 @@ impl<F: Flavour> GracePeriods<F> {
     pub fn barrier(&self) -> Result<(), SynchronizeError> {
         let queued = self.callbacks.queued();
         self.synchronize()?;
-        let mut patience = Patience::default();
+        let mut backoff = Backoff::default();
         while self.callbacks.runs_elsewhere(queued) {
-            patience.wait();
+            backoff.wait();
         }
         Ok(())
     }
@@ -428,7 +428,7 @@ impl<F: Flavour> GracePeriods<F> {
         FlavourStats {
             barrier: self.barrier.in_force(),
             barrier_switches: self.barrier.switches(),
-            grace_periods: self.grace.completed(),
+            grace_periods: self.epochs.completed(),
             slots,
             reading,
             callbacks: self.callbacks.len(),

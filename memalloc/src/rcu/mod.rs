@@ -55,27 +55,27 @@
 //! - INV-R6: a thread announces sections in a slot only after a SeqCst fence since it claimed the
 //!   slot, and the slot names it for as long as it may do so.
 
+mod backoff;
 mod barrier;
 mod callback;
 mod domain;
+mod epoch;
 mod flavour;
-mod grace;
-mod local;
-mod patience;
 mod reader;
+mod sleepable;
 mod slots;
 mod stall;
 mod stamp;
-mod trace;
+mod thread_slots;
 
 pub use crate::sys::membarrier::BarrierKind;
+pub(crate) use backoff::Backoff;
 pub use domain::{Builder, Domain, UnsupportedBarrier};
 pub use flavour::{
     Cookie, Flavour, FlavourKind, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace,
     drop_box,
 };
-pub(crate) use patience::Patience;
 pub use reader::{Guard, LocalReader};
+pub use sleepable::{OwnedTraceGuard, TraceGuard};
 pub use stall::{Reader, StallReport};
 pub(crate) use stamp::{Stamp, WaitFor};
-pub use trace::{OwnedTraceGuard, TraceGuard};

@@ -4,8 +4,8 @@
 //! it are counted.
 
 use super::domain::Domain;
-use super::local::{self, Kind};
 use super::slots::{Announcement, Slot};
+use super::thread_slots::{self, Kind};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -40,7 +40,7 @@ impl<'d> Guard<'d> {
     #[inline]
     pub(super) fn enter(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        match local::cached_rcu(inner) {
+        match thread_slots::cached_rcu(inner) {
             Some(slot) => Self::enter_slot(domain, slot),
             None => Self::enter_slow(domain),
         }
@@ -49,8 +49,8 @@ impl<'d> Guard<'d> {
     #[inline(never)]
     fn enter_slow(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        let slot = local::cached(Kind::Rcu, inner).unwrap_or_else(|| {
-            let (slot, own_slot) = local::find(Kind::Rcu, inner);
+        let slot = thread_slots::cached(Kind::Rcu, inner).unwrap_or_else(|| {
+            let (slot, own_slot) = thread_slots::find(Kind::Rcu, inner);
             if own_slot {
                 // The thread's storage is gone: its last guard gives the slot back.
                 // SAFETY: INV-R3, and INV-R5: the slot was just claimed for this thread.
@@ -68,7 +68,7 @@ impl<'d> Guard<'d> {
         // SAFETY: INV-R5: the slot is this thread's.
         if unsafe { place.announced_here() } == 0 {
             let flavour = domain.inner().rcu();
-            place.announce(flavour.grace(), flavour.readers_barrier());
+            place.announce(flavour.epochs(), flavour.readers_barrier());
         } else {
             nest(place);
         }
@@ -92,7 +92,8 @@ impl<'d> Guard<'d> {
     #[inline]
     pub fn is_of(&self, domain: &Domain) -> bool {
         let inner = domain.inner();
-        local::cached(Kind::Rcu, inner) == Some(self.slot) || inner.rcu().slots().have(self.slot)
+        thread_slots::cached(Kind::Rcu, inner) == Some(self.slot)
+            || inner.rcu().slots().have(self.slot)
     }
 }
 
@@ -200,7 +201,7 @@ pub(super) fn abandon(slot: &Announcement) {
 }
 
 /// Takes a slot back from a thread that vanished in a fork, with its guards. Called in the child.
-pub(super) fn bury(slot: &Announcement) {
+pub(super) fn clear_of_dead_thread(slot: &Announcement) {
     // SAFETY: INV-R5: the owner is no more, and the child has no other thread yet.
     slot.nested.with_mut(|nested| unsafe { *nested = 0 });
     slot.clear();

@@ -4,7 +4,7 @@
 //! it. Both flavours use them; how a section ends is theirs (`reader`, `trace`).
 
 use super::barrier::Barrier;
-use super::grace::Grace;
+use super::epoch::Epochs;
 use crate::sync::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell, fence, owner_load_u64,
 };
@@ -136,7 +136,7 @@ impl Slots {
     }
 
     /// In the child of a fork: gives those that vanished threads had claimed to `abandon`.
-    pub(super) fn mend(&self, survivor: Survivor, abandon: impl Fn(&Announcement)) {
+    pub(super) fn repair_after_fork(&self, survivor: Survivor, abandon: impl Fn(&Announcement)) {
         let claimed = |slot: &&Slot| slot.ownership.claimed.load(Ordering::Relaxed);
         for slot in self.iter().filter(claimed) {
             if slot.owner() == survivor.was {
@@ -220,10 +220,10 @@ impl Drop for Slots {
 impl Announcement {
     /// Announces a section in a slot that shows none. Only the owner calls it.
     #[inline(always)]
-    pub(super) fn announce(&self, grace: &Grace, barrier: &Barrier) {
+    pub(super) fn announce(&self, epochs: &Epochs, barrier: &Barrier) {
         // ORDERING: Release: the scan may skip this newer epoch, and then takes it as proof that
         // the earlier sections ended. Falls to `loom_protocol` "slot store relaxed".
-        self.epoch.store(grace.current(), Ordering::Release);
+        self.epoch.store(epochs.current(), Ordering::Release);
         barrier.light();
     }
 

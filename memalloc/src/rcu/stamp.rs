@@ -155,8 +155,9 @@ impl Domain {
     }
 
     /// Whether the calling thread can't wait: it is in its own way.
-    pub(crate) fn is_hopeless_here(&self, what: WaitFor) -> bool {
-        self.rcu().is_hopeless_here() || (what == WaitFor::Both && self.trace().is_hopeless_here())
+    pub(crate) fn would_wait_for_itself(&self, what: WaitFor) -> bool {
+        self.rcu().would_wait_for_itself()
+            || (what == WaitFor::Both && self.trace().would_wait_for_itself())
     }
 
     /// Runs `callback` after a grace period of each, as a callback of RCU.

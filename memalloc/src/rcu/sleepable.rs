@@ -5,8 +5,8 @@
 //! beyond it. Whoever drops the guard ends the section.
 
 use super::domain::Domain;
-use super::local::{self, Kind};
 use super::slots::{Announcement, ORPHANED, Slot};
+use super::thread_slots::{self, Kind};
 use crate::sync::Ordering;
 use crate::sys::thread;
 use std::fmt;
@@ -45,9 +45,9 @@ impl<'d> TraceGuard<'d> {
     #[inline]
     pub(super) fn enter(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        let (mut slot, mut own_slot) = match local::cached(Kind::Trace, inner) {
+        let (mut slot, mut own_slot) = match thread_slots::cached(Kind::Trace, inner) {
             Some(slot) => (slot, false),
-            None => local::find(Kind::Trace, inner),
+            None => thread_slots::find(Kind::Trace, inner),
         };
         // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
         let mut place = unsafe { slot.as_ref() };
@@ -60,7 +60,7 @@ impl<'d> TraceGuard<'d> {
             place = unsafe { slot.as_ref() };
         }
         let flavour = inner.trace();
-        place.announce(flavour.grace(), flavour.readers_barrier());
+        place.announce(flavour.epochs(), flavour.readers_barrier());
         Self { slot, own_slot, _domain: PhantomData }
     }
 }

@@ -1,9 +1,10 @@
 //! An allocator without its types: the fast paths of `alloc` and `free`, which touch the cache of
-//! the current CPU only, and its end. `refill`, `defer` and `reclaim` have the slow paths.
+//! the current CPU only, and its end. `raw_alloc`, `raw_free`, `defer` and `reclaim` have the slow paths.
 
+use super::defer::GivenUp;
+use super::depot::Depot;
 use super::error::AllocErrorKind;
-use super::reclaim::{GaveUp, Owed};
-use super::stages::Stages;
+use super::reclaim::Owed;
 use crate::class::MAX_SIZE;
 use crate::cpu::CpuCaches;
 use crate::rcu::{Domain, Stamp};
@@ -14,33 +15,33 @@ use std::mem::ManuallyDrop;
 
 /// An allocator without its types: every size class, both kinds of free.
 #[derive(Debug)]
-pub(crate) struct Flow {
+pub(crate) struct Raw {
     pub(super) domain: Domain,
-    pub(super) stages: ManuallyDrop<Stages>,
+    pub(super) depot: ManuallyDrop<Depot>,
     /// Objects on the way to their slabs, for which a grace period has to begin.
     pub(super) owed: Owed,
     /// The most bytes that wait for a grace period before a free waits for readers.
     pub(super) max_pending: u64,
     /// The age of what had passed when memory was looked for everywhere.
     pub(super) reclaimed_at: Tally,
-    pub(super) gave_up: GaveUp,
+    pub(super) given_up: GivenUp,
 }
 
-impl Flow {
-    pub(super) fn new(domain: Domain, stages: Stages, max_pending: u64) -> Self {
+impl Raw {
+    pub(super) fn new(domain: Domain, depot: Depot, max_pending: u64) -> Self {
         Self {
             domain,
-            stages: ManuallyDrop::new(stages),
+            depot: ManuallyDrop::new(depot),
             owed: Owed::new(),
             max_pending,
             reclaimed_at: Tally::new(u64::MAX),
-            gave_up: GaveUp::new(),
+            given_up: GivenUp::new(),
         }
     }
 
     #[inline(always)]
-    pub(crate) fn stages(&self) -> &Stages {
-        &self.stages
+    pub(crate) fn depot(&self) -> &Depot {
+        &self.depot
     }
 
     pub(crate) fn max_pending(&self) -> u64 {
@@ -55,17 +56,17 @@ impl Flow {
     #[doc(alias = "unit_alloc")]
     #[inline(always)]
     pub(super) fn alloc(&self, caches: &CacheRow) -> Option<Handle> {
-        self.stages.caches.pop(caches)
+        self.depot.caches.pop(caches)
     }
 
     /// As `alloc`, but from what is ready only: no lock, no system call.
     pub(super) fn alloc_nowait(&self, caches: &CacheRow) -> Result<Handle, AllocErrorKind> {
-        if let Some(object) = self.stages.caches.pop(&CacheRow { low: 0, ..*caches }) {
+        if let Some(object) = self.depot.caches.pop(&CacheRow { low: 0, ..*caches }) {
             return Ok(object);
         }
         let class = caches.class.into();
         self.take_passed_nowait(class)
-            .or_else(|| self.unpack(class, self.stages.take_ready(class)?))
+            .or_else(|| self.unpack(class, self.depot.take_ready(class)?))
             .or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_quietly))
             .ok_or(AllocErrorKind::WouldBlock)
     }
@@ -75,7 +76,7 @@ impl Flow {
     #[doc(alias = "unit_free")]
     #[inline(always)]
     pub(super) fn free_now(&self, caches: &CacheRow, object: Handle) {
-        if !self.stages.caches.push(caches, object) {
+        if !self.depot.caches.push(caches, object) {
             self.free_slow(caches.class.into(), object);
         }
     }
@@ -85,57 +86,57 @@ impl Flow {
     #[doc(alias = "unit_free_rcu")]
     #[inline(always)]
     pub(super) fn free_rcu(&self, caches: &CacheRow, object: Handle) {
-        if !self.stages.caches.push_by_rcu(caches, object) {
+        if !self.depot.caches.push_by_rcu(caches, object) {
             self.free_rcu_slow(caches.class.into(), object);
         }
     }
 
     pub(super) fn size(&self, class: usize) -> u64 {
-        let size = self.stages.classes.class(class).size;
+        let size = self.depot.classes.class(class).size;
         debug_assert!(size <= MAX_SIZE);
         size as u64
     }
 
     pub(super) fn all_classes(&self) -> std::ops::Range<usize> {
-        0..self.stages.classes.len()
+        0..self.depot.classes.len()
     }
 }
 
-impl Drop for Flow {
+impl Drop for Raw {
     /// Waits for the readers that may still look at objects, or leaves that to the domain when
     /// this very thread is one of them.
     fn drop(&mut self) {
         // SAFETY: `self` is not used after this. It stays wrapped up to its end: when a callback, a
         // hook or a report panics before, readers and users may still be there, so it leaks.
-        let stages = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.stages) });
-        let readers = stages.route.returned;
+        let depot = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.depot) });
+        let readers = depot.route.returned;
         match self.domain.synchronize_with(readers) {
-            Ok(()) => end(stages),
-            Err(_) => self.domain.call_after(readers, move || end(stages)),
+            Ok(()) => end(depot),
+            Err(_) => self.domain.call_after(readers, move || end(depot)),
         }
     }
 }
 
 /// Ends an allocator that no reader looks at any more: finalizers and destructors run for
 /// everything that nobody holds; memory that a user still holds stays, for good.
-fn end(stages: ManuallyDrop<Stages>) {
-    let classes = 0..stages.classes.len();
-    classes.clone().for_each(|class| stages.of(class).unreserve());
+fn end(depot: ManuallyDrop<Depot>) {
+    let classes = 0..depot.classes.len();
+    classes.clone().for_each(|class| depot.of(class).unreserve());
     let mut passes = 0;
     let mut return_batches = || {
         passes += 1;
         let passed = Stamp::after_everything(passes);
         let return_class = |class| {
-            let finished = stages.end_waiting(class, &passed, true);
-            while stages.begin_returning(class, || Stamp::PASSED) > 0 {}
-            finished + stages.end_returning(class, &passed, true)
+            let finished = depot.end_waiting(class, &passed, true);
+            while depot.begin_returning(class, || Stamp::PASSED) > 0 {}
+            finished + depot.end_returning(class, &passed, true)
         };
         classes.clone().map(return_class).sum::<u64>()
     };
     // No memory for batches: use those again that are under way.
-    while !stages.empty_caches(classes.clone(), || Stamp::PASSED) && return_batches() > 0 {}
+    while !depot.empty_caches(classes.clone(), || Stamp::PASSED) && return_batches() > 0 {}
     return_batches();
-    if stages.slabs.usage().taken.iter().all(|&taken| taken == 0) {
-        drop(ManuallyDrop::into_inner(stages));
+    if depot.slabs.usage().taken.iter().all(|&taken| taken == 0) {
+        drop(ManuallyDrop::into_inner(depot));
     }
 }

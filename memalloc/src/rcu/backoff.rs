@@ -1,16 +1,16 @@
-//! How a thread waits for others that can't be made to hurry.
+//! How a thread waits for others that can't be hurried.
 
 use crate::sync::pause;
 
 /// Waits longer the longer it takes: spins for a moment, then sleeps, so that a reader that was
 /// preempted gets this thread's processor.
 #[derive(Debug, Default)]
-pub(crate) struct Patience {
+pub(crate) struct Backoff {
     rounds: u32,
     restless: bool,
 }
 
-impl Patience {
+impl Backoff {
     const SPINS: u32 = 64;
 
     /// Never sleeps.

@@ -25,7 +25,7 @@ enum Phase {
 }
 
 #[derive(Debug)]
-pub(super) struct Grace {
+pub(super) struct Epochs {
     /// The epoch that readers announce. Always `completed + 1` (idle) or `completed + 2` (a
     /// grace period waits for the readers of `completed + 1`).
     epoch: CachePadded<AtomicU64>,
@@ -39,12 +39,12 @@ pub(super) struct Grace {
     begun_at: Tally,
 }
 
-impl std::panic::RefUnwindSafe for Grace {}
+impl std::panic::RefUnwindSafe for Epochs {}
 
 // SAFETY: INV-R4: `phase` is touched by the driver only, and drivers follow one another.
-unsafe impl Sync for Grace {}
+unsafe impl Sync for Epochs {}
 
-impl Grace {
+impl Epochs {
     pub(super) fn new() -> Self {
         Self {
             epoch: CachePadded::new(AtomicU64::new(1)),
@@ -99,7 +99,7 @@ impl Grace {
 
     /// In the child of a fork: takes the place of a driver that vanished, wherever it was. What
     /// it may have done already (a barrier, a scan) is done again.
-    pub(super) fn mend(&self, survivor: Survivor) {
+    pub(super) fn repair_after_fork(&self, survivor: Survivor) {
         match self.driver.load(Ordering::Relaxed) {
             0 => return,
             driver if driver == survivor.was => {

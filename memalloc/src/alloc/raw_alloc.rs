@@ -1,14 +1,14 @@
-//! Between a CPU's cache and what all CPUs share: the slow paths of `alloc` and of the free that
-//! lets reuse at once.
+//! An object that the cache of this CPU does not have: from what it has deferred, from what all CPUs
+//! share, from slabs, or from anywhere.
 
 use super::error::AllocErrorKind;
-use super::flow::Flow;
+use super::raw::Raw;
 use crate::batch::{Batch, Stack};
 use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, CpuCache, CpuCaches};
 use crate::slab::{Handle, SlabError};
 
-impl Flow {
+impl Raw {
     /// An object from wherever there is one, once the cache of this CPU is at its low watermark.
     #[cold]
     pub(super) fn alloc_slow(&self, class: usize) -> Result<Handle, AllocErrorKind> {
@@ -19,7 +19,7 @@ impl Flow {
             // Before memory has run out, every object that nobody holds is looked for.
             self.reclaim();
             let found = self.refill(class).or_else(|| self.carve(class).ok());
-            let found = found.or_else(|| self.unpack(class, self.stages.take_ready(class)?));
+            let found = found.or_else(|| self.unpack(class, self.depot.take_ready(class)?));
             let found = found.or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_any));
             found.ok_or(AllocErrorKind::from(error))
         })
@@ -27,14 +27,14 @@ impl Flow {
 
     /// An object from what is ready and not reserved, or has waited long enough.
     pub(super) fn refill(&self, class: usize) -> Option<Handle> {
-        let stages = self.stages();
+        let depot = self.depot();
         self.recover_extra(class);
         if let Some(object) = self.refill_from_passed(class) {
             return Some(object);
         }
-        let batch = stages.take_spare(class).or_else(|| {
-            self.hurry(class);
-            stages.take_spare(class)
+        let batch = depot.take_spare(class).or_else(|| {
+            self.expedite(class);
+            depot.take_spare(class)
         });
         self.unpack(class, batch?)
     }
@@ -45,8 +45,8 @@ impl Flow {
         class: usize,
         enter: impl for<'a> Fn(&CpuCaches, &'a CpuCache) -> Option<Active<'a>>,
     ) -> Option<Handle> {
-        let (caches, arena) = (&self.stages.caches, self.stages.slabs.arena());
-        let pool = &self.stages.pool;
+        let (caches, arena) = (&self.depot.caches, self.depot.slabs.arena());
+        let pool = &self.depot.pool;
         caches.of_class(class).find_map(|cache| {
             let object = enter(caches, cache).and_then(|mut arrays| {
                 arrays.free.pop().or_else(|| arrays.deferred.unpack_passed(pool, Stack::pop))
@@ -57,15 +57,15 @@ impl Flow {
 
     /// A batch of objects fresh from slabs: one for the caller, the others for the cache.
     fn carve(&self, class: usize) -> Result<Handle, SlabError> {
-        let stages = self.stages();
-        let (wanted, cpu) = (self.carved_at_once(class), stages.caches.current_cpu());
+        let depot = self.depot();
+        let (wanted, cpu) = (self.carved_at_once(class), depot.caches.current_cpu());
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
-        stages.slabs.carve(&stages.classes, class, cpu, wanted, |object| fresh.push(object))?;
+        depot.slabs.carve(&depot.classes, class, cpu, wanted, |object| fresh.push(object))?;
         let Some(object) = fresh.pop() else {
             unreachable!("carving gives an object or an error");
         };
         let left = self.stock(class, fresh.as_slice());
-        if left > 0 && !self.stages.make_ready(class, &fresh.as_slice()[..left]) {
+        if left > 0 && !self.depot.make_ready(class, &fresh.as_slice()[..left]) {
             fresh.as_slice()[..left].iter().for_each(|&object| self.push_extra(class, object));
         }
         Ok(object)
@@ -74,32 +74,32 @@ impl Flow {
     /// How many objects are carved at once: as many as come back at once where every free ends in a
     /// slab.
     fn carved_at_once(&self, class: usize) -> usize {
-        let class = self.stages.classes.class(class);
-        if self.stages.route.through_slab { class.deferred_batch() } else { class.watermarks.batch }
+        let class = self.depot.classes.class(class);
+        if self.depot.route.through_slab { class.deferred_batch() } else { class.watermarks.batch }
     }
 
     /// Carves until so many objects of a class are ready for whoever may not carve, and keeps as
     /// many as that.
     pub(super) fn prefill(&self, class: usize, objects: u64) -> Result<(), AllocErrorKind> {
-        let stages = self.stages().of(class);
-        let ready = || stages.free_by_rcu_ttrace.objects();
+        let depot = self.depot().of(class);
+        let ready = || depot.free_by_rcu_ttrace.objects();
         let mut outcome = Ok(());
         while outcome.is_ok() && ready() < objects {
             outcome = self.carve_ready(class, (objects - ready()) as usize);
         }
-        stages.reserve(objects.min(ready()));
+        depot.reserve(objects.min(ready()));
         outcome
     }
 
     /// A batch of objects fresh from slabs, up to `most`, to where any CPU may refill from.
     fn carve_ready(&self, class: usize, most: usize) -> Result<(), AllocErrorKind> {
-        let stages = self.stages();
+        let depot = self.depot();
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
-        let cpu = stages.caches.current_cpu();
-        let most = most.min(stages.classes.class(class).most_at_once());
-        let carved = stages.slabs.carve(&stages.classes, class, cpu, most, |new| fresh.push(new));
+        let cpu = depot.caches.current_cpu();
+        let most = most.min(depot.classes.class(class).most_at_once());
+        let carved = depot.slabs.carve(&depot.classes, class, cpu, most, |new| fresh.push(new));
         carved.map_err(AllocErrorKind::from)?;
-        if !stages.make_ready(class, fresh.as_slice()) {
+        if !depot.make_ready(class, fresh.as_slice()) {
             fresh.as_slice().iter().for_each(|&object| self.push_extra(class, object));
             return Err(AllocErrorKind::OutOfMemory);
         }
@@ -109,8 +109,8 @@ impl Flow {
     /// One object of a batch for the caller, the others for the cache, or for all where they are
     /// reserved (INV-L3). The batch is not empty.
     pub(super) fn unpack(&self, class: usize, mut batch: Batch) -> Option<Handle> {
-        let (pool, stages) = (&self.stages.pool, self.stages.of(class));
-        let stays = stages.lacks_reserved();
+        let (pool, depot) = (&self.depot.pool, self.depot.of(class));
+        let stays = depot.lacks_reserved();
         let (object, left) = pool.with(&mut batch, |body| {
             let object = body.objects.pop();
             let others = body.objects.as_slice();
@@ -122,7 +122,7 @@ impl Flow {
             pool.give(batch);
         } else {
             // They are reserved, or somebody else is using the cache, or it is full by now.
-            stages.free_by_rcu_ttrace.push(pool, batch);
+            depot.free_by_rcu_ttrace.push(pool, batch);
         }
         object
     }
@@ -130,57 +130,12 @@ impl Flow {
     /// Puts the last of `objects` into the cache of the current CPU, as many as there is room
     /// for, unless somebody else uses it, and says how many are left.
     fn stock(&self, class: usize, objects: &[Handle]) -> usize {
-        let full = self.stages.classes.class(class).watermarks.full();
-        let Some(mut arrays) = self.stages.caches.try_enter(class) else {
+        let full = self.depot.classes.class(class).watermarks.full();
+        let Some(mut arrays) = self.depot.caches.try_enter(class) else {
             return objects.len();
         };
         let left = objects.len() - objects.len().min(full.saturating_sub(arrays.free.len()));
         arrays.free.extend(&objects[left..]);
         left
-    }
-
-    #[cold]
-    pub(super) fn free_slow(&self, class: usize, object: Handle) {
-        let full = self.stages.classes.class(class).watermarks.full();
-        match self.stages.caches.try_enter(class) {
-            Some(mut arrays) if !arrays.free.is_full() => {
-                arrays.free.push(object);
-                if arrays.free.len() > full {
-                    self.flush(class, arrays);
-                }
-            }
-            _ => self.push_extra(class, object),
-        }
-    }
-
-    /// Where an object goes while its CPU's cache is busy.
-    fn push_extra(&self, class: usize, object: Handle) {
-        let cache = self.stages.caches.current(class);
-        cache.free_llist_extra.push(self.stages.slabs.arena(), object);
-    }
-
-    /// Moves a batch from a cache to where any CPU may refill from.
-    #[cold]
-    fn flush(&self, class: usize, mut arrays: Active<'_>) {
-        let stages = self.stages();
-        let count = stages.classes.class(class).watermarks.surplus();
-        // Without memory for a batch the cache fills up, and then the extra list takes over.
-        let Some(mut batch) = stages.pool.take(true) else {
-            return;
-        };
-        // The oldest, which are the least likely to be in the processor's caches.
-        let count = count.min(arrays.free.len());
-        stages.pool.with(&mut batch, |body| body.objects.extend(&arrays.free.as_slice()[..count]));
-        arrays.free.forget_oldest(count);
-        drop(arrays);
-        stages.of(class).free_by_rcu_ttrace.push(&stages.pool, batch);
-        self.recover_extra(class);
-        self.return_surplus(class);
-    }
-
-    /// Objects that this CPU's cache turned away while it was busy: to where the others go.
-    pub(super) fn recover_extra(&self, class: usize) {
-        let cache = self.stages.caches.current(class);
-        self.stages.recover_extra(class, cache, || self.stamp_deferred());
     }
 }

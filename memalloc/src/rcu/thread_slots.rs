@@ -5,7 +5,7 @@
 
 use super::domain::Inner;
 use super::slots::Slot;
-use super::{reader, trace};
+use super::{reader, sleepable};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
@@ -42,7 +42,7 @@ impl Drop for Registry {
                 rcu.into_iter().for_each(|slot| reader::abandon(slot));
                 if let Some(slot) = trace {
                     let me = slot.owner();
-                    trace::abandon(slot);
+                    sleepable::abandon(slot);
                     // Those of single guards, which may be elsewhere: the number may be another
                     // thread's before they are gone.
                     domain.trace().slots().disown_all(me);

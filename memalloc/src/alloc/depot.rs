@@ -19,7 +19,7 @@
 //!
 //! Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) objects go from `waiting_for_gp` straight to
 //! their slabs. Knows when a move is allowed (the stamp of a batch), not when it is worth while:
-//! that is `refill`, `defer` and `reclaim`.
+//! that is `raw_alloc`, `defer` and `reclaim`.
 //!
 //! - INV-L1: an object enters a cache's array, `passed` or `free_by_rcu_ttrace` only when its
 //!   policy lets it be allocated again.
@@ -28,14 +28,15 @@
 //! - INV-L3: what is reserved of `free_by_rcu_ttrace` is left there, where every CPU finds it, by
 //!   all but those who have no other way to an object.
 
+use super::filler::Filler;
 use super::recount::Recount;
-use super::stage::Stage;
+use super::stage::ClassDepot;
 use crate::batch::{Batch, Pool, Queue};
 use crate::class::{ClassTable, UNIT};
-use crate::cpu::{CpuCache, CpuCaches, Deferred, SpillList};
+use crate::cpu::{CpuCache, CpuCaches, Deferred};
 use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
-use crate::slab::{Arena, Handle, Slabs};
+use crate::slab::{Handle, Slabs};
 use crate::sync::Tally;
 use crate::sys::fork::Registration;
 use std::ops::Range;
@@ -78,48 +79,9 @@ impl Route {
     }
 }
 
-/// What one class has beyond the CPUs.
-#[derive(Debug)]
-pub(crate) struct ClassStages {
-    /// May be allocated again at once.
-    pub(crate) free_by_rcu_ttrace: Stage,
-    /// How many objects there are left to those who may not carve (INV-L3).
-    reserved: Tally,
-    /// The most objects of a batch.
-    batch: usize,
-    /// Waits until every reader that could hold an object has left.
-    pub(crate) waiting_for_gp: Stage,
-    /// On the way back to the slabs; may still be allocated.
-    pub(crate) waiting_for_gp_ttrace: Stage,
-}
-
-impl ClassStages {
-    /// Whether a batch may go from `free_by_rcu_ttrace` elsewhere (INV-L3).
-    fn has_spare_batch(&self) -> bool {
-        let reserved = self.reserved.load(Ordering::Relaxed);
-        reserved == 0 || self.free_by_rcu_ttrace.objects() >= reserved + self.batch as u64
-    }
-
-    /// Whether fewer objects are ready than are reserved.
-    pub(super) fn lacks_reserved(&self) -> bool {
-        let reserved = self.reserved.load(Ordering::Relaxed);
-        reserved > 0 && self.free_by_rcu_ttrace.objects() < reserved
-    }
-
-    /// Reserves so many objects, if it were fewer.
-    pub(super) fn reserve(&self, objects: u64) {
-        self.reserved.fetch_max(objects, Ordering::Relaxed);
-    }
-
-    /// Reserves none any more.
-    pub(super) fn unreserve(&self) {
-        self.reserved.store(0, Ordering::Relaxed);
-    }
-}
-
 /// All of them, and what is needed to move between them.
 #[derive(Debug)]
-pub(crate) struct Stages {
+pub(crate) struct Depot {
     /// Ends before what it names.
     _registration: Registration,
     _recount: Arc<Recount>,
@@ -132,10 +94,10 @@ pub(crate) struct Stages {
     /// Bytes of the objects in `waiting_for_gp`, and of what CPUs have deferred: not less than there
     /// are.
     pending_bytes: Arc<Tally>,
-    by_class: Arc<[ClassStages]>,
+    by_class: Arc<[ClassDepot]>,
 }
 
-impl Stages {
+impl Depot {
     pub(super) fn new(
         classes: ClassTable,
         caches: CpuCaches,
@@ -145,13 +107,7 @@ impl Stages {
         route: Route,
     ) -> Self {
         let by_class = (0..classes.len())
-            .map(|class| ClassStages {
-                free_by_rcu_ttrace: Stage::new(),
-                reserved: Tally::new(0),
-                batch: classes.class(class).most_at_once(),
-                waiting_for_gp: Stage::new(),
-                waiting_for_gp_ttrace: Stage::new(),
-            })
+            .map(|class| ClassDepot::new(classes.class(class).most_at_once()))
             .collect();
         let (pool, pending_bytes) = (Arc::new(pool), Arc::new(Tally::new(0)));
         let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, &pending_bytes));
@@ -172,7 +128,7 @@ impl Stages {
     }
 
     #[inline(always)]
-    pub(crate) fn of(&self, class: usize) -> &ClassStages {
+    pub(crate) fn of(&self, class: usize) -> &ClassDepot {
         &self.by_class[class]
     }
 
@@ -206,18 +162,18 @@ impl Stages {
     /// What has passed its grace period: finalizers run, and the objects go to their slabs, or to
     /// where any CPU refills from. Returns how many objects went to the slabs.
     pub(super) fn finish(&self, class: usize, mut passed: Queue, may_wait: bool) -> u64 {
-        let (stages, mut returned) = (self.of(class), 0);
+        let (depot, mut returned) = (self.of(class), 0);
         while let Some(mut batch) = passed.pop_front(&self.pool) {
             // INV-R2: the grace period of the batch has passed, so this thread alone can reach
             // the objects, and this runs once for each waiting.
             self.run(self.hooks.finalizer, &mut batch);
             if !self.route.through_slab {
-                stages.free_by_rcu_ttrace.push(&self.pool, batch);
+                depot.free_by_rcu_ttrace.push(&self.pool, batch);
                 continue;
             }
             match self.put_back(batch, may_wait) {
                 Ok(count) => returned += count,
-                Err(batch) => stages.waiting_for_gp_ttrace.push_again(&self.pool, batch),
+                Err(batch) => depot.waiting_for_gp_ttrace.push_again(&self.pool, batch),
             }
         }
         returned
@@ -295,29 +251,29 @@ impl Stages {
     /// `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`: one batch, stamped by `stamp` once it is
     /// off the list. Returns how many objects; 0 when there is no batch to spare.
     pub(super) fn begin_returning(&self, class: usize, stamp: impl FnOnce() -> Stamp) -> u64 {
-        let stages = self.of(class);
-        if !stages.has_spare_batch() {
+        let depot = self.of(class);
+        if !depot.has_spare_batch() {
             return 0;
         }
-        let Some(mut batch) = stages.free_by_rcu_ttrace.pop(&self.pool) else {
+        let Some(mut batch) = depot.free_by_rcu_ttrace.pop(&self.pool) else {
             return 0;
         };
         let count = self.pool.with(&mut batch, |body| {
             body.set_stamp(stamp());
             body.objects.len() as u64
         });
-        stages.waiting_for_gp_ttrace.push(&self.pool, batch);
+        depot.waiting_for_gp_ttrace.push(&self.pool, batch);
         count
     }
 
     /// `waiting_for_gp_ttrace` to the slabs: what `completed` allows. Returns how many objects.
     pub(super) fn end_returning(&self, class: usize, completed: &Stamp, may_wait: bool) -> u64 {
-        let stages = self.of(class);
+        let depot = self.of(class);
         let mut returned = 0;
-        stages.waiting_for_gp_ttrace.take_passed(&self.pool, completed, |batch| {
+        depot.waiting_for_gp_ttrace.take_passed(&self.pool, completed, |batch| {
             match self.put_back(batch, may_wait) {
                 Ok(count) => returned += count,
-                Err(batch) => stages.waiting_for_gp_ttrace.push_again(&self.pool, batch),
+                Err(batch) => depot.waiting_for_gp_ttrace.push_again(&self.pool, batch),
             }
         });
         returned
@@ -358,37 +314,37 @@ impl Stages {
 
     /// A batch that may be allocated from and is not reserved.
     pub(super) fn take_spare(&self, class: usize) -> Option<Batch> {
-        let stages = self.of(class);
-        if stages.has_spare_batch() {
+        let depot = self.of(class);
+        if depot.has_spare_batch() {
             return self.take_ready(class);
         }
-        stages.waiting_for_gp_ttrace.pop(&self.pool)
+        depot.waiting_for_gp_ttrace.pop(&self.pool)
     }
 
     /// A batch that may be allocated from.
     pub(super) fn take_ready(&self, class: usize) -> Option<Batch> {
-        let stages = self.of(class);
+        let depot = self.of(class);
         // Refilling from objects on their way back is allowed: that wait protects memory and
         // type, and allocating again keeps both.
-        stages
+        depot
             .free_by_rcu_ttrace
             .pop(&self.pool)
-            .or_else(|| stages.waiting_for_gp_ttrace.pop(&self.pool))
+            .or_else(|| depot.waiting_for_gp_ttrace.pop(&self.pool))
     }
 
     /// Bytes of what is kept beside the slabs.
     pub(crate) fn table_bytes(&self) -> u64 {
-        let stages = size_of_val(&*self.by_class) as u64;
-        self.caches.table_bytes() + self.pool.table_bytes() + self.slabs.table_bytes() + stages
+        let depot = size_of_val(&*self.by_class) as u64;
+        self.caches.table_bytes() + self.pool.table_bytes() + self.slabs.table_bytes() + depot
     }
 
     /// What the system lent: every object that is outside of its slab is at one of these places.
     /// For each class.
     pub(crate) fn census(&self) -> Vec<Census> {
         let arena = self.slabs.arena();
-        let in_batches = |stages: &ClassStages| Census {
-            cached: stages.free_by_rcu_ttrace.objects() + stages.waiting_for_gp_ttrace.objects(),
-            pending: stages.waiting_for_gp.objects(),
+        let in_batches = |depot: &ClassDepot| Census {
+            cached: depot.free_by_rcu_ttrace.objects() + depot.waiting_for_gp_ttrace.objects(),
+            pending: depot.waiting_for_gp.objects(),
         };
         let mut all: Vec<_> = self.by_class.iter().map(in_batches).collect();
         self.caches.enter_all(0..all.len(), true, |class, cache, arrays| {
@@ -470,61 +426,4 @@ pub(crate) struct Census {
     pub(crate) cached: u64,
     /// Wait for a grace period.
     pub(crate) pending: u64,
-}
-
-/// Fills batches one after the other, and delivers each when it is full or when this is dropped.
-struct Filler<'a, D: FnMut(Batch)> {
-    pool: &'a Pool,
-    /// Objects of a batch.
-    most: usize,
-    open: Option<Batch>,
-    deliver: D,
-}
-
-impl<'a, D: FnMut(Batch)> Filler<'a, D> {
-    fn new(pool: &'a Pool, most: usize, deliver: D) -> Self {
-        Self { pool, most, open: None, deliver }
-    }
-
-    /// Adds an object; `false` when there is no memory for a batch.
-    fn add(&mut self, object: Handle) -> bool {
-        let Some(mut batch) = self.open.take().or_else(|| self.pool.take(true)) else {
-            return false;
-        };
-        let full = self.pool.with(&mut batch, |body| {
-            body.objects.push(object);
-            body.objects.len() >= self.most
-        });
-        if full {
-            (self.deliver)(batch)
-        } else {
-            self.open = Some(batch)
-        }
-        true
-    }
-
-    /// Adds objects, and says how many there was memory for.
-    fn add_all(&mut self, objects: &[Handle]) -> usize {
-        objects.iter().position(|&object| !self.add(object)).unwrap_or(objects.len())
-    }
-
-    /// Moves a list; `false`, with the rest left where it is, when memory runs out.
-    fn add_list(&mut self, list: &SpillList, arena: &Arena) -> bool {
-        let mut complete = true;
-        list.take_all(arena, |object| {
-            if !self.add(object) {
-                list.push(arena, object);
-                complete = false;
-            }
-        });
-        complete
-    }
-}
-
-impl<D: FnMut(Batch)> Drop for Filler<'_, D> {
-    fn drop(&mut self) {
-        if let Some(batch) = self.open.take() {
-            (self.deliver)(batch);
-        }
-    }
 }
