@@ -1,10 +1,9 @@
 //! A list of batches, and the amounts kept beside it; and the lists that one class has. Knows nothing of
 //! what the batches wait for, beyond their stamps.
 
-use crate::batch::{Batch, BatchList, Pool, Queue};
+use crate::batch::{Batch, BatchList, Body, Pool, Queue};
 use crate::rcu::Stamp;
 use crate::sync::Tally;
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 /// A list of batches, and how much is in it: on cache lines of its own, because CPUs take turns
@@ -81,16 +80,12 @@ impl Stage {
 
     /// In the child of a fork: counts the objects that are here, and has all looked at again.
     pub(super) fn recount(&self, pool: &Pool) -> u64 {
-        let (mut all, objects) = (self.list.take_all(), Cell::new(0));
-        let none = all.take_passed(pool, |body| {
-            objects.set(objects.get() + body.objects.len() as u64);
-            false
-        });
-        debug_assert!(none.is_empty());
-        self.list.put_back(pool, all);
-        self.objects.store(objects.get(), Ordering::Relaxed);
+        let all = self.list.take_all(pool);
+        let objects = all.objects();
+        self.list.push_all(pool, all);
+        self.objects.store(objects, Ordering::Relaxed);
         self.searched.store(0, Ordering::Relaxed);
-        objects.get()
+        objects
     }
 
     /// Takes the batches whose grace period has passed and gives each to `receive`.
@@ -109,12 +104,11 @@ impl Stage {
         {
             return;
         }
-        let mut waiting = self.list.take_all();
-        let mut passed = waiting.take_passed(pool, |body| body.stamp().has_passed(completed));
-        self.list.put_back(pool, waiting);
-        while let Some(mut batch) = passed.pop(pool) {
-            let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
-            self.objects.fetch_sub(count, Ordering::Relaxed);
+        let has_passed = |body: &Body| body.stamp().has_passed(completed);
+        let (mut passed, waiting) = self.list.take_all(pool).split(pool, has_passed);
+        self.list.push_all(pool, waiting);
+        self.objects.fetch_sub(passed.objects(), Ordering::Relaxed);
+        while let Some(batch) = passed.pop_front(pool) {
             receive(batch);
         }
     }

@@ -4,7 +4,7 @@
 //! has 32 bits: a popper would have to sleep through exactly 2^32 changes, and then find the
 //! same batch in front, to be deceived.
 
-use super::pool::{Batch, Body, Pool};
+use super::pool::{Batch, Pool};
 use super::queue::Queue;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -80,8 +80,9 @@ impl BatchList {
         None
     }
 
-    /// Takes everything at once. What is not consumed must go back with [`Chain::put_back`].
-    pub(crate) fn take_all(&self) -> Chain {
+    /// Takes everything at once. What is not consumed must go back with
+    /// [`push_all`](Self::push_all).
+    pub(crate) fn take_all(&self, pool: &Pool) -> Queue {
         // ORDERING: Acquire as in `pop`.
         let mut seen = self.head.load(Ordering::Acquire);
         while link_of(seen) != 0 {
@@ -92,65 +93,14 @@ impl BatchList {
                 Err(changed) => seen = changed,
             }
         }
-        Chain { first: link_of(seen) }
-    }
-
-    /// Puts the batches of a chain in front, in their order.
-    pub(crate) fn put_back(&self, pool: &Pool, chain: Chain) {
-        let first = chain.first;
-        if first == 0 {
-            return;
-        }
-        let mut last = first;
-        loop {
-            let next = pool.node(last).next.load(Ordering::Relaxed);
-            if next == 0 {
-                break;
-            }
-            last = next;
-        }
-        self.splice(pool, first, last);
-    }
-}
-
-/// Batches that were taken off a list together; nobody else can reach them.
-#[must_use = "a chain that is dropped takes its batches with it"]
-#[derive(Debug)]
-pub(crate) struct Chain {
-    first: u32,
-}
-
-impl Chain {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first == 0
-    }
-
-    /// Takes the first batch off.
-    pub(crate) fn pop(&mut self, pool: &Pool) -> Option<Batch> {
-        let link = self.first;
-        if link != 0 {
-            self.first = pool.node(link).next.load(Ordering::Relaxed);
-        }
-        // SAFETY: the chain is ours alone, and the link is off it now.
-        unsafe { Batch::from_link(link) }
-    }
-
-    /// Takes off the batches that `passed` accepts; the order of either part does not change.
-    pub(crate) fn take_passed(&mut self, pool: &Pool, passed: impl Fn(&Body) -> bool) -> Chain {
-        let (mut kept, mut taken) = (Queue::new(), Queue::new());
-        while let Some(mut batch) = self.pop(pool) {
-            let part =
-                if pool.with(&mut batch, |body| passed(body)) { &mut taken } else { &mut kept };
-            part.push_back(pool, batch);
-        }
-        let first = |queue: Queue| queue.into_links().map_or(0, |(first, _)| first);
-        self.first = first(kept);
-        Chain { first: first(taken) }
+        // SAFETY: INV-B1: the exchange took the whole chain off the list.
+        unsafe { Queue::of_chain(pool, link_of(seen)) }
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::pool::Body;
     use super::*;
     use crate::backing;
     use crate::rcu::Stamp;
@@ -165,9 +115,9 @@ mod tests {
         batch
     }
 
-    fn drain(pool: &Pool, mut chain: Chain) -> Vec<u64> {
+    fn drain(pool: &Pool, mut batches: Queue) -> Vec<u64> {
         let mut cookies = Vec::new();
-        while let Some(mut batch) = chain.pop(pool) {
+        while let Some(mut batch) = batches.pop_front(pool) {
             cookies.push(pool.with(&mut batch, |body| body.stamp().age()));
             pool.give(batch);
         }
@@ -183,15 +133,14 @@ mod tests {
             for cookie in order {
                 list.push(&pool, stamped(&pool, cookie));
             }
-            let mut waiting = list.take_all();
-            let passed = waiting
-                .take_passed(&pool, |body| body.stamp().has_passed(&Stamp::of(completed, 0)));
-            list.put_back(&pool, waiting);
+            let has_passed = |body: &Body| body.stamp().has_passed(&Stamp::of(completed, 0));
+            let (passed, waiting) = list.take_all(&pool).split(&pool, has_passed);
+            list.push_all(&pool, waiting);
             let newest_first = || order.into_iter().rev();
             let expected: Vec<_> = newest_first().filter(|cookie| *cookie <= completed).collect();
             assert_eq!(drain(&pool, passed), expected);
             let expected: Vec<_> = newest_first().filter(|cookie| *cookie > completed).collect();
-            assert_eq!(drain(&pool, list.take_all()), expected);
+            assert_eq!(drain(&pool, list.take_all(&pool)), expected);
         }
     }
 
@@ -218,8 +167,7 @@ mod tests {
                 scope.spawn(|| {
                     for round in 0..20_000 {
                         if round % 64 == 0 {
-                            let chain = list.take_all();
-                            list.put_back(&pool, chain);
+                            list.push_all(&pool, list.take_all(&pool));
                         } else if let Some(batch) = list.pop(&pool) {
                             list.push(&pool, batch);
                         }
@@ -227,7 +175,7 @@ mod tests {
                 });
             }
         });
-        let mut cookies = drain(&pool, list.take_all());
+        let mut cookies = drain(&pool, list.take_all(&pool));
         cookies.sort_unstable();
         assert_eq!(cookies, (1..=8).collect::<Vec<_>>());
     }

@@ -1,6 +1,6 @@
 //! Batches in a row that have one owner: no atomic instruction, no allocation.
 
-use super::pool::{Batch, Pool};
+use super::pool::{Batch, Body, Pool};
 use crate::sync::Ordering;
 
 /// Batches in a row, with the number of their objects. All zero, it is empty.
@@ -17,6 +17,33 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) const fn new() -> Self {
         Self { first: 0, last: 0, batches: 0, objects: 0 }
+    }
+
+    /// The batches of a chain, in their order.
+    ///
+    /// # Safety
+    ///
+    /// The caller took the chain that begins at this link off a list, and so nobody else has its
+    /// batches (INV-B1).
+    pub(super) unsafe fn of_chain(pool: &Pool, first: u32) -> Self {
+        let (mut all, mut link) = (Self::new(), first);
+        // SAFETY: the caller's promise (INV-B1), which each link is taken once by.
+        while let Some(batch) = unsafe { Batch::from_link(link) } {
+            link = pool.node(link).next.load(Ordering::Relaxed);
+            all.push_back(pool, batch);
+        }
+        all
+    }
+
+    /// The batches that `accepts` takes, and the others, each in their order.
+    pub(crate) fn split(mut self, pool: &Pool, accepts: impl Fn(&Body) -> bool) -> (Self, Self) {
+        let (mut accepted, mut others) = (Self::new(), Self::new());
+        while let Some(mut batch) = self.pop_front(pool) {
+            let is_accepted = pool.with(&mut batch, |body| accepts(body));
+            let part = if is_accepted { &mut accepted } else { &mut others };
+            part.push_back(pool, batch);
+        }
+        (accepted, others)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
