@@ -160,21 +160,45 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Whoever takes one leaves the others where every CPU finds them.
-    fn what_is_ready_for_some_leaves_the_rest_to_others<P>(setup) {
+    /// One large object takes no more than its slab, however small the limit.
+    fn what_is_reserved_leaves_the_rest_of_memory_to_others<P>(setup) {
         let builder = setup.builder::<P>().limit_bytes(1 << 20);
         let alloc = builder.build().expect("an allocator");
-        alloc.prefill(layout(4096, 1), 1).expect("memory");
-        let other = Object::new(&alloc, layout(64, 1), 1);
-        alloc.alloc_nowait(layout(4096, 1)).map(|memory| {
-            // SAFETY: just allocated, and never published.
-            unsafe { alloc.free_unshared(memory.cast(), layout(4096, 1)) };
-        }).expect("it was prefilled");
-        other.free_unshared(&alloc);
+        let (large, small) = (layout(4096, 1), layout(64, 1));
+        alloc.prefill(large, 1).expect("memory");
+        let others: Vec<_> = (0..9_000).map(|_| Object::new(&alloc, small, 1)).collect();
+        let memory = alloc.alloc_nowait(large).expect("it was prefilled");
+        Object::filled(memory.cast(), large, 1).free(&alloc);
+        others.into_iter().for_each(|object| object.free(&alloc));
     }
 }
 
 in_every_setup! {
+    /// Who frees so that objects are reused makes up for what was taken, whoever takes it next.
+    fn deferred_frees_make_up_for_what_was_taken<P>(setup) {
+        if P::KIND == memalloc::PolicyKind::FreeAfterRcuGp {
+            return;
+        }
+        let alloc = setup.allocator::<P>();
+        let layout = layout(64, 8);
+        alloc.prefill(layout, 150).expect("memory");
+        let take = || {
+            let take = |_| alloc.alloc_nowait(layout).expect("ready").cast();
+            let taken: Vec<_> = (0..150).map(take).collect();
+            taken.into_iter().map(|memory| Object::filled(memory, layout, 1)).collect::<Vec<_>>()
+        };
+        run_on(Some(0));
+        let held = take();
+        (0..3_000).for_each(|_| Object::new(&alloc, layout, 1).free_rcu(&alloc));
+        run_on(Some(1));
+        let again = take();
+        run_on(None);
+        held.into_iter().chain(again).for_each(|object| object.free(&alloc));
+    }
+}
+
+in_every_setup! {
+    /// Whoever takes one leaves the others where every CPU finds them.
     fn what_was_prefilled_is_found_on_any_cpu<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(64, 8);

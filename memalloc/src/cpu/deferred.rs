@@ -159,3 +159,62 @@ impl Deferred {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::backing;
+    use crate::slab::Handle;
+
+    fn batch(pool: &Pool, number: u32) -> Batch {
+        let mut batch = pool.take(true).unwrap();
+        pool.with(&mut batch, |body| body.objects.push(Handle::new(number).unwrap()));
+        batch
+    }
+
+    /// Collects batches until a look is due, and says how many that took.
+    fn collect_until_due(deferred: &mut Deferred, pool: &Pool) -> u32 {
+        let mut collected = 0;
+        loop {
+            deferred.collect(pool, batch(pool, 1));
+            collected += 1;
+            if deferred.is_due() {
+                return collected;
+            }
+        }
+    }
+
+    #[test]
+    fn the_window_grows_with_looks_in_vain_and_shrinks_with_those_that_succeed() {
+        let pool = Pool::for_range(&backing::usual(), 1 << 24).unwrap();
+        let mut deferred = Deferred::default();
+        let mut windows = Vec::new();
+        for _ in 0..5 {
+            windows.push(collect_until_due(&mut deferred, &pool));
+            deferred.look_was_dear(8);
+        }
+        assert_eq!(windows, [1, 1, 3, 7, 8], "no more than it is told");
+        windows.clear();
+        for _ in 0..5 {
+            windows.push(collect_until_due(&mut deferred, &pool));
+            assert!(!deferred.pass_all(&pool).is_empty() && deferred.pending() == 0);
+        }
+        assert_eq!(windows, [8, 4, 2, 1, 1]);
+    }
+
+    #[test]
+    fn what_was_not_needed_since_the_last_grace_period_goes_but_for_two_batches() {
+        let pool = Pool::for_range(&backing::usual(), 1 << 24).unwrap();
+        let mut deferred = Deferred::default();
+        let passed = |numbers: std::ops::Range<u32>| {
+            let mut passed = Queue::new();
+            numbers.for_each(|number| passed.push_back(&pool, batch(&pool, number)));
+            passed
+        };
+        assert!(deferred.let_pass(&pool, passed(1..6)).is_empty());
+        let unneeded = deferred.let_pass(&pool, passed(6..8));
+        assert_eq!((unneeded.objects(), deferred.passed.objects()), (3, 2 + u64::from(KEPT)));
+        let newest = deferred.unpack_passed(&pool, Stack::pop);
+        assert_eq!(newest, Handle::new(6), "what has just passed comes first");
+    }
+}
