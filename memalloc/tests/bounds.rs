@@ -106,6 +106,7 @@ in_every_setup! {
     fn who_waits_goes_on_although_others_added_more_and_are_idle<ProtectsIdentity>(setup) {
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = &builder.build().expect("an allocator");
+        let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
         let freed = &AtomicU64::new(0);
         let (leave, left) = channel::<()>();
         thread::scope(|scope| {
@@ -126,6 +127,9 @@ in_every_setup! {
                 pass_one(alloc);
                 freed.fetch_add(1, Ordering::Relaxed);
             }
+            let most = MAX_PENDING + cpus() as u64 * batch * SIZE;
+            let pending = alloc.stats().pending.bytes;
+            assert!(pending <= most, "{pending} bytes wait, {most} allowed");
             drop(leave);
         });
         assert!(told.try_recv().is_err(), "nobody stalled");

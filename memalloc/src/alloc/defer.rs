@@ -253,17 +253,22 @@ impl Raw {
             self.depot.pending_bytes() <= self.max_pending
         };
         let before = completed();
+        let mut shared_at = before;
         let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
         let mut backoff = Backoff::default();
         // Another thread may have the batches in hand for a moment.
         let mut empty = 0..MOST_EMPTY;
         while !enough() && !self.domain.would_wait_for_itself(wait_for) {
-            if self.anything_waits() {
+            let (now, waits) = (completed(), self.anything_waits());
+            if waits {
                 empty = 0..MOST_EMPTY;
-            } else if empty.next().is_some() {
-                self.depot.share_all_deferred(false, || self.stamp_deferred());
-            } else {
+            } else if empty.next().is_none() {
                 return;
+            }
+            if !waits || now != shared_at {
+                // What others have deferred since may be all that is in the way.
+                self.depot.share_all_deferred(false, || self.stamp_deferred());
+                shared_at = now;
             }
             if thread::clock().saturating_sub(start) >= limit {
                 self.given_up.remember(before, completed());

@@ -84,8 +84,11 @@ impl Raw {
         let depot = self.depot().of(class);
         let ready = || depot.free_by_rcu_ttrace.objects();
         let mut outcome = Ok(());
-        while outcome.is_ok() && ready() < objects {
-            outcome = self.carve_ready(class, (objects - ready()) as usize);
+        while outcome.is_ok()
+            && let missing = objects.saturating_sub(ready())
+            && missing > 0
+        {
+            outcome = self.carve_ready(class, missing as usize);
         }
         depot.reserve(objects.min(ready()));
         outcome

@@ -1,5 +1,5 @@
 //! What one CPU has freed of a class and may not allocate yet, and what of it has passed its grace
-//! period: queues of batches that no other CPU touches.
+//! period: queues of batches that only whoever has the cache touches, as a rule its CPU.
 //!
 //! ```text
 //!  free_rcu -> array -> free_by_rcu -> waiting_for_gp -> passed -> alloc

@@ -179,11 +179,16 @@ impl CpuCaches {
         match self.sequences {
             Some(sequences) => {
                 // A sequence of the cache's CPU may commit over a ticket: nobody has the cache then.
-                (0..MOST_TICKETS).find_map(|_| {
+                for _ in 0..MOST_TICKETS {
                     let ticket = self.ticket();
                     let word = cache.ask(ticket)?;
-                    cache.enter_with(ticket, word, sequences.restart_others())
-                })
+                    let restarted = sequences.restart_others();
+                    let active = cache.enter_with(ticket, word, restarted);
+                    if active.is_some() || !restarted {
+                        return active;
+                    }
+                }
+                None
             }
             None => cache.enter(),
         }

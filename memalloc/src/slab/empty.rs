@@ -2,7 +2,8 @@
 //! back.
 //!
 //! Two stay at first. Whenever a slab is taken that has given its memory back, four more may stay:
-//! where slabs are emptied and filled again all the time, none gives its memory back after a while.
+//! where slabs are emptied and filled again all the time, up to 2 MiB of them, none gives its memory
+//! back after a while.
 
 /// Empty slabs that keep their memory however seldom they are needed.
 const LEAST_SPARE: usize = 2;
@@ -15,7 +16,7 @@ const MORE_SPARE: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct EmptySlabs {
-    /// Whose memory is still there, in the order in which they became empty.
+    /// Whose memory is still there, if it was ever touched, in the order in which they became empty.
     spare: Vec<u32>,
     /// Whose memory went back.
     released: Vec<u32>,

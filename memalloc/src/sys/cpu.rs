@@ -20,7 +20,8 @@ pub enum CpuMode {
     /// A look into the caches of other CPUs calls `membarrier`. Where a filter of system calls
     /// comes into force after the allocator was made and refuses that, statistics, `quiesce`,
     /// `destroy`, `tend`, `trim` and the end of the allocator wait for good: install the filter first,
-    /// let the call pass, or choose another mode. A process that is frozen, and may go on on a machine
+    /// let the call pass, or choose another mode (`alloc` does the same before it says that memory has
+    /// run out). A process that is frozen, and may go on on a machine
     /// with more CPUs, has to choose another mode in any case: there are no caches for those.
     Rseq,
     /// A cache for each CPU, entered with one atomic exchange (the kernel's `active` counter).
@@ -158,15 +159,21 @@ mod imp {
     /// have holes. `None` where the system does not tell.
     pub(super) fn possible_cpus() -> Option<usize> {
         static POSSIBLE: LazyLock<Option<usize>> = LazyLock::new(|| {
-            let listed = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
-            let last = |list: &str| list.trim().split(['-', ',']).next_back()?.parse().ok();
-            let highest: Option<usize> = listed.as_deref().and_then(last);
+            let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
             let (allowed, room) = own_mask()?;
-            let listed = highest.map_or(room, |highest| highest + 1);
-            // A container may have been given a list of its own, which is not the kernel's.
-            (allowed <= listed && listed <= room).then_some(listed)
+            believable(list.as_deref(), allowed, room)
         });
         *POSSIBLE
+    }
+
+    /// One more than the highest number of a list, or `room` where there is none; `None` for a list
+    /// that is not the kernel's, as a container may have been given: this thread may run on CPUs
+    /// below `allowed`, and there is no `room` for more.
+    pub(super) fn believable(list: Option<&str>, allowed: usize, room: usize) -> Option<usize> {
+        let last = |list: &str| list.trim().split(['-', ',']).next_back()?.parse().ok();
+        let highest: Option<usize> = list.and_then(last);
+        let listed = highest.map_or(Some(room), |highest| highest.checked_add(1))?;
+        (allowed..=room).contains(&listed).then_some(listed)
     }
 
     /// One more than the highest CPU that this thread may run on, and how many the kernel's own sets
@@ -245,11 +252,21 @@ mod tests {
     use super::imp;
 
     #[test]
-    fn the_kernels_sets_have_room_for_every_possible_cpu() {
-        let (listed, mask) = (imp::possible_cpus(), imp::own_mask());
-        let (Some(listed), Some((allowed, room))) = (listed, mask) else {
-            panic!("{listed:?}, {mask:?}");
-        };
-        assert!((allowed..=room).contains(&listed), "{listed} of {room}, {allowed} allowed");
+    fn a_list_of_cpus_is_believed_where_the_kernel_does_not_contradict_it() {
+        let believed = |list, allowed| imp::believable(Some(list), allowed, 64);
+        assert_eq!(believed("0-3\n", 2), Some(4));
+        assert_eq!(believed("0,2-5\n", 6), Some(6));
+        assert_eq!(believed("0\n", 1), Some(1));
+        assert_eq!(believed("0\n", 2), None, "this thread may run on CPU 1");
+        assert_eq!(believed("0-64\n", 2), None, "the kernel has no room for 65");
+        assert_eq!(believed("none", 2), Some(64));
+        assert_eq!(imp::believable(None, 2, 64), Some(64));
+    }
+
+    #[test]
+    fn this_system_tells_how_many_cpus_there_can_be() {
+        let (allowed, room) = imp::own_mask().expect("a set of CPUs");
+        assert!(allowed >= 1 && room.is_multiple_of(64));
+        assert!(imp::possible_cpus() >= Some(allowed));
     }
 }
