@@ -391,6 +391,17 @@ mod tests {
     }
 
     #[test]
+    fn watermarks_reach_as_far_as_is_documented_and_no_further() {
+        let fits = |high, batch, reserve| {
+            let watermarks = Watermarks { low: 0, high, batch, reserve };
+            ClassTable::with_watermarks(&[Class { size: 64, watermarks }]).is_ok()
+        };
+        assert!(fits(349, 250, 0) && fits(1, 1, 348));
+        assert!(!fits(350, 250, 0) && !fits(1, 1, 349), "together below 350");
+        assert!(!fits(349, 251, 0) && !fits(349, 0, 0), "a batch of 1 to 250");
+    }
+
+    #[test]
     fn a_bad_table_says_what_is_allowed() {
         let error = |sizes: &[usize]| ClassTable::new(sizes).unwrap_err().to_string();
         assert!(error(&[]).contains("1 to 64"));

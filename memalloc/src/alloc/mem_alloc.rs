@@ -175,7 +175,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](AllocErrorKind::WouldBlock) when neither this CPU's cache nor any batch has
+    /// [`WouldBlock`](AllocErrorKind::WouldBlock) when neither this CPU's cache nor any batch that all CPUs share has
     /// an object, or somebody is using them; other CPUs' caches are not looked into in the mode
     /// [`Rseq`](crate::CpuMode::Rseq); sizes and alignments as [`alloc`](Self::alloc).
     pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {

@@ -11,7 +11,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// A batch for so many bytes of a range: as many as free objects of 64 bytes and more can need.
+/// A batch for so many bytes of a range: twice as many as free objects of 64 bytes and more need in full
+/// batches of the default marks.
 const BYTES_PER_BATCH: usize = 8192;
 const LEAST_BATCHES: usize = 4096;
 const MOST_BATCHES: usize = 1 << 24;

@@ -258,7 +258,7 @@ impl CpuCaches {
             for (class, cache) in some.into_iter().flatten() {
                 if may_wait {
                     look(class, cache, self.enter_any(cache));
-                } else if let Some(active) = self.try_enter_any(cache) {
+                } else if restarted && let Some(active) = self.try_enter_any(cache) {
                     look(class, cache, active);
                 }
             }
