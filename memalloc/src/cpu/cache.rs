@@ -130,10 +130,24 @@ impl CpuCache {
             || !self.free_llist_extra_rcu.is_empty()
     }
 
+    /// What the word is, or was. An old value does no harm: the exchange after it fails, or the
+    /// caller gives up, as when the cache is busy.
+    #[inline(always)]
+    fn seen(&self) -> CountWord {
+        #[cfg(not(loom))]
+        return CountWord::from_bits(self.word.load(Ordering::Relaxed));
+        // Models would look at every old value, and see nothing new many times over. An exchange
+        // that fails sees the newest.
+        #[cfg(loom)]
+        match self.word.compare_exchange(!0, !0, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(word) | Err(word) => CountWord::from_bits(word),
+        }
+    }
+
     /// Makes the cache busy, without sequences, and says what its word was.
     #[inline(always)]
     fn set_busy(&self, by: CountWord) -> Option<CountWord> {
-        let mut seen = CountWord::from_bits(self.word.load(Ordering::Relaxed));
+        let mut seen = self.seen();
         while !seen.is_busy() {
             // ORDERING: Acquire pairs with the Release in `Active::drop`: spans follow one another.
             // Falls to `loom` `an_object_is_never_handed_out_twice`. An exchange that fails stores
