@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{Dice, Object, adds_up, behind, held_bytes, in_every_setup, layout, stay_on_this_cpu};
-use memalloc::{MemAlloc, PolicyKind, ReusePolicy};
-use std::sync::mpsc::sync_channel;
+use common::{Dice, Object, Setup, adds_up, held_bytes, in_every_setup, layout, stay_on_this_cpu};
+use memalloc::rcu::Domain;
+use memalloc::{KERNEL_SIZES, MemAlloc, PolicyKind, ReusePolicy};
+use std::sync::mpsc::{TryRecvError, channel, sync_channel};
 use std::thread;
 
 const MIB: u64 = 1 << 20;
@@ -52,42 +53,152 @@ in_every_setup! {
     }
 }
 
+/// The other thread beside a flood of replaced objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    None,
+    /// Could read, and does not.
+    Idle,
+    /// Goes from one section into the next.
+    Busy,
+    /// Stays in one section until the flood has gone on for a while, and then in another.
+    Sitting,
+}
+
+/// Runs `flood` beside such a thread; what the flood is given lets a sitting reader go on to its
+/// next section.
+fn beside(reader: Reader, domain: &Domain, flood: impl FnOnce(&dyn Fn())) {
+    let (tell_inside, inside) = channel();
+    let (let_go_on, go_on) = channel::<()>();
+    thread::scope(|scope| {
+        match reader {
+            Reader::None => return flood(&|| ()),
+            Reader::Idle => {
+                _ = scope.spawn(move || {
+                    domain.register();
+                    tell_inside.send(()).expect("somebody waits for it");
+                    // An error: the flood is over.
+                    let _ = go_on.recv();
+                })
+            }
+            Reader::Busy => {
+                _ = scope.spawn(move || {
+                    let _ = tell_inside.send(());
+                    while go_on.try_recv() != Err(TryRecvError::Disconnected) {
+                        (0..64).for_each(|_| drop(domain.pin()));
+                    }
+                })
+            }
+            Reader::Sitting => {
+                _ = scope.spawn(move || {
+                    loop {
+                        let guard = domain.pin();
+                        let _ = tell_inside.send(());
+                        let over = go_on.recv().is_err();
+                        drop(guard);
+                        if over {
+                            return;
+                        }
+                    }
+                })
+            }
+        }
+        inside.recv().expect("the reader is there");
+        let let_go_on = let_go_on;
+        flood(&|| {
+            if reader == Reader::Sitting {
+                let_go_on.send(()).expect("the reader is inside");
+                inside.recv().expect("the reader is inside again");
+            }
+        });
+    });
+}
+
 in_every_setup! {
-    /// A flood of replaced objects, beside nobody and beside a thread that may read: once it is
-    /// under way, no slab is taken into use, and none gives its memory back. Where every object goes
-    /// to its slab, slabs are empty now and then: their memory stays, but for a few of the thousands of
-    /// times when that happens more often than before.
+    /// A flood of replaced objects, beside every kind of reader: once it is under way, no slab is
+    /// taken into use again, and none gives its memory back. Where every object goes to its slab, slabs
+    /// are empty now and then: they keep their memory.
     fn a_steady_flood_neither_takes_memory_nor_gives_it_back<P>(setup) {
         const LIVE: usize = 64;
+        // What is freed behind one section of a sitting reader.
+        const SAT: usize = 3 << 19;
+        const WARM: usize = 16 << 20;
+        // What may be pending, and what caches hold.
+        const MOST_HELD: u64 = 6 << 20;
         stay_on_this_cpu();
-        for size in [64, 256, 1024, 4096] {
+        // Slabs do not see how a CPU finds its caches.
+        let is_first = setup.cpu_mode == Setup::every()[0].cpu_mode;
+        let sizes = if is_first { &KERNEL_SIZES[..] } else { &[64, 4096] };
+        for &size in sizes {
             let alloc = &setup.allocator::<P>();
             let layout = layout(size, 1);
-            let flood = || {
-                let mut held: Vec<_> = (0..LIVE).map(|_| Object::new(alloc, layout, 1)).collect();
-                let mut replace = |turns: usize| {
-                    for turn in 0..turns {
-                        let object = Object::new(alloc, layout, 1);
-                        std::mem::replace(&mut held[turn * 7 % LIVE], object).free(alloc);
+            let mut held: Vec<_> = (0..LIVE).map(|_| Object::new(alloc, layout, 1)).collect();
+            // What one reader leaves, the next finds: a busy one may sit, too, when its CPU is taken
+            // from it.
+            for reader in [Reader::None, Reader::Idle, Reader::Sitting, Reader::Busy] {
+                beside(reader, alloc.domain(), |let_go_on| {
+                    let mut replace = |bytes: usize| {
+                        for turn in 0..bytes / size {
+                            let object = Object::new(alloc, layout, 1);
+                            std::mem::replace(&mut held[turn * 7 % LIVE], object).free(alloc);
+                            if turn % (SAT / size) == 0 {
+                                let_go_on();
+                            }
+                        }
+                    };
+                    // Barriers that adapt have settled after so many bytes.
+                    replace(if reader == Reader::Sitting { 4 * WARM } else { WARM });
+                    let before = alloc.stats();
+                    replace(WARM / 2);
+                    let after = alloc.stats();
+                    let opened = after.slabs_opened - before.slabs_opened;
+                    let released = after.slabs_released - before.slabs_released;
+                    let held = after.backing_bytes;
+                    let which = format!("{size} bytes, {reader:?}: {opened}, {released}, {held}");
+                    match reader {
+                        // When the system takes the reader's CPU away is chance; more may be pending
+                        // then than ever before, and so much may go back once.
+                        Reader::Busy => assert!((released << 16).max(held) <= MOST_HELD, "{which}"),
+                        _ if P::KIND == PolicyKind::FreeAfterRcuGp => {
+                            assert!(released <= 2 && held <= MOST_HELD, "{which}");
+                        }
+                        _ => {
+                            assert_eq!((opened, released), (0, 0), "{which}");
+                            assert_eq!(held, before.backing_bytes, "{which}");
+                        }
                     }
-                };
-                // Barriers that adapt have settled after so many bytes.
-                replace((64 * MIB) as usize / size);
-                let before = alloc.stats();
-                replace((16 * MIB) as usize / size);
-                let after = alloc.stats();
-                let released = after.slabs_released - before.slabs_released;
-                if P::KIND == PolicyKind::FreeAfterRcuGp {
-                    assert!(released <= 4, "{released} slabs of {size} bytes");
-                } else {
-                    assert_eq!(released, 0, "{size} bytes");
-                    assert_eq!(after.backing_bytes, before.backing_bytes, "{size} bytes");
-                    assert_eq!(after.slabs_opened, before.slabs_opened, "{size} bytes");
-                }
-                held.into_iter().for_each(|object| object.free(alloc));
+                });
+            }
+            held.into_iter().for_each(|object| object.free(alloc));
+        }
+    }
+}
+
+in_every_setup! {
+    /// 3 MiB of objects come and go: what went back to the slabs, and was needed again, stays the
+    /// next time, until nobody needs it.
+    fn what_went_back_and_is_needed_again_stays<P>(setup) {
+        const TIDE: u64 = 3 << 20;
+        stay_on_this_cpu();
+        for size in [64, 1024, 4096] {
+            let alloc = setup.allocator::<P>();
+            let layout = layout(size, 1);
+            let tide = || {
+                let held: Vec<_> =
+                    (0..TIDE / size as u64).map(|_| Object::new(&alloc, layout, 1)).collect();
+                held.into_iter().for_each(|object| object.free(&alloc));
             };
-            flood();
-            behind(|| alloc.domain().register(), flood);
+            (0..5).for_each(|_| tide());
+            let before = alloc.stats();
+            (0..3).for_each(|_| tide());
+            let after = alloc.stats();
+            assert_eq!(after.slabs_released, before.slabs_released, "{size} bytes");
+            if P::KIND != PolicyKind::FreeAfterRcuGp {
+                assert_eq!(after.slabs_opened, before.slabs_opened, "{size} bytes");
+            }
+            (0..4).for_each(|_| alloc.tend());
+            let left = held_bytes(&alloc.stats());
+            assert!(left < TIDE / 2, "{left} bytes of {size} bytes each stay though nobody needs them");
         }
     }
 }

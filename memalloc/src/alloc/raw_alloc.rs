@@ -58,6 +58,8 @@ impl Raw {
     /// A batch of objects fresh from slabs: one for the caller, the others for the cache.
     fn carve(&self, class: usize) -> Result<Handle, SlabError> {
         let depot = self.depot();
+        // All that may be pending can be ready a moment later, with some that was before.
+        depot.of(class).carves(self.max_pending.saturating_add(self.max_pending / 4));
         let (wanted, cpu) = (self.carved_at_once(class), depot.caches.current_cpu());
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
         depot.slabs.carve(&depot.classes, class, cpu, wanted, |object| fresh.push(object))?;

@@ -29,10 +29,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// The clock is looked at for so many objects, about: it takes as long as several of them.
 const OBJECTS_PER_CLOCK: u64 = 64;
 
-/// Objects that may be allocated and that no CPU holds: up to this many bytes of a class stay
-/// for the next refill, what is more goes back to the slabs.
-const READY_BYTES: u64 = 1 << 20;
-
 /// Bytes that have begun to wait, for a grace period that has not begun.
 #[derive(Debug)]
 pub(super) struct Owed {
@@ -183,13 +179,15 @@ impl Raw {
     /// grace period has passed.
     pub(super) fn return_surplus(&self, class: usize) {
         let depot = self.depot();
-        let ready = &depot.of(class).free_by_rcu_ttrace;
         let mut begun = 0;
-        while ready.objects() * self.size(class) > READY_BYTES {
+        while depot.of(class).has_surplus(self.size(class)) {
             match depot.begin_returning(class, || self.stamp_returned()) {
                 0 => break,
                 count => begun += count,
             }
+        }
+        if begun > 0 {
+            depot.of(class).gave_back();
         }
         if begun > 0 || !depot.of(class).waiting_for_gp_ttrace.is_empty() {
             let due = self.owed.add(begun, self.size(class));
@@ -219,6 +217,7 @@ impl Raw {
     fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
         let returned = self.end_waiting(class, true);
         reclaimed.add(returned, self.size(class));
+        self.depot.of(class).keeps_least();
         while self.depot.begin_returning(class, || self.stamp_returned()) > 0 {}
     }
 
@@ -238,6 +237,9 @@ impl Raw {
         for class in self.all_classes() {
             self.end_waiting(class, true);
             let mut idle = self.depot.of(class).free_by_rcu_ttrace.idle();
+            if idle > 0 {
+                self.depot.of(class).keeps_least();
+            }
             while idle > 0 {
                 match self.depot.begin_returning(class, || self.stamp_returned()) {
                     0 => break,

@@ -114,6 +114,10 @@ impl Stage {
     }
 }
 
+/// So many bytes of a class stay for the next refill, as no CPU's, however seldom they are needed;
+/// twice as many whenever objects have to be carved after others went back to the slabs.
+const LEAST_READY: u64 = 1 << 20;
+
 /// What one class has beyond the CPUs.
 #[derive(Debug)]
 pub(crate) struct ClassDepot {
@@ -121,6 +125,10 @@ pub(crate) struct ClassDepot {
     pub(crate) free_by_rcu_ttrace: Stage,
     /// How many objects there are left to those who may not carve (INV-L3).
     reserved: Tally,
+    /// More than so many bytes of what may be allocated go to the slabs.
+    most_ready: Tally,
+    /// 1 if any went there since objects were carved last.
+    gave_back: Tally,
     /// The most objects of a batch.
     pub(super) batch: usize,
     /// Waits until every reader that could hold an object has left.
@@ -135,10 +143,39 @@ impl ClassDepot {
         Self {
             free_by_rcu_ttrace: Stage::new(),
             reserved: Tally::new(0),
+            most_ready: Tally::new(LEAST_READY),
+            gave_back: Tally::new(0),
             batch,
             waiting_for_gp: Stage::new(),
             waiting_for_gp_ttrace: Stage::new(),
         }
+    }
+
+    /// Whether more is ready, of objects of `size` bytes, than stays for the next refill.
+    pub(super) fn has_surplus(&self, size: u64) -> bool {
+        self.free_by_rcu_ttrace.objects() * size > self.most_ready.load(Ordering::Relaxed)
+    }
+
+    /// Objects went back to the slabs, as more than enough.
+    pub(super) fn gave_back(&self) {
+        if self.gave_back.load(Ordering::Relaxed) == 0 {
+            self.gave_back.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Objects are carved: if others went back before, twice as many stay from now on, of `most` bytes
+    /// at most.
+    pub(super) fn carves(&self, most: u64) {
+        if self.gave_back.load(Ordering::Relaxed) != 0 {
+            self.gave_back.store(0, Ordering::Relaxed);
+            let twice = 2 * self.most_ready.load(Ordering::Relaxed);
+            self.most_ready.store(twice.min(most).max(LEAST_READY), Ordering::Relaxed);
+        }
+    }
+
+    /// No more stay than at first.
+    pub(super) fn keeps_least(&self) {
+        self.most_ready.store(LEAST_READY, Ordering::Relaxed);
     }
 
     /// Whether a batch may go from `free_by_rcu_ttrace` elsewhere (INV-L3).

@@ -2,14 +2,14 @@
 //! back.
 //!
 //! Two stay at first. Whenever a slab is taken that has given its memory back, four more may stay:
-//! where slabs are emptied and filled again all the time, up to 2 MiB of them, none gives its memory
+//! where slabs are emptied and filled again all the time, up to 4 MiB of them, none gives its memory
 //! back after a while.
 
 /// Empty slabs that keep their memory however seldom they are needed.
 const LEAST_SPARE: usize = 2;
 
-/// The most that keep it: 2 MiB.
-const MOST_SPARE: usize = 32;
+/// The most that keep it: 4 MiB, as much as is pending at most by default.
+const MOST_SPARE: usize = 64;
 
 /// How many more keep it after one was missed.
 const MORE_SPARE: usize = 4;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_two_mib_are_spare_however_many_are_missed() {
+    fn no_more_than_four_mib_are_spare_however_many_are_missed() {
         let mut slabs = EmptySlabs::default();
         let numbers: Vec<_> = (1..=200).collect();
         empty(&mut slabs, &numbers);
