@@ -23,7 +23,7 @@ const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
 
 /// So often, with a growing pause in between, whoever waits for room finds nothing that waits before it
 /// goes on: what is pending is in the hands of a thread that it interrupted, or in caches.
-const MOST_EMPTY: u32 = if cfg!(loom) { 0 } else { 80 };
+const MOST_EMPTY: u32 = if cfg!(loom) { 1 } else { 80 };
 
 /// Behind which grace period a free has waited long enough: the epoch that had passed when it gave
 /// up, for each flavour that was held up meanwhile.

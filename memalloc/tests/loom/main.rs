@@ -14,3 +14,4 @@ mod explore;
 mod grace_periods;
 mod pair;
 mod sleepers;
+mod waiting;
