@@ -33,6 +33,7 @@ mod report;
 // Allocating and freeing by pointer is unsafe: the files of this layer that do so allow it.
 mod workload;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
     match command::run(&invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("bench-suite: {failure}");
+            // Where nobody listens, the exit code says it.
+            let _ = writeln!(io::stderr(), "bench-suite: {failure}");
             failure.exit_code()
         }
     }

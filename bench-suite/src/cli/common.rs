@@ -23,24 +23,24 @@ pub(crate) struct CommonOptions {
     /// Time for all measurements together; what can't be done in it takes longer. For signals,
     /// the time under each CPU mode with each number of threads [default: 75 for compare, 20 for
     /// read-side, 120 for qp-trie, 3 for signals, 60 for all else]
-    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     duration: Option<u64>,
 
     /// Unmeasured work before each sample [default: an eighth of the sample]
-    #[arg(long, value_name = "SECONDS", value_parser = values::warm_up)]
+    #[arg(long, value_name = "SECONDS", value_parser = values::warm_up, allow_negative_numbers = true)]
     pub(crate) warmup: Option<Duration>,
 
     /// Numbers of threads
     #[arg(long, value_name = "N,..", default_value = "1,2", value_delimiter = ',')]
-    #[arg(value_parser = values::threads)]
+    #[arg(value_parser = values::threads, allow_negative_numbers = true)]
     pub(crate) threads: Vec<usize>,
 
     /// Rounds, in which all that is compared takes its turn; at least 5 to see a difference
-    #[arg(long, value_name = "N", default_value = "7", value_parser = values::rounds)]
+    #[arg(long, value_name = "N", default_value = "7", value_parser = values::rounds, allow_negative_numbers = true)]
     pub(crate) rounds: usize,
 
     /// Where random keys and random orders begin
-    #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
 
     /// Only these cases [default: all]

@@ -7,13 +7,16 @@ use clap::error::{ContextKind, Error, ErrorKind};
 
 use super::Cli;
 
-/// One line for an error of which clap would make several.
-pub(super) fn one_line(error: &Error) -> String {
+/// One line for an error of which clap would make several; `command` is the one that was asked for.
+pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
     let said = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
     let (option, value) = (said(ContextKind::InvalidArg), said(ContextKind::InvalidValue));
     match error.kind() {
         ErrorKind::UnknownArgument if option.starts_with('-') => {
-            format!("unknown option {option}: allowed are {}", options())
+            let like = said(ContextKind::SuggestedArg);
+            let like = if like.is_empty() { like } else { format!(", did you mean {like}?") };
+            let whose = command.map(|name| format!(" of {name}")).unwrap_or_default();
+            format!("unknown option {option}{whose}{like}: allowed are {}", options(command))
         }
         ErrorKind::UnknownArgument => {
             format!("unknown command or argument {option}: commands are {}", commands())
@@ -34,9 +37,11 @@ pub(super) fn one_line(error: &Error) -> String {
     }
 }
 
-fn options() -> String {
-    let mut command = Cli::command();
-    command.build();
+/// The options of a command, or those that stand without one.
+fn options(name: Option<&str>) -> String {
+    let mut cli = Cli::command();
+    cli.build();
+    let command = name.and_then(|name| cli.find_subcommand(name)).unwrap_or(&cli);
     let shown = command.get_arguments().filter(|option| !option.is_hide_set());
     let options = shown.filter_map(|option| option.get_long());
     options.map(|name| format!("--{name}")).collect::<Vec<_>>().join(" ")

@@ -7,9 +7,10 @@ mod complaint;
 mod values;
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 #[cfg(target_os = "linux")]
 use memalloc::CpuMode;
 
@@ -37,7 +38,11 @@ pub(crate) enum Invocation {
 
 /// Why there is nothing to run: an error, or help that was asked for.
 #[derive(Debug)]
-pub(crate) struct Answer(clap::Error);
+pub(crate) struct Answer {
+    error: clap::Error,
+    /// The command that was asked for, if there is one of that name.
+    command: Option<String>,
+}
 
 /// Measures what immediate and deferred reuse of freed objects cost on this machine.
 ///
@@ -68,6 +73,22 @@ enum Command {
     Signals(SignalsOptions),
 }
 
+/// Where keys come from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataOption {
+    /// Sets of keys: symbols, random, paths, domains, file:PATH with one key a line. PATH is the rest of
+    /// the list, commas and all: say --data again for more [default: symbols,random]
+    #[arg(long, value_name = "SET,..")]
+    data: Vec<values::DataNames>,
+}
+
+impl DataOption {
+    /// The sets, in the order in which they were named; none if none was.
+    pub(crate) fn names(&self) -> Vec<DataName> {
+        self.data.iter().flat_map(|names| names.0.clone()).collect()
+    }
+}
+
 /// The options of `compare`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompareOptions {
@@ -75,10 +96,9 @@ pub(crate) struct CompareOptions {
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Sets of keys: symbols, random, paths, domains, file:PATH with one key a line [default:
-    /// symbols,random]
-    #[arg(long, value_name = "SET,..", value_delimiter = ',')]
-    pub(crate) data: Vec<DataName>,
+    /// Where keys come from.
+    #[command(flatten)]
+    pub(crate) data: DataOption,
 }
 
 /// The options of `qp-trie`.
@@ -88,10 +108,9 @@ pub(crate) struct QpTrieOptions {
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Sets of keys: symbols, random, paths, domains, file:PATH with one key a line [default:
-    /// symbols,random]
-    #[arg(long, value_name = "SET,..", value_delimiter = ',')]
-    pub(crate) data: Vec<DataName>,
+    /// Where keys come from.
+    #[command(flatten)]
+    pub(crate) data: DataOption,
 
     /// How the trie is read: validated, plain, batched, copied, subtree-lock [default: each of them]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
@@ -107,7 +126,7 @@ pub(crate) struct SizedOptions {
 
     /// Sizes of objects, in bytes [default: those that the command is about]
     #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
-    #[arg(value_parser = values::size)]
+    #[arg(value_parser = values::size, allow_negative_numbers = true)]
     pub(crate) sizes: Vec<usize>,
 }
 
@@ -120,7 +139,7 @@ pub(crate) struct FloodOptions {
 
     /// Sizes of objects, in bytes [default: 256,4096]
     #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
-    #[arg(value_parser = values::stamped_size)]
+    #[arg(value_parser = values::stamped_size, allow_negative_numbers = true)]
     pub(crate) sizes: Vec<usize>,
 
     /// Who reads meanwhile: none, idle, busy, stall-100ms [default: each of them]
@@ -137,7 +156,7 @@ pub(crate) struct SignalsOptions {
     pub(crate) common: CommonOptions,
 
     /// Signals a second, for each thread
-    #[arg(long, value_name = "HZ", default_value = "10000", value_parser = values::rate)]
+    #[arg(long, value_name = "HZ", default_value = "10000", value_parser = values::rate, allow_negative_numbers = true)]
     pub(crate) rate: u32,
 
     /// Only these CPU modes: rseq, active-cpu, active-thread [default: all that this system has]
@@ -147,7 +166,12 @@ pub(crate) struct SignalsOptions {
 
 /// Reads the command line.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Answer> {
-    let cli = Cli::try_parse_from(arguments).map_err(Answer)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = Cli::try_parse_from(&arguments).map_err(|error| {
+        let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+        let command = words.find(|word| Cli::command().find_subcommand(word).is_some());
+        Answer { error, command: command.map(str::to_owned) }
+    })?;
     Ok(match cli.command {
         None => Invocation::Compare(cli.compare),
         Some(Command::Compare(options)) => Invocation::Compare(options),
@@ -163,20 +187,19 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
 impl Answer {
     /// Prints help to standard output, or an error in one line to standard error.
     pub(crate) fn print(&self) -> ExitCode {
-        if !self.0.use_stderr() {
+        if !self.error.use_stderr() {
             // A pipe that nobody reads any more is no failure of ours.
-            let _ = self.0.print();
+            let _ = self.error.print();
             return ExitCode::SUCCESS;
         }
-        eprintln!("bench-suite: {}", complaint::one_line(&self.0));
+        let line = complaint::one_line(&self.error, self.command.as_deref());
+        let _ = writeln!(io::stderr(), "bench-suite: {line}");
         ExitCode::from(2)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn options(arguments: &[&str]) -> CompareOptions {
@@ -184,7 +207,7 @@ mod tests {
         match parse(all) {
             Ok(Invocation::Compare(options)) => options,
             Ok(other) => panic!("{other:?}"),
-            Err(answer) => panic!("{}", answer.0),
+            Err(answer) => panic!("{}", answer.error),
         }
     }
 
@@ -204,7 +227,7 @@ mod tests {
             let options = options(arguments).common;
             assert_eq!((options.threads, options.quiet), (vec![2, 4], true));
         }
-        let data = options(&["--data", "random,file:a b"]).data;
-        assert_eq!(data, [DataName::Random, DataName::File("a b".into())]);
+        let data = options(&["--data", "random,file:a,b c", "--data", "paths"]).data.names();
+        assert_eq!(data, [DataName::Random, DataName::File("a,b c".into()), DataName::Paths]);
     }
 }

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::data::DataName;
+
 /// A time budget of at most a day.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     within(text, 1..=86_400, "a whole number of seconds")
@@ -44,6 +46,27 @@ pub(super) fn rate(text: &str) -> Result<u32, String> {
 /// Any seed.
 pub(super) fn seed(text: &str) -> Result<u64, String> {
     within(text, 0..=u64::MAX, "a number")
+}
+
+/// Sets of keys, with commas between them; a file's path is all that is left.
+#[derive(Clone, Debug)]
+pub(super) struct DataNames(pub(super) Vec<DataName>);
+
+impl FromStr for DataNames {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut names, mut rest) = (Vec::new(), Some(text));
+        while let Some(text) = rest {
+            let (name, others) = match text.split_once(',') {
+                Some((name, others)) if !name.starts_with("file:") => (name, Some(others)),
+                _ => (text, None),
+            };
+            names.push(name.parse()?);
+            rest = others;
+        }
+        Ok(Self(names))
+    }
 }
 
 fn within<N: FromStr + PartialOrd + Display>(

@@ -34,7 +34,7 @@ const SIZES: [usize; 3] = [64, 256, 4096];
 pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
     let usual = [DataName::Symbols, DataName::Random];
-    let data = sets::load(&options.data, &usual, &selection).map_err(Failure::Request)?;
+    let data = sets::load(&options.data.names(), &usual, &selection).map_err(Failure::Request)?;
     let lineup =
         trie::Lineup { readers: vec![trie::Reader::Validated, trie::Reader::Plain], others: false };
     let mut contests = trie::contests(&data, &selection, &lineup);

@@ -24,7 +24,7 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
     let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
     let readers = readers(options, &selection).map_err(Failure::Request)?;
     let usual = [DataName::Symbols, DataName::Random];
-    let data = sets::load(&options.data, &usual, &selection).map_err(Failure::Request)?;
+    let data = sets::load(&options.data.names(), &usual, &selection).map_err(Failure::Request)?;
     let lineup = trie::Lineup { readers, others: true };
     run_program(Program {
         options: &options.common,

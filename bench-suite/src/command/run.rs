@@ -44,15 +44,20 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let progress = Progress::new(contests.iter().map(samples).sum(), options.quiet);
     let shares = contests.iter().map(|contest| contest.share * samples(contest) as f64).sum();
     let mut pace = Pace::new(options.budget(usual_seconds), shares, options.warmup);
-    let mut records = Vec::new();
+    let (mut records, mut unwritten) = (Vec::new(), None);
     for (place, contest) in contests.iter_mut().enumerate() {
         progress.show(&contest.title);
         let made = measure(place, contest, rounds, &mut pace, &progress, selection, &host)?;
-        sink.append(&made).map_err(|error| Failure::Run(format!("--json: {error}")))?;
+        if let Err(error) = sink.append(&made) {
+            unwritten.get_or_insert(error);
+        }
         records.extend(made);
     }
     drop(progress);
-    print(&show(&records))
+    print(&show(&records))?;
+    unwritten.map_or(Ok(()), |error| {
+        Err(Failure::Run(format!("--json: {error}; the records up to there are whole")))
+    })
 }
 
 fn measure(

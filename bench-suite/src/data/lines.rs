@@ -1,7 +1,8 @@
 //! Keys from a file, one a line.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::Path;
 
 use super::{Keys, MAX_KEY_LEN, MIN_KEYS};
@@ -10,13 +11,23 @@ use super::{Keys, MAX_KEY_LEN, MIN_KEYS};
 /// but the line feed.
 pub(super) fn read(path: &Path) -> Result<Keys, String> {
     let shown = path.display();
-    let text = fs::read(path).map_err(|error| format!("data file {shown}: {error}"))?;
-    keys_of(&text).map_err(|error| format!("data file {shown}: {error}"))
+    let complain = |error: String| format!("data file {shown}: {error}");
+    let kind = fs::metadata(path).map_err(|error| complain(error.to_string()))?;
+    if !kind.is_file() {
+        // A pipe may never end, and never begin.
+        return Err(complain("it is no regular file, which alone is allowed".into()));
+    }
+    // One byte more than allowed is enough to know that there is more.
+    let mut text = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(Keys::MAX_BYTES as u64 + 1).read_to_end(&mut text));
+    read.map_err(|error| complain(error.to_string()))?;
+    keys_of(&text).map_err(complain)
 }
 
 fn keys_of(text: &[u8]) -> Result<Keys, String> {
     if text.len() > Keys::MAX_BYTES {
-        return Err(format!("{} bytes, allowed are {}", text.len(), Keys::MAX_BYTES));
+        return Err(format!("more than {} bytes, which are allowed", Keys::MAX_BYTES));
     }
     let mut keys = HashSet::new();
     for (place, line) in text.split(|&byte| byte == b'\n').enumerate() {

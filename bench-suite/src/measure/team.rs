@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::cpus;
 use super::shift::Stint;
-use super::{Shift, Slice};
+use super::{Shift, Slice, WrongAnswer};
 
 /// How long the coordinating thread sleeps between two looks at what the workers do.
 const TICK: Duration = Duration::from_millis(5);
@@ -71,7 +71,15 @@ impl<W: Worker> Team<W> {
     /// Lets the workers work for `slice`, its warm-up first and on the same threads. `watch` is
     /// called now and then while they are measured, at least once, and costs them a little time
     /// where there is no CPU to spare.
-    pub(crate) fn run_for(&mut self, slice: Slice, mut watch: impl FnMut()) -> Shift {
+    ///
+    /// # Errors
+    ///
+    /// The system has no threads for all of them: nobody has worked then.
+    pub(crate) fn run_for(
+        &mut self,
+        slice: Slice,
+        mut watch: impl FnMut(),
+    ) -> Result<Shift, WrongAnswer> {
         self.shift(Some(slice.warm_up), |gate| {
             let begun = Instant::now();
             loop {
@@ -86,28 +94,48 @@ impl<W: Worker> Team<W> {
     }
 
     /// Lets the workers work until each of them has done its part.
-    pub(crate) fn run_to_completion(&mut self) -> Shift {
+    ///
+    /// # Errors
+    ///
+    /// As [`Team::run_for`].
+    pub(crate) fn run_to_completion(&mut self) -> Result<Shift, WrongAnswer> {
         self.shift(None, |_| {})
     }
 
     /// Starts a thread for each worker, on a CPU of its own where there are enough, has them warm
     /// up, and `coordinate`s beside them once they have begun what counts.
-    fn shift(&mut self, warm_up: Option<Duration>, coordinate: impl FnOnce(&Gate)) -> Shift {
-        let members = self.workers.len() + 1;
-        let warming = &warm_up.map(|time| (Gate::default(), StartingLine::new(members), time));
-        let (gate, start) = (&Gate::default(), &StartingLine::new(members));
+    fn shift(
+        &mut self,
+        warm_up: Option<Duration>,
+        coordinate: impl FnOnce(&Gate),
+    ) -> Result<Shift, WrongAnswer> {
+        let count = self.workers.len();
+        let warming = &warm_up.map(|time| (Gate::default(), StartingLine::new(count + 1), time));
+        let (gate, start) = (&Gate::default(), &StartingLine::new(count + 1));
         let stints: Vec<Stint> = thread::scope(|scope| {
             let mut threads = Vec::new();
             for (number, worker) in self.iter_mut().enumerate() {
-                threads.push(scope.spawn(move || {
+                let work = move || {
                     cpus::pin(number);
                     if let Some((gate, start, _)) = warming {
-                        start.wait();
+                        if !start.wait() {
+                            return None;
+                        }
                         worker.work(gate);
                     }
-                    start.wait();
-                    stint(worker, gate)
-                }));
+                    start.wait().then(|| stint(worker, gate))
+                };
+                match thread::Builder::new().spawn_scoped(scope, work) {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        let first = warming.as_ref().map_or(start, |(_, start, _)| start);
+                        first.call_off();
+                        return Err(WrongAnswer(format!(
+                            "of {count} threads the system started {}: {error}",
+                            threads.len()
+                        )));
+                    }
+                }
             }
             if let Some((gate, start, time)) = warming {
                 start.wait();
@@ -117,9 +145,9 @@ impl<W: Worker> Team<W> {
             start.wait();
             coordinate(gate);
             let joined = threads.into_iter().map(|thread| thread.join());
-            joined.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect()
-        });
-        Shift::of(&stints)
+            Ok(joined.filter_map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect())
+        })?;
+        Ok(Shift::of(&stints))
     }
 }
 
@@ -138,17 +166,30 @@ struct StartingLine {
 }
 
 impl StartingLine {
+    /// Too many to be missing: nobody starts.
+    const CALLED_OFF: usize = usize::MAX / 2;
+
     fn new(members: usize) -> Self {
         Self { missing: AtomicUsize::new(members) }
     }
 
-    fn wait(&self) {
+    /// Whether all have come: `false` if it was called off.
+    fn wait(&self) -> bool {
         // ORDERING: AcqRel here pairs with the Acquire below: what anybody did before the line
         // happens before what everybody does after it. No measurement depends on it.
         self.missing.fetch_sub(1, Ordering::AcqRel);
-        while self.missing.load(Ordering::Acquire) != 0 {
-            thread::yield_now();
+        loop {
+            match self.missing.load(Ordering::Acquire) {
+                0 => return true,
+                missing if missing >= Self::CALLED_OFF / 2 => return false,
+                _ => thread::yield_now(),
+            }
         }
+    }
+
+    /// Lets those go home who wait, and who will come.
+    fn call_off(&self) {
+        self.missing.store(Self::CALLED_OFF, Ordering::Relaxed);
     }
 }
 
@@ -177,16 +218,26 @@ mod tests {
     fn work_to_completion_is_counted_by_worker() {
         let workers = [10, 20, 30].map(|limit| Counter { limit, done: 0 });
         let mut team: Team<_> = workers.into_iter().collect();
-        assert_eq!(team.run_to_completion().operations(), [10, 20, 30]);
+        assert_eq!(team.run_to_completion().unwrap().operations(), [10, 20, 30]);
     }
 
     #[test]
     fn the_warm_up_is_not_counted_and_a_closed_gate_ends_the_work() {
         let mut team: Team<_> = [Counter { limit: u64::MAX, done: 0 }].into_iter().collect();
         let mut looks = 0;
-        let shift = team.run_for(Slice::new(Duration::from_millis(20), None), || looks += 1);
+        let shift = team.run_for(Slice::new(Duration::from_millis(20), None), || looks += 1).unwrap();
         let done = team.iter().map(|worker| worker.done).sum();
         assert!(shift.total() > 0 && shift.total() < done);
         assert!(looks > 0);
+    }
+    #[test]
+    fn a_start_that_is_called_off_lets_everybody_go() {
+        let start = StartingLine::new(3);
+        thread::scope(|scope| {
+            let early = scope.spawn(|| start.wait());
+            start.call_off();
+            let late = scope.spawn(|| start.wait());
+            assert_eq!((early.join().unwrap(), late.join().unwrap()), (false, false));
+        });
     }
 }

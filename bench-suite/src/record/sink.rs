@@ -1,42 +1,82 @@
 //! Where records go.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use super::Record;
 
-/// A file that records are appended to, or nothing.
+/// A file that records are appended to, or standard output, or nothing.
 #[derive(Debug)]
-pub(crate) struct Sink {
-    file: Option<File>,
+pub(crate) enum Sink {
+    Nothing,
+    StandardOutput,
+    File(File),
 }
 
 impl Sink {
-    /// Opens a file for appending; it is created if there is none.
+    /// Opens a file for appending; it is created if there is none. `-` is standard output. A last
+    /// line that has no end gets one.
     ///
     /// # Errors
     ///
     /// One line that names the file and says why it can't be written.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, String> {
-        let Some(path) = path else { return Ok(Self { file: None }) };
-        match OpenOptions::new().append(true).create(true).open(path) {
-            Ok(file) => Ok(Self { file: Some(file) }),
-            Err(error) => Err(format!("--json {}: {error}", path.display())),
+        let Some(path) = path else { return Ok(Self::Nothing) };
+        if path == Path::new("-") {
+            return Ok(Self::StandardOutput);
         }
+        let complain = |error: String| format!("--json {}: {error}", path.display());
+        if fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
+            // To open a pipe means to wait for somebody who reads it.
+            return Err(complain("allowed is a regular file, or - for standard output".into()));
+        }
+        open(path).map(Self::File).map_err(|error| complain(error.to_string()))
     }
 
     /// Appends records, one a line, in one write: lines of programs that append to the same
-    /// file at the same time do not end up inside each other.
+    /// file at the same time do not end up inside each other. Where not all of it can be written
+    /// none is, and nothing more will be.
     pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
+        if matches!(self, Self::Nothing) {
+            return Ok(());
+        }
         let mut lines = Vec::new();
         for record in records {
             serde_json::to_writer(&mut lines, record)?;
             lines.push(b'\n');
         }
-        file.write_all(&lines)
+        let written = match self {
+            Self::Nothing => Ok(()),
+            Self::StandardOutput => io::stdout().lock().write_all(&lines),
+            Self::File(file) => append_whole(file, &lines),
+        };
+        if written.is_err() {
+            *self = Self::Nothing;
+        }
+        written
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
+
+fn append_whole(file: &mut File, lines: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    file.write_all(lines).inspect_err(|_| {
+        // What was written of it, up to the end of the disk. Who can't write may still cut.
+        let _ = file.set_len(before);
+    })
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ fn run<S: Source, const N: usize>(
         if let Some(bytes) = source.held_bytes() {
             held.note(bytes);
         }
-    });
+    })?;
     if let Some(fault) = users.iter_mut().find_map(|user| user.fault.take()) {
         return Err(fault);
     }

@@ -35,7 +35,7 @@ pub(super) fn run<S: Source>(
     let ends = belts.iter_mut().map(Belt::ends);
     let mut team: Team<_> =
         ends.flat_map(|(load, unload)| [Role::loads(load), Role::unloads(unload)]).collect();
-    let shift = team.run_for(slice, || {});
+    let shift = team.run_for(slice, || {})?;
     let peak = peak_resident_bytes().saturating_sub(before);
     if let Some(fault) = team.iter_mut().find_map(|role| role.fault.take()) {
         return Err(fault);

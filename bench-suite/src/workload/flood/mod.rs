@@ -276,7 +276,7 @@ fn run<S: Subject>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, Wrong
     let hire = |(seed, &(role, lane))| Hired::new(&field, role, lane, may_read, seed);
     let mut team: Team<_> = (1..).zip(&roles).map(hire).collect();
     let mut held = HeldBytes::default();
-    let shift = team.run_for(slice, || held.note(resident_bytes().saturating_sub(before)));
+    let shift = team.run_for(slice, || held.note(resident_bytes().saturating_sub(before)))?;
     let peak = peak_resident_bytes().saturating_sub(before);
 
     let (writers, looks) = shift.operations().split_at(setting.threads);

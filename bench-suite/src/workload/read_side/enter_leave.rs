@@ -25,7 +25,7 @@ pub(super) fn run<S: Scheme>(
     let readers =
         (0..threads).map(|_| Reader { scheme, shown: &shown, object: object.addr(), wrong: 0 });
     let mut team: Team<_> = readers.collect();
-    let shift = team.run_for(slice, || {});
+    let shift = team.run_for(slice, || {})?;
     let wrong: u64 = team.iter().map(|reader| reader.wrong).sum();
     if wrong > 0 {
         return Err(WrongAnswer(format!("{wrong} reads found another pointer than was there")));

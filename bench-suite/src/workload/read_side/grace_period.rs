@@ -32,7 +32,7 @@ pub(super) fn run<S: GracePeriods>(
     let waiter = Role::Waits(Waiter { scheme, ledger: &ledger, times: Vec::new(), fault: None });
     let readers = (1..threads).map(|_| Role::Reads(Reader { scheme, ledger: &ledger, broken: 0 }));
     let mut team: Team<_> = std::iter::once(waiter).chain(readers).collect();
-    let shift = team.run_for(slice, || {});
+    let shift = team.run_for(slice, || {})?;
     let mut readings = Vec::new();
     for role in team.iter_mut() {
         match role {

@@ -129,7 +129,7 @@ fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>,
     let mut team: Team<_> = (0..).zip(&pulses).map(hire).collect();
     // Nothing has to warm up, and a deadlock would be as bad there.
     let slice = Slice { warm_up: Duration::ZERO, ..slice };
-    let shift = guarded(&pulses, || team.run_for(slice, || ()));
+    let shift = guarded(&pulses, || team.run_for(slice, || ()))?;
 
     let mut sum = Toll::default();
     for one in team.iter_mut() {

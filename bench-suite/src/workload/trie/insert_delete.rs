@@ -102,7 +102,7 @@ fn pass<V: Value, M: OrderedMap<V>>(
             values: PhantomData,
         })
         .collect();
-    let shift = writers.run_to_completion();
+    let shift = writers.run_to_completion()?;
     let false_negatives = check::missed(writers.iter().map(|writer| &writer.findings))?;
     Ok(Total { shift, false_negatives })
 }

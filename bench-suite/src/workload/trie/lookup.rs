@@ -57,7 +57,7 @@ fn run<V: Value, M: OrderedMap<V>, const PRESENT: bool>(
     let map = filled::<V, M>(data)?;
     let walks = Walk::spaced(queries, 0..queries.len(), threads);
     let mut readers: Team<_> = walks.map(|walk| Reader::<_, _, PRESENT>::new(&map, walk)).collect();
-    let shift = readers.run_for(slice, || {});
+    let shift = readers.run_for(slice, || {})?;
 
     let false_negatives = check::missed(readers.iter().map(Reader::findings))?;
     drop(readers);

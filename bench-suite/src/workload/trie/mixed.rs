@@ -50,7 +50,7 @@ impl Case for Mixed {
             if let Some(bytes) = map.held_now() {
                 held.note(bytes);
             }
-        });
+        })?;
 
         let false_negatives = check::missed(team.iter().map(Role::findings))?;
         let (mut lookups, mut removed) = (0, 0);

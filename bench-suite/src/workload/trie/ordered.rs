@@ -36,7 +36,7 @@ impl Case for Iterate {
         let map = filled::<V, M>(data)?;
         let len = data.keys.len() as u64;
         let mut goers: Team<_> = (0..threads).map(|_| Goer::new(&map, len)).collect();
-        let shift = goers.run_for(slice, || {});
+        let shift = goers.run_for(slice, || {})?;
         check::missed(goers.iter().map(|goer| &goer.findings))?;
         drop(goers);
         check::contents(&map, data, u64::from)?;
@@ -58,7 +58,7 @@ impl Case for Seek {
         let last = data.keys.len() as u64 - 1;
         let walks = Walk::spaced(&data.queries, 0..data.queries.len(), threads);
         let mut seekers: Team<_> = walks.map(|walk| Seeker::new(&map, walk, last)).collect();
-        let shift = seekers.run_for(slice, || {});
+        let shift = seekers.run_for(slice, || {})?;
         check::missed(seekers.iter().map(|seeker| &seeker.findings))?;
         drop(seekers);
         check::contents(&map, data, u64::from)?;

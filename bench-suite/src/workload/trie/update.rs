@@ -27,7 +27,7 @@ impl Case for Update {
         let map = filled::<V, M>(data)?;
         let walks = Walk::parts(&data.queries, threads);
         let mut writers: Team<_> = walks.map(|walk| Writer::new(&map, walk)).collect();
-        let shift = writers.run_for(slice, || {});
+        let shift = writers.run_for(slice, || {})?;
 
         let false_negatives = check::missed(writers.iter().map(|writer| &writer.findings))?;
         let replaced = writers.iter().map(|writer| writer.replaced).sum();
