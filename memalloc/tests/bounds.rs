@@ -138,6 +138,31 @@ in_every_setup! {
     }
 }
 
+in_every_setup! {
+    /// What a thread has freed inside a section, where it does not wait, and left behind, is brought
+    /// along by whoever frees next.
+    fn who_frees_brings_along_what_an_idle_thread_left<ProtectsIdentity>(setup) {
+        let (builder, domain, told) = bounded::<P>(setup, NEVER);
+        let alloc = &builder.build().expect("an allocator");
+        let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
+        let defer = || {
+            let _guard = domain.pin();
+            (0..2 * MAX_PENDING / SIZE).for_each(|_| pass_one(alloc));
+        };
+        let left_pending = || alloc.stats().pending.bytes;
+        thread::scope(|scope| {
+            scope.spawn(defer).join().expect("it does not panic");
+            assert!(left_pending() >= 2 * MAX_PENDING, "it could not wait");
+            (0..2 * batch).for_each(|_| pass_one(alloc));
+            let (most, pending) = (MAX_PENDING + cpus() as u64 * batch * SIZE, left_pending());
+            assert!(pending <= most, "{pending} bytes wait, {most} allowed");
+        });
+        assert!(told.try_recv().is_err(), "nobody stalled");
+        alloc.quiesce().expect("no guard is held");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
 /// A value of [`SIZE`] bytes, whose drop may do something.
 struct Value {
     then: Option<Box<dyn FnOnce() + Send + Sync>>,

@@ -225,7 +225,8 @@ mod tests {
     fn the_warm_up_is_not_counted_and_a_closed_gate_ends_the_work() {
         let mut team: Team<_> = [Counter { limit: u64::MAX, done: 0 }].into_iter().collect();
         let mut looks = 0;
-        let shift = team.run_for(Slice::new(Duration::from_millis(20), None), || looks += 1).unwrap();
+        let shift =
+            team.run_for(Slice::new(Duration::from_millis(20), None), || looks += 1).unwrap();
         let done = team.iter().map(|worker| worker.done).sum();
         assert!(shift.total() > 0 && shift.total() < done);
         assert!(looks > 0);

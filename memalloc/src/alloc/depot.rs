@@ -151,7 +151,8 @@ impl Depot {
                 deferred.set_counted(bytes);
                 self.pending_bytes.fetch_sub(surplus, Ordering::Relaxed);
             }
-            return false;
+            // Others, who did not wait, may have added too much and be idle now.
+            return self.pending_bytes() > most;
         };
         let rounded = more.next_multiple_of(step);
         let more = if self.pending_bytes().saturating_add(rounded) > most { more } else { rounded };

@@ -80,8 +80,11 @@ fn who_waits_for_room_finds_what_another_cpu_has_deferred() {
         };
         let defer = || {
             // The amounts that the lists keep are nothing that loom sees; this is.
-            deferred.load(Ordering::Acquire);
+            let has_deferred = deferred.load(Ordering::Acquire);
             ours.into_iter().for_each(|object| give_rcu(&alloc, object));
+            if has_deferred {
+                assert_eq!(alloc.stats().pending.objects, 0, "too much was pending, and is still");
+            }
             std::array::from_fn(|_| take(&alloc))
         };
         let ((), got): ((), [_; 4]) = beside(1, defer_inside, defer);
