@@ -31,6 +31,16 @@ fn refused_with(arguments: &[&str], parts: &[&str]) {
 fn an_unknown_option_names_those_that_exist() {
     refused_with(&["--speed"], &["--speed", "--json", "--duration", "--threads", "--help"]);
     refused_with(&["compare", "--speed"], &["--speed", "--json"]);
+    // Those of the command, and the one that was meant.
+    refused_with(&["--durations", "3"], &["did you mean --duration?"]);
+    let line = refused(&["alloc", "--data", "random"]);
+    assert!(line.contains("of alloc") && !line.contains("allowed are --data"), "{line}");
+    assert!(line.matches("--data").count() == 1, "{line}");
+}
+
+#[test]
+fn options_before_the_command_are_told_their_place() {
+    refused_with(&["--quiet", "alloc"], &["behind the command", "bench-suite alloc"]);
 }
 
 #[test]
@@ -49,7 +59,10 @@ fn an_unknown_data_set_names_those_that_exist() {
 
 #[test]
 fn an_unknown_case_or_policy_names_those_that_exist() {
-    refused_with(&["--case", "lookup-hit,nap"], &["nap", "lookup-hit, update, insert", "batch-64"]);
+    refused_with(
+        &["--case", "lookup-hit,nap"],
+        &["nap", "lookup-hit, update, insert", "overwrite"],
+    );
     refused_with(&["--policy", "never"], &["never", "immediate", "after-rcu-gp"]);
 }
 
@@ -74,11 +87,22 @@ fn a_data_file_that_is_missing_empty_or_a_directory_is_named() {
     std::fs::write(&empty, "").unwrap();
     refused_with(&["--data", &format!("file:{}", empty.display())], &["/empty", "at least 64"]);
     refused_with(&["--data", &format!("file:{}", directory.path().display())], &["data file"]);
+    if cfg!(target_os = "linux") {
+        refused_with(&["--data", "file:/dev/zero"], &["data file /dev/zero", "regular file"]);
+    }
+    let comma = directory.path().join("a,b");
+    std::fs::write(&comma, "").unwrap();
+    refused_with(
+        &["--data", &format!("random,file:{}", comma.display())],
+        &["/a,b", "at least 64"],
+    );
 }
 
 #[test]
 fn a_number_outside_its_range_says_the_range() {
     refused_with(&["--threads", "0"], &["\"0\"", "--threads", "from 1 to 1024"]);
+    refused_with(&["--threads", "-1"], &["\"-1\"", "--threads", "from 1 to 1024"]);
+    refused_with(&["--duration", "-1"], &["\"-1\"", "--duration", "from 1 to 86400"]);
     refused_with(&["--threads", "1,many"], &["\"many\"", "--threads", "from 1 to 1024"]);
     refused_with(&["--duration", "0"], &["\"0\"", "--duration", "from 1 to 86400"]);
     refused_with(&["--rounds", "-3"], &["-3"]);
@@ -102,6 +126,8 @@ fn a_file_for_records_that_cannot_be_written_is_named() {
     let path = directory.path().join("no/such/directory/records");
     let path = path.to_str().unwrap();
     refused_with(&["--data", "random", "--json", path], &["--json", path, "No such file"]);
+    let path = directory.path().to_str().unwrap();
+    refused_with(&["--data", "random", "--json", path], &["--json", path, "regular file"]);
 }
 
 #[test]

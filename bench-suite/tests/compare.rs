@@ -12,7 +12,17 @@ fn a_short_run_records_every_case_under_both_policies_and_misses_no_key() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("records");
     let output = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
-        .args(["--duration", "2", "--quiet", "--data", "random", "--rounds", "2", "--json"])
+        .args([
+            "--duration",
+            "2",
+            "--quiet",
+            "--data",
+            "random",
+            "--rounds",
+            "2",
+            "--tables",
+            "--json",
+        ])
         .arg(&json)
         .output()
         .unwrap();
@@ -38,10 +48,11 @@ fn a_short_run_records_every_case_under_both_policies_and_misses_no_key() {
 fn identity(record: &Value) -> String {
     let params = &record["params"];
     let what = if params["data"].is_null() { &params["size"] } else { &params["data"] };
+    let reader = if record["bench"] == "flood" { &params["reader"] } else { &Value::Null };
     let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
     let words =
         ["bench", "case", "subject", "policy", "threads", "metric"].map(|key| text(&record[key]));
-    format!("{} {}", words.join(" "), text(what))
+    format!("{} {} {}", words.join(" "), text(what), text(reader)).replace(" null", "")
 }
 
 /// What the run must have measured, at least.
@@ -73,12 +84,19 @@ fn expected() -> impl Iterator<Item = String> {
     }
     let subjects = POLICIES.map(|policy| format!("memalloc {policy}"));
     for subject in subjects.iter().map(String::as_str).chain(system_malloc()) {
-        for case in ["hot-pair", "batch-64"] {
-            for size in [64, 256, 4096] {
-                for threads in [1, 2] {
-                    for metric in ["ops_per_s", "ns_per_op"] {
-                        all.push(format!("alloc {case} {subject} {threads} {metric} {size}"));
-                    }
+        for threads in [1, 2] {
+            for metric in ["ops_per_s", "ns_per_op"] {
+                all.push(format!("alloc hot-pair {subject} {threads} {metric} 64"));
+            }
+        }
+    }
+    for policy in POLICIES {
+        for size in [256, 4096] {
+            for reader in ["none", "idle", "busy", "stall-100ms"] {
+                for metric in ["ops_per_s", "mem_peak_bytes"] {
+                    all.push(format!(
+                        "flood overwrite memalloc {policy} 2 {metric} {size} {reader}"
+                    ));
                 }
             }
         }
@@ -88,7 +106,7 @@ fn expected() -> impl Iterator<Item = String> {
 
 /// The system's allocator has another name elsewhere.
 fn system_malloc() -> Option<&'static str> {
-    cfg!(all(target_os = "linux", target_env = "gnu")).then_some("glibc null")
+    cfg!(all(target_os = "linux", target_env = "gnu")).then_some("glibc")
 }
 
 fn check(record: &Value) {
@@ -121,6 +139,8 @@ fn check(record: &Value) {
         assert_eq!(record["params"]["reader"], reader);
     }
     let cores = record["host"]["cores"].as_u64().unwrap();
-    let oversubscribed = record["threads"].as_u64().unwrap() > cores;
+    // A busy reader is one thread more.
+    let reads = record["bench"] == "flood" && record["params"]["reader"] == "busy";
+    let oversubscribed = record["threads"].as_u64().unwrap() + u64::from(reads) > cores;
     assert_eq!(record["params"]["oversubscribed"], oversubscribed);
 }

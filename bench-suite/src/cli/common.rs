@@ -7,7 +7,7 @@ use clap::Args;
 use memalloc::PolicyKind;
 
 use super::values;
-use crate::measure::Errand;
+use crate::measure::SampleRequest;
 
 /// The options of every command.
 #[derive(Clone, Debug, Args)]
@@ -21,7 +21,7 @@ pub(crate) struct CommonOptions {
     pub(crate) quiet: bool,
 
     /// Time for all measurements together; what can't be done in it takes longer. For signals,
-    /// the time under each CPU mode with each number of threads [default: 75 for compare, 20 for
+    /// the time under each CPU mode with each number of threads [default: 100 for compare, 20 for
     /// read-side, 120 for qp-trie, 3 for signals, 60 for all else]
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     duration: Option<u64>,
@@ -35,7 +35,7 @@ pub(crate) struct CommonOptions {
     #[arg(value_parser = values::threads, allow_negative_numbers = true)]
     pub(crate) threads: Vec<usize>,
 
-    /// Rounds, in which all that is compared takes its turn; at least 5 to see a difference
+    /// Rounds, in which all that is compared takes its turn; at least 7 to see a difference
     #[arg(long, value_name = "N", default_value = "7", value_parser = values::rounds, allow_negative_numbers = true)]
     pub(crate) rounds: usize,
 
@@ -56,8 +56,8 @@ pub(crate) struct CommonOptions {
     pub(crate) rivals: bool,
 
     /// One sample, for a process of its own: the suite says this to itself
-    #[arg(long = "sample-apart", hide = true)]
-    pub(crate) errand: Option<Errand>,
+    #[arg(long = "sample", hide = true)]
+    pub(crate) sample: Option<SampleRequest>,
 }
 
 impl CommonOptions {

@@ -18,6 +18,10 @@ pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
             let whose = command.map(|name| format!(" of {name}")).unwrap_or_default();
             format!("unknown option {option}{whose}{like}: allowed are {}", options(command))
         }
+        ErrorKind::ArgumentConflict if !said(ContextKind::InvalidSubcommand).is_empty() => {
+            let name = said(ContextKind::InvalidSubcommand);
+            format!("options stand behind the command: bench-suite {name} --..")
+        }
         ErrorKind::UnknownArgument => {
             format!("unknown command or argument {option}: commands are {}", commands())
         }

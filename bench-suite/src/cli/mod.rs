@@ -96,6 +96,10 @@ pub(crate) struct CompareOptions {
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
+    /// Show all that was measured, row by row
+    #[arg(long)]
+    pub(crate) tables: bool,
+
     /// Where keys come from.
     #[command(flatten)]
     pub(crate) data: DataOption,
@@ -219,7 +223,7 @@ mod tests {
     #[test]
     fn no_command_is_compare_and_options_may_stand_with_or_without_it() {
         let bare = options(&[]).common;
-        assert_eq!((bare.budget(75).as_secs(), bare.rounds, bare.quiet), (75, 7, false));
+        assert_eq!((bare.budget(100).as_secs(), bare.rounds, bare.quiet), (100, 7, false));
         assert_eq!(bare.threads, [1, 2]);
         for arguments in
             [&["--threads", "2,4", "--quiet"][..], &["compare", "--quiet", "--threads=2,4"]]

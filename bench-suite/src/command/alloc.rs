@@ -32,6 +32,6 @@ pub(super) fn run(options: &SizedOptions) -> Result<(), Failure> {
         usual_seconds: 60,
         title: "Allocating and freeing",
         remarks: OFFER.left_out(&selection),
-        show: |records| report::tables(records, Against::TheFastestRival),
+        show: &|records| report::tables(records, Against::TheFastestRival),
     })
 }

@@ -8,9 +8,8 @@ use super::select::Offer;
 use super::sets;
 use crate::cli::CompareOptions;
 use crate::data::DataName;
-use crate::record::Record;
 use crate::report::{self, Against};
-use crate::workload::{alloc, trie};
+use crate::workload::{Selection, alloc, flood, trie};
 
 const OFFER: Offer = Offer {
     cases: &[
@@ -20,39 +19,54 @@ const OFFER: Offer = Offer {
         "delete",
         trie::NEEDS_TWO_THREADS,
         "memory",
+        flood::OVERWRITE,
         alloc::HOT_PAIR,
-        alloc::BATCH_64,
     ],
     two_threads: &[trie::NEEDS_TWO_THREADS],
     policies: &[PolicyKind::Immediate, PolicyKind::AfterRcuGp],
 };
 
-/// Sizes of objects: one cache line, the largest whose caches are deep, one page.
-const SIZES: [usize; 3] = [64, 256, 4096];
+/// Sizes of objects that are overwritten: the largest whose caches are deep, and a page.
+const SIZES: [usize; 2] = [256, 4096];
+
+/// The size of objects that are allocated and freed, beside the system's allocator.
+const PAIR_SIZES: [usize; 1] = [64];
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
-    let usual = [DataName::Symbols, DataName::Random];
-    let data = sets::load(&options.data.names(), &usual, &selection).map_err(Failure::Request)?;
+    let sample = options.common.sample.as_ref();
+    let data = sets::load(&options.data.names(), &[DataName::Symbols], &selection, sample);
+    let data = data.map_err(Failure::Request)?;
     let lineup =
         trie::Lineup { readers: vec![trie::Reader::Validated, trie::Reader::Plain], others: false };
     let mut contests = trie::contests(&data, &selection, &lineup);
-    contests.extend(alloc::contests(&selection, &SIZES));
+    // The most threads: how many there are matters less here than who reads.
+    let most = selection.threads.iter().max().copied().unwrap_or(1);
+    let flooded = Selection { threads: vec![most], ..selection.clone() };
+    contests.extend(flood::contests(
+        &flooded,
+        &SIZES,
+        &flood::Reader::ALL,
+        flood::Lineup::Policies,
+    ));
+    contests.extend(alloc::contests(&selection, &PAIR_SIZES));
+    let show = |records: &[_]| {
+        let tables = match options.tables {
+            true => report::tables(records, Against::TheFirst) + "\n",
+            false => String::new(),
+        };
+        tables + &report::verdict(records)
+    };
     run_program(Program {
         options: &options.common,
         selection: &selection,
         contests,
-        usual_seconds: 75,
+        usual_seconds: 100,
         title: "Immediate against deferred reuse",
         remarks: OFFER.left_out(&selection),
-        show,
+        show: &show,
     })
-}
-
-fn show(records: &[Record]) -> String {
-    let tables = report::tables(records, Against::TheFirst);
-    format!("{tables}\n{}", report::paragraph(&report::advice(records)))
 }
 
 #[cfg(test)]
@@ -60,8 +74,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_offer_are_cases_of_the_trie_and_of_the_allocator() {
-        let known = |case| trie::CASES.contains(case) || alloc::CASES.contains(case);
+    fn what_is_on_offer_are_cases_of_the_benches() {
+        let known = |case| [trie::CASES, flood::CASES, alloc::CASES].concat().contains(case);
         assert!(OFFER.cases.iter().all(known));
     }
 }

@@ -26,11 +26,11 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
     run_program(Program {
         options: &options.common,
         selection: &selection,
-        contests: flood::contests(&selection, &sizes, &readers),
+        contests: flood::contests(&selection, &sizes, &readers, flood::Lineup::Others),
         usual_seconds: 60,
         title: "Memory under deferred freeing",
         remarks: OFFER.left_out(&selection),
-        show: |records| report::tables(records, Against::TheFastestRival) + &flood::footnote(),
+        show: &|records| report::tables(records, Against::TheFastestRival) + &flood::footnote(),
     })
 }
 

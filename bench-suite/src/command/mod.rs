@@ -63,6 +63,13 @@ fn failed(title: &str, WrongAnswer(reason): &WrongAnswer) -> Failure {
     Failure::Run(format!("{title}: {reason}"))
 }
 
+/// Prints beside standard output, which has records.
+fn print_aside(text: &str) -> Result<(), Failure> {
+    // Where nobody listens nothing is lost: the records have all of it.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    Ok(())
+}
+
 /// Prints to standard output. A reader that went away is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {

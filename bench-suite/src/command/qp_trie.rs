@@ -24,7 +24,9 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
     let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
     let readers = readers(options, &selection).map_err(Failure::Request)?;
     let usual = [DataName::Symbols, DataName::Random];
-    let data = sets::load(&options.data.names(), &usual, &selection).map_err(Failure::Request)?;
+    let sample = options.common.sample.as_ref();
+    let data = sets::load(&options.data.names(), &usual, &selection, sample);
+    let data = data.map_err(Failure::Request)?;
     let lineup = trie::Lineup { readers, others: true };
     run_program(Program {
         options: &options.common,
@@ -33,7 +35,7 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
         usual_seconds: 120,
         title: "Ordered maps of byte strings",
         remarks: OFFER.left_out(&selection) + &trie::left_out(&data, &selection),
-        show,
+        show: &show,
     })
 }
 

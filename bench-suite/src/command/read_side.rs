@@ -19,6 +19,6 @@ pub(super) fn run(options: &CommonOptions) -> Result<(), Failure> {
         usual_seconds: 20,
         title: "Entering and leaving read sections, and grace periods",
         remarks: OFFER.left_out(&selection),
-        show: |records| report::tables(records, Against::TheFastestRival),
+        show: &|records| report::tables(records, Against::TheFastestRival),
     })
 }

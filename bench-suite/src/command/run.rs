@@ -1,11 +1,16 @@
 //! Running contests: rounds, records, and what is shown. A command is a list of contests and a
 //! way to show their records.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::{Failure, failed, print};
+use super::{Failure, failed, print, print_aside};
 use crate::cli::CommonOptions;
-use crate::measure::{Entrant, Errand, Pace, Reading, Slice, WrongAnswer, answer, play};
+use crate::data::DataSet;
+use crate::measure::{
+    Contrast, Entrant, Outcome, Pace, Probe, Reading, SampleRequest, Slice, WrongAnswer, answer,
+    play,
+};
 use crate::record::{Host, Record, Sink};
 use crate::report::{self, Progress};
 use crate::workload::{Competitor, Contest, OnWrong, Selection};
@@ -25,74 +30,144 @@ pub(super) struct Program<'c, 'd> {
     /// Lines to be said before anything runs.
     pub(super) remarks: String,
     /// Makes the tables, and what else is said of the records.
-    pub(super) show: fn(&[Record]) -> String,
+    pub(super) show: &'c dyn Fn(&[Record]) -> String,
 }
 
 /// Runs all contests, writes the records and shows them.
 pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
-    if let Some(errand) = &program.options.errand {
-        return sample(errand, &mut program.contests);
+    if let Some(request) = &program.options.sample {
+        return take_sample(request, &mut program.contests);
     }
     let Program { options, selection, mut contests, usual_seconds, title, remarks, show } = program;
     let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
+    // Records and words do not share a stream.
+    let say = if sink.is_standard_output() { print_aside } else { print };
     let host = Arc::new(Host::here());
-    print(&report::preamble(title, &host, options.rounds))?;
-    print(&remarks)?;
+    say(&report::preamble(title, &host, options.rounds))?;
+    say(&remarks)?;
 
     let rounds = options.rounds;
-    let samples = |contest: &Contest<'_>| contest.competitors.len() * rounds;
-    let progress = Progress::new(contests.iter().map(samples).sum(), options.quiet);
-    let shares = contests.iter().map(|contest| contest.share * samples(contest) as f64).sum();
-    let mut pace = Pace::new(options.budget(usual_seconds), shares, options.warmup);
+    let seats = |(place, contest): (usize, &Contest<'_>)| {
+        contest.competitors.len() + usize::from(place == CONTROLLED)
+    };
+    let turns = |contest| seats(contest) * rounds;
+    let progress = Progress::new(contests.iter().enumerate().map(turns).sum(), options.quiet);
+    let shares = contests
+        .iter()
+        .enumerate()
+        .map(|(place, contest)| contest.share * turns((place, contest)) as f64);
+    let mut run = Run {
+        rounds,
+        pace: Pace::new(options.budget(usual_seconds), shares.sum(), options.warmup),
+        probe: Probe::default(),
+        control: None,
+        progress,
+    };
     let (mut records, mut unwritten) = (Vec::new(), None);
     for (place, contest) in contests.iter_mut().enumerate() {
-        progress.show(&contest.title);
-        let made = measure(place, contest, rounds, &mut pace, &progress, selection, &host)?;
+        run.progress.show(&contest.title);
+        let outcomes = run.measure(contest, &selection.cases, place == CONTROLLED)?;
+        let of_each = contest.competitors.iter().zip(outcomes);
+        let made: Vec<Record> = of_each
+            .flat_map(|(one, outcome)| Record::of(contest, one, outcome, selection, &host))
+            .collect();
         if let Err(error) = sink.append(&made) {
             unwritten.get_or_insert(error);
         }
         records.extend(made);
     }
+    let Run { probe, control, progress, .. } = run;
     drop(progress);
-    print(&show(&records))?;
+    say(&show(&records))?;
+    say(&report::health(&probe, control.as_ref()))?;
     unwritten.map_or(Ok(()), |error| {
         Err(Failure::Run(format!("--json: {error}; the records up to there are whole")))
     })
 }
 
-fn measure(
-    place: usize,
-    contest: &mut Contest<'_>,
+/// In this contest the first competitor takes part twice: two that are the same, measured like any
+/// two.
+const CONTROLLED: usize = 0;
+
+/// A run that is under way.
+struct Run {
     rounds: usize,
-    pace: &mut Pace,
-    progress: &Progress,
-    selection: &Selection,
-    host: &Arc<Host>,
-) -> Result<Vec<Record>, Failure> {
-    let each = contest.competitors.iter_mut().enumerate();
-    let mut seats: Vec<Seat<'_, '_>> = each
-        .map(|(competitor, taken)| Seat {
-            apart: taken.apart.then_some((place, competitor)),
-            competitor: taken,
-            cases: &selection.cases,
-        })
-        .collect();
-    let mut entrants: Vec<&mut dyn Entrant> =
-        seats.iter_mut().map(|seat| seat as &mut dyn Entrant).collect();
-    let outcomes = play(&mut entrants, rounds, pace, contest.share, || progress.step())
-        .map_err(|wrong| failed(&contest.title, &wrong))?;
-    let of_each = contest.competitors.iter().zip(outcomes);
-    let records = of_each
-        .map(|(competitor, outcome)| Record::of(contest, competitor, outcome, selection, host));
-    Ok(records.flatten().collect())
+    pace: Pace,
+    probe: Probe,
+    /// What came of the control.
+    control: Option<Contrast>,
+    progress: Progress,
 }
 
-/// A competitor in a contest, which takes its samples here or in processes of their own.
-struct Seat<'c, 'd> {
-    competitor: &'c mut Competitor<'d>,
-    /// The places of the contest and of the competitor in it, if it has to be apart.
-    apart: Option<(usize, usize)>,
-    cases: &'c [&'static str],
+impl Run {
+    /// What came of each competitor.
+    fn measure(
+        &mut self,
+        contest: &mut Contest<'_>,
+        cases: &[&'static str],
+        has_control: bool,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let Contest { title, keys, share, competitors, .. } = contest;
+        let probe = RefCell::new(&mut self.probe);
+        let request = |competitor| SampleRequest {
+            contest: title.clone(),
+            keys: keys.map(|keys| keys.name.to_string()),
+            competitor,
+            slice: Slice::default(),
+        };
+        let sampler = |competitor| Sampler {
+            request: request(competitor),
+            input: keys.map_or(&[], DataSet::packed),
+            cases,
+            probe: &probe,
+        };
+        let mut seats: Vec<Seat<'_, '_>> = (0..)
+            .zip(competitors)
+            .map(|(place, competitor)| Seat { competitor, sampler: sampler(place) })
+            .collect();
+        let mut control = sampler(0);
+        let mut entrants: Vec<&mut dyn Entrant> =
+            seats.iter_mut().map(|seat| seat as &mut dyn Entrant).collect();
+        if has_control {
+            entrants.push(&mut control);
+        }
+        let after_each = || self.progress.step();
+        let outcomes = play(&mut entrants, self.rounds, &mut self.pace, *share, after_each);
+        let mut outcomes = outcomes.map_err(|wrong| failed(title, &wrong))?;
+        if has_control
+            && let (Some(Ok(again)), Some(Ok(first))) = (outcomes.pop(), outcomes.first())
+        {
+            let speeds = first.iter().zip(&again).find(|(one, _)| one.metric.is_speed());
+            self.control = speeds.and_then(|(one, two)| Contrast::of(&one.samples, &two.samples));
+        }
+        Ok(outcomes)
+    }
+}
+
+/// Takes samples in processes of their own, after a look at the machine.
+struct Sampler<'r> {
+    request: SampleRequest,
+    input: &'r [u8],
+    cases: &'r [&'static str],
+    probe: &'r RefCell<&'r mut Probe>,
+}
+
+impl Entrant for Sampler<'_> {
+    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        self.probe.borrow_mut().look();
+        self.request.slice = slice;
+        self.request.send(self.cases, self.input)
+    }
+}
+
+/// A competitor in a contest: rehearsed here, measured elsewhere.
+struct Seat<'r, 'd> {
+    competitor: &'r mut Competitor<'d>,
+    sampler: Sampler<'r>,
 }
 
 impl Seat<'_, '_> {
@@ -117,19 +192,16 @@ impl Entrant for Seat<'_, '_> {
     }
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
-        let readings = match self.apart {
-            Some((contest, competitor)) => Errand { contest, competitor, slice }.send(self.cases),
-            None => self.competitor.entrant.sample(slice),
-        };
+        let readings = self.sampler.sample(slice);
         self.named(readings)
     }
 }
 
 /// Takes the one sample that this process is there for.
-fn sample(errand: &Errand, contests: &mut [Contest<'_>]) -> Result<(), Failure> {
-    let contest = contests.get_mut(errand.contest);
-    let competitor = contest.and_then(|contest| contest.competitors.get_mut(errand.competitor));
+fn take_sample(request: &SampleRequest, contests: &mut [Contest<'_>]) -> Result<(), Failure> {
+    let contest = contests.iter_mut().find(|contest| contest.title == request.contest);
+    let competitor = contest.and_then(|contest| contest.competitors.get_mut(request.competitor));
     let competitor = competitor
-        .ok_or_else(|| Failure::Request("--sample-apart: there is no such competitor".into()))?;
-    print(&answer(competitor.entrant.sample(errand.slice)))
+        .ok_or_else(|| Failure::Request("--sample: there is no such competitor".into()))?;
+    print(&answer(competitor.entrant.sample(request.slice)))
 }

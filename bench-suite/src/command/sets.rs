@@ -1,10 +1,14 @@
 //! The sets of keys that a command is to use.
 
+use std::io::{self, Read as _};
+
 use super::select::distinct;
 use crate::data::{DataName, DataSet};
+use crate::measure::SampleRequest;
 use crate::workload::{Selection, trie};
 
-/// Loads those that are asked for, or the `usual` ones, if any case needs keys.
+/// Loads those that are asked for, or the `usual` ones, if any case needs keys; for a single sample,
+/// the one that it needs.
 ///
 /// # Errors
 ///
@@ -14,6 +18,7 @@ pub(super) fn load(
     wanted: &[DataName],
     usual: &[DataName],
     selection: &Selection,
+    sample: Option<&SampleRequest>,
 ) -> Result<Vec<DataSet>, String> {
     if !trie::CASES.iter().any(|case| selection.wants(case)) {
         if !wanted.is_empty() {
@@ -22,7 +27,14 @@ pub(super) fn load(
         }
         return Ok(Vec::new());
     }
-    let names = if wanted.is_empty() { usual.to_vec() } else { distinct(wanted) };
+    let mut names = if wanted.is_empty() { usual.to_vec() } else { distinct(wanted) };
+    if let Some(request) = sample {
+        names.retain(|name| request.keys.as_deref() == Some(name.to_string().as_str()));
+        let mut packed = Vec::new();
+        let read = io::stdin().lock().read_to_end(&mut packed);
+        read.map_err(|error| format!("standard input: {error}"))?;
+        return names.iter().map(|name| DataSet::received(name, selection.seed, &packed)).collect();
+    }
     let most = selection.threads.iter().max().copied().unwrap_or(1);
     let sets = names.iter().map(|name| {
         let set = DataSet::load(name, selection.seed)?;

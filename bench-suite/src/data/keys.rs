@@ -36,6 +36,28 @@ impl Keys {
         self.ends.push(end.expect("sources keep to Keys::MAX_BYTES"));
     }
 
+    /// The keys as bytes, for another process of this program: how many, where each ends, and what
+    /// they are.
+    pub(super) fn pack(&self) -> Vec<u8> {
+        let mut packed = Vec::with_capacity(4 + 4 * self.ends.len() + self.bytes.len());
+        packed.extend((self.ends.len() as u32).to_le_bytes());
+        self.ends.iter().for_each(|end| packed.extend(end.to_le_bytes()));
+        packed.extend_from_slice(&self.bytes);
+        packed
+    }
+
+    /// The keys that were packed; `None` where something else was.
+    pub(super) fn unpack(packed: &[u8]) -> Option<Self> {
+        let (count, rest) = packed.split_first_chunk::<4>()?;
+        let (ends, bytes) = rest.split_at_checked(4 * u32::from_le_bytes(*count) as usize)?;
+        let ends: Vec<u32> = ends
+            .chunks_exact(4)
+            .map(|end| u32::from_le_bytes([end[0], end[1], end[2], end[3]]))
+            .collect();
+        let fits = ends.is_sorted() && ends.last().copied().unwrap_or(0) as usize == bytes.len();
+        fits.then(|| Self { bytes: bytes.to_vec(), ends })
+    }
+
     /// The number of keys.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
@@ -139,5 +161,15 @@ mod tests {
         assert_eq!((keys.len(), keys.total_bytes()), (5, 6));
         assert!(list.iter().all(|key| keys.has(key)));
         assert!(![&b"a\x01"[..], b"b\x00", b"0", b"c"].iter().any(|key| keys.has(key)));
+    }
+
+    #[test]
+    fn keys_come_out_as_they_were_packed() {
+        let keys = Keys::ascending([&b"b"[..], b"", b"a\xff"]);
+        let packed = keys.pack();
+        assert!(Keys::unpack(&packed).unwrap().iter().eq(keys.iter()));
+        for wrong in [&packed[..packed.len() - 1], &packed[..9], b"", b"\xff\xff\xff\xff"] {
+            assert!(Keys::unpack(wrong).is_none(), "{wrong:?}");
+        }
     }
 }

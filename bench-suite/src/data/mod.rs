@@ -92,6 +92,7 @@ pub(crate) struct DataSet {
     /// Where the random changes begin that make absent keys of those of the set.
     seed: u64,
     absent: OnceLock<Stream>,
+    packed: OnceLock<Vec<u8>>,
 }
 
 impl DataSet {
@@ -109,10 +110,32 @@ impl DataSet {
             DataName::Domains => (domains::generate(&mut rng), format!("made up, seed {seed}")),
             DataName::File(path) => (lines::read(path)?, "one a line".into()),
         };
+        Ok(Self::of(name, source, keys, seed))
+    }
+
+    fn of(name: &DataName, source: String, keys: Keys, seed: u64) -> Self {
+        // Begins anew, so that the orders do not depend on how the keys were come by.
+        let mut rng = fastrand::Rng::with_seed(!seed);
         let arrivals = keys.shuffled(&mut rng);
         let queries = keys.shuffled(&mut rng);
-        let (name, absent) = (name.clone(), OnceLock::new());
-        Ok(Self { name, source, keys, arrivals, queries, seed, absent })
+        let (name, absent, packed) = (name.clone(), OnceLock::new(), OnceLock::new());
+        Self { name, source, keys, arrivals, queries, seed, absent, packed }
+    }
+
+    /// The keys as bytes, for [`DataSet::received`] in another process: faster than loading them again.
+    pub(crate) fn packed(&self) -> &[u8] {
+        self.packed.get_or_init(|| self.keys.pack())
+    }
+
+    /// The set that another process has loaded by this name and with this seed, and packed.
+    ///
+    /// # Errors
+    ///
+    /// One line if that is no set of keys.
+    pub(crate) fn received(name: &DataName, seed: u64, packed: &[u8]) -> Result<Self, String> {
+        let keys = Keys::unpack(packed).filter(|keys| keys.len() >= MIN_KEYS);
+        let keys = keys.ok_or_else(|| format!("no keys of {name} on standard input"))?;
+        Ok(Self::of(name, "received".into(), keys, seed))
     }
 
     /// Keys that are not in the set, as many as are, in a random order; made when they are first
@@ -148,6 +171,16 @@ mod tests {
             assert!(!one.keys.iter().eq(other.keys.iter()));
             assert!(!one.queries.iter().eq(one.arrivals.iter()));
         }
+    }
+
+    #[test]
+    fn a_set_is_received_as_it_was_loaded() {
+        let set = DataSet::load(&DataName::Random, 3).unwrap();
+        let again = DataSet::received(&set.name, 3, set.packed()).unwrap();
+        assert!(again.keys.iter().eq(set.keys.iter()));
+        assert!(again.arrivals.iter().eq(set.arrivals.iter()));
+        assert!(again.absent().iter().eq(set.absent().iter()));
+        assert!(DataSet::received(&set.name, 3, b"").is_err());
     }
 
     #[test]

@@ -2,31 +2,75 @@
 
 use super::Summary;
 
-/// Closer than this is the same: where code and data happen to lie moves more than that.
-pub(crate) const WORTH_CLAIMING: f64 = 1.02;
+/// A ratio from 1 / this to this is no difference worth a choice: where code and data happen to lie
+/// moves as much.
+pub(crate) const MARGIN: f64 = 1.03;
 
-/// With fewer rounds no difference is claimed, whatever the samples are.
-const FEWEST_ROUNDS: usize = 5;
+/// With fewer rounds nothing is said, whatever the samples are.
+pub(crate) const FEWEST_ROUNDS: usize = 7;
+
+/// So many times the rounds are drawn anew, with replacement, for the interval (the percentile
+/// bootstrap over processes). The draws are the same in every run: the same samples give the same
+/// interval.
+const DRAWS: usize = 2000;
+
+/// The interval has this part of the draws' medians.
+const COVERAGE: f64 = 0.95;
 
 /// Two subjects side by side.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Contrast {
-    /// The second subject's samples over the first one's, taken round by round: what slows a
-    /// whole round down is in both, and cancels out.
-    pub(crate) ratio: Summary,
+    /// The median of the second subject's samples over the first one's, taken round by round: what
+    /// slows a whole round down is in both, and cancels out.
+    pub(crate) ratio: f64,
+    /// Where the median would lie in 95 of 100 runs like this one.
+    pub(crate) interval: Interval,
     /// What follows.
     pub(crate) verdict: Verdict,
+}
+
+/// From low to high, both included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Interval {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+/// Where an interval of ratios lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// All of it is larger than the margin.
+    Above,
+    /// All of it is smaller than one by the margin.
+    Below,
+    /// All of it lies between the two.
+    Within,
+    /// It has parts on both sides of a border.
+    Across,
+}
+
+impl Interval {
+    /// Where it lies, for a margin above 1.
+    pub(crate) fn side(&self, margin: f64) -> Side {
+        let least = margin.recip();
+        match () {
+            () if self.low > margin => Side::Above,
+            () if self.high < least => Side::Below,
+            () if self.low >= least && self.high <= margin => Side::Within,
+            () => Side::Across,
+        }
+    }
 }
 
 /// Whether two subjects differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// They do: their middle halves are apart, every round agrees on which is larger, and it is
-    /// larger by more than two in a hundred. Two subjects that are the same pass for different
-    /// in about one of a hundred comparisons of seven rounds.
+    /// They do: the whole interval lies beyond 3 % on one side.
     Differ,
-    /// The spreads overlap, or the rounds contradict each other, or it is too little.
+    /// They do not: the whole interval lies within 3 %.
     NoDifference,
+    /// Either may be so.
+    NotToldApart,
     /// Nobody can tell from so few rounds.
     TooFewRounds,
 }
@@ -39,24 +83,45 @@ impl Contrast {
             return None;
         }
         let ratios: Vec<f64> = base.iter().zip(other).map(|(base, other)| other / base).collect();
-        let ratio = Summary::of(&ratios)?;
-        let apart = !Summary::of(base)?.overlaps(&Summary::of(other)?);
-        let rounds_agree = ratio.min > 1.0 || ratio.max < 1.0;
-        let enough = ratio.median.max(ratio.median.recip()) >= WORTH_CLAIMING;
-        let verdict = match apart && rounds_agree && enough {
-            _ if base.len() < FEWEST_ROUNDS => Verdict::TooFewRounds,
-            true => Verdict::Differ,
-            false => Verdict::NoDifference,
-        };
-        Some(Self { ratio, verdict })
+        Self::of_groups(&[vec![ratios]])
     }
 
-    /// The median ratio where a difference may be claimed, and 1 elsewhere.
-    pub(crate) fn claimed_ratio(&self) -> f64 {
-        match self.verdict {
-            Verdict::Differ => self.ratio.median,
-            Verdict::NoDifference | Verdict::TooFewRounds => 1.0,
+    /// The geometric mean over groups of rows, each of which counts the same, as each row does in its
+    /// group; a row is ratios of the same two subjects, one for each round. `None` where a group or a
+    /// row has nothing.
+    pub(crate) fn of_groups(groups: &[Vec<Vec<f64>>]) -> Option<Self> {
+        let mean = |middle: &mut dyn FnMut(&[f64]) -> Option<f64>| {
+            let mut sum = 0.0;
+            for group in groups {
+                for row in group {
+                    sum += middle(row)?.ln() / (group.len() * groups.len()) as f64;
+                }
+            }
+            Some(sum.exp())
+        };
+        if groups.is_empty() || groups.iter().any(Vec::is_empty) {
+            return None;
         }
+        let ratio = mean(&mut |row| Some(Summary::of(row)?.median))?;
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut drawn = Vec::new();
+        let mut draw = |row: &[f64]| {
+            drawn.clear();
+            drawn.extend(row.iter().map(|_| row[rng.usize(..row.len())]));
+            Some(Summary::of(&drawn)?.median)
+        };
+        let mut means: Vec<f64> = (0..DRAWS).map_while(|_| mean(&mut draw)).collect();
+        means.sort_by(f64::total_cmp);
+        let beyond = (DRAWS as f64 * (1.0 - COVERAGE) / 2.0) as usize;
+        let interval = Interval { low: *means.get(beyond)?, high: *means.get(DRAWS - 1 - beyond)? };
+        let rounds = groups.iter().flatten().map(Vec::len).min().unwrap_or(0);
+        let verdict = match interval.side(MARGIN) {
+            _ if rounds < FEWEST_ROUNDS => Verdict::TooFewRounds,
+            Side::Above | Side::Below => Verdict::Differ,
+            Side::Within => Verdict::NoDifference,
+            Side::Across => Verdict::NotToldApart,
+        };
+        Some(Self { ratio, interval, verdict })
     }
 }
 
@@ -70,53 +135,82 @@ mod tests {
 
     #[test]
     fn the_ratio_is_taken_round_by_round() {
-        // The machine is twice as fast in the last two rounds; the ratio does not see it.
-        let base = [10.0, 10.0, 10.0, 20.0, 20.0];
-        let other = [11.0, 11.0, 11.0, 22.0, 22.0];
-        let ratio = Contrast::of(&base, &other).unwrap().ratio;
-        assert!((ratio.min - 1.1).abs() < 1e-9 && (ratio.max - 1.1).abs() < 1e-9);
+        // The machine is twice as fast in the last rounds; the ratio does not see it.
+        let base = [10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0];
+        let other = base.map(|sample| sample * 1.1);
+        let contrast = Contrast::of(&base, &other).unwrap();
+        assert!((contrast.ratio - 1.1).abs() < 1e-9 && contrast.verdict == Verdict::Differ);
+        let Interval { low, high } = contrast.interval;
+        assert!((low - 1.1).abs() < 1e-9 && (high - 1.1).abs() < 1e-9);
     }
 
     #[test]
-    fn overlapping_spreads_are_no_difference() {
-        let base = [10.0, 11.0, 12.0, 13.0, 14.0];
-        let other = [11.0, 12.0, 13.0, 14.0, 15.0];
-        assert_eq!(verdict(&base, &other), Verdict::NoDifference);
-        assert_eq!(verdict(&base, &base), Verdict::NoDifference);
+    fn an_interval_within_the_margin_is_no_difference() {
+        let base = [100.0; 9];
+        let near = [98.0, 99.0, 99.5, 100.0, 100.0, 100.5, 101.0, 101.5, 102.0];
+        assert_eq!(verdict(&base, &near), Verdict::NoDifference);
     }
 
     #[test]
-    fn rounds_that_contradict_each_other_are_no_difference() {
-        let base = [10.0, 10.0, 10.0, 10.0, 10.0];
-        let other = [12.0, 12.0, 12.0, 12.0, 9.0];
-        assert_eq!(verdict(&base, &other), Verdict::NoDifference);
-    }
-
-    #[test]
-    fn spreads_that_are_apart_are_a_difference_in_either_direction() {
-        let slow = [10.0, 10.1, 10.2, 10.3, 10.4];
-        let fast = [12.0, 12.1, 12.2, 12.3, 12.4];
+    fn an_interval_beyond_the_margin_is_a_difference_in_either_direction() {
+        let slow = [10.0, 10.1, 10.2, 10.3, 10.4, 10.1, 10.2];
+        let fast = [12.0, 12.1, 12.2, 12.3, 12.4, 12.1, 12.2];
         assert_eq!(verdict(&slow, &fast), Verdict::Differ);
         assert_eq!(verdict(&fast, &slow), Verdict::Differ);
-        assert!(Contrast::of(&slow, &fast).unwrap().claimed_ratio() > 1.1);
     }
 
     #[test]
-    fn too_small_a_difference_is_none() {
-        assert_eq!(verdict(&[100.0; 5], &[101.0; 5]), Verdict::NoDifference);
-        assert_eq!(verdict(&[100.0; 5], &[103.0; 5]), Verdict::Differ);
+    fn an_interval_across_the_margin_tells_nothing() {
+        let base = [10.0; 7];
+        let wild = [9.0, 11.0, 12.0, 10.0, 8.0, 13.0, 10.5];
+        assert_eq!(verdict(&base, &wild), Verdict::NotToldApart);
+        // All rounds agree that the second is larger, but not that it is by 3 %.
+        let larger = [10.1, 10.2, 10.5, 10.6, 10.2, 10.4, 10.3];
+        assert_eq!(verdict(&base, &larger), Verdict::NotToldApart);
     }
 
     #[test]
-    fn few_rounds_never_show_a_difference() {
-        assert_eq!(verdict(&[1.0; 4], &[9.0; 4]), Verdict::TooFewRounds);
-        assert_eq!(Contrast::of(&[1.0; 4], &[9.0; 4]).unwrap().claimed_ratio(), 1.0);
+    fn one_wild_round_does_not_decide() {
+        let base = [10.0; 7];
+        let mut other = [12.0; 7];
+        other[3] = 5.0;
+        assert_eq!(verdict(&base, &other), Verdict::Differ);
+    }
+
+    #[test]
+    fn few_rounds_never_show_anything() {
+        assert_eq!(verdict(&[1.0; 6], &[9.0; 6]), Verdict::TooFewRounds);
+    }
+
+    /// With noise of 5 % a run of 7 rounds claims a difference between two that are the same in fewer
+    /// than 2 runs of 100.
+    #[test]
+    fn two_that_are_the_same_seldom_differ() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut noisy = || -> [f64; 7] {
+            std::array::from_fn(|_| {
+                let sum: f64 = (0..12).map(|_| rng.f64()).sum();
+                100.0 * (1.0 + 0.05 * (sum - 6.0))
+            })
+        };
+        let differ = (0..300).filter(|_| verdict(&noisy(), &noisy()) == Verdict::Differ).count();
+        assert!(differ <= 6, "{differ} of 300");
     }
 
     #[test]
     fn there_is_no_ratio_to_nothing() {
         assert!(Contrast::of(&[], &[]).is_none());
-        assert!(Contrast::of(&[0.0; 5], &[1.0; 5]).is_none());
-        assert!(Contrast::of(&[1.0; 5], &[1.0; 4]).is_none());
+        assert!(Contrast::of(&[0.0; 7], &[1.0; 7]).is_none());
+        assert!(Contrast::of(&[1.0; 7], &[1.0; 6]).is_none());
+    }
+
+    #[test]
+    fn groups_count_the_same_whatever_their_rows() {
+        let row = |ratio: f64| vec![ratio; 7];
+        let (one, many) = (vec![row(4.0)], vec![row(1.0), row(1.0), row(1.0)]);
+        let ratio = Contrast::of_groups(&[one, many]).unwrap().ratio;
+        assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
+        assert!(Contrast::of_groups(&[vec![row(2.0)], vec![]]).is_none());
+        assert!(Contrast::of_groups(&[]).is_none());
     }
 }

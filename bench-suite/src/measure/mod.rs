@@ -4,34 +4,35 @@
 //!
 //! - INV-M1: what is compared runs in turns in one run, and the order of the turns is reversed
 //!   from round to round, so that neither a drift of the machine nor the place in the row
-//!   favours anybody. Either all who are compared share one process, or each sample of each has
-//!   one of its own.
+//!   favours anybody. Each sample has a process of its own.
 //! - INV-M2: a speed counts the operations of all threads together, from the moment when the
 //!   first of them begins to the moment when the last one ends.
-//! - INV-M3: a difference is claimed only where spreads are apart (see [`Contrast`]).
+//! - INV-M3: a difference is claimed only where an interval excludes that there is none (see [`Contrast`]).
 //! - INV-M4: a wrong answer never becomes a sample. It ends the run, or the part of the entrant
 //!   in it, whose samples before it count no more.
 
-mod apart;
 mod contrast;
 mod cpus;
 mod held;
 mod metric;
 mod pace;
+mod probe;
 mod resident;
 mod rounds;
+mod sample_request;
 mod shift;
 mod summary;
 mod team;
 
-pub(crate) use apart::{Errand, answer};
-pub(crate) use contrast::{Contrast, Verdict, WORTH_CLAIMING};
+pub(crate) use contrast::{Contrast, Interval, Side, Verdict};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use held::HeldBytes;
 pub(crate) use metric::{Metric, Reading};
 pub(crate) use pace::{Pace, Slice};
+pub(crate) use probe::Probe;
 pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
 pub(crate) use rounds::{Entrant, Outcome, Series, WrongAnswer, play};
+pub(crate) use sample_request::{SampleRequest, answer};
 pub(crate) use shift::Shift;
 pub(crate) use summary::Summary;
 pub(crate) use team::{Gate, Team, Worker};

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// The shortest time that a sample is given: below it the clock and the starting line weigh in.
 const SHORTEST: Duration = Duration::from_millis(2);
 
@@ -9,7 +11,7 @@ const SHORTEST: Duration = Duration::from_millis(2);
 const WARM_UP_PART: u32 = 8;
 
 /// The time that one sample has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Slice {
     /// How long to measure.
     pub(crate) measured: Duration,

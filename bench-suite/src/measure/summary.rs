@@ -28,11 +28,6 @@ impl Summary {
             max: *sorted.last()?,
         })
     }
-
-    /// Whether the middle halves of two sets of samples have a value in common.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        self.low <= other.high && other.low <= self.high
-    }
 }
 
 /// The value below which `part` of the sorted samples lie, linear between two of them.
@@ -67,15 +62,5 @@ mod tests {
         let calm = Summary::of(&[10.0, 10.1, 10.2, 10.3, 10.4, 10.5, 10.6]).unwrap();
         let disturbed = Summary::of(&[10.0, 10.1, 10.2, 10.3, 10.4, 10.5, 99.0]).unwrap();
         assert_eq!((calm.low, calm.high), (disturbed.low, disturbed.high));
-    }
-
-    #[test]
-    fn spreads_overlap_when_they_share_a_value_and_only_then() {
-        let summary = |from: f64| Summary::of(&[from, from + 1.0, from + 2.0]).unwrap();
-        assert!(summary(1.0).overlaps(&summary(1.5)));
-        assert!(summary(1.0).overlaps(&summary(2.0)));
-        assert!(summary(2.0).overlaps(&summary(1.0)));
-        assert!(!summary(1.0).overlaps(&summary(5.0)));
-        assert!(!summary(5.0).overlaps(&summary(1.0)));
     }
 }

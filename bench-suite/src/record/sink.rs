@@ -34,6 +34,11 @@ impl Sink {
         open(path).map(Self::File).map_err(|error| complain(error.to_string()))
     }
 
+    /// Whether records go where words go otherwise.
+    pub(crate) fn is_standard_output(&self) -> bool {
+        matches!(self, Self::StandardOutput)
+    }
+
     /// Appends records, one a line, in one write: lines of programs that append to the same
     /// file at the same time do not end up inside each other. Where not all of it can be written
     /// none is, and nothing more will be.

@@ -1,6 +1,6 @@
 //! Numbers as people read them: three digits, and a unit that suits them.
 
-use crate::measure::{Contrast, Metric, Summary, Verdict};
+use crate::measure::{Contrast, Interval, Metric, Summary, Verdict};
 
 /// A factor and its name.
 type Scale = (f64, &'static str);
@@ -48,15 +48,22 @@ pub(super) fn spread(metric: Metric, summary: &Summary) -> String {
     format!("{median} ({low}..{high}) {unit}").trim_end().to_owned()
 }
 
-/// "1.18 (1.15..1.21)": the median ratio and its extremes, or that there is no difference.
+/// "1.18 (1.15..1.21)": the median ratio and its interval, or why there is none.
 pub(super) fn ratio(contrast: &Contrast) -> String {
-    let Summary { min, median, max, .. } = contrast.ratio;
+    let Interval { low, high } = contrast.interval;
+    let (low, high) = (digits(low), digits(high));
     match contrast.verdict {
-        Verdict::Differ if digits(min) == digits(max) => digits(median),
-        Verdict::Differ => format!("{} ({}..{})", digits(median), digits(min), digits(max)),
+        Verdict::Differ if low == high => low,
+        Verdict::Differ => format!("{} ({low}..{high})", digits(contrast.ratio)),
         Verdict::NoDifference => "no difference".into(),
+        Verdict::NotToldApart => format!("not told apart ({low}..{high})"),
         Verdict::TooFewRounds => "too few rounds".into(),
     }
+}
+
+/// "1.15 to 1.21".
+pub(super) fn interval(Interval { low, high }: &Interval) -> String {
+    format!("{} to {}", digits(*low), digits(*high))
 }
 
 /// "1.18 times": how far apart two values are, whichever is the larger.
@@ -114,11 +121,11 @@ mod tests {
     #[test]
     fn a_ratio_is_only_claimed_where_there_is_a_difference() {
         let of = |base: &[f64], other: &[f64]| ratio(&Contrast::of(base, other).unwrap());
-        assert_eq!(of(&[2.0; 5], &[3.0; 5]), "1.50");
-        assert_eq!(of(&[2.0; 5], &[2.0; 5]), "no difference");
-        let (base, other) = ([1.0, 1.1, 1.2, 1.3, 1.4], [1.4, 1.3, 1.2, 1.1, 1.0]);
-        assert_eq!(of(&base, &other), "no difference");
-        assert_eq!(of(&[2.0; 4], &[3.0; 4]), "too few rounds");
+        assert_eq!(of(&[2.0; 7], &[3.0; 7]), "1.50");
+        assert_eq!(of(&[2.0; 7], &[2.0; 7]), "no difference");
+        let other = [1.4, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8];
+        assert_eq!(of(&[1.0; 7], &other), "not told apart (0.90..1.30)");
+        assert_eq!(of(&[2.0; 6], &[3.0; 6]), "too few rounds");
     }
 
     #[test]

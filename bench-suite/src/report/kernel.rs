@@ -74,7 +74,7 @@ mod tests {
     use crate::record::specimen;
 
     fn read_by(reader: &str, speed: f64) -> Record {
-        let mut record = specimen::of("lookup-hit", "immediate", Metric::OpsPerS, &[speed; 5]);
+        let mut record = specimen::of("lookup-hit", "immediate", Metric::OpsPerS, &[speed; 7]);
         record.params.insert("reader".into(), reader.into());
         record
     }

@@ -30,11 +30,6 @@ impl<'r> Row<'r> {
         self.records.iter().copied().find(|record| record.policy.as_deref() == Some(policy))
     }
 
-    /// The record of the first rival.
-    pub(super) fn rival(&self) -> Option<&'r Record> {
-        self.records.iter().copied().find(|record| record.is_of_a_rival())
-    }
-
     /// The record of the rival that was best.
     pub(super) fn best_rival(&self) -> Option<&'r Record> {
         let rivals = self.records.iter().copied().filter(|record| record.is_of_a_rival());

@@ -35,9 +35,10 @@ pub(crate) fn preamble(title: &str, host: &Host, rounds: usize) -> String {
     let cpus = if host.cores == 1 { "1 CPU".into() } else { format!("{} CPUs", host.cores) };
     let rules = format!(
         "Median of {rounds} interleaved rounds and, in brackets, the middle half of them where \
-         there is room; speeds are of all threads together. Ratios are taken round by round: \
-         median and extremes; beside a best rival they stand below the value. No difference: the \
-         spreads overlap, rounds contradict each other, or it is less than 2 %."
+         there is room; each sample has a process of its own; speeds are of all threads together. \
+         Ratios are taken round by round: their median, and where it would lie in 95 of 100 runs; \
+         beside a best rival they stand below the value. No difference: all of that is within 3 %; \
+         not told apart: it goes across."
     );
     format!(
         "{title}: {}, {cpus}, {}; caches {}, barrier {}.\n{}",
@@ -323,9 +324,9 @@ mod tests {
     #[test]
     fn a_table_has_policies_side_by_side_and_their_ratio() {
         let records = [
-            specimen::of("lookup-hit", "immediate", Metric::OpsPerS, &[2e6; 5]),
-            specimen::of("lookup-hit", "after-rcu-gp", Metric::OpsPerS, &[3e6; 5]),
-            specimen::of("lookup-hit", "immediate", Metric::FalseNegatives, &[0.0; 5]),
+            specimen::of("lookup-hit", "immediate", Metric::OpsPerS, &[2e6; 7]),
+            specimen::of("lookup-hit", "after-rcu-gp", Metric::OpsPerS, &[3e6; 7]),
+            specimen::of("lookup-hit", "immediate", Metric::FalseNegatives, &[0.0; 7]),
         ];
         let text = tables(&records, Against::TheFirst);
         assert!(text.contains("qp-trie, speed: symbols (121,015 keys, /proc/kallsyms)"), "{text}");
@@ -333,19 +334,19 @@ mod tests {
         let line = text.lines().find(|line| line.contains("lookup-hit")).unwrap();
         let words: Vec<_> = line.split_whitespace().collect();
         assert_eq!(words, ["lookup-hit", "2", "2.00", "M/s", "3.00", "M/s", "1.50"]);
-        assert!(text.contains("not found: 0, in 5 samples"), "{text}");
+        assert!(text.contains("not found: 0, in 7 samples"), "{text}");
     }
 
     #[test]
     fn the_best_rival_is_the_one_with_the_better_value_and_only_ours_have_a_ratio_to_it() {
         let rival = |subject, speed| {
-            let mut record = specimen::of("hot-pair", "none", Metric::OpsPerS, &[speed; 5]);
+            let mut record = specimen::of("hot-pair", "none", Metric::OpsPerS, &[speed; 7]);
             (record.subject, record.policy) = (subject, None);
             record.params.insert("version".into(), subject.into());
             record
         };
         let records = [
-            specimen::of("hot-pair", "immediate", Metric::OpsPerS, &[6e6; 5]),
+            specimen::of("hot-pair", "immediate", Metric::OpsPerS, &[6e6; 7]),
             rival("glibc", 2e6),
             rival("snmalloc", 3e6),
         ];
@@ -362,7 +363,7 @@ mod tests {
         let mut wrong = specimen::of("seek", "none", Metric::WrongAnswers, &[1.0]);
         (wrong.subject, wrong.policy) = ("masstree", None);
         wrong.params.insert("wrong_answer".into(), "found nothing".into());
-        let records = [specimen::of("seek", "immediate", Metric::OpsPerS, &[2e6; 5]), wrong];
+        let records = [specimen::of("seek", "immediate", Metric::OpsPerS, &[2e6; 7]), wrong];
         let text = tables(&records, Against::TheFastestRival);
         let line = text.lines().find(|line| line.contains("2.00 M/s")).unwrap();
         assert!(text.contains("masstree") && line.contains("wrong"), "{text}");
@@ -373,7 +374,7 @@ mod tests {
 
     #[test]
     fn more_threads_than_cpus_are_marked() {
-        let mut record = specimen::of("update", "immediate", Metric::OpsPerS, &[2e6; 5]);
+        let mut record = specimen::of("update", "immediate", Metric::OpsPerS, &[2e6; 7]);
         assert!(
             !tables(std::slice::from_ref(&record), Against::TheFirst).contains("oversubscribed")
         );

@@ -27,6 +27,7 @@ use std::fmt;
 use memalloc::PolicyKind;
 use serde_json::{Map, Value as Json};
 
+use crate::data::DataSet;
 use crate::measure::Entrant;
 
 /// What distinguishes measurements of the same case, by the names that records use.
@@ -36,8 +37,10 @@ pub(crate) type Params = Map<String, Json>;
 pub(crate) struct Contest<'d> {
     /// The bench that it belongs to.
     pub(crate) bench: &'static str,
-    /// What runs, in words, for the progress bar and for errors.
+    /// What runs, in words, for the progress bar and for errors; no two of a run have the same.
     pub(crate) title: String,
+    /// The set of keys that it needs.
+    pub(crate) keys: Option<&'d DataSet>,
     /// Threads at work.
     pub(crate) threads: usize,
     /// How much of the time budget a sample takes, in proportion to other contests.
@@ -54,9 +57,6 @@ pub(crate) struct Competitor<'d> {
     pub(crate) policy: Option<PolicyKind>,
     /// The parameters of its records.
     pub(crate) params: Params,
-    /// Whether each of its samples needs a process of its own, because the memory of the process
-    /// is what is measured. Then it must be so for all competitors of the contest.
-    pub(crate) apart: bool,
     /// What becomes of the run when one of its answers is wrong.
     pub(crate) on_wrong: OnWrong,
     /// Runs the workload.

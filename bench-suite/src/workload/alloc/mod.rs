@@ -80,6 +80,7 @@ fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
     Contest {
         bench: BENCH,
         title: format!("{case}, {size} bytes, {}", threads_in_words(threads)),
+        keys: None,
         threads,
         share: 1.0,
         competitors,
@@ -121,8 +122,7 @@ impl Setting {
         let mut params = Params::new();
         params.insert("size".into(), self.size.into());
         let entrant = Box::new(Player { setting: self, build });
-        let apart = self.case == PRODUCER_CONSUMER;
-        Competitor { subject, policy, params, apart, on_wrong: OnWrong::EndTheRun, entrant }
+        Competitor { subject, policy, params, on_wrong: OnWrong::EndTheRun, entrant }
     }
 
     /// An allocator that is there once for the whole process.

@@ -64,7 +64,8 @@ pub(crate) const BENCH: &str = "flood";
 /// The cases, in the order in which they run.
 pub(crate) const CASES: &[&str] = &[OVERWRITE, BATCH, ADD_DEL];
 
-const OVERWRITE: &str = "overwrite";
+/// Each writer swaps fresh objects into its slots.
+pub(crate) const OVERWRITE: &str = "overwrite";
 const BATCH: &str = "batch-add-batch-del";
 const ADD_DEL: &str = "add-del-on-diff-cpu";
 
@@ -138,11 +139,21 @@ impl std::str::FromStr for Reader {
 /// What records call objects that are freed by a callback each, beside `after-rcu-gp`.
 const CALLBACKS: &str = "memalloc-callbacks";
 
+/// Who takes part beside the policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lineup {
+    /// Nobody.
+    Policies,
+    /// A callback for each object, and the rivals if they are wanted.
+    Others,
+}
+
 /// The contests of the bench.
 pub(crate) fn contests<'d>(
     selection: &Selection,
     sizes: &[usize],
     readers: &[Reader],
+    lineup: Lineup,
 ) -> Vec<Contest<'d>> {
     let mut contests = Vec::new();
     for &case in CASES.iter().filter(|case| selection.wants(case)) {
@@ -153,7 +164,8 @@ pub(crate) fn contests<'d>(
         for &size in sizes {
             for &reader in readers {
                 for &threads in &numbers {
-                    contests.push(contest(Setting { case, size, reader, threads }, selection));
+                    let setting = Setting { case, size, reader, threads };
+                    contests.push(contest(setting, selection, lineup));
                 }
             }
         }
@@ -161,7 +173,7 @@ pub(crate) fn contests<'d>(
     contests
 }
 
-fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
+fn contest<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Contest<'d> {
     let Setting { case, size, reader, threads } = setting;
     let mut competitors: Vec<Competitor<'d>> = Vec::new();
     for &policy in &selection.policies {
@@ -174,10 +186,11 @@ fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
         });
     }
     // Nothing bounds what waits for callbacks, so that they have no place behind a reader that sits.
-    if selection.policies.contains(&PolicyKind::AfterRcuGp) && reader != Reader::Stall {
+    let callbacks = lineup == Lineup::Others && reader != Reader::Stall;
+    if callbacks && selection.policies.contains(&PolicyKind::AfterRcuGp) {
         competitors.push(setting.competitor::<Callbacks>(CALLBACKS, None));
     }
-    if selection.rivals {
+    if selection.rivals && lineup == Lineup::Others {
         competitors.extend(rivals(setting));
     }
     Contest {
@@ -187,6 +200,7 @@ fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
             threads_in_words(threads),
             reader.name()
         ),
+        keys: None,
         threads,
         share: reader.share(),
         competitors,
@@ -230,7 +244,7 @@ impl Setting {
         let at_work = self.threads + usize::from(self.reader == Reader::Busy);
         params.insert("oversubscribed".into(), (at_work > available_cpus()).into());
         let entrant = Box::new(Player { setting: self, subject: PhantomData::<fn() -> S> });
-        Competitor { subject, policy, params, apart: true, on_wrong: OnWrong::EndTheRun, entrant }
+        Competitor { subject, policy, params, on_wrong: OnWrong::EndTheRun, entrant }
     }
 
     /// What each thread does, and on which lane.

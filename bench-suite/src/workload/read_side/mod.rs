@@ -50,6 +50,7 @@ fn enter_leave<'d>(threads: usize, selection: &Selection) -> Contest<'d> {
     Contest {
         bench: BENCH,
         title: format!("{}, {}", enter_leave::CASE, threads_in_words(threads)),
+        keys: None,
         threads,
         share: 1.0,
         competitors,
@@ -72,6 +73,7 @@ fn grace_period<'d>(threads: usize) -> Contest<'d> {
     Contest {
         bench: BENCH,
         title: format!("{}, reader {reader}", grace_period::CASE),
+        keys: None,
         threads,
         share: 1.0,
         competitors,
@@ -104,14 +106,7 @@ fn competitor<'d>(
     play: impl Fn(Slice) -> Result<Vec<Reading>, WrongAnswer> + 'd,
 ) -> Competitor<'d> {
     let entrant = Box::new(Player(play));
-    Competitor {
-        subject,
-        policy: None,
-        params,
-        apart: false,
-        on_wrong: OnWrong::EndTheRun,
-        entrant,
-    }
+    Competitor { subject, policy: None, params, on_wrong: OnWrong::EndTheRun, entrant }
 }
 
 #[cfg(feature = "rivals")]

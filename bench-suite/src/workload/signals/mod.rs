@@ -74,6 +74,7 @@ fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
     Contest {
         bench: BENCH,
         title: format!("{HANDLER}, {mode}, {rate_hz} Hz, {}", threads_in_words(threads)),
+        keys: None,
         threads,
         share: 1.0,
         competitors,
@@ -98,7 +99,6 @@ impl Setting {
             policy: Some(P::KIND),
             params,
             // A deadlock ends the process.
-            apart: true,
             on_wrong: OnWrong::EndTheRun,
             entrant: Box::new(Player { setting: self, build }),
         }

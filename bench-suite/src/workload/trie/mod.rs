@@ -157,6 +157,7 @@ impl<'d> Field<'d, '_> {
             self.contests.push(Contest {
                 bench: BENCH,
                 title: format!("{cases}, {}, {}", data.name, threads_in_words(threads)),
+                keys: Some(data),
                 threads,
                 share: C::SHARE,
                 competitors,
@@ -230,7 +231,6 @@ fn read_by<'d>(
         subject: "qptrie",
         policy: Some(reader.policy()),
         params,
-        apart: false,
         on_wrong: OnWrong::EndTheRun,
         entrant,
     }
@@ -251,7 +251,6 @@ fn guest<'d, C: Case, M: OrderedMap<u64> + 'static>(
         subject,
         policy: None,
         params,
-        apart: false,
         on_wrong: OnWrong::LeaveTheField(C::NAMES),
         entrant: Box::new(Guest::<C, M> { setting, played: PhantomData }),
     })

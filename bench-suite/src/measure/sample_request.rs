@@ -1,70 +1,76 @@
-//! A sample in a process of its own, so that what it takes from the system is its own.
+//! A sample in a process of its own: what one leaves behind (caches that are full, slots of readers, a
+//! heap that was stretched) is no part of the next.
 //!
-//! The process runs the same program with the same arguments, and one more that says which
-//! sample is wanted: both build the same contests, and the number of one is enough to name it.
-//! What was read goes back over the pipe of its standard output.
+//! The process runs the same program with the same arguments, and one more that says which sample is
+//! wanted. What was read goes back over the pipe of its standard output.
 //!
 //! - INV-A1: a child that ends in any other way than by handing over its readings or a wrong
 //!   answer is a wrong answer.
 
 use std::env;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Metric, Reading, Slice, WrongAnswer};
 
 /// The option that asks for one sample.
-const OPTION: &str = "--sample-apart";
+const OPTION: &str = "--sample";
 
-/// One sample of one competitor of one contest; written with commas on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Errand {
-    /// The place of the contest.
-    pub(crate) contest: usize,
+/// One sample of one competitor of one contest; written as JSON on the command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SampleRequest {
+    /// The title of the contest.
+    pub(crate) contest: String,
+    /// The set of keys that it needs, as the command line has it. They come over standard input.
+    pub(crate) keys: Option<String>,
     /// The place of the competitor in it.
     pub(crate) competitor: usize,
     /// The time of the sample.
     pub(crate) slice: Slice,
 }
 
-impl FromStr for Errand {
+impl FromStr for SampleRequest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers: Vec<u64> = text.split(',').map_while(|part| part.parse().ok()).collect();
-        let [contest, competitor, measured, warm_up] = numbers[..] else {
-            return Err("allowed are four whole numbers".into());
-        };
-        let slice = Slice {
-            measured: Duration::from_nanos(measured),
-            warm_up: Duration::from_nanos(warm_up),
-        };
-        Ok(Self { contest: contest as usize, competitor: competitor as usize, slice })
+        serde_json::from_str(text).map_err(|error| format!("no request for a sample: {error}"))
     }
 }
 
-impl Errand {
+impl SampleRequest {
     fn argument(&self) -> OsString {
-        let Self { contest, competitor, slice: Slice { measured, warm_up } } = self;
-        let [measured, warm_up] = [measured, warm_up].map(Duration::as_nanos);
-        format!("{OPTION}={contest},{competitor},{measured},{warm_up}").into()
+        // Nothing in a request can't be written as JSON; without one the child refuses.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        format!("{OPTION}={text}").into()
     }
 
-    /// Has a process of its own take the sample. A reading counts for the one of `cases` that it
-    /// names.
-    pub(crate) fn send(&self, cases: &[&'static str]) -> Result<Vec<Reading>, WrongAnswer> {
+    /// Has a process of its own take the sample, which finds `input` on its standard input. A reading
+    /// counts for the one of `cases` that it names.
+    pub(crate) fn send(
+        &self,
+        cases: &[&'static str],
+        input: &[u8],
+    ) -> Result<Vec<Reading>, WrongAnswer> {
         let failed = |what: String| WrongAnswer(format!("the sample's own process {what}"));
-        let output = Command::new(program())
+        let mut child = Command::new(program())
             .args(env::args_os().skip(1))
             .arg(self.argument())
-            .stdin(Stdio::null())
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .map_err(|error| failed(format!("did not start: {error}")))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A child that ended early says why; that it did not read is no news.
+            let _ = stdin.write_all(input);
+        }
+        let output =
+            child.wait_with_output().map_err(|error| failed(format!("was lost: {error}")))?;
         let answer: Result<Answer, _> = serde_json::from_slice(&output.stdout);
         match answer {
             Ok(Answer::Readings(lines)) if output.status.success() => {
@@ -88,7 +94,7 @@ fn program() -> PathBuf {
     }
 }
 
-/// What a process on an errand says, as one line of JSON.
+/// What a process that was asked for a sample says, as one line of JSON.
 pub(crate) fn answer(sample: Result<Vec<Reading>, WrongAnswer>) -> String {
     let answer = match sample {
         Ok(readings) => Answer::Readings(readings.into_iter().map(Line::from).collect()),
@@ -129,17 +135,20 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn an_errand_is_read_back_from_its_argument() {
+    fn a_request_is_read_back_from_its_argument() {
         let slice = Slice::new(Duration::from_millis(20), None);
-        let errand = Errand { contest: 3, competitor: 1, slice };
-        let argument = errand.argument().into_string().unwrap();
-        let value = argument.strip_prefix("--sample-apart=").unwrap();
-        assert_eq!(value.parse(), Ok(errand));
-        for wrong in ["", "1,2", "1,2,x,4", "1,2,3,4,5"] {
-            assert!(wrong.parse::<Errand>().is_err(), "{wrong}");
+        let (contest, keys) = ("update, file:a,b \"c\"".to_owned(), Some("file:a,b".to_owned()));
+        let request = SampleRequest { contest, keys, competitor: 1, slice };
+        let argument = request.argument().into_string().unwrap();
+        let value = argument.strip_prefix("--sample=").unwrap();
+        assert_eq!(value.parse(), Ok(request));
+        for wrong in ["", "1,2", "{}"] {
+            assert!(wrong.parse::<SampleRequest>().is_err(), "{wrong}");
         }
     }
 

@@ -1,0 +1,49 @@
+//! What is said of the machine that everything was measured on: whether it stayed the same, and what
+//! came of one subject beside itself.
+
+use super::figures;
+use super::paragraph::paragraph;
+use crate::measure::{Contrast, Metric, Probe, Summary, Verdict};
+
+/// A paragraph; nothing where nothing was measured.
+pub(crate) fn health(probe: &Probe, control: Option<&Contrast>) -> String {
+    let time = |summary: Summary| figures::spread(Metric::NsPerOp, &summary);
+    let mut said = Vec::new();
+    if let Some(arithmetic) = probe.arithmetic() {
+        said.push(format!("Between samples a step of arithmetic took {}", time(arithmetic)));
+        said.extend(
+            probe
+                .round_trip()
+                .map(|trip| format!(", a cache line to another CPU and back {}", time(trip))),
+        );
+        said.push(". ".into());
+    }
+    if probe.is_unsteady() {
+        said.push("The machine changed its speed meanwhile: compare ratios, not values. ".into());
+    }
+    if let Some(control) = control {
+        let ratio = figures::ratio(control);
+        said.push(match control.verdict {
+            Verdict::Differ => format!(
+                "Control, the first subject beside itself: {ratio}. They are the same: believe no \
+                 smaller difference in this run."
+            ),
+            _ => format!("Control, the first subject beside itself: {ratio}."),
+        });
+    }
+    if said.is_empty() { String::new() } else { paragraph(&said.concat()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_that_differs_warns() {
+        let of = |other: f64| Contrast::of(&[1.0; 7], &[other; 7]).unwrap();
+        let probe = Probe::default();
+        assert_eq!(health(&probe, None), "");
+        assert!(health(&probe, Some(&of(1.0))).contains("beside itself: no difference."));
+        assert!(health(&probe, Some(&of(1.2))).contains("1.20. They are the same: believe"));
+    }
+}

@@ -1,0 +1,223 @@
+//! What a comparison of immediate and deferred reuse comes to, in one screen.
+//!
+//! The rule. What was read and what was changed count the same, each as the geometric mean of its rows'
+//! ratios, `after-rcu-gp` over `immediate`. A policy is recommended for its speed where the whole
+//! interval of that mean lies beyond 5 %: readers that validate are work, and so is memory that waits.
+//! Where all of it lies within, either will do, and what each asks for decides. Where it goes across the
+//! border, the run was too short to tell.
+
+use std::fmt::Write;
+
+use memalloc::PolicyKind;
+
+use super::figures;
+use super::paragraph::paragraph;
+use super::rows::{Row, rows};
+use crate::measure::{Contrast, Interval, Metric, Side, Verdict};
+use crate::record::Record;
+use crate::workload::flood;
+
+/// A whole interval beyond this decides for a policy.
+const WORTH_CHOOSING: f64 = 1.05;
+
+/// The screen.
+pub(crate) fn verdict(records: &[Record]) -> String {
+    let rows = rows(records);
+    let pairs: Vec<Pair<'_>> = rows.iter().filter_map(Pair::of).collect();
+    let (reading, changing) = (of(&pairs, Pair::is_reading), of(&pairs, Pair::is_changing));
+    let groups: Vec<_> = [&reading, &changing]
+        .into_iter()
+        .filter(|rows| !rows.is_empty())
+        .map(|rows| ratios(rows))
+        .collect();
+    let Some(speed) = Contrast::of_groups(&groups) else {
+        return "Recommendation: none, because no speed was measured under both policies.\n".into();
+    };
+    let mut text = String::from(DEMANDS);
+    // Writing to a string can't fail.
+    let _ = writeln!(text, "\nafter-rcu-gp against immediate, as a factor:");
+    let mut say = |what: &str, rows: &[&Pair<'_>]| {
+        if !rows.is_empty() {
+            let _ = writeln!(text, "{}", line(what, rows));
+        }
+    };
+    say("reading, speed", &reading);
+    say("changing, speed", &changing);
+    for reader in flood::Reader::ALL {
+        let peaks = of(&pairs, |pair| pair.is_peak_beside(reader));
+        say(&format!("peak memory, {}", beside(reader)), &peaks);
+    }
+    say("changing, while one sits", &of(&pairs, Pair::is_changing_behind_a_stall));
+    let _ = write!(text, "\n{}", paragraph(&recommendation(&speed)));
+    text
+}
+
+/// What the policies ask for, whatever they cost.
+const DEMANDS: &str = "\
+immediate     a freed object may be another one at once: readers validate
+after-rcu-gp  a freed object stays while a section lasts: what waits is memory
+";
+
+/// The same row under both policies.
+struct Pair<'r> {
+    common: &'r Record,
+    /// Deferred over immediate, round by round.
+    ratios: Vec<f64>,
+}
+
+impl<'r> Pair<'r> {
+    fn of(row: &Row<'r>) -> Option<Self> {
+        let immediate = row.under(&PolicyKind::Immediate.to_string())?;
+        let deferred = row.under(&PolicyKind::AfterRcuGp.to_string())?;
+        let (base, other) = (&immediate.samples, &deferred.samples);
+        let has_ratios = base.len() == other.len() && base.iter().all(|&sample| sample > 0.0);
+        let ratios = base.iter().zip(other).map(|(base, other)| other / base).collect();
+        has_ratios.then_some(Self { common: row.common(), ratios })
+    }
+
+    fn is_of_keys(&self) -> bool {
+        !self.common.param("data").is_empty()
+    }
+
+    fn is_reading(&self) -> bool {
+        let is_lookup = self.common.metric == Metric::LookupsPerS
+            || (self.common.metric == Metric::OpsPerS && self.common.case.starts_with("lookup"));
+        is_lookup && self.is_of_keys()
+    }
+
+    fn is_change(&self) -> bool {
+        let is_speed = [Metric::OpsPerS, Metric::UpdatesPerS].contains(&self.common.metric);
+        is_speed && !self.common.case.starts_with("lookup")
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.common.param("reader") == flood::Reader::Stall.name()
+    }
+
+    fn is_changing(&self) -> bool {
+        self.is_change() && !self.is_stalled()
+    }
+
+    fn is_changing_behind_a_stall(&self) -> bool {
+        self.is_change() && self.is_stalled()
+    }
+
+    fn is_peak_beside(&self, reader: flood::Reader) -> bool {
+        self.common.metric == Metric::MemPeakBytes
+            && !self.is_of_keys()
+            && self.common.param("reader") == reader.name()
+    }
+}
+
+fn of<'p, 'r>(pairs: &'p [Pair<'r>], wanted: impl Fn(&Pair<'r>) -> bool) -> Vec<&'p Pair<'r>> {
+    pairs.iter().filter(|pair| wanted(pair)).collect()
+}
+
+fn ratios(rows: &[&Pair<'_>]) -> Vec<Vec<f64>> {
+    rows.iter().map(|pair| pair.ratios.clone()).collect()
+}
+
+fn beside(reader: flood::Reader) -> &'static str {
+    match reader {
+        flood::Reader::None => "nobody reads",
+        flood::Reader::Idle => "readers idle",
+        flood::Reader::Busy => "one reads on",
+        flood::Reader::Stall => "one sits 100 ms",
+    }
+}
+
+/// "reading, speed                1.05 (1.03..1.07)         6 rows".
+fn line(what: &str, rows: &[&Pair<'_>]) -> String {
+    let ratio = match Contrast::of_groups(&[ratios(rows)]) {
+        Some(contrast) => figures::ratio(&contrast),
+        None => "not measured".into(),
+    };
+    let count = if rows.len() == 1 { "1 row ".into() } else { format!("{} rows", rows.len()) };
+    format!("  {what:<29} {ratio:<32} {count:>8}").trim_end().to_owned()
+}
+
+fn recommendation(speed: &Contrast) -> String {
+    let Interval { low, high } = speed.interval;
+    let interval = figures::interval(&speed.interval);
+    match speed.interval.side(WORTH_CHOOSING) {
+        _ if speed.verdict == Verdict::TooFewRounds => {
+            "Recommendation: none: fewer than 7 rounds tell nothing.".into()
+        }
+        Side::Above => format!(
+            "Recommendation: after-rcu-gp. On the whole it is {} as fast ({interval}), and its \
+             readers need not validate; the memory above is its price.",
+            figures::times(speed.ratio)
+        ),
+        Side::Below => format!(
+            "Recommendation: immediate, if your readers can validate. On the whole it is {} as \
+             fast ({} to {}), and nothing waits in memory.",
+            figures::times(speed.ratio),
+            figures::times(high),
+            figures::times(low)
+        ),
+        Side::Within => format!(
+            "Recommendation: either will do for speed (after-rcu-gp is {interval} times as fast on \
+             the whole, less than 5 % either way). Take after-rcu-gp where readers keep \
+             references or can't validate; take immediate where memory is short, or where \
+             readers may stay in a section for long."
+        ),
+        Side::Across => format!(
+            "Recommendation: none yet. On the whole after-rcu-gp is {interval} times as fast, which \
+             is neither beyond 5 % nor within: a longer run tells (--rounds 21 --duration 300)."
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::specimen;
+
+    fn pair(case: &'static str, metric: Metric, immediate: f64, deferred: f64) -> Vec<Record> {
+        vec![
+            specimen::of(case, "immediate", metric, &[immediate; 7]),
+            specimen::of(case, "after-rcu-gp", metric, &[deferred; 7]),
+        ]
+    }
+
+    fn speeds(lookup: f64, update: f64) -> String {
+        let lookups = pair("lookup-hit", Metric::OpsPerS, 1e6, lookup * 1e6);
+        verdict(&[lookups, pair("update", Metric::OpsPerS, 1e6, update * 1e6)].concat())
+    }
+
+    #[test]
+    fn a_policy_is_recommended_where_it_is_clearly_faster() {
+        assert!(speeds(1.5, 1.0).contains("Recommendation: after-rcu-gp."), "{}", speeds(1.5, 1.0));
+        assert!(speeds(0.9, 0.7).contains("Recommendation: immediate,"), "{}", speeds(0.9, 0.7));
+        assert!(speeds(1.2, 0.85).contains("either will do"), "{}", speeds(1.2, 0.85));
+    }
+
+    #[test]
+    fn reading_and_changing_have_a_line_each() {
+        let text = speeds(1.5, 1.0);
+        assert!(text.contains("reading, speed                1.50"), "{text}");
+        assert!(text.contains("changing, speed               no difference"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn a_wide_interval_asks_for_a_longer_run() {
+        let samples = [0.9, 1.3, 1.0, 1.2, 1.15, 0.95, 1.25].map(|ratio| ratio * 1e6);
+        let records = [
+            specimen::of("update", "immediate", Metric::OpsPerS, &[1e6; 7]),
+            specimen::of("update", "after-rcu-gp", Metric::OpsPerS, &samples),
+        ];
+        assert!(verdict(&records).contains("none yet"), "{}", verdict(&records));
+    }
+
+    #[test]
+    fn without_two_policies_or_enough_rounds_nothing_is_recommended() {
+        let one = [specimen::of("update", "immediate", Metric::OpsPerS, &[1e6; 7])];
+        assert!(verdict(&one).contains("none, because no speed"));
+        let few = [
+            specimen::of("update", "immediate", Metric::OpsPerS, &[1e6; 6]),
+            specimen::of("update", "after-rcu-gp", Metric::OpsPerS, &[2e6; 6]),
+        ];
+        assert!(verdict(&few).contains("fewer than 7 rounds"));
+    }
+}
