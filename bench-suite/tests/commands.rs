@@ -1,7 +1,8 @@
 //! A tiny run of every command from end to end. (`compare` has a file of its own.)
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -274,4 +275,83 @@ fn rivals_take_part_where_they_are_asked_for() {
         }
     }
     assert!(found.contains("none malloc") && !found.contains("busy malloc"), "{found:?}");
+}
+
+/// What was measured until somebody interrupts is shown, and said to be part; the exit code is that of an
+/// interrupted program.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_shows_what_it_has() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+        .args(["alloc", "--size", "64", "--rounds", "2", "--threads", "1", "--duration", "60"])
+        .args(["--warmup", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // One workload is done when the second is named.
+    lines.find(|line| line.as_ref().unwrap().contains("batch-64")).unwrap().unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("Interrupted: this is 1 of 2 workloads"), "{text}");
+    assert!(text.contains("hot-pair") && !text.contains("batch-64,"), "{text}");
+}
+
+#[test]
+fn a_time_that_is_too_short_is_said_before() {
+    let (_, text) = records("alloc", &["--size", "16,64,4096"]);
+    assert!(text.contains("This takes about") && text.contains("the 1 s of --duration"), "{text}");
+}
+
+/// Records alone are on standard output, words beside it; a file's last line gets its end.
+#[test]
+fn records_may_go_to_standard_output_and_behind_a_line_without_an_end() {
+    let arguments = ["alloc", "--case", "hot-pair", "--size", "64", "--threads", "1", "--quiet"];
+    let run = |json: &str| {
+        Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+            .args(arguments)
+            .args(["--duration", "1", "--rounds", "1", "--json", json])
+            .output()
+            .unwrap()
+    };
+    let output = run("-");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.lines().count() > 4, "{text}");
+    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("alloc, speed"));
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("records");
+    std::fs::write(&path, "{\"a line\":\"without an end\"}").unwrap();
+    assert!(run(path.to_str().unwrap()).status.success());
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
+}
+
+/// What can't be written down is shown all the same, and the run fails.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_fails_the_run_after_its_tables() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("records");
+    std::fs::write(&path, "").unwrap();
+    // No file of this process grows beyond 1 KiB: as if the disk were full.
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_bench-suite"), "alloc", "--case", "hot-pair"])
+        .args(["--size", "64", "--duration", "1", "--rounds", "1", "--quiet", "--json"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("alloc, speed"), "{text}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("--json") && error.contains("whole"), "{error}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
 }

@@ -25,14 +25,17 @@ pub(crate) enum Failure {
     Request(String),
     /// A workload got a wrong answer, or the results could not be written.
     Run(String),
+    /// Somebody asked for the end. What there was until then has been shown.
+    Interrupted,
 }
 
 impl Failure {
-    /// 2 for a request that can't be met, 1 for a run that failed.
+    /// 2 for a request that can't be met, 1 for a run that failed, 130 for one that was interrupted.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Request(_) => ExitCode::from(2),
             Self::Run(_) => ExitCode::from(1),
+            Self::Interrupted => ExitCode::from(130),
         }
     }
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(message) | Self::Run(message) => f.write_str(message),
+            Self::Interrupted => f.write_str("interrupted"),
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Failure, failed, print, print_aside};
 use crate::cli::CommonOptions;
 use crate::data::DataSet;
 use crate::measure::{
-    Contrast, Entrant, Outcome, Pace, Probe, Reading, SampleRequest, Slice, WrongAnswer, answer,
-    play,
+    Contrast, Entrant, Interrupt, Outcome, Pace, Probe, Reading, SampleRequest, Slice, WrongAnswer,
+    answer, play,
 };
 use crate::record::{Host, Record, Sink};
 use crate::report::{self, Progress};
@@ -56,17 +57,34 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
         .iter()
         .enumerate()
         .map(|(place, contest)| contest.share * turns((place, contest)) as f64);
+    let budget = options.budget(usual_seconds);
+    let least: Duration = contests
+        .iter()
+        .enumerate()
+        .map(|(place, one)| least(one) * turns((place, one)) as u32)
+        .sum();
+    if least > budget {
+        say(&report::takes_longer(least, budget))?;
+    }
     let mut run = Run {
         rounds,
-        pace: Pace::new(options.budget(usual_seconds), shares.sum(), options.warmup),
+        pace: Pace::new(budget, shares.sum(), options.warmup),
         probe: Probe::default(),
         control: None,
         progress,
+        interrupt: Interrupt::listen(),
     };
-    let (mut records, mut unwritten) = (Vec::new(), None);
+    let (mut records, mut unwritten, all) = (Vec::new(), None, contests.len());
+    let mut cut_off = None;
     for (place, contest) in contests.iter_mut().enumerate() {
         run.progress.show(&contest.title);
-        let outcomes = run.measure(contest, &selection.cases, place == CONTROLLED)?;
+        let outcomes = run.measure(contest, &selection.cases, place == CONTROLLED);
+        if run.interrupt.is_asked() {
+            // What of it was measured has not had its turns.
+            cut_off = Some(place);
+            break;
+        }
+        let outcomes = outcomes?;
         let of_each = contest.competitors.iter().zip(outcomes);
         let made: Vec<Record> = of_each
             .flat_map(|(one, outcome)| Record::of(contest, one, outcome, selection, &host))
@@ -78,11 +96,27 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     }
     let Run { probe, control, progress, .. } = run;
     drop(progress);
+    if let Some(done) = cut_off {
+        say(&format!("\nInterrupted: this is {done} of {all} workloads.\n"))?;
+    }
     say(&show(&records))?;
     say(&report::health(&probe, control.as_ref()))?;
-    unwritten.map_or(Ok(()), |error| {
-        Err(Failure::Run(format!("--json: {error}; the records up to there are whole")))
-    })
+    match (unwritten, cut_off) {
+        (Some(error), _) => {
+            Err(Failure::Run(format!("--json: {error}; the records up to there are whole")))
+        }
+        (None, Some(_)) => Err(Failure::Interrupted),
+        (None, None) => Ok(()),
+    }
+}
+
+/// About the least that a sample takes beside measuring: a process that starts, and a map that is
+/// filled.
+fn least(contest: &Contest<'_>) -> Duration {
+    const START: Duration = Duration::from_millis(20);
+    const KEY: Duration = Duration::from_micros(1);
+    let keys = contest.keys.map_or(0, |set| set.keys.len());
+    START + KEY * keys as u32
 }
 
 /// In this contest the first competitor takes part twice: two that are the same, measured like any
@@ -97,6 +131,7 @@ struct Run {
     /// What came of the control.
     control: Option<Contrast>,
     progress: Progress,
+    interrupt: Interrupt,
 }
 
 impl Run {
@@ -120,6 +155,7 @@ impl Run {
             input: keys.map_or(&[], DataSet::packed),
             cases,
             probe: &probe,
+            interrupt: &self.interrupt,
         };
         let mut seats: Vec<Seat<'_, '_>> = (0..)
             .zip(competitors)
@@ -150,6 +186,7 @@ struct Sampler<'r> {
     input: &'r [u8],
     cases: &'r [&'static str],
     probe: &'r RefCell<&'r mut Probe>,
+    interrupt: &'r Interrupt,
 }
 
 impl Entrant for Sampler<'_> {
@@ -158,6 +195,9 @@ impl Entrant for Sampler<'_> {
     }
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        if self.interrupt.is_asked() {
+            return Err(WrongAnswer("interrupted".into()));
+        }
         self.probe.borrow_mut().look();
         self.request.slice = slice;
         self.request.send(self.cases, self.input)

@@ -14,6 +14,7 @@
 mod contrast;
 mod cpus;
 mod held;
+mod interrupt;
 mod metric;
 mod pace;
 mod probe;
@@ -27,6 +28,7 @@ mod team;
 pub(crate) use contrast::{Contrast, Interval, Side, Verdict};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use held::HeldBytes;
+pub(crate) use interrupt::Interrupt;
 pub(crate) use metric::{Metric, Reading};
 pub(crate) use pace::{Pace, Slice};
 pub(crate) use probe::Probe;

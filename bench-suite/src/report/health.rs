@@ -1,6 +1,8 @@
 //! What is said of the machine that everything was measured on: whether it stayed the same, and what
 //! came of one subject beside itself.
 
+use std::time::Duration;
+
 use super::figures;
 use super::paragraph::paragraph;
 use crate::measure::{Contrast, Metric, Probe, Summary, Verdict};
@@ -32,6 +34,16 @@ pub(crate) fn health(probe: &Probe, control: Option<&Contrast>) -> String {
         });
     }
     if said.is_empty() { String::new() } else { paragraph(&said.concat()) }
+}
+
+/// A line for a run that has more to do than time for it.
+pub(crate) fn takes_longer(least: Duration, budget: Duration) -> String {
+    paragraph(&format!(
+        "This takes about {} s: so many samples can't be taken in the {} s of --duration. Fewer \
+         --rounds, --case or --threads take less.",
+        least.as_secs_f64().ceil(),
+        budget.as_secs()
+    ))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod rows;
 mod tables;
 mod verdict;
 
-pub(crate) use health::health;
+pub(crate) use health::{health, takes_longer};
 pub(crate) use kernel::beside_the_kernel;
 pub(crate) use progress::Progress;
 pub(crate) use tables::{Against, preamble, tables};
