@@ -162,7 +162,8 @@ fn every_case_and_reader_runs_under_every_policy() {
             ] {
                 let names: Vec<_> = readings.iter().map(|reading| reading.metric).collect();
                 assert_eq!(names[0], Metric::OpsPerS, "{setting:?}");
-                assert!(readings[0].value > 0.0, "{setting:?}");
+                // Of a pair one may wait for the other as long as a short sample lasts.
+                assert!(readings[0].value > 0.0 || *case == NEEDS_PAIRS, "{setting:?}");
                 assert_eq!(names.contains(&Metric::LookupsPerS), reader == Reader::Busy);
                 assert!(names.contains(&Metric::MemPeakBytes), "{setting:?}");
             }
