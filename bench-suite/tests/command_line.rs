@@ -133,7 +133,10 @@ fn a_file_for_records_that_cannot_be_written_is_named() {
 #[test]
 fn combinations_that_make_no_sense_say_what_would() {
     refused_with(&["--case", "mixed", "--threads", "1"], &["mixed", "--threads of 2 or more"]);
-    refused_with(&["--case", "hot-pair", "--data", "random"], &["--data", "lookup-hit"]);
+    refused_with(
+        &["--case", "overwrite", "--data", "random"],
+        &["--data", "lookup-hit, update, insert"],
+    );
     let readers = ["qp-trie", "--reader", "plain", "--policy", "immediate"];
     refused_with(&readers, &["--reader plain", "--policy immediate", "after-rcu-gp"]);
     let directory = tempfile::tempdir().unwrap();

@@ -79,16 +79,6 @@ fn expected() -> impl Iterator<Item = String> {
         for metric in mixed {
             trie("mixed", 2, metric);
         }
-        trie("memory", 1, "bytes_per_entry");
-        trie("memory", 1, "overhead_bytes_per_entry");
-    }
-    let subjects = POLICIES.map(|policy| format!("memalloc {policy}"));
-    for subject in subjects.iter().map(String::as_str).chain(system_malloc()) {
-        for threads in [1, 2] {
-            for metric in ["ops_per_s", "ns_per_op"] {
-                all.push(format!("alloc hot-pair {subject} {threads} {metric} 64"));
-            }
-        }
     }
     for policy in POLICIES {
         for size in [256, 4096] {
@@ -102,11 +92,6 @@ fn expected() -> impl Iterator<Item = String> {
         }
     }
     all.into_iter()
-}
-
-/// The system's allocator has another name elsewhere.
-fn system_malloc() -> Option<&'static str> {
-    cfg!(all(target_os = "linux", target_env = "gnu")).then_some("glibc")
 }
 
 fn check(record: &Value) {

@@ -12,11 +12,11 @@ use crate::measure::SampleRequest;
 /// The options of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonOptions {
-    /// Append one JSON object per measurement to FILE
+    /// Append one JSON object per measurement to FILE, a regular file, or print them (-)
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Show no progress bar
+    /// Show no progress
     #[arg(long)]
     pub(crate) quiet: bool,
 
@@ -36,7 +36,7 @@ pub(crate) struct CommonOptions {
     pub(crate) threads: Vec<usize>,
 
     /// Rounds, in which all that is compared takes its turn; at least 7 to see a difference
-    #[arg(long, value_name = "N", default_value = "7", value_parser = values::rounds, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value = "9", value_parser = values::rounds, allow_negative_numbers = true)]
     pub(crate) rounds: usize,
 
     /// Where random keys and random orders begin

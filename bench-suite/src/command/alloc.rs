@@ -32,6 +32,9 @@ pub(super) fn run(options: &SizedOptions) -> Result<(), Failure> {
         usual_seconds: 60,
         title: "Allocating and freeing",
         remarks: OFFER.left_out(&selection),
+        has_tables: true,
+        has_control: true,
         show: &|records| report::tables(records, Against::TheFastestRival),
+        closing: String::new(),
     })
 }

@@ -9,19 +9,10 @@ use super::sets;
 use crate::cli::CompareOptions;
 use crate::data::DataName;
 use crate::report::{self, Against};
-use crate::workload::{Selection, alloc, flood, trie};
+use crate::workload::{Selection, flood, trie};
 
 const OFFER: Offer = Offer {
-    cases: &[
-        "lookup-hit",
-        "update",
-        "insert",
-        "delete",
-        trie::NEEDS_TWO_THREADS,
-        "memory",
-        flood::OVERWRITE,
-        alloc::HOT_PAIR,
-    ],
+    cases: &["lookup-hit", "update", "insert", "delete", trie::NEEDS_TWO_THREADS, flood::OVERWRITE],
     two_threads: &[trie::NEEDS_TWO_THREADS],
     policies: &[PolicyKind::Immediate, PolicyKind::AfterRcuGp],
 };
@@ -29,14 +20,12 @@ const OFFER: Offer = Offer {
 /// Sizes of objects that are overwritten: the largest whose caches are deep, and a page.
 const SIZES: [usize; 2] = [256, 4096];
 
-/// The size of objects that are allocated and freed, beside the system's allocator.
-const PAIR_SIZES: [usize; 1] = [64];
-
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
     let sample = options.common.sample.as_ref();
-    let data = sets::load(&options.data.names(), &[DataName::Symbols], &selection, sample);
+    let data =
+        sets::load(&options.data.names(), &[DataName::Symbols], OFFER.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
     let lineup =
         trie::Lineup { readers: vec![trie::Reader::Validated, trie::Reader::Plain], others: false };
@@ -50,7 +39,6 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
         &flood::Reader::ALL,
         flood::Lineup::Policies,
     ));
-    contests.extend(alloc::contests(&selection, &PAIR_SIZES));
     let show = |records: &[_]| {
         let tables = match options.tables {
             true => report::tables(records, Against::TheFirst) + "\n",
@@ -65,7 +53,10 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
         usual_seconds: 100,
         title: "Immediate against deferred reuse",
         remarks: OFFER.left_out(&selection),
+        has_tables: options.tables,
+        has_control: true,
         show: &show,
+        closing: String::new(),
     })
 }
 
@@ -75,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_is_on_offer_are_cases_of_the_benches() {
-        let known = |case| [trie::CASES, flood::CASES, alloc::CASES].concat().contains(case);
+        let known = |case| trie::CASES.contains(case) || flood::CASES.contains(case);
         assert!(OFFER.cases.iter().all(known));
     }
 }

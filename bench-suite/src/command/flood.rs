@@ -30,7 +30,10 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
         usual_seconds: 60,
         title: "Memory under deferred freeing",
         remarks: OFFER.left_out(&selection),
-        show: &|records| report::tables(records, Against::TheFastestRival) + &flood::footnote(),
+        has_tables: true,
+        has_control: true,
+        show: &|records| report::tables(records, Against::TheFastestRival),
+        closing: flood::footnote(),
     })
 }
 

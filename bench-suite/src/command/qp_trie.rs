@@ -25,7 +25,7 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
     let readers = readers(options, &selection).map_err(Failure::Request)?;
     let usual = [DataName::Symbols, DataName::Random];
     let sample = options.common.sample.as_ref();
-    let data = sets::load(&options.data.names(), &usual, &selection, sample);
+    let data = sets::load(&options.data.names(), &usual, OFFER.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
     let lineup = trie::Lineup { readers, others: true };
     run_program(Program {
@@ -35,7 +35,10 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
         usual_seconds: 120,
         title: "Ordered maps of byte strings",
         remarks: OFFER.left_out(&selection) + &trie::left_out(&data, &selection),
+        has_tables: true,
+        has_control: true,
         show: &show,
+        closing: String::new(),
     })
 }
 

@@ -19,6 +19,9 @@ pub(super) fn run(options: &CommonOptions) -> Result<(), Failure> {
         usual_seconds: 20,
         title: "Entering and leaving read sections, and grace periods",
         remarks: OFFER.left_out(&selection),
+        has_tables: true,
+        has_control: true,
         show: &|records| report::tables(records, Against::TheFastestRival),
+        closing: String::new(),
     })
 }

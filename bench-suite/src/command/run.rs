@@ -30,38 +30,44 @@ pub(super) struct Program<'c, 'd> {
     pub(super) title: &'c str,
     /// Lines to be said before anything runs.
     pub(super) remarks: String,
+    /// Whether tables follow, so that what their cells mean has to be said.
+    pub(super) has_tables: bool,
+    /// Whether the first subject takes part twice in the first contest, as a control.
+    pub(super) has_control: bool,
     /// Makes the tables, and what else is said of the records.
     pub(super) show: &'c dyn Fn(&[Record]) -> String,
+    /// What is true when all has been measured.
+    pub(super) closing: String,
 }
 
 /// Runs all contests, writes the records and shows them.
 pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     if let Some(request) = &program.options.sample {
-        return take_sample(request, &mut program.contests);
+        return take_sample(request, &mut program.contests, program.selection);
     }
-    let Program { options, selection, mut contests, usual_seconds, title, remarks, show } = program;
+    let Program { options, selection, mut contests, usual_seconds, title, remarks, .. } = program;
+    let Program { has_tables, has_control, show, closing, .. } = program;
     let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
     // Records and words do not share a stream.
     let say = if sink.is_standard_output() { print_aside } else { print };
     let host = Arc::new(Host::here());
-    say(&report::preamble(title, &host, options.rounds))?;
+    say(&report::preamble(title, &host, options.rounds, has_tables))?;
     say(&remarks)?;
 
     let rounds = options.rounds;
-    let seats = |(place, contest): (usize, &Contest<'_>)| {
-        contest.competitors.len() + usize::from(place == CONTROLLED)
-    };
-    let turns = |contest| seats(contest) * rounds;
-    let progress = Progress::new(contests.iter().enumerate().map(turns).sum(), options.quiet);
-    let shares = contests
-        .iter()
-        .enumerate()
-        .map(|(place, contest)| contest.share * turns((place, contest)) as f64);
+    let controlled = if has_control { CONTROLLED } else { usize::MAX };
+    let turns: Vec<usize> = (0..)
+        .zip(&contests)
+        .map(|(place, one)| (one.competitors.len() + usize::from(place == controlled)) * rounds)
+        .collect();
+    let progress = Progress::new(turns.iter().sum(), options.quiet);
+    let shares = contests.iter().zip(&turns).map(|(one, &turns)| one.share * turns as f64);
     let budget = options.budget(usual_seconds);
+    let warm_up = options.warmup.unwrap_or_default();
     let least: Duration = contests
         .iter()
-        .enumerate()
-        .map(|(place, one)| least(one) * turns((place, one)) as u32)
+        .zip(&turns)
+        .map(|(one, &turns)| (least(one) + warm_up) * turns as u32)
         .sum();
     if least > budget {
         say(&report::takes_longer(least, budget))?;
@@ -78,13 +84,15 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let mut cut_off = None;
     for (place, contest) in contests.iter_mut().enumerate() {
         run.progress.show(&contest.title);
-        let outcomes = run.measure(contest, &selection.cases, place == CONTROLLED);
-        if run.interrupt.is_asked() {
-            // What of it was measured has not had its turns.
-            cut_off = Some(place);
-            break;
-        }
-        let outcomes = outcomes?;
+        let outcomes = match run.measure(contest, &selection.cases, place == controlled) {
+            Err(wrong) if wrong.is_interruption() => {
+                // What of it was measured has not had its turns.
+                cut_off = Some(place);
+                break;
+            }
+            Err(wrong) => return Err(failed(&contest.title, &wrong)),
+            Ok(outcomes) => outcomes,
+        };
         let of_each = contest.competitors.iter().zip(outcomes);
         let made: Vec<Record> = of_each
             .flat_map(|(one, outcome)| Record::of(contest, one, outcome, selection, &host))
@@ -100,7 +108,10 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
         say(&format!("\nInterrupted: this is {done} of {all} workloads.\n"))?;
     }
     say(&show(&records))?;
-    say(&report::health(&probe, control.as_ref()))?;
+    if cut_off.is_none() {
+        say(&closing)?;
+    }
+    say(&report::health(&records, &probe, control.as_ref()))?;
     match (unwritten, cut_off) {
         (Some(error), _) => {
             Err(Failure::Run(format!("--json: {error}; the records up to there are whole")))
@@ -141,7 +152,7 @@ impl Run {
         contest: &mut Contest<'_>,
         cases: &[&'static str],
         has_control: bool,
-    ) -> Result<Vec<Outcome>, Failure> {
+    ) -> Result<Vec<Outcome>, WrongAnswer> {
         let Contest { title, keys, share, competitors, .. } = contest;
         let probe = RefCell::new(&mut self.probe);
         let request = |competitor| SampleRequest {
@@ -168,13 +179,13 @@ impl Run {
             entrants.push(&mut control);
         }
         let after_each = || self.progress.step();
-        let outcomes = play(&mut entrants, self.rounds, &mut self.pace, *share, after_each);
-        let mut outcomes = outcomes.map_err(|wrong| failed(title, &wrong))?;
+        let mut outcomes = play(&mut entrants, self.rounds, &mut self.pace, *share, after_each)?;
         if has_control
             && let (Some(Ok(again)), Some(Ok(first))) = (outcomes.pop(), outcomes.first())
         {
-            let speeds = first.iter().zip(&again).find(|(one, _)| one.metric.is_speed());
-            self.control = speeds.and_then(|(one, two)| Contrast::of(&one.samples, &two.samples));
+            // What a workload is about it reads first.
+            let main = first.first().zip(again.first());
+            self.control = main.and_then(|(one, two)| Contrast::of(&one.samples, &two.samples));
         }
         Ok(outcomes)
     }
@@ -196,11 +207,11 @@ impl Entrant for Sampler<'_> {
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
         if self.interrupt.is_asked() {
-            return Err(WrongAnswer("interrupted".into()));
+            return Err(WrongAnswer::interrupted());
         }
         self.probe.borrow_mut().look();
         self.request.slice = slice;
-        self.request.send(self.cases, self.input)
+        self.request.send(self.cases, self.input, self.interrupt)
     }
 }
 
@@ -213,7 +224,11 @@ struct Seat<'r, 'd> {
 impl Seat<'_, '_> {
     /// Says whose answer was wrong.
     fn named<T>(&self, result: Result<T, WrongAnswer>) -> Result<T, WrongAnswer> {
-        result.map_err(|WrongAnswer(reason)| {
+        result.map_err(|wrong| {
+            if wrong.is_interruption() {
+                return wrong;
+            }
+            let WrongAnswer(reason) = wrong;
             let Competitor { subject, policy, .. } = &self.competitor;
             let policy = policy.map(|policy| format!(" {policy}")).unwrap_or_default();
             WrongAnswer(format!("{subject}{policy}: {reason}"))
@@ -223,7 +238,7 @@ impl Seat<'_, '_> {
 
 impl Entrant for Seat<'_, '_> {
     fn ends_the_run(&self) -> bool {
-        self.competitor.on_wrong == OnWrong::EndTheRun
+        self.competitor.on_wrong == OnWrong::EndTheRun || self.sampler.interrupt.is_asked()
     }
 
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
@@ -238,10 +253,19 @@ impl Entrant for Seat<'_, '_> {
 }
 
 /// Takes the one sample that this process is there for.
-fn take_sample(request: &SampleRequest, contests: &mut [Contest<'_>]) -> Result<(), Failure> {
+fn take_sample(
+    request: &SampleRequest,
+    contests: &mut [Contest<'_>],
+    selection: &Selection,
+) -> Result<(), Failure> {
     let contest = contests.iter_mut().find(|contest| contest.title == request.contest);
     let competitor = contest.and_then(|contest| contest.competitors.get_mut(request.competitor));
     let competitor = competitor
         .ok_or_else(|| Failure::Request("--sample: there is no such competitor".into()))?;
-    print(&answer(competitor.entrant.sample(request.slice)))
+    let mut readings = competitor.entrant.sample(request.slice);
+    if let Ok(readings) = &mut readings {
+        // A workload may read cases that nobody has asked for.
+        readings.retain(|reading| selection.wants(reading.case));
+    }
+    print(&answer(readings))
 }

@@ -17,12 +17,14 @@ use crate::workload::{Selection, trie};
 pub(super) fn load(
     wanted: &[DataName],
     usual: &[DataName],
+    offered: &[&str],
     selection: &Selection,
     sample: Option<&SampleRequest>,
 ) -> Result<Vec<DataSet>, String> {
     if !trie::CASES.iter().any(|case| selection.wants(case)) {
         if !wanted.is_empty() {
-            let cases = trie::CASES.join(", ");
+            let cases = offered.iter().filter(|case| trie::CASES.contains(case));
+            let cases = cases.copied().collect::<Vec<_>>().join(", ");
             return Err(format!("--data is for the cases {cases}, and none of them is in --case"));
         }
         return Ok(Vec::new());

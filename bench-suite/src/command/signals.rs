@@ -24,7 +24,10 @@ pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
         usual_seconds: 3 * times as u64,
         title: "Allocating in signal handlers",
         remarks: String::new(),
-        show: &|records| report::tables(records, Against::TheFirst) + signals::FOOTNOTE,
+        has_tables: true,
+        has_control: false,
+        show: &|records| report::tables(records, Against::TheFirst),
+        closing: signals::FOOTNOTE.into(),
     })
 }
 

@@ -4,14 +4,14 @@ use super::Summary;
 
 /// A ratio from 1 / this to this is no difference worth a choice: where code and data happen to lie
 /// moves as much.
-pub(crate) const MARGIN: f64 = 1.03;
+const MARGIN: f64 = 1.03;
 
 /// With fewer rounds nothing is said, whatever the samples are.
 pub(crate) const FEWEST_ROUNDS: usize = 7;
 
 /// So many times the rounds are drawn anew, with replacement, for the interval (the percentile
 /// bootstrap over processes). The draws are the same in every run: the same samples give the same
-/// interval.
+/// interval. Rows are drawn each for itself.
 const DRAWS: usize = 2000;
 
 /// The interval has this part of the draws' medians.
@@ -23,7 +23,7 @@ pub(crate) struct Contrast {
     /// The median of the second subject's samples over the first one's, taken round by round: what
     /// slows a whole round down is in both, and cancels out.
     pub(crate) ratio: f64,
-    /// Where the median would lie in 95 of 100 runs like this one.
+    /// The 95 % bootstrap interval of that median.
     pub(crate) interval: Interval,
     /// What follows.
     pub(crate) verdict: Verdict,

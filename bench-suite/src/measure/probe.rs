@@ -3,6 +3,7 @@
 //! next, and a factor of three with it.
 
 use std::hint::{black_box, spin_loop};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -14,6 +15,9 @@ const STEPS: u64 = 200_000;
 
 /// How often the line goes there and back.
 const ROUND_TRIPS: u32 = 1000;
+
+/// So many of them are not timed.
+const WARM_UP: u32 = 10;
 
 /// A spread of the middle half as wide as this makes figures of different moments incomparable.
 const UNSTEADY: f64 = 1.25;
@@ -65,8 +69,8 @@ fn arithmetic_ns() -> f64 {
 fn round_trip_ns() -> Option<f64> {
     let word = &AtomicU32::new(0);
     // Even: ours to move on. Odd: the other's.
-    let take_turns = move |first: u32| {
-        for turn in 0..ROUND_TRIPS {
+    let take_turns = move |first: u32, turns: Range<u32>| {
+        for turn in turns {
             while word.load(Ordering::Relaxed) != 2 * turn + first {
                 spin_loop();
             }
@@ -76,20 +80,22 @@ fn round_trip_ns() -> Option<f64> {
     thread::scope(|scope| {
         let other = thread::Builder::new().spawn_scoped(scope, move || {
             cpus::pin(1);
-            take_turns(1);
+            take_turns(1, 0..ROUND_TRIPS);
         });
         other.ok()?;
         let timed = thread::Builder::new().spawn_scoped(scope, move || {
             cpus::pin(0);
+            // By the second turn the other thread has answered: it is under way.
+            take_turns(0, 0..WARM_UP);
             let begun = Instant::now();
-            take_turns(0);
-            begun.elapsed().as_nanos() as f64 / f64::from(ROUND_TRIPS)
+            take_turns(0, WARM_UP..ROUND_TRIPS);
+            begun.elapsed().as_nanos() as f64 / f64::from(ROUND_TRIPS - WARM_UP)
         });
         match timed {
             Ok(timed) => timed.join().ok(),
             Err(_) => {
                 // The other thread would wait for ever.
-                take_turns(0);
+                take_turns(0, 0..ROUND_TRIPS);
                 None
             }
         }

@@ -9,6 +9,20 @@ use super::{Metric, Pace, Reading, Slice};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrongAnswer(pub(crate) String);
 
+impl WrongAnswer {
+    const INTERRUPTED: &str = "interrupted";
+
+    /// None at all: somebody wants the run to end.
+    pub(crate) fn interrupted() -> Self {
+        Self(Self::INTERRUPTED.into())
+    }
+
+    /// Whether it is that.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.0 == Self::INTERRUPTED
+    }
+}
+
 impl fmt::Display for WrongAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -13,13 +13,18 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Metric, Reading, Slice, WrongAnswer};
+use super::{Interrupt, Metric, Reading, Slice, WrongAnswer};
 
 /// The option that asks for one sample.
 const OPTION: &str = "--sample";
+
+/// How often somebody looks whether the process has ended. (What it says fits into a pipe.)
+const LOOK: Duration = Duration::from_millis(2);
 
 /// One sample of one competitor of one contest; written as JSON on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,10 +60,12 @@ impl SampleRequest {
         &self,
         cases: &[&'static str],
         input: &[u8],
+        interrupt: &Interrupt,
     ) -> Result<Vec<Reading>, WrongAnswer> {
         let failed = |what: String| WrongAnswer(format!("the sample's own process {what}"));
         let mut child = Command::new(program())
-            .args(env::args_os().skip(1))
+            // Behind two dashes on their own there would be no option.
+            .args(env::args_os().skip(1).filter(|argument| argument != "--"))
             .arg(self.argument())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -69,8 +76,18 @@ impl SampleRequest {
             // A child that ended early says why; that it did not read is no news.
             let _ = stdin.write_all(input);
         }
-        let output =
-            child.wait_with_output().map_err(|error| failed(format!("was lost: {error}")))?;
+        let lost = |error| failed(format!("was lost: {error}"));
+        while child.try_wait().map_err(lost)?.is_none() {
+            if interrupt.is_asked() {
+                // It may have been asked as well, and be gone.
+                let _ = child.kill();
+            }
+            thread::sleep(LOOK);
+        }
+        let output = child.wait_with_output().map_err(lost)?;
+        if interrupt.is_asked() && output.status.code().is_none() {
+            return Err(WrongAnswer::interrupted());
+        }
         let answer: Result<Answer, _> = serde_json::from_slice(&output.stdout);
         match answer {
             Ok(Answer::Readings(lines)) if output.status.success() => {
@@ -135,8 +152,6 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

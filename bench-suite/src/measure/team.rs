@@ -14,8 +14,8 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// What one thread does.
 pub(crate) trait Worker: Send {
-    /// Works until the gate is closed, or until the work is done, but does at least one batch, so
-    /// that there is always something to count. Returns the number of operations. Called again,
+    /// Works until the gate is closed, or until the work is done, but does at least one batch
+    /// unless it has to wait for another worker all the time. Returns the number of operations. Called again,
     /// it goes on where it stopped, on the same thread.
     fn work(&mut self, gate: &Gate) -> u64;
 }
@@ -231,6 +231,7 @@ mod tests {
         assert!(shift.total() > 0 && shift.total() < done);
         assert!(looks > 0);
     }
+
     #[test]
     fn a_start_that_is_called_off_lets_everybody_go() {
         let start = StartingLine::new(3);

@@ -53,7 +53,14 @@ impl Sink {
         }
         let written = match self {
             Self::Nothing => Ok(()),
-            Self::StandardOutput => io::stdout().lock().write_all(&lines),
+            Self::StandardOutput => match io::stdout().lock().write_all(&lines) {
+                // A reader that went away is no failure.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    *self = Self::Nothing;
+                    Ok(())
+                }
+                written => written,
+            },
             Self::File(file) => append_whole(file, &lines),
         };
         if written.is_err() {
@@ -76,12 +83,26 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Writes all of it, or cuts off what was written of it, unless somebody else has appended since.
 fn append_whole(file: &mut File, lines: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
-    file.write_all(lines).inspect_err(|_| {
-        // What was written of it, up to the end of the disk. Who can't write may still cut.
-        let _ = file.set_len(before);
-    })
+    let mut rest = lines;
+    while !rest.is_empty() {
+        match file.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                let ours = before + (lines.len() - rest.len()) as u64;
+                if file.metadata().is_ok_and(|now| now.len() == ours) {
+                    // Who can't write may still cut.
+                    let _ = file.set_len(before);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! What people read. Everything here is made from records, so that records of other runs can be
-//! shown the same way.
+//! shown the same way, but for what is said of the machine's health.
 
 mod figures;
 mod health;

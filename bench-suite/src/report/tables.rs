@@ -21,33 +21,33 @@ pub(crate) enum Against {
     TheFastestRival,
 }
 
-/// With less of its CPUs a run is called disturbed.
-const UNDISTURBED: f64 = 0.97;
-
 /// Columns apart, and a line below their names.
 const STYLE: TableStyle = TableStyle::new()
     .header_lines(ContentLineStyle::none().junction(' '))
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .content_lines(ContentLineStyle::none().junction(' '));
 
-/// What the tables are about, before there is one.
-pub(crate) fn preamble(title: &str, host: &Host, rounds: usize) -> String {
+/// What was measured and how, before anything is shown.
+pub(crate) fn preamble(title: &str, host: &Host, rounds: usize, has_tables: bool) -> String {
     let cpus = if host.cores == 1 { "1 CPU".into() } else { format!("{} CPUs", host.cores) };
-    let rules = format!(
-        "Median of {rounds} interleaved rounds and, in brackets, the middle half of them where \
-         there is room; each sample has a process of its own; speeds are of all threads together. \
-         Ratios are taken round by round: their median, and where it would lie in 95 of 100 runs; \
-         beside a best rival they stand below the value. No difference: all of that is within 3 %; \
-         not told apart: it goes across."
+    let rules = match has_tables {
+        true => format!(
+            "Median of {rounds} interleaved rounds and, in brackets, the middle half of them where \
+             there is room; each sample has a process of its own; speeds are of all threads \
+             together. Ratios are taken round by round: their median and its 95 % bootstrap \
+             interval; beside a best rival they stand below the value. No difference: all of the \
+             interval is within 3 %; not told apart: it goes across."
+        ),
+        false => format!(
+            "{rounds} interleaved rounds, each sample in a process of its own; ratios with their \
+             95 % bootstrap intervals. No difference: within 3 %; not told apart: across."
+        ),
+    };
+    let machine = format!(
+        "{title}: {}, {cpus}, {}; caches {}, barrier {}.",
+        host.cpu, host.kernel, host.cpu_mode, host.barrier
     );
-    format!(
-        "{title}: {}, {cpus}, {}; caches {}, barrier {}.\n{}",
-        host.cpu,
-        host.kernel,
-        host.cpu_mode,
-        host.barrier,
-        paragraph(&rules)
-    )
+    paragraph(&machine) + &paragraph(&rules)
 }
 
 /// All tables, each after its title.
@@ -69,7 +69,7 @@ pub(crate) fn tables(records: &[Record], against: Against) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(text, "\n{}\n{table}", title(group[0]));
     }
-    let remarks = [wrong_answers(&rows), false_negatives(&rows), disturbance(&rows)];
+    let remarks = [wrong_answers(&rows), false_negatives(&rows)];
     text.extend(std::iter::once("\n".to_owned()).chain(remarks.into_iter().flatten()));
     text
 }
@@ -290,20 +290,6 @@ fn false_negatives(rows: &[Row<'_>]) -> Option<String> {
         .fold((0, 0.0), |(count, total), sample| (count + 1, total + sample));
     (count > 0)
         .then(|| format!("Keys that were there and were not found: {total}, in {count} samples.\n"))
-}
-
-/// Says so if something else was running.
-fn disturbance(rows: &[Row<'_>]) -> Option<String> {
-    let rows = rows.iter().filter(|row| !row.common().is_oversubscribed());
-    let shares: Vec<f64> = samples(rows, Metric::CpuShare).collect();
-    let Summary { median, .. } = Summary::of(&shares)?;
-    (median < UNDISTURBED).then(|| {
-        format!(
-            "The machine was busy: in half of the samples the threads got less than {:.0} % of \
-             their CPUs.\nSpreads are wide then. Run it again when nothing else does.\n",
-            median * 100.0
-        )
-    })
 }
 
 /// All samples of a quantity.

@@ -13,7 +13,7 @@ use memalloc::PolicyKind;
 use super::figures;
 use super::paragraph::paragraph;
 use super::rows::{Row, rows};
-use crate::measure::{Contrast, Interval, Metric, Side, Verdict};
+use crate::measure::{Contrast, FEWEST_ROUNDS, Interval, Metric, Side, Verdict};
 use crate::record::Record;
 use crate::workload::flood;
 
@@ -25,14 +25,9 @@ pub(crate) fn verdict(records: &[Record]) -> String {
     let rows = rows(records);
     let pairs: Vec<Pair<'_>> = rows.iter().filter_map(Pair::of).collect();
     let (reading, changing) = (of(&pairs, Pair::is_reading), of(&pairs, Pair::is_changing));
-    let groups: Vec<_> = [&reading, &changing]
-        .into_iter()
-        .filter(|rows| !rows.is_empty())
-        .map(|rows| ratios(rows))
-        .collect();
-    let Some(speed) = Contrast::of_groups(&groups) else {
-        return "Recommendation: none, because no speed was measured under both policies.\n".into();
-    };
+    if pairs.is_empty() {
+        return "Recommendation: none: nothing was measured under both policies.\n".into();
+    }
     let mut text = String::from(DEMANDS);
     // Writing to a string can't fail.
     let _ = writeln!(text, "\nafter-rcu-gp against immediate, as a factor:");
@@ -48,7 +43,13 @@ pub(crate) fn verdict(records: &[Record]) -> String {
         say(&format!("peak memory, {}", beside(reader)), &peaks);
     }
     say("changing, while one sits", &of(&pairs, Pair::is_changing_behind_a_stall));
-    let _ = write!(text, "\n{}", paragraph(&recommendation(&speed)));
+    let recommendation = match Contrast::of_groups(&[ratios(&reading), ratios(&changing)]) {
+        Some(speed) => recommendation(&speed),
+        None => "Recommendation: none: it takes reading and changing, and both were not measured \
+                 under both policies."
+            .into(),
+    };
+    let _ = write!(text, "\n{}", paragraph(&recommendation));
     text
 }
 
@@ -70,7 +71,8 @@ impl<'r> Pair<'r> {
         let immediate = row.under(&PolicyKind::Immediate.to_string())?;
         let deferred = row.under(&PolicyKind::AfterRcuGp.to_string())?;
         let (base, other) = (&immediate.samples, &deferred.samples);
-        let has_ratios = base.len() == other.len() && base.iter().all(|&sample| sample > 0.0);
+        let has_ratios =
+            base.len() == other.len() && base.iter().chain(other).all(|&sample| sample > 0.0);
         let ratios = base.iter().zip(other).map(|(base, other)| other / base).collect();
         has_ratios.then_some(Self { common: row.common(), ratios })
     }
@@ -141,7 +143,7 @@ fn recommendation(speed: &Contrast) -> String {
     let interval = figures::interval(&speed.interval);
     match speed.interval.side(WORTH_CHOOSING) {
         _ if speed.verdict == Verdict::TooFewRounds => {
-            "Recommendation: none: fewer than 7 rounds tell nothing.".into()
+            format!("Recommendation: none: fewer than {FEWEST_ROUNDS} rounds tell nothing.")
         }
         Side::Above => format!(
             "Recommendation: after-rcu-gp. On the whole it is {} as fast ({interval}), and its \
@@ -203,21 +205,28 @@ mod tests {
     #[test]
     fn a_wide_interval_asks_for_a_longer_run() {
         let samples = [0.9, 1.3, 1.0, 1.2, 1.15, 0.95, 1.25].map(|ratio| ratio * 1e6);
-        let records = [
+        let lookups = pair("lookup-hit", Metric::OpsPerS, 1e6, 1e6);
+        let updates = [
             specimen::of("update", "immediate", Metric::OpsPerS, &[1e6; 7]),
             specimen::of("update", "after-rcu-gp", Metric::OpsPerS, &samples),
         ];
+        let records = [lookups, updates.to_vec()].concat();
         assert!(verdict(&records).contains("none yet"), "{}", verdict(&records));
     }
 
     #[test]
     fn without_two_policies_or_enough_rounds_nothing_is_recommended() {
         let one = [specimen::of("update", "immediate", Metric::OpsPerS, &[1e6; 7])];
-        assert!(verdict(&one).contains("none, because no speed"));
-        let few = [
-            specimen::of("update", "immediate", Metric::OpsPerS, &[1e6; 6]),
-            specimen::of("update", "after-rcu-gp", Metric::OpsPerS, &[2e6; 6]),
-        ];
+        assert!(verdict(&one).contains("none: nothing was measured under both"));
+        let half = pair("update", Metric::OpsPerS, 1e6, 2e6);
+        assert!(verdict(&half).contains("it takes reading and changing"));
+        let few: Vec<_> = ["update", "lookup-hit"]
+            .into_iter()
+            .flat_map(|case| {
+                let of = |policy, speed| specimen::of(case, policy, Metric::OpsPerS, &[speed; 6]);
+                [of("immediate", 1e6), of("after-rcu-gp", 2e6)]
+            })
+            .collect();
         assert!(verdict(&few).contains("fewer than 7 rounds"));
     }
 }

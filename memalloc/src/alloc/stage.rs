@@ -166,8 +166,9 @@ impl ClassDepot {
     /// Objects are carved: if others went back before, twice as many stay from now on, of `most` bytes
     /// at most.
     pub(super) fn carves(&self, most: u64) {
-        if self.gave_back.load(Ordering::Relaxed) != 0 {
-            self.gave_back.store(0, Ordering::Relaxed);
+        if self.gave_back.load(Ordering::Relaxed) != 0
+            && self.gave_back.swap(0, Ordering::Relaxed) != 0
+        {
             let twice = 2 * self.most_ready.load(Ordering::Relaxed);
             self.most_ready.store(twice.min(most).max(LEAST_READY), Ordering::Relaxed);
         }
@@ -175,6 +176,7 @@ impl ClassDepot {
 
     /// No more stay than at first.
     pub(super) fn keeps_least(&self) {
+        self.gave_back.store(0, Ordering::Relaxed);
         self.most_ready.store(LEAST_READY, Ordering::Relaxed);
     }
 

@@ -35,9 +35,9 @@ pub(crate) const BENCH: &str = "alloc";
 pub(crate) const CASES: &[&str] = &[HOT_PAIR, BATCH_64, PRODUCER_CONSUMER];
 
 /// Frees each object at once.
-pub(crate) const HOT_PAIR: &str = "hot-pair";
+const HOT_PAIR: &str = "hot-pair";
 /// Allocates 64 objects, then frees them.
-pub(crate) const BATCH_64: &str = "batch-64";
+const BATCH_64: &str = "batch-64";
 /// Frees on another thread, so that it needs two.
 pub(crate) const PRODUCER_CONSUMER: &str = "producer-consumer";
 

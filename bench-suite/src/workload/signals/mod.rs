@@ -98,7 +98,6 @@ impl Setting {
             subject: "memalloc",
             policy: Some(P::KIND),
             params,
-            // A deadlock ends the process.
             on_wrong: OnWrong::EndTheRun,
             entrant: Box::new(Player { setting: self, build }),
         }
