@@ -6,6 +6,7 @@
 use std::alloc::Layout;
 use std::ffi::c_int;
 use std::ptr::NonNull;
+use std::sync::Once;
 
 use super::Setting;
 use super::source::Source;
@@ -117,11 +118,13 @@ struct Heap;
 
 impl Heap {
     fn open() -> Self {
-        // SAFETY: may be called any number of times, and by each thread before its first block.
-        unsafe {
+        static INITIALIZED: Once = Once::new();
+        // SAFETY: called once, before anything else of it: two threads at a time it does not bear.
+        INITIALIZED.call_once(|| unsafe {
             rpmalloc_sys::rpmalloc_initialize();
-            rpmalloc_sys::rpmalloc_thread_initialize();
-        }
+        });
+        // SAFETY: the allocator is initialized; each thread calls it before its first block.
+        unsafe { rpmalloc_sys::rpmalloc_thread_initialize() };
         Self
     }
 }
