@@ -55,10 +55,10 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     say(&remarks)?;
 
     let rounds = options.rounds;
-    let controlled = if has_control { CONTROLLED } else { usize::MAX };
+    let is_controlled = |place: usize| has_control && place == CONTROLLED;
     let turns: Vec<usize> = (0..)
         .zip(&contests)
-        .map(|(place, one)| (one.competitors.len() + usize::from(place == controlled)) * rounds)
+        .map(|(place, one)| (one.competitors.len() + usize::from(is_controlled(place))) * rounds)
         .collect();
     let progress = Progress::new(turns.iter().sum(), options.quiet);
     let shares = contests.iter().zip(&turns).map(|(one, &turns)| one.share * turns as f64);
@@ -84,7 +84,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let mut cut_off = None;
     for (place, contest) in contests.iter_mut().enumerate() {
         run.progress.show(&contest.title);
-        let outcomes = match run.measure(contest, &selection.cases, place == controlled) {
+        let outcomes = match run.measure(contest, &selection.cases, is_controlled(place)) {
             Err(wrong) if wrong.is_interruption() => {
                 // What of it was measured has not had its turns.
                 cut_off = Some(place);

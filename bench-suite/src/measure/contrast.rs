@@ -12,7 +12,7 @@ pub(crate) const FEWEST_ROUNDS: usize = 7;
 /// So many times the rounds are drawn anew, with replacement, for the interval (the percentile
 /// bootstrap over processes). The draws are the same in every run: the same samples give the same
 /// interval. Rows are drawn each for itself.
-const DRAWS: usize = 2000;
+const DRAWS: usize = 10_000;
 
 /// The interval has this part of the draws' medians.
 const COVERAGE: f64 = 0.95;
@@ -76,14 +76,9 @@ pub(crate) enum Verdict {
 }
 
 impl Contrast {
-    /// Compares samples of the same rounds; `None` where there are none, or where a ratio has
-    /// no meaning because `base` has a zero.
+    /// Compares samples of the same rounds; `None` where there are none, or a zero is among them.
     pub(crate) fn of(base: &[f64], other: &[f64]) -> Option<Self> {
-        if base.len() != other.len() || base.iter().any(|&sample| sample <= 0.0) {
-            return None;
-        }
-        let ratios: Vec<f64> = base.iter().zip(other).map(|(base, other)| other / base).collect();
-        Self::of_groups(&[vec![ratios]])
+        Self::of_groups(&[vec![ratios(base, other)?]])
     }
 
     /// The geometric mean over groups of rows, each of which counts the same, as each row does in its
@@ -123,6 +118,14 @@ impl Contrast {
         };
         Some(Self { ratio, interval, verdict })
     }
+}
+
+/// The second over the first, round by round; `None` where they are not of the same rounds, or where a
+/// zero leaves a ratio without meaning.
+pub(crate) fn ratios(base: &[f64], other: &[f64]) -> Option<Vec<f64>> {
+    let meaningful =
+        base.len() == other.len() && base.iter().chain(other).all(|&sample| sample > 0.0);
+    meaningful.then(|| base.iter().zip(other).map(|(base, other)| other / base).collect())
 }
 
 #[cfg(test)]
@@ -169,6 +172,18 @@ mod tests {
         assert_eq!(verdict(&base, &larger), Verdict::NotToldApart);
     }
 
+    /// What docs/METHODOLOGY.md says of it.
+    #[test]
+    fn an_interval_leaves_out_the_extreme_rounds_and_no_others() {
+        for rounds in [7_u8, 9] {
+            let samples: Vec<f64> = (1..=rounds).map(f64::from).collect();
+            let base = vec![1.0; samples.len()];
+            let Interval { low, high } = Contrast::of(&base, &samples).unwrap().interval;
+            assert!((low - 2.0).abs() < 1e-9, "{rounds} rounds: {low}");
+            assert!((high - f64::from(rounds - 1)).abs() < 1e-9, "{rounds} rounds: {high}");
+        }
+    }
+
     #[test]
     fn one_wild_round_does_not_decide() {
         let base = [10.0; 7];
@@ -201,6 +216,7 @@ mod tests {
     fn there_is_no_ratio_to_nothing() {
         assert!(Contrast::of(&[], &[]).is_none());
         assert!(Contrast::of(&[0.0; 7], &[1.0; 7]).is_none());
+        assert!(Contrast::of(&[1.0; 7], &[0.0; 7]).is_none());
         assert!(Contrast::of(&[1.0; 7], &[1.0; 6]).is_none());
     }
 

@@ -25,7 +25,7 @@ mod shift;
 mod summary;
 mod team;
 
-pub(crate) use contrast::{Contrast, FEWEST_ROUNDS, Interval, Side, Verdict};
+pub(crate) use contrast::{Contrast, FEWEST_ROUNDS, Interval, Side, Verdict, ratios};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use held::HeldBytes;
 pub(crate) use interrupt::Interrupt;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::{Summary, cpus};
 
-/// Steps of arithmetic, each of which needs the one before: about half a millisecond.
+/// Steps of arithmetic, each of which needs the one before: about a quarter of a millisecond.
 const STEPS: u64 = 200_000;
 
 /// How often the line goes there and back.

@@ -9,7 +9,8 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -23,8 +24,8 @@ use super::{Interrupt, Metric, Reading, Slice, WrongAnswer};
 /// The option that asks for one sample.
 const OPTION: &str = "--sample";
 
-/// How often somebody looks whether the process has ended. (What it says fits into a pipe.)
-const LOOK: Duration = Duration::from_millis(2);
+/// How often somebody looks whether the process has ended: seldom enough to take nothing from it.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// One sample of one competitor of one contest; written as JSON on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,28 +77,38 @@ impl SampleRequest {
             // A child that ended early says why; that it did not read is no news.
             let _ = stdin.write_all(input);
         }
-        let lost = |error| failed(format!("was lost: {error}"));
-        while child.try_wait().map_err(lost)?.is_none() {
-            if interrupt.is_asked() {
-                // It may have been asked as well, and be gone.
-                let _ = child.kill();
-            }
-            thread::sleep(LOOK);
-        }
-        let output = child.wait_with_output().map_err(lost)?;
-        if interrupt.is_asked() && output.status.code().is_none() {
+        let lost = |error: io::Error| failed(format!("was lost: {error}"));
+        // Many threads that panic say more than fits into a pipe.
+        let (status, complaints) = thread::scope(|scope| {
+            let stderr = child.stderr.take();
+            let read = move || stderr.map_or_else(|| Ok(String::new()), io::read_to_string);
+            let complaints = thread::Builder::new().spawn_scoped(scope, read).map_err(lost);
+            let status = loop {
+                if complaints.is_err() || interrupt.is_asked() {
+                    // It may be gone already.
+                    let _ = child.kill();
+                }
+                match child.try_wait().map_err(lost)? {
+                    Some(status) => break status,
+                    None => thread::sleep(LOOK),
+                }
+            };
+            let complaints = complaints?.join().unwrap_or_else(|panic| resume_unwind(panic));
+            Ok((status, complaints.unwrap_or_default()))
+        })?;
+        if interrupt.is_asked() && status.code().is_none() {
             return Err(WrongAnswer::interrupted());
         }
-        let answer: Result<Answer, _> = serde_json::from_slice(&output.stdout);
-        match answer {
-            Ok(Answer::Readings(lines)) if output.status.success() => {
+        // One line, which fits.
+        let said = child.stdout.take().map_or_else(|| Ok(String::new()), io::read_to_string);
+        match serde_json::from_str(&said.map_err(lost)?) {
+            Ok(Answer::Readings(lines)) if status.success() => {
                 lines.into_iter().map(|line| line.reading(cases)).collect()
             }
             Ok(Answer::Wrong(reason)) => Err(WrongAnswer(reason)),
             _ => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                let last = said.lines().last().unwrap_or("no word");
-                Err(failed(format!("ended with {}: {last}", output.status)))
+                let last = complaints.lines().last().unwrap_or("no word");
+                Err(failed(format!("ended with {status}: {last}")))
             }
         }
     }

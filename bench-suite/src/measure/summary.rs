@@ -1,18 +1,14 @@
 //! The middle of some samples and how far they are spread.
 
-/// Median, quartiles and extremes.
+/// Median and quartiles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
-    /// The smallest sample.
-    pub(crate) min: f64,
     /// A quarter of the samples lies below.
     pub(crate) low: f64,
     /// The middle.
     pub(crate) median: f64,
     /// A quarter of the samples lies above.
     pub(crate) high: f64,
-    /// The largest sample.
-    pub(crate) max: f64,
 }
 
 impl Summary {
@@ -20,12 +16,10 @@ impl Summary {
     pub(crate) fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
-        Some(Self {
-            min: *sorted.first()?,
+        (!sorted.is_empty()).then(|| Self {
             low: quantile(&sorted, 0.25),
             median: quantile(&sorted, 0.5),
             high: quantile(&sorted, 0.75),
-            max: *sorted.last()?,
         })
     }
 }
@@ -51,10 +45,10 @@ mod tests {
     }
 
     #[test]
-    fn quartiles_and_extremes_enclose_the_median() {
+    fn quartiles_enclose_the_median() {
         let summary = Summary::of(&[5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
-        let Summary { min, low, median, high, max } = summary;
-        assert_eq!([min, low, median, high, max], [1.0, 2.0, 3.0, 4.0, 5.0]);
+        let Summary { low, median, high } = summary;
+        assert_eq!([low, median, high], [2.0, 3.0, 4.0]);
     }
 
     #[test]

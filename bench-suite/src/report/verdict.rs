@@ -13,7 +13,7 @@ use memalloc::PolicyKind;
 use super::figures;
 use super::paragraph::paragraph;
 use super::rows::{Row, rows};
-use crate::measure::{Contrast, FEWEST_ROUNDS, Interval, Metric, Side, Verdict};
+use crate::measure::{Contrast, FEWEST_ROUNDS, Interval, Metric, Side, Verdict, ratios};
 use crate::record::Record;
 use crate::workload::flood;
 
@@ -43,7 +43,7 @@ pub(crate) fn verdict(records: &[Record]) -> String {
         say(&format!("peak memory, {}", beside(reader)), &peaks);
     }
     say("changing, while one sits", &of(&pairs, Pair::is_changing_behind_a_stall));
-    let recommendation = match Contrast::of_groups(&[ratios(&reading), ratios(&changing)]) {
+    let recommendation = match Contrast::of_groups(&[group(&reading), group(&changing)]) {
         Some(speed) => recommendation(&speed),
         None => "Recommendation: none: it takes reading and changing, and both were not measured \
                  under both policies."
@@ -70,11 +70,8 @@ impl<'r> Pair<'r> {
     fn of(row: &Row<'r>) -> Option<Self> {
         let immediate = row.under(&PolicyKind::Immediate.to_string())?;
         let deferred = row.under(&PolicyKind::AfterRcuGp.to_string())?;
-        let (base, other) = (&immediate.samples, &deferred.samples);
-        let has_ratios =
-            base.len() == other.len() && base.iter().chain(other).all(|&sample| sample > 0.0);
-        let ratios = base.iter().zip(other).map(|(base, other)| other / base).collect();
-        has_ratios.then_some(Self { common: row.common(), ratios })
+        let ratios = ratios(&immediate.samples, &deferred.samples)?;
+        Some(Self { common: row.common(), ratios })
     }
 
     fn is_of_keys(&self) -> bool {
@@ -115,7 +112,7 @@ fn of<'p, 'r>(pairs: &'p [Pair<'r>], wanted: impl Fn(&Pair<'r>) -> bool) -> Vec<
     pairs.iter().filter(|pair| wanted(pair)).collect()
 }
 
-fn ratios(rows: &[&Pair<'_>]) -> Vec<Vec<f64>> {
+fn group(rows: &[&Pair<'_>]) -> Vec<Vec<f64>> {
     rows.iter().map(|pair| pair.ratios.clone()).collect()
 }
 
@@ -130,10 +127,8 @@ fn beside(reader: flood::Reader) -> &'static str {
 
 /// "reading, speed                1.05 (1.03..1.07)         6 rows".
 fn line(what: &str, rows: &[&Pair<'_>]) -> String {
-    let ratio = match Contrast::of_groups(&[ratios(rows)]) {
-        Some(contrast) => figures::ratio(&contrast),
-        None => "not measured".into(),
-    };
+    let ratio = Contrast::of_groups(&[group(rows)]);
+    let ratio = ratio.as_ref().map_or_else(String::new, figures::ratio);
     let count = if rows.len() == 1 { "1 row ".into() } else { format!("{} rows", rows.len()) };
     format!("  {what:<29} {ratio:<32} {count:>8}").trim_end().to_owned()
 }
