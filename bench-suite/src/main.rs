@@ -13,7 +13,7 @@
 //! | `cli` | options and their errors |
 //! | `command` | what each command runs, in which order, and how it ends |
 //!
-//! A bench joins as a module of `workload` that lists its contests, a command as a module of
+//! A bench joins as a module of `workload` that lists its workloads, a command as a module of
 //! `command`. Nothing between the two knows the names of either.
 
 #![deny(unsafe_code)]

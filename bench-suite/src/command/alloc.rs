@@ -4,12 +4,12 @@ use memalloc::PolicyKind;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::{Offer, distinct};
+use super::select::{Choices, distinct};
 use crate::cli::SizedOptions;
 use crate::report::{self, Against};
 use crate::workload::alloc;
 
-const OFFER: Offer = Offer {
+const CHOICES: Choices = Choices {
     cases: alloc::CASES,
     two_threads: &[alloc::PRODUCER_CONSUMER],
     policies: PolicyKind::ALL,
@@ -20,7 +20,7 @@ const SIZES: [usize; 5] = [16, 64, 256, 1024, 4096];
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &SizedOptions) -> Result<(), Failure> {
-    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let sizes = match options.sizes.is_empty() {
         true => SIZES.to_vec(),
         false => distinct(&options.sizes),
@@ -28,10 +28,10 @@ pub(super) fn run(options: &SizedOptions) -> Result<(), Failure> {
     run_program(Program {
         options: &options.common,
         selection: &selection,
-        contests: alloc::contests(&selection, &sizes),
+        workloads: alloc::workloads(&selection, &sizes),
         usual_seconds: 60,
         title: "Allocating and freeing",
-        remarks: OFFER.left_out(&selection),
+        remarks: CHOICES.left_out(&selection),
         has_tables: true,
         has_control: true,
         show: &|records| report::tables(records, Against::TheFastestRival),

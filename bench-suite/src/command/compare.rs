@@ -4,14 +4,14 @@ use memalloc::PolicyKind;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::Offer;
+use super::select::Choices;
 use super::sets;
 use crate::cli::CompareOptions;
 use crate::data::DataName;
 use crate::report::{self, Against};
 use crate::workload::{Selection, flood, trie};
 
-const OFFER: Offer = Offer {
+const CHOICES: Choices = Choices {
     cases: &["lookup-hit", "update", "insert", "delete", trie::NEEDS_TWO_THREADS, flood::OVERWRITE],
     two_threads: &[trie::NEEDS_TWO_THREADS],
     policies: &[PolicyKind::Immediate, PolicyKind::AfterRcuGp],
@@ -22,18 +22,18 @@ const SIZES: [usize; 2] = [256, 4096];
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
-    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let sample = options.common.sample.as_ref();
     let data =
-        sets::load(&options.data.names(), &[DataName::Symbols], OFFER.cases, &selection, sample);
+        sets::load(&options.data.names(), &[DataName::Symbols], CHOICES.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
     let lineup =
         trie::Lineup { readers: vec![trie::Reader::Validated, trie::Reader::Plain], others: false };
-    let mut contests = trie::contests(&data, &selection, &lineup);
+    let mut workloads = trie::workloads(&data, &selection, &lineup);
     // The most threads: how many there are matters less here than who reads.
     let most = selection.threads.iter().max().copied().unwrap_or(1);
     let flooded = Selection { threads: vec![most], ..selection.clone() };
-    contests.extend(flood::contests(
+    workloads.extend(flood::workloads(
         &flooded,
         &SIZES,
         &flood::Reader::ALL,
@@ -49,10 +49,10 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     run_program(Program {
         options: &options.common,
         selection: &selection,
-        contests,
+        workloads,
         usual_seconds: 100,
         title: "Immediate against deferred reuse",
-        remarks: OFFER.left_out(&selection),
+        remarks: CHOICES.left_out(&selection),
         has_tables: options.tables,
         has_control: true,
         show: &show,
@@ -67,6 +67,6 @@ mod tests {
     #[test]
     fn what_is_on_offer_are_cases_of_the_benches() {
         let known = |case| trie::CASES.contains(case) || flood::CASES.contains(case);
-        assert!(OFFER.cases.iter().all(known));
+        assert!(CHOICES.cases.iter().all(known));
     }
 }

@@ -4,20 +4,20 @@ use memalloc::PolicyKind;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::{Offer, distinct};
+use super::select::{Choices, distinct};
 use crate::cli::FloodOptions;
 use crate::report::{self, Against};
 use crate::workload::flood;
 
-const OFFER: Offer =
-    Offer { cases: flood::CASES, two_threads: &[flood::NEEDS_PAIRS], policies: PolicyKind::ALL };
+const CHOICES: Choices =
+    Choices { cases: flood::CASES, two_threads: &[flood::NEEDS_PAIRS], policies: PolicyKind::ALL };
 
 /// Sizes of objects: the largest whose caches are deep, and one page.
 const SIZES: [usize; 2] = [256, 4096];
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
-    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let sizes = match options.sizes.is_empty() {
         true => SIZES.to_vec(),
         false => distinct(&options.sizes),
@@ -26,10 +26,10 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
     run_program(Program {
         options: &options.common,
         selection: &selection,
-        contests: flood::contests(&selection, &sizes, &readers, flood::Lineup::Others),
+        workloads: flood::workloads(&selection, &sizes, &readers, flood::Lineup::Others),
         usual_seconds: 60,
         title: "Memory under deferred freeing",
-        remarks: OFFER.left_out(&selection),
+        remarks: CHOICES.left_out(&selection),
         has_tables: true,
         has_control: true,
         show: &|records| report::tables(records, Against::TheFastestRival),

@@ -1,4 +1,4 @@
-//! The commands: each turns its options into contests, runs them, and shows what came out.
+//! The commands: each turns its options into workloads, runs them, and shows what came out.
 
 mod alloc;
 mod compare;
@@ -62,7 +62,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
     }
 }
 
-/// Says what failed, and in which contest.
+/// Says what failed, and in which workload.
 fn failed(title: &str, WrongAnswer(reason): &WrongAnswer) -> Failure {
     Failure::Run(format!("{title}: {reason}"))
 }

@@ -4,7 +4,7 @@ use memalloc::PolicyKind;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::{Offer, distinct};
+use super::select::{Choices, distinct};
 use super::sets;
 use crate::cli::QpTrieOptions;
 use crate::data::DataName;
@@ -13,7 +13,7 @@ use crate::report::{self, Against};
 use crate::workload::Selection;
 use crate::workload::trie::{self, Reader};
 
-const OFFER: Offer = Offer {
+const CHOICES: Choices = Choices {
     cases: trie::CASES,
     two_threads: &[trie::NEEDS_TWO_THREADS],
     policies: &[PolicyKind::Immediate, PolicyKind::AfterRcuGp],
@@ -21,20 +21,20 @@ const OFFER: Offer = Offer {
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
-    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let readers = readers(options, &selection).map_err(Failure::Request)?;
     let usual = [DataName::Symbols, DataName::Random];
     let sample = options.common.sample.as_ref();
-    let data = sets::load(&options.data.names(), &usual, OFFER.cases, &selection, sample);
+    let data = sets::load(&options.data.names(), &usual, CHOICES.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
     let lineup = trie::Lineup { readers, others: true };
     run_program(Program {
         options: &options.common,
         selection: &selection,
-        contests: trie::contests(&data, &selection, &lineup),
+        workloads: trie::workloads(&data, &selection, &lineup),
         usual_seconds: 120,
         title: "Ordered maps of byte strings",
-        remarks: OFFER.left_out(&selection) + &trie::left_out(&data, &selection),
+        remarks: CHOICES.left_out(&selection) + &trie::left_out(&data, &selection),
         has_tables: true,
         has_control: true,
         show: &show,

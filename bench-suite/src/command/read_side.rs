@@ -2,23 +2,23 @@
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::Offer;
+use super::select::Choices;
 use crate::cli::CommonOptions;
 use crate::report::{self, Against};
 use crate::workload::read_side;
 
-const OFFER: Offer = Offer { cases: read_side::CASES, two_threads: &[], policies: &[] };
+const CHOICES: Choices = Choices { cases: read_side::CASES, two_threads: &[], policies: &[] };
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &CommonOptions) -> Result<(), Failure> {
-    let selection = OFFER.select(options).map_err(Failure::Request)?;
+    let selection = CHOICES.select(options).map_err(Failure::Request)?;
     run_program(Program {
         options,
         selection: &selection,
-        contests: read_side::contests(&selection),
+        workloads: read_side::workloads(&selection),
         usual_seconds: 20,
         title: "Entering and leaving read sections, and grace periods",
-        remarks: OFFER.left_out(&selection),
+        remarks: CHOICES.left_out(&selection),
         has_tables: true,
         has_control: true,
         show: &|records| report::tables(records, Against::TheFastestRival),

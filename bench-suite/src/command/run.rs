@@ -1,4 +1,4 @@
-//! Running contests: rounds, records, and what is shown. A command is a list of contests and a
+//! Running workloads: rounds, records, and what is shown. A command is a list of workloads and a
 //! way to show their records.
 
 use std::cell::RefCell;
@@ -9,12 +9,12 @@ use super::{Failure, failed, print, print_aside};
 use crate::cli::CommonOptions;
 use crate::data::DataSet;
 use crate::measure::{
-    Contrast, Entrant, Interrupt, Outcome, Pace, Probe, Reading, SampleRequest, Slice, WrongAnswer,
-    answer, play,
+    Budget, Comparison, Interrupt, Outcome, Probe, Reading, SampleRequest, Sampler, Slice,
+    WrongAnswer, answer, run_rounds,
 };
 use crate::record::{Host, Record, Sink};
 use crate::report::{self, Progress};
-use crate::workload::{Competitor, Contest, OnWrong, Selection};
+use crate::workload::{OnWrong, Selection, Subject, Workload};
 
 /// What a command runs and shows.
 pub(super) struct Program<'c, 'd> {
@@ -23,7 +23,7 @@ pub(super) struct Program<'c, 'd> {
     /// What is wanted.
     pub(super) selection: &'c Selection,
     /// What runs, in this order.
-    pub(super) contests: Vec<Contest<'d>>,
+    pub(super) workloads: Vec<Workload<'d>>,
     /// The time for all samples together, in seconds, where nobody says.
     pub(super) usual_seconds: u64,
     /// What the tables are about, in a few words.
@@ -32,7 +32,7 @@ pub(super) struct Program<'c, 'd> {
     pub(super) remarks: String,
     /// Whether tables follow, so that what their cells mean has to be said.
     pub(super) has_tables: bool,
-    /// Whether the first subject takes part twice in the first contest, as a control.
+    /// Whether the first subject takes part twice in the first workload, as a control.
     pub(super) has_control: bool,
     /// Makes the tables, and what else is said of the records.
     pub(super) show: &'c dyn Fn(&[Record]) -> String,
@@ -40,12 +40,12 @@ pub(super) struct Program<'c, 'd> {
     pub(super) closing: String,
 }
 
-/// Runs all contests, writes the records and shows them.
+/// Runs all workloads, writes the records and shows them.
 pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     if let Some(request) = &program.options.sample {
-        return take_sample(request, &mut program.contests, program.selection);
+        return take_sample(request, &mut program.workloads, program.selection);
     }
-    let Program { options, selection, mut contests, usual_seconds, title, remarks, .. } = program;
+    let Program { options, selection, mut workloads, usual_seconds, title, remarks, .. } = program;
     let Program { has_tables, has_control, show, closing, .. } = program;
     let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
     // Records and words do not share a stream.
@@ -57,14 +57,14 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let rounds = options.rounds;
     let is_controlled = |place: usize| has_control && place == CONTROLLED;
     let turns: Vec<usize> = (0..)
-        .zip(&contests)
-        .map(|(place, one)| (one.competitors.len() + usize::from(is_controlled(place))) * rounds)
+        .zip(&workloads)
+        .map(|(place, one)| (one.subjects.len() + usize::from(is_controlled(place))) * rounds)
         .collect();
     let progress = Progress::new(turns.iter().sum(), options.quiet);
-    let shares = contests.iter().zip(&turns).map(|(one, &turns)| one.share * turns as f64);
+    let shares = workloads.iter().zip(&turns).map(|(one, &turns)| one.share * turns as f64);
     let budget = options.budget(usual_seconds);
     let warm_up = options.warmup.unwrap_or_default();
-    let least: Duration = contests
+    let least: Duration = workloads
         .iter()
         .zip(&turns)
         .map(|(one, &turns)| (least(one) + warm_up) * turns as u32)
@@ -74,28 +74,28 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     }
     let mut run = Run {
         rounds,
-        pace: Pace::new(budget, shares.sum(), options.warmup),
+        budget: Budget::new(budget, shares.sum(), options.warmup),
         probe: Probe::default(),
         control: None,
         progress,
         interrupt: Interrupt::listen(),
     };
-    let (mut records, mut unwritten, all) = (Vec::new(), None, contests.len());
+    let (mut records, mut unwritten, all) = (Vec::new(), None, workloads.len());
     let mut cut_off = None;
-    for (place, contest) in contests.iter_mut().enumerate() {
-        run.progress.show(&contest.title);
-        let outcomes = match run.measure(contest, &selection.cases, is_controlled(place)) {
+    for (place, workload) in workloads.iter_mut().enumerate() {
+        run.progress.show(&workload.title);
+        let outcomes = match run.measure(workload, &selection.cases, is_controlled(place)) {
             Err(wrong) if wrong.is_interruption() => {
                 // What of it was measured has not had its turns.
                 cut_off = Some(place);
                 break;
             }
-            Err(wrong) => return Err(failed(&contest.title, &wrong)),
+            Err(wrong) => return Err(failed(&workload.title, &wrong)),
             Ok(outcomes) => outcomes,
         };
-        let of_each = contest.competitors.iter().zip(outcomes);
+        let of_each = workload.subjects.iter().zip(outcomes);
         let made: Vec<Record> = of_each
-            .flat_map(|(one, outcome)| Record::of(contest, one, outcome, selection, &host))
+            .flat_map(|(one, outcome)| Record::of(workload, one, outcome, selection, &host))
             .collect();
         if let Err(error) = sink.append(&made) {
             unwritten.get_or_insert(error);
@@ -123,76 +123,77 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
 
 /// About the least that a sample takes beside measuring: a process that starts, and a map that is
 /// filled.
-fn least(contest: &Contest<'_>) -> Duration {
+fn least(workload: &Workload<'_>) -> Duration {
     const START: Duration = Duration::from_millis(20);
     const KEY: Duration = Duration::from_micros(1);
-    let keys = contest.keys.map_or(0, |set| set.keys.len());
+    let keys = workload.keys.map_or(0, |set| set.keys.len());
     START + KEY * keys as u32
 }
 
-/// In this contest the first competitor takes part twice: two that are the same, measured like any
+/// In this workload the first subject takes part twice: two that are the same, measured like any
 /// two.
 const CONTROLLED: usize = 0;
 
 /// A run that is under way.
 struct Run {
     rounds: usize,
-    pace: Pace,
+    budget: Budget,
     probe: Probe,
     /// What came of the control.
-    control: Option<Contrast>,
+    control: Option<Comparison>,
     progress: Progress,
     interrupt: Interrupt,
 }
 
 impl Run {
-    /// What came of each competitor.
+    /// What came of each subject.
     fn measure(
         &mut self,
-        contest: &mut Contest<'_>,
+        workload: &mut Workload<'_>,
         cases: &[&'static str],
         has_control: bool,
     ) -> Result<Vec<Outcome>, WrongAnswer> {
-        let Contest { title, keys, share, competitors, .. } = contest;
+        let Workload { title, keys, share, subjects, .. } = workload;
         let probe = RefCell::new(&mut self.probe);
-        let request = |competitor| SampleRequest {
-            contest: title.clone(),
+        let request = |subject| SampleRequest {
+            workload: title.clone(),
             keys: keys.map(|keys| keys.name.to_string()),
-            competitor,
+            subject,
             slice: Slice::default(),
         };
-        let sampler = |competitor| Sampler {
-            request: request(competitor),
+        let subprocess = |subject| Subprocess {
+            request: request(subject),
             input: keys.map_or(&[], DataSet::packed),
             cases,
             probe: &probe,
             interrupt: &self.interrupt,
         };
-        let mut seats: Vec<Seat<'_, '_>> = (0..)
-            .zip(competitors)
-            .map(|(place, competitor)| Seat { competitor, sampler: sampler(place) })
+        let mut named: Vec<NamedSubject<'_, '_>> = (0..)
+            .zip(subjects)
+            .map(|(place, subject)| NamedSubject { subject, subprocess: subprocess(place) })
             .collect();
-        let mut control = sampler(0);
-        let mut entrants: Vec<&mut dyn Entrant> =
-            seats.iter_mut().map(|seat| seat as &mut dyn Entrant).collect();
+        let mut control = subprocess(0);
+        let mut samplers: Vec<&mut dyn Sampler> =
+            named.iter_mut().map(|one| one as &mut dyn Sampler).collect();
         if has_control {
-            entrants.push(&mut control);
+            samplers.push(&mut control);
         }
         let after_each = || self.progress.step();
-        let mut outcomes = play(&mut entrants, self.rounds, &mut self.pace, *share, after_each)?;
+        let mut outcomes =
+            run_rounds(&mut samplers, self.rounds, &mut self.budget, *share, after_each)?;
         if has_control
             && let (Some(Ok(again)), Some(Ok(first))) = (outcomes.pop(), outcomes.first())
         {
             // What a workload is about it reads first.
             let main = first.first().zip(again.first());
-            self.control = main.and_then(|(one, two)| Contrast::of(&one.samples, &two.samples));
+            self.control = main.and_then(|(one, two)| Comparison::of(&one.samples, &two.samples));
         }
         Ok(outcomes)
     }
 }
 
 /// Takes samples in processes of their own, after a look at the machine.
-struct Sampler<'r> {
+struct Subprocess<'r> {
     request: SampleRequest,
     input: &'r [u8],
     cases: &'r [&'static str],
@@ -200,7 +201,7 @@ struct Sampler<'r> {
     interrupt: &'r Interrupt,
 }
 
-impl Entrant for Sampler<'_> {
+impl Sampler for Subprocess<'_> {
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }
@@ -215,13 +216,13 @@ impl Entrant for Sampler<'_> {
     }
 }
 
-/// A competitor in a contest: rehearsed here, measured elsewhere.
-struct Seat<'r, 'd> {
-    competitor: &'r mut Competitor<'d>,
-    sampler: Sampler<'r>,
+/// A subject in a workload: rehearsed here, measured elsewhere.
+struct NamedSubject<'r, 'd> {
+    subject: &'r mut Subject<'d>,
+    subprocess: Subprocess<'r>,
 }
 
-impl Seat<'_, '_> {
+impl NamedSubject<'_, '_> {
     /// Says whose answer was wrong.
     fn named<T>(&self, result: Result<T, WrongAnswer>) -> Result<T, WrongAnswer> {
         result.map_err(|wrong| {
@@ -229,25 +230,25 @@ impl Seat<'_, '_> {
                 return wrong;
             }
             let WrongAnswer(reason) = wrong;
-            let Competitor { subject, policy, .. } = &self.competitor;
+            let Subject { name, policy, .. } = &self.subject;
             let policy = policy.map(|policy| format!(" {policy}")).unwrap_or_default();
-            WrongAnswer(format!("{subject}{policy}: {reason}"))
+            WrongAnswer(format!("{name}{policy}: {reason}"))
         })
     }
 }
 
-impl Entrant for Seat<'_, '_> {
+impl Sampler for NamedSubject<'_, '_> {
     fn ends_the_run(&self) -> bool {
-        self.competitor.on_wrong == OnWrong::EndTheRun || self.sampler.interrupt.is_asked()
+        self.subject.on_wrong == OnWrong::EndTheRun || self.subprocess.interrupt.is_asked()
     }
 
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
-        let end = self.competitor.entrant.rehearse();
+        let end = self.subject.sampler.rehearse();
         self.named(end)
     }
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
-        let readings = self.sampler.sample(slice);
+        let readings = self.subprocess.sample(slice);
         self.named(readings)
     }
 }
@@ -255,14 +256,14 @@ impl Entrant for Seat<'_, '_> {
 /// Takes the one sample that this process is there for.
 fn take_sample(
     request: &SampleRequest,
-    contests: &mut [Contest<'_>],
+    workloads: &mut [Workload<'_>],
     selection: &Selection,
 ) -> Result<(), Failure> {
-    let contest = contests.iter_mut().find(|contest| contest.title == request.contest);
-    let competitor = contest.and_then(|contest| contest.competitors.get_mut(request.competitor));
-    let competitor = competitor
-        .ok_or_else(|| Failure::Request("--sample: there is no such competitor".into()))?;
-    let mut readings = competitor.entrant.sample(request.slice);
+    let workload = workloads.iter_mut().find(|workload| workload.title == request.workload);
+    let subject = workload.and_then(|workload| workload.subjects.get_mut(request.subject));
+    let subject =
+        subject.ok_or_else(|| Failure::Request("--sample: there is no such subject".into()))?;
+    let mut readings = subject.sampler.sample(request.slice);
     if let Ok(readings) = &mut readings {
         // A workload may read cases that nobody has asked for.
         readings.retain(|reading| selection.wants(reading.case));

@@ -7,7 +7,7 @@ use crate::workload::Selection;
 
 /// What a command can do.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Offer {
+pub(super) struct Choices {
     /// Its cases, in the order in which they run.
     pub(super) cases: &'static [&'static str],
     /// Those of them that need two threads.
@@ -16,7 +16,7 @@ pub(super) struct Offer {
     pub(super) policies: &'static [PolicyKind],
 }
 
-impl Offer {
+impl Choices {
     /// What is wanted of the offer.
     ///
     /// # Errors

@@ -4,23 +4,24 @@ use memalloc::{CpuMode, PolicyKind};
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::{Offer, distinct};
+use super::select::{Choices, distinct};
 use crate::cli::SignalsOptions;
 use crate::report::{self, Against};
 use crate::workload::signals;
 
-const OFFER: Offer = Offer { cases: signals::CASES, two_threads: &[], policies: PolicyKind::ALL };
+const CHOICES: Choices =
+    Choices { cases: signals::CASES, two_threads: &[], policies: PolicyKind::ALL };
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
-    let selection = OFFER.select(&options.common).map_err(Failure::Request)?;
+    let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let modes = modes(&options.modes).map_err(Failure::Request)?;
     // Each CPU mode has its time with each number of threads.
     let times = modes.len() * selection.threads.len();
     run_program(Program {
         options: &options.common.times(times),
         selection: &selection,
-        contests: signals::contests(&selection, &modes, options.rate),
+        workloads: signals::workloads(&selection, &modes, options.rate),
         usual_seconds: 3 * times as u64,
         title: "Allocating in signal handlers",
         remarks: String::new(),

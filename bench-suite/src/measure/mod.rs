@@ -7,34 +7,34 @@
 //!   favours anybody. Each sample has a process of its own.
 //! - INV-M2: a speed counts the operations of all threads together, from the moment when the
 //!   first of them begins to the moment when the last one ends.
-//! - INV-M3: a difference is claimed only where an interval excludes that there is none (see [`Contrast`]).
-//! - INV-M4: a wrong answer never becomes a sample. It ends the run, or the part of the entrant
+//! - INV-M3: a difference is claimed only where an interval excludes that there is none (see [`Comparison`]).
+//! - INV-M4: a wrong answer never becomes a sample. It ends the run, or the part of the sampler
 //!   in it, whose samples before it count no more.
 
-mod contrast;
+mod budget;
+mod comparison;
 mod cpus;
 mod held;
 mod interrupt;
 mod metric;
-mod pace;
 mod probe;
 mod resident;
 mod rounds;
 mod sample_request;
-mod shift;
 mod summary;
 mod team;
+mod throughput;
 
-pub(crate) use contrast::{Contrast, FEWEST_ROUNDS, Interval, Side, Verdict, ratios};
+pub(crate) use budget::{Budget, Slice};
+pub(crate) use comparison::{Comparison, FEWEST_ROUNDS, Interval, Side, Verdict, ratios};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use held::HeldBytes;
 pub(crate) use interrupt::Interrupt;
 pub(crate) use metric::{Metric, Reading};
-pub(crate) use pace::{Pace, Slice};
 pub(crate) use probe::Probe;
 pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
-pub(crate) use rounds::{Entrant, Outcome, Series, WrongAnswer, play};
+pub(crate) use rounds::{Outcome, Sampler, Series, WrongAnswer, run_rounds};
 pub(crate) use sample_request::{SampleRequest, answer};
-pub(crate) use shift::Shift;
 pub(crate) use summary::Summary;
 pub(crate) use team::{Gate, Team, Worker};
+pub(crate) use throughput::Throughput;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{Metric, Pace, Reading, Slice};
+use super::{Budget, Metric, Reading, Slice};
 
 /// An answer that a workload knows to be wrong. It says which one, and is the end of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +29,9 @@ impl fmt::Display for WrongAnswer {
     }
 }
 
-/// Takes part in rounds.
-pub(crate) trait Entrant {
-    /// Whether a wrong answer ends the run. If not, it ends only this entrant's part in it.
+/// Takes the samples of one subject.
+pub(crate) trait Sampler {
+    /// Whether a wrong answer ends the run. If not, it ends only this sampler's part in it.
     fn ends_the_run(&self) -> bool {
         true
     }
@@ -44,10 +44,10 @@ pub(crate) trait Entrant {
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer>;
 }
 
-/// What came of one entrant: its series, or the wrong answer with which it left the field.
+/// What came of one sampler: its series, or the wrong answer with which it dropped out.
 pub(crate) type Outcome = Result<Vec<Series>, WrongAnswer>;
 
-/// What one entrant measured, round by round.
+/// What one sampler measured, round by round.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Series {
     /// The case.
@@ -58,36 +58,36 @@ pub(crate) struct Series {
     pub(crate) samples: Vec<f64>,
 }
 
-/// Plays `rounds` rounds; each sample has `share` shares in the budget of `pace`. `after_each`
-/// is called after every turn. Gives what came of each entrant.
+/// Runs `rounds` rounds; each sample has `share` shares in the `budget`. `after_each`
+/// is called after every turn. Gives what came of each sampler.
 ///
 /// # Errors
 ///
-/// The first wrong answer of an entrant that ends the run with it.
-pub(crate) fn play(
-    entrants: &mut [&mut dyn Entrant],
+/// The first wrong answer of a sampler that ends the run with it.
+pub(crate) fn run_rounds(
+    samplers: &mut [&mut dyn Sampler],
     rounds: usize,
-    pace: &mut Pace,
+    budget: &mut Budget,
     share: f64,
     mut after_each: impl FnMut(),
 ) -> Result<Vec<Outcome>, WrongAnswer> {
     let mut outcomes: Vec<Outcome> = Vec::new();
-    for entrant in entrants.iter_mut() {
-        match entrant.rehearse() {
-            Err(wrong) if entrant.ends_the_run() => return Err(wrong),
+    for sampler in samplers.iter_mut() {
+        match sampler.rehearse() {
+            Err(wrong) if sampler.ends_the_run() => return Err(wrong),
             rehearsal => outcomes.push(rehearsal.map(|()| Vec::new())),
         }
     }
-    let mut overheads = vec![Duration::ZERO; entrants.len()];
+    let mut overheads = vec![Duration::ZERO; samplers.len()];
     for round in 0..rounds {
-        for turn in 0..entrants.len() {
-            let which = if round % 2 == 0 { turn } else { entrants.len() - 1 - turn };
-            let slice = pace.slice(share, overheads[which]);
+        for turn in 0..samplers.len() {
+            let which = if round % 2 == 0 { turn } else { samplers.len() - 1 - turn };
+            let slice = budget.slice(share, overheads[which]);
             if let Ok(series) = &mut outcomes[which] {
                 let begun = Instant::now();
-                match entrants[which].sample(slice) {
+                match samplers[which].sample(slice) {
                     Ok(readings) => file(series, &readings),
-                    Err(wrong) if entrants[which].ends_the_run() => return Err(wrong),
+                    Err(wrong) if samplers[which].ends_the_run() => return Err(wrong),
                     Err(wrong) => outcomes[which] = Err(wrong),
                 }
                 overheads[which] = begun.elapsed().saturating_sub(slice.measured);
@@ -120,7 +120,7 @@ mod tests {
         is_guest: bool,
     }
 
-    impl Entrant for Scribe<'_> {
+    impl Sampler for Scribe<'_> {
         fn ends_the_run(&self) -> bool {
             !self.is_guest
         }
@@ -148,11 +148,11 @@ mod tests {
     fn turns_are_interleaved_and_reversed_from_round_to_round() {
         let log = RefCell::default();
         let mut scribes = ['A', 'B', 'C'].map(|name| scribe(name, &log, false));
-        let mut entrants: Vec<&mut dyn Entrant> =
-            scribes.iter_mut().map(|scribe| scribe as &mut dyn Entrant).collect();
-        let mut pace = Pace::new(Duration::ZERO, 9.0, None);
+        let mut samplers: Vec<&mut dyn Sampler> =
+            scribes.iter_mut().map(|scribe| scribe as &mut dyn Sampler).collect();
+        let mut budget = Budget::new(Duration::ZERO, 9.0, None);
         let mut samples = 0;
-        let series = play(&mut entrants, 3, &mut pace, 1.0, || samples += 1).unwrap();
+        let series = run_rounds(&mut samplers, 3, &mut budget, 1.0, || samples += 1).unwrap();
         assert_eq!(log.borrow().as_str(), "abcABCCBAABC");
         assert_eq!(samples, 9);
         assert_eq!(series[0].as_ref().unwrap()[0].samples, [4.0, 9.0, 10.0]);
@@ -163,8 +163,8 @@ mod tests {
         let log = RefCell::default();
         let mut right = scribe('A', &log, false);
         let mut wrong = scribe('B', &log, true);
-        let mut pace = Pace::new(Duration::ZERO, 1.0, None);
-        let end = play(&mut [&mut right, &mut wrong], 5, &mut pace, 1.0, || {});
+        let mut budget = Budget::new(Duration::ZERO, 1.0, None);
+        let end = run_rounds(&mut [&mut right, &mut wrong], 5, &mut budget, 1.0, || {});
         assert_eq!(end, Err(WrongAnswer("wrong".into())));
         assert_eq!(log.borrow().as_str(), "abAB");
     }
@@ -174,8 +174,9 @@ mod tests {
         let log = RefCell::default();
         let mut right = scribe('A', &log, false);
         let mut wrong = Scribe { is_guest: true, ..scribe('B', &log, true) };
-        let mut pace = Pace::new(Duration::ZERO, 1.0, None);
-        let outcomes = play(&mut [&mut right, &mut wrong], 3, &mut pace, 1.0, || {}).unwrap();
+        let mut budget = Budget::new(Duration::ZERO, 1.0, None);
+        let outcomes =
+            run_rounds(&mut [&mut right, &mut wrong], 3, &mut budget, 1.0, || {}).unwrap();
         assert_eq!(outcomes[0].as_ref().unwrap()[0].samples.len(), 3);
         assert_eq!(outcomes[1], Err(WrongAnswer("wrong".into())));
         assert_eq!(log.borrow().as_str(), "abABAA");

@@ -27,15 +27,15 @@ const OPTION: &str = "--sample";
 /// How often somebody looks whether the process has ended: seldom enough to take nothing from it.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// One sample of one competitor of one contest; written as JSON on the command line.
+/// One sample of one subject of one workload; written as JSON on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SampleRequest {
-    /// The title of the contest.
-    pub(crate) contest: String,
+    /// The title of the workload.
+    pub(crate) workload: String,
     /// The set of keys that it needs, as the command line has it. They come over standard input.
     pub(crate) keys: Option<String>,
-    /// The place of the competitor in it.
-    pub(crate) competitor: usize,
+    /// The place of the subject in it.
+    pub(crate) subject: usize,
     /// The time of the sample.
     pub(crate) slice: Slice,
 }
@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn a_request_is_read_back_from_its_argument() {
         let slice = Slice::new(Duration::from_millis(20), None);
-        let (contest, keys) = ("update, file:a,b \"c\"".to_owned(), Some("file:a,b".to_owned()));
-        let request = SampleRequest { contest, keys, competitor: 1, slice };
+        let (workload, keys) = ("update, file:a,b \"c\"".to_owned(), Some("file:a,b".to_owned()));
+        let request = SampleRequest { workload, keys, subject: 1, slice };
         let argument = request.argument().into_string().unwrap();
         let value = argument.strip_prefix("--sample=").unwrap();
         assert_eq!(value.parse(), Ok(request));

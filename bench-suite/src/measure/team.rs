@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use super::cpus;
-use super::shift::Stint;
-use super::{Shift, Slice, WrongAnswer};
+use super::throughput::WorkerRun;
+use super::{Slice, Throughput, WrongAnswer};
 
 /// How long the coordinating thread sleeps between two looks at what the workers do.
 const TICK: Duration = Duration::from_millis(5);
@@ -42,30 +44,25 @@ impl Gate {
 /// Workers, each for a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Team<W> {
-    workers: Vec<Apart<W>>,
+    /// Each on cache lines of its own: a worker's writes must not slow down its neighbour.
+    workers: Vec<CachePadded<W>>,
 }
-
-/// On cache lines of its own (two, because processors fetch lines in pairs): what a worker
-/// writes all the time must not slow down its neighbour.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Apart<W>(W);
 
 impl<W> FromIterator<W> for Team<W> {
     fn from_iter<I: IntoIterator<Item = W>>(workers: I) -> Self {
-        Self { workers: workers.into_iter().map(Apart).collect() }
+        Self { workers: workers.into_iter().map(CachePadded::new).collect() }
     }
 }
 
 impl<W: Worker> Team<W> {
     /// The workers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &W> {
-        self.workers.iter().map(|Apart(worker)| worker)
+        self.workers.iter().map(|worker| &**worker)
     }
 
     /// The workers.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut W> {
-        self.workers.iter_mut().map(|Apart(worker)| worker)
+        self.workers.iter_mut().map(|worker| &mut **worker)
     }
 
     /// Lets the workers work for `slice`, its warm-up first and on the same threads. `watch` is
@@ -79,8 +76,8 @@ impl<W: Worker> Team<W> {
         &mut self,
         slice: Slice,
         mut watch: impl FnMut(),
-    ) -> Result<Shift, WrongAnswer> {
-        self.shift(Some(slice.warm_up), |gate| {
+    ) -> Result<Throughput, WrongAnswer> {
+        self.run(Some(slice.warm_up), |gate| {
             let begun = Instant::now();
             loop {
                 thread::sleep(slice.measured.saturating_sub(begun.elapsed()).min(TICK));
@@ -98,21 +95,21 @@ impl<W: Worker> Team<W> {
     /// # Errors
     ///
     /// As [`Team::run_for`].
-    pub(crate) fn run_to_completion(&mut self) -> Result<Shift, WrongAnswer> {
-        self.shift(None, |_| {})
+    pub(crate) fn run_to_completion(&mut self) -> Result<Throughput, WrongAnswer> {
+        self.run(None, |_| {})
     }
 
     /// Starts a thread for each worker, on a CPU of its own where there are enough, has them warm
     /// up, and `coordinate`s beside them once they have begun what counts.
-    fn shift(
+    fn run(
         &mut self,
         warm_up: Option<Duration>,
         coordinate: impl FnOnce(&Gate),
-    ) -> Result<Shift, WrongAnswer> {
+    ) -> Result<Throughput, WrongAnswer> {
         let count = self.workers.len();
         let warming = &warm_up.map(|time| (Gate::default(), StartingLine::new(count + 1), time));
         let (gate, start) = (&Gate::default(), &StartingLine::new(count + 1));
-        let stints: Vec<Stint> = thread::scope(|scope| {
+        let runs: Vec<WorkerRun> = thread::scope(|scope| {
             let mut threads = Vec::new();
             for (number, worker) in self.iter_mut().enumerate() {
                 let work = move || {
@@ -123,7 +120,7 @@ impl<W: Worker> Team<W> {
                         }
                         worker.work(gate);
                     }
-                    start.wait().then(|| stint(worker, gate))
+                    start.wait().then(|| worker_run(worker, gate))
                 };
                 match thread::Builder::new().spawn_scoped(scope, work) {
                     Ok(thread) => threads.push(thread),
@@ -147,16 +144,16 @@ impl<W: Worker> Team<W> {
             let joined = threads.into_iter().map(|thread| thread.join());
             Ok(joined.filter_map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect())
         })?;
-        Ok(Shift::of(&stints))
+        Ok(Throughput::of(&runs))
     }
 }
 
-fn stint<W: Worker>(worker: &mut W, gate: &Gate) -> Stint {
+fn worker_run<W: Worker>(worker: &mut W, gate: &Gate) -> WorkerRun {
     let (begun, used) = (Instant::now(), cpus::time_used());
     let operations = worker.work(gate);
     let (ended, used_after) = (Instant::now(), cpus::time_used());
     let ran = used_after.zip(used).map(|(after, before)| after - before);
-    Stint { operations, begun, ended, ran }
+    WorkerRun { operations, begun, ended, ran }
 }
 
 /// Lets nobody pass before all are there. It spins: waking a sleeping thread takes as long as
@@ -225,10 +222,10 @@ mod tests {
     fn the_warm_up_is_not_counted_and_a_closed_gate_ends_the_work() {
         let mut team: Team<_> = [Counter { limit: u64::MAX, done: 0 }].into_iter().collect();
         let mut looks = 0;
-        let shift =
+        let throughput =
             team.run_for(Slice::new(Duration::from_millis(20), None), || looks += 1).unwrap();
         let done = team.iter().map(|worker| worker.done).sum();
-        assert!(shift.total() > 0 && shift.total() < done);
+        assert!(throughput.total() > 0 && throughput.total() < done);
         assert!(looks > 0);
     }
 

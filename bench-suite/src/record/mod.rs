@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::measure::{Metric, Outcome, Series, Summary, WrongAnswer, available_cpus};
-use crate::workload::{Competitor, Contest, OnWrong, Params, Selection};
+use crate::workload::{OnWrong, Params, Selection, Subject, Workload};
 pub(crate) use host::Host;
 pub(crate) use sink::Sink;
 
@@ -59,25 +59,25 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The records of what a competitor of a contest measured, of the cases that are wanted; or
+    /// The records of what a subject of a workload measured, of the cases that are wanted; or
     /// those of the wrong answer with which it left the field.
     pub(crate) fn of(
-        contest: &Contest<'_>,
-        competitor: &Competitor<'_>,
+        workload: &Workload<'_>,
+        subject: &Subject<'_>,
         outcome: Outcome,
         wanted: &Selection,
         host: &Arc<Host>,
     ) -> Vec<Self> {
-        let mut params = competitor.params.clone();
-        let many = contest.threads > available_cpus();
-        // Who has others at work beside the threads of the contest has counted them.
+        let mut params = subject.params.clone();
+        let many = workload.threads > available_cpus();
+        // Who has others at work beside the threads of the workload has counted them.
         params.entry("oversubscribed").or_insert_with(|| many.into());
         let series = match outcome {
             Ok(series) => series,
             Err(WrongAnswer(reason)) => {
                 params.insert(WRONG_ANSWER.into(), reason.into());
-                let cases = match competitor.on_wrong {
-                    OnWrong::LeaveTheField(cases) => cases,
+                let cases = match subject.on_wrong {
+                    OnWrong::Withdraw(cases) => cases,
                     OnWrong::EndTheRun => &[],
                 };
                 cases
@@ -90,11 +90,11 @@ impl Record {
         let records = wanted.filter_map(|Series { case, metric, samples }| {
             Some(Self {
                 schema: SCHEMA,
-                bench: contest.bench,
+                bench: workload.bench,
                 case,
-                subject: competitor.subject,
-                policy: competitor.policy.map(|policy| policy.to_string()),
-                threads: contest.threads,
+                subject: subject.name,
+                policy: subject.policy.map(|policy| policy.to_string()),
+                threads: workload.threads,
                 params: params.clone(),
                 metric,
                 value: Summary::of(&samples)?.median,

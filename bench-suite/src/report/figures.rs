@@ -1,6 +1,6 @@
 //! Numbers as people read them: three digits, and a unit that suits them.
 
-use crate::measure::{Contrast, Interval, Metric, Summary, Verdict};
+use crate::measure::{Comparison, Interval, Metric, Summary, Verdict};
 
 /// A factor and its name.
 type Scale = (f64, &'static str);
@@ -49,12 +49,12 @@ pub(super) fn spread(metric: Metric, summary: &Summary) -> String {
 }
 
 /// "1.18 (1.15..1.21)": the median ratio and its interval, or why there is none.
-pub(super) fn ratio(contrast: &Contrast) -> String {
-    let Interval { low, high } = contrast.interval;
+pub(super) fn ratio(comparison: &Comparison) -> String {
+    let Interval { low, high } = comparison.interval;
     let (low, high) = (digits(low), digits(high));
-    match contrast.verdict {
+    match comparison.verdict {
         Verdict::Differ if low == high => low,
-        Verdict::Differ => format!("{} ({low}..{high})", digits(contrast.ratio)),
+        Verdict::Differ => format!("{} ({low}..{high})", digits(comparison.ratio)),
         Verdict::NoDifference => "no difference".into(),
         Verdict::NotToldApart => format!("not told apart ({low}..{high})"),
         Verdict::TooFewRounds => "too few rounds".into(),
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_only_claimed_where_there_is_a_difference() {
-        let of = |base: &[f64], other: &[f64]| ratio(&Contrast::of(base, other).unwrap());
+        let of = |base: &[f64], other: &[f64]| ratio(&Comparison::of(base, other).unwrap());
         assert_eq!(of(&[2.0; 7], &[3.0; 7]), "1.50");
         assert_eq!(of(&[2.0; 7], &[2.0; 7]), "no difference");
         let other = [1.4, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8];

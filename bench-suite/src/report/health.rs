@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::figures;
 use super::paragraph::paragraph;
-use crate::measure::{Contrast, Metric, Probe, Summary, Verdict};
+use crate::measure::{Comparison, Metric, Probe, Summary, Verdict};
 use crate::record::Record;
 
 /// With less of its CPUs a run is called disturbed.
 const UNDISTURBED: f64 = 0.97;
 
 /// A paragraph; nothing where nothing was measured.
-pub(crate) fn health(records: &[Record], probe: &Probe, control: Option<&Contrast>) -> String {
+pub(crate) fn health(records: &[Record], probe: &Probe, control: Option<&Comparison>) -> String {
     let time = |summary: Summary| figures::spread(Metric::NsPerOp, &summary);
     let mut said = Vec::new();
     if let Some(arithmetic) = probe.arithmetic() {
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_control_that_differs_warns() {
-        let of = |other: f64| Contrast::of(&[1.0; 7], &[other; 7]).unwrap();
+        let of = |other: f64| Comparison::of(&[1.0; 7], &[other; 7]).unwrap();
         let probe = Probe::default();
         assert_eq!(health(&[], &probe, None), "");
         assert!(health(&[], &probe, Some(&of(1.0))).contains("beside itself: no difference."));

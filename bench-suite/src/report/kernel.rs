@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::measure::{Contrast, Metric};
+use crate::measure::{Comparison, Metric};
 use crate::record::Record;
 
 use super::figures;
@@ -31,7 +31,7 @@ pub(crate) fn beside_the_kernel(records: &[Record]) -> String {
             let Some((own_free, own_locked)) = here("validated").zip(here("subtree-lock")) else {
                 continue;
             };
-            let ratio = Contrast::of(&own_locked.samples, &own_free.samples);
+            let ratio = Comparison::of(&own_locked.samples, &own_free.samples);
             let [own_free, own_locked] =
                 [own_free, own_locked].map(|record| figures::value(Metric::OpsPerS, record.value));
             let ratio = ratio.as_ref().map_or_else(String::new, figures::ratio);

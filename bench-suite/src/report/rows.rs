@@ -1,6 +1,6 @@
 //! Records that belong side by side.
 
-use crate::measure::Contrast;
+use crate::measure::Comparison;
 use crate::record::Record;
 
 /// Records that differ only in who was measured.
@@ -46,8 +46,8 @@ impl<'r> Row<'r> {
 }
 
 /// Compares two records of a row, round by round.
-pub(super) fn contrast(base: &Record, other: &Record) -> Option<Contrast> {
-    Contrast::of(&base.samples, &other.samples)
+pub(super) fn comparison(base: &Record, other: &Record) -> Option<Comparison> {
+    Comparison::of(&base.samples, &other.samples)
 }
 
 /// Puts records side by side, in the order in which their cases first come.

@@ -7,7 +7,7 @@ use comfy_table::{Cell, CellAlignment, ContentLineStyle, LineStyle, Table, Table
 
 use super::figures;
 use super::paragraph::paragraph;
-use super::rows::{Row, contrast, rows};
+use super::rows::{Row, comparison, rows};
 use crate::measure::{Metric, Summary};
 use crate::record::{Host, Record};
 use crate::workload::threads_in_words;
@@ -235,8 +235,8 @@ fn wrong_answers(rows: &[Row<'_>]) -> Option<String> {
 /// The second over the first, where that says something.
 fn ratio(base: &Record, other: &Record) -> String {
     let says_something = base.metric != Metric::RetriesPerLookup;
-    let contrast = contrast(base, other).filter(|_| says_something);
-    contrast.as_ref().map_or_else(String::new, figures::ratio)
+    let comparison = comparison(base, other).filter(|_| says_something);
+    comparison.as_ref().map_or_else(String::new, figures::ratio)
 }
 
 fn is_of(column: &Record, record: &Record) -> bool {

@@ -13,7 +13,7 @@ use memalloc::PolicyKind;
 use super::figures;
 use super::paragraph::paragraph;
 use super::rows::{Row, rows};
-use crate::measure::{Contrast, FEWEST_ROUNDS, Interval, Metric, Side, Verdict, ratios};
+use crate::measure::{Comparison, FEWEST_ROUNDS, Interval, Metric, Side, Verdict, ratios};
 use crate::record::Record;
 use crate::workload::flood;
 
@@ -43,7 +43,7 @@ pub(crate) fn verdict(records: &[Record]) -> String {
         say(&format!("peak memory, {}", beside(reader)), &peaks);
     }
     say("changing, while one sits", &of(&pairs, Pair::is_changing_behind_a_stall));
-    let recommendation = match Contrast::of_groups(&[group(&reading), group(&changing)]) {
+    let recommendation = match Comparison::of_groups(&[group(&reading), group(&changing)]) {
         Some(speed) => recommendation(&speed),
         None => "Recommendation: none: it takes reading and changing, and both were not measured \
                  under both policies."
@@ -127,13 +127,13 @@ fn beside(reader: flood::Reader) -> &'static str {
 
 /// "reading, speed                1.05 (1.03..1.07)         6 rows".
 fn line(what: &str, rows: &[&Pair<'_>]) -> String {
-    let ratio = Contrast::of_groups(&[group(rows)]);
+    let ratio = Comparison::of_groups(&[group(rows)]);
     let ratio = ratio.as_ref().map_or_else(String::new, figures::ratio);
     let count = if rows.len() == 1 { "1 row ".into() } else { format!("{} rows", rows.len()) };
     format!("  {what:<29} {ratio:<32} {count:>8}").trim_end().to_owned()
 }
 
-fn recommendation(speed: &Contrast) -> String {
+fn recommendation(speed: &Comparison) -> String {
     let Interval { low, high } = speed.interval;
     let interval = figures::interval(&speed.interval);
     match speed.interval.side(WORTH_CHOOSING) {

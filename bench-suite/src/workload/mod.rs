@@ -1,17 +1,18 @@
 //! What is measured.
 //!
-//! A bench lists its contests; a contest is one workload with one set of parameters, and its
-//! competitors are what runs it in turns. Whoever adds a bench, a case or a rival adds it here,
-//! and everything above (rounds, records, tables) takes it as it comes.
+//! A bench lists its workloads: a case with one set of parameters each, and the subjects that run it
+//! in turns. A new bench, case or rival is added here; everything above (rounds, records, tables)
+//! takes it as it comes.
 //!
 //! - INV-W1: a workload checks every answer that it gets. A wrong one is an error that names
 //!   it, and no speed comes out: ours ends the run, what others have made leaves the field.
-//! - INV-W2: competitors of one contest do the same operations on the same keys in the same
+//! - INV-W2: subjects of one workload do the same operations on the same keys in the same
 //!   order.
 
 pub(crate) mod alloc;
 pub(crate) mod flood;
-pub(crate) mod heap;
+pub(crate) mod malloc_usage;
+pub(crate) mod policy;
 #[forbid(unsafe_code)]
 pub(crate) mod read_side;
 #[cfg(feature = "rivals")]
@@ -28,13 +29,13 @@ use memalloc::PolicyKind;
 use serde_json::{Map, Value as Json};
 
 use crate::data::DataSet;
-use crate::measure::Entrant;
+use crate::measure::Sampler;
 
 /// What distinguishes measurements of the same case, by the names that records use.
 pub(crate) type Params = Map<String, Json>;
 
-/// One workload with one set of parameters.
-pub(crate) struct Contest<'d> {
+/// One case with one set of parameters.
+pub(crate) struct Workload<'d> {
     /// The bench that it belongs to.
     pub(crate) bench: &'static str,
     /// What runs, in words, for the progress bar and for errors; no two of a run have the same.
@@ -43,16 +44,16 @@ pub(crate) struct Contest<'d> {
     pub(crate) keys: Option<&'d DataSet>,
     /// Threads at work.
     pub(crate) threads: usize,
-    /// How much of the time budget a sample takes, in proportion to other contests.
+    /// How much of the time budget a sample takes, in proportion to other workloads.
     pub(crate) share: f64,
-    /// Those who run it in turns.
-    pub(crate) competitors: Vec<Competitor<'d>>,
+    /// What runs it in turns.
+    pub(crate) subjects: Vec<Subject<'d>>,
 }
 
-/// One who runs a workload.
-pub(crate) struct Competitor<'d> {
-    /// What it is.
-    pub(crate) subject: &'static str,
+/// What runs a workload: an allocator, a scheme or a map, with its reuse policy.
+pub(crate) struct Subject<'d> {
+    /// What records call it.
+    pub(crate) name: &'static str,
     /// Its reuse policy, if it has one.
     pub(crate) policy: Option<PolicyKind>,
     /// The parameters of its records.
@@ -60,7 +61,7 @@ pub(crate) struct Competitor<'d> {
     /// What becomes of the run when one of its answers is wrong.
     pub(crate) on_wrong: OnWrong,
     /// Runs the workload.
-    pub(crate) entrant: Box<dyn Entrant + 'd>,
+    pub(crate) sampler: Box<dyn Sampler + 'd>,
 }
 
 /// What a wrong answer leads to.
@@ -68,32 +69,32 @@ pub(crate) struct Competitor<'d> {
 pub(crate) enum OnWrong {
     /// The end of the run.
     EndTheRun,
-    /// Its competitor takes no further part. In the place of its values there is a record for
+    /// Its subject takes no further part. In the place of its values there is a record for
     /// each of these cases that says so.
-    LeaveTheField(&'static [&'static str]),
+    Withdraw(&'static [&'static str]),
 }
 
-impl fmt::Debug for Contest<'_> {
+impl fmt::Debug for Workload<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contest")
+        f.debug_struct("Workload")
             .field("bench", &self.bench)
             .field("title", &self.title)
-            .field("competitors", &self.competitors)
+            .field("subjects", &self.subjects)
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Competitor<'_> {
+impl fmt::Debug for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Competitor")
-            .field("subject", &self.subject)
+        f.debug_struct("Subject")
+            .field("name", &self.name)
             .field("policy", &self.policy)
             .field("params", &self.params)
             .finish_non_exhaustive()
     }
 }
 
-/// Which of the contests are wanted.
+/// Which of the workloads are wanted.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
     /// Names of cases.

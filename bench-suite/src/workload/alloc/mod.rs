@@ -8,25 +8,24 @@
 //! `memalloc` frees as its policy says: at once, or after a grace period (`free_rcu`). Other
 //! allocators have no policy: they free at once, and give their readers no promise at all.
 
-mod belt;
-mod hand;
-mod passing;
+mod allocator;
+mod held_objects;
+mod producer_consumer;
+mod ring;
 #[cfg(feature = "rivals")]
 mod rivals;
-mod source;
 
 use std::alloc::Layout;
 
-use memalloc::{
-    AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, MemAlloc, PolicyKind, ReusePolicy,
-};
+use memalloc::{MemAlloc, PolicyKind, ReusePolicy};
 
-use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
+use super::policy::with_policy;
+use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::measure::{
-    Entrant, Gate, HeldBytes, Metric, Reading, Shift, Slice, Team, Worker, WrongAnswer,
+    Gate, HeldBytes, Metric, Reading, Sampler, Slice, Team, Throughput, Worker, WrongAnswer,
 };
-use hand::Hand;
-use source::{Source, SystemMalloc};
+use allocator::{Allocator, SystemMalloc};
+use held_objects::HeldObjects;
 
 /// The name of the bench.
 pub(crate) const BENCH: &str = "alloc";
@@ -44,9 +43,9 @@ pub(crate) const PRODUCER_CONSUMER: &str = "producer-consumer";
 /// Allocations between two looks at the clock.
 const STRIDE: usize = 64;
 
-/// The contests of the bench, for objects of these sizes.
-pub(crate) fn contests<'d>(selection: &Selection, sizes: &[usize]) -> Vec<Contest<'d>> {
-    let mut contests = Vec::new();
+/// What the bench measures, for objects of these sizes.
+pub(crate) fn workloads<'d>(selection: &Selection, sizes: &[usize]) -> Vec<Workload<'d>> {
+    let mut workloads = Vec::new();
     for &case in CASES.iter().filter(|case| selection.wants(case)) {
         let numbers = match case {
             PRODUCER_CONSUMER => selection.threads_in_pairs(),
@@ -54,52 +53,46 @@ pub(crate) fn contests<'d>(selection: &Selection, sizes: &[usize]) -> Vec<Contes
         };
         for &size in sizes {
             for &threads in &numbers {
-                contests.push(contest(Setting { case, size, threads }, selection));
+                workloads.push(workload(Setting { case, size, threads }, selection));
             }
         }
     }
-    contests
+    workloads
 }
 
-fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
-    let mut competitors: Vec<Competitor<'d>> = Vec::new();
+fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
+    let mut subjects: Vec<Subject<'d>> = Vec::new();
     for &policy in &selection.policies {
-        competitors.extend(match policy {
-            PolicyKind::Immediate => Some(memalloc_under::<Immediate>(setting)),
-            PolicyKind::AfterRcuGp => Some(memalloc_under::<AfterRcuGp>(setting)),
-            PolicyKind::FreeAfterRcuGp => Some(memalloc_under::<FreeAfterRcuGp>(setting)),
-            PolicyKind::AfterTasksTraceGp => Some(memalloc_under::<AfterTasksTraceGp>(setting)),
-            _ => None,
-        });
+        subjects.extend(with_policy!(policy, P => memalloc_under::<P>(setting)));
     }
-    competitors.push(setting.rival(SystemMalloc::NAME, source::system_version(), SystemMalloc));
+    subjects.push(setting.rival(SystemMalloc::NAME, allocator::system_version(), SystemMalloc));
     if selection.rivals {
-        competitors.extend(rivals(setting));
+        subjects.extend(rivals(setting));
     }
     let Setting { case, size, threads } = setting;
-    Contest {
+    Workload {
         bench: BENCH,
         title: format!("{case}, {size} bytes, {}", threads_in_words(threads)),
         keys: None,
         threads,
         share: 1.0,
-        competitors,
+        subjects,
     }
 }
 
 #[cfg(feature = "rivals")]
-fn rivals<'d>(setting: Setting) -> Vec<Competitor<'d>> {
-    rivals::competitors(setting)
+fn rivals<'d>(setting: Setting) -> Vec<Subject<'d>> {
+    rivals::subjects(setting)
 }
 
 /// None in this build. The command line has said so to whoever asked for them.
 #[cfg(not(feature = "rivals"))]
-fn rivals<'d>(_setting: Setting) -> Vec<Competitor<'d>> {
+fn rivals<'d>(_setting: Setting) -> Vec<Subject<'d>> {
     Vec::new()
 }
 
-fn memalloc_under<'d, P: ReusePolicy>(setting: Setting) -> Competitor<'d> {
-    setting.competitor("memalloc", Some(P::KIND), || {
+fn memalloc_under<'d, P: ReusePolicy>(setting: Setting) -> Subject<'d> {
+    setting.subject("memalloc", Some(P::KIND), || {
         MemAlloc::<P>::new()
             .map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))
     })
@@ -113,38 +106,38 @@ struct Setting {
 }
 
 impl Setting {
-    fn competitor<'d, S: Source + 'd>(
+    fn subject<'d, S: Allocator + 'd>(
         self,
-        subject: &'static str,
+        name: &'static str,
         policy: Option<PolicyKind>,
         build: impl Fn() -> Result<S, WrongAnswer> + 'd,
-    ) -> Competitor<'d> {
+    ) -> Subject<'d> {
         let mut params = Params::new();
         params.insert("size".into(), self.size.into());
-        let entrant = Box::new(Player { setting: self, build });
-        Competitor { subject, policy, params, on_wrong: OnWrong::EndTheRun, entrant }
+        let sampler = Box::new(AllocSampler { setting: self, build });
+        Subject { name, policy, params, on_wrong: OnWrong::EndTheRun, sampler }
     }
 
     /// An allocator that is there once for the whole process.
-    fn rival<'d, S: Source + Copy + 'd>(
+    fn rival<'d, S: Allocator + Copy + 'd>(
         self,
-        subject: &'static str,
+        name: &'static str,
         version: String,
-        source: S,
-    ) -> Competitor<'d> {
-        let mut competitor = self.competitor(subject, None, move || Ok(source));
-        competitor.params.insert("version".into(), version.into());
-        competitor
+        allocator: S,
+    ) -> Subject<'d> {
+        let mut subject = self.subject(name, None, move || Ok(allocator));
+        subject.params.insert("version".into(), version.into());
+        subject
     }
 }
 
 /// Runs a case with an allocator of its own each time.
-struct Player<B> {
+struct AllocSampler<B> {
     setting: Setting,
     build: B,
 }
 
-impl<S: Source, B: Fn() -> Result<S, WrongAnswer>> Entrant for Player<B> {
+impl<S: Allocator, B: Fn() -> Result<S, WrongAnswer>> Sampler for AllocSampler<B> {
     /// Nothing here is checked outside the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
@@ -154,69 +147,73 @@ impl<S: Source, B: Fn() -> Result<S, WrongAnswer>> Entrant for Player<B> {
         let size = self.setting.size;
         let layout = Layout::from_size_align(size, 16)
             .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;
-        let before = passing::resident_before();
-        let source = (self.build)()?;
+        let before = producer_consumer::resident_before();
+        let allocator = (self.build)()?;
         let readings = match self.setting.case {
-            HOT_PAIR => run::<S, 1>(self.setting, layout, &source, slice),
-            BATCH_64 => run::<S, 64>(self.setting, layout, &source, slice),
-            _ => passing::run(self.setting, layout, &source, slice, before),
+            HOT_PAIR => run::<S, 1>(self.setting, layout, &allocator, slice),
+            BATCH_64 => run::<S, 64>(self.setting, layout, &allocator, slice),
+            _ => producer_consumer::run(self.setting, layout, &allocator, slice, before),
         }?;
-        source.close()?;
+        allocator.close()?;
         Ok(readings)
     }
 }
 
 /// Has each thread hold up to `N` objects.
-fn run<S: Source, const N: usize>(
+fn run<S: Allocator, const N: usize>(
     setting: Setting,
     layout: Layout,
-    source: &S,
+    allocator: &S,
     slice: Slice,
 ) -> Result<Vec<Reading>, WrongAnswer> {
     let mut users: Team<User<'_, S, N>> = (0..setting.threads as u64)
-        .map(|number| User { hand: Hand::new(source, layout), stamp: number << 48, fault: None })
+        .map(|number| User {
+            objects: HeldObjects::new(allocator, layout),
+            stamp: number << 48,
+            fault: None,
+        })
         .collect();
     let mut held = HeldBytes::default();
-    let shift = users.run_for(slice, || {
-        if let Some(bytes) = source.held_bytes() {
+    let throughput = users.run_for(slice, || {
+        if let Some(bytes) = allocator.held_bytes() {
             held.note(bytes);
         }
     })?;
     if let Some(fault) = users.iter_mut().find_map(|user| user.fault.take()) {
         return Err(fault);
     }
-    let mut readings = readings(setting, &shift);
+    let mut readings = readings(setting, &throughput);
     readings.extend(held.readings(setting.case));
     Ok(readings)
 }
 
 /// Speed and cost of what all threads did.
-fn readings(Setting { case, threads, .. }: Setting, shift: &Shift) -> Vec<Reading> {
-    let per_second = shift.per_second(shift.total());
+fn readings(Setting { case, threads, .. }: Setting, throughput: &Throughput) -> Vec<Reading> {
+    let per_second = throughput.per_second(throughput.total());
     let mut readings = vec![
         Reading::new(case, Metric::OpsPerS, per_second),
         Reading::new(case, Metric::NsPerOp, threads as f64 * 1e9 / per_second.max(1.0)),
     ];
-    readings.extend(shift.cpu_share(case));
+    readings.extend(throughput.cpu_share(case));
     readings
 }
 
 /// One thread that allocates and frees.
-struct User<'s, S: Source, const N: usize> {
-    hand: Hand<'s, S, N>,
+struct User<'s, S: Allocator, const N: usize> {
+    objects: HeldObjects<'s, S, N>,
     /// The next stamp; the threads' stamps are far apart.
     stamp: u64,
     fault: Option<WrongAnswer>,
 }
 
-impl<S: Source, const N: usize> Worker for User<'_, S, N> {
+impl<S: Allocator, const N: usize> Worker for User<'_, S, N> {
     fn work(&mut self, gate: &Gate) -> u64 {
-        self.hand.enter();
+        self.objects.enter();
         let mut done = 0;
         loop {
             for _ in 0..STRIDE / N {
-                let served = self.hand.fill(self.stamp);
-                let intact = self.hand.empty(self.stamp);
+                let served = self.objects.fill(self.stamp);
+                let intact = self.objects.empty(self.stamp);
                 if served < N || intact < N {
                     self.fault.get_or_insert_with(|| fault(N, served, intact));
                 }

@@ -9,13 +9,13 @@ use std::ptr::NonNull;
 use std::sync::Once;
 
 use super::Setting;
-use super::source::Source;
+use super::allocator::Allocator;
 use crate::measure::WrongAnswer;
-use crate::workload::Competitor;
+use crate::workload::Subject;
 use crate::workload::rivals::version;
 
 /// All of them.
-pub(super) fn competitors<'d>(setting: Setting) -> Vec<Competitor<'d>> {
+pub(super) fn subjects<'d>(setting: Setting) -> Vec<Subject<'d>> {
     vec![
         setting.rival("mimalloc", version("libmimalloc-sys"), Mimalloc),
         setting.rival("jemalloc", version("tikv-jemalloc-sys"), Jemalloc),
@@ -30,17 +30,17 @@ const ALIGNMENT: usize = 16;
 #[derive(Clone, Copy, Debug)]
 struct Mimalloc;
 
-impl Source for Mimalloc {
+impl Allocator for Mimalloc {
     #[inline]
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+    fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         debug_assert!(layout.align() <= ALIGNMENT);
         // SAFETY: any size may be asked for.
         NonNull::new(unsafe { libmimalloc_sys::mi_malloc(layout.size()) }.cast())
     }
 
     #[inline]
-    unsafe fn give(&self, place: NonNull<u8>, _layout: Layout) {
-        // SAFETY: the caller has it from `take`, and does not use it any more.
+    unsafe fn free(&self, place: NonNull<u8>, _layout: Layout) {
+        // SAFETY: the caller has it from `alloc`, and does not use it any more.
         unsafe { libmimalloc_sys::mi_free(place.as_ptr().cast()) }
     }
 
@@ -56,17 +56,17 @@ impl Source for Mimalloc {
 #[derive(Clone, Copy, Debug)]
 struct Jemalloc;
 
-impl Source for Jemalloc {
+impl Allocator for Jemalloc {
     #[inline]
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+    fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         debug_assert!(layout.align() <= ALIGNMENT);
         // SAFETY: any size may be asked for.
         NonNull::new(unsafe { tikv_jemalloc_sys::malloc(layout.size()) }.cast())
     }
 
     #[inline]
-    unsafe fn give(&self, place: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller has it from `take` with this size, and does not use it any more.
+    unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller has it from `alloc` with this size, and does not use it any more.
         unsafe { tikv_jemalloc_sys::sdallocx(place.as_ptr().cast(), layout.size(), 0) }
     }
 
@@ -82,17 +82,17 @@ impl Source for Jemalloc {
 #[derive(Clone, Copy, Debug)]
 struct Snmalloc;
 
-impl Source for Snmalloc {
+impl Allocator for Snmalloc {
     #[inline]
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+    fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         // SAFETY: the layout's alignment is a power of two.
         NonNull::new(unsafe { snmalloc_sys::sn_rust_alloc(layout.align(), layout.size()) }.cast())
     }
 
     #[inline]
-    unsafe fn give(&self, place: NonNull<u8>, layout: Layout) {
+    unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
         let (align, size) = (layout.align(), layout.size());
-        // SAFETY: the caller has it from `take` with this layout, and does not use it any more.
+        // SAFETY: the caller has it from `alloc` with this layout, and does not use it any more.
         unsafe { snmalloc_sys::sn_rust_dealloc(place.as_ptr().cast(), align, size) };
     }
 
@@ -140,21 +140,21 @@ thread_local! {
     static HEAP: Heap = Heap::open();
 }
 
-impl Source for Rpmalloc {
+impl Allocator for Rpmalloc {
     fn enter(&self) {
         HEAP.with(|_| ());
     }
 
     #[inline]
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+    fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         debug_assert!(layout.align() <= ALIGNMENT);
         // SAFETY: this thread has called `enter`.
         NonNull::new(unsafe { rpmalloc_sys::rpmalloc(layout.size()) }.cast())
     }
 
     #[inline]
-    unsafe fn give(&self, place: NonNull<u8>, _layout: Layout) {
-        // SAFETY: the caller has it from `take`, and does not use it any more.
+    unsafe fn free(&self, place: NonNull<u8>, _layout: Layout) {
+        // SAFETY: the caller has it from `alloc`, and does not use it any more.
         unsafe { rpmalloc_sys::rpfree(place.as_ptr().cast()) }
     }
 
@@ -169,26 +169,26 @@ impl Source for Rpmalloc {
 
 #[cfg(test)]
 mod tests {
-    use super::super::hand::Hand;
+    use super::super::held_objects::HeldObjects;
     use super::*;
 
     /// Each of them serves distinct, aligned objects, on threads that come and go.
     #[track_caller]
-    fn serves<S: Source + Copy>(source: S) {
+    fn serves<S: Allocator + Copy>(allocator: S) {
         for size in [16, 64, 4096] {
             let layout = Layout::from_size_align(size, ALIGNMENT).unwrap();
             for _ in 0..3 {
                 std::thread::scope(|scope| {
                     scope.spawn(|| {
-                        source.enter();
-                        let mut hand = Hand::<_, 64>::new(&source, layout);
+                        allocator.enter();
+                        let mut objects = HeldObjects::<_, 64>::new(&allocator, layout);
                         for stamp in [0, 64, 128] {
-                            assert_eq!((hand.fill(stamp), hand.empty(stamp)), (64, 64));
+                            assert_eq!((objects.fill(stamp), objects.empty(stamp)), (64, 64));
                         }
-                        let place = source.take(layout).unwrap();
+                        let place = allocator.alloc(layout).unwrap();
                         assert_eq!(place.as_ptr().align_offset(ALIGNMENT), 0);
                         // SAFETY: taken above with this layout, and not used again.
-                        unsafe { source.give(place, layout) };
+                        unsafe { allocator.free(place, layout) };
                     });
                 });
             }

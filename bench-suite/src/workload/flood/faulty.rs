@@ -7,12 +7,14 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use memalloc::{AfterTasksTraceGp, FreeAfterRcuGp, Immediate};
+
 use super::object::{Found, Object, PLACES, Slot};
-use super::subject::Session;
+use super::scheme::Session;
 use super::*;
 use crate::measure::WrongAnswer;
 
-/// What is wrong with a subject.
+/// What is wrong with a scheme.
 const NOTHING: u8 = 0;
 /// It gives out the object that it gave out last, again.
 const TWICE: u8 = 1;
@@ -21,7 +23,7 @@ const HASTY: u8 = 2;
 /// It has no memory after a while.
 const SHORT: u8 = 3;
 
-/// Objects that are never given back to the system: a subject may be as wrong as it likes.
+/// Objects that are never given back to the system: a scheme may be as wrong as it likes.
 struct Faulty<const FAULT: u8, const KEEPS: bool> {
     given: Mutex<Given>,
 }
@@ -33,7 +35,7 @@ struct Given {
     count: u64,
 }
 
-impl<const FAULT: u8, const KEEPS: bool> Subject for Faulty<FAULT, KEEPS> {
+impl<const FAULT: u8, const KEEPS: bool> Scheme for Faulty<FAULT, KEEPS> {
     const PROTECTS_IDENTITY: bool = true;
     const KEEPS_BYTES: bool = KEEPS;
 
@@ -83,11 +85,11 @@ impl<const FAULT: u8, const KEEPS: bool> Session for &Faulty<FAULT, KEEPS> {
 
 /// A few puts, a reader that looks while the object is taken out and others are put in, and the
 /// end.
-fn scene<S: Subject>() -> Result<(), WrongAnswer> {
-    let field = Field::new(S::build(Layout::new::<u64>())?, 1);
+fn scene<S: Scheme>() -> Result<(), WrongAnswer> {
+    let table = SlotTable::new(S::build(Layout::new::<u64>())?, 1);
     let (mut writes, mut reads) = Default::default();
-    let mut writer = field.hand(0, &mut writes);
-    let mut reader = field.hand(0, &mut reads);
+    let mut writer = table.access(0, &mut writes);
+    let mut reader = table.access(0, &mut reads);
     writer.put(0);
     writer.put(1);
     reader.read(0, 0, || {
@@ -96,23 +98,23 @@ fn scene<S: Subject>() -> Result<(), WrongAnswer> {
         writer.put(2);
     });
     drop((writer, reader));
-    field.close([writes, reads].into_iter())
+    table.close([writes, reads].into_iter())
 }
 
 #[track_caller]
-fn fails<S: Subject>(what: &str) {
+fn fails<S: Scheme>(what: &str) {
     let WrongAnswer(reason) = scene::<S>().unwrap_err();
     assert!(reason.contains(what), "{reason}");
 }
 
 #[test]
-fn a_subject_without_a_fault_passes() {
+fn a_scheme_without_a_fault_passes() {
     scene::<Faulty<NOTHING, true>>().unwrap();
     scene::<Faulty<NOTHING, false>>().unwrap();
-    scene::<OurOwn<Immediate>>().unwrap();
-    scene::<OurOwn<AfterRcuGp>>().unwrap();
-    scene::<OurOwn<FreeAfterRcuGp>>().unwrap();
-    scene::<OurOwn<AfterTasksTraceGp>>().unwrap();
+    scene::<Memalloc<Immediate>>().unwrap();
+    scene::<Memalloc<AfterRcuGp>>().unwrap();
+    scene::<Memalloc<FreeAfterRcuGp>>().unwrap();
+    scene::<Memalloc<AfterTasksTraceGp>>().unwrap();
 }
 
 #[test]
@@ -133,10 +135,10 @@ fn memory_that_runs_out_is_noticed() {
 
 #[test]
 fn an_object_that_never_comes_back_is_noticed() {
-    let subject = OurOwn::<AfterRcuGp>::build(Layout::new::<[u64; 32]>()).unwrap();
-    let lost = subject.session().alloc();
+    let scheme = Memalloc::<AfterRcuGp>::build(Layout::new::<[u64; 32]>()).unwrap();
+    let lost = scheme.session().alloc();
     assert!(lost.is_some());
-    let WrongAnswer(reason) = subject.close(0).unwrap_err();
+    let WrongAnswer(reason) = scheme.close(0).unwrap_err();
     assert!(reason.contains("1 object (256 bytes) was never freed"), "{reason}");
 }
 
@@ -155,10 +157,10 @@ fn every_case_and_reader_runs_under_every_policy() {
         for reader in Reader::ALL {
             let setting = Setting { case, size: 8, reader, threads: 2 };
             for readings in [
-                run::<OurOwn<Immediate>>(setting, slice()).unwrap(),
-                run::<OurOwn<AfterRcuGp>>(setting, slice()).unwrap(),
-                run::<OurOwn<FreeAfterRcuGp>>(setting, slice()).unwrap(),
-                run::<OurOwn<AfterTasksTraceGp>>(setting, slice()).unwrap(),
+                run::<Memalloc<Immediate>>(setting, slice()).unwrap(),
+                run::<Memalloc<AfterRcuGp>>(setting, slice()).unwrap(),
+                run::<Memalloc<FreeAfterRcuGp>>(setting, slice()).unwrap(),
+                run::<Memalloc<AfterTasksTraceGp>>(setting, slice()).unwrap(),
             ] {
                 let names: Vec<_> = readings.iter().map(|reading| reading.metric).collect();
                 assert_eq!(names[0], Metric::OpsPerS, "{setting:?}");
@@ -171,13 +173,13 @@ fn every_case_and_reader_runs_under_every_policy() {
     }
 }
 
-/// One test for all: kovan counts for one subject at a time.
+/// One test for all: kovan counts for one scheme at a time.
 #[cfg(feature = "rivals")]
 #[test]
 fn rivals_pass_and_their_books_are_checked() {
     use super::rivals::{AS_MADE, Epoch, Haphazard, Kovan, Seize};
 
-    fn passes<S: Subject>() {
+    fn passes<S: Scheme>() {
         scene::<S>().unwrap();
         for case in CASES {
             for reader in Reader::ALL {
@@ -198,10 +200,10 @@ fn rivals_pass_and_their_books_are_checked() {
 
 #[test]
 fn threads_of_a_pair_share_a_lane() {
-    let roles = |case, threads| Setting { case, size: 8, reader: Reader::None, threads }.roles();
-    use Role::{Adds, Deletes, Overwrites};
-    assert_eq!(roles(ADD_DEL, 4), [(Adds, 0), (Deletes, 0), (Adds, 1), (Deletes, 1)]);
-    assert_eq!(roles(OVERWRITE, 2), [(Overwrites, 0), (Overwrites, 1)]);
+    let tasks = |case, threads| Setting { case, size: 8, reader: Reader::None, threads }.tasks();
+    use Task::{Adds, Deletes, Overwrites};
+    assert_eq!(tasks(ADD_DEL, 4), [(Adds, 0), (Deletes, 0), (Adds, 1), (Deletes, 1)]);
+    assert_eq!(tasks(OVERWRITE, 2), [(Overwrites, 0), (Overwrites, 1)]);
     assert_eq!(PLACES, 64, "as many as the kernel's batches");
 }
 

@@ -20,7 +20,7 @@
 //! | `busy` | a thread of its own enters and leaves read sections all the time; in each it looks at an object twice |
 //! | `stall-100ms` | a thread of its own sits in a section for 100 ms, leaves, and begins again |
 //!
-//! Memory is what the process has grown by since before it had the subject, the same measure for
+//! Memory is what the process has grown by since before it had the scheme, the same measure for
 //! everybody: free objects in caches, those that wait, and what keeps track of them. It contains
 //! the stacks of the threads and the pages of the program that they touch, some 300 KiB that
 //! are the same for all. The peak is the kernel's own, exact at every moment; the average is of a
@@ -29,34 +29,33 @@
 //!
 //! Checked: every object that is taken out has the stamp that was written when it was put in; all
 //! that were put in come out once, and are free at the end; a reader finds the same object twice
-//! where the subject promises that, and a stamp everywhere.
+//! where the scheme promises that, and a stamp everywhere.
 
+mod callbacks;
 #[cfg(test)]
 mod faulty;
-mod field;
 mod object;
 #[cfg(feature = "rivals")]
 mod rivals;
-mod role;
-mod single;
-mod subject;
+mod scheme;
+mod slots;
+mod threads;
 
 use std::alloc::Layout;
 use std::marker::PhantomData;
 
-use memalloc::{
-    AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, MemAlloc, PolicyKind, ReusePolicy,
-};
+use memalloc::{AfterRcuGp, MemAlloc, PolicyKind, ReusePolicy};
 
-use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
+use super::policy::with_policy;
+use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::measure::{
-    Entrant, HeldBytes, Metric, Reading, Slice, Team, WrongAnswer, available_cpus, forget_peak,
+    HeldBytes, Metric, Reading, Sampler, Slice, Team, WrongAnswer, available_cpus, forget_peak,
     peak_resident_bytes, resident_bytes,
 };
-use field::Field;
-use role::{Hired, Role};
-use single::Callbacks;
-use subject::{OurOwn, Subject};
+use callbacks::Callbacks;
+use scheme::{Memalloc, Scheme};
+use slots::SlotTable;
+use threads::{FloodThread, Task};
 
 /// The name of the bench.
 pub(crate) const BENCH: &str = "flood";
@@ -111,11 +110,11 @@ impl Reader {
         }
     }
 
-    fn role(self) -> Option<Role> {
+    fn task(self) -> Option<Task> {
         match self {
             Self::None | Self::Idle => None,
-            Self::Busy => Some(Role::Reads),
-            Self::Stall => Some(Role::Sits),
+            Self::Busy => Some(Task::Reads),
+            Self::Stall => Some(Task::Sits),
         }
     }
 
@@ -148,14 +147,14 @@ pub(crate) enum Lineup {
     Others,
 }
 
-/// The contests of the bench.
-pub(crate) fn contests<'d>(
+/// What the bench measures.
+pub(crate) fn workloads<'d>(
     selection: &Selection,
     sizes: &[usize],
     readers: &[Reader],
     lineup: Lineup,
-) -> Vec<Contest<'d>> {
-    let mut contests = Vec::new();
+) -> Vec<Workload<'d>> {
+    let mut workloads = Vec::new();
     for &case in CASES.iter().filter(|case| selection.wants(case)) {
         let numbers = match case {
             NEEDS_PAIRS => selection.threads_in_pairs(),
@@ -165,35 +164,29 @@ pub(crate) fn contests<'d>(
             for &reader in readers {
                 for &threads in &numbers {
                     let setting = Setting { case, size, reader, threads };
-                    contests.push(contest(setting, selection, lineup));
+                    workloads.push(workload(setting, selection, lineup));
                 }
             }
         }
     }
-    contests
+    workloads
 }
 
-fn contest<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Contest<'d> {
+fn workload<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Workload<'d> {
     let Setting { case, size, reader, threads } = setting;
-    let mut competitors: Vec<Competitor<'d>> = Vec::new();
+    let mut subjects: Vec<Subject<'d>> = Vec::new();
     for &policy in &selection.policies {
-        competitors.extend(match policy {
-            PolicyKind::Immediate => Some(setting.ours::<Immediate>()),
-            PolicyKind::AfterRcuGp => Some(setting.ours::<AfterRcuGp>()),
-            PolicyKind::FreeAfterRcuGp => Some(setting.ours::<FreeAfterRcuGp>()),
-            PolicyKind::AfterTasksTraceGp => Some(setting.ours::<AfterTasksTraceGp>()),
-            _ => None,
-        });
+        subjects.extend(with_policy!(policy, P => setting.ours::<P>()));
     }
     // Nothing bounds what waits for callbacks, so that they have no place behind a reader that sits.
     let callbacks = lineup == Lineup::Others && reader != Reader::Stall;
     if callbacks && selection.policies.contains(&PolicyKind::AfterRcuGp) {
-        competitors.push(setting.competitor::<Callbacks>(CALLBACKS, None));
+        subjects.push(setting.subject::<Callbacks>(CALLBACKS, None));
     }
     if selection.rivals && lineup == Lineup::Others {
-        competitors.extend(rivals(setting));
+        subjects.extend(rivals(setting));
     }
-    Contest {
+    Workload {
         bench: BENCH,
         title: format!(
             "{case}, {size} bytes, {}, reader {}",
@@ -203,18 +196,18 @@ fn contest<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Conte
         keys: None,
         threads,
         share: reader.share(),
-        competitors,
+        subjects,
     }
 }
 
 #[cfg(feature = "rivals")]
-fn rivals<'d>(setting: Setting) -> Vec<Competitor<'d>> {
-    rivals::competitors(setting)
+fn rivals<'d>(setting: Setting) -> Vec<Subject<'d>> {
+    rivals::subjects(setting)
 }
 
 /// None in this build. The command line has said so to whoever asked for them.
 #[cfg(not(feature = "rivals"))]
-fn rivals<'d>(_setting: Setting) -> Vec<Competitor<'d>> {
+fn rivals<'d>(_setting: Setting) -> Vec<Subject<'d>> {
     Vec::new()
 }
 
@@ -229,44 +222,44 @@ struct Setting {
 }
 
 impl Setting {
-    fn ours<'d, P: ReusePolicy>(self) -> Competitor<'d> {
-        self.competitor::<OurOwn<P>>("memalloc", Some(P::KIND))
+    fn ours<'d, P: ReusePolicy>(self) -> Subject<'d> {
+        self.subject::<Memalloc<P>>("memalloc", Some(P::KIND))
     }
 
-    fn competitor<'d, S: Subject + 'd>(
+    fn subject<'d, S: Scheme + 'd>(
         self,
-        subject: &'static str,
+        name: &'static str,
         policy: Option<PolicyKind>,
-    ) -> Competitor<'d> {
+    ) -> Subject<'d> {
         let mut params = Params::new();
         params.insert("size".into(), self.size.into());
         params.insert("reader".into(), self.reader.name().into());
         let at_work = self.threads + usize::from(self.reader == Reader::Busy);
         params.insert("oversubscribed".into(), (at_work > available_cpus()).into());
-        let entrant = Box::new(Player { setting: self, subject: PhantomData::<fn() -> S> });
-        Competitor { subject, policy, params, on_wrong: OnWrong::EndTheRun, entrant }
+        let sampler = Box::new(FloodSampler { setting: self, scheme: PhantomData::<fn() -> S> });
+        Subject { name, policy, params, on_wrong: OnWrong::EndTheRun, sampler }
     }
 
     /// What each thread does, and on which lane.
-    fn roles(self) -> Vec<(Role, usize)> {
+    fn tasks(self) -> Vec<(Task, usize)> {
         let writer = |number: usize| match self.case {
-            OVERWRITE => (Role::Overwrites, number),
-            BATCH => (Role::FillsAndEmpties, number),
-            _ if number.is_multiple_of(2) => (Role::Adds, number / 2),
-            _ => (Role::Deletes, number / 2),
+            OVERWRITE => (Task::Overwrites, number),
+            BATCH => (Task::FillsAndEmpties, number),
+            _ if number.is_multiple_of(2) => (Task::Adds, number / 2),
+            _ => (Task::Deletes, number / 2),
         };
-        let reader = self.reader.role().map(|role| (role, 0));
+        let reader = self.reader.task().map(|task| (task, 0));
         (0..self.threads).map(writer).chain(reader).collect()
     }
 }
 
-/// Runs a case with a subject of its own each time.
-struct Player<S> {
+/// Runs a case with a scheme of its own each time.
+struct FloodSampler<S> {
     setting: Setting,
-    subject: PhantomData<fn() -> S>,
+    scheme: PhantomData<fn() -> S>,
 }
 
-impl<S: Subject> Entrant for Player<S> {
+impl<S: Scheme> Sampler for FloodSampler<S> {
     /// Nothing here is checked outside the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
@@ -277,24 +270,24 @@ impl<S: Subject> Entrant for Player<S> {
     }
 }
 
-fn run<S: Subject>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
     let Setting { case, size, reader, .. } = setting;
     let layout = Layout::from_size_align(size, 8)
         .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;
-    let roles = setting.roles();
-    let lanes = 1 + roles.iter().map(|(_, lane)| lane).max().copied().unwrap_or(0);
+    let tasks = setting.tasks();
+    let lanes = 1 + tasks.iter().map(|(_, lane)| lane).max().copied().unwrap_or(0);
     forget_peak();
     let before = resident_bytes();
-    let field = Field::new(S::build(layout)?, lanes);
+    let table = SlotTable::new(S::build(layout)?, lanes);
     let may_read = reader != Reader::None;
-    let hire = |(seed, &(role, lane))| Hired::new(&field, role, lane, may_read, seed);
-    let mut team: Team<_> = (1..).zip(&roles).map(hire).collect();
+    let hire = |(seed, &(task, lane))| FloodThread::new(&table, task, lane, may_read, seed);
+    let mut team: Team<_> = (1..).zip(&tasks).map(hire).collect();
     let mut held = HeldBytes::default();
-    let shift = team.run_for(slice, || held.note(resident_bytes().saturating_sub(before)))?;
+    let throughput = team.run_for(slice, || held.note(resident_bytes().saturating_sub(before)))?;
     let peak = peak_resident_bytes().saturating_sub(before);
 
-    let (writers, looks) = shift.operations().split_at(setting.threads);
-    let speed = |operations: &[u64]| shift.per_second(operations.iter().sum());
+    let (writers, looks) = throughput.operations().split_at(setting.threads);
+    let speed = |operations: &[u64]| throughput.per_second(operations.iter().sum());
     let mut readings = vec![Reading::new(case, Metric::OpsPerS, speed(writers))];
     if reader == Reader::Busy {
         readings.push(Reading::new(case, Metric::LookupsPerS, speed(looks)));
@@ -305,10 +298,10 @@ fn run<S: Subject>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, Wrong
     }
     // A reader that sits does not want to run.
     if reader != Reader::Stall {
-        readings.extend(shift.cpu_share(case));
+        readings.extend(throughput.cpu_share(case));
     }
-    let ledgers: Vec<_> = team.iter_mut().map(Hired::ledger).collect();
+    let ledgers: Vec<_> = team.iter_mut().map(FloodThread::ledger).collect();
     drop(team);
-    field.close(ledgers.into_iter())?;
+    table.close(ledgers.into_iter())?;
     Ok(readings)
 }

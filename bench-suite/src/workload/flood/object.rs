@@ -12,10 +12,10 @@
 //! | 1..40 | a number that counts on with every object of the lane |
 //! | 0 | set while the object is live |
 //!
-//! - INV-F1: an object in a slot was given out by the bench's subject and is not retired. Who
+//! - INV-F1: an object in a slot was given out by the bench's scheme and is not retired. Who
 //!   swaps it out, and nobody else, retires it.
 //! - INV-F2: the stamp is only ever accessed atomically until the object is retired, and by
-//!   readers after that for as long as the subject keeps the object, or its type, for them.
+//!   readers after that for as long as the scheme keeps the object, or its type, for them.
 #![allow(unsafe_code)]
 
 use std::ptr::{self, NonNull};
@@ -70,12 +70,12 @@ impl Stamp {
     }
 }
 
-/// An object that this thread alone may use: fresh from a subject, or just swapped out.
+/// An object that this thread alone may use: fresh from a scheme, or just swapped out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Object(NonNull<AtomicU64>);
 
 impl Object {
-    /// An object that a subject has given out.
+    /// An object that a scheme has given out.
     ///
     /// # Safety
     ///
@@ -129,7 +129,7 @@ impl<'r> Found<'r> {
     ///
     /// # Safety
     ///
-    /// It was loaded from a slot, and the subject keeps its memory mapped and its first word a
+    /// It was loaded from a slot, and the scheme keeps its memory mapped and its first word a
     /// stamp for `'r` (INV-F2).
     #[inline]
     pub(super) unsafe fn new(place: NonNull<AtomicU64>) -> Self {

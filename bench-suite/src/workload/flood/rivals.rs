@@ -19,14 +19,14 @@ use kovan::{Reclaimable, RetiredNode};
 use seize::Guard as _;
 
 use super::object::{Found, Object, Slot};
-use super::subject::{Session, Subject};
+use super::scheme::{Scheme, Session};
 use super::{Reader, Setting};
 use crate::measure::WrongAnswer;
-use crate::workload::Competitor;
+use crate::workload::Subject;
 use crate::workload::rivals::version;
 
 /// All of them; the ceiling only where nobody reads.
-pub(super) fn competitors<'d>(setting: Setting) -> Vec<Competitor<'d>> {
+pub(super) fn subjects<'d>(setting: Setting) -> Vec<Subject<'d>> {
     let mut ceiling = Vec::new();
     if setting.reader == Reader::None {
         ceiling.push(rival::<Malloc>(setting, "malloc", "libmimalloc-sys"));
@@ -41,22 +41,18 @@ pub(super) fn competitors<'d>(setting: Setting) -> Vec<Competitor<'d>> {
     ceiling.into_iter().chain(schemes).collect()
 }
 
-fn rival<'d, S: Subject + 'd>(
-    setting: Setting,
-    subject: &'static str,
-    package: &str,
-) -> Competitor<'d> {
-    let mut competitor = setting.competitor::<S>(subject, None);
-    competitor.params.insert("version".into(), version(package).into());
-    competitor.params.insert("allocator".into(), "mimalloc".into());
-    competitor
+fn rival<'d, S: Scheme + 'd>(setting: Setting, name: &'static str, package: &str) -> Subject<'d> {
+    let mut subject = setting.subject::<S>(name, None);
+    subject.params.insert("version".into(), version(package).into());
+    subject.params.insert("allocator".into(), "mimalloc".into());
+    subject
 }
 
 /// Says in the record that each block is larger than the object.
-fn with_header(mut competitor: Competitor<'_>) -> Competitor<'_> {
+fn with_header(mut subject: Subject<'_>) -> Subject<'_> {
     let header = format!("{} B header", size_of::<Node>());
-    competitor.params.insert("header".into(), header.into());
-    competitor
+    subject.params.insert("header".into(), header.into());
+    subject
 }
 
 thread_local! {
@@ -182,7 +178,7 @@ impl Drop for Tally<'_> {
 #[derive(Debug)]
 pub(super) struct Malloc(Memory);
 
-impl Subject for Malloc {
+impl Scheme for Malloc {
     const PROTECTS_IDENTITY: bool = false;
     const KEEPS_BYTES: bool = false;
 
@@ -233,7 +229,7 @@ pub(super) struct EpochSession<'s> {
     tally: Tally<'s>,
 }
 
-impl Subject for Epoch {
+impl Scheme for Epoch {
     const PROTECTS_IDENTITY: bool = true;
     const KEEPS_BYTES: bool = false;
 
@@ -293,7 +289,7 @@ pub(super) struct SeizeSession<'s> {
     tally: Tally<'s>,
 }
 
-impl<const BATCH: usize> Subject for Seize<BATCH> {
+impl<const BATCH: usize> Scheme for Seize<BATCH> {
     const PROTECTS_IDENTITY: bool = true;
     const KEEPS_BYTES: bool = false;
 
@@ -392,7 +388,7 @@ unsafe impl Pointer<AtomicU64> for LetGo {
     }
 }
 
-impl Subject for Haphazard {
+impl Scheme for Haphazard {
     const PROTECTS_IDENTITY: bool = true;
     const KEEPS_BYTES: bool = false;
 
@@ -501,7 +497,7 @@ fn as_kovan_has_it(slot: &AtomicPtr<AtomicU64>) -> &kovan::Atomic<AtomicU64> {
     unsafe { &*ptr::from_ref(slot).cast() }
 }
 
-impl Subject for Kovan {
+impl Scheme for Kovan {
     const PROTECTS_IDENTITY: bool = true;
     const KEEPS_BYTES: bool = false;
 

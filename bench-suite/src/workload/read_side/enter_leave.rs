@@ -25,14 +25,14 @@ pub(super) fn run<S: Scheme>(
     let readers =
         (0..threads).map(|_| Reader { scheme, shown: &shown, object: object.addr(), wrong: 0 });
     let mut team: Team<_> = readers.collect();
-    let shift = team.run_for(slice, || {})?;
+    let throughput = team.run_for(slice, || {})?;
     let wrong: u64 = team.iter().map(|reader| reader.wrong).sum();
     if wrong > 0 {
         return Err(WrongAnswer(format!("{wrong} reads found another pointer than was there")));
     }
-    let each = threads as f64 * 1e9 / shift.per_second(shift.total()).max(1.0);
+    let each = threads as f64 * 1e9 / throughput.per_second(throughput.total()).max(1.0);
     let mut readings = vec![Reading::new(CASE, Metric::NsPerOp, each)];
-    readings.extend(shift.cpu_share(CASE));
+    readings.extend(throughput.cpu_share(CASE));
     Ok(readings)
 }
 

@@ -29,20 +29,22 @@ pub(super) fn run<S: GracePeriods>(
     slice: Slice,
 ) -> Result<Vec<Reading>, WrongAnswer> {
     let ledger = Ledger::default();
-    let waiter = Role::Waits(Waiter { scheme, ledger: &ledger, times: Vec::new(), fault: None });
-    let readers = (1..threads).map(|_| Role::Reads(Reader { scheme, ledger: &ledger, broken: 0 }));
+    let waiter =
+        Participant::Waits(Waiter { scheme, ledger: &ledger, times: Vec::new(), fault: None });
+    let readers =
+        (1..threads).map(|_| Participant::Reads(Reader { scheme, ledger: &ledger, broken: 0 }));
     let mut team: Team<_> = std::iter::once(waiter).chain(readers).collect();
-    let shift = team.run_for(slice, || {})?;
+    let throughput = team.run_for(slice, || {})?;
     let mut readings = Vec::new();
-    for role in team.iter_mut() {
-        match role {
-            Role::Waits(Waiter { fault: Some(fault), .. }) => return Err(fault.clone()),
-            Role::Waits(waiter) => readings.extend(
+    for participant in team.iter_mut() {
+        match participant {
+            Participant::Waits(Waiter { fault: Some(fault), .. }) => return Err(fault.clone()),
+            Participant::Waits(waiter) => readings.extend(
                 Summary::of(&waiter.times)
                     .map(|times| Reading::new(CASE, Metric::GpLatencyNs, times.median)),
             ),
-            Role::Reads(Reader { broken: 0, .. }) => {}
-            Role::Reads(Reader { broken, .. }) => {
+            Participant::Reads(Reader { broken: 0, .. }) => {}
+            Participant::Reads(Reader { broken, .. }) => {
                 return Err(WrongAnswer(format!(
                     "{broken} read sections were still open when a grace period that had to wait \
                      for them ended"
@@ -50,7 +52,7 @@ pub(super) fn run<S: GracePeriods>(
             }
         }
     }
-    readings.extend(shift.cpu_share(CASE));
+    readings.extend(throughput.cpu_share(CASE));
     Ok(readings)
 }
 
@@ -94,12 +96,12 @@ impl Ledger {
     }
 }
 
-enum Role<'r, S> {
+enum Participant<'r, S> {
     Waits(Waiter<'r, S>),
     Reads(Reader<'r, S>),
 }
 
-impl<S: GracePeriods> Worker for Role<'_, S> {
+impl<S: GracePeriods> Worker for Participant<'_, S> {
     fn work(&mut self, gate: &Gate) -> u64 {
         match self {
             Self::Waits(waiter) => waiter.work(gate),

@@ -9,8 +9,8 @@ mod scheme;
 
 use memalloc::rcu::{BarrierKind, Domain};
 
-use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
-use crate::measure::{Entrant, Reading, Slice, WrongAnswer};
+use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
+use crate::measure::{Reading, Sampler, Slice, WrongAnswer};
 use scheme::{Rcu, Trace};
 
 /// The name of the bench.
@@ -22,61 +22,61 @@ const TRACE: &str = "memalloc-trace";
 /// The cases, in the order in which they run.
 pub(crate) const CASES: &[&str] = &[enter_leave::CASE, grace_period::CASE];
 
-/// The contests of the bench.
-pub(crate) fn contests<'d>(selection: &Selection) -> Vec<Contest<'d>> {
-    let mut contests = Vec::new();
+/// The workloads of the bench.
+pub(crate) fn workloads<'d>(selection: &Selection) -> Vec<Workload<'d>> {
+    let mut workloads = Vec::new();
     if selection.wants(enter_leave::CASE) {
-        contests.extend(selection.threads.iter().map(|&threads| enter_leave(threads, selection)));
+        workloads.extend(selection.threads.iter().map(|&threads| enter_leave(threads, selection)));
     }
     if selection.wants(grace_period::CASE) {
-        contests.extend(selection.threads.iter().map(|&threads| grace_period(threads)));
+        workloads.extend(selection.threads.iter().map(|&threads| grace_period(threads)));
     }
-    contests
+    workloads
 }
 
-fn enter_leave<'d>(threads: usize, selection: &Selection) -> Contest<'d> {
-    let mut competitors = Vec::new();
+fn enter_leave<'d>(threads: usize, selection: &Selection) -> Workload<'d> {
+    let mut subjects = Vec::new();
     for barrier in barriers() {
         let rcu = move |slice| enter_leave::run(&Rcu(domain(barrier)?), threads, slice);
-        competitors.push(ours(RCU, barrier, Params::new(), rcu));
+        subjects.push(ours(RCU, barrier, Params::new(), rcu));
     }
     for barrier in barriers() {
         let trace = move |slice| enter_leave::run(&Trace(domain(barrier)?), threads, slice);
-        competitors.push(ours(TRACE, barrier, Params::new(), trace));
+        subjects.push(ours(TRACE, barrier, Params::new(), trace));
     }
     if selection.rivals {
-        competitors.extend(rivals(threads));
+        subjects.extend(rivals(threads));
     }
-    Contest {
+    Workload {
         bench: BENCH,
         title: format!("{}, {}", enter_leave::CASE, threads_in_words(threads)),
         keys: None,
         threads,
         share: 1.0,
-        competitors,
+        subjects,
     }
 }
 
 /// One thread waits for grace periods, all others read.
-fn grace_period<'d>(threads: usize) -> Contest<'d> {
+fn grace_period<'d>(threads: usize) -> Workload<'d> {
     let reader = if threads > 1 { "busy" } else { "none" };
     let params: Params = [("reader".into(), reader.into())].into_iter().collect();
-    let mut competitors = Vec::new();
+    let mut subjects = Vec::new();
     for barrier in barriers() {
         let rcu = move |slice| grace_period::run(&Rcu(domain(barrier)?), threads, slice);
-        competitors.push(ours(RCU, barrier, params.clone(), rcu));
+        subjects.push(ours(RCU, barrier, params.clone(), rcu));
     }
     for barrier in barriers() {
         let trace = move |slice| grace_period::run(&Trace(domain(barrier)?), threads, slice);
-        competitors.push(ours(TRACE, barrier, params.clone(), trace));
+        subjects.push(ours(TRACE, barrier, params.clone(), trace));
     }
-    Contest {
+    Workload {
         bench: BENCH,
         title: format!("{}, reader {reader}", grace_period::CASE),
         keys: None,
         threads,
         share: 1.0,
-        competitors,
+        subjects,
     }
 }
 
@@ -91,39 +91,39 @@ fn domain(barrier: BarrierKind) -> Result<Domain, WrongAnswer> {
 }
 
 fn ours<'d>(
-    subject: &'static str,
+    name: &'static str,
     barrier: BarrierKind,
     mut params: Params,
-    play: impl Fn(Slice) -> Result<Vec<Reading>, WrongAnswer> + 'd,
-) -> Competitor<'d> {
+    sample: impl Fn(Slice) -> Result<Vec<Reading>, WrongAnswer> + 'd,
+) -> Subject<'d> {
     params.insert("barrier".into(), barrier.to_string().into());
-    competitor(subject, params, play)
+    subject(name, params, sample)
 }
 
-fn competitor<'d>(
-    subject: &'static str,
+fn subject<'d>(
+    name: &'static str,
     params: Params,
-    play: impl Fn(Slice) -> Result<Vec<Reading>, WrongAnswer> + 'd,
-) -> Competitor<'d> {
-    let entrant = Box::new(Player(play));
-    Competitor { subject, policy: None, params, on_wrong: OnWrong::EndTheRun, entrant }
+    sample: impl Fn(Slice) -> Result<Vec<Reading>, WrongAnswer> + 'd,
+) -> Subject<'d> {
+    let sampler = Box::new(ReadSideSampler(sample));
+    Subject { name, policy: None, params, on_wrong: OnWrong::EndTheRun, sampler }
 }
 
 #[cfg(feature = "rivals")]
-fn rivals<'d>(threads: usize) -> Vec<Competitor<'d>> {
-    rivals::competitors(threads)
+fn rivals<'d>(threads: usize) -> Vec<Subject<'d>> {
+    rivals::subjects(threads)
 }
 
 /// None in this build. The command line has said so to whoever asked for them.
 #[cfg(not(feature = "rivals"))]
-fn rivals<'d>(_threads: usize) -> Vec<Competitor<'d>> {
+fn rivals<'d>(_threads: usize) -> Vec<Subject<'d>> {
     Vec::new()
 }
 
-/// Plays what a function plays.
-struct Player<P>(P);
+/// Takes the samples that a function takes.
+struct ReadSideSampler<P>(P);
 
-impl<P: Fn(Slice) -> Result<Vec<Reading>, WrongAnswer>> Entrant for Player<P> {
+impl<P: Fn(Slice) -> Result<Vec<Reading>, WrongAnswer>> Sampler for ReadSideSampler<P> {
     /// Nothing here is checked outside the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())

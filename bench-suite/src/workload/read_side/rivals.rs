@@ -4,17 +4,17 @@
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::scheme::Scheme;
-use super::{competitor, enter_leave};
+use super::{enter_leave, subject};
 use crate::measure::{Metric, Reading, Slice, WrongAnswer};
 use crate::workload::rivals::version;
-use crate::workload::{Competitor, Params};
+use crate::workload::{Params, Subject};
 
 /// All of them.
-pub(super) fn competitors<'d>(threads: usize) -> Vec<Competitor<'d>> {
-    let rival = |subject, ways: &'static [Way]| {
+pub(super) fn subjects<'d>(threads: usize) -> Vec<Subject<'d>> {
+    let rival = |name, ways: &'static [Way]| {
         let mut params = Params::new();
-        params.insert("version".into(), version(subject).into());
-        competitor(subject, params, move |slice| fastest(ways, threads, slice))
+        params.insert("version".into(), version(name).into());
+        subject(name, params, move |slice| fastest(ways, threads, slice))
     };
     vec![
         rival(
@@ -36,7 +36,7 @@ pub(super) fn competitors<'d>(threads: usize) -> Vec<Competitor<'d>> {
     ]
 }
 
-/// Plays a sample with a number of threads.
+/// Takes a sample with a number of threads.
 type Way = fn(usize, Slice) -> Result<Vec<Reading>, WrongAnswer>;
 
 fn fastest(ways: &[Way], threads: usize, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
@@ -176,8 +176,8 @@ mod tests {
     #[test]
     fn every_rival_finds_the_pointer() {
         let slice = Slice::new(Duration::from_millis(4), None);
-        for mut rival in competitors(2) {
-            let readings = rival.entrant.sample(slice).unwrap();
+        for mut rival in subjects(2) {
+            let readings = rival.sampler.sample(slice).unwrap();
             assert!(readings.iter().any(|reading| reading.metric == Metric::NsPerOp));
         }
     }

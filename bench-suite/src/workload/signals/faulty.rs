@@ -5,10 +5,10 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use memalloc::MemAlloc;
+use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, MemAlloc};
 
 use super::heap::Way;
-use super::hold::Hold;
+use super::held_objects::HeldObjects;
 use super::*;
 
 /// What is wrong with a heap.
@@ -71,8 +71,8 @@ impl<const FAULT: u8> Heap for Faulty<FAULT> {
         }
     }
 
-    fn chore(&self, number: u64) {
-        self.alloc.chore(number);
+    fn slow_call(&self, number: u64) {
+        self.alloc.slow_call(number);
     }
 
     fn close(self) -> Result<u64, WrongAnswer> {
@@ -133,11 +133,11 @@ fn every_cpu_mode_and_policy_runs_and_loses_nothing() {
 #[test]
 fn a_hold_gives_everything_back() {
     let heap = heap::build::<AfterRcuGp>(CpuMode::best()).unwrap();
-    let mut hold = Hold::<16>::new(1);
+    let mut objects = HeldObjects::<16>::new(1);
     for _ in 0..1000 {
-        hold.turn_over(&heap, Heap::alloc);
+        objects.turn_over(&heap, Heap::alloc);
     }
-    hold.empty(&heap);
-    assert_eq!((hold.asked, hold.refused, hold.duplicated), (1000, 0, 0));
+    objects.empty(&heap);
+    assert_eq!((objects.asked, objects.refused, objects.duplicated), (1000, 0, 0));
     assert_eq!(heap.close(), Ok(0));
 }

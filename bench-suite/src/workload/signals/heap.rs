@@ -43,7 +43,7 @@ pub(super) trait Heap: Sync + Sized {
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout, way: Way);
 
     /// One of the calls that a program makes seldom, and that take long, counted round and round.
-    fn chore(&self, number: u64);
+    fn slow_call(&self, number: u64);
 
     /// Takes leave of the heap once everything was freed. Returns how many objects are missing.
     fn close(self) -> Result<u64, WrongAnswer>;
@@ -78,7 +78,7 @@ impl<P: ReusePolicy> Heap for MemAlloc<P> {
         }
     }
 
-    fn chore(&self, number: u64) {
+    fn slow_call(&self, number: u64) {
         // Whether there was something to do does not matter: that it returns does. Once a thread
         // has read, what the others defer has to wait.
         match number % 5 {

@@ -14,21 +14,20 @@
 #[cfg(test)]
 mod faulty;
 mod heap;
-mod hold;
-mod storm;
+mod held_objects;
+mod interrupted;
 mod timer;
 mod watchdog;
 
 use std::time::Duration;
 
-use memalloc::{
-    AfterRcuGp, AfterTasksTraceGp, CpuMode, FreeAfterRcuGp, Immediate, PolicyKind, ReusePolicy,
-};
+use memalloc::{CpuMode, ReusePolicy};
 
-use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
-use crate::measure::{Entrant, Metric, Reading, Slice, Team, WrongAnswer};
+use super::policy::with_policy;
+use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
+use crate::measure::{Metric, Reading, Sampler, Slice, Team, WrongAnswer};
 use heap::Heap;
-use storm::{Interrupted, Toll};
+use interrupted::{Interrupted, Toll};
 use watchdog::{Pulse, guarded};
 
 /// The name of the bench.
@@ -44,40 +43,34 @@ pub(crate) const FOOTNOTE: &str = "\
 Nothing was lost, nothing was handed out twice, and nobody waited for ever.
 ";
 
-/// The contests of the bench: one for each CPU mode and number of threads.
-pub(crate) fn contests<'d>(
+/// What the bench measures: one workload for each CPU mode and number of threads.
+pub(crate) fn workloads<'d>(
     selection: &Selection,
     modes: &[CpuMode],
     rate_hz: u32,
-) -> Vec<Contest<'d>> {
-    let mut contests = Vec::new();
+) -> Vec<Workload<'d>> {
+    let mut workloads = Vec::new();
     for &mode in modes.iter().filter(|_| selection.wants(HANDLER)) {
         for &threads in &selection.threads {
-            contests.push(contest(Setting { mode, rate_hz, threads }, selection));
+            workloads.push(workload(Setting { mode, rate_hz, threads }, selection));
         }
     }
-    contests
+    workloads
 }
 
-fn contest<'d>(setting: Setting, selection: &Selection) -> Contest<'d> {
+fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
     let Setting { mode, rate_hz, threads } = setting;
-    let mut competitors: Vec<Competitor<'d>> = Vec::new();
+    let mut subjects: Vec<Subject<'d>> = Vec::new();
     for &policy in &selection.policies {
-        competitors.extend(match policy {
-            PolicyKind::Immediate => Some(setting.under::<Immediate>()),
-            PolicyKind::AfterRcuGp => Some(setting.under::<AfterRcuGp>()),
-            PolicyKind::FreeAfterRcuGp => Some(setting.under::<FreeAfterRcuGp>()),
-            PolicyKind::AfterTasksTraceGp => Some(setting.under::<AfterTasksTraceGp>()),
-            _ => None,
-        });
+        subjects.extend(with_policy!(policy, P => setting.under::<P>()));
     }
-    Contest {
+    Workload {
         bench: BENCH,
         title: format!("{HANDLER}, {mode}, {rate_hz} Hz, {}", threads_in_words(threads)),
         keys: None,
         threads,
         share: 1.0,
-        competitors,
+        subjects,
     }
 }
 
@@ -89,28 +82,28 @@ struct Setting {
 }
 
 impl Setting {
-    fn under<'d, P: ReusePolicy>(self) -> Competitor<'d> {
+    fn under<'d, P: ReusePolicy>(self) -> Subject<'d> {
         let mut params = Params::new();
         params.insert("cpu_mode".into(), self.mode.to_string().into());
         params.insert("rate_hz".into(), self.rate_hz.into());
         let build = move || heap::build::<P>(self.mode);
-        Competitor {
-            subject: "memalloc",
+        Subject {
+            name: "memalloc",
             policy: Some(P::KIND),
             params,
             on_wrong: OnWrong::EndTheRun,
-            entrant: Box::new(Player { setting: self, build }),
+            sampler: Box::new(SignalsSampler { setting: self, build }),
         }
     }
 }
 
 /// Runs the case with a heap of its own each time.
-struct Player<B> {
+struct SignalsSampler<B> {
     setting: Setting,
     build: B,
 }
 
-impl<H: Heap, B: Fn() -> Result<H, WrongAnswer>> Entrant for Player<B> {
+impl<H: Heap, B: Fn() -> Result<H, WrongAnswer>> Sampler for SignalsSampler<B> {
     /// Nothing here is checked outside the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
@@ -128,7 +121,7 @@ fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>,
     let mut team: Team<_> = (0..).zip(&pulses).map(hire).collect();
     // Nothing has to warm up, and a deadlock would be as bad there.
     let slice = Slice { warm_up: Duration::ZERO, ..slice };
-    let shift = guarded(&pulses, || team.run_for(slice, || ()))?;
+    let throughput = guarded(&pulses, || team.run_for(slice, || ()))?;
 
     let mut sum = Toll::default();
     for one in team.iter_mut() {
@@ -146,12 +139,12 @@ fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>,
     }
     let would_block = sum.refused as f64 / sum.asked.max(1) as f64;
     let mut readings = vec![
-        Reading::new(HANDLER, Metric::OpsPerS, shift.per_second(shift.total())),
-        Reading::new(HANDLER, Metric::SignalsPerS, shift.per_second(sum.strikes)),
+        Reading::new(HANDLER, Metric::OpsPerS, throughput.per_second(throughput.total())),
+        Reading::new(HANDLER, Metric::SignalsPerS, throughput.per_second(sum.strikes)),
         Reading::new(HANDLER, Metric::WouldBlockShare, would_block),
         Reading::new(HANDLER, Metric::Lost, 0.0),
         Reading::new(HANDLER, Metric::Duplicated, 0.0),
     ];
-    readings.extend(shift.cpu_share(HANDLER));
+    readings.extend(throughput.cpu_share(HANDLER));
     Ok(readings)
 }

@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::map::{Before, OrderedMap, View};
 use crate::measure::WrongAnswer;
-use crate::workload::heap;
+use crate::workload::malloc_usage;
 
 /// A map that readers share and writers have to themselves.
 pub(super) struct LockedBTree {
@@ -29,7 +29,7 @@ impl OrderedMap<u64> for LockedBTree {
     type View<'m> = &'m Self;
 
     fn build() -> Result<Self, WrongAnswer> {
-        let heap_before = heap::bytes_in_use();
+        let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { entries: RwLock::default(), heap_before })
     }
 
@@ -46,7 +46,7 @@ impl OrderedMap<u64> for LockedBTree {
     }
 
     fn held_at_rest(&self) -> Option<u64> {
-        heap::grown_since(self.heap_before)
+        malloc_usage::grown_since(self.heap_before)
     }
 }
 

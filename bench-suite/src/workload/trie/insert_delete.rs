@@ -13,7 +13,7 @@ use super::value::Drops;
 use super::walk::{Walk, versioned};
 use super::{BATCH, Case, Setting, Value};
 use crate::data::Stream;
-use crate::measure::{Gate, Metric, Reading, Shift, Slice, Team, Worker, WrongAnswer};
+use crate::measure::{Gate, Metric, Reading, Slice, Team, Throughput, Worker, WrongAnswer};
 
 /// The two cases.
 pub(super) struct InsertDelete;
@@ -36,7 +36,7 @@ impl Case for InsertDelete {
                     Change::Delete => (&data.arrivals, 0),
                 };
                 let one = pass::<V, _>(&map, change, stream, threads, version)?;
-                total.shift += one.shift;
+                total.throughput += one.throughput;
                 total.false_negatives += one.false_negatives;
                 check::len(&map, len)?;
                 if version == 0 && len > 0 {
@@ -49,7 +49,7 @@ impl Case for InsertDelete {
         turn(&mut Default::default())?;
         let mut totals: [Total; 2] = Default::default();
         let begun = Instant::now();
-        while totals[0].shift.total() == 0 || begun.elapsed() < slice.measured {
+        while totals[0].throughput.total() == 0 || begun.elapsed() < slice.measured {
             turn(&mut totals)?;
         }
         drops.close(map, version * data.keys.len() as u64)?;
@@ -67,18 +67,18 @@ enum Change {
 /// What was done of one case, in all turns.
 #[derive(Default)]
 struct Total {
-    shift: Shift,
+    throughput: Throughput,
     false_negatives: f64,
 }
 
 impl Total {
     fn readings(&self, case: &'static str) -> Vec<Reading> {
-        let per_second = self.shift.per_second(self.shift.total());
+        let per_second = self.throughput.per_second(self.throughput.total());
         let mut readings = vec![
             Reading::new(case, Metric::OpsPerS, per_second),
             Reading::new(case, Metric::FalseNegatives, self.false_negatives),
         ];
-        readings.extend(self.shift.cpu_share(case));
+        readings.extend(self.throughput.cpu_share(case));
         readings
     }
 }
@@ -102,9 +102,9 @@ fn pass<V: Value, M: OrderedMap<V>>(
             values: PhantomData,
         })
         .collect();
-    let shift = writers.run_to_completion()?;
+    let throughput = writers.run_to_completion()?;
     let false_negatives = check::missed(writers.iter().map(|writer| &writer.findings))?;
-    Ok(Total { shift, false_negatives })
+    Ok(Total { throughput, false_negatives })
 }
 
 struct Writer<'r, V, M> {

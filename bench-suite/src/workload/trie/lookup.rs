@@ -57,16 +57,16 @@ fn run<V: Value, M: OrderedMap<V>, const PRESENT: bool>(
     let map = filled::<V, M>(data)?;
     let walks = Walk::spaced(queries, 0..queries.len(), threads);
     let mut readers: Team<_> = walks.map(|walk| Reader::<_, _, PRESENT>::new(&map, walk)).collect();
-    let shift = readers.run_for(slice, || {})?;
+    let throughput = readers.run_for(slice, || {})?;
 
     let false_negatives = check::missed(readers.iter().map(Reader::findings))?;
     drop(readers);
     drops.close(map, 0)?;
     let mut readings = vec![
-        Reading::new(case, Metric::OpsPerS, shift.per_second(shift.total())),
+        Reading::new(case, Metric::OpsPerS, throughput.per_second(throughput.total())),
         Reading::new(case, Metric::FalseNegatives, false_negatives),
     ];
-    readings.extend(shift.cpu_share(case));
+    readings.extend(throughput.cpu_share(case));
     Ok(readings)
 }
 

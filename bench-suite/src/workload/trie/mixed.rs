@@ -42,22 +42,23 @@ impl Case for Mixed {
         let map = filled::<V, M>(data)?;
         let half = data.queries.len() / 2;
         let stays = Walk::spaced(&data.queries, 0..half, threads - 1);
-        let readers = stays.map(|walk| Role::Reads(Reader::new(&map, walk)));
-        let writer = Role::Writes(Writer::new(&map, &data.queries, half..data.queries.len()));
+        let readers = stays.map(|walk| MixedThread::Reads(Reader::new(&map, walk)));
+        let writer =
+            MixedThread::Writes(Writer::new(&map, &data.queries, half..data.queries.len()));
         let mut team: Team<_> = readers.chain([writer]).collect();
         let mut held = HeldBytes::default();
-        let shift = team.run_for(slice, || {
+        let throughput = team.run_for(slice, || {
             if let Some(bytes) = map.held_now() {
                 held.note(bytes);
             }
         })?;
 
-        let false_negatives = check::missed(team.iter().map(Role::findings))?;
+        let false_negatives = check::missed(team.iter().map(MixedThread::findings))?;
         let (mut lookups, mut removed) = (0, 0);
-        for role in team.iter_mut() {
-            match role {
-                Role::Reads(reader) => lookups += reader.lookups,
-                Role::Writes(writer) => {
+        for thread in team.iter_mut() {
+            match thread {
+                MixedThread::Reads(reader) => lookups += reader.lookups,
+                MixedThread::Writes(writer) => {
                     writer.bring_back_all();
                     check::missed([&writer.findings])?;
                     removed = writer.removed;
@@ -71,26 +72,26 @@ impl Case for Mixed {
         let retries = map.retries().map(|retries| retries as f64 / lookups.max(1) as f64);
         drop(team);
         drops.close(map, removed)?;
-        let (updates, lookups) = shift.operations().split_last().unwrap_or((&0, &[]));
+        let (updates, lookups) = throughput.operations().split_last().unwrap_or((&0, &[]));
         let mut readings = vec![
-            Reading::new(CASE, Metric::LookupsPerS, shift.per_second(lookups.iter().sum())),
-            Reading::new(CASE, Metric::UpdatesPerS, shift.per_second(*updates)),
+            Reading::new(CASE, Metric::LookupsPerS, throughput.per_second(lookups.iter().sum())),
+            Reading::new(CASE, Metric::UpdatesPerS, throughput.per_second(*updates)),
             Reading::new(CASE, Metric::FalseNegatives, false_negatives),
         ];
         readings.extend(retries.map(|each| Reading::new(CASE, Metric::RetriesPerLookup, each)));
         readings.extend(held.readings(CASE));
-        readings.extend(shift.cpu_share(CASE));
+        readings.extend(throughput.cpu_share(CASE));
         Ok(readings)
     }
 }
 
 /// What a thread does.
-enum Role<'r, V, M> {
+enum MixedThread<'r, V, M> {
     Reads(Reader<'r, V, M>),
     Writes(Writer<'r, V, M>),
 }
 
-impl<V: Value, M: OrderedMap<V>> Role<'_, V, M> {
+impl<V: Value, M: OrderedMap<V>> MixedThread<'_, V, M> {
     fn findings(&self) -> &Findings {
         match self {
             Self::Reads(reader) => reader.findings(),
@@ -99,7 +100,7 @@ impl<V: Value, M: OrderedMap<V>> Role<'_, V, M> {
     }
 }
 
-impl<V: Value, M: OrderedMap<V>> Worker for Role<'_, V, M> {
+impl<V: Value, M: OrderedMap<V>> Worker for MixedThread<'_, V, M> {
     fn work(&mut self, gate: &Gate) -> u64 {
         match self {
             Self::Reads(reader) => reader.work(gate),

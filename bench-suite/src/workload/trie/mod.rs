@@ -26,9 +26,9 @@ mod walk;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Competitor, Contest, OnWrong, Params, Selection, threads_in_words};
+use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::data::DataSet;
-use crate::measure::{Entrant, Reading, Slice, WrongAnswer};
+use crate::measure::{Reading, Sampler, Slice, WrongAnswer};
 use map::{OrderedMap, View};
 pub(crate) use ours::Reader;
 use ours::{Batched, Family, Plain, SubtreeLock, Validated};
@@ -107,25 +107,25 @@ pub(crate) struct Lineup {
     pub(crate) others: bool,
 }
 
-/// The contests of the bench.
-pub(crate) fn contests<'d>(
+/// The workloads of the bench.
+pub(crate) fn workloads<'d>(
     data: &'d [DataSet],
     selection: &Selection,
     lineup: &Lineup,
-) -> Vec<Contest<'d>> {
-    let mut contests = Vec::new();
+) -> Vec<Workload<'d>> {
+    let mut workloads = Vec::new();
     for set in data {
-        let mut field = Field { data: set, selection, lineup, contests: &mut contests };
-        field.add::<lookup::LookupHit>();
-        field.add::<lookup::LookupMiss>();
-        field.add::<update::Update>();
-        field.add::<insert_delete::InsertDelete>();
-        field.add::<mixed::Mixed>();
-        field.add::<ordered::Iterate>();
-        field.add::<ordered::Seek>();
-        field.add::<memory::Memory>();
+        let mut list = TrieWorkloads { data: set, selection, lineup, workloads: &mut workloads };
+        list.add::<lookup::LookupHit>();
+        list.add::<lookup::LookupMiss>();
+        list.add::<update::Update>();
+        list.add::<insert_delete::InsertDelete>();
+        list.add::<mixed::Mixed>();
+        list.add::<ordered::Iterate>();
+        list.add::<ordered::Seek>();
+        list.add::<memory::Memory>();
     }
-    contests
+    workloads
 }
 
 /// One line for each rival that does not take part because of the keys.
@@ -138,38 +138,38 @@ pub(crate) fn left_out(data: &[DataSet], selection: &Selection) -> String {
 }
 
 /// A set of keys, and who competes on it.
-struct Field<'d, 'c> {
+struct TrieWorkloads<'d, 'c> {
     data: &'d DataSet,
     selection: &'c Selection,
     lineup: &'c Lineup,
-    contests: &'c mut Vec<Contest<'d>>,
+    workloads: &'c mut Vec<Workload<'d>>,
 }
 
-impl<'d> Field<'d, '_> {
+impl<'d> TrieWorkloads<'d, '_> {
     fn add<C: Case>(&mut self) {
         if !C::NAMES.iter().any(|case| self.selection.wants(case)) {
             return;
         }
         for threads in C::threads(&self.selection.threads) {
             let data = self.data;
-            let competitors = self.competitors::<C>(Setting { data, threads });
+            let subjects = self.subjects::<C>(Setting { data, threads });
             let cases = C::NAMES.join(" and ");
-            self.contests.push(Contest {
+            self.workloads.push(Workload {
                 bench: BENCH,
                 title: format!("{cases}, {}, {}", data.name, threads_in_words(threads)),
                 keys: Some(data),
                 threads,
                 share: C::SHARE,
-                competitors,
+                subjects,
             });
         }
     }
 
-    fn competitors<C: Case>(&self, setting: Setting<'d>) -> Vec<Competitor<'d>> {
-        let mut competitors = Vec::new();
+    fn subjects<C: Case>(&self, setting: Setting<'d>) -> Vec<Subject<'d>> {
+        let mut subjects = Vec::new();
         for policy in &self.selection.policies {
             let of_policy = self.lineup.readers.iter().filter(|one| one.policy() == *policy);
-            competitors.extend(of_policy.filter_map(|reader| match reader {
+            subjects.extend(of_policy.filter_map(|reader| match reader {
                 Reader::Validated => Some(ours::<C, Validated>(setting)),
                 Reader::Plain => Some(ours::<C, Plain>(setting)),
                 Reader::Batched => C::LOOKS_UP_ONLY.then(|| ours::<C, Batched>(setting)),
@@ -179,23 +179,23 @@ impl<'d> Field<'d, '_> {
         }
         if self.lineup.others {
             let version = "std".to_owned();
-            competitors.extend(guest::<C, btree::LockedBTree>("rwlock-btreemap", version, setting));
+            subjects.extend(guest::<C, btree::LockedBTree>("rwlock-btreemap", version, setting));
             if self.selection.rivals {
-                competitors.extend(rivals::<C>(setting));
+                subjects.extend(rivals::<C>(setting));
             }
         }
-        competitors
+        subjects
     }
 }
 
 #[cfg(feature = "rivals")]
-fn rivals<'d, C: Case>(setting: Setting<'d>) -> Vec<Competitor<'d>> {
-    rivals::competitors::<C>(setting)
+fn rivals<'d, C: Case>(setting: Setting<'d>) -> Vec<Subject<'d>> {
+    rivals::subjects::<C>(setting)
 }
 
 /// None in this build. The command line has said so to whoever asked for them.
 #[cfg(not(feature = "rivals"))]
-fn rivals<'d, C: Case>(_setting: Setting<'d>) -> Vec<Competitor<'d>> {
+fn rivals<'d, C: Case>(_setting: Setting<'d>) -> Vec<Subject<'d>> {
     Vec::new()
 }
 
@@ -210,49 +210,49 @@ fn rivals_that_refuse(_data: &DataSet) -> Option<String> {
     None
 }
 
-fn ours<'d, C: Case, F: Family>(setting: Setting<'d>) -> Competitor<'d> {
+fn ours<'d, C: Case, F: Family>(setting: Setting<'d>) -> Subject<'d> {
     read_by(F::READER, setting, Box::new(Ours::<C, F> { setting, played: PhantomData }))
 }
 
 /// The trie whose values are copied: it has no values that could count their drops.
-fn copied<'d, C: Case>(setting: Setting<'d>) -> Competitor<'d> {
-    let entrant = Guest::<C, ours::Copied> { setting, played: PhantomData };
-    read_by(Reader::Copied, setting, Box::new(entrant))
+fn copied<'d, C: Case>(setting: Setting<'d>) -> Subject<'d> {
+    let sampler = Guest::<C, ours::Copied> { setting, played: PhantomData };
+    read_by(Reader::Copied, setting, Box::new(sampler))
 }
 
 fn read_by<'d>(
     reader: Reader,
     setting: Setting<'d>,
-    entrant: Box<dyn Entrant + 'd>,
-) -> Competitor<'d> {
+    sampler: Box<dyn Sampler + 'd>,
+) -> Subject<'d> {
     let mut params = setting.params();
     params.insert("reader".into(), reader.name().into());
-    Competitor {
-        subject: "qptrie",
+    Subject {
+        name: "qptrie",
         policy: Some(reader.policy()),
         params,
         on_wrong: OnWrong::EndTheRun,
-        entrant,
+        sampler,
     }
 }
 
 /// A map that somebody else made, if it can do what the case asks for.
 fn guest<'d, C: Case, M: OrderedMap<u64> + 'static>(
-    subject: &'static str,
+    name: &'static str,
     version: String,
     setting: Setting<'d>,
-) -> Option<Competitor<'d>> {
+) -> Option<Subject<'d>> {
     if C::NEEDS_ORDER && !M::ORDERED {
         return None;
     }
     let mut params = setting.params();
     params.insert("version".into(), version.into());
-    Some(Competitor {
-        subject,
+    Some(Subject {
+        name,
         policy: None,
         params,
-        on_wrong: OnWrong::LeaveTheField(C::NAMES),
-        entrant: Box::new(Guest::<C, M> { setting, played: PhantomData }),
+        on_wrong: OnWrong::Withdraw(C::NAMES),
+        sampler: Box::new(Guest::<C, M> { setting, played: PhantomData }),
     })
 }
 
@@ -266,13 +266,13 @@ impl Setting<'_> {
     }
 }
 
-/// Plays a case on the trie.
+/// Runs a case on the trie.
 struct Ours<'d, C, F> {
     setting: Setting<'d>,
     played: PhantomData<(C, F)>,
 }
 
-impl<C: Case, F: Family> Entrant for Ours<'_, C, F> {
+impl<C: Case, F: Family> Sampler for Ours<'_, C, F> {
     /// Runs the case with values that count their drops: plain numbers, which the samples use,
     /// need no drop, and a map rightly spends no time on it.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
@@ -284,13 +284,13 @@ impl<C: Case, F: Family> Entrant for Ours<'_, C, F> {
     }
 }
 
-/// Plays a case on a map that drops no values, or whose own affair it is when it does.
+/// Runs a case on a map that drops no values, or whose own affair it is when it does.
 struct Guest<'d, C, M> {
     setting: Setting<'d>,
     played: PhantomData<fn() -> (C, M)>,
 }
 
-impl<C: Case, M: OrderedMap<u64>> Entrant for Guest<'_, C, M> {
+impl<C: Case, M: OrderedMap<u64>> Sampler for Guest<'_, C, M> {
     /// Nothing here is checked outside the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())

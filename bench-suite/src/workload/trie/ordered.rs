@@ -15,7 +15,7 @@ use super::map::{OrderedMap, View};
 use super::value::Drops;
 use super::walk::Walk;
 use super::{BATCH, Case, Setting, Value, filled};
-use crate::measure::{Gate, Metric, Reading, Shift, Slice, Team, Worker, WrongAnswer};
+use crate::measure::{Gate, Metric, Reading, Slice, Team, Throughput, Worker, WrongAnswer};
 
 /// From the first entry to the last.
 pub(super) struct Iterate;
@@ -36,12 +36,12 @@ impl Case for Iterate {
         let map = filled::<V, M>(data)?;
         let len = data.keys.len() as u64;
         let mut goers: Team<_> = (0..threads).map(|_| Goer::new(&map, len)).collect();
-        let shift = goers.run_for(slice, || {})?;
+        let throughput = goers.run_for(slice, || {})?;
         check::missed(goers.iter().map(|goer| &goer.findings))?;
         drop(goers);
         check::contents(&map, data, u64::from)?;
         drops.close(map, 0)?;
-        Ok(readings(Self::NAMES[0], &shift))
+        Ok(readings(Self::NAMES[0], &throughput))
     }
 }
 
@@ -58,18 +58,19 @@ impl Case for Seek {
         let last = data.keys.len() as u64 - 1;
         let walks = Walk::spaced(&data.queries, 0..data.queries.len(), threads);
         let mut seekers: Team<_> = walks.map(|walk| Seeker::new(&map, walk, last)).collect();
-        let shift = seekers.run_for(slice, || {})?;
+        let throughput = seekers.run_for(slice, || {})?;
         check::missed(seekers.iter().map(|seeker| &seeker.findings))?;
         drop(seekers);
         check::contents(&map, data, u64::from)?;
         drops.close(map, 0)?;
-        Ok(readings(Self::NAMES[0], &shift))
+        Ok(readings(Self::NAMES[0], &throughput))
     }
 }
 
-fn readings(case: &'static str, shift: &Shift) -> Vec<Reading> {
-    let mut readings = vec![Reading::new(case, Metric::OpsPerS, shift.per_second(shift.total()))];
-    readings.extend(shift.cpu_share(case));
+fn readings(case: &'static str, throughput: &Throughput) -> Vec<Reading> {
+    let mut readings =
+        vec![Reading::new(case, Metric::OpsPerS, throughput.per_second(throughput.total()))];
+    readings.extend(throughput.cpu_share(case));
     readings
 }
 

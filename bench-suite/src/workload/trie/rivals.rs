@@ -14,12 +14,12 @@ use super::{Case, Setting, guest};
 use crate::data::DataSet;
 use crate::measure::WrongAnswer;
 use crate::workload::rivals::version;
-use crate::workload::{Competitor, heap};
+use crate::workload::{Subject, malloc_usage};
 
 type Key = Box<[u8]>;
 
 /// All that can take such keys and do what the case asks for.
-pub(super) fn competitors<'d, C: Case>(setting: Setting<'d>) -> Vec<Competitor<'d>> {
+pub(super) fn subjects<'d, C: Case>(setting: Setting<'d>) -> Vec<Subject<'d>> {
     let masstree = (!refuses(setting.data))
         .then(|| guest::<C, Mass>("masstree", version("masstree"), setting))
         .flatten();
@@ -54,7 +54,7 @@ fn settle(mut push: impl FnMut()) {
     let mut idle = 0;
     while idle < 8 {
         (0..64).for_each(|_| push());
-        let now = heap::bytes_in_use().unwrap_or(0);
+        let now = malloc_usage::bytes_in_use().unwrap_or(0);
         idle = if now < least { 0 } else { idle + 1 };
         least = least.min(now);
     }
@@ -75,7 +75,7 @@ impl OrderedMap<u64> for Mass {
     type View<'m> = MassRef<'m>;
 
     fn build() -> Result<Self, WrongAnswer> {
-        let heap_before = heap::bytes_in_use();
+        let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { tree: MassTree::new(), heap_before })
     }
 
@@ -94,7 +94,7 @@ impl OrderedMap<u64> for Mass {
     }
 
     fn held_at_rest(&self) -> Option<u64> {
-        heap::grown_since(self.heap_before)
+        malloc_usage::grown_since(self.heap_before)
     }
 }
 
@@ -156,7 +156,7 @@ impl OrderedMap<u64> for Skip {
 
     fn build() -> Result<Self, WrongAnswer> {
         settle(|| crossbeam_epoch::pin().flush());
-        let heap_before = heap::bytes_in_use();
+        let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: crossbeam_skiplist::SkipMap::new(), heap_before })
     }
 
@@ -174,7 +174,7 @@ impl OrderedMap<u64> for Skip {
     }
 
     fn held_at_rest(&self) -> Option<u64> {
-        heap::grown_since(self.heap_before)
+        malloc_usage::grown_since(self.heap_before)
     }
 }
 
@@ -221,7 +221,7 @@ impl OrderedMap<u64> for Tree {
 
     fn build() -> Result<Self, WrongAnswer> {
         settle(|| scc::Guard::new().accelerate());
-        let heap_before = heap::bytes_in_use();
+        let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { index: TreeIndex::new(), heap_before })
     }
 
@@ -239,7 +239,7 @@ impl OrderedMap<u64> for Tree {
     }
 
     fn held_at_rest(&self) -> Option<u64> {
-        heap::grown_since(self.heap_before)
+        malloc_usage::grown_since(self.heap_before)
     }
 }
 
@@ -291,7 +291,7 @@ impl OrderedMap<u64> for Papaya {
     const ORDERED: bool = false;
 
     fn build() -> Result<Self, WrongAnswer> {
-        let heap_before = heap::bytes_in_use();
+        let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: papaya::HashMap::new(), heap_before })
     }
 
@@ -308,7 +308,7 @@ impl OrderedMap<u64> for Papaya {
     }
 
     fn held_at_rest(&self) -> Option<u64> {
-        heap::grown_since(self.heap_before)
+        malloc_usage::grown_since(self.heap_before)
     }
 }
 
@@ -349,7 +349,7 @@ impl OrderedMap<u64> for Dash {
     const ORDERED: bool = false;
 
     fn build() -> Result<Self, WrongAnswer> {
-        let heap_before = heap::bytes_in_use();
+        let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: dashmap::DashMap::new(), heap_before })
     }
 
@@ -366,7 +366,7 @@ impl OrderedMap<u64> for Dash {
     }
 
     fn held_at_rest(&self) -> Option<u64> {
-        heap::grown_since(self.heap_before)
+        malloc_usage::grown_since(self.heap_before)
     }
 }
 

@@ -27,7 +27,7 @@ impl Case for Update {
         let map = filled::<V, M>(data)?;
         let walks = Walk::parts(&data.queries, threads);
         let mut writers: Team<_> = walks.map(|walk| Writer::new(&map, walk)).collect();
-        let shift = writers.run_for(slice, || {})?;
+        let throughput = writers.run_for(slice, || {})?;
 
         let false_negatives = check::missed(writers.iter().map(|writer| &writer.findings))?;
         let replaced = writers.iter().map(|writer| writer.replaced).sum();
@@ -39,10 +39,10 @@ impl Case for Update {
         drop(writers);
         drops.close(map, replaced)?;
         let mut readings = vec![
-            Reading::new(CASE, Metric::OpsPerS, shift.per_second(shift.total())),
+            Reading::new(CASE, Metric::OpsPerS, throughput.per_second(throughput.total())),
             Reading::new(CASE, Metric::FalseNegatives, false_negatives),
         ];
-        readings.extend(shift.cpu_share(CASE));
+        readings.extend(throughput.cpu_share(CASE));
         Ok(readings)
     }
 }

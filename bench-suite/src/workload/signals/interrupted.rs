@@ -4,7 +4,7 @@
 use std::cell::UnsafeCell;
 
 use super::heap::Heap;
-use super::hold::Hold;
+use super::held_objects::HeldObjects;
 use super::timer::{Strike, Target, Timer};
 use super::watchdog::Pulse;
 use crate::measure::{Gate, Worker, WrongAnswer};
@@ -30,7 +30,7 @@ struct Storm<'h, H> {
 
 #[derive(Debug)]
 struct Insides {
-    hold: Hold<16>,
+    objects: HeldObjects<16>,
     strikes: u64,
 }
 
@@ -39,7 +39,7 @@ impl<H: Heap> Strike for Storm<'_, H> {
         // SAFETY: INV-H1: this is the handler, and nothing interrupts it.
         let insides = unsafe { &mut *self.insides.get() };
         for _ in 0..TURNS {
-            insides.hold.turn_over(self.heap, H::alloc_nowait);
+            insides.objects.turn_over(self.heap, H::alloc_nowait);
         }
         insides.strikes += 1;
     }
@@ -48,7 +48,7 @@ impl<H: Heap> Strike for Storm<'_, H> {
 /// A thread that allocates and frees, and is interrupted.
 #[derive(Debug)]
 pub(super) struct Interrupted<'h, H> {
-    hold: Hold<32>,
+    objects: HeldObjects<32>,
     storm: Storm<'h, H>,
     rate_hz: u32,
     strides: u64,
@@ -71,9 +71,9 @@ pub(super) struct Toll {
 impl<'h, H: Heap> Interrupted<'h, H> {
     /// The `number`th thread, to be struck so many times a second.
     pub(super) fn new(heap: &'h H, number: u64, rate_hz: u32, pulse: &'h Pulse) -> Self {
-        let insides = Insides { hold: Hold::new(2 * number + 2), strikes: 0 };
+        let insides = Insides { objects: HeldObjects::new(2 * number + 2), strikes: 0 };
         Self {
-            hold: Hold::new(2 * number + 1),
+            objects: HeldObjects::new(2 * number + 1),
             storm: Storm { heap, insides: UnsafeCell::new(insides) },
             rate_hz,
             strides: 0,
@@ -84,14 +84,14 @@ impl<'h, H: Heap> Interrupted<'h, H> {
 
     /// Frees everything, and says what was seen.
     pub(super) fn close(&mut self) -> Result<Toll, WrongAnswer> {
-        let Insides { hold, strikes } = self.storm.insides.get_mut();
-        hold.empty(self.storm.heap);
-        self.hold.empty(self.storm.heap);
-        if self.hold.refused > 0 {
-            return Err(WrongAnswer(format!("{} allocations failed", self.hold.refused)));
+        let Insides { objects, strikes } = self.storm.insides.get_mut();
+        objects.empty(self.storm.heap);
+        self.objects.empty(self.storm.heap);
+        if self.objects.refused > 0 {
+            return Err(WrongAnswer(format!("{} allocations failed", self.objects.refused)));
         }
-        let (asked, refused) = (hold.asked, hold.refused);
-        let duplicated = hold.duplicated + self.hold.duplicated;
+        let (asked, refused) = (objects.asked, objects.refused);
+        let duplicated = objects.duplicated + self.objects.duplicated;
         self.fault.take().map_or(Ok(Toll { strikes: *strikes, asked, refused, duplicated }), Err)
     }
 }
@@ -100,7 +100,7 @@ impl<H: Heap> Worker for Interrupted<'_, H> {
     fn work(&mut self, gate: &Gate) -> u64 {
         let heap = self.storm.heap;
         // What a handler can have is what is ready.
-        self.hold.turn_over(heap, H::alloc);
+        self.objects.turn_over(heap, H::alloc);
         let target = Target(&self.storm);
         // SAFETY: the timer is dropped below, before `target` ends.
         let _timer = match unsafe { Timer::start(&target, self.rate_hz) } {
@@ -113,11 +113,11 @@ impl<H: Heap> Worker for Interrupted<'_, H> {
         let before = self.strides;
         loop {
             for _ in 0..STRIDE {
-                self.hold.turn_over(heap, H::alloc);
+                self.objects.turn_over(heap, H::alloc);
             }
             self.strides += 1;
             if self.strides.is_multiple_of(STRIDES_A_CHORE) {
-                heap.chore(self.strides / STRIDES_A_CHORE);
+                heap.slow_call(self.strides / STRIDES_A_CHORE);
             }
             self.pulse.beat();
             if !gate.is_open() {

@@ -3,7 +3,7 @@
 //! The first word of an object says who has it; 0 is nobody. A free object keeps its bytes and
 //! fresh memory is zero, so that whoever takes one finds a 0, unless somebody else has it too.
 //!
-//! - INV-S1: a hold's places are objects that its heap gave it for their layout; a hold is used
+//! - INV-S1: the places have objects that the heap gave out for their layout; a `HeldObjects` is used
 //!   by one side only, which nobody interrupts but the other side.
 #![allow(unsafe_code)]
 
@@ -29,7 +29,7 @@ struct Held {
 
 /// Up to `N` objects.
 #[derive(Debug)]
-pub(super) struct Hold<const N: usize> {
+pub(super) struct HeldObjects<const N: usize> {
     owner: u64,
     places: [Option<Held>; N],
     rng: fastrand::Rng,
@@ -40,11 +40,11 @@ pub(super) struct Hold<const N: usize> {
     pub(super) refused: u64,
 }
 
-// SAFETY: the objects are the hold's alone and have no tie to a thread.
-unsafe impl<const N: usize> Send for Hold<N> {}
+// SAFETY: nothing else knows of the objects, and they have no tie to a thread.
+unsafe impl<const N: usize> Send for HeldObjects<N> {}
 
-impl<const N: usize> Hold<N> {
-    /// Nothing yet; `owner` is a number that no other hold has, and not 0.
+impl<const N: usize> HeldObjects<N> {
+    /// Nothing yet; `owner` is a number that no other holder has, and not 0.
     pub(super) fn new(owner: u64) -> Self {
         let rng = fastrand::Rng::with_seed(owner);
         Self { owner, places: [None; N], rng, duplicated: 0, asked: 0, refused: 0 }

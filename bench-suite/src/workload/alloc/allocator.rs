@@ -9,37 +9,37 @@ use memalloc::{MemAlloc, ReusePolicy};
 use crate::measure::WrongAnswer;
 
 /// Gives out memory.
-pub(super) trait Source: Sync {
-    /// To be called by a thread before the first [`Source::take`] of a stretch of work.
+pub(super) trait Allocator: Sync {
+    /// To be called by a thread before the first [`Allocator::alloc`] of a stretch of work.
     fn enter(&self) {}
 
     /// Memory for a layout of at least eight bytes, or `None` if there is no more.
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>>;
+    fn alloc(&self, layout: Layout) -> Option<NonNull<u8>>;
 
     /// Takes memory back.
     ///
     /// # Safety
     ///
-    /// `place` came from [`Source::take`] of this source with this layout, and is not used any
+    /// `place` came from [`Allocator::alloc`] of this allocator with this layout, and is not used any
     /// more.
-    unsafe fn give(&self, place: NonNull<u8>, layout: Layout);
+    unsafe fn free(&self, place: NonNull<u8>, layout: Layout);
 
     /// Bytes held from the system, where that can be known.
     fn held_bytes(&self) -> Option<u64>;
 
-    /// Takes leave of the source, once everything has been given back to it, and checks that
+    /// Takes leave of the allocator, once everything has been given back to it, and checks that
     /// nothing was lost.
     fn close(self) -> Result<(), WrongAnswer>;
 }
 
-impl<P: ReusePolicy> Source for MemAlloc<P> {
+impl<P: ReusePolicy> Allocator for MemAlloc<P> {
     #[inline]
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+    fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         self.alloc(layout).ok().map(NonNull::cast)
     }
 
     #[inline]
-    unsafe fn give(&self, place: NonNull<u8>, layout: Layout) {
+    unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise is the one that `free` asks for.
         unsafe { self.free(place, layout) }
     }
@@ -75,16 +75,16 @@ impl SystemMalloc {
         if cfg!(all(target_os = "linux", target_env = "gnu")) { "glibc" } else { "malloc" };
 }
 
-impl Source for SystemMalloc {
+impl Allocator for SystemMalloc {
     #[inline]
-    fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
+    fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         debug_assert!(layout.size() > 0);
-        // SAFETY: the layout has a size, as `take` asks for.
+        // SAFETY: the layout has a size, as `alloc` asks for.
         NonNull::new(unsafe { System.alloc(layout) })
     }
 
     #[inline]
-    unsafe fn give(&self, place: NonNull<u8>, layout: Layout) {
+    unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise is the one that `dealloc` asks for.
         unsafe { System.dealloc(place.as_ptr(), layout) }
     }

@@ -19,7 +19,7 @@ const COVERAGE: f64 = 0.95;
 
 /// Two subjects side by side.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Contrast {
+pub(crate) struct Comparison {
     /// The median of the second subject's samples over the first one's, taken round by round: what
     /// slows a whole round down is in both, and cancels out.
     pub(crate) ratio: f64,
@@ -75,7 +75,7 @@ pub(crate) enum Verdict {
     TooFewRounds,
 }
 
-impl Contrast {
+impl Comparison {
     /// Compares samples of the same rounds; `None` where there are none, or a zero is among them.
     pub(crate) fn of(base: &[f64], other: &[f64]) -> Option<Self> {
         Self::of_groups(&[vec![ratios(base, other)?]])
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn verdict(base: &[f64], other: &[f64]) -> Verdict {
-        Contrast::of(base, other).unwrap().verdict
+        Comparison::of(base, other).unwrap().verdict
     }
 
     #[test]
@@ -141,9 +141,9 @@ mod tests {
         // The machine is twice as fast in the last rounds; the ratio does not see it.
         let base = [10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0];
         let other = base.map(|sample| sample * 1.1);
-        let contrast = Contrast::of(&base, &other).unwrap();
-        assert!((contrast.ratio - 1.1).abs() < 1e-9 && contrast.verdict == Verdict::Differ);
-        let Interval { low, high } = contrast.interval;
+        let comparison = Comparison::of(&base, &other).unwrap();
+        assert!((comparison.ratio - 1.1).abs() < 1e-9 && comparison.verdict == Verdict::Differ);
+        let Interval { low, high } = comparison.interval;
         assert!((low - 1.1).abs() < 1e-9 && (high - 1.1).abs() < 1e-9);
     }
 
@@ -178,7 +178,7 @@ mod tests {
         for rounds in [7_u8, 9] {
             let samples: Vec<f64> = (1..=rounds).map(f64::from).collect();
             let base = vec![1.0; samples.len()];
-            let Interval { low, high } = Contrast::of(&base, &samples).unwrap().interval;
+            let Interval { low, high } = Comparison::of(&base, &samples).unwrap().interval;
             assert!((low - 2.0).abs() < 1e-9, "{rounds} rounds: {low}");
             assert!((high - f64::from(rounds - 1)).abs() < 1e-9, "{rounds} rounds: {high}");
         }
@@ -214,19 +214,19 @@ mod tests {
 
     #[test]
     fn there_is_no_ratio_to_nothing() {
-        assert!(Contrast::of(&[], &[]).is_none());
-        assert!(Contrast::of(&[0.0; 7], &[1.0; 7]).is_none());
-        assert!(Contrast::of(&[1.0; 7], &[0.0; 7]).is_none());
-        assert!(Contrast::of(&[1.0; 7], &[1.0; 6]).is_none());
+        assert!(Comparison::of(&[], &[]).is_none());
+        assert!(Comparison::of(&[0.0; 7], &[1.0; 7]).is_none());
+        assert!(Comparison::of(&[1.0; 7], &[0.0; 7]).is_none());
+        assert!(Comparison::of(&[1.0; 7], &[1.0; 6]).is_none());
     }
 
     #[test]
     fn groups_count_the_same_whatever_their_rows() {
         let row = |ratio: f64| vec![ratio; 7];
         let (one, many) = (vec![row(4.0)], vec![row(1.0), row(1.0), row(1.0)]);
-        let ratio = Contrast::of_groups(&[one, many]).unwrap().ratio;
+        let ratio = Comparison::of_groups(&[one, many]).unwrap().ratio;
         assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
-        assert!(Contrast::of_groups(&[vec![row(2.0)], vec![]]).is_none());
-        assert!(Contrast::of_groups(&[]).is_none());
+        assert!(Comparison::of_groups(&[vec![row(2.0)], vec![]]).is_none());
+        assert!(Comparison::of_groups(&[]).is_none());
     }
 }

@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::field::{Field, Hand, Ledger};
 use super::object::PLACES;
-use super::subject::Subject;
+use super::scheme::Scheme;
+use super::slots::{LaneAccess, Ledger, SlotTable};
 use crate::measure::{Gate, Worker};
 
 /// Turns between two looks at the clock.
@@ -22,7 +22,7 @@ const NAP: Duration = Duration::from_micros(500);
 
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum Task {
     /// Puts objects into random slots of its lane, and retires those that were there.
     Overwrites,
     /// Fills all slots of its lane, then empties them.
@@ -38,11 +38,11 @@ pub(super) enum Role {
 }
 
 /// One thread.
-pub(super) struct Hired<'f, S> {
-    field: &'f Field<S>,
-    role: Role,
+pub(super) struct FloodThread<'f, S> {
+    table: &'f SlotTable<S>,
+    task: Task,
     lane: usize,
-    /// Whether it may read, and its subject has to reckon with that.
+    /// Whether it may read, and its scheme has to reckon with that.
     may_read: bool,
     /// Where `Adds` and `Deletes` go on.
     place: usize,
@@ -50,82 +50,82 @@ pub(super) struct Hired<'f, S> {
     ledger: Ledger,
 }
 
-impl<'f, S: Subject> Hired<'f, S> {
+impl<'f, S: Scheme> FloodThread<'f, S> {
     /// A thread that writes to a lane, or that reads them all.
     pub(super) fn new(
-        field: &'f Field<S>,
-        role: Role,
+        table: &'f SlotTable<S>,
+        task: Task,
         lane: usize,
         may_read: bool,
         seed: u64,
     ) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { field, role, lane, may_read, place: 0, rng, ledger: Ledger::default() }
+        Self { table, task, lane, may_read, place: 0, rng, ledger: Ledger::default() }
     }
 
-    /// What it did, to be handed to [`Field::close`].
+    /// What it did, to be handed to [`SlotTable::close`].
     pub(super) fn ledger(&mut self) -> Ledger {
         std::mem::take(&mut self.ledger)
     }
 }
 
-impl<S: Subject> Worker for Hired<'_, S> {
+impl<S: Scheme> Worker for FloodThread<'_, S> {
     /// The operations are the objects that it took out, or looked at.
     fn work(&mut self, gate: &Gate) -> u64 {
         let before = self.ledger.done();
-        let mut hand = self.field.hand(self.lane, &mut self.ledger);
+        let mut access = self.table.access(self.lane, &mut self.ledger);
         if self.may_read {
-            hand.read(self.lane, self.place, || ());
+            access.read(self.lane, self.place, || ());
         }
-        while !hand.has_failed() {
-            match self.role {
-                Role::Overwrites => overwrite(&mut hand, &mut self.rng),
-                Role::FillsAndEmpties => fill_and_empty(&mut hand),
-                Role::Adds => add(&mut hand, &mut self.place),
-                Role::Deletes => delete(&mut hand, &mut self.place),
-                Role::Reads => read(&mut hand, &mut self.rng),
-                Role::Sits => sit(&mut hand, &mut self.rng, gate),
+        while !access.has_failed() {
+            match self.task {
+                Task::Overwrites => overwrite(&mut access, &mut self.rng),
+                Task::FillsAndEmpties => fill_and_empty(&mut access),
+                Task::Adds => add(&mut access, &mut self.place),
+                Task::Deletes => delete(&mut access, &mut self.place),
+                Task::Reads => read(&mut access, &mut self.rng),
+                Task::Sits => sit(&mut access, &mut self.rng, gate),
             }
             if !gate.is_open() {
                 break;
             }
         }
-        drop(hand);
+        drop(access);
         self.ledger.done() - before
     }
 }
 
-fn overwrite<S: Subject>(hand: &mut Hand<'_, S>, rng: &mut fastrand::Rng) {
+fn overwrite<S: Scheme>(access: &mut LaneAccess<'_, S>, rng: &mut fastrand::Rng) {
     for _ in 0..STRIDE / PLACES_A_DIE {
         let mut die = rng.u64(..);
         for _ in 0..PLACES_A_DIE {
-            hand.put(die as usize);
+            access.put(die as usize);
             die >>= 8;
         }
     }
 }
 
-fn fill_and_empty<S: Subject>(hand: &mut Hand<'_, S>) {
-    let found_one = (0..PLACES).fold(false, |found, place| hand.put(place) | found);
-    let missed_one = (0..PLACES).fold(false, |missed, place| !hand.take(place) | missed);
-    if (found_one || missed_one) && !hand.has_failed() {
-        hand.blame("a slot was full that had been emptied, or empty that had been filled");
+fn fill_and_empty<S: Scheme>(access: &mut LaneAccess<'_, S>) {
+    let found_one = (0..PLACES).fold(false, |found, place| access.put(place) | found);
+    let missed_one = (0..PLACES).fold(false, |missed, place| !access.take(place) | missed);
+    if (found_one || missed_one) && !access.has_failed() {
+        access.blame("a slot was full that had been emptied, or empty that had been filled");
     }
 }
 
-fn add<S: Subject>(hand: &mut Hand<'_, S>, place: &mut usize) {
+fn add<S: Scheme>(access: &mut LaneAccess<'_, S>, place: &mut usize) {
     for _ in 0..STRIDE {
-        if hand.is_taken(*place) {
+        if access.is_taken(*place) {
             return give_way();
         }
-        hand.put(*place);
+        access.put(*place);
         *place += 1;
     }
 }
 
-fn delete<S: Subject>(hand: &mut Hand<'_, S>, place: &mut usize) {
+fn delete<S: Scheme>(access: &mut LaneAccess<'_, S>, place: &mut usize) {
     for _ in 0..STRIDE {
-        if !hand.take_if_any(*place) {
+        if !access.take_if_any(*place) {
             return give_way();
         }
         *place += 1;
@@ -138,16 +138,16 @@ fn give_way() {
     thread::yield_now();
 }
 
-fn read<S: Subject>(hand: &mut Hand<'_, S>, rng: &mut fastrand::Rng) {
+fn read<S: Scheme>(access: &mut LaneAccess<'_, S>, rng: &mut fastrand::Rng) {
     for _ in 0..STRIDE {
         let lane = rng.u32(..) as usize;
-        hand.read(lane, random_place(rng), || ());
+        access.read(lane, random_place(rng), || ());
     }
 }
 
-fn sit<S: Subject>(hand: &mut Hand<'_, S>, rng: &mut fastrand::Rng, gate: &Gate) {
+fn sit<S: Scheme>(access: &mut LaneAccess<'_, S>, rng: &mut fastrand::Rng, gate: &Gate) {
     let begun = Instant::now();
-    hand.read(rng.u32(..) as usize, random_place(rng), || {
+    access.read(rng.u32(..) as usize, random_place(rng), || {
         while gate.is_open() && begun.elapsed() < SITS {
             thread::sleep(NAP);
         }

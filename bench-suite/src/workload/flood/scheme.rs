@@ -11,7 +11,7 @@ use super::object::{Found, Object, Slot};
 use crate::measure::WrongAnswer;
 
 /// An allocator together with a way to wait for readers.
-pub(super) trait Subject: Sync + Sized {
+pub(super) trait Scheme: Sync + Sized {
     /// Whether what a reader finds stays the same object for as long as it reads.
     const PROTECTS_IDENTITY: bool;
 
@@ -24,13 +24,13 @@ pub(super) trait Subject: Sync + Sized {
     where
         Self: 's;
 
-    /// A subject for objects of one layout, of at least eight bytes aligned to eight.
+    /// A scheme for objects of one layout, of at least eight bytes aligned to eight.
     fn build(layout: Layout) -> Result<Self, WrongAnswer>;
 
     /// For the calling thread, which keeps it.
     fn session(&self) -> Self::Session<'_>;
 
-    /// Takes leave of the subject, once so many objects have been retired and none is in use,
+    /// Takes leave of the scheme, once so many objects have been retired and none is in use,
     /// and checks that nothing was lost.
     fn close(self, retired: u64) -> Result<(), WrongAnswer>;
 }
@@ -40,11 +40,11 @@ pub(super) trait Session {
     /// An object, or `None` if there is no more.
     fn alloc(&mut self) -> Option<Object>;
 
-    /// Gives an object up. Its memory may serve others once the subject lets it.
+    /// Gives an object up. Its memory may serve others once the scheme lets it.
     ///
     /// # Safety
     ///
-    /// The object came from this subject, and is in no slot any more (INV-F1).
+    /// The object came from this scheme, and is in no slot any more (INV-F1).
     unsafe fn retire(&mut self, object: Object);
 
     /// Enters a read section, looks for the object in a slot, and has `look` look at it inside
@@ -52,31 +52,31 @@ pub(super) trait Session {
     ///
     /// # Safety
     ///
-    /// The slot only ever holds objects of this subject, which are retired as INV-F1 says.
+    /// The slot only ever holds objects of this scheme, which are retired as INV-F1 says.
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>));
 }
 
 /// The allocator of this project, under one policy.
 #[derive(Debug)]
-pub(super) struct OurOwn<P: ReusePolicy> {
+pub(super) struct Memalloc<P: ReusePolicy> {
     alloc: MemAlloc<P>,
     layout: Layout,
 }
 
-/// See [`OurOwn`].
+/// See [`Memalloc`].
 #[derive(Debug)]
-pub(super) struct OurSession<'s, P: ReusePolicy> {
+pub(super) struct MemallocSession<'s, P: ReusePolicy> {
     alloc: &'s MemAlloc<P>,
     layout: Layout,
     /// From the first section on.
     reader: Option<LocalReader<'s>>,
 }
 
-impl<P: ReusePolicy> Subject for OurOwn<P> {
+impl<P: ReusePolicy> Scheme for Memalloc<P> {
     const PROTECTS_IDENTITY: bool = P::PROTECTS_IDENTITY;
     const KEEPS_BYTES: bool = true;
 
-    type Session<'s> = OurSession<'s, P>;
+    type Session<'s> = MemallocSession<'s, P>;
 
     /// On a domain of its own: nobody else's readers hold its objects up.
     fn build(layout: Layout) -> Result<Self, WrongAnswer> {
@@ -87,8 +87,8 @@ impl<P: ReusePolicy> Subject for OurOwn<P> {
         Ok(Self { alloc, layout })
     }
 
-    fn session(&self) -> OurSession<'_, P> {
-        OurSession { alloc: &self.alloc, layout: self.layout, reader: None }
+    fn session(&self) -> MemallocSession<'_, P> {
+        MemallocSession { alloc: &self.alloc, layout: self.layout, reader: None }
     }
 
     fn close(self, _retired: u64) -> Result<(), WrongAnswer> {
@@ -107,7 +107,7 @@ impl<P: ReusePolicy> Subject for OurOwn<P> {
     }
 }
 
-impl<P: ReusePolicy> Session for OurSession<'_, P> {
+impl<P: ReusePolicy> Session for MemallocSession<'_, P> {
     #[inline]
     fn alloc(&mut self) -> Option<Object> {
         let place = self.alloc.alloc(self.layout).ok()?.cast();

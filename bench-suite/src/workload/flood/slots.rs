@@ -1,17 +1,17 @@
-//! A subject and the slots that hold its objects, behind a safe face.
+//! A scheme and the slots that hold its objects, behind a safe interface.
 //!
 //! - INV-F1 and INV-F2 of [`object`](super::object) hold because only this file puts objects
-//!   into slots and retires them: a field's slots hold objects of its own subject.
+//!   into slots and retires them: a table's slots hold objects of its own scheme.
 #![allow(unsafe_code)]
 
 use super::object::{Found, Lane, MOST_LANES, Object, PLACES, Slot, Stamp};
-use super::subject::{Session, Subject};
+use super::scheme::{Scheme, Session};
 use crate::measure::WrongAnswer;
 
-/// A subject, and a lane of slots for each writer.
+/// A scheme, and a lane of slots for each writer.
 #[derive(Debug)]
-pub(super) struct Field<S> {
-    subject: S,
+pub(super) struct SlotTable<S> {
+    scheme: S,
     lanes: Box<[Lane]>,
 }
 
@@ -31,15 +31,15 @@ impl Ledger {
     }
 }
 
-impl<S: Subject> Field<S> {
-    pub(super) fn new(subject: S, lanes: usize) -> Self {
+impl<S: Scheme> SlotTable<S> {
+    pub(super) fn new(scheme: S, lanes: usize) -> Self {
         assert!((1..=MOST_LANES).contains(&lanes));
-        Self { subject, lanes: (0..lanes).map(|_| Lane::new()).collect() }
+        Self { scheme, lanes: (0..lanes).map(|_| Lane::new()).collect() }
     }
 
-    /// For the calling thread: the hand that works on a lane, and goes on with a ledger.
-    pub(super) fn hand<'f>(&'f self, lane: usize, ledger: &'f mut Ledger) -> Hand<'f, S> {
-        Hand { session: self.subject.session(), lanes: &self.lanes, lane, ledger }
+    /// The calling thread's access to a lane; it adds to a ledger.
+    pub(super) fn access<'f>(&'f self, lane: usize, ledger: &'f mut Ledger) -> LaneAccess<'f, S> {
+        LaneAccess { session: self.scheme.session(), lanes: &self.lanes, lane, ledger }
     }
 
     /// Empties all slots, and checks that nothing was lost.
@@ -51,9 +51,9 @@ impl<S: Subject> Field<S> {
             sum.fault = sum.fault.or(ledger.fault.take());
         }
         for lane in 0..self.lanes.len() {
-            let mut hand = self.hand(lane, &mut sum);
+            let mut access = self.access(lane, &mut sum);
             for place in 0..PLACES {
-                hand.take(place);
+                access.take(place);
             }
         }
         if let Some(fault) = sum.fault {
@@ -65,20 +65,20 @@ impl<S: Subject> Field<S> {
                 sum.put, sum.removed
             )));
         }
-        self.subject.close(sum.removed)
+        self.scheme.close(sum.removed)
     }
 }
 
 /// What one thread works with: it puts objects into the slots of one lane and takes them out,
 /// and reads all of them.
-pub(super) struct Hand<'f, S: Subject + 'f> {
+pub(super) struct LaneAccess<'f, S: Scheme + 'f> {
     session: S::Session<'f>,
     lanes: &'f [Lane],
     lane: usize,
     ledger: &'f mut Ledger,
 }
 
-impl<S: Subject> Hand<'_, S> {
+impl<S: Scheme> LaneAccess<'_, S> {
     /// Whether something was wrong: there is no sense in going on.
     #[inline]
     pub(super) fn has_failed(&self) -> bool {
@@ -140,7 +140,7 @@ impl<S: Subject> Hand<'_, S> {
                 }
             });
         };
-        // SAFETY: INV-F1: the field's slots hold objects of its own subject, which this file
+        // SAFETY: INV-F1: the table's slots hold objects of its own scheme, which this file
         // alone retires.
         unsafe { self.session.read(slot, look) };
         self.ledger.looks += 1;
@@ -164,7 +164,7 @@ impl<S: Subject> Hand<'_, S> {
             return true;
         }
         self.ledger.removed += 1;
-        // SAFETY: INV-F1: the object is of this field's subject, and this thread swapped it out.
+        // SAFETY: INV-F1: the object is of this table's scheme, and this thread swapped it out.
         unsafe { self.session.retire(object) };
         true
     }

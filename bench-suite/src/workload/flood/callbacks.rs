@@ -9,7 +9,7 @@ use memalloc::rcu::{Domain, LocalReader};
 use memalloc::{Immediate, MemAlloc};
 
 use super::object::{Found, Object, Slot};
-use super::subject::{Session, Subject};
+use super::scheme::{Scheme, Session};
 use crate::measure::WrongAnswer;
 
 /// The allocator of this project, whose objects are freed at once by a callback of RCU each.
@@ -42,7 +42,7 @@ impl Retired {
     }
 }
 
-impl Subject for Callbacks {
+impl Scheme for Callbacks {
     const PROTECTS_IDENTITY: bool = true;
     const KEEPS_BYTES: bool = true;
 

@@ -1,6 +1,6 @@
-//! Raw objects in the hand of one thread, behind a safe face.
+//! Raw objects that one thread holds, behind a safe interface.
 //!
-//! - INV-O1: the first `held` places of a hand are objects that its source gave out for its
+//! - INV-O1: the first `held` places are objects that the allocator gave out for the
 //!   layout and that nobody else knows of; all its other places are stale.
 #![allow(unsafe_code)]
 
@@ -8,39 +8,39 @@ use std::alloc::Layout;
 use std::arch::asm;
 use std::ptr::NonNull;
 
-use super::source::Source;
+use super::allocator::Allocator;
 
-/// Up to `N` objects in the hand of one thread.
+/// Up to `N` objects that one thread holds.
 #[derive(Debug)]
-pub(super) struct Hand<'s, S: Source, const N: usize> {
-    source: &'s S,
+pub(super) struct HeldObjects<'s, S: Allocator, const N: usize> {
+    allocator: &'s S,
     layout: Layout,
     places: [NonNull<u8>; N],
     held: usize,
 }
 
-// SAFETY: the objects belong to the hand alone (INV-O1) and have no tie to a thread; the source
+// SAFETY: nothing else knows of the objects (INV-O1) and they have no tie to a thread; the allocator
 // is `Sync`, so that any thread may give them back.
-unsafe impl<S: Source, const N: usize> Send for Hand<'_, S, N> {}
+unsafe impl<S: Allocator, const N: usize> Send for HeldObjects<'_, S, N> {}
 
-impl<'s, S: Source, const N: usize> Hand<'s, S, N> {
-    /// An empty hand, for objects of a layout that a stamp fits in.
-    pub(super) fn new(source: &'s S, layout: Layout) -> Self {
+impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
+    /// None yet, for objects of a layout that a stamp fits in.
+    pub(super) fn new(allocator: &'s S, layout: Layout) -> Self {
         assert!(layout.size() >= size_of::<u64>() && layout.align() >= align_of::<u64>());
-        Self { source, layout, places: [NonNull::dangling(); N], held: 0 }
+        Self { allocator, layout, places: [NonNull::dangling(); N], held: 0 }
     }
 
-    /// See [`Source::enter`].
+    /// See [`Allocator::enter`].
     pub(super) fn enter(&self) {
-        self.source.enter();
+        self.allocator.enter();
     }
 
-    /// Takes objects until the hand is full, and writes a stamp into each: the first one's
-    /// given, each other one more than the one before. Returns how many the hand holds.
+    /// Allocates until there are `N` objects, and writes a stamp into each: the first one's
+    /// given, each other one more than the one before. Returns how many it holds.
     #[inline]
     pub(super) fn fill(&mut self, stamp: u64) -> usize {
         while self.held < N {
-            let Some(place) = self.source.take(self.layout) else { break };
+            let Some(place) = self.allocator.alloc(self.layout) else { break };
             let place = shown(place);
             // SAFETY: the object was just given out for a layout that a stamp fits in, and is
             // nobody else's.
@@ -52,7 +52,7 @@ impl<'s, S: Source, const N: usize> Hand<'s, S, N> {
     }
 
     /// Gives all objects back, oldest first. Returns how many still had the stamp that
-    /// [`Hand::fill`] wrote.
+    /// [`HeldObjects::fill`] wrote.
     #[inline]
     pub(super) fn empty(&mut self, stamp: u64) -> usize {
         let held = std::mem::take(&mut self.held);
@@ -61,9 +61,9 @@ impl<'s, S: Source, const N: usize> Hand<'s, S, N> {
             let place = shown(place);
             // SAFETY: the object is held (INV-O1), and `fill` wrote a stamp into it.
             intact += usize::from(unsafe { place.cast::<u64>().read() } == stamp);
-            // SAFETY: the object came from this source with this layout (INV-O1). It is not
+            // SAFETY: the object came from this allocator with this layout (INV-O1). It is not
             // used again: `held` does not count it any more.
-            unsafe { self.source.give(place, self.layout) };
+            unsafe { self.allocator.free(place, self.layout) };
         }
         intact
     }
@@ -82,7 +82,7 @@ fn shown(place: NonNull<u8>) -> NonNull<u8> {
     }
 }
 
-impl<S: Source, const N: usize> Drop for Hand<'_, S, N> {
+impl<S: Allocator, const N: usize> Drop for HeldObjects<'_, S, N> {
     fn drop(&mut self) {
         self.empty(0);
     }
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::measure::WrongAnswer;
-    use crate::workload::alloc::source::SystemMalloc;
+    use crate::workload::alloc::allocator::SystemMalloc;
 
     /// Gives out the same object again and again while it is still in use.
     struct Careless {
@@ -105,13 +105,13 @@ mod tests {
     // SAFETY: the object is only used by the one thread of the test.
     unsafe impl Sync for Careless {}
 
-    impl Source for Careless {
-        fn take(&self, _layout: Layout) -> Option<NonNull<u8>> {
+    impl Allocator for Careless {
+        fn alloc(&self, _layout: Layout) -> Option<NonNull<u8>> {
             self.out.fetch_add(1, Relaxed);
             Some(self.object)
         }
 
-        unsafe fn give(&self, _place: NonNull<u8>, _layout: Layout) {
+        unsafe fn free(&self, _place: NonNull<u8>, _layout: Layout) {
             self.out.fetch_sub(1, Relaxed);
         }
 
@@ -131,28 +131,28 @@ mod tests {
     #[test]
     fn an_object_that_was_handed_out_twice_is_noticed() {
         let mut object = [0_u64; 8];
-        let source = Careless { object: NonNull::from(&mut object).cast(), out: 0.into() };
-        let mut hand = Hand::<_, 4>::new(&source, layout());
-        assert_eq!((hand.fill(100), hand.empty(100)), (4, 1));
-        assert_eq!(source.out.load(Relaxed), 0);
+        let allocator = Careless { object: NonNull::from(&mut object).cast(), out: 0.into() };
+        let mut objects = HeldObjects::<_, 4>::new(&allocator, layout());
+        assert_eq!((objects.fill(100), objects.empty(100)), (4, 1));
+        assert_eq!(allocator.out.load(Relaxed), 0);
     }
 
     #[test]
     fn a_hand_gives_everything_back_once() {
         let mut object = [0_u64; 8];
-        let source = Careless { object: NonNull::from(&mut object).cast(), out: 0.into() };
-        let mut hand = Hand::<_, 3>::new(&source, layout());
-        assert_eq!((hand.fill(7), hand.fill(7)), (3, 3));
-        assert_eq!(source.out.load(Relaxed), 3);
-        drop(hand);
-        assert_eq!(source.out.load(Relaxed), 0);
+        let allocator = Careless { object: NonNull::from(&mut object).cast(), out: 0.into() };
+        let mut objects = HeldObjects::<_, 3>::new(&allocator, layout());
+        assert_eq!((objects.fill(7), objects.fill(7)), (3, 3));
+        assert_eq!(allocator.out.load(Relaxed), 3);
+        drop(objects);
+        assert_eq!(allocator.out.load(Relaxed), 0);
     }
 
     #[test]
     fn the_system_serves_distinct_objects() {
-        let mut hand = Hand::<_, 64>::new(&SystemMalloc, layout());
+        let mut objects = HeldObjects::<_, 64>::new(&SystemMalloc, layout());
         for stamp in [0, 64, 128] {
-            assert_eq!((hand.fill(stamp), hand.empty(stamp)), (64, 64));
+            assert_eq!((objects.fill(stamp), objects.empty(stamp)), (64, 64));
         }
     }
 }

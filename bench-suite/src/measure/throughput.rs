@@ -7,7 +7,7 @@ use super::{Metric, Reading};
 
 /// What one worker did.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stint {
+pub(super) struct WorkerRun {
     pub(super) operations: u64,
     pub(super) begun: Instant,
     pub(super) ended: Instant,
@@ -17,7 +17,7 @@ pub(super) struct Stint {
 
 /// What all workers did, in one go or in several.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shift {
+pub(crate) struct Throughput {
     operations: Vec<u64>,
     /// From the first worker's beginning to the last one's end.
     elapsed: Duration,
@@ -27,15 +27,15 @@ pub(crate) struct Shift {
     ran: Duration,
 }
 
-impl Shift {
-    pub(super) fn of(stints: &[Stint]) -> Self {
-        let begun = stints.iter().map(|stint| stint.begun).min();
-        let ended = stints.iter().map(|stint| stint.ended).max();
+impl Throughput {
+    pub(super) fn of(runs: &[WorkerRun]) -> Self {
+        let begun = runs.iter().map(|worker_run| worker_run.begun).min();
+        let ended = runs.iter().map(|worker_run| worker_run.ended).max();
         Self {
-            operations: stints.iter().map(|stint| stint.operations).collect(),
+            operations: runs.iter().map(|worker_run| worker_run.operations).collect(),
             elapsed: begun.zip(ended).map_or(Duration::ZERO, |(begun, ended)| ended - begun),
-            wanted: stints.iter().map(|stint| stint.ended - stint.begun).sum(),
-            ran: stints.iter().filter_map(|stint| stint.ran).sum(),
+            wanted: runs.iter().map(|worker_run| worker_run.ended - worker_run.begun).sum(),
+            ran: runs.iter().filter_map(|worker_run| worker_run.ran).sum(),
         }
     }
 
@@ -49,7 +49,7 @@ impl Shift {
         &self.operations
     }
 
-    /// A number of operations by the time that the shift took.
+    /// A number of operations by the time that all of it took.
     pub(crate) fn per_second(&self, operations: u64) -> f64 {
         operations as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
@@ -62,8 +62,8 @@ impl Shift {
     }
 }
 
-/// One shift after the other, by the same number of workers.
-impl AddAssign for Shift {
+/// One run after the other, by the same number of workers.
+impl AddAssign for Throughput {
     fn add_assign(&mut self, other: Self) {
         self.operations.resize(self.operations.len().max(other.operations.len()), 0);
         for (sum, operations) in self.operations.iter_mut().zip(other.operations) {
@@ -79,38 +79,40 @@ impl AddAssign for Shift {
 mod tests {
     use super::*;
 
-    fn shift(stints: &[(u64, u64, u64, Option<u64>)]) -> Shift {
+    fn throughput(runs: &[(u64, u64, u64, Option<u64>)]) -> Throughput {
         let zero = Instant::now();
         let after = |milliseconds| zero + Duration::from_millis(milliseconds);
-        let stint = |&(operations, begun, ended, ran): &(u64, u64, u64, Option<u64>)| Stint {
-            operations,
-            begun: after(begun),
-            ended: after(ended),
-            ran: ran.map(Duration::from_millis),
-        };
-        Shift::of(&stints.iter().map(stint).collect::<Vec<_>>())
+        let worker_run =
+            |&(operations, begun, ended, ran): &(u64, u64, u64, Option<u64>)| WorkerRun {
+                operations,
+                begun: after(begun),
+                ended: after(ended),
+                ran: ran.map(Duration::from_millis),
+            };
+        Throughput::of(&runs.iter().map(worker_run).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_speed_counts_all_from_the_first_beginning_to_the_last_end() {
-        let shift = shift(&[(100, 0, 300, None), (300, 100, 400, None)]);
-        assert_eq!((shift.total(), shift.operations()), (400, &[100, 300][..]));
-        assert!((shift.per_second(shift.total()) - 1000.0).abs() < 1e-6);
+        let throughput = throughput(&[(100, 0, 300, None), (300, 100, 400, None)]);
+        assert_eq!((throughput.total(), throughput.operations()), (400, &[100, 300][..]));
+        assert!((throughput.per_second(throughput.total()) - 1000.0).abs() < 1e-6);
     }
 
     #[test]
     fn shifts_add_up() {
-        let mut sum = Shift::default();
-        sum += shift(&[(10, 0, 100, None), (20, 0, 100, None)]);
-        sum += shift(&[(10, 50, 150, None), (20, 50, 150, None)]);
+        let mut sum = Throughput::default();
+        sum += throughput(&[(10, 0, 100, None), (20, 0, 100, None)]);
+        sum += throughput(&[(10, 50, 150, None), (20, 50, 150, None)]);
         assert_eq!(sum.operations(), [20, 40]);
         assert!((sum.per_second(sum.total()) - 300.0).abs() < 1e-6);
     }
 
     #[test]
     fn the_share_of_the_cpus_is_known_only_where_the_system_tells() {
-        let share = |shift: Shift| shift.cpu_share("case").map(|reading| reading.value);
-        assert_eq!(share(shift(&[(1, 0, 100, Some(25)), (1, 0, 100, Some(75))])), Some(0.5));
-        assert_eq!(share(shift(&[(1, 0, 100, None)])), None);
+        let share =
+            |throughput: Throughput| throughput.cpu_share("case").map(|reading| reading.value);
+        assert_eq!(share(throughput(&[(1, 0, 100, Some(25)), (1, 0, 100, Some(75))])), Some(0.5));
+        assert_eq!(share(throughput(&[(1, 0, 100, None)])), None);
     }
 }

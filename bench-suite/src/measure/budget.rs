@@ -30,13 +30,13 @@ impl Slice {
 /// missing for those after it; when nothing is left each still gets its least, because a budget
 /// may be exceeded but no round is left out.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Budget {
     end: Instant,
     shares_left: f64,
     warm_up: Option<Duration>,
 }
 
-impl Pace {
+impl Budget {
     /// A budget that begins now, for samples that have so many shares in it all together.
     pub(crate) fn new(budget: Duration, shares: f64, warm_up: Option<Duration>) -> Self {
         Self { end: Instant::now() + budget, shares_left: shares, warm_up }
@@ -58,39 +58,39 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace(seconds: u64, shares: f64) -> Pace {
-        Pace::new(Duration::from_secs(seconds), shares, None)
+    fn budget(seconds: u64, shares: f64) -> Budget {
+        Budget::new(Duration::from_secs(seconds), shares, None)
     }
 
     #[test]
     fn equal_shares_of_an_unused_budget_grow_as_fewer_are_left() {
-        let mut pace = pace(1000, 10.0);
-        let first = pace.slice(1.0, Duration::ZERO).measured;
+        let mut budget = budget(1000, 10.0);
+        let first = budget.slice(1.0, Duration::ZERO).measured;
         assert!(first > Duration::from_secs(90) && first <= Duration::from_secs(100));
-        let second = pace.slice(1.0, Duration::ZERO).measured;
+        let second = budget.slice(1.0, Duration::ZERO).measured;
         assert!(second > first);
     }
 
     #[test]
     fn overhead_is_taken_off_but_never_all_of_the_time() {
-        let mut pace = pace(1000, 10.0);
-        assert!(pace.slice(1.0, Duration::from_secs(50)).measured < Duration::from_secs(60));
-        assert!(pace.slice(1.0, Duration::from_secs(5000)).measured > Duration::from_secs(20));
+        let mut budget = budget(1000, 10.0);
+        assert!(budget.slice(1.0, Duration::from_secs(50)).measured < Duration::from_secs(60));
+        assert!(budget.slice(1.0, Duration::from_secs(5000)).measured > Duration::from_secs(20));
     }
 
     #[test]
     fn a_spent_budget_still_gives_every_sample_its_least() {
-        let mut pace = pace(0, 2.0);
+        let mut budget = budget(0, 2.0);
         for _ in 0..4 {
-            assert_eq!(pace.slice(1.0, Duration::ZERO).measured, SHORTEST);
+            assert_eq!(budget.slice(1.0, Duration::ZERO).measured, SHORTEST);
         }
     }
 
     #[test]
     fn a_warm_up_is_as_long_as_wanted_or_a_part_of_the_sample() {
         let wanted = Duration::from_millis(70);
-        let mut told = Pace::new(Duration::ZERO, 1.0, Some(wanted));
+        let mut told = Budget::new(Duration::ZERO, 1.0, Some(wanted));
         assert_eq!(told.slice(1.0, Duration::ZERO).warm_up, wanted);
-        assert_eq!(pace(0, 1.0).slice(1.0, Duration::ZERO).warm_up, SHORTEST / WARM_UP_PART);
+        assert_eq!(budget(0, 1.0).slice(1.0, Duration::ZERO).warm_up, SHORTEST / WARM_UP_PART);
     }
 }
