@@ -70,7 +70,12 @@ fn an_unknown_case_or_policy_names_those_that_exist() {
 fn an_unknown_reader_or_cpu_mode_names_those_that_exist() {
     let readers = "validated, plain, batched, copied, subtree-lock";
     refused_with(&["qp-trie", "--reader", "nobody"], &["nobody", readers]);
-    refused_with(&["flood", "--reader", "nobody"], &["nobody", "none, idle, busy, stall-100ms"]);
+    for command in ["flood", "alloc"] {
+        for reader in ["nobody", "stall-0ms", "stall-99999ms"] {
+            let allowed = "none, idle, busy and stall-1ms to stall-10000ms";
+            refused_with(&[command, "--reader", reader], &[reader, allowed]);
+        }
+    }
     refused_with(&["flood", "--case", "swap"], &["swap", "overwrite, batch-add-batch-del"]);
     if cfg!(target_os = "linux") {
         refused_with(&["signals", "--cpu-mode", "warp"], &["warp", "rseq, active-cpu and"]);

@@ -24,7 +24,7 @@ pub(crate) enum Invocation {
     /// Immediate against deferred reuse, all that decides between them.
     Compare(CompareOptions),
     /// Allocating and freeing.
-    Alloc(SizedOptions),
+    Alloc(AllocOptions),
     /// What readers pay, and how long a grace period takes.
     ReadSide(CommonOptions),
     /// Memory under deferred freeing.
@@ -61,7 +61,7 @@ enum Command {
     /// A short run of all that decides between immediate and deferred reuse (the default)
     Compare(CompareOptions),
     /// Allocating and freeing: pairs, batches, and from one thread to another
-    Alloc(SizedOptions),
+    Alloc(AllocOptions),
     /// Entering and leaving read sections, and how long a grace period takes
     ReadSide(CommonOptions),
     /// Memory that waits for readers while writers free as fast as they can
@@ -122,9 +122,9 @@ pub(crate) struct QpTrieOptions {
     pub(crate) readers: Vec<String>,
 }
 
-/// The options of commands whose objects have a size.
+/// The options of `alloc`.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct SizedOptions {
+pub(crate) struct AllocOptions {
     /// Those of every command.
     #[command(flatten)]
     pub(crate) common: CommonOptions,
@@ -133,6 +133,10 @@ pub(crate) struct SizedOptions {
     #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
     #[arg(value_parser = values::size, allow_negative_numbers = true)]
     pub(crate) sizes: Vec<usize>,
+
+    /// What reads meanwhile: none, idle, busy, stall-MSms [default: none]
+    #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
+    pub(crate) readers: Vec<String>,
 }
 
 /// The options of `flood`.
@@ -147,7 +151,7 @@ pub(crate) struct FloodOptions {
     #[arg(value_parser = values::stamped_size, allow_negative_numbers = true)]
     pub(crate) sizes: Vec<usize>,
 
-    /// Who reads meanwhile: none, idle, busy, stall-100ms [default: each of them]
+    /// What reads meanwhile: none, idle, busy, stall-MSms [default: none,idle,busy,stall-100ms]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
 }

@@ -4,10 +4,11 @@ use memalloc::PolicyKind;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::{Choices, distinct};
-use crate::cli::SizedOptions;
+use super::select::{Choices, distinct, readers};
+use crate::cli::AllocOptions;
 use crate::report::{self, Against};
 use crate::workload::alloc;
+use crate::workload::reader::Reader;
 
 const CHOICES: Choices = Choices {
     cases: alloc::CASES,
@@ -19,16 +20,17 @@ const CHOICES: Choices = Choices {
 const SIZES: [usize; 5] = [16, 64, 256, 1024, 4096];
 
 /// Checks the request, measures, and reports.
-pub(super) fn run(options: &SizedOptions) -> Result<(), Failure> {
+pub(super) fn run(options: &AllocOptions) -> Result<(), Failure> {
     let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let sizes = match options.sizes.is_empty() {
         true => SIZES.to_vec(),
         false => distinct(&options.sizes),
     };
+    let readers = readers(&options.readers, &[Reader::None]).map_err(Failure::Request)?;
     run_program(Program {
         options: &options.common,
         selection: &selection,
-        workloads: alloc::workloads(&selection, &sizes),
+        workloads: alloc::workloads(&selection, &sizes, &readers),
         usual_seconds: 60,
         title: "Allocating and freeing",
         remarks: CHOICES.left_out(&selection),

@@ -9,6 +9,7 @@ use super::sets;
 use crate::cli::CompareOptions;
 use crate::data::DataName;
 use crate::report::{self, Against};
+use crate::workload::reader::Reader;
 use crate::workload::{Selection, flood, trie};
 
 const CHOICES: Choices = Choices {
@@ -33,12 +34,7 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     // The most threads: how many there are matters less here than who reads.
     let most = selection.threads.iter().max().copied().unwrap_or(1);
     let flooded = Selection { threads: vec![most], ..selection.clone() };
-    workloads.extend(flood::workloads(
-        &flooded,
-        &SIZES,
-        &flood::Reader::ALL,
-        flood::Lineup::Policies,
-    ));
+    workloads.extend(flood::workloads(&flooded, &SIZES, &Reader::USUAL, flood::Lineup::Policies));
     let show = |records: &[_]| {
         let tables = match options.tables {
             true => report::tables(records, Against::TheFirst) + "\n",

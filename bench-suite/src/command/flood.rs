@@ -4,10 +4,11 @@ use memalloc::PolicyKind;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::{Choices, distinct};
+use super::select::{Choices, distinct, readers};
 use crate::cli::FloodOptions;
 use crate::report::{self, Against};
 use crate::workload::flood;
+use crate::workload::reader::Reader;
 
 const CHOICES: Choices =
     Choices { cases: flood::CASES, two_threads: &[flood::NEEDS_PAIRS], policies: PolicyKind::ALL };
@@ -22,7 +23,7 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
         true => SIZES.to_vec(),
         false => distinct(&options.sizes),
     };
-    let readers = readers(&options.readers).map_err(Failure::Request)?;
+    let readers = readers(&options.readers, &Reader::USUAL).map_err(Failure::Request)?;
     run_program(Program {
         options: &options.common,
         selection: &selection,
@@ -35,14 +36,4 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
         show: &|records| report::tables(records, Against::TheFastestRival),
         closing: flood::footnote(),
     })
-}
-
-/// The readers asked for, or each of them.
-fn readers(wanted: &[String]) -> Result<Vec<flood::Reader>, String> {
-    let readers: Result<Vec<_>, _> = wanted.iter().map(|name| name.parse()).collect();
-    match readers {
-        Ok(readers) if readers.is_empty() => Ok(flood::Reader::ALL.to_vec()),
-        Ok(readers) => Ok(distinct(&readers)),
-        Err(error) => Err(error),
-    }
 }

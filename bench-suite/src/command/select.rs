@@ -4,6 +4,7 @@ use memalloc::PolicyKind;
 
 use crate::cli::CommonOptions;
 use crate::workload::Selection;
+use crate::workload::reader::Reader;
 
 /// What a command can do.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,16 @@ impl Choices {
 
 fn has_two(threads: &[usize]) -> bool {
     threads.iter().any(|&threads| threads >= 2)
+}
+
+/// The readers that are wanted, or the `usual` ones.
+///
+/// # Errors
+///
+/// One line that says which name is wrong, and what is allowed.
+pub(super) fn readers(wanted: &[String], usual: &[Reader]) -> Result<Vec<Reader>, String> {
+    let readers: Vec<Reader> = wanted.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
+    Ok(if readers.is_empty() { usual.to_vec() } else { distinct(&readers) })
 }
 
 /// The values without repetitions, in the order in which they first come.

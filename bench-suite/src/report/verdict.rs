@@ -15,7 +15,7 @@ use super::paragraph::paragraph;
 use super::rows::{Row, rows};
 use crate::measure::{Comparison, FEWEST_ROUNDS, Interval, Metric, Side, Verdict, ratios};
 use crate::record::Record;
-use crate::workload::flood;
+use crate::workload::reader::Reader;
 
 /// A whole interval beyond this decides for a policy.
 const WORTH_CHOOSING: f64 = 1.05;
@@ -38,7 +38,7 @@ pub(crate) fn verdict(records: &[Record]) -> String {
     };
     say("reading, speed", &reading);
     say("changing, speed", &changing);
-    for reader in flood::Reader::ALL {
+    for reader in Reader::USUAL {
         let peaks = of(&pairs, |pair| pair.is_peak_beside(reader));
         say(&format!("peak memory, {}", beside(reader)), &peaks);
     }
@@ -90,7 +90,7 @@ impl<'r> Pair<'r> {
     }
 
     fn is_stalled(&self) -> bool {
-        self.common.param("reader") == flood::Reader::Stall.name()
+        self.common.param("reader") == Reader::Stall(100).to_string()
     }
 
     fn is_changing(&self) -> bool {
@@ -101,10 +101,10 @@ impl<'r> Pair<'r> {
         self.is_change() && self.is_stalled()
     }
 
-    fn is_peak_beside(&self, reader: flood::Reader) -> bool {
+    fn is_peak_beside(&self, reader: Reader) -> bool {
         self.common.metric == Metric::MemPeakBytes
             && !self.is_of_keys()
-            && self.common.param("reader") == reader.name()
+            && self.common.param("reader") == reader.to_string()
     }
 }
 
@@ -116,12 +116,12 @@ fn group(rows: &[&Pair<'_>]) -> Vec<Vec<f64>> {
     rows.iter().map(|pair| pair.ratios.clone()).collect()
 }
 
-fn beside(reader: flood::Reader) -> &'static str {
+fn beside(reader: Reader) -> &'static str {
     match reader {
-        flood::Reader::None => "nobody reads",
-        flood::Reader::Idle => "readers idle",
-        flood::Reader::Busy => "one reads on",
-        flood::Reader::Stall => "one sits 100 ms",
+        Reader::None => "nobody reads",
+        Reader::Idle => "readers idle",
+        Reader::Busy => "one reads on",
+        Reader::Stall(_) => "one sits 100 ms",
     }
 }
 

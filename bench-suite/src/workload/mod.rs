@@ -15,6 +15,8 @@ pub(crate) mod malloc_usage;
 pub(crate) mod policy;
 #[forbid(unsafe_code)]
 pub(crate) mod read_side;
+#[forbid(unsafe_code)]
+pub(crate) mod reader;
 #[cfg(feature = "rivals")]
 #[forbid(unsafe_code)]
 pub(crate) mod rivals;

@@ -24,6 +24,14 @@ pub(super) trait Allocator: Sync {
     /// more.
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout);
 
+    /// Makes the calling thread one that may read, until it ends.
+    fn register_reader(&self) {}
+
+    /// Calls `inside` in a read section. An allocator that has none calls it outside of any.
+    fn section(&self, inside: impl FnOnce()) {
+        inside();
+    }
+
     /// Bytes held from the system, where that can be known.
     fn held_bytes(&self) -> Option<u64>;
 
@@ -42,6 +50,16 @@ impl<P: ReusePolicy> Allocator for MemAlloc<P> {
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise is the one that `free` asks for.
         unsafe { self.free(place, layout) }
+    }
+
+    fn register_reader(&self) {
+        self.domain().register();
+    }
+
+    #[inline]
+    fn section(&self, inside: impl FnOnce()) {
+        let _guard = self.domain().pin();
+        inside();
     }
 
     fn held_bytes(&self) -> Option<u64> {

@@ -30,11 +30,6 @@ impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
         Self { allocator, layout, places: [NonNull::dangling(); N], held: 0 }
     }
 
-    /// See [`Allocator::enter`].
-    pub(super) fn enter(&self) {
-        self.allocator.enter();
-    }
-
     /// Allocates until there are `N` objects, and writes a stamp into each: the first one's
     /// given, each other one more than the one before. Returns how many it holds.
     #[inline]

@@ -1,4 +1,4 @@
-//! The bench `alloc`: allocating and freeing, without a reader that would hold anything up.
+//! The bench `alloc`: allocating and freeing, beside readers of one kind or none.
 //!
 //! An operation is one allocation and one free. `hot-pair` frees each object at once; `batch-64`
 //! allocates 64, then frees them, oldest first; `producer-consumer` frees on another thread. A
@@ -16,13 +16,16 @@ mod ring;
 mod rivals;
 
 use std::alloc::Layout;
+use std::hint::black_box;
 
 use memalloc::{MemAlloc, PolicyKind, ReusePolicy};
 
 use super::policy::with_policy;
+use super::reader::{Member, Reader, sit};
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::measure::{
     Gate, HeldBytes, Metric, Reading, Sampler, Slice, Team, Throughput, Worker, WrongAnswer,
+    available_cpus,
 };
 use allocator::{Allocator, SystemMalloc};
 use held_objects::HeldObjects;
@@ -44,7 +47,11 @@ pub(crate) const PRODUCER_CONSUMER: &str = "producer-consumer";
 const STRIDE: usize = 64;
 
 /// What the bench measures, for objects of these sizes.
-pub(crate) fn workloads<'d>(selection: &Selection, sizes: &[usize]) -> Vec<Workload<'d>> {
+pub(crate) fn workloads<'d>(
+    selection: &Selection,
+    sizes: &[usize],
+    readers: &[Reader],
+) -> Vec<Workload<'d>> {
     let mut workloads = Vec::new();
     for &case in CASES.iter().filter(|case| selection.wants(case)) {
         let numbers = match case {
@@ -52,8 +59,10 @@ pub(crate) fn workloads<'d>(selection: &Selection, sizes: &[usize]) -> Vec<Workl
             _ => selection.threads.clone(),
         };
         for &size in sizes {
-            for &threads in &numbers {
-                workloads.push(workload(Setting { case, size, threads }, selection));
+            for &reader in readers {
+                for &threads in &numbers {
+                    workloads.push(workload(Setting { case, size, reader, threads }, selection));
+                }
             }
         }
     }
@@ -69,13 +78,13 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
     if selection.rivals {
         subjects.extend(rivals(setting));
     }
-    let Setting { case, size, threads } = setting;
+    let Setting { case, size, reader, threads } = setting;
     Workload {
         bench: BENCH,
-        title: format!("{case}, {size} bytes, {}", threads_in_words(threads)),
+        title: format!("{case}, {size} bytes, {}, reader {reader}", threads_in_words(threads)),
         keys: None,
         threads,
-        share: 1.0,
+        share: reader.share(),
         subjects,
     }
 }
@@ -102,6 +111,7 @@ fn memalloc_under<'d, P: ReusePolicy>(setting: Setting) -> Subject<'d> {
 struct Setting {
     case: &'static str,
     size: usize,
+    reader: Reader,
     threads: usize,
 }
 
@@ -114,6 +124,9 @@ impl Setting {
     ) -> Subject<'d> {
         let mut params = Params::new();
         params.insert("size".into(), self.size.into());
+        params.insert("reader".into(), self.reader.to_string().into());
+        let at_work = self.threads + usize::from(self.reader.wants_cpu());
+        params.insert("oversubscribed".into(), (at_work > available_cpus()).into());
         let sampler = Box::new(AllocSampler { setting: self, build });
         Subject { name, policy, params, on_wrong: OnWrong::EndTheRun, sampler }
     }
@@ -128,6 +141,52 @@ impl Setting {
         let mut subject = self.subject(name, None, move || Ok(allocator));
         subject.params.insert("version".into(), version.into());
         subject
+    }
+
+    /// A team of threads at work, and the reader if there is to be one.
+    fn team<'s, S: Allocator, W: Worker>(
+        self,
+        allocator: &'s S,
+        workers: impl Iterator<Item = W>,
+    ) -> Team<Member<W, ReaderThread<'s, S>>> {
+        let reads = ReaderThread { allocator, reader: self.reader };
+        let reads = self.reader.has_thread().then_some(Member::Reads(reads));
+        workers.map(Member::Works).chain(reads).collect()
+    }
+}
+
+/// Has the calling thread begin a stretch of work.
+fn enter<S: Allocator>(allocator: &S, may_read: bool) {
+    allocator.enter();
+    if may_read {
+        allocator.register_reader();
+    }
+}
+
+/// A thread that enters and leaves read sections, or sits in them.
+struct ReaderThread<'s, S> {
+    allocator: &'s S,
+    reader: Reader,
+}
+
+impl<S: Allocator> Worker for ReaderThread<'_, S> {
+    /// Counts sections.
+    fn work(&mut self, gate: &Gate) -> u64 {
+        let mut sections = 0;
+        loop {
+            if let Reader::Stall(milliseconds) = self.reader {
+                self.allocator.section(|| sit(milliseconds, gate));
+                sections += 1;
+            } else {
+                for _ in 0..STRIDE {
+                    self.allocator.section(|| black_box(()));
+                }
+                sections += STRIDE as u64;
+            }
+            if !gate.is_open() {
+                return sections;
+            }
+        }
     }
 }
 
@@ -166,20 +225,21 @@ fn run<S: Allocator, const N: usize>(
     allocator: &S,
     slice: Slice,
 ) -> Result<Vec<Reading>, WrongAnswer> {
-    let mut users: Team<User<'_, S, N>> = (0..setting.threads as u64)
-        .map(|number| User {
-            objects: HeldObjects::new(allocator, layout),
-            stamp: number << 48,
-            fault: None,
-        })
-        .collect();
+    let users = (0..setting.threads as u64).map(|number| User::<S, N> {
+        allocator,
+        may_read: setting.reader != Reader::None,
+        objects: HeldObjects::new(allocator, layout),
+        stamp: number << 48,
+        fault: None,
+    });
+    let mut team = setting.team(allocator, users);
     let mut held = HeldBytes::default();
-    let throughput = users.run_for(slice, || {
+    let throughput = team.run_for(slice, || {
         if let Some(bytes) = allocator.held_bytes() {
             held.note(bytes);
         }
     })?;
-    if let Some(fault) = users.iter_mut().find_map(|user| user.fault.take()) {
+    if let Some(fault) = team.iter_mut().find_map(|one| one.worker()?.fault.take()) {
         return Err(fault);
     }
     let mut readings = readings(setting, &throughput);
@@ -188,18 +248,24 @@ fn run<S: Allocator, const N: usize>(
 }
 
 /// Speed and cost of what all threads did.
-fn readings(Setting { case, threads, .. }: Setting, throughput: &Throughput) -> Vec<Reading> {
-    let per_second = throughput.per_second(throughput.total());
+fn readings(setting: Setting, throughput: &Throughput) -> Vec<Reading> {
+    let Setting { case, reader, threads, .. } = setting;
+    let per_second = throughput.per_second(throughput.operations()[..threads].iter().sum());
     let mut readings = vec![
         Reading::new(case, Metric::OpsPerS, per_second),
         Reading::new(case, Metric::NsPerOp, threads as f64 * 1e9 / per_second.max(1.0)),
     ];
-    readings.extend(throughput.cpu_share(case));
+    // A reader that sits does not want to run.
+    if !reader.sits() {
+        readings.extend(throughput.cpu_share(case));
+    }
     readings
 }
 
 /// One thread that allocates and frees.
 struct User<'s, S: Allocator, const N: usize> {
+    allocator: &'s S,
+    may_read: bool,
     objects: HeldObjects<'s, S, N>,
     /// The next stamp; the threads' stamps are far apart.
     stamp: u64,
@@ -208,7 +274,7 @@ struct User<'s, S: Allocator, const N: usize> {
 
 impl<S: Allocator, const N: usize> Worker for User<'_, S, N> {
     fn work(&mut self, gate: &Gate) -> u64 {
-        self.objects.enter();
+        enter(self.allocator, self.may_read);
         let mut done = 0;
         loop {
             for _ in 0..STRIDE / N {
@@ -234,4 +300,30 @@ fn fault(wanted: usize, served: usize, intact: usize) -> WrongAnswer {
     } else {
         format!("of {served} objects {intact} still had what had been written into them")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_case_runs_beside_every_reader_under_every_policy() {
+        for &case in CASES {
+            for reader in [Reader::None, Reader::Idle, Reader::Busy, Reader::Stall(1)] {
+                let setting = Setting { case, size: 64, reader, threads: 2 };
+                for &policy in PolicyKind::ALL {
+                    let mut subject =
+                        with_policy!(policy, P => memalloc_under::<P>(setting)).unwrap();
+                    let slice = Slice::new(Duration::from_millis(4), None);
+                    let readings = subject.sampler.sample(slice).unwrap();
+                    assert_eq!(readings[0].metric, Metric::OpsPerS, "{setting:?} {policy}");
+                    // Of a pair one may wait for the other as long as a short sample lasts.
+                    let counts = readings[0].value > 0.0 || case == PRODUCER_CONSUMER;
+                    assert!(counts, "{setting:?} {policy}");
+                }
+            }
+        }
+    }
 }

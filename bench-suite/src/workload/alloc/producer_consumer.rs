@@ -11,11 +11,12 @@ use std::alloc::Layout;
 
 use super::allocator::Allocator;
 use super::ring::{Consumer, Producer, ROOM, Ring};
-use super::{Setting, readings};
+use super::{Setting, enter, readings};
 use crate::measure::{
-    Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer, forget_peak, peak_resident_bytes,
+    Gate, Metric, Reading, Slice, Worker, WrongAnswer, forget_peak, peak_resident_bytes,
     resident_bytes,
 };
+use crate::workload::reader::Reader;
 
 /// Has the peak of memory begin again. Returns what is resident now, in bytes.
 pub(super) fn resident_before() -> u64 {
@@ -34,12 +35,15 @@ pub(super) fn run<S: Allocator>(
     let mut rings: Vec<_> =
         (0..setting.threads / 2).map(|_| Ring::new(allocator, layout)).collect();
     let ends = rings.iter_mut().map(Ring::ends);
-    let mut team: Team<_> = ends
-        .flat_map(|(load, unload)| [RingThread::produces(load), RingThread::consumes(unload)])
-        .collect();
+    let may_read = setting.reader != Reader::None;
+    let thread = |end| RingThread { allocator, may_read, end, fault: None };
+    let threads = ends.flat_map(|(producer, consumer)| {
+        [thread(End::Produces(producer)), thread(End::Consumes(consumer))]
+    });
+    let mut team = setting.team(allocator, threads);
     let throughput = team.run_for(slice, || {})?;
     let peak = peak_resident_bytes().saturating_sub(before);
-    if let Some(fault) = team.iter_mut().find_map(|thread| thread.fault.take()) {
+    if let Some(fault) = team.iter_mut().find_map(|one| one.worker()?.fault.take()) {
         return Err(fault);
     }
     let mut readings = readings(setting, &throughput);
@@ -51,6 +55,8 @@ pub(super) fn run<S: Allocator>(
 
 /// What a thread does.
 struct RingThread<'b, 's, S: Allocator> {
+    allocator: &'s S,
+    may_read: bool,
     end: End<'b, 's, S>,
     fault: Option<WrongAnswer>,
 }
@@ -60,19 +66,10 @@ enum End<'b, 's, S: Allocator> {
     Consumes(Consumer<'b, 's, S>),
 }
 
-impl<'b, 's, S: Allocator> RingThread<'b, 's, S> {
-    fn produces(end: Producer<'b, 's, S>) -> Self {
-        Self { end: End::Produces(end), fault: None }
-    }
-
-    fn consumes(end: Consumer<'b, 's, S>) -> Self {
-        Self { end: End::Consumes(end), fault: None }
-    }
-}
-
 impl<S: Allocator> Worker for RingThread<'_, '_, S> {
     /// Counts what was freed.
     fn work(&mut self, gate: &Gate) -> u64 {
+        enter(self.allocator, self.may_read);
         match &mut self.end {
             End::Produces(producer) => {
                 if !producer.produce(gate) {

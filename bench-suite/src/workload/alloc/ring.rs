@@ -105,7 +105,6 @@ impl<S: Allocator> Producer<'_, '_, S> {
     /// Allocates and puts on until the gate is closed, and while there is room. Says whether the
     /// allocator served all that was asked for.
     pub(super) fn produce(&mut self, gate: &Gate) -> bool {
-        self.ring.allocator.enter();
         loop {
             for _ in 0..SHOWN_EVERY {
                 if self.put - self.taken == ROOM && !self.wait_for_room(gate) {
@@ -164,7 +163,6 @@ impl<S: Allocator> Consumer<'_, '_, S> {
     /// Takes off and frees until the gate is closed, at least one if any comes. Returns how many,
     /// and how many of them still had the stamp of their turn.
     pub(super) fn consume(&mut self, gate: &Gate) -> (u64, u64) {
-        self.ring.allocator.enter();
         let (begun, mut intact) = (self.taken, 0);
         loop {
             for _ in 0..SHOWN_EVERY {

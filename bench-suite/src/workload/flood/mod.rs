@@ -13,12 +13,7 @@
 //! | `batch-add-batch-del` | fills its 64 slots, then empties them |
 //! | `add-del-on-diff-cpu` | fills slots that another one empties: two threads make a pair |
 //!
-//! | reader | |
-//! |---|---|
-//! | `none` | nobody reads or ever did: there is nobody to wait for, and who knows that need not wait |
-//! | `idle` | each writer has read before and may read again, so that grace periods are needed, but never does |
-//! | `busy` | a thread of its own enters and leaves read sections all the time; in each it looks at an object twice |
-//! | `stall-100ms` | a thread of its own sits in a section for 100 ms, leaves, and begins again |
+//! What reads meanwhile is a parameter: see [`reader`](super::reader).
 //!
 //! Memory is what the process has grown by since before it had the scheme, the same measure for
 //! everybody: free objects in caches, those that wait, and what keeps track of them. It contains
@@ -47,6 +42,7 @@ use std::marker::PhantomData;
 use memalloc::{AfterRcuGp, MemAlloc, PolicyKind, ReusePolicy};
 
 use super::policy::with_policy;
+use super::reader::Reader;
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::measure::{
     HeldBytes, Metric, Reading, Sampler, Slice, Team, WrongAnswer, available_cpus, forget_peak,
@@ -81,58 +77,6 @@ pub(crate) fn footnote() -> String {
          no protection at all,\nand no reader: the ceiling.\n",
         limit >> 10
     )
-}
-
-/// Who reads meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
-    /// Nobody.
-    None,
-    /// Writers that might.
-    Idle,
-    /// Somebody who enters and leaves all the time.
-    Busy,
-    /// Somebody who sits in a section for 100 ms at a time.
-    Stall,
-}
-
-impl Reader {
-    /// All of them, in the order in which they run.
-    pub(crate) const ALL: [Self; 4] = [Self::None, Self::Idle, Self::Busy, Self::Stall];
-
-    /// What records and the command line call it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Idle => "idle",
-            Self::Busy => "busy",
-            Self::Stall => "stall-100ms",
-        }
-    }
-
-    fn task(self) -> Option<Task> {
-        match self {
-            Self::None | Self::Idle => None,
-            Self::Busy => Some(Task::Reads),
-            Self::Stall => Some(Task::Sits),
-        }
-    }
-
-    /// A sample should see a few of the sitting reader's sections.
-    fn share(self) -> f64 {
-        if self == Self::Stall { 4.0 } else { 1.0 }
-    }
-}
-
-impl std::str::FromStr for Reader {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|reader| reader.name() == name).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            format!("unknown reader \"{name}\": allowed are {known}")
-        })
-    }
 }
 
 /// What records call objects that are freed by a callback each, beside `after-rcu-gp`.
@@ -179,7 +123,7 @@ fn workload<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Work
         subjects.extend(with_policy!(policy, P => setting.ours::<P>()));
     }
     // Nothing bounds what waits for callbacks, so that they have no place behind a reader that sits.
-    let callbacks = lineup == Lineup::Others && reader != Reader::Stall;
+    let callbacks = lineup == Lineup::Others && !reader.sits();
     if callbacks && selection.policies.contains(&PolicyKind::AfterRcuGp) {
         subjects.push(setting.subject::<Callbacks>(CALLBACKS, None));
     }
@@ -188,11 +132,7 @@ fn workload<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Work
     }
     Workload {
         bench: BENCH,
-        title: format!(
-            "{case}, {size} bytes, {}, reader {}",
-            threads_in_words(threads),
-            reader.name()
-        ),
+        title: format!("{case}, {size} bytes, {}, reader {}", threads_in_words(threads), reader),
         keys: None,
         threads,
         share: reader.share(),
@@ -233,8 +173,8 @@ impl Setting {
     ) -> Subject<'d> {
         let mut params = Params::new();
         params.insert("size".into(), self.size.into());
-        params.insert("reader".into(), self.reader.name().into());
-        let at_work = self.threads + usize::from(self.reader == Reader::Busy);
+        params.insert("reader".into(), self.reader.to_string().into());
+        let at_work = self.threads + usize::from(self.reader.wants_cpu());
         params.insert("oversubscribed".into(), (at_work > available_cpus()).into());
         let sampler = Box::new(FloodSampler { setting: self, scheme: PhantomData::<fn() -> S> });
         Subject { name, policy, params, on_wrong: OnWrong::EndTheRun, sampler }
@@ -248,7 +188,11 @@ impl Setting {
             _ if number.is_multiple_of(2) => (Task::Adds, number / 2),
             _ => (Task::Deletes, number / 2),
         };
-        let reader = self.reader.task().map(|task| (task, 0));
+        let reader = match self.reader {
+            Reader::None | Reader::Idle => None,
+            Reader::Busy => Some((Task::Reads, 0)),
+            Reader::Stall(milliseconds) => Some((Task::Sits(milliseconds), 0)),
+        };
         (0..self.threads).map(writer).chain(reader).collect()
     }
 }
@@ -297,7 +241,7 @@ fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongA
         readings.push(Reading::new(case, Metric::MemPeakBytes, peak as f64));
     }
     // A reader that sits does not want to run.
-    if reader != Reader::Stall {
+    if !reader.sits() {
         readings.extend(throughput.cpu_share(case));
     }
     let ledgers: Vec<_> = team.iter_mut().map(FloodThread::ledger).collect();

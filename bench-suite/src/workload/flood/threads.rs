@@ -1,24 +1,18 @@
 //! What the threads of a flood do.
 
 use std::thread;
-use std::time::{Duration, Instant};
 
 use super::object::PLACES;
 use super::scheme::Scheme;
 use super::slots::{LaneAccess, Ledger, SlotTable};
 use crate::measure::{Gate, Worker};
+use crate::workload::reader;
 
 /// Turns between two looks at the clock.
 const STRIDE: usize = 64;
 
 /// Random places that are made of one random number.
 const PLACES_A_DIE: usize = 8;
-
-/// How long a sitting reader stays in a section.
-const SITS: Duration = Duration::from_millis(100);
-
-/// How soon a sitting reader notices that the time is up.
-const NAP: Duration = Duration::from_micros(500);
 
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +27,8 @@ pub(super) enum Task {
     Deletes,
     /// Enters and leaves read sections all the time, and looks at an object in each.
     Reads,
-    /// Sits in a read section, holding an object, for 100 ms at a time.
-    Sits,
+    /// Sits in a read section, holding an object, for so many milliseconds at a time.
+    Sits(u64),
 }
 
 /// One thread.
@@ -84,7 +78,7 @@ impl<S: Scheme> Worker for FloodThread<'_, S> {
                 Task::Adds => add(&mut access, &mut self.place),
                 Task::Deletes => delete(&mut access, &mut self.place),
                 Task::Reads => read(&mut access, &mut self.rng),
-                Task::Sits => sit(&mut access, &mut self.rng, gate),
+                Task::Sits(milliseconds) => sit(&mut access, &mut self.rng, milliseconds, gate),
             }
             if !gate.is_open() {
                 break;
@@ -145,13 +139,14 @@ fn read<S: Scheme>(access: &mut LaneAccess<'_, S>, rng: &mut fastrand::Rng) {
     }
 }
 
-fn sit<S: Scheme>(access: &mut LaneAccess<'_, S>, rng: &mut fastrand::Rng, gate: &Gate) {
-    let begun = Instant::now();
-    access.read(rng.u32(..) as usize, random_place(rng), || {
-        while gate.is_open() && begun.elapsed() < SITS {
-            thread::sleep(NAP);
-        }
-    });
+fn sit<S: Scheme>(
+    access: &mut LaneAccess<'_, S>,
+    rng: &mut fastrand::Rng,
+    milliseconds: u64,
+    gate: &Gate,
+) {
+    let lane = rng.u32(..) as usize;
+    access.read(lane, random_place(rng), || reader::sit(milliseconds, gate));
 }
 
 /// Slots know their place counted round and round.
