@@ -77,6 +77,9 @@ fn alloc_measures_every_case_and_size_and_its_peak_of_memory_for_everybody() {
             has(&subjects, &[&format!("memalloc {policy}")]);
         }
         assert!(subjects.iter().any(|subject| !subject.starts_with("memalloc")), "{subjects:?}");
+        if cfg!(target_env = "gnu") {
+            has(&subjects, &["glibc null", "glibc-no-trim null"]);
+        }
         assert!(peaks.iter().all(|peak| peak["value"].as_f64().unwrap() > 0.0), "{peaks:#?}");
     }
 }
@@ -275,6 +278,21 @@ fn rivals_take_part_where_they_are_asked_for() {
         }
     }
     assert!(found.contains("none malloc") && !found.contains("busy malloc"), "{found:?}");
+}
+
+/// A standard error that is a pipe without a reader costs the progress lines and nothing else.
+#[cfg(unix)]
+#[test]
+fn a_run_whose_standard_error_is_gone_goes_on() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+        .args(["read-side", "--rounds", "1", "--threads", "1", "--duration", "1"])
+        .stderr(writer)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("enter-leave"), "{text}");
 }
 
 /// What was measured until somebody interrupts is shown, and said to be part; the exit code is that of an

@@ -43,7 +43,9 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
 }
 
 fn show(records: &[Record]) -> String {
-    report::tables(records, Against::TheFastestRival) + &report::beside_the_kernel(records)
+    report::tables(records, Against::TheFastestRival)
+        + &report::slower_in_batches(records)
+        + &report::beside_the_kernel(records)
 }
 
 /// The readers asked for, or each that the policies asked for have.

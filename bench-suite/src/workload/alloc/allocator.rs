@@ -116,6 +116,13 @@ impl Allocator for SystemMalloc {
     }
 }
 
+/// Has glibc keep what is free at the top of its heap. Says whether it will.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(super) fn stop_trimming() -> bool {
+    // SAFETY: it takes numbers, and locks what it changes.
+    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX) == 1 }
+}
+
 /// The version of the C library, where it tells.
 pub(super) fn system_version() -> String {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -75,6 +75,7 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
         subjects.extend(with_policy!(policy, P => memalloc_under::<P>(setting)));
     }
     subjects.push(setting.rival(SystemMalloc::NAME, allocator::system_version(), SystemMalloc));
+    subjects.extend(glibc_without_trimming(setting));
     if selection.rivals {
         subjects.extend(rivals(setting));
     }
@@ -87,6 +88,25 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
         share: reader.share(),
         subjects,
     }
+}
+
+/// glibc's allocator as a program can tune it: it keeps free memory at the top of its heap, which
+/// otherwise goes back to the system above 128 KiB and is faulted in again. The setting is for the
+/// whole process, which takes one sample.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn glibc_without_trimming<'d>(setting: Setting) -> Option<Subject<'d>> {
+    let mut subject = setting.subject("glibc-no-trim", None, || match allocator::stop_trimming() {
+        true => Ok(SystemMalloc),
+        false => Err(WrongAnswer("glibc refuses to be told not to trim its heap".into())),
+    });
+    subject.params.insert("version".into(), allocator::system_version().into());
+    Some(subject)
+}
+
+/// See the twin for glibc.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn glibc_without_trimming<'d>(_setting: Setting) -> Option<Subject<'d>> {
+    None
 }
 
 #[cfg(feature = "rivals")]

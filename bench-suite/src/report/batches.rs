@@ -1,0 +1,76 @@
+//! Where asking for many keys at once was slower than asking for one after the other.
+
+use std::fmt::Write;
+
+use super::figures;
+use super::paragraph::paragraph;
+use super::rows::comparison;
+use crate::measure::{Comparison, Metric, Verdict};
+use crate::record::Record;
+
+/// One line for each case, set of keys and number of threads in which the reader `batched` was slower
+/// than `validated`; nothing where there is none.
+pub(crate) fn slower_in_batches(records: &[Record]) -> String {
+    let mut lines = String::new();
+    let by = |reader: &'static str| {
+        let speeds = records.iter().filter(|record| record.metric == Metric::OpsPerS);
+        speeds.filter(move |record| record.param("reader") == reader)
+    };
+    for one in by("validated") {
+        let batched = by("batched").find(|batched| {
+            (batched.case, batched.threads) == (one.case, one.threads)
+                && batched.param("data") == one.param("data")
+        });
+        let ratio = batched.and_then(|batched| comparison(one, batched));
+        let Some(ratio) = ratio.filter(is_slower) else { continue };
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            lines,
+            "  {} {}, threads {}: {}",
+            one.param("data"),
+            one.case,
+            one.threads,
+            figures::ratio(&ratio)
+        );
+    }
+    if lines.is_empty() {
+        return lines;
+    }
+    let title = paragraph(
+        "Lookups in batches (get_many) were slower here than one by one; the ratios are batched / \
+         validated. A batch hides the time of memory that is not in the caches: where the whole map is \
+         in them, or the processor overlaps single lookups by itself, its bookkeeping costs more.",
+    );
+    format!("\n{title}{lines}")
+}
+
+fn is_slower(ratio: &Comparison) -> bool {
+    ratio.verdict == Verdict::Differ && ratio.ratio < 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::specimen;
+
+    fn read_by(reader: &str, speed: f64) -> Record {
+        let mut record = specimen::of("lookup-hit", "immediate", Metric::OpsPerS, &[speed; 7]);
+        record.params.insert("reader".into(), reader.into());
+        record
+    }
+
+    #[test]
+    fn batches_that_are_slower_are_named() {
+        let text = slower_in_batches(&[read_by("validated", 5e6), read_by("batched", 4e6)]);
+        assert!(text.ends_with("  symbols lookup-hit, threads 2: 0.800\n"), "{text}");
+    }
+
+    #[test]
+    fn batches_that_are_faster_or_the_same_are_not() {
+        for batched in [5e6, 5.1e6, 9e6] {
+            let records = [read_by("validated", 5e6), read_by("batched", batched)];
+            assert_eq!(slower_in_batches(&records), "");
+        }
+        assert_eq!(slower_in_batches(&[read_by("validated", 5e6)]), "");
+    }
+}
