@@ -195,6 +195,11 @@ pub use sys::cpu::CpuMode;
 #[cfg(loom)]
 pub use sys::cpu::run_on;
 
+/// The package's README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct PackageReadme;
+
 /// The guide: every block of it compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide.md")]

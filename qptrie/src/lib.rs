@@ -112,6 +112,11 @@ pub use node::PlainBits;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// The package's README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct PackageReadme;
+
 /// The guide's examples, as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/trie-guide.md")]
