@@ -18,6 +18,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+mod bpf;
 #[forbid(unsafe_code)]
 mod cli;
 #[forbid(unsafe_code)]

@@ -22,7 +22,7 @@ pub(crate) struct CommonOptions {
 
     /// Time for all measurements together; what can't be done in it takes longer. For signals,
     /// the time under each CPU mode with each number of threads [default: 100 for compare, 20 for
-    /// read-side, 120 for qp-trie, 3 for signals, 60 for all else]
+    /// read-side, 120 for htab-mem and qp-trie, 3 for signals, 60 for all else]
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     duration: Option<u64>,
 

@@ -29,6 +29,10 @@ pub(crate) enum Invocation {
     ReadSide(CommonOptions),
     /// Memory under deferred freeing.
     Flood(FloodOptions),
+    /// The memory of a hash map that is updated.
+    HtabMem(HtabMemOptions),
+    /// How fast a hash map is updated.
+    MapPerf(CommonOptions),
     /// The trie beside other ordered maps.
     QpTrie(QpTrieOptions),
     /// Allocating in signal handlers.
@@ -66,6 +70,10 @@ enum Command {
     ReadSide(CommonOptions),
     /// Memory that waits for readers while writers free as fast as they can
     Flood(FloodOptions),
+    /// A hash map's memory and speed while it is updated, beside the kernel's own map
+    HtabMem(HtabMemOptions),
+    /// A hash map that is updated and deleted from as fast as can be, and where the time goes
+    MapPerf(CommonOptions),
     /// The trie beside other ordered maps: looking up, changing, going through, memory
     QpTrie(QpTrieOptions),
     /// Allocating and freeing in a signal handler that interrupts the same
@@ -156,6 +164,23 @@ pub(crate) struct FloodOptions {
     pub(crate) readers: Vec<String>,
 }
 
+/// The options of `htab-mem`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HtabMemOptions {
+    /// Those of every command.
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+
+    /// Sizes of values, in bytes [default: 8,64,256,1024,4096]
+    #[arg(long = "value-size", value_name = "BYTES,..", value_delimiter = ',')]
+    #[arg(value_parser = values::value_size, allow_negative_numbers = true)]
+    pub(crate) value_sizes: Vec<usize>,
+
+    /// What reads meanwhile: none, idle, busy, stall-MSms [default: none]
+    #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
+    pub(crate) readers: Vec<String>,
+}
+
 /// The options of `signals`.
 #[cfg(target_os = "linux")]
 #[derive(Clone, Debug, Args)]
@@ -187,6 +212,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Command::Alloc(options)) => Invocation::Alloc(options),
         Some(Command::ReadSide(options)) => Invocation::ReadSide(options),
         Some(Command::Flood(options)) => Invocation::Flood(options),
+        Some(Command::HtabMem(options)) => Invocation::HtabMem(options),
+        Some(Command::MapPerf(options)) => Invocation::MapPerf(options),
         Some(Command::QpTrie(options)) => Invocation::QpTrie(options),
         #[cfg(target_os = "linux")]
         Some(Command::Signals(options)) => Invocation::Signals(options),

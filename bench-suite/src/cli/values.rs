@@ -37,6 +37,16 @@ pub(super) fn stamped_size(text: &str) -> Result<usize, String> {
     within(text, 8..=4096, "a number of bytes")
 }
 
+/// The size of a value in a hash map, whose words are of eight bytes.
+pub(super) fn value_size(text: &str) -> Result<usize, String> {
+    let what = "a multiple of 8";
+    let size: usize = within(text, 8..=4096, what)?;
+    match size.is_multiple_of(8) {
+        true => Ok(size),
+        false => Err(format!("allowed is {what} from 8 to 4096")),
+    }
+}
+
 /// Signals a second.
 #[cfg(target_os = "linux")]
 pub(super) fn rate(text: &str) -> Result<u32, String> {

@@ -3,6 +3,7 @@
 mod alloc;
 mod compare;
 mod flood;
+mod hash_map;
 mod qp_trie;
 mod read_side;
 mod run;
@@ -56,6 +57,8 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
         Invocation::Alloc(options) => alloc::run(options),
         Invocation::ReadSide(options) => read_side::run(options),
         Invocation::Flood(options) => flood::run(options),
+        Invocation::HtabMem(options) => hash_map::htab_mem(options),
+        Invocation::MapPerf(options) => hash_map::map_perf(options),
         Invocation::QpTrie(options) => qp_trie::run(options),
         #[cfg(target_os = "linux")]
         Invocation::Signals(options) => signals::run(options),

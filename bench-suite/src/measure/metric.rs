@@ -34,6 +34,12 @@ pub(crate) enum Metric {
     RetriesPerLookup,
     /// From the call that waits for a grace period to its return.
     GpLatencyNs,
+    /// The part of the time of an operation that a table takes, without its memory.
+    TableShare,
+    /// The part that allocating and freeing takes.
+    AllocatorShare,
+    /// The part that waiting for grace periods, or having objects wait, takes.
+    GracePeriodShare,
     /// Memory held from the system, averaged over a workload.
     MemAvgBytes,
     /// The most memory held from the system during a workload.
@@ -56,6 +62,9 @@ impl Metric {
             | Self::Duplicated
             | Self::WouldBlockShare
             | Self::WrongAnswers
+            | Self::TableShare
+            | Self::AllocatorShare
+            | Self::GracePeriodShare
             | Self::RetriesPerLookup => "1",
             Self::MemAvgBytes
             | Self::MemPeakBytes

@@ -142,7 +142,7 @@ impl Record {
     }
 
     fn is_own(&self, param: &str) -> bool {
-        [VERSION, WRONG_ANSWER, "barrier", "allocator", "header"].contains(&param)
+        [VERSION, WRONG_ANSWER, "barrier", "allocator", "header", "prealloc"].contains(&param)
             || (self.bench, param) == ("qp-trie", "reader")
     }
 
@@ -230,6 +230,9 @@ mod tests {
             (Metric::SignalsPerS, "signals_per_s"),
             (Metric::WouldBlockShare, "would_block_share"),
             (Metric::WrongAnswers, "wrong_answers"),
+            (Metric::TableShare, "table_share"),
+            (Metric::AllocatorShare, "allocator_share"),
+            (Metric::GracePeriodShare, "grace_period_share"),
             (Metric::RetriesPerLookup, "retries_per_lookup"),
             (Metric::GpLatencyNs, "gp_latency_ns"),
             (Metric::MemAvgBytes, "mem_avg_bytes"),

@@ -24,6 +24,9 @@ fn scale(metric: Metric, value: f64) -> Scale {
         | Metric::Duplicated
         | Metric::WouldBlockShare
         | Metric::WrongAnswers
+        | Metric::TableShare
+        | Metric::AllocatorShare
+        | Metric::GracePeriodShare
         | Metric::RetriesPerLookup => COUNT,
     };
     let fits = scales.iter().find(|(factor, _)| value.abs() >= *factor);

@@ -4,6 +4,7 @@
 mod batches;
 mod figures;
 mod health;
+mod htab_mem;
 mod kernel;
 mod paragraph;
 mod progress;
@@ -13,6 +14,7 @@ mod verdict;
 
 pub(crate) use batches::slower_in_batches;
 pub(crate) use health::{health, takes_longer};
+pub(crate) use htab_mem::beside_htab_mem;
 pub(crate) use kernel::beside_the_kernel;
 pub(crate) use progress::Progress;
 pub(crate) use tables::{Against, preamble, tables};

@@ -10,6 +10,7 @@ use super::paragraph::paragraph;
 use super::rows::{Row, comparison, rows};
 use crate::measure::{Metric, Summary};
 use crate::record::{Host, Record};
+use crate::workload::hash_map::htab_mem;
 use crate::workload::threads_in_words;
 
 /// What ratios are taken against.
@@ -83,13 +84,16 @@ fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
         Metric::UpdatesPerS => Some("updates"),
         Metric::SignalsPerS => Some("signals"),
         Metric::WouldBlockShare => Some("would block"),
+        Metric::TableShare => Some("table"),
+        Metric::AllocatorShare => Some("allocator"),
+        Metric::GracePeriodShare => Some("grace periods"),
         // The same as the speed, said in another way.
         Metric::NsPerOp if rows.iter().any(|other| is_speed_of(other.common(), common)) => None,
         Metric::NsPerOp => Some(""),
         Metric::GpLatencyNs => Some(""),
         Metric::RetriesPerLookup => Some("retries per lookup"),
         Metric::MemPeakBytes => Some("peak"),
-        Metric::MemAvgBytes if row.data().is_empty() => None,
+        Metric::MemAvgBytes if row.data().is_empty() && common.bench != htab_mem::BENCH => None,
         Metric::MemAvgBytes => Some("average"),
         Metric::BytesPerEntry => Some("per entry"),
         Metric::OverheadBytesPerEntry => Some("per entry beyond key and value"),
@@ -111,6 +115,7 @@ fn title(row: &Row<'_>) -> String {
         metric if metric.is_speed() => "speed",
         Metric::NsPerOp | Metric::GpLatencyNs => "time",
         Metric::WouldBlockShare => "part of the allocations in handlers",
+        Metric::TableShare | Metric::AllocatorShare | Metric::GracePeriodShare => "share of time",
         _ if row.data().is_empty() => "memory",
         _ => "memory and retries",
     };

@@ -11,6 +11,7 @@
 
 pub(crate) mod alloc;
 pub(crate) mod flood;
+pub(crate) mod hash_map;
 pub(crate) mod malloc_usage;
 pub(crate) mod policy;
 #[forbid(unsafe_code)]

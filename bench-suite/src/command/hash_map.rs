@@ -1,0 +1,74 @@
+//! `htab-mem` and `map-perf`: a hash map under every policy, beside the kernel's.
+
+use memalloc::PolicyKind;
+
+use super::Failure;
+use super::run::{Program, run as run_program};
+use super::select::{Choices, distinct, readers};
+use crate::cli::{CommonOptions, HtabMemOptions};
+use crate::report::{self, Against};
+use crate::workload::Selection;
+use crate::workload::hash_map::{self, htab_mem, map_perf};
+use crate::workload::reader::Reader;
+
+const HTAB_MEM: Choices = Choices {
+    cases: htab_mem::CASES,
+    two_threads: &[htab_mem::NEEDS_PAIRS],
+    policies: PolicyKind::ALL,
+};
+
+const MAP_PERF: Choices =
+    Choices { cases: map_perf::CASES, two_threads: &[], policies: PolicyKind::ALL };
+
+/// `htab-mem`: checks the request, measures, and reports.
+pub(super) fn htab_mem(options: &HtabMemOptions) -> Result<(), Failure> {
+    let selection = select(&HTAB_MEM, &options.common).map_err(Failure::Request)?;
+    let sizes = match options.value_sizes.is_empty() {
+        true => htab_mem::VALUE_SIZES.to_vec(),
+        false => distinct(&options.value_sizes),
+    };
+    let readers = readers(&options.readers, &[Reader::None]).map_err(Failure::Request)?;
+    let left_out = hash_map::kernel_is_left_out();
+    run_program(Program {
+        options: &options.common,
+        selection: &selection,
+        workloads: htab_mem::workloads(&selection, &sizes, &readers, left_out.is_none()),
+        usual_seconds: 120,
+        title: "The memory of a hash map while it is updated",
+        remarks: HTAB_MEM.left_out(&selection) + &left_out.unwrap_or_default(),
+        has_tables: true,
+        has_control: true,
+        show: &|records| {
+            report::tables(records, Against::TheFastestRival) + &report::beside_htab_mem(records)
+        },
+        closing: htab_mem::FOOTNOTE.into(),
+    })
+}
+
+/// `map-perf`: checks the request, measures, and reports.
+pub(super) fn map_perf(options: &CommonOptions) -> Result<(), Failure> {
+    let selection = select(&MAP_PERF, options).map_err(Failure::Request)?;
+    let left_out = hash_map::kernel_is_left_out();
+    run_program(Program {
+        options,
+        selection: &selection,
+        workloads: map_perf::workloads(&selection, left_out.is_none()),
+        usual_seconds: 60,
+        title: "Updating and deleting from a hash map",
+        remarks: left_out.unwrap_or_default(),
+        has_tables: true,
+        has_control: true,
+        show: &|records| report::tables(records, Against::TheFastestRival),
+        closing: map_perf::FOOTNOTE.into(),
+    })
+}
+
+/// What is wanted, if every thread can have keys of its own.
+fn select(choices: &Choices, options: &CommonOptions) -> Result<Selection, String> {
+    let selection = choices.select(options)?;
+    let most = hash_map::MOST_THREADS;
+    match selection.threads.iter().find(|&&threads| threads > most) {
+        Some(threads) => Err(format!("--threads {threads}: allowed are 1 to {most} here")),
+        None => Ok(selection),
+    }
+}

@@ -1,0 +1,127 @@
+//! The bench `htab-mem`: what a hash map holds while producers update it, in the shape of the kernel's bench of
+//! this name. `ops_per_s` counts operations; a loop of the kernel's bench is 64 of them.
+//!
+//! | case | a producer |
+//! |---|---|
+//! | `no-op` | goes through its keys and does nothing: what the loop costs |
+//! | `overwrite` | sets the values of its keys |
+//! | `batch-add-batch-del` | adds its keys, then deletes them |
+//! | `add-del-on-diff-cpu` | adds its keys, which another one deletes: two threads make a pair |
+
+use super::map::{Map, Task};
+use super::threads::{Plan, run};
+use super::{Bench, ForMap, oversubscribed, subjects};
+use crate::measure::{Reading, Sampler, Slice, WrongAnswer};
+use crate::workload::reader::Reader;
+use crate::workload::{Params, Selection, Workload, threads_in_words};
+
+/// The name of the bench.
+pub(crate) const BENCH: &str = "htab-mem";
+
+/// The cases, in the order in which they run.
+pub(crate) const CASES: &[&str] = &[NO_OP, OVERWRITE, BATCH, NEEDS_PAIRS];
+
+const NO_OP: &str = "no-op";
+const OVERWRITE: &str = "overwrite";
+const BATCH: &str = "batch-add-batch-del";
+
+/// The case whose threads come in pairs.
+pub(crate) const NEEDS_PAIRS: &str = "add-del-on-diff-cpu";
+
+/// The sizes of values that run where nobody says, in bytes.
+pub(crate) const VALUE_SIZES: [usize; 5] = [8, 64, 256, 1024, 4096];
+
+/// How memory was counted.
+pub(crate) const FOOTNOTE: &str = "\
+Memory: of memalloc what each sample's process has grown by, its threads' stacks included;
+of the kernel what the memory controller counts for the map, or where there is none its
+live elements alone. The kernel's programs run inside read sections, and may not sit in one.
+";
+
+/// What the bench measures.
+pub(crate) fn workloads<'d>(
+    selection: &Selection,
+    value_sizes: &[usize],
+    readers: &[Reader],
+    has_kernel: bool,
+) -> Vec<Workload<'d>> {
+    let mut workloads = Vec::new();
+    for &case in CASES.iter().filter(|case| selection.wants(case)) {
+        let numbers = match case {
+            NEEDS_PAIRS => selection.threads_in_pairs(),
+            _ => selection.threads.clone(),
+        };
+        for &value_size in value_sizes {
+            for &reader in readers {
+                for &threads in &numbers {
+                    let setting = Setting { case, value_size, reader, threads };
+                    workloads.push(Workload {
+                        bench: BENCH,
+                        title: format!(
+                            "{case}, values of {value_size} bytes, {}, reader {reader}",
+                            threads_in_words(threads)
+                        ),
+                        keys: None,
+                        threads,
+                        share: reader.share(),
+                        subjects: subjects(setting, selection, has_kernel),
+                    });
+                }
+            }
+        }
+    }
+    workloads
+}
+
+/// One case with its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    pub(super) case: &'static str,
+    pub(super) value_size: usize,
+    pub(super) reader: Reader,
+    pub(super) threads: usize,
+}
+
+impl Setting {
+    pub(super) fn plan(self) -> Plan {
+        let task = match self.case {
+            NO_OP => Task::NoOp,
+            OVERWRITE => Task::Overwrite,
+            BATCH => Task::AddAndDelete,
+            _ => Task::Add,
+        };
+        let Self { value_size, reader, threads, .. } = self;
+        Plan { task, threads, value_size, reader }
+    }
+}
+
+impl Bench for Setting {
+    fn sampler<'d, M: Map + 'd>(self) -> Box<dyn Sampler + 'd> {
+        Box::new(ForMap::<_, M>::new(self))
+    }
+
+    fn params(self) -> Params {
+        let mut params = Params::new();
+        params.insert("value_size".into(), self.value_size.into());
+        params.insert("reader".into(), self.reader.to_string().into());
+        let many = oversubscribed(self.threads, self.reader);
+        params.insert("oversubscribed".into(), many.into());
+        params
+    }
+
+    fn reader(self) -> Reader {
+        self.reader
+    }
+}
+
+impl<M: Map> Sampler for ForMap<Setting, M> {
+    /// Nothing here is checked outside the samples.
+    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        let Setting { case, reader, .. } = self.setting;
+        Ok(run::<M>(self.setting.plan(), slice)?.readings(case, reader))
+    }
+}

@@ -1,0 +1,133 @@
+//! The bench `map-perf`: how fast a hash map is updated and deleted from, in the shape of the kernel's
+//! `map_perf_test`, and where the time goes.
+//!
+//! An operation sets the value of a key of the thread's own, looks it up, and deletes it.
+//!
+//! The shares are found by leaving out: a sample runs the table as it is; again with elements that are reused
+//! at once; and again with elements that each thread keeps for itself, which is the table alone. What the
+//! second takes more than the third is the allocator's, what the first takes more than the second is the
+//! grace periods'. A share that comes out below zero is shown as zero.
+
+use memalloc::{Immediate, ReusePolicy};
+
+use super::map::{Map, Task};
+use super::ours::{Batched, Callbacks, Table};
+use super::recycled::Recycling;
+use super::threads::{Plan, run};
+use super::{Bench, ForMap, oversubscribed, subjects};
+use crate::measure::{Metric, Reading, Sampler, Slice, WrongAnswer};
+use crate::workload::reader::Reader;
+use crate::workload::{Params, Selection, Workload, threads_in_words};
+
+/// The name of the bench.
+pub(crate) const BENCH: &str = "map-perf";
+
+/// The cases.
+pub(crate) const CASES: &[&str] = &[UPDATE_DELETE];
+
+const UPDATE_DELETE: &str = "update-delete";
+
+/// What was published of the kernel.
+pub(crate) const FOOTNOTE: &str = "\
+An event of the kernel's map_perf_test is ten such operations: published are 800 k events a
+second and CPU under immediate reuse, and 600 k with reuse after an RCU grace period.
+";
+
+/// Bytes of a value, as in the kernel's test.
+const VALUE_SIZE: usize = 8;
+
+/// What the bench measures.
+pub(crate) fn workloads<'d>(selection: &Selection, has_kernel: bool) -> Vec<Workload<'d>> {
+    let wanted = selection.threads.iter().filter(|_| selection.wants(UPDATE_DELETE));
+    wanted
+        .map(|&threads| Workload {
+            bench: BENCH,
+            title: format!("{UPDATE_DELETE}, {}", threads_in_words(threads)),
+            keys: None,
+            threads,
+            share: 1.0,
+            subjects: subjects(Setting { threads }, selection, has_kernel),
+        })
+        .collect()
+}
+
+/// The case with its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    pub(super) threads: usize,
+}
+
+impl Setting {
+    fn plan(self) -> Plan {
+        let (task, threads) = (Task::UpdateAndDelete, self.threads);
+        Plan { task, threads, value_size: VALUE_SIZE, reader: Reader::None }
+    }
+}
+
+impl Bench for Setting {
+    fn sampler<'d, M: Map + 'd>(self) -> Box<dyn Sampler + 'd> {
+        Box::new(ForMap::<_, M>::new(self))
+    }
+
+    fn batched<'d, P: ReusePolicy>(self) -> Box<dyn Sampler + 'd> {
+        Box::new(WithShares(ForMap::<_, Batched<P>>::new(self)))
+    }
+
+    fn one_by_one<'d, const SLEEPABLE: bool>(self) -> Box<dyn Sampler + 'd> {
+        Box::new(WithShares(ForMap::<_, Callbacks<SLEEPABLE>>::new(self)))
+    }
+
+    fn params(self) -> Params {
+        let mut params = Params::new();
+        params.insert("oversubscribed".into(), oversubscribed(self.threads, Reader::None).into());
+        params
+    }
+
+    fn reader(self) -> Reader {
+        Reader::None
+    }
+}
+
+impl<M: Map> Sampler for ForMap<Setting, M> {
+    /// Nothing here is checked outside the samples.
+    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        let outcome = run::<M>(self.setting.plan(), slice)?;
+        Ok(outcome.readings(UPDATE_DELETE, Reader::None))
+    }
+}
+
+/// A sampler that also finds where the time goes.
+struct WithShares<M>(ForMap<Setting, M>);
+
+impl<M: Map> Sampler for WithShares<M> {
+    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        let plan = self.0.setting.plan();
+        let third = Slice { measured: slice.measured / 3, warm_up: slice.warm_up / 3 };
+        let mut readings = self.0.sample(third)?;
+        let of_this = readings.first().map_or(0.0, |speed| speed.value);
+        let immediate = run::<Batched<Immediate>>(plan, third)?.ops_per_s();
+        let alone = run::<Table<Recycling>>(plan, third)?.ops_per_s();
+        readings.extend(shares(of_this, immediate, alone));
+        Ok(readings)
+    }
+}
+
+/// The shares, from the speeds of all of it, without grace periods, and of the table alone.
+pub(super) fn shares(all: f64, immediate: f64, alone: f64) -> [Reading; 3] {
+    // The time of one operation, in units of the time that all of it takes.
+    let time = |speed: f64| all / speed.max(f64::MIN_POSITIVE);
+    let parts = [
+        (Metric::TableShare, time(alone)),
+        (Metric::AllocatorShare, time(immediate) - time(alone)),
+        (Metric::GracePeriodShare, 1.0 - time(immediate)),
+    ];
+    parts.map(|(metric, part)| Reading::new(UPDATE_DELETE, metric, part.clamp(0.0, 1.0)))
+}
