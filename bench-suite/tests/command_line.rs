@@ -70,7 +70,7 @@ fn an_unknown_case_or_policy_names_those_that_exist() {
 fn an_unknown_reader_or_cpu_mode_names_those_that_exist() {
     let readers = "validated, plain, batched, copied, subtree-lock";
     refused_with(&["qp-trie", "--reader", "nobody"], &["nobody", readers]);
-    for command in ["flood", "alloc"] {
+    for command in ["flood", "alloc", "htab-mem"] {
         for reader in ["nobody", "stall-0ms", "stall-99999ms"] {
             let allowed = "none, idle, busy and stall-1ms to stall-10000ms";
             refused_with(&[command, "--reader", reader], &[reader, allowed]);
@@ -101,6 +101,22 @@ fn a_data_file_that_is_missing_empty_or_a_directory_is_named() {
         &["--data", &format!("random,file:{}", comma.display())],
         &["/a,b", "at least 64"],
     );
+}
+
+#[test]
+fn a_value_that_no_map_can_have_says_what_is_allowed() {
+    let allowed = "a multiple of 8 from 8 to 4096";
+    for size in ["0", "7", "12", "4104", "-8", "many"] {
+        refused_with(&["htab-mem", "--value-size", size], &[size, "--value-size", allowed]);
+    }
+    for command in ["htab-mem", "map-perf"] {
+        let parts = ["--threads 257", "allowed are 1 to 256"];
+        refused_with(&[command, "--threads", "257"], &parts);
+    }
+    refused_with(&["map-perf", "--value-size", "8"], &["--value-size of map-perf"]);
+    refused_with(&["map-perf", "--case", "overwrite"], &["overwrite", "update-delete"]);
+    let needs_two = ["htab-mem", "--threads", "1", "--case", "add-del-on-diff-cpu"];
+    refused_with(&needs_two, &["--threads of 2 or more"]);
 }
 
 #[test]

@@ -142,6 +142,84 @@ fn flood_measures_speed_and_memory_of_every_case_with_every_reader() {
     assert!(distinct(&records, &["subject"]).contains("memalloc-callbacks"));
 }
 
+/// Whether the kernel's map was measured; if not, a line has said why.
+#[track_caller]
+fn kernel_is_measured_or_told(records: &[Value], text: &str) -> bool {
+    let has_kernel = distinct(records, &["subject"]).contains("kernel");
+    assert_eq!(text.contains("kernel is left out: "), !has_kernel, "{text}");
+    has_kernel
+}
+
+#[test]
+fn htab_mem_measures_speed_and_memory_beside_the_kernel_and_what_was_published() {
+    let arguments = ["--value-size", "8,4096", "--threads", "2"];
+    let (records, text) = records("htab-mem", &arguments);
+    assert!(text.contains("htab-mem, speed") && text.contains("htab-mem, memory"), "{text}");
+    let keys = ["case", "subject", "policy", "value_size", "metric"];
+    let found = distinct(&records, &keys);
+    let mut subjects: Vec<String> =
+        POLICIES.iter().map(|policy| format!("memalloc {policy}")).collect();
+    subjects.push("memalloc-callbacks null".into());
+    subjects.push("memalloc-callbacks-trace null".into());
+    if kernel_is_measured_or_told(&records, &text) {
+        subjects.push("kernel null".into());
+        let elements = distinct(&records, &["subject", "prealloc"]);
+        has(&elements, &["kernel prealloc", "kernel no prealloc"]);
+    }
+    for case in ["no-op", "overwrite", "batch-add-batch-del", "add-del-on-diff-cpu"] {
+        for subject in &subjects {
+            for size in [8, 4096] {
+                has(&found, &[&format!("{case} {subject} {size} ops_per_s")]);
+                if cfg!(target_os = "linux") && subject != "kernel null" {
+                    has(&found, &[&format!("{case} {subject} {size} mem_avg_bytes")]);
+                    has(&found, &[&format!("{case} {subject} {size} mem_peak_bytes")]);
+                }
+            }
+        }
+        assert!(text.contains(&format!("{case}, 2 producers")), "{text}");
+    }
+    assert!(text.contains("published, after an RCU GP") && text.contains("4109.00 MiB"), "{text}");
+}
+
+#[test]
+fn htab_mem_measures_beside_every_kind_of_reader() {
+    let readers = "none,idle,busy,stall-5ms";
+    let arguments =
+        ["--value-size", "64", "--threads", "1", "--case", "overwrite", "--reader", readers];
+    let (records, _) = records("htab-mem", &arguments);
+    let found = distinct(&records, &["reader", "policy", "metric"]);
+    for policy in POLICIES {
+        for reader in readers.split(',') {
+            has(&found, &[&format!("{reader} {policy} ops_per_s")]);
+        }
+        has(&found, &[&format!("busy {policy} lookups_per_s")]);
+    }
+    let sitting = records.iter().filter(|record| record["params"]["reader"] == "stall-5ms");
+    assert!(sitting.clone().count() > 0);
+    assert!(sitting.clone().all(|record| record["subject"] == "memalloc"), "nothing unbounded");
+}
+
+#[test]
+fn map_perf_measures_where_the_time_goes() {
+    let (records, text) = records("map-perf", &[]);
+    assert!(text.contains("map-perf, speed") && text.contains("share of time"), "{text}");
+    let found = distinct(&records, &["subject", "policy", "threads", "metric"]);
+    for threads in [1, 2] {
+        for policy in POLICIES {
+            for metric in ["ops_per_s", "table_share", "allocator_share", "grace_period_share"] {
+                has(&found, &[&format!("memalloc {policy} {threads} {metric}")]);
+            }
+        }
+        has(&found, &[&format!("memalloc-callbacks null {threads} grace_period_share")]);
+    }
+    let share = |record: &&Value| record["metric"].as_str().unwrap().ends_with("share");
+    let shares = records.iter().filter(share).map(|record| record["value"].as_f64().unwrap());
+    assert!(shares.clone().count() > 0 && shares.clone().all(|share| (0.0..=1.0).contains(&share)));
+    if kernel_is_measured_or_told(&records, &text) {
+        has(&found, &["kernel null 1 ops_per_s", "kernel null 2 ops_per_s"]);
+    }
+}
+
 #[test]
 fn flood_leaves_out_pairs_of_threads_where_there_is_only_one() {
     let arguments = ["--size", "4096", "--threads", "1", "--reader", "none,stall-100ms"];
