@@ -25,15 +25,15 @@ pub(super) const R9: Register = Register(9);
 /// The end of the stack, which lies below.
 pub(super) const STACK: Register = Register(10);
 
-/// A function of the kernel that programs may call.
+/// A function of the kernel on maps that programs may call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Helper {
     /// `bpf_map_lookup_elem(map, key)`
-    MapLookup = 1,
+    Lookup = 1,
     /// `bpf_map_update_elem(map, key, value, flags)`
-    MapUpdate = 2,
+    Update = 2,
     /// `bpf_map_delete_elem(map, key)`
-    MapDelete = 3,
+    Delete = 3,
 }
 
 /// What a constant of 64 bits stands for.
@@ -155,7 +155,7 @@ mod tests {
         code.load(R6, R1, 8);
         code.store_u32(STACK, -4, R6);
         code.set_map(R1, 5);
-        code.call(Helper::MapDelete);
+        code.call(Helper::Delete);
         code.jump_below(R7, 64, top);
         assert_eq!(
             code.finish(),

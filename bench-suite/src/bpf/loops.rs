@@ -104,11 +104,11 @@ fn assemble_step(code: &mut Assembler, step: Step, map: i32, value: i32) {
             code.set_array(R3, value);
             code.store(R3, 0, R6);
             code.set(R4, if step == Step::Add { NO_EXIST } else { ANY });
-            code.call(Helper::MapUpdate);
+            code.call(Helper::Update);
         }
-        Step::Delete => code.call(Helper::MapDelete),
+        Step::Delete => code.call(Helper::Delete),
         Step::LookUp => {
-            code.call(Helper::MapLookup);
+            code.call(Helper::Lookup);
             code.skip_unless_zero(R0, 1);
             code.add_constant(R9, 1);
             return;
