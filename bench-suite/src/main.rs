@@ -7,11 +7,14 @@
 //! |---|---|
 //! | `data` | keys: where they come from, and in which order they are asked for |
 //! | `measure` | time, threads, rounds, statistics; not what is measured |
+//! | `bpf` | the kernel's own hash map, by `bpf(2)` |
 //! | `workload` | what is measured and how its answers are checked; not how it is shown |
 //! | `record` | one measurement as one line of JSON, and the machine that it was made on |
 //! | `report` | tables, the recommendation, the progress bar: all made from records |
 //! | `cli` | options and their errors |
 //! | `command` | what each command runs, in which order, and how it ends |
+//!
+//! The hash table that two of the benches run on is a crate of its own, `hash_table`, beside this one.
 //!
 //! A bench joins as a module of `workload` that lists its workloads, a command as a module of
 //! `command`. Nothing between the two knows the names of either.
