@@ -166,7 +166,7 @@ pub(super) fn load(code: &[[u8; 8]]) -> Result<File, Refused> {
         kind: RAW_TRACEPOINT,
         instructions: code.len() as u32,
         code: code.as_ptr() as u64,
-        licence: c"Dual MIT/GPL".as_ptr() as u64,
+        licence: c"MIT".as_ptr() as u64,
     })
 }
 
