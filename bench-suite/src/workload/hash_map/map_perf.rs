@@ -6,7 +6,9 @@
 //! The shares are found by leaving out: a sample runs the table as it is; again with elements that are reused
 //! at once; and again with elements that each thread keeps for itself, which is the table alone. What the
 //! second takes more than the third is the allocator's, what the first takes more than the second is the
-//! grace periods'. A share that comes out below zero is shown as zero.
+//! grace periods'. Time is that of the CPUs that the threads got. A share that comes out below zero is shown as zero.
+
+use std::marker::PhantomData;
 
 use memalloc::{Immediate, ReusePolicy};
 
@@ -70,11 +72,19 @@ impl Bench for Setting {
     }
 
     fn batched<'d, P: ReusePolicy>(self) -> Box<dyn Sampler + 'd> {
-        Box::new(WithShares(ForMap::<_, Batched<P>>::new(self)))
+        Box::new(WithShares::<Batched<P>> {
+            plan: self.plan(),
+            defers: P::PROTECTS_IDENTITY,
+            map: PhantomData,
+        })
     }
 
     fn one_by_one<'d, const SLEEPABLE: bool>(self) -> Box<dyn Sampler + 'd> {
-        Box::new(WithShares(ForMap::<_, Callbacks<SLEEPABLE>>::new(self)))
+        Box::new(WithShares::<Callbacks<SLEEPABLE>> {
+            plan: self.plan(),
+            defers: true,
+            map: PhantomData,
+        })
     }
 
     fn params(self) -> Params {
@@ -101,7 +111,12 @@ impl<M: Map> Sampler for ForMap<Setting, M> {
 }
 
 /// A sampler that also finds where the time goes.
-struct WithShares<M>(ForMap<Setting, M>);
+struct WithShares<M> {
+    plan: Plan,
+    /// Whether there are grace periods.
+    defers: bool,
+    map: PhantomData<fn() -> M>,
+}
 
 impl<M: Map> Sampler for WithShares<M> {
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
@@ -109,13 +124,17 @@ impl<M: Map> Sampler for WithShares<M> {
     }
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
-        let plan = self.0.setting.plan();
+        let plan = self.plan;
         let third = Slice { measured: slice.measured / 3, warm_up: slice.warm_up / 3 };
-        let mut readings = self.0.sample(third)?;
-        let of_this = readings.first().map_or(0.0, |speed| speed.value);
-        let immediate = run::<Batched<Immediate>>(plan, third)?.ops_per_s();
-        let alone = run::<Table<Recycling>>(plan, third)?.ops_per_s();
-        readings.extend(shares(of_this, immediate, alone));
+        let outcome = run::<M>(plan, third)?;
+        let all = outcome.ops_per_cpu_s();
+        let immediate = match self.defers {
+            true => run::<Batched<Immediate>>(plan, third)?.ops_per_cpu_s(),
+            false => all,
+        };
+        let alone = run::<Table<Recycling>>(plan, third)?.ops_per_cpu_s();
+        let mut readings = outcome.readings(UPDATE_DELETE, Reader::None);
+        readings.extend(shares(all, immediate, alone));
         Ok(readings)
     }
 }

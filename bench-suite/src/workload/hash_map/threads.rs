@@ -169,6 +169,13 @@ impl Outcome {
         self.throughput.per_second(operations.iter().sum())
     }
 
+    /// The same by the time that the threads were running, where the system tells: what else the machine did
+    /// meanwhile does not count.
+    pub(super) fn ops_per_cpu_s(&self) -> f64 {
+        let share = self.throughput.cpu_share("").map_or(1.0, |share| share.value);
+        self.ops_per_s() / share
+    }
+
     /// Speed, memory, and how much of the CPUs there was.
     pub(super) fn readings(&self, case: &'static str, reader: Reader) -> Vec<Reading> {
         let mut readings = vec![Reading::new(case, Metric::OpsPerS, self.ops_per_s())];
