@@ -3,12 +3,14 @@
 //!
 //! An ordinary build takes them from std; under `--cfg loom` the same names come from the
 //! model checker, so that the code that ships is the code that is explored. Structures built on
-//! this crate (such as `qptrie`) import from here for the same reason.
+//! this crate (such as `qptrie`) import from here for the same reason. Under `--cfg counted` they
+//! are std's, and tell a simulated [`machine`] of every access: `cargo scaling` counts with it the
+//! cache lines that move between CPUs.
 //!
 //! It knows nothing of allocation. Under loom there is no const construction and no zeroed
 //! atomic: all state hangs off an instance that a constructor built inside the model.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, counted)))]
 mod imp {
     pub use std::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
@@ -73,10 +75,20 @@ mod imp {
     }
 }
 
+#[cfg(counted)]
+#[path = "sync/counted.rs"]
+mod imp;
+
+#[cfg(counted)]
+pub mod machine;
+
 pub use imp::*;
 
+#[cfg(counted)]
+pub(crate) use imp::AtomicU64 as Tally;
 /// A number that orders nothing and that nothing relies on to be exact at any moment: amounts, and
 /// when to look again. A model does not have to see it.
+#[cfg(not(counted))]
 pub(crate) use std::sync::atomic::AtomicU64 as Tally;
 
 /// A mutual exclusion lock that a panicking holder does not poison: what it guards is consistent
@@ -92,12 +104,14 @@ impl<T> Lock<T> {
 
     /// Waits for the lock. Not to be called in a signal handler.
     #[inline]
+    #[cfg_attr(counted, track_caller)]
     pub fn lock(&self) -> LockGuard<'_, T> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Takes the lock if that needs no waiting.
     #[inline]
+    #[cfg_attr(counted, track_caller)]
     pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
         match self.0.try_lock() {
             Ok(guard) => Some(guard),
@@ -118,6 +132,7 @@ pub type LockGuard<'a, T> = MutexGuard<'a, T>;
 ///
 /// No other thread may store to `word` at the same time.
 #[inline(always)]
+#[cfg_attr(counted, track_caller)]
 pub unsafe fn owner_load(word: &AtomicU32) -> u32 {
     #[cfg(loom)]
     // SAFETY: the caller's promise is loom's condition.
@@ -132,6 +147,7 @@ pub unsafe fn owner_load(word: &AtomicU32) -> u32 {
 ///
 /// As [`owner_load`].
 #[inline(always)]
+#[cfg_attr(counted, track_caller)]
 pub unsafe fn owner_load_u64(word: &AtomicU64) -> u64 {
     #[cfg(loom)]
     // SAFETY: the caller's promise is loom's condition.

@@ -351,6 +351,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// Says that the calling thread reads plain (non-atomic) memory of an object. Under loom,
     /// reports a write that is not ordered with it; otherwise nothing.
     #[inline(always)]
+    #[cfg_attr(counted, track_caller)]
     pub fn reads_plain(&self, object: Handle) {
         self.raw.depot().slabs.arena().reads_plain(object);
     }
@@ -358,6 +359,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// Says that the calling thread writes plain (non-atomic) memory of an object. Under loom,
     /// reports an access that is not ordered with it; otherwise nothing.
     #[inline(always)]
+    #[cfg_attr(counted, track_caller)]
     pub fn writes_plain(&self, object: Handle) {
         self.raw.depot().slabs.arena().writes_plain(object);
     }

@@ -31,7 +31,7 @@ impl Backoff {
 /// Sleeps: for a moment at first, for half a millisecond in the end.
 fn nap(earlier: u32) {
     #[cfg(not(loom))]
-    std::thread::sleep(std::time::Duration::from_micros(1 << earlier.min(9)));
+    crate::sync::thread::sleep(std::time::Duration::from_micros(1 << earlier.min(9)));
     #[cfg(loom)]
     {
         let _ = earlier;

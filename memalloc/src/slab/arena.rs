@@ -143,11 +143,27 @@ mod imp {
 
         /// Says that the caller reads plain memory of `object`. Checked under loom.
         #[inline(always)]
-        pub(crate) fn reads_plain(&self, _object: Handle) {}
+        #[cfg_attr(counted, track_caller)]
+        pub(crate) fn reads_plain(&self, _object: Handle) {
+            #[cfg(counted)]
+            self.count_first_unit(_object, crate::sync::machine::AccessKind::Load);
+        }
 
         /// Says that the caller writes plain memory of `object`. Checked under loom.
         #[inline(always)]
-        pub(crate) fn writes_plain(&self, _object: Handle) {}
+        #[cfg_attr(counted, track_caller)]
+        pub(crate) fn writes_plain(&self, _object: Handle) {
+            #[cfg(counted)]
+            self.count_first_unit(_object, crate::sync::machine::AccessKind::Store);
+        }
+
+        /// The counting build knows where an object begins, not where it ends.
+        #[cfg(counted)]
+        #[track_caller]
+        fn count_first_unit(&self, object: Handle, kind: crate::sync::machine::AccessKind) {
+            let unit = self.pointer(object).cast::<[u8; UNIT]>();
+            crate::sync::machine::access(unit.as_ptr(), kind, std::panic::Location::caller());
+        }
     }
 }
 

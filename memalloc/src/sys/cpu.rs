@@ -158,6 +158,10 @@ mod imp {
     /// One more than the highest number that a CPU can have: not how many there are, since numbers
     /// have holes. `None` where the system does not tell.
     pub(super) fn possible_cpus() -> Option<usize> {
+        #[cfg(counted)]
+        if let Some(machine) = crate::sync::machine::installed() {
+            return Some(machine.cpus());
+        }
         static POSSIBLE: LazyLock<Option<usize>> = LazyLock::new(|| {
             let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
             let (allowed, room) = own_mask()?;

@@ -95,12 +95,14 @@ impl<T> ForkLock<T> {
 
     /// See [`Lock::lock`].
     #[inline]
+    #[cfg_attr(counted, track_caller)]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         self.lock.lock()
     }
 
     /// See [`Lock::try_lock`].
     #[inline]
+    #[cfg_attr(counted, track_caller)]
     pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {
         self.lock.try_lock()
     }

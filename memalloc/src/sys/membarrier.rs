@@ -84,14 +84,24 @@ mod linux {
     }
 
     /// Fails for want of memory in the kernel, or where a filter forbids it after all.
+    #[cfg(not(counted))]
     pub(crate) fn expedite() -> bool {
         membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+    }
+
+    /// Counts: where one thread goes on at a time, every access is ordered.
+    #[cfg(counted)]
+    pub(crate) fn expedite() -> bool {
+        if let Some(machine) = crate::sync::machine::installed() {
+            machine.interrupt_others();
+        }
+        true
     }
 }
 
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 pub(crate) use linux::expedite;
-#[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))))]
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri, counted))))]
 pub(crate) use linux::membarrier;
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 use linux::register;

@@ -20,7 +20,7 @@
 //!   (`CpuSlots::count`), and in front of CPU 0's room for those of -1 and -2, which the area of a
 //!   thread says that is not registered. Nobody writes there: all zero, they look empty and full.
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))))]
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri, counted))))]
 mod imp {
     use super::{CacheRow, OBJECTS_AT};
     use crate::sys::count_word::CountWord;
@@ -249,7 +249,11 @@ mod imp {
     }
 }
 
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri)))))]
+#[cfg(counted)]
+#[path = "rseq_counted.rs"]
+mod imp;
+
+#[cfg(not(any(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri))), counted)))]
 mod imp {
     use super::CacheRow;
     use crate::sys::count_word::CountWord;

@@ -48,12 +48,20 @@ pub(crate) fn without_signals<R>(begin: impl FnOnce() -> R) -> R {
 
 /// Time since some moment in the past; never goes back. In a model it stands still.
 pub(crate) fn clock() -> Duration {
+    #[cfg(counted)]
+    if let Some(machine) = crate::sync::machine::installed() {
+        return machine.now();
+    }
     imp::clock()
 }
 
 /// The same, but for a few milliseconds, at a fraction of the cost: the moment of the last tick.
 #[inline]
 pub(crate) fn coarse_clock() -> Duration {
+    #[cfg(counted)]
+    if let Some(machine) = crate::sync::machine::installed() {
+        return machine.now();
+    }
     imp::coarse_clock()
 }
 
