@@ -64,8 +64,9 @@ fn measured<const N: usize>(
     name: [String; N],
     experiment: impl Fn(usize) -> super::measured::Measured,
 ) -> Row {
-    eprintln!("{}", name.join(", "));
-    Row::measure(name, experiment)
+    let row = Row::measure(name, experiment);
+    eprintln!("{}", cells(&row).join(" | "));
+    row
 }
 
 fn section_rows() -> Vec<Row> {

@@ -13,10 +13,6 @@ const KEYS: usize = 4096;
 /// Entries of a scan.
 const SCANNED: usize = 64;
 
-/// Operations of a worker, before it counts and after.
-const WARM_UP: usize = 64;
-const COUNTED: usize = 64;
-
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -59,6 +55,16 @@ impl Work {
         Self::ReplaceOwnRange,
         Self::ReplaceOwnSpread,
     ];
+
+    /// Operations of a worker, before it counts and after. Where all CPUs want one key, each
+    /// operation of one has all others begin again: fewer of them say as much.
+    fn amounts(self, workers: usize) -> (usize, usize) {
+        match self {
+            Self::UpdateOne => (1, (256 / workers).max(2)),
+            Self::UpdateOwnRange => (1024, 64),
+            _ => (64, 64),
+        }
+    }
 
     /// What the one more CPU does, if there is one.
     fn beside(self) -> Option<Self> {
@@ -192,13 +198,14 @@ fn step<T: Trie>(trie: &T, work: Work, cpu: usize, workers: usize, random: &mut 
 /// Counts a kind of work.
 pub(crate) fn measure<T: Trie>(work: Work, workers: usize) -> Measured {
     let others = usize::from(work.beside().is_some());
+    let (warm_up, counted) = work.amounts(workers);
     let outcome = run((workers, others), 1, filled::<T>, |trie: &T, cpu: &Cpu| {
         let mut random = fastrand::Rng::with_seed(cpu.number() as u64);
         let mut step = |work| step(trie, work, cpu.number(), workers, &mut random);
         match work.beside().filter(|_| cpu.number() >= workers) {
             Some(beside) => _ = cpu.accompany(|| step(beside)),
-            None => cpu.work(WARM_UP, COUNTED, || step(work)),
+            None => cpu.work(warm_up, counted, || step(work)),
         }
     });
-    Measured::of(outcome, workers, COUNTED)
+    Measured::of(outcome, workers, counted)
 }
