@@ -11,6 +11,8 @@ fn main() {
     let changes = output("git", &["status", "--porcelain"]);
     pass_on("BENCH_GIT_DIRTY", changes.map(|changes| (!changes.is_empty()).to_string()));
 
+    pass_on("BENCH_PROFILE", std::env::var("PROFILE").ok());
+    pass_on("BENCH_TARGET", std::env::var("TARGET").ok());
     pass_on("BENCH_RIVALS", rivals());
     println!("cargo::rerun-if-env-changed=CXXFLAGS");
     let flags = std::env::var("CXXFLAGS").unwrap_or_default();

@@ -9,8 +9,8 @@
 //! | `measure` | time, threads, rounds, statistics; not what is measured |
 //! | `bpf` | the kernel's own hash map, by `bpf(2)` |
 //! | `workload` | what is measured and how its answers are checked; not how it is shown |
-//! | `record` | one measurement as one line of JSON, and the machine that it was made on |
-//! | `report` | tables, the recommendation, the progress bar: all made from records |
+//! | `record` | the measurements of a run as lines of JSON, and the machine that they were made on |
+//! | `report` | tables, the recommendation, the page with figures, the progress bar: all made from records |
 //! | `cli` | options and their errors |
 //! | `command` | what each command runs, in which order, and how it ends |
 //!

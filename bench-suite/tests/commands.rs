@@ -25,8 +25,16 @@ fn records(command: &str, arguments: &[&str]) -> (Vec<Value>, String) {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && stderr.is_empty(), "{stderr}");
     let text = std::fs::read_to_string(&json).unwrap();
-    let records = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    (records, String::from_utf8(output.stdout).unwrap())
+    let mut lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (header, end) = (lines.remove(0), lines.pop().unwrap());
+    assert_eq!((&header["kind"], &end["kind"]), (&"run".into(), &"end".into()));
+    assert_eq!(header["command"], command);
+    assert_eq!(header["arguments"].as_array().unwrap().len(), 10 + arguments.len());
+    assert_eq!(end["workloads_done"], end["workloads"]);
+    let are_records = lines.iter().all(|line| line["kind"] == "record" && line["schema"] == 2);
+    assert!(are_records && lines.iter().all(|line| line["run"] == header["run"]));
+    (lines, String::from_utf8(output.stdout).unwrap())
 }
 
 /// The different values of some keys, in words; a key that is none of the record's own is one of
@@ -54,7 +62,7 @@ fn has(found: &BTreeSet<String>, wanted: &[&str]) {
 fn alloc_measures_every_case_and_size_and_its_peak_of_memory_for_everybody() {
     let (records, text) = records("alloc", &["--size", "16,4096"]);
     assert!(text.contains("alloc, speed") && text.contains("producer-consumer"), "{text}");
-    assert!(records.iter().all(|record| record["bench"] == "alloc" && record["schema"] == 1));
+    assert!(records.iter().all(|record| record["bench"] == "alloc"));
     let found = distinct(&records, &["case", "threads", "size", "metric"]);
     for case in ["hot-pair", "batch-64"] {
         for threads in [1, 2] {
@@ -115,9 +123,20 @@ fn read_side_measures_every_kind_of_barrier_and_grace_periods_with_and_without_a
             ],
         );
     }
-    let periods = records.into_iter().filter(|record| record["case"] == "grace-period");
+    let periods = records.iter().filter(|record| record["case"] == "grace-period").cloned();
     let found = distinct(&periods.collect::<Vec<_>>(), &["reader", "threads", "unit"]);
     has(&found, &["none 1 ns", "busy 2 ns"]);
+    for record in records.iter().filter(|record| record["metric"] == "gp_latency_ns") {
+        let curves = record["curves"].as_array().unwrap();
+        assert!(curves.len() == 2 && curves.iter().all(|one| one["over"] == "quantile"));
+        let samples = record["samples"].as_array().unwrap();
+        for (curve, sample) in curves.iter().zip(samples) {
+            let points = curve["points"].as_array().unwrap();
+            let (least, most) = (&points[0][1], &points.last().unwrap()[1]);
+            let [least, sample, most] = [least, sample, most].map(|value| value.as_f64().unwrap());
+            assert!(least <= sample && sample <= most, "{record}");
+        }
+    }
 }
 
 #[test]
@@ -140,6 +159,14 @@ fn flood_measures_speed_and_memory_of_every_case_with_every_reader() {
         has(&found, &[&format!("{case} idle null 8 2 ops_per_s")]);
     }
     assert!(distinct(&records, &["subject"]).contains("memalloc-callbacks"));
+    for record in &records {
+        let is_timed = record["params"]["reader"] == "stall-100ms"
+            && ["ops_per_s", "mem_avg_bytes"].contains(&record["metric"].as_str().unwrap());
+        // A sample of a few milliseconds may be too short for a second look.
+        if let Some(curves) = record["curves"].as_array() {
+            assert!(is_timed && curves.iter().all(|curve| curve["over"] == "time_s"), "{record}");
+        }
+    }
 }
 
 /// Whether the kernel's map was measured; if not, a line has said why.

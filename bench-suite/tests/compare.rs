@@ -24,6 +24,7 @@ fn a_short_run_records_every_case_under_both_policies_and_misses_no_key() {
             "--json",
         ])
         .arg(&json)
+        .current_dir(directory.path())
         .output()
         .unwrap();
     let (stdout, stderr) =
@@ -32,15 +33,25 @@ fn a_short_run_records_every_case_under_both_policies_and_misses_no_key() {
     assert!(stderr.is_empty(), "{stderr}");
     assert!(stdout.contains("lookup-hit") && stdout.contains("Recommendation: "), "{stdout}");
 
+    let page = directory.path().join("bench-suite-report.html");
+    assert!(stdout.contains("Report: ") && stdout.contains("bench-suite-report.html"), "{stdout}");
+    assert!(std::fs::read_to_string(page).unwrap().ends_with("</html>"));
+
     let text = std::fs::read_to_string(&json).unwrap();
-    let records: Vec<Value> =
+    let mut records: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).expect("a line is a record")).collect();
+    let (header, end) = (records.remove(0), records.pop().unwrap());
+    assert!(header["kind"] == "run" && header["command"] == "compare" && header["seed"] == 1);
+    assert!(end["kind"] == "end" && end["run"] == header["run"], "{end}");
+    assert_eq!(end["control"]["again"].as_array().unwrap().len(), 2, "{end}");
+    assert!(end["health"]["arithmetic_ns"]["median"].as_f64().unwrap() > 0.0, "{end}");
     let found: BTreeSet<String> = records.iter().map(identity).collect();
     let missing: Vec<String> = expected().filter(|identity| !found.contains(identity)).collect();
     assert!(missing.is_empty(), "missing: {missing:#?}\nfound: {found:#?}");
     assert_eq!(found.len(), records.len(), "a measurement was recorded twice");
     for record in &records {
-        check(record);
+        assert_eq!(record["run"], header["run"]);
+        check(record, header["host"]["cores"].as_u64().unwrap());
     }
 }
 
@@ -94,17 +105,31 @@ fn expected() -> impl Iterator<Item = String> {
     all.into_iter()
 }
 
-fn check(record: &Value) {
+fn check(record: &Value, cores: u64) {
     let keys: Vec<&str> = record.as_object().unwrap().keys().map(String::as_str).collect();
     let schema = [
-        "bench", "case", "host", "metric", "params", "policy", "samples", "schema", "subject",
-        "threads", "unit", "value",
+        "arithmetic_ns",
+        "at_s",
+        "bench",
+        "case",
+        "kind",
+        "metric",
+        "params",
+        "policy",
+        "round_trip_ns",
+        "run",
+        "samples",
+        "schema",
+        "subject",
+        "threads",
+        "unit",
+        "value",
     ];
-    assert_eq!(keys, schema);
-    let host: Vec<&str> = record["host"].as_object().unwrap().keys().map(String::as_str).collect();
-    let parts = ["barrier", "cores", "cpu", "cpu_mode", "dirty", "git", "kernel", "rustc"];
-    assert_eq!(host, parts);
-    assert_eq!(record["schema"], 1);
+    assert_eq!(keys.into_iter().filter(|key| *key != "curves").collect::<Vec<_>>(), schema);
+    assert_eq!((&record["schema"], &record["kind"]), (&2.into(), &"record".into()));
+    for looks in ["at_s", "arithmetic_ns", "round_trip_ns"] {
+        assert_eq!(record[looks].as_array().unwrap().len(), 2, "{record}");
+    }
 
     let samples: Vec<f64> =
         record["samples"].as_array().unwrap().iter().map(|one| one.as_f64().unwrap()).collect();
@@ -123,7 +148,6 @@ fn check(record: &Value) {
         let reader = if record["policy"] == "immediate" { "validated" } else { "plain" };
         assert_eq!(record["params"]["reader"], reader);
     }
-    let cores = record["host"]["cores"].as_u64().unwrap();
     // A busy reader is one thread more.
     let reads = record["bench"] == "flood" && record["params"]["reader"] == "busy";
     let oversubscribed = record["threads"].as_u64().unwrap() + u64::from(reads) > cores;

@@ -16,6 +16,14 @@ pub(crate) struct CommonOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
+    /// Write a report with figures to FILE, a page that has all in itself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Whether there is a report where no file is named for it.
+    #[arg(skip)]
+    pub(crate) has_usual_page: bool,
+
     /// Show no progress
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -64,6 +72,11 @@ impl CommonOptions {
     /// The time for all measurements together, `usual` seconds where nobody says.
     pub(crate) fn budget(&self, usual: u64) -> Duration {
         Duration::from_secs(self.duration.unwrap_or(usual))
+    }
+
+    /// The same with or without a report where no file is named for it.
+    pub(crate) fn with_usual_page(&self, has_usual_page: bool) -> Self {
+        Self { has_usual_page, ..self.clone() }
     }
 
     /// The same with so many times the time, if somebody says how much.

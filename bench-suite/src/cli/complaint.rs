@@ -22,14 +22,25 @@ pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
             let name = said(ContextKind::InvalidSubcommand);
             format!("options stand behind the command: bench-suite {name} --..")
         }
-        ErrorKind::UnknownArgument => {
-            format!("unknown command or argument {option}: commands are {}", commands())
-        }
+        ErrorKind::UnknownArgument => match command {
+            Some(name) => format!("{name} takes no more arguments: {option}"),
+            None => {
+                format!("unknown command or argument {option}: commands are {}", commands())
+            }
+        },
         ErrorKind::InvalidSubcommand => {
             let name = said(ContextKind::InvalidSubcommand);
             format!("unknown command {name}: allowed are {}", commands())
         }
         ErrorKind::InvalidValue if value.is_empty() => format!("{option} needs a value"),
+        ErrorKind::InvalidValue => {
+            let allowed = said(ContextKind::ValidValue);
+            format!("{value:?} for {option}: allowed are {allowed}")
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let name = command.map(|name| format!("{name}: ")).unwrap_or_default();
+            format!("{name}missing {option}")
+        }
         ErrorKind::ValueValidation => {
             let reason = error.source().map(ToString::to_string).unwrap_or_default();
             format!("{value:?} for {option}: {reason}")

@@ -4,6 +4,7 @@
 
 mod common;
 mod complaint;
+mod recorded;
 mod values;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use memalloc::CpuMode;
 
 pub(crate) use common::CommonOptions;
+pub(crate) use recorded::{CmpOptions, ExportOptions, Format, ReportOptions};
 
 use crate::data::DataName;
 
@@ -38,6 +40,14 @@ pub(crate) enum Invocation {
     /// Allocating in signal handlers.
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
+    /// What there is to be measured.
+    List,
+    /// Two files of records against each other.
+    Cmp(CmpOptions),
+    /// Records in another form.
+    Export(ExportOptions),
+    /// Records as a page with figures.
+    Report(ReportOptions),
 }
 
 /// Why there is nothing to run: an error, or help that was asked for.
@@ -79,6 +89,14 @@ enum Command {
     /// Allocating and freeing in a signal handler that interrupts the same
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
+    /// Commands, their cases and parameters, and how long they take
+    List,
+    /// Compare the records of two files row by row; exits with 1 if something became worse
+    Cmp(CmpOptions),
+    /// Print records as CSV or as a Markdown table
+    Export(ExportOptions),
+    /// Write a page with figures from records
+    Report(ReportOptions),
 }
 
 /// Where keys come from.
@@ -108,6 +126,10 @@ pub(crate) struct CompareOptions {
     /// Show all that was measured, row by row
     #[arg(long)]
     pub(crate) tables: bool,
+
+    /// Write no report [default: bench-suite-report.html, or the file of --html]
+    #[arg(long, conflicts_with = "html")]
+    pub(crate) no_html: bool,
 
     /// Where keys come from.
     #[command(flatten)]
@@ -217,7 +239,24 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Command::QpTrie(options)) => Invocation::QpTrie(options),
         #[cfg(target_os = "linux")]
         Some(Command::Signals(options)) => Invocation::Signals(options),
+        Some(Command::List) => Invocation::List,
+        Some(Command::Cmp(options)) => Invocation::Cmp(options),
+        Some(Command::Export(options)) => Invocation::Export(options),
+        Some(Command::Report(options)) => Invocation::Report(options),
     })
+}
+
+/// The commands that have an option.
+#[cfg(test)]
+pub(crate) fn commands_with(option: &str) -> Vec<String> {
+    let mut cli = Cli::command();
+    cli.build();
+    let has = |command: &&clap::Command| {
+        command
+            .get_arguments()
+            .any(|one| one.get_long().is_some_and(|name| option == format!("--{name}")))
+    };
+    cli.get_subcommands().filter(has).map(|command| command.get_name().to_owned()).collect()
 }
 
 impl Answer {

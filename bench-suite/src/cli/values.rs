@@ -53,6 +53,11 @@ pub(super) fn rate(text: &str) -> Result<u32, String> {
     within(text, 1..=50_000, "a number")
 }
 
+/// A difference in percent.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    within(text, 0.0..=1000.0, "a number")
+}
+
 /// Any seed.
 pub(super) fn seed(text: &str) -> Result<u64, String> {
     within(text, 0..=u64::MAX, "a number")

@@ -6,7 +6,7 @@ use super::Failure;
 use super::run::{Program, run as run_program};
 use super::select::{Choices, distinct, readers};
 use crate::cli::AllocOptions;
-use crate::report::{self, Against};
+use crate::report::{self, Against, Listing};
 use crate::workload::alloc;
 use crate::workload::reader::Reader;
 
@@ -18,6 +18,21 @@ const CHOICES: Choices = Choices {
 
 /// From the smallest class to the largest.
 const SIZES: [usize; 5] = [16, 64, 256, 1024, 4096];
+
+/// The time for all samples together, in seconds, where nobody says.
+const USUAL_SECONDS: u64 = 60;
+
+/// What it measures.
+pub(super) fn listing() -> Listing {
+    CHOICES.listing(
+        "alloc",
+        USUAL_SECONDS,
+        vec![
+            ("--size", SIZES.map(|size| size.to_string()).to_vec()),
+            ("--reader", vec![Reader::None.to_string()]),
+        ],
+    )
+}
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &AllocOptions) -> Result<(), Failure> {
@@ -31,7 +46,7 @@ pub(super) fn run(options: &AllocOptions) -> Result<(), Failure> {
         options: &options.common,
         selection: &selection,
         workloads: alloc::workloads(&selection, &sizes, &readers),
-        usual_seconds: 60,
+        usual_seconds: USUAL_SECONDS,
         title: "Allocating and freeing",
         remarks: CHOICES.left_out(&selection),
         has_tables: true,

@@ -8,7 +8,7 @@ use super::select::Choices;
 use super::sets;
 use crate::cli::CompareOptions;
 use crate::data::DataName;
-use crate::report::{self, Against};
+use crate::report::{self, Against, Listing};
 use crate::workload::reader::Reader;
 use crate::workload::{Selection, flood, trie};
 
@@ -20,6 +20,14 @@ const CHOICES: Choices = Choices {
 
 /// Sizes of objects that are overwritten: the largest whose caches are deep, and a page.
 const SIZES: [usize; 2] = [256, 4096];
+
+/// The time for all samples together, in seconds, where nobody says.
+const USUAL_SECONDS: u64 = 100;
+
+/// What it measures.
+pub(super) fn listing() -> Listing {
+    CHOICES.listing("compare", USUAL_SECONDS, vec![("--data", vec![DataName::Symbols.to_string()])])
+}
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
@@ -42,11 +50,12 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
         };
         tables + &report::verdict(records)
     };
+    let common = options.common.with_usual_page(!options.no_html);
     run_program(Program {
-        options: &options.common,
+        options: &common,
         selection: &selection,
         workloads,
-        usual_seconds: 100,
+        usual_seconds: USUAL_SECONDS,
         title: "Immediate against deferred reuse",
         remarks: CHOICES.left_out(&selection),
         has_tables: options.tables,

@@ -6,7 +6,7 @@ use super::Failure;
 use super::run::{Program, run as run_program};
 use super::select::{Choices, distinct, readers};
 use crate::cli::FloodOptions;
-use crate::report::{self, Against};
+use crate::report::{self, Against, Listing};
 use crate::workload::flood;
 use crate::workload::reader::Reader;
 
@@ -15,6 +15,21 @@ const CHOICES: Choices =
 
 /// Sizes of objects: the largest whose caches are deep, and one page.
 const SIZES: [usize; 2] = [256, 4096];
+
+/// The time for all samples together, in seconds, where nobody says.
+const USUAL_SECONDS: u64 = 60;
+
+/// What it measures.
+pub(super) fn listing() -> Listing {
+    CHOICES.listing(
+        "flood",
+        USUAL_SECONDS,
+        vec![
+            ("--size", SIZES.map(|size| size.to_string()).to_vec()),
+            ("--reader", Reader::USUAL.map(|reader| reader.to_string()).to_vec()),
+        ],
+    )
+}
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
@@ -28,7 +43,7 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
         options: &options.common,
         selection: &selection,
         workloads: flood::workloads(&selection, &sizes, &readers, flood::Lineup::Others),
-        usual_seconds: 60,
+        usual_seconds: USUAL_SECONDS,
         title: "Memory under deferred freeing",
         remarks: CHOICES.left_out(&selection),
         has_tables: true,

@@ -6,7 +6,7 @@ use super::Failure;
 use super::run::{Program, run as run_program};
 use super::select::{Choices, distinct, readers};
 use crate::cli::{CommonOptions, HtabMemOptions};
-use crate::report::{self, Against};
+use crate::report::{self, Against, Listing};
 use crate::workload::Selection;
 use crate::workload::hash_map::{self, htab_mem, map_perf};
 use crate::workload::reader::Reader;
@@ -19,6 +19,20 @@ const HTAB_MEM: Choices = Choices {
 
 const MAP_PERF: Choices =
     Choices { cases: map_perf::CASES, two_threads: &[], policies: PolicyKind::ALL };
+
+/// The time for all samples together, in seconds, where nobody says: of `htab-mem` and of `map-perf`.
+const USUAL_SECONDS: (u64, u64) = (120, 60);
+
+/// The choices of both.
+pub(super) fn listings() -> [Listing; 2] {
+    let sizes = htab_mem::VALUE_SIZES.iter().map(ToString::to_string).collect();
+    let readers = vec![Reader::None.to_string()];
+    let others = vec![("--value-size", sizes), ("--reader", readers)];
+    [
+        HTAB_MEM.listing("htab-mem", USUAL_SECONDS.0, others),
+        MAP_PERF.listing("map-perf", USUAL_SECONDS.1, Vec::new()),
+    ]
+}
 
 /// `htab-mem`: checks the request, measures, and reports.
 pub(super) fn htab_mem(options: &HtabMemOptions) -> Result<(), Failure> {
@@ -33,7 +47,7 @@ pub(super) fn htab_mem(options: &HtabMemOptions) -> Result<(), Failure> {
         options: &options.common,
         selection: &selection,
         workloads: htab_mem::workloads(&selection, &sizes, &readers, left_out.is_none()),
-        usual_seconds: 120,
+        usual_seconds: USUAL_SECONDS.0,
         title: "The memory of a hash map while it is updated",
         remarks: HTAB_MEM.left_out(&selection) + &left_out.unwrap_or_default(),
         has_tables: true,
@@ -53,7 +67,7 @@ pub(super) fn map_perf(options: &CommonOptions) -> Result<(), Failure> {
         options,
         selection: &selection,
         workloads: map_perf::workloads(&selection, left_out.is_none()),
-        usual_seconds: 60,
+        usual_seconds: USUAL_SECONDS.1,
         title: "Updating and deleting from a hash map",
         remarks: left_out.unwrap_or_default(),
         has_tables: true,

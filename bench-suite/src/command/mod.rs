@@ -4,8 +4,11 @@ mod alloc;
 mod compare;
 mod flood;
 mod hash_map;
+mod list;
+mod page;
 mod qp_trie;
 mod read_side;
+mod recorded;
 mod run;
 mod select;
 mod sets;
@@ -26,16 +29,18 @@ pub(crate) enum Failure {
     Request(String),
     /// A workload got a wrong answer, or the results could not be written.
     Run(String),
+    /// A comparison found something worse, and has said so.
+    Worse,
     /// Somebody asked for the end. What there was until then has been shown.
     Interrupted,
 }
 
 impl Failure {
-    /// 2 for a request that can't be met, 1 for a run that failed, 130 for one that was interrupted.
+    /// 2 for a request that can't be met, 1 for a run that failed or became worse, 130 for one that was interrupted.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Request(_) => ExitCode::from(2),
-            Self::Run(_) => ExitCode::from(1),
+            Self::Run(_) | Self::Worse => ExitCode::from(1),
             Self::Interrupted => ExitCode::from(130),
         }
     }
@@ -45,6 +50,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(message) | Self::Run(message) => f.write_str(message),
+            Self::Worse => f.write_str("some rows are worse"),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }
@@ -62,6 +68,10 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
         Invocation::QpTrie(options) => qp_trie::run(options),
         #[cfg(target_os = "linux")]
         Invocation::Signals(options) => signals::run(options),
+        Invocation::List => list::run(),
+        Invocation::Cmp(options) => recorded::cmp(options),
+        Invocation::Export(options) => recorded::export(options),
+        Invocation::Report(options) => recorded::report(options),
     }
 }
 

@@ -9,7 +9,7 @@ use super::sets;
 use crate::cli::QpTrieOptions;
 use crate::data::DataName;
 use crate::record::Record;
-use crate::report::{self, Against};
+use crate::report::{self, Against, Listing};
 use crate::workload::Selection;
 use crate::workload::trie::{self, Reader};
 
@@ -19,20 +19,37 @@ const CHOICES: Choices = Choices {
     policies: &[PolicyKind::Immediate, PolicyKind::AfterRcuGp],
 };
 
+/// The sets of keys where nobody says.
+const USUAL_DATA: [DataName; 2] = [DataName::Symbols, DataName::Random];
+
+/// The time for all samples together, in seconds, where nobody says.
+const USUAL_SECONDS: u64 = 120;
+
+/// What it measures.
+pub(super) fn listing() -> Listing {
+    CHOICES.listing(
+        "qp-trie",
+        USUAL_SECONDS,
+        vec![
+            ("--data", USUAL_DATA.map(|name| name.to_string()).to_vec()),
+            ("--reader", Reader::ALL.map(|reader| reader.to_string()).to_vec()),
+        ],
+    )
+}
+
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
     let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let readers = readers(options, &selection).map_err(Failure::Request)?;
-    let usual = [DataName::Symbols, DataName::Random];
     let sample = options.common.sample.as_ref();
-    let data = sets::load(&options.data.names(), &usual, CHOICES.cases, &selection, sample);
+    let data = sets::load(&options.data.names(), &USUAL_DATA, CHOICES.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
     let lineup = trie::Lineup { readers, others: true };
     run_program(Program {
         options: &options.common,
         selection: &selection,
         workloads: trie::workloads(&data, &selection, &lineup),
-        usual_seconds: 120,
+        usual_seconds: USUAL_SECONDS,
         title: "Ordered maps of byte strings",
         remarks: CHOICES.left_out(&selection) + &trie::left_out(&data, &selection),
         has_tables: true,

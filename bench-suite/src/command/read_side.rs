@@ -4,10 +4,18 @@ use super::Failure;
 use super::run::{Program, run as run_program};
 use super::select::Choices;
 use crate::cli::CommonOptions;
-use crate::report::{self, Against};
+use crate::report::{self, Against, Listing};
 use crate::workload::read_side;
 
 const CHOICES: Choices = Choices { cases: read_side::CASES, two_threads: &[], policies: &[] };
+
+/// The time for all samples together, in seconds, where nobody says.
+const USUAL_SECONDS: u64 = 20;
+
+/// What it measures.
+pub(super) fn listing() -> Listing {
+    CHOICES.listing("read-side", USUAL_SECONDS, Vec::new())
+}
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &CommonOptions) -> Result<(), Failure> {
@@ -16,7 +24,7 @@ pub(super) fn run(options: &CommonOptions) -> Result<(), Failure> {
         options,
         selection: &selection,
         workloads: read_side::workloads(&selection),
-        usual_seconds: 20,
+        usual_seconds: USUAL_SECONDS,
         title: "Entering and leaving read sections, and grace periods",
         remarks: CHOICES.left_out(&selection),
         has_tables: true,

@@ -5,14 +5,15 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::page::PagePath;
 use super::{Failure, failed, print, print_aside};
 use crate::cli::CommonOptions;
 use crate::data::DataSet;
 use crate::measure::{
-    Budget, Comparison, Interrupt, Outcome, Probe, Reading, SampleRequest, Sampler, Slice,
-    WrongAnswer, answer, run_rounds,
+    Budget, Interrupt, Look, Outcome, Probe, Reading, SampleRequest, Sampler, Slice, WrongAnswer,
+    answer, run_rounds,
 };
-use crate::record::{Host, Record, Sink};
+use crate::record::{self, Control, Health, Record, RunEnd, RunHeader, Sink};
 use crate::report::{self, Progress};
 use crate::workload::{OnWrong, Selection, Subject, Workload};
 
@@ -48,10 +49,14 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let Program { options, selection, mut workloads, usual_seconds, title, remarks, .. } = program;
     let Program { has_tables, has_control, show, closing, .. } = program;
     let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
+    let page = match &options.html {
+        Some(path) => Some(PagePath::checked(path).map_err(Failure::Request)?),
+        None => options.has_usual_page.then(PagePath::usual),
+    };
     // Records and words do not share a stream.
     let say = if sink.is_standard_output() { print_aside } else { print };
-    let host = Arc::new(Host::here());
-    say(&report::preamble(title, &host, options.rounds, has_tables))?;
+    let header = Arc::new(RunHeader::begin(options.seed));
+    say(&report::preamble(title, &header.host, options.rounds, has_tables))?;
     say(&remarks)?;
 
     let rounds = options.rounds;
@@ -80,7 +85,8 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
         progress,
         interrupt: Interrupt::listen(),
     };
-    let (mut records, mut unwritten, all) = (Vec::new(), None, workloads.len());
+    let (mut records, all) = (Vec::new(), workloads.len());
+    let mut unwritten = sink.begin(&header).err();
     let mut cut_off = None;
     for (place, workload) in workloads.iter_mut().enumerate() {
         run.progress.show(&workload.title);
@@ -95,7 +101,9 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
         };
         let of_each = workload.subjects.iter().zip(outcomes);
         let made: Vec<Record> = of_each
-            .flat_map(|(one, outcome)| Record::of(workload, one, outcome, selection, &host))
+            .flat_map(|(one, (outcome, looks))| {
+                Record::of(workload, one, outcome, &looks, selection, &header)
+            })
             .collect();
         if let Err(error) = sink.append(&made) {
             unwritten.get_or_insert(error);
@@ -104,6 +112,12 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     }
     let Run { probe, control, progress, .. } = run;
     drop(progress);
+    let health = Health::of(&probe, &records);
+    let done = cut_off.unwrap_or(all);
+    let end = RunEnd::now(&header, probe.elapsed(), (done, all), control, health);
+    if let Err(error) = sink.end(&end) {
+        unwritten.get_or_insert(error);
+    }
     if let Some(done) = cut_off {
         say(&format!("\nInterrupted: this is {done} of {all} workloads.\n"))?;
     }
@@ -111,7 +125,15 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     if cut_off.is_none() {
         say(&closing)?;
     }
-    say(&report::health(&records, &probe, control.as_ref()))?;
+    say(&report::health(&end))?;
+    if let Some(page) = page {
+        let run = record::Run { header, records, end: Some(end) };
+        // What was measured has been shown: a page that can't be written is no failure of the run.
+        match page.write(&[run]) {
+            Ok(line) => say(&line)?,
+            Err(line) => print_aside(&format!("No report: {line}\n"))?,
+        }
+    }
     match (unwritten, cut_off) {
         (Some(error), _) => {
             Err(Failure::Run(format!("--json: {error}; the records up to there are whole")))
@@ -140,20 +162,20 @@ struct Run {
     budget: Budget,
     probe: Probe,
     /// What came of the control.
-    control: Option<Comparison>,
+    control: Option<Control>,
     progress: Progress,
     interrupt: Interrupt,
 }
 
 impl Run {
-    /// What came of each subject.
+    /// What came of each subject, and what the machine was like before each of its samples.
     fn measure(
         &mut self,
         workload: &mut Workload<'_>,
         cases: &[&'static str],
         has_control: bool,
-    ) -> Result<Vec<Outcome>, WrongAnswer> {
-        let Workload { title, keys, share, subjects, .. } = workload;
+    ) -> Result<Vec<(Outcome, Vec<Look>)>, WrongAnswer> {
+        let Workload { bench, title, keys, threads, share, subjects } = workload;
         let probe = RefCell::new(&mut self.probe);
         let request = |subject| SampleRequest {
             workload: title.clone(),
@@ -167,6 +189,7 @@ impl Run {
             cases,
             probe: &probe,
             interrupt: &self.interrupt,
+            looks: Vec::new(),
         };
         let mut named: Vec<NamedSubject<'_, '_>> = (0..)
             .zip(subjects)
@@ -186,9 +209,11 @@ impl Run {
         {
             // What a workload is about it reads first.
             let main = first.first().zip(again.first());
-            self.control = main.and_then(|(one, two)| Comparison::of(&one.samples, &two.samples));
+            self.control = main.zip(named.first()).and_then(|((first, again), named)| {
+                Control::of(bench, named.subject, *threads, first, again)
+            });
         }
-        Ok(outcomes)
+        Ok(outcomes.into_iter().zip(named.into_iter().map(|one| one.subprocess.looks)).collect())
     }
 }
 
@@ -199,6 +224,8 @@ struct Subprocess<'r> {
     cases: &'r [&'static str],
     probe: &'r RefCell<&'r mut Probe>,
     interrupt: &'r Interrupt,
+    /// What the machine was like before each sample.
+    looks: Vec<Look>,
 }
 
 impl Sampler for Subprocess<'_> {
@@ -210,7 +237,7 @@ impl Sampler for Subprocess<'_> {
         if self.interrupt.is_asked() {
             return Err(WrongAnswer::interrupted());
         }
-        self.probe.borrow_mut().look();
+        self.looks.push(self.probe.borrow_mut().look());
         self.request.slice = slice;
         self.request.send(self.cases, self.input, self.interrupt)
     }

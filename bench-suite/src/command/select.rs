@@ -3,6 +3,7 @@
 use memalloc::PolicyKind;
 
 use crate::cli::CommonOptions;
+use crate::report::Listing;
 use crate::workload::Selection;
 use crate::workload::reader::Reader;
 
@@ -33,6 +34,19 @@ impl Choices {
         let policies = self.policies(options)?;
         let threads = distinct(&options.threads);
         Ok(Selection { cases, threads, policies, rivals: options.rivals, seed: options.seed })
+    }
+
+    /// A command with its choices, and others than those that every command has.
+    pub(super) fn listing(
+        &self,
+        command: &'static str,
+        seconds: u64,
+        others: Vec<(&'static str, Vec<String>)>,
+    ) -> Listing {
+        let cases = self.cases.iter().map(|&case| case.to_owned()).collect();
+        let policies = self.policies.iter().map(ToString::to_string).collect();
+        let choices = [("--case", cases), ("--policy", policies)];
+        Listing { command, seconds, choices: choices.into_iter().chain(others).collect() }
     }
 
     fn cases(&self, options: &CommonOptions) -> Result<Vec<&'static str>, String> {

@@ -6,11 +6,26 @@ use super::Failure;
 use super::run::{Program, run as run_program};
 use super::select::{Choices, distinct};
 use crate::cli::SignalsOptions;
-use crate::report::{self, Against};
+use crate::report::{self, Against, Listing};
 use crate::workload::signals;
 
 const CHOICES: Choices =
     Choices { cases: signals::CASES, two_threads: &[], policies: PolicyKind::ALL };
+
+/// The time under each CPU mode with each number of threads, in seconds, where nobody says.
+const USUAL_SECONDS: u64 = 3;
+
+/// What it measures.
+pub(super) fn listing() -> Listing {
+    CHOICES.listing(
+        "signals",
+        USUAL_SECONDS,
+        vec![(
+            "--cpu-mode",
+            modes(&[]).unwrap_or_default().iter().map(ToString::to_string).collect(),
+        )],
+    )
+}
 
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
@@ -22,7 +37,7 @@ pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
         options: &options.common.times(times),
         selection: &selection,
         workloads: signals::workloads(&selection, &modes, options.rate),
-        usual_seconds: 3 * times as u64,
+        usual_seconds: USUAL_SECONDS * times as u64,
         title: "Allocating in signal handlers",
         remarks: String::new(),
         has_tables: true,

@@ -1,10 +1,12 @@
 //! What may be said of two subjects whose samples were taken in turns.
 
+use serde::{Deserialize, Serialize};
+
 use super::Summary;
 
 /// A ratio from 1 / this to this is no difference worth a choice: where code and data happen to lie
 /// moves as much.
-const MARGIN: f64 = 1.03;
+pub(crate) const MARGIN: f64 = 1.03;
 
 /// With fewer rounds nothing is said, whatever the samples are.
 pub(crate) const FEWEST_ROUNDS: usize = 7;
@@ -18,7 +20,7 @@ const DRAWS: usize = 10_000;
 const COVERAGE: f64 = 0.95;
 
 /// Two subjects side by side.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Comparison {
     /// The median of the second subject's samples over the first one's, taken round by round: what
     /// slows a whole round down is in both, and cancels out.
@@ -30,7 +32,7 @@ pub(crate) struct Comparison {
 }
 
 /// From low to high, both included.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Interval {
     pub(crate) low: f64,
     pub(crate) high: f64,
@@ -63,7 +65,8 @@ impl Interval {
 }
 
 /// Whether two subjects differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
     /// They do: the whole interval lies beyond 3 % on one side.
     Differ,
@@ -106,11 +109,36 @@ impl Comparison {
             Some(Summary::of(&drawn)?.median)
         };
         let mut means: Vec<f64> = (0..DRAWS).map_while(|_| mean(&mut draw)).collect();
-        means.sort_by(f64::total_cmp);
-        let beyond = (DRAWS as f64 * (1.0 - COVERAGE) / 2.0) as usize;
-        let interval = Interval { low: *means.get(beyond)?, high: *means.get(DRAWS - 1 - beyond)? };
         let rounds = groups.iter().flatten().map(Vec::len).min().unwrap_or(0);
-        let verdict = match interval.side(MARGIN) {
+        Self::judge(ratio, &mut means, rounds, MARGIN)
+    }
+
+    /// Compares samples that were not taken in the same rounds, such as those of two runs: the ratio of
+    /// the two medians, for which each side is drawn by itself. A ratio from 1 / `margin` to `margin` is
+    /// no difference. `None` where there are no samples, or a zero is among them.
+    pub(crate) fn of_runs(base: &[f64], other: &[f64], margin: f64) -> Option<Self> {
+        if base.iter().chain(other).any(|&sample| sample <= 0.0) {
+            return None;
+        }
+        let ratio = Summary::of(other)?.median / Summary::of(base)?.median;
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut drawn = Vec::new();
+        let mut draw = |samples: &[f64]| {
+            drawn.clear();
+            drawn.extend(samples.iter().map(|_| samples[rng.usize(..samples.len())]));
+            Some(Summary::of(&drawn)?.median)
+        };
+        let mut drawn_ratios: Vec<f64> =
+            (0..DRAWS).map_while(|_| Some(draw(other)? / draw(base)?)).collect();
+        Self::judge(ratio, &mut drawn_ratios, base.len().min(other.len()), margin)
+    }
+
+    /// A ratio, given what came of all draws.
+    fn judge(ratio: f64, drawn: &mut [f64], rounds: usize, margin: f64) -> Option<Self> {
+        drawn.sort_by(f64::total_cmp);
+        let beyond = (DRAWS as f64 * (1.0 - COVERAGE) / 2.0) as usize;
+        let interval = Interval { low: *drawn.get(beyond)?, high: *drawn.get(DRAWS - 1 - beyond)? };
+        let verdict = match interval.side(margin) {
             _ if rounds < FEWEST_ROUNDS => Verdict::TooFewRounds,
             Side::Above | Side::Below => Verdict::Differ,
             Side::Within => Verdict::NoDifference,
@@ -218,6 +246,27 @@ mod tests {
         assert!(Comparison::of(&[0.0; 7], &[1.0; 7]).is_none());
         assert!(Comparison::of(&[1.0; 7], &[0.0; 7]).is_none());
         assert!(Comparison::of(&[1.0; 7], &[1.0; 6]).is_none());
+    }
+
+    /// Samples of two runs have no pairs: their order says nothing, and the spread of both counts.
+    #[test]
+    fn runs_compare_by_their_medians_whatever_the_order() {
+        let base = [10.0, 20.0, 10.5, 19.5, 10.2, 19.8, 15.0];
+        let more = base.map(|sample| 1.3 * sample);
+        let mut shuffled = more;
+        shuffled.reverse();
+        let of = |other: &[f64]| Comparison::of_runs(&base, other, 1.03).unwrap();
+        assert_eq!(of(&more).ratio, of(&shuffled).ratio);
+        assert_eq!(of(&more).verdict, Verdict::NotToldApart, "{:?}", of(&more));
+        // Round by round the same samples are told apart.
+        assert_eq!(verdict(&base, &more), Verdict::Differ);
+        let calm = |middle: f64| [0.99, 1.0, 1.01, 1.0, 0.995, 1.005, 1.0].map(|one| one * middle);
+        let of = |ratio, margin| {
+            Comparison::of_runs(&calm(5.0), &calm(5.0 * ratio), margin).unwrap().verdict
+        };
+        assert_eq!([of(1.1, 1.03), of(1.1, 1.2)], [Verdict::Differ, Verdict::NoDifference]);
+        assert!(Comparison::of_runs(&[0.0; 7], &[1.0; 7], 1.03).is_none());
+        assert!(Comparison::of_runs(&[], &[1.0; 7], 1.03).is_none());
     }
 
     #[test]

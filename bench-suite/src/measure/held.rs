@@ -22,7 +22,7 @@ impl HeldBytes {
     /// Average and peak; none if nobody looked.
     pub(crate) fn readings(&self, case: &'static str) -> Vec<Reading> {
         let peak = Reading::new(case, Metric::MemPeakBytes, self.peak as f64);
-        self.average(case).into_iter().flat_map(|average| [average, peak]).collect()
+        self.average(case).map(|average| vec![average, peak]).unwrap_or_default()
     }
 
     /// The average alone, for those who know the peak from the system.

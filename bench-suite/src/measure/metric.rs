@@ -1,7 +1,11 @@
 //! What is measured, in which unit, and which way is better. The names are fixed, so that
 //! records of different versions can be compared.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use super::Curve;
 
 /// A quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,6 +54,13 @@ pub(crate) enum Metric {
     OverheadBytesPerEntry,
 }
 
+impl fmt::Display for Metric {
+    /// The name, as records have it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Metric {
     /// The unit, as records name it.
     pub(crate) fn unit(self) -> &'static str {
@@ -80,7 +91,7 @@ impl Metric {
 }
 
 /// One value that one sample of a workload gave.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reading {
     /// The case that it belongs to: a workload may serve several at once.
     pub(crate) case: &'static str,
@@ -88,11 +99,18 @@ pub(crate) struct Reading {
     pub(crate) metric: Metric,
     /// How much, in the unit of the metric.
     pub(crate) value: f64,
+    /// The same in more than one number.
+    pub(crate) curve: Option<Curve>,
 }
 
 impl Reading {
     /// A reading.
     pub(crate) fn new(case: &'static str, metric: Metric, value: f64) -> Self {
-        Self { case, metric, value }
+        Self { case, metric, value, curve: None }
+    }
+
+    /// The same with a curve beside it, if there is one.
+    pub(crate) fn with_curve(self, curve: Option<Curve>) -> Self {
+        Self { curve, ..self }
     }
 }

@@ -14,6 +14,7 @@
 mod budget;
 mod comparison;
 mod cpus;
+mod curve;
 mod held;
 mod interrupt;
 mod metric;
@@ -26,12 +27,13 @@ mod team;
 mod throughput;
 
 pub(crate) use budget::{Budget, Slice};
-pub(crate) use comparison::{Comparison, FEWEST_ROUNDS, Interval, Side, Verdict, ratios};
+pub(crate) use comparison::{Comparison, FEWEST_ROUNDS, Interval, MARGIN, Side, Verdict, ratios};
 pub(crate) use cpus::available as available_cpus;
+pub(crate) use curve::{Curve, Over, Timeline};
 pub(crate) use held::HeldBytes;
 pub(crate) use interrupt::Interrupt;
 pub(crate) use metric::{Metric, Reading};
-pub(crate) use probe::Probe;
+pub(crate) use probe::{Look, Probe};
 pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
 pub(crate) use rounds::{Outcome, Sampler, Series, WrongAnswer, run_rounds};
 pub(crate) use sample_request::{SampleRequest, answer};

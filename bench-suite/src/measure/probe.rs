@@ -6,7 +6,7 @@ use std::hint::{black_box, spin_loop};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Summary, cpus};
 
@@ -23,19 +23,45 @@ const WARM_UP: u32 = 10;
 const UNSTEADY: f64 = 1.25;
 
 /// What was seen so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Probe {
+    begun: Instant,
     arithmetic_ns: Vec<f64>,
     round_trip_ns: Vec<f64>,
 }
 
+/// The machine at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Look {
+    /// The moment, since the probe began.
+    pub(crate) at: Duration,
+    /// A step of arithmetic, in nanoseconds.
+    pub(crate) arithmetic_ns: f64,
+    /// A cache line to another CPU and back, in nanoseconds; none where there is one CPU.
+    pub(crate) round_trip_ns: Option<f64>,
+}
+
+impl Default for Probe {
+    /// Nothing is seen yet; time begins.
+    fn default() -> Self {
+        Self { begun: Instant::now(), arithmetic_ns: Vec::new(), round_trip_ns: Vec::new() }
+    }
+}
+
 impl Probe {
     /// Looks once more: takes about a millisecond.
-    pub(crate) fn look(&mut self) {
-        self.arithmetic_ns.push(arithmetic_ns());
-        if cpus::available() > 1 {
-            self.round_trip_ns.extend(round_trip_ns());
-        }
+    pub(crate) fn look(&mut self) -> Look {
+        let at = self.begun.elapsed();
+        let arithmetic_ns = arithmetic_ns();
+        let round_trip_ns = if cpus::available() > 1 { round_trip_ns() } else { None };
+        self.arithmetic_ns.push(arithmetic_ns);
+        self.round_trip_ns.extend(round_trip_ns);
+        Look { at, arithmetic_ns, round_trip_ns }
+    }
+
+    /// How long ago it began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// What a step of arithmetic took, in nanoseconds; none without a look.
@@ -118,7 +144,7 @@ mod tests {
     #[test]
     fn a_machine_that_changes_is_told_from_one_that_does_not() {
         let arithmetic_ns = [1.0, 1.0, 1.01, 1.0, 9.0].to_vec();
-        let steady = Probe { arithmetic_ns, round_trip_ns: vec![100.0; 5] };
+        let steady = Probe { arithmetic_ns, round_trip_ns: vec![100.0; 5], ..Probe::default() };
         assert!(!steady.is_unsteady(), "one disturbance is none");
         let round_trip_ns = [100.0, 100.0, 300.0, 300.0, 300.0].to_vec();
         assert!(Probe { round_trip_ns, ..steady }.is_unsteady());

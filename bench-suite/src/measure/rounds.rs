@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{Budget, Metric, Reading, Slice};
+use super::{Budget, Curve, Metric, Reading, Slice};
 
 /// An answer that a workload knows to be wrong. It says which one, and is the end of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(crate) struct Series {
     pub(crate) metric: Metric,
     /// One value for each round.
     pub(crate) samples: Vec<f64>,
+    /// The curve of each sample; nothing where they have none.
+    pub(crate) curves: Vec<Curve>,
 }
 
 /// Runs `rounds` rounds; each sample has `share` shares in the `budget`. `after_each`
@@ -86,7 +88,7 @@ pub(crate) fn run_rounds(
             if let Ok(series) = &mut outcomes[which] {
                 let begun = Instant::now();
                 match samplers[which].sample(slice) {
-                    Ok(readings) => file(series, &readings),
+                    Ok(readings) => file(series, readings),
                     Err(wrong) if samplers[which].ends_the_run() => return Err(wrong),
                     Err(wrong) => outcomes[which] = Err(wrong),
                 }
@@ -98,11 +100,17 @@ pub(crate) fn run_rounds(
     Ok(outcomes)
 }
 
-fn file(series: &mut Vec<Series>, readings: &[Reading]) {
-    for &Reading { case, metric, value } in readings {
+fn file(series: &mut Vec<Series>, readings: Vec<Reading>) {
+    for Reading { case, metric, value, curve } in readings {
         match series.iter_mut().find(|one| (one.case, one.metric) == (case, metric)) {
-            Some(one) => one.samples.push(value),
-            None => series.push(Series { case, metric, samples: vec![value] }),
+            Some(one) => {
+                one.samples.push(value);
+                one.curves.extend(curve);
+            }
+            None => {
+                let curves = curve.into_iter().collect();
+                series.push(Series { case, metric, samples: vec![value], curves });
+            }
         }
     }
 }

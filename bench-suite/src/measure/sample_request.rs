@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Interrupt, Metric, Reading, Slice, WrongAnswer};
+use super::{Curve, Interrupt, Metric, Reading, Slice, WrongAnswer};
 
 /// The option that asks for one sample.
 const OPTION: &str = "--sample";
@@ -143,11 +143,13 @@ struct Line {
     case: String,
     metric: Metric,
     value: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    curve: Option<Curve>,
 }
 
 impl From<Reading> for Line {
-    fn from(Reading { case, metric, value }: Reading) -> Self {
-        Self { case: case.into(), metric, value }
+    fn from(Reading { case, metric, value, curve }: Reading) -> Self {
+        Self { case: case.into(), metric, value, curve }
     }
 }
 
@@ -157,7 +159,7 @@ impl Line {
         let case = known.ok_or_else(|| {
             WrongAnswer(format!("the sample's own process read the case \"{}\"", self.case))
         })?;
-        Ok(Reading::new(case, self.metric, self.value))
+        Ok(Reading::new(case, self.metric, self.value).with_curve(self.curve))
     }
 }
 
@@ -181,13 +183,13 @@ mod tests {
     #[test]
     fn readings_come_back_as_they_were_and_only_of_known_cases() {
         let reading = Reading::new("case", Metric::MemPeakBytes, 4096.0);
-        let text = answer(Ok(vec![reading]));
+        let text = answer(Ok(vec![reading.clone()]));
         let Ok(Answer::Readings(mut lines)) = serde_json::from_str(&text) else {
             panic!("{text}");
         };
         let line = lines.pop().unwrap();
         assert!(Line { case: "other".into(), ..line }.reading(&["case"]).is_err());
-        let line = Line::from(reading);
+        let line = Line::from(reading.clone());
         assert_eq!(line.reading(&["case"]), Ok(reading));
         assert!(answer(Err(WrongAnswer("lost".into()))).contains("lost"));
     }

@@ -1,7 +1,9 @@
 //! The middle of some samples and how far they are spread.
 
+use serde::{Deserialize, Serialize};
+
 /// Median and quartiles.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     /// A quarter of the samples lies below.
     pub(crate) low: f64,

@@ -1,23 +1,28 @@
-//! Records: one measurement as one line of JSON, on its own and append-safe.
+//! Records: the measurements of a run as lines of JSON, append-safe.
 //!
-//! The names and their meaning are fixed by the schema number. `value` is the median of
-//! `samples`, which are in the order of the rounds: the samples of two records that were made
-//! in turns can be compared pair by pair.
+//! A run is a header, a record for each measurement, and an end. The names and their meaning are
+//! fixed by the schema number and described in `docs/records.md`. `value` is the median of `samples`,
+//! which are in the order of the rounds: the samples of two records of a run that were made in turns
+//! can be compared pair by pair.
 
+mod build;
 mod host;
+mod line;
+mod read;
+mod run;
 mod sink;
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::measure::{Metric, Outcome, Series, Summary, WrongAnswer, available_cpus};
+use crate::measure::{Curve, Look, Metric, Outcome, Series, Summary, WrongAnswer, available_cpus};
 use crate::workload::{OnWrong, Params, Selection, Subject, Workload};
+pub(crate) use build::Build;
 pub(crate) use host::Host;
+pub(crate) use read::{Run, latest, pooled, read};
+pub(crate) use run::{Control, Health, RunEnd, RunHeader};
 pub(crate) use sink::Sink;
-
-/// The version of the names.
-const SCHEMA: u32 = 1;
 
 /// The parameter that names the exact version of what others have made.
 const VERSION: &str = "version";
@@ -31,15 +36,14 @@ const FOR_SCALE: [(&str, &str); 3] =
 const WRONG_ANSWER: &str = "wrong_answer";
 
 /// One measurement.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Record {
-    schema: u32,
     /// The bench.
-    pub(crate) bench: &'static str,
+    pub(crate) bench: String,
     /// The case.
-    pub(crate) case: &'static str,
-    /// What was measured.
-    pub(crate) subject: &'static str,
+    pub(crate) case: String,
+    /// The name of what was measured.
+    pub(crate) subject: String,
     /// Its reuse policy; null for what has none.
     pub(crate) policy: Option<String>,
     /// Threads at work.
@@ -53,9 +57,35 @@ pub(crate) struct Record {
     pub(crate) value: f64,
     /// One value for each round.
     pub(crate) samples: Vec<f64>,
-    unit: &'static str,
-    /// The machine, shared by all records of a run.
-    pub(crate) host: Arc<Host>,
+    /// When each sample was taken, and the machine before it; nothing in records of schema 1.
+    pub(crate) looks: Looks,
+    /// The curve of each sample; nothing where they have none.
+    pub(crate) curves: Vec<Curve>,
+    /// The run, shared by all its records.
+    pub(crate) run: Arc<RunHeader>,
+}
+
+/// When samples were taken, and what the probe saw before each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Looks {
+    /// Seconds since the beginning of the run.
+    pub(crate) at_s: Vec<f64>,
+    /// A step of arithmetic, in nanoseconds.
+    pub(crate) arithmetic_ns: Vec<f64>,
+    /// A cache line to another CPU and back, in nanoseconds; null where there is one CPU.
+    pub(crate) round_trip_ns: Vec<Option<f64>>,
+}
+
+impl FromIterator<Look> for Looks {
+    fn from_iter<I: IntoIterator<Item = Look>>(looks: I) -> Self {
+        let mut all = Self::default();
+        for Look { at, arithmetic_ns, round_trip_ns } in looks {
+            all.at_s.push(run::rounded(at.as_secs_f64()));
+            all.arithmetic_ns.push(run::rounded(arithmetic_ns));
+            all.round_trip_ns.push(round_trip_ns.map(run::rounded));
+        }
+        all
+    }
 }
 
 impl Record {
@@ -65,8 +95,9 @@ impl Record {
         workload: &Workload<'_>,
         subject: &Subject<'_>,
         outcome: Outcome,
+        looks: &[Look],
         wanted: &Selection,
-        host: &Arc<Host>,
+        run: &Arc<RunHeader>,
     ) -> Vec<Self> {
         let mut params = subject.params.clone();
         let many = workload.threads > available_cpus();
@@ -82,28 +113,49 @@ impl Record {
                 };
                 cases
                     .iter()
-                    .map(|case| Series { case, metric: Metric::WrongAnswers, samples: vec![1.0] })
+                    .map(|case| Series {
+                        case,
+                        metric: Metric::WrongAnswers,
+                        samples: vec![1.0],
+                        curves: Vec::new(),
+                    })
                     .collect()
             }
         };
         let wanted = series.into_iter().filter(|series| wanted.wants(series.case));
-        let records = wanted.filter_map(|Series { case, metric, samples }| {
+        let records = wanted.filter_map(|Series { case, metric, samples, curves }| {
+            let looks = looks.iter().take(samples.len()).copied().collect();
             Some(Self {
-                schema: SCHEMA,
-                bench: workload.bench,
-                case,
-                subject: subject.name,
+                bench: workload.bench.into(),
+                case: case.into(),
+                subject: subject.name.into(),
                 policy: subject.policy.map(|policy| policy.to_string()),
                 threads: workload.threads,
                 params: params.clone(),
                 metric,
                 value: Summary::of(&samples)?.median,
                 samples,
-                unit: metric.unit(),
-                host: Arc::clone(host),
+                looks,
+                curves,
+                run: Arc::clone(run),
             })
         });
         records.collect()
+    }
+
+    /// Whether another record is about the same, be it of another run: what is found out about the
+    /// machine's keys and a rival's version may differ.
+    pub(crate) fn is_same_row(&self, other: &Self) -> bool {
+        let found_out = [VERSION, WRONG_ANSWER, "source", "entries", "oversubscribed"];
+        let told = |record: &Self| {
+            let mut params = record.params.clone();
+            params.retain(|name, _| !found_out.contains(&name.as_str()));
+            params
+        };
+        (&self.bench, &self.case, self.threads, self.metric)
+            == (&other.bench, &other.case, other.threads, other.metric)
+            && (&self.subject, &self.policy) == (&other.subject, &other.policy)
+            && told(self) == told(other)
     }
 
     /// A parameter in words, or nothing.
@@ -123,7 +175,7 @@ impl Record {
     /// Whether somebody else made what was measured, and it does the same. What is there for
     /// scale is nobody's rival.
     pub(crate) fn is_of_a_rival(&self) -> bool {
-        !self.is_ours() && !FOR_SCALE.contains(&(self.bench, self.subject))
+        !self.is_ours() && !FOR_SCALE.contains(&(self.bench.as_str(), self.subject.as_str()))
     }
 
     /// The parameters that say what was to be done.
@@ -133,7 +185,13 @@ impl Record {
         params
     }
 
-    /// The parameters that say how the one who was measured did it, in words.
+    /// Whether both are about the same, whatever was measured and in which quantity.
+    pub(crate) fn is_same_task(&self, other: &Self) -> bool {
+        (&self.bench, &self.case, self.threads) == (&other.bench, &other.case, other.threads)
+            && self.task() == other.task()
+    }
+
+    /// The parameters by which variants of one subject differ, in words.
     pub(crate) fn manner(&self) -> String {
         let told = [VERSION, WRONG_ANSWER];
         let own = self.params.iter();
@@ -143,10 +201,10 @@ impl Record {
 
     fn is_own(&self, param: &str) -> bool {
         [VERSION, WRONG_ANSWER, "barrier", "allocator", "header", "prealloc"].contains(&param)
-            || (self.bench, param) == ("qp-trie", "reader")
+            || (self.bench.as_str(), param) == ("qp-trie", "reader")
     }
 
-    /// Which of its answers was wrong, if it has no values because of that.
+    /// The wrong answer, if there are no values because of it.
     pub(crate) fn wrong_answer(&self) -> Option<String> {
         (self.metric == Metric::WrongAnswers).then(|| self.param(WRONG_ANSWER))
     }
@@ -161,63 +219,176 @@ impl Record {
 #[cfg(test)]
 pub(crate) mod specimen {
     use super::*;
+    use crate::measure::Comparison;
+
+    /// The end of a run whose control had ones, and then these samples.
+    pub(crate) fn end(again: &[f64]) -> RunEnd {
+        let first = vec![1.0; again.len()];
+        let control = Control {
+            bench: "qp-trie".into(),
+            case: "lookup-hit".into(),
+            subject: "qptrie".into(),
+            policy: Some("immediate".into()),
+            threads: 1,
+            params: Params::new(),
+            metric: Metric::OpsPerS,
+            comparison: Comparison::of(&first, again).unwrap(),
+            samples: first,
+            again: again.to_vec(),
+        };
+        let summary = Summary::of(&[1.0, 1.5, 2.0]);
+        let health = Health {
+            arithmetic_ns: summary,
+            round_trip_ns: summary,
+            is_unsteady: true,
+            cpu_share: Some(0.5),
+        };
+        RunEnd {
+            run: "specimen".into(),
+            time: "2026-01-02T03:04:05Z".into(),
+            seconds: 100.5,
+            workloads_done: 12,
+            workloads: 13,
+            control: Some(control),
+            health,
+        }
+    }
 
     /// A record of the trie under a policy.
-    pub(crate) fn of(case: &'static str, policy: &str, metric: Metric, samples: &[f64]) -> Record {
+    pub(crate) fn of(case: &str, policy: &str, metric: Metric, samples: &[f64]) -> Record {
         let mut params = Params::new();
         params.insert("data".into(), "symbols".into());
         params.insert("entries".into(), 121_015.into());
         params.insert("source".into(), "/proc/kallsyms".into());
         params.insert("oversubscribed".into(), false.into());
         Record {
-            schema: SCHEMA,
-            bench: "qp-trie",
-            case,
-            subject: "qptrie",
+            bench: "qp-trie".into(),
+            case: case.into(),
+            subject: "qptrie".into(),
             policy: Some(policy.into()),
             threads: 2,
             params,
             metric,
             value: Summary::of(samples).unwrap().median,
             samples: samples.to_vec(),
-            unit: metric.unit(),
-            host: Arc::new(Host::here()),
+            looks: Looks::default(),
+            curves: Vec::new(),
+            run: Arc::new(RunHeader::begin(1)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value as Json;
+
+    use super::read::parse;
     use super::*;
 
-    #[test]
-    fn a_record_has_the_names_of_schema_1() {
-        let record = specimen::of("mixed", "immediate", Metric::LookupsPerS, &[3.0, 1.0, 2.0]);
-        let line = serde_json::to_string(&record).unwrap();
-        let mut keys = Vec::new();
-        let mut rest = line.as_str();
-        for key in [
-            "schema", "bench", "case", "subject", "policy", "threads", "params", "metric", "value",
-            "samples", "unit", "host",
-        ] {
-            let (before, after) = rest.split_once(&format!("\"{key}\":")).unwrap();
-            keys.push(before.len());
-            rest = after;
-        }
-        let host = rest;
-        for key in ["cpu", "cores", "kernel", "rustc", "git", "dirty", "cpu_mode", "barrier"] {
-            assert!(host.contains(&format!("\"{key}\":")), "{key} in {host}");
-        }
-        let start = r#"{"schema":1,"bench":"qp-trie","case":"mixed","subject":"qptrie","policy":"immediate","threads":2,"#;
-        assert!(line.starts_with(start), "{line}");
-        let middle =
-            r#""metric":"lookups_per_s","value":2.0,"samples":[3.0,1.0,2.0],"unit":"1/s","#;
-        assert!(line.contains(middle), "{line}");
-        assert!(!line.contains('\n'));
+    const DESCRIPTION: &str = include_str!("../../../docs/records.md");
+
+    /// The lines of the blocks of that page that show records.
+    fn examples(schema: &str) -> Vec<&'static str> {
+        let blocks = DESCRIPTION.split("```json\n").skip(1);
+        let blocks = blocks.map(|block| block.split("```").next().unwrap());
+        let lines = blocks.flat_map(str::lines);
+        lines.filter(|line| line.starts_with(&format!("{{\"schema\":{schema},"))).collect()
     }
 
     #[test]
-    fn the_names_of_metrics_are_those_of_schema_1() {
+    fn the_examples_of_the_description_are_read() {
+        let runs = parse(&examples("2").join("\n")).unwrap();
+        let [run] = &runs[..] else { panic!("{runs:?}") };
+        assert_eq!((run.header.command.as_str(), run.header.host.stepping), ("flood", Some(1)));
+        let record = &run.records[0];
+        assert_eq!(record.samples.len(), record.looks.at_s.len());
+        assert_eq!(record.curves.len(), record.samples.len());
+        assert_eq!(record.value, Summary::of(&record.samples).unwrap().median);
+        let end = run.end.as_ref().unwrap();
+        assert!(end.control.as_ref().is_some_and(|control| !control.differs()), "{end:?}");
+
+        let runs = parse(&examples("1").join("\n")).unwrap();
+        assert_eq!((runs.len(), runs[0].records[0].metric), (1, Metric::OpsPerS));
+        assert_eq!(runs[0].header.host.cores, 2);
+    }
+
+    /// The names of all fields of an object and of the objects in it, but for the names of parameters.
+    fn names(value: &Json, all: &mut BTreeSet<String>) {
+        match value {
+            Json::Object(fields) => {
+                for (name, value) in fields {
+                    all.insert(name.clone());
+                    if name != "params" {
+                        names(value, all);
+                    }
+                }
+            }
+            Json::Array(values) => values.iter().for_each(|value| names(value, all)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_is_described_and_shown_and_nothing_else_is_shown() {
+        let mut written = Vec::new();
+        let mut record = specimen::of("update", "immediate", Metric::OpsPerS, &[1.0]);
+        let (at, arithmetic_ns) = (std::time::Duration::from_secs(1), 1.0);
+        record.looks = [Look { at, arithmetic_ns, round_trip_ns: None }].into_iter().collect();
+        record.curves = Curve::distribution(&[1.0]).into_iter().collect();
+        let end = specimen::end(&[1.0; 7]);
+        line::Line::Run(&record.run).write(&mut written).unwrap();
+        line::Line::Record((&record).into()).write(&mut written).unwrap();
+        line::Line::End(&end).write(&mut written).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert!(written.lines().all(|line| line.starts_with("{\"schema\":2,\"kind\":\"")));
+
+        let fields = |lines: &mut dyn Iterator<Item = &str>| {
+            let mut all = BTreeSet::new();
+            lines.for_each(|line| names(&serde_json::from_str(line).unwrap(), &mut all));
+            all
+        };
+        let known = fields(&mut written.lines());
+        assert_eq!(known, fields(&mut examples("2").into_iter()));
+        for name in known {
+            assert!(DESCRIPTION.contains(&format!("| `{name}` |")), "{name} is not described");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_described() {
+        let all = [
+            Metric::OpsPerS,
+            Metric::LookupsPerS,
+            Metric::UpdatesPerS,
+            Metric::SignalsPerS,
+            Metric::NsPerOp,
+            Metric::CpuShare,
+            Metric::FalseNegatives,
+            Metric::Lost,
+            Metric::WouldBlockShare,
+            Metric::TableShare,
+            Metric::AllocatorShare,
+            Metric::GracePeriodShare,
+            Metric::Duplicated,
+            Metric::WrongAnswers,
+            Metric::RetriesPerLookup,
+            Metric::GpLatencyNs,
+            Metric::MemAvgBytes,
+            Metric::MemPeakBytes,
+            Metric::BytesPerEntry,
+            Metric::OverheadBytesPerEntry,
+        ];
+        let methodology = include_str!("../../../docs/METHODOLOGY.md");
+        for metric in all {
+            let name = serde_json::to_value(metric).unwrap();
+            assert!(methodology.contains(&format!("`{}`", name.as_str().unwrap())), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_metrics_are_fixed() {
         let names = [
             (Metric::OpsPerS, "ops_per_s"),
             (Metric::LookupsPerS, "lookups_per_s"),

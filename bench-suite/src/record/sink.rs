@@ -4,7 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-use super::Record;
+use super::line::Line;
+use super::{Record, RunEnd, RunHeader};
 
 /// A file that records are appended to, or standard output, or nothing.
 #[derive(Debug)]
@@ -39,17 +40,30 @@ impl Sink {
         matches!(self, Self::StandardOutput)
     }
 
+    /// Appends the header of a run, as [`append`](Self::append) does.
+    pub(crate) fn begin(&mut self, header: &RunHeader) -> io::Result<()> {
+        self.write(std::iter::once(Line::Run(header)))
+    }
+
     /// Appends records, one a line, in one write: lines of programs that append to the same
     /// file at the same time do not end up inside each other. Where not all of it can be written
     /// none is, and nothing more will be.
     pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        self.write(records.iter().map(|record| Line::Record(record.into())))
+    }
+
+    /// Appends the end of a run, as [`append`](Self::append) does.
+    pub(crate) fn end(&mut self, end: &RunEnd) -> io::Result<()> {
+        self.write(std::iter::once(Line::End(end)))
+    }
+
+    fn write<'r>(&mut self, all: impl Iterator<Item = Line<'r>>) -> io::Result<()> {
         if matches!(self, Self::Nothing) {
             return Ok(());
         }
         let mut lines = Vec::new();
-        for record in records {
-            serde_json::to_writer(&mut lines, record)?;
-            lines.push(b'\n');
+        for line in all {
+            line.write(&mut lines)?;
         }
         let written = match self {
             Self::Nothing => Ok(()),
@@ -107,25 +121,24 @@ fn append_whole(file: &mut File, lines: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::specimen;
+    use super::super::{read, specimen};
     use super::*;
     use crate::measure::Metric;
 
     #[test]
-    fn records_are_appended_one_a_line() {
+    fn runs_are_appended_behind_each_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records");
-        let record = specimen::of("update", "immediate", Metric::OpsPerS, &[1.0]);
         for _ in 0..2 {
+            let record = specimen::of("update", "immediate", Metric::OpsPerS, &[1.0]);
             let mut sink = Sink::open(Some(&path)).unwrap();
+            sink.begin(&record.run).unwrap();
             sink.append(&[record.clone(), record.clone()]).unwrap();
         }
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().count(), 4);
-        for line in text.lines() {
-            let value: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert_eq!(value["unit"], "1/s");
-        }
+        let runs = read(&path).unwrap();
+        assert_eq!(runs.iter().map(|run| run.records.len()).collect::<Vec<_>>(), [2, 2]);
+        assert!(runs[0].header.run != runs[1].header.run && runs[0].end.is_none());
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 6);
     }
 
     #[test]

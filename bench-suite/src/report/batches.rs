@@ -18,7 +18,7 @@ pub(crate) fn slower_in_batches(records: &[Record]) -> String {
     };
     for one in by("validated") {
         let batched = by("batched").find(|batched| {
-            (batched.case, batched.threads) == (one.case, one.threads)
+            (&batched.case, batched.threads) == (&one.case, one.threads)
                 && batched.param("data") == one.param("data")
         });
         let ratio = batched.and_then(|batched| comparison(one, batched));
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn batches_that_are_slower_are_named() {
         let text = slower_in_batches(&[read_by("validated", 5e6), read_by("batched", 4e6)]);
-        assert!(text.ends_with("  symbols lookup-hit, threads 2: 0.800\n"), "{text}");
+        assert!(text.ends_with("  symbols lookup-hit, threads 2: 0.80\n"), "{text}");
     }
 
     #[test]

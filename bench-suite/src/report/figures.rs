@@ -64,6 +64,17 @@ pub(super) fn ratio(comparison: &Comparison) -> String {
     }
 }
 
+/// "1.18 (1.15..1.21)", whatever follows from it.
+pub(super) fn ratio_and_interval(comparison: &Comparison) -> String {
+    let Interval { low, high } = comparison.interval;
+    format!("{} ({}..{})", digits(comparison.ratio), digits(low), digits(high))
+}
+
+/// "× 1.18".
+pub(super) fn factor(ratio: f64) -> String {
+    format!("× {}", digits(ratio))
+}
+
 /// "1.15 to 1.21".
 pub(super) fn interval(Interval { low, high }: &Interval) -> String {
     format!("{} to {}", digits(*low), digits(*high))

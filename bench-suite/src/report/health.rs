@@ -5,55 +5,51 @@ use std::time::Duration;
 
 use super::figures;
 use super::paragraph::paragraph;
-use crate::measure::{Comparison, Metric, Probe, Summary, Verdict};
-use crate::record::Record;
+use crate::measure::{Metric, Summary};
+use crate::record::{Health, RunEnd};
 
 /// With less of its CPUs a run is called disturbed.
 const UNDISTURBED: f64 = 0.97;
 
 /// A paragraph; nothing where nothing was measured.
-pub(crate) fn health(records: &[Record], probe: &Probe, control: Option<&Comparison>) -> String {
-    let time = |summary: Summary| figures::spread(Metric::NsPerOp, &summary);
-    let mut said = Vec::new();
-    if let Some(arithmetic) = probe.arithmetic() {
-        said.push(format!("Between samples a step of arithmetic took {}", time(arithmetic)));
-        said.extend(
-            probe
-                .round_trip()
-                .map(|trip| format!(", a cache line to another CPU and back {}", time(trip))),
-        );
-        said.push(". ".into());
-    }
-    if probe.is_unsteady() {
-        said.push("The machine changed its speed meanwhile: compare ratios, not values. ".into());
-    }
-    if let Some(control) = control {
-        let ratio = figures::ratio(control);
-        said.push(match control.verdict {
-            Verdict::Differ => format!(
-                "Control, the first subject beside itself: {ratio}. They are the same: believe no \
-                 smaller difference in this run."
-            ),
-            _ => format!("Control, the first subject beside itself: {ratio}."),
-        });
-    }
-    said.extend(disturbance(records));
-    if said.is_empty() { String::new() } else { paragraph(&said.concat()) }
+pub(crate) fn health(end: &RunEnd) -> String {
+    let said = sentences(end).join(" ");
+    if said.is_empty() { said } else { paragraph(&said) }
 }
 
-/// Says so if something else was running.
-fn disturbance(records: &[Record]) -> Option<String> {
-    let alone = records.iter().filter(|record| !record.is_oversubscribed());
-    let shares = alone.filter(|record| record.metric == Metric::CpuShare);
-    let shares: Vec<f64> = shares.flat_map(|record| record.samples.iter().copied()).collect();
-    let Summary { median, .. } = Summary::of(&shares)?;
-    (median < UNDISTURBED).then(|| {
+/// What there is to be said, a sentence each.
+pub(super) fn sentences(RunEnd { control, health, .. }: &RunEnd) -> Vec<String> {
+    let Health { arithmetic_ns, round_trip_ns, is_unsteady, cpu_share } = health;
+    let time = |summary: &Summary| figures::spread(Metric::NsPerOp, summary);
+    let mut said = Vec::new();
+    if let Some(arithmetic) = arithmetic_ns {
+        let trip = round_trip_ns.as_ref().map_or_else(String::new, |trip| {
+            format!(", a cache line to another CPU and back {}", time(trip))
+        });
+        said.push(format!("Between samples a step of arithmetic took {}{trip}.", time(arithmetic)));
+    }
+    if *is_unsteady {
+        let warning = "The machine changed its speed meanwhile: compare ratios, not values.";
+        said.push(warning.into());
+    }
+    if let Some(control) = control {
+        let ratio = figures::ratio(&control.comparison);
+        let of = "Control, the first subject beside itself:";
+        said.push(match control.differs() {
+            true => format!(
+                "{of} {ratio}. They are the same: believe no smaller difference in this run."
+            ),
+            false => format!("{of} {ratio}."),
+        });
+    }
+    said.extend(cpu_share.filter(|&share| share < UNDISTURBED).map(|share| {
         format!(
-            " The machine was busy: in half of the samples the threads got less than {:.0} % of \
+            "The machine was busy: in half of the samples the threads got less than {:.0} % of \
              their CPUs. Run it again when nothing else does.",
-            median * 100.0
+            share * 100.0
         )
-    })
+    }));
+    said
 }
 
 /// A line for a run that has more to do than time for it.
@@ -71,20 +67,25 @@ mod tests {
     use super::*;
     use crate::record::specimen;
 
+    fn said(change: impl FnOnce(&mut RunEnd)) -> String {
+        let mut end = specimen::end(&[1.0; 7]);
+        end.health = Health::default();
+        change(&mut end);
+        health(&end)
+    }
+
     #[test]
     fn a_control_that_differs_warns() {
-        let of = |other: f64| Comparison::of(&[1.0; 7], &[other; 7]).unwrap();
-        let probe = Probe::default();
-        assert_eq!(health(&[], &probe, None), "");
-        assert!(health(&[], &probe, Some(&of(1.0))).contains("beside itself: no difference."));
-        assert!(health(&[], &probe, Some(&of(1.2))).contains("1.20. They are the same: believe"));
+        assert_eq!(said(|end| end.control = None), "");
+        assert!(said(|_| ()).contains("beside itself: no difference."));
+        let differs = |end: &mut RunEnd| end.control = specimen::end(&[1.2; 7]).control;
+        assert!(said(differs).contains("1.20. They are the same: believe"), "{}", said(differs));
     }
 
     #[test]
     fn threads_that_did_not_get_their_cpus_are_told() {
-        let busy = |share| [specimen::of("update", "immediate", Metric::CpuShare, &[share; 7])];
-        let said = |share| health(&busy(share), &Probe::default(), None);
-        assert!(said(0.5).contains("less than 50 % of"), "{}", said(0.5));
-        assert_eq!(said(0.99), "");
+        let busy = |share| said(|end| (end.control, end.health.cpu_share) = (None, Some(share)));
+        assert!(busy(0.5).contains("less than 50 % of"), "{}", busy(0.5));
+        assert_eq!(busy(0.99), "");
     }
 }

@@ -77,7 +77,7 @@ fn measured(
 ) -> Option<Figures> {
     let value = |metric| {
         let found = records.iter().find(|record| {
-            (record.subject, record.policy.as_deref()) == (*subject, *policy)
+            (record.subject.as_str(), record.policy.as_deref()) == (*subject, *policy)
                 && record.param("prealloc") == *prealloc
                 && record.metric == metric
         });
@@ -97,7 +97,7 @@ mod tests {
     fn measured_figures_are_converted_and_stand_above_the_published_ones() {
         let record = |metric, value| {
             let mut record = specimen::of("overwrite", "immediate", metric, &[value; 7]);
-            (record.bench, record.subject) = (htab_mem::BENCH, "memalloc");
+            (record.bench, record.subject) = (htab_mem::BENCH.into(), "memalloc".into());
             record.params.insert("value_size".into(), 8.into());
             record.params.insert("reader".into(), "none".into());
             record

@@ -62,7 +62,8 @@ fn speed<'r>(
     reader: &str,
 ) -> Option<&'r Record> {
     records.iter().find(|record| {
-        (record.case, record.metric, record.threads) == ("lookup-hit", Metric::OpsPerS, threads)
+        (record.case.as_str(), record.metric, record.threads)
+            == ("lookup-hit", Metric::OpsPerS, threads)
             && record.param("data") == data
             && record.param("reader") == reader
     })

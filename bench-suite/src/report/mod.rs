@@ -1,21 +1,31 @@
-//! What people read. Everything here is made from records, so that records of other runs can be
-//! shown the same way, but for what is said of the machine's health.
+//! What people read. Everything here is made from records, so that records of other runs are
+//! shown the same way.
 
 mod batches;
+mod export;
 mod figures;
 mod health;
 mod htab_mem;
+mod html;
 mod kernel;
+mod labels;
+mod listing;
 mod paragraph;
 mod progress;
 mod rows;
+mod run_comparison;
 mod tables;
 mod verdict;
+mod width;
 
 pub(crate) use batches::slower_in_batches;
+pub(crate) use export::{csv, markdown};
 pub(crate) use health::{health, takes_longer};
 pub(crate) use htab_mem::beside_htab_mem;
+pub(crate) use html::{GENERATOR, page};
 pub(crate) use kernel::beside_the_kernel;
+pub(crate) use listing::{Listing, listing};
 pub(crate) use progress::Progress;
+pub(crate) use run_comparison::RunComparison;
 pub(crate) use tables::{Against, preamble, tables};
 pub(crate) use verdict::verdict;

@@ -22,7 +22,7 @@ impl<'r> Row<'r> {
 
     /// Whether its records are about what another record is about, whatever was measured.
     pub(super) fn is_of_the_same_task(&self, other: &Record) -> bool {
-        is_same_task(self.common(), other)
+        self.common().is_same_task(other)
     }
 
     /// The record of a policy.
@@ -63,10 +63,5 @@ pub(super) fn rows(records: &[Record]) -> Vec<Row<'_>> {
 }
 
 fn belong_together(one: &Record, other: &Record) -> bool {
-    one.metric == other.metric && is_same_task(one, other)
-}
-
-fn is_same_task(one: &Record, other: &Record) -> bool {
-    (one.bench, one.case, one.threads) == (other.bench, other.case, other.threads)
-        && one.task() == other.task()
+    one.metric == other.metric && one.is_same_task(other)
 }

@@ -3,14 +3,17 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, ContentLineStyle, LineStyle, Table, TableStyle};
+use comfy_table::{
+    Cell, CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle,
+};
 
 use super::figures;
+use super::labels::{heading, is_of, label, name, short, threads, title};
 use super::paragraph::paragraph;
 use super::rows::{Row, comparison, rows};
+use super::width::width;
 use crate::measure::{Metric, Summary};
 use crate::record::{Host, Record};
-use crate::workload::hash_map::htab_mem;
 use crate::workload::threads_in_words;
 
 /// What ratios are taken against.
@@ -27,6 +30,15 @@ const STYLE: TableStyle = TableStyle::new()
     .header_lines(ContentLineStyle::none().junction(' '))
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .content_lines(ContentLineStyle::none().junction(' '));
+
+/// An empty table, as wide as the terminal at most: wider cells fold.
+pub(super) fn new_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(width().try_into().unwrap_or(u16::MAX));
+    table
+}
 
 /// What was measured and how, before anything is shown.
 pub(crate) fn preamble(title: &str, host: &Host, rounds: usize, has_tables: bool) -> String {
@@ -73,57 +85,6 @@ pub(crate) fn tables(records: &[Record], against: Against) -> String {
     let remarks = [wrong_answers(&rows), false_negatives(&rows)];
     text.extend(std::iter::once("\n".to_owned()).chain(remarks.into_iter().flatten()));
     text
-}
-
-/// What a row is headed by, beside its case; `None` for what is not shown.
-fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
-    let common = row.common();
-    match common.metric {
-        Metric::OpsPerS => Some(""),
-        Metric::LookupsPerS => Some("lookups"),
-        Metric::UpdatesPerS => Some("updates"),
-        Metric::SignalsPerS => Some("signals"),
-        Metric::WouldBlockShare => Some("would block"),
-        Metric::TableShare => Some("table"),
-        Metric::AllocatorShare => Some("allocator"),
-        Metric::GracePeriodShare => Some("grace periods"),
-        // The same as the speed, said in another way.
-        Metric::NsPerOp if rows.iter().any(|other| is_speed_of(other.common(), common)) => None,
-        Metric::NsPerOp => Some(""),
-        Metric::GpLatencyNs => Some(""),
-        Metric::RetriesPerLookup => Some("retries per lookup"),
-        Metric::MemPeakBytes => Some("peak"),
-        Metric::MemAvgBytes if row.data().is_empty() && common.bench != htab_mem::BENCH => None,
-        Metric::MemAvgBytes => Some("average"),
-        Metric::BytesPerEntry => Some("per entry"),
-        Metric::OverheadBytesPerEntry => Some("per entry beyond key and value"),
-        Metric::CpuShare
-        | Metric::FalseNegatives
-        | Metric::Lost
-        | Metric::Duplicated
-        | Metric::WrongAnswers => None,
-    }
-}
-
-fn is_speed_of(speed: &Record, cost: &Record) -> bool {
-    (speed.bench, speed.case, speed.metric) == (cost.bench, cost.case, Metric::OpsPerS)
-}
-
-fn title(row: &Row<'_>) -> String {
-    let common = row.common();
-    let what = match common.metric {
-        metric if metric.is_speed() => "speed",
-        Metric::NsPerOp | Metric::GpLatencyNs => "time",
-        Metric::WouldBlockShare => "part of the allocations in handlers",
-        Metric::TableShare | Metric::AllocatorShare | Metric::GracePeriodShare => "share of time",
-        _ if row.data().is_empty() => "memory",
-        _ => "memory and retries",
-    };
-    if row.data().is_empty() {
-        return format!("{}, {what}", common.bench);
-    }
-    let (entries, source) = (figures::grouped(&common.param("entries")), common.param("source"));
-    format!("{}, {what}: {} ({entries} keys, {source})", common.bench, row.data())
 }
 
 /// A table with a column for every subject, and one for the ratio of each to the first.
@@ -174,7 +135,7 @@ fn beside_the_best_rival(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
             .iter()
             .map(|column| of(row, column).map_or_else(|| missing(column), shown))
             .collect();
-        let names = has_rivals.then(|| best.map_or("", |best| best.subject).to_owned());
+        let names = has_rivals.then(|| best.map_or("", |best| &best.subject).to_owned());
         cells.extend(names);
         cells
     })
@@ -186,8 +147,7 @@ fn table(
     rows: &[Row<'_>],
     cells: impl Fn(&Row<'_>) -> Vec<String>,
 ) -> Table {
-    let mut table = Table::new();
-    table.load_style(STYLE);
+    let mut table = new_table();
     table.set_header(["case".to_owned(), "threads".to_owned()].into_iter().chain(header));
     for row in group {
         let first = Cell::new(label(row, rows));
@@ -229,7 +189,7 @@ fn is_wrong(row: &Row<'_>, column: &Record, rows: &[Row<'_>]) -> bool {
 fn wrong_answers(rows: &[Row<'_>]) -> Option<String> {
     let records = rows.iter().flat_map(|row| row.records());
     let sentences = records.filter_map(|record| {
-        let (answer, case) = (record.wrong_answer()?, record.case);
+        let (answer, case) = (record.wrong_answer()?, &record.case);
         let (threads, data) = (threads_in_words(record.threads), record.param("data"));
         let of = if data.is_empty() { data } else { format!(" of {data}") };
         Some(format!("No values of {} in {case}{of}, {threads}: {answer}\n", record.subject))
@@ -242,46 +202,6 @@ fn ratio(base: &Record, other: &Record) -> String {
     let says_something = base.metric != Metric::RetriesPerLookup;
     let comparison = comparison(base, other).filter(|_| says_something);
     comparison.as_ref().map_or_else(String::new, figures::ratio)
-}
-
-fn is_of(column: &Record, record: &Record) -> bool {
-    (column.subject, &column.policy, column.manner())
-        == (record.subject, &record.policy, record.manner())
-}
-
-/// A policy, or the name of what has none.
-fn short(record: &Record) -> &str {
-    record.policy.as_deref().unwrap_or(record.subject)
-}
-
-fn name(record: &Record) -> String {
-    match record.manner() {
-        manner if manner.is_empty() => short(record).to_owned(),
-        manner => format!("{}\n({manner})", short(record)),
-    }
-}
-
-/// The case, what the task's parameters say of it, and which of its quantities it is.
-fn label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
-    let common = row.common();
-    let mut parts = vec![common.case.to_owned()];
-    for name in common.task().keys() {
-        let value = common.param(name);
-        parts.push(match name.as_str() {
-            // In the title of the table, or beside the threads.
-            "data" | "source" | "entries" | "oversubscribed" => continue,
-            "size" | "value_size" => format!("{value} B"),
-            "rate_hz" => format!("{value} Hz"),
-            _ => format!("{name} {value}"),
-        });
-    }
-    parts.extend(heading(row, rows).filter(|heading| !heading.is_empty()).map(str::to_owned));
-    parts.join(", ")
-}
-
-fn threads(record: &Record) -> String {
-    let mark = if record.is_oversubscribed() { " (oversubscribed)" } else { "" };
-    format!("{}{mark}", record.threads)
 }
 
 fn shown(record: &Record) -> String {
@@ -330,9 +250,9 @@ mod tests {
 
     #[test]
     fn the_best_rival_is_the_one_with_the_better_value_and_only_ours_have_a_ratio_to_it() {
-        let rival = |subject, speed| {
+        let rival = |subject: &str, speed| {
             let mut record = specimen::of("hot-pair", "none", Metric::OpsPerS, &[speed; 7]);
-            (record.subject, record.policy) = (subject, None);
+            (record.subject, record.policy) = (subject.into(), None);
             record.params.insert("version".into(), subject.into());
             record
         };
@@ -352,7 +272,7 @@ mod tests {
     #[test]
     fn a_wrong_answer_stands_in_the_place_of_the_value_and_is_told() {
         let mut wrong = specimen::of("seek", "none", Metric::WrongAnswers, &[1.0]);
-        (wrong.subject, wrong.policy) = ("masstree", None);
+        (wrong.subject, wrong.policy) = ("masstree".into(), None);
         wrong.params.insert("wrong_answer".into(), "found nothing".into());
         let records = [specimen::of("seek", "immediate", Metric::OpsPerS, &[2e6; 7]), wrong];
         let text = tables(&records, Against::TheFastestRival);

@@ -22,39 +22,78 @@ const WORTH_CHOOSING: f64 = 1.05;
 
 /// The screen.
 pub(crate) fn verdict(records: &[Record]) -> String {
-    let rows = rows(records);
-    let pairs: Vec<Pair<'_>> = rows.iter().filter_map(Pair::of).collect();
-    let (reading, changing) = (of(&pairs, Pair::is_reading), of(&pairs, Pair::is_changing));
-    if pairs.is_empty() {
-        return "Recommendation: none: nothing was measured under both policies.\n".into();
+    let Judgement { lines, recommendation } = Judgement::of(records);
+    if lines.is_empty() {
+        return recommendation + "\n";
     }
     let mut text = String::from(DEMANDS);
     // Writing to a string can't fail.
     let _ = writeln!(text, "\nafter-rcu-gp against immediate, as a factor:");
-    let mut say = |what: &str, rows: &[&Pair<'_>]| {
-        if !rows.is_empty() {
-            let _ = writeln!(text, "{}", line(what, rows));
-        }
-    };
-    say("reading, speed", &reading);
-    say("changing, speed", &changing);
-    for reader in Reader::USUAL {
-        let peaks = of(&pairs, |pair| pair.is_peak_beside(reader));
-        say(&format!("peak memory, {}", beside(reader)), &peaks);
+    for line in &lines {
+        let _ = writeln!(text, "{}", line.text());
     }
-    say("changing, while one sits", &of(&pairs, Pair::is_changing_behind_a_stall));
-    let recommendation = match Comparison::of_groups(&[group(&reading), group(&changing)]) {
-        Some(speed) => recommendation(&speed),
-        None => "Recommendation: none: it takes reading and changing, and both were not measured \
-                 under both policies."
-            .into(),
-    };
     let _ = write!(text, "\n{}", paragraph(&recommendation));
     text
 }
 
+/// What the records come to.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    /// `after-rcu-gp` over `immediate`, for each kind of rows.
+    pub(super) lines: Vec<Line>,
+    /// What follows.
+    pub(super) recommendation: String,
+}
+
+/// Rows of one kind, taken together.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// The kind.
+    pub(super) what: String,
+    /// The geometric mean of their ratios.
+    pub(super) comparison: Option<Comparison>,
+    /// How many there are.
+    pub(super) rows: usize,
+    /// Whether less is better.
+    pub(super) is_memory: bool,
+}
+
+impl Judgement {
+    /// Judges by the rule.
+    pub(super) fn of(records: &[Record]) -> Self {
+        let rows = rows(records);
+        let pairs: Vec<Pair<'_>> = rows.iter().filter_map(Pair::of).collect();
+        let (reading, changing) = (of(&pairs, Pair::is_reading), of(&pairs, Pair::is_changing));
+        let mut kinds = vec![("reading, speed".to_owned(), reading.clone(), false)];
+        kinds.push(("changing, speed".into(), changing.clone(), false));
+        for reader in Reader::USUAL {
+            let peaks = of(&pairs, |pair| pair.is_peak_beside(reader));
+            kinds.push((format!("peak memory, {}", beside(reader)), peaks, true));
+        }
+        let stalled = of(&pairs, Pair::is_changing_behind_a_stall);
+        kinds.push(("changing, while one sits".into(), stalled, false));
+        let found = kinds.into_iter().filter(|(_, rows, _)| !rows.is_empty());
+        let lines: Vec<Line> = found
+            .map(|(what, rows, is_memory)| {
+                let comparison = Comparison::of_groups(&[group(&rows)]);
+                Line { what, comparison, rows: rows.len(), is_memory }
+            })
+            .collect();
+        let recommendation = match Comparison::of_groups(&[group(&reading), group(&changing)]) {
+            Some(speed) => recommendation(&speed),
+            None if pairs.is_empty() => {
+                "Recommendation: none: nothing was measured under both policies.".into()
+            }
+            None => "Recommendation: none: it takes reading and changing, and both were not \
+                         measured under both policies."
+                .into(),
+        };
+        Self { lines, recommendation }
+    }
+}
+
 /// What the policies ask for, whatever they cost.
-const DEMANDS: &str = "\
+pub(super) const DEMANDS: &str = "\
 immediate     a freed object may be another one at once: readers validate
 after-rcu-gp  a freed object stays while a section lasts: what waits is memory
 ";
@@ -125,12 +164,14 @@ fn beside(reader: Reader) -> &'static str {
     }
 }
 
-/// "reading, speed                1.05 (1.03..1.07)         6 rows".
-fn line(what: &str, rows: &[&Pair<'_>]) -> String {
-    let ratio = Comparison::of_groups(&[group(rows)]);
-    let ratio = ratio.as_ref().map_or_else(String::new, figures::ratio);
-    let count = if rows.len() == 1 { "1 row ".into() } else { format!("{} rows", rows.len()) };
-    format!("  {what:<29} {ratio:<32} {count:>8}").trim_end().to_owned()
+impl Line {
+    /// "reading, speed                1.05 (1.03..1.07)         6 rows".
+    fn text(&self) -> String {
+        let Self { what, comparison, rows, .. } = self;
+        let ratio = comparison.as_ref().map_or_else(String::new, figures::ratio);
+        let count = if *rows == 1 { "1 row ".into() } else { format!("{rows} rows") };
+        format!("  {what:<29} {ratio:<32} {count:>8}").trim_end().to_owned()
+    }
 }
 
 fn recommendation(speed: &Comparison) -> String {

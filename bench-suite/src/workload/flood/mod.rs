@@ -38,6 +38,7 @@ mod threads;
 
 use std::alloc::Layout;
 use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
 
 use memalloc::{AfterRcuGp, MemAlloc, PolicyKind, ReusePolicy};
 
@@ -45,13 +46,13 @@ use super::policy::with_policy;
 use super::reader::Reader;
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::measure::{
-    HeldBytes, Metric, Reading, Sampler, Slice, Team, WrongAnswer, available_cpus, forget_peak,
-    peak_resident_bytes, resident_bytes,
+    HeldBytes, Metric, Reading, Sampler, Slice, Team, Timeline, WrongAnswer, available_cpus,
+    forget_peak, peak_resident_bytes, resident_bytes,
 };
 use callbacks::Callbacks;
 use scheme::{Memalloc, Scheme};
 use slots::SlotTable;
-use threads::{FloodThread, Task};
+use threads::{FloodThread, Progress, Task};
 
 /// The name of the bench.
 pub(crate) const BENCH: &str = "flood";
@@ -224,20 +225,40 @@ fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongA
     let before = resident_bytes();
     let table = SlotTable::new(S::build(layout)?, lanes);
     let may_read = reader != Reader::None;
-    let hire = |(seed, &(task, lane))| FloodThread::new(&table, task, lane, may_read, seed);
-    let mut team: Team<_> = (1..).zip(&tasks).map(hire).collect();
-    let mut held = HeldBytes::default();
-    let throughput = team.run_for(slice, || held.note(resident_bytes().saturating_sub(before)))?;
+    let progress: Vec<Progress> = tasks.iter().map(|_| Progress::default()).collect();
+    let hire = |((seed, &(task, lane)), progress)| {
+        FloodThread::new(&table, task, lane, may_read, seed, progress)
+    };
+    let mut team: Team<_> = (1..).zip(&tasks).zip(&progress).map(hire).collect();
+    let (mut held, mut timeline) = (HeldBytes::default(), Timeline::default());
+    let held_now = || resident_bytes().saturating_sub(before);
+    let done_now = || {
+        let writers = progress.iter().take(setting.threads);
+        writers.map(|done| done.load(Ordering::Relaxed)).sum()
+    };
+    let throughput = team.run_for(slice, || {
+        let bytes = held_now();
+        held.note(bytes);
+        timeline.note(done_now(), bytes);
+    })?;
+    if timeline.curves().is_none() {
+        // Of a short sample there was one look: its end is another.
+        timeline.note(done_now(), held_now());
+    }
+    // Beside all others every moment is like the next.
+    let curves = timeline.curves().filter(|_| reader.sits());
+    let (speed_curve, held_curve) = curves.unzip();
     let peak = peak_resident_bytes().saturating_sub(before);
 
     let (writers, looks) = throughput.operations().split_at(setting.threads);
     let speed = |operations: &[u64]| throughput.per_second(operations.iter().sum());
-    let mut readings = vec![Reading::new(case, Metric::OpsPerS, speed(writers))];
+    let speed_reading = Reading::new(case, Metric::OpsPerS, speed(writers));
+    let mut readings = vec![speed_reading.with_curve(speed_curve)];
     if reader == Reader::Busy {
         readings.push(Reading::new(case, Metric::LookupsPerS, speed(looks)));
     }
     if before > 0 {
-        readings.extend(held.average(case));
+        readings.extend(held.average(case).map(|average| average.with_curve(held_curve)));
         readings.push(Reading::new(case, Metric::MemPeakBytes, peak as f64));
     }
     // A reader that sits does not want to run.

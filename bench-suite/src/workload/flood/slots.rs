@@ -85,6 +85,12 @@ impl<S: Scheme> LaneAccess<'_, S> {
         self.ledger.fault.is_some()
     }
 
+    /// Objects that the thread has taken out, or looked at.
+    #[inline]
+    pub(super) fn done(&self) -> u64 {
+        self.ledger.done()
+    }
+
     /// Whether there is an object in a slot of the lane.
     #[inline]
     pub(super) fn is_taken(&self, place: usize) -> bool {

@@ -1,6 +1,9 @@
 //! What the threads of a flood do.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+
+use crossbeam_utils::CachePadded;
 
 use super::object::PLACES;
 use super::scheme::Scheme;
@@ -42,7 +45,12 @@ pub(super) struct FloodThread<'f, S> {
     place: usize,
     rng: fastrand::Rng,
     ledger: Ledger,
+    /// How much it has done so far, for others to see.
+    progress: &'f Progress,
 }
+
+/// Operations of one thread, on a cache line of its own.
+pub(super) type Progress = CachePadded<AtomicU64>;
 
 impl<'f, S: Scheme> FloodThread<'f, S> {
     /// A thread that writes to a lane, or that reads them all.
@@ -52,9 +60,10 @@ impl<'f, S: Scheme> FloodThread<'f, S> {
         lane: usize,
         may_read: bool,
         seed: u64,
+        progress: &'f Progress,
     ) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { table, task, lane, may_read, place: 0, rng, ledger: Ledger::default() }
+        Self { table, task, lane, may_read, place: 0, rng, ledger: Ledger::default(), progress }
     }
 
     /// What it did, to be handed to [`SlotTable::close`].
@@ -80,6 +89,7 @@ impl<S: Scheme> Worker for FloodThread<'_, S> {
                 Task::Reads => read(&mut access, &mut self.rng),
                 Task::Sits(milliseconds) => sit(&mut access, &mut self.rng, milliseconds, gate),
             }
+            self.progress.store(access.done(), Ordering::Relaxed);
             if !gate.is_open() {
                 break;
             }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use super::scheme::GracePeriods;
-use crate::measure::{Gate, Metric, Reading, Slice, Summary, Team, Worker, WrongAnswer};
+use crate::measure::{Curve, Gate, Metric, Reading, Slice, Summary, Team, Worker, WrongAnswer};
 
 /// The name of the case.
 pub(super) const CASE: &str = "grace-period";
@@ -41,7 +41,8 @@ pub(super) fn run<S: GracePeriods>(
             Participant::Waits(Waiter { fault: Some(fault), .. }) => return Err(fault.clone()),
             Participant::Waits(waiter) => readings.extend(
                 Summary::of(&waiter.times)
-                    .map(|times| Reading::new(CASE, Metric::GpLatencyNs, times.median)),
+                    .map(|times| Reading::new(CASE, Metric::GpLatencyNs, times.median))
+                    .map(|reading| reading.with_curve(Curve::distribution(&waiter.times))),
             ),
             Participant::Reads(Reader { broken: 0, .. }) => {}
             Participant::Reads(Reader { broken, .. }) => {

@@ -1,0 +1,44 @@
+//! `list`: what there is to be measured.
+
+#[cfg(target_os = "linux")]
+use super::signals;
+use super::{Failure, alloc, compare, flood, hash_map, print, qp_trie, read_side};
+use crate::report::{self, Listing};
+
+/// Lists all commands that measure.
+pub(super) fn run() -> Result<(), Failure> {
+    print(&report::listing(&all()))
+}
+
+fn all() -> Vec<Listing> {
+    let [htab_mem, map_perf] = hash_map::listings();
+    vec![
+        compare::listing(),
+        alloc::listing(),
+        read_side::listing(),
+        flood::listing(),
+        htab_mem,
+        map_perf,
+        qp_trie::listing(),
+        #[cfg(target_os = "linux")]
+        signals::listing(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+
+    #[test]
+    fn every_command_that_measures_is_listed_with_its_cases() {
+        let listed = all();
+        let measuring = cli::commands_with("--json");
+        let names: Vec<&str> = listed.iter().map(|one| one.command).collect();
+        assert_eq!(names, measuring);
+        for Listing { command, seconds, choices } in &listed {
+            assert!(*seconds > 0 && choices[0].0 == "--case", "{command}");
+            assert!(!choices[0].1.is_empty(), "{command}");
+        }
+    }
+}

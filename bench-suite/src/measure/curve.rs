@@ -1,0 +1,163 @@
+//! A sample in more than one number: how it went over time, or how what was timed is distributed.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// The most points of a timeline. When they are there, two of them become one.
+const MOST_POINTS: usize = 200;
+
+/// The parts of a distribution that are kept.
+const QUANTILES: [f64; 13] =
+    [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0];
+
+/// Values of a metric along something else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Curve {
+    /// The quantity on the other axis.
+    pub(crate) over: Over,
+    /// The place and the value, in the unit of the metric, by ascending place.
+    pub(crate) points: Vec<[f64; 2]>,
+}
+
+/// The other axis of a curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Over {
+    /// Seconds since the sample began, its warm-up not counted. A value is that of the time since the
+    /// point before.
+    TimeS,
+    /// The part of all timed calls, from 0 to 1, that took no longer than the value.
+    Quantile,
+}
+
+impl Curve {
+    /// The distribution of some values, in any order; none without values.
+    pub(crate) fn distribution(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().checked_sub(1)?;
+        // A part that is smaller than one call says nothing that the largest does not say.
+        let known = |part: &f64| *part == 1.0 || (1.0 - part) * sorted.len() as f64 >= 1.0;
+        let points = QUANTILES
+            .into_iter()
+            .filter(known)
+            .map(|part| [part, sorted[(part * last as f64).ceil() as usize]]);
+        Some(Self { over: Over::Quantile, points: points.collect() })
+    }
+}
+
+/// A sample while it goes on: operations done and memory held, seen now and then.
+#[derive(Debug)]
+pub(crate) struct Timeline {
+    seen: Vec<Seen>,
+    /// Every so many looks make one point.
+    stride: usize,
+    looks: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Instant,
+    operations: u64,
+    /// The most since the point before.
+    bytes: u64,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self { seen: Vec::new(), stride: 1, looks: 0 }
+    }
+}
+
+impl Timeline {
+    /// Takes note of all operations until now, and of what is held.
+    pub(crate) fn note(&mut self, operations: u64, bytes: u64) {
+        self.note_at(Instant::now(), operations, bytes);
+    }
+
+    fn note_at(&mut self, at: Instant, operations: u64, bytes: u64) {
+        let now = Seen { at, operations, bytes };
+        match self.seen.last_mut() {
+            // The first is where time begins.
+            Some(last) if self.looks > 1 && !(self.looks - 1).is_multiple_of(self.stride) => {
+                *last = Seen { bytes: last.bytes.max(bytes), ..now };
+            }
+            _ => self.seen.push(now),
+        }
+        self.looks += 1;
+        if self.seen.len() > MOST_POINTS {
+            self.halve();
+        }
+    }
+
+    /// Keeps the second of each two points behind the first of all.
+    fn halve(&mut self) {
+        let Some((first, rest)) = self.seen.split_first() else { return };
+        let pairs = rest.chunks(2).filter_map(|pair| {
+            let bytes = pair.iter().map(|seen| seen.bytes).max()?;
+            Some(Seen { bytes, ..*pair.last()? })
+        });
+        self.seen = std::iter::once(*first).chain(pairs).collect();
+        self.stride *= 2;
+    }
+
+    /// Operations a second, and bytes, over time; none where there was less than one step.
+    pub(crate) fn curves(&self) -> Option<(Curve, Curve)> {
+        let first = self.seen.first()?;
+        let over_time = |value: fn(&Seen, &Seen) -> f64| {
+            let steps = self.seen.windows(2).filter_map(|step| match step {
+                [before, now] if now.at > before.at => {
+                    Some([seconds(now.at - first.at), value(before, now)])
+                }
+                _ => None,
+            });
+            Curve { over: Over::TimeS, points: steps.collect() }
+        };
+        let speed = over_time(|before, now| {
+            let done = now.operations.saturating_sub(before.operations);
+            (done as f64 / (now.at - before.at).as_secs_f64()).round()
+        });
+        let held = over_time(|_, now| now.bytes as f64);
+        (!speed.points.is_empty()).then_some((speed, held))
+    }
+}
+
+/// To the tenth of a millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 1e4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_has_the_parts_that_its_values_can_show() {
+        let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        let Curve { points, .. } = Curve::distribution(&values).unwrap();
+        assert_eq!(points.first(), Some(&[0.0, 1.0]));
+        assert!(points.contains(&[0.5, 51.0]) && points.contains(&[0.99, 100.0]), "{points:?}");
+        assert_eq!((points.len(), points.last()), (11, Some(&[1.0, 100.0])));
+        assert_eq!(Curve::distribution(&[]), None);
+    }
+
+    /// Operations and time add up, and the most memory is not lost, however long it takes.
+    #[test]
+    fn a_long_timeline_has_few_points_and_loses_no_peak() {
+        let zero = Instant::now();
+        let mut timeline = Timeline::default();
+        for look in 0..10_000_u64 {
+            let bytes = if look == 7777 { 500 } else { 1 };
+            timeline.note_at(zero + Duration::from_millis(5 * look), 10 * look, bytes);
+        }
+        let (speed, held) = timeline.curves().unwrap();
+        assert!((MOST_POINTS / 3..=MOST_POINTS).contains(&speed.points.len()));
+        assert!(speed.points.iter().all(|[_, speed]| *speed == 2000.0), "{speed:?}");
+        let end = speed.points.last().unwrap()[0];
+        assert!((end - 49.995).abs() < 1e-9, "{end}");
+        let peak = held.points.iter().find(|[_, bytes]| *bytes == 500.0).unwrap()[0];
+        assert!((38.8..39.5).contains(&peak), "{peak}");
+        assert_eq!(Timeline::default().curves(), None);
+    }
+}

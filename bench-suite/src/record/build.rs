@@ -1,0 +1,44 @@
+//! The build that a run was made with.
+
+use serde::{Deserialize, Serialize};
+
+const UNKNOWN: &str = "unknown";
+
+/// The properties of the program that a result may depend on. An unknown name is "unknown".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Build {
+    /// The suite's version.
+    #[serde(default)]
+    pub(crate) version: String,
+    /// Cargo's profile: `release`, or `debug` for all that derive from `dev`.
+    #[serde(default)]
+    pub(crate) profile: String,
+    /// The system and processor that it was compiled for.
+    #[serde(default)]
+    pub(crate) target: String,
+    /// The compiler.
+    pub(crate) rustc: String,
+    /// The commit.
+    pub(crate) git: String,
+    /// Whether the sources differed from the commit; `None` if unknown.
+    pub(crate) dirty: Option<bool>,
+    /// The features of the suite that are in it.
+    #[serde(default)]
+    pub(crate) features: Vec<String>,
+}
+
+impl Build {
+    /// This program.
+    pub(crate) fn this() -> Self {
+        let known = |name: Option<&str>| name.unwrap_or(UNKNOWN).to_owned();
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            profile: known(option_env!("BENCH_PROFILE")),
+            target: known(option_env!("BENCH_TARGET")),
+            rustc: known(option_env!("BENCH_RUSTC")),
+            git: known(option_env!("BENCH_GIT")),
+            dirty: option_env!("BENCH_GIT_DIRTY").and_then(|dirty| dirty.parse().ok()),
+            features: cfg!(feature = "rivals").then(|| "rivals".into()).into_iter().collect(),
+        }
+    }
+}

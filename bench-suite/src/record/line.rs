@@ -1,0 +1,154 @@
+//! The lines of a file of records, as they are written and read.
+//!
+//! - INV-R1: a line is one JSON object without a line break, and begins with `schema` and `kind`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Build, Host, Looks, Record, RunEnd, RunHeader};
+use crate::measure::{Curve, Metric};
+use crate::workload::Params;
+
+/// The version of the names.
+pub(crate) const SCHEMA: u32 = 2;
+
+/// One line.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Line<'r> {
+    /// A run begins.
+    Run(&'r RunHeader),
+    /// A measurement.
+    Record(Measured),
+    /// A run has ended.
+    End(&'r RunEnd),
+}
+
+/// A line with the version of its names.
+#[derive(Debug, Serialize)]
+struct Versioned<'l, 'r> {
+    schema: u32,
+    #[serde(flatten)]
+    line: &'l Line<'r>,
+}
+
+impl Line<'_> {
+    /// Appends the line, and its end.
+    pub(super) fn write(&self, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(&mut *lines, &Versioned { schema: SCHEMA, line: self })?;
+        lines.push(b'\n');
+        Ok(())
+    }
+}
+
+/// A record with the name of its run in the place of the run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Measured {
+    pub(super) run: String,
+    bench: String,
+    case: String,
+    subject: String,
+    policy: Option<String>,
+    threads: usize,
+    params: Params,
+    metric: Metric,
+    unit: String,
+    value: f64,
+    samples: Vec<f64>,
+    #[serde(flatten)]
+    looks: Looks,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    curves: Vec<Curve>,
+}
+
+impl From<&Record> for Measured {
+    fn from(record: &Record) -> Self {
+        let Record { bench, case, subject, policy, threads, params, metric, .. } = record.clone();
+        let Record { value, samples, looks, curves, run, .. } = record.clone();
+        Self {
+            run: run.run.clone(),
+            bench,
+            case,
+            subject,
+            policy,
+            threads,
+            params,
+            metric,
+            unit: metric.unit().into(),
+            value,
+            samples,
+            looks,
+            curves,
+        }
+    }
+}
+
+impl Measured {
+    /// The record, of a run that its line points to.
+    pub(super) fn of(self, run: &Arc<RunHeader>) -> Record {
+        Record {
+            bench: self.bench,
+            case: self.case,
+            subject: self.subject,
+            policy: self.policy,
+            threads: self.threads,
+            params: self.params,
+            metric: self.metric,
+            value: self.value,
+            samples: self.samples,
+            looks: self.looks,
+            curves: self.curves,
+            run: Arc::clone(run),
+        }
+    }
+}
+
+/// A record of schema 1, which has all that it knows of its run in itself.
+#[derive(Debug, Deserialize)]
+pub(super) struct First {
+    bench: String,
+    case: String,
+    subject: String,
+    policy: Option<String>,
+    threads: usize,
+    params: Params,
+    metric: Metric,
+    value: f64,
+    samples: Vec<f64>,
+    host: HostAndBuild,
+}
+
+#[derive(Debug, Deserialize)]
+struct HostAndBuild {
+    #[serde(flatten)]
+    host: Host,
+    #[serde(flatten)]
+    build: Build,
+}
+
+impl First {
+    /// The header that the record's run would have had, as far as it is known.
+    pub(super) fn header(&self) -> RunHeader {
+        let HostAndBuild { host, build } = &self.host;
+        RunHeader { host: host.clone(), build: build.clone(), ..RunHeader::default() }
+    }
+
+    /// The record, of a run with such a header.
+    pub(super) fn of(self, run: &Arc<RunHeader>) -> Record {
+        Record {
+            bench: self.bench,
+            case: self.case,
+            subject: self.subject,
+            policy: self.policy,
+            threads: self.threads,
+            params: self.params,
+            metric: self.metric,
+            value: self.value,
+            samples: self.samples,
+            looks: Looks::default(),
+            curves: Vec::new(),
+            run: Arc::clone(run),
+        }
+    }
+}

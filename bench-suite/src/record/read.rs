@@ -1,0 +1,232 @@
+//! Reading records.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use super::line::{First, Measured, SCHEMA};
+use super::{Record, RunEnd, RunHeader};
+use crate::measure::Summary;
+
+/// The name of a run of schema 1, in front of its number.
+const FIRST: &str = "schema-1";
+
+/// A run, as it was recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// Its beginning.
+    pub(crate) header: Arc<RunHeader>,
+    /// Its measurements, in their order.
+    pub(crate) records: Vec<Record>,
+    /// Its end, if it came to one.
+    pub(crate) end: Option<RunEnd>,
+}
+
+impl Run {
+    fn add(&mut self, record: Record) -> Result<(), String> {
+        if record.samples.is_empty() {
+            return Err("is no record: it has no samples".into());
+        }
+        self.records.push(record);
+        Ok(())
+    }
+}
+
+/// The runs in a file, in the order of their headers. Records of schema 1 are of a run for each machine
+/// and build.
+///
+/// # Errors
+///
+/// One line that names the file and says why it can't be read, or which line of it is no record and
+/// why.
+pub(crate) fn read(path: &Path) -> Result<Vec<Run>, String> {
+    let complain = |error: String| format!("records {}: {error}", path.display());
+    let kind = fs::metadata(path).map_err(|error| complain(error.to_string()))?;
+    if !kind.is_file() {
+        // To open a pipe means to wait for a writer.
+        let what = if kind.is_dir() { "a directory" } else { "no regular file" };
+        return Err(complain(format!("it is {what}: allowed is a file that --json wrote")));
+    }
+    let text = fs::read(path).map_err(|error| complain(error.to_string()))?;
+    let runs = parse(&String::from_utf8_lossy(&text)).map_err(complain)?;
+    match runs.iter().any(|run| !run.records.is_empty()) {
+        true => Ok(runs),
+        false if text.is_empty() => Err(complain("it is empty".into())),
+        false => Err(complain("no record is in it".into())),
+    }
+}
+
+/// The records of all runs, in the order in which they first come. The samples of several runs are
+/// put behind each other.
+pub(crate) fn pooled(runs: &[Run]) -> Vec<Record> {
+    let mut pooled: Vec<Record> = Vec::new();
+    for record in runs.iter().flat_map(|run| &run.records) {
+        match pooled.iter_mut().find(|other| other.is_same_row(record)) {
+            Some(other) => {
+                other.samples.extend(&record.samples);
+                other.value = Summary::of(&other.samples).map_or(other.value, |all| all.median);
+            }
+            None => pooled.push(record.clone()),
+        }
+    }
+    pooled
+}
+
+/// The records of all runs, but of a task that several runs measured only those of the last of these:
+/// samples of different runs have no rounds in common.
+pub(crate) fn latest(runs: &[Run]) -> Vec<Record> {
+    let mut latest: Vec<Record> = Vec::new();
+    for run in runs {
+        latest.retain(|old| !run.records.iter().any(|record| record.is_same_task(old)));
+        latest.extend(run.records.iter().cloned());
+    }
+    latest
+}
+
+/// The runs in some lines.
+pub(super) fn parse(text: &str) -> Result<Vec<Run>, String> {
+    let mut runs = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if !line.trim().is_empty() {
+            add(&mut runs, line).map_err(|error| format!("line {number} {error}"))?;
+        }
+    }
+    Ok(runs)
+}
+
+fn add(runs: &mut Vec<Run>, line: &str) -> Result<(), String> {
+    let line: Json = serde_json::from_str(line)
+        .map_err(|error| format!("is no record: it is not JSON ({error})"))?;
+    let schema = line.get("schema").and_then(Json::as_u64);
+    let schema = schema.ok_or("is no record: it has no \"schema\"")?;
+    let kind = line.get("kind").and_then(Json::as_str).unwrap_or_default().to_owned();
+    match (schema, kind.as_str()) {
+        (1, _) => {
+            let first: First = typed(line)?;
+            let run = like(runs, first.header());
+            let record = first.of(&run.header);
+            run.add(record)?;
+        }
+        (2, "run") => {
+            let header: RunHeader = typed(line)?;
+            if find(runs, &header.run).is_ok() {
+                return Err(format!("begins the run {} again", header.run));
+            }
+            let (records, end) = (Vec::new(), None);
+            runs.push(Run { header: Arc::new(header), records, end });
+        }
+        (2, "record") => {
+            let measured: Measured = typed(line)?;
+            let run = find(runs, &measured.run)?;
+            let record = measured.of(&run.header);
+            run.add(record)?;
+        }
+        (2, "end") => {
+            let end: RunEnd = typed(line)?;
+            let run = find(runs, &end.run)?;
+            run.end = Some(end);
+        }
+        (2, kind) => {
+            return Err(format!("is no record: its kind \"{kind}\" is none of run, record, end"));
+        }
+        _ => {
+            return Err(format!(
+                "has schema {schema}: this program reads 1 to {SCHEMA}, take a newer one"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn typed<T: DeserializeOwned>(line: Json) -> Result<T, String> {
+    serde_json::from_value(line).map_err(|error| format!("is no record: {error}"))
+}
+
+fn find<'r>(runs: &'r mut [Run], name: &str) -> Result<&'r mut Run, String> {
+    let run = runs.iter_mut().find(|run| run.header.run == name);
+    run.ok_or_else(|| format!("is of the run {name}, of which there is no header before it"))
+}
+
+/// The run of schema 1 that has such a header but for its name.
+fn like(runs: &mut Vec<Run>, header: RunHeader) -> &mut Run {
+    let is_first = |run: &Run| run.header.run.starts_with(FIRST);
+    let same = |run: &Run| {
+        is_first(run) && (&run.header.host, &run.header.build) == (&header.host, &header.build)
+    };
+    let place = runs.iter().position(same).unwrap_or_else(|| {
+        let number = 1 + runs.iter().filter(|run| is_first(run)).count();
+        let header = Arc::new(RunHeader { run: format!("{FIRST}-{number}"), ..header });
+        runs.push(Run { header, records: Vec::new(), end: None });
+        runs.len() - 1
+    });
+    &mut runs[place]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::Line;
+    use super::super::specimen;
+    use super::*;
+    use crate::measure::Metric;
+
+    #[track_caller]
+    fn refused(text: &str, parts: &[&str]) {
+        let error = parse(text).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+
+    fn header_and_record() -> (String, String) {
+        let record = specimen::of("update", "immediate", Metric::OpsPerS, &[1.0, 2.0, 4.0]);
+        let line = |line: Line<'_>| {
+            let mut text = Vec::new();
+            line.write(&mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        (line(Line::Run(&record.run)), line(Line::Record((&record).into())))
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_is_named_with_the_reason() {
+        let (header, record) = header_and_record();
+        refused(&format!("{header}\nnot JSON"), &["line 3 is no record", "not JSON"]);
+        refused("[]", &["line 1 is no record", "schema"]);
+        refused("{\"schema\":3,\"kind\":\"run\"}", &["line 1 has schema 3", "1 to 2"]);
+        refused("{\"schema\":2,\"kind\":\"walk\"}", &["\"walk\"", "run, record, end"]);
+        refused("{\"schema\":2,\"kind\":\"run\"}", &["missing field"]);
+        refused("{\"schema\":1,\"bench\":\"alloc\"}", &["missing field"]);
+        refused(&record, &["line 1 is of the run", "no header before it"]);
+        refused(&format!("{header}{header}"), &["line 2 begins the run"]);
+        let unknown = record.replace("ops_per_s", "smiles_per_s");
+        refused(&format!("{header}{unknown}"), &["line 2", "smiles_per_s"]);
+        let hollow = record.replace("[1.0,2.0,4.0]", "[]");
+        refused(&format!("{header}{hollow}"), &["line 2", "no samples"]);
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let (header, record) = header_and_record();
+        let runs = parse(&format!("{header}\n{record}")).unwrap();
+        let read = &runs[0].records[0];
+        assert_eq!((read.value, &read.samples[..]), (2.0, &[1.0, 2.0, 4.0][..]));
+        assert_eq!((read.policy.as_deref(), read.threads), (Some("immediate"), 2));
+        assert_eq!(read.run, runs[0].header);
+    }
+
+    #[test]
+    fn what_cannot_hold_records_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("empty"), "").unwrap();
+        fs::write(path("header"), header_and_record().0).unwrap();
+        let error = |name: &str| read(&path(name)).unwrap_err();
+        assert!(error("missing").contains("No such file"), "{}", error("missing"));
+        assert!(error("empty").ends_with("it is empty"), "{}", error("empty"));
+        assert!(error("header").contains("no record"), "{}", error("header"));
+        let error = read(directory.path()).unwrap_err();
+        assert!(error.contains("a directory: allowed is"), "{error}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The answer first: the recommendation, and the factors that it follows from.
+
+use maud::{Markup, html};
+
+use super::{Page, Section};
+use crate::measure::{Comparison, MARGIN, Side, Verdict};
+use crate::report::figures;
+use crate::report::verdict::{DEMANDS, Judgement, Line};
+
+/// Factors from 1 / this to this have room in a bar.
+const WIDEST: f64 = 8.0;
+
+/// The section, where something was measured under both policies.
+pub(super) fn section(page: &Page<'_>) -> Option<Section> {
+    // The rule is for the rows of one run.
+    let compared = page.runs.iter().rev().find(|run| run.header.command == "compare");
+    let records = compared.map_or(page.records, |run| &run.records);
+    let Judgement { lines, recommendation } = Judgement::of(records);
+    if lines.is_empty() {
+        return None;
+    }
+    Some(Section {
+        id: "answer",
+        title: "Which policy",
+        body: html! {
+            div.answer { p { (recommendation) } }
+            @for demand in DEMANDS.lines() {
+                @if let Some((policy, text)) = demand.split_once("  ") {
+                    p { code { (policy) } ": " (text.trim()) "." }
+                }
+            }
+            h3 { code { "after-rcu-gp" } " against " code { "immediate" } ", as a factor" }
+            table.lines {
+                thead { tr {
+                    th { "what" } th.n { "factor" } th { "verdict" }
+                    th.track { "95 % interval, 1/8 to 8 times" } th.n { "rows" }
+                } }
+                tbody { @for line in &lines { (row(line)) } }
+            }
+            p.soft {
+                "Green is better for " code { "after-rcu-gp" } ", red is better for " code { "immediate" }
+                ", grey is no difference of 3 % or not told apart. The middle is 1; a bar that touches \
+                 an end goes on."
+            }
+        },
+    })
+}
+
+fn row(Line { what, comparison, rows, is_memory }: &Line) -> Markup {
+    html! {
+        tr {
+            th scope="row" { (what) }
+            @match comparison {
+                Some(comparison) => {
+                    td.n { (figures::ratio_and_interval(comparison)) }
+                    td { (word(comparison, *is_memory)) }
+                    td.track { (bar(comparison, *is_memory)) }
+                }
+                None => { td.n {} td { "no ratio" } td.track {} }
+            }
+            td.n { (rows) @if *rows == 1 { " row" } @else { " rows" } }
+        }
+    }
+}
+
+fn word(comparison: &Comparison, is_memory: bool) -> &'static str {
+    match (comparison.verdict, comparison.ratio > 1.0) {
+        (Verdict::Differ, true) if is_memory => "larger",
+        (Verdict::Differ, false) if is_memory => "smaller",
+        (Verdict::Differ, true) => "faster",
+        (Verdict::Differ, false) => "slower",
+        (Verdict::NoDifference, _) => "no difference",
+        (Verdict::NotToldApart, _) => "not told apart",
+        (Verdict::TooFewRounds, _) => "too few rounds",
+    }
+}
+
+/// The interval on a logarithmic scale with 1 in the middle.
+fn bar(comparison: &Comparison, is_memory: bool) -> Markup {
+    let place = |ratio: f64| (50.0 + 50.0 * ratio.max(1e-9).ln() / WIDEST.ln()).clamp(0.0, 100.0);
+    let (low, high) = (place(comparison.interval.low), place(comparison.interval.high));
+    let left = low.min(99.0);
+    let class = match (comparison.verdict, comparison.interval.side(MARGIN)) {
+        (Verdict::Differ, Side::Above) if is_memory => "bad",
+        (Verdict::Differ, Side::Below) if is_memory => "good",
+        (Verdict::Differ, Side::Above) => "good",
+        (Verdict::Differ, Side::Below) => "bad",
+        _ => "",
+    };
+    let style = format!("left:{left:.1}%;width:{:.1}%", (high - left).max(1.0));
+    html! { span.bar aria-hidden="true" { i class=(class) style=(style) {} } }
+}

@@ -1,0 +1,340 @@
+//! Drawing: one small figure with axes, as SVG that takes its colours from the page.
+//!
+//! A figure has one size, for one column of a narrow page; wider pages have several columns. The plotting
+//! library knows fixed colours only: each stands for a variable of the page's style sheet, which takes
+//! its place afterwards, so that one drawing suits light and dark.
+
+use std::ops::Range;
+
+use maud::{Markup, PreEscaped, html};
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
+use plotters::prelude::*;
+
+use crate::measure::Metric;
+use crate::report::figures;
+
+/// Pixels of a figure at its natural size.
+const SIZE: (u32, u32) = (380, 230);
+
+/// Units of the drawing in a pixel: the plotting library knows whole units only.
+const UNITS: u32 = 4;
+
+/// Values that are less than this factor apart are drawn on a linear axis: a logarithmic one would have
+/// no place to be labelled at.
+const WORTH_A_LOGARITHM: f64 = 12.0;
+
+// They stand for variables of the style sheet.
+const INK: RGBColor = RGBColor(10, 0, 1);
+const GRID: RGBColor = RGBColor(11, 0, 1);
+
+/// Stands for the colour of a series.
+fn colour(number: usize) -> RGBColor {
+    // There are not more than eight.
+    RGBColor(1 + (number % COLOURS) as u8, 0, 0)
+}
+
+fn hex(RGBColor(red, green, blue): RGBColor) -> String {
+    format!("#{red:02X}{green:02X}{blue:02X}")
+}
+
+/// Colours of series that the style sheet knows; a ninth takes the first again.
+const COLOURS: usize = 8;
+
+/// A figure.
+#[derive(Debug)]
+pub(super) struct Chart {
+    /// A description for screen readers.
+    pub(super) alt: String,
+    pub(super) x: Axis,
+    pub(super) y: Axis,
+    pub(super) series: Vec<Series>,
+}
+
+/// One direction of a figure.
+pub(super) struct Axis {
+    /// The quantity.
+    pub(super) label: &'static str,
+    /// Whether equal factors have equal lengths.
+    pub(super) is_log: bool,
+    /// Whether zero is on it.
+    pub(super) has_zero: bool,
+    /// Steps between labels are round in multiples of this.
+    pub(super) unit: f64,
+    /// A value in words.
+    pub(super) words: Box<dyn Fn(f64) -> String>,
+}
+
+impl std::fmt::Debug for Axis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Axis").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+impl Axis {
+    /// A linear axis.
+    pub(super) fn new(label: &'static str, words: impl Fn(f64) -> String + 'static) -> Self {
+        let words = Box::new(words);
+        Self { label, is_log: false, has_zero: false, unit: 1.0, words }
+    }
+
+    /// An axis of a metric.
+    pub(super) fn of(label: &'static str, metric: Metric) -> Self {
+        let is_memory = [Metric::MemAvgBytes, Metric::MemPeakBytes].contains(&metric);
+        match is_memory {
+            true => Self { unit: MIB, ..Self::new(label, mebibytes) },
+            false => Self::new(label, move |value| figures::value(metric, value)),
+        }
+    }
+
+    /// Whether some values are far enough apart for a logarithmic axis, if that is wanted.
+    fn is_logarithmic(&self, values: impl Iterator<Item = f64>) -> bool {
+        let (low, high) = bounds(values);
+        self.is_log && low > 0.0 && high / low > WORTH_A_LOGARITHM
+    }
+
+    /// The range that holds some values, with a little room.
+    fn range(&self, values: impl Iterator<Item = f64>, is_log: bool) -> Range<f64> {
+        let (low, high) = bounds(values);
+        match () {
+            () if low > high => 0.0..1.0,
+            () if is_log => low / 1.3..high * 1.3,
+            () if self.has_zero => 0.0..if high > 0.0 { high * 1.06 } else { 1.0 },
+            () => {
+                let room =
+                    if high > low { (high - low) * 0.08 } else { high.abs().max(1.0) * 0.05 };
+                low - room..high + room
+            }
+        }
+    }
+}
+
+const MIB: f64 = 1_048_576.0;
+
+/// "0.75 MiB": round steps look round.
+fn mebibytes(bytes: f64) -> String {
+    format!("{} MiB", (bytes / MIB * 1000.0).round() / 1000.0)
+}
+
+/// The smallest and the largest value.
+fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let none = (f64::INFINITY, f64::NEG_INFINITY);
+    values.fold(none, |(low, high), value| (low.min(value), high.max(value)))
+}
+
+/// Points of one subject.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) name: String,
+    /// The number of its colour and its marks.
+    pub(super) colour: usize,
+    /// Whether a line joins its points.
+    pub(super) is_line: bool,
+    /// Whether each point is marked.
+    pub(super) is_marked: bool,
+    pub(super) points: Vec<Point>,
+}
+
+/// A place in a figure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    /// Drawn hollow: something is to be reckoned with.
+    pub(super) is_hollow: bool,
+}
+
+impl Point {
+    pub(super) fn new(x: f64, y: f64) -> Self {
+        Self { x, y, is_hollow: false }
+    }
+}
+
+impl Chart {
+    /// The drawing; nothing where it can't be drawn.
+    pub(super) fn svg(&self) -> Markup {
+        let mut text = String::new();
+        let size = (SIZE.0 * UNITS, SIZE.1 * UNITS);
+        let drawn = {
+            let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+            self.draw(&area).and_then(|()| area.present().map_err(|error| error.to_string()))
+        };
+        match drawn {
+            Ok(()) => PreEscaped(self.adapted(&text)),
+            Err(error) => html! { p { "This figure could not be drawn: " (error) } },
+        }
+    }
+
+    fn draw(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), String> {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let xs = || points().map(|point| point.x / self.x.unit);
+        let ys = || points().map(|point| point.y / self.y.unit);
+        let is_log = (self.x.is_logarithmic(xs()), self.y.is_logarithmic(ys()));
+        let (x, y) = (self.x.range(xs(), is_log.0), self.y.range(ys(), is_log.1));
+        match is_log {
+            (false, false) => self.draw_on(area, x, y),
+            (false, true) => self.draw_on(area, x, y.log_scale()),
+            (true, false) => self.draw_on(area, x.log_scale(), y),
+            (true, true) => self.draw_on(area, x.log_scale(), y.log_scale()),
+        }
+    }
+
+    fn draw_on<X, Y>(
+        &self,
+        area: &DrawingArea<SVGBackend<'_>, Shift>,
+        x: X,
+        y: Y,
+    ) -> Result<(), String>
+    where
+        X: AsRangedCoord<Value = f64>,
+        Y: AsRangedCoord<Value = f64>,
+        X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+        Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    {
+        let failed = |error: &dyn std::fmt::Display| error.to_string();
+        let mut chart = ChartBuilder::on(area)
+            .margin(4 * UNITS)
+            .margin_right(28 * UNITS)
+            .x_label_area_size(42 * UNITS)
+            .y_label_area_size(66 * UNITS)
+            .build_cartesian_2d(x, y)
+            .map_err(|error| failed(&error))?;
+        let text = ("sans-serif", 15 * UNITS).into_font().color(&INK);
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID.stroke_width(UNITS))
+            .axis_style(GRID.stroke_width(UNITS))
+            .x_labels(5)
+            .y_labels(5)
+            .x_label_formatter(&|value| (self.x.words)(*value * self.x.unit))
+            .y_label_formatter(&|value| (self.y.words)(*value * self.y.unit))
+            .x_desc(self.x.label)
+            .label_style(text.clone())
+            .axis_desc_style(text)
+            .draw()
+            .map_err(|error| failed(&error))?;
+        for series in &self.series {
+            let colour = colour(series.colour);
+            let place = |point: &Point| (point.x / self.x.unit, point.y / self.y.unit);
+            let places = series.points.iter().map(place);
+            if series.is_line {
+                chart
+                    .draw_series(LineSeries::new(places.clone(), colour.stroke_width(2 * UNITS)))
+                    .map_err(|error| failed(&error))?;
+            }
+            let (shape, size) = (shape(series.colour), RADIUS);
+            let outlined = colour.stroke_width(UNITS + UNITS / 2);
+            for is_hollow in [false, true].into_iter().filter(|_| series.is_marked) {
+                let points = series.points.iter().filter(|point| point.is_hollow == is_hollow);
+                let places = points.map(place);
+                // Each kind of mark is a type of its own.
+                let drawn = match (&shape, is_hollow) {
+                    (Shape::Circle, _) => {
+                        let style = if is_hollow { outlined } else { colour.filled() };
+                        chart.draw_series(places.map(|place| Circle::new(place, size, style)))
+                    }
+                    (Shape::Corners(corners), true) => chart.draw_series(places.map(|place| {
+                        EmptyElement::at(place) + PathElement::new(corners.clone(), outlined)
+                    })),
+                    (Shape::Corners(corners), false) => chart.draw_series(places.map(|place| {
+                        EmptyElement::at(place) + Polygon::new(corners.clone(), colour.filled())
+                    })),
+                };
+                drawn.map_err(|error| failed(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The drawing with the page's colours, a title, and the width that the page gives it.
+    fn adapted(&self, text: &str) -> String {
+        let (width, height) = (SIZE.0 * UNITS, SIZE.1 * UNITS);
+        let fixed = format!("<svg width=\"{width}\" height=\"{height}\"");
+        let title = html! { title { (self.alt) } }.into_string();
+        let label = html! { svg role="img" aria-label=(self.alt) {} }.into_string();
+        let label = label.trim_end_matches("</svg>").trim_end_matches('>').to_owned();
+        let mut text = text.replacen(&fixed, &label, 1);
+        if let Some(end) = text.find('>') {
+            text.insert_str(end + 1, &title);
+        }
+        for number in 0..COLOURS {
+            text = text.replace(&hex(colour(number)), &format!("var(--s{})", number + 1));
+        }
+        text.replace(&hex(INK), "var(--soft)").replace(&hex(GRID), "var(--grid)")
+    }
+
+    /// Names and marks of the series, in the page.
+    pub(super) fn legend(&self) -> Markup {
+        html! {
+            ul.legend {
+                @for series in &self.series {
+                    li { (key(series.colour)) (series.name) }
+                }
+            }
+        }
+    }
+
+    /// All points in a table.
+    pub(super) fn table(&self) -> Markup {
+        html! {
+            div.scroll tabindex="0" role="region" aria-label=(self.alt) {
+                table {
+                    thead { tr { th { "" } th.n { (self.x.label) } th.n { (self.y.label) } } }
+                    tbody {
+                        @for series in &self.series {
+                            @for point in &series.points {
+                                tr {
+                                    td { (series.name) }
+                                    td.n { ((self.x.words)(point.x)) }
+                                    td.n { ((self.y.words)(point.y)) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Half the size of a mark.
+const RADIUS: i32 = 3 * UNITS as i32;
+
+/// A mark.
+enum Shape {
+    Circle,
+    /// Lines between places around its own.
+    Corners(Vec<(i32, i32)>),
+}
+
+/// The mark of a series: series differ by shape, too.
+fn shape(number: usize) -> Shape {
+    let size = RADIUS + 3;
+    match number % 4 {
+        0 => Shape::Circle,
+        1 => Shape::Corners(vec![(0, -size), (size, size), (-size, size), (0, -size)]),
+        2 => {
+            let size = RADIUS - 1;
+            let corners = [(-size, -size), (size, -size), (size, size), (-size, size)];
+            Shape::Corners(corners.into_iter().chain([(-size, -size)]).collect())
+        }
+        _ => Shape::Corners(vec![(0, -size), (size, 0), (0, size), (-size, 0), (0, -size)]),
+    }
+}
+
+/// The mark of a series, beside its name.
+fn key(number: usize) -> Markup {
+    let shape = match number % 4 {
+        0 => "M6 2a4 4 0 1 0 .01 0z",
+        1 => "M6 1.5 10.5 10.5 1.5 10.5z",
+        2 => "M2.5 2.5h7v7h-7z",
+        _ => "M6 1 11 6 6 11 1 6z",
+    };
+    html! {
+        svg.key viewBox="0 0 12 12" aria-hidden="true" {
+            path d=(shape) fill={ "var(--s" (number % COLOURS + 1) ")" } {}
+        }
+    }
+}

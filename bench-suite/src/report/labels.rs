@@ -1,0 +1,102 @@
+//! The names of rows, columns and tables.
+
+use super::figures;
+use super::rows::Row;
+use crate::measure::Metric;
+use crate::record::Record;
+use crate::workload::hash_map::htab_mem;
+
+/// The part of a row's name that says its quantity; `None` for a row that is not shown.
+pub(super) fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
+    let common = row.common();
+    match common.metric {
+        Metric::OpsPerS => Some(""),
+        Metric::LookupsPerS => Some("lookups"),
+        Metric::UpdatesPerS => Some("updates"),
+        Metric::SignalsPerS => Some("signals"),
+        Metric::WouldBlockShare => Some("would block"),
+        Metric::TableShare => Some("table"),
+        Metric::AllocatorShare => Some("allocator"),
+        Metric::GracePeriodShare => Some("grace periods"),
+        // The same as the speed, said in another way.
+        Metric::NsPerOp if rows.iter().any(|other| is_speed_of(other.common(), common)) => None,
+        Metric::NsPerOp => Some(""),
+        Metric::GpLatencyNs => Some(""),
+        Metric::RetriesPerLookup => Some("retries per lookup"),
+        Metric::MemPeakBytes => Some("peak"),
+        Metric::MemAvgBytes if row.data().is_empty() && common.bench != htab_mem::BENCH => None,
+        Metric::MemAvgBytes => Some("average"),
+        Metric::BytesPerEntry => Some("per entry"),
+        Metric::OverheadBytesPerEntry => Some("per entry beyond key and value"),
+        Metric::CpuShare
+        | Metric::FalseNegatives
+        | Metric::Lost
+        | Metric::Duplicated
+        | Metric::WrongAnswers => None,
+    }
+}
+
+fn is_speed_of(speed: &Record, cost: &Record) -> bool {
+    (&speed.bench, &speed.case, speed.metric) == (&cost.bench, &cost.case, Metric::OpsPerS)
+}
+
+/// The title of a table or of a group of figures.
+pub(super) fn title(row: &Row<'_>) -> String {
+    let common = row.common();
+    let what = match common.metric {
+        metric if metric.is_speed() => "speed",
+        Metric::NsPerOp | Metric::GpLatencyNs => "time",
+        Metric::WouldBlockShare => "part of the allocations in handlers",
+        Metric::TableShare | Metric::AllocatorShare | Metric::GracePeriodShare => "share of time",
+        _ if row.data().is_empty() => "memory",
+        _ => "memory and retries",
+    };
+    if row.data().is_empty() {
+        return format!("{}, {what}", common.bench);
+    }
+    let (entries, source) = (figures::grouped(&common.param("entries")), common.param("source"));
+    format!("{}, {what}: {} ({entries} keys, {source})", common.bench, row.data())
+}
+
+/// Whether two records are of the same subject, measured in the same manner.
+pub(super) fn is_of(column: &Record, record: &Record) -> bool {
+    (&column.subject, &column.policy, column.manner())
+        == (&record.subject, &record.policy, record.manner())
+}
+
+/// A policy, or the name of what has none.
+pub(super) fn short(record: &Record) -> &str {
+    record.policy.as_deref().unwrap_or(&record.subject)
+}
+
+/// The same, and the manner in which it was measured.
+pub(super) fn name(record: &Record) -> String {
+    match record.manner() {
+        manner if manner.is_empty() => short(record).to_owned(),
+        manner => format!("{}\n({manner})", short(record)),
+    }
+}
+
+/// The case, what the task's parameters say of it, and which of its quantities it is.
+pub(super) fn label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
+    let common = row.common();
+    let mut parts = vec![common.case.clone()];
+    for name in common.task().keys() {
+        let value = common.param(name);
+        parts.push(match name.as_str() {
+            // In the title of the table, or beside the threads.
+            "data" | "source" | "entries" | "oversubscribed" => continue,
+            "size" | "value_size" => format!("{value} B"),
+            "rate_hz" => format!("{value} Hz"),
+            _ => format!("{name} {value}"),
+        });
+    }
+    parts.extend(heading(row, rows).filter(|heading| !heading.is_empty()).map(str::to_owned));
+    parts.join(", ")
+}
+
+/// "8 (oversubscribed)".
+pub(super) fn threads(record: &Record) -> String {
+    let mark = if record.is_oversubscribed() { " (oversubscribed)" } else { "" };
+    format!("{}{mark}", record.threads)
+}

@@ -1,0 +1,276 @@
+//! Two files of records against each other: what has become faster, and what slower.
+
+use std::fmt::Write;
+
+use comfy_table::{Cell, CellAlignment};
+
+use super::figures;
+use super::labels::{heading, label, name, threads};
+use super::paragraph::paragraph;
+use super::rows::{Row, rows};
+use super::tables::new_table;
+use crate::measure::{Comparison, Metric, Side, Summary, Verdict};
+use crate::record::{Record, Run, pooled};
+
+/// The outcome.
+#[derive(Debug)]
+pub(crate) struct RunComparison {
+    /// The table, and what is to be said about it.
+    pub(crate) text: String,
+    /// Whether something has become worse beyond the threshold, or answers wrongly that did not.
+    pub(crate) got_worse: bool,
+}
+
+/// The verdict on a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Better,
+    Worse,
+    None,
+    NotToldApart,
+    TooFew,
+    /// A zero is among the samples, but not only zeros.
+    NoRatio,
+}
+
+impl RunComparison {
+    /// Compares the rows that both have; a ratio from 1 / `margin` to `margin` is no difference.
+    ///
+    /// # Errors
+    ///
+    /// They have no row in common.
+    pub(crate) fn of(old: &[Run], new: &[Run], margin: f64) -> Result<Self, String> {
+        let (old_records, new_records) = (pooled(old), pooled(new));
+        let old_rows = rows(&old_records);
+        let mut table = new_table();
+        let header = ["bench, case", "threads", "subject", "old", "new", "new / old", ""];
+        table.set_header(header);
+        let mut changes = Vec::new();
+        for row in &old_rows {
+            let shown = row.records().iter().filter(|_| heading(row, &old_rows).is_some());
+            for &before in shown {
+                let Some(after) = new_records.iter().find(|record| record.is_same_row(before))
+                else {
+                    continue;
+                };
+                let (change, ratio) = compare(before, after, margin);
+                changes.push(change);
+                let told = format!("{}: {}", before.bench, full_label(row, &old_rows));
+                let cells = [
+                    threads(before),
+                    name(before),
+                    spread(before),
+                    spread(after),
+                    ratio,
+                    word(change, before.metric).into(),
+                ];
+                let right = |cell| Cell::new(cell).set_alignment(CellAlignment::Right);
+                table.add_row(std::iter::once(Cell::new(told)).chain(cells.into_iter().map(right)));
+            }
+        }
+        if changes.is_empty() {
+            return Err("the two have no row in common: the same bench, case, subject, policy, \
+                        threads and parameters"
+                .into());
+        }
+        let wrong = new_wrong_answers(&old_records, &new_records);
+        let mut text = format!("{table}\n\n");
+        text.push_str(&paragraph(&summary(&changes, margin)));
+        for line in wrong.iter().chain(&machines(old, new)) {
+            text.push_str(&paragraph(line));
+        }
+        let got_worse = !wrong.is_empty() || changes.contains(&Change::Worse);
+        Ok(Self { text, got_worse })
+    }
+}
+
+/// The label of a row of the tables, and its set of keys, which there is in the title.
+fn full_label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
+    match row.data() {
+        data if data.is_empty() => label(row, rows),
+        data => format!("{}, {data}", label(row, rows)),
+    }
+}
+
+fn compare(before: &Record, after: &Record, margin: f64) -> (Change, String) {
+    let is_zero = |record: &Record| record.samples.iter().all(|&sample| sample == 0.0);
+    let Some(comparison) = Comparison::of_runs(&before.samples, &after.samples, margin) else {
+        let change = match is_zero(before) && is_zero(after) {
+            true => Change::None,
+            false => Change::NoRatio,
+        };
+        return (change, String::new());
+    };
+    let more_is_better = before.metric.is_speed();
+    let change = match (comparison.verdict, comparison.interval.side(margin)) {
+        (Verdict::TooFewRounds, _) => Change::TooFew,
+        (Verdict::NoDifference, _) => Change::None,
+        (Verdict::Differ, Side::Above) if more_is_better => Change::Better,
+        (Verdict::Differ, Side::Below) if !more_is_better => Change::Better,
+        (Verdict::Differ, _) => Change::Worse,
+        (Verdict::NotToldApart, _) => Change::NotToldApart,
+    };
+    (change, figures::ratio_and_interval(&comparison))
+}
+
+fn spread(record: &Record) -> String {
+    Summary::of(&record.samples)
+        .map_or_else(String::new, |summary| figures::spread(record.metric, &summary))
+}
+
+fn word(change: Change, metric: Metric) -> &'static str {
+    let is_memory = metric.unit() == "B";
+    let is_count = metric.unit() == "1";
+    match change {
+        Change::Better if is_memory => "smaller",
+        Change::Worse if is_memory => "larger",
+        Change::Better if is_count => "fewer",
+        Change::Worse if is_count => "more",
+        Change::Better => "faster",
+        Change::Worse => "slower",
+        Change::None => "no difference",
+        Change::NotToldApart => "not told apart",
+        Change::TooFew => "too few samples",
+        Change::NoRatio => "no ratio to 0",
+    }
+}
+
+fn summary(changes: &[Change], margin: f64) -> String {
+    let count = |wanted| changes.iter().filter(|&&change| change == wanted).count();
+    let mut text = format!(
+        "{}: {} better, {} worse, {} without a difference, {} not told apart",
+        if changes.len() == 1 { "1 row".into() } else { format!("{} rows", changes.len()) },
+        count(Change::Better),
+        count(Change::Worse),
+        count(Change::None),
+        count(Change::NotToldApart),
+    );
+    let few = count(Change::TooFew) + count(Change::NoRatio);
+    if few > 0 {
+        // Writing to a string can't fail.
+        let _ = write!(text, ", {few} that can't be compared");
+    }
+    let _ = write!(text, ". The threshold is {:.3} %.", (margin - 1.0) * 100.0);
+    text.replace(".000 %", " %")
+}
+
+/// A sentence for each subject whose answers have become wrong.
+fn new_wrong_answers(old: &[Record], new: &[Record]) -> Vec<String> {
+    let wrong = new.iter().filter(|record| record.wrong_answer().is_some());
+    let fresh = wrong.filter(|record| !old.iter().any(|before| before.is_same_row(record)));
+    let sentences = fresh.filter_map(|record| {
+        let (answer, Record { subject, case, .. }) = (record.wrong_answer()?, record);
+        Some(format!("Wrong in the new records: {subject} in {case}: {answer}."))
+    });
+    sentences.collect()
+}
+
+/// Differences of machine and build between the runs, a sentence each.
+fn machines(old: &[Run], new: &[Run]) -> Vec<String> {
+    let mut said = Vec::new();
+    if let (Some(old), Some(new)) = (old.last(), new.last()) {
+        let (before, after) = (&old.header, &new.header);
+        let differences: Vec<String> = [
+            ("processor", &before.host.cpu, &after.host.cpu),
+            ("kernel", &before.host.kernel, &after.host.kernel),
+            ("CPUs", &before.host.cores.to_string(), &after.host.cores.to_string()),
+            ("CPU mode", &before.host.cpu_mode, &after.host.cpu_mode),
+            ("barrier", &before.host.barrier, &after.host.barrier),
+            ("compiler", &before.build.rustc, &after.build.rustc),
+            ("profile", &before.build.profile, &after.build.profile),
+        ]
+        .into_iter()
+        .filter(|(_, before, after)| before != after && !before.is_empty() && !after.is_empty())
+        .map(|(what, before, after)| format!("{what} {before} / {after}"))
+        .collect();
+        if !differences.is_empty() {
+            said.push(format!("The runs differ in more: {}.", differences.join("; ")));
+        }
+    }
+    if let Some(ratio) = arithmetic(new).zip(arithmetic(old)).map(|(new, old)| new / old)
+        && !(0.97..=1.03).contains(&ratio)
+    {
+        said.push(format!(
+            "The machine itself differed: a step of arithmetic took {ratio:.2} of the time that it \
+             took in the old runs. Differences of that size may be the machine's."
+        ));
+    }
+    said
+}
+
+/// The middle of all looks of the probe, in nanoseconds.
+fn arithmetic(runs: &[Run]) -> Option<f64> {
+    let records = runs.iter().flat_map(|run| &run.records);
+    let looks: Vec<f64> =
+        records.flat_map(|record| record.looks.arithmetic_ns.iter().copied()).collect();
+    Summary::of(&looks).map(|summary| summary.median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::specimen;
+
+    fn run(speed: f64, memory: f64) -> Vec<Run> {
+        let calm = |middle: f64| [0.99, 1.0, 1.01, 1.0, 0.995, 1.005, 1.0].map(|one| one * middle);
+        let records = vec![
+            specimen::of("update", "immediate", Metric::OpsPerS, &calm(speed)),
+            specimen::of("mixed", "immediate", Metric::MemPeakBytes, &calm(memory)),
+        ];
+        vec![Run { header: records[0].run.clone(), records, end: None }]
+    }
+
+    fn compared(new: &[Run]) -> RunComparison {
+        RunComparison::of(&run(1e6, 1e6), new, 1.03).unwrap()
+    }
+
+    #[test]
+    fn each_row_has_a_verdict_and_only_worse_ones_count() {
+        let same = compared(&run(1e6, 1e6));
+        assert!(!same.got_worse && same.text.contains("no difference"), "{}", same.text);
+        let better = compared(&run(2e6, 0.5e6));
+        assert!(!better.got_worse, "{}", better.text);
+        assert!(better.text.contains("faster") && better.text.contains("smaller"));
+        let slower = compared(&run(0.5e6, 1e6));
+        assert!(slower.got_worse && slower.text.contains("slower"), "{}", slower.text);
+        let larger = compared(&run(1e6, 2e6));
+        assert!(larger.got_worse && larger.text.contains("larger"), "{}", larger.text);
+        assert!(larger.text.contains("2 rows: 0 better, 1 worse, 1 without"), "{}", larger.text);
+    }
+
+    #[test]
+    fn a_wider_threshold_allows_more() {
+        let of = |margin| RunComparison::of(&run(1e6, 1.0), &run(0.9e6, 1.0), margin).unwrap();
+        assert!(of(1.03).got_worse);
+        assert!(!of(1.2).got_worse && of(1.2).text.contains("threshold is 20 %"));
+    }
+
+    #[test]
+    fn samples_of_several_runs_of_a_file_count_together() {
+        let few = |speed: f64| {
+            let record = specimen::of("update", "immediate", Metric::OpsPerS, &[speed; 4]);
+            Run { header: record.run.clone(), records: vec![record], end: None }
+        };
+        let text = |old: &[Run], new: &[Run]| RunComparison::of(old, new, 1.03).unwrap().text;
+        assert!(text(&[few(1.0)], &[few(2.0)]).contains("too few samples"));
+        assert!(text(&[few(1.0), few(1.0)], &[few(2.0), few(2.0)]).contains("faster"));
+    }
+
+    #[test]
+    fn runs_that_share_no_row_cannot_be_compared() {
+        let mut other = run(1e6, 1e6);
+        other[0].records.iter_mut().for_each(|record| record.threads = 77);
+        let error = RunComparison::of(&run(1e6, 1e6), &other, 1.03).unwrap_err();
+        assert!(error.contains("no row in common"), "{error}");
+    }
+
+    #[test]
+    fn answers_that_have_become_wrong_are_worse() {
+        let mut new = run(1e6, 1e6);
+        let mut wrong = specimen::of("seek", "immediate", Metric::WrongAnswers, &[1.0]);
+        wrong.params.insert("wrong_answer".into(), "found nothing".into());
+        new[0].records.push(wrong);
+        let compared = compared(&new);
+        assert!(compared.got_worse && compared.text.contains("found nothing"));
+    }
+}
