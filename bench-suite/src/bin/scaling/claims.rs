@@ -6,7 +6,7 @@ use super::sections;
 use super::trie::{self, Work};
 use memalloc::rcu::{BarrierKind, FlavourKind};
 use memalloc::sync::{AtomicU64, Ordering};
-use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, ReusePolicy};
+use memalloc::{AfterRcuGp, AfterTasksTraceGp, Immediate, ReusePolicy};
 
 /// Measures a path on a machine of so many CPUs.
 type Path = Box<dyn Fn(usize) -> Measured>;
@@ -26,7 +26,6 @@ fn constant() -> Vec<(String, Path)> {
     let mut paths = Vec::<(String, Path)>::new();
     allocator::<Immediate>(&mut paths);
     allocator::<AfterRcuGp>(&mut paths);
-    allocator::<FreeAfterRcuGp>(&mut paths);
     allocator::<AfterTasksTraceGp>(&mut paths);
     for flavour in [FlavourKind::Rcu, FlavourKind::TasksTrace] {
         for barrier in [BarrierKind::Membarrier, BarrierKind::Fence] {
@@ -34,9 +33,11 @@ fn constant() -> Vec<(String, Path)> {
             paths.push((format!("section, {flavour}, {barrier}"), Box::new(measure)));
         }
     }
-    for work in [Work::Hit, Work::Miss, Work::Scan, Work::UpdateOwnRange] {
+    for work in [Work::Hit, Work::Miss, Work::Scan] {
         let deferred = move |cpus| trie::measure::<trie::Deferred>(work, cpus);
         paths.push((format!("{work}, leaves after-rcu-gp"), Box::new(deferred)));
+    }
+    for work in [Work::Hit, Work::Miss, Work::Scan, Work::UpdateOwnRange] {
         let at_once = move |cpus| trie::measure::<trie::AtOnce>(work, cpus);
         paths.push((format!("{work}, leaves immediate"), Box::new(at_once)));
     }
