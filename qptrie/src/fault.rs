@@ -47,6 +47,8 @@ pub enum Fault {
     LeafFenceMissing,
     /// A writer that inserts beside such a leaf does not look whether it has the same key.
     LeafNotCheckedUnderLock,
+    /// A writer takes a trie for full while an entry is about to come or to go.
+    FullWhileUnderWay,
 }
 
 /// The steps that a trie leaves out.
@@ -99,4 +101,5 @@ questions! {
     leaf_count_relaxed => LeafCountRelaxed;
     leaf_fence_missing => LeafFenceMissing;
     leaf_not_checked_under_lock => LeafNotCheckedUnderLock;
+    full_while_under_way => FullWhileUnderWay;
 }

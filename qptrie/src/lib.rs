@@ -74,12 +74,12 @@
 //!   snapshot. See [`Iter`].
 //! - A cursor ([`TrieRef::next_key`], [`TrieRef::prev_key`]) whose key was removed goes on with the
 //!   next one.
-//! - [`QpTrie::len`] is exact when nothing runs. An insert is counted before it is seen, a removal
+//! - [`QpTrie::len`] is exact when nothing runs, and never above [`Builder::max_entries`]. An insert is counted before it is seen, a removal
 //!   after.
 //! - Writers wait for each other only where they change the same branch; and below a first byte for
 //!   a reader that writers have turned away too often ([`Builder::reader_retries`]), until it is done.
-//! - An insert may be refused as [`InsertErrorKind::Full`] while another insert is under way that
-//!   comes to nothing, or a removal that is not counted yet.
+//! - An insert is refused as [`InsertErrorKind::Full`] only if at some moment during the call there were
+//!   [`Builder::max_entries`] entries, and not the key.
 //! - In the child of a fork, lookups and scans go on. An insert or a removal waits for good there if
 //!   another thread was changing the same branch, or the one above it, or insisted on a lookup, at
 //!   that moment: fork while nobody does, or let the child only look up. Where leaves are reused at

@@ -121,7 +121,7 @@ where
         let unlimited = Settings { max_entries: u64::MAX, ..self.settings };
         let mut clone = built(Builder::new(Some(self.domain.clone()), unlimited));
         clone.extend_or_panic(self.pin().iter().map(|(key, value)| (key, value.clone())));
-        clone.entries.limit_to(self.settings.max_entries);
+        clone.nodes.entries.limit_to(self.settings.max_entries);
         clone.settings = self.settings;
         clone
     }

@@ -239,7 +239,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// Unlinks and frees a leaf that was found, if it is still there.
     fn take(&self, found: &Found<'_>) -> Option<&V> {
         found.remove(&self.trie.nodes).ok()?;
-        self.trie.entries.take();
         // SAFETY: unlinked here (INV-U1).
         Some(unsafe { self.unlinked(found.leaf) })
     }
@@ -247,7 +246,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// Inserts a value where there was none; `None` if something is there by now.
     fn put(&self, key: &[u8], vacant: &Vacant<'_>, value: V) -> Result<Option<&V>, InsertError<V>> {
         let leaf = self.new_leaf(key, value)?;
-        match self.fill(key, vacant, leaf) {
+        match self.fill(vacant, leaf) {
             Ok(false) => {
                 // SAFETY: the leaf was not published.
                 drop(unsafe { self.trie.nodes.take_back(leaf) });

@@ -177,7 +177,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         value: V,
     ) -> Result<bool, InsertErrorKind> {
         let leaf = self.new_copied(key, value)?;
-        let filled = self.fill(key, vacant, leaf);
+        let filled = self.fill(vacant, leaf);
         if filled != Ok(true) {
             // SAFETY: the leaf was not published.
             unsafe { self.trie.nodes.drop_leaf(leaf) };
@@ -188,7 +188,6 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// Unlinks and frees a leaf that was found, if it has the value that was found.
     fn take_copied(&self, found: &Found<'_>) -> Option<V> {
         found.remove(&self.trie.nodes).ok()?;
-        self.trie.entries.take();
         Some(self.copy_out(found.leaf))
     }
 

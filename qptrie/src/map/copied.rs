@@ -129,7 +129,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                                 .map_err(|error| InsertErrorKind::Memory(error.kind()))?,
                         ),
                     };
-                    if self.fill(key, &vacant, leaf)? {
+                    if self.fill(&vacant, leaf)? {
                         *spare = None;
                         return Ok(None);
                     }

@@ -88,8 +88,8 @@ pub enum InsertErrorKind {
         /// The longest key allowed.
         limit: usize,
     },
-    /// The trie has as many entries as it was built for (`ENOSPC`). Insertions under way count, even
-    /// one that comes to nothing, and a removal does until it is done.
+    /// The trie had as many entries as it was built for (`ENOSPC`) at a moment during the call, and not the
+    /// key.
     Full {
         /// The number of entries allowed.
         max_entries: u64,

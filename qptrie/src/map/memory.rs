@@ -58,7 +58,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     }
 
     fn root_bytes(&self) -> u64 {
-        size_of::<Self>() as u64 + self.nodes.roots.bytes() + self.entries.bytes()
+        size_of::<Self>() as u64 + self.nodes.roots.bytes() + self.nodes.entries.bytes()
     }
 }
 

@@ -14,7 +14,6 @@ mod ordered;
 #[cfg(feature = "serde")]
 mod serial;
 mod sweep;
-mod tally;
 mod trace;
 mod trace_iter;
 mod trie;

@@ -1,7 +1,6 @@
 //! The trie itself: what it is made of, what can be asked of it as a whole.
 
 use super::builder::{Builder, Settings};
-use super::tally::Tally;
 use super::view::TrieRef;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
@@ -63,7 +62,6 @@ pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: Reuse
     pub(super) nodes: Nodes<V, B, L>,
     pub(super) domain: Domain,
     pub(super) settings: Settings,
-    pub(super) entries: Tally,
     /// Away from what lookups read.
     pub(super) counters: CachePadded<Counters>,
 }
@@ -79,7 +77,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Qp
         f.debug_struct("QpTrie")
             .field("branches", &B::KIND)
             .field("leaves", &L::KIND)
-            .field("entries", &self.entries.sum())
+            .field("entries", &self.nodes.entries.sum())
             .finish_non_exhaustive()
     }
 }
@@ -116,7 +114,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         Self {
             nodes,
             domain,
-            entries: Tally::new(settings.max_entries),
             settings,
             counters: CachePadded::new(Counters {
                 retries: AtomicU64::new(0),
@@ -158,7 +155,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 
     /// The number of entries. Exact when nothing runs.
     pub fn len(&self) -> u64 {
-        self.entries.sum()
+        self.nodes.entries.sum()
     }
 
     /// Whether there are no entries.

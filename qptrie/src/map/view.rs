@@ -2,7 +2,7 @@
 
 use super::error::{InsertError, InsertErrorKind};
 use super::trie::QpTrie;
-use crate::node::{Retry, leaf_overhead};
+use crate::node::{NoRoom, Retry, leaf_overhead};
 use crate::read::{find, find_each};
 use crate::write::{NotLinked, Place, Vacant, locate};
 use memalloc::rcu::Guard;
@@ -128,7 +128,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
                 }
                 Place::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
                 Place::Vacant(vacant) => {
-                    if self.fill(key, &vacant, leaf)? {
+                    if self.fill(&vacant, leaf)? {
                         return Ok(None);
                     }
                 }
@@ -150,27 +150,19 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Publishes `leaf` where there is none, and says whether that was still so.
-    pub(super) fn fill(
-        &self,
-        key: &[u8],
-        vacant: &Vacant<'_>,
-        leaf: Handle,
-    ) -> Result<bool, InsertErrorKind> {
-        if let Err(max_entries) = self.trie.entries.add() {
-            // Of this very key, maybe, which then is to be replaced, or not to be inserted.
-            return match self.place(key) {
-                Place::Found(_) => Ok(false),
-                Place::Vacant(_) => Err(InsertErrorKind::Full { max_entries }),
-            };
-        }
-        let linked = vacant.insert(&self.trie.nodes, leaf);
-        if linked.is_err() {
-            self.trie.entries.take();
-        }
-        match linked {
+    pub(super) fn fill(&self, vacant: &Vacant<'_>, leaf: Handle) -> Result<bool, InsertErrorKind> {
+        let nodes = &self.trie.nodes;
+        match vacant.insert(nodes, leaf) {
             Ok(()) => Ok(true),
             Err(NotLinked::Retry) => Ok(false),
             Err(NotLinked::Memory(kind)) => Err(InsertErrorKind::Memory(kind)),
+            Err(NotLinked::NoRoom(NoRoom::Full { limit })) => {
+                Err(InsertErrorKind::Full { max_entries: limit })
+            }
+            Err(NotLinked::NoRoom(NoRoom::UnderWay)) => {
+                nodes.entries.wait();
+                Ok(false)
+            }
         }
     }
 }

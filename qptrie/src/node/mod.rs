@@ -48,6 +48,7 @@
 mod bits;
 mod branch;
 mod count;
+mod entry_count;
 mod key;
 mod leaf;
 mod prefetch;
@@ -59,6 +60,7 @@ mod version;
 mod words;
 
 pub(crate) use count::{Count, Life, Locked, Retry};
+pub(crate) use entry_count::{Counting, EntryCount, NoRoom};
 pub(crate) use key::{Parting, Symbol, parting, symbol_at};
 pub(crate) use leaf::{LONGEST_KEY, leaf_overhead};
 pub(crate) use root::{Root, Roots};
@@ -73,12 +75,14 @@ use crate::fault::Faults;
 use memalloc::{BuildError, ClassTable, MAX_SIZE, MemAlloc, ReusePolicy};
 use std::marker::PhantomData;
 
-/// The memory of a trie: one allocator for branches, one for leaves, and where it begins.
+/// The memory of a trie: one allocator for branches, one for leaves; where it begins, and how many
+/// leaves are linked.
 #[derive(Debug)]
 pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     pub(crate) branches: MemAlloc<B>,
     pub(crate) leaves: MemAlloc<L>,
     pub(crate) roots: Roots,
+    pub(crate) entries: EntryCount,
     pub(crate) faults: Faults,
     /// Invariant: what is put in by one reference is taken out by another.
     values: PhantomData<fn(V) -> V>,
@@ -91,6 +95,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     pub(crate) fn new(
         branches: memalloc::Builder<B>,
         leaves: memalloc::Builder<L>,
+        max_entries: u64,
         faults: Faults,
     ) -> Result<Self, BuildError> {
         let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?);
@@ -105,6 +110,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
                 .build()?,
             leaves: leaves.range_bytes(RANGE_BYTES).build()?,
             roots: Roots::new(),
+            entries: EntryCount::new(max_entries),
             faults,
             values: PhantomData,
         })

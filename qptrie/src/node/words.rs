@@ -278,6 +278,7 @@ mod tests {
         let nodes = Nodes::<V, Immediate, Immediate>::new(
             MemAlloc::builder(),
             MemAlloc::builder(),
+            u64::MAX,
             Faults::default(),
         );
         let nodes = nodes.expect("two allocators");

@@ -43,7 +43,9 @@ mod place;
 
 pub(crate) use place::{Found, Place, Vacant, locate};
 
-use crate::node::{Locked, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig};
+use crate::node::{
+    Counting, Locked, NoRoom, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig,
+};
 use crate::read::Footing;
 use memalloc::sync::Ordering;
 use memalloc::{AllocErrorKind, Handle, ReusePolicy};
@@ -60,6 +62,14 @@ pub(crate) enum NotLinked {
     Retry,
     /// There is no memory for a branch.
     Memory(AllocErrorKind),
+    /// There is no room for an entry.
+    NoRoom(NoRoom),
+}
+
+impl From<NoRoom> for NotLinked {
+    fn from(no_room: NoRoom) -> Self {
+        Self::NoRoom(no_room)
+    }
 }
 
 impl From<Retry> for NotLinked {
@@ -115,16 +125,20 @@ impl Found<'_> {
     ) -> Result<(), Retry> {
         let (Some((branch, gone)), Some((above, symbol))) = (self.spot.branch(), self.above) else {
             let _held = self.spot.lock(nodes)?;
+            let counting = nodes.entries.begin_take();
             self.at.end(nodes)?;
             Twig::NOTHING.publish(self.spot.slot);
+            counting.done();
             return Ok(());
         };
         // A pair is replaced in any case. (What is read without the lock only says where to begin.)
         if !nodes.shape(branch).is_pair() {
             let _held = self.spot.lock(nodes)?;
             if stays_full(nodes, branch) {
+                let counting = nodes.entries.begin_take();
                 self.at.end(nodes)?;
                 nodes.make_hole(branch, gone);
+                counting.done();
                 return Ok(());
             }
             // The upper lock comes first (INV-W4).
@@ -140,6 +154,7 @@ impl Found<'_> {
             1 => others.next().map(|twig| (twig, None)),
             _ => new_branch(nodes, shape.index(), &symbols, others).ok(),
         };
+        let counting = nodes.entries.begin_take();
         // Nobody can read the leaf from here on: nothing that takes long comes after it.
         if let Err(retry) = self.at.end(nodes) {
             if let Some((copy, Some(held))) = replacement {
@@ -149,8 +164,11 @@ impl Found<'_> {
             return Err(retry);
         }
         match replacement {
-            Some(by) => replace_branch(nodes, above, upper, (branch, lower), by),
-            None => nodes.make_hole(branch, gone),
+            Some(by) => replace_branch(nodes, above, upper, (branch, lower), by, counting),
+            None => {
+                nodes.make_hole(branch, gone);
+                counting.done();
+            }
         }
         Ok(())
     }
@@ -167,7 +185,9 @@ impl Vacant<'_> {
         match *self {
             Self::Root(spot) => {
                 let _held = spot.lock(nodes)?;
+                let counting = nodes.entries.begin_add(nodes.faults)?;
                 leaf.publish(spot.slot);
+                counting.done();
                 Ok(())
             }
             Self::Twig { above, at, new } => add_twig(nodes, above, at, new, leaf),
@@ -178,10 +198,12 @@ impl Vacant<'_> {
                 if !below.is_same(nodes) {
                     return Err(NotLinked::Retry);
                 }
+                let counting = nodes.entries.begin_add(nodes.faults)?;
                 let pair = if new < nearest { [leaf, spot.twig] } else { [spot.twig, leaf] };
                 let symbols = [nearest, new].into_iter().collect();
                 let (fork, _new) = new_branch(nodes, index, &symbols, pair.into_iter())?;
                 fork.publish(spot.slot);
+                counting.done();
                 Ok(())
             }
         }
@@ -203,11 +225,14 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         if Twig::load(nodes.slot(at.branch, way), Ordering::Relaxed) != Twig::NOTHING {
             return Err(NotLinked::Retry);
         }
+        let counting = nodes.entries.begin_add(nodes.faults)?;
         nodes.fill_hole(at.branch, way, leaf);
+        counting.done();
         return Ok(());
     }
     let upper = above.lock(nodes)?;
     let lower = nodes.count(at.branch).lock(at.life)?;
+    let counting = nodes.entries.begin_add(nodes.faults)?;
     let slots = nodes.slots(at.branch, shape);
     let symbols = living(nodes, at.branch, shape).with(new);
     let place = nodes.place(at.branch, shape, new);
@@ -223,7 +248,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         });
         new_branch(nodes, shape.index(), &Symbols::EVERY, all)?
     };
-    replace_branch(nodes, above, upper, (at.branch, lower), copy);
+    replace_branch(nodes, above, upper, (at.branch, lower), copy, counting);
     Ok(())
 }
 
@@ -236,6 +261,7 @@ fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     upper: Locked<'_>,
     (branch, lower): (Handle, Locked<'_>),
     (twig, mut copy): (Twig, Option<Locked<'_>>),
+    counting: Counting<'_>,
 ) {
     if nodes.faults.copy_not_locked() {
         copy = None;
@@ -244,6 +270,7 @@ fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     // Before the other locks are released: a branch that is linked nowhere must not look alive to
     // those who change what took its place (INV-W5).
     lower.unlink();
+    counting.done();
     drop((copy, upper));
     nodes.free_branch(branch);
 }

@@ -7,6 +7,7 @@ use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
 use crate::scenarios::built;
 use loom::thread;
+use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::{Fault, QpTrie};
 use std::collections::BTreeMap;
@@ -279,4 +280,80 @@ fn a_replacement_is_lost_when_the_lock_is_taken_relaxed() {
 fn a_key_is_lost_when_a_fork_does_not_look_at_the_life_below_it() {
     let name = "life not checked under the lock";
     loses(name, FORKED_ABOVE_ANOTHER_LIFE, Fault::LifeNotCheckedUnderLock);
+}
+
+/// A trie with room for one entry says "full".
+const FULL: &str = "said to be full";
+/// It does not.
+const ROOM: &str = "there was room";
+
+fn with_room_for_one<B: ReusePolicy>(fault: Option<Fault>) -> Arc<QpTrie<u64, B>> {
+    let builder = QpTrie::builder().domain(Domain::new()).reader_retries(0).max_entries(1);
+    let builder = match fault {
+        Some(fault) => builder.fault(fault),
+        None => builder,
+    };
+    Arc::new(builder.build().expect("a model needs no system"))
+}
+
+/// One takes the only entry out; who saw that it is gone has room for another.
+fn room_behind_a_removal<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
+    let trie = with_room_for_one::<B>(fault);
+    Put(b"11", 1).run(&trie);
+    let other = {
+        let trie = Arc::clone(&trie);
+        thread::spawn(move || {
+            let gone = !trie.pin().contains_key(b"11");
+            // Below another root: nothing but the count is shared.
+            (gone, trie.pin().insert(b"\xff1", 2).is_err())
+        })
+    };
+    Remove(b"11").run(&*trie);
+    let (gone, refused) = other.join().expect("the writer does not panic");
+    if gone && refused {
+        std::mem::forget(trie);
+        panic!("{LOST_UPDATE}: full without an entry");
+    }
+    seen.note(FULL, refused);
+    seen.note(ROOM, !refused);
+}
+
+/// Two entries come to a trie with room for one; who is refused sees the other one there.
+fn room_for_one_of_two<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
+    let trie = with_room_for_one::<B>(fault);
+    let other = {
+        let trie = Arc::clone(&trie);
+        thread::spawn(move || trie.pin().insert(b"\xff1", 2).is_err())
+    };
+    let refused = trie.pin().insert(b"11", 1).is_err();
+    let there = trie.pin().contains_key(b"\xff1");
+    let other_refused = other.join().expect("the writer does not panic");
+    if (refused && !there) || refused == other_refused || trie.len() != 1 {
+        std::mem::forget(trie);
+        panic!("{LOST_UPDATE}: full without an entry");
+    }
+    seen.note(FULL, refused);
+    seen.note(ROOM, !refused);
+}
+
+#[test]
+fn full_is_said_when_it_is_so_only() {
+    let happens = &[FULL, ROOM];
+    let name = "an entry is removed from a full trie";
+    let model = Model { name, bound: Some(2), least: 100, happens };
+    model.explore(|seen| room_behind_a_removal::<Immediate>(None, seen));
+    let name = "two entries come, with room for one";
+    let model = Model { name, bound: Some(2), least: 100, happens };
+    model.explore(|seen| room_for_one_of_two::<Immediate>(None, seen));
+}
+
+#[test]
+fn full_is_said_too_early_when_changes_under_way_do_not_count() {
+    let fault = Some(Fault::FullWhileUnderWay);
+    breaks("a removal under way", LOST_UPDATE, move || {
+        room_behind_a_removal::<Immediate>(fault, &Seen::default());
+    });
+    breaks("an insertion under way", LOST_UPDATE, move || {
+        room_for_one_of_two::<Immediate>(fault, &Seen::default());
+    });
 }

@@ -3,10 +3,20 @@
 //! Without a limit every thread counts in a stripe of its own, so that writers which change different
 //! parts of a trie do not pass one cache line to and fro, and a change does not wait, as it would to add
 //! atomically, until all that it stored has left the processor. Threads beyond those that get a stripe share
-//! the others. With a limit there is one, since whoever adds an entry has to know all others.
+//! the others.
+//!
+//! With a limit there is one word, which also counts the changes that are *under way*: an entry counts from
+//! before it is linked until after it is unlinked, and in between the word says that one of them is about to
+//! come or to go.
+//!
+//! - INV-E1: with a limit there are never more entries linked than counted, and never more counted than the
+//!   limit (but where entries were there before the limit). Where no change is under way, as many are linked
+//!   as are counted. So a word that says "as many as the limit, and nothing under way" was seen when the trie
+//!   was full.
 
+use crate::fault::Faults;
 use crossbeam_utils::CachePadded;
-use memalloc::sync::{AtomicU64, Ordering};
+use memalloc::sync::{AtomicU64, Ordering, pause, thread};
 
 /// Stripes of a tally without a limit.
 const STRIPES: usize = if cfg!(loom) { 2 } else { 64 };
@@ -85,60 +95,117 @@ fn stripe_of_thread() -> usize {
     0
 }
 
+/// More entries than there are handles of leaves: as good as no limit.
+const UNLIMITED: u64 = 1 << 31;
+
+/// One change under way, in the word of a count with a limit. The entries are below.
+const UNDER_WAY: u64 = 1 << 32;
+
+/// How often such a word is looked at before others are given the processor.
+const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
+
+/// Why there is no room for an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// There are as many as the limit allows.
+    Full { limit: u64 },
+    /// There may be, or there may have been: a change is under way.
+    UnderWay,
+}
+
 /// A count of entries. Its sum is exact when nobody changes it.
-///
-/// Nothing is ordered by it, so every access is relaxed.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(crate) struct EntryCount {
     /// What was added less what was taken, modulo 2^64: an entry may go by another stripe than it came by.
     stripes: Box<[CachePadded<AtomicU64>]>,
     limit: u64,
 }
 
-impl Tally {
+impl EntryCount {
     /// No entries yet, and never more than `limit`.
-    pub(super) fn new(limit: u64) -> Self {
-        let stripes = if limit == u64::MAX { STRIPES } else { 1 };
+    pub(crate) fn new(limit: u64) -> Self {
+        let stripes = if limit >= UNLIMITED { STRIPES } else { 1 };
         Self { stripes: (0..stripes).map(|_| CachePadded::new(AtomicU64::new(0))).collect(), limit }
     }
 
     /// Sets another limit, which what was counted may be beyond.
-    pub(super) fn limit_to(&mut self, limit: u64) {
+    pub(crate) fn limit_to(&mut self, limit: u64) {
         let limited = Self::new(limit);
         limited.stripes[0].store(self.sum(), Ordering::Relaxed);
         *self = limited;
     }
 
-    /// Counts one more; the limit, if that is reached.
-    #[inline]
-    pub(super) fn add(&self) -> Result<(), u64> {
-        let limit = self.limit;
-        if limit == u64::MAX {
-            self.change(1);
-            return Ok(());
-        }
-        let more = |entries| (entries < limit).then_some(entries + 1);
-        let shared = &self.stripes[0];
-        let added = shared.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        added.map(|_| ()).map_err(|_| limit)
+    #[inline(always)]
+    fn is_limited(&self) -> bool {
+        self.limit < UNLIMITED
     }
 
-    /// Counts one less: one that was counted before.
+    /// Counts one more, which is to be linked. Called under the lock of the slot that it is to be in,
+    /// where nothing has its key: so if this says that the trie is full, it was, without the key.
     #[inline]
-    pub(super) fn take(&self) {
-        self.change(-1);
+    pub(crate) fn begin_add(&self, faults: Faults) -> Result<Counting<'_>, NoRoom> {
+        if !self.is_limited() {
+            self.change(1);
+            return Ok(Counting { count: self, adds: true });
+        }
+        let limit = self.limit;
+        let more = |word| (entries(word) < limit).then_some(word + 1 + UNDER_WAY);
+        // ORDERING: pairs with the Release in `settle`: who finds nothing under way sees what the changes
+        // did that were. Relaxed to count: what this thread links it releases by itself, and who sees it
+        // linked, or gone, sees that it was counted, or was under way.
+        match self.stripes[0].fetch_update(Ordering::Relaxed, Ordering::Acquire, more) {
+            Ok(_) => Ok(Counting { count: self, adds: true }),
+            Err(word) if word < UNDER_WAY || faults.full_while_under_way() => {
+                Err(NoRoom::Full { limit })
+            }
+            Err(_) => Err(NoRoom::UnderWay),
+        }
+    }
+
+    /// Begins to count one less, which is linked and about to be unlinked.
+    #[inline]
+    pub(crate) fn begin_take(&self) -> Counting<'_> {
+        if self.is_limited() {
+            self.stripes[0].fetch_add(UNDER_WAY, Ordering::Relaxed);
+        }
+        Counting { count: self, adds: false }
+    }
+
+    /// Ends what was under way, and counts by `by`.
+    #[inline]
+    fn settle(&self, by: i64) {
+        if self.is_limited() {
+            let less = UNDER_WAY.wrapping_add_signed(-by);
+            // ORDERING: pairs with the Acquire in `begin_add`. Falls to `loom`
+            // `full_is_said_when_it_is_so_only`.
+            self.stripes[0].fetch_sub(less, Ordering::Release);
+        } else if by != 0 {
+            self.change(by);
+        }
+    }
+
+    /// Lets the changes finish that keep it unknown whether the trie is full.
+    #[cold]
+    pub(crate) fn wait(&self) {
+        for _ in 0..SPINS {
+            let word = self.stripes[0].load(Ordering::Relaxed);
+            if word < UNDER_WAY || entries(word) < self.limit {
+                return;
+            }
+            pause();
+        }
+        thread::yield_now();
     }
 
     #[inline]
     fn change(&self, by: i64) {
-        // With a limit there is no other than the first one, which is shared.
-        let number = if self.limit == u64::MAX { stripe_of_thread() } else { 0 };
-        self.change_in(number, by);
+        self.change_in(stripe_of_thread(), by);
     }
 
     #[inline]
     fn change_in(&self, number: usize, by: i64) {
         let stripe = &self.stripes[number];
+        // Nothing is ordered by a stripe, so every access is relaxed.
         if number < SHARED {
             stripe.fetch_add(by as u64, Ordering::Relaxed);
         } else {
@@ -148,15 +215,46 @@ impl Tally {
     }
 
     /// All that were counted.
-    pub(super) fn sum(&self) -> u64 {
+    pub(crate) fn sum(&self) -> u64 {
         let stripes = self.stripes.iter().map(|stripe| stripe.load(Ordering::Relaxed));
+        if self.is_limited() {
+            return stripes.map(entries).sum();
+        }
         // An entry that went may be seen, and not that it came.
         (stripes.fold(0, u64::wrapping_add) as i64).max(0) as u64
     }
 
     /// The bytes that the stripes take up.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         size_of_val(&*self.stripes) as u64
+    }
+}
+
+/// The entries that the word of a count with a limit says.
+fn entries(word: u64) -> u64 {
+    word % UNDER_WAY
+}
+
+/// An entry that is about to come or to go. If neither [`done`](Self::done), it stays as it was.
+#[derive(Debug)]
+#[must_use = "the change is not counted when this is dropped"]
+pub(crate) struct Counting<'t> {
+    count: &'t EntryCount,
+    adds: bool,
+}
+
+impl Counting<'_> {
+    /// It is linked, or unlinked.
+    #[inline]
+    pub(crate) fn done(self) {
+        self.count.settle(if self.adds { 0 } else { -1 });
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.count.settle(if self.adds { -1 } else { 0 });
     }
 }
 
@@ -167,6 +265,37 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::{Arc, Barrier};
     use std::thread;
+
+    fn add(count: &EntryCount) {
+        count.begin_add(Faults::default()).unwrap().done();
+    }
+
+    #[test]
+    fn a_count_with_a_limit_is_full_when_nothing_is_under_way() {
+        let count = EntryCount::new(2);
+        add(&count);
+        let begin = || count.begin_add(Faults::default());
+        let coming = begin().unwrap();
+        assert_eq!(begin().unwrap_err(), NoRoom::UnderWay, "the other one is not there yet");
+        drop(coming);
+        assert_eq!(count.sum(), 1, "and did not come");
+        begin().unwrap().done();
+        assert_eq!(begin().unwrap_err(), NoRoom::Full { limit: 2 });
+        let going = count.begin_take();
+        assert_eq!((begin().unwrap_err(), count.sum()), (NoRoom::UnderWay, 2));
+        drop(going);
+        assert_eq!(begin().unwrap_err(), NoRoom::Full { limit: 2 }, "it stayed");
+        count.begin_take().done();
+        assert_eq!(count.sum(), 1);
+        begin().unwrap().done();
+    }
+
+    #[test]
+    fn a_limit_that_no_trie_reaches_is_none() {
+        for limit in [1 << 31, u64::MAX] {
+            assert_eq!(EntryCount::new(limit).stripes.len(), STRIPES);
+        }
+    }
 
     #[test]
     fn a_stripe_belongs_to_one_taker_until_it_is_given_back() {
@@ -208,33 +337,33 @@ mod tests {
 
     #[test]
     fn more_threads_than_stripes_count_exactly_as_they_come_and_go() {
-        let tally = Tally::new(u64::MAX);
+        let count = EntryCount::new(u64::MAX);
         for _ in 0..3 {
             let all_there = Barrier::new(2 * STRIPES);
-            let count = || {
-                tally.add().unwrap();
+            let work = || {
+                add(&count);
                 all_there.wait();
                 for _ in 0..1000 {
-                    tally.add().unwrap();
-                    tally.take();
+                    add(&count);
+                    count.begin_take().done();
                 }
             };
             thread::scope(|scope| {
                 for _ in 0..2 * STRIPES {
-                    scope.spawn(count);
+                    scope.spawn(work);
                 }
             });
         }
-        assert_eq!(tally.sum(), 6 * STRIPES as u64);
+        assert_eq!(count.sum(), 6 * STRIPES as u64);
     }
 
     #[test]
     fn what_a_thread_drops_when_it_ends_is_counted() {
-        struct Last(Arc<Tally>);
+        struct Last(Arc<EntryCount>);
 
         impl Drop for Last {
             fn drop(&mut self) {
-                self.0.add().unwrap();
+                add(&self.0);
             }
         }
 
@@ -243,16 +372,16 @@ mod tests {
             static AFTER: RefCell<Option<Last>> = const { RefCell::new(None) };
         }
 
-        let tally = Arc::new(Tally::new(u64::MAX));
-        let shared = tally.clone();
+        let count = Arc::new(EntryCount::new(u64::MAX));
+        let shared = count.clone();
         let thread = thread::spawn(move || {
             // One on each side of the number, whichever goes first.
             BEFORE.set(Some(Last(shared.clone())));
-            shared.add().unwrap();
+            add(&shared);
             AFTER.set(Some(Last(shared)));
         });
         thread.join().unwrap();
-        assert_eq!(tally.sum(), 3);
+        assert_eq!(count.sum(), 3);
     }
 }
 
@@ -266,8 +395,8 @@ mod tests {
     fn a_stripe_that_changes_hands_loses_nothing() {
         loom::model(|| {
             let taken = Taken(AtomicU64::new(Taken::AT_FIRST));
-            let shared = Arc::new((taken, Tally::new(u64::MAX)));
-            let count = |shared: &(Taken, Tally)| {
+            let shared = Arc::new((taken, EntryCount::new(u64::MAX)));
+            let count = |shared: &(Taken, EntryCount)| {
                 let own = shared.0.take();
                 shared.1.change_in(own.unwrap_or(0), 1);
                 if let Some(number) = own {
