@@ -44,6 +44,7 @@ pub struct Builder<P: ReusePolicy = AfterRcuGp> {
     limit_bytes: u64,
     range_bytes: Option<u64>,
     huge_pages: bool,
+    keep_class: bool,
     constructor: Option<Constructor>,
     hooks: Hooks,
     max_pending: u64,
@@ -60,6 +61,7 @@ impl<P: ReusePolicy> Builder<P> {
             limit_bytes: u64::MAX,
             range_bytes: None,
             huge_pages: false,
+            keep_class: false,
             constructor: None,
             hooks: Hooks::default(),
             max_pending: DEFAULT_MAX_PENDING,
@@ -118,6 +120,19 @@ impl<P: ReusePolicy> Builder<P> {
     /// pages to everybody gives them unasked.
     pub fn huge_pages(mut self, wanted: bool) -> Self {
         self.huge_pages = wanted;
+        self
+    }
+
+    /// Whether a slab that once had a class keeps it as long as the allocator lives, though it becomes empty
+    /// and its memory goes back to the system: off by default.
+    ///
+    /// Then, where an object was once, there is an object of the same class, or zeros, or what was there, and
+    /// not only until the grace periods have passed. So a word that is atomic in every object can be looked
+    /// at through a handle of any age ([`MemAlloc::word`]). The price is address space: what one
+    /// class had at most no other can have, so that [`range_bytes`](Self::range_bytes) has to reach for the
+    /// sum; and each class may keep memory of a few empty slabs.
+    pub fn keep_class(mut self, wanted: bool) -> Self {
+        self.keep_class = wanted;
         self
     }
 
@@ -208,8 +223,14 @@ impl<P: ReusePolicy> Builder<P> {
             return Err(BuildError::CpuMode(mode));
         }
         let (arena, pool, caches) = self.reserve(mode)?;
-        let slabs =
-            Slabs::new(arena, &self.classes, self.limit_bytes, self.constructor, caches.cpus());
+        let slabs = Slabs::new(
+            arena,
+            &self.classes,
+            self.limit_bytes,
+            self.constructor,
+            self.keep_class,
+            caches.cpus(),
+        );
         let depot = Depot::new(self.classes, caches, pool, slabs, self.hooks, Route::of(P::KIND));
         let domain = self.domain.unwrap_or_else(default_domain);
         Ok(MemAlloc::from_raw(Raw::new(domain, depot, self.max_pending)))

@@ -24,20 +24,25 @@ pub(super) struct EmptySlabs {
     most_spare: usize,
     /// The fewest that were, since this was looked at last.
     fewest: usize,
+    /// How many slabs may come here.
+    known: usize,
 }
 
 impl Default for EmptySlabs {
     fn default() -> Self {
         let (spare, released) = (Vec::new(), Vec::new());
-        Self { spare, released, most_spare: LEAST_SPARE, fewest: 0 }
+        Self { spare, released, most_spare: LEAST_SPARE, fewest: 0, known: 0 }
     }
 }
 
 impl EmptySlabs {
-    /// Makes room for so many slabs; `false` when there is no memory.
-    pub(super) fn reserve(&mut self, slabs: usize) -> bool {
-        self.spare.try_reserve(slabs.saturating_sub(self.spare.len())).is_ok()
-            && self.released.try_reserve(slabs.saturating_sub(self.released.len())).is_ok()
+    /// Makes room for one slab more than may come here now; `false` when there is no memory.
+    pub(super) fn make_room(&mut self) -> bool {
+        let slabs = self.known + 1;
+        let room = self.spare.try_reserve(slabs.saturating_sub(self.spare.len())).is_ok()
+            && self.released.try_reserve(slabs.saturating_sub(self.released.len())).is_ok();
+        self.known += usize::from(room);
+        room
     }
 
     /// Takes an empty slab, one that has its memory if there is one.

@@ -10,7 +10,8 @@
 //! - INV-A2: an object is either in its slab (its bit is set) or outside; only the holder of
 //!   the one outside may touch it as the life of the object allows.
 //! - INV-A3: a slab changes class, or goes back to the system, only when all its objects are in
-//!   it, and objects come back only after the grace periods that protect memory and type.
+//!   it, and objects come back only after the grace periods that protect memory and type. Where
+//!   slabs keep their class they never change it.
 
 mod arena;
 mod empty;

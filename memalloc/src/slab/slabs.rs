@@ -67,7 +67,8 @@ pub(crate) struct Slabs {
 struct State {
     /// By slab number; slab 0 is never used, so that no handle is 0.
     slabs: Vec<Slab>,
-    empty: EmptySlabs,
+    /// Those without objects outside: of each class where a slab keeps its class, else of all.
+    empty: Vec<EmptySlabs>,
     shards: usize,
     /// For each shard of each class, the slabs with objects in them.
     partial: Vec<Vec<u32>>,
@@ -142,11 +143,14 @@ impl Slabs {
         classes: &ClassTable,
         limit_bytes: u64,
         constructor: Option<Constructor>,
+        keep_class: bool,
         cpus: usize,
     ) -> Self {
         let shards = cpus.clamp(1, MOST_SHARDS);
+        let empty_lists = if keep_class { classes.len() } else { 1 };
         let state = State {
             shards,
+            empty: (0..empty_lists).map(|_| EmptySlabs::default()).collect(),
             slabs: vec![Slab::default()],
             partial: vec![Vec::new(); classes.len() * shards],
             taken: vec![0; classes.len()],
@@ -279,24 +283,29 @@ impl Slabs {
             state.owned[list] -= 1;
             state.unlist(number);
             state.in_use -= 1;
-            state.empty.add(number);
-            let surplus = state.empty.surplus();
-            self.release(state, surplus);
+            let of = state.empty_of(class);
+            state.empty[of].add(number);
+            let surplus = state.empty[of].surplus();
+            self.release(state, of, surplus);
         }
     }
 
     /// Gives all empty slabs back, as far as the backing takes them.
     pub(crate) fn release_spare(&self) {
         let mut state = self.state.lock();
-        let all = state.empty.all();
-        self.release(&mut state, all);
+        for of in 0..state.empty.len() {
+            let all = state.empty[of].all();
+            self.release(&mut state, of, all);
+        }
     }
 
     /// The same for those that nobody needed since the last call.
     pub(crate) fn release_idle(&self) {
         let mut state = self.state.lock();
-        let idle = state.empty.idle();
-        self.release(&mut state, idle);
+        for of in 0..state.empty.len() {
+            let idle = state.empty[of].idle();
+            self.release(&mut state, of, idle);
+        }
     }
 
     /// How many bytes of empty slabs ever went back.
@@ -304,10 +313,10 @@ impl Slabs {
         self.state.lock().released_bytes
     }
 
-    /// Gives so many empty slabs back, the oldest, as far as the backing takes them.
-    fn release(&self, state: &mut State, count: usize) {
+    /// Gives so many empty slabs of a list back, the oldest, as far as the backing takes them.
+    fn release(&self, state: &mut State, of: usize, count: usize) {
         for _ in 0..count {
-            let released = state.empty.release_oldest(|number| self.arena.release(number));
+            let released = state.empty[of].release_oldest(|number| self.arena.release(number));
             let Some(number) = released else { return };
             let slab = &mut state.slabs[number as usize];
             state.released += 1;
@@ -328,9 +337,10 @@ impl Slabs {
         if state.in_use >= self.limit_slabs {
             return Err(SlabError::Limit(self.limit_slabs * SLAB_BYTES as u64));
         }
-        let number = match state.empty.take() {
+        let of = state.empty_of(class);
+        let number = match state.empty[of].take() {
             Some(number) => number,
-            None => self.extend(state)?,
+            None => self.extend(state, of)?,
         };
         let (objects, list) = (SLAB_UNITS / units, class * state.shards + shard);
         let mut inside = std::mem::take(&mut state.slabs[number as usize].inside);
@@ -338,7 +348,7 @@ impl Slabs {
         if inside.try_reserve_exact(objects.div_ceil(64) as usize).is_err()
             || !state.has_room_to_list(list)
         {
-            state.empty.add(number);
+            state.empty[of].add(number);
             return Err(SlabError::System);
         }
         for first in (0..objects).step_by(64) {
@@ -362,14 +372,16 @@ impl Slabs {
     }
 
     /// A slab that was never used.
-    fn extend(&self, state: &mut State) -> Result<u32, SlabError> {
+    fn extend(&self, state: &mut State, of: usize) -> Result<u32, SlabError> {
         let number = state.slabs.len() as u32;
         if number >= self.arena.slabs() {
             return Err(SlabError::Range(u64::from(self.arena.slabs()) * SLAB_BYTES as u64));
         }
-        let room = state.slabs.try_reserve(1).is_ok() && state.empty.reserve(number as usize + 1);
         let new_chunk = number == 1 || Arena::opens_chunk(number);
-        if !room || (new_chunk && self.arena.commit(number).is_err()) {
+        if state.slabs.try_reserve(1).is_err()
+            || (new_chunk && self.arena.commit(number).is_err())
+            || !state.empty[of].make_room()
+        {
             return Err(SlabError::System);
         }
         state.slabs.push(Slab::default());
@@ -400,12 +412,18 @@ impl Slabs {
         let State { slabs, empty, partial, taken, owned, .. } = &*state;
         let inside: usize = slabs.iter().map(|slab| room(&slab.inside)).sum();
         let listed: usize = partial.iter().map(room).sum();
-        let numbers = empty.table_bytes() + room(taken) + room(owned);
+        let empty = room(empty) + empty.iter().map(EmptySlabs::table_bytes).sum::<usize>();
+        let numbers = empty + room(taken) + room(owned);
         (size_of::<State>() + room(slabs) + inside + room(partial) + listed + numbers) as u64
     }
 }
 
 impl State {
+    /// Which list has the empty slabs that may be of `class`.
+    fn empty_of(&self, class: usize) -> usize {
+        if self.empty.len() == 1 { 0 } else { class }
+    }
+
     /// Makes room to list every slab of a shard and one more, so that an object can be put back
     /// without asking for memory: that may happen in a signal handler.
     fn has_room_to_list(&mut self, list: usize) -> bool {
@@ -454,7 +472,7 @@ mod tests {
     fn slabs(limit_bytes: u64) -> (Slabs, ClassTable) {
         let classes = ClassTable::default();
         let arena = Arena::reserve(&crate::backing::usual(), 1 << 30, false).unwrap();
-        (Slabs::new(arena, &classes, limit_bytes, None, 2), classes)
+        (Slabs::new(arena, &classes, limit_bytes, None, false, 2), classes)
     }
 
     fn carve(slabs: &Slabs, classes: &ClassTable, class: usize, wanted: usize) -> Vec<Handle> {
@@ -481,6 +499,22 @@ mod tests {
     }
 
     #[test]
+    fn a_slab_that_keeps_its_class_serves_no_other_though_its_memory_went_back() {
+        let (arena, classes) = (slabs(u64::MAX).0.arena, ClassTable::default());
+        let slabs = Slabs::new(arena, &classes, u64::MAX, None, true, 2);
+        let small = carve(&slabs, &classes, 0, 4 * 4096);
+        assert!(slabs.put_back(&classes, &small, true));
+        slabs.release_spare();
+        assert_eq!(slabs.usage().slabs, 0);
+        let large = carve(&slabs, &classes, 10, 64);
+        let in_one = |a: Handle, b: Handle| a.get() / SLAB_UNITS == b.get() / SLAB_UNITS;
+        assert!(large.iter().all(|&large| !small.iter().any(|&small| in_one(small, large))));
+        let mut again = carve(&slabs, &classes, 0, 4 * 4096);
+        again.sort_unstable_by_key(|object| object.get());
+        assert_eq!(again, small, "the same four slabs");
+    }
+
+    #[test]
     fn an_empty_slab_serves_another_class_or_goes_back_to_the_system() {
         let (slabs, classes) = slabs(u64::MAX);
         let small = carve(&slabs, &classes, 0, 4 * 4096);
@@ -492,9 +526,9 @@ mod tests {
         let large = carve(&slabs, &classes, 10, 64);
         assert!(large.iter().all(|object| object.get() < 5 * SLAB_UNITS), "slabs are used again");
         assert!(slabs.put_back(&classes, &large, true));
-        let (held, spare) = (slabs.usage().backing_bytes, slabs.state.lock().empty.all());
+        let (held, spare) = (slabs.usage().backing_bytes, slabs.state.lock().empty[0].all());
         slabs.release_spare();
-        let kept = slabs.state.lock().empty.all();
+        let kept = slabs.state.lock().empty[0].all();
         assert_eq!(slabs.usage().backing_bytes, if kept > 0 { held } else { 0 });
         assert!(kept == 0 || kept == spare, "the backing takes memory back, or does not");
     }
