@@ -47,6 +47,16 @@ pub enum Fault {
     LeafFenceMissing,
     /// A writer that inserts beside such a leaf does not look whether it has the same key.
     LeafNotCheckedUnderLock,
+    /// A reader that follows a hint does not look whether the leaf is linked.
+    HintedLeafUnlinked,
+    /// Such a reader does not look whose the leaf is.
+    HintedLeafUnread,
+    /// Such a reader does not synchronise with whoever linked the leaf.
+    HintedLeafRelaxed,
+    /// A leaf says that it is linked before its slot names it.
+    MarkedEarly,
+    /// A leaf says that it is linked after its slot names it no longer.
+    UnmarkedLate,
     /// A writer takes a trie for full while an entry is about to come or to go.
     FullWhileUnderWay,
 }
@@ -101,5 +111,10 @@ questions! {
     leaf_count_relaxed => LeafCountRelaxed;
     leaf_fence_missing => LeafFenceMissing;
     leaf_not_checked_under_lock => LeafNotCheckedUnderLock;
+    hinted_leaf_unlinked => HintedLeafUnlinked;
+    hinted_leaf_unread => HintedLeafUnread;
+    hinted_leaf_relaxed => HintedLeafRelaxed;
+    marked_early => MarkedEarly;
+    unmarked_late => UnmarkedLate;
     full_while_under_way => FullWhileUnderWay;
 }

@@ -80,13 +80,15 @@
 //!   a reader that writers have turned away too often ([`Builder::reader_retries`]), until it is done.
 //! - An insert is refused as [`InsertErrorKind::Full`] only if at some moment during the call there were
 //!   [`Builder::max_entries`] entries, and not the key.
-//! - In the child of a fork, lookups and scans go on. An insert or a removal waits for good there if
+//! - Hints ([`Builder::hints`]) change none of this.
+//! - In the child of a fork, lookups and scans go on. An insert into a full trie may wait for good there, if
+//!   another thread was inserting or removing at that moment. An insert or a removal waits for good there if
 //!   another thread was changing the same branch, or the one above it, or insisted on a lookup, at
 //!   that moment: fork while nobody does, or let the child only look up. Where leaves are reused at
 //!   once even a lookup waits for good if its leaf was being written.
 //! - The sequence count of a branch has 32 bits. A reader would have to be suspended, between
 //!   two loads, for exactly 2^30 lives of one branch to be deceived. Where leaves are reused at
-//!   once they have a count too, of 31 bits, that every new value moves on: 2^31 values of one key
+//!   once they have a count too, of 30 bits, that every new value moves on: 2^30 values of one key
 //!   between two loads.
 //! - A value that is overwritten in place, or a leaf that is removed there, can't be read at that
 //!   moment: readers whose way ends there look again until it is done, also when its writer was
@@ -102,8 +104,8 @@ mod write;
 #[cfg(loom)]
 pub use fault::Fault;
 pub use map::{
-    Builder, Computed, InsertError, InsertErrorKind, Iter, IterCopied, MemoryUsage, Operation,
-    QpTrie, TraceIter, TraceRef, TrieRef, TrieStats, Update,
+    Builder, Computed, Hints, InsertError, InsertErrorKind, Iter, IterCopied, MemoryUsage,
+    Operation, QpTrie, TraceIter, TraceRef, TrieRef, TrieStats, Update,
 };
 pub use node::PlainBits;
 

@@ -31,6 +31,17 @@ pub struct Builder<
     policies: PhantomData<(B, L)>,
 }
 
+/// Whether a trie keeps hints ([`Builder::hints`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Hints {
+    /// It does not: every lookup goes from the root to a leaf.
+    #[default]
+    Off,
+    /// It does: a lookup of a key that is there goes to the leaf at once.
+    On,
+}
+
 /// What a trie was built with, beside its domain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -40,6 +51,7 @@ pub(super) struct Settings {
     pub(super) reader_retries: u32,
     pub(super) limit_bytes: u64,
     pub(super) huge_pages: bool,
+    pub(super) hints: Hints,
 }
 
 impl Default for Settings {
@@ -51,6 +63,7 @@ impl Default for Settings {
             reader_retries: if cfg!(loom) { 2 } else { 64 },
             limit_bytes: u64::MAX,
             huge_pages: false,
+            hints: Hints::Off,
         }
     }
 }
@@ -113,6 +126,32 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         self
     }
 
+    /// Whether to keep *hints*: a table from the hash of a key to its leaf. Off by default.
+    ///
+    /// With it a lookup of a key that is there costs two lines of the cache beside the key, in place of one
+    /// for each branch on the way, and nothing of what operations promise changes: the leaf says for itself
+    /// whether it is in the trie, and what the table does not answer is looked up as without it. A key that is
+    /// absent costs a line more. Where leaves are reused at once, a value is overwritten without a way from
+    /// the root. The hash is keyed, by numbers that the system makes up for each trie.
+    ///
+    /// The table takes 5 to 8 bytes an entry, from the global heap; it grows while others read and write, and
+    /// shrinks in [`QpTrie::quiesce`]. Where there is no memory for it, there are fewer hints. Leaves of
+    /// one size never make room for those of another, though their memory goes back to the system
+    /// ([`memalloc::Builder::keep_class`]).
+    ///
+    /// ```
+    /// use qptrie::{Hints, QpTrie};
+    ///
+    /// let trie: QpTrie<u64> = QpTrie::builder().hints(Hints::On).build()?;
+    /// trie.pin().insert(b"key", 1)?;
+    /// assert_eq!(trie.pin().get(b"key"), Some(&1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn hints(mut self, hints: Hints) -> Self {
+        self.settings.hints = hints;
+        self
+    }
+
     /// Leaves a step of the protocol out, to show that it is needed.
     #[cfg(loom)]
     pub fn fault(mut self, fault: Fault) -> Self {
@@ -142,6 +181,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
             configured(&domain, self.settings),
             configured(&domain, self.settings),
             self.settings.max_entries,
+            self.settings.hints == Hints::On,
             self.faults,
         )?;
         Ok(QpTrie::from_parts(nodes, domain, self.settings))

@@ -84,6 +84,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// [`InsertErrorKind::Exists`] when the key is there; else as
     /// [`update`](Self::update). The error gives the value back.
     pub fn try_insert(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
+        if self.is_refused_by_hint(key, Update::NoExist) {
+            return Err(InsertError { kind: InsertErrorKind::Exists, value });
+        }
         let leaf = self.new_leaf(key, value)?;
         self.settle(leaf, self.link(key, leaf, Update::NoExist).map(|_| ()))
     }
@@ -166,6 +169,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         key: &[u8],
         mut decide: impl FnMut(Option<&V>) -> Operation<V, A>,
     ) -> Result<Computed<&V, A>, InsertError<V>> {
+        let hash = self.prefetch_hint(key);
         loop {
             match self.place(key) {
                 Place::Found(found) => {
@@ -175,6 +179,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                         Operation::Insert(value) => {
                             let leaf = self.new_leaf(key, value)?;
                             if found.replace(&self.trie.nodes, leaf).is_ok() {
+                                self.hint_linked(hash, leaf, Some(found.leaf));
                                 // SAFETY: replaced here (INV-U1); the other was published.
                                 let (old, new) = unsafe {
                                     (self.unlinked(found.leaf), self.trie.nodes.value(leaf))
@@ -185,7 +190,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                             drop(unsafe { self.trie.nodes.take_back(leaf) });
                         }
                         Operation::Remove => {
-                            if let Some(old) = self.take(&found) {
+                            if let Some(old) = self.take(hash, &found) {
                                 return Ok(Computed::Removed(old));
                             }
                         }
@@ -194,7 +199,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                 }
                 Place::Vacant(vacant) => match decide(None) {
                     Operation::Insert(value) => {
-                        if let Some(value) = self.put(key, &vacant, value)? {
+                        if let Some(value) = self.put(key, hash, &vacant, value)? {
                             return Ok(Computed::Inserted(value));
                         }
                     }
@@ -221,6 +226,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn remove_if(&self, key: &[u8], mut accept: impl FnMut(&V) -> bool) -> Option<&V> {
+        let hash = self.prefetch_hint(key);
         loop {
             let Place::Found(found) = self.place(key) else {
                 return None;
@@ -229,7 +235,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
             if !accept(unsafe { self.trie.nodes.value(found.leaf) }) {
                 return None;
             }
-            if let Some(value) = self.take(&found) {
+            if let Some(value) = self.take(hash, &found) {
                 return Some(value);
             }
             pause();
@@ -237,14 +243,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     }
 
     /// Unlinks and frees a leaf that was found, if it is still there.
-    fn take(&self, found: &Found<'_>) -> Option<&V> {
+    fn take(&self, hash: Option<u64>, found: &Found<'_>) -> Option<&V> {
         found.remove(&self.trie.nodes).ok()?;
+        self.forget_hint(hash, found.leaf);
         // SAFETY: unlinked here (INV-U1).
         Some(unsafe { self.unlinked(found.leaf) })
     }
 
     /// Inserts a value where there was none; `None` if something is there by now.
-    fn put(&self, key: &[u8], vacant: &Vacant<'_>, value: V) -> Result<Option<&V>, InsertError<V>> {
+    fn put(
+        &self,
+        key: &[u8],
+        hash: Option<u64>,
+        vacant: &Vacant<'_>,
+        value: V,
+    ) -> Result<Option<&V>, InsertError<V>> {
         let leaf = self.new_leaf(key, value)?;
         match self.fill(vacant, leaf) {
             Ok(false) => {
@@ -252,7 +265,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                 drop(unsafe { self.trie.nodes.take_back(leaf) });
                 Ok(None)
             }
-            filled => self.settle(leaf, filled.map(|_| ())).map(Some),
+            filled => {
+                if filled.is_ok() {
+                    self.hint_linked(hash, leaf, None);
+                }
+                self.settle(leaf, filled.map(|_| ())).map(Some)
+            }
         }
     }
 

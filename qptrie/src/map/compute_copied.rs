@@ -8,7 +8,7 @@ use super::compute::{Computed, Operation};
 use super::error::{InsertError, InsertErrorKind};
 use super::view::{TrieRef, Update};
 use crate::node::PlainBits;
-use crate::write::{Found, Place, Vacant};
+use crate::write::{Found, Place, Vacant, overwrite_hinted};
 use memalloc::sync::pause;
 use memalloc::{Handle, ReusePolicy};
 
@@ -45,6 +45,23 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         key: &[u8],
         mut decide: impl FnMut(Option<V>) -> Operation<V, A>,
     ) -> Result<Computed<V, A>, InsertError<V>> {
+        let (nodes, hash) = (&self.trie.nodes, self.prefetch_hint(key));
+        if !L::PROTECTS_IDENTITY
+            && let Some(at) = self.find_hinted(key, hash)
+            && let Ok(Some(old)) = at.value_of(nodes, key)
+        {
+            match decide(Some(old)) {
+                Operation::Insert(new) => {
+                    nodes.roots.of(key).let_readers_pass();
+                    if overwrite_hinted(nodes, at, &new).is_ok() {
+                        return Ok(Computed::Replaced { old, new });
+                    }
+                }
+                // Its place has to be found, and it is decided once more.
+                Operation::Remove => {}
+                Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+            }
+        }
         loop {
             match self.place(key) {
                 Place::Found(found) => {
@@ -54,13 +71,13 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                     };
                     match decide(Some(old)) {
                         Operation::Insert(new) => {
-                            let given = self.give_copied(key, &found, new);
+                            let given = self.give_copied(key, hash, &found, new);
                             if given.map_err(|kind| InsertError { kind, value: new })? {
                                 return Ok(Computed::Replaced { old, new });
                             }
                         }
                         Operation::Remove => {
-                            if self.take_copied(&found).is_some() {
+                            if self.take_copied(hash, &found).is_some() {
                                 return Ok(Computed::Removed(old));
                             }
                         }
@@ -69,7 +86,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                 }
                 Place::Vacant(vacant) => match decide(None) {
                     Operation::Insert(new) => {
-                        let put = self.put_copied(key, &vacant, new);
+                        let put = self.put_copied(key, hash, &vacant, new);
                         if put.map_err(|kind| InsertError { kind, value: new })? {
                             return Ok(Computed::Inserted(new));
                         }
@@ -85,6 +102,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// Takes `key` out if `accept` says so of its value, and gives the value: it is the very one that
     /// `accept` saw last. Never fails for lack of memory.
     pub fn remove_if_copied(&self, key: &[u8], mut accept: impl FnMut(V) -> bool) -> Option<V> {
+        let hash = self.prefetch_hint(key);
         loop {
             let Place::Found(found) = self.place(key) else {
                 return None;
@@ -93,7 +111,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                 if !accept(value) {
                     return None;
                 }
-                if let Some(value) = self.take_copied(&found) {
+                if let Some(value) = self.take_copied(hash, &found) {
                     return Some(value);
                 }
             }
@@ -151,6 +169,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     fn give_copied(
         &self,
         key: &[u8],
+        hash: Option<u64>,
         found: &Found<'_>,
         value: V,
     ) -> Result<bool, InsertErrorKind> {
@@ -161,6 +180,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         let leaf = self.new_copied(key, value)?;
         let replaced = found.replace(nodes, leaf).is_ok();
         if replaced {
+            self.hint_linked(hash, leaf, Some(found.leaf));
             self.copy_out(found.leaf);
         } else {
             // SAFETY: the leaf was not published.
@@ -173,12 +193,15 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     fn put_copied(
         &self,
         key: &[u8],
+        hash: Option<u64>,
         vacant: &Vacant<'_>,
         value: V,
     ) -> Result<bool, InsertErrorKind> {
         let leaf = self.new_copied(key, value)?;
         let filled = self.fill(vacant, leaf);
-        if filled != Ok(true) {
+        if filled == Ok(true) {
+            self.hint_linked(hash, leaf, None);
+        } else {
             // SAFETY: the leaf was not published.
             unsafe { self.trie.nodes.drop_leaf(leaf) };
         }
@@ -186,8 +209,9 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     }
 
     /// Unlinks and frees a leaf that was found, if it has the value that was found.
-    fn take_copied(&self, found: &Found<'_>) -> Option<V> {
+    fn take_copied(&self, hash: Option<u64>, found: &Found<'_>) -> Option<V> {
         found.remove(&self.trie.nodes).ok()?;
+        self.forget_hint(hash, found.leaf);
         Some(self.copy_out(found.leaf))
     }
 

@@ -3,8 +3,8 @@
 use super::error::{InsertError, InsertErrorKind};
 use super::view::{TrieRef, Update};
 use crate::node::{PlainBits, Retry};
-use crate::read::{find_copied, find_each_copied};
-use crate::write::Place;
+use crate::read::{find_copied, find_each_copied, find_hinted_copied};
+use crate::write::{Place, overwrite_hinted};
 use memalloc::sync::pause;
 use memalloc::{Handle, ReusePolicy};
 
@@ -35,21 +35,38 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     #[doc(alias = "map_lookup_elem")]
     #[inline]
     pub fn get_copied(&self, key: &[u8]) -> Option<V> {
-        let look = || find_copied(&self.trie.nodes, key);
-        match look() {
-            Ok(value) => value,
-            Err(Retry) => self.look_again(key, look),
+        let nodes = &self.trie.nodes;
+        let hash = nodes.hints.hash(key);
+        if let Some(value) = hash.and_then(|hash| find_hinted_copied(nodes, key, hash)) {
+            return Some(value);
         }
+        let look = || find_copied(nodes, key);
+        let found = look().unwrap_or_else(|Retry| self.look_again(key, look));
+        self.hint_found(hash, found.map(|(leaf, _)| leaf));
+        found.map(|(_, value)| value)
     }
 
     /// Copies of the values of several keys, in their order: as many calls of
     /// [`get_copied`](Self::get_copied), as [`get_many`](TrieRef::get_many).
     pub fn get_many_copied<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<V>; N] {
         let nodes = &self.trie.nodes;
-        let found = find_each_copied(nodes, &keys);
+        let hashes = self.prefetch_hinted(&keys);
+        let hinted: [_; N] = std::array::from_fn(|number| {
+            hashes[number].and_then(|hash| find_hinted_copied(nodes, keys[number], hash))
+        });
+        if hinted.iter().all(Option::is_some) {
+            return hinted;
+        }
+        let found = find_each_copied(nodes, &keys, &hinted.map(|value| value.is_some()));
         std::array::from_fn(|number| {
+            if hinted[number].is_some() {
+                return hinted[number];
+            }
             let key = keys[number];
-            found[number].unwrap_or_else(|Retry| self.look_again(key, || find_copied(nodes, key)))
+            let look = || find_copied(nodes, key);
+            let found = found[number].unwrap_or_else(|Retry| self.look_again(key, look));
+            self.hint_found(hashes[number], found.map(|(leaf, _)| leaf));
+            found.map(|(_, value)| value)
         })
     }
 
@@ -79,6 +96,9 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         value: V,
         how: Update,
     ) -> Result<Option<V>, InsertError<V>> {
+        if self.is_refused_by_hint(key, how) {
+            return Err(InsertError { kind: InsertErrorKind::Exists, value });
+        }
         if L::PROTECTS_IDENTITY {
             let leaf = self.new_leaf(key, value)?;
             let failed = |kind| {
@@ -111,11 +131,19 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         spare: &mut Option<Handle>,
     ) -> Result<Option<V>, InsertErrorKind> {
         let nodes = &self.trie.nodes;
+        let hash = nodes.hints.hash(key);
+        nodes.roots.of(key).let_readers_pass();
+        if let Some(at) = self.find_hinted(key, hash)
+            && let Ok(old) = overwrite_hinted(nodes, at, value)
+        {
+            return Ok(Some(old));
+        }
         loop {
             match self.place(key) {
                 Place::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
                 Place::Found(found) => {
                     if let Ok(old) = found.overwrite(nodes, value) {
+                        self.hint_linked(hash, found.leaf, None);
                         return Ok(Some(old));
                     }
                 }
@@ -131,6 +159,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                     };
                     if self.fill(&vacant, leaf)? {
                         *spare = None;
+                        self.hint_linked(hash, leaf, None);
                         return Ok(None);
                     }
                 }

@@ -16,11 +16,13 @@ pub struct MemoryUsage {
     pub leaves: Stats,
     /// The trie itself, its table of roots and its counts, in bytes.
     pub root_bytes: u64,
+    /// The table of hints, and those that were replaced and may still be looked at, in bytes.
+    pub hint_bytes: u64,
 }
 
 impl MemoryUsage {
     /// All of it: slab memory that was touched, used or not; the allocators' tables, which are the
-    /// caches of every CPU, batches, and which objects are in which slab; the roots. Not what
+    /// caches of every CPU, batches, and which objects are in which slab; the roots; the hints. Not what
     /// values point to, nor the domain, which others may share; nor what [`Stats::backing_bytes`]
     /// leaves out.
     pub fn total_bytes(&self) -> u64 {
@@ -34,17 +36,17 @@ impl MemoryUsage {
 
     /// Of it what is beside the slabs.
     pub fn table_bytes(&self) -> u64 {
-        self.branches.table_bytes + self.leaves.table_bytes + self.root_bytes
+        self.branches.table_bytes + self.leaves.table_bytes + self.root_bytes + self.hint_bytes
     }
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// Bytes of slab memory that branches and leaves have touched and not given back, and of the
-    /// trie itself and its roots: [`MemoryUsage::total_bytes`] without the allocators' tables, at
+    /// trie itself, its roots and its hints: [`MemoryUsage::total_bytes`] without the allocators' tables, at
     /// the cost of two locks.
     pub fn backing_bytes(&self) -> u64 {
         let slabs = self.nodes.branches.backing_bytes() + self.nodes.leaves.backing_bytes();
-        slabs + self.root_bytes()
+        slabs + self.root_bytes() + self.hint_bytes()
     }
 
     /// Where the memory of the trie is, every byte of it. Looks at the caches of every CPU and at
@@ -54,7 +56,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
             branches: self.nodes.branches.stats(),
             leaves: self.nodes.leaves.stats(),
             root_bytes: self.root_bytes(),
+            hint_bytes: self.hint_bytes(),
         }
+    }
+
+    fn hint_bytes(&self) -> u64 {
+        // A table that is found is not freed meanwhile.
+        let _section = self.domain.pin();
+        self.nodes.hints.bytes()
     }
 
     fn root_bytes(&self) -> u64 {

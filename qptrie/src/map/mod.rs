@@ -19,7 +19,7 @@ mod trace_iter;
 mod trie;
 mod view;
 
-pub use builder::Builder;
+pub use builder::{Builder, Hints};
 pub use compute::{Computed, Operation};
 pub use error::{InsertError, InsertErrorKind};
 pub use iter::Iter;

@@ -187,6 +187,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         let branches = self.nodes.branches.quiesce()?;
         let mut all = self.nodes.leaves.quiesce()?;
+        self.nodes.hints.fit(&self.domain, self.len(), true);
         all.objects += branches.objects;
         all.bytes += branches.bytes;
         all.released_bytes += branches.released_bytes;

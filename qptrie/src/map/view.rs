@@ -2,8 +2,8 @@
 
 use super::error::{InsertError, InsertErrorKind};
 use super::trie::QpTrie;
-use crate::node::{NoRoom, Retry, leaf_overhead};
-use crate::read::{find, find_each};
+use crate::node::{NoRoom, Retry, Twig, leaf_overhead};
+use crate::read::{LeafFooting, find, find_each, find_hinted};
 use crate::write::{NotLinked, Place, Vacant, locate};
 use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
@@ -58,10 +58,104 @@ impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Option<Handle> {
-        match find(&self.trie.nodes, key) {
+        let hash = self.trie.nodes.hints.hash(key);
+        if let Some(at) = self.find_hinted(key, hash) {
+            return Some(at.leaf);
+        }
+        let leaf = match find(&self.trie.nodes, key) {
             Ok(leaf) => leaf,
             Err(Retry) => self.look_again(key, || find(&self.trie.nodes, key)),
+        };
+        self.hint_found(hash, leaf);
+        leaf
+    }
+
+    /// Where a hint leads to.
+    #[inline(always)]
+    pub(super) fn find_hinted(&self, key: &[u8], hash: Option<u64>) -> Option<LeafFooting> {
+        find_hinted(&self.trie.nodes, key, hash?)
+    }
+
+    /// Hints at what was found without a hint.
+    #[inline(always)]
+    pub(super) fn hint_found(&self, hash: Option<u64>, leaf: Option<Handle>) {
+        if let (Some(hash), Some(leaf)) = (hash, leaf) {
+            self.hint(hash, leaf, None);
         }
+    }
+
+    /// Hints at `leaf`, in place of `old`.
+    #[inline]
+    fn hint(&self, hash: u64, leaf: Handle, old: Option<Handle>) {
+        let hints = &self.trie.nodes.hints;
+        if hints.put(hash, leaf, old) {
+            hints.fit(&self.trie.domain, self.trie.len(), false);
+        }
+    }
+
+    /// The hash of a key that is about to be changed, whose hint is on its way into the cache, if there
+    /// are hints.
+    #[inline]
+    pub(super) fn prefetch_hint(&self, key: &[u8]) -> Option<u64> {
+        let hints = &self.trie.nodes.hints;
+        let hash = hints.hash(key)?;
+        hints.prefetch(hash);
+        Some(hash)
+    }
+
+    /// Hints at a leaf that was linked in place of another one, if there was any.
+    #[inline]
+    pub(super) fn hint_linked(&self, hash: Option<u64>, leaf: Handle, old: Option<Handle>) {
+        if let Some(hash) = hash {
+            self.hint(hash, leaf, old);
+        }
+    }
+
+    /// Takes the hint at a leaf out that was unlinked.
+    #[inline]
+    pub(super) fn forget_hint(&self, hash: Option<u64>, leaf: Handle) {
+        if let Some(hash) = hash {
+            self.trie.nodes.hints.forget(hash, leaf);
+        }
+    }
+
+    /// The hashes of several keys, whose leaves are on their way into the cache, if there are hints.
+    pub(super) fn prefetch_hinted<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<u64>; N] {
+        let nodes = &self.trie.nodes;
+        let hashes = keys.map(|key| nodes.hints.hash(key));
+        for &hash in hashes.iter().flatten() {
+            nodes.hints.prefetch(hash);
+        }
+        for &hash in hashes.iter().flatten() {
+            nodes.hints.find(hash, |leaf| {
+                nodes.prefetch_both_lines(Twig::leaf(leaf));
+                None::<()>
+            });
+        }
+        hashes
+    }
+
+    /// As [`find`](Self::find), for several keys.
+    pub(super) fn find_many<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<Handle>; N] {
+        let nodes = &self.trie.nodes;
+        let hashes = self.prefetch_hinted(keys);
+        let hinted: [_; N] = std::array::from_fn(|number| {
+            self.find_hinted(keys[number], hashes[number]).map(|at| at.leaf)
+        });
+        if hinted.iter().all(Option::is_some) {
+            return hinted;
+        }
+        let found = find_each(nodes, keys, &hinted.map(|leaf| leaf.is_some()));
+        std::array::from_fn(|number| {
+            if let Some(leaf) = hinted[number] {
+                return Some(leaf);
+            }
+            let key = keys[number];
+            let leaf =
+                found[number].unwrap_or_else(|Retry| self.look_again(key, || find(nodes, key)));
+            self.hint_found(hashes[number], leaf);
+            leaf
+        })
     }
 
     /// Tries `look` as often as readers may after it failed, and then insists.
@@ -111,6 +205,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         Ok(())
     }
 
+    /// Whether a hint tells that the key is there, which is not to be.
+    pub(super) fn is_refused_by_hint(&self, key: &[u8], how: Update) -> bool {
+        let hash = self.trie.nodes.hints.hash(key).filter(|_| how == Update::NoExist);
+        self.find_hinted(key, hash).is_some()
+    }
+
     /// Publishes `leaf` and gives the leaf that it replaced.
     pub(super) fn link(
         &self,
@@ -118,17 +218,20 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         leaf: Handle,
         how: Update,
     ) -> Result<Option<Handle>, InsertErrorKind> {
+        let hash = self.prefetch_hint(key);
         loop {
             match self.place(key) {
                 Place::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
                 Place::Found(found) => {
                     if found.replace(&self.trie.nodes, leaf).is_ok() {
+                        self.hint_linked(hash, leaf, Some(found.leaf));
                         return Ok(Some(found.leaf));
                     }
                 }
                 Place::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
                 Place::Vacant(vacant) => {
                     if self.fill(&vacant, leaf)? {
+                        self.hint_linked(hash, leaf, None);
                         return Ok(None);
                     }
                 }
@@ -194,14 +297,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// ```
     #[doc(alias = "map_lookup_batch")]
     pub fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<&V>; N] {
-        let found = find_each(&self.trie.nodes, &keys);
-        std::array::from_fn(|number| {
-            let leaf = found[number].unwrap_or_else(|Retry| {
-                self.look_again(keys[number], || find(&self.trie.nodes, keys[number]))
-            });
-            // SAFETY: as in `get`.
-            leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) })
-        })
+        let leaves = self.find_many(&keys);
+        // SAFETY: as in `get`.
+        leaves.map(|leaf| leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) }))
     }
 
     /// Puts `value` at `key` and gives the value that was there: [`update`](Self::update) with
@@ -222,6 +320,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// [`InsertError`] says why nothing was changed, and gives the value back.
     #[doc(alias = "map_update_elem")]
     pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
+        if self.is_refused_by_hint(key, how) {
+            return Err(InsertError { kind: InsertErrorKind::Exists, value });
+        }
         let leaf = self.new_leaf(key, value)?;
         match self.link(key, leaf, how) {
             // SAFETY: `link` unlinked the old leaf.

@@ -1,12 +1,30 @@
 //! Leaves that are plain memory: a value, and the whole key behind it. (For those that are reused at
 //! once see `words`.)
+//!
+//! The length of the key shares an atomic word with the *mark*, which says whether the leaf is linked. The
+//! mark is kept where there are hints, and is for those that come to a leaf by one: who comes by a slot knows.
 
 use super::{Nodes, words};
+#[cfg(not(loom))]
+use memalloc::sync::AtomicU16;
+#[cfg(loom)]
+use memalloc::sync::AtomicU32;
+use memalloc::sync::Ordering;
 use memalloc::{AllocError, Handle, ReusePolicy};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
 const LENGTH_BYTES: usize = size_of::<u16>();
+
+/// What the mark is a bit of.
+#[cfg(not(loom))]
+type Mark = u16;
+#[cfg(loom)]
+type Mark = u32;
+
+/// The leaf is linked.
+const LINKED: u16 = 1 << 15;
+const _: () = assert!(LONGEST_KEY < LINKED as usize);
 
 /// The longest key that symbol numbers and a leaf's length can count, in bytes.
 pub(crate) const LONGEST_KEY: usize = 4095;
@@ -16,8 +34,13 @@ pub(crate) const fn leaf_overhead<V, L: ReusePolicy>() -> usize {
     if L::PROTECTS_IDENTITY { plain_bytes::<V>(0) } else { words::overhead::<V>() }
 }
 
+/// Where the word of length and mark is.
+const fn length_at<V>() -> usize {
+    size_of::<V>().next_multiple_of(LENGTH_BYTES)
+}
+
 const fn plain_bytes<V>(key_len: usize) -> usize {
-    size_of::<V>() + LENGTH_BYTES + key_len
+    length_at::<V>() + LENGTH_BYTES + key_len
 }
 
 fn layout<V>(key_len: usize) -> Layout {
@@ -54,10 +77,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         // (INV-N3).
         unsafe {
             start.cast::<V>().write(value);
-            let length = start.add(size_of::<V>());
-            length.cast::<u16>().write_unaligned(key.len() as u16);
-            length.add(LENGTH_BYTES).copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
+            let place = start.add(length_at::<V>() + LENGTH_BYTES);
+            place.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
         }
+        self.put_length(leaf, key.len() as u16);
         Ok(leaf)
     }
 
@@ -73,10 +96,91 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         self.leaves.reads_plain(leaf);
         // SAFETY: a published leaf is never written (INV-N3), and the caller keeps it.
         unsafe {
-            let length = self.leaves.pointer(leaf).add(size_of::<V>());
-            let count = length.cast::<u16>().read_unaligned() as usize;
-            std::slice::from_raw_parts(length.add(LENGTH_BYTES).as_ptr(), count)
+            let place = self.leaves.pointer(leaf).add(length_at::<V>() + LENGTH_BYTES);
+            std::slice::from_raw_parts(place.as_ptr(), self.length(leaf).into())
         }
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn length_word(&self, leaf: Handle) -> &AtomicU16 {
+        debug_assert!(L::PROTECTS_IDENTITY, "such leaves are words");
+        // SAFETY: the handle is that of a leaf, now or once (INV-N4, INV-H1), in whose class this word is an
+        // atomic one, aligned to 2: no leaf's value or key lies there.
+        unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<AtomicU16>().as_ref() }
+    }
+
+    /// The length of the key.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn length(&self, leaf: Handle) -> u16 {
+        self.length_word(leaf).load(Ordering::Relaxed) & !LINKED
+    }
+
+    /// The length of the key of a leaf that is not linked.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn put_length(&self, leaf: Handle, length: u16) {
+        self.length_word(leaf).store(length, Ordering::Relaxed);
+    }
+
+    /// A model sees the mark as a word of its own, so that it does not have to look at the order in
+    /// which lengths are read.
+    #[cfg(loom)]
+    fn length_word(&self, leaf: Handle) -> &AtomicU32 {
+        // SAFETY: as above; nothing else of a plain leaf is a word.
+        unsafe { self.leaves.word(leaf, 0) }
+    }
+
+    #[cfg(loom)]
+    fn length(&self, leaf: Handle) -> u16 {
+        // SAFETY: the caller may read the leaf; a model checks that.
+        unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<u16>().read() }
+    }
+
+    #[cfg(loom)]
+    fn put_length(&self, leaf: Handle, length: u16) {
+        // SAFETY: the leaf is not published, and the caller's.
+        unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<u16>().write(length) };
+    }
+
+    /// Marks a leaf as linked, where there are hints. Called under the lock of the slot that names it,
+    /// after that was stored to.
+    #[inline]
+    pub(crate) fn mark_linked(&self, leaf: Handle) {
+        if !self.hints.are_kept() {
+            return;
+        }
+        if !L::PROTECTS_IDENTITY {
+            self.versions(leaf).mark_linked();
+            return;
+        }
+        let word = self.length_word(leaf);
+        // ORDERING: pairs with the Acquire load in `is_linked`: who sees the mark sees the leaf, and that its
+        // slot names it. Falls to `loom` `a_hint_is_believed_of_a_linked_leaf_only`.
+        word.store(word.load(Ordering::Relaxed) | Mark::from(LINKED), Ordering::Release);
+    }
+
+    /// Takes the mark away. Called under the same lock, before the slot is stored to.
+    #[inline]
+    pub(crate) fn mark_unlinked(&self, leaf: Handle) {
+        debug_assert!(L::PROTECTS_IDENTITY, "such a leaf's life ends by its count");
+        if self.hints.are_kept() {
+            // Relaxed: the Release store of the slot comes after it.
+            let word = self.length_word(leaf);
+            word.store(word.load(Ordering::Relaxed) & !Mark::from(LINKED), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a leaf that a hint names is linked. If so, it stays as it is as long as the caller's section
+    /// lasts: it is freed after this moment, if it is.
+    #[inline(always)]
+    pub(crate) fn is_linked(&self, leaf: Handle) -> bool {
+        let order =
+            if self.faults.hinted_leaf_relaxed() { Ordering::Relaxed } else { Ordering::Acquire };
+        // ORDERING: pairs with the Release store in `mark_linked`.
+        self.length_word(leaf).load(order) & Mark::from(LINKED) != 0
+            || self.faults.hinted_leaf_unlinked()
     }
 
     /// The value of a leaf.

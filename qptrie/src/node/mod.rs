@@ -11,7 +11,7 @@
 //!           | count | shape | bits | ranks | twigs | twig | …    any; twigs: how many there are
 //!             u32     which symbol, which form, part of the ways
 //!
-//!  leaf     | value … | key length | key …           u16, then the bytes
+//!  leaf     | value … | linked, key length | key …   u16, then the bytes
 //!
 //!  leaf     | count | value … | length, key | key …  words; under immediate reuse
 //! ```
@@ -28,9 +28,13 @@
 //!   initialised for its next life, and even in between. Inside one read section no two lives have
 //!   the same count, until it wraps after 2^30 of them. (It starts again when its slab went back to
 //!   the system, which no section spans.)
-//! - INV-N3: under a policy that protects identity a leaf is plain memory. It is written before it is
-//!   published and never after, and freed only after a grace period, so a reader inside a section may
-//!   keep `&V`.
+//! - INV-N3: under a policy that protects identity a leaf is plain memory, but for the word that has its
+//!   mark. It is written before it is published and never after, and freed only after a grace period, so a
+//!   reader inside a section may keep `&V`.
+//! - INV-N8: where there are hints, a leaf is marked as linked only while a slot of a linked branch, or of a
+//!   root, names it: its mark is set after the slot is stored to, and taken away before, under the lock of
+//!   the slot. A leaf whose mark was seen inside a section was linked at that moment, and keeps its identity,
+//!   where the policy protects that, until the section ends.
 //! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same symbols,
 //!   as many as the number of the symbol that it tests. Its header stays the same all that time, but
 //!   for the number of twigs of the full form; that and its slots are changed by the holder of its
@@ -39,7 +43,7 @@
 //!   some life of this leaf, from its first one on, so it never points beyond its class; and all
 //!   leaves have the same type of value. Its count is odd from before it is unlinked until it has
 //!   been initialised again, and whenever its value is written in between, by the one who made it
-//!   odd; no two of its versions have the same count, until it wraps after 2^31 of them.
+//!   odd; no two of its versions have the same count, until it wraps after 2^30 of them.
 //! - INV-N7: a word of a branch is touched by a number below four, by one that a shape found in the
 //!   branch gives its header, or by one that a header gives its slots, which the lock or a count read
 //!   after all of the header shows to be one life's. All of these lie inside the branch's class.
@@ -49,6 +53,7 @@ mod bits;
 mod branch;
 mod count;
 mod entry_count;
+mod hints;
 mod key;
 mod leaf;
 mod prefetch;
@@ -60,7 +65,8 @@ mod version;
 mod words;
 
 pub(crate) use count::{Count, Life, Locked, Retry};
-pub(crate) use entry_count::{Counting, EntryCount, NoRoom};
+pub(crate) use entry_count::{EntryCount, NoRoom};
+pub(crate) use hints::Hints;
 pub(crate) use key::{Parting, Symbol, parting, symbol_at};
 pub(crate) use leaf::{LONGEST_KEY, leaf_overhead};
 pub(crate) use root::{Root, Roots};
@@ -83,6 +89,7 @@ pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     pub(crate) leaves: MemAlloc<L>,
     pub(crate) roots: Roots,
     pub(crate) entries: EntryCount,
+    pub(crate) hints: Hints,
     pub(crate) faults: Faults,
     /// Invariant: what is put in by one reference is taken out by another.
     values: PhantomData<fn(V) -> V>,
@@ -96,9 +103,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         branches: memalloc::Builder<B>,
         leaves: memalloc::Builder<L>,
         max_entries: u64,
+        hints: bool,
         faults: Faults,
     ) -> Result<Self, BuildError> {
-        let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?);
+        // Hints may be of any age (INV-H1).
+        let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?).keep_class(hints);
         if std::mem::needs_drop::<V>() {
             // SAFETY: every object of this allocator that is freed deferred is a leaf (INV-N3).
             leaves = unsafe { leaves.finalizer(leaf::drop_value::<V>) };
@@ -111,6 +120,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
             leaves: leaves.range_bytes(RANGE_BYTES).build()?,
             roots: Roots::new(),
             entries: EntryCount::new(max_entries),
+            hints: Hints::new(hints),
             faults,
             values: PhantomData,
         })

@@ -1,10 +1,23 @@
 //! Asking for memory before it is needed.
 
-use super::{Nodes, Twig};
+use super::{Node, Nodes, Twig};
 use memalloc::{ReusePolicy, UNIT};
 
 /// Where the last unit of 64 bytes begins.
 const LAST: usize = 64 - UNIT;
+
+/// Starts to bring the line at `place` into the cache; nothing is read.
+#[inline(always)]
+pub(super) fn line(place: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: the instruction belongs to the architecture's first version, and takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+    let _ = place;
+}
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     /// Starts to bring what `twig` names into the cache; on processors whose instruction for it is
@@ -23,23 +36,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
 
     #[inline(always)]
     fn prefetch_at<const N: usize>(&self, twig: Twig, offsets: [usize; N]) {
-        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-        {
-            use super::Node;
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let place = match twig.node() {
-                Node::Nothing => return,
-                Node::Branch(branch) => self.branches.pointer(branch),
-                Node::Leaf(leaf) => self.leaves.pointer(leaf),
-            };
-            for offset in offsets {
-                let line = place.as_ptr().wrapping_add(offset);
-                // SAFETY: the instruction belongs to the architecture's first version, and takes
-                // any address.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-            }
+        let place = match twig.node() {
+            Node::Nothing => return,
+            Node::Branch(branch) => self.branches.pointer(branch),
+            Node::Leaf(leaf) => self.leaves.pointer(leaf),
+        };
+        for offset in offsets {
+            line(place.as_ptr().wrapping_add(offset));
         }
-        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
-        let _ = (twig, offsets);
     }
 }

@@ -1,8 +1,13 @@
 //! The count of a leaf that is reused at once: which life and which value it has, and who may
 //! write it.
 //!
-//! Odd while the leaf is free, or being written; the next even number when what it has may be
-//! believed. Unlike a branch, whose holder readers ignore, a leaf is unreadable while it is held,
+//! ```text
+//!  31 … 2   | 1      | 0
+//!  version  | linked | busy
+//! ```
+//!
+//! Odd while the leaf is free, or being written; even when what it has may be
+//! believed. Where there are hints, a bit says that the leaf is linked: who comes by a slot does not need it. Unlike a branch, whose holder readers ignore, a leaf is unreadable while it is held,
 //! because what its holder changes is what readers copy.
 
 use super::Retry;
@@ -10,6 +15,10 @@ use crate::fault::Faults;
 use memalloc::sync::{AtomicU32, Ordering, fence, owner_load, pause, thread};
 
 const BUSY: u32 = 1;
+const LINKED: u32 = 2;
+
+/// From one version to the next.
+const STEP: u32 = 4;
 
 /// How often a leaf that is being written is looked at before its holder is given the processor.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
@@ -21,6 +30,12 @@ pub(crate) struct Version(u32);
 impl Version {
     /// That of whoever does not look.
     pub(crate) const ONLY: Self = Self(0);
+
+    /// Whether the leaf was linked when it had this version.
+    #[inline(always)]
+    pub(crate) fn is_linked(self) -> bool {
+        self.0 & LINKED != 0
+    }
 }
 
 /// The count word of a leaf.
@@ -94,7 +109,23 @@ impl<'t> Versions<'t> {
         let old = unsafe { owner_load(self.word) };
         // ORDERING: pairs with the Acquire load in `now`. Falls to `loom`
         // `a_copy_is_its_keys_though_the_leaf_comes_back`.
-        self.word.store((old | BUSY).wrapping_add(1), Ordering::Release);
+        self.word.store((old | BUSY | LINKED).wrapping_add(1), Ordering::Release);
+    }
+
+    /// Marks the leaf as linked. The caller holds the lock of the slot that names it, so that its life
+    /// does not end meanwhile; others may write it.
+    pub(super) fn mark_linked(self) {
+        let mut count = self.word.load(Ordering::Relaxed) & !BUSY;
+        // ORDERING: Release pairs with the Acquire load in `now`: who sees the mark sees that the slot names
+        // the leaf. Falls to `loom` `a_hint_is_believed_of_a_linked_leaf_only`.
+        while let Err(now) =
+            self.word.compare_exchange(count, count | LINKED, Ordering::Release, Ordering::Relaxed)
+        {
+            if now & BUSY != 0 {
+                self.wait();
+            }
+            count = now & !BUSY;
+        }
     }
 
     /// Ends the life of a leaf that nobody else can reach.
@@ -124,6 +155,6 @@ impl Drop for Writing<'_> {
     fn drop(&mut self) {
         // ORDERING: pairs with the Acquire load in `Versions::now`. Falls to `loom`
         // `a_copy_is_whole_beside_an_overwrite`.
-        self.word.store(self.version.0.wrapping_add(2), Ordering::Release);
+        self.word.store(self.version.0.wrapping_add(STEP), Ordering::Release);
     }
 }

@@ -279,6 +279,7 @@ mod tests {
             MemAlloc::builder(),
             MemAlloc::builder(),
             u64::MAX,
+            false,
             Faults::default(),
         );
         let nodes = nodes.expect("two allocators");

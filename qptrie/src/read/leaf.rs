@@ -18,6 +18,13 @@
 //!   a later one of the life that this is the count of. After step 5 it had version `s` all the
 //!   time between step 1 and step 4.
 //!
+//! Who comes by a hint (`hinted`) has no slot: there the mark of the leaf, in the word that is read first,
+//! takes the place of steps 2 and 3.
+//!
+//! - INV-V5: a leaf that was hinted at was linked at the moment at which its mark was read. Under a policy
+//!   that protects identity it stays what it is until the section ends; under immediate reuse as long as its
+//!   count does (step 5).
+//!
 //! Neither 1 and 5 nor 2 is enough alone. Without the count, the same leaf may come back to the
 //! same slot with another key, between the comparison and the copy. Without the slot, a leaf that
 //! somebody removed may have been filled for an insertion that has not happened yet, or never will.
@@ -80,14 +87,7 @@ impl Reached<'_> {
         nodes: &Nodes<V, B, L>,
         key: &[u8],
     ) -> Result<bool, Retry> {
-        if L::PROTECTS_IDENTITY {
-            // SAFETY: a validated step led here; the caller's section keeps the leaf (INV-N3).
-            return Ok(unsafe { nodes.key(self.leaf) } == key);
-        }
-        let at = self.enter(nodes)?;
-        let same = nodes.has_key(self.leaf, key);
-        at.confirm(nodes)?;
-        Ok(same)
+        self.enter(nodes)?.is_for(nodes, key)
     }
 
     /// Where the key of the leaf parts from `key`.
@@ -135,21 +135,63 @@ impl Reached<'_> {
         nodes: &Nodes<V, B, L>,
         key: &[u8],
     ) -> Result<Option<V>, Retry> {
+        self.enter(nodes)?.value_of(nodes, key)
+    }
+}
+
+impl LeafFooting {
+    /// A leaf that a hint names, if it is linked. Nothing else is known of it.
+    #[inline(always)]
+    pub(super) fn hinted<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        nodes: &Nodes<V, B, L>,
+        leaf: Handle,
+    ) -> Option<Self> {
+        let version = if L::PROTECTS_IDENTITY {
+            nodes.is_linked(leaf).then_some(Version::ONLY)
+        } else {
+            let linked =
+                |version: &Version| version.is_linked() || nodes.faults.hinted_leaf_unlinked();
+            nodes.versions(leaf).now().filter(linked)
+        };
+        version.map(|version| Self { leaf, version })
+    }
+
+    /// Whether the leaf is that of `key`.
+    #[inline(always)]
+    pub(crate) fn is_for<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+        key: &[u8],
+    ) -> Result<bool, Retry> {
+        if L::PROTECTS_IDENTITY {
+            // SAFETY: a validated step led here, or the leaf was marked as linked inside the section
+            // (INV-V5), which keeps it (INV-N3).
+            return Ok(unsafe { nodes.key(self.leaf) } == key);
+        }
+        let same = nodes.has_key(self.leaf, key);
+        self.confirm(nodes)?;
+        Ok(same)
+    }
+
+    /// A copy of the value, if the leaf is that of `key`.
+    #[inline(always)]
+    pub(crate) fn value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+        key: &[u8],
+    ) -> Result<Option<V>, Retry> {
         if L::PROTECTS_IDENTITY {
             // SAFETY: as in `is_for`.
             let value = || unsafe { *nodes.value(self.leaf) };
             return Ok(self.is_for(nodes, key)?.then(value));
         }
-        let at = self.enter(nodes)?;
         let value = nodes.has_key(self.leaf, key).then(|| nodes.copy_value(self.leaf));
-        at.confirm(nodes)?;
+        self.confirm(nodes)?;
         // SAFETY: the leaf had one version all the time (INV-V4), so these are the bytes of the
         // value that was put there with it (INV-N6).
         Ok(value.map(|value| unsafe { value.assume_init() }))
     }
-}
 
-impl LeafFooting {
     /// Whether the leaf is what it was. Of use to the holder of the lock of the slot that names it
     /// only: for anybody else it may change at once.
     pub(crate) fn is_same<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
@@ -167,6 +209,8 @@ impl LeafFooting {
     ) -> Result<(), Retry> {
         if !L::PROTECTS_IDENTITY {
             nodes.versions(self.leaf).lock(self.version)?.end();
+        } else if !nodes.faults.unmarked_late() {
+            nodes.mark_unlinked(self.leaf);
         }
         Ok(())
     }

@@ -75,19 +75,19 @@ pub(crate) fn find<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     look(nodes, key, |reached| leaf_of(nodes, reached, key))
 }
 
-/// A copy of the value of `key`, if there is one.
+/// A copy of the value of `key`, if there is one, and its leaf.
 ///
 /// The caller is inside a read section.
 #[inline]
 pub(crate) fn find_copied<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     key: &[u8],
-) -> Result<Option<V>, Retry> {
-    look(nodes, key, |reached| reached.value_of(nodes, key))
+) -> Result<Option<(Handle, V)>, Retry> {
+    look(nodes, key, |reached| leaf_and_value_of(nodes, reached, key))
 }
 
-/// As [`find`], for several keys: while the memory that one of them needs next is on its way, the
-/// others go on.
+/// As [`find`], for several keys, but those that are `known`: while the memory that one of them needs next is
+/// on its way, the others go on.
 #[inline]
 pub(crate) fn find_each<
     const N: usize,
@@ -97,8 +97,9 @@ pub(crate) fn find_each<
 >(
     nodes: &Nodes<V, B, L>,
     keys: &[&[u8]; N],
+    known: &[bool; N],
 ) -> [Result<Option<Handle>, Retry>; N] {
-    look_each(nodes, keys, |reached, key| leaf_of(nodes, reached, key))
+    look_each(nodes, keys, known, |reached, key| leaf_of(nodes, reached, key))
 }
 
 /// As [`find_copied`], for several keys.
@@ -106,8 +107,18 @@ pub(crate) fn find_each<
 pub(crate) fn find_each_copied<const N: usize, V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     keys: &[&[u8]; N],
-) -> [Result<Option<V>, Retry>; N] {
-    look_each(nodes, keys, |reached, key| reached.value_of(nodes, key))
+    known: &[bool; N],
+) -> [Result<Option<(Handle, V)>, Retry>; N] {
+    look_each(nodes, keys, known, |reached, key| leaf_and_value_of(nodes, reached, key))
+}
+
+#[inline(always)]
+fn leaf_and_value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    reached: Reached<'_>,
+    key: &[u8],
+) -> Result<Option<(Handle, V)>, Retry> {
+    Ok(reached.value_of(nodes, key)?.map(|value| (reached.leaf, value)))
 }
 
 #[inline(always)]
@@ -145,17 +156,23 @@ fn look_each<
 >(
     nodes: &'t Nodes<V, B, L>,
     keys: &[&[u8]; N],
+    known: &[bool; N],
     arrive: impl Fn(Reached<'t>, &[u8]) -> Result<Option<R>, Retry>,
 ) -> [Result<Option<R>, Retry>; N] {
-    let mut lookups = keys.map(|key| {
-        let lookup = Lookup::begin(nodes, key);
-        nodes.prefetch_both_lines(lookup.twig);
+    let mut lookups: [_; N] = std::array::from_fn(|number| {
+        let lookup = Lookup::begin(nodes, keys[number]);
+        if !known[number] {
+            nodes.prefetch_both_lines(lookup.twig);
+        }
         lookup
     });
     let mut found = [Err(Retry); N];
     // The numbers of those that have not arrived.
-    let mut under_way: [usize; N] = std::array::from_fn(|number| number);
-    let mut count = N;
+    let (mut under_way, mut count) = ([0; N], 0);
+    for number in (0..N).filter(|&number| !known[number]) {
+        under_way[count] = number;
+        count += 1;
+    }
     while count > 0 {
         let mut at = 0;
         while at < count {

@@ -26,11 +26,13 @@
 //!   unlinked.
 
 mod footing;
+mod hinted;
 mod leaf;
 mod lookup;
 mod scan;
 
 pub(crate) use footing::{Footing, follow};
+pub(crate) use hinted::{find_hinted, find_hinted_copied};
 pub(crate) use leaf::{LeafFooting, Reached};
 pub(crate) use lookup::{find, find_copied, find_each, find_each_copied};
 pub(crate) use scan::{Ascending, Descending, Direction, Walk, longest_prefix};

@@ -37,16 +37,15 @@
 //! - INV-W6: under immediate reuse a leaf is written, and its life ended, by the one who took the
 //!   version of it that was seen linked. A leaf is unlinked by the holder of the slot's lock, who
 //!   ended its life before: so whoever takes a version that was seen linked knows that the leaf is
-//!   linked, without a lock of a branch. Its holder waits for nobody.
+//!   linked, without a lock of a branch. Its holder waits for nobody. (Who marks a new leaf as linked
+//!   waits for that holder, with locks of branches held.)
 
 mod place;
 
 pub(crate) use place::{Found, Place, Vacant, locate};
 
-use crate::node::{
-    Counting, Locked, NoRoom, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig,
-};
-use crate::read::Footing;
+use crate::node::{Locked, NoRoom, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig};
+use crate::read::{Footing, LeafFooting};
 use memalloc::sync::Ordering;
 use memalloc::{AllocErrorKind, Handle, ReusePolicy};
 use place::Spot;
@@ -86,8 +85,18 @@ impl Found<'_> {
         nodes: &Nodes<V, B, L>,
         leaf: Handle,
     ) -> Result<(), Retry> {
+        if nodes.faults.marked_early() {
+            nodes.mark_linked(leaf);
+        }
         let _held = self.spot.lock(nodes)?;
+        if !nodes.faults.unmarked_late() {
+            nodes.mark_unlinked(self.leaf);
+        }
         Twig::leaf(leaf).publish(self.spot.slot);
+        nodes.mark_linked(leaf);
+        if nodes.faults.unmarked_late() {
+            nodes.mark_unlinked(self.leaf);
+        }
         Ok(())
     }
 
@@ -120,6 +129,17 @@ impl Found<'_> {
 
     /// Unlinks the leaf. Needs no memory.
     pub(crate) fn remove<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<(), Retry> {
+        self.unlink(nodes)?;
+        if L::PROTECTS_IDENTITY && nodes.faults.unmarked_late() {
+            nodes.mark_unlinked(self.leaf);
+        }
+        Ok(())
+    }
+
+    fn unlink<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
@@ -164,7 +184,9 @@ impl Found<'_> {
             return Err(retry);
         }
         match replacement {
-            Some(by) => replace_branch(nodes, above, upper, (branch, lower), by, counting),
+            Some(by) => {
+                replace_branch(nodes, above, upper, (branch, lower), by, || counting.done())
+            }
             None => {
                 nodes.make_hole(branch, gone);
                 counting.done();
@@ -174,6 +196,16 @@ impl Found<'_> {
     }
 }
 
+/// Puts another value into a leaf that a hint led to, as [`Found::overwrite`]: that it was linked, and
+/// whose it is, was true of this version of it.
+pub(crate) fn overwrite_hinted<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    at: LeafFooting,
+    value: &V,
+) -> Result<V, Retry> {
+    nodes.overwrite(at.leaf, at.version, value)
+}
+
 impl Vacant<'_> {
     /// Links a leaf. Nothing is changed when that fails.
     pub(crate) fn insert<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
@@ -181,12 +213,15 @@ impl Vacant<'_> {
         nodes: &Nodes<V, B, L>,
         leaf: Handle,
     ) -> Result<(), NotLinked> {
-        let leaf = Twig::leaf(leaf);
+        if nodes.faults.marked_early() {
+            nodes.mark_linked(leaf);
+        }
         match *self {
             Self::Root(spot) => {
                 let _held = spot.lock(nodes)?;
                 let counting = nodes.entries.begin_add(nodes.faults)?;
-                leaf.publish(spot.slot);
+                Twig::leaf(leaf).publish(spot.slot);
+                nodes.mark_linked(leaf);
                 counting.done();
                 Ok(())
             }
@@ -199,10 +234,12 @@ impl Vacant<'_> {
                     return Err(NotLinked::Retry);
                 }
                 let counting = nodes.entries.begin_add(nodes.faults)?;
-                let pair = if new < nearest { [leaf, spot.twig] } else { [spot.twig, leaf] };
+                let twig = Twig::leaf(leaf);
+                let pair = if new < nearest { [twig, spot.twig] } else { [spot.twig, twig] };
                 let symbols = [nearest, new].into_iter().collect();
                 let (fork, _new) = new_branch(nodes, index, &symbols, pair.into_iter())?;
                 fork.publish(spot.slot);
+                nodes.mark_linked(leaf);
                 counting.done();
                 Ok(())
             }
@@ -216,7 +253,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     above: Spot<'_>,
     at: Footing,
     new: Symbol,
-    leaf: Twig,
+    leaf: Handle,
 ) -> Result<(), NotLinked> {
     // Of the life in which the branch was found: under the lock it is sure to be that one.
     let shape = nodes.shape(at.branch);
@@ -226,7 +263,8 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
             return Err(NotLinked::Retry);
         }
         let counting = nodes.entries.begin_add(nodes.faults)?;
-        nodes.fill_hole(at.branch, way, leaf);
+        nodes.fill_hole(at.branch, way, Twig::leaf(leaf));
+        nodes.mark_linked(leaf);
         counting.done();
         return Ok(());
     }
@@ -238,7 +276,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     let place = nodes.place(at.branch, shape, new);
     let before = twigs(nodes, at.branch, slots.start..place);
     let after = twigs(nodes, at.branch, place..slots.end);
-    let mut all = before.chain([leaf]).chain(after);
+    let mut all = before.chain([Twig::leaf(leaf)]).chain(after);
     let copy = if symbols.len() < SPACIOUS {
         new_branch(nodes, shape.index(), &symbols, all)?
     } else {
@@ -248,20 +286,23 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         });
         new_branch(nodes, shape.index(), &Symbols::EVERY, all)?
     };
-    replace_branch(nodes, above, upper, (at.branch, lower), copy, counting);
+    replace_branch(nodes, above, upper, (at.branch, lower), copy, || {
+        nodes.mark_linked(leaf);
+        counting.done();
+    });
     Ok(())
 }
 
 /// Puts a twig where a branch was linked, and frees the branch. A copy comes with its lock; any
 /// other twig hung on the branch, and can't be changed in its new place before the upper lock is
-/// released.
+/// released. `published` is called before any is.
 fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     above: Spot<'_>,
     upper: Locked<'_>,
     (branch, lower): (Handle, Locked<'_>),
     (twig, mut copy): (Twig, Option<Locked<'_>>),
-    counting: Counting<'_>,
+    published: impl FnOnce(),
 ) {
     if nodes.faults.copy_not_locked() {
         copy = None;
@@ -270,7 +311,7 @@ fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     // Before the other locks are released: a branch that is linked nowhere must not look alive to
     // those who change what took its place (INV-W5).
     lower.unlink();
-    counting.done();
+    published();
     drop((copy, upper));
     nodes.free_branch(branch);
 }

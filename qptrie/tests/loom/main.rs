@@ -15,6 +15,7 @@
 mod breaks;
 #[path = "../../../memalloc/tests/loom/explore.rs"]
 mod explore;
+mod hints;
 mod leaves;
 mod scans;
 mod scenarios;
