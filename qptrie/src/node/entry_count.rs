@@ -187,12 +187,14 @@ impl EntryCount {
     /// Lets the changes finish that keep it unknown whether the trie is full.
     #[cold]
     pub(crate) fn wait(&self) {
-        for _ in 0..SPINS {
+        let mut left = SPINS;
+        while left > 0 {
             let word = self.stripes[0].load(Ordering::Relaxed);
             if word < UNDER_WAY || entries(word) < self.limit {
                 return;
             }
             pause();
+            left -= 1;
         }
         thread::yield_now();
     }
