@@ -50,10 +50,10 @@ fn remove<L: ReusePolicy>(trie: &Trie<L>, key: &[u8]) -> Option<u64> {
 /// How a reader asks for `KEY`, the first time and the second.
 #[derive(Clone, Copy, Debug)]
 enum Asks {
-    ByHintFirst,
-    ByScanFirst,
-    /// As `ByScanFirst`; by hint it only asks whether the key is there.
-    ByScanAndWhetherThere,
+    HintFirst,
+    ScanFirst,
+    /// As `ScanFirst`; by hint it only asks whether the key is there.
+    ScanThenWhetherThere,
 }
 
 impl Asks {
@@ -64,15 +64,15 @@ impl Asks {
             first.filter(|(key, _)| key == KEY).map(|(_, value)| value)
         };
         match self {
-            Self::ByHintFirst => {
+            Self::HintFirst => {
                 let first = by_hint();
                 [first, by_scan()]
             }
-            Self::ByScanFirst => {
+            Self::ScanFirst => {
                 let first = by_scan();
                 [first, by_hint()]
             }
-            Self::ByScanAndWhetherThere => {
+            Self::ScanThenWhetherThere => {
                 let first = by_scan();
                 [first, trie.pin().contains_key(KEY).then_some(FIRST)]
             }
@@ -164,7 +164,7 @@ fn hinted<L: ReusePolicy>(scenario: Scenario, asks: Asks, fault: Option<Fault>, 
 }
 
 fn holds<L: ReusePolicy>(name: &'static str, scenario: Scenario, happens: &'static [&'static str]) {
-    for asks in [Asks::ByHintFirst, Asks::ByScanFirst] {
+    for asks in [Asks::HintFirst, Asks::ScanFirst] {
         let model = Model { name, bound: Some(2), least: 50, happens };
         model.explore(move |seen| hinted::<L>(scenario, asks, None, seen));
     }
@@ -264,18 +264,18 @@ fn what_is_overwritten_by_hint_is_the_keys_own() {
 
 #[test]
 fn a_hint_misleads_when_the_leaf_is_not_asked_whether_it_is_linked() {
-    use Asks::{ByHintFirst, ByScanFirst};
+    use Asks::{HintFirst, ScanFirst};
     let fault = Fault::HintedLeafUnlinked;
     let name = "hinted leaf not asked whether linked, removed";
-    fails::<AfterRcuGp>(name, NO_ORDER, Scenario::Removed, ByScanFirst, fault);
+    fails::<AfterRcuGp>(name, NO_ORDER, Scenario::Removed, ScanFirst, fault);
     let name = "hinted leaf not asked whether linked, initialised";
-    fails::<Immediate>(name, NO_ORDER, Scenario::Initialised, ByHintFirst, fault);
+    fails::<Immediate>(name, NO_ORDER, Scenario::Initialised, HintFirst, fault);
 }
 
 #[test]
 fn a_hint_misleads_when_the_leaf_is_not_asked_whose_it_is() {
     let (name, fault) = ("hinted leaf not asked whose", Fault::HintedLeafUnread);
-    let asks = Asks::ByScanAndWhetherThere;
+    let asks = Asks::ScanThenWhetherThere;
     fails::<Immediate>(name, NO_ORDER, Scenario::OtherKey, asks, fault);
     fails::<AfterRcuGp>(name, NO_ORDER, Scenario::InitialisedForOther, asks, fault);
 }
@@ -283,28 +283,28 @@ fn a_hint_misleads_when_the_leaf_is_not_asked_whose_it_is() {
 #[test]
 fn a_hint_misleads_when_the_mark_of_the_leaf_orders_nothing() {
     let (name, fault) = ("mark read relaxed", Fault::HintedLeafRelaxed);
-    fails::<AfterRcuGp>(name, "Causality", Scenario::Initialised, Asks::ByHintFirst, fault);
+    fails::<AfterRcuGp>(name, "Causality", Scenario::Initialised, Asks::HintFirst, fault);
 }
 
 #[test]
 fn a_hint_misleads_when_a_leaf_is_marked_before_it_is_linked() {
     let (name, fault) = ("leaf marked early", Fault::MarkedEarly);
-    fails::<Immediate>(name, NO_ORDER, Scenario::Initialised, Asks::ByHintFirst, fault);
-    fails::<AfterRcuGp>(name, NO_ORDER, Scenario::Initialised, Asks::ByHintFirst, fault);
+    fails::<Immediate>(name, NO_ORDER, Scenario::Initialised, Asks::HintFirst, fault);
+    fails::<AfterRcuGp>(name, NO_ORDER, Scenario::Initialised, Asks::HintFirst, fault);
 }
 
 #[test]
 fn a_hint_misleads_when_a_leaf_is_unmarked_after_it_is_unlinked() {
     let (name, fault) = ("leaf unmarked late", Fault::UnmarkedLate);
-    fails::<AfterRcuGp>(name, NO_ORDER, Scenario::Removed, Asks::ByScanFirst, fault);
-    fails::<AfterRcuGp>(name, NO_ORDER, Scenario::Replaced, Asks::ByScanFirst, fault);
+    fails::<AfterRcuGp>(name, NO_ORDER, Scenario::Removed, Asks::ScanFirst, fault);
+    fails::<AfterRcuGp>(name, NO_ORDER, Scenario::Replaced, Asks::ScanFirst, fault);
 }
 
 #[test]
 fn a_copy_by_hint_is_torn_when_the_count_of_its_leaf_is_not_read_again() {
     let (name, fault) = ("hinted leaf's count not read again", Fault::LeafUnconfirmed);
-    fails::<Immediate>(name, NO_ORDER, Scenario::Replaced, Asks::ByHintFirst, fault);
-    fails::<Immediate>(name, NO_ORDER, Scenario::OtherKey, Asks::ByHintFirst, fault);
+    fails::<Immediate>(name, NO_ORDER, Scenario::Replaced, Asks::HintFirst, fault);
+    fails::<Immediate>(name, NO_ORDER, Scenario::OtherKey, Asks::HintFirst, fault);
 }
 
 #[test]
