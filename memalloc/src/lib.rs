@@ -113,6 +113,7 @@
 //!   Where nobody is in a section, that may be at once.
 //! - Every object is in one place: with a user, in a cache, waiting, or in its slab.
 //!   [`Stats`] counts all four, exactly when nobody allocates or frees.
+//! - A drop of an allocator or a cache never waits for readers: the domain ends what it leaves.
 //! - A free never fails and never asks the global allocator. Where the allocator has no
 //!   destructor, it waits for nothing but [`max_pending`](Builder::max_pending).
 //!
@@ -120,10 +121,10 @@
 //!
 //! - Under [`Immediate`] a reader may see, under one address, stores of several lives in any
 //!   mixture that its own ordering allows. `qptrie` shows what it takes to be right.
-//! - `max_pending` is not a wall. Beside it each CPU may hold an unfinished batch of each class; a
-//!   thread inside a read section of its own never waits, so what it frees there goes beyond it;
-//!   and behind a reader that stalls a free waits for
-//!   [`stall_after`](rcu::Builder::stall_after), once, and then goes on.
+//! - `max_pending` is a soft limit. Beside it each CPU may hold an unfinished batch of each class. A
+//!   thread inside a read section of its own waits when the section has ended, so what one section
+//!   frees goes beyond it. Behind a reader that stalls, a sixteenth of it, or one batch, is added for
+//!   each [`stall_after`](rcu::Builder::stall_after).
 //! - The caches of a CPU hold more than the kernel's: [`Watermarks::reserve`] objects above the
 //!   high watermark, so that with the kernel's classes a CPU whose caches are all full has 837 KiB
 //!   in them, and 170 KiB where the reserve is 0.
@@ -142,7 +143,7 @@
 //!   and a [`Worker`] is not there;
 //! - sections of theirs that may sleep ([`rcu::TraceGuard`]) last until their guard is dropped,
 //!   for it may be in the hands of the thread that is left. Where no guard is, tasks-trace grace
-//!   periods never end there, nor does the end of an allocator that waits for one: fork while nobody
+//!   periods never end there, and allocators that wait for one are never ended: fork while nobody
 //!   is in such a section, or let the child only `exec`.
 //!
 //! Do not fork in a constructor of objects, nor, by a call that runs `pthread_atfork` handlers, in

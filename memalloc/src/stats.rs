@@ -1,11 +1,12 @@
 //! Where the objects of an allocator are, counted; and how an allocator ends.
 
-use crate::alloc::{Cache, MemAlloc};
+use crate::alloc::{Cache, MemAlloc, Reclaimed};
 use crate::policy::{PolicyKind, ReusePolicy};
-use crate::rcu::BarrierKind;
+use crate::rcu::{BarrierKind, Reader, SynchronizeError};
 use crate::sys::cpu::CpuMode;
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::Duration;
 
 /// A number of objects, and their size in bytes (of their class, not of what was asked for).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,9 +96,12 @@ pub struct Stats {
 
 /// Objects that were not free when their allocator was destroyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LeakReport {
     /// The numbers at the end.
     pub stats: Box<Stats>,
+    /// A reader that was still in the way when the time of [`MemAlloc::destroy_timeout`] was over.
+    pub reader: Option<Reader>,
 }
 
 impl fmt::Display for LeakReport {
@@ -109,6 +113,9 @@ impl fmt::Display for LeakReport {
         if pending.objects > 0 {
             let wait = if pending.objects == 1 { "waits" } else { "wait" };
             write!(f, ", {} still {wait} for a grace period", pending.objects)?;
+        }
+        if let Some(reader) = self.reader {
+            write!(f, ": {reader}")?;
         }
         for class in self.stats.classes.iter().filter(|class| class.live > 0) {
             write!(f, "; {} of {} bytes", class.live, class.size)?;
@@ -171,14 +178,35 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// A [`LeakReport`] when users still hold objects, which stay mapped for good; or when the
     /// calling thread is inside a read section that the policy waits for, so that what is pending
     /// ends later, when the domain runs its callbacks. As [`quiesce`](Self::quiesce), it waits for
-    /// good where the caller holds a guard that another thread made.
+    /// good where the caller holds a guard that another thread made:
+    /// [`destroy_timeout`](Self::destroy_timeout) does not.
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn destroy(self) -> Result<Stats, LeakReport> {
-        // Inside a read section nothing can be waited for: the numbers say what is pending.
         let waited = self.quiesce();
+        self.report(waited)
+    }
+
+    /// As [`destroy`](Self::destroy), but waits for readers no longer than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`destroy`](Self::destroy), and when the time is over and objects are pending; the report names
+    /// a [reader](LeakReport::reader) then. They end later, as those of an allocator that is dropped.
+    pub fn destroy_timeout(self, limit: Duration) -> Result<Stats, LeakReport> {
+        let waited = self.quiesce_timeout(limit);
+        self.report(waited)
+    }
+
+    /// What is left after readers were waited for; inside a read section they can't be, and the numbers
+    /// say what is pending.
+    fn report(&self, waited: Result<Reclaimed, SynchronizeError>) -> Result<Stats, LeakReport> {
         let stats = self.stats();
         if stats.live.objects > 0 || (waited.is_err() && stats.pending.objects > 0) {
-            return Err(LeakReport { stats: Box::new(stats) });
+            let reader = match waited {
+                Err(SynchronizeError::TimedOut { reader }) => reader,
+                _ => None,
+            };
+            return Err(LeakReport { stats: Box::new(stats), reader });
         }
         Ok(stats)
     }
@@ -197,5 +225,14 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
     /// As [`MemAlloc::destroy`].
     pub fn destroy(self) -> Result<Stats, LeakReport> {
         self.into_mem_alloc().destroy()
+    }
+
+    /// See [`MemAlloc::destroy_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`MemAlloc::destroy_timeout`].
+    pub fn destroy_timeout(self, limit: Duration) -> Result<Stats, LeakReport> {
+        self.into_mem_alloc().destroy_timeout(limit)
     }
 }

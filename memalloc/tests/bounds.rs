@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const KIB: u64 = 1 << 10;
 const MAX_PENDING: u64 = 256 * KIB;
@@ -160,6 +160,139 @@ in_every_setup! {
         assert!(told.try_recv().is_err(), "nobody stalled");
         alloc.quiesce().expect("no guard is held");
         adds_up(&alloc.stats(), 0);
+    }
+}
+
+/// Frees objects each in two sections of its own, one inside the other, while a reader of `sit` stays;
+/// far more than may wait. Says how much is pending when the thread does not go on.
+fn pending_of_one_who_frees_inside<P: ReusePolicy, S, G>(
+    alloc: &MemAlloc<P>,
+    sit: impl FnOnce() -> S + Send,
+    enter: impl Fn() -> G + Sync,
+) -> u64 {
+    const OBJECTS: u64 = 4 * MAX_PENDING / SIZE;
+    let freed = &AtomicU64::new(0);
+    let pending = thread::scope(|scope| {
+        behind(sit, || {
+            scope.spawn(|| {
+                for _ in 0..OBJECTS {
+                    let (outer, inner) = (enter(), enter());
+                    pass_one(alloc);
+                    drop((outer, inner));
+                    freed.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while freed.load(Ordering::Relaxed) * SIZE + 128 * KIB < MAX_PENDING {
+                thread::yield_now();
+            }
+            (0..300).for_each(|_| thread::yield_now());
+            alloc.stats().pending.bytes
+        })
+    });
+    assert_eq!(freed.load(Ordering::Relaxed), OBJECTS, "it goes on when the reader has left");
+    pending
+}
+
+/// What may be pending behind a reader: a batch beside the bound for each CPU.
+fn most_pending() -> u64 {
+    let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
+    MAX_PENDING + cpus() as u64 * batch * SIZE
+}
+
+in_every_setup! {
+    /// It can't wait there, and waits when the outermost of its sections has ended.
+    fn who_frees_inside_its_sections_stays_within_the_bound<P>(setup) {
+        let (builder, domain, told) = bounded::<P>(setup, NEVER);
+        let alloc = builder.build().expect("an allocator");
+        let pending = pending_of_one_who_frees_inside(&alloc, || domain.pin(), || domain.pin());
+        assert!(pending <= most_pending(), "{pending} bytes wait, {} allowed", most_pending());
+        assert!(told.try_recv().is_err(), "nobody stalled");
+        alloc.quiesce().expect("no guard is held");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// The same in sections that may sleep, whichever slot they are in.
+    fn who_frees_inside_sections_that_may_sleep_stays_within_the_bound<AfterTasksTraceGp>(setup) {
+        let (builder, domain, told) = bounded::<P>(setup, NEVER);
+        let alloc = builder.build().expect("an allocator");
+        let enter = || domain.pin_trace();
+        for pending in [
+            pending_of_one_who_frees_inside(&alloc, || domain.pin(), enter),
+            pending_of_one_who_frees_inside(&alloc, enter, enter),
+            pending_of_one_who_frees_inside(&alloc, enter, || domain.pin()),
+        ] {
+            assert!(pending <= most_pending(), "{pending} bytes wait, {} allowed", most_pending());
+        }
+        assert!(told.try_recv().is_err(), "nobody stalled");
+        alloc.quiesce().expect("no guard is held");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// A guard that goes while its thread unwinds does not hold that up, nor one that moved its thread.
+    /// The next section of the thread waits. The test hangs where one of the first two does.
+    fn who_unwinds_or_was_handed_a_guard_does_not_wait_for_what_was_freed_in_it<AfterTasksTraceGp>(setup) {
+        let (builder, domain, _told) = bounded::<P>(setup, NEVER);
+        let alloc = &builder.build().expect("an allocator");
+        let free_too_much = || (0..2 * MAX_PENDING / SIZE).for_each(|_| pass_one(alloc));
+        let (domain, paid) = (&domain, &AtomicU64::new(0));
+        thread::scope(|scope| {
+            behind(|| domain.pin_trace(), || {
+                let unwinds = scope.spawn(|| {
+                    let _guard = domain.pin();
+                    free_too_much();
+                    std::panic::resume_unwind(Box::new("a test"));
+                });
+                unwinds.join().expect_err("it unwinds");
+                let (hand_over, handed) = channel();
+                let (stay, leave) = channel::<()>();
+                scope.spawn(move || {
+                    let guard = domain.pin_trace();
+                    free_too_much();
+                    hand_over.send(guard).expect("somebody takes it");
+                    let _ = leave.recv();
+                    drop(domain.pin_trace());
+                    paid.fetch_add(1, Ordering::Relaxed);
+                });
+                drop(handed.recv().expect("a guard"));
+                drop(stay);
+                (0..300).for_each(|_| thread::yield_now());
+                assert_eq!(paid.load(Ordering::Relaxed), 0, "its next section waits");
+            });
+        });
+        assert_eq!(paid.load(Ordering::Relaxed), 1);
+        alloc.quiesce().expect("no guard is held");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// Frees go on behind a reader that stalls, at the pace of stalls.
+    fn behind_a_stall_a_sixteenth_of_the_bound_is_added_for_each_length_of_one<P>(setup) {
+        const STALL: Duration = Duration::from_millis(2);
+        const MOST: u64 = 4 * MAX_PENDING;
+        for inside in [false, true] {
+            let (builder, domain, told) = bounded::<P>(setup, STALL);
+            let alloc = builder.max_pending(MOST).build().expect("an allocator");
+            behind(|| domain.pin(), || {
+                let start = Instant::now();
+                for _ in 0..2 * MOST / SIZE {
+                    let guard = inside.then(|| domain.pin());
+                    pass_one(&alloc);
+                    drop(guard);
+                }
+                let beside = most_pending() - MAX_PENDING;
+                let beyond = alloc.stats().pending.bytes.saturating_sub(MOST + beside);
+                let least = STALL * (beyond / (MOST / 16)) as u32;
+                assert!(start.elapsed() >= least, "{beyond} bytes beyond, {:?}", start.elapsed());
+                assert!(beyond > 0, "frees went on");
+            });
+            assert!(told.try_recv().is_ok(), "a report");
+            assert!(told.try_recv().is_err(), "said once");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Object, Setup, adds_up, behind, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
-use memalloc::rcu::Domain;
+use memalloc::rcu::{Domain, SynchronizeError};
 use memalloc::{AfterRcuGp, Cache, MemAlloc, PolicyKind};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -159,6 +159,98 @@ in_every_setup! {
         drop(guard);
         drop(domain);
         assert_eq!(all.load(Ordering::Relaxed), 6);
+    }
+}
+
+/// Calls `work` while this thread holds a guard that may sleep and that another thread made, and a third
+/// thread sits in a section of `domain`.
+fn beside_any_guard(domain: &Domain, work: impl FnOnce()) {
+    behind(
+        || domain.pin(),
+        || {
+            let moved = thread::scope(|scope| scope.spawn(|| domain.pin_trace()).join());
+            work();
+            drop(moved.expect("it does not panic"));
+        },
+    );
+}
+
+in_every_setup! {
+    /// Neither for the guard in its own hands, which it can't know of, nor for others. The test hangs
+    /// where it does. What is left ends when the guards have gone and another allocator does.
+    fn dropping_waits_for_nobody_and_the_domain_ends_what_is_left<ProtectsIdentity>(setup) {
+        const ENDINGS: usize = 20;
+        let all = Arc::new(AtomicUsize::new(0));
+        let domain = setup.domain();
+        let backing = Arc::new(FailOnDemand::new(System));
+        let build = || {
+            let builder = setup.builder::<P>().domain(domain.clone()).range_bytes(16 << 20);
+            let builder = builder.backing(Arc::clone(&backing));
+            Cache::<Counted, P>::with_builder(builder).expect("a cache")
+        };
+        let use_it = |cache: &Cache<Counted, P>| {
+            let value = cache.alloc(counted(&all)).expect("memory").into_raw();
+            // SAFETY: never published, freed once.
+            unsafe { cache.free_raw(value) };
+        };
+        beside_any_guard(&domain, || {
+            for _ in 0..ENDINGS {
+                let cache = build();
+                use_it(&cache);
+                drop(cache);
+                drop(build());
+            }
+            assert_eq!(all.load(Ordering::Relaxed), 0, "a reader is inside");
+            assert_eq!(domain.stats().callbacks, ENDINGS, "what was never used just ends");
+        });
+        for most_left in [ENDINGS, 0] {
+            let cache = build();
+            use_it(&cache);
+            drop(cache);
+            let callbacks = domain.stats().callbacks + domain.trace().stats().callbacks;
+            assert!(callbacks <= most_left, "{callbacks} left");
+        }
+        assert_eq!(all.load(Ordering::Relaxed), ENDINGS + 2);
+        assert_eq!(Arc::strong_count(&backing), 1, "all memory is gone");
+    }
+}
+
+in_every_setup! {
+    /// The test hangs where it waits.
+    fn what_was_never_used_waits_for_nobody<P>(setup) {
+        let domain = setup.domain();
+        beside_any_guard(&domain, || {
+            let alloc = setup.allocator_in::<P>(&domain);
+            alloc.quiesce().expect("there is nothing to wait for");
+            alloc.destroy().expect("nothing leaked");
+        });
+    }
+}
+
+in_every_setup! {
+    fn an_end_with_a_limit_gives_up_and_says_for_whom_it_waited<P>(setup) {
+        const LIMIT: Duration = Duration::from_millis(2);
+        let domain = setup.domain();
+        let build = || {
+            let alloc = setup.allocator_in::<P>(&domain);
+            Object::new(&alloc, layout(64, 1), 1).free_rcu(&alloc);
+            alloc
+        };
+        let alloc = build();
+        behind(|| domain.pin(), || {
+            let Err(SynchronizeError::TimedOut { reader: Some(reader) }) = alloc.quiesce_timeout(LIMIT)
+            else {
+                panic!("a reader is inside");
+            };
+            assert_eq!(reader.thread_name().as_deref(), Some("sitter"));
+            let report = build().destroy_timeout(LIMIT).expect_err("a reader is inside");
+            assert_eq!((report.stats.live.objects, report.stats.pending.objects), (0, 1));
+            let name = report.reader.and_then(|reader| reader.thread_name());
+            assert_eq!(name.as_deref(), Some("sitter"), "{report}");
+            assert!(report.to_string().contains("(sitter)"), "{report}");
+        });
+        alloc.quiesce_timeout(Duration::from_secs(60)).expect("nobody is left");
+        assert_eq!(alloc.destroy().expect("nothing leaked").taken.objects, 0);
     }
 }
 

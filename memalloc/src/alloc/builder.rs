@@ -139,11 +139,16 @@ impl<P: ReusePolicy> Builder<P> {
     /// The most bytes of freed objects that may wait for a grace period; without it, 4 MiB. A
     /// free that goes beyond it pushes the grace period, then waits until readers have left, but
     /// no longer than the domain's [`stall_after`](crate::rcu::Builder::stall_after); then it
-    /// tells the stall handler which reader is in the way, and waits no more behind that one. So it
-    /// does in a signal handler, too.
+    /// tells the stall handler which reader is in the way, once for each. So it does in a signal
+    /// handler, too. Behind a reader that stalls, a sixteenth of the limit (or one batch, if that is
+    /// more) may be added for each further `stall_after`.
     ///
-    /// Beside it, each CPU may hold one unfinished batch of each class. A thread that is inside a
-    /// read section itself never waits, so what it frees there may go beyond the limit.
+    /// A thread that is inside a read section of its own does not wait there: it waits when its
+    /// outermost section has ended, in the drop of that guard, unless it unwinds or another thread
+    /// drops the guard. Then its next section waits.
+    ///
+    /// Beside the limit, each CPU may hold one unfinished batch of each class, and each section may
+    /// free what it will.
     pub fn max_pending(mut self, bytes: u64) -> Self {
         self.max_pending = bytes;
         self

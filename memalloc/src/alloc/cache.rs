@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 use std::mem::needs_drop;
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 /// A type whose objects may be reused while readers still look at them
 /// (`SLAB_TYPESAFE_BY_RCU`).
@@ -408,6 +409,15 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
     /// As [`MemAlloc::quiesce`].
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         self.alloc.quiesce()
+    }
+
+    /// See [`MemAlloc::quiesce_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// As [`MemAlloc::quiesce_timeout`].
+    pub fn quiesce_timeout(&self, limit: Duration) -> Result<Reclaimed, SynchronizeError> {
+        self.alloc.quiesce_timeout(limit)
     }
 
     pub(crate) fn mem_alloc(&self) -> &MemAlloc<P> {

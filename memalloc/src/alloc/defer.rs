@@ -7,7 +7,6 @@ use crate::cpu::{Active, Arrays, Deferred};
 use crate::rcu::{Backoff, WaitFor};
 use crate::slab::Handle;
 use crate::sync::Ordering::Relaxed;
-use crate::sync::Tally;
 use crate::sys::thread;
 
 /// The most that a CPU collects of a class before it looks at readers, while a look needs no
@@ -25,31 +24,9 @@ const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
 /// goes on: what is pending is in the hands of a thread that it interrupted, or in caches.
 const MOST_EMPTY: u32 = if cfg!(loom) { 1 } else { 80 };
 
-/// Behind which grace period a free has waited long enough: the epoch that had passed when it gave
-/// up, for each flavour that was held up meanwhile.
-#[derive(Debug)]
-pub(super) struct GivenUp([Tally; 2]);
-
-impl GivenUp {
-    /// No epoch comes so far.
-    const NEVER: u64 = u64::MAX;
-
-    pub(super) fn new() -> Self {
-        Self([Tally::new(Self::NEVER), Tally::new(Self::NEVER)])
-    }
-
-    /// Whether a reader is still in the way that was waited for.
-    pub(super) fn is_behind(&self, completed: [u64; 2]) -> bool {
-        self.0.iter().zip(completed).any(|(given_up, now)| given_up.load(Relaxed) == now)
-    }
-
-    /// Gives up, having waited since `before` had passed.
-    pub(super) fn remember(&self, before: [u64; 2], completed: [u64; 2]) {
-        for ((given_up, before), now) in self.0.iter().zip(before).zip(completed) {
-            given_up.store(if before == now { now } else { Self::NEVER }, Relaxed);
-        }
-    }
-}
+/// Behind a stalled reader a part of `max_pending`, one in so many, may be added for each length of a
+/// stall: a writer comes out of a lock that the reader waits for, and memory lasts.
+const ROOM_PER_STALL: u64 = 16;
 
 impl Raw {
     #[cold]
@@ -230,18 +207,50 @@ impl Raw {
         self.end_waiting(class, false);
     }
 
-    /// Waits, for a bounded time, until readers let so much be reused that no more than
-    /// `max_pending` bytes are pending; then reports the reader that holds them up. Waits once
-    /// behind each grace period, and not where this thread is in its own way, nor for batches whose
-    /// waiting is being ended: by another thread soon, or never if this one interrupted it.
+    /// Whether no more is pending than may be: `max_pending` bytes, and a part of it more for each time
+    /// that a stall has lasted as long as one takes to be reported, so that frees go on behind it.
+    fn has_room(&self) -> bool {
+        let (pending, most) = (self.depot.pending_bytes(), self.max_pending);
+        pending <= most || {
+            let stalls = self.domain.stalls(self.depot.route.deferred);
+            pending <= most.saturating_add((most / ROOM_PER_STALL).saturating_mul(stalls))
+        }
+    }
+
+    /// Waits until readers let so much be reused that there is room, no longer than a stall takes, and
+    /// reports the reader that holds them up, once for each grace period. A thread that is inside a
+    /// section waits when that has ended. Nobody waits for batches whose waiting is being ended: by
+    /// another thread soon, or never if this one interrupted it.
     #[cold]
     fn hold_back(&self) {
         let wait_for = self.depot.route.deferred;
-        let completed = || self.domain.completed_epochs(wait_for);
         self.domain.advance_once(wait_for);
-        if self.given_up.is_behind(completed()) || self.domain.would_wait_for_itself(wait_for) {
+        if self.has_room() {
+            return self.domain.report_new_stall(wait_for);
+        }
+        if self.domain.would_wait_for_itself(wait_for) {
+            self.let_everybodys_pass();
+            if !self.has_room() {
+                self.domain.owe(wait_for);
+            }
             return;
         }
+        self.wait_for_room();
+        self.domain.report_new_stall(wait_for);
+    }
+
+    /// Lets what has passed a grace period be reused, also what other CPUs have deferred, once for each
+    /// grace period.
+    fn let_everybodys_pass(&self) {
+        let age = self.domain.completed(self.depot.route.deferred).age();
+        if self.settled_at.swap(age, Relaxed) != age {
+            self.depot.share_all_deferred(false, || self.stamp_deferred());
+            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
+        }
+    }
+
+    fn wait_for_room(&self) {
+        let wait_for = self.depot.route.deferred;
         self.depot.share_all_deferred(false, || self.stamp_deferred());
         // What is pending now needs no later grace period than this; what others add may.
         let stamp = self.stamp_deferred();
@@ -250,10 +259,10 @@ impl Raw {
                 self.domain.advance_once(wait_for);
             }
             self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
-            self.depot.pending_bytes() <= self.max_pending
+            self.has_room()
         };
-        let before = completed();
-        let mut shared_at = before;
+        let completed = || self.domain.completed_epochs(wait_for);
+        let mut shared_at = completed();
         let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
         let mut backoff = Backoff::default();
         // Another thread may have the batches in hand for a moment.
@@ -271,8 +280,6 @@ impl Raw {
                 shared_at = now;
             }
             if thread::clock().saturating_sub(start) >= limit {
-                self.given_up.remember(before, completed());
-                self.domain.report_stall(wait_for);
                 return;
             }
             backoff.wait();

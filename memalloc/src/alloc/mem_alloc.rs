@@ -14,6 +14,7 @@ use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 /// An allocator of objects up to 4096 bytes with a cache for each CPU (`bpf_mem_alloc` with size
 /// zero).
@@ -39,7 +40,7 @@ use std::ptr::NonNull;
 /// [`max_pending`](Builder::max_pending) it waits until readers leave, at most for the domain's
 /// [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler, which has
 /// to be async-signal-safe too if signal handlers free. It does not wait where the thread that was
-/// interrupted is inside a read section, or was moving a grace period along.
+/// interrupted is inside a read section, which waits when it ends, or was moving a grace period along.
 ///
 /// ```
 /// use memalloc::{Immediate, MemAlloc};
@@ -57,8 +58,11 @@ use std::ptr::NonNull;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropping an allocator waits for the readers that its policy waits for. What a user still holds
-/// then stays mapped for good; [`destroy`](Self::destroy) tells how much that is.
+/// Dropping an allocator waits for nobody. Where a reader may still look at its objects, the domain
+/// ends it when that has left: with its [callbacks](Domain::run_callbacks), when another allocator of the
+/// domain is dropped or [tended](Self::tend), and with the last clone of the domain at the latest; at the
+/// end of the process it is forgotten. What a user still holds then stays mapped for good;
+/// [`destroy`](Self::destroy) tells how much that is.
 #[doc(alias = "bpf_mem_alloc")]
 pub struct MemAlloc<P: ReusePolicy = AfterRcuGp> {
     raw: Raw,
@@ -372,7 +376,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
     /// Moves along what can move without waiting for readers: grace periods, objects that have
     /// waited long enough, what is more than enough. Calls that allocate and free do so by the
-    /// way; this is for the time when there is none, and what a [`Worker`](crate::Worker) calls.
+    /// way; this is for the time when there is none, and what a [`Worker`](crate::Worker) calls. Runs the
+    /// callbacks of the domain that are due, and so ends allocators of it that were dropped beside a
+    /// reader.
     pub fn tend(&self) {
         self.raw.tend();
     }
@@ -394,10 +400,41 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// [`SynchronizeError::InsideReadSection`] when the calling thread holds a guard of the domain;
     /// nothing is lost then. (Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) a guard of
     /// [`pin_trace`](Domain::pin_trace) does not count: such readers are not waited for.) A guard
-    /// of that kind which was made on another thread is waited for, for good.
+    /// of that kind which was made on another thread is waited for, for good, and the stall handler
+    /// hears so: where that can't be ruled out, there is [`quiesce_timeout`](Self::quiesce_timeout).
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
-        self.raw.quiesce()
+        self.raw.quiesce(None)
+    }
+
+    /// As [`quiesce`](Self::quiesce), but waits for readers no longer than `limit`.
+    ///
+    /// ```
+    /// use memalloc::rcu::SynchronizeError;
+    /// use memalloc::{AfterRcuGp, MemAlloc};
+    /// use std::alloc::Layout;
+    /// use std::time::Duration;
+    ///
+    /// let alloc = MemAlloc::<AfterRcuGp>::new()?;
+    /// let object = alloc.alloc(Layout::new::<u64>())?.cast();
+    /// // SAFETY: allocated with this layout, and freed once.
+    /// unsafe { alloc.free(object, Layout::new::<u64>()) };
+    /// let guard = alloc.domain().pin_trace();
+    /// std::thread::scope(|scope| {
+    ///     let outcome = scope.spawn(|| alloc.quiesce_timeout(Duration::from_millis(1))).join();
+    ///     let Ok(Err(SynchronizeError::TimedOut { reader: Some(reader) })) = outcome else { panic!() };
+    ///     assert_ne!(reader.thread, 0);
+    /// });
+    /// drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`quiesce`](Self::quiesce), and [`SynchronizeError::TimedOut`], which names a reader that is in
+    /// the way. Nothing is lost then, and another call goes on.
+    pub fn quiesce_timeout(&self, limit: Duration) -> Result<Reclaimed, SynchronizeError> {
+        self.raw.quiesce(Some(limit))
     }
 }
 

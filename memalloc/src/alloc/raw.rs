@@ -1,7 +1,6 @@
 //! An allocator without its types: the fast paths of `alloc` and `free`, which touch the cache of
 //! the current CPU only, and its end. `raw_alloc`, `raw_free`, `defer` and `reclaim` have the slow paths.
 
-use super::defer::GivenUp;
 use super::depot::Depot;
 use super::error::AllocErrorKind;
 use super::reclaim::Owed;
@@ -24,7 +23,8 @@ pub(crate) struct Raw {
     pub(super) max_pending: u64,
     /// The age of what had passed when memory was looked for everywhere.
     pub(super) reclaimed_at: Tally,
-    pub(super) given_up: GivenUp,
+    /// What had passed when a thread inside a section looked for what it had let pass.
+    pub(super) settled_at: Tally,
 }
 
 impl Raw {
@@ -35,7 +35,7 @@ impl Raw {
             owed: Owed::new(),
             max_pending,
             reclaimed_at: Tally::new(u64::MAX),
-            given_up: GivenUp::new(),
+            settled_at: Tally::new(u64::MAX),
         }
     }
 
@@ -102,17 +102,27 @@ impl Raw {
     }
 }
 
+/// Looks at readers that may be about to leave when an allocator ends.
+const LOOKS_AT_THE_END: u32 = if cfg!(loom) { 1 } else { 16 };
+
 impl Drop for Raw {
-    /// Waits for the readers that may still look at objects, or leaves that to the domain when
-    /// this very thread is one of them.
+    /// Waits for nobody: where readers may still look at objects, the domain ends what is left.
     fn drop(&mut self) {
-        // SAFETY: `self` is not used after this. It stays wrapped up to its end: when a callback, a
-        // hook or a report panics before, readers and users may still be there, so it leaks.
+        // SAFETY: `self` is not used after this. It stays wrapped up to its end: when a callback or a
+        // hook panics before, readers and users may still be there, so it leaks.
         let depot = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.depot) });
+        if !depot.slabs.were_used() {
+            return drop(ManuallyDrop::into_inner(depot));
+        }
         let readers = depot.route.returned;
-        match self.domain.synchronize_with(readers) {
-            Ok(()) => end(depot),
-            Err(_) => self.domain.call_after(readers, move || end(depot)),
+        if self.domain.pass(readers, self.domain.stamp(readers), LOOKS_AT_THE_END) {
+            end(depot);
+        } else {
+            self.domain.call_after(readers, move || end(depot));
+        }
+        if !std::thread::panicking() {
+            // Endings that were left to the domain before.
+            self.domain.run_all_callbacks();
         }
     }
 }

@@ -250,32 +250,43 @@ impl Raw {
         self.domain.advance_once(self.readers());
         self.put_back_passed(&mut Reclaimed::default());
         self.depot.slabs.release_idle();
+        self.domain.run_all_callbacks();
     }
 
-    /// Returns everything that is not with a user, after waiting for readers.
-    pub(super) fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
+    /// Returns everything that is not with a user, after waiting for readers, for about so long where
+    /// there is a limit. What was never used has nobody to wait for.
+    pub(super) fn quiesce(&self, limit: Option<Duration>) -> Result<Reclaimed, SynchronizeError> {
         self.domain.check_outside(self.readers())?;
         self.all_classes().for_each(|class| self.depot.of(class).unreserve());
-        let released_before = self.depot.slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
+        if !self.depot.slabs.were_used() {
+            return Ok(reclaimed);
+        }
+        let until = limit.map(|limit| thread::clock().saturating_add(limit));
+        let released_before = self.depot.slabs.released_bytes();
         while !self.depot.empty_caches(self.all_classes(), || self.stamp_deferred()) {
             // No memory for batches: use those again that are under way.
             let before = reclaimed.objects;
-            self.return_batches(&mut reclaimed)?;
+            self.return_batches(&mut reclaimed, until)?;
             if reclaimed.objects == before {
                 break;
             }
         }
-        self.return_batches(&mut reclaimed)?;
+        self.return_batches(&mut reclaimed, until)?;
         reclaimed.released_bytes = self.depot.slabs.released_bytes() - released_before;
         Ok(reclaimed)
     }
 
-    /// Returns every object that is in a batch, after waiting for readers.
-    fn return_batches(&self, reclaimed: &mut Reclaimed) -> Result<(), SynchronizeError> {
-        self.domain.synchronize_with(self.readers())?;
+    /// Returns every object that is in a batch, after waiting for readers, but not longer than `until`.
+    fn return_batches(
+        &self,
+        reclaimed: &mut Reclaimed,
+        until: Option<Duration>,
+    ) -> Result<(), SynchronizeError> {
+        let left = || until.map(|until| until.saturating_sub(thread::clock()));
+        self.domain.synchronize_with(self.readers(), left())?;
         self.all_classes().for_each(|class| self.begin_returning_all(class, reclaimed));
-        self.domain.synchronize_with(self.readers())?;
+        self.domain.synchronize_with(self.readers(), left())?;
         self.put_back_passed(reclaimed);
         self.depot.slabs.release_spare();
         Ok(())

@@ -27,8 +27,7 @@ type Round = Box<dyn FnMut() -> bool + Send>;
 /// to. Where one panics, the message is printed as that of any thread, and the worker goes on. One
 /// of them may drop the worker, which then ends after the round.
 ///
-/// Dropped by another thread, it waits for the round that is under way, which may drop the last
-/// owner of an allocator and so wait for readers: do not drop it inside a read section.
+/// Dropped by another thread, it waits for the round that is under way, but not for readers.
 ///
 /// ```
 /// use memalloc::{MemAlloc, Worker};

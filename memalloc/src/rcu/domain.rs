@@ -146,9 +146,12 @@ impl Domain {
     /// [`register`](Self::register)); after it, while the thread uses no other domain, it is
     /// async-signal-safe.
     ///
+    /// The drop of the guard waits where the thread has freed more inside the section than
+    /// [`max_pending`](crate::Builder::max_pending) allows.
+    ///
     /// # Panics
     ///
-    /// When 2^31 guards of the thread exist already: so many have been forgotten.
+    /// When 2^29 guards of the thread exist already: so many have been forgotten.
     #[doc(alias = "rcu_read_lock")]
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
@@ -171,9 +174,9 @@ impl Domain {
     /// told when it would wait for it ([`SynchronizeError::InsideReadSection`]). A thread that
     /// holds a guard that was made elsewhere is not told, and waits for itself for good: a task
     /// must not hold one across a call that waits for this flavour (`synchronize`, `barrier`, or
-    /// the `quiesce`, `destroy` and drop of an allocator whose policy waits for it), whatever
-    /// thread it is resumed on. Where that can't be ruled out, there is
-    /// [`synchronize_timeout`](GracePeriods::synchronize_timeout).
+    /// the `quiesce` and `destroy` of an allocator whose policy waits for it), whatever
+    /// thread it is resumed on. Where that can't be ruled out, there are
+    /// [`synchronize_timeout`](GracePeriods::synchronize_timeout) and its likes.
     ///
     /// ```
     /// use memalloc::rcu::{Domain, SynchronizeError};

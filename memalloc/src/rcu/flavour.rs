@@ -7,7 +7,6 @@ use super::epoch::Epochs;
 use super::slots::Slots;
 use super::stall::{Reader, StallReport, StallWatch};
 use super::{reader, sleepable};
-#[cfg(not(loom))]
 use crate::sync::{Ordering, Tally};
 use crate::sys::fork::Forking;
 use crate::sys::membarrier::BarrierKind;
@@ -97,7 +96,6 @@ pub struct GracePeriods<F: Flavour> {
     slots: Slots,
     callbacks: Callbacks,
     /// What had passed when a stall was reported by the way.
-    #[cfg(not(loom))]
     stall_reported: Tally,
     flavour: PhantomData<fn() -> F>,
 }
@@ -116,7 +114,6 @@ impl<F: Flavour> GracePeriods<F> {
             epochs: Epochs::new(),
             slots: Slots::new(),
             callbacks: Callbacks::default(),
-            #[cfg(not(loom))]
             stall_reported: Tally::new(u64::MAX),
             flavour: PhantomData,
         }
@@ -256,7 +253,7 @@ impl<F: Flavour> GracePeriods<F> {
     #[doc(alias = "synchronize_rcu")]
     #[doc(alias = "synchronize_rcu_tasks_trace")]
     pub fn synchronize(&self) -> Result<(), SynchronizeError> {
-        self.wait(Backoff::default(), None)
+        self.synchronize_within(None)
     }
 
     /// As [`synchronize`](Self::synchronize), but never sleeps: for those who would rather burn a
@@ -277,7 +274,15 @@ impl<F: Flavour> GracePeriods<F> {
     /// As [`synchronize`](Self::synchronize), and [`SynchronizeError::TimedOut`], which names a
     /// reader that is in the way.
     pub fn synchronize_timeout(&self, limit: Duration) -> Result<(), SynchronizeError> {
-        self.wait(Backoff::default(), Some(limit))
+        self.synchronize_within(Some(limit))
+    }
+
+    /// The same, where there is a limit.
+    pub(super) fn synchronize_within(
+        &self,
+        limit: Option<Duration>,
+    ) -> Result<(), SynchronizeError> {
+        self.wait(Backoff::default(), limit)
     }
 
     fn wait(&self, backoff: Backoff, limit: Option<Duration>) -> Result<(), SynchronizeError> {
@@ -336,9 +341,22 @@ impl<F: Flavour> GracePeriods<F> {
     pub(crate) fn tend(&self) {
         self.advance_begun();
         self.run_callbacks();
-        let stalled = self.epochs.is_under_way() && self.epochs.begun_ago() >= self.stall.after;
+        self.report_new_stall();
+    }
+
+    /// How many times the length of a stall the grace period under way has taken, if one is.
+    pub(super) fn stalls(&self) -> u64 {
+        if !self.epochs.is_under_way() {
+            return 0;
+        }
+        let (taken, one) = (self.epochs.begun_ago().as_nanos(), self.stall.after.as_nanos());
+        taken.checked_div(one).unwrap_or(taken).try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Reports a reader that stalls the grace period under way, once for each of these.
+    pub(super) fn report_new_stall(&self) {
         let age = self.epochs.completed();
-        if stalled && self.stall_reported.swap(age, Ordering::Relaxed) != age {
+        if self.stalls() > 0 && self.stall_reported.swap(age, Ordering::Relaxed) != age {
             self.report_stall();
         }
     }

@@ -54,10 +54,12 @@
 //!   sleep by whoever has its guard.
 //! - INV-R6: a thread announces sections in a slot only after a SeqCst fence since it claimed the
 //!   slot, and the slot names it for as long as it may do so.
+//! - INV-R7: a slot names the domain whose it is, which stays at its place until its slots are freed.
 
 mod backoff;
 mod barrier;
 mod callback;
+mod debt;
 mod domain;
 mod epoch;
 mod flavour;

@@ -5,6 +5,7 @@
 
 use super::domain::Domain;
 use super::slots::{Announcement, Slot};
+use super::stamp::WaitFor;
 use super::thread_slots::{self, Kind};
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,8 +14,15 @@ use std::ptr::NonNull;
 /// Set in `nested` when the thread's storage is gone before its last guard of the slot.
 const ABANDONED: u32 = 1 << 31;
 
-/// The most sections inside the outermost one: what is left of `nested` beside the flag.
-const MOST_NESTED: u32 = ABANDONED - 1;
+/// Set in `nested` when the thread freed more inside the section than may be pending: it waits for
+/// readers of RCU when the outermost section has ended, or
+const OWES_RCU: u32 = 1 << 30;
+
+/// for readers of both flavours.
+const OWES_BOTH: u32 = 1 << 29;
+
+/// The most sections inside the outermost one: what is left of `nested` beside the flags.
+const MOST_NESTED: u32 = OWES_BOTH - 1;
 
 /// Marks a read section: what was found in it stays, as the policy of its allocator promises,
 /// until the guard is dropped.
@@ -142,7 +150,7 @@ impl fmt::Debug for LocalReader<'_> {
 
 impl<'d> LocalReader<'d> {
     pub(super) fn new(domain: &'d Domain) -> Self {
-        let slot = domain.inner().rcu().slots().claim();
+        let slot = domain.inner().rcu().slots().claim(domain.inner());
         Self { slot, domain, _not_send: PhantomData }
     }
 
@@ -178,15 +186,41 @@ fn nest(slot: &Announcement) {
     slot.nested.with_mut(|nested| unsafe { *nested = inner + 1 });
 }
 
+/// Ends a section inside another, or an outermost one whose thread's storage is gone or that owes a
+/// wait.
 #[cold]
 fn leave_inner(slot: &Announcement, inner: u32) {
-    let last = inner == ABANDONED;
     // SAFETY: INV-R5: only the owning thread touches `nested`.
-    slot.nested.with_mut(|nested| unsafe { *nested = if last { 0 } else { inner - 1 } });
-    if last {
-        slot.clear();
+    let set_nested = |now| slot.nested.with_mut(|nested| unsafe { *nested = now });
+    if inner & MOST_NESTED != 0 {
+        return set_nested(inner - 1);
+    }
+    let owes = match inner & (OWES_RCU | OWES_BOTH) {
+        0 => None,
+        OWES_RCU => Some(WaitFor::Rcu),
+        _ => Some(WaitFor::Both),
+    };
+    // A thread that unwinds has more urgent things to do: its next section pays.
+    let puts_off = std::thread::panicking();
+    set_nested(if puts_off { inner & !ABANDONED } else { 0 });
+    slot.clear();
+    // SAFETY: the caller is the drop of a guard, which borrows the domain.
+    let domain = unsafe { slot.domain() };
+    if inner & ABANDONED != 0 {
+        set_nested(0);
         slot.give_back();
     }
+    if let Some(wait_for) = owes.filter(|_| !puts_off) {
+        domain.pay(wait_for);
+    }
+}
+
+/// Has the thread wait when the section in its slot has ended. Called by the owner; async-signal-safe.
+pub(super) fn mark_indebted(slot: &Announcement, wait_for: WaitFor) {
+    let debt = if wait_for == WaitFor::Rcu { OWES_RCU } else { OWES_BOTH };
+    // SAFETY: INV-R5: only the owning thread touches `nested`. A handler that interrupts a change of it
+    // may find its mark gone: then the free that goes beyond the limit next sets it again.
+    slot.nested.with_mut(|nested| unsafe { *nested |= debt });
 }
 
 /// Gives the slot of a thread that ends back, or leaves that to its last guard where there is
@@ -196,6 +230,8 @@ pub(super) fn abandon(slot: &Announcement) {
         // SAFETY: INV-R5: only the owning thread touches `nested`.
         slot.nested.with_mut(|nested| unsafe { *nested |= ABANDONED });
     } else {
+        // SAFETY: as above. A debt that is left goes with the thread.
+        slot.nested.with_mut(|nested| unsafe { *nested = 0 });
         slot.give_back();
     }
 }

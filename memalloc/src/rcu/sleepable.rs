@@ -6,6 +6,7 @@
 
 use super::domain::Domain;
 use super::slots::{Announcement, ORPHANED, Slot};
+use super::stamp::WaitFor;
 use super::thread_slots::{self, Kind};
 use crate::sync::Ordering;
 use crate::sys::thread;
@@ -55,7 +56,7 @@ impl<'d> TraceGuard<'d> {
         // thread: our announcement of a newer epoch vouches for that section too. Falls to `loom`
         // `a_section_that_ended_elsewhere_is_vouched_for`.
         if place.epoch.load(Ordering::Acquire) != 0 {
-            (slot, own_slot) = (inner.trace().slots().claim(), true);
+            (slot, own_slot) = (inner.trace().slots().claim(inner), true);
             // SAFETY: as above.
             place = unsafe { slot.as_ref() };
         }
@@ -70,7 +71,7 @@ impl Drop for TraceGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: INV-R3: `self` borrows the domain, so the slot lives.
         let slot = unsafe { self.slot.as_ref() };
-        if slot.owner() == thread::current() && !self.own_slot {
+        if slot.is_plainly_of(thread::current()) && !self.own_slot {
             slot.clear();
         } else {
             end_elsewhere(slot, self.own_slot);
@@ -78,9 +79,13 @@ impl Drop for TraceGuard<'_> {
     }
 }
 
-/// Ends a section whose slot is not the calling thread's to keep.
+/// Ends a section whose slot is not the calling thread's to keep, or whose thread owes a wait: it waits
+/// where it ends the section itself.
 #[cold]
 fn end_elsewhere(slot: &Announcement, own_slot: bool) {
+    let owes = !std::thread::panicking() && slot.take_debt_of(thread::current());
+    // SAFETY: the caller is the drop of a guard, which borrows the domain.
+    let domain = unsafe { slot.domain() };
     // ORDERING: Release as in `clear`; a read-modify-write, so that it and the mark of an owner
     // that ends are seen by one another. Acquire pairs with the Release of that mark: what the
     // owner did with the slot is before what its next owner does.
@@ -88,6 +93,14 @@ fn end_elsewhere(slot: &Announcement, own_slot: bool) {
     if own_slot || announced & ORPHANED != 0 {
         slot.give_back();
     }
+    if owes {
+        domain.pay(WaitFor::Both);
+    }
+}
+
+/// Has the thread wait when it ends the section in its slot. Called by the owner; async-signal-safe.
+pub(super) fn mark_indebted(slot: &Announcement) {
+    slot.mark_owner_indebted();
 }
 
 /// Gives the slot of a thread that ends back, or leaves that to whoever ends its section. Called

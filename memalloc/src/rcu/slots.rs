@@ -4,6 +4,7 @@
 //! it. Both flavours use them; how a section ends is theirs (`reader`, `trace`).
 
 use super::barrier::Barrier;
+use super::domain::Inner;
 use super::epoch::Epochs;
 use crate::sync::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell, fence, owner_load_u64,
@@ -19,6 +20,10 @@ pub(super) type Slot = CachePadded<Announcement>;
 /// Set in an announcement when the thread that made it has ended: whoever ends the section gives
 /// the slot back. Never set alone.
 pub(super) const ORPHANED: u64 = 1 << 63;
+
+/// Set in the number of an owner, which then is no thread's number, while the section that it
+/// announced owes a wait.
+const INDEBTED: u32 = 1 << 31;
 
 /// What readers store to all the time, and behind it, on the next cache line, what changes with
 /// the owner: who asks whether anybody may read takes no line from a busy reader.
@@ -36,9 +41,11 @@ pub(super) struct Announcement {
 #[repr(align(64))]
 struct Ownership {
     claimed: AtomicBool,
-    /// The thread that claimed the slot, by number; 0 while it is nobody's, and when that thread
-    /// has ended.
+    /// The thread that claimed the slot, by number, and [`INDEBTED`]; 0 while it is nobody's, and
+    /// when that thread has ended.
     owner: AtomicU32,
+    /// The domain that the slot is one of (INV-R7).
+    domain: *const Inner,
     next: *const Slot,
 }
 
@@ -48,8 +55,8 @@ pub(super) struct Slots {
     head: AtomicPtr<Slot>,
 }
 
-// SAFETY: the raw `next` links are written before a slot is published and never after; all other
-// fields are atomics, or the owner's (`nested`).
+// SAFETY: the raw `next` links and `domain` are written before a slot is published and never after;
+// all other fields are atomics, or the owner's (`nested`).
 unsafe impl Send for Slots {}
 // SAFETY: as above.
 unsafe impl Sync for Slots {}
@@ -124,6 +131,13 @@ impl Slots {
         self.iter().any(|slot| slot.owner() == me && slot.is_inside())
     }
 
+    /// Calls `then` with every slot that announces a section which the calling thread began.
+    pub(super) fn each_inside_here(&self, then: impl Fn(&Announcement)) {
+        let me = thread::current();
+        let here = self.iter().filter(|slot| slot.owner() == me && slot.is_inside());
+        here.for_each(|slot| then(slot));
+    }
+
     /// Says of every slot that the calling thread claimed, which is number `me`, that its owner is
     /// no more.
     pub(super) fn disown_all(&self, me: u32) {
@@ -132,6 +146,7 @@ impl Slots {
             // have claimed it.
             let (owner, relaxed) = (&slot.ownership.owner, Ordering::Relaxed);
             let _ = owner.compare_exchange(me, 0, relaxed, relaxed);
+            let _ = owner.compare_exchange(me | INDEBTED, 0, relaxed, relaxed);
         }
     }
 
@@ -155,10 +170,10 @@ impl Slots {
         })
     }
 
-    /// A slot for the calling thread alone.
-    pub(super) fn claim(&self) -> NonNull<Slot> {
+    /// A slot for the calling thread alone, of the domain that these slots are of.
+    pub(super) fn claim(&self, domain: &Inner) -> NonNull<Slot> {
         let me = thread::current();
-        let slot = self.claim_again(me).unwrap_or_else(|| self.add(me));
+        let slot = self.claim_again(me).unwrap_or_else(|| self.add(me, domain));
         // ORDERING: pairs with the fence of a grace period before `others_may_read`. If that comes
         // first, this thread sees all that was unlinked before it; if this fence comes first, the
         // grace period sees the claim. Falls to `loom_protocol` "claim without a fence".
@@ -182,13 +197,14 @@ impl Slots {
         Some(NonNull::from(slot))
     }
 
-    fn add(&self, me: u32) -> NonNull<Slot> {
+    fn add(&self, me: u32, domain: &Inner) -> NonNull<Slot> {
         let new = Box::into_raw(Box::new(CachePadded::new(Announcement {
             epoch: AtomicU64::new(0),
             nested: UnsafeCell::new(0),
             ownership: Ownership {
                 claimed: AtomicBool::new(true),
                 owner: AtomicU32::new(me),
+                domain,
                 next: ptr::null(),
             },
         })));
@@ -251,9 +267,36 @@ impl Announcement {
         self.epoch.load(Ordering::Relaxed) != 0
     }
 
-    #[inline(always)]
     pub(super) fn owner(&self) -> u32 {
-        self.ownership.owner.load(Ordering::Relaxed)
+        self.ownership.owner.load(Ordering::Relaxed) & !INDEBTED
+    }
+
+    /// Whether the owner is thread `me`, and owes nothing.
+    #[inline(always)]
+    pub(super) fn is_plainly_of(&self, me: u32) -> bool {
+        self.ownership.owner.load(Ordering::Relaxed) == me
+    }
+
+    /// Says that the owner owes a wait. Only the owner calls it.
+    pub(super) fn mark_owner_indebted(&self) {
+        self.ownership.owner.store(self.owner() | INDEBTED, Ordering::Relaxed);
+    }
+
+    /// Whether the calling thread, which is number `me`, is the owner and owes a wait; it does not any
+    /// more.
+    pub(super) fn take_debt_of(&self, me: u32) -> bool {
+        let (owner, relaxed) = (&self.ownership.owner, Ordering::Relaxed);
+        owner.compare_exchange(me | INDEBTED, me, relaxed, relaxed).is_ok()
+    }
+
+    /// The domain that the slot is one of.
+    ///
+    /// # Safety
+    ///
+    /// The domain lives as long as the reference that is given.
+    pub(super) unsafe fn domain<'d>(&self) -> &'d Inner {
+        // SAFETY: INV-R7, and the caller's promise.
+        unsafe { &*self.ownership.domain }
     }
 
     /// Says that the owner is no more, while a section is open: it is nobody's then.

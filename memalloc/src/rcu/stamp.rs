@@ -1,8 +1,9 @@
 //! What freed objects wait for: grace periods of both flavours.
 
-use super::domain::Domain;
+use super::domain::{Domain, Inner};
 use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
 use crate::sync::{Ordering, fence};
+use crate::sys::thread;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,22 +91,14 @@ impl Domain {
         Stamp { rcu: self.rcu().completed(), trace }
     }
 
-    /// The newest epoch that has passed for each; for a flavour that is not waited for, that of
-    /// the other again. One that stays the same is held up, whatever the other does.
+    /// See [`Inner::completed_epochs`].
     pub(crate) fn completed_epochs(&self, what: WaitFor) -> [u64; 2] {
-        let rcu = self.rcu().completed().epoch();
-        match what {
-            WaitFor::Rcu => [rcu, rcu],
-            WaitFor::Both => [rcu, self.trace().completed().epoch()],
-        }
+        self.inner().completed_epochs(what)
     }
 
-    /// Begins a grace period of each, or ends what is under way, as readers allow.
+    /// See [`Inner::advance_once`].
     pub(crate) fn advance_once(&self, what: WaitFor) {
-        self.rcu().advance_once();
-        if what == WaitFor::Both {
-            self.trace().advance_once();
-        }
+        self.inner().advance_once(what);
     }
 
     /// Moves the grace periods of a stamp along, with up to so many looks at readers that are
@@ -146,18 +139,26 @@ impl Domain {
         }
     }
 
-    /// Tells the stall handler who holds grace periods up.
-    pub(crate) fn report_stall(&self, what: WaitFor) {
-        self.rcu().report_stall();
-        if what == WaitFor::Both {
-            self.trace().report_stall();
-        }
+    /// How many times the length of a stall readers have held up a grace period that is under way: 0
+    /// where none is stalled.
+    pub(crate) fn stalls(&self, what: WaitFor) -> u64 {
+        let rcu = self.rcu().stalls();
+        if what == WaitFor::Rcu { rcu } else { rcu.max(self.trace().stalls()) }
     }
 
-    /// Whether the calling thread can't wait: it is in its own way.
+    /// See [`Inner::report_new_stall`].
+    pub(crate) fn report_new_stall(&self, what: WaitFor) {
+        self.inner().report_new_stall(what);
+    }
+
+    /// See [`Inner::would_wait_for_itself`].
     pub(crate) fn would_wait_for_itself(&self, what: WaitFor) -> bool {
-        self.rcu().would_wait_for_itself()
-            || (what == WaitFor::Both && self.trace().would_wait_for_itself())
+        self.inner().would_wait_for_itself(what)
+    }
+
+    /// See [`Inner::owe`].
+    pub(crate) fn owe(&self, what: WaitFor) {
+        self.inner().owe(what);
     }
 
     /// Runs `callback` after a grace period of each, as a callback of RCU.
@@ -176,13 +177,28 @@ impl Domain {
         });
     }
 
-    /// Waits for readers.
-    pub(crate) fn synchronize_with(&self, what: WaitFor) -> Result<(), SynchronizeError> {
+    /// Runs the callbacks of both flavours that are due, moving grace periods along as far as readers
+    /// allow.
+    pub(crate) fn run_all_callbacks(&self) {
+        self.rcu().run_callbacks();
+        self.trace().run_callbacks();
+    }
+
+    /// Waits for readers, for so long where there is a limit.
+    pub(crate) fn synchronize_with(
+        &self,
+        what: WaitFor,
+        limit: Option<Duration>,
+    ) -> Result<(), SynchronizeError> {
         self.check_outside(what)?;
-        self.rcu().synchronize()?;
+        let start = thread::clock();
+        self.rcu().synchronize_within(limit)?;
         match what {
             WaitFor::Rcu => Ok(()),
-            WaitFor::Both => self.trace().synchronize(),
+            WaitFor::Both => {
+                let taken = thread::clock().saturating_sub(start);
+                self.trace().synchronize_within(limit.map(|limit| limit.saturating_sub(taken)))
+            }
         }
     }
 
@@ -193,5 +209,39 @@ impl Domain {
             WaitFor::Rcu => Ok(()),
             WaitFor::Both => self.trace().check_outside(),
         }
+    }
+}
+
+impl Inner {
+    /// The newest epoch that has passed for each; for a flavour that is not waited for, that of
+    /// the other again. One that stays the same is held up, whatever the other does.
+    pub(super) fn completed_epochs(&self, what: WaitFor) -> [u64; 2] {
+        let rcu = self.rcu().completed().epoch();
+        match what {
+            WaitFor::Rcu => [rcu, rcu],
+            WaitFor::Both => [rcu, self.trace().completed().epoch()],
+        }
+    }
+
+    /// Begins a grace period of each, or ends what is under way, as readers allow.
+    pub(super) fn advance_once(&self, what: WaitFor) {
+        self.rcu().advance_once();
+        if what == WaitFor::Both {
+            self.trace().advance_once();
+        }
+    }
+
+    /// Tells the stall handler which readers stall grace periods, once for each of these.
+    pub(super) fn report_new_stall(&self, what: WaitFor) {
+        self.rcu().report_new_stall();
+        if what == WaitFor::Both {
+            self.trace().report_new_stall();
+        }
+    }
+
+    /// Whether the calling thread can't wait: it is in its own way.
+    pub(super) fn would_wait_for_itself(&self, what: WaitFor) -> bool {
+        self.rcu().would_wait_for_itself()
+            || (what == WaitFor::Both && self.trace().would_wait_for_itself())
     }
 }

@@ -98,13 +98,13 @@ pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
             Kind::Rcu => &mut entry.rcu,
             Kind::Trace => &mut entry.trace,
         };
-        let slot = *place.get_or_insert_with(|| slots.claim());
+        let slot = *place.get_or_insert_with(|| slots.claim(inner));
         last::set(id, entry.rcu, entry.trace);
         Some(slot)
     });
     match found {
         Ok(Some(slot)) => (slot, false),
-        Ok(None) | Err(_) => (slots.claim(), true),
+        Ok(None) | Err(_) => (slots.claim(inner), true),
     }
 }
 

@@ -392,6 +392,11 @@ impl Slabs {
         self.state.lock().backing_bytes
     }
 
+    /// Whether an object ever left its slab.
+    pub(crate) fn were_used(&self) -> bool {
+        self.state.lock().opened > 0
+    }
+
     pub(crate) fn usage(&self) -> SlabUse {
         let state = self.state.lock();
         SlabUse {

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// A number for the calling thread that no other living thread of the process has; never 0. On
-/// Linux the kernel's thread id.
+/// A number for the calling thread that no other living thread of the process has; never 0, and below
+/// 2^31. On Linux the kernel's thread id.
 #[cfg(not(loom))]
 #[inline]
 pub(crate) fn current() -> u32 {
@@ -29,7 +29,7 @@ pub(super) fn renumber() -> u32 {
 pub(crate) fn current() -> u32 {
     use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
     let id = loom::thread::current().id();
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(id) as u32 | 1
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id) as u32 >> 1 | 1
 }
 
 /// The name that a living thread of this process has, if the system tells.
@@ -128,7 +128,7 @@ mod imp {
     pub(super) fn number() -> u32 {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        NEXT.fetch_add(1, Ordering::Relaxed)
+        NEXT.fetch_add(1, Ordering::Relaxed) & (u32::MAX >> 1)
     }
 
     pub(super) fn coarse_clock() -> Duration {

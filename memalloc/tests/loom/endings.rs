@@ -18,14 +18,14 @@ impl Drop for Node {
 }
 
 /// A cache is dropped with an object that a reader may have found a moment ago: the destructor
-/// runs when the reader has left.
+/// runs when the reader has left, in the drop or with the callbacks.
 #[test]
-fn dropping_a_cache_waits_for_a_reader() {
+fn a_cache_that_is_dropped_ends_when_the_reader_has_left() {
     let model = Model {
-        name: "dropping_a_cache_waits_for_a_reader",
+        name: "a_cache_that_is_dropped_ends_when_the_reader_has_left",
         bound: Some(3),
         least: 100,
-        happens: &["found", "not found"],
+        happens: &["found", "not found", "ended at once", "ended later"],
     };
     model.explore(|seen| {
         let domain = Domain::new();
@@ -46,15 +46,20 @@ fn dropping_a_cache_waits_for_a_reader() {
             drop(guard);
             found
         };
-        let write = move || {
+        let write = || {
             linked.store(false, Ordering::Release);
             // SAFETY: unlinked in the line before, and freed once.
             unsafe { cache.free_raw(object) };
             drop(cache);
+            domain.stats().callbacks + domain.trace().stats().callbacks
         };
-        let (found, ()) = beside(1, read, write);
+        let (found, left) = beside(1, read, write);
         seen.note("found", found);
         seen.note("not found", !found);
+        seen.note("ended at once", left == 0);
+        seen.note("ended later", left == 1);
+        domain.barrier().expect("no guard is left");
+        domain.trace().barrier().expect("no guard is left");
         assert_eq!(payload.read(), 1, "exactly once");
     });
 }

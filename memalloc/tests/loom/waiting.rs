@@ -56,12 +56,12 @@ fn who_waits_for_room_goes_on_when_the_reader_has_left() {
 }
 
 /// What another CPU has deferred counts, too, and whoever waits finds it there. The other thread defers
-/// inside a section of its own, and so does not wait.
+/// inside a section of its own, and waits when that has ended: two threads that wait are many executions.
 #[test]
 fn who_waits_for_room_finds_what_another_cpu_has_deferred() {
     let model = Model {
         name: "who_waits_for_room_finds_what_another_cpu_has_deferred",
-        bound: Some(2),
+        bound: Some(1),
         least: 100,
         happens: &["has the other's", "does not have the other's"],
     };
@@ -94,6 +94,52 @@ fn who_waits_for_room_finds_what_another_cpu_has_deferred() {
 
         adds_up(&alloc, 4, seen);
         got.into_iter().for_each(|object| give(&alloc, object));
+        adds_up(&alloc, 0, seen);
+    });
+}
+
+/// A thread that frees inside a section of its own does not wait there, but when it has ended: a grace
+/// period has passed then, and the reader that was inside has left.
+#[test]
+fn who_frees_inside_a_section_waits_when_it_has_ended() {
+    let model = Model {
+        name: "who_frees_inside_a_section_waits_when_it_has_ended",
+        bound: Some(2),
+        least: 100,
+        happens: &["found", "not found", "reused"],
+    };
+    model.explore(|seen| {
+        let alloc = strict();
+        let objects: [_; 2] = std::array::from_fn(|_| take(&alloc));
+        let link = Arc::new(AtomicU32::new(objects[0].get()));
+        let (reader, shared) = (alloc.clone(), link.clone());
+        let read = move || {
+            let section = reader.domain().pin();
+            let found = Handle::new(shared.load(Ordering::Acquire));
+            if let Some(found) = found {
+                reader.reads_plain(found);
+            }
+            drop(section);
+            found.is_some()
+        };
+        let write = || {
+            let domain = alloc.domain();
+            let section = domain.pin();
+            link.store(0, Ordering::Release);
+            objects.into_iter().for_each(|object| give_rcu(&alloc, object));
+            assert_eq!(alloc.stats().pending.objects, 2, "this section has not ended");
+            let before = domain.rcu().completed();
+            drop(section);
+            assert!(domain.rcu().completed() > before, "it has waited");
+            take(&alloc)
+        };
+        let (found, got) = beside(1, read, write);
+        seen.note("found", found);
+        seen.note("not found", !found);
+        seen.note("reused", objects.contains(&got));
+
+        adds_up(&alloc, 1, seen);
+        give(&alloc, got);
         adds_up(&alloc, 0, seen);
     });
 }
