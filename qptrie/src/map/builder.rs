@@ -4,10 +4,12 @@ use super::trie::QpTrie;
 #[cfg(loom)]
 use crate::fault::Fault;
 use crate::fault::Faults;
-use crate::node::{LONGEST_KEY, Nodes};
+use crate::node::{LONGEST_KEY, MOST_RANGE_BYTES, Nodes};
+use memalloc::backing::Backing;
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, BuildError, CpuMode, Immediate, MemAlloc, ReusePolicy};
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// Configures a [`QpTrie`].
 ///
@@ -43,13 +45,16 @@ pub enum Hints {
 }
 
 /// What a trie was built with, beside its domain.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) cpu_mode: Option<CpuMode>,
     pub(super) max_entries: u64,
     pub(super) max_key_len: usize,
     pub(super) reader_retries: u32,
     pub(super) limit_bytes: u64,
+    pub(super) max_pending: Option<u64>,
+    pub(super) backing: Option<Arc<dyn Backing>>,
+    pub(super) range_bytes: Option<u64>,
     pub(super) huge_pages: bool,
     pub(super) hints: Hints,
 }
@@ -62,6 +67,9 @@ impl Default for Settings {
             max_key_len: LONGEST_KEY,
             reader_retries: if cfg!(loom) { 2 } else { 64 },
             limit_bytes: u64::MAX,
+            max_pending: None,
+            backing: None,
+            range_bytes: None,
             huge_pages: false,
             hints: Hints::Off,
         }
@@ -119,6 +127,28 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         self
     }
 
+    /// The most bytes of leaves that may wait for a grace period after they were replaced or removed,
+    /// and as much again of branches where their policy defers; see [`memalloc::Builder::max_pending`].
+    /// A change is made inside a section, so the thread waits when its outermost section has ended: at
+    /// the drop of what [`QpTrie::pin`] gave.
+    pub fn max_pending(mut self, bytes: u64) -> Self {
+        self.settings.max_pending = Some(bytes);
+        self
+    }
+
+    /// Where the memory of branches and leaves comes from; see [`memalloc::Builder::backing`].
+    pub fn backing(mut self, backing: impl Backing + 'static) -> Self {
+        self.settings.backing = Some(Arc::new(backing));
+        self
+    }
+
+    /// How much address space to reserve for branches, and as much again for leaves, in bytes, at most the
+    /// 32 GiB that a twig reaches; see [`memalloc::Builder::range_bytes`].
+    pub fn range_bytes(mut self, bytes: u64) -> Self {
+        self.settings.range_bytes = Some(bytes);
+        self
+    }
+
     /// Whether to ask for huge pages behind branches and leaves; see
     /// [`memalloc::Builder::huge_pages`]. Off by default: for large tries that are looked up at random.
     pub fn huge_pages(mut self, wanted: bool) -> Self {
@@ -167,19 +197,26 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     pub fn build(self) -> Result<QpTrie<V, B, L>, BuildError> {
         fn configured<P: ReusePolicy>(
             domain: &Domain,
-            Settings { cpu_mode, limit_bytes, huge_pages, .. }: Settings,
+            settings: &Settings,
         ) -> memalloc::Builder<P> {
-            let builder = MemAlloc::builder().domain(domain.clone());
-            let builder = builder.limit_bytes(limit_bytes).huge_pages(huge_pages);
-            match cpu_mode {
-                Some(mode) => builder.cpu_mode(mode),
-                None => builder,
+            let mut builder = MemAlloc::builder().domain(domain.clone());
+            builder = builder.limit_bytes(settings.limit_bytes).huge_pages(settings.huge_pages);
+            if let Some(mode) = settings.cpu_mode {
+                builder = builder.cpu_mode(mode);
             }
+            if let Some(bytes) = settings.max_pending {
+                builder = builder.max_pending(bytes);
+            }
+            if let Some(backing) = &settings.backing {
+                builder = builder.backing(backing.clone());
+            }
+            builder
+                .range_bytes(settings.range_bytes.unwrap_or(MOST_RANGE_BYTES).min(MOST_RANGE_BYTES))
         }
         let domain = self.domain.unwrap_or_else(default_domain);
         let nodes = Nodes::new(
-            configured(&domain, self.settings),
-            configured(&domain, self.settings),
+            configured(&domain, &self.settings),
+            configured(&domain, &self.settings),
             self.settings.max_entries,
             self.settings.hints == Hints::On,
             self.faults,

@@ -118,11 +118,11 @@ where
 {
     fn clone(&self) -> Self {
         // Of keys that come and go a scan may return more than are ever there at one time.
-        let unlimited = Settings { max_entries: u64::MAX, ..self.settings };
+        let unlimited = Settings { max_entries: u64::MAX, ..self.settings.clone() };
         let mut clone = built(Builder::new(Some(self.domain.clone()), unlimited));
         clone.extend_or_panic(self.pin().iter().map(|(key, value)| (key, value.clone())));
         clone.nodes.entries.limit_to(self.settings.max_entries);
-        clone.settings = self.settings;
+        clone.settings = self.settings.clone();
         clone
     }
 }

@@ -13,8 +13,7 @@ use std::ops::Bound::{self, Unbounded};
 use std::ops::RangeBounds;
 
 /// A [`QpTrie`] inside a section that may sleep: references hold as long as this is borrowed, across
-/// blocking calls and `.await`, and it may go to another thread meanwhile. A thread that holds one which
-/// came from another must not drop a trie or an allocator of the same domain: it would wait for good.
+/// blocking calls and `.await`, and it may go to another thread meanwhile.
 ///
 /// Only where leaves are kept for sleepers ([`AfterTasksTraceGp`]); elsewhere there is no such
 /// view:

@@ -50,10 +50,8 @@ use std::fmt;
 ///
 /// Operations go through [`pin`](Self::pin), or [`view`](Self::view) under a guard of the caller's. Dropping a trie drops its values; references to
 /// them borrow the trie. Values that were replaced or removed before are dropped after a grace
-/// period: at the latest then, or, when a trie is dropped inside a read section of its domain,
-/// with the domain's callbacks. Dropping a trie waits for sections of both flavours, so it must not be
-/// done while holding a [`TraceRef`](crate::TraceRef), or a trace guard of the same domain, that
-/// another thread began.
+/// period: at the latest then, or, when a trie is dropped beside a reader of its domain,
+/// with the domain's callbacks. Dropping a trie never waits for readers.
 ///
 /// A value's destructor that panics keeps no other value of the trie from being dropped. A change may
 /// unwind, after it is done, with the panic of a value that was given up earlier.

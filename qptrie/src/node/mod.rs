@@ -95,8 +95,9 @@ pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     values: PhantomData<fn(V) -> V>,
 }
 
-/// A twig spends one of its 32 bits on telling branches from leaves.
-const RANGE_BYTES: u64 = (1 << 31) * memalloc::UNIT as u64;
+/// What a twig reaches: it spends one of its 32 bits on telling branches from leaves. The ranges of both
+/// allocators may not be larger.
+pub(crate) const MOST_RANGE_BYTES: u64 = (1 << 31) * memalloc::UNIT as u64;
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     pub(crate) fn new(
@@ -113,11 +114,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
             leaves = unsafe { leaves.finalizer(leaf::drop_value::<V>) };
         }
         Ok(Self {
-            branches: branches
-                .classes(ClassTable::new(&branch::SIZES)?)
-                .range_bytes(RANGE_BYTES)
-                .build()?,
-            leaves: leaves.range_bytes(RANGE_BYTES).build()?,
+            branches: branches.classes(ClassTable::new(&branch::SIZES)?).build()?,
+            leaves: leaves.build()?,
             roots: Roots::new(),
             entries: EntryCount::new(max_entries),
             hints: Hints::new(hints),
