@@ -184,7 +184,7 @@ impl<F: Flavour> GracePeriods<F> {
     ///
     /// A cookie that can't be this domain's never passes.
     ///
-    /// Costs a look at the slot of every thread that ever read, and, where a grace period has to
+    /// Costs a look at the slot of every reader that there is, and, where a grace period has to
     /// begin and other threads read, a barrier of the domain's kind.
     pub fn advance(&self, cookie: Cookie<F>) -> bool {
         self.epochs.is_known(cookie.epoch()) && self.drive(cookie)
