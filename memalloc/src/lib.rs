@@ -168,6 +168,7 @@ pub mod backing;
 mod batch;
 mod class;
 mod cpu;
+mod first_panic;
 mod policy;
 pub mod rcu;
 mod slab;

@@ -6,7 +6,7 @@ mod common;
 use common::{Object, Setup, adds_up, behind, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, SynchronizeError};
-use memalloc::{AfterRcuGp, Cache, MemAlloc, PolicyKind};
+use memalloc::{AfterRcuGp, Cache, MemAlloc, PolicyKind, ProtectsIdentity};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -400,7 +400,7 @@ in_every_setup! {
         drop(alloc);
         drop(guard);
         let domain = Cell::new(Some(domain));
-        assert!(panics(&|| drop(domain.take())), "the first callback panics, the next is lost");
+        assert!(panics(&|| drop(domain.take())), "the first callback panics, the next is run");
         assert!(stays(&backing));
         live.check();
     }
@@ -461,10 +461,8 @@ fn a_value_may_own_objects_of_its_own_cache() {
     }
     // SAFETY: never published, freed once.
     unsafe { cache.free_raw(next.expect("there are links")) };
-    // Each grace period frees the next link.
-    for _ in 0..1_100 {
-        cache.quiesce().expect("no guard is left");
-    }
+    // Each grace period frees the next link. One call goes on to the last.
+    cache.quiesce().expect("no guard is left");
     assert_eq!(all.load(Ordering::Relaxed), 1_000);
     adds_up(&cache.stats(), 0);
 }
@@ -488,5 +486,133 @@ in_every_setup! {
         drop(alloc);
         threads.into_iter().for_each(|thread| thread.join().expect("it ends in peace"));
         assert_eq!(Arc::strong_count(&backing), 1, "its memory is gone");
+    }
+}
+
+/// A value with two others of its cache below it, which its drop frees.
+struct Tree {
+    below: [Option<NonNull<Tree>>; 2],
+    dropped: &'static AtomicUsize,
+    panics: bool,
+    cache: &'static (dyn Fn(NonNull<Tree>) + Sync),
+}
+
+// SAFETY: a node owns what its pointers name.
+unsafe impl Send for Tree {}
+// SAFETY: nobody reads through a shared node.
+unsafe impl Sync for Tree {}
+
+thread_local!(static IN_ALLOC: Cell<bool> = const { Cell::new(false) });
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        assert!(!IN_ALLOC.get(), "dropped by an allocation");
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.below.into_iter().flatten().for_each(self.cache);
+        assert!(!self.panics, "a value that panics");
+    }
+}
+
+/// A cache of trees for good, and how to free in it.
+fn trees<P: ProtectsIdentity>(
+    builder: memalloc::Builder<P>,
+) -> (&'static Cache<Tree, P>, &'static (dyn Fn(NonNull<Tree>) + Sync)) {
+    let cache: &'static _ = Box::leak(Box::new(Cache::with_builder(builder).expect("a cache")));
+    // SAFETY: each is freed once, by its owner.
+    let free = move |tree: NonNull<Tree>| unsafe { Cache::<Tree, P>::free_raw(cache, tree) };
+    (cache, Box::leak(Box::new(free)))
+}
+
+in_every_setup! {
+    /// On a stack of 64 KiB, a tree of 100,000 values and a chain of as many, whose drops free what is
+    /// below them; none of them in an allocation.
+    fn what_destructors_free_takes_no_stack_and_no_allocation_runs_them<ProtectsIdentity>(setup) {
+        const VALUES: usize = 100_000;
+        let (cache, free) = trees::<P>(setup.builder());
+        let dropped: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+        let new = |below| {
+            IN_ALLOC.set(true);
+            let node = cache.alloc(Tree { below, dropped, panics: false, cache: free });
+            IN_ALLOC.set(false);
+            let Ok(node) = node else { panic!("memory") };
+            node.into_raw()
+        };
+        let work = || {
+            let mut level: Vec<_> = (0..VALUES / 2).map(|_| new([None; 2])).collect();
+            while level.len() > 1 {
+                let pairs = level.chunks(2);
+                level = pairs.map(|two| new([Some(two[0]), two.get(1).copied()])).collect();
+            }
+            free(level[0]);
+            for _ in 0..VALUES {
+                // Some of the tree is freed meanwhile, and allocated again.
+                free(new([None; 2]));
+            }
+            cache.quiesce().expect("no guard is left");
+        };
+        thread::scope(|scope| {
+            let small = thread::Builder::new().stack_size(64 << 10);
+            small.spawn_scoped(scope, work).expect("a thread").join().expect("it does not panic");
+        });
+        assert!(dropped.load(Ordering::Relaxed) >= 2 * VALUES - 100);
+        adds_up(&cache.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// One in a thousand values panics when it is dropped; every other is dropped all the same, the
+    /// panic goes on afterwards, and the counts stay true.
+    fn a_value_that_panics_loses_no_other<ProtectsIdentity>(setup) {
+        const VALUES: usize = 3_000;
+        let (cache, free) = trees::<P>(setup.builder());
+        let dropped: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+        let mut panics = 0;
+        for n in 0..VALUES {
+            let node = Tree { below: [None; 2], dropped, panics: n % 1_000 == 500, cache: free };
+            let Ok(node) = cache.alloc(node) else { panic!("memory") };
+            let node = node.into_raw();
+            panics += usize::from(catch_unwind(AssertUnwindSafe(|| free(node))).is_err());
+        }
+        while catch_unwind(AssertUnwindSafe(|| cache.quiesce().expect("no guard"))).is_err() {
+            panics += 1;
+        }
+        assert_eq!(dropped.load(Ordering::Relaxed), VALUES);
+        assert!((1..=3).contains(&panics), "{panics} panics went on");
+        adds_up(&cache.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// A callback that panics keeps no other from being run; what a callback queues runs behind it; one
+    /// that owns its domain runs when nobody else has it.
+    fn callbacks_lose_nothing_and_do_not_pile_up(setup) {
+        let domain = setup.domain();
+        let ran = Arc::new(AtomicUsize::new(0));
+        for n in 0..100 {
+            let ran = ran.clone();
+            domain.call(move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+                assert!(n != 70, "a callback that panics");
+            });
+        }
+        _ = catch_unwind(AssertUnwindSafe(|| domain.barrier()));
+        assert_eq!(ran.load(Ordering::Relaxed), 100);
+
+        /// Queues itself so many times more.
+        fn again(domain: Domain, left: usize, ran: Arc<AtomicUsize>) {
+            thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
+            assert_eq!(DEPTH.replace(1), 0, "inside another");
+            ran.fetch_add(1, Ordering::Relaxed);
+            if left > 0 {
+                let own = domain.clone();
+                domain.call(move || again(own, left - 1, ran));
+            }
+            domain.run_callbacks();
+            DEPTH.set(0);
+        }
+        let (own, also) = (domain.clone(), ran.clone());
+        domain.call(move || again(own, 1_000, also));
+        drop(domain);
+        assert_eq!(ran.load(Ordering::Relaxed), 1_101);
     }
 }

@@ -158,10 +158,12 @@ impl<P: ReusePolicy> Builder<P> {
     /// may be allocated again. Objects freed at once, and objects never freed, are not its
     /// concern.
     ///
-    /// It may run inside any call of this allocator except the `nowait` ones, so the caller must
-    /// not hold a lock there that the finalizer needs; and deferred frees are not
-    /// async-signal-safe then. If it panics, the objects that have passed the same grace period
-    /// may be lost; if it does while the allocator ends, all of the allocator's memory is.
+    /// It may run inside any call of this allocator that frees, waits or tends, and with the domain's
+    /// callbacks once the allocator was dropped, so the caller must not hold a lock there that the
+    /// finalizer needs; and deferred frees are not async-signal-safe then. It does not run inside an
+    /// allocation, unless that would fail for lack of memory otherwise, and never inside the `nowait` ones.
+    /// What it frees itself is finalized behind it, not inside it. If it panics, the other objects are
+    /// finalized all the same, and the panic goes on when that is done.
     ///
     /// # Safety
     ///
@@ -176,9 +178,8 @@ impl<P: ReusePolicy> Builder<P> {
     /// (`bpf_mem_alloc_set_dtor`), also when the allocator ends. With a constructor (see
     /// [`Cache::type_stable`](crate::Cache::type_stable)), it ends what that began.
     ///
-    /// It may run inside any call of this allocator except the `nowait` ones, and must not use
-    /// the allocator; frees are not async-signal-safe then. If it panics, objects are lost as by a
-    /// panic of the [finalizer](Self::finalizer).
+    /// It may run where a [finalizer](Self::finalizer) may, and must not use the allocator; frees are not
+    /// async-signal-safe then. If it panics, no other object is kept from it, as there.
     ///
     /// # Safety
     ///

@@ -166,6 +166,10 @@ impl Raw {
         let (depot, pool) = (self.depot(), &self.depot.pool);
         let mut arrays = depot.caches.try_enter(class)?;
         if arrays.deferred.passed.is_empty() {
+            if depot.runs_hooks_when_passed() {
+                // Not in an allocation: its caller may hold what they need.
+                return None;
+            }
             let passed = self.take_passed(class, &mut arrays.deferred);
             if passed.is_empty() {
                 return None;
@@ -224,6 +228,10 @@ impl Raw {
     #[cold]
     fn hold_back(&self) {
         let wait_for = self.depot.route.deferred;
+        if self.depot.is_in_hook() {
+            // The call that runs it goes on with what has passed.
+            return;
+        }
         self.domain.advance_once(wait_for);
         if self.has_room() {
             return self.domain.report_new_stall(wait_for);

@@ -29,11 +29,13 @@
 //!   all but those who have no other way to an object.
 
 use super::filler::Filler;
+use super::hook_frame;
 use super::recount::Recount;
 use super::stage::ClassDepot;
 use crate::batch::{Batch, Pool, Queue};
 use crate::class::{ClassTable, UNIT};
 use crate::cpu::{CpuCache, CpuCaches, Deferred};
+use crate::first_panic::FirstPanic;
 use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
 use crate::slab::{Handle, Slabs};
@@ -162,17 +164,67 @@ impl Depot {
 
     /// What has passed its grace period: finalizers run, and the objects go to their slabs, or to
     /// where any CPU refills from. Returns how many objects went to the slabs.
+    ///
+    /// A hook that panics keeps no other object from its own; the panic goes on when all is done. Called
+    /// by a hook of this allocator, it leaves the objects to the call that runs that hook, so that hooks
+    /// do not pile up on the stack.
     pub(super) fn finish(&self, class: usize, mut passed: Queue, may_wait: bool) -> u64 {
+        if !self.runs_hooks_when_passed() {
+            return self.finish_each(class, passed, may_wait, &mut FirstPanic::default());
+        }
+        if hook_frame::leave_to_outer(self.name()) {
+            let bytes = self.bytes(class, passed.objects());
+            self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.of(class).put_off.push_all(&self.pool, passed);
+            return 0;
+        }
+        let (mut returned, mut panics) = (0, FirstPanic::default());
+        hook_frame::run(self.name(), || {
+            returned += self.finish_each(class, passed.take(), may_wait, &mut panics);
+            for class in 0..self.classes.len() {
+                let more = self.of(class).put_off.take_all(&self.pool);
+                let bytes = self.bytes(class, more.objects());
+                self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                returned += self.finish_each(class, more, may_wait, &mut panics);
+            }
+        });
+        panics.go_on();
+        returned
+    }
+
+    /// Whether hooks run for objects that have passed their grace period, before they are allocated again.
+    pub(super) fn runs_hooks_when_passed(&self) -> bool {
+        self.hooks.finalizer.is_some()
+            || (self.route.through_slab && self.hooks.destructor.is_some())
+    }
+
+    /// Whether a hook of this allocator is what calls.
+    pub(super) fn is_in_hook(&self) -> bool {
+        self.runs_hooks_when_passed() && hook_frame::leave_to_outer(self.name())
+    }
+
+    /// Names the allocator among others.
+    fn name(&self) -> *const () {
+        self.by_class.as_ptr().cast()
+    }
+
+    fn finish_each(
+        &self,
+        class: usize,
+        mut passed: Queue,
+        may_wait: bool,
+        panics: &mut FirstPanic,
+    ) -> u64 {
         let (depot, mut returned) = (self.of(class), 0);
         while let Some(mut batch) = passed.pop_front(&self.pool) {
             // INV-R2: the grace period of the batch has passed, so this thread alone can reach
             // the objects, and this runs once for each waiting.
-            self.run(self.hooks.finalizer, &mut batch);
+            self.run(self.hooks.finalizer, &mut batch, panics);
             if !self.route.through_slab {
                 depot.free_by_rcu_ttrace.push(&self.pool, batch);
                 continue;
             }
-            match self.put_back(batch, may_wait) {
+            match self.put_back(batch, may_wait, panics) {
                 Ok(count) => returned += count,
                 Err(batch) => depot.waiting_for_gp_ttrace.push_again(&self.pool, batch),
             }
@@ -270,22 +322,28 @@ impl Depot {
     /// `waiting_for_gp_ttrace` to the slabs: what `completed` allows. Returns how many objects.
     pub(super) fn end_returning(&self, class: usize, completed: &Stamp, may_wait: bool) -> u64 {
         let depot = self.of(class);
-        let mut returned = 0;
+        let (mut returned, mut panics) = (0, FirstPanic::default());
         depot.waiting_for_gp_ttrace.take_passed(&self.pool, completed, |batch| {
-            match self.put_back(batch, may_wait) {
+            match self.put_back(batch, may_wait, &mut panics) {
                 Ok(count) => returned += count,
                 Err(batch) => depot.waiting_for_gp_ttrace.push_again(&self.pool, batch),
             }
         });
+        panics.go_on();
         returned
     }
 
     /// Puts the objects of a batch into their slabs, and says how many; or gives the batch back,
     /// where that would mean to wait. INV-L2: the caller has seen that its grace periods passed.
-    fn put_back(&self, mut batch: Batch, may_wait: bool) -> Result<u64, Batch> {
+    fn put_back(
+        &self,
+        mut batch: Batch,
+        may_wait: bool,
+        panics: &mut FirstPanic,
+    ) -> Result<u64, Batch> {
         // A destructor runs outside of the lock, so what it has seen has to go back.
         let may_wait = may_wait || self.hooks.destructor.is_some();
-        self.run(self.hooks.destructor, &mut batch);
+        self.run(self.hooks.destructor, &mut batch, panics);
         let put_back = self.pool.with(&mut batch, |body| {
             let done = self.slabs.put_back(&self.classes, body.objects.as_slice(), may_wait);
             done.then_some(body.objects.len() as u64)
@@ -299,8 +357,9 @@ impl Depot {
         }
     }
 
-    /// Calls a hook for every object of a batch. Nobody else can reach them.
-    fn run(&self, hook: Option<ObjectFn>, batch: &mut Batch) {
+    /// Calls a hook for every object of a batch, also where it panics for another. Nobody else can reach
+    /// them.
+    fn run(&self, hook: Option<ObjectFn>, batch: &mut Batch, panics: &mut FirstPanic) {
         let Some(hook) = hook else {
             return;
         };
@@ -308,7 +367,7 @@ impl Depot {
             for &object in body.objects.as_slice() {
                 // SAFETY: the promise of who set the hook (`Builder`); the grace periods of the
                 // object have passed (INV-R2), so this thread alone has it.
-                unsafe { hook(self.slabs.arena().pointer(object)) };
+                panics.catch(|| unsafe { hook(self.slabs.arena().pointer(object)) });
             }
         });
     }
@@ -345,7 +404,7 @@ impl Depot {
         let arena = self.slabs.arena();
         let in_batches = |depot: &ClassDepot| Census {
             cached: depot.free_by_rcu_ttrace.objects() + depot.waiting_for_gp_ttrace.objects(),
-            pending: depot.waiting_for_gp.objects(),
+            pending: depot.waiting_for_gp.objects() + depot.put_off.objects(),
         };
         let mut all: Vec<_> = self.by_class.iter().map(in_batches).collect();
         self.caches.enter_all(0..all.len(), true, |class, cache, arrays| {

@@ -392,8 +392,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
     /// Waits for readers until nothing is pending, and returns every object that no user holds to
     /// its slab and every empty slab to the system, also those that [`prefill`](Self::prefill)
-    /// reserved. One call is enough, whatever the number of objects. What other threads do
-    /// meanwhile is not waited for.
+    /// reserved. One call is enough, whatever the number of objects, and however long a chain of values
+    /// is that free one another when they are dropped. What other threads do meanwhile is not waited for.
     ///
     /// # Errors
     ///

@@ -9,6 +9,7 @@ mod defer;
 mod depot;
 mod error;
 mod filler;
+mod hook_frame;
 mod mem_alloc;
 mod raw;
 mod raw_alloc;

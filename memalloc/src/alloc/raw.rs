@@ -6,6 +6,7 @@ use super::error::AllocErrorKind;
 use super::reclaim::Owed;
 use crate::class::MAX_SIZE;
 use crate::cpu::CpuCaches;
+use crate::first_panic::FirstPanic;
 use crate::rcu::{Domain, Stamp};
 use crate::slab::Handle;
 use crate::sync::Tally;
@@ -132,14 +133,15 @@ impl Drop for Raw {
 fn end(depot: ManuallyDrop<Depot>) {
     let classes = 0..depot.classes.len();
     classes.clone().for_each(|class| depot.of(class).unreserve());
-    let mut passes = 0;
+    let (mut passes, mut panics) = (0, FirstPanic::default());
     let mut return_batches = || {
         passes += 1;
         let passed = Stamp::after_everything(passes);
         let return_class = |class| {
-            let finished = depot.end_waiting(class, &passed, true);
+            let finished = panics.catch(|| depot.end_waiting(class, &passed, true));
             while depot.begin_returning(class, || Stamp::PASSED) > 0 {}
-            finished + depot.end_returning(class, &passed, true)
+            let returned = panics.catch(|| depot.end_returning(class, &passed, true));
+            finished.unwrap_or(1) + returned.unwrap_or(1)
         };
         classes.clone().map(return_class).sum::<u64>()
     };
@@ -149,4 +151,5 @@ fn end(depot: ManuallyDrop<Depot>) {
     if depot.slabs.usage().taken.iter().all(|&taken| taken == 0) {
         drop(ManuallyDrop::into_inner(depot));
     }
+    panics.go_on();
 }

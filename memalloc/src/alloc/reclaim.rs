@@ -1,6 +1,7 @@
 //! From where any CPU refills back to the slabs: when grace periods begin for that, what is given back
 //! by the way, and what on request.
 
+use super::hook_frame;
 use super::raw::Raw;
 use crate::rcu::{Stamp, SynchronizeError, WaitFor};
 use crate::sync::Ordering::Relaxed;
@@ -148,7 +149,7 @@ impl Raw {
     /// other: begins a grace period if there is something to gain.
     pub(super) fn expedite(&self, class: usize) {
         let waiting = &self.depot.of(class).waiting_for_gp;
-        if waiting.is_empty() {
+        if waiting.is_empty() || self.depot.runs_hooks_when_passed() {
             return;
         }
         let bytes = waiting.objects() * self.size(class);
@@ -264,15 +265,22 @@ impl Raw {
         }
         let until = limit.map(|limit| thread::clock().saturating_add(limit));
         let released_before = self.depot.slabs.released_bytes();
-        while !self.depot.empty_caches(self.all_classes(), || self.stamp_deferred()) {
-            // No memory for batches: use those again that are under way.
-            let before = reclaimed.objects;
+        loop {
+            let runs_before = hook_frame::runs();
+            while !self.depot.empty_caches(self.all_classes(), || self.stamp_deferred()) {
+                // No memory for batches: use those again that are under way.
+                let before = reclaimed.objects;
+                self.return_batches(&mut reclaimed, until)?;
+                if reclaimed.objects == before {
+                    break;
+                }
+            }
             self.return_batches(&mut reclaimed, until)?;
-            if reclaimed.objects == before {
+            if hook_frame::runs() == runs_before {
                 break;
             }
+            // Hooks may have freed more.
         }
-        self.return_batches(&mut reclaimed, until)?;
         reclaimed.released_bytes = self.depot.slabs.released_bytes() - released_before;
         Ok(reclaimed)
     }

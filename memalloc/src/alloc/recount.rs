@@ -42,7 +42,7 @@ impl AtFork for Recount {
         let pending = self.by_class.iter().zip(&self.sizes).map(|(depot, size)| {
             depot.free_by_rcu_ttrace.recount(&self.pool);
             depot.waiting_for_gp_ttrace.recount(&self.pool);
-            depot.waiting_for_gp.recount(&self.pool) * size
+            (depot.waiting_for_gp.recount(&self.pool) + depot.put_off.recount(&self.pool)) * size
         });
         self.pending_bytes.store(pending.sum(), Relaxed);
     }

@@ -62,6 +62,13 @@ impl Stage {
         Some(batch)
     }
 
+    /// Takes everything, whatever it waits for.
+    pub(super) fn take_all(&self, pool: &Pool) -> Queue {
+        let all = self.list.take_all(pool);
+        self.objects.fetch_sub(all.objects(), Ordering::Relaxed);
+        all
+    }
+
     /// How many objects nobody needed since the last call.
     pub(super) fn idle(&self) -> u64 {
         self.fewest.swap(self.objects(), Ordering::Relaxed)
@@ -133,6 +140,8 @@ pub(crate) struct ClassDepot {
     pub(super) batch: usize,
     /// Waits until every reader that could hold an object has left.
     pub(crate) waiting_for_gp: Stage,
+    /// Has waited, and is left to a call that runs hooks.
+    pub(super) put_off: Stage,
     /// On the way back to the slabs; may still be allocated.
     pub(crate) waiting_for_gp_ttrace: Stage,
 }
@@ -147,6 +156,7 @@ impl ClassDepot {
             gave_back: Tally::new(0),
             batch,
             waiting_for_gp: Stage::new(),
+            put_off: Stage::new(),
             waiting_for_gp_ttrace: Stage::new(),
         }
     }

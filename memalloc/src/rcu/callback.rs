@@ -1,6 +1,8 @@
 //! Functions that run after a grace period.
 
-use crate::sync::thread;
+use crate::first_panic::FirstPanic;
+use crate::sync::Ordering::Relaxed;
+use crate::sync::{Tally, thread};
 use crate::sys::fork::{ForkLock, Forking};
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,6 +62,8 @@ impl Queue {
 #[derive(Default)]
 pub(super) struct Callbacks {
     queue: ForkLock<Queue>,
+    /// How many wait. Changed under the lock; looked at without.
+    waiting: Tally,
 }
 
 impl fmt::Debug for Callbacks {
@@ -90,6 +94,7 @@ impl Callbacks {
         let mut queue = self.queue.lock();
         queue.waiting.push_back((take_cookie(), callback));
         queue.queued += 1;
+        self.waiting.store(queue.waiting.len() as u64, Relaxed);
         queue.queued.is_multiple_of(CALLBACKS_PER_LOOK)
     }
 
@@ -100,6 +105,11 @@ impl Callbacks {
 
     pub(super) fn len(&self) -> usize {
         self.queue.lock().waiting.len()
+    }
+
+    /// How many wait, about.
+    pub(super) fn about_len(&self) -> u64 {
+        self.waiting.load(Relaxed)
     }
 
     /// How many were ever queued.
@@ -114,21 +124,40 @@ impl Callbacks {
             || queue.running.iter().any(|(number, thread)| *number < queued && *thread != me)
     }
 
-    /// Runs what `completed` allows, outside of the lock, and says how many that were.
-    pub(super) fn run(&self, completed: u64) -> usize {
-        let mut ran = 0;
-        while let Some((callback, _running)) = self.take(completed) {
-            callback.run();
+    /// Runs what `completed` allows, asked again for each, outside of the lock, and says how many that were. A callback that
+    /// panics keeps no other from being run. Called by a callback it runs none: the loop that runs that
+    /// one goes on with the others, so that they do not pile up on the stack.
+    pub(super) fn run(&self, completed: impl Fn() -> u64) -> usize {
+        self.run_unless(completed, true)
+    }
+
+    /// The same, also where a callback calls it.
+    pub(super) fn run_nested(&self, completed: impl Fn() -> u64) -> usize {
+        self.run_unless(completed, false)
+    }
+
+    fn run_unless(&self, completed: impl Fn() -> u64, unless_nested: bool) -> usize {
+        let (mut ran, mut panics) = (0, FirstPanic::default());
+        while let Some((callback, _running)) = self.take(completed(), unless_nested) {
+            panics.catch(|| callback.run());
             ran += 1;
         }
+        panics.go_on();
         ran
     }
 
-    fn take(&self, completed: u64) -> Option<(Callback, Running<'_>)> {
+    fn take(&self, completed: u64, unless_nested: bool) -> Option<(Callback, Running<'_>)> {
         let mut queue = self.queue.lock();
+        if unless_nested && !queue.running.is_empty() {
+            let me = thread::current().id();
+            if queue.running.iter().any(|(_, thread)| *thread == me) {
+                return None;
+            }
+        }
         let number = queue.oldest_waiting();
         let (_, callback) = queue.waiting.pop_front_if(|(cookie, _)| *cookie <= completed)?;
         queue.running.push((number, thread::current().id()));
+        self.waiting.store(queue.waiting.len() as u64, Relaxed);
         Some((callback, Running { callbacks: self, number }))
     }
 }

@@ -4,6 +4,7 @@ use super::flavour::{Cookie, FlavourStats, GracePeriods, Rcu, SynchronizeError, 
 use super::reader::{Guard, LocalReader};
 use super::sleepable::{OwnedTraceGuard, TraceGuard};
 use super::stall::{StallReport, StallWatch};
+use crate::first_panic::FirstPanic;
 use crate::sys::fork::{AtFork, Forking, Registration};
 use crate::sys::membarrier::BarrierKind;
 use std::fmt;
@@ -62,8 +63,24 @@ impl Drop for Inner {
     fn drop(&mut self) {
         _ = self.registration.take();
         // Guards borrow the domain, so there is no reader left to wait for.
-        self.rcu.end();
-        self.trace.end();
+        let mut panics = FirstPanic::default();
+        // A callback of one flavour may have queued one of the other.
+        while self.rcu.stats().callbacks + self.trace.stats().callbacks > 0 {
+            panics.catch(|| self.rcu.end());
+            panics.catch(|| self.trace.end());
+        }
+        panics.go_on();
+    }
+}
+
+impl Drop for Domain {
+    /// Callbacks may have the only clones that are left: then nobody would run them any more.
+    fn drop(&mut self) {
+        let callbacks = self.rcu().callbacks_about() + self.trace().callbacks_about();
+        let others = Arc::strong_count(&self.inner) as u64 - 1;
+        if (1..=callbacks).contains(&others) && !std::thread::panicking() {
+            self.run_all_callbacks();
+        }
     }
 }
 

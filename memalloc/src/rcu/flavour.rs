@@ -288,7 +288,7 @@ impl<F: Flavour> GracePeriods<F> {
     fn wait(&self, backoff: Backoff, limit: Option<Duration>) -> Result<(), SynchronizeError> {
         self.check_outside()?;
         self.wait_for(self.start_poll(), backoff, limit)?;
-        self.callbacks.run(self.epochs.completed());
+        self.callbacks.run(|| self.epochs.completed());
         Ok(())
     }
 
@@ -370,7 +370,9 @@ impl<F: Flavour> GracePeriods<F> {
     /// waits for a grace period or for callbacks, or that drops the last clone of the domain.
     ///
     /// Every 64th call moves grace periods along and runs what is due, so the caller must not hold
-    /// a lock that an earlier callback needs.
+    /// a lock that an earlier callback needs. A callback may call this: what it queues runs behind it, not
+    /// inside. It may own a clone of its domain: where callbacks have all clones that are left, the drop of
+    /// the last other one runs those that are due then.
     #[doc(alias = "call_rcu")]
     #[doc(alias = "call_rcu_tasks_trace")]
     pub fn call(&self, callback: impl FnOnce() + Send + 'static) {
@@ -403,17 +405,19 @@ impl<F: Flavour> GracePeriods<F> {
     fn queue(&self, callback: Callback) {
         if self.callbacks.push(|| self.epochs.start_poll(), callback) {
             self.advance_once();
-            self.callbacks.run(self.epochs.completed());
+            self.callbacks.run(|| self.epochs.completed());
         }
     }
 
     /// Runs the callbacks whose grace period has passed, and says how many that were. Moves the
-    /// grace period along, but does not wait.
+    /// grace period along, but does not wait. A callback that panics keeps no other from being run; the
+    /// panic goes on behind the last. Called by a callback it runs none: those that are due are run when
+    /// that one has returned.
     pub fn run_callbacks(&self) -> usize {
         if let Some(newest) = self.callbacks.newest() {
             self.advance(Cookie::of(newest));
         }
-        self.callbacks.run(self.epochs.completed())
+        self.callbacks.run(|| self.epochs.completed())
     }
 
     /// Waits until every callback that was queued before this call has run, on whichever thread
@@ -430,14 +434,21 @@ impl<F: Flavour> GracePeriods<F> {
         self.synchronize()?;
         let mut backoff = Backoff::default();
         while self.callbacks.runs_elsewhere(queued) {
+            // Inside a callback nothing has been run yet.
+            self.callbacks.run_nested(|| self.epochs.completed());
             backoff.wait();
         }
         Ok(())
     }
 
+    /// How many callbacks wait, about.
+    pub(super) fn callbacks_about(&self) -> u64 {
+        self.callbacks.about_len()
+    }
+
     /// Runs everything that was ever queued: no reader is left.
     pub(super) fn end(&self) {
-        self.callbacks.run(u64::MAX);
+        self.callbacks.run(|| u64::MAX);
     }
 
     /// Numbers about the flavour, of this moment.
