@@ -20,7 +20,7 @@ pub(super) enum Line<'r> {
     /// A run begins.
     Run(&'r RunHeader),
     /// A measurement.
-    Record(Measured),
+    Record(Box<Measured>),
     /// A run has ended.
     End(&'r RunEnd),
 }

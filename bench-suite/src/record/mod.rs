@@ -339,7 +339,7 @@ mod tests {
         record.curves = Curve::distribution(&[1.0]).into_iter().collect();
         let end = specimen::end(&[1.0; 7]);
         line::Line::Run(&record.run).write(&mut written).unwrap();
-        line::Line::Record((&record).into()).write(&mut written).unwrap();
+        line::Line::Record(Box::new((&record).into())).write(&mut written).unwrap();
         line::Line::End(&end).write(&mut written).unwrap();
         let written = String::from_utf8(written).unwrap();
         assert!(written.lines().all(|line| line.starts_with("{\"schema\":2,\"kind\":\"")));

@@ -186,7 +186,7 @@ mod tests {
             line.write(&mut text).unwrap();
             String::from_utf8(text).unwrap()
         };
-        (line(Line::Run(&record.run)), line(Line::Record((&record).into())))
+        (line(Line::Run(&record.run)), line(Line::Record(Box::new((&record).into()))))
     }
 
     #[test]

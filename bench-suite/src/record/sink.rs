@@ -49,7 +49,7 @@ impl Sink {
     /// file at the same time do not end up inside each other. Where not all of it can be written
     /// none is, and nothing more will be.
     pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
-        self.write(records.iter().map(|record| Line::Record(record.into())))
+        self.write(records.iter().map(|record| Line::Record(Box::new(record.into()))))
     }
 
     /// Appends the end of a run, as [`append`](Self::append) does.
