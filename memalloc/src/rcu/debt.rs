@@ -4,11 +4,9 @@
 //! The mark is in the thread's slot, in a word that the end of a section looks at anyway. Where a
 //! section ends on another thread than began it, that one does not wait, and the mark stays.
 
-use super::backoff::Backoff;
 use super::domain::Inner;
 use super::stamp::WaitFor;
 use super::{reader, sleepable};
-use crate::sys::thread::clock;
 
 impl Inner {
     /// Has the calling thread wait for readers once the sections that it is in have ended.
@@ -26,17 +24,10 @@ impl Inner {
         if self.would_wait_for_itself(wait_for) {
             return self.owe(wait_for);
         }
-        let before = self.completed_epochs(wait_for);
-        let has_passed =
-            || std::iter::zip(before, self.completed_epochs(wait_for)).all(|(old, new)| old < new);
-        let (start, limit) = (clock(), self.rcu().stalls_after());
-        let mut backoff = Backoff::default();
-        loop {
-            self.advance_once(wait_for);
-            if has_passed() || clock().saturating_sub(start) >= limit {
-                return self.report_new_stall(wait_for);
-            }
-            backoff.wait();
+        self.rcu().wait_no_longer_than_a_stall();
+        if wait_for == WaitFor::Both {
+            self.trace().wait_no_longer_than_a_stall();
         }
+        self.report_new_stall(wait_for);
     }
 }

@@ -43,7 +43,8 @@ fn callbacks_that_are_queued_at_the_same_time_are_all_due_with_the_newest() {
         happens: &["ours is in front", "theirs is in front"],
     };
     model.explore(|seen| {
-        let domain = Domain::new();
+        // One clone, or the end of the other thread's would run them.
+        let domain = Arc::new(Domain::new());
         let first = Arc::new(AtomicU32::new(0));
         let note = |number| {
             let first = first.clone();
