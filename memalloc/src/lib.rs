@@ -155,13 +155,17 @@
 //! - `allocator-api2` (off by default): [`MemAlloc`] is an `Allocator` of the crate
 //!   `allocator-api2`, in the version that hashbrown and bumpalo use, so that containers can live
 //!   on it: up to 4096 bytes a block, and beyond with `MemAlloc::with_fallback`.
+//! - `recording` (off by default): samples what the program allocates, frees and reads into a file,
+//!   from which `bench-suite advise` derives its workload. Without it nothing of that is compiled;
+//!   with it and while no recording runs, an allocation, a free and a section cost a load and a
+//!   branch more.
 //!
 //! ## More
 //!
 //! In the repository: `docs/guide.md` goes from the choice of a policy through everything here to
 //! tests under loom, and `docs/object-life.md` follows one allocation and one free through the
-//! code. Layers, each of which imports only from those before it: `sync`, `sys`, `backing`,
-//! `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
+//! code. Layers, each of which imports only from those before it: `sync`, `sys`, `recording`,
+//! `backing`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
 
 mod alloc;
 pub mod backing;
@@ -171,6 +175,10 @@ mod cpu;
 mod first_panic;
 mod policy;
 pub mod rcu;
+#[cfg(all(feature = "recording", not(loom)))]
+pub mod recording;
+#[cfg(not(all(feature = "recording", not(loom))))]
+mod recording;
 mod slab;
 mod stats;
 pub mod sync;

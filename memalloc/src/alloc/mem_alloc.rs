@@ -7,6 +7,7 @@ use super::reclaim::Reclaimed;
 use crate::class::ClassTable;
 use crate::policy::{AfterRcuGp, PolicyKind, ReusePolicy};
 use crate::rcu::{Domain, SynchronizeError};
+use crate::recording::{self, Way};
 use crate::slab::Handle;
 use crate::sync::AtomicU32;
 use crate::sys::rseq::CacheRow;
@@ -137,7 +138,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout, caches: &CacheRow) -> Result<Handle, AllocError> {
         self.check_served(layout, caches)?;
-        Ok(self.raw.alloc_slow(caches.class.into())?)
+        let object = self.raw.alloc_slow(caches.class.into())?;
+        recording::allocated(layout.size(), || self.pointer(object));
+        Ok(object)
     }
 
     /// An object of at least `layout.size()` bytes, as long as its class, aligned as asked
@@ -156,7 +159,10 @@ impl<P: ReusePolicy> MemAlloc<P> {
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let caches = self.serving(layout);
         match self.raw.alloc(caches) {
-            Some(object) => Ok(self.slice(caches, object)),
+            Some(object) => {
+                recording::allocated(layout.size(), || self.pointer(object));
+                Ok(self.slice(caches, object))
+            }
             None => Ok(self.slice(caches, self.alloc_slow(layout, caches)?)),
         }
     }
@@ -186,6 +192,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         let caches = self.serving(layout);
         self.check_served(layout, caches)?;
         let object = self.raw.alloc_nowait(caches)?;
+        recording::allocated_nowait(layout.size(), || self.pointer(object));
         Ok(self.slice(caches, object))
     }
 
@@ -222,7 +229,10 @@ impl<P: ReusePolicy> MemAlloc<P> {
     pub fn alloc_handle(&self, layout: Layout) -> Result<Handle, AllocError> {
         let caches = self.serving(layout);
         match self.raw.alloc(caches) {
-            Some(object) => Ok(object),
+            Some(object) => {
+                recording::allocated(layout.size(), || self.pointer(object));
+                Ok(object)
+            }
             None => self.alloc_slow(layout, caches),
         }
     }
@@ -285,8 +295,12 @@ impl<P: ReusePolicy> MemAlloc<P> {
     pub unsafe fn free_handle(&self, object: Handle, layout: Layout) {
         let caches = self.having(layout);
         match P::KIND {
-            PolicyKind::Immediate => self.raw.free_now(caches, object),
+            PolicyKind::Immediate => {
+                recording::freed(Way::Now, || self.pointer(object));
+                self.raw.free_now(caches, object)
+            }
             PolicyKind::AfterRcuGp | PolicyKind::FreeAfterRcuGp | PolicyKind::AfterTasksTraceGp => {
+                recording::freed(Way::Deferred, || self.pointer(object));
                 self.raw.free_rcu(caches, object)
             }
         }
@@ -299,6 +313,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// As [`free_rcu`](Self::free_rcu).
     #[inline(always)]
     pub unsafe fn free_rcu_handle(&self, object: Handle, layout: Layout) {
+        recording::freed(Way::Deferred, || self.pointer(object));
         self.raw.free_rcu(self.having(layout), object);
     }
 
@@ -309,6 +324,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// As [`free_unshared`](Self::free_unshared).
     #[inline(always)]
     pub unsafe fn free_unshared_handle(&self, object: Handle, layout: Layout) {
+        recording::freed(Way::Unshared, || self.pointer(object));
         self.raw.free_now(self.having(layout), object);
     }
 

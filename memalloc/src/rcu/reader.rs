@@ -7,6 +7,7 @@ use super::domain::Domain;
 use super::slots::{Announcement, Slot};
 use super::stamp::WaitFor;
 use super::thread_slots::{self, Kind};
+use crate::recording::{Flavour, Section};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -33,6 +34,8 @@ const MOST_NESTED: u32 = OWES_BOTH - 1;
 #[must_use = "the read section ends when the guard is dropped"]
 pub struct Guard<'d> {
     slot: NonNull<Slot>,
+    /// For a recording: how long the guard lasted that began the outermost section.
+    section: Section,
     _domain: PhantomData<&'d Domain>,
     /// Slots are thread-bound.
     _not_send: PhantomData<*mut ()>,
@@ -74,13 +77,15 @@ impl<'d> Guard<'d> {
         // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
         let place = unsafe { slot.as_ref() };
         // SAFETY: INV-R5: the slot is this thread's.
-        if unsafe { place.announced_here() } == 0 {
+        let section = if unsafe { place.announced_here() } == 0 {
             let flavour = domain.inner().rcu();
             place.announce(flavour.epochs(), flavour.readers_barrier());
+            Section::begin()
         } else {
             nest(place);
-        }
-        Self { slot, _domain: PhantomData, _not_send: PhantomData }
+            Section::inner()
+        };
+        Self { slot, section, _domain: PhantomData, _not_send: PhantomData }
     }
 
     /// Whether this marks a section of `domain`: for structures that work under a guard of their
@@ -108,6 +113,7 @@ impl<'d> Guard<'d> {
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
+        self.section.end(Flavour::Rcu);
         // SAFETY: INV-R3: `self` borrows the domain, so the slot lives.
         let slot = unsafe { self.slot.as_ref() };
         // SAFETY: INV-R5: only the owning thread touches `nested`.

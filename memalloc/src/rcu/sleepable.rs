@@ -8,6 +8,7 @@ use super::domain::Domain;
 use super::slots::{Announcement, ORPHANED, Slot};
 use super::stamp::WaitFor;
 use super::thread_slots::{self, Kind};
+use crate::recording::{Flavour, Section};
 use crate::sync::Ordering;
 use crate::sys::thread;
 use std::fmt;
@@ -27,6 +28,8 @@ pub struct TraceGuard<'d> {
     slot: NonNull<Slot>,
     /// Set when the slot was claimed for this guard alone.
     own_slot: bool,
+    /// For a recording.
+    section: Section,
     _domain: PhantomData<&'d Domain>,
 }
 
@@ -62,13 +65,14 @@ impl<'d> TraceGuard<'d> {
         }
         let flavour = inner.trace();
         place.announce(flavour.epochs(), flavour.readers_barrier());
-        Self { slot, own_slot, _domain: PhantomData }
+        Self { slot, own_slot, section: Section::begin(), _domain: PhantomData }
     }
 }
 
 impl Drop for TraceGuard<'_> {
     #[inline]
     fn drop(&mut self) {
+        self.section.end(Flavour::Trace);
         // SAFETY: INV-R3: `self` borrows the domain, so the slot lives.
         let slot = unsafe { self.slot.as_ref() };
         if slot.is_plainly_of(thread::current()) && !self.own_slot {
@@ -140,9 +144,10 @@ impl fmt::Debug for OwnedTraceGuard {
 
 impl OwnedTraceGuard {
     pub(super) fn enter(domain: &Domain) -> Self {
-        let TraceGuard { slot, own_slot, .. } = *std::mem::ManuallyDrop::new(domain.pin_trace());
+        let TraceGuard { slot, own_slot, section, .. } =
+            *std::mem::ManuallyDrop::new(domain.pin_trace());
         // The slot lives as long as the domain (INV-R3), which goes with the guard.
-        let guard = TraceGuard { slot, own_slot, _domain: PhantomData };
+        let guard = TraceGuard { slot, own_slot, section, _domain: PhantomData };
         Self { guard, _domain: domain.clone() }
     }
 

@@ -1,0 +1,71 @@
+//! A recording of what a program allocates, frees and reads: sampled, into a file, from which
+//! `bench-suite advise` derives the shape of the workload. Behind the feature `recording`.
+//!
+//! Without the feature nothing of it is compiled: the hooks are empty. With it and while no
+//! recording runs, a hook is a load and a branch.
+//!
+//! A hook is async-signal-safe: it allocates nothing, takes no lock, and where there is no room
+//! for an event it counts that and goes on. A thread of the recording writes events to the file; it
+//! is in the way of nothing.
+//!
+//! In the child of a fork a recording that runs has no such thread: its events are dropped there.
+//!
+//! The format of the file is described in `docs/recording.md` in the repository.
+//!
+//! ```
+//! use memalloc::MemAlloc;
+//! use memalloc::recording::Recording;
+//! use std::alloc::Layout;
+//!
+//! let path = std::env::temp_dir().join(format!("memalloc-{}.rec", std::process::id()));
+//! let recording = Recording::start(&path)?;
+//! let alloc: MemAlloc = MemAlloc::new()?;
+//! let layout = Layout::new::<[u64; 8]>();
+//! for _ in 0..10_000 {
+//!     let object = alloc.alloc(layout)?.cast();
+//!     let _section = alloc.domain().pin();
+//!     // SAFETY: allocated with this layout, freed once, and never used.
+//!     unsafe { alloc.free(object, layout) };
+//! }
+//! let summary = recording.finish()?;
+//! assert!(summary.events > 0 && summary.dropped == 0);
+//! # std::fs::remove_file(path)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[cfg(all(feature = "recording", not(loom)))]
+mod event;
+#[cfg(all(feature = "recording", not(loom)))]
+mod hooks;
+#[cfg(all(feature = "recording", not(loom)))]
+mod live_table;
+#[cfg(all(feature = "recording", not(loom)))]
+mod recorder;
+#[cfg(all(feature = "recording", not(loom)))]
+mod ring;
+
+#[cfg(not(all(feature = "recording", not(loom))))]
+#[path = "hooks_off.rs"]
+mod hooks;
+
+pub(crate) use hooks::{Section, allocated, allocated_nowait, freed};
+#[cfg(all(feature = "recording", not(loom)))]
+pub use recorder::{Recording, Summary};
+
+/// How an object is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// For reuse at once.
+    Now,
+    /// For reuse after a grace period.
+    Deferred,
+    /// At once, because no other thread ever saw it.
+    Unshared,
+}
+
+/// Whose section it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    Rcu,
+    Trace,
+}
