@@ -8,6 +8,7 @@
 //! | `data` | keys: where they come from, and in which order they are asked for |
 //! | `measure` | time, threads, rounds, statistics; not what is measured |
 //! | `bpf` | the kernel's own hash map, by `bpf(2)` |
+//! | `shape` | a user's workload in numbers, and which policies are correct for it |
 //! | `workload` | what is measured and how its answers are checked; not how it is shown |
 //! | `record` | the measurements of a run as lines of JSON, and the machine that they were made on |
 //! | `report` | tables, the recommendation, the page with figures, the progress bar: all made from records |
@@ -35,6 +36,8 @@ mod measure;
 mod record;
 #[forbid(unsafe_code)]
 mod report;
+#[forbid(unsafe_code)]
+mod shape;
 // Allocating and freeing by pointer is unsafe: the files of this layer that do so allow it.
 mod workload;
 

@@ -9,9 +9,9 @@ use memalloc::PolicyKind;
 use super::values;
 use crate::measure::SampleRequest;
 
-/// The options of every command.
+/// How a command runs, whatever it measures.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct CommonOptions {
+pub(crate) struct RunOptions {
     /// Append one JSON object per measurement to FILE, a regular file, or print them (-)
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -29,19 +29,14 @@ pub(crate) struct CommonOptions {
     pub(crate) quiet: bool,
 
     /// Time for all measurements together; what can't be done in it takes longer. For signals,
-    /// the time under each CPU mode with each number of threads [default: 100 for compare, 20 for
-    /// read-side, 120 for htab-mem and qp-trie, 3 for signals, 60 for all else]
+    /// the time under each CPU mode with each number of threads [default: 100 for compare, 120 for
+    /// advise, htab-mem and qp-trie, 20 for read-side, 3 for signals, 60 for all else]
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     duration: Option<u64>,
 
     /// Unmeasured work before each sample [default: an eighth of the sample]
     #[arg(long, value_name = "SECONDS", value_parser = values::warm_up, allow_negative_numbers = true)]
     pub(crate) warmup: Option<Duration>,
-
-    /// Numbers of threads
-    #[arg(long, value_name = "N,..", default_value = "1,2", value_delimiter = ',')]
-    #[arg(value_parser = values::threads, allow_negative_numbers = true)]
-    pub(crate) threads: Vec<usize>,
 
     /// Rounds, in which all that is compared takes its turn; at least 7 to see a difference
     #[arg(long, value_name = "N", default_value = "9", value_parser = values::rounds, allow_negative_numbers = true)]
@@ -50,6 +45,23 @@ pub(crate) struct CommonOptions {
     /// Where random keys and random orders begin
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
+
+    /// One sample, for a process of its own: the suite says this to itself
+    #[arg(long = "sample", hide = true)]
+    pub(crate) sample: Option<SampleRequest>,
+}
+
+/// The options of every command that has cases.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CommonOptions {
+    /// How it runs.
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+
+    /// Numbers of threads
+    #[arg(long, value_name = "N,..", default_value = "1,2", value_delimiter = ',')]
+    #[arg(value_parser = values::threads, allow_negative_numbers = true)]
+    pub(crate) threads: Vec<usize>,
 
     /// Only these cases [default: all]
     #[arg(long = "case", value_name = "CASE,..", value_delimiter = ',')]
@@ -62,13 +74,9 @@ pub(crate) struct CommonOptions {
     /// Measure what others have made too; needs a build with the feature `rivals`
     #[arg(long)]
     pub(crate) rivals: bool,
-
-    /// One sample, for a process of its own: the suite says this to itself
-    #[arg(long = "sample", hide = true)]
-    pub(crate) sample: Option<SampleRequest>,
 }
 
-impl CommonOptions {
+impl RunOptions {
     /// The time for all measurements together, `usual` seconds where nobody says.
     pub(crate) fn budget(&self, usual: u64) -> Duration {
         Duration::from_secs(self.duration.unwrap_or(usual))

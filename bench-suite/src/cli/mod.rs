@@ -2,6 +2,7 @@
 //!
 //! Knows no workload: which cases there are is looked up by the command that runs them.
 
+mod advise;
 mod common;
 mod complaint;
 mod recorded;
@@ -15,7 +16,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 #[cfg(target_os = "linux")]
 use memalloc::CpuMode;
 
-pub(crate) use common::CommonOptions;
+pub(crate) use advise::AdviseOptions;
+pub(crate) use common::{CommonOptions, RunOptions};
 pub(crate) use recorded::{CmpOptions, ExportOptions, Format, ReportOptions};
 
 use crate::data::DataName;
@@ -37,6 +39,8 @@ pub(crate) enum Invocation {
     MapPerf(CommonOptions),
     /// The trie beside other ordered maps.
     QpTrie(QpTrieOptions),
+    /// Which policy a workload of the user's own wants.
+    Advise(AdviseOptions),
     /// Allocating in signal handlers.
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
@@ -86,6 +90,9 @@ enum Command {
     MapPerf(CommonOptions),
     /// The trie beside other ordered maps: looking up, changing, going through, memory
     QpTrie(QpTrieOptions),
+    /// Which policy your own workload wants: what is correct, what is fast, and the lines to paste
+    #[command(after_help = advise::EXAMPLES)]
+    Advise(AdviseOptions),
     /// Allocating and freeing in a signal handler that interrupts the same
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
@@ -237,6 +244,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Command::HtabMem(options)) => Invocation::HtabMem(options),
         Some(Command::MapPerf(options)) => Invocation::MapPerf(options),
         Some(Command::QpTrie(options)) => Invocation::QpTrie(options),
+        Some(Command::Advise(options)) => Invocation::Advise(options),
         #[cfg(target_os = "linux")]
         Some(Command::Signals(options)) => Invocation::Signals(options),
         Some(Command::List) => Invocation::List,
@@ -294,13 +302,16 @@ mod tests {
     #[test]
     fn no_command_is_compare_and_options_may_stand_with_or_without_it() {
         let bare = options(&[]).common;
-        assert_eq!((bare.budget(100).as_secs(), bare.rounds, bare.quiet), (100, 9, false));
+        assert_eq!(
+            (bare.run.budget(100).as_secs(), bare.run.rounds, bare.run.quiet),
+            (100, 9, false)
+        );
         assert_eq!(bare.threads, [1, 2]);
         for arguments in
             [&["--threads", "2,4", "--quiet"][..], &["compare", "--quiet", "--threads=2,4"]]
         {
             let options = options(arguments).common;
-            assert_eq!((options.threads, options.quiet), (vec![2, 4], true));
+            assert_eq!((options.threads, options.run.quiet), (vec![2, 4], true));
         }
         let data = options(&["--data", "random,file:a,b c", "--data", "paths"]).data.names();
         assert_eq!(data, [DataName::Random, DataName::File("a,b c".into()), DataName::Paths]);

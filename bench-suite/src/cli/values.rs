@@ -63,6 +63,26 @@ pub(super) fn seed(text: &str) -> Result<u64, String> {
     within(text, 0..=u64::MAX, "a number")
 }
 
+/// An answer to a question.
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("allowed are yes and no".into()),
+    }
+}
+
+/// A number without a fraction; its range is the workload's to know.
+pub(super) fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "allowed is a whole number".into())
+}
+
+/// A number; its range is the workload's to know.
+pub(super) fn real(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| "allowed is a number".into())
+}
+
 /// Sets of keys, with commas between them; a file's path is all that is left.
 #[derive(Clone, Debug)]
 pub(super) struct DataNames(pub(super) Vec<DataName>);

@@ -43,7 +43,7 @@ pub(super) fn run(options: &AllocOptions) -> Result<(), Failure> {
     };
     let readers = readers(&options.readers, &[Reader::None]).map_err(Failure::Request)?;
     run_program(Program {
-        options: &options.common,
+        options: &options.common.run,
         selection: &selection,
         workloads: alloc::workloads(&selection, &sizes, &readers),
         usual_seconds: USUAL_SECONDS,

@@ -32,7 +32,7 @@ pub(super) fn listing() -> Listing {
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
-    let sample = options.common.sample.as_ref();
+    let sample = options.common.run.sample.as_ref();
     let data =
         sets::load(&options.data.names(), &[DataName::Symbols], CHOICES.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
@@ -50,9 +50,9 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
         };
         tables + &report::verdict(records)
     };
-    let common = options.common.with_usual_page(!options.no_html);
+    let run = options.common.run.with_usual_page(!options.no_html);
     run_program(Program {
-        options: &common,
+        options: &run,
         selection: &selection,
         workloads,
         usual_seconds: USUAL_SECONDS,

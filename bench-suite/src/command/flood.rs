@@ -40,7 +40,7 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
     };
     let readers = readers(&options.readers, &Reader::USUAL).map_err(Failure::Request)?;
     run_program(Program {
-        options: &options.common,
+        options: &options.common.run,
         selection: &selection,
         workloads: flood::workloads(&selection, &sizes, &readers, flood::Lineup::Others),
         usual_seconds: USUAL_SECONDS,

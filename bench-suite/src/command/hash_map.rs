@@ -44,7 +44,7 @@ pub(super) fn htab_mem(options: &HtabMemOptions) -> Result<(), Failure> {
     let readers = readers(&options.readers, &[Reader::None]).map_err(Failure::Request)?;
     let left_out = hash_map::kernel_is_left_out();
     run_program(Program {
-        options: &options.common,
+        options: &options.common.run,
         selection: &selection,
         workloads: htab_mem::workloads(&selection, &sizes, &readers, left_out.is_none()),
         usual_seconds: USUAL_SECONDS.0,
@@ -64,7 +64,7 @@ pub(super) fn map_perf(options: &CommonOptions) -> Result<(), Failure> {
     let selection = select(&MAP_PERF, options).map_err(Failure::Request)?;
     let left_out = hash_map::kernel_is_left_out();
     run_program(Program {
-        options,
+        options: &options.run,
         selection: &selection,
         workloads: map_perf::workloads(&selection, left_out.is_none()),
         usual_seconds: USUAL_SECONDS.1,

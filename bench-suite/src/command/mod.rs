@@ -1,5 +1,6 @@
 //! The commands: each turns its options into workloads, runs them, and shows what came out.
 
+mod advise;
 mod alloc;
 mod compare;
 mod flood;
@@ -66,6 +67,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
         Invocation::HtabMem(options) => hash_map::htab_mem(options),
         Invocation::MapPerf(options) => hash_map::map_perf(options),
         Invocation::QpTrie(options) => qp_trie::run(options),
+        Invocation::Advise(options) => advise::run(options),
         #[cfg(target_os = "linux")]
         Invocation::Signals(options) => signals::run(options),
         Invocation::List => list::run(),

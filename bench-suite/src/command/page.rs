@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::{Failure, print_aside};
+use crate::cli::RunOptions;
 use crate::record::Run;
 use crate::report;
 
@@ -21,6 +23,18 @@ impl PagePath {
     /// The usual place.
     pub(super) fn usual() -> Self {
         Self(USUAL.into())
+    }
+
+    /// The place that options ask for; `None` where there is to be no report.
+    ///
+    /// # Errors
+    ///
+    /// As [`checked`](Self::checked).
+    pub(super) fn wanted(options: &RunOptions) -> Result<Option<Self>, String> {
+        match &options.html {
+            Some(path) => Self::checked(path).map(Some),
+            None => Ok(options.has_usual_page.then(Self::usual)),
+        }
     }
 
     /// A place that was asked for.
@@ -51,6 +65,19 @@ impl PagePath {
         let path = fs::canonicalize(&self.0).unwrap_or_else(|_| self.0.clone());
         let older = if replaces { " (in the place of an older one)" } else { "" };
         Ok(format!("Report: {}{older}\n", path.display()))
+    }
+
+    /// Writes the report of a run and says where it is. What was measured has been shown: a page that
+    /// can't be written is no failure of the run.
+    pub(super) fn show(
+        &self,
+        run: Run,
+        say: fn(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match self.write(&[run]) {
+            Ok(line) => say(&line),
+            Err(line) => print_aside(&format!("No report: {line}\n")),
+        }
     }
 
     fn complain(&self, error: impl std::fmt::Display) -> String {

@@ -41,12 +41,12 @@ pub(super) fn listing() -> Listing {
 pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
     let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let readers = readers(options, &selection).map_err(Failure::Request)?;
-    let sample = options.common.sample.as_ref();
+    let sample = options.common.run.sample.as_ref();
     let data = sets::load(&options.data.names(), &USUAL_DATA, CHOICES.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
     let lineup = trie::Lineup { readers, others: true };
     run_program(Program {
-        options: &options.common,
+        options: &options.common.run,
         selection: &selection,
         workloads: trie::workloads(&data, &selection, &lineup),
         usual_seconds: USUAL_SECONDS,

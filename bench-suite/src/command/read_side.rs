@@ -21,7 +21,7 @@ pub(super) fn listing() -> Listing {
 pub(super) fn run(options: &CommonOptions) -> Result<(), Failure> {
     let selection = CHOICES.select(options).map_err(Failure::Request)?;
     run_program(Program {
-        options,
+        options: &options.run,
         selection: &selection,
         workloads: read_side::workloads(&selection),
         usual_seconds: USUAL_SECONDS,

@@ -2,12 +2,13 @@
 //! way to show their records.
 
 use std::cell::RefCell;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::page::PagePath;
 use super::{Failure, failed, print, print_aside};
-use crate::cli::CommonOptions;
+use crate::cli::RunOptions;
 use crate::data::DataSet;
 use crate::measure::{
     Budget, Interrupt, Look, Outcome, Probe, Reading, SampleRequest, Sampler, Slice, WrongAnswer,
@@ -20,7 +21,7 @@ use crate::workload::{OnWrong, Selection, Subject, Workload};
 /// What a command runs and shows.
 pub(super) struct Program<'c, 'd> {
     /// What all commands have.
-    pub(super) options: &'c CommonOptions,
+    pub(super) options: &'c RunOptions,
     /// What is wanted.
     pub(super) selection: &'c Selection,
     /// What runs, in this order.
@@ -49,10 +50,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let Program { options, selection, mut workloads, usual_seconds, title, remarks, .. } = program;
     let Program { has_tables, has_control, show, closing, .. } = program;
     let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
-    let page = match &options.html {
-        Some(path) => Some(PagePath::checked(path).map_err(Failure::Request)?),
-        None => options.has_usual_page.then(PagePath::usual),
-    };
+    let page = PagePath::wanted(options).map_err(Failure::Request)?;
     // Records and words do not share a stream.
     let say = if sink.is_standard_output() { print_aside } else { print };
     let header = Arc::new(RunHeader::begin(options.seed));
@@ -77,20 +75,15 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     if least > budget {
         say(&report::takes_longer(least, budget))?;
     }
-    let mut run = Run {
-        rounds,
-        budget: Budget::new(budget, shares.sum(), options.warmup),
-        probe: Probe::default(),
-        control: None,
-        progress,
-        interrupt: Interrupt::listen(),
-    };
+    let budget = Budget::new(budget, shares.sum(), options.warmup);
+    let mut run = Run::new(rounds, budget, progress);
     let (mut records, all) = (Vec::new(), workloads.len());
     let mut unwritten = sink.begin(&header).err();
     let mut cut_off = None;
     for (place, workload) in workloads.iter_mut().enumerate() {
         run.progress.show(&workload.title);
-        let outcomes = match run.measure(workload, &selection.cases, is_controlled(place)) {
+        let input = workload.keys.map_or(&[][..], DataSet::packed);
+        let outcomes = match run.measure(workload, input, &selection.cases, is_controlled(place)) {
             Err(wrong) if wrong.is_interruption() => {
                 // What of it was measured has not had its turns.
                 cut_off = Some(place);
@@ -127,19 +120,19 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     }
     say(&report::health(&end))?;
     if let Some(page) = page {
-        let run = record::Run { header, records, end: Some(end) };
-        // What was measured has been shown: a page that can't be written is no failure of the run.
-        match page.write(&[run]) {
-            Ok(line) => say(&line)?,
-            Err(line) => print_aside(&format!("No report: {line}\n"))?,
-        }
+        page.show(record::Run { header, records, end: Some(end) }, say)?;
     }
-    match (unwritten, cut_off) {
+    ended(unwritten, cut_off.is_some())
+}
+
+/// The end of a run that could not write all of its records, or was interrupted, or neither.
+pub(super) fn ended(unwritten: Option<io::Error>, is_cut_off: bool) -> Result<(), Failure> {
+    match (unwritten, is_cut_off) {
         (Some(error), _) => {
             Err(Failure::Run(format!("--json: {error}; the records up to there are whole")))
         }
-        (None, Some(_)) => Err(Failure::Interrupted),
-        (None, None) => Ok(()),
+        (None, true) => Err(Failure::Interrupted),
+        (None, false) => Ok(()),
     }
 }
 
@@ -157,21 +150,29 @@ fn least(workload: &Workload<'_>) -> Duration {
 const CONTROLLED: usize = 0;
 
 /// A run that is under way.
-struct Run {
-    rounds: usize,
-    budget: Budget,
-    probe: Probe,
+pub(super) struct Run {
+    pub(super) rounds: usize,
+    pub(super) budget: Budget,
+    pub(super) probe: Probe,
     /// What came of the control.
-    control: Option<Control>,
-    progress: Progress,
+    pub(super) control: Option<Control>,
+    pub(super) progress: Progress,
     interrupt: Interrupt,
 }
 
 impl Run {
-    /// What came of each subject, and what the machine was like before each of its samples.
-    fn measure(
+    /// A run that can be interrupted from now on.
+    pub(super) fn new(rounds: usize, budget: Budget, progress: Progress) -> Self {
+        let (probe, interrupt) = (Probe::default(), Interrupt::listen());
+        Self { rounds, budget, probe, control: None, progress, interrupt }
+    }
+
+    /// What came of each subject, and what the machine was like before each of its samples. Each
+    /// sample's process finds `input` on its standard input.
+    pub(super) fn measure(
         &mut self,
         workload: &mut Workload<'_>,
+        input: &[u8],
         cases: &[&'static str],
         has_control: bool,
     ) -> Result<Vec<(Outcome, Vec<Look>)>, WrongAnswer> {
@@ -185,7 +186,7 @@ impl Run {
         };
         let subprocess = |subject| Subprocess {
             request: request(subject),
-            input: keys.map_or(&[], DataSet::packed),
+            input,
             cases,
             probe: &probe,
             interrupt: &self.interrupt,
@@ -281,7 +282,7 @@ impl Sampler for NamedSubject<'_, '_> {
 }
 
 /// Takes the one sample that this process is there for.
-fn take_sample(
+pub(super) fn take_sample(
     request: &SampleRequest,
     workloads: &mut [Workload<'_>],
     selection: &Selection,

@@ -33,7 +33,7 @@ impl Choices {
         let cases = self.cases(options)?;
         let policies = self.policies(options)?;
         let threads = distinct(&options.threads);
-        Ok(Selection { cases, threads, policies, rivals: options.rivals, seed: options.seed })
+        Ok(Selection { cases, threads, policies, rivals: options.rivals, seed: options.run.seed })
     }
 
     /// A command with its choices, and others than those that every command has.

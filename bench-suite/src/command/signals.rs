@@ -34,7 +34,7 @@ pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
     // Each CPU mode has its time with each number of threads.
     let times = modes.len() * selection.threads.len();
     run_program(Program {
-        options: &options.common.times(times),
+        options: &options.common.run.times(times),
         selection: &selection,
         workloads: signals::workloads(&selection, &modes, options.rate),
         usual_seconds: USUAL_SECONDS * times as u64,

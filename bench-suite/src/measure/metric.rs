@@ -44,6 +44,14 @@ pub(crate) enum Metric {
     AllocatorShare,
     /// The part that waiting for grace periods, or having objects wait, takes.
     GracePeriodShare,
+    /// An allocation, at the percentile that the parameters name.
+    AllocLatencyNs,
+    /// A free, at that percentile.
+    FreeLatencyNs,
+    /// An update as a whole, at that percentile: an allocation, a swap and a free.
+    UpdateLatencyNs,
+    /// The part of the updates for which there was no memory.
+    RefusedShare,
     /// Memory held from the system, averaged over a workload.
     MemAvgBytes,
     /// The most memory held from the system during a workload.
@@ -66,12 +74,17 @@ impl Metric {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::OpsPerS | Self::LookupsPerS | Self::UpdatesPerS | Self::SignalsPerS => "1/s",
-            Self::NsPerOp | Self::GpLatencyNs => "ns",
+            Self::NsPerOp
+            | Self::GpLatencyNs
+            | Self::AllocLatencyNs
+            | Self::FreeLatencyNs
+            | Self::UpdateLatencyNs => "ns",
             Self::CpuShare
             | Self::FalseNegatives
             | Self::Lost
             | Self::Duplicated
             | Self::WouldBlockShare
+            | Self::RefusedShare
             | Self::WrongAnswers
             | Self::TableShare
             | Self::AllocatorShare

@@ -15,7 +15,11 @@ const COUNT: &[Scale] = &[(1.0, "")];
 fn scale(metric: Metric, value: f64) -> Scale {
     let scales = match metric {
         Metric::OpsPerS | Metric::LookupsPerS | Metric::UpdatesPerS | Metric::SignalsPerS => SPEED,
-        Metric::NsPerOp | Metric::GpLatencyNs => TIME,
+        Metric::NsPerOp
+        | Metric::GpLatencyNs
+        | Metric::AllocLatencyNs
+        | Metric::FreeLatencyNs
+        | Metric::UpdateLatencyNs => TIME,
         Metric::MemAvgBytes | Metric::MemPeakBytes => MEMORY,
         Metric::BytesPerEntry | Metric::OverheadBytesPerEntry => BYTES,
         Metric::CpuShare
@@ -23,6 +27,7 @@ fn scale(metric: Metric, value: f64) -> Scale {
         | Metric::Lost
         | Metric::Duplicated
         | Metric::WouldBlockShare
+        | Metric::RefusedShare
         | Metric::WrongAnswers
         | Metric::TableShare
         | Metric::AllocatorShare
@@ -98,7 +103,7 @@ pub(super) fn grouped(number: &str) -> String {
 }
 
 /// Three digits, more where the number has more before the point, and none after a whole zero.
-fn digits(value: f64) -> String {
+pub(super) fn digits(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
         size if size < 0.001 => format!("{value:.1e}"),

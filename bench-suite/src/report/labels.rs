@@ -22,6 +22,10 @@ pub(super) fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
         Metric::NsPerOp if rows.iter().any(|other| is_speed_of(other.common(), common)) => None,
         Metric::NsPerOp => Some(""),
         Metric::GpLatencyNs => Some(""),
+        Metric::AllocLatencyNs => Some("alloc"),
+        Metric::FreeLatencyNs => Some("free"),
+        Metric::UpdateLatencyNs => Some("update"),
+        Metric::RefusedShare => Some("refused"),
         Metric::RetriesPerLookup => Some("retries per lookup"),
         Metric::MemPeakBytes => Some("peak"),
         Metric::MemAvgBytes if row.data().is_empty() && common.bench != htab_mem::BENCH => None,
@@ -45,9 +49,14 @@ pub(super) fn title(row: &Row<'_>) -> String {
     let common = row.common();
     let what = match common.metric {
         metric if metric.is_speed() => "speed",
-        Metric::NsPerOp | Metric::GpLatencyNs => "time",
+        Metric::NsPerOp
+        | Metric::GpLatencyNs
+        | Metric::AllocLatencyNs
+        | Metric::FreeLatencyNs
+        | Metric::UpdateLatencyNs => "time",
         Metric::WouldBlockShare => "part of the allocations in handlers",
         Metric::TableShare | Metric::AllocatorShare | Metric::GracePeriodShare => "share of time",
+        Metric::RefusedShare => "part of the updates",
         _ if row.data().is_empty() => "memory",
         _ => "memory and retries",
     };

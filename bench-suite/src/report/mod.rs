@@ -1,6 +1,7 @@
 //! What people read. Everything here is made from records, so that records of other runs are
 //! shown the same way.
 
+mod advice;
 mod batches;
 mod export;
 mod figures;
@@ -18,6 +19,10 @@ mod tables;
 mod verdict;
 mod width;
 
+pub(crate) use advice::{
+    Advice, Axis, Choice, Flip, Judgement, Limits, Measured, Opinion, advice, correctness, derived,
+    judge, search, without_measuring,
+};
 pub(crate) use batches::slower_in_batches;
 pub(crate) use export::{csv, markdown};
 pub(crate) use health::{health, takes_longer};

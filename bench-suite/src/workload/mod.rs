@@ -21,6 +21,7 @@ pub(crate) mod reader;
 #[cfg(feature = "rivals")]
 #[forbid(unsafe_code)]
 pub(crate) mod rivals;
+pub(crate) mod shaped;
 #[cfg(target_os = "linux")]
 pub(crate) mod signals;
 #[forbid(unsafe_code)]

@@ -1,0 +1,463 @@
+//! `advise`: which policy a user's own workload wants.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use memalloc::PolicyKind;
+use serde::{Deserialize, Serialize};
+
+use super::page::PagePath;
+use super::run::{Run, ended, take_sample};
+use super::{Failure, failed, print, print_aside};
+use crate::cli::AdviseOptions;
+use crate::measure::{Budget, FEWEST_ROUNDS};
+use crate::record::{self, Health, Record, RunEnd, RunHeader, Sink};
+use crate::report::{
+    self, Advice, Axis, Choice, Flip, Judgement, Limits, Listing, Measured, Opinion, Progress,
+};
+use crate::shape::{self, PartialShape, Recorded, Shape, standings};
+use crate::workload::{Selection, shaped};
+
+/// The time for all measurements, in seconds, where nobody says.
+const USUAL_SECONDS: u64 = 120;
+
+/// The part of it that goes into the shape itself; the rest into where the answer flips.
+const MAIN_PART: f64 = 0.45;
+
+/// Measurements along one number of the shape, at most.
+const POINTS: usize = 5;
+
+/// A sample of the search is not worth its process with less.
+const LEAST_POINT_SAMPLE: Duration = Duration::from_millis(20);
+
+/// What a sample takes beside measuring: its process starts, fills, and ends.
+const BESIDE_A_SAMPLE: Duration = Duration::from_millis(30);
+
+/// The most of a file that is read.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// What a sample's own process is told on its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    /// The shape, as TOML.
+    shape: String,
+    /// The policies, in the order of the subjects.
+    policies: Vec<String>,
+}
+
+/// What it measures where nothing is said of the workload.
+pub(super) fn listing() -> Listing {
+    let usual = PartialShape::default().complete();
+    let choices = usual.map_or_else(
+        |_| Vec::new(),
+        |Shape { numbers, .. }| {
+            let all = [
+                ("--sizes", numbers.sizes.to_string()),
+                ("--live-objects", numbers.live_objects.to_string()),
+                ("--threads", numbers.threads.to_string()),
+                ("--section-us", numbers.section_us.to_string()),
+                ("--stall-ms", numbers.stall_ms.to_string()),
+                ("--other-cpu-frees", numbers.other_cpu_frees.to_string()),
+                ("--percentile", numbers.percentile.to_string()),
+            ];
+            all.into_iter().map(|(option, value)| (option, vec![value])).collect()
+        },
+    );
+    Listing { command: "advise", seconds: USUAL_SECONDS, choices }
+}
+
+/// Checks the request, measures, and answers.
+pub(super) fn run(options: &AdviseOptions) -> Result<(), Failure> {
+    if options.run.sample.is_some() {
+        return sample(options);
+    }
+    let (partial, remark) = known(options).map_err(Failure::Request)?;
+    let assumptions = partial.assumptions();
+    let shape = partial.complete().map_err(Failure::Request)?;
+    if options.print_shape {
+        return print(&shape.to_toml());
+    }
+    let sink = Sink::open(options.run.json.as_deref()).map_err(Failure::Request)?;
+    let page = PagePath::wanted(&options.run).map_err(Failure::Request)?;
+    let say = if sink.is_standard_output() { print_aside } else { print };
+    if !remark.is_empty() {
+        say(&report::derived(&remark, &shape))?;
+    }
+    let standings = standings(&shape.demands);
+    say(&report::correctness(&standings, &assumptions))?;
+    let policies: Vec<PolicyKind> =
+        standings.iter().filter(|one| one.out.is_none()).map(|one| one.policy).collect();
+    if let Some(answer) = report::without_measuring(&shape, &policies) {
+        return say(&answer);
+    }
+    let header = RunHeader::begin(options.run.seed);
+    say("\n")?;
+    say(&report::preamble("The shape", &header.host, options.run.rounds, false))?;
+    let mut search = Search::new(options, policies, header, sink);
+    if let Some(least) = search.takes_longer(&shape) {
+        say(&report::takes_longer(least, search.time))?;
+    }
+    let answer = match search.answer(&shape) {
+        // Of the shape itself not every policy had its turns.
+        Err(Failure::Interrupted) => "\nInterrupted: there is no answer yet.\n".into(),
+        answer => answer?,
+    };
+    search.end(&answer, page, say)
+}
+
+/// What options and files say of the workload, and a remark about it.
+fn known(options: &AdviseOptions) -> Result<(PartialShape, String), String> {
+    let mut partial = options.partial();
+    if let Some(path) = &options.shape {
+        let complain = |error: String| format!("--shape {}: {error}", path.display());
+        let text = read_text(path).map_err(complain)?;
+        partial = partial.or(PartialShape::from_toml(&text).map_err(complain)?);
+    }
+    let Some(path) = &options.recording else { return Ok((partial, String::new())) };
+    let recorded = shape::read_recording(path);
+    let Recorded { partial: found, remark } =
+        recorded.map_err(|error| format!("--recording {}: {error}", path.display()))?;
+    Ok((partial.or(found), remark))
+}
+
+/// The text of a regular file that is not too large.
+fn read_text(path: &Path) -> Result<String, String> {
+    let kind = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !kind.is_file() {
+        // To open a pipe means to wait for somebody who writes it.
+        return Err("allowed is a regular file".into());
+    }
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(format!("allowed are {MOST_BYTES} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not text in UTF-8".into())
+}
+
+/// Takes the one sample that this process is there for.
+fn sample(options: &AdviseOptions) -> Result<(), Failure> {
+    let Some(request) = &options.run.sample else { return Ok(()) };
+    let refuse = |error: String| Failure::Request(format!("--sample: {error}"));
+    let order = io::read_to_string(io::stdin()).map_err(|error| refuse(error.to_string()))?;
+    let Order { shape, policies } =
+        serde_json::from_str(&order).map_err(|error| refuse(error.to_string()))?;
+    let shape = PartialShape::from_toml(&shape).and_then(PartialShape::complete).map_err(refuse)?;
+    let policies: Result<Vec<PolicyKind>, _> = policies.iter().map(|name| name.parse()).collect();
+    let policies = policies.map_err(|error| refuse(error.to_string()))?;
+    let seed = options.run.seed;
+    let workload = shaped::workload(&shape, request.workload.clone(), &policies, seed);
+    take_sample(request, &mut [workload], &selection(policies, seed))
+}
+
+fn selection(policies: Vec<PolicyKind>, seed: u64) -> Selection {
+    Selection { cases: vec![shaped::CASE], threads: Vec::new(), policies, rivals: false, seed }
+}
+
+/// Measurements that lead to an answer.
+struct Search {
+    header: Arc<RunHeader>,
+    sink: Sink,
+    /// The first record that could not be written.
+    unwritten: Option<io::Error>,
+    run: Run,
+    policies: Vec<PolicyKind>,
+    seed: u64,
+    warm_up: Option<Duration>,
+    rounds: usize,
+    time: Duration,
+    begun: Instant,
+    records: Vec<Record>,
+    /// Workloads that were measured: the shape, and points of the search.
+    done: usize,
+    /// Whether one more was interrupted.
+    is_cut_off: bool,
+}
+
+impl Search {
+    fn new(
+        options: &AdviseOptions,
+        policies: Vec<PolicyKind>,
+        header: RunHeader,
+        mut sink: Sink,
+    ) -> Self {
+        let rounds = options.run.rounds;
+        let samples = (policies.len() + 1) * rounds + 2 * FEWEST_ROUNDS * POINTS * MOST_AXES;
+        let progress = Progress::new(samples, options.run.quiet);
+        // Each measurement has a budget of its own.
+        let budget = Budget::new(Duration::ZERO, 1.0, None);
+        Self {
+            unwritten: sink.begin(&header).err(),
+            header: Arc::new(header),
+            sink,
+            run: Run::new(rounds, budget, progress),
+            policies,
+            seed: options.run.seed,
+            warm_up: options.run.warmup,
+            rounds,
+            time: options.run.budget(USUAL_SECONDS),
+            begun: Instant::now(),
+            records: Vec::new(),
+            done: 0,
+            is_cut_off: false,
+        }
+    }
+
+    /// What the shape itself takes at least, if that is more than there is.
+    fn takes_longer(&self, shape: &Shape) -> Option<Duration> {
+        let one = shaped::least_sample(shape) + BESIDE_A_SAMPLE;
+        let least = one * ((self.policies.len() + 1) * self.rounds) as u32;
+        (least > self.time).then_some(least)
+    }
+
+    /// Measures some policies, in so much time.
+    fn measure(
+        &mut self,
+        shape: &Shape,
+        title: String,
+        policies: &[PolicyKind],
+        time: Duration,
+        has_control: bool,
+    ) -> Result<Vec<Measured>, Failure> {
+        let order = Order {
+            shape: shape.to_toml(),
+            policies: policies.iter().map(ToString::to_string).collect(),
+        };
+        // Nothing in an order can't be written as JSON.
+        let input = serde_json::to_vec(&order).unwrap_or_default();
+        let selection = selection(policies.to_vec(), self.seed);
+        let mut workload = shaped::workload(shape, title, policies, self.seed);
+        let turns = (policies.len() + usize::from(has_control)) * self.run.rounds;
+        self.run.budget = Budget::new(time, turns as f64, self.warm_up);
+        self.run.progress.show(&workload.title);
+        let outcomes = match self.run.measure(&mut workload, &input, &selection.cases, has_control)
+        {
+            Err(wrong) if wrong.is_interruption() => {
+                self.is_cut_off = true;
+                return Err(Failure::Interrupted);
+            }
+            Err(wrong) => return Err(failed(&workload.title, &wrong)),
+            Ok(outcomes) => outcomes,
+        };
+        let of_each = workload.subjects.iter().zip(outcomes);
+        let records: Vec<Record> = of_each
+            .flat_map(|(one, (outcome, looks))| {
+                Record::of(&workload, one, outcome, &looks, &selection, &self.header)
+            })
+            .collect();
+        if let Err(error) = self.sink.append(&records) {
+            self.unwritten.get_or_insert(error);
+        }
+        self.done += 1;
+        let measured =
+            policies.iter().filter_map(|&policy| Measured::of(&records, policy)).collect();
+        self.records.extend(records);
+        Ok(measured)
+    }
+
+    /// Ends the records, and shows the answer and the machine's health.
+    fn end(
+        mut self,
+        answer: &str,
+        page: Option<PagePath>,
+        say: fn(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Run { probe, control, progress, .. } = self.run;
+        drop(progress);
+        let health = Health::of(&probe, &self.records);
+        let all = self.done + usize::from(self.is_cut_off);
+        let end = RunEnd::now(&self.header, probe.elapsed(), (self.done, all), control, health);
+        if let Err(error) = self.sink.end(&end) {
+            self.unwritten.get_or_insert(error);
+        }
+        say(answer)?;
+        say("\n")?;
+        say(&report::health(&end))?;
+        if let Some(page) = page {
+            let (header, records) = (self.header, self.records);
+            page.show(record::Run { header, records, end: Some(end) }, say)?;
+        }
+        ended(self.unwritten, self.is_cut_off)
+    }
+
+    fn left(&self) -> Duration {
+        self.time.saturating_sub(self.begun.elapsed())
+    }
+
+    fn answer(&mut self, shape: &Shape) -> Result<String, Failure> {
+        let policies = self.policies.clone();
+        let main = self.time.mul_f64(if policies.len() > 1 { MAIN_PART } else { 0.9 });
+        let measured = self.measure(shape, "the shape".into(), &policies, main, true)?;
+        let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
+        let judgement = report::judge(&measured, &Limits::of(&shape.numbers), minutes);
+        let mut found = Flips::default();
+        match self.flips(shape, &measured, &judgement, &mut found) {
+            // What was found until then stands.
+            Err(Failure::Interrupted) | Ok(()) => {}
+            Err(failure) => return Err(failure),
+        }
+        let text = report::advice(&Advice {
+            shape,
+            measured: &measured,
+            judgement: &judgement,
+            flips: &found.flips,
+            unasked: &found.unasked,
+            rounds_a_point: FEWEST_ROUNDS,
+        });
+        let cut_off = "\nInterrupted: the search for where it flips is not complete.\n";
+        Ok(text + if self.is_cut_off { cut_off } else { "" })
+    }
+
+    /// Where the answer between the first two becomes another.
+    fn flips(
+        &mut self,
+        shape: &Shape,
+        measured: &[Measured],
+        judgement: &Judgement,
+        found: &mut Flips,
+    ) -> Result<(), Failure> {
+        let base = Opinion::of(judgement);
+        let Some(pair) = pair(judgement) else { return Ok(()) };
+        self.run.rounds = FEWEST_ROUNDS;
+        let axes = axes(shape, measured, pair[0]);
+        for (place, &(axis, from, end)) in axes.iter().enumerate() {
+            let whole = self.left() / (axes.len() - place) as u32;
+            let deadline = Instant::now() + whole;
+            let flip = report::search(axis, base, from, end, POINTS, |value| {
+                let point = at(shape, axis, value);
+                // One that can't be, such as a budget below the live objects, ends the axis.
+                let Ok(point) =
+                    PartialShape::from_toml(&point.to_toml()).and_then(PartialShape::complete)
+                else {
+                    return Ok(None);
+                };
+                let least = shaped::least_sample(&point).max(LEAST_POINT_SAMPLE) + BESIDE_A_SAMPLE;
+                let least = least * (2 * FEWEST_ROUNDS) as u32;
+                let left = deadline.saturating_duration_since(Instant::now());
+                if least > left {
+                    return Ok(None);
+                }
+                // A third of what is left each time: the first points are the far ones.
+                let time = least.max(left / 3);
+                let title = format!("{axis:?} {value:.3}");
+                let measured = self.measure(&point, title, &pair, time, false)?;
+                let judgement = report::judge(&measured, &Limits::of(&point.numbers), 1.0);
+                Ok(Some(Opinion::of(&judgement)))
+            })?;
+            match flip {
+                Some(flip) => found.flips.push(flip),
+                None => found.unasked.push(axis),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What came of the searches.
+#[derive(Debug, Default)]
+struct Flips {
+    flips: Vec<Flip>,
+    unasked: Vec<Axis>,
+}
+
+/// The policies between which the answer may flip: the one to take, and the next.
+fn pair(judgement: &Judgement) -> Option<[PolicyKind; 2]> {
+    let Judgement { choice, runner_up, misfits } = judgement;
+    let next = runner_up.or(misfits.first().map(|(policy, _)| *policy));
+    match choice {
+        Choice::Take { policy, .. } => Some([*policy, next?]),
+        Choice::Either(policies) => Some([policies[0], *policies.get(1)?]),
+        Choice::CannotTell { .. } | Choice::NoneFits => None,
+    }
+}
+
+/// The most axes that are searched.
+const MOST_AXES: usize = 4;
+
+/// The axes of a shape, from where to where.
+fn axes(shape: &Shape, measured: &[Measured], taken: PolicyKind) -> Vec<(Axis, f64, f64)> {
+    const MIB: f64 = crate::shape::MIB;
+    let numbers = &shape.numbers;
+    let mut axes = Vec::new();
+    let section = numbers.section_us.max(0.1);
+    axes.push((Axis::LongerSections, section, (section * 100.0).clamp(100.0, 10_000.0)));
+    match numbers.stall_ms {
+        stall if stall > 0.0 => axes.push((Axis::ShorterStalls, stall, stall / 1000.0)),
+        _ => axes.push((Axis::LongerStalls, section / 1000.0, 100.0)),
+    }
+    let least = (numbers.live_bytes() as f64 / MIB * 1.1).max(1.0);
+    match numbers.budget_mib {
+        Some(budget) => axes.push((Axis::LargerBudget, budget, budget * 16.0)),
+        None => {
+            let peaks = measured.iter().find(|one| one.policy == taken);
+            let peak = peaks.and_then(|one| crate::measure::Summary::of(&one.peak_bytes));
+            let peak = peak.map_or(0.0, |peak| peak.high / MIB) + 1.0;
+            if peak > least {
+                axes.push((Axis::SmallerBudget, peak, least));
+            }
+        }
+    }
+    let shares = numbers.threads.shares();
+    let most = shares.iter().copied().fold(0.0, f64::max);
+    if most < 1.0 {
+        axes.push((Axis::MoreUpdates, most * 100.0, 100.0));
+    }
+    axes.retain(|(_, from, end)| from != end);
+    axes.truncate(MOST_AXES);
+    axes
+}
+
+/// The shape with one number changed.
+fn at(shape: &Shape, axis: Axis, value: f64) -> Shape {
+    let mut changed = shape.clone();
+    let numbers = &mut changed.numbers;
+    match axis {
+        Axis::LongerSections => numbers.section_us = value,
+        Axis::LongerStalls | Axis::ShorterStalls => numbers.stall_ms = value,
+        Axis::SmallerBudget | Axis::LargerBudget => numbers.budget_mib = Some(value),
+        Axis::MoreUpdates => {
+            let shares = numbers.threads.shares();
+            let most = shares.iter().copied().fold(0.0, f64::max);
+            numbers.threads = numbers.threads.with_shares(|share| share / most * value / 100.0);
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(toml: &str) -> Shape {
+        PartialShape::from_toml(toml).unwrap().complete().unwrap()
+    }
+
+    #[test]
+    fn every_axis_changes_its_number_and_no_other() {
+        let shape = shape("[shape]\nthreads = \"1:0.2,1:0.1\"\nstall_ms = 8.0\nbudget_mib = 20");
+        let changed = at(&shape, Axis::MoreUpdates, 100.0);
+        assert_eq!(changed.numbers.threads.shares(), [1.0, 0.5]);
+        let back = at(&changed, Axis::MoreUpdates, 20.0);
+        assert_eq!(back.numbers.threads.shares(), [0.2, 0.1]);
+        let axes = axes(&shape, &[], PolicyKind::Immediate);
+        let names: Vec<_> = axes.iter().map(|(axis, ..)| *axis).collect();
+        use Axis::{LargerBudget, LongerSections, MoreUpdates, ShorterStalls};
+        assert_eq!(names, [LongerSections, ShorterStalls, LargerBudget, MoreUpdates]);
+        for (axis, from, end) in axes {
+            assert_ne!(at(&shape, axis, end), shape, "{axis:?}");
+            if axis != MoreUpdates {
+                assert_eq!(at(&shape, axis, from), shape, "{axis:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_named() {
+        assert!(read_text(Path::new("/nowhere")).unwrap_err().contains("No such file"));
+        assert!(read_text(Path::new("/")).unwrap_err().contains("regular file"));
+    }
+}

@@ -1,0 +1,529 @@
+//! Which policy a user's own workload wants: from measurements to an answer, by a rule.
+//!
+//! The rule, for the policies that are correct:
+//!
+//! 1. *Fits*: the interval of its peak memory lies below the budget, that of its update latency below
+//!    the limit, it refuses no update, and it keeps up with the frees that were asked for. What does
+//!    not fit is out; what goes across a limit is not told apart from it.
+//! 2. *Speed*: of two that fit, the one is preferred whose speed is larger by 5 % in the whole
+//!    interval.
+//! 3. *Latency*, where the speeds lie within 5 %: the same, by 25 % and more than a microsecond.
+//! 4. *Memory*, where these are alike too: the same, by 10 % and more than a MiB. Where its interval
+//!    goes across, it does not count.
+//! 5. Where nothing is preferred, either will do, and the one is named that asks less of readers.
+//!    Where the interval of 2 or 3 goes across its border, nothing is said but how long a run would
+//!    take to tell.
+
+mod flip;
+mod text;
+
+use memalloc::PolicyKind;
+
+pub(crate) use flip::{Axis, Flip, Opinion, search};
+pub(crate) use text::{Advice, advice, correctness, derived, without_measuring};
+
+use crate::measure::{Comparison, Interval, Metric, Side, Verdict};
+use crate::record::Record;
+use crate::shape::Numbers;
+
+/// A whole interval beyond this decides by speed.
+const FASTER: f64 = 1.05;
+
+/// The same by latency, and the least difference that counts.
+const SOONER: f64 = 1.25;
+const SOONER_NS: f64 = 1000.0;
+
+/// The same by memory.
+const SMALLER: f64 = 1.10;
+const SMALLER_BYTES: f64 = 1_048_576.0;
+
+/// What the sample's process has in memory beside its allocator: stacks, and pages of the program.
+const BESIDE_BYTES: f64 = 512.0 * 1024.0;
+
+/// With less of the frees that were asked for a policy does not keep up.
+const KEEPS_UP: f64 = 0.97;
+
+/// A run that would have to be longer by more than this is not worth it.
+const LONGEST_MINUTES: f64 = 60.0;
+
+/// What was measured of one policy, round by round.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) policy: PolicyKind,
+    pub(crate) speed: Vec<f64>,
+    pub(crate) updates: Vec<f64>,
+    pub(crate) latency_ns: Vec<f64>,
+    pub(crate) peak_bytes: Vec<f64>,
+    pub(crate) refused: Vec<f64>,
+}
+
+impl Measured {
+    /// What the records of a policy say; `None` where it has no speed.
+    pub(crate) fn of(records: &[Record], policy: PolicyKind) -> Option<Self> {
+        let name = policy.to_string();
+        let samples = |metric| {
+            let own = |record: &&Record| record.policy.as_deref() == Some(name.as_str());
+            let found = records.iter().filter(own).find(|record| record.metric == metric);
+            found.map_or_else(Vec::new, |record| record.samples.clone())
+        };
+        let speed = samples(Metric::OpsPerS);
+        (!speed.is_empty()).then(|| Self {
+            policy,
+            speed,
+            updates: samples(Metric::UpdatesPerS),
+            latency_ns: samples(Metric::UpdateLatencyNs),
+            peak_bytes: samples(Metric::MemPeakBytes),
+            refused: samples(Metric::RefusedShare),
+        })
+    }
+}
+
+/// What a policy has to keep to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) budget_bytes: Option<f64>,
+    pub(crate) latency_ns: Option<f64>,
+    pub(crate) frees_per_s: Option<f64>,
+}
+
+impl Limits {
+    /// Those of a shape.
+    pub(crate) fn of(numbers: &Numbers) -> Self {
+        Self {
+            budget_bytes: numbers.budget_bytes().map(|bytes| bytes as f64),
+            latency_ns: numbers.latency_limit_us.map(|us| us * 1e3),
+            frees_per_s: numbers.frees_per_s,
+        }
+    }
+}
+
+/// A limit that a policy does not keep to, or may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// It takes more memory than the budget.
+    Budget,
+    /// It refused updates, because its memory was used up.
+    Refuses,
+    /// Its updates take longer.
+    Latency,
+    /// It frees less than was asked for.
+    Pace,
+}
+
+/// What was not told apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Unclear {
+    /// Two policies, by speed or by latency.
+    Between(PolicyKind, PolicyKind, &'static str),
+    /// A policy from a limit.
+    FromLimit(PolicyKind, Limit),
+    /// Anything: there were too few rounds.
+    TooFewRounds,
+}
+
+/// What follows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Choice {
+    /// One is preferred to all others, for a reason; or alone fits.
+    Take { policy: PolicyKind, because: Option<&'static str> },
+    /// These are alike; the first of them asks least of readers.
+    Either(Vec<PolicyKind>),
+    /// A longer run would tell; `None` where it would take too long to be worth it.
+    CannotTell { unclear: Unclear, minutes: Option<f64> },
+    /// No policy keeps to the limits.
+    NoneFits,
+}
+
+/// A choice, the one that comes next, and those that are out.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Judgement {
+    pub(crate) choice: Choice,
+    pub(crate) runner_up: Option<PolicyKind>,
+    pub(crate) misfits: Vec<(PolicyKind, Limit)>,
+}
+
+/// Whether a policy keeps to its limits.
+enum Fit {
+    Fits,
+    Unclear(Limit, f64),
+    Misfit(Limit),
+}
+
+/// Which of two is preferred.
+enum Preference {
+    First(&'static str),
+    Second,
+    Neither,
+    /// By what it is unclear, and so many times the rounds would tell.
+    Unclear(&'static str, f64),
+    TooFewRounds,
+}
+
+/// The answer to measurements that took so long.
+pub(crate) fn judge(all: &[Measured], limits: &Limits, minutes: f64) -> Judgement {
+    let mut misfits = Vec::new();
+    let mut unclear = Vec::new();
+    let mut fitting = Vec::new();
+    for one in all {
+        match fit(one, limits) {
+            Fit::Misfit(limit) => misfits.push((one.policy, limit)),
+            Fit::Fits => fitting.push(one),
+            Fit::Unclear(limit, times) => {
+                unclear.push((one.policy, limit, times));
+                fitting.push(one);
+            }
+        }
+    }
+    let Some(first) = best(&fitting) else {
+        return Judgement { choice: Choice::NoneFits, runner_up: None, misfits };
+    };
+    let others: Vec<&Measured> =
+        fitting.iter().copied().filter(|one| one.policy != first.policy).collect();
+    let next = best(&others);
+    let mut choice = choose(first, &others, &unclear, minutes);
+    if let (Choice::Take { because, .. }, Some(next)) = (&mut choice, next)
+        && let Preference::First(reason) = prefer(first, next)
+    {
+        *because = Some(reason);
+    }
+    let runner_up = next.map(|one| one.policy);
+    Judgement { choice, runner_up, misfits }
+}
+
+fn choose(
+    first: &Measured,
+    others: &[&Measured],
+    unclear: &[(PolicyKind, Limit, f64)],
+    minutes: f64,
+) -> Choice {
+    let longer = |times: f64| {
+        let minutes = (minutes * times).ceil().max(1.0);
+        (minutes <= LONGEST_MINUTES).then_some(minutes)
+    };
+    if let Some(&(policy, limit, times)) = unclear.iter().find(|(one, ..)| *one == first.policy) {
+        let unclear = Unclear::FromLimit(policy, limit);
+        return Choice::CannotTell { unclear, minutes: longer(times) };
+    }
+    let mut alike = vec![first.policy];
+    for other in others {
+        match prefer(first, other) {
+            Preference::First(_) => {}
+            // Preferred in a circle: none of them is.
+            Preference::Neither | Preference::Second => alike.push(other.policy),
+            Preference::Unclear(by, times) => {
+                let unclear = Unclear::Between(first.policy, other.policy, by);
+                return Choice::CannotTell { unclear, minutes: longer(times) };
+            }
+            Preference::TooFewRounds => {
+                let unclear = Unclear::TooFewRounds;
+                return Choice::CannotTell { unclear, minutes: longer(2.0) };
+            }
+        }
+    }
+    if alike.len() == 1 {
+        return Choice::Take { policy: first.policy, because: None };
+    }
+    alike.sort_by_key(|&policy| asks(policy));
+    Choice::Either(alike)
+}
+
+/// What a policy asks of readers, least first: to validate is most. Of those under which they need
+/// not, the usual one comes first.
+fn asks(policy: PolicyKind) -> u8 {
+    match policy {
+        PolicyKind::AfterRcuGp => 0,
+        PolicyKind::AfterTasksTraceGp => 1,
+        PolicyKind::FreeAfterRcuGp => 2,
+        _ => 3,
+    }
+}
+
+/// The one that is preferred to those before it and to which none behind it is; where nothing is
+/// preferred, the fastest.
+fn best<'m>(candidates: &[&'m Measured]) -> Option<&'m Measured> {
+    let median = |one: &Measured| interval(&one.speed).map_or(0.0, |(_, median)| median);
+    let mut sorted = candidates.to_vec();
+    sorted.sort_by(|one, two| median(two).total_cmp(&median(one)));
+    let mut sorted = sorted.into_iter();
+    let mut best = sorted.next()?;
+    for other in sorted {
+        if matches!(prefer(best, other), Preference::Second) {
+            best = other;
+        }
+    }
+    Some(best)
+}
+
+fn fit(one: &Measured, limits: &Limits) -> Fit {
+    if interval(&one.refused).is_some_and(|(_, median)| median > 0.0) {
+        return Fit::Misfit(Limit::Refuses);
+    }
+    let budget = limits.budget_bytes.map(|bytes| bytes + BESIDE_BYTES);
+    let checks = [
+        (Limit::Budget, &one.peak_bytes, budget, false),
+        (Limit::Latency, &one.latency_ns, limits.latency_ns, false),
+        (Limit::Pace, &one.updates, limits.frees_per_s.map(|frees| frees * KEEPS_UP), true),
+    ];
+    let mut unclear = None;
+    for (limit, samples, border, at_least) in checks {
+        let Some((border, (Interval { low, high }, median))) = border.zip(interval(samples)) else {
+            continue;
+        };
+        let (is_out, is_in) = match at_least {
+            true => (high < border, low >= border),
+            false => (low > border, high <= border),
+        };
+        if is_out {
+            return Fit::Misfit(limit);
+        }
+        if !is_in {
+            unclear.get_or_insert((limit, times_longer(low, high, median, &[border])));
+        }
+    }
+    unclear.map_or(Fit::Fits, |(limit, times)| Fit::Unclear(limit, times))
+}
+
+fn prefer(one: &Measured, two: &Measured) -> Preference {
+    let Some(speed) = Comparison::of(&one.speed, &two.speed) else {
+        return Preference::TooFewRounds;
+    };
+    if speed.verdict == Verdict::TooFewRounds {
+        return Preference::TooFewRounds;
+    }
+    match speed.interval.side(FASTER) {
+        Side::Above => return Preference::Second,
+        Side::Below => return Preference::First("faster"),
+        Side::Across => return Preference::Unclear("speed", times_for(&speed, FASTER)),
+        Side::Within => {}
+    }
+    if let Some(latency) = Comparison::of(&one.latency_ns, &two.latency_ns)
+        && differ_by(&one.latency_ns, &two.latency_ns, SOONER_NS)
+    {
+        match latency.interval.side(SOONER) {
+            Side::Above => return Preference::First("sooner"),
+            Side::Below => return Preference::Second,
+            Side::Across => return Preference::Unclear("latency", times_for(&latency, SOONER)),
+            Side::Within => {}
+        }
+    }
+    match Comparison::of(&one.peak_bytes, &two.peak_bytes) {
+        Some(memory) if differ_by(&one.peak_bytes, &two.peak_bytes, SMALLER_BYTES) => {
+            match memory.interval.side(SMALLER) {
+                Side::Above => Preference::First("smaller"),
+                Side::Below => Preference::Second,
+                Side::Within | Side::Across => Preference::Neither,
+            }
+        }
+        _ => Preference::Neither,
+    }
+}
+
+/// Whether the medians are so far apart.
+fn differ_by(one: &[f64], two: &[f64], least: f64) -> bool {
+    let medians = interval(one).zip(interval(two));
+    medians.is_some_and(|((_, one), (_, two))| (one - two).abs() > least)
+}
+
+/// So many times the rounds would have the interval of a ratio end before the nearest border.
+fn times_for(comparison: &Comparison, margin: f64) -> f64 {
+    let Interval { low, high } = comparison.interval;
+    times_longer(low, high, comparison.ratio, &[margin, margin.recip()])
+}
+
+/// An interval is half as wide after four times the rounds.
+fn times_longer(low: f64, high: f64, middle: f64, borders: &[f64]) -> f64 {
+    let half = (high / low.max(f64::MIN_POSITIVE)).ln() / 2.0;
+    let nearest =
+        borders.iter().map(|border| (middle / border).ln().abs()).fold(f64::MAX, f64::min);
+    (half / nearest.max(1e-6)).powi(2).clamp(2.0, 1e9)
+}
+
+/// The bootstrap interval of the median of samples above zero, and the median; of samples among which
+/// there are zeros, their extremes.
+fn interval(samples: &[f64]) -> Option<(Interval, f64)> {
+    let ones = vec![1.0; samples.len()];
+    if let Some(comparison) = Comparison::of(&ones, samples) {
+        return Some((comparison.interval, comparison.ratio));
+    }
+    let median = crate::measure::Summary::of(samples)?.median;
+    let low = samples.iter().copied().fold(f64::MAX, f64::min);
+    Some((Interval { low, high: samples.iter().copied().fold(0.0, f64::max) }, median))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PolicyKind::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate};
+
+    const STEADY: [f64; 7] = [1.0, 1.01, 0.99, 1.0, 1.005, 0.995, 1.0];
+    const MIB: f64 = 1_048_576.0;
+
+    fn one(policy: PolicyKind, speed: f64, latency_us: f64, peak_mib: f64) -> Measured {
+        let times = |value: f64| STEADY.map(|sample| sample * value).to_vec();
+        Measured {
+            policy,
+            speed: times(speed),
+            updates: times(speed / 2.0),
+            latency_ns: times(latency_us * 1e3),
+            peak_bytes: times(peak_mib * MIB),
+            refused: vec![0.0; 7],
+        }
+    }
+
+    fn judged(all: &[Measured], limits: Limits) -> Judgement {
+        judge(all, &limits, 1.0)
+    }
+
+    fn taken(all: &[Measured], limits: Limits) -> (PolicyKind, Option<&'static str>) {
+        match judged(all, limits).choice {
+            Choice::Take { policy, because } => (policy, because),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_faster_policy_wins_and_the_next_one_is_the_runner_up() {
+        let all = [
+            one(FreeAfterRcuGp, 1e6, 1.0, 9.0),
+            one(AfterRcuGp, 2e6, 1.0, 8.0),
+            one(Immediate, 3e6, 1.0, 2.0),
+        ];
+        assert_eq!(taken(&all, Limits::default()), (Immediate, Some("faster")));
+        assert_eq!(judged(&all, Limits::default()).runner_up, Some(AfterRcuGp));
+    }
+
+    #[test]
+    fn where_speeds_are_alike_latency_decides_and_then_memory() {
+        let all = [one(AfterRcuGp, 1e6, 9.0, 2.0), one(Immediate, 1.01e6, 2.0, 9.0)];
+        assert_eq!(taken(&all, Limits::default()), (Immediate, Some("sooner")));
+        // Below a microsecond no difference counts.
+        let all = [one(AfterRcuGp, 1e6, 0.9, 2.0), one(Immediate, 1.01e6, 0.2, 9.0)];
+        assert_eq!(taken(&all, Limits::default()), (AfterRcuGp, Some("smaller")));
+    }
+
+    #[test]
+    fn where_nothing_differs_either_will_do_and_the_less_demanding_is_named_first() {
+        let all = [one(Immediate, 1e6, 1.0, 2.0), one(AfterRcuGp, 1.01e6, 1.0, 2.5)];
+        let Judgement { choice, .. } = judged(&all, Limits::default());
+        assert_eq!(choice, Choice::Either(vec![AfterRcuGp, Immediate]));
+    }
+
+    #[test]
+    fn a_policy_beyond_a_limit_is_out_however_fast_it_is() {
+        let all = [one(AfterRcuGp, 9e6, 1.0, 20.0), one(Immediate, 1e6, 5.0, 3.0)];
+        let budget = Limits { budget_bytes: Some(8.0 * MIB), ..Limits::default() };
+        assert_eq!(taken(&all, budget), (Immediate, None));
+        assert_eq!(judged(&all, budget).misfits, [(AfterRcuGp, Limit::Budget)]);
+        let latency = Limits { latency_ns: Some(2000.0), ..Limits::default() };
+        assert_eq!(taken(&all, latency).0, AfterRcuGp);
+        let pace = Limits { frees_per_s: Some(4e6), ..Limits::default() };
+        assert_eq!(judged(&all, pace).misfits, [(Immediate, Limit::Pace)]);
+        let refusing = Measured { refused: vec![0.1; 7], ..all[0].clone() };
+        let end = judged(&[refusing, all[1].clone()], Limits::default());
+        assert_eq!(end.misfits, [(AfterRcuGp, Limit::Refuses)]);
+        let none = Limits { budget_bytes: Some(MIB), ..Limits::default() };
+        assert_eq!(judged(&all, none).choice, Choice::NoneFits);
+    }
+
+    #[test]
+    fn one_that_goes_across_a_border_is_not_told_and_a_longer_run_is_asked_for() {
+        let wild = [0.9, 1.3, 1.0, 1.2, 1.15, 0.95, 1.25].map(|ratio| ratio * 1e6).to_vec();
+        let all = [
+            Measured { speed: wild, ..one(AfterRcuGp, 1e6, 1.0, 2.0) },
+            one(Immediate, 1e6, 1.0, 2.0),
+        ];
+        let Choice::CannotTell { unclear, minutes } = judged(&all, Limits::default()).choice else {
+            panic!("told");
+        };
+        assert!(matches!(unclear, Unclear::Between(.., "speed")), "{unclear:?}");
+        assert!(minutes.is_some_and(|minutes| (2.0..=60.0).contains(&minutes)), "{minutes:?}");
+        // And one across its budget.
+        let near = one(Immediate, 1e6, 1.0, 8.5);
+        let limits = Limits { budget_bytes: Some(8.0 * MIB), ..Limits::default() };
+        let Choice::CannotTell { unclear, .. } = judged(&[near], limits).choice else {
+            panic!("told");
+        };
+        assert_eq!(unclear, Unclear::FromLimit(Immediate, Limit::Budget));
+    }
+
+    #[test]
+    fn too_few_rounds_tell_nothing_of_two_but_enough_of_one_alone() {
+        let few = |policy| Measured { speed: vec![1e6; 3], ..one(policy, 1e6, 1.0, 2.0) };
+        let two = judged(&[few(AfterRcuGp), few(Immediate)], Limits::default()).choice;
+        let unclear = Unclear::TooFewRounds;
+        assert!(matches!(two, Choice::CannotTell { unclear: found, .. } if found == unclear));
+        let alone = judged(&[few(AfterTasksTraceGp)], Limits::default()).choice;
+        assert_eq!(alone, Choice::Take { policy: AfterTasksTraceGp, because: None });
+    }
+
+    /// Shapes that want different policies: what is correct, and what was measured of it, in M/s, µs
+    /// and MiB.
+    #[test]
+    fn different_workloads_get_different_answers() {
+        let answer = |toml: &str, measured: &[(PolicyKind, f64, f64, f64)]| {
+            let partial = crate::shape::PartialShape::from_toml(toml).unwrap();
+            let shape = partial.complete().unwrap();
+            let correct = crate::shape::standings(&shape.demands);
+            let correct =
+                |policy| correct.iter().any(|one| one.policy == policy && one.out.is_none());
+            let all: Vec<Measured> = measured
+                .iter()
+                .filter(|(policy, ..)| correct(*policy))
+                .map(|&(policy, speed, latency, peak)| one(policy, speed * 1e6, latency, peak))
+                .collect();
+            judged(&all, Limits::of(&shape.numbers)).choice
+        };
+        let take = |policy, because| Choice::Take { policy, because };
+        // A read-mostly map with short sections: updates are too few to tell.
+        let map = [
+            (Immediate, 5.0, 0.6, 2.0),
+            (AfterRcuGp, 4.98, 0.8, 2.7),
+            (FreeAfterRcuGp, 4.7, 3.0, 4.0),
+            (AfterTasksTraceGp, 4.7, 0.9, 2.9),
+        ];
+        let validating = "[correct]\nvalidate = true\n[shape]\nthreads = \"2:0.01\"";
+        assert_eq!(answer(validating, &map), Choice::Either(vec![AfterRcuGp, Immediate]));
+        let blind = "[shape]\nthreads = \"2:0.01\"";
+        assert_eq!(answer(blind, &map), take(AfterRcuGp, Some("faster")));
+        // A churn of small objects by many threads.
+        let churn = [
+            (Immediate, 90.0, 0.2, 1.5),
+            (AfterRcuGp, 40.0, 0.3, 5.0),
+            (FreeAfterRcuGp, 4.0, 9.0, 6.0),
+            (AfterTasksTraceGp, 35.0, 0.3, 6.0),
+        ];
+        let many = "[correct]\nvalidate = true\n[shape]\nthreads = \"16:1\"\nsizes = \"16,32\"";
+        assert_eq!(answer(many, &churn), take(Immediate, Some("faster")));
+        // Readers that sleep, with references.
+        let sleepers = "[correct]\nsleep = true\nreferences = true";
+        assert_eq!(answer(sleepers, &churn), take(AfterTasksTraceGp, None));
+        // A hard memory limit with stalls.
+        let stalled = [
+            (Immediate, 3.0, 0.3, 2.0),
+            (AfterRcuGp, 2.9, 90_000.0, 19.0),
+            (FreeAfterRcuGp, 2.8, 90_000.0, 21.0),
+            (AfterTasksTraceGp, 2.9, 90_000.0, 22.0),
+        ];
+        let limit = "[shape]\nstall_ms = 100.0\nbudget_mib = 16";
+        assert_eq!(answer(limit, &stalled), Choice::NoneFits);
+        let validating = format!("[correct]\nvalidate = true\n{limit}");
+        assert_eq!(answer(&validating, &stalled), take(Immediate, None));
+        // Allocation in signal handlers.
+        let handlers = "[correct]\nsignals = \"alloc\"";
+        assert_eq!(answer(handlers, &churn), take(AfterRcuGp, Some("faster")));
+    }
+
+    #[test]
+    fn the_same_measurements_give_the_same_answer_in_any_order() {
+        let mut all = vec![
+            one(FreeAfterRcuGp, 1e6, 1.0, 9.0),
+            one(AfterRcuGp, 2.0e6, 1.0, 8.0),
+            one(Immediate, 2.01e6, 1.0, 2.0),
+            one(AfterTasksTraceGp, 1.9e6, 1.0, 8.0),
+        ];
+        let answer = judged(&all, Limits::default()).choice;
+        all.reverse();
+        assert_eq!(judged(&all, Limits::default()).choice, answer);
+        assert_eq!(answer, Choice::Take { policy: Immediate, because: Some("smaller") });
+    }
+}

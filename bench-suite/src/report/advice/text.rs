@@ -1,0 +1,378 @@
+//! An answer in words.
+
+use std::fmt::Write as _;
+
+use memalloc::PolicyKind;
+
+use super::{Axis, Choice, Flip, Judgement, Limit, Limits, Measured, Opinion, Unclear, interval};
+use crate::measure::{FEWEST_ROUNDS, Interval, Metric};
+use crate::report::figures;
+use crate::report::paragraph::paragraph;
+use crate::shape::{Numbers, Plan, Shape, Standing};
+
+/// What there is to say.
+#[derive(Debug)]
+pub(crate) struct Advice<'a> {
+    pub(crate) shape: &'a Shape,
+    pub(crate) measured: &'a [Measured],
+    pub(crate) judgement: &'a Judgement,
+    pub(crate) flips: &'a [Flip],
+    /// Axes for which no time was left.
+    pub(crate) unasked: &'a [Axis],
+    /// Rounds at each point of the search.
+    pub(crate) rounds_a_point: usize,
+}
+
+/// Which policies are correct, and what was assumed for it.
+pub(crate) fn correctness(standings: &[Standing], assumptions: &[&str]) -> String {
+    let mut text = String::from("Correct for these readers:\n");
+    for Standing { policy, out } in standings {
+        let said = out.map_or_else(|| "yes".to_owned(), |reason| format!("no: {reason}"));
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "  {:<21} {said}", policy.to_string());
+    }
+    if !assumptions.is_empty() {
+        text += &paragraph(&format!("Assumed: {}.", assumptions.join("; ")));
+    }
+    text
+}
+
+/// The shape that comes from a recording, with what is said of that.
+pub(crate) fn derived(remark: &str, shape: &Shape) -> String {
+    let said = format!("{remark} The shape, to be edited and given to --shape:");
+    format!("{}\n{}\n", paragraph(&said), shape.to_toml())
+}
+
+/// The answer where measuring would add nothing: nobody reads, or no policy is correct.
+pub(crate) fn without_measuring(shape: &Shape, correct: &[PolicyKind]) -> Option<String> {
+    if correct.is_empty() {
+        let said = "Answer: none. No policy protects these readers: keep them in this process, or give \
+                    each process its own copy.";
+        return Some(format!("\n{}", paragraph(said)));
+    }
+    if shape.demands.readers {
+        return None;
+    }
+    let said = "Answer: any. No thread looks at an object while it is freed, so that no policy \
+                matters: free with `free_unshared`, which reuses at once under each of them.";
+    let lines = Plan::new(PolicyKind::Immediate, shape).lines();
+    Some(format!("\n{}\n{lines}", paragraph(said)))
+}
+
+/// The answer.
+pub(crate) fn advice(advice: &Advice<'_>) -> String {
+    let Advice { shape, measured, judgement, .. } = advice;
+    let mut text = table(measured, judgement, &shape.numbers);
+    text.push('\n');
+    text += &paragraph(&answer(advice));
+    for (policy, limit) in &judgement.misfits {
+        text += &paragraph(&format!("Out: {policy} {}.", misfit(*limit, &shape.numbers)));
+    }
+    text += &flips(advice);
+    for policy in pasted(judgement) {
+        let _ = write!(text, "\n{}", Plan::new(policy, shape).lines());
+    }
+    text
+}
+
+/// The policies whose lines are shown.
+fn pasted(judgement: &Judgement) -> Vec<PolicyKind> {
+    match &judgement.choice {
+        Choice::Take { policy, .. } => vec![*policy],
+        Choice::Either(policies) => policies[..1].to_vec(),
+        Choice::CannotTell { .. } | Choice::NoneFits => Vec::new(),
+    }
+}
+
+/// "3.91 (3.80..4.02) M/s": the median and its interval.
+fn figure(metric: Metric, samples: &[f64]) -> String {
+    let known = interval(samples);
+    known.map_or_else(
+        || "-".into(),
+        |(Interval { low, high }, median)| {
+            figures::spread(metric, &crate::measure::Summary { low, median, high })
+        },
+    )
+}
+
+fn table(measured: &[Measured], judgement: &Judgement, numbers: &Numbers) -> String {
+    let latency = format!("p{} of an update", numbers.percentile);
+    let mut text = format!(
+        "\n{:<22} {:<24} {latency:<24} peak memory\n",
+        "median (95 % interval)", "operations"
+    );
+    for one in measured {
+        let is_out = judgement.misfits.iter().any(|(policy, _)| *policy == one.policy);
+        let row = format!(
+            "{:<22} {:<24} {:<24} {}{}",
+            one.policy.to_string(),
+            figure(Metric::OpsPerS, &one.speed),
+            figure(Metric::UpdateLatencyNs, &one.latency_ns),
+            figure(Metric::MemPeakBytes, &one.peak_bytes),
+            if is_out { ", out" } else { "" },
+        );
+        let _ = writeln!(text, "{}", row.trim_end());
+    }
+    text
+}
+
+fn answer(advice: &Advice<'_>) -> String {
+    let Advice { measured, judgement, .. } = advice;
+    let runner_up = judgement.runner_up.map(|policy| format!(" Runner-up: {policy}."));
+    let runner_up = runner_up.unwrap_or_default();
+    match &judgement.choice {
+        Choice::Take { policy, because } => {
+            let against = |judgement: &Judgement| {
+                let of = |policy| measured.iter().find(|one| one.policy == policy);
+                let (one, two) = (of(*policy)?, of(judgement.runner_up?)?);
+                let ratio = |base: &[f64], other: &[f64]| {
+                    let comparison = crate::measure::Comparison::of(base, other)?;
+                    Some(figures::interval(&comparison.interval))
+                };
+                match (*because)? {
+                    "faster" => {
+                        let ratio = ratio(&two.speed, &one.speed)?;
+                        Some(format!("it is {ratio} times as fast as the runner-up"))
+                    }
+                    "sooner" => {
+                        let ratio = ratio(&one.latency_ns, &two.latency_ns)?;
+                        Some(format!(
+                            "speeds are alike, and the runner-up's updates take {ratio} times as long"
+                        ))
+                    }
+                    _ => {
+                        let ratio = ratio(&one.peak_bytes, &two.peak_bytes)?;
+                        Some(format!(
+                            "speeds and latencies are alike, and the runner-up takes {ratio} times \
+                             the memory"
+                        ))
+                    }
+                }
+            };
+            let because =
+                against(judgement).unwrap_or_else(|| match judgement.misfits.is_empty() {
+                    true => "nothing else is correct".into(),
+                    false => "nothing else keeps to the limits".into(),
+                });
+            format!("Answer: {policy}: {because}.{runner_up}")
+        }
+        Choice::Either(policies) => {
+            let names: Vec<_> = policies.iter().map(ToString::to_string).collect();
+            format!(
+                "Answer: either will do ({}): speed, latency and memory are alike. {} asks least of \
+                 readers.",
+                names.join(", "),
+                names[0]
+            )
+        }
+        Choice::CannotTell { unclear, minutes } => {
+            let what = match unclear {
+                Unclear::Between(one, two, by) => {
+                    format!("the {by} of {one} and {two} is not told apart")
+                }
+                Unclear::FromLimit(policy, limit) => {
+                    format!("{policy} is not told apart from {}", limit_name(*limit))
+                }
+                Unclear::TooFewRounds => {
+                    format!("fewer than {FEWEST_ROUNDS} rounds tell nothing")
+                }
+            };
+            let longer = match minutes {
+                Some(minutes) => {
+                    let rounds = advice.measured.first().map_or(0, |one| one.speed.len());
+                    let rounds = (rounds * 2).max(21);
+                    format!(
+                        "Run about {minutes:.0} min to tell: --duration {:.0} --rounds {rounds}.",
+                        minutes * 60.0
+                    )
+                }
+                None => "An hour would not tell: take the one that asks less of readers.".into(),
+            };
+            format!("Answer: cannot tell: {what}. {longer}{runner_up}")
+        }
+        Choice::NoneFits => {
+            "Answer: none: no correct policy keeps to the limits. A larger budget, \
+                             shorter sections or readers that validate would help."
+                .into()
+        }
+    }
+}
+
+fn limit_name(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Budget => "its memory budget",
+        Limit::Refuses => "refusing updates",
+        Limit::Latency => "the latency limit",
+        Limit::Pace => "the frees a second that it has to keep up with",
+    }
+}
+
+fn misfit(limit: Limit, numbers: &Numbers) -> String {
+    let Limits { budget_bytes, latency_ns, frees_per_s } = Limits::of(numbers);
+    let value = |metric, value: Option<f64>| {
+        value.map_or_else(String::new, |value| format!(" of {}", figures::value(metric, value)))
+    };
+    match limit {
+        Limit::Budget => {
+            format!("takes more than the budget{}", value(Metric::MemPeakBytes, budget_bytes))
+        }
+        Limit::Refuses => format!(
+            "ran out of the budget{}, and refused updates",
+            value(Metric::MemPeakBytes, budget_bytes)
+        ),
+        Limit::Latency => {
+            format!("exceeds the limit{}", value(Metric::UpdateLatencyNs, latency_ns))
+        }
+        Limit::Pace => {
+            format!("does not keep up with the frees{}", value(Metric::UpdatesPerS, frees_per_s))
+        }
+    }
+}
+
+fn flips(advice: &Advice<'_>) -> String {
+    let Advice { flips, unasked, rounds_a_point, .. } = advice;
+    if flips.is_empty() && unasked.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\nWhere it flips (one number changed at a time, {rounds_a_point} rounds a point):\n"
+    );
+    for flip in *flips {
+        let _ = write!(text, "{}", paragraph(&format!("- {}", flipped(flip))));
+    }
+    if !unasked.is_empty() {
+        let names: Vec<_> = unasked.iter().map(|axis| axis_name(*axis)).collect();
+        let said = format!("No time was left for {}: --duration gives more.", names.join(", "));
+        text += &paragraph(&said);
+    }
+    text
+}
+
+fn axis_name(axis: Axis) -> &'static str {
+    match axis {
+        Axis::LongerSections => "longer sections",
+        Axis::LongerStalls => "longer stalls",
+        Axis::ShorterStalls => "shorter stalls",
+        Axis::SmallerBudget => "a smaller budget",
+        Axis::LargerBudget => "a larger budget",
+        Axis::MoreUpdates => "more updates",
+    }
+}
+
+fn flipped(flip: &Flip) -> String {
+    let (name, unit) = match flip.axis {
+        Axis::LongerSections => ("sections", " µs"),
+        Axis::LongerStalls | Axis::ShorterStalls => ("stalls", " ms"),
+        Axis::SmallerBudget | Axis::LargerBudget => ("a budget", " MiB"),
+        Axis::MoreUpdates => ("updates", " % of operations"),
+    };
+    let figure = |value: f64| format!("{}{unit}", figures::digits(value));
+    let goes_down = matches!(flip.axis, Axis::ShorterStalls | Axis::SmallerBudget);
+    let to = if goes_down { "down to" } else { "up to" };
+    let held = figure(flip.held_to);
+    match (flip.flipped_at, flip.unclear_at) {
+        (None, None) => format!("{name}: the same {to} {held}, where the search ended."),
+        (None, Some(unclear)) => {
+            format!("{name}: the same {to} {held}, not told apart at {}.", figure(unclear))
+        }
+        (Some((at, other)), unclear) => {
+            let other = match other {
+                Opinion::Take(policy) => format!("{policy} wins"),
+                Opinion::Either => "either will do".into(),
+                Opinion::NoneFits => "nothing keeps to the limits".into(),
+                Opinion::Unclear => "not told apart".into(),
+            };
+            let between = match unclear {
+                Some(unclear) => format!(", not told apart at {}", figure(unclear)),
+                None => String::new(),
+            };
+            format!("{name}: the same {to} {held}{between}; at {} {other}.", figure(at))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::{PartialShape, standings};
+    use PolicyKind::{AfterRcuGp, Immediate};
+
+    fn measured(policy: PolicyKind, speed: f64) -> Measured {
+        Measured {
+            policy,
+            speed: vec![speed; 7],
+            updates: vec![speed; 7],
+            latency_ns: vec![1500.0; 7],
+            peak_bytes: vec![3e6; 7],
+            refused: vec![0.0; 7],
+        }
+    }
+
+    fn said(all: &[Measured], toml: &str, flips: &[Flip]) -> String {
+        let shape = PartialShape::from_toml(toml).unwrap().complete().unwrap();
+        let judgement = super::super::judge(all, &Limits::of(&shape.numbers), 1.0);
+        advice(&Advice {
+            shape: &shape,
+            measured: all,
+            judgement: &judgement,
+            flips,
+            unasked: &[Axis::MoreUpdates],
+            rounds_a_point: 7,
+        })
+    }
+
+    #[test]
+    fn an_answer_has_its_figures_its_runner_up_its_flips_and_its_lines() {
+        let flip = Flip {
+            axis: Axis::LongerSections,
+            held_to: 30.0,
+            flipped_at: Some((40.0, Opinion::Take(AfterRcuGp))),
+            unclear_at: None,
+        };
+        let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
+        let text = said(&all, "", &[flip]);
+        assert!(text.lines().all(|line| line.chars().count() <= 92), "{text}");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in [
+            "2.00 M/s",
+            "1.50 µs",
+            "2.86 MiB",
+            "Answer: immediate: it is 2.00 to 2.00 times as fast",
+            "Runner-up: after-rcu-gp.",
+            "sections: the same up to 30.0 µs; at 40.0 µs after-rcu-gp wins.",
+            "No time was left for more updates",
+            "MemAlloc::<Immediate>::builder()",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn either_cannot_tell_and_none_are_answers() {
+        let alike = [measured(Immediate, 1e6), measured(AfterRcuGp, 1e6)];
+        let text = said(&alike, "", &[]);
+        assert!(text.contains("either will do (after-rcu-gp, immediate)"), "{text}");
+        assert!(text.contains("MemAlloc::<AfterRcuGp>"), "{text}");
+        let few: Vec<_> =
+            alike.iter().map(|one| Measured { speed: vec![1e6; 3], ..one.clone() }).collect();
+        let text = said(&few, "", &[]).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text.contains("cannot tell: fewer than 7") && text.contains("--duration"),
+            "{text}"
+        );
+        assert!(!text.contains("builder()"), "nothing to paste: {text}");
+        let text = said(&alike, "[shape]\nlive_objects = 100\nbudget_mib = 1.0", &[]);
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("Answer: none") && text.contains("budget of 1.00 MiB"), "{text}");
+    }
+
+    #[test]
+    fn what_is_correct_is_said_of_every_policy() {
+        let partial = PartialShape::from_toml("[correct]\nvalidate = false").unwrap();
+        let assumptions = partial.assumptions();
+        let text = correctness(&standings(&partial.complete().unwrap().demands), &assumptions);
+        assert!(text.contains("immediate             no: readers would have to"), "{text}");
+        assert!(text.contains("after-rcu-gp          yes\n"), "{text}");
+        assert!(text.contains("Assumed: they keep no references"), "{text}");
+    }
+}

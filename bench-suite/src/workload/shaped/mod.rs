@@ -1,0 +1,206 @@
+//! The bench `advise`: a user's own workload under each policy that is correct for it.
+//!
+//! The live objects lie in slots, one each, whose sizes are dealt in the proportions of the shape.
+//! Every thread that updates has slots of its own. Its *update* swaps a fresh object into a random
+//! one of them and frees the old one: itself, or, for the part of the frees that the shape says, by
+//! handing it to the next thread, which runs on another CPU. Its *lookup* enters a section, finds
+//! the object in a random slot of all, stays as long as the shape says, and looks again. A thread
+//! does both in the proportion of its share of updates; where the shape has a number of frees a
+//! second, updates keep to it, and the thread sleeps when it is early. Where sections may be long,
+//! one more thread sits in a section for as long as the longest, leaves for as long, and begins again.
+//!
+//! Where readers sleep, sections are those that may (`pin_trace`).
+//!
+//! Checked: every object that is taken out has the stamp that was written when it was put in, and
+//! so has every object that a reader finds; under a policy that protects identity it is the same
+//! object at the end of the section. All that were put in come out once, and in the end the
+//! statistics of the allocator add up.
+
+#[cfg(test)]
+mod faulty;
+mod heap;
+mod objects;
+mod threads;
+
+use std::marker::PhantomData;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use memalloc::{PolicyKind, ReusePolicy};
+
+use super::policy::with_policy;
+use super::{OnWrong, Params, Subject, Workload};
+use crate::measure::{
+    HeldBytes, Metric, Reading, Sampler, Slice, Team, WrongAnswer, available_cpus, forget_peak,
+    peak_resident_bytes, resident_bytes,
+};
+use crate::shape::{Plan, Shape};
+use heap::{Heap, Memalloc};
+use objects::Table;
+use threads::{Counts, Latencies, Part, ShapedThread};
+
+/// The name of the bench.
+pub(crate) const BENCH: &str = "advise";
+
+/// The one case.
+pub(crate) const CASE: &str = "shape";
+
+/// Objects on their way from one thread to the next.
+const INBOX: usize = 1024;
+
+/// So many times a sample sees the longest section begin, at least.
+const STALLS: f64 = 2.0;
+
+/// A shape under some policies; `title` tells it from other shapes of the run.
+pub(crate) fn workload<'d>(
+    shape: &Shape,
+    title: String,
+    policies: &[PolicyKind],
+    seed: u64,
+) -> Workload<'d> {
+    let mut subjects = Vec::new();
+    for &policy in policies {
+        subjects.extend(with_policy!(policy, P => subject::<P>(shape, seed)));
+    }
+    Workload {
+        bench: BENCH,
+        title,
+        keys: None,
+        threads: shape.numbers.threads.count(),
+        share: 1.0,
+        subjects,
+    }
+}
+
+/// The least time of a sample: it has to see a few of the longest sections.
+pub(crate) fn least_sample(shape: &Shape) -> Duration {
+    Duration::from_secs_f64(shape.numbers.stall_ms / 1e3 * 2.0 * STALLS)
+}
+
+fn subject<'d, P: ReusePolicy>(shape: &Shape, seed: u64) -> Subject<'d> {
+    let numbers = &shape.numbers;
+    let mut params = Params::new();
+    params.insert("sizes".into(), numbers.sizes.to_string().into());
+    params.insert("live_objects".into(), numbers.live_objects.into());
+    params.insert("updates".into(), numbers.threads.to_string().into());
+    params.extend(numbers.frees_per_s.map(|frees| ("frees_per_s".into(), frees.into())));
+    params.insert("section_us".into(), numbers.section_us.into());
+    params.insert("stall_ms".into(), numbers.stall_ms.into());
+    params.insert("other_cpu_frees".into(), numbers.other_cpu_frees.into());
+    params.extend(numbers.budget_mib.map(|budget| ("budget_mib".into(), budget.into())));
+    params.insert("percentile".into(), numbers.percentile.into());
+    params.insert("sleep".into(), shape.demands.sleep.into());
+    params.insert("oversubscribed".into(), (numbers.threads.count() > available_cpus()).into());
+    let shape = shape.clone();
+    let sampler = ShapedSampler::<Memalloc<P>> { shape, seed, heap: PhantomData };
+    Subject {
+        name: "memalloc",
+        policy: Some(P::KIND),
+        params,
+        on_wrong: OnWrong::EndTheRun,
+        sampler: Box::new(sampler),
+    }
+}
+
+/// Runs a shape with an allocator of its own each time.
+struct ShapedSampler<H> {
+    shape: Shape,
+    seed: u64,
+    heap: PhantomData<fn() -> H>,
+}
+
+impl<H: Heap> Sampler for ShapedSampler<H> {
+    /// Nothing here is checked outside the samples.
+    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        Ok(())
+    }
+
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        let slice = Slice { measured: slice.measured.max(least_sample(&self.shape)), ..slice };
+        run::<H>(&self.shape, self.seed, slice)
+    }
+}
+
+/// What each thread does.
+fn parts(shape: &Shape) -> Vec<Part> {
+    let numbers = &shape.numbers;
+    let shares = numbers.threads.shares();
+    let all: f64 = shares.iter().sum();
+    let updating = shares.iter().filter(|&&share| share > 0.0).count();
+    let mut lanes = 0..updating;
+    let mut parts: Vec<Part> = Vec::new();
+    for &share in &shares {
+        let lane = if share > 0.0 { lanes.next() } else { None };
+        let slots = lane.map_or(0..0, |lane| {
+            let end = |lane| numbers.live_objects * lane / updating;
+            end(lane)..end(lane + 1)
+        });
+        let pace = numbers.frees_per_s.map(|frees| frees * share / all);
+        let section = Duration::from_secs_f64(numbers.section_us / 1e6);
+        let handed = numbers.other_cpu_frees;
+        parts.push(Part::Works { updates: share, slots, pace, section, handed });
+    }
+    if shape.demands.readers && numbers.stall_ms > 0.0 {
+        parts.push(Part::Sits(Duration::from_secs_f64(numbers.stall_ms / 1e3)));
+    }
+    parts
+}
+
+fn run<H: Heap>(shape: &Shape, seed: u64, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    let parts = parts(shape);
+    let working = shape.numbers.threads.count();
+    let table = Table::<H>::new(shape)?;
+    let (inboxes, outboxes): (Vec<_>, Vec<_>) =
+        (0..working).map(|_| sync_channel(INBOX)).map(|(send, take)| (take, send)).unzip();
+    let mut inboxes = inboxes.into_iter();
+    let hire = |(number, part): (usize, Part)| {
+        // A thread that sits takes nothing, and hands nothing on.
+        let outbox = outboxes[(number + 1) % working].clone();
+        let seed = seed ^ (number as u64 + 1) << 32;
+        ShapedThread::new(&table, part, inboxes.next(), outbox, seed)
+    };
+    let mut team: Team<_> = parts.into_iter().enumerate().map(hire).collect();
+    forget_peak();
+    let before = resident_bytes();
+    let mut held = HeldBytes::default();
+    let throughput = team.run_for(slice, || held.note(resident_bytes().saturating_sub(before)))?;
+    let peak = peak_resident_bytes().saturating_sub(before);
+
+    let mut counts = Counts::default();
+    let mut latencies = Latencies::default();
+    for thread in team.iter_mut() {
+        counts += thread.counts();
+        latencies.add(thread.latencies());
+        if let Some(fault) = thread.fault() {
+            return Err(WrongAnswer(fault));
+        }
+    }
+    let reading = |metric, value| Reading::new(CASE, metric, value);
+    let done = counts.updates + counts.lookups;
+    let asked = (counts.updates + counts.refused).max(1) as f64;
+    let mut readings = vec![
+        reading(Metric::OpsPerS, throughput.per_second(done)),
+        reading(Metric::UpdatesPerS, throughput.per_second(counts.updates)),
+        reading(Metric::RefusedShare, counts.refused as f64 / asked),
+    ];
+    for (metric, value) in latencies.at(shape.numbers.percentile) {
+        readings.push(reading(metric, value));
+    }
+    if before > 0 {
+        readings.extend(held.average(CASE));
+        readings.push(reading(Metric::MemPeakBytes, peak as f64));
+    }
+    // Threads that wait for the next update, or for a reader, do not want to run.
+    if shape.numbers.frees_per_s.is_none() && shape.numbers.stall_ms == 0.0 {
+        readings.extend(throughput.cpu_share(CASE));
+    }
+    let in_transit = team.iter_mut().flat_map(ShapedThread::leave).collect();
+    drop(team);
+    table.close(in_transit, counts.put, counts.removed)?;
+    Ok(readings)
+}
+
+/// The allocator of a subject, by the plan that its user is shown.
+fn plan(policy: PolicyKind, shape: &Shape) -> Plan {
+    Plan::new(policy, shape)
+}
