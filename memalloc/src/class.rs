@@ -4,8 +4,10 @@
 //! Knows numbers only. Sizes are multiples of [`UNIT`] bytes, in ascending order, and a class
 //! never changes once its table is built.
 
+use once_cell::race::OnceBox;
 use std::alloc::Layout;
 use std::fmt;
+use std::sync::Arc;
 
 /// The grain of sizes and of handles, in bytes.
 pub const UNIT: usize = 16;
@@ -153,8 +155,14 @@ impl Class {
 }
 
 /// The classes of an allocator, in ascending order of size.
+/// Copies share one table, as do all that are built by [`default`](Self::default) and by
+/// [`fine`](Self::fine) with [`MAX_SIZE`].
 #[derive(Clone)]
 pub struct ClassTable {
+    table: Arc<Table>,
+}
+
+struct Table {
     classes: Vec<Class>,
     /// The class for a size, by units (rounded up).
     by_units: [u8; MAX_SIZE / UNIT + 1],
@@ -163,8 +171,10 @@ pub struct ClassTable {
 impl Default for ClassTable {
     /// The kernel's classes and watermarks.
     fn default() -> Self {
-        match Self::new(&KERNEL_SIZES) {
-            Ok(table) => table,
+        static SHARED: OnceBox<ClassTable> = OnceBox::new();
+        let new = || Self::new(&KERNEL_SIZES).map(Box::new);
+        match SHARED.get_or_try_init(new) {
+            Ok(table) => table.clone(),
             Err(error) => unreachable!("the kernel's sizes are a valid table: {error}"),
         }
     }
@@ -172,7 +182,7 @@ impl Default for ClassTable {
 
 impl fmt::Debug for ClassTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.classes).finish()
+        f.debug_list().entries(&self.table.classes).finish()
     }
 }
 
@@ -213,7 +223,7 @@ impl ClassTable {
         for (units, slot) in by_units.iter_mut().enumerate() {
             *slot = classes.partition_point(|class| class.size < units * UNIT) as u8;
         }
-        Ok(Self { classes: classes.to_vec(), by_units })
+        Ok(Self { table: Arc::new(Table { classes: classes.to_vec(), by_units }) })
     }
 
     /// Fine steps: at most 16 bytes, or an eighth of the object, are wasted. For structures
@@ -223,6 +233,15 @@ impl ClassTable {
     ///
     /// As [`ClassTable::new`], for a `max_size` of zero or above [`MAX_SIZE`].
     pub fn fine(max_size: usize) -> Result<Self, ClassError> {
+        static SHARED: OnceBox<ClassTable> = OnceBox::new();
+        if max_size == MAX_SIZE {
+            let new = || Self::in_fine_steps(MAX_SIZE).map(Box::new);
+            return SHARED.get_or_try_init(new).cloned();
+        }
+        Self::in_fine_steps(max_size)
+    }
+
+    fn in_fine_steps(max_size: usize) -> Result<Self, ClassError> {
         if !(1..=MAX_SIZE).contains(&max_size) {
             return Err(ClassError::Size { size: max_size, previous: 0 });
         }
@@ -238,22 +257,22 @@ impl ClassTable {
 
     /// The classes, in ascending order of size.
     pub fn classes(&self) -> &[Class] {
-        &self.classes
+        &self.table.classes
     }
 
     /// The largest size served, in bytes.
     pub fn max_size(&self) -> usize {
-        self.classes[self.classes.len() - 1].size
+        self.table.classes[self.table.classes.len() - 1].size
     }
 
     /// The strictest alignment served, in bytes.
     pub fn max_align(&self) -> usize {
-        self.classes.iter().map(Class::align).max().unwrap_or(UNIT)
+        self.table.classes.iter().map(Class::align).max().unwrap_or(UNIT)
     }
 
     /// The strictest alignment of an object that has room for `size` bytes.
     pub(crate) fn max_align_for(&self, size: usize) -> usize {
-        let fitting = self.classes.iter().filter(|class| class.size >= size);
+        let fitting = self.table.classes.iter().filter(|class| class.size >= size);
         fitting.map(Class::align).max().unwrap_or(UNIT)
     }
 
@@ -264,19 +283,19 @@ impl ClassTable {
         if layout.size() > MAX_SIZE {
             return None;
         }
-        let class = self.by_units[layout.size().div_ceil(UNIT)] as usize;
+        let class = self.table.by_units[layout.size().div_ceil(UNIT)] as usize;
         let fits =
-            self.classes.iter().skip(class).position(|class| class.align() >= layout.align());
+            self.table.classes.iter().skip(class).position(|class| class.align() >= layout.align());
         Some(class + fits?)
     }
 
     #[inline(always)]
     pub(crate) fn class(&self, class: usize) -> &Class {
-        &self.classes[class]
+        &self.table.classes[class]
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.classes.len()
+        self.table.classes.len()
     }
 }
 

@@ -34,23 +34,7 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Runs `work` in a child, and says how that ended; 0 for well.
 fn in_child(work: impl FnOnce()) -> libc::c_int {
-    // SAFETY: the child calls what this library says may be called there, and ends without
-    // running anything of the parent's.
-    unsafe {
-        match libc::fork() {
-            -1 => panic!("no memory for a child"),
-            0 => {
-                libc::alarm(STUCK);
-                let outcome = catch_unwind(AssertUnwindSafe(work));
-                libc::_exit(outcome.is_err().into())
-            }
-            child => {
-                let mut status = 0;
-                while libc::waitpid(child, &raw mut status, 0) != child {}
-                status
-            }
-        }
-    }
+    common::in_child(STUCK, work)
 }
 
 type Held = Vec<(NonNull<u8>, usize)>;

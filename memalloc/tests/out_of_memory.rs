@@ -143,7 +143,7 @@ in_every_setup! {
             }
             requests = met.requests;
         }
-        assert!(requests > 8, "four ranges and the chunks of each: {requests}");
+        assert!(requests > 8, "three ranges, the caches and chunks: {requests}");
     }
 }
 
@@ -159,7 +159,7 @@ in_every_setup! {
                 break;
             }
         }
-        assert!(unbuilt >= 6 && unserved >= 3, "{unbuilt} and {unserved}: every path was taken");
+        assert!(unbuilt >= 3 && unserved >= 5, "{unbuilt} and {unserved}: every path was taken");
     }
 }
 

@@ -136,6 +136,7 @@ in_every_setup! {
     fn what_is_kept_beside_the_slabs_is_counted<P>(setup) {
         const OBJECTS: u64 = 200_000;
         let alloc = setup.allocator::<P>();
+        Object::new(&alloc, layout(16, 1), 1).free(&alloc);
         let fresh = alloc.stats().table_bytes;
         assert!(fresh >= 1024 * alloc.classes().classes().len() as u64, "{fresh} bytes for the caches");
         let held: Vec<_> = (0..OBJECTS).map(|_| Object::new(&alloc, layout(16, 1), 1)).collect();

@@ -196,8 +196,8 @@ impl<P: ReusePolicy> Builder<P> {
         self
     }
 
-    /// The range asked for, or as large a part as the system grants, with its batches and the
-    /// caches of the CPUs.
+    /// Addresses for the range asked for, or for as large a part as the system grants, with its
+    /// batches and the caches of the CPUs.
     fn reserve(&self, mode: CpuMode) -> Result<(Arena, Pool, CpuCaches), BuildError> {
         let backing = &self.backing.clone().unwrap_or_else(backing::usual);
         let bytes = self.range_bytes.unwrap_or_else(|| backing.default_range_bytes());
@@ -205,6 +205,8 @@ impl<P: ReusePolicy> Builder<P> {
         loop {
             let all = Arena::reserve(backing, bytes, self.huge_pages).and_then(|arena| {
                 let pool = Pool::for_range(backing, bytes)?;
+                #[cfg(not(loom))]
+                let arena = arena.grows_with(pool.beside());
                 Ok((arena, pool, CpuCaches::new(backing, mode, &self.classes)?))
             });
             match all {

@@ -28,10 +28,11 @@
 //! - INV-L3: what is reserved of `free_by_rcu_ttrace` is left there, where every CPU finds it, by
 //!   all but those who have no other way to an object.
 
+use super::error::AllocErrorKind;
 use super::filler::Filler;
 use super::hook_frame;
 use super::recount::Recount;
-use super::stage::ClassDepot;
+use super::stage::{ClassDepot, ClassDepots};
 use crate::batch::{Batch, Pool, Queue};
 use crate::class::{ClassTable, UNIT};
 use crate::cpu::{CpuCache, CpuCaches, Deferred};
@@ -96,7 +97,7 @@ pub(crate) struct Depot {
     /// Bytes of the objects in `waiting_for_gp`, and of what CPUs have deferred: not less than there
     /// are.
     pending_bytes: Arc<Tally>,
-    by_class: Arc<[ClassDepot]>,
+    by_class: Arc<ClassDepots>,
 }
 
 impl Depot {
@@ -108,9 +109,7 @@ impl Depot {
         hooks: Hooks,
         route: Route,
     ) -> Self {
-        let by_class = (0..classes.len())
-            .map(|class| ClassDepot::new(classes.class(class).most_at_once()))
-            .collect();
+        let by_class = Arc::new(ClassDepots::new(&classes));
         let (pool, pending_bytes) = (Arc::new(pool), Arc::new(Tally::new(0)));
         let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, &pending_bytes));
         // SAFETY: the `Arc` is dropped after the registration.
@@ -129,9 +128,28 @@ impl Depot {
         }
     }
 
+    /// Makes what an allocator needs from its first allocation on. Not for signal handlers.
+    pub(super) fn wake(&self) -> Result<(), AllocErrorKind> {
+        if self.caches.is_live() {
+            return Ok(());
+        }
+        if !self.by_class.wake(&self.classes) {
+            return Err(AllocErrorKind::OutOfMemory);
+        }
+        // As elsewhere, what is refused is asked for again before memory has run out.
+        let woken = self.caches.wake(&self.classes).or_else(|_| self.caches.wake(&self.classes));
+        woken.map_err(|_| AllocErrorKind::OutOfMemory)
+    }
+
+    /// The classes that there may be objects of: none until something is allocated.
+    pub(super) fn used_classes(&self) -> Range<usize> {
+        0..self.by_class.all().len()
+    }
+
+    /// A class that there may be objects of.
     #[inline(always)]
     pub(crate) fn of(&self, class: usize) -> &ClassDepot {
-        &self.by_class[class]
+        &self.by_class.all()[class]
     }
 
     /// Bytes that wait for a grace period before they can be allocated again, beside what is in
@@ -181,7 +199,7 @@ impl Depot {
         let (mut returned, mut panics) = (0, FirstPanic::default());
         hook_frame::run(self.name(), || {
             returned += self.finish_each(class, passed.take(), may_wait, &mut panics);
-            for class in 0..self.classes.len() {
+            for class in self.used_classes() {
                 let more = self.of(class).put_off.take_all(&self.pool);
                 let bytes = self.bytes(class, more.objects());
                 self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -205,7 +223,7 @@ impl Depot {
 
     /// Names the allocator among others.
     fn name(&self) -> *const () {
-        self.by_class.as_ptr().cast()
+        Arc::as_ptr(&self.by_class).cast()
     }
 
     fn finish_each(
@@ -253,7 +271,7 @@ impl Depot {
     /// The same for every CPU, as far as their caches are not in use where it may not wait, and for
     /// what is no full batch yet.
     pub(super) fn share_all_deferred(&self, may_wait: bool, stamp: impl Fn() -> Stamp) {
-        self.caches.enter_all(0..self.classes.len(), may_wait, |class, _, mut arrays| {
+        self.caches.enter_all(self.used_classes(), may_wait, |class, _, mut arrays| {
             let added = self.to_waiting(class, &stamp).add_all(arrays.free_by_rcu.as_slice());
             arrays.free_by_rcu.forget_oldest(added);
             self.share_deferred(class, &mut arrays.deferred, &stamp);
@@ -394,7 +412,7 @@ impl Depot {
 
     /// Bytes of what is kept beside the slabs.
     pub(crate) fn table_bytes(&self) -> u64 {
-        let depot = size_of_val(&*self.by_class) as u64;
+        let depot = size_of_val(self.by_class.all()) as u64;
         self.caches.table_bytes() + self.pool.table_bytes() + self.slabs.table_bytes() + depot
     }
 
@@ -406,7 +424,7 @@ impl Depot {
             cached: depot.free_by_rcu_ttrace.objects() + depot.waiting_for_gp_ttrace.objects(),
             pending: depot.waiting_for_gp.objects() + depot.put_off.objects(),
         };
-        let mut all: Vec<_> = self.by_class.iter().map(in_batches).collect();
+        let mut all: Vec<_> = self.by_class.all().iter().map(in_batches).collect();
         self.caches.enter_all(0..all.len(), true, |class, cache, arrays| {
             let census = &mut all[class];
             census.cached += arrays.free.len() as u64;
@@ -416,6 +434,7 @@ impl Depot {
             census.cached += cache.free_llist_extra.len(arena);
             census.pending += cache.free_llist_extra_rcu.len(arena);
         });
+        all.resize(self.classes.len(), Census::default());
         all
     }
 

@@ -69,9 +69,10 @@ pub enum AllocErrorKind {
         /// The allowance, in whole slabs.
         limit: u64,
     },
-    /// The allocator's range of addresses, in bytes, is used up.
+    /// The allocator's range of addresses is used up: as large as its builder was told
+    /// ([`range_bytes`](crate::Builder::range_bytes)), or as the backing could make it.
     RangeExhausted {
-        /// The size of the range.
+        /// The size of the range, in bytes.
         range: u64,
     },
     /// The system has no more memory (`ENOMEM`).
@@ -115,7 +116,11 @@ impl fmt::Display for AllocErrorKind {
                 write!(f, "the limit of {limit} bytes of slab memory is reached")
             }
             Self::RangeExhausted { range } => {
-                write!(f, "the allocator's address range of {range} bytes is used up")
+                write!(
+                    f,
+                    "the allocator's address range of {range} bytes is used up: \
+                     Builder::range_bytes asks for more, as far as the system has them"
+                )
             }
             Self::OutOfMemory => f.write_str("the system has no more memory"),
             Self::WouldBlock => {

@@ -124,8 +124,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
         caches
     }
 
-    fn check_served(&self, layout: Layout, caches: &CacheRow) -> Result<(), AllocError> {
-        if caches.size > 0 {
+    fn check_served(&self, layout: Layout) -> Result<(), AllocError> {
+        if self.classes().class_for(layout).is_some() {
             return Ok(());
         }
         let classes = self.classes();
@@ -133,14 +133,29 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Err(AllocErrorKind::unservable(layout, size, align).into())
     }
 
+    /// The caches for a layout, which are made if there are none yet.
+    fn awake(&self, layout: Layout) -> Result<&CacheRow, AllocError> {
+        self.check_served(layout)?;
+        self.raw.depot().wake()?;
+        Ok(self.serving(layout))
+    }
+
     /// An object that the cache of this CPU does not have.
     #[cold]
     #[inline(never)]
-    fn alloc_slow(&self, layout: Layout, caches: &CacheRow) -> Result<Handle, AllocError> {
-        self.check_served(layout, caches)?;
+    fn alloc_slow(&self, layout: Layout) -> Result<Handle, AllocError> {
+        let caches = self.awake(layout)?;
         let object = self.raw.alloc_slow(caches.class.into())?;
         recording::allocated(layout.size(), || self.pointer(object));
         Ok(object)
+    }
+
+    /// The same, with its size.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slice_slow(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        let object = self.alloc_slow(layout)?;
+        Ok(self.slice(self.serving(layout), object))
     }
 
     /// An object of at least `layout.size()` bytes, as long as its class, aligned as asked
@@ -163,7 +178,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
                 recording::allocated(layout.size(), || self.pointer(object));
                 Ok(self.slice(caches, object))
             }
-            None => Ok(self.slice(caches, self.alloc_slow(layout, caches)?)),
+            None => self.alloc_slice_slow(layout),
         }
     }
 
@@ -190,7 +205,11 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// [`Rseq`](crate::CpuMode::Rseq); sizes and alignments as [`alloc`](Self::alloc).
     pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let caches = self.serving(layout);
-        self.check_served(layout, caches)?;
+        if caches.size == 0 {
+            self.check_served(layout)?;
+            // Nobody has allocated yet.
+            return Err(AllocErrorKind::WouldBlock.into());
+        }
         let object = self.raw.alloc_nowait(caches)?;
         recording::allocated_nowait(layout.size(), || self.pointer(object));
         Ok(self.slice(caches, object))
@@ -215,8 +234,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// As [`alloc`](Self::alloc); what was made ready until then stays.
     #[doc(alias = "prefill_mem_cache")]
     pub fn prefill(&self, layout: Layout, objects: usize) -> Result<(), AllocError> {
-        let caches = self.serving(layout);
-        self.check_served(layout, caches)?;
+        let caches = self.awake(layout)?;
         Ok(self.raw.prefill(caches.class.into(), objects as u64)?)
     }
 
@@ -233,7 +251,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
                 recording::allocated(layout.size(), || self.pointer(object));
                 Ok(object)
             }
-            None => self.alloc_slow(layout, caches),
+            None => self.alloc_slow(layout),
         }
     }
 

@@ -99,7 +99,7 @@ impl Raw {
     }
 
     pub(super) fn all_classes(&self) -> std::ops::Range<usize> {
-        0..self.depot.classes.len()
+        self.depot.used_classes()
     }
 }
 
@@ -131,7 +131,7 @@ impl Drop for Raw {
 /// Ends an allocator that no reader looks at any more: finalizers and destructors run for
 /// everything that nobody holds; memory that a user still holds stays, for good.
 fn end(depot: ManuallyDrop<Depot>) {
-    let classes = 0..depot.classes.len();
+    let classes = depot.used_classes();
     classes.clone().for_each(|class| depot.of(class).unreserve());
     let (mut passes, mut panics) = (0, FirstPanic::default());
     let mut return_batches = || {

@@ -1,7 +1,7 @@
 //! What the child of a fork finds beyond the CPUs: batches that vanished threads had in hand are
 //! lost to it, so what is there is counted again.
 
-use super::stage::ClassDepot;
+use super::stage::ClassDepots;
 use crate::batch::Pool;
 use crate::class::ClassTable;
 use crate::sync::Ordering::Relaxed;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 /// The lists of an allocator and the amounts kept beside them.
 #[derive(Debug)]
 pub(super) struct Recount {
-    sizes: Box<[u64]>,
+    classes: ClassTable,
     pool: Arc<Pool>,
-    by_class: Arc<[ClassDepot]>,
+    by_class: Arc<ClassDepots>,
     pending_bytes: Arc<Tally>,
 }
 
@@ -22,11 +22,11 @@ impl Recount {
     pub(super) fn new(
         classes: &ClassTable,
         pool: &Arc<Pool>,
-        by_class: &Arc<[ClassDepot]>,
+        by_class: &Arc<ClassDepots>,
         pending_bytes: &Arc<Tally>,
     ) -> Self {
         Self {
-            sizes: classes.classes().iter().map(|class| class.size as u64).collect(),
+            classes: classes.clone(),
             pool: pool.clone(),
             by_class: by_class.clone(),
             pending_bytes: pending_bytes.clone(),
@@ -39,10 +39,12 @@ impl AtFork for Recount {
         if fork.survivor().is_none() {
             return;
         }
-        let pending = self.by_class.iter().zip(&self.sizes).map(|(depot, size)| {
+        let classes = self.by_class.all().iter().zip(self.classes.classes());
+        let pending = classes.map(|(depot, class)| {
             depot.free_by_rcu_ttrace.recount(&self.pool);
             depot.waiting_for_gp_ttrace.recount(&self.pool);
-            (depot.waiting_for_gp.recount(&self.pool) + depot.put_off.recount(&self.pool)) * size
+            let waiting = depot.waiting_for_gp.recount(&self.pool);
+            (waiting + depot.put_off.recount(&self.pool)) * class.size as u64
         });
         self.pending_bytes.store(pending.sum(), Relaxed);
     }

@@ -2,8 +2,12 @@
 //! what the batches wait for, beyond their stamps.
 
 use crate::batch::{Batch, BatchList, Body, Pool, Queue};
+use crate::class::{Class, ClassTable};
 use crate::rcu::Stamp;
 use crate::sync::Tally;
+use crate::sys::heap;
+use once_cell::race::OnceBox;
+use std::fmt;
 use std::sync::atomic::Ordering;
 
 /// A list of batches, and how much is in it: on cache lines of its own, because CPUs take turns
@@ -144,6 +148,48 @@ pub(crate) struct ClassDepot {
     pub(super) put_off: Stage,
     /// On the way back to the slabs; may still be allocated.
     pub(crate) waiting_for_gp_ttrace: Stage,
+}
+
+/// Those of all classes of an allocator, once it has had an object.
+pub(super) struct ClassDepots(OnceBox<Box<[ClassDepot]>>);
+
+impl ClassDepots {
+    /// None yet; [`wake`](Self::wake) makes them.
+    pub(super) fn new(classes: &ClassTable) -> Self {
+        let depots = Self(OnceBox::new());
+        if cfg!(loom) {
+            // In the model, before its threads begin.
+            depots.wake(classes);
+        }
+        depots
+    }
+
+    /// Makes empty ones, unless there are some; `false` when there is no memory.
+    pub(super) fn wake(&self, classes: &ClassTable) -> bool {
+        if self.0.get().is_some() {
+            return true;
+        }
+        let empty = |class: &Class| ClassDepot::new(class.most_at_once());
+        let all = heap::try_collect(classes.classes().iter().map(empty));
+        let Some(all) = all.and_then(heap::try_box) else {
+            return false;
+        };
+        // An error: others were made meanwhile.
+        _ = self.0.set(all);
+        true
+    }
+
+    /// None until there is one for each class.
+    #[inline(always)]
+    pub(super) fn all(&self) -> &[ClassDepot] {
+        self.0.get().map_or(&[], |all| all)
+    }
+}
+
+impl fmt::Debug for ClassDepots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.all().fmt(f)
+    }
 }
 
 impl ClassDepot {

@@ -7,7 +7,8 @@ use std::ops::{Bound, RangeBounds};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts the requests that may fail ([`reserve`](Backing::reserve) and
+/// Counts the requests that may fail ([`reserve`](Backing::reserve),
+/// [`reserve_growing`](Backing::reserve_growing), [`grow`](Backing::grow) and
 /// [`commit`](Backing::commit)) and refuses those that it was told to, before they reach the
 /// backing behind it. At first it refuses nothing.
 ///
@@ -84,6 +85,17 @@ unsafe impl<B: Backing> Backing for FailOnDemand<B> {
     fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>> {
         self.admit()?;
         self.behind.reserve(layout)
+    }
+
+    fn reserve_growing(&self, layout: Layout) -> io::Result<(NonNull<u8>, usize)> {
+        self.admit()?;
+        self.behind.reserve_growing(layout)
+    }
+
+    unsafe fn grow(&self, start: NonNull<u8>, reserved: usize, wanted: usize) -> io::Result<()> {
+        self.admit()?;
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.grow(start, reserved, wanted) }
     }
 
     unsafe fn commit(&self, part: NonNull<[u8]>) -> io::Result<()> {

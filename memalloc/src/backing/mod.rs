@@ -82,6 +82,36 @@ pub unsafe trait Backing: Send + Sync + fmt::Debug {
     /// When there is no such range; an allocator then asks for a smaller one.
     fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>>;
 
+    /// Finds a range of addresses that may grow to `layout`, and says how many bytes of it, from
+    /// the start, are reserved already: without it, [`reserve`](Self::reserve) gives all of them.
+    /// A backing that reserves less has to implement [`grow`](Self::grow).
+    ///
+    /// # Errors
+    ///
+    /// As [`reserve`](Self::reserve).
+    fn reserve_growing(&self, layout: Layout) -> io::Result<(NonNull<u8>, usize)> {
+        self.reserve(layout).map(|start| (start, layout.size()))
+    }
+
+    /// Reserves more of a range that [`reserve_growing`](Self::reserve_growing) gave: of which
+    /// `reserved` bytes are reserved, `wanted` bytes. Never called while another call grows
+    /// the same range, nor in a signal handler.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when the range can't become so long, which
+    /// the allocator reports as [`RangeExhausted`](crate::AllocErrorKind::RangeExhausted); any
+    /// other when there is no memory. More may be asked for again.
+    ///
+    /// # Safety
+    ///
+    /// The range is one of this backing, `reserved` is what was reserved so far, and `wanted` more
+    /// than that, at most the layout's size, and a multiple of 4096.
+    unsafe fn grow(&self, start: NonNull<u8>, reserved: usize, wanted: usize) -> io::Result<()> {
+        _ = (start, reserved, wanted);
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
     /// Puts memory behind a part of a range. A part that has memory already keeps it, and what is
     /// in it: several threads may commit one part at once, or a part again.
     ///
@@ -125,8 +155,9 @@ pub unsafe trait Backing: Send + Sync + fmt::Debug {
     ///
     /// # Safety
     ///
-    /// `start` came from [`reserve`](Self::reserve) with this layout, and nobody uses the range
-    /// any more.
+    /// `start` came from [`reserve`](Self::reserve) with this layout, or from
+    /// [`reserve_growing`](Self::reserve_growing), and the layout has the size that is reserved by
+    /// now, perhaps 0; nobody uses the range any more.
     unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout);
 }
 
@@ -139,6 +170,15 @@ unsafe impl<B: Backing + ?Sized> Backing for Arc<B> {
 
     fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>> {
         (**self).reserve(layout)
+    }
+
+    fn reserve_growing(&self, layout: Layout) -> io::Result<(NonNull<u8>, usize)> {
+        (**self).reserve_growing(layout)
+    }
+
+    unsafe fn grow(&self, start: NonNull<u8>, reserved: usize, wanted: usize) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).grow(start, reserved, wanted) }
     }
 
     unsafe fn commit(&self, part: NonNull<[u8]>) -> io::Result<()> {

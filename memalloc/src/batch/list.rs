@@ -102,7 +102,6 @@ impl BatchList {
 mod tests {
     use super::super::pool::Body;
     use super::*;
-    use crate::backing;
     use crate::rcu::Stamp;
     use crate::slab::Handle;
 
@@ -126,7 +125,7 @@ mod tests {
 
     #[test]
     fn batches_that_have_passed_are_taken_wherever_they_are_in_the_list() {
-        let pool = Pool::for_range(&backing::usual(), 1 << 24).unwrap();
+        let pool = Pool::reserved(1 << 24);
         let order = [3, 1, 4, 2];
         for completed in 0..=4 {
             let list = BatchList::new();
@@ -146,7 +145,7 @@ mod tests {
 
     #[test]
     fn batches_are_used_again() {
-        let pool = Pool::for_range(&backing::usual(), 1 << 24).unwrap();
+        let pool = Pool::reserved(1 << 24);
         let first = stamped(&pool, 7);
         let number = format!("{first:?}");
         pool.give(first);
@@ -158,7 +157,7 @@ mod tests {
 
     #[test]
     fn threads_that_push_and_pop_lose_no_batch() {
-        let (pool, list) = (Pool::for_range(&backing::usual(), 1 << 24).unwrap(), BatchList::new());
+        let (pool, list) = (Pool::reserved(1 << 24), BatchList::new());
         for cookie in 1..=8 {
             list.push(&pool, stamped(&pool, cookie));
         }

@@ -8,6 +8,8 @@
 //! - INV-B2: the memory of batches stays mapped for the life of the [`Pool`], and `next` is
 //!   atomic: a popper that lost a race reads an old `next`, never anything else, and the tag of
 //!   the list head makes its exchange fail.
+//! - INV-B3: a batch is asked for by a thread that has, or had, an object to put into it, and the
+//!   first chunk of batches is committed before the first object leaves its slab.
 
 mod list;
 mod pool;

@@ -5,15 +5,17 @@ use super::stack::Stack;
 use crate::backing::Backing;
 use crate::class::BATCH_CAPACITY;
 use crate::rcu::Stamp;
+#[cfg(not(loom))]
+use crate::slab::Beside;
 use crate::sync::{AtomicU32, UnsafeCell};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// A batch for so many bytes of a range: twice as many as free objects of 64 bytes and more need in full
-/// batches of the default marks.
-const BYTES_PER_BATCH: usize = 8192;
+/// A batch for so many bytes of a range: as many as free objects of 16 bytes need in full batches
+/// of the default marks, and four times as many as those of 64 bytes.
+const BYTES_PER_BATCH: usize = 4096;
 const LEAST_BATCHES: usize = 4096;
 const MOST_BATCHES: usize = 1 << 24;
 
@@ -95,13 +97,36 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// Batches for the objects of a range of so many bytes. The table is reserved, and only its
-    /// first chunk committed: with some batches to use over and over, a flush completes whatever
-    /// the system refuses later.
+    /// Batches for the objects of a range of so many bytes. Nothing is reserved until the objects'
+    /// range grows and this one [with](Self::beside) it.
     pub(crate) fn for_range(backing: &Arc<dyn Backing>, bytes: usize) -> io::Result<Self> {
         let nodes = (bytes / BYTES_PER_BATCH).clamp(LEAST_BATCHES, MOST_BATCHES);
         let free = CachePadded::new(BatchList::new());
         Ok(Self { table: imp::Table::new(backing, nodes as u32)?, free })
+    }
+
+    /// The range of the batches, to grow with the objects'. Its first chunk is committed with the
+    /// first slab: with some batches to use over and over, a flush completes whatever the system
+    /// refuses later.
+    #[cfg(not(loom))]
+    pub(crate) fn beside(&self) -> Beside {
+        Beside {
+            range: self.table.range(),
+            committed: imp::Table::CHUNK_BYTES,
+            least: LEAST_BATCHES * size_of::<Node>(),
+            slab_bytes: BYTES_PER_BATCH / size_of::<Node>(),
+        }
+    }
+
+    /// The same, with addresses for all of them.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn reserved(bytes: usize) -> Self {
+        let pool = Self::for_range(&crate::backing::usual(), bytes).expect("a range");
+        let range = pool.table.range();
+        // SAFETY: nobody else has it yet.
+        unsafe { range.grow(range.bytes()) }.expect("addresses");
+        range.commit(0, imp::Table::CHUNK_BYTES).expect("memory");
+        pool
     }
 
     /// Bytes of the batches that have ever been used, in whole pages.
@@ -143,29 +168,34 @@ mod imp {
     const CHUNK_NODES: u32 = 256;
 
     pub(super) struct Table {
-        nodes: Region,
+        nodes: Arc<Region>,
         most: u32,
         used: AtomicU32,
         committed: AtomicU32,
     }
 
     impl Table {
+        pub(super) const CHUNK_BYTES: usize = CHUNK_NODES as usize * size_of::<Node>();
+
         pub(super) fn new(backing: &Arc<dyn Backing>, most: u32) -> io::Result<Self> {
             let most = most.next_multiple_of(CHUNK_NODES);
             let bytes = most as usize * size_of::<Node>();
-            let table = Self {
+            Ok(Self {
                 most,
-                nodes: Region::reserve(backing, bytes, 4096)?,
+                nodes: Arc::new(Region::reserve_growing(backing, bytes, 4096)?),
                 used: AtomicU32::new(0),
-                committed: AtomicU32::new(0),
-            };
-            table.commit(0)?;
-            Ok(table)
+                // INV-B3.
+                committed: AtomicU32::new(CHUNK_NODES),
+            })
+        }
+
+        pub(super) fn range(&self) -> Arc<Region> {
+            Arc::clone(&self.nodes)
         }
 
         #[inline(always)]
         pub(super) fn node(&self, number: u32) -> &Node {
-            // SAFETY: INV-B2: `extend` committed the node before it gave the number out, and a
+            // SAFETY: INV-B2 and INV-B3: `extend` committed the node before it gave the number out, and a
             // node of zeros is an empty one.
             unsafe { self.nodes.base().cast::<Node>().add(number as usize).as_ref() }
         }
@@ -202,9 +232,7 @@ mod imp {
         /// Commits the chunk of node `number`. Idempotent, so that it needs no lock.
         fn commit(&self, number: u32) -> io::Result<()> {
             let first = number / CHUNK_NODES * CHUNK_NODES;
-            let (offset, bytes) =
-                (first as usize * size_of::<Node>(), CHUNK_NODES as usize * size_of::<Node>());
-            self.nodes.commit(offset, bytes)?;
+            self.nodes.commit(first as usize * size_of::<Node>(), Self::CHUNK_BYTES)?;
             // ORDERING: Release pairs with the load in `extend`.
             self.committed.fetch_max(first + CHUNK_NODES, Ordering::Release);
             Ok(())

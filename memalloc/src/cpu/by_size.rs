@@ -17,25 +17,23 @@ const _: () = assert!(
 /// The caches of every class, by size.
 #[derive(Debug)]
 pub(super) struct BySize {
-    by_units: Box<[CacheRow; ENTRIES]>,
+    by_units: [CacheRow; ENTRIES],
 }
 
 impl BySize {
-    /// What they take up.
-    pub(super) const BYTES: usize = size_of::<[CacheRow; ENTRIES]>();
-
-    /// `None` when there is no memory.
-    pub(super) fn new(classes: &ClassTable, table: &Table) -> Option<Self> {
+    /// One that serves no layout. `first` is the address of a cache, or of what can be read in
+    /// place of one.
+    pub(super) const fn unserved(first: usize) -> Self {
         // No cache has as many objects as this is to leave: nothing is taken for a layout that is
         // not served, and nobody has to ask beforehand.
-        let first = table.first(0);
-        let unserved =
-            CacheRow { first, size: 0, low: u16::MAX, limit: 0, by_rcu_limit: 0, class: 0 };
-        let mut entries = Vec::new();
-        entries.try_reserve_exact(ENTRIES).ok()?;
-        entries.resize(ENTRIES, unserved);
-        let mut by_units: Box<[CacheRow; ENTRIES]> = entries.into_boxed_slice().try_into().ok()?;
-        for (units, caches) in by_units.iter_mut().enumerate() {
+        let row = CacheRow { first, size: 0, low: u16::MAX, limit: 0, by_rcu_limit: 0, class: 0 };
+        Self { by_units: [row; ENTRIES] }
+    }
+
+    /// Those of the classes and caches given.
+    pub(super) fn new(classes: &ClassTable, table: &Table) -> Self {
+        let mut by_size = Self::unserved(table.first(0));
+        for (units, caches) in by_size.by_units.iter_mut().enumerate() {
             let layout = Layout::from_size_align(units * UNIT, 1).ok();
             let Some(number) = layout.and_then(|layout| classes.class_for(layout)) else {
                 continue;
@@ -53,7 +51,7 @@ impl BySize {
                 class: number as u8,
             };
         }
-        Some(Self { by_units })
+        by_size
     }
 
     /// The caches of the smallest class that serves `layout`, or those of size 0 for what is not

@@ -163,7 +163,6 @@ impl Deferred {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::backing;
     use crate::slab::Handle;
 
     fn batch(pool: &Pool, number: u32) -> Batch {
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_window_grows_with_looks_in_vain_and_shrinks_with_those_that_succeed() {
-        let pool = Pool::for_range(&backing::usual(), 1 << 24).unwrap();
+        let pool = Pool::reserved(1 << 24);
         let mut deferred = Deferred::default();
         let mut windows = Vec::new();
         for _ in 0..5 {
@@ -204,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_was_not_needed_since_the_last_grace_period_goes_but_for_two_batches() {
-        let pool = Pool::for_range(&backing::usual(), 1 << 24).unwrap();
+        let pool = Pool::reserved(1 << 24);
         let mut deferred = Deferred::default();
         let passed = |numbers: std::ops::Range<u32>| {
             let mut passed = Queue::new();

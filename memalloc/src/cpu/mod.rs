@@ -12,10 +12,13 @@
 //! - INV-C2: an object is in one place only: an array, a list, or outside. The link of an object
 //!   is used by the list that it is in.
 //! - INV-C3: every cache stays at its place for the life of the [`CpuCaches`].
+//! - INV-C4: there are caches (`live`) once an object has been allocated; until then all rows that
+//!   are found serve no layout.
 
 mod by_size;
 mod cache;
 mod deferred;
+mod live;
 mod spill_list;
 mod table;
 
@@ -24,14 +27,14 @@ pub(crate) use deferred::Deferred;
 pub(crate) use spill_list::SpillList;
 
 use crate::backing::Backing;
-use crate::class::{Class, ClassTable};
+use crate::class::ClassTable;
 use crate::slab::Handle;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::count_word::CountWord;
 use crate::sys::cpu::{CpuMode, CpuSlots};
 use crate::sys::rseq::{CacheRow, Rseq};
-use by_size::BySize;
 use cache::{BY_RCU_AT, FREE_AT};
+use live::{Live, LiveCell};
 use std::alloc::Layout;
 use std::io;
 use std::ops::Range;
@@ -42,16 +45,14 @@ use table::Table;
 #[derive(Debug)]
 pub(crate) struct CpuCaches {
     sequences: Option<Rseq>,
-    by_size: BySize,
-    /// The caches of each class.
-    by_class: Box<[CacheRow]>,
-    table: Table,
+    live: LiveCell,
     slots: CpuSlots,
     tickets: AtomicU64,
+    backing: Arc<dyn Backing>,
 }
 
 impl CpuCaches {
-    /// Empty ones, in memory of the backing.
+    /// None yet; [`wake`](Self::wake) makes them, in memory of the backing.
     pub(crate) fn new(
         backing: &Arc<dyn Backing>,
         mode: CpuMode,
@@ -59,16 +60,41 @@ impl CpuCaches {
     ) -> io::Result<Self> {
         let slots = CpuSlots::new(mode);
         let sequences = Rseq::find().filter(|_| slots.mode() == CpuMode::Rseq);
-        let table = Table::new(backing, slots.count(), classes.len())?;
-        let by_size = BySize::new(classes, &table).ok_or(io::ErrorKind::OutOfMemory)?;
-        let of_class = |class: &Class| *by_size.of(class.layout());
-        let by_class = classes.classes().iter().map(of_class).collect();
-        let tickets = AtomicU64::new(0);
-        Ok(Self { sequences, by_size, by_class, table, slots, tickets })
+        let live = LiveCell::new(sequences.is_some().then(|| slots.count()))?;
+        let (tickets, backing) = (AtomicU64::new(0), Arc::clone(backing));
+        let caches = Self { sequences, live, slots, tickets, backing };
+        if cfg!(loom) {
+            // Models begin behind this.
+            caches.wake(classes)?;
+        }
+        Ok(caches)
+    }
+
+    /// Whether there are caches.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.get().table.is_some()
+    }
+
+    /// Makes empty caches, unless there are some. Not for signal handlers.
+    #[cold]
+    pub(crate) fn wake(&self, classes: &ClassTable) -> io::Result<()> {
+        if !self.is_live() {
+            let table = Table::new(&self.backing, self.cpus(), classes.len())?;
+            self.live.set(Live::new(classes, table)?)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn cpus(&self) -> usize {
-        self.table.cpus()
+        self.slots.count()
+    }
+
+    /// INV-C4: called where there are caches.
+    fn table(&self) -> &Table {
+        let Some(table) = &self.live.get().table else {
+            unreachable!("nobody has an object");
+        };
+        table
     }
 
     /// The CPU that this thread is on, as far as it can know.
@@ -82,25 +108,26 @@ impl CpuCaches {
 
     /// Bytes of the caches of every CPU, used or not, and of the ways to them.
     pub(crate) fn table_bytes(&self) -> u64 {
-        self.table.bytes() + (size_of_val(&*self.by_class) + BySize::BYTES) as u64
+        self.live.get().bytes()
     }
 
     /// The cache of the CPU that this thread is on, as far as it can know.
     #[inline(always)]
     pub(crate) fn current(&self, class: usize) -> &CpuCache {
-        self.table.cache(self.slots.current(), class)
+        self.table().cache(self.slots.current(), class)
     }
 
     /// The caches of one class, of all CPUs.
     pub(crate) fn of_class(&self, class: usize) -> impl Iterator<Item = &CpuCache> {
-        (0..self.table.cpus()).map(move |cpu| self.table.cache(cpu, class))
+        let tables = self.live.get().table.iter();
+        tables.flat_map(move |table| (0..table.cpus()).map(move |cpu| table.cache(cpu, class)))
     }
 
     /// The caches of the smallest class that serves a layout; of size 0, with nothing to take,
     /// where none does.
     #[inline(always)]
     pub(crate) fn serving(&self, layout: Layout) -> &CacheRow {
-        self.by_size.of(layout)
+        self.live.get().by_size.of(layout)
     }
 
     /// Takes an object out of this CPU's cache, if there are more than `low` and nobody is using
@@ -160,13 +187,14 @@ impl CpuCaches {
     /// waits.
     #[inline(always)]
     pub(crate) fn try_enter(&self, class: usize) -> Option<Active<'_>> {
-        let row = &self.by_class[class];
+        let live = self.live.get();
+        let row = live.by_class.get(class)?;
         let active = match self.sequences {
             Some(sequences) => {
                 // SAFETY: as in `pop`; a sequence gives the place of one of our caches.
                 unsafe {
                     let (place, word) = sequences.enter(row)?;
-                    Active::of_taken(self.table.at(place), word)
+                    Active::of_taken(self.table().at(place), word)
                 }
             }
             None => self.current(class).enter()?,

@@ -8,7 +8,7 @@
 mod imp {
     use crate::backing::{Backing, Region};
     use crate::cpu::cache::{CACHE_BYTES, CpuCache};
-    use crate::sys::fork::{AtFork, Forking, Registration};
+    use crate::sys::fork::Survivor;
     use crate::sys::rseq::CacheRow;
     use std::io;
     use std::ptr::NonNull;
@@ -18,9 +18,6 @@ mod imp {
     /// each CPU, behind room for numbers that are no CPU's (INV-Q3).
     #[derive(Debug)]
     pub(crate) struct Table {
-        /// Ends before `_view` and `_memory` do.
-        _registration: Registration,
-        _view: Arc<View>,
         _memory: Region,
         /// CPU 0's.
         base: NonNull<u8>,
@@ -49,10 +46,16 @@ mod imp {
             memory.advise_small(0, bytes);
             // SAFETY: inside of the range, by its length.
             let base = unsafe { memory.base().add(IN_FRONT) };
-            let _view = Arc::new(View { base, cpus, classes });
-            // SAFETY: the place is the `Arc`'s, which goes after the registration.
-            let _registration = unsafe { Registration::new(&_view) };
-            Ok(Self { _registration, _view, _memory: memory, base, cpus, classes })
+            Ok(Self { _memory: memory, base, cpus, classes })
+        }
+
+        /// In the child of a fork: takes the caches back from vanished threads.
+        pub(crate) fn repair_after_fork(&self, survivor: Survivor) {
+            for cpu in 0..self.cpus {
+                for class in 0..self.classes {
+                    self.cache(cpu, class).repair_after_fork(survivor);
+                }
+            }
         }
 
         pub(crate) fn cpus(&self) -> usize {
@@ -87,35 +90,6 @@ mod imp {
         pub(crate) unsafe fn at(&self, place: NonNull<u8>) -> &CpuCache {
             // SAFETY: the caller's promise; INV-C3.
             unsafe { place.cast().as_ref() }
-        }
-    }
-
-    /// The caches of a table, for forks.
-    #[derive(Debug)]
-    struct View {
-        base: NonNull<u8>,
-        cpus: usize,
-        classes: usize,
-    }
-
-    // SAFETY: a way to the caches, which can be shared.
-    unsafe impl Send for View {}
-    // SAFETY: as above.
-    unsafe impl Sync for View {}
-
-    impl AtFork for View {
-        fn after(&self, fork: &Forking) {
-            let Some(survivor) = fork.survivor() else {
-                return;
-            };
-            for cpu in 0..self.cpus {
-                for class in 0..self.classes {
-                    let offset = cpu * CacheRow::CPU_BYTES + class * CACHE_BYTES;
-                    // SAFETY: INV-C3, and the table has not ended (INV-F2).
-                    let cache = unsafe { self.base.add(offset).cast::<CpuCache>().as_ref() };
-                    cache.repair_after_fork(survivor);
-                }
-            }
         }
     }
 }
@@ -161,6 +135,9 @@ mod imp {
         pub(crate) fn cache(&self, cpu: usize, class: usize) -> &CpuCache {
             &self.caches[cpu * self.classes + class]
         }
+
+        /// Nobody forks in a model.
+        pub(crate) fn repair_after_fork(&self, _survivor: crate::sys::fork::Survivor) {}
 
         /// # Safety
         ///

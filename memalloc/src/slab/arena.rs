@@ -2,8 +2,8 @@
 //! object there: as bytes, as atomic words, and as a link of a lock-free list.
 //!
 //! The links live beside the objects, in a table of their own with one word for each unit, so
-//! that nothing is ever written into a free object. Both ranges are reserved whole and committed
-//! as slabs are opened.
+//! that nothing is ever written into a free object. Both ranges grow and are committed as slabs are
+//! opened, and so does what an allocator keeps beside them in proportion ([`Beside`]).
 //!
 //! Under loom the bytes are one small block, and the words of an object are model atomics that
 //! are built when the object is carved for the first time.
@@ -36,24 +36,47 @@ mod imp {
     const CHUNK_BYTES: usize = CHUNK_SLABS as usize * SLAB_BYTES;
     const LINK_BYTES: usize = size_of::<u32>();
 
+    /// A range whose reserved part grows with the slabs.
+    #[derive(Debug)]
+    pub(crate) struct Beside {
+        pub(crate) range: Arc<Region>,
+        /// So many bytes are reserved and committed with the first slab,
+        pub(crate) committed: usize,
+        /// so many are reserved at least,
+        pub(crate) least: usize,
+        /// and one for so many bytes of slabs.
+        pub(crate) slab_bytes: usize,
+    }
+
     #[derive(Debug)]
     pub(crate) struct Arena {
         objects: Region,
         links: Region,
+        beside: Option<Beside>,
         huge_pages: bool,
     }
 
     impl Arena {
-        /// Reserves `reach` bytes, rounded up to chunks, and the links beside them.
+        /// Finds addresses for `reach` bytes, rounded up to chunks, and for the links beside them.
         pub(crate) fn reserve(
             backing: &Arc<dyn Backing>,
             reach: usize,
             huge_pages: bool,
         ) -> io::Result<Self> {
             let bytes = reach.next_multiple_of(CHUNK_BYTES).max(LEAST_RANGE);
-            let objects = Region::reserve(backing, bytes, CHUNK_BYTES)?;
-            let links = Region::reserve(backing, bytes / UNIT * LINK_BYTES, SLAB_BYTES)?;
-            Ok(Self { objects, links, huge_pages })
+            let links = bytes / UNIT * LINK_BYTES;
+            Ok(Self {
+                objects: Region::reserve_growing(backing, bytes, CHUNK_BYTES)?,
+                links: Region::reserve_growing(backing, links, SLAB_BYTES)?,
+                beside: None,
+                huge_pages,
+            })
+        }
+
+        /// From now on that range grows with the slabs.
+        pub(crate) fn grows_with(mut self, beside: Beside) -> Self {
+            self.beside = Some(beside);
+            self
         }
 
         /// How many slabs the range has room for.
@@ -61,9 +84,33 @@ mod imp {
             (self.objects.bytes() / SLAB_BYTES) as u32
         }
 
+        /// How many bytes are reserved for slabs.
+        pub(in super::super) fn reserved(&self) -> u64 {
+            self.objects.reserved() as u64
+        }
+
         /// Puts memory behind slab number `slab`, and behind the rest of its chunk. Idempotent.
-        pub(in super::super) fn commit(&self, slab: u32) -> io::Result<()> {
+        /// [`AlreadyExists`](io::ErrorKind::AlreadyExists): the range can't become so long.
+        ///
+        /// # Safety
+        ///
+        /// No other thread does this at the same time.
+        pub(in super::super) unsafe fn commit(&self, slab: u32) -> io::Result<()> {
             let start = (slab / CHUNK_SLABS) as usize * CHUNK_BYTES;
+            let end = start + CHUNK_BYTES;
+            // SAFETY: the caller's promise.
+            unsafe {
+                self.objects.grow(end)?;
+                self.links.grow(end / UNIT * LINK_BYTES)?;
+                if let Some(beside) = &self.beside {
+                    beside.range.grow((end / beside.slab_bytes).max(beside.least))?;
+                }
+            }
+            if let Some(beside) = &self.beside
+                && start == 0
+            {
+                beside.range.commit(0, beside.committed)?;
+            }
             self.links.commit(start / UNIT * LINK_BYTES, CHUNK_BYTES / UNIT * LINK_BYTES)?;
             self.objects.commit(start, CHUNK_BYTES)?;
             if self.huge_pages {
@@ -211,7 +258,14 @@ mod imp {
             SLABS
         }
 
-        pub(in super::super) fn commit(&self, _slab: u32) -> io::Result<()> {
+        pub(in super::super) fn reserved(&self) -> u64 {
+            u64::from(SLABS) * SLAB_BYTES as u64
+        }
+
+        /// # Safety
+        ///
+        /// None under loom.
+        pub(in super::super) unsafe fn commit(&self, _slab: u32) -> io::Result<()> {
             Ok(())
         }
 
@@ -283,3 +337,5 @@ mod imp {
 }
 
 pub(crate) use imp::Arena;
+#[cfg(not(loom))]
+pub(crate) use imp::Beside;

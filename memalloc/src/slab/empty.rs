@@ -14,7 +14,7 @@ const MOST_SPARE: usize = 64;
 /// How many more keep it after one was missed.
 const MORE_SPARE: usize = 4;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct EmptySlabs {
     /// Whose memory is still there, if it was ever touched, in the order in which they became empty.
     spare: Vec<u32>,

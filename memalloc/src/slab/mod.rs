@@ -1,4 +1,4 @@
-//! Slabs: objects of one class, carved out of one reserved range.
+//! Slabs: objects of one class, carved out of one range of addresses.
 //!
 //! A slab is 64 KiB of the range, all of it of one class for as long as anybody may read there.
 //! This layer hands objects out by the batch and takes them back by the batch; the way from an
@@ -18,6 +18,8 @@ mod empty;
 mod handle;
 mod slabs;
 
+#[cfg(not(loom))]
+pub(crate) use arena::Beside;
 pub(crate) use arena::{Arena, LEAST_RANGE};
 pub use handle::Handle;
 pub(crate) use slabs::{Constructor, SlabError, Slabs};

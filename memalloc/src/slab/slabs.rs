@@ -13,6 +13,7 @@ use super::empty::EmptySlabs;
 use crate::class::{ClassTable, UNIT};
 use crate::sync::LockGuard;
 use crate::sys::fork::{ForkLock, Registration};
+use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -65,11 +66,15 @@ pub(crate) struct Slabs {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By slab number; slab 0 is never used, so that no handle is 0.
+    /// By slab number; slab 0 is never used, so that no handle is 0. This and the lists are empty
+    /// until an object is carved.
     slabs: Vec<Slab>,
     /// Those without objects outside: of each class where a slab keeps its class, else of all.
     empty: Vec<EmptySlabs>,
     shards: usize,
+    classes: usize,
+    /// How many lists of empty slabs there are to be.
+    empty_lists: usize,
     /// For each shard of each class, the slabs with objects in them.
     partial: Vec<Vec<u32>>,
     taken: Vec<u64>,
@@ -148,15 +153,7 @@ impl Slabs {
     ) -> Self {
         let shards = cpus.clamp(1, MOST_SHARDS);
         let empty_lists = if keep_class { classes.len() } else { 1 };
-        let state = State {
-            shards,
-            empty: (0..empty_lists).map(|_| EmptySlabs::default()).collect(),
-            slabs: vec![Slab::default()],
-            partial: vec![Vec::new(); classes.len() * shards],
-            taken: vec![0; classes.len()],
-            owned: vec![0; classes.len() * shards],
-            ..State::default()
-        };
+        let state = State { shards, classes: classes.len(), empty_lists, ..State::default() };
         let state = Arc::new(ForkLock::new(state));
         // SAFETY: the place is the `Arc`'s, which goes after the registration.
         let _registration = unsafe { Registration::new(&state) };
@@ -182,6 +179,9 @@ impl Slabs {
     ) -> Result<(), SlabError> {
         let units = classes.class(class).units();
         let mut state = self.state.lock();
+        if state.slabs.is_empty() && !state.begin() {
+            return Err(SlabError::System);
+        }
         let shard = cpu % state.shards;
         let mut got = 0;
         while got < wanted {
@@ -377,11 +377,17 @@ impl Slabs {
         if number >= self.arena.slabs() {
             return Err(SlabError::Range(u64::from(self.arena.slabs()) * SLAB_BYTES as u64));
         }
-        let new_chunk = number == 1 || Arena::opens_chunk(number);
-        if state.slabs.try_reserve(1).is_err()
-            || (new_chunk && self.arena.commit(number).is_err())
-            || !state.empty[of].make_room()
-        {
+        if state.slabs.try_reserve(1).is_err() {
+            return Err(SlabError::System);
+        }
+        if number == 1 || Arena::opens_chunk(number) {
+            // SAFETY: this thread has the lock.
+            unsafe { self.arena.commit(number) }.map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => SlabError::Range(self.arena.reserved()),
+                _ => SlabError::System,
+            })?;
+        }
+        if !state.empty[of].make_room() {
             return Err(SlabError::System);
         }
         state.slabs.push(Slab::default());
@@ -400,7 +406,11 @@ impl Slabs {
     pub(crate) fn usage(&self) -> SlabUse {
         let state = self.state.lock();
         SlabUse {
-            taken: state.taken.clone(),
+            taken: if state.taken.is_empty() {
+                vec![0; state.classes]
+            } else {
+                state.taken.clone()
+            },
             slabs: state.in_use,
             opened: state.opened,
             released: state.released,
@@ -424,6 +434,27 @@ impl Slabs {
 }
 
 impl State {
+    /// Makes the lists; `false` when there is no memory.
+    fn begin(&mut self) -> bool {
+        fn filled<T: Clone>(list: &mut Vec<T>, count: usize, value: T) -> bool {
+            let room = list.try_reserve_exact(count - list.len()).is_ok();
+            if room {
+                list.resize(count, value);
+            }
+            room
+        }
+        let lists = self.classes * self.shards;
+        let begun = filled(&mut self.partial, lists, Vec::new())
+            && filled(&mut self.owned, lists, 0)
+            && filled(&mut self.taken, self.classes, 0)
+            && filled(&mut self.empty, self.empty_lists, EmptySlabs::default())
+            && self.slabs.try_reserve(1).is_ok();
+        if begun {
+            self.slabs.push(Slab::default());
+        }
+        begun
+    }
+
     /// Which list has the empty slabs that may be of `class`.
     fn empty_of(&self, class: usize) -> usize {
         if self.empty.len() == 1 { 0 } else { class }

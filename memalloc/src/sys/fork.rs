@@ -158,11 +158,25 @@ mod imp {
         }
     }
 
-    static REGISTRY: LazyLock<ForkLock<Vec<Place>>> = LazyLock::new(|| {
+    /// What is registered, each at a number that it keeps.
+    #[derive(Default)]
+    struct Registry {
+        places: Vec<Option<Place>>,
+        /// The numbers of the places that are empty.
+        empty: Vec<usize>,
+    }
+
+    impl Registry {
+        fn iter(&self) -> impl Iterator<Item = &dyn AtFork> {
+            self.places.iter().flatten().map(Place::get)
+        }
+    }
+
+    static REGISTRY: LazyLock<ForkLock<Registry>> = LazyLock::new(|| {
         // SAFETY: the handlers are functions of this program. If there is no memory for them,
         // a child has what the system gives it.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
-        ForkLock::new(Vec::new())
+        ForkLock::default()
     });
 
     static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -176,7 +190,7 @@ mod imp {
         let fork = Forking { survivor: None, _not_send: PhantomData };
         // A handler of a child must not allocate, which these may do when they are first asked.
         (_, _) = (std::thread::current(), thread::current());
-        REGISTRY.hold(&fork, |places| places.iter().for_each(|it| it.get().before(&fork)));
+        REGISTRY.hold(&fork, |registry| registry.iter().for_each(|it| it.before(&fork)));
     }
 
     extern "C" fn in_parent() {
@@ -191,34 +205,34 @@ mod imp {
     }
 
     fn after(fork: Forking) {
-        REGISTRY.release(&fork, |places| places.iter().for_each(|it| it.get().after(&fork)));
+        REGISTRY.release(&fork, |registry| registry.iter().for_each(|it| it.after(&fork)));
     }
 
-    /// Keeps a place in the registry.
-    pub(crate) struct Registration(*const dyn AtFork);
-
-    // SAFETY: the pointer is a name here.
-    unsafe impl Send for Registration {}
-    // SAFETY: as above.
-    unsafe impl Sync for Registration {}
+    /// Keeps a place in the registry, by its number.
+    pub(crate) struct Registration(usize);
 
     impl Registration {
         /// # Safety
         ///
         /// What `place` has is there until the registration is dropped.
         pub(crate) unsafe fn new<T: AtFork + 'static>(place: &Arc<T>) -> Self {
-            let place: *const T = Arc::as_ptr(place);
-            REGISTRY.lock().push(Place(place));
-            Self(place)
+            let place = Some(Place(Arc::as_ptr(place) as *const dyn AtFork));
+            let mut registry = REGISTRY.lock();
+            let number = registry.empty.pop().unwrap_or(registry.places.len());
+            if number == registry.places.len() {
+                registry.places.push(place);
+            } else {
+                registry.places[number] = place;
+            }
+            Self(number)
         }
     }
 
     impl Drop for Registration {
         fn drop(&mut self) {
-            let mut places = REGISTRY.lock();
-            if let Some(at) = places.iter().position(|it| std::ptr::addr_eq(it.0, self.0)) {
-                places.swap_remove(at);
-            }
+            let mut registry = REGISTRY.lock();
+            registry.places[self.0] = None;
+            registry.empty.push(self.0);
         }
     }
 }

@@ -9,8 +9,11 @@
 pub(crate) mod count_word;
 pub(crate) mod cpu;
 pub(crate) mod fork;
+pub(crate) mod heap;
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 pub(crate) mod map;
 pub(crate) mod membarrier;
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+pub(crate) mod places;
 pub(crate) mod rseq;
 pub(crate) mod thread;

@@ -47,6 +47,28 @@ impl Setup {
     }
 }
 
+/// Runs `work` in a child, which has `seconds`, and says how that ended; 0 for well.
+#[cfg(unix)]
+pub(crate) fn in_child(seconds: u32, work: impl FnOnce()) -> libc::c_int {
+    // SAFETY: the child calls what this library says may be called there, and ends without
+    // running anything of the parent's.
+    unsafe {
+        match libc::fork() {
+            -1 => panic!("no memory for a child"),
+            0 => {
+                libc::alarm(seconds);
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                libc::_exit(outcome.is_err().into())
+            }
+            child => {
+                let mut status = 0;
+                while libc::waitpid(child, &raw mut status, 0) != child {}
+                status
+            }
+        }
+    }
+}
+
 /// Says which configuration a test was in when it failed.
 pub(crate) struct Announce(pub(crate) Setup, pub(crate) Option<memalloc::PolicyKind>);
 

@@ -17,6 +17,7 @@
 use crate::fault::Faults;
 use crossbeam_utils::CachePadded;
 use memalloc::sync::{AtomicU64, Ordering, pause, thread};
+use once_cell::race::OnceBox;
 
 /// Stripes of a tally without a limit.
 const STRIPES: usize = if cfg!(loom) { 2 } else { 64 };
@@ -116,22 +117,36 @@ pub(crate) enum NoRoom {
 /// A count of entries. Its sum is exact when nobody changes it.
 #[derive(Debug)]
 pub(crate) struct EntryCount {
-    /// What was added less what was taken, modulo 2^64: an entry may go by another stripe than it came by.
-    stripes: Box<[CachePadded<AtomicU64>]>,
+    /// Without a limit, from the first change on. In each what was added less what was taken, modulo
+    /// 2^64: an entry may go by another stripe than it came by.
+    stripes: OnceBox<Stripes>,
+    /// With one.
+    limited: CachePadded<AtomicU64>,
     limit: u64,
+}
+
+type Stripes = [CachePadded<AtomicU64>; STRIPES];
+
+fn no_entries() -> Box<Stripes> {
+    Box::new(std::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))))
 }
 
 impl EntryCount {
     /// No entries yet, and never more than `limit`.
     pub(crate) fn new(limit: u64) -> Self {
-        let stripes = if limit >= UNLIMITED { STRIPES } else { 1 };
-        Self { stripes: (0..stripes).map(|_| CachePadded::new(AtomicU64::new(0))).collect(), limit }
+        // A model has them before its threads begin.
+        let stripes = if cfg!(loom) { OnceBox::with_value(no_entries()) } else { OnceBox::new() };
+        Self { stripes, limited: CachePadded::new(AtomicU64::new(0)), limit }
     }
 
     /// Sets another limit, which what was counted may be beyond.
     pub(crate) fn limit_to(&mut self, limit: u64) {
         let limited = Self::new(limit);
-        limited.stripes[0].store(self.sum(), Ordering::Relaxed);
+        match self.sum() {
+            0 => {}
+            sum if limited.is_limited() => limited.limited.store(sum, Ordering::Relaxed),
+            sum => limited.change_in(0, sum as i64),
+        }
         *self = limited;
     }
 
@@ -153,7 +168,7 @@ impl EntryCount {
         // ORDERING: pairs with the Release in `settle`: who finds nothing under way sees what the changes
         // did that were. Relaxed to count: what this thread links it releases by itself, and who sees it
         // linked, or gone, sees that it was counted, or was under way.
-        match self.stripes[0].fetch_update(Ordering::Relaxed, Ordering::Acquire, more) {
+        match self.limited.fetch_update(Ordering::Relaxed, Ordering::Acquire, more) {
             Ok(_) => Ok(Counting { count: self, adds: true }),
             Err(word) if word < UNDER_WAY || faults.full_while_under_way() => {
                 Err(NoRoom::Full { limit })
@@ -166,7 +181,7 @@ impl EntryCount {
     #[inline]
     pub(crate) fn begin_take(&self) -> Counting<'_> {
         if self.is_limited() {
-            self.stripes[0].fetch_add(UNDER_WAY, Ordering::Relaxed);
+            self.limited.fetch_add(UNDER_WAY, Ordering::Relaxed);
         }
         Counting { count: self, adds: false }
     }
@@ -178,7 +193,7 @@ impl EntryCount {
             let less = UNDER_WAY.wrapping_add_signed(-by);
             // ORDERING: pairs with the Acquire in `begin_add`. Falls to `loom`
             // `full_is_said_when_it_is_so_only`.
-            self.stripes[0].fetch_sub(less, Ordering::Release);
+            self.limited.fetch_sub(less, Ordering::Release);
         } else if by != 0 {
             self.change(by);
         }
@@ -189,7 +204,7 @@ impl EntryCount {
     pub(crate) fn wait(&self) {
         let mut left = SPINS;
         while left > 0 {
-            let word = self.stripes[0].load(Ordering::Relaxed);
+            let word = self.limited.load(Ordering::Relaxed);
             if word < UNDER_WAY || entries(word) < self.limit {
                 return;
             }
@@ -204,9 +219,10 @@ impl EntryCount {
         self.change_in(stripe_of_thread(), by);
     }
 
+    /// Changes a stripe.
     #[inline]
     fn change_in(&self, number: usize, by: i64) {
-        let stripe = &self.stripes[number];
+        let stripe = &self.stripes.get_or_init(no_entries)[number];
         // Nothing is ordered by a stripe, so every access is relaxed.
         if number < SHARED {
             stripe.fetch_add(by as u64, Ordering::Relaxed);
@@ -218,17 +234,18 @@ impl EntryCount {
 
     /// All that were counted.
     pub(crate) fn sum(&self) -> u64 {
-        let stripes = self.stripes.iter().map(|stripe| stripe.load(Ordering::Relaxed));
         if self.is_limited() {
-            return stripes.map(entries).sum();
+            return entries(self.limited.load(Ordering::Relaxed));
         }
+        let stripes = self.stripes.get().into_iter().flatten();
+        let stripes = stripes.map(|stripe| stripe.load(Ordering::Relaxed));
         // An entry that went may be seen, and not that it came.
         (stripes.fold(0, u64::wrapping_add) as i64).max(0) as u64
     }
 
     /// The bytes that the stripes take up.
     pub(crate) fn bytes(&self) -> u64 {
-        size_of_val(&*self.stripes) as u64
+        self.stripes.get().map_or(0, size_of_val) as u64
     }
 }
 
@@ -295,7 +312,10 @@ mod tests {
     #[test]
     fn a_limit_that_no_trie_reaches_is_none() {
         for limit in [1 << 31, u64::MAX] {
-            assert_eq!(EntryCount::new(limit).stripes.len(), STRIPES);
+            let count = EntryCount::new(limit);
+            assert_eq!(count.bytes(), 0, "nor is there anything of one that counts nothing");
+            add(&count);
+            assert_eq!(count.bytes(), size_of::<Stripes>() as u64);
         }
     }
 

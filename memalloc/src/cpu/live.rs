@@ -1,0 +1,206 @@
+//! The caches of an allocator from its first allocation on, and what stands in their place before.
+//!
+//! Before, the rows are those of a process-wide twin that serves no layout: the fast paths find
+//! nothing there without asking whether there are caches, and callers go the slow way, which makes
+//! them. So an allocator that nobody uses has no caches.
+
+use super::by_size::BySize;
+use super::table::Table;
+use crate::class::{Class, ClassTable};
+use crate::sys::fork::{AtFork, Forking, Registration};
+use crate::sys::heap;
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+use crate::sys::map;
+use crate::sys::rseq::CacheRow;
+use std::fmt;
+use std::io;
+use std::ptr;
+use std::sync::Arc;
+// A model does not have to see it: its caches are made before its threads begin.
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// The caches, and the ways to them.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) by_size: BySize,
+    /// The caches of each class.
+    pub(super) by_class: Box<[CacheRow]>,
+    /// `None` for the twin.
+    pub(super) table: Option<Table>,
+}
+
+impl Live {
+    pub(super) fn new(classes: &ClassTable, table: Table) -> io::Result<Self> {
+        let by_size = BySize::new(classes, &table);
+        let of_class = |class: &Class| *by_size.of(class.layout());
+        let by_class = heap::try_collect(classes.classes().iter().map(of_class));
+        let by_class = by_class.ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { by_size, by_class, table: Some(table) })
+    }
+
+    fn twin(first: usize) -> Self {
+        Self { by_size: BySize::unserved(first), by_class: Box::default(), table: None }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        let table = |table: &Table| table.bytes() + size_of::<Self>() as u64;
+        self.table.as_ref().map_or(0, table) + size_of_val(&*self.by_class) as u64
+    }
+}
+
+/// Where the caches are found.
+pub(super) struct LiveCell {
+    /// Those, or a twin's, which stays for good.
+    live: AtomicPtr<Live>,
+    /// Ends before `owner` does.
+    _registration: Registration,
+    owner: Arc<Owner>,
+}
+
+/// Has the caches, for forks too: null until there are some.
+struct Owner(AtomicPtr<Live>);
+
+impl fmt::Debug for LiveCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl LiveCell {
+    /// Empty. Sequences that run on `cpus` CPUs read a word in place of a cache.
+    pub(super) fn new(cpus: Option<usize>) -> io::Result<Self> {
+        let twin = twin(cpus)?;
+        let owner = Arc::new(Owner(AtomicPtr::new(ptr::null_mut())));
+        // SAFETY: the place is the `Arc`'s, which goes after the registration.
+        let _registration = unsafe { Registration::new(&owner) };
+        Ok(Self { live: AtomicPtr::new(ptr::from_ref(twin).cast_mut()), _registration, owner })
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self) -> &Live {
+        // ORDERING: Acquire pairs with the Release in `set`: the caches are made before they are
+        // found. No test can see it weakened where there are sequences: there it is a plain load.
+        // SAFETY: a twin stays for good, the caches until `owner` is dropped.
+        unsafe { &*self.live.load(Ordering::Acquire) }
+    }
+
+    /// Has `live` found from now on, unless others are already.
+    pub(super) fn set(&self, live: Live) -> io::Result<()> {
+        let made = Box::into_raw(boxed(live)?);
+        // ORDERING: Release: as below. Acquire: the others are found by way of this thread too.
+        let set = self.owner.0.compare_exchange(
+            ptr::null_mut(),
+            made,
+            Ordering::Release,
+            Ordering::Acquire,
+        );
+        if set.is_err() {
+            // SAFETY: made above, and nobody knows of it.
+            drop(unsafe { Box::from_raw(made) });
+        }
+        // ORDERING: Release pairs with the Acquire in `get`.
+        self.live.store(set.map_or_else(|others| others, |_| made), Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let live = *self.0.get_mut();
+        if !live.is_null() {
+            // SAFETY: made by `set`; nobody else has it any more.
+            drop(unsafe { Box::from_raw(live) });
+        }
+    }
+}
+
+impl AtFork for Owner {
+    fn after(&self, fork: &Forking) {
+        let Some(survivor) = fork.survivor() else {
+            return;
+        };
+        // SAFETY: the caches stay until `self` is dropped. The one thread of a child sees what the
+        // parent's threads stored before the fork.
+        let live = unsafe { self.0.load(Ordering::Relaxed).as_ref() };
+        if let Some(table) = live.and_then(|live| live.table.as_ref()) {
+            table.repair_after_fork(survivor);
+        }
+    }
+}
+
+/// The process's twin: for sequences, with room to read in place of a cache for each of `cpus` CPUs,
+/// as many as there can be, and for numbers that are no CPU's (INV-Q3).
+fn twin(cpus: Option<usize>) -> io::Result<&'static Live> {
+    static READABLE: AtomicPtr<Live> = AtomicPtr::new(ptr::null_mut());
+    static UNREADABLE: AtomicPtr<Live> = AtomicPtr::new(ptr::null_mut());
+    let place = if cpus.is_some() { &READABLE } else { &UNREADABLE };
+    // ORDERING: Acquire pairs with the Release below: the twin is made before it is found. No test
+    // can see it weakened where there are sequences: there it is a plain load.
+    let mut twin = place.load(Ordering::Acquire);
+    if twin.is_null() {
+        let room = cpus.map(Room::new).transpose()?;
+        let made = Box::into_raw(boxed(Live::twin(room.as_ref().map_or(0, Room::cpu_0)))?);
+        // ORDERING: Release and Acquire as above.
+        twin = match place.compare_exchange(twin, made, Ordering::Release, Ordering::Acquire) {
+            Ok(_) => {
+                std::mem::forget(room);
+                made
+            }
+            Err(others) => {
+                // SAFETY: made here, and nobody knows of it.
+                drop(unsafe { Box::from_raw(made) });
+                others
+            }
+        };
+    }
+    // SAFETY: made by this function in some thread, and never dropped.
+    Ok(unsafe { &*twin })
+}
+
+fn boxed(live: Live) -> io::Result<Box<Live>> {
+    heap::try_box(live).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// What is read in place of caches: all zero.
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+struct Room {
+    start: ptr::NonNull<u8>,
+    bytes: usize,
+}
+
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+impl Room {
+    fn new(cpus: usize) -> io::Result<Self> {
+        // In the counting build a machine may have more of them than the one before it.
+        let cpus = if cfg!(counted) { cpus.max(1 << 10) } else { cpus };
+        let bytes = (cpus + CacheRow::NO_CPUS) * CacheRow::CPU_BYTES;
+        Ok(Self { start: map::zeros(bytes)?, bytes })
+    }
+
+    fn cpu_0(&self) -> usize {
+        self.start.as_ptr().expose_provenance() + CacheRow::NO_CPUS * CacheRow::CPU_BYTES
+    }
+}
+
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+impl Drop for Room {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`; whoever uses it for good has forgotten it.
+        unsafe { map::unmap(self.start.as_ptr(), self.bytes) };
+    }
+}
+
+/// There are no sequences.
+#[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
+struct Room;
+
+#[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
+impl Room {
+    fn new(_cpus: usize) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    fn cpu_0(&self) -> usize {
+        0
+    }
+}
