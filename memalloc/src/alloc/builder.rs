@@ -105,10 +105,12 @@ impl<P: ReusePolicy> Builder<P> {
         self
     }
 
-    /// How much address space to reserve, in bytes: at most the 64 GiB that handles reach, at
-    /// least 16 MiB; without it, what the backing takes by itself
-    /// ([`Backing::default_range_bytes`]), on Linux the 64 GiB. There it costs no memory. Where
-    /// the backing grants less, the allocator makes do.
+    /// How far the allocator's range of addresses may grow, in bytes: at most to the 64 GiB that
+    /// handles reach, at least to 16 MiB; without it, to what the backing takes by itself
+    /// ([`Backing::default_range_bytes`]), on Linux the 64 GiB. There it costs no memory, and
+    /// where the process may have few addresses (`ulimit -v`) or has many allocators they are taken
+    /// as slabs are opened. Where the backing grants less, the allocator makes do; an allocation
+    /// beyond it fails with [`RangeExhausted`](crate::AllocErrorKind::RangeExhausted).
     pub fn range_bytes(mut self, bytes: u64) -> Self {
         self.range_bytes = Some(bytes);
         self

@@ -143,7 +143,7 @@ fn twin(cpus: Option<usize>) -> io::Result<&'static Live> {
         // ORDERING: Release and Acquire as above.
         twin = match place.compare_exchange(twin, made, Ordering::Release, Ordering::Acquire) {
             Ok(_) => {
-                std::mem::forget(room);
+                room.into_iter().for_each(Room::stay);
                 made
             }
             Err(others) => {
@@ -177,6 +177,11 @@ impl Room {
         Ok(Self { start: map::zeros(bytes)?, bytes })
     }
 
+    /// For good.
+    fn stay(self) {
+        std::mem::forget(self);
+    }
+
     fn cpu_0(&self) -> usize {
         self.start.as_ptr().expose_provenance() + CacheRow::NO_CPUS * CacheRow::CPU_BYTES
     }
@@ -185,7 +190,7 @@ impl Room {
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 impl Drop for Room {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`; whoever uses it for good has forgotten it.
+        // SAFETY: mapped by `new`; what is used by then was told to `stay`.
         unsafe { map::unmap(self.start.as_ptr(), self.bytes) };
     }
 }
@@ -199,6 +204,8 @@ impl Room {
     fn new(_cpus: usize) -> io::Result<Self> {
         Ok(Self)
     }
+
+    fn stay(self) {}
 
     fn cpu_0(&self) -> usize {
         0

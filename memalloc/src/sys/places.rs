@@ -31,14 +31,14 @@ struct Area {
 }
 
 /// For ranges of at least so many bytes there is one, for smaller ones another.
-const LARGE_BYTES: usize = 1 << 34;
+const LARGE_BYTES: u64 = 1 << 34;
 static LARGE: Area = Area::new(12..20);
 static SMALL: Area = Area::new(5..10);
 
 /// The start of a place for a range that may come to have so many bytes, aligned to 64 MiB, which
 /// nobody has; `None` when there is none left.
 pub(crate) fn take(bytes: usize) -> Option<usize> {
-    if bytes >= LARGE_BYTES { LARGE.take() } else { SMALL.take() }
+    if bytes as u64 >= LARGE_BYTES { LARGE.take() } else { SMALL.take() }
 }
 
 /// Gives a place back, if `start` is that of one.
@@ -151,7 +151,7 @@ pub(crate) fn address_space() -> Option<usize> {
         bytes =
             BYTES.compare_exchange(0, bytes, relaxed, relaxed).map_or_else(|set| set, |_| bytes);
     }
-    (bytes >= 1 << 38).then_some(bytes)
+    (bytes as u64 >= 1 << 38).then_some(bytes)
 }
 
 #[cfg(test)]
