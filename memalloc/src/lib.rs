@@ -146,9 +146,18 @@
 //!   periods never end there, and allocators that wait for one are never ended: fork while nobody
 //!   is in such a section, or let the child only `exec`.
 //!
+//! The child of a process with threads must not begin threads by `std::thread`: a thread that is no
+//! more may have had a lock of the standard library at the moment of the fork.
+//!
+//! The handlers that see to this are registered when the program, or the library that this crate is
+//! a part of, is loaded: handlers of the program's own run before them, and may take locks under
+//! which it allocates. The children of `vfork`, of `clone` with `CLONE_VM` and of `posix_spawn` run
+//! no such handlers and share the parent's memory and its areas for restartable sequences: until
+//! they call `exec` or `_exit` they must not use an allocator or a domain. (`posix_spawn` and
+//! `std::process::Command` without `pre_exec` run no code of the program's there.)
+//!
 //! Do not fork in a constructor of objects, nor, by a call that runs `pthread_atfork` handlers, in
-//! a signal handler; and not while another thread makes the first use of [`rcu::Domain::global`],
-//! or builds the first allocator or domain of the process: what is found out once stays half done.
+//! a signal handler.
 //!
 //! ## Features
 //!

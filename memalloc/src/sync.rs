@@ -99,6 +99,13 @@ pub struct Lock<T>(Mutex<T>);
 
 impl<T> Lock<T> {
     /// An open lock around `value`.
+    #[cfg(not(loom))]
+    pub const fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    /// An open lock around `value`.
+    #[cfg(loom)]
     pub fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }

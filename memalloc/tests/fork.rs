@@ -7,6 +7,7 @@ mod common;
 use common::{Dice, Setup, claim, disclaim, in_every_setup, layout};
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, MemAlloc, ReusePolicy, Worker};
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,8 +26,35 @@ const MAX_PENDING: u64 = 1 << 16;
 
 const SIZES: [usize; 3] = [16, 64, 512];
 
-/// One test at a time: while a thread begins it has a lock of the standard library, and in the child
-/// of a fork at that moment no thread can begin. So no test begins threads while another forks.
+/// Runs `works` on threads of their own. In a child: a thread of the standard library takes a lock as
+/// it begins or ends, which a thread of the parent may have had at the moment of the fork.
+fn on_other_threads(works: &[&(dyn Fn() + Sync)]) {
+    extern "C" fn run(work: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: `works` outlives the threads, which are joined below.
+        let work = unsafe { *work.cast::<&(dyn Fn() + Sync)>() };
+        let panicked = catch_unwind(AssertUnwindSafe(work)).is_err();
+        std::ptr::without_provenance_mut(panicked.into())
+    }
+    let begin = |work: &&(dyn Fn() + Sync)| {
+        let (mut thread, work) = (MaybeUninit::uninit(), std::ptr::from_ref(work).cast_mut());
+        // SAFETY: the thread runs `run` with what it expects, and is named if it begins.
+        unsafe {
+            let error =
+                libc::pthread_create(thread.as_mut_ptr(), std::ptr::null(), run, work.cast());
+            assert_eq!(error, 0, "a thread");
+            thread.assume_init()
+        }
+    };
+    let threads: Vec<libc::pthread_t> = works.iter().map(begin).collect();
+    for thread in threads {
+        let mut panicked = std::ptr::null_mut();
+        // SAFETY: begun above, and joined once.
+        assert_eq!(unsafe { libc::pthread_join(thread, &mut panicked) }, 0);
+        assert!(panicked.is_null(), "another thread panicked");
+    }
+}
+
+/// One test at a time, so that none begins or ends threads while another forks.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,15 +138,12 @@ fn live_on<P: ReusePolicy>(alloc: &MemAlloc<P>) {
     let mut held = Held::new();
     hammer(alloc, &mut held, owner, 2_000);
     assert!(alloc.stats().live.objects >= held.len() as u64);
-    thread::scope(|scope| {
-        for owner in [u64::MAX - 1, u64::MAX - 2] {
-            scope.spawn(move || {
-                let mut held = Held::new();
-                hammer(alloc, &mut held, owner, 500);
-                free_all(alloc, held, owner);
-            });
-        }
-    });
+    let beside = |owner| {
+        let mut held = Held::new();
+        hammer(alloc, &mut held, owner, 500);
+        free_all(alloc, held, owner);
+    };
+    on_other_threads(&[&|| beside(u64::MAX - 1), &|| beside(u64::MAX - 2)]);
     free_all(alloc, held, owner);
     let domain = alloc.domain();
     domain.synchronize().expect("this thread does not read");
@@ -183,14 +208,10 @@ in_every_setup! {
                     assert_eq!(domain.stats().grace_periods, passed + 1, "none is half begun");
                     let guard = domain.pin();
                     let cookie = domain.start_poll();
-                    thread::scope(|scope| {
-                        scope.spawn(|| assert!(!domain.advance(cookie)));
-                    });
+                    on_other_threads(&[&|| assert!(!domain.advance(cookie))]);
                     drop(guard);
                     // This thread may read again, so the other needs a barrier.
-                    thread::scope(|scope| {
-                        scope.spawn(|| domain.synchronize().expect("nobody reads"));
-                    });
+                    on_other_threads(&[&|| domain.synchronize().expect("nobody reads")]);
                 });
                 assert_eq!(status, 0, "fork {fork}");
             }

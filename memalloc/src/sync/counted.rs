@@ -248,9 +248,8 @@ pub struct MutexGuard<'a, T> {
 }
 
 impl<T> Mutex<T> {
-    pub(super) fn new(value: T) -> Self {
-        let (lock, guarded) = (std::sync::Mutex::new(()), std::cell::UnsafeCell::new(value));
-        Self { lock, guarded }
+    pub(super) const fn new(value: T) -> Self {
+        Self { lock: std::sync::Mutex::new(()), guarded: std::cell::UnsafeCell::new(value) }
     }
 
     #[track_caller]

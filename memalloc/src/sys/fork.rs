@@ -89,6 +89,13 @@ impl<T: fmt::Debug> fmt::Debug for ForkLock<T> {
 
 impl<T> ForkLock<T> {
     /// An open lock around `value`.
+    #[cfg(not(loom))]
+    pub(crate) const fn new(value: T) -> Self {
+        Self { held: UnsafeCell::new(None), lock: Lock::new(value) }
+    }
+
+    /// An open lock around `value`.
+    #[cfg(loom)]
     pub(crate) fn new(value: T) -> Self {
         Self { held: UnsafeCell::new(None), lock: Lock::new(value) }
     }
@@ -141,9 +148,9 @@ impl<T: Send> AtFork for ForkLock<T> {
 #[cfg(all(unix, not(any(loom, miri))))]
 mod imp {
     use super::{AtFork, ForkLock, Forking, PhantomData, Survivor};
-    use crate::sync::{AtomicU32, Ordering};
+    use crate::sync::{AtomicBool, AtomicU32, Ordering};
     use crate::sys::thread;
-    use std::sync::{Arc, LazyLock};
+    use std::sync::Arc;
 
     /// A registered place.
     struct Place(*const dyn AtFork);
@@ -159,7 +166,6 @@ mod imp {
     }
 
     /// What is registered, each at a number that it keeps.
-    #[derive(Default)]
     struct Registry {
         places: Vec<Option<Place>>,
         /// The numbers of the places that are empty.
@@ -172,12 +178,27 @@ mod imp {
         }
     }
 
-    static REGISTRY: LazyLock<ForkLock<Registry>> = LazyLock::new(|| {
-        // SAFETY: the handlers are functions of this program. If there is no memory for them,
-        // a child has what the system gives it.
-        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
-        ForkLock::default()
-    });
+    static REGISTRY: ForkLock<Registry> =
+        ForkLock::new(Registry { places: Vec::new(), empty: Vec::new() });
+
+    /// Has the handlers called at every fork from now on. The later they are registered, the earlier
+    /// they run before a fork, and locks that other handlers take come before those that allocators
+    /// have: so this runs when the program, or the library that this is a part of, is loaded.
+    extern "C" fn register_handlers() {
+        static REGISTERED: AtomicBool = AtomicBool::new(false);
+        if !REGISTERED.swap(true, Ordering::Relaxed) {
+            // SAFETY: the handlers are functions of this program. If there is no memory for them,
+            // a child has what the system gives it.
+            unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
+        }
+    }
+
+    /// Before the constructors of the program, which have no priority or one that is behind.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    #[used]
+    // SAFETY: the section is a list of functions of this type.
+    #[unsafe(link_section = ".init_array.00101")]
+    static WHEN_LOADED: extern "C" fn() = register_handlers;
 
     static GENERATION: AtomicU32 = AtomicU32::new(0);
 
@@ -217,6 +238,7 @@ mod imp {
         /// What `place` has is there until the registration is dropped.
         pub(crate) unsafe fn new<T: AtFork + 'static>(place: &Arc<T>) -> Self {
             let place = Some(Place(Arc::as_ptr(place) as *const dyn AtFork));
+            register_handlers();
             let mut registry = REGISTRY.lock();
             let number = registry.empty.pop().unwrap_or(registry.places.len());
             if number == registry.places.len() {
