@@ -110,8 +110,9 @@ impl Domain {
     /// The domain of the process: what allocators and structures use that were given no other.
     #[cfg(not(loom))]
     pub fn global() -> &'static Self {
-        static GLOBAL: std::sync::LazyLock<Domain> = std::sync::LazyLock::new(Domain::new);
-        &GLOBAL
+        // None waits for another thread's, which may have vanished in a fork.
+        static GLOBAL: once_cell::race::OnceBox<Domain> = once_cell::race::OnceBox::new();
+        GLOBAL.get_or_init(|| Box::new(Self::new()))
     }
 
     fn configured(barrier: BarrierKind, stall: StallWatch) -> Self {

@@ -124,7 +124,8 @@ pub(crate) use imp::thread_number;
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 mod imp {
     use crate::sys::rseq::Rseq;
-    use std::sync::LazyLock;
+    use once_cell::race::OnceNonZeroUsize;
+    use std::num::NonZeroUsize;
 
     /// Where the CPU number comes from: the area for restartable sequences, where there is one,
     /// at no cost; else `sched_getcpu`.
@@ -162,12 +163,15 @@ mod imp {
         if let Some(machine) = crate::sync::machine::installed() {
             return Some(machine.cpus());
         }
-        static POSSIBLE: LazyLock<Option<usize>> = LazyLock::new(|| {
+        /// One more than that, or 1.
+        static POSSIBLE: OnceNonZeroUsize = OnceNonZeroUsize::new();
+        let look = || {
             let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
             let (allowed, room) = own_mask()?;
             believable(list.as_deref(), allowed, room)
-        });
-        *POSSIBLE
+        };
+        let found = POSSIBLE.get_or_init(|| NonZeroUsize::MIN.saturating_add(look().unwrap_or(0)));
+        Some(found.get() - 1).filter(|&cpus| cpus > 0)
     }
 
     /// One more than the highest number of a list, or `room` where there is none; `None` for a list

@@ -68,7 +68,7 @@ impl FromStr for BarrierKind {
 
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 mod linux {
-    use std::sync::LazyLock;
+    use once_cell::race::OnceBool;
 
     /// Whether the system did what `command` says.
     pub(crate) fn membarrier(command: libc::c_int) -> bool {
@@ -76,11 +76,9 @@ mod linux {
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
-    static REGISTERED: LazyLock<bool> =
-        LazyLock::new(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED));
-
     pub(super) fn register() -> bool {
-        *REGISTERED
+        static REGISTERED: OnceBool = OnceBool::new();
+        REGISTERED.get_or_init(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
     }
 
     /// Fails for want of memory in the kernel, or where a filter forbids it after all.

@@ -25,11 +25,12 @@ mod imp {
     use super::{CacheRow, OBJECTS_AT};
     use crate::sys::count_word::CountWord;
     use crate::sys::membarrier::membarrier;
+    use once_cell::race::OnceNonZeroUsize;
     use std::arch::asm;
     use std::mem::offset_of;
     use std::num::NonZeroIsize;
+    use std::num::NonZeroUsize;
     use std::ptr::NonNull;
-    use std::sync::LazyLock;
 
     /// Where the area of a thread lies, from its thread pointer, which is not at the area.
     #[derive(Clone, Copy, Debug)]
@@ -37,10 +38,40 @@ mod imp {
         area: NonZeroIsize,
     }
 
-    static RSEQ: LazyLock<Option<Rseq>> = LazyLock::new(|| {
-        let rseq = find_area()?;
-        (rseq.cpu().is_some() && register_restart()).then_some(rseq)
-    });
+    /// Where there are none: no area lies there.
+    const NONE: NonZeroUsize = NonZeroUsize::MIN;
+
+    /// Finds the same whichever thread looks first: none waits for another's look.
+    static AREA: OnceNonZeroUsize = OnceNonZeroUsize::new();
+
+    fn look() -> Option<Rseq> {
+        let rseq = find_area().filter(|rseq| rseq.cpu().is_some())?;
+        if !register_restart() {
+            return None;
+        }
+        keep_loaded();
+        Some(rseq)
+    }
+
+    /// Keeps the library that this is a part of in memory, if it is one, for good: the areas of
+    /// threads name descriptors that lie in it, and the kernel reads those at any later moment.
+    fn keep_loaded() {
+        let mut library = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+        // SAFETY: `library` has room for the answer; all zero is one, too. The name, if there is
+        // one, is that of a library which is loaded, and ends in NUL.
+        unsafe {
+            let inside = std::ptr::from_ref(&AREA).cast();
+            let library = match libc::dladdr(inside, library.as_mut_ptr()) {
+                0 => return,
+                _ => library.assume_init(),
+            };
+            if !library.dli_fname.is_null() {
+                let how = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+                // Null where it is the program itself, which stays anyway.
+                libc::dlopen(library.dli_fname, how);
+            }
+        }
+    }
 
     fn find_area() -> Option<Rseq> {
         let symbol = |name: &std::ffi::CStr| {
@@ -105,7 +136,12 @@ mod imp {
     impl Rseq {
         /// The sequences of this process, if it has what they need.
         pub(crate) fn find() -> Option<Self> {
-            *RSEQ
+            let found = AREA.get_or_init(|| {
+                let area = look().map(|rseq| rseq.area.get().cast_unsigned());
+                area.and_then(NonZeroUsize::new).unwrap_or(NONE)
+            });
+            let area = NonZeroIsize::new(found.get().cast_signed()).filter(|_| found != NONE);
+            area.map(|area| Self { area })
         }
 
         /// The CPU that this thread is on; `None` where its area is not registered.
@@ -266,6 +302,11 @@ mod imp {
     impl Rseq {
         pub(crate) fn find() -> Option<Self> {
             None
+        }
+
+        #[cfg(all(target_os = "linux", not(any(loom, miri))))]
+        pub(crate) fn cpu(self) -> Option<usize> {
+            match self {}
         }
 
         /// # Safety
