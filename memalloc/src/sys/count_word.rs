@@ -23,12 +23,18 @@ impl CountWord {
     pub(crate) const UNUSED: Self = Self::free(0, 0);
 
     /// One object more, and as much less room. For sequences.
-    #[cfg_attr(any(loom, miri, not(target_os = "linux")), allow(dead_code))]
+    #[cfg_attr(
+        any(loom, miri, not(all(target_os = "linux", target_arch = "x86_64"))),
+        allow(dead_code)
+    )]
     pub(crate) const ONE: u64 = 1 << COUNT_BITS | 1;
 
     /// The upper half, as a signed number, is at least this in a busy word, and less in any other.
     /// For sequences.
-    #[cfg_attr(any(loom, miri, not(target_os = "linux")), allow(dead_code))]
+    #[cfg_attr(
+        any(loom, miri, not(all(target_os = "linux", target_arch = "x86_64"))),
+        allow(dead_code)
+    )]
     pub(crate) const BUSY_ABOVE: i32 = (BUSY >> 32) as i32;
 
     /// Busy by a thread that was on the cache's CPU.
