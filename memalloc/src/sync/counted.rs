@@ -181,6 +181,10 @@ atomic!(
     AtomicBool [] of bool
 );
 atomic!(
+    /// As [`std::sync::atomic::AtomicU16`].
+    AtomicU16 [] of u16
+);
+atomic!(
     /// As [`std::sync::atomic::AtomicU32`].
     AtomicU32 [] of u32
 );
