@@ -61,7 +61,7 @@ fn who_waits_for_room_goes_on_when_the_reader_has_left() {
 fn who_waits_for_room_finds_what_another_cpu_has_deferred() {
     let model = Model {
         name: "who_waits_for_room_finds_what_another_cpu_has_deferred",
-        bound: Some(1),
+        bound: Some(3),
         least: 100,
         happens: &["has the other's", "does not have the other's"],
     };
