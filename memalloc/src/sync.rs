@@ -4,7 +4,7 @@
 //! An ordinary build takes them from std; under `--cfg loom` the same names come from the
 //! model checker, so that the code that ships is the code that is explored. Structures built on
 //! this crate (such as `qptrie`) import from here for the same reason. Under `--cfg counted` they
-//! are std's, and tell a simulated [`machine`] of every access: `cargo scaling` counts with it the
+//! are std's, and tell a simulated machine of every access: `cargo scaling` counts with it the
 //! cache lines that move between CPUs.
 //!
 //! It knows nothing of allocation. Under loom there is no const construction and no zeroed

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memalloc::Handle;
 use memalloc::rcu::Guard;
-use memalloc::sync::explored;
 
 use crate::bucket::Bucket;
 use crate::element::{Element, words};
@@ -79,11 +78,7 @@ impl<M: ElementMemory> HashTable<M> {
             match self.walk(number, bucket, key, &mut take) {
                 Walk::Found(found) => return Some(found),
                 Walk::Absent => return None,
-                Walk::Astray => {
-                    self.restarts.fetch_add(1, Ordering::Relaxed);
-                    // From here on it is a lookup like one that begins now.
-                    explored();
-                }
+                Walk::Astray => _ = self.restarts.fetch_add(1, Ordering::Relaxed),
             }
         }
         let chain = bucket.lock(self.memory(), self.faults);

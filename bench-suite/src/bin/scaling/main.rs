@@ -2,9 +2,9 @@
 //! counted on a simulated machine. `cargo scaling` builds it and writes `docs/scaling.md`.
 //!
 //! The sources are those that ship. Built with `--cfg counted`, the façade `memalloc::sync` tells a
-//! simulated [`machine`] of every access; its caches are [`coherence`], its threads go on one at a
-//! time. [`alloc`], [`sections`] and [`trie`] are the paths that are counted, [`claims`] what is
-//! claimed of them, [`report`] the document.
+//! simulated `machine` of every access; its caches are `coherence`, its threads go on one at a
+//! time. `alloc`, `sections` and `trie` are the paths that are counted, `claims` what is
+//! claimed of them, `report` the document.
 
 #[cfg(any(counted, test))]
 #[cfg_attr(not(counted), allow(dead_code))]
