@@ -225,7 +225,7 @@ races! {
     a_replacement_is_in_the_smaller_copy_deferred: BRANCH_SHRINKS, AfterRcuGp, 1, 500;
     a_branch_grows_while_it_is_merged: MERGED_AND_GROWN, Immediate, 2, 3000;
     a_branch_grows_while_it_is_merged_deferred: MERGED_AND_GROWN, AfterRcuGp, 2, 3000;
-    both_twigs_of_a_branch_go: BOTH_TWIGS_GO, Immediate, 2, 10000;
+    both_twigs_of_a_branch_go: BOTH_TWIGS_GO, Immediate, 2, 9000;
     both_twigs_of_a_deferred_branch_go: BOTH_TWIGS_GO, AfterRcuGp, 2, 4000;
     two_replacements_of_one_leaf_follow_each_other: SAME_LEAF, Immediate, 2, 8000;
     two_replacements_of_one_leaf_follow_each_other_deferred: SAME_LEAF, AfterRcuGp, 2, 8000;
