@@ -14,6 +14,17 @@ fn strict() -> Arc<MemAlloc<AfterRcuGp>> {
     Arc::new(builder.build().expect("loom's twins always have memory"))
 }
 
+/// Looks for an object in a section, reads it if there is one, and says whether there was.
+fn finds(alloc: &MemAlloc<AfterRcuGp>, link: &AtomicU32) -> bool {
+    let section = alloc.domain().pin();
+    let found = Handle::new(link.load(Ordering::Acquire));
+    if let Some(found) = found {
+        alloc.reads_plain(found);
+    }
+    drop(section);
+    found.is_some()
+}
+
 /// The free that completes a batch waits until the reader has left: time stands still in models, and
 /// nobody gives up. What may be reused then, no reader holds.
 #[test]
@@ -29,15 +40,7 @@ fn who_waits_for_room_goes_on_when_the_reader_has_left() {
         let objects: [_; 2] = std::array::from_fn(|_| take(&alloc));
         let link = Arc::new(AtomicU32::new(objects[0].get()));
         let (reader, shared) = (alloc.clone(), link.clone());
-        let read = move || {
-            let section = reader.domain().pin();
-            let found = Handle::new(shared.load(Ordering::Acquire));
-            if let Some(found) = found {
-                reader.reads_plain(found);
-            }
-            drop(section);
-            found.is_some()
-        };
+        let read = move || finds(&reader, &shared);
         let write = || {
             link.store(0, Ordering::Release);
             objects.into_iter().for_each(|object| give_rcu(&alloc, object));
@@ -115,15 +118,7 @@ fn who_frees_inside_a_section_waits_when_it_has_ended() {
         let objects: [_; 2] = std::array::from_fn(|_| take(&alloc));
         let link = Arc::new(AtomicU32::new(objects[0].get()));
         let (reader, shared) = (alloc.clone(), link.clone());
-        let read = move || {
-            let section = reader.domain().pin();
-            let found = Handle::new(shared.load(Ordering::Acquire));
-            if let Some(found) = found {
-                reader.reads_plain(found);
-            }
-            drop(section);
-            found.is_some()
-        };
+        let read = move || finds(&reader, &shared);
         let write = || {
             let domain = alloc.domain();
             let section = domain.pin();
