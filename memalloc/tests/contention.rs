@@ -130,8 +130,11 @@ in_every_setup! {
                 });
             }
         });
+        // Each thread may be preempted with a batch of up to 250 between the slabs and a cache,
+        // and each CPU's cache may have one.
+        let most = (8 + cpus() as u64) * 250;
         let taken = alloc.stats().taken.objects;
-        assert!(taken < 2_000, "{taken} objects for at most 8 in use");
+        assert!(taken <= most, "{taken} objects for at most 8 in use");
         adds_up(&alloc.stats(), 0);
     }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use common::keys::Dice;
 use common::reference::{Model, branches, same_entries, same_memory};
-use common::{Setup, in_every_setup};
+use common::{Setup, in_every_setup, stay_on_this_cpu};
 use memalloc::{AllocErrorKind, ReusePolicy};
 use qptrie::{InsertErrorKind, QpTrie, Update};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -188,6 +188,7 @@ const LARGE: std::ops::Range<u16> = 0..40;
 /// A trie that has branches of nine twigs, the `LARGE` families, and no memory for one of three
 /// to eight.
 fn no_branches_for_smaller_copies<B: ReusePolicy>(setup: Setup) -> (QpTrie<u64, B>, Model<u64>) {
+    stay_on_this_cpu();
     // A slab for each of the first five sizes of branches: those of a pair, and of at most four, eight,
     // twelve and sixteen twigs.
     let trie = setup.builder::<u64, B>().limit_bytes(5 * SLAB).build().expect("a trie");
@@ -301,6 +302,7 @@ fn holes_close_and_branches_merge<B: ReusePolicy>(setup: Setup) {
 /// there is none it goes on with its holes, and its count of twigs stays right: the trie looks at
 /// that when it ends, in builds with debug assertions.
 fn a_wide_branch_without_memory_for_a_smaller_one_stays<B: ReusePolicy>(setup: Setup) {
+    stay_on_this_cpu();
     let trie = setup.builder::<u64, B>().limit_bytes(17 * SLAB).build().expect("a trie");
     let put = |model: &mut Model<u64>, key: [u8; 3]| {
         let mut put = trie.pin().insert(&key, 0).is_ok();

@@ -40,6 +40,21 @@ impl Setup {
     }
 }
 
+/// Keeps the calling thread on its present CPU. With a limit on memory, an allocation may fail
+/// while free objects lie in the cache of a CPU that the thread has left.
+pub(crate) fn stay_on_this_cpu() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a set of CPUs is plain bits, and all zero is the empty one; the calls read it
+    // within its size. A refusal leaves the thread where it may run.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if let Ok(cpu) = usize::try_from(libc::sched_getcpu()) {
+            libc::CPU_SET(cpu, &mut set);
+            libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+        }
+    }
+}
+
 /// Says which configuration a test was in when it failed.
 pub(crate) struct Announce(pub(crate) Setup, pub(crate) memalloc::PolicyKind);
 
