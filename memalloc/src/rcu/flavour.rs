@@ -200,8 +200,8 @@ impl<F: Flavour> GracePeriods<F> {
         self.drive(Cookie::of(self.epochs.completed() + 1));
     }
 
-    /// Ends the grace period under way, if there is one and readers allow. Costs no barrier, unless
-    /// another thread ends that grace period first.
+    /// Ends the grace period under way, if there is one and readers allow. Normally begins none,
+    /// and so needs no barrier.
     pub(crate) fn advance_begun(&self) {
         if self.epochs.is_under_way() {
             self.advance_once();

@@ -1,37 +1,37 @@
 //! The system call that orders the memory accesses of other threads, and the kinds of barrier that
-//! are built on it (`rcu::barrier`).
+//! use it (`rcu::barrier`).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How readers and grace periods order their memory accesses against each other.
+/// The barrier that orders the memory accesses of readers and grace periods against each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BarrierKind {
-    /// The domain moves between the other two by itself, by what its barriers cost and how often
-    /// they are needed: it begins with [`Membarrier`](Self::Membarrier) and takes
-    /// [`Fence`](Self::Fence) while barriers would take more than a fiftieth of the time.
+    /// Switches between the other two at run time. It begins with [`Membarrier`](Self::Membarrier),
+    /// changes to [`Fence`](Self::Fence) when membarriers take more than 1/50 of the time, and back
+    /// when they would take less than 1/200.
     ///
     /// Statistics show the kind in force.
     Adaptive,
-    /// Readers pay nothing, a grace period calls `membarrier(PRIVATE_EXPEDITED)`: about 0.5 µs
+    /// Readers pay nothing, and a grace period calls `membarrier(PRIVATE_EXPEDITED)`: about 0.5 µs
     /// alone, about 10 µs on a virtual machine while another core is busy.
     ///
-    /// If a filter of system calls that comes into force after the domain was made refuses that
-    /// call, no grace period passes any more while another thread may read: install the filter
-    /// first, let it pass `membarrier`, or choose [`Fence`](Self::Fence). The same holds for
+    /// If a system-call filter that takes effect after the domain was created refuses that call, no
+    /// grace period passes any more while another thread may read. Install the filter first, let it
+    /// pass `membarrier`, or choose [`Fence`](Self::Fence). The same holds for
     /// [`Adaptive`](Self::Adaptive).
     Membarrier,
     /// Both sides execute a SeqCst fence: about 2 ns for every outermost read section. A grace
-    /// period is a look at the readers' slots and nothing else.
+    /// period only scans the readers' slots.
     Fence,
 }
 
 impl BarrierKind {
-    /// Every kind, whether this system has it or not.
+    /// Every kind, supported by this system or not.
     pub const ALL: &'static [Self] = &[Self::Adaptive, Self::Membarrier, Self::Fence];
 
-    /// Whether this process can use the kind.
+    /// Returns whether this process can use the kind.
     pub fn is_supported(self) -> bool {
         match self {
             Self::Adaptive | Self::Membarrier => register(),
@@ -39,8 +39,8 @@ impl BarrierKind {
         }
     }
 
-    /// The kind that a domain has by default: [`Adaptive`](Self::Adaptive) where this process can
-    /// use it.
+    /// Returns the default kind of a domain: [`Adaptive`](Self::Adaptive) if this process can use
+    /// it, else [`Fence`](Self::Fence).
     pub fn best() -> Self {
         if Self::Adaptive.is_supported() { Self::Adaptive } else { Self::Fence }
     }
@@ -70,7 +70,7 @@ impl FromStr for BarrierKind {
 mod linux {
     use once_cell::race::OnceBool;
 
-    /// Whether the system did what `command` says.
+    /// Executes `command`, and returns whether it succeeded.
     pub(crate) fn membarrier(command: libc::c_int) -> bool {
         // SAFETY: INV-S1: the call takes no pointers and affects no memory of ours.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
@@ -81,13 +81,13 @@ mod linux {
         REGISTERED.get_or_init(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
     }
 
-    /// Fails for want of memory in the kernel, or where a filter forbids it after all.
+    /// Returns `false` if the kernel has no memory, or if a filter refuses the call.
     #[cfg(not(counted))]
     pub(crate) fn expedite() -> bool {
         membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
     }
 
-    /// Counts: where one thread goes on at a time, every access is ordered.
+    /// Only counts: one thread runs at a time, so every access is ordered.
     #[cfg(counted)]
     pub(crate) fn expedite() -> bool {
         if let Some(machine) = crate::sync::machine::installed() {
