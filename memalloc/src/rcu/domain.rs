@@ -185,8 +185,9 @@ impl Domain {
 
     /// Begins a read section that may sleep and may end on another thread (`rcu_read_lock_trace`).
     ///
-    /// Costs the same as [`pin`](Self::pin) for a thread's first open section. Each further open
-    /// section claims its own slot, with an atomic read-modify-write. Not async-signal-safe.
+    /// Costs the same as [`pin`](Self::pin) with [`BarrierKind::Fence`] for a thread's first open
+    /// section. Each further open section claims its own slot, with an atomic read-modify-write.
+    /// Not async-signal-safe.
     ///
     /// A section counts as a section of the thread that began it, wherever its guard is. That
     /// thread gets [`SynchronizeError::InsideReadSection`] if it would wait for the section. A

@@ -339,7 +339,7 @@ impl<F: Flavour> GracePeriods<F> {
         Some(Reader { thread, inside_for: self.epochs.begun_ago() })
     }
 
-    /// Reports a reader that holds the grace period up to the stall handler.
+    /// Tells the stall handler about a reader that holds the grace period up.
     pub(crate) fn report_stall(&self) {
         if let (Some(handler), Some(reader)) = (&self.stall.handler, self.held_up_by()) {
             handler(&StallReport { flavour: F::KIND, reader });
@@ -347,7 +347,7 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     /// Ends the grace period under way if readers allow, runs the callbacks that are due, and
-    /// reports a reader that stalls the grace period, once for each.
+    /// reports a reader that stalls the grace period, once for each grace period.
     #[cfg(not(loom))]
     pub(crate) fn tend(&self) {
         self.advance_begun();

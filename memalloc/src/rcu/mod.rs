@@ -39,9 +39,9 @@
 //!
 //! # Ordering
 //!
-//! If a read section began before a cookie was taken, the section and everything that it read
-//! happen before `poll` returns `true` for that cookie. A section that begins later sees everything
-//! that happened before the cookie was taken.
+//! A read section that began before a cookie was taken has ended, with all its reads, before `poll`
+//! returns `true` for that cookie. A section that begins later sees everything that happened before
+//! the cookie was taken.
 //!
 //! - INV-R1: while the outermost section of a reader lasts, its slot holds a non-zero number: an
 //!   epoch that was current at or before the start of the section.

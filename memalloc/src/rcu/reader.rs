@@ -26,7 +26,7 @@ const OWES_BOTH: u32 = 1 << 29;
 /// The largest number of sections inside the outermost one: all bits of `nested` below the flags.
 const MOST_NESTED: u32 = OWES_BOTH - 1;
 
-/// An open read section. An object that was found inside it stays as the policy of its allocator
+/// An open read section. An object that was found inside it stays, as the policy of its allocator
 /// promises, until the guard is dropped.
 ///
 /// Sections nest and may end in any order. A guard stays on its thread and should not be held for
@@ -92,8 +92,8 @@ impl<'d> Guard<'d> {
     /// Returns whether this guard marks a section of `domain`. For structures that work under a
     /// caller's guard and have to check that it is the right one.
     ///
-    /// Costs a comparison if the thread used `domain` last, else a search of the domain's slots,
-    /// one comparison per chunk of them.
+    /// Costs one comparison if the thread used `domain` last, else one for each chunk of the
+    /// domain's slots.
     ///
     /// ```
     /// use memalloc::rcu::Domain;

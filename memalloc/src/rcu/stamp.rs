@@ -235,7 +235,7 @@ impl Inner {
         }
     }
 
-    /// Reports readers that stall a grace period to the stall handler, once for each grace period.
+    /// Tells the stall handler about readers that stall a grace period, once for each grace period.
     pub(super) fn report_new_stall(&self, what: WaitFor) {
         self.rcu().report_new_stall();
         if what == WaitFor::Both {
