@@ -24,13 +24,14 @@ pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 350 };
 /// The maximum number of objects that move at once.
 pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 250 };
 
-/// The reserve of a CPU's cache of one class is a batch of at most this many bytes.
+/// The reserve of a CPU's cache of one class is a full batch ([`BATCH_CAPACITY`]) of at most this
+/// many bytes, or the large reserve if that is more.
 const RESERVE_BYTES: usize = 64 << 10;
 
-/// If that is more, the reserve is this many objects of at most [`LARGE_RESERVE_BYTES`] together.
+/// The large reserve is this many objects, of at most [`LARGE_RESERVE_BYTES`] together.
 const RESERVE_OBJECTS: usize = 58;
 
-/// The maximum size of a reserve of large objects, in bytes.
+/// The maximum size of the large reserve, in bytes.
 const LARGE_RESERVE_BYTES: usize = 256 << 10;
 
 /// A batch of deferred frees has at most this many bytes, unless [`Watermarks::batch`] is more.

@@ -141,7 +141,7 @@
 //!   loses at most the cache and the batches that it was using, and [`LeakReport`] counts their
 //!   objects as live;
 //! - RCU sections of those threads are over, callbacks that they were running are not waited for,
-//!   and a [`Worker`] no longer exists;
+//!   and the thread of a [`Worker`] is gone;
 //! - sections of those threads that may sleep ([`rcu::TraceGuard`]) last until their guard is
 //!   dropped, because the remaining thread may hold it. If it does not, tasks-trace grace periods
 //!   never end in the child, and allocators that wait for one are never freed: fork while no thread

@@ -64,7 +64,7 @@ pub struct Stats {
     pub grace_periods: u64,
     /// The number of tasks-trace grace periods of the domain that have passed.
     pub trace_grace_periods: u64,
-    /// The maximum number of bytes that may be pending, besides one batch for each CPU and class.
+    /// The soft limit on pending bytes, besides one batch for each CPU and class.
     pub max_pending: u64,
     /// The number of slabs that have objects, each of 64 KiB of address space.
     pub slabs: u64,
@@ -74,10 +74,10 @@ pub struct Stats {
     /// The number of times an empty slab gave its memory back to the system.
     pub slabs_released: u64,
     /// Bytes of whole pages that the slabs have touched and not given back: the memory cost of the
-    /// objects, used or not. Two things are not counted. Links of objects that were freed while the
-    /// cache was busy (as in a signal handler that interrupted it), or while there was no memory
-    /// for a batch, touch their pages then: 4 bytes for each 16 of slab. The rest of a huge page
-    /// may be in memory, if huge pages were requested and granted.
+    /// objects, used or not. Two kinds of pages are not counted: those touched by the links (4
+    /// bytes for each 16 of slab) of objects that were freed while the cache was busy, as in a
+    /// signal handler that interrupted it, or while there was no memory for a batch; and the rest
+    /// of a huge page, if huge pages were requested and granted.
     pub backing_bytes: u64,
     /// Bytes of memory besides the slabs: the caches of every possible CPU (an unused CPU may not
     /// have touched its memory), batches, and the records of the objects in each slab.

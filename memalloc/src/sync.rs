@@ -5,7 +5,7 @@
 //! In an ordinary build these names are std's. Under `--cfg loom` they are the model checker's, so
 //! that the code that ships is the code that is explored. Structures built on this crate (such as
 //! `qptrie`) import them from here for the same reason. Under `--cfg counted` they are std's, and
-//! report every access to a simulated machine: `cargo scaling` uses it to count the cache lines
+//! report every access to a simulated machine: `cargo scaling` uses this to count the cache lines
 //! that move between CPUs.
 //!
 //! The module knows nothing of allocation. Loom has no const construction and no zeroed atomics:

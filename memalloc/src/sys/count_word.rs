@@ -22,7 +22,7 @@ impl CountWord {
     /// The word of an array that no thread has used yet.
     pub(crate) const UNUSED: Self = Self::free(0, 0);
 
-    /// Added to a word, it makes one more object and one less room. For sequences.
+    /// Added to a word, this counts one more object, and room for one fewer. For sequences.
     #[cfg_attr(
         any(loom, miri, not(all(target_os = "linux", target_arch = "x86_64"))),
         allow(dead_code)
@@ -37,11 +37,11 @@ impl CountWord {
     )]
     pub(crate) const BUSY_ABOVE: i32 = (BUSY >> 32) as i32;
 
-    /// The word of a cache that is busy for a thread that was on the cache's CPU.
+    /// The word of a cache that was made busy by a thread on the cache's CPU.
     pub(crate) const LOCAL: Self = Self(BUSY);
 
-    /// Returns the word of a cache that is busy for a thread on any CPU, or for its attempt to make
-    /// it so. `number` differs from that of every other attempt under way.
+    /// Returns the word of a cache that a thread on any CPU made busy, or attempts to. `number`
+    /// must differ from that of every other attempt under way.
     pub(crate) const fn ticket(number: u64) -> Self {
         let number = number % ((BUSY >> COUNT_BITS) - 1) + 1;
         Self(BUSY | number << COUNT_BITS)

@@ -119,7 +119,7 @@ impl<T> ForkLock<T> {
         let mut guard = self.lock.lock();
         then(&mut guard);
         // SAFETY: INV-F2: `self` stays until the guard is taken out again, so the guard may have
-        // any lifetime; INV-F1: no other thread is here.
+        // any lifetime; INV-F1: only this thread accesses `held`.
         unsafe {
             let guard = std::mem::transmute::<LockGuard<'_, T>, LockGuard<'static, T>>(guard);
             *self.held.get() = Some(guard);
@@ -128,7 +128,7 @@ impl<T> ForkLock<T> {
 
     /// Calls `then` with the guarded value, and releases the lock.
     pub(crate) fn release(&self, _fork: &Forking, then: impl FnOnce(&mut T)) {
-        // SAFETY: INV-F1: no other thread is here.
+        // SAFETY: INV-F1: only this thread accesses `held`.
         if let Some(mut guard) = unsafe { (*self.held.get()).take() } {
             then(&mut guard);
         }

@@ -33,7 +33,7 @@ mod imp {
     use std::num::NonZeroUsize;
     use std::ptr::NonNull;
 
-    /// The offset of a thread's area from its thread pointer, which is not 0.
+    /// The offset of a thread's area from its thread pointer; never 0.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct Rseq {
         area: NonZeroIsize,
@@ -350,9 +350,9 @@ pub(crate) struct CacheRow {
     pub(crate) first: usize,
     /// The size of an object, in bytes. Not read by sequences.
     pub(crate) size: u16,
-    /// The number of objects that a pop leaves in the array.
+    /// A pop fails if the array has this many objects or fewer.
     pub(crate) low: u16,
-    /// The number of objects from which on a push fails.
+    /// A push fails if the array has this many objects or more.
     pub(crate) limit: u16,
     /// The same for the other array.
     pub(crate) by_rcu_limit: u8,

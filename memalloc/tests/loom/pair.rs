@@ -26,7 +26,7 @@ pub(crate) fn allocator_in<P: ReusePolicy>(domain: &Domain) -> Arc<MemAlloc<P>> 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plain(Arc<UnsafeCell<u32>>);
 
-// SAFETY: unordered accesses end the model; it exists to find them.
+// SAFETY: unordered accesses end the model; the type exists to find them.
 unsafe impl Send for Plain {}
 // SAFETY: as above.
 unsafe impl Sync for Plain {}

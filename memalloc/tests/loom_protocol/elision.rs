@@ -26,8 +26,8 @@ struct Protocol {
     at_once: bool,
 }
 
-/// Four preemptions reach a reader that leaves between the driver's steps and has not reached its
-/// last fence.
+/// With four preemptions, the exploration includes a reader that leaves between the driver's steps
+/// and has not reached its last fence.
 const PREEMPTIONS: usize = 4;
 
 const READER: u64 = 1;
