@@ -1,7 +1,7 @@
-//! Whether this is the build that it is meant to be.
+//! Checks that the build is of the intended kind.
 
-/// `cargo loom` asks for the model checker's build; a `RUSTFLAGS` in the environment would turn
-/// it into an ordinary one, in which there is nothing to explore and all is well.
+/// `cargo loom` asks for the model checker's build. A `RUSTFLAGS` in the environment would turn it
+/// into an ordinary build, in which there is nothing to explore and every model passes.
 #[test]
 fn the_model_checkers_build_is_one() {
     assert_eq!(

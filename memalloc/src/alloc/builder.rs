@@ -274,7 +274,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
-    fn a_mode_in_the_environment_that_is_no_text_is_an_error() {
+    fn a_cpu_mode_in_the_environment_that_is_not_utf8_is_an_error() {
         assert!(matches!(mode_named(OsStr::new("active-cpu")), Ok(CpuMode::ActiveCpu)));
         let error = mode_named(OsStr::from_bytes(b"rseq\xff")).unwrap_err().to_string();
         assert!(

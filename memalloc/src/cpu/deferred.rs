@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_grows_with_looks_in_vain_and_shrinks_with_those_that_succeed() {
+    fn the_window_grows_when_checks_for_readers_fail_and_shrinks_when_they_succeed() {
         let pool = Pool::reserved(1 << 24);
         let mut deferred = Deferred::default();
         let mut windows = Vec::new();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_needed_since_the_last_grace_period_goes_but_for_two_batches() {
+    fn all_but_two_batches_not_needed_since_the_last_grace_period_are_given_up() {
         let pool = Pool::reserved(1 << 24);
         let mut deferred = Deferred::default();
         let passed = |numbers: std::ops::Range<u32>| {
@@ -220,6 +220,6 @@ mod tests {
         let unneeded = deferred.let_pass(&pool, passed(6..8));
         assert_eq!((unneeded.objects(), deferred.passed.objects()), (3, 2 + u64::from(KEPT)));
         let newest = deferred.unpack_passed(&pool, Stack::pop);
-        assert_eq!(newest, Handle::new(6), "what has just passed comes first");
+        assert_eq!(newest, Handle::new(6), "the newest batch comes first");
     }
 }
