@@ -271,7 +271,7 @@ fn a_sleeping_section_that_moved_to_the_forking_thread_goes_on_in_the_child() {
     }
 }
 
-/// This holds even if another thread was in the middle of the same.
+/// This holds even if another thread of the parent was building or dropping an allocator.
 #[test]
 fn domains_and_allocators_come_and_go_in_the_child() {
     let _alone = alone();

@@ -43,7 +43,8 @@ impl Drop for Entered {
 pub(super) fn leave_to_outer(of: *const ()) -> bool {
     INNERMOST.with(|innermost| {
         let mut next = innermost.get();
-        // SAFETY: frames are on the stack of this thread while they are linked, the innermost first.
+        // SAFETY: frames are on the stack of this thread while they are linked, the innermost
+        // first.
         while let Some(frame) = unsafe { next.as_ref() } {
             if frame.of == of {
                 frame.has_more.set(true);

@@ -1,5 +1,5 @@
-//! The path from the depot back to the slabs: when grace periods for it begin, what is returned in
-//! the course of other calls, and what on request.
+//! The path from the depot back to the slabs: when grace periods for it begin, and which objects
+//! are returned during other calls or on request.
 
 use super::hook_frame;
 use super::raw::Raw;
@@ -233,9 +233,9 @@ impl Raw {
         self.domain.advance_once(self.readers());
     }
 
-    /// Does all the work that needs no waiting: the work that frees and allocations do as well, for
-    /// times without such calls. Objects that were ready and not needed since the previous call
-    /// return to the slabs.
+    /// Does the background work that needs no waiting, as frees and allocations do too, for times
+    /// without such calls. Objects that were ready and not needed since the previous call return to
+    /// the slabs.
     pub(super) fn tend(&self) {
         self.depot.share_all_deferred(true, || self.stamp_deferred());
         self.domain.advance_once(self.readers());

@@ -49,8 +49,8 @@ impl Ring {
         let mut number = self.tail.load(Ordering::Relaxed);
         loop {
             let slot = self.slot(number);
-            // ORDERING: Acquire pairs with the Release in `pop`: the words were read before they are
-            // overwritten. Falls to `recording` `events_of_many_threads_arrive_whole`.
+            // ORDERING: Acquire pairs with the Release in `pop`: the words were read before they
+            // are overwritten. Falls to `recording` `events_of_many_threads_arrive_whole`.
             let found = slot.number.load(Ordering::Acquire);
             if found == number {
                 let relaxed = Ordering::Relaxed;
