@@ -152,8 +152,8 @@ impl<P: ReusePolicy> Builder<P> {
     /// guard, unless it is unwinding or another thread drops the guard; in that case its next
     /// section blocks.
     ///
-    /// Not counted in the limit are one unfinished batch of each class per CPU, and the objects
-    /// freed inside a read section.
+    /// The limit bounds neither one unfinished batch of each class per CPU nor the objects freed
+    /// inside a read section.
     pub fn max_pending(mut self, bytes: u64) -> Self {
         self.max_pending = bytes;
         self

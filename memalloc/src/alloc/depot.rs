@@ -50,7 +50,7 @@ use std::sync::atomic::Ordering;
 /// A function that is called with an object that no other thread can reach.
 pub(crate) type ObjectFn = unsafe fn(NonNull<u8>);
 
-/// The user's functions that run for objects.
+/// The functions that run for objects.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Hooks {
     /// Runs for a deferred object when its last reader has left, before anything else is done to
@@ -96,8 +96,7 @@ pub(crate) struct Depot {
     pub(crate) slabs: Slabs,
     pub(super) hooks: Hooks,
     pub(super) route: Route,
-    /// Bytes of the objects in `waiting_for_gp` and in the queues of the CPUs: an upper bound. :
-    /// Returns the bytes of the tables beside the slabs.
+    /// Bytes of the objects in `waiting_for_gp` and in the queues of the CPUs: an upper bound.
     pending_bytes: Arc<Tally>,
     by_class: Arc<ClassDepots>,
 }

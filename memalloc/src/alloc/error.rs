@@ -15,7 +15,7 @@ pub struct AllocError<T = ()> {
 }
 
 impl<T> AllocError<T> {
-    /// Returns the reason of the failure.
+    /// Returns the reason for the failure.
     pub fn kind(&self) -> AllocErrorKind {
         self.kind
     }
@@ -45,7 +45,7 @@ impl<T> fmt::Display for AllocError<T> {
 
 impl<T: fmt::Debug> std::error::Error for AllocError<T> {}
 
-/// The reason of a failed allocation.
+/// The reason for a failed allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllocErrorKind {

@@ -13,14 +13,15 @@ use std::time::Duration;
 /// begins then.
 const LOOK_BYTES: u64 = if cfg!(loom) { 1 } else { 64 << 10 };
 
-/// Begin a grace period that interrupts the other processors once this many bytes are owed,
+/// Begin a grace period that interrupts the other processors once this many bytes are owed, at most
+/// once per `BARRIER_INTERVAL`.
 const BARRIER_BYTES: u64 = if cfg!(loom) { 1 } else { 1 << 20 };
 
-/// but no sooner than this after the previous one, since an interruption takes as long as thousands
-/// of allocations and one covers everything freed before it,
+/// The least time between two grace periods that interrupt the other processors. An interruption
+/// takes as long as thousands of allocations, and covers everything that was freed before it.
 const BARRIER_INTERVAL: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 150 });
 
-/// unless this many bytes are owed.
+/// Begin a grace period at once when this many bytes are owed, regardless of `BARRIER_INTERVAL`.
 const URGENT_BYTES: u64 = 2 << 20;
 
 /// If the last check is longer ago than this, the next addition triggers one, however few bytes are

@@ -1,4 +1,4 @@
-//! Finds the caches that serve a layout, with all that the fast paths need to know, by size.
+//! Finds the caches that serve a layout, by its size, with everything that the fast paths need.
 
 use super::table::Table;
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, ClassTable, MAX_SIZE, UNIT};

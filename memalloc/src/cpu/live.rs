@@ -82,6 +82,7 @@ impl LiveCell {
         // ORDERING: Acquire pairs with the Release in `set`: the caches are initialised before they
         // are found. No test can see it weakened on systems with sequences: there it is a plain
         // load.
+        // SAFETY: a twin is never dropped, and the caches stay until `owner` is dropped.
         unsafe { &*self.live.load(Ordering::Acquire) }
     }
 
