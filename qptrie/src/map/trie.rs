@@ -13,7 +13,7 @@ use std::fmt;
 ///
 /// `B` is the reuse policy of branches: under [`Immediate`] readers validate every step, under
 /// [`AfterRcuGp`] they need not. `L` is the reuse policy of leaves: a lookup can return a reference
-/// only if `L` protects identity. The compiler enforces this:
+/// only if `L` protects identity. Both are part of the type:
 ///
 /// ```compile_fail,E0599
 /// use memalloc::Immediate;
@@ -126,7 +126,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 
     /// Begins a read section and returns a view with all operations; references to values are valid
     /// as long as the view is borrowed. Keep it for one operation or a short batch: while it lasts,
-    /// no deferred free can be reused, in any structure on the same domain.
+    /// no object that is freed deferred can be reused, in any structure on the same domain.
     pub fn pin(&self) -> TrieRef<'_, V, B, L> {
         TrieRef::new(self)
     }
