@@ -87,7 +87,7 @@
 //!   there if another thread was inserting or removing at the fork. An insert or a removal blocks
 //!   forever there if, at the fork, another thread was changing the same branch or the one above
 //!   it, or was insisting on a lookup. So fork while no other thread does any of these, or only
-//!   look up in the child. Where leaves are reused at once, even a lookup blocks forever if its
+//!   look up in the child. If leaves are reused at once, even a lookup blocks forever if its
 //!   leaf was being written.
 //! - The sequence count of a branch has 32 bits. A reader is deceived only if it is suspended
 //!   between two loads for exactly 2^30 lives of one branch. A leaf that is reused at once has a

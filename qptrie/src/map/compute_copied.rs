@@ -1,6 +1,6 @@
 //! Changes that depend on the current value, with values as copies, under every policy of leaves.
 //!
-//! As in `compute` the decision is a closure of the caller and runs without locks. Where leaves are
+//! As in `compute` the decision is a closure of the caller and runs without locks. If leaves are
 //! reused at once, the closure saw one version of a leaf: the change takes that version or fails,
 //! and then the closure is called again.
 

@@ -83,7 +83,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// Sets the value of `key` if `how` accepts the key, and returns the old value. A reader finds
     /// either the old value or the new one, never a mixture.
     ///
-    /// Where leaves are reused at once, the value of a present key is overwritten in place: this
+    /// If leaves are reused at once, the value of a present key is overwritten in place: this
     /// needs no memory, and readers of this key retry meanwhile.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::ops::RangeBounds;
 
 /// # Operations on the order of keys that copy values
 ///
-/// Where leaves are reused at once, keys can't be borrowed either: they are copied into a buffer of
+/// If leaves are reused at once, keys can't be borrowed either: they are copied into a buffer of
 /// the caller. The guarantees while other threads write are those of the other operations on the
 /// order of keys.
 impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {

@@ -211,7 +211,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     /// }
     /// let mut scan = view.iter();
     /// assert_eq!(scan.next(), Some((&b"a"[..], &1)));
-    /// view.remove(b"b"); // and whatever else happens while it sleeps
+    /// view.remove(b"b"); // or any other change during a pause
     /// assert!(scan.map(|(_, value)| value).eq(&[3]));
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
