@@ -19,7 +19,7 @@ use std::thread;
 /// Complaint 11: An ordered map whose ranges leak. Ranges that are given up half-way, from either
 /// end, or forgotten, hold nothing once their section has ended: what was removed meanwhile is
 /// dropped, and its memory comes back.
-fn ranges_that_are_given_up_leak_nothing<B: ReusePolicy>(setup: Setup) {
+fn abandoned_ranges_leak_nothing<B: ReusePolicy>(setup: Setup) {
     let (trie, token) = (setup.trie::<Arc<()>, B>(), Arc::new(()));
     let mut dice = Dice::new(11);
     for _ in 0..50 {
@@ -99,7 +99,7 @@ fn a_key_is_there_while_its_value_is_replaced<B: ReusePolicy>(setup: Setup) {
 
 /// Complaint 11: An ordered map whose semantics nobody wrote down. What the documentation of `Iter`
 /// says of a scan beside changes, with the changes made between its steps.
-fn a_scan_beside_changes_does_what_is_written_down<B: ReusePolicy>(setup: Setup) {
+fn a_scan_beside_changes_does_what_its_documentation_promises<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let mut dice = Dice::new(12);
     for round in 0..300 {
@@ -200,8 +200,8 @@ fn a_branch_that_is_reused_under_a_walk_or_a_change_deceives_neither<B: ReusePol
 }
 
 in_every_setup![
-    ranges_that_are_given_up_leak_nothing,
+    abandoned_ranges_leak_nothing,
     a_key_is_there_while_its_value_is_replaced,
-    a_scan_beside_changes_does_what_is_written_down,
+    a_scan_beside_changes_does_what_its_documentation_promises,
     a_branch_that_is_reused_under_a_walk_or_a_change_deceives_neither,
 ];

@@ -145,7 +145,7 @@ fn run<B: ReusePolicy>(trie: &QpTrie<u64, B>, steps: Vec<Step>) -> Model<u64> {
     model
 }
 
-fn any_steps_do_what_they_do_to_a_btree_map<B: ReusePolicy>(setup: Setup) {
+fn any_steps_have_the_same_effect_as_on_a_btree_map<B: ReusePolicy>(setup: Setup) {
     let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&steps(), |steps| {
         let trie = setup.trie::<u64, B>();
@@ -207,7 +207,7 @@ fn increments_of_several_threads_add_up<B: ReusePolicy>(setup: Setup) {
 }
 
 /// A value is removed by one thread only, and only if it is the one that was agreed to.
-fn what_remove_if_takes_is_what_it_saw<B: ReusePolicy>(setup: Setup) {
+fn remove_if_removes_the_value_that_it_saw<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let balance = AtomicI64::new(0);
     thread::scope(|scope| {
@@ -242,7 +242,7 @@ fn what_remove_if_takes_is_what_it_saw<B: ReusePolicy>(setup: Setup) {
 }
 
 /// All threads that ask for a key at once get the value of one of them.
-fn all_get_the_value_of_the_one_that_inserted<B: ReusePolicy>(setup: Setup) {
+fn all_threads_get_the_value_that_was_inserted<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let answers: Vec<Vec<u64>> = thread::scope(|scope| {
         let ask = |own: u64| {
@@ -262,7 +262,7 @@ fn all_get_the_value_of_the_one_that_inserted<B: ReusePolicy>(setup: Setup) {
 }
 
 /// Entries that `retain` wants stay, whatever others insert and remove beside them.
-fn retain_keeps_what_it_wants_beside_writers<B: ReusePolicy>(setup: Setup) {
+fn retain_keeps_accepted_entries_beside_writers<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     for number in 0..200_u64 {
         trie.pin().insert(&[b'w', number as u8, 7], 1).expect("memory");
@@ -286,17 +286,17 @@ fn retain_keeps_what_it_wants_beside_writers<B: ReusePolicy>(setup: Setup) {
 }
 
 in_every_setup![
-    any_steps_do_what_they_do_to_a_btree_map,
+    any_steps_have_the_same_effect_as_on_a_btree_map,
     increments_of_several_threads_add_up,
-    what_remove_if_takes_is_what_it_saw,
-    all_get_the_value_of_the_one_that_inserted,
-    retain_keeps_what_it_wants_beside_writers,
+    remove_if_removes_the_value_that_it_saw,
+    all_threads_get_the_value_that_was_inserted,
+    retain_keeps_accepted_entries_beside_writers,
 ];
 
 /// What other threads do while `decide` runs, done by `decide` itself: it is asked again, and what
 /// is replaced, removed or filled is what it saw last.
 #[test]
-fn a_decision_about_what_has_changed_is_taken_again() {
+fn a_decision_is_repeated_if_the_value_has_changed() {
     let trie: QpTrie<u64> = QpTrie::new().expect("a trie");
     let view = trie.pin();
     let mut seen = Vec::new();
@@ -334,7 +334,7 @@ fn a_decision_about_what_has_changed_is_taken_again() {
 }
 
 #[test]
-fn a_trie_that_is_full_of_the_very_key_is_not_full_for_it() {
+fn a_full_trie_accepts_a_new_value_for_a_present_key() {
     let trie: QpTrie<u64> = QpTrie::builder().max_entries(1).build().expect("a trie");
     let view = trie.pin();
     // Nothing is there when it is asked for, and something by the time it is to be put.
@@ -361,7 +361,7 @@ fn a_trie_that_is_full_of_the_very_key_is_not_full_for_it() {
 }
 
 #[test]
-fn what_is_refused_comes_back_and_changes_nothing() {
+fn a_rejected_value_is_returned_and_nothing_changes() {
     let trie: QpTrie<String> = QpTrie::builder().max_entries(1).build().expect("a trie");
     let view = trie.pin();
     let value = || "value".to_owned();

@@ -205,7 +205,7 @@ fn copies_match<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
 
 /// Every copy is a value that its key had, whole and none that it had before another one, while
 /// leaves go from key to key; and a key that is always there is never missed.
-fn a_copy_is_its_keys_while_leaves_are_reused<B: ReusePolicy>(setup: Setup) {
+fn every_copy_is_a_value_of_its_key_while_leaves_are_reused<B: ReusePolicy>(setup: Setup) {
     copies_match::<B, Immediate>(setup);
     copies_match::<B, AfterRcuGp>(setup);
 }
@@ -245,7 +245,7 @@ fn every_value_comes_back_once<B: ReusePolicy>(setup: Setup) {
 
 in_every_setup![
     copies_answer_as_a_sorted_map,
-    a_copy_is_its_keys_while_leaves_are_reused,
+    every_copy_is_a_value_of_its_key_while_leaves_are_reused,
     every_value_comes_back_once,
 ];
 
@@ -304,7 +304,7 @@ fn a_value_is_overwritten_in_place_and_without_memory() {
 }
 
 #[test]
-fn a_removed_leaf_is_at_once_another_keys() {
+fn a_removed_leaf_is_reused_for_another_key_at_once() {
     let trie = QpTrie::<u64, Immediate, Immediate>::new().expect("a trie");
     let view = trie.pin();
     for round in 0..10_000_u64 {

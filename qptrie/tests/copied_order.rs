@@ -230,7 +230,7 @@ fn decides<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
 }
 
 /// Each decision is carried out, and an error gives the value back.
-fn what_is_decided_is_done<B: ReusePolicy>(setup: Setup) {
+fn every_decision_is_carried_out<B: ReusePolicy>(setup: Setup) {
     decides::<B, Immediate>(setup);
     decides::<B, AfterRcuGp>(setup);
     decides::<B, AfterTasksTraceGp>(setup);
@@ -240,5 +240,5 @@ in_every_setup![
     scans_of_copies_answer_as_a_sorted_map,
     a_scan_of_copies_misses_no_key_that_is_always_there,
     no_change_by_compute_is_lost,
-    what_is_decided_is_done,
+    every_decision_is_carried_out,
 ];

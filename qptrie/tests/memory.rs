@@ -31,7 +31,7 @@ fn a_trie_has_the_branches_that_its_keys_need<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-fn an_emptied_trie_gives_its_memory_back<B: ReusePolicy>(setup: Setup) {
+fn an_emptied_trie_returns_its_memory<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     for _ in 0..2 {
         let model = many(&trie, 20_000);
@@ -54,7 +54,7 @@ fn an_emptied_trie_gives_its_memory_back<B: ReusePolicy>(setup: Setup) {
 }
 
 /// What is given back is said, and what is in use stays.
-fn quiescing_gives_back_only_what_is_not_in_use<B: ReusePolicy>(setup: Setup) {
+fn quiesce_releases_only_unused_memory<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let mut model = many(&trie, 20_000);
     trie.quiesce().expect("outside of read sections");
@@ -77,7 +77,7 @@ fn quiescing_gives_back_only_what_is_not_in_use<B: ReusePolicy>(setup: Setup) {
 
 /// Overwriting and churning for a long time, with nobody reading, costs no more than a few grace
 /// periods' worth of what was freed: far less than everything that was ever allocated.
-fn churning_does_not_pile_memory_up<B: ReusePolicy>(setup: Setup) {
+fn churn_does_not_accumulate_memory<B: ReusePolicy>(setup: Setup) {
     const STEPS: u64 = 400_000;
     const BOUND: u64 = 8 << 20;
     const { assert!(STEPS * 3 / 4 * 64 > 2 * BOUND, "enough steps to tell") };
@@ -96,7 +96,7 @@ fn churning_does_not_pile_memory_up<B: ReusePolicy>(setup: Setup) {
 
 /// How many branches are on the way to each key, computed from the keys alone: those at which it
 /// parts from a neighbour.
-fn the_depth_of_every_entry_is_as_its_keys_say<B: ReusePolicy>(setup: Setup) {
+fn the_depth_histogram_matches_the_keys<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let mut model = many(&trie, 2_000);
     for number in 0..30 {
@@ -116,16 +116,16 @@ fn the_depth_of_every_entry_is_as_its_keys_say<B: ReusePolicy>(setup: Setup) {
 }
 
 in_every_setup![
-    the_depth_of_every_entry_is_as_its_keys_say,
+    the_depth_histogram_matches_the_keys,
     a_trie_has_the_branches_that_its_keys_need,
-    an_emptied_trie_gives_its_memory_back,
-    quiescing_gives_back_only_what_is_not_in_use,
-    churning_does_not_pile_memory_up,
+    an_emptied_trie_returns_its_memory,
+    quiesce_releases_only_unused_memory,
+    churn_does_not_accumulate_memory,
 ];
 
 /// The reference itself, on trees small enough to count by hand.
 #[test]
-fn the_reference_counts_what_a_drawing_shows() {
+fn the_reference_counts_the_branches_of_small_trees() {
     let count = |keys: &[&[u8]]| {
         branches(&keys.iter().map(|key| (key.to_vec(), ())).collect::<Model<()>>())
     };

@@ -121,7 +121,7 @@ fn run<B: ReusePolicy>(trie: &QpTrie<u64, B>, operations: Vec<Operation>) -> Mod
     model
 }
 
-fn any_operations_do_what_they_do_to_a_btree_map<B: ReusePolicy>(setup: Setup) {
+fn any_operations_have_the_same_effect_as_on_a_btree_map<B: ReusePolicy>(setup: Setup) {
     let config = Config { cases: 400, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&operations(), |operations| {
         let trie = setup.trie::<u64, B>();
@@ -197,7 +197,7 @@ fn a_branch_has_room_for_every_byte_and_the_end<B: ReusePolicy>(setup: Setup) {
 }
 
 in_every_setup![
-    any_operations_do_what_they_do_to_a_btree_map,
+    any_operations_have_the_same_effect_as_on_a_btree_map,
     small_sets_of_keys_are_right_in_every_order,
     a_branch_has_room_for_every_byte_and_the_end,
 ];

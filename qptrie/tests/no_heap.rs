@@ -94,7 +94,7 @@ fn check<L: ReusePolicy>(
 }
 
 #[test]
-fn the_way_to_a_key_has_a_branch_for_each_beginning_of_it() {
+fn the_path_to_a_key_has_a_branch_for_each_prefix_of_it() {
     let trie: QpTrie<u64> = QpTrie::new().expect("a trie");
     for length in FIRST..DEPTH {
         trie.pin().insert(&[b'k'; DEPTH][..length], 0).expect("memory");
@@ -103,7 +103,7 @@ fn the_way_to_a_key_has_a_branch_for_each_beginning_of_it() {
 }
 
 #[test]
-fn changes_need_no_heap_however_deep_their_place_is() {
+fn changes_at_any_depth_need_no_heap() {
     check::<AfterRcuGp>(
         |view, key, value| view.insert(key, value).expect("memory").copied(),
         |view, key| view.get(key).copied(),
@@ -112,7 +112,7 @@ fn changes_need_no_heap_however_deep_their_place_is() {
 }
 
 #[test]
-fn changes_need_no_heap_where_leaves_are_reused_at_once() {
+fn changes_need_no_heap_if_leaves_are_reused_at_once() {
     check::<Immediate>(
         |view, key, value| view.insert_copied(key, value).expect("memory"),
         |view, key| view.get_copied(key),

@@ -132,7 +132,7 @@ fn a_prefix_has_the_keys_that_begin_with_it<B: ReusePolicy>(setup: Setup) {
 }
 
 /// Keys of which each begins the next one, so that the way to the last is as long as it can be.
-fn a_way_of_any_length_is_walked<B: ReusePolicy>(setup: Setup) {
+fn a_path_of_any_length_is_walked<B: ReusePolicy>(setup: Setup) {
     let model: Model<u64> = (0..400).map(|length| (vec![0xff; length], length as u64)).collect();
     let trie = filled::<B>(setup, &model);
     let view = trie.pin();
@@ -215,7 +215,7 @@ in_every_setup![
     a_range_is_that_of_a_btree_map_from_both_ends,
     all_entries_come_in_order_from_both_ends,
     a_prefix_has_the_keys_that_begin_with_it,
-    a_way_of_any_length_is_walked,
+    a_path_of_any_length_is_walked,
     a_key_has_the_neighbours_that_it_has_in_a_btree_map,
     keys_are_stepped_through_in_both_directions,
     a_cursor_whose_key_was_removed_goes_on_with_the_next,

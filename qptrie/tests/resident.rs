@@ -16,7 +16,7 @@ fn resident() -> u64 {
 }
 
 #[test]
-fn memory_usage_is_what_the_process_has_resident() {
+fn memory_usage_equals_the_resident_memory_of_the_process() {
     const ENTRIES: u64 = 300_000;
     // A system may be set to give huge pages unasked, of which a part may be untouched.
     // SAFETY: takes numbers, and concerns this process only.

@@ -125,7 +125,7 @@ fn a_sleepers_iterator_goes_on_behind_what_it_returned<B: ReusePolicy>(setup: Se
     );
 }
 
-fn what_a_sleeper_changes_it_keeps_a_look_at<B: ReusePolicy>(setup: Setup) {
+fn values_that_a_sleeper_changes_stay_readable<B: ReusePolicy>(setup: Setup) {
     let trie = trie::<u64, B>(setup);
     let view = trie.pin_trace();
     assert_eq!(view.get_or_insert_with(b"tree", || 1).expect("memory"), &1);
@@ -145,7 +145,7 @@ fn what_a_sleeper_changes_it_keeps_a_look_at<B: ReusePolicy>(setup: Setup) {
 
 in_every_setup![
     a_sleepers_iterator_goes_on_behind_what_it_returned,
-    what_a_sleeper_changes_it_keeps_a_look_at,
+    values_that_a_sleeper_changes_stay_readable,
     a_reference_is_held_across_await_and_threads,
     a_paused_scan_goes_on_behind_the_key_that_it_stood_on,
 ];

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_no_trie_reaches_is_none() {
+    fn a_limit_that_no_trie_can_reach_is_no_limit() {
         for limit in [1 << 31, u64::MAX] {
             let count = EntryCount::new(limit);
             assert_eq!(count.bytes(), 0, "nor is there anything of one that counts nothing");
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_drops_when_it_ends_is_counted() {
+    fn a_change_by_a_destructor_of_an_ending_thread_is_counted() {
         struct Last(Arc<EntryCount>);
 
         impl Drop for Last {

@@ -429,7 +429,7 @@ impl Scenario {
 }
 
 #[test]
-fn writers_lose_nothing_and_do_not_wait_for_good() {
+fn writers_lose_nothing_and_do_not_wait_forever() {
     for scenario in
         [&TWO_COPIES, &COPY_AND_REPLACE, &TWO_REPLACE, &PARENT_AND_CHILD, &PARENT_CHILD_AND_READER]
     {
