@@ -45,7 +45,7 @@ fn pending_memory_stays_bounded_and_the_reader_is_reported<B: ReusePolicy>(setup
         let inner = &domain;
         let sit = move || {
             let guard = inner.pin();
-            tell_inside.send(()).expect("somebody waits for it");
+            tell_inside.send(()).expect("the main thread waits");
             let _ = leave.recv();
             drop(guard);
         };
@@ -53,7 +53,7 @@ fn pending_memory_stays_bounded_and_the_reader_is_reported<B: ReusePolicy>(setup
             .name("sitter".to_owned())
             .spawn_scoped(scope, sit)
             .expect("a thread");
-        inside.recv().expect("it is inside");
+        inside.recv().expect("the reader enters");
         let _stay = stay;
         // Each millisecond of stall allows a sixteenth of the bound more.
         let (start, mut round) = (std::time::Instant::now(), 0);
@@ -64,11 +64,11 @@ fn pending_memory_stays_bounded_and_the_reader_is_reported<B: ReusePolicy>(setup
             let stalls = start.elapsed().as_millis() as u64 + 1;
             let cpus = thread::available_parallelism().map_or(1, usize::from) as u64;
             let most = MAX_PENDING + stalls * (MAX_PENDING / 16) + 2 * cpus * 64 * KIB;
-            assert!(leaves.pending.bytes <= most, "{} of {most} wait", leaves.pending.bytes);
+            assert!(leaves.pending.bytes <= most, "{} of {most} bytes are pending", leaves.pending.bytes);
         }
         let (report, name) = told.try_recv().expect("a report");
         assert_eq!(name.as_deref(), Some("sitter"), "{report}");
-        assert!(told.try_recv().is_err(), "said once");
+        assert!(told.try_recv().is_err(), "reported once");
     });
 }
 

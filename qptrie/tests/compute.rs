@@ -85,7 +85,7 @@ fn compute<B: ReusePolicy>(
         (Decision::Abort, _) => Computed::Aborted(number),
     };
     assert_eq!(done, Ok(expected), "{key:?}");
-    assert_eq!(asked.get(), 1, "nobody else changes anything");
+    assert_eq!(asked.get(), 1, "no other thread changes anything");
     match decision {
         Decision::Insert => _ = model.insert(key, number),
         Decision::Remove => _ = model.remove(&key),

@@ -317,7 +317,7 @@ fn a_reader_never_misses_a_key_that_is_always_there<B: ReusePolicy>(setup: Setup
     let scene = Scene::<B>::new(setup.trie());
     scene.play(&[Scene::<B>::look_up as Look<B>, Scene::look_up_many]);
     if B::PROTECTS_IDENTITY {
-        assert_eq!(scene.trie.stats().retries, 0, "plain readers have nothing to retry");
+        assert_eq!(scene.trie.stats().retries, 0, "plain readers never retry");
     }
 }
 

@@ -364,6 +364,6 @@ fn the_longest_key_fits_a_leaf_of_words_and_one_byte_more_is_too_large() {
     let error = trie.pin().insert_copied(b"", [0; 4092]).expect_err("no room for a length");
     assert_eq!(
         error.to_string(),
-        "a value of 4092 bytes leaves no room for a key in a leaf of 4096"
+        "a value of 4092 bytes leaves no room for a key: a leaf has 4096 bytes"
     );
 }

@@ -62,7 +62,7 @@ fn max_key_len_is_enforced_and_reported<B: ReusePolicy>(setup: Setup) {
     view.insert(b"abc", 3).expect("as long as allowed");
     let error = view.insert(b"abcd", 4).unwrap_err();
     assert_eq!(error.kind(), InsertErrorKind::KeyTooLong { key: 4, limit: 3 });
-    assert_eq!(error.to_string(), "a key of 4 bytes: this trie allows 3");
+    assert_eq!(error.to_string(), "a key of 4 bytes is too long: this trie allows 3 bytes");
     assert_eq!(error.into_value(), 4);
     assert_eq!(trie.len(), 2);
     let only_empty = setup.builder::<u64, B>().max_key_len(0).build().expect("a trie");
@@ -341,7 +341,7 @@ fn a_wide_branch_without_memory_for_a_smaller_one_stays<B: ReusePolicy>(setup: S
     // Branches of up to 60 twigs, the size that has to run out.
     let mut sized = (0..=255).flat_map(|family| (1..62).map(move |byte| [4, family, byte * 3]));
     let refused = sized.find(|&key| !put(&mut model, key)).expect("a limit");
-    assert!(refused[2] >= 59 * 3, "{refused:?}: a smaller one was refused, or a leaf");
+    assert!(refused[2] >= 59 * 3, "{refused:?}: a smaller branch or a leaf was rejected");
     let before = trie.memory_usage().branches.live;
     // Every fourth byte stays, except for four.
     let go = (0..=255).filter(|byte| byte % 4 != 0).chain([0, 100, 200, 252]);
@@ -391,7 +391,7 @@ fn a_trie_with_little_memory_agrees_with_the_model<B: ReusePolicy>(setup: Setup)
                 same_entries(&trie, &model);
             }
         }
-        assert!(refused > 0, "{slabs} slabs are too much for this test");
+        assert!(refused > 0, "{slabs} slabs are too much memory for this test");
         drop(section);
         same_entries(&trie, &model);
         trie.quiesce().expect("outside of read sections");

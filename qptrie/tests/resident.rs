@@ -9,8 +9,8 @@ use std::fs;
 
 /// Returns the resident memory of the process, in bytes, counted page by page.
 fn resident() -> u64 {
-    let all = fs::read_to_string("/proc/self/smaps_rollup").expect("the system tells");
-    let line = all.lines().find_map(|line| line.strip_prefix("Rss:")).expect("among others");
+    let all = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux provides it");
+    let line = all.lines().find_map(|line| line.strip_prefix("Rss:")).expect("an Rss line");
     let kib = line.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
     kib.expect("a number") << 10
 }

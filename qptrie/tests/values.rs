@@ -81,7 +81,7 @@ fn every_value_is_dropped_exactly_once<B: ReusePolicy>(setup: Setup) {
         drop(view);
         if step % 5000 == 0 {
             trie.quiesce().expect("outside of read sections");
-            assert_eq!(ledger.alive() as u64, trie.len(), "only what is in the trie is left");
+            assert_eq!(ledger.alive() as u64, trie.len(), "only the entries of the trie are left");
         }
     }
     assert!(trie.len() > 100, "there is something to drop");
@@ -140,7 +140,7 @@ fn a_reference_holds_until_its_section_ends<B: ReusePolicy>(setup: Setup) {
         for value in held {
             assert_eq!((*value.echo, ledger.drops_of(value.number)), (value.number, 0));
         }
-        assert_eq!(ledger.dropped(), 0, "nothing that was freed inside the section");
+        assert_eq!(ledger.dropped(), 0, "no value that was freed inside the section");
     }
     trie.quiesce().expect("outside of read sections");
     assert_eq!(ledger.alive(), 1);
@@ -176,8 +176,8 @@ fn a_dropped_trie_leaves_what_is_pending_to_its_domain<B: ReusePolicy>(setup: Se
         let (domain, ledger) = (&domain, &ledger);
         scope.spawn(move || {
             let guard = domain.pin();
-            entered.send(()).expect("somebody waits");
-            left.recv().expect("somebody says so");
+            entered.send(()).expect("the main thread waits");
+            left.recv().expect("the main thread sends");
             // The value that was replaced after the section began is still pending.
             assert_eq!(ledger.drops_of(0), 0);
             drop(guard);
@@ -392,7 +392,7 @@ fn dropping_a_trie_drops_every_value_even_if_one_panics() {
 }
 
 #[test]
-#[should_panic(expected = "the guard is not of the domain of this trie")]
+#[should_panic(expected = "the guard belongs to another domain than this trie")]
 fn a_guard_of_another_domain_is_refused() {
     let (trie, domain) = (Setup::every().map(Setup::trie::<u64, Immediate>).next(), Domain::new());
     drop(trie.expect("a setup").view(&domain.pin()));

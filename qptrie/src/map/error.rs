@@ -102,21 +102,21 @@ pub enum InsertErrorKind {
 impl fmt::Display for InsertErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exists => f.write_str("the key exists already"),
+            Self::Exists => f.write_str("the key already exists"),
             Self::NotFound => f.write_str("the key does not exist"),
             Self::TooLarge { value, longest_key: 0, .. } => {
                 write!(
                     f,
-                    "a value of {value} bytes leaves no room for a key in a leaf of {MAX_SIZE}"
+                    "a value of {value} bytes leaves no room for a key: a leaf has {MAX_SIZE} bytes"
                 )
             }
             Self::TooLarge { key, value, longest_key } => write!(
                 f,
                 "a key of {key} bytes with a value of {value} bytes does not fit a leaf: the \
-                 key may have {longest_key} bytes"
+                 longest key is {longest_key} bytes"
             ),
             Self::KeyTooLong { key, limit } => {
-                write!(f, "a key of {key} bytes: this trie allows {limit}")
+                write!(f, "a key of {key} bytes is too long: this trie allows {limit} bytes")
             }
             Self::Full { max_entries } => {
                 write!(f, "the trie is full: it allows {max_entries} entries")

@@ -347,7 +347,7 @@ mod tests {
         assert!(matches!(walk.seek(nodes, from), Ok(Some(_))));
         // Leave it in the state of a branch that a writer is about to replace.
         let life = nodes.count(lower).life().expect("it is linked");
-        nodes.count(lower).lock(life).expect("nobody else is here").unlink();
+        nodes.count(lower).lock(life).expect("no other thread is here").unlink();
         assert_eq!(walk.seek(nodes, from), Err(Retry));
         assert_eq!(walk.step(nodes), Err(Retry), "half a way is no place");
         // Dropping the trie would need intact branches.
@@ -369,7 +369,7 @@ mod tests {
                 panic!("it was put there");
             };
             let versions = nodes.versions(found.leaf);
-            let writing = versions.lock(versions.now().expect("nobody else is here"));
+            let writing = versions.lock(versions.now().expect("no other thread is here"));
             let mut walk = Walk::<Ascending>::lost();
             assert_eq!(walk.seek(nodes, Included(from)), Err(Retry));
             assert_eq!(walk.step(nodes), Err(Retry), "no place was found");
@@ -391,7 +391,7 @@ mod tests {
         let nodes = &trie.nodes;
         let changed = branch(nodes.roots.of(b"a").slot());
         let life = nodes.count(changed).life().expect("it is linked");
-        nodes.count(changed).lock(life).expect("nobody else is here").unlink();
+        nodes.count(changed).lock(life).expect("no other thread is here").unlink();
         let (here, next) = (Roots::number_of(b"a"), Roots::number_of(b"b"));
         let from = Excluded(&b"a2"[..]);
         assert_eq!(Walk::<Ascending>::lost().seek_below(nodes, from, here), Err(Retry));

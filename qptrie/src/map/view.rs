@@ -50,7 +50,7 @@ impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V
 
     #[inline]
     pub(super) fn inside(trie: &'t QpTrie<V, B, L>, guard: &'t Guard<'_>) -> Self {
-        assert!(guard.is_of(&trie.domain), "the guard is not of the domain of this trie");
+        assert!(guard.is_of(&trie.domain), "the guard belongs to another domain than this trie");
         Self { trie, _guard: None }
     }
 }
