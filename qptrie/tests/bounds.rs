@@ -64,7 +64,7 @@ fn pending_memory_stays_bounded_and_the_reader_is_reported<B: ReusePolicy>(setup
             let stalls = start.elapsed().as_millis() as u64 + 1;
             let cpus = thread::available_parallelism().map_or(1, usize::from) as u64;
             let most = MAX_PENDING + stalls * (MAX_PENDING / 16) + 2 * cpus * 64 * KIB;
-            assert!(leaves.pending.bytes <= most, "{} of {most} bytes are pending", leaves.pending.bytes);
+            assert!(leaves.pending.bytes <= most, "{} of {most} bytes", leaves.pending.bytes);
         }
         let (report, name) = told.try_recv().expect("a report");
         assert_eq!(name.as_deref(), Some("sitter"), "{report}");

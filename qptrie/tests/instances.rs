@@ -9,7 +9,7 @@ const MANY: usize = 10_000;
 /// Returns the resident anonymous memory of this process, in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux provides it");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("an RssAnon line");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("such a line");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 

@@ -33,7 +33,8 @@ pub struct Builder<
     policies: PhantomData<(B, L)>,
 }
 
-/// Whether a trie keeps hints: a table from the hash of a key to its leaf ([`Builder::hints`]).
+/// Selects whether a trie keeps hints: a table from the hash of a key to its leaf
+/// ([`Builder::hints`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Hints {
@@ -164,9 +165,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     /// With hints the lookup of a present key costs two cache lines beside the key, instead of one
     /// for each branch on the path. The promises of all operations stay the same: the leaf itself
     /// tells whether it is linked, and a lookup that the table does not answer walks the trie. The
-    /// lookup of an absent key costs one more cache line. Where leaves are reused at once, a value
-    /// is overwritten without a walk from the root. The hash is keyed with random numbers, drawn
-    /// for each trie.
+    /// lookup of an absent key costs one more cache line. If leaves are reused at once, a value is
+    /// overwritten without a walk from the root. The hash is keyed with random numbers, drawn for
+    /// each trie.
     ///
     /// The table takes 5 to 8 bytes per entry, from the global heap. It grows while other threads
     /// read and write, and shrinks in [`QpTrie::quiesce`]. If its allocation fails, there are fewer

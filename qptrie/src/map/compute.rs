@@ -181,7 +181,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                             let leaf = self.new_leaf(key, value)?;
                             if found.replace(&self.trie.nodes, leaf).is_ok() {
                                 self.hint_linked(hash, leaf, Some(found.leaf));
-                                // SAFETY: replaced here (INV-U1); the other was published.
+                                // SAFETY: the old leaf was replaced here (INV-U1), and the new one
+                                // was published.
                                 let (old, new) = unsafe {
                                     (self.unlinked(found.leaf), self.trie.nodes.value(leaf))
                                 };
@@ -247,7 +248,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     fn take(&self, hash: Option<u64>, found: &Found<'_>) -> Option<&V> {
         found.remove(&self.trie.nodes).ok()?;
         self.forget_hint(hash, found.leaf);
-        // SAFETY: unlinked here (INV-U1).
+        // SAFETY: the leaf was unlinked here (INV-U1).
         Some(unsafe { self.unlinked(found.leaf) })
     }
 
@@ -282,7 +283,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         linked: Result<(), InsertErrorKind>,
     ) -> Result<&V, InsertError<V>> {
         match linked {
-            // SAFETY: published inside the section, which keeps it (INV-N3).
+            // SAFETY: the leaf was published inside the section, which keeps it (INV-N3).
             Ok(()) => Ok(unsafe { self.trie.nodes.value(leaf) }),
             Err(kind) => {
                 // SAFETY: the leaf was not published.

@@ -156,7 +156,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// an entry that it rejects, `keep` is called again with the value that the entry has when it
     /// is removed.
     ///
-    /// Cost: a step of a scan for each entry, and a removal for each that goes.
+    /// Cost: a step of a scan for each entry, and a removal for each rejected one.
     pub fn retain_copied(&self, mut keep: impl FnMut(&[u8], V) -> bool) {
         let (mut scan, mut key) = (self.iter_copied(), Vec::new());
         while let Some(seen) = scan.next_into(&mut key) {

@@ -82,7 +82,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// ```
     /// # use qptrie::QpTrie;
     /// let trie = QpTrie::<u32>::from([("a", 1), ("b", 2), ("ba", 3), ("bad", 4)]);
-    /// // `a` is alone; `b` parts from what it begins, and these from each other where `ba` ends.
+    /// // `a` is alone; one branch separates `b` from `ba` and `bad`, another separates these two.
     /// assert_eq!(trie.pin().depth_histogram(), [1, 1, 2]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -1,4 +1,4 @@
-//! Hints: from the hash of a key to the handle of its leaf, in a table beside the trie.
+//! Hints: a table beside the trie that maps the hash of a key to the handle of its leaf.
 //!
 //! A hint may be stale, missing or wrong. Correctness does not depend on it: the leaf itself tells
 //! whether it is linked and which key it has (`read::hinted`), and a lookup that the table does not
@@ -6,7 +6,7 @@
 //! two threads that write to one bucket may overwrite each other's hints.
 //!
 //! ```text
-//!  bucket   | hint | hint | …       16 in one line of the cache
+//!  bucket   | hint | hint | …       16 in one cache line
 //!  hint     | tag of the hash | handle of the leaf |      32 bits; 0: none
 //! ```
 //!

@@ -25,12 +25,12 @@ pub(crate) fn symbol_at(key: &[u8], index: u32) -> Symbol {
     Symbol(key.get(index as usize).copied())
 }
 
-/// Where another key differs from a given one: the index of the first symbol that differs, and the
-/// other key's symbol there; `None` if the keys are equal. If one key is a prefix of the other,
-/// they differ in the symbol after it.
+/// The first difference of another key from a given one: the index of the first symbol that
+/// differs, and the other key's symbol there; `None` if the keys are equal. If one key is a prefix
+/// of the other, they differ in the symbol after it.
 pub(crate) type Parting = Option<(u32, Symbol)>;
 
-/// Returns where `other` differs from `key`.
+/// Returns the first difference of `other` from `key`.
 #[inline]
 pub(crate) fn parting(key: &[u8], other: &[u8]) -> Parting {
     let common = common_bytes(key, other);

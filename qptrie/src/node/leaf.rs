@@ -191,7 +191,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     ///
     /// # Safety
     ///
-    /// As [`key`](Self::key).
+    /// Same as [`key`](Self::key).
     #[inline(always)]
     pub(crate) unsafe fn value<'a>(&self, leaf: Handle) -> &'a V {
         self.leaves.reads_plain(leaf);

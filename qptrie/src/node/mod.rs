@@ -9,8 +9,8 @@
 //!  branch   | count | shape | twig | twig                  two ways: 16 bytes
 //!           | count | shape | bytes | twig | twig | …      up to eight bytes
 //!           | count | shape | lowers | twig | twig | …     bytes with few different upper nibbles
-//!           | count | shape | bits | ranks | twigs | twig | …    any; twigs: how many there are
-//!             u32     which symbol, which form, part of the ways
+//!           | count | shape | bits | ranks | twigs | twig | …    any bytes; twigs: their number
+//!             u32     index of the symbol, form, part of the ways
 //!
 //!  leaf     | value … | linked, key length | key …   u16, then the bytes
 //!

@@ -12,7 +12,7 @@ pub(super) fn line(place: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the instruction belongs to the architecture's first version, and takes any address.
+        // SAFETY: every x86-64 processor has the instruction, and it takes any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]

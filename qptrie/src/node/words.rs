@@ -175,7 +175,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         for at in (0..size_of::<V>()).step_by(WORD_BYTES) {
             let word = self.leaf_word(leaf, VALUE + at / WORD_BYTES).load(Ordering::Relaxed);
             let count = WORD_BYTES.min(size_of::<V>() - at);
-            // SAFETY: inside the value's bytes, as many as are left.
+            // SAFETY: writes inside the value's bytes, at most as many as remain.
             unsafe { bytes.add(at).copy_from_nonoverlapping(word.to_ne_bytes().as_ptr(), count) };
         }
         value
@@ -260,7 +260,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     ///
     /// # Safety
     ///
-    /// As [`free_words`](Self::free_words).
+    /// Same as [`free_words`](Self::free_words).
     pub(crate) unsafe fn drop_words(&self, leaf: Handle) {
         self.versions(leaf).end();
         // SAFETY: the caller's promise.

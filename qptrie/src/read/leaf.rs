@@ -9,9 +9,9 @@
 //!    1  s := f.count                    odd: f is free, or being written: start again
 //!    2  S still names f?                no: start again
 //!    3  Q.count still sQ?               no: Q is unlinked, so S proves nothing: start again
-//!    4  compare the key, copy what is wanted
+//!    4  compare the key, copy the requested data
 //!    5  f.count still s?                no: start again
-//!    6  now believe "another key", or make a value of the copy
+//!    6  now trust "another key", or build a value from the copy
 //! ```
 //!
 //! - INV-V4: after step 3, `f` was linked at a moment between step 1 and step 3, in version `s` or

@@ -11,10 +11,10 @@
 //!    2  S still names p?                no: start again
 //!    3  Q.count still sQ?               no: Q is unlinked, so S proves nothing: start again
 //!    4  read the header: the key's slot, if it has one
-//!    5  p.count still s?                no: start again; the slot may lie anywhere
+//!    5  p.count still s?                no: start again; the slot may be anywhere
 //!    6  read the twig in the slot
 //!    7  p.count still s?                no: start again
-//!    8  now step down, touch a leaf, or believe "absent" where the slot is empty
+//!    8  now step down, read a leaf, or trust "absent" if the slot is empty
 //! ```
 //!
 //! - INV-V1: after step 3, `p` was linked at a moment between step 1 and step 3.

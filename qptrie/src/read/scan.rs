@@ -166,7 +166,7 @@ pub(crate) struct Walk<D> {
     way: SmallVec<[Stop; SHALLOW]>,
     /// The roots that are still to be visited.
     roots: Range<u16>,
-    /// Whether the path and the roots are valid.
+    /// True if the path and the roots are valid.
     placed: bool,
     direction: PhantomData<D>,
 }

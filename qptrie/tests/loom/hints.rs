@@ -48,7 +48,7 @@ fn remove<L: ReusePolicy>(trie: &Trie<L>, key: &[u8]) -> Option<u64> {
     trie.pin().remove_copied(key)
 }
 
-/// How a reader asks for `KEY`, first and second.
+/// The two ways in which a reader asks for `KEY`, in order.
 #[derive(Clone, Copy, Debug)]
 enum Asks {
     HintFirst,
@@ -81,7 +81,7 @@ impl Asks {
     }
 }
 
-/// What happens to the leaf that the hint names.
+/// The fate of the leaf that the hint names.
 #[derive(Clone, Copy, Debug)]
 enum Scenario {
     /// Its key is removed.

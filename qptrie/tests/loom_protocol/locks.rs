@@ -133,7 +133,7 @@ use Op::{Add, Replace, Reuse};
 /// Something changed on the path.
 struct Retry;
 
-/// Whether a writer is watched by a reader. A load right before an exchange by the same thread
+/// A writer that is watched by a reader, or not. A load right before an exchange by the same thread
 /// hides from loom that a reader had loaded the count before. A watched writer reads the count from
 /// memory that loom does not see.
 #[derive(Clone, Copy)]
@@ -146,7 +146,7 @@ struct World {
     locking: Locking,
     root: Holder,
     branches: [Holder; 4],
-    /// What writers report. (A model's threads are coroutines of one thread.)
+    /// The reports of writers. (A model's threads are coroutines of one thread.)
     put: RefCell<Vec<Twig>>,
     unlinked: RefCell<Vec<Twig>>,
 }

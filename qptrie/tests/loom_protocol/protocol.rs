@@ -175,12 +175,12 @@ struct Branch {
     count: AtomicU32,
     shape: AtomicU32,
     twigs: [AtomicU32; CAPACITY],
-    /// Whether the branch is on the free list.
+    /// True if the branch is on the free list.
     free: AtomicBool,
     /// The count as the branch's owner knows it. An owner that loaded `count` before storing it
     /// would hide the reader's earlier loads from loom.
     own_count: Untracked<u32>,
-    /// Whether the branch has been in use before, so that initialising it is a reuse.
+    /// True if the branch has been in use before, so that initialising it is a reuse.
     used: bool,
 }
 

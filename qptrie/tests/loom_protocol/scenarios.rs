@@ -17,7 +17,7 @@ pub(crate) struct Scenario {
     start: Start,
     writers: &'static [&'static [Update]],
     lookup: Key,
-    /// Whether the key is always there or never there.
+    /// True if the key is always there, false if it is never there.
     present: bool,
     /// Events that have to happen in some execution.
     shows: &'static [Event],
