@@ -211,9 +211,10 @@ impl Hints {
             ways |= u32::from(has_tag(hint.load(Ordering::Relaxed))) << way;
         }
         while ways != 0 {
-            // The hint may have changed since the first load: it still names a leaf. ORDERING:
-            // pairs with the Release stores in `put`: a thread that sees a handle may access the
-            // memory that it names. Falls to `loom` `a_hint_is_believed_of_a_linked_leaf_only`.
+            // The hint may have changed since the first load: it still names a leaf.
+            // ORDERING: pairs with the Release stores in `put`: a thread that sees a handle may
+            // access the memory that it names. Falls to `loom`
+            // `a_hint_is_believed_of_a_linked_leaf_only`.
             let hint = bucket[ways.trailing_zeros() as usize].load(Ordering::Acquire);
             if let Some(found) = table.handle(hint).and_then(&mut look) {
                 return Some(found);

@@ -4,7 +4,7 @@ use crate::node::{Life, Nodes, Retry, Twig};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{Handle, ReusePolicy};
 
-/// The branch that a reader stands on, and the life in which it was linked. Under a policy that
+/// The branch that a thread stands on, and the life in which it was linked. Under a policy that
 /// protects identity there is nothing to validate, and every check below compiles to nothing. But
 /// if leaves are reused at once, the reader needs the life under every policy of branches, since
 /// only a linked branch vouches for its leaves.

@@ -63,7 +63,7 @@ pub(crate) enum NotLinked {
     Retry,
     /// A branch can't be allocated.
     Memory(AllocErrorKind),
-    /// The entry limit leaves no room.
+    /// The entry limit leaves no room, or may leave none.
     NoRoom(NoRoom),
 }
 
