@@ -51,8 +51,8 @@ impl<'t> Count<'t> {
     #[inline(always)]
     pub(crate) fn life(self) -> Option<Life> {
         // ORDERING: pairs with the Release store of the count in `begin`: a thread that sees the
-        // count of this life sees its shape and twigs. Falls to `loom_protocol` "first count
-        // relaxed".
+        // count of this life sees its shape and twigs. Falls to `loom_protocol`
+        // "first count relaxed".
         let count = self.word.load(Ordering::Acquire);
         (count & UNLINKED == 0).then_some(Life(count & !LOCKED))
     }

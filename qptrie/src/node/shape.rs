@@ -165,8 +165,8 @@ impl Shape {
     #[inline(always)]
     fn list(self, word: impl Fn(usize) -> u32) -> u64 {
         let (first, second) = (u64::from(self.0 & 0xff), u64::from(self.0 >> 8 & 0xff));
-        // The form changes from step to step, so a branch instruction would be mispredicted. (A pair
-        // has its twigs where a list has its bytes.)
+        // The form changes from step to step, so a branch instruction would be mispredicted. (A
+        // pair has its twigs where a list has its bytes.)
         select_unpredictable(self.form() == PAIR, first | (second * (ONES << 8)), pair_of(word))
     }
 
