@@ -5,7 +5,7 @@
 //!
 //! Each model has two threads and a bound of 2 or 3 preemptions, or none (`loom_protocol` explores
 //! the protocol alone further). loom does not explore load buffering, more than the last seven
-//! stores of a word, and spurious failures of a weak exchange. After a reader has to retry, or a
+//! stores of a word, or spurious failures of a weak exchange. After a reader has to retry, or a
 //! scan has lost its place, the rest of the execution is run once but not explored: the retry is
 //! the same as a first attempt that begins then.
 

@@ -125,7 +125,7 @@ enum Op {
     Add { level: usize, at: usize, leaf: Twig, copy: usize },
     /// Replaces a leaf.
     Replace { level: usize, at: usize, leaf: Twig },
-    /// Initialises a branch that was freed for another life, elsewhere.
+    /// Initialises a freed branch for another life, elsewhere.
     Reuse { index: usize },
 }
 use Op::{Add, Replace, Reuse};
