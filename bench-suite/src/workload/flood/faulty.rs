@@ -118,13 +118,13 @@ fn a_scheme_without_a_fault_passes() {
 
 #[test]
 fn an_object_that_is_handed_out_twice_is_detected() {
-    fails::<Faulty<TWICE, true>>("was given out while somebody had it");
-    fails::<Faulty<TWICE, false>>("in somebody else's hands too");
+    fails::<Faulty<TWICE, true>>("was handed out while it was in use");
+    fails::<Faulty<TWICE, false>>("was in use elsewhere");
 }
 
 #[test]
 fn an_object_reused_under_a_reader_is_detected() {
-    fails::<Faulty<HASTY, true>>("reused under its eyes");
+    fails::<Faulty<HASTY, true>>("reused during its section");
 }
 
 #[test]

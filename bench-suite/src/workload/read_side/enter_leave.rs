@@ -91,6 +91,6 @@ mod tests {
     fn a_wrong_pointer_ends_the_run() {
         let slice = Slice::new(Duration::from_millis(1), None);
         let WrongAnswer(reason) = run(&Blind, 1, slice).unwrap_err();
-        assert!(reason.contains("another pointer"), "{reason}");
+        assert!(reason.contains("wrong pointer"), "{reason}");
     }
 }

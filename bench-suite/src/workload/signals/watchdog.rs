@@ -1,25 +1,25 @@
-//! Noticing that somebody has stopped for good. A thread that waits for itself can't be joined,
-//! and no other can go on in its place: the process ends, and says why.
+//! Detects a deadlocked thread. A thread that deadlocks with itself can't be joined, so the process
+//! exits with a message.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a thread may make no progress. Everything that it does takes less than a
+/// The time that a thread may make no progress. Everything that it does takes less than a
 /// thousandth of that.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often a look is taken.
+/// The interval between checks.
 const NAP: Duration = Duration::from_millis(20);
 
-/// A number that its thread counts up, on cache lines of its own.
+/// A counter that its thread increments, on separate cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Pulse(AtomicU64);
 
 impl Pulse {
-    /// Says that there is progress.
+    /// Reports progress.
     #[inline]
     pub(super) fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
