@@ -45,7 +45,7 @@ struct Producer<'m, M> {
     turn: &'m Turn,
     /// Whether it reads once before it begins.
     has_read: bool,
-    /// Whether it has run at all.
+    /// Whether it has run at least once.
     has_run: bool,
     wrong: Option<WrongAnswer>,
 }

@@ -26,7 +26,7 @@ impl Pulse {
     }
 }
 
-/// Runs `work` while somebody watches that every pulse goes on.
+/// Runs `work` while a thread checks that every pulse makes progress.
 pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
     let over = &AtomicBool::new(false);
     thread::scope(|scope| {
@@ -47,7 +47,7 @@ pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
     })
 }
 
-/// What was seen, and when it last changed.
+/// The last count of each pulse, and the time of its last change.
 struct Watch(Vec<(u64, Instant)>);
 
 impl Watch {
@@ -55,7 +55,7 @@ impl Watch {
         Self(pulses.iter().map(|_| (0, now)).collect())
     }
 
-    /// The number of a pulse that has not changed for longer than anybody has [`PATIENCE`].
+    /// Returns the number of a pulse that has not changed for at least [`PATIENCE`].
     fn stopped(&mut self, now: Instant, pulses: &[Pulse]) -> Option<usize> {
         for ((seen, since), pulse) in self.0.iter_mut().zip(pulses) {
             let count = pulse.0.load(Ordering::Relaxed);
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pulse_that_stops_is_named_and_one_that_goes_on_is_not() {
+    fn only_a_pulse_that_stops_is_reported() {
         let pulses = [Pulse::default(), Pulse::default()];
         let start = Instant::now();
         let mut watch = Watch::new(start, &pulses);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_guarded_runs_and_returns() {
+    fn guarded_work_runs_and_returns() {
         assert_eq!(guarded(&[Pulse::default()], || 7), 7);
     }
 }
