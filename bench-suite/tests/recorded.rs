@@ -105,14 +105,14 @@ fn the_error_for_an_invalid_record_is_one_line() {
     refused(&["cmp", &good, &path("missing")], &["/missing", "No such file"]);
     refused(&["cmp", &path("empty"), &good], &["/empty", "it is empty"]);
     refused(&["export", "csv", directory.path().to_str().unwrap()], &["a directory"]);
-    refused(&["export", "md", &path("text")], &["/text", "line 1 is no record"]);
+    refused(&["export", "md", &path("text")], &["/text", "line 1 is not a record"]);
     refused(&["report", "--html", &path("page"), &path("newer")], &["schema 3", "1 to 2"]);
     refused(&["cmp", &good, &path("other")], &["/good", "/other", "no row in common"]);
     #[cfg(unix)]
     {
         let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
         assert!(made.success());
-        refused(&["cmp", &good, &path("pipe")], &["/pipe", "no regular file"]);
+        refused(&["cmp", &good, &path("pipe")], &["/pipe", "not a regular file"]);
         refused(&["report", "--html", &path("pipe"), &good], &["/pipe", "regular file"]);
     }
     refused(&["report", "--html", &path("empty/page"), &good], &["--html", "empty/page"]);

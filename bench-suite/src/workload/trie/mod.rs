@@ -70,7 +70,7 @@ struct Setting<'d> {
 
 /// A workload, generic over the map and the kind of value.
 trait Case: 'static {
-    /// The names under which its readings are filed.
+    /// The case names in its readings.
     const NAMES: &'static [&'static str];
 
     /// Returns those of the selected numbers of threads with which it can run.
