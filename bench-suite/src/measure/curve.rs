@@ -11,12 +11,12 @@ const MOST_POINTS: usize = 200;
 const QUANTILES: [f64; 13] =
     [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0];
 
-/// Values of a metric along something else.
+/// Values of a metric along another quantity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Curve {
     /// The quantity on the other axis.
     pub(crate) over: Over,
-    /// The place and the value, in the unit of the metric, by ascending place.
+    /// Pairs of place and value, in the unit of the metric, by ascending place.
     pub(crate) points: Vec<[f64; 2]>,
 }
 

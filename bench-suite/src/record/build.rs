@@ -7,7 +7,7 @@ const UNKNOWN: &str = "unknown";
 /// The properties of the program that a result may depend on. An unknown value is "unknown".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Build {
-    /// The suite's version.
+    /// The version of the suite.
     #[serde(default)]
     pub(crate) version: String,
     /// The Cargo profile: `release`, or `debug` for all that derive from `dev`.

@@ -97,7 +97,8 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes all of it, or cuts off what was written of it, unless somebody else has appended since.
+/// Writes all lines; on failure cuts off the part that was written, unless another program has
+/// appended since.
 fn append_whole(file: &mut File, lines: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     let mut rest = lines;
@@ -109,7 +110,7 @@ fn append_whole(file: &mut File, lines: &[u8]) -> io::Result<()> {
             Err(error) => {
                 let ours = before + (lines.len() - rest.len()) as u64;
                 if file.metadata().is_ok_and(|now| now.len() == ours) {
-                    // Who can't write may still cut.
+                    // A file that can't grow may still be truncated.
                     let _ = file.set_len(before);
                 }
                 return Err(error);
@@ -126,7 +127,7 @@ mod tests {
     use crate::measure::Metric;
 
     #[test]
-    fn runs_are_appended_behind_each_other() {
+    fn runs_are_appended_one_after_the_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records");
         for _ in 0..2 {
