@@ -129,7 +129,7 @@ fn a_recording_is_shown_as_a_shape_and_answered() {
         "{text}"
     );
     assert_eq!(verdicts(&text), [false, false, false, true], "{text}");
-    // Whether a run this short keeps up with the frees depends on the machine.
+    // A run this short may or may not keep up with the frees.
     assert!(text.contains("Answer: "), "{text}");
 }
 

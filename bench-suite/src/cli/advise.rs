@@ -69,11 +69,11 @@ struct DemandOptions {
     #[arg(long, value_name = "YES", value_parser = values::yes_or_no)]
     sleep: Option<bool>,
 
-    /// What signal handlers do: no (neither), alloc, alloc-free [default: no]
+    /// Calls by signal handlers: no (none), alloc, alloc-free [default: no]
     #[arg(long, value_name = "WHAT")]
     signals: Option<Signals>,
 
-    /// What else uses the memory: nothing, other-types (other types in the same allocator),
+    /// Other users of the memory: nothing, other-types (other types in the same allocator),
     /// processes (other processes map it) [default: nothing]
     #[arg(long, value_name = "WHAT")]
     shared: Option<Shared>,

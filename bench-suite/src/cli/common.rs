@@ -20,7 +20,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
-    /// Whether to write a report under the default name if `html` names no file.
+    /// Set to write a report under the default name if `html` names no file.
     #[arg(skip)]
     pub(crate) has_usual_page: bool,
 

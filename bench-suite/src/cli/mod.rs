@@ -155,7 +155,7 @@ pub(crate) struct QpTrieOptions {
     #[command(flatten)]
     pub(crate) data: DataOption,
 
-    /// How the trie is read: validated, plain, batched, copied, subtree-lock [default: all]
+    /// Readers of the trie: validated, plain, batched, copied, subtree-lock [default: all]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
 }

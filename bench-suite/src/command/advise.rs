@@ -36,7 +36,7 @@ const LEAST_POINT_SAMPLE: Duration = Duration::from_millis(20);
 /// The overhead of a sample: its process starts, fills the table, and ends.
 const BESIDE_A_SAMPLE: Duration = Duration::from_millis(30);
 
-/// How to shorten a run that does not fit into its time.
+/// The advice for a run that does not fit into its time.
 const SHORTER: &str = "Fewer --rounds or a smaller --stall-ms shorten it.";
 
 /// The size limit of a shape file, in bytes.
@@ -178,7 +178,7 @@ struct Search {
     records: Vec<Record>,
     /// The number of workloads measured: the shape, and points of the search.
     done: usize,
-    /// Whether another workload was interrupted.
+    /// True if another workload was interrupted.
     is_cut_off: bool,
 }
 

@@ -32,9 +32,9 @@ pub(super) struct Program<'c, 'd> {
     pub(super) title: &'c str,
     /// Lines to print before anything runs.
     pub(super) remarks: String,
-    /// Whether tables follow: the preamble then explains their cells.
+    /// True if tables follow: the preamble then explains their cells.
     pub(super) has_tables: bool,
-    /// Whether the first subject takes part twice in the first workload, as a control.
+    /// True if the first subject takes part twice in the first workload, as a control.
     pub(super) has_control: bool,
     /// Formats the tables and the remarks on the records.
     pub(super) show: &'c dyn Fn(&[Record]) -> String,
@@ -144,7 +144,7 @@ fn least(workload: &Workload<'_>) -> Duration {
     START + KEY * keys as u32
 }
 
-/// How to shorten a run that does not fit into its time.
+/// The advice for a run that does not fit into its time.
 const SHORTER: &str = "Fewer --rounds, --case or --threads shorten it.";
 
 /// The workload in which the first subject takes part twice, to compare two identical subjects.

@@ -84,8 +84,8 @@ pub(crate) struct DataSet {
     pub(crate) source: String,
     /// The keys, ascending.
     pub(crate) keys: Keys,
-    /// A random order for filling a map. It is not the order of the queries: a leaf that was
-    /// allocated next to the leaf of the next query would come for free.
+    /// A random order for filling a map. It differs from the order of the queries: otherwise the
+    /// leaf of each query would be next to that of the previous one, and already in the cache.
     pub(crate) arrivals: Stream,
     /// Another random order, for queries and updates.
     pub(crate) queries: Stream,

@@ -103,6 +103,6 @@ mod tests {
         assert_ne!(first, again);
         assert_eq!(again.unlinked(Link::End(3)).link(), Link::End(3));
         let wrapped = Head::of(u64::MAX).inserted(element);
-        assert_eq!(wrapped.word(), 7, "the count does not run into the link");
+        assert_eq!(wrapped.word(), 7, "the count does not overflow into the link");
     }
 }

@@ -17,7 +17,7 @@ use memalloc::{AllocError, Handle, Immediate, MemAlloc, ProtectsIdentity, ReuseP
 /// at the free. If [`PROTECTS_IDENTITY`](Self::PROTECTS_IDENTITY) is set, it is not handed out at
 /// all before that. Memory stays mapped for as long as `self` and its clones live.
 pub unsafe trait ElementMemory: Send + Sync {
-    /// Whether an object that a reader found stays that object until its section ends.
+    /// True if an object that a reader found stays that object until its section ends.
     const PROTECTS_IDENTITY: bool;
 
     /// Returns the domain whose readers delay reuse.

@@ -80,7 +80,7 @@ impl<M: ElementMemory> HashTable<M> {
     ///
     /// # Panics
     ///
-    /// If `value` is not as long as the table's values.
+    /// If the length of `value` differs from that of the table's values.
     #[doc(alias = "bpf_map_update_elem")]
     #[inline]
     pub fn update(&self, key: u32, value: &[u64]) -> Result<bool, AllocError> {

@@ -64,7 +64,7 @@ impl Interval {
     }
 }
 
-/// Whether two subjects differ.
+/// The verdict on two subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {

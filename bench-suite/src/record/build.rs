@@ -20,7 +20,7 @@ pub(crate) struct Build {
     pub(crate) rustc: String,
     /// The commit.
     pub(crate) git: String,
-    /// Whether the sources differed from the commit; `None` if unknown.
+    /// True if the sources differed from the commit; `None` if unknown.
     pub(crate) dirty: Option<bool>,
     /// The enabled features of the suite.
     #[serde(default)]

@@ -151,7 +151,7 @@ pub(crate) struct Health {
     pub(crate) arithmetic_ns: Option<Summary>,
     /// The time of a cache line's round trip to another CPU, in nanoseconds.
     pub(crate) round_trip_ns: Option<Summary>,
-    /// Whether one of the two changed by more than a quarter.
+    /// True if one of the two changed by more than a quarter.
     pub(crate) is_unsteady: bool,
     /// The median CPU share of the threads in all samples that were not oversubscribed.
     pub(crate) cpu_share: Option<f64>,

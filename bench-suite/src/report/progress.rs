@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// Whether to print a line for each workload.
+    /// Set to print a line for each workload.
     says_lines: bool,
     samples: usize,
     done: Cell<usize>,

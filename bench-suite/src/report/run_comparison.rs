@@ -17,7 +17,7 @@ use crate::record::{Record, Run, pooled};
 pub(crate) struct RunComparison {
     /// The table and the remarks on it.
     pub(crate) text: String,
-    /// Whether a row became worse beyond the threshold, or a subject began to give wrong answers.
+    /// True if a row became worse beyond the threshold, or a subject began to give wrong answers.
     pub(crate) got_worse: bool,
 }
 

@@ -54,7 +54,7 @@ pub(super) struct Line {
     pub(super) comparison: Option<Comparison>,
     /// The number of rows.
     pub(super) rows: usize,
-    /// Whether smaller values are better.
+    /// True if smaller values are better.
     pub(super) is_memory: bool,
 }
 

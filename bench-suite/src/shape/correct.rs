@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 /// The correctness requirements of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demands {
-    /// Whether another thread may read an object while it is freed.
+    /// True if another thread may read an object while it is freed.
     pub(crate) readers: bool,
-    /// Whether every reader validates what it reads.
+    /// True if every reader validates what it reads.
     pub(crate) validate: bool,
-    /// Whether readers keep references to objects until their section ends.
+    /// True if readers keep references to objects until their section ends.
     pub(crate) references: bool,
-    /// Whether readers block or await inside a section.
+    /// True if readers block or await inside a section.
     pub(crate) sleep: bool,
     /// The calls that signal handlers make.
     pub(crate) signals: Signals,
@@ -80,7 +80,7 @@ enum Promise {
     Identity,
 }
 
-/// Whether a policy is correct.
+/// A policy, and whether it is correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) policy: PolicyKind,

@@ -33,9 +33,9 @@ pub(crate) struct Plan {
     limit_bytes: Option<u64>,
     /// The sizes to prefill for handlers, and the number of objects of each.
     reserved: Option<(Vec<usize>, usize)>,
-    /// Whether frees never wait for readers.
+    /// True if frees never wait for readers.
     never_waits: bool,
-    /// Whether handlers may read.
+    /// True if handlers may read.
     registers: bool,
 }
 

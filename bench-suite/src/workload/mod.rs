@@ -105,7 +105,7 @@ pub(crate) struct Selection {
     pub(crate) threads: Vec<usize>,
     /// Reuse policies, in the order in which they are shown.
     pub(crate) policies: Vec<PolicyKind>,
-    /// Whether to measure rivals.
+    /// Set to measure rivals.
     pub(crate) rivals: bool,
     /// The seed of random numbers.
     pub(crate) seed: u64,

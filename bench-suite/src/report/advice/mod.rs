@@ -143,7 +143,7 @@ pub(crate) struct Judgement {
     pub(crate) misfits: Vec<(PolicyKind, Limit)>,
 }
 
-/// Whether a policy meets its limits.
+/// The result of checking a policy against its limits.
 enum Fit {
     Fits,
     Unclear(Limit, f64),

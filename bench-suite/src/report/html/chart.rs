@@ -54,9 +54,9 @@ pub(super) struct Chart {
 pub(super) struct Axis {
     /// The quantity.
     pub(super) label: &'static str,
-    /// Whether the axis is logarithmic.
+    /// True if the axis is logarithmic.
     pub(super) is_log: bool,
-    /// Whether the axis includes zero.
+    /// True if the axis includes zero.
     pub(super) has_zero: bool,
     /// Labels are at round multiples of this.
     pub(super) unit: f64,
@@ -127,9 +127,9 @@ pub(super) struct Series {
     pub(super) name: String,
     /// The number of the colour and of the mark.
     pub(super) colour: usize,
-    /// Whether a line joins the points.
+    /// True if a line joins the points.
     pub(super) is_line: bool,
-    /// Whether each point is marked.
+    /// True if each point is marked.
     pub(super) is_marked: bool,
     pub(super) points: Vec<Point>,
 }
@@ -139,7 +139,7 @@ pub(super) struct Series {
 pub(super) struct Point {
     pub(super) x: f64,
     pub(super) y: f64,
-    /// Whether the mark is hollow: the value has a caveat.
+    /// True if the mark is hollow: the value has a caveat.
     pub(super) is_hollow: bool,
 }
 

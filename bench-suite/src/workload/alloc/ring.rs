@@ -35,7 +35,7 @@ pub(super) struct Ring<'s, S: Allocator> {
     places: Box<[AtomicPtr<u8>]>,
     put: CachePadded<AtomicU64>,
     taken: CachePadded<AtomicU64>,
-    /// Whether the allocator failed, so that no more objects come.
+    /// True if the allocator failed, so that no more objects come.
     dry: AtomicBool,
 }
 

@@ -453,7 +453,7 @@ pub(super) struct KovanSession<'s>(Tally<'s>);
 pub(super) struct Node(RetiredNode);
 
 thread_local! {
-    /// Whether a session will report what this thread reclaims.
+    /// True if a session will report what this thread reclaims.
     static IN_SESSION: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -12,10 +12,10 @@ use crate::measure::WrongAnswer;
 
 /// An allocator with a way to wait for readers.
 pub(super) trait Scheme: Sync + Sized {
-    /// Whether a found object stays the same object until the end of the read section.
+    /// True if a found object stays the same object until the end of the read section.
     const PROTECTS_IDENTITY: bool;
 
-    /// Whether a free object keeps its bytes, so that its stamp reveals an object that is handed
+    /// True if a free object keeps its bytes, so that its stamp reveals an object that is handed
     /// out while in use.
     const KEEPS_BYTES: bool;
 

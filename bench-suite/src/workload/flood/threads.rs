@@ -39,7 +39,7 @@ pub(super) struct FloodThread<'f, S> {
     table: &'f SlotTable<S>,
     task: Task,
     lane: usize,
-    /// Whether the thread registers as a reader, so that its scheme has to wait for it.
+    /// True if the thread registers as a reader, so that its scheme has to wait for it.
     may_read: bool,
     /// The next place of `Adds` and `Deletes`.
     place: usize,

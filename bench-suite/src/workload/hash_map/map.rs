@@ -86,7 +86,7 @@ pub(super) trait Map: Sync + Sized {
         None
     }
 
-    /// Whether the map's memory belongs to this process.
+    /// True if the map's memory belongs to this process.
     const IS_INSIDE: bool = true;
 
     /// Checks that the map has exactly these sorted keys, with their values; and that nothing was

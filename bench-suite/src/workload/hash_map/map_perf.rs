@@ -114,7 +114,7 @@ impl<M: Map> Sampler for ForMap<Setting, M> {
 /// A sampler that also measures where the time goes.
 struct WithShares<M> {
     plan: Plan,
-    /// Whether there are grace periods.
+    /// True if there are grace periods.
     defers: bool,
     map: PhantomData<fn() -> M>,
 }

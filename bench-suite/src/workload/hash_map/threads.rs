@@ -43,9 +43,9 @@ struct Producer<'m, M> {
     task: Task,
     keys: Keys,
     turn: &'m Turn,
-    /// Whether it reads once before it begins.
+    /// True if it reads once before it begins.
     has_read: bool,
-    /// Whether it has run at least once.
+    /// True if it has run at least once.
     has_run: bool,
     wrong: Option<WrongAnswer>,
 }

@@ -9,11 +9,11 @@ pub(super) trait OrderedMap<V>: Sync + Sized {
     where
         Self: 'm;
 
-    /// Whether the map is ordered, so that it can scan and seek. (Hash maps take part for
+    /// True if the map is ordered, so that it can scan and seek. (Hash maps take part for
     /// comparison.)
     const ORDERED: bool = true;
 
-    /// Whether lookups are batched, see [`View::get_many`].
+    /// True if lookups are batched, see [`View::get_many`].
     const AT_ONCE: bool = false;
 
     /// Builds an empty map.

@@ -81,13 +81,13 @@ trait Case: 'static {
     /// The time of a sample relative to samples of other cases.
     const SHARE: f64 = 4.0;
 
-    /// Whether the case only looks up keys, so that lookups can be batched.
+    /// True if the case only looks up keys, so that lookups can be batched.
     const LOOKS_UP_ONLY: bool = false;
 
-    /// Whether a lock for each first byte makes a difference to the case.
+    /// True if a lock for each first byte makes a difference to the case.
     const TAKES_LOCKS: bool = true;
 
-    /// Whether the case needs an ordered map.
+    /// True if the case needs an ordered map.
     const NEEDS_ORDER: bool = false;
 
     /// Builds a map, works on it for about the time of `slice`, checks it and drops it.
@@ -102,7 +102,7 @@ trait Case: 'static {
 pub(crate) struct Lineup {
     /// The readers of the trie.
     pub(crate) readers: Vec<Reader>,
-    /// Whether to measure other maps: the standard library's, and the rivals if they are selected.
+    /// Set to measure other maps: the standard library's, and the rivals if they are selected.
     pub(crate) others: bool,
 }
 

@@ -8,7 +8,7 @@ use crate::measure::WrongAnswer;
 
 /// A value: a number that identifies its key.
 pub(super) trait Value: Send + Sync + 'static {
-    /// Whether constructions and drops of values are counted.
+    /// True if constructions and drops of values are counted.
     const COUNTED: bool;
 
     /// Creates a value with a number.
