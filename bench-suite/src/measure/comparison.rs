@@ -68,9 +68,9 @@ impl Interval {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// They do: the whole interval is beyond 3 % on one side.
+    /// They differ: the whole interval is beyond 3 % on one side.
     Differ,
-    /// They do not: the whole interval is within 3 %.
+    /// They do not differ: the whole interval is within 3 %.
     NoDifference,
     /// The interval crosses a threshold.
     NotToldApart,

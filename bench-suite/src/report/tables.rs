@@ -211,7 +211,7 @@ fn shown(record: &Record) -> String {
         .map_or_else(String::new, |summary| figures::spread(record.metric, &summary))
 }
 
-/// Returns one sentence about all lookups of existing keys: a missed key has failed the run before.
+/// Returns one sentence about all lookups of existing keys: a missed key would have failed the run.
 fn false_negatives(rows: &[Row<'_>]) -> Option<String> {
     let (count, total) = samples(rows, Metric::FalseNegatives)
         .fold((0, 0.0), |(count, total), sample| (count + 1, total + sample));

@@ -104,7 +104,7 @@ struct Sums {
     tracked: f64,
     untracked: f64,
     nowait: bool,
-    /// The objects freed: weight, time of the free, and lifetime, in seconds.
+    /// The objects: weight, time of the free or of the end, and lifetime, in seconds.
     lives: Vec<(f64, f64, f64)>,
     freed: f64,
     freed_elsewhere: f64,

@@ -54,7 +54,7 @@ pub(super) struct Chart {
 pub(super) struct Axis {
     /// The quantity.
     pub(super) label: &'static str,
-    /// True if the axis is logarithmic.
+    /// True if a logarithmic axis is wanted.
     pub(super) is_log: bool,
     /// True if the axis includes zero.
     pub(super) has_zero: bool,
