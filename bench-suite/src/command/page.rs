@@ -146,7 +146,7 @@ mod tests {
         let page = PagePath::checked(&path).unwrap();
         assert!(!page.write(&runs()).unwrap().contains("older"));
         assert!(page.write(&runs()).unwrap().contains("replaced an older report"));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
         fs::write(&path, "<html>a letter</html>").unwrap();
         assert!(PagePath::checked(&path).unwrap_err().contains("not a report"));
         assert!(page.write(&runs()).is_err());

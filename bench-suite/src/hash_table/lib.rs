@@ -1,4 +1,4 @@
-//! # A hash table that lives with immediate reuse
+//! # A hash table for immediate reuse
 //!
 //! A chained hash table whose elements come from [`memalloc`], modelled on the kernel's BPF hash
 //! map. Lookups take no lock. Under [`Immediate`](memalloc::Immediate) the element that a lookup

@@ -59,7 +59,7 @@ pub(crate) fn preamble(title: &str, host: &Host, rounds: usize, has_tables: bool
         ),
     };
     let machine = format!(
-        "{title}: {}, {cpus}, {}; caches {}, barrier {}.",
+        "{title}: {}, {cpus}, {}; CPU mode {}, barrier {}.",
         host.cpu, host.kernel, host.cpu_mode, host.barrier
     );
     paragraph(&machine) + &paragraph(&rules)

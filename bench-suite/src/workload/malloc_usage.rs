@@ -18,7 +18,7 @@ pub(crate) fn bytes_in_use() -> Option<u64> {
     None
 }
 
-/// Returns the growth since `before`; zero if there are fewer.
+/// Returns the growth since `before`; zero if there was none, `None` if it is unknown.
 pub(crate) fn grown_since(before: Option<u64>) -> Option<u64> {
     Some(bytes_in_use()?.saturating_sub(before?))
 }

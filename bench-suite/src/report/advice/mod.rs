@@ -436,7 +436,7 @@ mod tests {
             one(Immediate, 1e6, 1.0, 2.0),
         ];
         let Choice::CannotTell { unclear, minutes } = judged(&all, Limits::default()).choice else {
-            panic!("told");
+            panic!("a decision");
         };
         assert!(matches!(unclear, Unclear::Between(.., "speed")), "{unclear:?}");
         assert!(minutes.is_some_and(|minutes| (2.0..=60.0).contains(&minutes)), "{minutes:?}");
@@ -444,7 +444,7 @@ mod tests {
         let near = one(Immediate, 1e6, 1.0, 8.5);
         let limits = Limits { budget_bytes: Some(8.0 * MIB), ..Limits::default() };
         let Choice::CannotTell { unclear, .. } = judged(&[near], limits).choice else {
-            panic!("told");
+            panic!("a decision");
         };
         assert_eq!(unclear, Unclear::FromLimit(Immediate, Limit::Budget));
     }
