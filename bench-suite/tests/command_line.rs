@@ -34,7 +34,7 @@ fn an_unknown_option_names_those_that_exist() {
     // The options of the command, and a suggestion.
     refused_with(&["--durations", "3"], &["did you mean --duration?"]);
     let line = refused(&["alloc", "--data", "random"]);
-    assert!(line.contains("of alloc") && !line.contains("expected --data"), "{line}");
+    assert!(line.contains("of alloc") && !line.contains("expected one of --data"), "{line}");
     assert!(line.matches("--data").count() == 1, "{line}");
 }
 

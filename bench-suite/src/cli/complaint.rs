@@ -16,7 +16,7 @@ pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
             let like = said(ContextKind::SuggestedArg);
             let like = if like.is_empty() { like } else { format!(", did you mean {like}?") };
             let whose = command.map(|name| format!(" of {name}")).unwrap_or_default();
-            format!("unknown option {option}{whose}{like}: expected {}", options(command))
+            format!("unknown option {option}{whose}{like}: expected one of {}", options(command))
         }
         ErrorKind::ArgumentConflict if !said(ContextKind::InvalidSubcommand).is_empty() => {
             let name = said(ContextKind::InvalidSubcommand);
@@ -30,12 +30,12 @@ pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
         },
         ErrorKind::InvalidSubcommand => {
             let name = said(ContextKind::InvalidSubcommand);
-            format!("unknown command {name}: expected {}", commands())
+            format!("unknown command {name}: expected one of {}", commands())
         }
         ErrorKind::InvalidValue if value.is_empty() => format!("{option} needs a value"),
         ErrorKind::InvalidValue => {
             let allowed = said(ContextKind::ValidValue);
-            format!("{value:?} for {option}: expected {allowed}")
+            format!("{value:?} for {option}: expected one of {allowed}")
         }
         ErrorKind::MissingRequiredArgument => {
             let name = command.map(|name| format!("{name}: ")).unwrap_or_default();

@@ -105,7 +105,7 @@ impl PagePath {
         let read = File::open(&self.0).map(|file| file.take(HEAD).read_to_string(&mut head));
         match read {
             Ok(_) if kind.len() == 0 || head.contains(report::GENERATOR) => Ok(true),
-            Ok(_) => Err(self.complain("a file that is not a report exists there: choose another name")),
+            Ok(_) => Err(self.complain("it exists and is not a report: choose another name")),
             Err(error) => Err(self.complain(error)),
         }
     }

@@ -26,8 +26,8 @@ impl Choices {
     /// One line that names the unknown value, and the known ones.
     pub(super) fn select(&self, options: &CommonOptions) -> Result<Selection, String> {
         if options.rivals && !cfg!(feature = "rivals") {
-            return Err("--rivals needs a build with the feature: cargo run --release -p bench-suite \
-                        --features rivals -- .. --rivals"
+            return Err("--rivals needs a build with the feature: cargo run --release -p \
+                        bench-suite --features rivals -- .. --rivals"
                 .into());
         }
         let cases = self.cases(options)?;

@@ -43,7 +43,8 @@ pub(super) fn load(
         // Every thread has a part of the keys, and the readers of `mixed` share half of them.
         match set.keys.len() / 2 {
             keys if keys < most => Err(format!(
-                "--threads {most} is too many for {name}: expected 1 to {keys} for this number of keys"
+                "--threads {most} is too many for {name}: expected 1 to {keys} for this number of \
+                 keys"
             )),
             _ => Ok(set),
         }

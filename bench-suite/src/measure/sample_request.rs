@@ -157,7 +157,7 @@ impl Line {
     fn reading(self, cases: &[&'static str]) -> Result<Reading, WrongAnswer> {
         let known = cases.iter().find(|case| **case == self.case);
         let case = known.ok_or_else(|| {
-            WrongAnswer(format!("the process of the sample reported the unknown case \"{}\"", self.case))
+            WrongAnswer(format!("the process of the sample reported the case \"{}\"", self.case))
         })?;
         Ok(Reading::new(case, self.metric, self.value).with_curve(self.curve))
     }

@@ -130,7 +130,9 @@ fn add(runs: &mut Vec<Run>, line: &str) -> Result<(), String> {
             run.end = Some(end);
         }
         (2, kind) => {
-            return Err(format!("is not a record: unknown kind \"{kind}\", expected run, record, end"));
+            return Err(format!(
+                "is not a record: unknown kind \"{kind}\", expected run, record, end"
+            ));
         }
         _ => {
             return Err(format!(

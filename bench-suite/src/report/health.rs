@@ -37,7 +37,8 @@ pub(super) fn sentences(RunEnd { control, health, .. }: &RunEnd) -> Vec<String> 
         let of = "Control (the first subject measured twice):";
         said.push(match control.differs() {
             true => format!(
-                "{of} {ratio}. The two are identical: ignore differences up to this size in this run."
+                "{of} {ratio}. The two are identical: ignore differences up to this size in this \
+                 run."
             ),
             false => format!("{of} {ratio}."),
         });

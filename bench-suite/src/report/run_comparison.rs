@@ -192,8 +192,8 @@ fn machines(old: &[Run], new: &[Run]) -> Vec<String> {
         && !(0.97..=1.03).contains(&ratio)
     {
         said.push(format!(
-            "The machine's speed differed: an arithmetic step took {ratio:.2} times as long as in the \
-             old runs. Differences of that size may come from the machine."
+            "The machine's speed differed: an arithmetic step took {ratio:.2} times as long as in \
+             the old runs. Differences of that size may come from the machine."
         ));
     }
     said

@@ -194,7 +194,10 @@ fn wrong_answers(rows: &[Row<'_>]) -> Option<String> {
         let (answer, case) = (record.wrong_answer()?, &record.case);
         let (threads, data) = (threads_in_words(record.threads), record.param("data"));
         let of = if data.is_empty() { data } else { format!(" of {data}") };
-        Some(format!("No values for {} in {case}{of}, {threads}, because of a wrong answer: {answer}\n", record.subject))
+        let subject = &record.subject;
+        Some(format!(
+            "No values for {subject} in {case}{of}, {threads}, because of a wrong answer: {answer}\n"
+        ))
     });
     Some(sentences.collect()).filter(|text: &String| !text.is_empty())
 }

@@ -111,7 +111,7 @@ fn objection(policy: PolicyKind, demands: &Demands) -> Option<&'static str> {
         return Some("grace periods wait only for readers in this process");
     }
     if demands.signals != Signals::No && policy == PolicyKind::FreeAfterRcuGp {
-        return Some("frees go to slabs first: they do not refill the caches that handlers take from");
+        return Some("frees go to slabs first and do not refill the caches of handlers");
     }
     if !demands.readers {
         return None;

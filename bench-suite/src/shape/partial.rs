@@ -215,13 +215,13 @@ impl Shape {
         line("sizes", Some(format!("\"{}\"", n.sizes)), "bytes:weight");
         line("live_objects", Some(n.live_objects.to_string()), "number of live objects");
         line("threads", Some(format!("\"{}\"", n.threads)), "threads:share of updates");
-        line("frees_per_s", n.frees_per_s.map(number), "all threads together; unset: as many as possible");
+        line("frees_per_s", n.frees_per_s.map(number), "unset: as many as possible");
         line("section_us", Some(number(n.section_us)), "length of a read section");
         line("stall_ms", Some(number(n.stall_ms)), "length of the longest section");
         line("other_cpu_frees", Some(number(n.other_cpu_frees)), "share of frees on another CPU");
         line("budget_mib", n.budget_mib.map(number), "memory budget; unset: no limit");
         line("percentile", Some(number(n.percentile)), "latency percentile to judge by");
-        line("latency_limit_us", n.latency_limit_us.map(number), "limit at that percentile; unset: no limit");
+        line("latency_limit_us", n.latency_limit_us.map(number), "at that percentile; unset: no limit");
         text
     }
 }

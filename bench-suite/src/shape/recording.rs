@@ -211,8 +211,8 @@ impl Sums {
     fn shape(mut self, is_cut: bool) -> Result<Recorded, String> {
         if self.samples < LEAST_SAMPLES || self.end_s < LEAST_TIME_S {
             return Err(format!(
-                "it has {} sampled allocations in {:.3} s: at least {LEAST_SAMPLES} in {LEAST_TIME_S} s \
-                 are needed; record for longer, or with a shorter period",
+                "it has {} sampled allocations in {:.3} s: at least {LEAST_SAMPLES} in \
+                 {LEAST_TIME_S} s are needed; record for longer, or with a shorter period",
                 self.samples, self.end_s
             ));
         }
@@ -244,7 +244,7 @@ impl Sums {
         };
         let cut = if is_cut { " It has no end: events not yet written are missing." } else { "" };
         let dropped = match self.dropped {
-            Some(dropped) if dropped > 0 => format!(" {dropped} events were dropped for lack of room."),
+            Some(dropped) if dropped > 0 => format!(" {dropped} events were dropped."),
             _ => String::new(),
         };
         let remark = format!(

@@ -55,7 +55,7 @@ pub(crate) fn without_measuring(shape: &Shape, correct: &[PolicyKind]) -> Option
         return None;
     }
     let said = "Answer: any. No thread reads an object while another frees it, so every policy is \
-                correct: free with `free_unshared`, which reuses memory at once under every policy.";
+                correct: free with `free_unshared`, which reuses at once under every policy.";
     let lines = Plan::new(PolicyKind::Immediate, shape).lines();
     Some(format!("\n{}\n{lines}", paragraph(said)))
 }
@@ -138,14 +138,15 @@ fn answer(advice: &Advice<'_>) -> String {
                     "sooner" => {
                         let ratio = ratio(&one.latency_ns, &two.latency_ns)?;
                         Some(format!(
-                            "speeds are similar, and the runner-up's updates take {ratio} times as long"
+                            "speeds are similar, and the runner-up's updates take {ratio} times as \
+                             long"
                         ))
                     }
                     _ => {
                         let ratio = ratio(&one.peak_bytes, &two.peak_bytes)?;
                         Some(format!(
-                            "speeds and latencies are similar, and the runner-up takes {ratio} times \
-                             the memory"
+                            "speeds and latencies are similar, and the runner-up takes {ratio} \
+                             times the memory"
                         ))
                     }
                 }
@@ -160,8 +161,8 @@ fn answer(advice: &Advice<'_>) -> String {
         Choice::Either(policies) => {
             let names: Vec<_> = policies.iter().map(ToString::to_string).collect();
             format!(
-                "Answer: either will do ({}): speed, latency and memory are similar. {} demands least \
-                 of readers.",
+                "Answer: either will do ({}): speed, latency and memory are similar. {} demands \
+                 least of readers.",
                 names.join(", "),
                 names[0]
             )
@@ -169,7 +170,7 @@ fn answer(advice: &Advice<'_>) -> String {
         Choice::CannotTell { unclear, minutes } => {
             let what = match unclear {
                 Unclear::Between(one, two, by) => {
-                    format!("{one} and {two} are inconclusive by {by}")
+                    format!("the comparison of {one} and {two} by {by} is inconclusive")
                 }
                 Unclear::FromLimit(policy, limit) => {
                     format!("it is unclear whether {policy} {}", limit_name(*limit))
@@ -183,11 +184,12 @@ fn answer(advice: &Advice<'_>) -> String {
                     let rounds = advice.measured.first().map_or(0, |one| one.speed.len());
                     let rounds = (rounds * 2).max(21);
                     format!(
-                        "Run for about {minutes:.0} min to decide: --duration {:.0} --rounds {rounds}.",
+                        "Run for about {minutes:.0} min to decide: --duration {:.0} --rounds \
+                         {rounds}.",
                         minutes * 60.0
                     )
                 }
-                None => "An hour would not decide: take the policy that demands less of readers.".into(),
+                None => "An hour is not enough: take the policy that demands less of readers.".into(),
             };
             format!("Answer: cannot tell: {what}. {longer}{runner_up}")
         }
@@ -236,7 +238,7 @@ fn flips(advice: &Advice<'_>) -> String {
         return String::new();
     }
     let mut text = format!(
-        "\nWhere the answer flips (one number changed at a time, {rounds_a_point} rounds per point):\n"
+        "\nWhere the answer flips (one number changed at a time, {rounds_a_point} rounds each):\n"
     );
     for flip in *flips {
         let _ = write!(text, "{}", paragraph(&format!("- {}", flipped(flip))));

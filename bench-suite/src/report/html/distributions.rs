@@ -16,8 +16,8 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Latency",
         body: html! {
             p {
-                "The value above a share of all calls is the time within which that share finished. Each point \
-                 is the median over all samples."
+                "The value above a share of all calls is the time within which that share \
+                 finished. Each point is the median over all samples."
             }
             div.figures { @for row in rows { (distribution(page, row)) } }
         },

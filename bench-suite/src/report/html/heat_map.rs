@@ -35,8 +35,9 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Policies under concurrent readers",
         body: html! {
             p {
-                "Each column has its kind of concurrent readers. The small figure is the ratio to the first line \
-                 in the same column: green is better, red is worse; a deeper colour means a larger difference."
+                "Each column has its kind of concurrent readers. The small figure is the ratio to \
+                 the first line in the same column: green is better, red is worse; a deeper colour \
+                 means a larger difference."
             }
             div.figures.maps { @for map in &maps { (table(map)) } }
         },

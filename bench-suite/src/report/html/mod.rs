@@ -94,10 +94,10 @@ pub(crate) fn page(runs: &[Run]) -> String {
                 }
                 footer {
                     p {
-                        "Each sample runs in a separate process; subjects alternate; speeds are totals over all \
-                         threads. Ratios are computed round by round; intervals are 95 % bootstrap \
-                         intervals. The rules are in docs/METHODOLOGY.md, the fields of the records in \
-                         docs/records.md."
+                        "Each sample runs in a separate process; subjects alternate; speeds are \
+                         totals over all threads. Ratios are computed round by round; intervals \
+                         are 95 % bootstrap intervals. The rules are in docs/METHODOLOGY.md, the \
+                         fields of the records in docs/records.md."
                     }
                 }
             }

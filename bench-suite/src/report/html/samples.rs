@@ -28,8 +28,9 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Every sample, in order",
         body: html! {
             p {
-                "Each mark is one process. Scatter is noise; a common drift of all marks comes from the \
-                 machine. Hollow marks: the machine was more than 10 % slower than usual just before the sample."
+                "Each mark is one process. Scatter is noise; a common drift of all marks comes \
+                 from the machine. Hollow marks: the machine was more than 10 % slower than usual \
+                 just before the sample."
             }
             @for (place, (name, rows)) in groups.iter().enumerate() {
                 details open[place == 0] {

@@ -24,8 +24,8 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Scaling over threads",
         body: html! {
             p {
-                "Speeds are totals over all threads. Hollow marks: more threads than CPUs. These figures say \
-                 nothing about machines with more CPUs."
+                "Speeds are totals over all threads. Hollow marks: more threads than CPUs. These \
+                 figures say nothing about machines with more CPUs."
             }
             div.figures { @for group in &groups { (by_threads(page, group)) } }
         },

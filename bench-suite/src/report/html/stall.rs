@@ -16,8 +16,9 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Effect of a stalled reader",
         body: html! {
             p {
-                "One sample of each subject over time: the one nearest to the median. While the reader stays \
-                 in its section, deferred objects can't be reused; when it leaves, all of them can."
+                "One sample of each subject over time: the one nearest to the median. While the \
+                 reader stays in its section, deferred objects can't be reused; when it leaves, \
+                 all of them can."
             }
             div.figures { @for row in rows { (over_time(page, row)) } }
         },

@@ -119,7 +119,7 @@ fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>,
     let pulses: Vec<Pulse> = (0..threads).map(|_| Pulse::default()).collect();
     let hire = |(number, pulse)| Interrupted::new(&heap, number, rate_hz, pulse);
     let mut team: Team<_> = (0..).zip(&pulses).map(hire).collect();
-    // No warm-up is needed: the handler is active from the start.
+    // No warm-up is needed, and a deadlock in it would be as fatal.
     let slice = Slice { warm_up: Duration::ZERO, ..slice };
     let throughput = guarded(&pulses, || team.run_for(slice, || ()))?;
 
