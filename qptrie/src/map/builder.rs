@@ -1,6 +1,6 @@
 //! Configuration of a trie.
 
-use super::trie::QpTrie;
+use crate::map::trie::QpTrie;
 #[cfg(loom)]
 use crate::fault::Fault;
 use crate::fault::Faults;

@@ -1,31 +1,24 @@
-//! The public types.
+//! The public types. Operations are grouped by what they return (`by_ref`, `by_copy`) or by the kind
+//! of section (`sleepable`); the same question is in a file of the same name.
 
 mod builder;
-mod collection;
-mod compute;
-mod compute_copied;
-mod copied;
-mod copied_order;
+mod by_copy;
+mod by_ref;
 mod error;
-mod iter;
-mod iter_copied;
 mod memory;
-mod ordered;
 #[cfg(feature = "serde")]
-mod serial;
-mod sweep;
-mod trace;
-mod trace_iter;
+mod serde_impls;
+mod sleepable;
+mod std_impls;
 mod trie;
-mod view;
 
 pub use builder::{Builder, Hints};
-pub use compute::{Computed, Operation};
+pub use by_copy::iter::IterCopied;
+pub use by_ref::compute::{Computed, Operation};
+pub use by_ref::iter::Iter;
+pub use by_ref::point::{TrieRef, Update};
 pub use error::{InsertError, InsertErrorKind};
-pub use iter::Iter;
-pub use iter_copied::IterCopied;
 pub use memory::MemoryUsage;
-pub use trace::TraceRef;
-pub use trace_iter::TraceIter;
+pub use sleepable::iter::TraceIter;
+pub use sleepable::view::TraceRef;
 pub use trie::{QpTrie, TrieStats};
-pub use view::{TrieRef, Update};

@@ -1,7 +1,7 @@
 //! The trie, and operations on it as a whole.
 
-use super::builder::{Builder, Settings};
-use super::view::TrieRef;
+use crate::map::builder::{Builder, Settings};
+use crate::map::by_ref::point::TrieRef;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
 use memalloc::rcu::{Domain, Guard, SynchronizeError};

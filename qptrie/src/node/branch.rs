@@ -1,6 +1,6 @@
 //! Branches: access to their words, allocation and freeing.
 
-use super::shape::Header;
+use super::header::Header;
 use super::{Count, Locked, Nodes, Shape, Symbol, Symbols, Twig};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{AllocError, Handle, ReusePolicy};
@@ -163,7 +163,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::shape::MOST_WORDS;
+    use super::super::header::MOST_WORDS;
     use super::*;
 
     #[test]

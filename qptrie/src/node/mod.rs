@@ -20,7 +20,7 @@
 //! The shape is one word, so a reader can't see half of it. All branches of one size class have
 //! room for the same number of words, so any shape that a reader finds in a branch, of this or an
 //! earlier life, describes a header inside that branch. The header as a whole can be torn: see
-//! `shape`.
+//! `header`.
 //!
 //! This layer knows memory and bits; it does not know when a twig may be followed (`read`) or
 //! changed (`write`).
@@ -56,31 +56,31 @@
 
 mod bits;
 mod branch;
-mod count;
+mod branch_seq;
 mod entry_count;
 mod hints;
 mod key;
-mod leaf;
+mod leaf_plain;
 mod prefetch;
 mod root;
-mod shape;
+mod header;
 mod symbols;
 mod twig;
-mod version;
-mod words;
+mod leaf_seq;
+mod leaf_atomic;
 
-pub(crate) use count::{Count, Life, Locked, Retry};
+pub(crate) use branch_seq::{Count, Life, Locked, Retry};
 pub(crate) use entry_count::{EntryCount, NoRoom};
 pub(crate) use hints::Hints;
 pub(crate) use key::{Parting, Symbol, parting, symbol_at};
-pub(crate) use leaf::{LONGEST_KEY, leaf_overhead};
+pub(crate) use leaf_plain::{LONGEST_KEY, leaf_overhead};
 pub(crate) use root::{Root, Roots};
-pub(crate) use shape::Shape;
+pub(crate) use header::Shape;
 pub(crate) use symbols::Symbols;
 pub(crate) use twig::{Node, Twig};
-pub(crate) use version::{Version, Versions};
-pub(crate) use words::KeyCopy;
-pub use words::PlainBits;
+pub(crate) use leaf_seq::{Version, Versions};
+pub(crate) use leaf_atomic::KeyCopy;
+pub use leaf_atomic::PlainBits;
 
 use crate::fault::Faults;
 use memalloc::{BuildError, ClassTable, MAX_SIZE, MemAlloc, ReusePolicy};
@@ -117,7 +117,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?).keep_class(hints);
         if std::mem::needs_drop::<V>() {
             // SAFETY: every object of this allocator that is freed deferred is a leaf (INV-N3).
-            leaves = unsafe { leaves.finalizer(leaf::drop_value::<V>) };
+            leaves = unsafe { leaves.finalizer(leaf_plain::drop_value::<V>) };
         }
         Ok(Self {
             branches: branches.classes(ClassTable::new(&branch::SIZES)?).build()?,

@@ -5,7 +5,7 @@
 //! is unlinked, belongs to another key, is being written, or changed meanwhile. Then the lookup
 //! walks the trie; only the trie can show that a key is absent.
 
-use super::leaf::LeafFooting;
+use super::leaf_view::LinkedLeaf;
 use crate::node::{Nodes, PlainBits};
 use memalloc::ReusePolicy;
 
@@ -17,9 +17,9 @@ pub(crate) fn find_hinted<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePoli
     nodes: &Nodes<V, B, L>,
     key: &[u8],
     hash: u64,
-) -> Option<LeafFooting> {
+) -> Option<LinkedLeaf> {
     nodes.hints.find(hash, |leaf| {
-        let at = LeafFooting::hinted(nodes, leaf)?;
+        let at = LinkedLeaf::hinted(nodes, leaf)?;
         let is_for = at.is_for(nodes, key) == Ok(true) || nodes.faults.hinted_leaf_unread();
         is_for.then_some(at)
     })
@@ -36,5 +36,5 @@ pub(crate) fn find_hinted_copied<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
 ) -> Option<V> {
     nodes
         .hints
-        .find(hash, |leaf| LeafFooting::hinted(nodes, leaf)?.value_of(nodes, key).ok().flatten())
+        .find(hash, |leaf| LinkedLeaf::hinted(nodes, leaf)?.value_of(nodes, key).ok().flatten())
 }

@@ -1,7 +1,7 @@
 //! Lookups from the root to a leaf: of one key, and of several at once.
 
-use super::footing::{Footing, follow};
-use super::leaf::Reached;
+use super::branch_view::{LinkedBranch, follow};
+use super::leaf_view::LeafAt;
 use crate::node::{Node, Nodes, PlainBits, Retry, Twig, symbol_at};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
@@ -13,7 +13,7 @@ struct Lookup<'t> {
     /// The content of the slot: confirmed, or read from a root.
     twig: Twig,
     /// The branch that has the slot; `None` for a root.
-    parent: Option<Footing>,
+    parent: Option<LinkedBranch>,
 }
 
 impl<'t> Lookup<'t> {
@@ -35,22 +35,22 @@ impl<'t> Lookup<'t> {
         &mut self,
         nodes: &'t Nodes<V, B, L>,
         key: &[u8],
-    ) -> Result<ControlFlow<Option<Reached<'t>>>, Retry> {
+    ) -> Result<ControlFlow<Option<LeafAt<'t>>>, Retry> {
         let branch = match self.twig.node() {
             Node::Nothing => return Ok(Break(None)),
             Node::Leaf(leaf) => {
-                return Ok(Break(Some(Reached { leaf, slot: self.slot, parent: self.parent })));
+                return Ok(Break(Some(LeafAt { leaf, slot: self.slot, parent: self.parent })));
             }
             Node::Branch(branch) => branch,
         };
         let named = (self.slot, self.twig);
-        let footing = Footing::enter::<false, V, B, L>(nodes, branch, named, self.parent)?;
+        let linked = LinkedBranch::enter::<false, V, B, L>(nodes, branch, named, self.parent)?;
         let shape = nodes.shape(branch);
         let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
         // The header may be half from another life: then "no way" means nothing, and a way may
         // point anywhere.
         if way.is_some() || !nodes.faults.unvalidated_absence() {
-            footing.confirm(nodes)?;
+            linked.confirm(nodes)?;
         }
         let Some(way) = way else {
             return Ok(Break(None));
@@ -58,9 +58,9 @@ impl<'t> Lookup<'t> {
         self.slot = nodes.slot(branch, way);
         self.twig = follow::<B>(self.slot);
         if !nodes.faults.unvalidated_twig() {
-            footing.confirm(nodes)?;
+            linked.confirm(nodes)?;
         }
-        self.parent = Some(footing);
+        self.parent = Some(linked);
         Ok(Continue(()))
     }
 }
@@ -116,7 +116,7 @@ pub(crate) fn find_each_copied<const N: usize, V: PlainBits, B: ReusePolicy, L: 
 #[inline(always)]
 fn leaf_and_value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
-    reached: Reached<'_>,
+    reached: LeafAt<'_>,
     key: &[u8],
 ) -> Result<Option<(Handle, V)>, Retry> {
     Ok(reached.value_of(nodes, key)?.map(|value| (reached.leaf, value)))
@@ -125,7 +125,7 @@ fn leaf_and_value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
 #[inline(always)]
 fn leaf_of<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
-    reached: Reached<'_>,
+    reached: LeafAt<'_>,
     key: &[u8],
 ) -> Result<Option<Handle>, Retry> {
     Ok(reached.is_for(nodes, key)?.then_some(reached.leaf))
@@ -136,7 +136,7 @@ fn leaf_of<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
 fn look<'t, R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,
     key: &[u8],
-    arrive: impl FnOnce(Reached<'t>) -> Result<Option<R>, Retry>,
+    arrive: impl FnOnce(LeafAt<'t>) -> Result<Option<R>, Retry>,
 ) -> Result<Option<R>, Retry> {
     let mut lookup = Lookup::begin(nodes, key);
     loop {
@@ -158,7 +158,7 @@ fn look_each<
     nodes: &'t Nodes<V, B, L>,
     keys: &[&[u8]; N],
     known: &[bool; N],
-    arrive: impl Fn(Reached<'t>, &[u8]) -> Result<Option<R>, Retry>,
+    arrive: impl Fn(LeafAt<'t>, &[u8]) -> Result<Option<R>, Retry>,
 ) -> [Result<Option<R>, Retry>; N] {
     let mut lookups: [_; N] = std::array::from_fn(|number| {
         let lookup = Lookup::begin(nodes, keys[number]);

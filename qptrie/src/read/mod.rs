@@ -24,14 +24,14 @@
 //! - INV-V3: a key that is in the trie throughout is below every branch that a lookup of it has
 //!   validly reached: a branch moves only by being copied, and a copy leaves the original unlinked.
 
-mod footing;
+mod branch_view;
 mod hinted;
-mod leaf;
+mod leaf_view;
 mod lookup;
 mod scan;
 
-pub(crate) use footing::{Footing, follow};
+pub(crate) use branch_view::{LinkedBranch, follow};
 pub(crate) use hinted::{find_hinted, find_hinted_copied};
-pub(crate) use leaf::{LeafFooting, Reached};
+pub(crate) use leaf_view::{LinkedLeaf, LeafAt};
 pub(crate) use lookup::{find, find_copied, find_each, find_each_copied};
 pub(crate) use scan::{Ascending, Descending, Direction, Walk, longest_prefix};

@@ -11,7 +11,7 @@
 //!
 //! Why a scan is strictly ordered and misses no key that is present throughout:
 //!
-//! - INV-S1: a branch on the path was linked, in the life that its footing names, at a moment since
+//! - INV-S1: a branch on the path was linked, in the life that its `LinkedBranch` names, at a moment since
 //!   the scan began (INV-V1, INV-V2). As long as it is linked, *all* keys that begin with the
 //!   symbols before the one it tests are below it, each always by the same way; these keys are
 //!   adjacent in the order of keys.
@@ -40,8 +40,8 @@
 //! they name were linked when it was unlinked. So INV-S3 and INV-S4 hold; INV-S2 holds because a
 //! branch keeps the common prefix of its keys as long as the section protects it.
 
-use super::footing::{Footing, follow};
-use super::leaf::Reached;
+use super::branch_view::{LinkedBranch, follow};
+use super::leaf_view::LeafAt;
 use crate::node::{Node, Nodes, Parting, Retry, Roots, Symbol, Twig, parting, symbol_at};
 use memalloc::sync::Ordering;
 use memalloc::{Handle, ReusePolicy};
@@ -140,8 +140,8 @@ impl Direction for Descending {
 
 /// A branch on the path, and its slots that are still to be visited.
 #[derive(Clone, Debug)]
-struct Stop {
-    footing: Footing,
+struct Level {
+    linked: LinkedBranch,
     /// The index of the symbol that the branch tests.
     index: u16,
     left: Range<u16>,
@@ -163,7 +163,7 @@ enum Next {
 /// A position between two keys, and the path to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Walk<D> {
-    way: SmallVec<[Stop; SHALLOW]>,
+    way: SmallVec<[Level; SHALLOW]>,
     /// The roots that are still to be visited.
     roots: Range<u16>,
     /// True if the path and the roots are valid.
@@ -274,20 +274,20 @@ impl<D: Direction> Walk<D> {
         &self,
         nodes: &'t Nodes<V, B, L>,
         leaf: Handle,
-    ) -> Reached<'t> {
+    ) -> LeafAt<'t> {
         let last = |left: &Range<u16>| {
             let mut left = left.clone();
             D::put_back(&mut left);
             D::take(&mut left).unwrap_or(0)
         };
         match self.way.last() {
-            Some(stop) => {
-                let slot = nodes.slot(stop.footing.branch, last(&stop.left));
-                Reached { leaf, slot, parent: Some(stop.footing) }
+            Some(level) => {
+                let slot = nodes.slot(level.linked.branch, last(&level.left));
+                LeafAt { leaf, slot, parent: Some(level.linked) }
             }
             None => {
                 let slot = nodes.roots.all()[usize::from(last(&self.roots))].slot();
-                Reached { leaf, slot, parent: None }
+                LeafAt { leaf, slot, parent: None }
             }
         }
     }
@@ -316,17 +316,17 @@ impl<D: Direction> Walk<D> {
         let (nearest, _) = leaf.parting(nodes, key)?;
         let difference = nearest.map_or(u16::MAX, |(index, _)| index as u16);
         let all = self.way.len();
-        while self.way.last().is_some_and(|stop| stop.index > difference) {
+        while self.way.last().is_some_and(|level| level.index > difference) {
             self.way.pop();
         }
-        let is_tested = self.way.last().is_some_and(|stop| stop.index == difference);
+        let is_tested = self.way.last().is_some_and(|level| level.index == difference);
         if is_tested || !D::admits_at(from, nearest) {
             return Ok(Next::Beyond);
         }
         if self.way.len() == all {
             return Ok(Next::Leaf(leaf.leaf));
         }
-        D::put_back(self.way.last_mut().map_or(&mut self.roots, |stop| &mut stop.left));
+        D::put_back(self.way.last_mut().map_or(&mut self.roots, |level| &mut level.left));
         Ok(Next::Again)
     }
 
@@ -337,7 +337,7 @@ impl<D: Direction> Walk<D> {
         &mut self,
         nodes: &'t Nodes<V, B, L>,
         key: &[u8],
-    ) -> Result<Option<Reached<'t>>, Retry> {
+    ) -> Result<Option<LeafAt<'t>>, Retry> {
         let mut slot = nodes.roots.of(key).slot();
         // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
         let mut twig = Twig::load(slot, Ordering::Acquire);
@@ -347,17 +347,17 @@ impl<D: Direction> Walk<D> {
                 Node::Nothing => return Ok(None),
                 Node::Leaf(leaf) => {
                     self.prefetch_next(nodes);
-                    return Ok(Some(Reached { leaf, slot, parent }));
+                    return Ok(Some(LeafAt { leaf, slot, parent }));
                 }
                 Node::Branch(branch) => branch,
             };
-            let footing = Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
+            let linked = LinkedBranch::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
             let shape = nodes.shape(branch);
             let symbol = symbol_at(key, shape.index());
             let way = nodes.way(branch, shape, symbol);
             let place = way.unwrap_or_else(|| nodes.place(branch, shape, symbol));
             let all = nodes.slots(branch, shape);
-            footing.confirm(nodes)?;
+            linked.confirm(nodes)?;
             let own = place..place + u16::from(way.is_some());
             let left = D::beyond(own, all.clone());
             let look = |slot| {
@@ -374,9 +374,9 @@ impl<D: Direction> Walk<D> {
                     next.into_iter().chain(all).map(look).find(is_there).ok_or(Retry)?
                 }
             };
-            footing.confirm(nodes)?;
-            self.way.push(Stop { footing, index: shape.index() as u16, left });
-            parent = Some(footing);
+            linked.confirm(nodes)?;
+            self.way.push(Level { linked, index: shape.index() as u16, left });
+            parent = Some(linked);
         }
     }
 
@@ -387,18 +387,18 @@ impl<D: Direction> Walk<D> {
     ) -> Result<Option<Handle>, Retry> {
         loop {
             let (slot, twig, parent) = match self.way.last_mut() {
-                Some(stop) => {
-                    let Some(slot) = D::take(&mut stop.left) else {
+                Some(level) => {
+                    let Some(slot) = D::take(&mut level.left) else {
                         self.way.pop();
                         continue;
                     };
-                    let slot = nodes.slot(stop.footing.branch, slot);
+                    let slot = nodes.slot(level.linked.branch, slot);
                     let twig = follow::<B>(slot);
-                    let confirmed = stop.footing.confirm(nodes);
+                    let confirmed = level.linked.confirm(nodes);
                     if !nodes.faults.scan_unconfirmed() {
                         confirmed?;
                     }
-                    (slot, twig, Some(stop.footing))
+                    (slot, twig, Some(level.linked))
                 }
                 None => {
                     let Some(number) = D::take(&mut self.roots) else {
@@ -413,16 +413,16 @@ impl<D: Direction> Walk<D> {
                 Node::Nothing => {}
                 Node::Leaf(leaf) => return Ok(Some(leaf)),
                 Node::Branch(branch) => {
-                    let footing =
-                        Footing::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
+                    let linked =
+                        LinkedBranch::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
                     let shape = nodes.shape(branch);
                     let left = nodes.slots(branch, shape);
-                    footing.confirm(nodes)?;
+                    linked.confirm(nodes)?;
                     // They are visited next and are scattered in memory: prefetch all of them.
                     for slot in left.clone().map(|slot| nodes.slot(branch, slot)) {
                         nodes.prefetch(Twig::load(slot, Ordering::Relaxed));
                     }
-                    self.way.push(Stop { footing, index: shape.index() as u16, left });
+                    self.way.push(Level { linked, index: shape.index() as u16, left });
                 }
             }
         }
@@ -434,7 +434,7 @@ impl<D: Direction> Walk<D> {
         &self,
         nodes: &Nodes<V, B, L>,
     ) {
-        let next = |stop: &Stop| Some((stop.footing.branch, D::take(&mut stop.left.clone())?));
+        let next = |level: &Level| Some((level.linked.branch, D::take(&mut level.left.clone())?));
         if let Some((branch, slot)) = self.way.iter().rev().find_map(next) {
             nodes.prefetch(Twig::load(nodes.slot(branch, slot), Ordering::Relaxed));
         }
@@ -458,13 +458,13 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
         };
         // A prefix of `key` differs from the nearest key where the prefix ends, so a branch on the
         // path tests the symbol there.
-        for stop in walk.way.iter().rev().filter(|stop| u32::from(stop.index) <= difference) {
-            let branch = stop.footing.branch;
+        for level in walk.way.iter().rev().filter(|level| u32::from(level.index) <= difference) {
+            let branch = level.linked.branch;
             let way = nodes.way(branch, nodes.shape(branch), Symbol::END);
-            stop.footing.confirm(nodes)?;
+            level.linked.confirm(nodes)?;
             let Some(way) = way else { continue };
             let twig = follow::<B>(nodes.slot(branch, way));
-            stop.footing.confirm(nodes)?;
+            level.linked.confirm(nodes)?;
             if let Node::Leaf(leaf) = twig.node() {
                 return Ok(Some(leaf));
             }

@@ -1,6 +1,6 @@
 //! Changes: insert, replace, remove.
 //!
-//! A writer finds the place as readers do (`place`), and locks what it is about to change: the
+//! A writer finds the place as readers do (`locate`), and locks what it is about to change: the
 //! branch that has the slot, and, if that branch is to be replaced, the branch above it as well.
 //! Under the locks it checks that everything is as it was found; if not, it starts again. So
 //! writers wait for each other only if they change the same branch.
@@ -41,15 +41,15 @@
 //!   nothing. (A thread that marks a new leaf as linked waits for that holder while it holds locks
 //!   of branches.)
 
-mod place;
+mod locate;
 
-pub(crate) use place::{Found, Place, Vacant, locate};
+pub(crate) use locate::{Found, Located, Vacant, locate};
 
 use crate::node::{Locked, NoRoom, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig};
-use crate::read::{Footing, LeafFooting};
+use crate::read::{LinkedBranch, LinkedLeaf};
 use memalloc::sync::Ordering;
 use memalloc::{AllocErrorKind, Handle, ReusePolicy};
-use place::Spot;
+use locate::OwnedSlot;
 use std::ops::Range;
 
 /// A branch gets ways for all symbols at this number of twigs, and keeps them until half as many
@@ -89,11 +89,11 @@ impl Found<'_> {
         if nodes.faults.marked_early() {
             nodes.mark_linked(leaf);
         }
-        let _held = self.spot.lock(nodes)?;
+        let _held = self.slot_at.lock(nodes)?;
         if !nodes.faults.unmarked_late() {
             nodes.mark_unlinked(self.leaf);
         }
-        Twig::leaf(leaf).publish(self.spot.slot);
+        Twig::leaf(leaf).publish(self.slot_at.slot);
         nodes.mark_linked(leaf);
         if nodes.faults.unmarked_late() {
             nodes.mark_unlinked(self.leaf);
@@ -145,18 +145,18 @@ impl Found<'_> {
         &self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
-        let (Some((branch, gone)), Some((above, symbol))) = (self.spot.branch(), self.above) else {
-            let _held = self.spot.lock(nodes)?;
+        let (Some((branch, gone)), Some((above, symbol))) = (self.slot_at.branch(), self.above) else {
+            let _held = self.slot_at.lock(nodes)?;
             let counting = nodes.entries.begin_take();
             self.at.end(nodes)?;
-            Twig::NOTHING.publish(self.spot.slot);
+            Twig::NOTHING.publish(self.slot_at.slot);
             counting.done();
             return Ok(());
         };
         // A pair is always replaced. (This read without the lock only chooses which lock to take
         // first.)
         if !nodes.shape(branch).is_pair() {
-            let _held = self.spot.lock(nodes)?;
+            let _held = self.slot_at.lock(nodes)?;
             if stays_full(nodes, branch) {
                 let counting = nodes.entries.begin_take();
                 self.at.end(nodes)?;
@@ -167,7 +167,7 @@ impl Found<'_> {
             // Take the upper lock first (INV-W4).
         }
         let upper = above.lock(nodes)?;
-        let lower = self.spot.lock(nodes)?;
+        let lower = self.slot_at.lock(nodes)?;
         let shape = nodes.shape(branch);
         let slots = nodes.slots(branch, shape);
         let symbols = living(nodes, branch, shape).without(symbol);
@@ -203,7 +203,7 @@ impl Found<'_> {
 /// the leaf was linked and had the right key.
 pub(crate) fn overwrite_hinted<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
-    at: LeafFooting,
+    at: LinkedLeaf,
     value: &V,
 ) -> Result<V, Retry> {
     nodes.overwrite(at.leaf, at.version, value)
@@ -220,17 +220,17 @@ impl Vacant<'_> {
             nodes.mark_linked(leaf);
         }
         match *self {
-            Self::Root(spot) => {
-                let _held = spot.lock(nodes)?;
+            Self::Root(slot_at) => {
+                let _held = slot_at.lock(nodes)?;
                 let counting = nodes.entries.begin_add(nodes.faults)?;
-                Twig::leaf(leaf).publish(spot.slot);
+                Twig::leaf(leaf).publish(slot_at.slot);
                 nodes.mark_linked(leaf);
                 counting.done();
                 Ok(())
             }
             Self::Twig { above, at, new } => add_twig(nodes, above, at, new, leaf),
-            Self::Fork { spot, below, index, nearest, new } => {
-                let _held = spot.lock(nodes)?;
+            Self::Fork { slot_at, below, index, nearest, new } => {
+                let _held = slot_at.lock(nodes)?;
                 // The slot names the same node as before. The node must also be in the same life or
                 // version: otherwise its keys may differ from the new key in another symbol.
                 if !below.is_same(nodes) {
@@ -238,10 +238,10 @@ impl Vacant<'_> {
                 }
                 let counting = nodes.entries.begin_add(nodes.faults)?;
                 let twig = Twig::leaf(leaf);
-                let pair = if new < nearest { [twig, spot.twig] } else { [spot.twig, twig] };
+                let pair = if new < nearest { [twig, slot_at.twig] } else { [slot_at.twig, twig] };
                 let symbols = [nearest, new].into_iter().collect();
                 let (fork, _new) = new_branch(nodes, index, &symbols, pair.into_iter())?;
-                fork.publish(spot.slot);
+                fork.publish(slot_at.slot);
                 nodes.mark_linked(leaf);
                 counting.done();
                 Ok(())
@@ -253,8 +253,8 @@ impl Vacant<'_> {
 /// Adds a twig to a branch.
 fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
-    above: Spot<'_>,
-    at: Footing,
+    above: OwnedSlot<'_>,
+    at: LinkedBranch,
     new: Symbol,
     leaf: Handle,
 ) -> Result<(), NotLinked> {
@@ -301,7 +301,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
 /// released. `published` is called before any lock is released.
 fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
-    above: Spot<'_>,
+    above: OwnedSlot<'_>,
     upper: Locked<'_>,
     (branch, lower): (Handle, Locked<'_>),
     (twig, mut copy): (Twig, Option<Locked<'_>>),

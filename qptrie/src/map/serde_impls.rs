@@ -5,7 +5,7 @@
 //! From a human-readable format this reads keys as bytes, text or a sequence of numbers; from any
 //! other format, as bytes.
 
-use super::trie::QpTrie;
+use crate::map::trie::QpTrie;
 use memalloc::{ProtectsIdentity, ReusePolicy};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};

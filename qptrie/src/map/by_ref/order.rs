@@ -1,7 +1,7 @@
 //! Operations on the order of keys inside a read section.
 
-use super::iter::{Iter, prefix_bounds, range_bounds};
-use super::view::TrieRef;
+use crate::map::by_ref::iter::{Iter, prefix_bounds, range_bounds};
+use crate::map::by_ref::point::TrieRef;
 use crate::node::{Retry, Roots};
 use crate::read::{Ascending, Descending, Direction, Walk, longest_prefix};
 use memalloc::sync::{Ordering, explored};
@@ -188,7 +188,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
 
     /// Returns the next leaf of a walk that has reached `from`.
     #[inline]
-    pub(super) fn step<'b, D: Direction>(
+    pub(in crate::map) fn step<'b, D: Direction>(
         &self,
         walk: &mut Walk<D>,
         from: impl FnOnce() -> Bound<&'b [u8]>,
@@ -206,7 +206,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
 
     /// Returns the first leaf of a walk that begins at `from`.
     #[inline(never)]
-    pub(super) fn seek<D: Direction>(
+    pub(in crate::map) fn seek<D: Direction>(
         &self,
         walk: &mut Walk<D>,
         from: Bound<&[u8]>,
@@ -223,7 +223,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Safety
     ///
     /// The leaf was linked inside this section.
-    pub(super) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
+    pub(in crate::map) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
         // SAFETY: as the caller says; the section protects the leaf (INV-N3).
         unsafe { (self.trie.nodes.key(leaf), self.trie.nodes.value(leaf)) }
     }
@@ -231,7 +231,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// Tries `look` up to the limit for readers, and then insists.
-    pub(super) fn until_placed<R>(
+    pub(in crate::map) fn until_placed<R>(
         &self,
         mut look: impl FnMut() -> Result<Option<R>, Retry>,
         insist: impl FnOnce() -> Option<R>,
@@ -253,7 +253,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     /// Applies `arrive` to the first leaf of a walk that begins at `from`. Searches below one root
     /// after the other and blocks changes below the root that it searches.
     #[cold]
-    pub(super) fn seek_insisting<D: Direction, R>(
+    pub(in crate::map) fn seek_insisting<D: Direction, R>(
         &self,
         from: Bound<&[u8]>,
         mut arrive: impl FnMut(&Walk<D>, Handle) -> Result<R, Retry>,
@@ -309,7 +309,7 @@ mod tests {
     use super::*;
     use crate::QpTrie;
     use crate::node::{Node, Twig};
-    use crate::write::{Place, locate};
+    use crate::write::{Located, locate};
     use memalloc::rcu::Domain;
     use memalloc::{AfterRcuGp, Immediate};
 
@@ -365,7 +365,7 @@ mod tests {
                 view.insert_copied(key, 0).expect("memory");
             }
             let nodes = &trie.nodes;
-            let Ok(Place::Found(found)) = locate(nodes, written) else {
+            let Ok(Located::Found(found)) = locate(nodes, written) else {
                 panic!("it was put there");
             };
             let versions = nodes.versions(found.leaf);

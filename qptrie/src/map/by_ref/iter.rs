@@ -1,6 +1,6 @@
 //! Double-ended iteration over entries in order.
 
-use super::view::TrieRef;
+use crate::map::by_ref::point::TrieRef;
 use crate::node::Nodes;
 use crate::read::{Ascending, Descending, Direction, Walk};
 use memalloc::{AfterRcuGp, Handle, Immediate, ProtectsIdentity, ReusePolicy};
@@ -11,19 +11,19 @@ use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::ops::RangeBounds;
 
 /// A key that an iterator owns.
-pub(super) type Key = SmallVec<[u8; 24]>;
+pub(in crate::map) type Key = SmallVec<[u8; 24]>;
 
 /// The bounds of a scan.
-pub(super) type Bounds = (Bound<Key>, Bound<Key>);
+pub(in crate::map) type Bounds = (Bound<Key>, Bound<Key>);
 
 /// Returns the bounds of a range.
-pub(super) fn range_bounds<K: AsRef<[u8]> + ?Sized>(range: &impl RangeBounds<K>) -> Bounds {
+pub(in crate::map) fn range_bounds<K: AsRef<[u8]> + ?Sized>(range: &impl RangeBounds<K>) -> Bounds {
     let bytes = |bound: Bound<&K>| bound.map(|key| key.as_ref().into());
     (bytes(range.start_bound()), bytes(range.end_bound()))
 }
 
 /// Returns the bounds of the keys that begin with `prefix`.
-pub(super) fn prefix_bounds(prefix: &[u8]) -> Bounds {
+pub(in crate::map) fn prefix_bounds(prefix: &[u8]) -> Bounds {
     // These keys end before the next greater key of the same length; bytes 0xff at the end of the
     // prefix are dropped first, since they can't be incremented.
     let end = prefix.iter().rposition(|&byte| byte < 0xff).map_or(Unbounded, |last| {
@@ -68,19 +68,19 @@ pub struct Iter<
 #[derive(Clone)]
 struct End<D> {
     walk: Walk<D>,
-    place: Place,
+    place: Position,
 }
 
 /// The position of an end.
 #[derive(Clone)]
-enum Place {
+enum Position {
     /// At its start: no entry was returned yet.
     Start(Bound<Key>),
     /// At the leaf that was returned last.
     Leaf(Handle),
 }
 
-impl Place {
+impl Position {
     /// Returns the bound at which this walk continues and a walk in the other direction ends.
     ///
     /// # Safety
@@ -111,24 +111,24 @@ impl<D: Direction> End<D> {
         // SAFETY: both leaves were found in the section that `view` keeps open.
         let leaf = unsafe {
             match self.place {
-                Place::Start(_) => view.seek(&mut self.walk, self.place.bound(nodes)),
-                Place::Leaf(_) => view.step(&mut self.walk, || self.place.bound(nodes)),
+                Position::Start(_) => view.seek(&mut self.walk, self.place.bound(nodes)),
+                Position::Leaf(_) => view.step(&mut self.walk, || self.place.bound(nodes)),
             }
         }?;
         // SAFETY: the walk found this leaf, and the other end its own, in the section that `view`
         // keeps open.
         let (entry, limit) = unsafe { (view.entry(leaf), other.place.bound(nodes)) };
-        self.place = Place::Leaf(leaf);
+        self.place = Position::Leaf(leaf);
         O::admits(limit, entry.0).then_some(entry)
     }
 }
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Iter<'r, V, B, L> {
-    pub(super) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+    pub(in crate::map) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
         Self {
             view,
-            front: End { walk: Walk::lost(), place: Place::Start(start) },
-            back: End { walk: Walk::lost(), place: Place::Start(end) },
+            front: End { walk: Walk::lost(), place: Position::Start(start) },
+            back: End { walk: Walk::lost(), place: Position::Start(end) },
             ended: false,
         }
     }

@@ -1,7 +1,7 @@
 //! Double-ended iteration over entries in order, for readers that sleep in between.
 
-use super::iter::{Bounds, Key};
-use super::trace::TraceRef;
+use crate::map::by_ref::iter::{Bounds, Key};
+use crate::map::sleepable::view::TraceRef;
 use crate::read::{Ascending, Descending, Direction};
 use memalloc::{AfterTasksTraceGp, Immediate, ProtectsSleepers, ReusePolicy};
 use std::fmt;
@@ -22,22 +22,22 @@ pub struct TraceIter<
     L: ProtectsSleepers = AfterTasksTraceGp,
 > {
     view: &'r TraceRef<'r, V, B, L>,
-    front: Place<'r>,
-    back: Place<'r>,
+    front: Position<'r>,
+    back: Position<'r>,
     /// The ends have met: later insertions beyond them are not returned.
     ended: bool,
 }
 
 /// The position of an end.
 #[derive(Clone)]
-enum Place<'r> {
+enum Position<'r> {
     /// At its start: no entry was returned yet.
     Start(Bound<Key>),
     /// At the key that was returned last.
     Key(&'r [u8]),
 }
 
-impl Place<'_> {
+impl Position<'_> {
     fn bound(&self) -> Bound<&[u8]> {
         match self {
             Self::Start(bound) => bound.as_ref().map(|key| &key[..]),
@@ -47,8 +47,8 @@ impl Place<'_> {
 }
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceIter<'r, V, B, L> {
-    pub(super) fn new(view: &'r TraceRef<'r, V, B, L>, (start, end): Bounds) -> Self {
-        Self { view, front: Place::Start(start), back: Place::Start(end), ended: false }
+    pub(in crate::map) fn new(view: &'r TraceRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+        Self { view, front: Position::Start(start), back: Position::Start(end), ended: false }
     }
 }
 
@@ -64,7 +64,7 @@ impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> Iterator
         let entry = self.view.lower_bound(self.front.bound());
         let entry = entry.filter(|(key, _)| Descending::admits(self.back.bound(), key));
         match entry {
-            Some((key, _)) => self.front = Place::Key(key),
+            Some((key, _)) => self.front = Position::Key(key),
             None => self.ended = true,
         }
         entry
@@ -85,7 +85,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> DoubleEndedI
         let entry = self.view.upper_bound(self.back.bound());
         let entry = entry.filter(|(key, _)| Ascending::admits(self.front.bound(), key));
         match entry {
-            Some((key, _)) => self.back = Place::Key(key),
+            Some((key, _)) => self.back = Position::Key(key),
             None => self.ended = true,
         }
         entry

@@ -1,10 +1,10 @@
 //! Operations that copy values, inside a read section, under every policy of leaves.
 
-use super::error::{InsertError, InsertErrorKind};
-use super::view::{TrieRef, Update};
+use crate::map::error::{InsertError, InsertErrorKind};
+use crate::map::by_ref::point::{TrieRef, Update};
 use crate::node::{PlainBits, Retry};
 use crate::read::{find_copied, find_each_copied, find_hinted_copied};
-use crate::write::{Place, overwrite_hinted};
+use crate::write::{Located, overwrite_hinted};
 use memalloc::sync::pause;
 use memalloc::{Handle, ReusePolicy};
 
@@ -140,15 +140,15 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         }
         loop {
             match self.place(key) {
-                Place::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
-                Place::Found(found) => {
+                Located::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
+                Located::Found(found) => {
                     if let Ok(old) = found.overwrite(nodes, value) {
                         self.hint_linked(hash, found.leaf, None);
                         return Ok(Some(old));
                     }
                 }
-                Place::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
-                Place::Vacant(vacant) => {
+                Located::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
+                Located::Vacant(vacant) => {
                     let leaf = match *spare {
                         Some(leaf) => leaf,
                         None => *spare.insert(
@@ -175,7 +175,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     }
 
     /// Copies the value of a leaf that the caller unlinked, and frees the leaf.
-    pub(super) fn copy_out(&self, leaf: Handle) -> V {
+    pub(in crate::map) fn copy_out(&self, leaf: Handle) -> V {
         let nodes = &self.trie.nodes;
         // SAFETY: the caller unlinked the leaf, so no other thread writes or frees it: under
         // immediate reuse the caller ended the leaf's life, and the words are those of its last

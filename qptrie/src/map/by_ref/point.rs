@@ -1,10 +1,10 @@
 //! Operations on keys inside a read section.
 
-use super::error::{InsertError, InsertErrorKind};
-use super::trie::QpTrie;
+use crate::map::error::{InsertError, InsertErrorKind};
+use crate::map::trie::QpTrie;
 use crate::node::{NoRoom, Retry, Twig, leaf_overhead};
-use crate::read::{LeafFooting, find, find_each, find_hinted};
-use crate::write::{NotLinked, Place, Vacant, locate};
+use crate::read::{LinkedLeaf, find, find_each, find_hinted};
+use crate::write::{NotLinked, Located, Vacant, locate};
 use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
@@ -31,7 +31,7 @@ pub struct TrieRef<
     B: ReusePolicy = Immediate,
     L: ReusePolicy = AfterRcuGp,
 > {
-    pub(super) trie: &'t QpTrie<V, B, L>,
+    pub(in crate::map) trie: &'t QpTrie<V, B, L>,
     /// `None` if the caller holds the guard.
     _guard: Option<Guard<'t>>,
 }
@@ -44,12 +44,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Tr
 
 impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V, B, L> {
     #[inline]
-    pub(super) fn new(trie: &'t QpTrie<V, B, L>) -> Self {
+    pub(in crate::map) fn new(trie: &'t QpTrie<V, B, L>) -> Self {
         Self { trie, _guard: Some(trie.domain.pin()) }
     }
 
     #[inline]
-    pub(super) fn inside(trie: &'t QpTrie<V, B, L>, guard: &'t Guard<'_>) -> Self {
+    pub(in crate::map) fn inside(trie: &'t QpTrie<V, B, L>, guard: &'t Guard<'_>) -> Self {
         assert!(guard.is_of(&trie.domain), "the guard belongs to another domain than this trie");
         Self { trie, _guard: None }
     }
@@ -57,7 +57,7 @@ impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     #[inline]
-    pub(super) fn find(&self, key: &[u8]) -> Option<Handle> {
+    pub(in crate::map) fn find(&self, key: &[u8]) -> Option<Handle> {
         let hash = self.trie.nodes.hints.hash(key);
         if let Some(at) = self.find_hinted(key, hash) {
             return Some(at.leaf);
@@ -72,13 +72,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 
     /// Returns the leaf of `key` if a hint leads to it.
     #[inline(always)]
-    pub(super) fn find_hinted(&self, key: &[u8], hash: Option<u64>) -> Option<LeafFooting> {
+    pub(in crate::map) fn find_hinted(&self, key: &[u8], hash: Option<u64>) -> Option<LinkedLeaf> {
         find_hinted(&self.trie.nodes, key, hash?)
     }
 
     /// Adds a hint for a leaf that was found without one.
     #[inline(always)]
-    pub(super) fn hint_found(&self, hash: Option<u64>, leaf: Option<Handle>) {
+    pub(in crate::map) fn hint_found(&self, hash: Option<u64>, leaf: Option<Handle>) {
         if let (Some(hash), Some(leaf)) = (hash, leaf) {
             self.hint(hash, leaf, None);
         }
@@ -96,7 +96,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     /// Returns the hash of a key that is about to be changed and prefetches its hint; `None`
     /// without hints.
     #[inline]
-    pub(super) fn prefetch_hint(&self, key: &[u8]) -> Option<u64> {
+    pub(in crate::map) fn prefetch_hint(&self, key: &[u8]) -> Option<u64> {
         let hints = &self.trie.nodes.hints;
         let hash = hints.hash(key)?;
         hints.prefetch(hash);
@@ -106,7 +106,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     /// Adds a hint for a leaf that was just linked, in place of the hint for the leaf it replaced,
     /// if any.
     #[inline]
-    pub(super) fn hint_linked(&self, hash: Option<u64>, leaf: Handle, old: Option<Handle>) {
+    pub(in crate::map) fn hint_linked(&self, hash: Option<u64>, leaf: Handle, old: Option<Handle>) {
         if let Some(hash) = hash {
             self.hint(hash, leaf, old);
         }
@@ -114,14 +114,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 
     /// Removes the hint for a leaf that was unlinked.
     #[inline]
-    pub(super) fn forget_hint(&self, hash: Option<u64>, leaf: Handle) {
+    pub(in crate::map) fn forget_hint(&self, hash: Option<u64>, leaf: Handle) {
         if let Some(hash) = hash {
             self.trie.nodes.hints.forget(hash, leaf);
         }
     }
 
     /// Returns the hashes of several keys, if there are hints, and prefetches their leaves.
-    pub(super) fn prefetch_hinted<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<u64>; N] {
+    pub(in crate::map) fn prefetch_hinted<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<u64>; N] {
         let nodes = &self.trie.nodes;
         let hashes = keys.map(|key| nodes.hints.hash(key));
         for &hash in hashes.iter().flatten() {
@@ -137,7 +137,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Like [`find`](Self::find), for several keys.
-    pub(super) fn find_many<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<Handle>; N] {
+    pub(in crate::map) fn find_many<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<Handle>; N] {
         let nodes = &self.trie.nodes;
         let hashes = self.prefetch_hinted(keys);
         let hinted: [_; N] = std::array::from_fn(|number| {
@@ -161,7 +161,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 
     /// Retries `look` after it failed, up to the limit for readers, and then insists.
     #[cold]
-    pub(super) fn look_again<R>(
+    pub(in crate::map) fn look_again<R>(
         &self,
         key: &[u8],
         mut look: impl FnMut() -> Result<R, Retry>,
@@ -183,7 +183,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Allocates a leaf before anything is locked, since allocating may run destructors of values.
-    pub(super) fn new_leaf(&self, key: &[u8], value: V) -> Result<Handle, InsertError<V>> {
+    pub(in crate::map) fn new_leaf(&self, key: &[u8], value: V) -> Result<Handle, InsertError<V>> {
         if let Err(kind) = self.check_key(key) {
             return Err(InsertError { kind, value });
         }
@@ -193,7 +193,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         })
     }
 
-    pub(super) fn check_key(&self, key: &[u8]) -> Result<(), InsertErrorKind> {
+    pub(in crate::map) fn check_key(&self, key: &[u8]) -> Result<(), InsertErrorKind> {
         let (longest, limit) = (QpTrie::<V, B, L>::LONGEST_KEY, self.trie.settings.max_key_len);
         if key.len() > longest || leaf_overhead::<V, L>() > MAX_SIZE {
             let (key, value) = (key.len(), size_of::<V>());
@@ -207,13 +207,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 
     /// Returns true if a hint shows that the key is present although `how` requires it to be
     /// absent.
-    pub(super) fn is_refused_by_hint(&self, key: &[u8], how: Update) -> bool {
+    pub(in crate::map) fn is_refused_by_hint(&self, key: &[u8], how: Update) -> bool {
         let hash = self.trie.nodes.hints.hash(key).filter(|_| how == Update::NoExist);
         self.find_hinted(key, hash).is_some()
     }
 
     /// Publishes `leaf` and returns the leaf that it replaced, if any.
-    pub(super) fn link(
+    pub(in crate::map) fn link(
         &self,
         key: &[u8],
         leaf: Handle,
@@ -222,15 +222,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         let hash = self.prefetch_hint(key);
         loop {
             match self.place(key) {
-                Place::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
-                Place::Found(found) => {
+                Located::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
+                Located::Found(found) => {
                     if found.replace(&self.trie.nodes, leaf).is_ok() {
                         self.hint_linked(hash, leaf, Some(found.leaf));
                         return Ok(Some(found.leaf));
                     }
                 }
-                Place::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
-                Place::Vacant(vacant) => {
+                Located::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
+                Located::Vacant(vacant) => {
                     if self.fill(&vacant, leaf)? {
                         self.hint_linked(hash, leaf, None);
                         return Ok(None);
@@ -242,7 +242,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Returns the place of `key`: its leaf, or the slot that it would get.
-    pub(super) fn place(&self, key: &[u8]) -> Place<'_> {
+    pub(in crate::map) fn place(&self, key: &[u8]) -> Located<'_> {
         let nodes = &self.trie.nodes;
         loop {
             nodes.roots.of(key).let_readers_pass();
@@ -254,7 +254,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Publishes `leaf` in a vacant place. Returns false if the place is no longer vacant.
-    pub(super) fn fill(&self, vacant: &Vacant<'_>, leaf: Handle) -> Result<bool, InsertErrorKind> {
+    pub(in crate::map) fn fill(&self, vacant: &Vacant<'_>, leaf: Handle) -> Result<bool, InsertErrorKind> {
         let nodes = &self.trie.nodes;
         match vacant.insert(nodes, leaf) {
             Ok(()) => Ok(true),
@@ -340,7 +340,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Safety
     ///
     /// The caller unlinked the leaf inside this section, and frees it only here.
-    pub(super) unsafe fn unlinked(&self, leaf: Handle) -> &V {
+    pub(in crate::map) unsafe fn unlinked(&self, leaf: Handle) -> &V {
         // SAFETY: as the caller says; the section protects the leaf (INV-N3).
         unsafe {
             let value = self.trie.nodes.value(leaf);

@@ -9,12 +9,12 @@ use memalloc::{Handle, ReusePolicy};
 /// if leaves are reused at once, the reader needs the life under every policy of branches, since
 /// only a linked branch vouches for its leaves.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Footing {
+pub(crate) struct LinkedBranch {
     pub(crate) branch: Handle,
     pub(crate) life: Life,
 }
 
-impl Footing {
+impl LinkedBranch {
     /// Steps 1 to 3: enters `branch`, which `slot` of `parent` named. With `TO_CHANGE` the life is
     /// read under every policy, so that the branch can be locked.
     #[inline(always)]

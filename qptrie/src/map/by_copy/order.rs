@@ -1,9 +1,9 @@
 //! Operations on the order of keys that copy values, inside a read section, under every policy of
 //! leaves.
 
-use super::iter::{prefix_bounds, range_bounds};
-use super::iter_copied::IterCopied;
-use super::view::TrieRef;
+use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
+use crate::map::by_copy::iter::IterCopied;
+use crate::map::by_ref::point::TrieRef;
 use crate::node::{KeyCopy, PlainBits, Retry};
 use crate::read::{Ascending, Descending, Direction, Walk};
 use memalloc::{Handle, ReusePolicy};
@@ -101,7 +101,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     }
 
     /// Returns the first entry of a walk that begins at `from`.
-    pub(super) fn seek_copied<D: Direction>(
+    pub(in crate::map) fn seek_copied<D: Direction>(
         &self,
         walk: &mut Walk<D>,
         from: Bound<&[u8]>,
@@ -122,7 +122,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
 
     /// Returns the entry of the leaf that a walk from `from` has reached. If this fails, the walk
     /// has passed a leaf that was not read, so it has to seek.
-    pub(super) fn arrive_copied<D: Direction>(
+    pub(in crate::map) fn arrive_copied<D: Direction>(
         &self,
         walk: &Walk<D>,
         leaf: Handle,

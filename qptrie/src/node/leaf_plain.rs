@@ -1,5 +1,5 @@
 //! Leaves that are plain memory: a value, followed by the whole key. (For leaves that are reused at
-//! once see `words`.)
+//! once see `leaf_atomic`.)
 //!
 //! The length of the key shares an atomic word with the *mark*, which tells whether the leaf is
 //! linked. The mark exists for readers that reach a leaf through a hint, and is kept only with

@@ -1,4 +1,4 @@
-//! Finds the place of a key, without a lock, the same way as readers.
+//! Finds the place of a key, without a lock, in the same way as readers.
 //!
 //! A walk follows the key's own twigs, and where the key has none, any others, to a leaf. The
 //! symbol in which that leaf's key differs from this one determines which branch on the path has
@@ -8,37 +8,37 @@
 //! second walk finds it.
 
 use crate::node::{Life, Locked, Node, Nodes, Retry, Root, Shape, Symbol, Twig, symbol_at};
-use crate::read::{Footing, LeafFooting, Reached, follow};
+use crate::read::{LinkedBranch, LinkedLeaf, LeafAt, follow};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 
 /// The owner of a slot.
 #[derive(Clone, Copy)]
-enum Holder<'t> {
+enum SlotOwner<'t> {
     Root(&'t Root),
     /// A branch, and the number of the slot.
-    Branch(Footing, u16),
+    Branch(LinkedBranch, u16),
 }
 
 /// A slot, its owner and its content, as they were read. They may be inconsistent; `lock` checks
 /// them.
 #[derive(Clone, Copy)]
-pub(crate) struct Spot<'t> {
-    holder: Holder<'t>,
+pub(crate) struct OwnedSlot<'t> {
+    owner: SlotOwner<'t>,
     pub(super) slot: &'t AtomicU32,
     pub(super) twig: Twig,
 }
 
-impl<'t> Spot<'t> {
+impl<'t> OwnedSlot<'t> {
     /// Locks the owner of the slot, if it is still in the life in which it was found and the slot
     /// has the same content.
     pub(super) fn lock<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &'t Nodes<V, B, L>,
     ) -> Result<Locked<'t>, Retry> {
-        let locked = match self.holder {
-            Holder::Root(root) => root.count(nodes.faults).lock(Life::ONLY)?,
-            Holder::Branch(at, _) => nodes.count(at.branch).lock(at.life)?,
+        let locked = match self.owner {
+            SlotOwner::Root(root) => root.count(nodes.faults).lock(Life::ONLY)?,
+            SlotOwner::Branch(at, _) => nodes.count(at.branch).lock(at.life)?,
         };
         if !nodes.faults.slot_not_checked_under_lock()
             && Twig::load(self.slot, Ordering::Relaxed) != self.twig
@@ -50,15 +50,15 @@ impl<'t> Spot<'t> {
 
     /// Returns the branch that the slot is in and the slot's number; `None` for a root.
     pub(super) fn branch(self) -> Option<(Handle, u16)> {
-        match self.holder {
-            Holder::Root(_) => None,
-            Holder::Branch(at, number) => Some((at.branch, number)),
+        match self.owner {
+            SlotOwner::Root(_) => None,
+            SlotOwner::Branch(at, number) => Some((at.branch, number)),
         }
     }
 }
 
 /// The place of a key: its leaf, or the slot that it would get.
-pub(crate) enum Place<'t> {
+pub(crate) enum Located<'t> {
     /// A leaf with exactly this key.
     Found(Found<'t>),
     /// No leaf has this key.
@@ -69,30 +69,30 @@ pub(crate) enum Place<'t> {
 pub(crate) struct Found<'t> {
     pub(crate) leaf: Handle,
     /// The leaf's version when its key was read.
-    pub(super) at: LeafFooting,
-    pub(super) spot: Spot<'t>,
+    pub(super) at: LinkedLeaf,
+    pub(super) slot_at: OwnedSlot<'t>,
     /// The slot that names the leaf's branch, and the symbol of the leaf in that branch; `None` if
     /// the leaf is directly below a root.
-    pub(super) above: Option<(Spot<'t>, Symbol)>,
+    pub(super) above: Option<(OwnedSlot<'t>, Symbol)>,
 }
 
 /// A place for a new leaf.
 pub(crate) enum Vacant<'t> {
     /// An empty root.
-    Root(Spot<'t>),
+    Root(OwnedSlot<'t>),
     /// A branch that tests the symbol in which the key differs, and the slot that names the branch.
-    Twig { above: Spot<'t>, at: Footing, new: Symbol },
+    Twig { above: OwnedSlot<'t>, at: LinkedBranch, new: Symbol },
     /// A slot above whose content a fork has to be inserted: all keys below it differ from the new
     /// key in symbol number `index`.
-    Fork { spot: Spot<'t>, below: Below, index: u32, nearest: Symbol, new: Symbol },
+    Fork { slot_at: OwnedSlot<'t>, below: Below, index: u32, nearest: Symbol, new: Symbol },
 }
 
 /// The content of the slot where a fork is to be inserted, in the life or version in which the
 /// common prefix of its keys was determined.
 #[derive(Clone, Copy)]
 pub(crate) enum Below {
-    Branch(Footing),
-    Leaf(LeafFooting),
+    Branch(LinkedBranch),
+    Leaf(LinkedLeaf),
 }
 
 impl Below {
@@ -117,12 +117,12 @@ impl Below {
 pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,
     key: &[u8],
-) -> Result<Place<'t>, Retry> {
+) -> Result<Located<'t>, Retry> {
     let mut parts_at = None;
     loop {
-        let (way, reached) = Way::walk(nodes, key, parts_at)?;
+        let (path, reached) = Path::walk(nodes, key, parts_at)?;
         let Some(reached) = reached else {
-            return Ok(Place::Vacant(Vacant::Root(way.slot_below(nodes, None, Twig::NOTHING)?)));
+            return Ok(Located::Vacant(Vacant::Root(path.slot_below(nodes, None, Twig::NOTHING)?)));
         };
         let (parting, leaf_at) = reached.parting(nodes, key)?;
         if parts_at.is_some() && parts_at != parting.map(|(index, _)| index) {
@@ -131,36 +131,36 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
         }
         let leaf = reached.leaf;
         let Some((index, nearest)) = parting else {
-            let above = match way.last {
-                Some(last) => Some((way.slot_of_last(nodes, last)?, symbol_at(key, last.index))),
+            let above = match path.last {
+                Some(last) => Some((path.slot_of_last(nodes, last)?, symbol_at(key, last.index))),
                 None => None,
             };
-            let spot = way.slot_below(nodes, way.last, Twig::leaf(leaf))?;
-            return Ok(Place::Found(Found { leaf, at: leaf_at, spot, above }));
+            let slot_at = path.slot_below(nodes, path.last, Twig::leaf(leaf))?;
+            return Ok(Located::Found(Found { leaf, at: leaf_at, slot_at, above }));
         };
-        if way.above.is_some_and(|above| above.index >= index) {
+        if path.above.is_some_and(|above| above.index >= index) {
             parts_at = Some(index);
             continue;
         }
         let new = symbol_at(key, index);
-        let (spot, below) = match way.last {
+        let (slot_at, below) = match path.last {
             Some(last) if last.index == index => {
-                let above = way.slot_of_last(nodes, last)?;
-                return Ok(Place::Vacant(Vacant::Twig { above, at: last.at, new }));
+                let above = path.slot_of_last(nodes, last)?;
+                return Ok(Located::Vacant(Vacant::Twig { above, at: last.at, new }));
             }
             Some(last) if last.index > index => {
-                (way.slot_of_last(nodes, last)?, Below::Branch(last.at))
+                (path.slot_of_last(nodes, last)?, Below::Branch(last.at))
             }
-            last => (way.slot_below(nodes, last, Twig::leaf(leaf))?, Below::Leaf(leaf_at)),
+            last => (path.slot_below(nodes, last, Twig::leaf(leaf))?, Below::Leaf(leaf_at)),
         };
-        return Ok(Place::Vacant(Vacant::Fork { spot, below, index, nearest, new }));
+        return Ok(Located::Vacant(Vacant::Fork { slot_at, below, index, nearest, new }));
     }
 }
 
 /// A branch on the path.
 #[derive(Clone, Copy)]
-struct Stop {
-    at: Footing,
+struct PathStep {
+    at: LinkedBranch,
     /// The index of the symbol that the branch tests.
     index: u32,
     /// The number of the slot of the key's own twig; `None` if the branch has no way for it.
@@ -171,15 +171,15 @@ struct Stop {
 const NEAR: usize = 8;
 
 /// A path from the root that follows the key's own twigs as far as there are any.
-struct Way<'t> {
+struct Path<'t> {
     root: &'t Root,
     /// The last branch on the path.
-    last: Option<Stop>,
+    last: Option<PathStep>,
     /// The branch before the last one.
-    above: Option<Stop>,
+    above: Option<PathStep>,
 }
 
-impl<'t> Way<'t> {
+impl<'t> Path<'t> {
     /// Goes down to a leaf; `None` if the root is empty. The path ends at the first branch that has
     /// no twig for the key, or that tests symbol number `until` or a later one: below it, any leaf
     /// will do.
@@ -188,24 +188,24 @@ impl<'t> Way<'t> {
         nodes: &'t Nodes<V, B, L>,
         key: &[u8],
         until: Option<u32>,
-    ) -> Result<(Self, Option<Reached<'t>>), Retry> {
+    ) -> Result<(Self, Option<LeafAt<'t>>), Retry> {
         let root = nodes.roots.of(key);
-        let mut way = Self { root, last: None, above: None };
+        let mut path = Self { root, last: None, above: None };
         let mut slot = root.slot();
         // ORDERING: pairs with `Twig::publish`, as in `find`.
         let mut twig = Twig::load(slot, Ordering::Acquire);
         loop {
-            let parent = way.last.map(|last| last.at);
+            let parent = path.last.map(|last| last.at);
             let branch = match twig.node() {
-                Node::Nothing => return Ok((way, None)),
-                Node::Leaf(leaf) => return Ok((way, Some(Reached { leaf, slot, parent }))),
+                Node::Nothing => return Ok((path, None)),
+                Node::Leaf(leaf) => return Ok((path, Some(LeafAt { leaf, slot, parent }))),
                 Node::Branch(branch) => branch,
             };
-            let at = Footing::enter::<true, V, B, L>(nodes, branch, (slot, twig), parent)?;
+            let at = LinkedBranch::enter::<true, V, B, L>(nodes, branch, (slot, twig), parent)?;
             let shape = nodes.shape(branch);
             let own = nodes.way(branch, shape, symbol_at(key, shape.index()));
             at.confirm(nodes)?;
-            way.above = way.last.replace(Stop { at, index: shape.index(), slot: own });
+            path.above = path.last.replace(PathStep { at, index: shape.index(), slot: own });
             if let Some(own) = own
                 && until.is_none_or(|until| shape.index() < until)
             {
@@ -217,34 +217,34 @@ impl<'t> Way<'t> {
                     continue;
                 }
             }
-            return Ok((way, Some(some_leaf(nodes, at, shape)?)));
+            return Ok((path, Some(some_leaf(nodes, at, shape)?)));
         }
     }
 
-    /// Returns the slot that names the last stop.
+    /// Returns the slot that names the last step.
     fn slot_of_last<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &'t Nodes<V, B, L>,
-        last: Stop,
-    ) -> Result<Spot<'t>, Retry> {
+        last: PathStep,
+    ) -> Result<OwnedSlot<'t>, Retry> {
         self.slot_below(nodes, self.above, Twig::branch(last.at.branch))
     }
 
-    /// Returns the slot of the key's own twig at a stop, or the slot of the root, with `twig` as
-    /// its expected content. Fails if the stop has no such slot: then what was read is
+    /// Returns the slot of the key's own twig at a step, or the slot of the root, with `twig` as
+    /// its expected content. Fails if the step has no such slot: then what was read is
     /// inconsistent.
     fn slot_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &'t Nodes<V, B, L>,
-        stop: Option<Stop>,
+        step: Option<PathStep>,
         twig: Twig,
-    ) -> Result<Spot<'t>, Retry> {
-        let Some(Stop { at, slot, .. }) = stop else {
-            return Ok(Spot { holder: Holder::Root(self.root), slot: self.root.slot(), twig });
+    ) -> Result<OwnedSlot<'t>, Retry> {
+        let Some(PathStep { at, slot, .. }) = step else {
+            return Ok(OwnedSlot { owner: SlotOwner::Root(self.root), slot: self.root.slot(), twig });
         };
         let number = slot.ok_or(Retry)?;
         let slot = nodes.slot(at.branch, number);
-        Ok(Spot { holder: Holder::Branch(at, number), slot, twig })
+        Ok(OwnedSlot { owner: SlotOwner::Branch(at, number), slot, twig })
     }
 }
 
@@ -252,9 +252,9 @@ impl<'t> Way<'t> {
 #[inline(never)]
 fn some_leaf<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,
-    mut at: Footing,
+    mut at: LinkedBranch,
     mut shape: Shape,
-) -> Result<Reached<'t>, Retry> {
+) -> Result<LeafAt<'t>, Retry> {
     loop {
         let slots = nodes.slots(at.branch, shape);
         at.confirm(nodes)?;
@@ -270,9 +270,9 @@ fn some_leaf<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         at.confirm(nodes)?;
         match twig.node() {
             Node::Nothing => return Err(Retry),
-            Node::Leaf(leaf) => return Ok(Reached { leaf, slot, parent: Some(at) }),
+            Node::Leaf(leaf) => return Ok(LeafAt { leaf, slot, parent: Some(at) }),
             Node::Branch(branch) => {
-                at = Footing::enter::<true, V, B, L>(nodes, branch, (slot, twig), Some(at))?;
+                at = LinkedBranch::enter::<true, V, B, L>(nodes, branch, (slot, twig), Some(at))?;
                 shape = nodes.shape(branch);
             }
         }

@@ -1,14 +1,14 @@
 //! Changes that depend on the current value, with values as copies, under every policy of leaves.
 //!
-//! As in `compute` the decision is a closure of the caller and runs without locks. If leaves are
+//! As in `by_ref::compute` the decision is a closure of the caller and runs without locks. If leaves are
 //! reused at once, the closure saw one version of a leaf: the change takes that version or fails,
 //! and then the closure is called again.
 
-use super::compute::{Computed, Operation};
-use super::error::{InsertError, InsertErrorKind};
-use super::view::{TrieRef, Update};
+use crate::map::by_ref::compute::{Computed, Operation};
+use crate::map::error::{InsertError, InsertErrorKind};
+use crate::map::by_ref::point::{TrieRef, Update};
 use crate::node::PlainBits;
-use crate::write::{Found, Place, Vacant, overwrite_hinted};
+use crate::write::{Found, Located, Vacant, overwrite_hinted};
 use memalloc::sync::pause;
 use memalloc::{Handle, ReusePolicy};
 
@@ -64,7 +64,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         }
         loop {
             match self.place(key) {
-                Place::Found(found) => {
+                Located::Found(found) => {
                     let Ok(old) = found.value(&self.trie.nodes) else {
                         pause();
                         continue;
@@ -84,7 +84,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                         Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
                     }
                 }
-                Place::Vacant(vacant) => match decide(None) {
+                Located::Vacant(vacant) => match decide(None) {
                     Operation::Insert(new) => {
                         let put = self.put_copied(key, hash, &vacant, new);
                         if put.map_err(|kind| InsertError { kind, value: new })? {
@@ -104,7 +104,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     pub fn remove_if_copied(&self, key: &[u8], mut accept: impl FnMut(V) -> bool) -> Option<V> {
         let hash = self.prefetch_hint(key);
         loop {
-            let Place::Found(found) = self.place(key) else {
+            let Located::Found(found) = self.place(key) else {
                 return None;
             };
             if let Ok(value) = found.value(&self.trie.nodes) {

@@ -3,9 +3,9 @@
 //! These traits can't return errors, so they panic where [`TrieRef`](crate::TrieRef) returns an
 //! error. Each has an alternative that does not panic.
 
-use super::builder::{Builder, Settings};
-use super::error::InsertError;
-use super::trie::QpTrie;
+use crate::map::builder::{Builder, Settings};
+use crate::map::error::InsertError;
+use crate::map::trie::QpTrie;
 use memalloc::{ProtectsIdentity, ReusePolicy};
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> QpTrie<V, B, L> {

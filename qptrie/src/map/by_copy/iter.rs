@@ -1,7 +1,7 @@
 //! Double-ended iteration over copies of entries, in order.
 
-use super::iter::Bounds;
-use super::view::TrieRef;
+use crate::map::by_ref::iter::Bounds;
+use crate::map::by_ref::point::TrieRef;
 use crate::node::{KeyCopy, PlainBits, Retry};
 use crate::read::{Ascending, Descending, Direction, Walk};
 use memalloc::sync::{Ordering, explored};
@@ -88,7 +88,7 @@ impl<D: Direction> End<D> {
 }
 
 impl<'r, V: PlainBits, B: ReusePolicy, L: ReusePolicy> IterCopied<'r, V, B, L> {
-    pub(super) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+    pub(in crate::map) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
         Self { view, front: End::new(start), back: End::new(end), ended: false }
     }
 

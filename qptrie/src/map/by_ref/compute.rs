@@ -8,9 +8,9 @@
 //! - INV-U1: a slot that names the same handle twice within one section names the same leaf: a leaf
 //!   is linked once, and its handle is not reused before the section ends (INV-N3).
 
-use super::error::{InsertError, InsertErrorKind};
-use super::view::{TrieRef, Update};
-use crate::write::{Found, Place, Vacant};
+use crate::map::error::{InsertError, InsertErrorKind};
+use crate::map::by_ref::point::{TrieRef, Update};
+use crate::write::{Found, Located, Vacant};
 use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 
@@ -50,7 +50,7 @@ pub enum Computed<T, A = ()> {
 
 impl<T, A> Computed<T, A> {
     /// Converts the values.
-    pub(super) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Computed<U, A> {
+    pub(in crate::map) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Computed<U, A> {
         match self {
             Self::Inserted(value) => Computed::Inserted(change(value)),
             Self::Replaced { old, new } => {
@@ -173,7 +173,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         let hash = self.prefetch_hint(key);
         loop {
             match self.place(key) {
-                Place::Found(found) => {
+                Located::Found(found) => {
                     // SAFETY: `place` confirmed the leaf, and the section keeps it (INV-N3).
                     let old = unsafe { self.trie.nodes.value(found.leaf) };
                     match decide(Some(old)) {
@@ -199,7 +199,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                         Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
                     }
                 }
-                Place::Vacant(vacant) => match decide(None) {
+                Located::Vacant(vacant) => match decide(None) {
                     Operation::Insert(value) => {
                         if let Some(value) = self.put(key, hash, &vacant, value)? {
                             return Ok(Computed::Inserted(value));
@@ -230,7 +230,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     pub fn remove_if(&self, key: &[u8], mut accept: impl FnMut(&V) -> bool) -> Option<&V> {
         let hash = self.prefetch_hint(key);
         loop {
-            let Place::Found(found) = self.place(key) else {
+            let Located::Found(found) = self.place(key) else {
                 return None;
             };
             // SAFETY: `place` confirmed the leaf, and the section keeps it (INV-N3).
@@ -241,6 +241,46 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                 return Some(value);
             }
             pause();
+        }
+    }
+
+    /// Removes every entry for which `keep` returns false.
+    ///
+    /// Calls `keep` with entries in ascending order. If other threads write, it visits the entries
+    /// that [`iter`](Self::iter) returns: every key that is present throughout. A removed entry is
+    /// exactly the one that `keep` rejected; if another thread replaced the value meanwhile, `keep`
+    /// is called with the new value.
+    ///
+    /// Cost: a step of a scan for each entry, and a removal for each rejected one. Removed entries
+    /// are not reused before the section ends: in a large trie, remove entries in portions, each in
+    /// its own section.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie: QpTrie<u32> = QpTrie::new()?;
+    /// # let view = trie.pin();
+    /// for (key, value) in [("one", 1), ("three", 3), ("two", 2)] {
+    ///     view.insert(key.as_bytes(), value)?;
+    /// }
+    /// view.retain(|key, value| key.starts_with(b"t") && *value != 2);
+    /// assert_eq!(view.iter().collect::<Vec<_>>(), [(&b"three"[..], &3)]);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retain(&self, mut keep: impl FnMut(&[u8], &V) -> bool) {
+        for (key, seen) in self {
+            if !keep(key, seen) {
+                // No other value can be at this address inside this section.
+                self.remove_if(key, |value| std::ptr::eq(value, seen) || !keep(key, value));
+            }
+        }
+    }
+
+    /// Removes every entry that is present throughout; entries that other threads insert meanwhile
+    /// may stay. Costs the same as [`retain`](Self::retain).
+    pub fn clear(&self) {
+        for key in self.keys() {
+            self.remove(key);
         }
     }
 

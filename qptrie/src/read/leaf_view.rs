@@ -30,38 +30,38 @@
 //! Without the slot, a removed leaf may have been filled for an insertion that has not happened
 //! yet, or never will.
 
-use super::footing::Footing;
+use super::branch_view::LinkedBranch;
 use crate::node::{KeyCopy, Nodes, Parting, PlainBits, Retry, Twig, Version, parting};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{Handle, ReusePolicy};
 
 /// A leaf at the end of a path, and the slot that named it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reached<'t> {
+pub(crate) struct LeafAt<'t> {
     pub(crate) leaf: Handle,
     pub(crate) slot: &'t AtomicU32,
     /// The branch that has the slot; `None` for a root.
-    pub(crate) parent: Option<Footing>,
+    pub(crate) parent: Option<LinkedBranch>,
 }
 
 /// A leaf and the version in which it was linked. Under a policy that protects identity the version
 /// is not used.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LeafFooting {
+pub(crate) struct LinkedLeaf {
     pub(crate) leaf: Handle,
     pub(crate) version: Version,
 }
 
-impl Reached<'_> {
+impl LeafAt<'_> {
     /// Steps 1 to 3: enters the leaf.
     #[inline(always)]
     fn enter<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
-    ) -> Result<LeafFooting, Retry> {
+    ) -> Result<LinkedLeaf, Retry> {
         let leaf = self.leaf;
         if L::PROTECTS_IDENTITY {
-            return Ok(LeafFooting { leaf, version: Version::ONLY });
+            return Ok(LinkedLeaf { leaf, version: Version::ONLY });
         }
         let versions = nodes.versions(leaf);
         let named = || Twig::load(self.slot, Ordering::Relaxed) == Twig::leaf(leaf);
@@ -79,7 +79,7 @@ impl Reached<'_> {
         {
             parent.is_linked(nodes)?;
         }
-        Ok(LeafFooting { leaf, version })
+        Ok(LinkedLeaf { leaf, version })
     }
 
     /// Returns true if the leaf has the key `key`.
@@ -98,7 +98,7 @@ impl Reached<'_> {
         self,
         nodes: &Nodes<V, B, L>,
         key: &[u8],
-    ) -> Result<(Parting, LeafFooting), Retry> {
+    ) -> Result<(Parting, LinkedLeaf), Retry> {
         let at = self.enter(nodes)?;
         if L::PROTECTS_IDENTITY {
             // SAFETY: as in `is_for`.
@@ -141,7 +141,7 @@ impl Reached<'_> {
     }
 }
 
-impl LeafFooting {
+impl LinkedLeaf {
     /// Enters a leaf that a hint names, if it is linked. Nothing else is known of it, not even its
     /// key.
     #[inline(always)]

@@ -1,0 +1,4 @@
+//! Operations inside sections that may sleep.
+
+pub(super) mod iter;
+pub(super) mod view;
