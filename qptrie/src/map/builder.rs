@@ -1,9 +1,9 @@
 //! Configuration of a trie.
 
-use crate::map::trie::QpTrie;
 #[cfg(loom)]
 use crate::fault::Fault;
 use crate::fault::Faults;
+use crate::map::trie::QpTrie;
 use crate::node::{LONGEST_KEY, MOST_RANGE_BYTES, Nodes};
 use memalloc::backing::Backing;
 use memalloc::rcu::Domain;

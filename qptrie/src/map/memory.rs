@@ -1,7 +1,7 @@
 //! The memory usage and the depth of a trie.
 
-use crate::map::trie::QpTrie;
 use crate::map::by_ref::point::TrieRef;
+use crate::map::trie::QpTrie;
 use crate::read::{Ascending, Walk};
 use memalloc::{ProtectsIdentity, ReusePolicy, Stats};
 use std::ops::Bound::{Excluded, Unbounded};

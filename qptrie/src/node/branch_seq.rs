@@ -82,7 +82,11 @@ impl<'t> Count<'t> {
                 // Another thread has the lock. It holds it for a few stores, sometimes an
                 // allocation. A failed exchange takes the cache line from it, a load shares it.
                 Err(_) => loop {
-                    if spins < SPINS { pause() } else { thread::yield_now() }
+                    if spins < SPINS {
+                        pause()
+                    } else {
+                        thread::yield_now()
+                    }
                     spins += 1;
                     // A model would explore the same wait twice.
                     if cfg!(loom) || self.word.load(Ordering::Relaxed) != locked {

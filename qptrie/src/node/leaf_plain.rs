@@ -5,7 +5,7 @@
 //! linked. The mark exists for readers that reach a leaf through a hint, and is kept only with
 //! hints; a reader that comes through a slot does not need it.
 
-use super::{Nodes, words};
+use super::{Nodes, leaf_atomic};
 #[cfg(not(loom))]
 use memalloc::sync::AtomicU16;
 #[cfg(loom)]
@@ -32,7 +32,7 @@ pub(crate) const LONGEST_KEY: usize = 4095;
 
 /// The size of a leaf before its key, for a value of type `V`, in bytes.
 pub(crate) const fn leaf_overhead<V, L: ReusePolicy>() -> usize {
-    if L::PROTECTS_IDENTITY { plain_bytes::<V>(0) } else { words::overhead::<V>() }
+    if L::PROTECTS_IDENTITY { plain_bytes::<V>(0) } else { leaf_atomic::overhead::<V>() }
 }
 
 /// The offset of the word with length and mark, in bytes.

@@ -32,6 +32,6 @@ mod scan;
 
 pub(crate) use branch_view::{LinkedBranch, follow};
 pub(crate) use hinted::{find_hinted, find_hinted_copied};
-pub(crate) use leaf_view::{LinkedLeaf, LeafAt};
+pub(crate) use leaf_view::{LeafAt, LinkedLeaf};
 pub(crate) use lookup::{find, find_copied, find_each, find_each_copied};
 pub(crate) use scan::{Ascending, Descending, Direction, Walk, longest_prefix};

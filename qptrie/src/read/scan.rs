@@ -351,7 +351,8 @@ impl<D: Direction> Walk<D> {
                 }
                 Node::Branch(branch) => branch,
             };
-            let linked = LinkedBranch::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
+            let linked =
+                LinkedBranch::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
             let shape = nodes.shape(branch);
             let symbol = symbol_at(key, shape.index());
             let way = nodes.way(branch, shape, symbol);

@@ -8,7 +8,7 @@
 //! second walk finds it.
 
 use crate::node::{Life, Locked, Node, Nodes, Retry, Root, Shape, Symbol, Twig, symbol_at};
-use crate::read::{LinkedBranch, LinkedLeaf, LeafAt, follow};
+use crate::read::{LeafAt, LinkedBranch, LinkedLeaf, follow};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 
@@ -122,7 +122,11 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
     loop {
         let (path, reached) = Path::walk(nodes, key, parts_at)?;
         let Some(reached) = reached else {
-            return Ok(Located::Vacant(Vacant::Root(path.slot_below(nodes, None, Twig::NOTHING)?)));
+            return Ok(Located::Vacant(Vacant::Root(path.slot_below(
+                nodes,
+                None,
+                Twig::NOTHING,
+            )?)));
         };
         let (parting, leaf_at) = reached.parting(nodes, key)?;
         if parts_at.is_some() && parts_at != parting.map(|(index, _)| index) {
@@ -240,7 +244,11 @@ impl<'t> Path<'t> {
         twig: Twig,
     ) -> Result<OwnedSlot<'t>, Retry> {
         let Some(PathStep { at, slot, .. }) = step else {
-            return Ok(OwnedSlot { owner: SlotOwner::Root(self.root), slot: self.root.slot(), twig });
+            return Ok(OwnedSlot {
+                owner: SlotOwner::Root(self.root),
+                slot: self.root.slot(),
+                twig,
+            });
         };
         let number = slot.ok_or(Retry)?;
         let slot = nodes.slot(at.branch, number);

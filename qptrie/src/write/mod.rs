@@ -47,9 +47,9 @@ pub(crate) use locate::{Found, Located, Vacant, locate};
 
 use crate::node::{Locked, NoRoom, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig};
 use crate::read::{LinkedBranch, LinkedLeaf};
+use locate::OwnedSlot;
 use memalloc::sync::Ordering;
 use memalloc::{AllocErrorKind, Handle, ReusePolicy};
-use locate::OwnedSlot;
 use std::ops::Range;
 
 /// A branch gets ways for all symbols at this number of twigs, and keeps them until half as many
@@ -145,7 +145,8 @@ impl Found<'_> {
         &self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
-        let (Some((branch, gone)), Some((above, symbol))) = (self.slot_at.branch(), self.above) else {
+        let (Some((branch, gone)), Some((above, symbol))) = (self.slot_at.branch(), self.above)
+        else {
             let _held = self.slot_at.lock(nodes)?;
             let counting = nodes.entries.begin_take();
             self.at.end(nodes)?;

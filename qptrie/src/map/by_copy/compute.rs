@@ -5,8 +5,8 @@
 //! and then the closure is called again.
 
 use crate::map::by_ref::compute::{Computed, Operation};
-use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::by_ref::point::{TrieRef, Update};
+use crate::map::error::{InsertError, InsertErrorKind};
 use crate::node::PlainBits;
 use crate::write::{Found, Located, Vacant, overwrite_hinted};
 use memalloc::sync::pause;

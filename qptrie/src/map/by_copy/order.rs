@@ -1,8 +1,8 @@
 //! Operations on the order of keys that copy values, inside a read section, under every policy of
 //! leaves.
 
-use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
 use crate::map::by_copy::iter::IterCopied;
+use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
 use crate::map::by_ref::point::TrieRef;
 use crate::node::{KeyCopy, PlainBits, Retry};
 use crate::read::{Ascending, Descending, Direction, Walk};

@@ -1,7 +1,7 @@
 //! Operations that copy values, inside a read section, under every policy of leaves.
 
-use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::by_ref::point::{TrieRef, Update};
+use crate::map::error::{InsertError, InsertErrorKind};
 use crate::node::{PlainBits, Retry};
 use crate::read::{find_copied, find_each_copied, find_hinted_copied};
 use crate::write::{Located, overwrite_hinted};
@@ -148,7 +148,9 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                         return Ok(Some(old));
                     }
                 }
-                Located::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
+                Located::Vacant(_) if how == Update::Exist => {
+                    return Err(InsertErrorKind::NotFound);
+                }
                 Located::Vacant(vacant) => {
                     let leaf = match *spare {
                         Some(leaf) => leaf,

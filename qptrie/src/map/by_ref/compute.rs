@@ -8,8 +8,8 @@
 //! - INV-U1: a slot that names the same handle twice within one section names the same leaf: a leaf
 //!   is linked once, and its handle is not reused before the section ends (INV-N3).
 
-use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::by_ref::point::{TrieRef, Update};
+use crate::map::error::{InsertError, InsertErrorKind};
 use crate::write::{Found, Located, Vacant};
 use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};

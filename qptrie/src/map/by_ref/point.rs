@@ -4,7 +4,7 @@ use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::trie::QpTrie;
 use crate::node::{NoRoom, Retry, Twig, leaf_overhead};
 use crate::read::{LinkedLeaf, find, find_each, find_hinted};
-use crate::write::{NotLinked, Located, Vacant, locate};
+use crate::write::{Located, NotLinked, Vacant, locate};
 use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
@@ -121,7 +121,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Returns the hashes of several keys, if there are hints, and prefetches their leaves.
-    pub(in crate::map) fn prefetch_hinted<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<u64>; N] {
+    pub(in crate::map) fn prefetch_hinted<const N: usize>(
+        &self,
+        keys: &[&[u8]; N],
+    ) -> [Option<u64>; N] {
         let nodes = &self.trie.nodes;
         let hashes = keys.map(|key| nodes.hints.hash(key));
         for &hash in hashes.iter().flatten() {
@@ -137,7 +140,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Like [`find`](Self::find), for several keys.
-    pub(in crate::map) fn find_many<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<Handle>; N] {
+    pub(in crate::map) fn find_many<const N: usize>(
+        &self,
+        keys: &[&[u8]; N],
+    ) -> [Option<Handle>; N] {
         let nodes = &self.trie.nodes;
         let hashes = self.prefetch_hinted(keys);
         let hinted: [_; N] = std::array::from_fn(|number| {
@@ -229,7 +235,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
                         return Ok(Some(found.leaf));
                     }
                 }
-                Located::Vacant(_) if how == Update::Exist => return Err(InsertErrorKind::NotFound),
+                Located::Vacant(_) if how == Update::Exist => {
+                    return Err(InsertErrorKind::NotFound);
+                }
                 Located::Vacant(vacant) => {
                     if self.fill(&vacant, leaf)? {
                         self.hint_linked(hash, leaf, None);
@@ -254,7 +262,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Publishes `leaf` in a vacant place. Returns false if the place is no longer vacant.
-    pub(in crate::map) fn fill(&self, vacant: &Vacant<'_>, leaf: Handle) -> Result<bool, InsertErrorKind> {
+    pub(in crate::map) fn fill(
+        &self,
+        vacant: &Vacant<'_>,
+        leaf: Handle,
+    ) -> Result<bool, InsertErrorKind> {
         let nodes = &self.trie.nodes;
         match vacant.insert(nodes, leaf) {
             Ok(()) => Ok(true),

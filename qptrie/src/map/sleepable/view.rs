@@ -1,11 +1,11 @@
 //! The trie inside a section that may sleep.
 
 use crate::map::by_ref::compute::{Computed, Operation};
-use crate::map::error::InsertError;
 use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
+use crate::map::by_ref::point::Update;
+use crate::map::error::InsertError;
 use crate::map::sleepable::iter::TraceIter;
 use crate::map::trie::QpTrie;
-use crate::map::by_ref::point::Update;
 use memalloc::rcu::TraceGuard;
 use memalloc::{AfterTasksTraceGp, Immediate, ProtectsSleepers, ReusePolicy};
 use std::fmt;
