@@ -2,6 +2,7 @@
 //! begin, what happens when they have passed, and how what is pending is bounded.
 
 use super::raw::Raw;
+use super::reclaim::BATCHES_PER_CALL;
 use crate::batch::{Queue, Stack};
 use crate::cpu::{Active, Arrays, Deferred};
 use crate::rcu::{Backoff, WaitFor};
@@ -208,7 +209,7 @@ impl Raw {
         } else {
             self.domain.advance_once(wait_for);
         }
-        self.end_waiting(class, false);
+        self.end_waiting(class, BATCHES_PER_CALL, false);
     }
 
     /// Whether no more is pending than may be: `max_pending` bytes, and a part of it more for each time
@@ -253,7 +254,7 @@ impl Raw {
         let age = self.domain.completed(self.depot.route.deferred).age();
         if self.settled_at.swap(age, Relaxed) != age {
             self.depot.share_all_deferred(false, || self.stamp_deferred());
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
+            self.all_classes().for_each(|class| _ = self.end_waiting(class, usize::MAX, false));
         }
     }
 
@@ -266,7 +267,7 @@ impl Raw {
             if self.domain.pass(wait_for, stamp, 1) {
                 self.domain.advance_once(wait_for);
             }
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
+            self.all_classes().for_each(|class| _ = self.end_waiting(class, usize::MAX, false));
             self.has_room()
         };
         let completed = || self.domain.completed_epochs(wait_for);

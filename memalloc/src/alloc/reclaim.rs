@@ -27,6 +27,11 @@ const URGENT_BYTES: u64 = 2 << 20;
 /// added, and begins a grace period. One interruption in this time costs nobody anything.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// The most batches that a free or an allocation sends to the slabs, takes from those whose grace
+/// period has ended, and puts back into slabs. It bounds the longest call after a stall; calls of
+/// `tend`, `trim` and `quiesce` do the rest, or the next frees do.
+pub(super) const BATCHES_PER_CALL: usize = 8;
+
 /// The clock is looked at for so many objects, about: it takes as long as several of them.
 const OBJECTS_PER_CLOCK: u64 = 64;
 
@@ -134,15 +139,15 @@ impl Raw {
     }
 
     /// Ends the waiting of what has waited long enough. Returns how many objects went to the slabs.
-    pub(super) fn end_waiting(&self, class: usize, may_wait: bool) -> u64 {
+    pub(super) fn end_waiting(&self, class: usize, most: usize, may_wait: bool) -> u64 {
         let completed = self.domain.completed(self.depot.route.deferred);
-        self.depot.end_waiting(class, &completed, may_wait)
+        self.depot.end_waiting(class, &completed, most, may_wait)
     }
 
     /// Puts back what has waited long enough on the way. Returns how many objects.
-    fn end_returning(&self, class: usize, may_wait: bool) -> u64 {
+    fn end_returning(&self, class: usize, most: usize, may_wait: bool) -> u64 {
         let completed = self.domain.completed(self.depot.route.returned);
-        self.depot.end_returning(class, &completed, may_wait)
+        self.depot.end_returning(class, &completed, most, may_wait)
     }
 
     /// Lets objects that wait be allocated again, where the caller needs one and there is no
@@ -157,7 +162,7 @@ impl Raw {
         let bytes = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
         let due = Due { bytes, late: false };
         self.look_after(self.depot.route.deferred, &due);
-        self.end_waiting(class, false);
+        self.end_waiting(class, BATCHES_PER_CALL, false);
     }
 
     /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
@@ -180,12 +185,13 @@ impl Raw {
     /// grace period has passed.
     pub(super) fn return_surplus(&self, class: usize) {
         let depot = self.depot();
-        let mut begun = 0;
-        while depot.of(class).has_surplus(self.size(class)) {
+        let (mut begun, mut batches) = (0, 0);
+        while batches < BATCHES_PER_CALL && depot.of(class).has_surplus(self.size(class)) {
             match depot.begin_returning(class, || self.stamp_returned()) {
                 0 => break,
                 count => begun += count,
             }
+            batches += 1;
         }
         if begun > 0 {
             depot.of(class).gave_back();
@@ -195,7 +201,7 @@ impl Raw {
             if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
                 self.owed.begun();
             }
-            self.end_returning(class, false);
+            self.end_returning(class, BATCHES_PER_CALL, false);
         }
     }
 
@@ -216,7 +222,7 @@ impl Raw {
     /// Sends everything of a class that is neither held nor reserved and does not wait on its way
     /// to the slabs.
     fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
-        let returned = self.end_waiting(class, true);
+        let returned = self.end_waiting(class, usize::MAX, true);
         reclaimed.add(returned, self.size(class));
         self.depot.of(class).keeps_least();
         while self.depot.begin_returning(class, || self.stamp_returned()) > 0 {}
@@ -236,7 +242,7 @@ impl Raw {
         self.depot.share_all_deferred(true, || self.stamp_deferred());
         self.domain.advance_once(self.readers());
         for class in self.all_classes() {
-            self.end_waiting(class, true);
+            self.end_waiting(class, usize::MAX, true);
             let mut idle = self.depot.of(class).free_by_rcu_ttrace.idle();
             if idle > 0 {
                 self.depot.of(class).keeps_least();
@@ -302,7 +308,7 @@ impl Raw {
 
     fn put_back_passed(&self, reclaimed: &mut Reclaimed) {
         for class in self.all_classes() {
-            let objects = self.end_returning(class, true);
+            let objects = self.end_returning(class, usize::MAX, true);
             reclaimed.add(objects, self.size(class));
         }
     }

@@ -1,6 +1,6 @@
 //! Batches in a row that have one owner: no atomic instruction, no allocation.
 
-use super::pool::{Batch, Body, Pool};
+use super::pool::{Batch, Pool};
 use crate::sync::Ordering;
 
 /// Batches in a row, with the number of their objects. All zero, it is empty.
@@ -35,15 +35,13 @@ impl Queue {
         all
     }
 
-    /// The batches that `accepts` takes, and the others, each in their order.
-    pub(crate) fn split(mut self, pool: &Pool, accepts: impl Fn(&Body) -> bool) -> (Self, Self) {
-        let (mut accepted, mut others) = (Self::new(), Self::new());
-        while let Some(mut batch) = self.pop_front(pool) {
-            let is_accepted = pool.with(&mut batch, |body| accepts(body));
-            let part = if is_accepted { &mut accepted } else { &mut others };
-            part.push_back(pool, batch);
+    /// The same batches in the opposite order.
+    pub(crate) fn reversed(mut self, pool: &Pool) -> Self {
+        let mut reversed = Self::new();
+        while let Some(batch) = self.pop_front(pool) {
+            reversed.push_front(pool, batch);
         }
-        (accepted, others)
+        reversed
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -47,6 +47,9 @@ const LOOKS_PER_NOTE: u64 = 61;
 /// What a membarrier takes until one was measured, in nanoseconds.
 const FIRST_PRICE_NS: u64 = 10_000;
 
+/// The same once the system has refused one: enough to outweigh any time.
+const REFUSED_PRICE_NS: u64 = u64::MAX / LEAST_SHARE;
+
 #[derive(Debug)]
 pub(super) struct Barrier {
     kind: BarrierKind,
@@ -89,9 +92,9 @@ impl Barrier {
     /// The kind in force: `Membarrier` or `Fence`.
     pub(super) fn in_force(&self) -> BarrierKind {
         match self.kind {
-            BarrierKind::Adaptive if self.mode.load(Relaxed) != FENCED => BarrierKind::Membarrier,
-            BarrierKind::Adaptive => BarrierKind::Fence,
-            kind => kind,
+            BarrierKind::Fence => BarrierKind::Fence,
+            _ if self.mode.load(Relaxed) == FENCED => BarrierKind::Fence,
+            _ => BarrierKind::Membarrier,
         }
     }
 
@@ -171,11 +174,14 @@ impl Barrier {
         false
     }
 
-    /// A membarrier, and what follows from its price. `false` when the system refused it.
+    /// A membarrier, and what follows from its price. Where the system refuses it, readers fence
+    /// from now on; `false` when that could not be arranged either.
     fn expedite(&self) -> bool {
         let begun = now();
         if !membarrier::expedite() {
-            return false;
+            // No barrier is cheap from now on: fences are never given up again.
+            self.costs.price.store(REFUSED_PRICE_NS, Relaxed);
+            return self.take_fences();
         }
         if self.kind != BarrierKind::Adaptive {
             return true;
@@ -201,7 +207,7 @@ impl Barrier {
         // ORDERING: the membarrier stands between the store above, which every reader that enters
         // later sees, and the announcements of all others (INV-N1). Its own fence is in the call.
         // Falls to `loom_protocol` "switch without membarrier".
-        if !membarrier::expedite() {
+        if !membarrier::expedite() && !membarrier::visit_every_cpu() {
             self.mode.store(PLAIN, Relaxed);
             return false;
         }

@@ -56,6 +56,11 @@ impl EmptySlabs {
         Some(number)
     }
 
+    /// The slab that became empty last and has its memory.
+    pub(super) fn newest(&self) -> Option<u32> {
+        self.spare.last().copied()
+    }
+
     /// Adds a slab whose memory is there, or will be when it is touched.
     pub(super) fn add(&mut self, number: u32) {
         self.spare.push(number);

@@ -127,6 +127,17 @@ impl Slab {
         }
     }
 
+    /// How many words the bitmap has for objects of so many units.
+    fn words(units: u32) -> usize {
+        (SLAB_UNITS / units).div_ceil(64) as usize
+    }
+
+    /// Makes room for a bitmap of so many words; `false` when there is no memory.
+    fn make_room(&mut self, words: usize) -> bool {
+        self.inside.clear();
+        self.inside.try_reserve_exact(words).is_ok()
+    }
+
     /// The number of the object that begins so many units behind the start of the slab. Exact: the
     /// reciprocal is too large by less than 2^-32 of a unit, and there are at most 4096 units.
     fn index_of(&self, units: u32) -> u32 {
@@ -214,6 +225,35 @@ impl Slabs {
             state.touch(number, end);
         }
         Ok(())
+    }
+
+    /// Takes one object of a class out of a slab, where that needs no lock to be waited for, no
+    /// memory from the system and no constructor. Async-signal-safe.
+    pub(crate) fn carve_nowait(
+        &self,
+        classes: &ClassTable,
+        class: usize,
+        cpu: usize,
+    ) -> Option<Handle> {
+        let units = classes.class(class).units();
+        let mut state = self.state.try_lock()?;
+        if self.constructor.is_some() || state.slabs.is_empty() {
+            return None;
+        }
+        let shard = cpu % state.shards;
+        let mut lists = class * state.shards..(class + 1) * state.shards;
+        let listed = lists.find_map(|list| state.partial[list].last().copied());
+        let number = listed.or_else(|| self.reopen(&mut state, class, shard, units))?;
+        if state.slabs[number as usize].count == 1 {
+            state.unlist(number);
+        }
+        state.taken[class] += 1;
+        let mut taken = None;
+        state.slabs[number as usize].take_lowest(1, |index| {
+            taken = Handle::new(number * SLAB_UNITS + index * units);
+            state.touch(number, (index + 1) as usize * units as usize * UNIT);
+        });
+        taken.inspect(|&object| self.arena.carved(object, units))
     }
 
     /// A slab of a class with objects in it, for a shard: its own, or one of a shard that has
@@ -342,33 +382,28 @@ impl Slabs {
             Some(number) => number,
             None => self.extend(state, of)?,
         };
-        let (objects, list) = (SLAB_UNITS / units, class * state.shards + shard);
-        let mut inside = std::mem::take(&mut state.slabs[number as usize].inside);
-        inside.clear();
-        if inside.try_reserve_exact(objects.div_ceil(64) as usize).is_err()
-            || !state.has_room_to_list(list)
-        {
-            state.empty[of].add(number);
-            return Err(SlabError::System);
+        let list = class * state.shards + shard;
+        let words = Slab::words(units);
+        if state.slabs[number as usize].make_room(words) && state.has_room_to_list(list) {
+            state.give_class(number, class, shard, units);
+            return Ok(number);
         }
-        for first in (0..objects).step_by(64) {
-            inside.push(u64::MAX >> (64 - (objects - first).min(64)));
+        state.empty[of].add(number);
+        Err(SlabError::System)
+    }
+
+    /// As `open`, but only a slab that has its memory, where nothing asks for more.
+    fn reopen(&self, state: &mut State, class: usize, shard: usize, units: u32) -> Option<u32> {
+        let (of, list) = (state.empty_of(class), class * state.shards + shard);
+        let number = state.empty[of].newest()?;
+        let has_room = state.slabs[number as usize].inside.capacity() >= Slab::words(units)
+            && state.partial[list].capacity() > state.owned[list];
+        if !has_room || state.in_use >= self.limit_slabs {
+            return None;
         }
-        let slab = &mut state.slabs[number as usize];
-        *slab = Slab {
-            class,
-            shard,
-            reciprocal: reciprocal(units),
-            inside,
-            count: objects,
-            listed_at: state.partial[list].len(),
-            touched: slab.touched,
-        };
-        state.partial[list].push(number);
-        state.in_use += 1;
-        state.opened += 1;
-        state.owned[list] += 1;
-        Ok(number)
+        state.empty[of].take();
+        state.give_class(number, class, shard, units);
+        Some(number)
     }
 
     /// A slab that was never used.
@@ -465,6 +500,30 @@ impl State {
     fn has_room_to_list(&mut self, list: usize) -> bool {
         let (most, listed) = (self.owned[list] + 1, &mut self.partial[list]);
         listed.try_reserve(most.saturating_sub(listed.len())).is_ok()
+    }
+
+    /// Makes an empty slab one of `class` and lists it; there is room for both.
+    fn give_class(&mut self, number: u32, class: usize, shard: usize, units: u32) {
+        let (objects, list) = (SLAB_UNITS / units, class * self.shards + shard);
+        let mut inside = std::mem::take(&mut self.slabs[number as usize].inside);
+        inside.clear();
+        for first in (0..objects).step_by(64) {
+            inside.push(u64::MAX >> (64 - (objects - first).min(64)));
+        }
+        let slab = &mut self.slabs[number as usize];
+        *slab = Slab {
+            class,
+            shard,
+            reciprocal: reciprocal(units),
+            inside,
+            count: objects,
+            listed_at: self.partial[list].len(),
+            touched: slab.touched,
+        };
+        self.partial[list].push(number);
+        self.in_use += 1;
+        self.opened += 1;
+        self.owned[list] += 1;
     }
 
     /// Takes a slab off the list that it is in.

@@ -18,9 +18,10 @@ pub enum BarrierKind {
     /// alone, about 10 µs on a virtual machine while another core is busy.
     ///
     /// If a filter of system calls that comes into force after the domain was made refuses that
-    /// call, no grace period passes any more while another thread may read: install the filter
-    /// first, let it pass `membarrier`, or choose [`Fence`](Self::Fence). The same holds for
-    /// [`Adaptive`](Self::Adaptive).
+    /// call, the domain changes to [`Fence`](Self::Fence) for good, and so does one with
+    /// [`Adaptive`](Self::Adaptive). The change takes a visit to every CPU, milliseconds on a busy
+    /// machine. It needs `sched_setaffinity`: where the filter refuses that too, no grace period
+    /// ends while another thread may read.
     Membarrier,
     /// Both sides execute a SeqCst fence: about 2 ns for every outermost read section. A grace
     /// period is a look at the readers' slots and nothing else.
@@ -81,6 +82,43 @@ mod linux {
         REGISTERED.get_or_init(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
     }
 
+    /// Orders the memory accesses of all threads as `membarrier` does, where a filter has come to
+    /// refuse that: runs the calling thread on every CPU in turn, which takes each from the thread
+    /// that it ran. A sequence that was interrupted so is restarted. `false` where the system refuses
+    /// this too. Async-signal-safe.
+    ///
+    /// A CPU that the calling thread may not run on is passed over. Nothing is known of threads
+    /// that the program keeps to such CPUs by a cgroup of their own.
+    #[cold]
+    pub(crate) fn visit_every_cpu() -> bool {
+        /// As many CPUs as Linux can have.
+        const WORDS: usize = 8192 / 64;
+        const WORD_BYTES: usize = size_of::<u64>();
+        let mut own = [0_u64; WORDS];
+        let own_thread = 0;
+        // SAFETY: INV-S1: the sets have as many bytes as the calls are told.
+        let set = |cpus: &[u64]| unsafe {
+            let (call, bytes) = (libc::SYS_sched_setaffinity, size_of_val(cpus));
+            libc::syscall(call, own_thread, bytes, cpus.as_ptr()) == 0
+        };
+        // SAFETY: as above. Returns the number of bytes that it filled.
+        let filled = unsafe {
+            let (call, bytes) = (libc::SYS_sched_getaffinity, size_of_val(&own));
+            libc::syscall(call, own_thread, bytes, own.as_mut_ptr())
+        };
+        let Ok(words) = usize::try_from(filled).map(|bytes| bytes / WORD_BYTES) else {
+            return false;
+        };
+        let mut visited = false;
+        for cpu in 0..words * 64 {
+            let mut one = [0_u64; WORDS];
+            one[cpu / 64] = 1 << (cpu % 64);
+            visited |= set(&one[..words]);
+        }
+        // Threads of this process run on the CPUs of the calling thread's set at least.
+        visited && set(&own[..words])
+    }
+
     /// Fails for want of memory in the kernel, or where a filter forbids it after all.
     #[cfg(not(counted))]
     pub(crate) fn expedite() -> bool {
@@ -98,7 +136,7 @@ mod linux {
 }
 
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
-pub(crate) use linux::expedite;
+pub(crate) use linux::{expedite, visit_every_cpu};
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri, counted))))]
 pub(crate) use linux::membarrier;
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
@@ -112,4 +150,9 @@ fn register() -> bool {
 #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
 pub(crate) fn expedite() -> bool {
     unreachable!("the membarrier kind is never chosen where it is not supported");
+}
+
+#[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+pub(crate) fn visit_every_cpu() -> bool {
+    false
 }

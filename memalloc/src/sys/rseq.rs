@@ -24,7 +24,7 @@
 mod imp {
     use super::{CacheRow, OBJECTS_AT};
     use crate::sys::count_word::CountWord;
-    use crate::sys::membarrier::membarrier;
+    use crate::sys::membarrier::{membarrier, visit_every_cpu};
     use once_cell::race::OnceNonZeroUsize;
     use std::arch::asm;
     use std::mem::offset_of;
@@ -91,9 +91,14 @@ mod imp {
         membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)
     }
 
+    /// How often a sequence begins before its caller takes the path of a busy cache. A debugger that
+    /// steps through a sequence restarts it at every step.
+    const MOST_TRIES: u32 = 3;
+
     /// A sequence. It is armed first; then the cache of this CPU is found in `{cache}`, and the
-    /// steps follow, the last of which is the commit. A restart begins at the front. Other steps are
-    /// out of line; they leave to label 8, the end.
+    /// steps follow, the last of which is the commit. A restart begins at the front; after
+    /// `MOST_TRIES` the steps out of line follow, which are those of a busy cache. They leave to
+    /// label 8, the end.
     macro_rules! sequence {
         (
             [$($step:literal),*], [$($elsewhere:literal),*],
@@ -107,6 +112,7 @@ mod imp {
                     "2: .long 0, 0\n",
                     ".quad 3f, 4f - 3f, 5f\n",
                     ".popsection\n",
+                    "xor {tries:e}, {tries:e}\n",
                     "7: lea {cache}, [rip + 2b]\n",
                     "mov qword ptr fs:[{area} + 8], {cache}\n",
                     "3: movsxd {cache}, dword ptr fs:[{area} + 4]\n",
@@ -118,7 +124,9 @@ mod imp {
                     // The signature that the kernel looks for before it jumps to label 5.
                     ".byte 0x0f, 0xb9, 0x3d\n",
                     ".long 0x53053053\n",
-                    "5: jmp 7b\n",
+                    "5: inc {tries:e}\n",
+                    "cmp {tries:e}, {most_tries}\n",
+                    "jb 7b\n",
                     $($elsewhere, "\n",)*
                     ".popsection\n",
                     "8:\n",
@@ -127,6 +135,8 @@ mod imp {
                 row = in(reg) $row,
                 first_at = const offset_of!(CacheRow, first),
                 cpu_shift = const CacheRow::CPU_BYTES.trailing_zeros(),
+                tries = out(reg) _,
+                most_tries = const MOST_TRIES,
                 $($operands)*
                 options(nostack),
             )
@@ -222,7 +232,7 @@ mod imp {
                         "add {word}, {one}",
                         "mov qword ptr [{cache} + {at}], {word}"
                     ],
-                    [],
+                    ["jmp {full}"],
                     self, row,
                     at = const AT,
                     busy = const CountWord::BUSY_ABOVE,
@@ -280,7 +290,7 @@ mod imp {
         /// thread stored before is seen by every sequence that begins, or begins again, after.
         /// `false` when the system could not do it.
         pub(crate) fn restart_others(self) -> bool {
-            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)
+            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) || visit_every_cpu()
         }
     }
 }
