@@ -1,6 +1,5 @@
-//! The hot paths of `memalloc`, one by one and on one thread: for whoever changes one of them and
-//! wants to know whether it became slower. To compare with other allocators take the command
-//! `alloc`, which has everybody take turns.
+//! The hot paths of `memalloc`, each on one thread, to check whether a change made one of them
+//! slower. The command `alloc` compares `memalloc` with other allocators, in turns.
 
 use std::alloc::Layout;
 use std::hint::black_box;
@@ -20,7 +19,7 @@ fn allocator<P: ReusePolicy>() -> MemAlloc<P> {
     MemAlloc::new().expect("an allocator can be built")
 }
 
-/// An allocation and the free of the policy.
+/// An allocation and a free by the policy.
 fn hot_pair<P: ReusePolicy>(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("hot-pair/{}", P::KIND));
     let allocator = allocator::<P>();
@@ -29,7 +28,7 @@ fn hot_pair<P: ReusePolicy>(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             bencher.iter(|| {
                 let object = black_box(allocator.alloc(layout).expect("it is served"));
-                // SAFETY: allocated above with this layout, freed once, and shown to nobody.
+                // SAFETY: allocated above with this layout, freed once, and not shared.
                 unsafe { allocator.free(object.cast(), layout) };
             });
         });
@@ -37,7 +36,7 @@ fn hot_pair<P: ReusePolicy>(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An allocation and a deferred free, whatever the policy's own free does.
+/// An allocation and a deferred free, under any policy.
 fn free_rcu(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("free_rcu");
     let allocator = allocator::<Immediate>();
@@ -46,7 +45,7 @@ fn free_rcu(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             bencher.iter(|| {
                 let object = black_box(allocator.alloc(layout).expect("it is served"));
-                // SAFETY: allocated above with this layout, freed once, and shown to nobody.
+                // SAFETY: allocated above with this layout, freed once, and not shared.
                 unsafe { allocator.free_rcu(object.cast(), layout) };
             });
         });
@@ -54,14 +53,14 @@ fn free_rcu(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The domains of every kind of barrier that this system has, with their names.
+/// Returns a domain for every kind of barrier that this system supports, with its name.
 fn domains() -> impl Iterator<Item = (String, Domain)> {
     BarrierKind::ALL.iter().filter_map(|&barrier| {
         Some((barrier.to_string(), Domain::builder().barrier(barrier).build().ok()?))
     })
 }
 
-/// Entering and leaving a read section of either flavour.
+/// Enters and leaves a read section of either flavour.
 fn pin(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pin");
     for (barrier, domain) in domains() {
@@ -75,7 +74,7 @@ fn pin(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Asking for a cookie, and whether its grace period has passed.
+/// Gets a cookie, and polls whether its grace period has passed.
 fn polling(criterion: &mut Criterion) {
     let domain = Domain::new();
     criterion.bench_function("start_poll", |bencher| bencher.iter(|| domain.start_poll()));
@@ -83,7 +82,7 @@ fn polling(criterion: &mut Criterion) {
     criterion.bench_function("poll", |bencher| bencher.iter(|| domain.poll(black_box(cookie))));
 }
 
-/// Waiting for a grace period that nobody holds up.
+/// Waits for a grace period without readers.
 fn synchronize(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("synchronize");
     for (barrier, domain) in domains() {

@@ -1,24 +1,24 @@
-//! Measures what immediate and deferred reuse of freed objects cost, on this machine and on real
-//! data, and says which of the two to take.
+//! Measures the cost of immediate and deferred reuse of freed objects, on this machine and on real
+//! data, and recommends one of the two.
 //!
 //! The layers, lowest first; a file imports only from the layers below its own:
 //!
 //! | layer | knows |
 //! |---|---|
-//! | `data` | keys: where they come from, and in which order they are asked for |
-//! | `measure` | time, threads, rounds, statistics; not what is measured |
+//! | `data` | sets of keys and the order of lookups |
+//! | `measure` | time, threads, rounds, statistics; not the workloads |
 //! | `bpf` | the kernel's own hash map, by `bpf(2)` |
-//! | `shape` | a user's workload in numbers, and which policies are correct for it |
-//! | `workload` | what is measured and how its answers are checked; not how it is shown |
-//! | `record` | the measurements of a run as lines of JSON, and the machine that they were made on |
-//! | `report` | tables, the recommendation, the page with figures, the progress bar: all made from records |
+//! | `shape` | a user's workload in numbers, and the policies that are correct for it |
+//! | `workload` | the workloads and the checks of their answers; not the presentation |
+//! | `record` | the measurements of a run as lines of JSON, and the machine |
+//! | `report` | tables, the recommendation, the page with figures, the progress bar; made from records |
 //! | `cli` | options and their errors |
-//! | `command` | what each command runs, in which order, and how it ends |
+//! | `command` | the commands: workloads, their order, exit codes |
 //!
-//! The hash table that two of the benches run on is a crate of its own, `hash_table`, beside this one.
+//! The hash table that two of the benches run on is a separate crate, `hash_table`.
 //!
-//! A bench joins as a module of `workload` that lists its workloads, a command as a module of
-//! `command`. Nothing between the two knows the names of either.
+//! To add a bench, add a module of `workload` that lists its workloads; to add a command, add a
+//! module of `command`. The layers in between do not know the names of either.
 
 #![deny(unsafe_code)]
 
@@ -38,7 +38,7 @@ mod record;
 mod report;
 #[forbid(unsafe_code)]
 mod shape;
-// Allocating and freeing by pointer is unsafe: the files of this layer that do so allow it.
+// Allocating and freeing by pointer is unsafe: the files of this layer that do it allow it.
 mod workload;
 
 use std::io::{self, Write as _};
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     match command::run(&invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Where nobody listens, the exit code says it.
+            // If standard error is closed, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "bench-suite: {failure}");
             failure.exit_code()
         }

@@ -1,4 +1,4 @@
-//! `advise` from end to end: what is correct is exact, what is measured has its form.
+//! `advise` from end to end: checks which policies are correct, and the form of the measurements.
 
 #[cfg(unix)]
 use std::io::{BufRead as _, BufReader};
@@ -12,7 +12,7 @@ fn advise(arguments: &[&str]) -> Output {
     command.arg("advise").args(arguments).stdin(Stdio::null()).output().expect("it starts")
 }
 
-/// What it printed, in one line: how it is broken does not matter.
+/// Returns what the command printed, in one line.
 #[track_caller]
 fn said(arguments: &[&str]) -> String {
     let output = advise(arguments);
@@ -22,14 +22,14 @@ fn said(arguments: &[&str]) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A run that is too short to tell anything: for its form.
+/// Runs too briefly for a result, to check the form of the output.
 #[track_caller]
 fn briefly(arguments: &[&str]) -> String {
     let short = ["--duration", "1", "--rounds", "2", "--warmup", "0.001", "--quiet"];
     said(&[arguments, &short].concat())
 }
 
-/// What it says of each policy's correctness.
+/// Returns the verdict on each policy's correctness.
 fn verdicts(text: &str) -> Vec<bool> {
     let of = |policy: &str| {
         let yes = text.contains(&format!(" {policy} yes"));
@@ -40,11 +40,11 @@ fn verdicts(text: &str) -> Vec<bool> {
 }
 
 #[test]
-fn a_shape_is_measured_under_what_is_correct_and_answered() {
+fn a_shape_is_measured_under_the_correct_policies_and_answered() {
     let text = briefly(&["--validate", "yes", "--live-objects", "1000", "--threads", "2:0.5"]);
     assert_eq!(verdicts(&text), [true; 4], "{text}");
     assert!(
-        text.contains("cannot tell: fewer than 7 rounds") && text.contains("Run about"),
+        text.contains("cannot tell: at least 7 rounds") && text.contains("Run for about"),
         "{text}"
     );
     for part in ["p99 of an update", "peak memory", "Between samples"] {
@@ -56,7 +56,7 @@ fn a_shape_is_measured_under_what_is_correct_and_answered() {
 fn readers_that_sleep_with_references_leave_one_policy_and_its_lines() {
     let text = briefly(&["--references", "yes", "--sleep", "yes", "--percentile", "99.9"]);
     assert_eq!(verdicts(&text), [false, false, false, true], "{text}");
-    assert!(text.contains("Answer: after-tasks-trace-gp: nothing else is correct"), "{text}");
+    assert!(text.contains("Answer: after-tasks-trace-gp: no other policy is correct"), "{text}");
     assert!(text.contains("MemAlloc::<AfterTasksTraceGp>::builder()"), "{text}");
     assert!(text.contains("p99.9 of an update"), "{text}");
 }
@@ -70,7 +70,7 @@ fn handlers_get_a_reserve() {
 }
 
 #[test]
-fn where_measuring_adds_nothing_nothing_is_measured() {
+fn nothing_is_measured_if_correctness_decides() {
     let text = said(&["--readers", "no"]);
     assert!(text.contains("Answer: any.") && text.contains("free_unshared"), "{text}");
     let text = said(&["--shared", "processes"]);
@@ -92,7 +92,7 @@ fn a_file_describes_the_shape_and_options_override_it() {
     );
 }
 
-/// A recording of an example: see tests/recordings/README.md.
+/// Returns the path of a recording of an example: see tests/recordings/README.md.
 fn recording(name: &str) -> String {
     format!("{}/tests/recordings/{name}.rec", env!("CARGO_MANIFEST_DIR"))
 }
@@ -129,7 +129,7 @@ fn a_recording_is_shown_as_a_shape_and_answered() {
         "{text}"
     );
     assert_eq!(verdicts(&text), [false, false, false, true], "{text}");
-    // Whether so short a run keeps up with the frees is up to the machine.
+    // A run this short may or may not keep up with the frees.
     assert!(text.contains("Answer: "), "{text}");
 }
 
@@ -162,7 +162,8 @@ fn records_and_a_page_are_written_under_every_policy() {
     }
 }
 
-/// The exit code is that of an interrupted program, and the records say that they are part.
+/// The exit code is that of an interrupted program, and the end record says that the run is
+/// incomplete.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_has_no_answer_and_ends_its_records() {
@@ -190,7 +191,7 @@ fn an_interrupted_run_has_no_answer_and_ends_its_records() {
 }
 
 #[test]
-fn what_cannot_be_gets_one_line() {
+fn the_error_for_an_invalid_request_is_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = directory.path().join(name);
@@ -217,7 +218,7 @@ fn what_cannot_be_gets_one_line() {
         (&["--recording", "/dev/null"], "regular file"),
         (&["--recording", &empty], "it is empty"),
         (&["--recording", &early], "record for longer"),
-        (&["--recording", &noise], "no recording of memalloc"),
+        (&["--recording", &noise], "not a memalloc recording"),
         (&["--recording", &wrong_kind], "event 1 is of kind 99"),
         (&["--shape", "/nowhere"], "--shape /nowhere: No such file"),
         (&["--shape", directory.path().to_str().unwrap()], "regular file"),
@@ -225,10 +226,10 @@ fn what_cannot_be_gets_one_line() {
         (&["--shape", binary.to_str().unwrap()], "UTF-8"),
         (&["--sizes", "5000"], "64:3,256"),
         (&["--threads", "2:3"], "6:0,2:0.5"),
-        (&["--validate", "maybe"], "allowed are yes and no"),
+        (&["--validate", "maybe"], "expected yes or no"),
         (&["--signals", "often"], "no, alloc, alloc-free"),
-        (&["--stall-ms", "-1"], "stall-ms -1: allowed are 0 to 10000"),
-        (&["--section-us", "nan"], "allowed is a number"),
+        (&["--stall-ms", "-1"], "stall-ms -1: expected 0 to 10000"),
+        (&["--section-us", "nan"], "expected a number"),
         (&["--budget-mib", "1", "--live-objects", "1000000"], "the live objects alone are"),
         (&["--threads", "1:1", "--other-cpu-frees", "0.5"], "2 threads"),
         (&["--case", "shape"], "unknown option --case of advise"),

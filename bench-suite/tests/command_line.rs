@@ -1,4 +1,4 @@
-//! A request that can't be met is one line on standard error and exit code 2, before anything
+//! A request that can't be met gets one line on standard error and exit code 2, before anything
 //! runs.
 
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ fn bench_suite(arguments: &[&str]) -> Output {
     command.args(arguments).output().expect("the program starts")
 }
 
-/// Runs it, and returns the one line.
+/// Runs the command and returns the line on standard error.
 #[track_caller]
 fn refused(arguments: &[&str]) -> String {
     let output = bench_suite(arguments);
@@ -31,16 +31,16 @@ fn refused_with(arguments: &[&str], parts: &[&str]) {
 fn an_unknown_option_names_those_that_exist() {
     refused_with(&["--speed"], &["--speed", "--json", "--duration", "--threads", "--help"]);
     refused_with(&["compare", "--speed"], &["--speed", "--json"]);
-    // Those of the command, and the one that was meant.
+    // The options of the command, and a suggestion.
     refused_with(&["--durations", "3"], &["did you mean --duration?"]);
     let line = refused(&["alloc", "--data", "random"]);
-    assert!(line.contains("of alloc") && !line.contains("allowed are --data"), "{line}");
+    assert!(line.contains("of alloc") && !line.contains("expected one of --data"), "{line}");
     assert!(line.matches("--data").count() == 1, "{line}");
 }
 
 #[test]
-fn options_before_the_command_are_told_their_place() {
-    refused_with(&["--quiet", "alloc"], &["behind the command", "bench-suite alloc"]);
+fn the_error_for_options_before_the_command_says_where_they_go() {
+    refused_with(&["--quiet", "alloc"], &["after the command", "bench-suite alloc"]);
 }
 
 #[test]
@@ -104,19 +104,19 @@ fn a_data_file_that_is_missing_empty_or_a_directory_is_named() {
 }
 
 #[test]
-fn a_value_that_no_map_can_have_says_what_is_allowed() {
+fn the_error_for_an_invalid_value_of_a_map_option_says_what_is_expected() {
     let allowed = "a multiple of 8 from 8 to 4096";
     for size in ["0", "7", "12", "4104", "-8", "many"] {
         refused_with(&["htab-mem", "--value-size", size], &[size, "--value-size", allowed]);
     }
     for command in ["htab-mem", "map-perf"] {
-        let parts = ["--threads 257", "allowed are 1 to 256"];
+        let parts = ["--threads 257", "expected 1 to 256"];
         refused_with(&[command, "--threads", "257"], &parts);
     }
     refused_with(&["map-perf", "--value-size", "8"], &["--value-size of map-perf"]);
     refused_with(&["map-perf", "--case", "overwrite"], &["overwrite", "update-delete"]);
     let needs_two = ["htab-mem", "--threads", "1", "--case", "add-del-on-diff-cpu"];
-    refused_with(&needs_two, &["--threads of 2 or more"]);
+    refused_with(&needs_two, &["--threads 2 or more"]);
 }
 
 #[test]
@@ -152,8 +152,8 @@ fn a_file_for_records_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn combinations_that_make_no_sense_say_what_would() {
-    refused_with(&["--case", "mixed", "--threads", "1"], &["mixed", "--threads of 2 or more"]);
+fn the_error_for_conflicting_options_says_what_would_work() {
+    refused_with(&["--case", "mixed", "--threads", "1"], &["mixed", "--threads 2 or more"]);
     refused_with(
         &["--case", "overwrite", "--data", "random"],
         &["--data", "lookup-hit, update, insert"],
@@ -165,7 +165,7 @@ fn combinations_that_make_no_sense_say_what_would() {
     let keys: String = (0..100).map(|number| format!("key {number}\n")).collect();
     std::fs::write(&few, keys).unwrap();
     let few = format!("file:{}", few.display());
-    refused_with(&["--data", &few, "--threads", "51"], &["--threads 51", "allowed are 1 to 50"]);
+    refused_with(&["--data", &few, "--threads", "51"], &["--threads 51", "expected 1 to 50"]);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn commands_refuse_what_they_cannot_do() {
     refused_with(&["qp-trie", "--policy", "free-after-rcu-gp"], &["immediate, after-rcu-gp"]);
     refused_with(&["alloc", "--case", "nap"], &["nap", "hot-pair, batch-64, producer-consumer"]);
     let needy = ["alloc", "--case", "producer-consumer", "--threads", "1"];
-    refused_with(&needy, &["producer-consumer", "--threads of 2 or more"]);
+    refused_with(&needy, &["producer-consumer", "--threads 2 or more"]);
     refused_with(&["read-side", "--case", "sit"], &["sit", "enter-leave, grace-period"]);
     refused_with(&["read-side", "--policy", "immediate"], &["immediate", "no reuse policies"]);
     refused_with(&["read-side", "--size", "64"], &["--size"]);
@@ -184,7 +184,7 @@ fn commands_refuse_what_they_cannot_do() {
 
 #[cfg(not(feature = "rivals"))]
 #[test]
-fn rivals_that_this_build_has_not_say_how_to_get_them() {
+fn the_error_for_rivals_without_the_feature_says_how_to_build_them() {
     for command in ["compare", "alloc", "read-side"] {
         refused_with(&[command, "--rivals"], &["--rivals", "--features rivals"]);
     }

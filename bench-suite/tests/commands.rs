@@ -1,4 +1,4 @@
-//! A tiny run of every command from end to end. (`compare` has a file of its own.)
+//! A short run of every command from end to end. (`compare` has a separate file.)
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// All of them.
+/// Every policy.
 const POLICIES: [&str; 4] =
     ["immediate", "after-rcu-gp", "free-after-rcu-gp", "after-tasks-trace-gp"];
 
-/// Runs a command for as short as it can, and returns its records and what it printed.
+/// Runs a command as briefly as possible, and returns its records and its output.
 #[track_caller]
 fn records(command: &str, arguments: &[&str]) -> (Vec<Value>, String) {
     let directory = tempfile::tempdir().unwrap();
@@ -37,8 +37,8 @@ fn records(command: &str, arguments: &[&str]) -> (Vec<Value>, String) {
     (lines, String::from_utf8(output.stdout).unwrap())
 }
 
-/// The different values of some keys, in words; a key that is none of the record's own is one of
-/// its parameters.
+/// Returns the distinct values of `keys`, joined by spaces; a key that is not a field of the record
+/// is one of its parameters.
 fn distinct(records: &[Value], keys: &[&str]) -> BTreeSet<String> {
     let words = |record: &Value| {
         let value = |key: &&str| {
@@ -59,7 +59,7 @@ fn has(found: &BTreeSet<String>, wanted: &[&str]) {
 }
 
 #[test]
-fn alloc_measures_every_case_and_size_and_its_peak_of_memory_for_everybody() {
+fn alloc_measures_every_case_and_size_and_the_peak_memory_of_every_subject() {
     let (records, text) = records("alloc", &["--size", "16,4096"]);
     assert!(text.contains("alloc, speed") && text.contains("producer-consumer"), "{text}");
     assert!(records.iter().all(|record| record["bench"] == "alloc"));
@@ -93,9 +93,9 @@ fn alloc_measures_every_case_and_size_and_its_peak_of_memory_for_everybody() {
 }
 
 #[test]
-fn one_thread_leaves_out_what_needs_two_and_says_so() {
+fn with_one_thread_a_case_that_needs_two_is_skipped_and_reported() {
     let (records, text) = records("alloc", &["--size", "64", "--threads", "1"]);
-    assert!(text.contains("producer-consumer is left out: it needs 2 threads"), "{text}");
+    assert!(text.contains("producer-consumer is skipped: it needs 2 threads"), "{text}");
     assert!(records.iter().all(|record| record["case"] != "producer-consumer"));
 }
 
@@ -162,23 +162,23 @@ fn flood_measures_speed_and_memory_of_every_case_with_every_reader() {
     for record in &records {
         let is_timed = record["params"]["reader"] == "stall-100ms"
             && ["ops_per_s", "mem_avg_bytes"].contains(&record["metric"].as_str().unwrap());
-        // A sample of a few milliseconds may be too short for a second look.
+        // A sample of a few milliseconds may be too short for a second point.
         if let Some(curves) = record["curves"].as_array() {
             assert!(is_timed && curves.iter().all(|curve| curve["over"] == "time_s"), "{record}");
         }
     }
 }
 
-/// Whether the kernel's map was measured; if not, a line has said why.
+/// Returns whether the kernel's map was measured; if not, checks that a line says why.
 #[track_caller]
 fn kernel_is_measured_or_told(records: &[Value], text: &str) -> bool {
     let has_kernel = distinct(records, &["subject"]).contains("kernel");
-    assert_eq!(text.contains("kernel is left out: "), !has_kernel, "{text}");
+    assert_eq!(text.contains("kernel is skipped: "), !has_kernel, "{text}");
     has_kernel
 }
 
 #[test]
-fn htab_mem_measures_speed_and_memory_beside_the_kernel_and_what_was_published() {
+fn htab_mem_measures_speed_and_memory_next_to_the_kernel_and_the_published_figures() {
     let (records, text) = records("htab-mem", &["--value-size", "8", "--threads", "2"]);
     assert!(text.contains("htab-mem, speed") && text.contains("htab-mem, memory"), "{text}");
     let keys = ["case", "subject", "policy", "value_size", "metric"];
@@ -206,7 +206,7 @@ fn htab_mem_measures_speed_and_memory_beside_the_kernel_and_what_was_published()
 }
 
 #[test]
-fn htab_mem_measures_beside_every_kind_of_reader() {
+fn htab_mem_measures_with_every_kind_of_reader() {
     let readers = "none,idle,busy,stall-5ms";
     let arguments =
         ["--value-size", "64", "--threads", "1", "--case", "overwrite", "--reader", readers];
@@ -245,10 +245,10 @@ fn map_perf_measures_where_the_time_goes() {
 }
 
 #[test]
-fn flood_leaves_out_pairs_of_threads_where_there_is_only_one() {
+fn flood_skips_pairs_of_threads_if_there_is_only_one() {
     let arguments = ["--size", "4096", "--threads", "1", "--reader", "none,stall-100ms"];
     let (records, text) = records("flood", &arguments);
-    assert!(text.contains("add-del-on-diff-cpu is left out: it needs 2 threads"), "{text}");
+    assert!(text.contains("add-del-on-diff-cpu is skipped: it needs 2 threads"), "{text}");
     let found = distinct(&records, &["case", "reader"]);
     let left = ["overwrite none", "overwrite stall-100ms"];
     has(&found, &left);
@@ -256,7 +256,7 @@ fn flood_leaves_out_pairs_of_threads_where_there_is_only_one() {
 }
 
 #[test]
-fn of_an_odd_number_of_threads_the_last_is_left_out_where_they_work_in_pairs() {
+fn of_an_odd_number_of_threads_the_last_is_ignored_if_they_work_in_pairs() {
     for (command, case) in [("alloc", "producer-consumer"), ("flood", "add-del-on-diff-cpu")] {
         let arguments = ["--size", "64", "--threads", "3,2", "--case", case];
         let (records, _) = records(command, &arguments);
@@ -267,7 +267,7 @@ fn of_an_odd_number_of_threads_the_last_is_left_out_where_they_work_in_pairs() {
     }
 }
 
-/// A file with a few thousand keys, and the name by which a command takes it.
+/// Creates a file with 3000 keys; returns it, and the value of `--data` that names it.
 fn some_keys(longest: usize) -> (tempfile::NamedTempFile, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let key = |number: usize| format!("{:x}/{}\n", number * 7919, "k".repeat(number % longest));
@@ -277,7 +277,7 @@ fn some_keys(longest: usize) -> (tempfile::NamedTempFile, String) {
 }
 
 #[test]
-fn qp_trie_measures_every_case_with_every_reader_beside_the_standard_map() {
+fn qp_trie_measures_every_case_with_every_reader_next_to_the_standard_map() {
     let (_file, data) = some_keys(50);
     let (records, text) = records("qp-trie", &["--data", &data]);
     assert!(text.contains("qp-trie, speed") && text.contains("rwlock-btreemap"), "{text}");
@@ -317,17 +317,17 @@ fn qp_trie_measures_every_case_with_every_reader_beside_the_standard_map() {
 
 #[cfg(feature = "rivals")]
 #[test]
-fn qp_trie_has_rivals_in_every_case_that_they_can_do_and_says_who_can_not_take_the_keys() {
+fn qp_trie_measures_rivals_in_every_case_they_support_and_skips_those_that_reject_the_keys() {
     let (_file, data) = some_keys(50);
     let (made, text) = records("qp-trie", &["--rivals", "--data", &data, "--threads", "2"]);
-    assert!(!text.contains("masstree is left out"), "{text}");
+    assert!(!text.contains("masstree is skipped"), "{text}");
     let found = distinct(&made, &["case", "subject"]);
     for subject in ["masstree", "crossbeam-skiplist", "scc-treeindex", "papaya", "dashmap"] {
         for case in ["lookup-hit", "lookup-miss", "update", "insert", "delete", "mixed", "memory"] {
             has(&found, &[&format!("{case} {subject}")]);
         }
     }
-    // A record for each, if only to say that an answer was wrong.
+    // Each has a record, even if only of a wrong answer.
     for subject in ["masstree", "crossbeam-skiplist", "scc-treeindex"] {
         has(&found, &[&format!("iterate {subject}"), &format!("seek {subject}")]);
     }
@@ -336,7 +336,7 @@ fn qp_trie_has_rivals_in_every_case_that_they_can_do_and_says_who_can_not_take_t
     let (_file, data) = some_keys(300);
     let arguments = ["--rivals", "--data", &data, "--threads", "1", "--case", "lookup-hit"];
     let (made, text) = records("qp-trie", &arguments);
-    assert!(text.contains("masstree is left out") && text.contains("at most 256 bytes"), "{text}");
+    assert!(text.contains("masstree is skipped") && text.contains("at most 256 bytes"), "{text}");
     assert!(!distinct(&made, &["subject"]).contains("masstree"));
 }
 
@@ -359,7 +359,7 @@ fn signals_loses_nothing_and_hands_nothing_out_twice_in_any_mode() {
 
 #[cfg(feature = "rivals")]
 #[test]
-fn rivals_take_part_where_they_are_asked_for() {
+fn rivals_are_measured_on_request() {
     let (made, _) = records("alloc", &["--rivals", "--size", "64"]);
     let found = distinct(&made, &["case", "subject"]);
     for subject in ["mimalloc", "jemalloc", "snmalloc", "rpmalloc"] {
@@ -382,7 +382,7 @@ fn rivals_take_part_where_they_are_asked_for() {
     assert!(found.contains("none malloc") && !found.contains("busy malloc"), "{found:?}");
 }
 
-/// A standard error that is a pipe without a reader costs the progress lines and nothing else.
+/// A standard error without a reader costs only the progress lines.
 #[cfg(unix)]
 #[test]
 fn a_run_whose_standard_error_is_gone_goes_on() {
@@ -397,8 +397,8 @@ fn a_run_whose_standard_error_is_gone_goes_on() {
     assert!(output.status.success() && text.contains("enter-leave"), "{text}");
 }
 
-/// What was measured until somebody interrupts is shown, and said to be part; the exit code is that of an
-/// interrupted program.
+/// The results up to an interruption are shown and reported as incomplete; the exit code is that of
+/// an interrupted program.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_shows_what_it_has() {
@@ -410,35 +410,36 @@ fn an_interrupted_run_shows_what_it_has() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    // One workload is done when the second is named.
+    // The first workload is done when the second is named.
     lines.find(|line| line.as_ref().unwrap().contains("stall-100ms")).unwrap().unwrap();
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(130), "{text}");
-    assert!(text.contains("Interrupted: this is 1 of 2 workloads"), "{text}");
+    assert!(text.contains("Interrupted after 1 of 2 workloads"), "{text}");
     assert!(text.contains("reader none") && !text.contains("reader stall"), "{text}");
 }
 
-/// A case that shares its samples with another may be asked for alone.
+/// A case that shares its samples with another can be selected alone.
 #[test]
-fn one_of_two_cases_that_are_measured_together_may_be_asked_for_alone() {
+fn one_of_two_cases_that_share_samples_can_be_selected_alone() {
     let arguments = ["--data", "random", "--case", "insert", "--threads", "1"];
     let (records, _) = records("qp-trie", &[&arguments[..], &["--reader", "plain"]].concat());
     assert!(!records.is_empty() && records.iter().all(|record| record["case"] == "insert"));
 }
 
 #[test]
-fn a_time_that_is_too_short_is_said_before() {
+fn a_run_that_exceeds_its_time_says_so_in_advance() {
     let (_, text) = records("alloc", &["--size", "16,64,4096"]);
     assert!(
-        text.contains("This takes at least") && text.contains("the 1 s of --duration"),
+        text.contains("This run takes at least") && text.contains("the 1 s of --duration"),
         "{text}"
     );
 }
 
-/// Records alone are on standard output, words beside it; a file's last line gets its end.
+/// Only records go to standard output, text to standard error; a missing newline is added to the
+/// file.
 #[test]
 fn records_may_go_to_standard_output_and_behind_a_line_without_an_end() {
     let arguments = ["alloc", "--case", "hot-pair", "--size", "64", "--threads", "1", "--quiet"];
@@ -463,14 +464,14 @@ fn records_may_go_to_standard_output_and_behind_a_line_without_an_end() {
     assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
 }
 
-/// What can't be written down is shown all the same, and the run fails.
+/// A run that can't write its records still shows them, and fails.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_fails_the_run_after_its_tables() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("records");
     std::fs::write(&path, "").unwrap();
-    // No file of this process grows beyond 1 KiB: as if the disk were full.
+    // No file of this process grows beyond 1 KiB, as if the disk were full.
     let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
     let output = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_bench-suite"), "alloc", "--case", "hot-pair"])
@@ -482,7 +483,7 @@ fn a_full_disk_fails_the_run_after_its_tables() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("alloc, speed"), "{text}");
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("--json") && error.contains("whole"), "{error}");
+    assert!(error.contains("--json") && error.contains("complete"), "{error}");
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
 }

@@ -1,4 +1,4 @@
-//! A short run from end to end.
+//! A short run of `compare` from end to end.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -55,7 +55,7 @@ fn a_short_run_records_every_case_under_both_policies_and_misses_no_key() {
     }
 }
 
-/// What distinguishes a record, in words.
+/// Returns the fields that identify a record.
 fn identity(record: &Value) -> String {
     let params = &record["params"];
     let what = if params["data"].is_null() { &params["size"] } else { &params["data"] };
@@ -66,7 +66,7 @@ fn identity(record: &Value) -> String {
     format!("{} {} {}", words.join(" "), text(what), text(reader)).replace(" null", "")
 }
 
-/// What the run must have measured, at least.
+/// Returns the identities that the run must at least contain.
 fn expected() -> impl Iterator<Item = String> {
     let mut all = Vec::new();
     for policy in POLICIES {
@@ -148,7 +148,7 @@ fn check(record: &Value, cores: u64) {
         let reader = if record["policy"] == "immediate" { "validated" } else { "plain" };
         assert_eq!(record["params"]["reader"], reader);
     }
-    // A busy reader is one thread more.
+    // A busy reader is one more thread.
     let reads = record["bench"] == "flood" && record["params"]["reader"] == "busy";
     let oversubscribed = record["threads"].as_u64().unwrap() + u64::from(reads) > cores;
     assert_eq!(record["params"]["oversubscribed"], oversubscribed);

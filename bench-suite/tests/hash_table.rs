@@ -1,5 +1,5 @@
-//! The hash table against a model, and beside concurrent threads, under every policy and with a callback for
-//! each element.
+//! The hash table against a model, and under concurrent threads, under every policy and with a
+//! callback for each element.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, MemAlloc, ReusePolicy};
 use proptest::prelude::*;
 
-/// What a test does under every kind of memory.
+/// A test that runs with every kind of memory.
 trait Test {
     fn run<M: ElementMemory>(&self, table: HashTable<M>);
 }
@@ -40,7 +40,7 @@ fn memory<P: ReusePolicy>(shape: Shape) -> MemAlloc<P> {
     shape.configure(MemAlloc::builder().domain(Domain::new())).build().unwrap()
 }
 
-/// A value whose words all depend on the key and the number.
+/// Returns a value whose words all depend on the key and the number.
 fn value(words: usize, key: u32, number: u32) -> Vec<u64> {
     let first = u64::from(key) << 32 | u64::from(number);
     (0..words as u64).map(|word| first.wrapping_add(word << 20)).collect()
@@ -95,7 +95,7 @@ impl Test for AgainstAModel {
             assert_eq!(table.len(), model.len());
         }
         assert!((0..40).all(|key| get(key).as_ref() == model.get(&key)));
-        assert_eq!(table.restarts(), 0, "nobody else was there");
+        assert_eq!(table.restarts(), 0, "there were no other threads");
     }
 }
 
@@ -109,7 +109,7 @@ proptest! {
 }
 
 #[test]
-fn values_of_every_kind_of_place_are_read_back() {
+fn values_of_every_size_class_are_read_back() {
     let all = (0..40).flat_map(|key| [Step::Update(key, key), Step::Get(key)]);
     let again = (0..40).flat_map(|key| [Step::Update(key, 1), Step::Get(key), Step::Remove(key)]);
     let steps = AgainstAModel(all.chain(again).collect());
@@ -118,7 +118,7 @@ fn values_of_every_kind_of_place_are_read_back() {
     }
 }
 
-/// Writers change their own keys, in few buckets; readers look for keys that are always there.
+/// Writers change their own keys, in few buckets; readers look up keys that are always present.
 struct KeysThatAreAlwaysThere;
 
 impl Test for KeysThatAreAlwaysThere {
@@ -135,7 +135,8 @@ impl Test for KeysThatAreAlwaysThere {
                 .map(|writer| {
                     scope.spawn(move || {
                         for round in 1..ROUNDS {
-                            // One that is always there is replaced, others come and go.
+                            // A key that is always present is replaced; others are inserted and
+                            // removed.
                             let key = (round * 2 + writer) % STABLE;
                             assert!(table.update(key, &value(words, key, round)).unwrap());
                             let own = STABLE + (round % 20) * 2 + writer;
@@ -176,7 +177,7 @@ fn a_reader_never_misses_a_key_that_is_always_there() {
     }
 }
 
-/// All threads update and remove the same few keys: no element gets lost, and none is freed twice.
+/// All threads update and remove the same few keys: no element is lost, and none is freed twice.
 struct TheSameKeys;
 
 impl Test for TheSameKeys {
@@ -203,12 +204,12 @@ impl Test for TheSameKeys {
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        assert_eq!(table.len() as i64, added, "what was added and not removed is there");
+        assert_eq!(table.len() as i64, added, "the entries added and not removed");
     }
 }
 
 #[test]
-fn writers_of_the_same_keys_lose_none_and_free_each_once() {
+fn writers_of_the_same_keys_lose_no_element_and_free_each_once() {
     for words in [1, 512] {
         under_every_policy(Shape::new(2, words).unwrap(), &TheSameKeys);
     }
@@ -233,7 +234,7 @@ fn an_update_without_memory_changes_nothing() {
         let fits =
             (0..).take_while(|&key| table.update(key, &value(words, key, 0)).is_ok()).count();
         assert!(fits > 0 && table.len() == fits);
-        assert!(table.update(0, &value(words, 0, 1)).is_err(), "it takes an element first");
+        assert!(table.update(0, &value(words, 0, 1)).is_err(), "an update allocates an element first");
         let (guard, mut found) = (memory.domain().pin(), vec![0; words]);
         assert!(table.get(&guard, 0, &mut found) && found == value(words, 0, 0));
         drop(guard);

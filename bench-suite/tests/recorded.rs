@@ -1,4 +1,4 @@
-//! The commands that read records, and the one that lists what there is.
+//! The commands that read records, and `list`.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -27,7 +27,7 @@ fn refused(arguments: &[&str], parts: &[&str]) {
     }
 }
 
-/// Records of schema 2 with one measurement, whose samples are nine around a speed.
+/// Writes records of schema 2 with one measurement, whose nine samples are around `speed`.
 fn records(path: &Path, run: &str, speed: f64) -> String {
     let lines = DESCRIPTION.lines().filter(|line| line.starts_with("{\"schema\":2,"));
     let mut written = String::new();
@@ -93,7 +93,7 @@ fn records_of_schema_1_are_read() {
 }
 
 #[test]
-fn what_is_no_record_is_one_line_that_says_why() {
+fn the_error_for_an_invalid_record_is_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let good = records(&directory.path().join("good"), "run", 1e6);
@@ -105,18 +105,18 @@ fn what_is_no_record_is_one_line_that_says_why() {
     refused(&["cmp", &good, &path("missing")], &["/missing", "No such file"]);
     refused(&["cmp", &path("empty"), &good], &["/empty", "it is empty"]);
     refused(&["export", "csv", directory.path().to_str().unwrap()], &["a directory"]);
-    refused(&["export", "md", &path("text")], &["/text", "line 1 is no record"]);
+    refused(&["export", "md", &path("text")], &["/text", "line 1 is not a record"]);
     refused(&["report", "--html", &path("page"), &path("newer")], &["schema 3", "1 to 2"]);
     refused(&["cmp", &good, &path("other")], &["/good", "/other", "no row in common"]);
     #[cfg(unix)]
     {
         let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
         assert!(made.success());
-        refused(&["cmp", &good, &path("pipe")], &["/pipe", "no regular file"]);
+        refused(&["cmp", &good, &path("pipe")], &["/pipe", "not a regular file"]);
         refused(&["report", "--html", &path("pipe"), &good], &["/pipe", "regular file"]);
     }
     refused(&["report", "--html", &path("empty/page"), &good], &["--html", "empty/page"]);
-    refused(&["report", "--html", &path("text"), &good], &["/text", "another file in its place"]);
+    refused(&["report", "--html", &path("text"), &good], &["/text", "not a report"]);
     assert_eq!(std::fs::read_to_string(path("text")).unwrap(), "once upon a time\n");
 }
 
@@ -132,7 +132,7 @@ fn a_missing_or_wrong_argument_is_named() {
 }
 
 #[test]
-fn list_says_what_each_command_measures_and_how_long_it_takes() {
+fn list_shows_what_each_command_measures_and_how_long_it_takes() {
     let output = bench_suite(&["list"]);
     let (stdout, _) = text(&output);
     assert!(output.status.success(), "{stdout}");

@@ -1,8 +1,9 @@
-//! The report as a browser shows it: nothing is wider than the window, nothing complains, and text can be
-//! read, on wide and narrow windows, in light and in dark.
+//! The report in a browser: nothing is wider than the window, the console is empty, and text is
+//! readable, in wide and narrow windows, in light and in dark.
 //!
-//! The browser is headless Chromium: `CHROMIUM` names it, or one of the usual names is in the path. With
-//! `CI` set a missing one is a failure; elsewhere the test says what is missing and ends.
+//! The browser is headless Chromium: `CHROMIUM` names it, or `PATH` contains one of the usual
+//! names. If it is missing, the test fails with `CI` set; without `CI` it prints what is missing
+//! and passes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,11 +13,11 @@ use serde_json::Value;
 /// Widths of windows, in CSS pixels.
 const WIDTHS: [u64; 2] = [1280, 400];
 
-/// The least contrast of text that WCAG asks for.
+/// The least contrast of text that WCAG requires.
 const CONTRAST: f64 = 4.5;
 
-/// Shows a page in frames of several widths, with its foldable parts closed and then open, and writes what
-/// it sees into the document.
+/// Shows a page in frames of several widths, with its `details` closed and then open, and writes
+/// its observations into the document.
 const PROBE: &str = r#"
 addEventListener('load', () => {
   const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
@@ -85,7 +86,7 @@ fn bench_suite(directory: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A report with all sections that can be had in a few seconds.
+/// Makes a report with every section that takes only a few seconds to measure.
 fn report(directory: &Path) -> String {
     let quick = ["--warmup", "0.001", "--quiet", "--json", "records"];
     let run = |arguments: &[&str]| bench_suite(directory, &[arguments, &quick].concat());
@@ -100,7 +101,7 @@ fn report(directory: &Path) -> String {
     std::fs::read_to_string(directory.join("page.html")).unwrap()
 }
 
-/// What the probe saw, and what the browser said meanwhile.
+/// Returns the observations of the probe, and the output of the browser.
 fn looked_at(browser: &Path, directory: &Path, page: &str, is_dark: bool) -> (Vec<Value>, String) {
     let quoted = page.replace('&', "&amp;").replace('"', "&quot;");
     let frames = WIDTHS.map(|width| {
@@ -133,9 +134,9 @@ fn looked_at(browser: &Path, directory: &Path, page: &str, is_dark: bool) -> (Ve
 }
 
 #[test]
-fn a_report_fits_every_window_in_light_and_dark_and_nothing_complains() {
+fn a_report_fits_every_window_in_light_and_dark_without_console_messages() {
     let Some(browser) = chromium() else {
-        let missing = "there is no headless Chromium: install the package chromium, or name the \
+        let missing = "headless Chromium is missing: install the package chromium, or name the \
                        program in CHROMIUM";
         assert!(std::env::var_os("CI").is_none(), "{missing}");
         eprintln!("not tested: {missing}");

@@ -1,4 +1,5 @@
-//! What a recording costs: an allocation with its free, and a section, without one and with one.
+//! Measures the cost of a recording: the time of an allocation with its free, and of a section,
+//! without a recording and with one.
 //!
 //! ```sh
 //! cargo run --release -p memalloc --features recording --example recording_cost
@@ -13,10 +14,10 @@ use std::time::Instant;
 
 const TIMES: u32 = 128_000;
 
-/// Runs, of which the fastest counts: short enough that some are not interrupted.
+/// Number of runs, of which the fastest counts. Each is short enough that some are not interrupted.
 const RUNS: u32 = 200;
 
-/// Nanoseconds for one call of `work`, the least of all runs.
+/// Returns the nanoseconds per call of `work` in the fastest run.
 fn time(mut work: impl FnMut()) -> f64 {
     let once = |work: &mut dyn FnMut()| {
         let begun = Instant::now();

@@ -1,5 +1,5 @@
-//! A table of sessions that two threads read and one replaces: what a server does with its logins.
-//! It can be recorded, and the recording given to `bench-suite advise`:
+//! A table of sessions that two threads read while a third replaces them, like the logins of a
+//! server. It can be recorded, and the recording given to `bench-suite advise`:
 //!
 //! ```sh
 //! cargo run --release -p memalloc --features recording --example sessions -- sessions.rec [SECONDS]
@@ -13,18 +13,18 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// A session, as readers see it: it never changes, but is replaced.
+/// A session as readers see it: it never changes, but is replaced.
 #[derive(Debug)]
 struct Session {
     user: u64,
-    /// The same number once more, to notice what is not whole.
+    /// A copy of `user`, to detect a torn session.
     again: u64,
     data: [u64; 10],
 }
 
 const SESSIONS: usize = 2000;
 
-/// Serves for so long; returns lookups and replacements.
+/// Serves for `time`. Returns the number of lookups and of replacements.
 fn serve(time: Duration) -> Result<(u64, u64), Box<dyn Error + Send + Sync>> {
     let cache = Cache::<Session>::new()?;
     let login = |user| cache.alloc(Session { user, again: user, data: [user; 10] });

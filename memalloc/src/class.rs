@@ -1,71 +1,72 @@
-//! Size classes and watermarks: which class serves a request, and when its caches refill and
-//! flush.
+//! Size classes and watermarks: the class that serves a request, and the times at which its caches
+//! refill and flush.
 //!
-//! Knows numbers only. Sizes are multiples of [`UNIT`] bytes, in ascending order, and a class
-//! never changes once its table is built.
+//! The module knows numbers only. Sizes are multiples of [`UNIT`] bytes, in ascending order, and a
+//! class never changes once its table is built.
 
 use once_cell::race::OnceBox;
 use std::alloc::Layout;
 use std::fmt;
 use std::sync::Arc;
 
-/// The grain of sizes and of handles, in bytes.
+/// The granularity of sizes and handles, in bytes.
 pub const UNIT: usize = 16;
 
 /// The largest object, in bytes, as in the kernel's allocator.
 pub const MAX_SIZE: usize = 4096;
 
-/// The most classes that a table can have.
+/// The maximum number of classes in a table.
 pub const MAX_CLASSES: usize = 64;
 
-/// The most objects that a CPU's cache of one class holds.
+/// The maximum number of objects in a CPU's cache of one class.
 pub(crate) const CACHE_CAPACITY: usize = if cfg!(loom) { 4 } else { 350 };
 
-/// The most objects that move at once.
+/// The maximum number of objects that move at once.
 pub(crate) const BATCH_CAPACITY: usize = if cfg!(loom) { 2 } else { 250 };
 
-/// The reserve of a CPU's cache of one class: a batch, of at most so many bytes;
+/// The reserve of a CPU's cache of one class is a full batch ([`BATCH_CAPACITY`]) of at most this
+/// many bytes, or the large reserve if that is more.
 const RESERVE_BYTES: usize = 64 << 10;
 
-/// or so many objects where they are large, of at most
+/// The large reserve is this many objects, of at most [`LARGE_RESERVE_BYTES`] together.
 const RESERVE_OBJECTS: usize = 58;
 
-/// so many bytes.
+/// The maximum size of the large reserve, in bytes.
 const LARGE_RESERVE_BYTES: usize = 256 << 10;
 
-/// A batch of deferred frees has at most this many bytes, where it is larger than the kernel's.
+/// A batch of deferred frees has at most this many bytes, unless [`Watermarks::batch`] is more.
 const DEFERRED_BYTES: usize = 64 << 10;
 
 /// The kernel's eleven sizes, in bytes.
 #[doc(alias = "sizes")]
 pub const KERNEL_SIZES: [usize; 11] = [16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096];
 
-/// When the caches of one class refill and flush, in objects.
+/// The numbers of objects at which the caches of one class refill and flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
-    /// A cache that holds this many or fewer takes a batch. What is left below the mark serves
-    /// those who may not refill (`alloc_nowait`, or anybody when memory has run out).
+    /// A cache that holds this many objects or fewer takes a batch. The objects below the mark
+    /// serve calls that may not refill (`alloc_nowait`, or any call when memory has run out).
     #[doc(alias = "low_watermark")]
     pub low: usize,
-    /// A cache that holds more than this, and the reserve, gives a batch away.
+    /// A cache that holds more than this plus the reserve gives a batch away.
     #[doc(alias = "high_watermark")]
     pub high: usize,
-    /// How many objects move at once; see also [`deferred`](Self::deferred).
+    /// The number of objects that move at once; see also [`deferred`](Self::deferred).
     pub batch: usize,
-    /// How many objects above `high` a cache keeps for the CPU that freed them. Where it is more
-    /// than a batch, as many go at once when it is full. Bursts of that length stay on their CPU;
-    /// 0 is the kernel's behaviour.
+    /// The number of objects above `high` that a cache keeps for the CPU that freed them, so that
+    /// bursts of that length stay on their CPU. If it is more than a batch, a full cache gives this
+    /// many away at once. 0 is the kernel's behaviour.
     pub reserve: usize,
 }
 
 impl Watermarks {
-    /// The kernel's watermarks for objects of `size` bytes: up to 256 bytes 32 and 96; above,
-    /// `max(32 * 256 / size, 1)` and `max(96 * 256 / size, 3)`; a batch is three quarters of the
-    /// difference. The reserve, which the kernel does not have, is 250 objects, of 64 KiB at most,
-    /// or, where that is less, 58 objects, of 256 KiB at most. A size of 0 counts as 1.
+    /// Returns the kernel's watermarks for objects of `size` bytes: up to 256 bytes 32 and 96;
+    /// above, `max(32 * 256 / size, 1)` and `max(96 * 256 / size, 3)`; a batch is three quarters of
+    /// the difference. The kernel has no reserve. Here it is the larger of 250 objects, limited to
+    /// 64 KiB, and 58 objects, limited to 256 KiB. A size of 0 counts as 1.
     ///
     /// A CPU whose caches of the kernel's eleven classes are all full holds 837 KiB; without a
-    /// reserve 170 KiB. An allocator that nobody has used holds no objects.
+    /// reserve 170 KiB. An unused allocator holds no objects.
     #[doc(alias = "init_refill_work")]
     pub const fn for_size(size: usize) -> Self {
         if cfg!(loom) {
@@ -84,19 +85,19 @@ impl Watermarks {
         Self { low, high, batch: at_least((high - low) / 4 * 3, 1), reserve }
     }
 
-    /// The most objects that a cache keeps.
+    /// The maximum number of objects in a cache.
     pub(crate) const fn full(&self) -> usize {
         self.high.saturating_add(self.reserve)
     }
 
-    /// How many objects a full cache gives away at once.
+    /// The number of objects that a full cache gives away at once.
     pub(crate) const fn surplus(&self) -> usize {
         at_least(at_most(self.reserve, BATCH_CAPACITY), self.batch)
     }
 
-    /// How many deferred frees of objects of `size` bytes make a batch, and share one grace-period
-    /// cookie: [`batch`](Self::batch), or, where a cache has a reserve for more, up to 250 objects
-    /// of 64 KiB together. A size of 0 counts as 1.
+    /// Returns the number of deferred frees of objects of `size` bytes that make a batch and share
+    /// one grace-period cookie: [`batch`](Self::batch), or, if the reserve of a cache is larger, up
+    /// to 250 objects of 64 KiB together. A size of 0 counts as 1.
     pub const fn deferred(&self, size: usize) -> usize {
         let fitting = DEFERRED_BYTES / at_least(size, 1);
         at_least(at_most(fitting, at_most(self.reserve, BATCH_CAPACITY)), self.batch)
@@ -124,23 +125,23 @@ const fn at_most(value: usize, most: usize) -> usize {
 pub struct Class {
     /// Size of an object, in bytes.
     pub size: usize,
-    /// When its caches refill and flush.
+    /// The watermarks of its caches.
     pub watermarks: Watermarks,
 }
 
 impl Class {
-    /// The alignment that every object of the class has: the largest power of two that divides
+    /// Returns the alignment of every object of the class: the largest power of two that divides
     /// the size; 1 for a size of 0, which no table has.
     pub const fn align(&self) -> usize {
         if self.size == 0 { 1 } else { 1 << self.size.trailing_zeros() }
     }
 
-    /// How many deferred frees make a batch.
+    /// The number of deferred frees that make a batch.
     pub(crate) const fn deferred_batch(&self) -> usize {
         self.watermarks.deferred(self.size)
     }
 
-    /// The most objects of a batch.
+    /// The maximum number of objects in a batch.
     pub(crate) const fn most_at_once(&self) -> usize {
         at_least(self.watermarks.surplus(), self.deferred_batch())
     }
@@ -155,7 +156,8 @@ impl Class {
 }
 
 /// The classes of an allocator, in ascending order of size.
-/// Copies share one table, as do all that are built by [`default`](Self::default) and by
+///
+/// Copies share one table. So do all tables from [`default`](Self::default), and all from
 /// [`fine`](Self::fine) with [`MAX_SIZE`].
 #[derive(Clone)]
 pub struct ClassTable {
@@ -169,7 +171,7 @@ struct Table {
 }
 
 impl Default for ClassTable {
-    /// The kernel's classes and watermarks.
+    /// Returns the kernel's classes and watermarks.
     fn default() -> Self {
         static SHARED: OnceBox<ClassTable> = OnceBox::new();
         let new = || Self::new(&KERNEL_SIZES).map(Box::new);
@@ -187,11 +189,11 @@ impl fmt::Debug for ClassTable {
 }
 
 impl ClassTable {
-    /// A table of these sizes, with the kernel's watermarks for each.
+    /// Creates a table of these sizes, with the kernel's watermarks for each.
     ///
     /// # Errors
     ///
-    /// The sizes must be ascending multiples of [`UNIT`], at least one and at most
+    /// If the sizes are not ascending multiples of [`UNIT`], at least one and at most
     /// [`MAX_CLASSES`], none above [`MAX_SIZE`].
     pub fn new(sizes: &[usize]) -> Result<Self, ClassError> {
         let classes: Vec<Class> = sizes
@@ -201,11 +203,11 @@ impl ClassTable {
         Self::with_watermarks(&classes)
     }
 
-    /// A table of these classes, with their own watermarks.
+    /// Creates a table of these classes, with their own watermarks.
     ///
     /// # Errors
     ///
-    /// As [`ClassTable::new`]; and watermarks must have `low < high`, `high` and the reserve
+    /// As [`ClassTable::new`]. Watermarks must also have `low < high`, `high` and the reserve
     /// together below 350, and a batch of 1 to 250 objects that is not above `high`.
     pub fn with_watermarks(classes: &[Class]) -> Result<Self, ClassError> {
         if classes.is_empty() || classes.len() > MAX_CLASSES {
@@ -226,12 +228,12 @@ impl ClassTable {
         Ok(Self { table: Arc::new(Table { classes: classes.to_vec(), by_units }) })
     }
 
-    /// Fine steps: at most 16 bytes, or an eighth of the object, are wasted. For structures
-    /// that hold millions of objects of many sizes.
+    /// Creates a table with fine steps: an allocation wastes at most 16 bytes, or an eighth of the
+    /// object. For structures that hold millions of objects of many sizes.
     ///
     /// # Errors
     ///
-    /// As [`ClassTable::new`], for a `max_size` of zero or above [`MAX_SIZE`].
+    /// As [`ClassTable::new`], if `max_size` is zero or above [`MAX_SIZE`].
     pub fn fine(max_size: usize) -> Result<Self, ClassError> {
         static SHARED: OnceBox<ClassTable> = OnceBox::new();
         if max_size == MAX_SIZE {
@@ -255,29 +257,29 @@ impl ClassTable {
         Self::new(&sizes)
     }
 
-    /// The classes, in ascending order of size.
+    /// Returns the classes, in ascending order of size.
     pub fn classes(&self) -> &[Class] {
         &self.table.classes
     }
 
-    /// The largest size served, in bytes.
+    /// Returns the largest size served, in bytes.
     pub fn max_size(&self) -> usize {
         self.table.classes[self.table.classes.len() - 1].size
     }
 
-    /// The strictest alignment served, in bytes.
+    /// Returns the strictest alignment served, in bytes.
     pub fn max_align(&self) -> usize {
         self.table.classes.iter().map(Class::align).max().unwrap_or(UNIT)
     }
 
-    /// The strictest alignment of an object that has room for `size` bytes.
+    /// Returns the strictest alignment of an object that has room for `size` bytes.
     pub(crate) fn max_align_for(&self, size: usize) -> usize {
         let fitting = self.table.classes.iter().filter(|class| class.size >= size);
         fitting.map(Class::align).max().unwrap_or(UNIT)
     }
 
-    /// The number of the smallest class that serves `layout`, or `None`. A zero size is served
-    /// by the smallest class.
+    /// Returns the number of the smallest class that serves `layout`, or `None`. A size of zero is
+    /// served by the smallest class.
     #[inline]
     pub fn class_for(&self, layout: Layout) -> Option<usize> {
         if layout.size() > MAX_SIZE {
@@ -299,13 +301,14 @@ impl ClassTable {
     }
 }
 
-/// Why a [`ClassTable`] can't be built.
+/// The reason why a [`ClassTable`] cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClassError {
     /// No class at all, or more than [`MAX_CLASSES`].
     Count(usize),
-    /// A size that is no multiple of [`UNIT`], above [`MAX_SIZE`], or not above the one before.
+    /// A size that is not a multiple of [`UNIT`], is above [`MAX_SIZE`], or is not above the one
+    /// before.
     Size {
         /// The size, in bytes.
         size: usize,
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_of_nothing_has_an_alignment_and_watermarks() {
+    fn a_class_of_size_zero_has_an_alignment_and_watermarks() {
         let watermarks = Watermarks::for_size(0);
         assert_eq!(watermarks, Watermarks::for_size(1));
         assert_eq!(Class { size: 0, watermarks }.align(), 1);

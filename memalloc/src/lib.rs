@@ -1,10 +1,10 @@
 //! # Per-CPU object caches with a choice of reuse policy
 //!
-//! Linux's BPF allocator keeps a cache of free objects for each CPU and size class, and hands a
-//! freed object out again *at once*. That is fast and small, and breaks readers that walk a
-//! structure without locks: under a pointer loaded a moment ago there may be another object.
-//! The alternative is to defer reuse until every such reader has left. This crate does both, in
-//! userspace, so that you can choose.
+//! Linux's BPF allocator keeps a cache of free objects for each CPU and size class, and reuses a
+//! freed object *at once*. That is fast and small, but breaks readers that walk a structure without
+//! locks: a pointer that was loaded a moment ago may now point to another object. The alternative
+//! is to defer reuse until every such reader has left. This crate does both, in userspace, so that
+//! you can choose.
 //!
 //! ## Should I use this?
 //!
@@ -13,9 +13,9 @@
 //! 4096 bytes from caches that no other part of the program shares; or if you study what deferring
 //! costs.
 //!
-//! No, if you want a global allocator (take mimalloc or jemalloc), if your objects are larger, if
-//! nobody reads what others free, or if a plain `Arc` is fast enough. It is built and measured on
-//! Linux on x86_64; elsewhere portable twins stand in, and nobody has measured them.
+//! No, if you want a global allocator (use mimalloc or jemalloc), if your objects are larger, if no
+//! thread reads what others free, or if a plain `Arc` is fast enough. The crate is built and
+//! measured on Linux on x86_64. Other systems use portable versions, which have not been measured.
 //!
 //! ## Policies
 //!
@@ -27,13 +27,13 @@
 //! | [`AfterTasksTraceGp`] | `call_rcu_tasks_trace` | after a grace period of either flavour | memory, type, identity | memory, type, identity |
 //!
 //! *Memory*: the address holds what objects of this allocator left in it. (It stays mapped for the
-//! life of the allocator, under every policy.) *Type*: it holds an object of the same class, as
-//! large and as aligned. *Identity*: it holds the very object that was found. A reader without
+//! life of the allocator, under every policy.) *Type*: it holds an object of the same class, of the
+//! same size and alignment. *Identity*: it holds the very object that was found. A reader without
 //! identity has to validate what it reads.
 //!
-//! The two kinds of sections are the two flavours of [`rcu`]: [`pin`] begins one that stays on its
-//! thread and must not last, [`pin_trace`] one that may sleep and move. Which policy to take is the
-//! first question of the guide (`docs/guide.md` in the repository).
+//! The two kinds of sections are the two flavours of [`rcu`]. A section of [`pin`] stays on its
+//! thread and must be short; a section of [`pin_trace`] may sleep and move to another thread. The
+//! choice of a policy is the first question of the guide (`docs/guide.md` in the repository).
 //!
 //! [`pin`]: rcu::Domain::pin
 //! [`pin_trace`]: rcu::Domain::pin_trace
@@ -45,7 +45,7 @@
 //! use std::ptr::NonNull;
 //! use std::sync::atomic::{AtomicPtr, Ordering};
 //!
-//! // One configuration that is read often and replaced now and then.
+//! // A configuration that is read often and replaced now and then.
 //! let cache = Cache::<String, AfterRcuGp>::new()?;
 //! let first = cache.alloc("one".to_owned())?.into_raw();
 //! let current = AtomicPtr::new(first.as_ptr());
@@ -66,8 +66,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Under [`Immediate`] the same object is initialised and read through atomics, and the reader
-//! validates:
+//! Under [`Immediate`] an object is initialised and read through atomics, and the reader validates:
 //!
 //! ```
 //! use memalloc::{Cache, Immediate, TypeStable};
@@ -94,7 +93,7 @@
 //! object.life.fetch_add(1, Ordering::Release);
 //!
 //! let value = object.value.load(Ordering::Acquire);
-//! assert_ne!(object.life.load(Ordering::Relaxed), life, "so {value} is not to be believed");
+//! assert_ne!(object.life.load(Ordering::Relaxed), life, "so {value} must not be used");
 //! # drop(guard);
 //! # // SAFETY: as above.
 //! # unsafe { cache.free_slot(slot) };
@@ -104,75 +103,77 @@
 //!
 //! ## Consistency
 //!
-//! What holds:
+//! Guarantees:
 //!
-//! - Everything that was done to an object before it was freed happens before everything that
-//!   is done to it after it was allocated again.
-//! - A deferred object is allocated again only after every read section that was open when it
-//!   was freed, of the flavours that its policy waits for, has ended; that end happens before.
-//!   Where nobody is in a section, that may be at once.
-//! - Every object is in one place: with a user, in a cache, waiting, or in its slab.
-//!   [`Stats`] counts all four, exactly when nobody allocates or frees.
-//! - A drop of an allocator or a cache never waits for readers: the domain ends what it leaves.
-//! - A free never fails and never asks the global allocator. Where the allocator has no
-//!   destructor, it waits for nothing but [`max_pending`](Builder::max_pending).
+//! - Everything that was done to an object before it was freed happens before everything that is
+//!   done to it after it was allocated again.
+//! - A deferred object is allocated again only after every read section that was open when it was
+//!   freed, of the flavours that its policy waits for, has ended; the end of those sections happens
+//!   before the allocation. If no thread is in a section, the object may be reused at once.
+//! - Every object is in one place: with a user, in a cache, pending, or in its slab. [`Stats`]
+//!   counts all four, exactly if no thread allocates or frees.
+//! - Dropping an allocator or a cache never waits for readers: the domain frees later what is
+//!   pending.
+//! - A free never fails and never calls the global allocator. If the allocator has no destructor, a
+//!   free waits for nothing but [`max_pending`](Builder::max_pending).
 //!
-//! What does not:
+//! Not guaranteed:
 //!
 //! - Under [`Immediate`] a reader may see, under one address, stores of several lives in any
-//!   mixture that its own ordering allows. `qptrie` shows what it takes to be right.
-//! - `max_pending` is a soft limit. Beside it each CPU may hold an unfinished batch of each class. A
-//!   thread inside a read section of its own waits when the section has ended, so what one section
-//!   frees goes beyond it. Behind a reader that stalls, a sixteenth of it, or one batch, is added for
-//!   each [`stall_after`](rcu::Builder::stall_after).
+//!   mixture that its own ordering allows. `qptrie` shows how to validate correctly.
+//! - `max_pending` is a soft limit. Besides it, each CPU may hold an unfinished batch of each
+//!   class. A thread inside its own read section waits only once the section has ended, so frees
+//!   inside one section may exceed the limit. Behind a stalled reader, a sixteenth of the limit, or
+//!   one batch, is added for each [`stall_after`](rcu::Builder::stall_after).
 //! - The caches of a CPU hold more than the kernel's: [`Watermarks::reserve`] objects above the
-//!   high watermark, so that with the kernel's classes a CPU whose caches are all full has 837 KiB
-//!   in them, and 170 KiB where the reserve is 0.
-//! - Slabs count memory in pages of 4096 bytes that they have touched. Where the system gives huge
+//!   high watermark. With the kernel's classes, a CPU whose caches are all full has 837 KiB in
+//!   them, or 170 KiB if the reserve is 0.
+//! - Slabs count memory in pages of 4096 bytes that they have touched. If the system provides huge
 //!   pages unasked, it may hold more.
 //!
 //! ## Forks
 //!
-//! The child of a process with threads has the thread that forked, and may go on with its
-//! allocators and domains: allocate, free, read, wait, destroy. The parent waits for a lock or
-//! two. In the child
+//! The child of a process with threads has only the thread that forked. That thread may go on using
+//! its allocators and domains: allocate, free, read, wait, destroy. The parent waits for one or two
+//! locks. In the child
 //!
-//! - objects that the other threads held, or were moving, are not reused: each thread loses at most
-//!   the cache and the batches that it had in hand, and [`LeakReport`] counts them as live;
+//! - objects that the other threads held, or were moving, are not reused: each of those threads
+//!   loses at most the cache and the batches that it was using, and [`LeakReport`] counts their
+//!   objects as live;
 //! - RCU sections of those threads are over, callbacks that they were running are not waited for,
-//!   and a [`Worker`] is not there;
-//! - sections of theirs that may sleep ([`rcu::TraceGuard`]) last until their guard is dropped,
-//!   for it may be in the hands of the thread that is left. Where no guard is, tasks-trace grace
-//!   periods never end there, and allocators that wait for one are never ended: fork while nobody
+//!   and the thread of a [`Worker`] is gone;
+//! - sections of those threads that may sleep ([`rcu::TraceGuard`]) last until their guard is
+//!   dropped, because the remaining thread may hold it. If it does not, tasks-trace grace periods
+//!   never end in the child, and allocators that wait for one are never freed: fork while no thread
 //!   is in such a section, or let the child only `exec`.
 //!
-//! The child of a process with threads must not begin threads by `std::thread`: a thread that is no
-//! more may have had a lock of the standard library at the moment of the fork.
+//! The child of a process with threads must not start threads with `std::thread`: a vanished thread
+//! may have held a lock of the standard library at the moment of the fork.
 //!
-//! The handlers that see to this are registered when the program, or the library that this crate is
-//! a part of, is loaded: handlers of the program's own run before them, and may take locks under
-//! which it allocates. The children of `vfork`, of `clone` with `CLONE_VM` and of `posix_spawn` run
-//! no such handlers and share the parent's memory and its areas for restartable sequences: until
+//! The fork handlers are registered when the program, or the library that contains this crate, is
+//! loaded. The program's own handlers therefore run before them, and may take locks under which the
+//! program allocates. The children of `vfork`, of `clone` with `CLONE_VM` and of `posix_spawn` run
+//! no fork handlers and share the parent's memory and its areas for restartable sequences: until
 //! they call `exec` or `_exit` they must not use an allocator or a domain. (`posix_spawn` and
-//! `std::process::Command` without `pre_exec` run no code of the program's there.)
+//! `std::process::Command` without `pre_exec` run no code of the program there.)
 //!
-//! Do not fork in a constructor of objects, nor, by a call that runs `pthread_atfork` handlers, in
-//! a signal handler.
+//! Do not fork in a constructor of objects. Do not fork in a signal handler by a call that runs
+//! `pthread_atfork` handlers.
 //!
 //! ## Features
 //!
-//! - `allocator-api2` (off by default): [`MemAlloc`] is an `Allocator` of the crate
-//!   `allocator-api2`, in the version that hashbrown and bumpalo use, so that containers can live
-//!   on it: up to 4096 bytes a block, and beyond with `MemAlloc::with_fallback`.
-//! - `recording` (off by default): samples what the program allocates, frees and reads into a file,
-//!   from which `bench-suite advise` derives its workload. Without it nothing of that is compiled;
-//!   with it and while no recording runs, an allocation, a free and a section cost a load and a
-//!   branch more.
+//! - `allocator-api2` (off by default): [`MemAlloc`] implements `Allocator` of the crate
+//!   `allocator-api2`, in the version that hashbrown and bumpalo use, so that containers can use
+//!   it: up to 4096 bytes per block, and beyond with `MemAlloc::with_fallback`.
+//! - `recording` (off by default): samples the program's allocations, frees and reads into a file,
+//!   from which `bench-suite advise` derives its workload. Without the feature, none of this is
+//!   compiled. With it, while no recording runs, an allocation, a free and a section each cost one
+//!   more load and branch.
 //!
 //! ## More
 //!
-//! In the repository: `docs/guide.md` goes from the choice of a policy through everything here to
-//! tests under loom, and `docs/object-life.md` follows one allocation and one free through the
+//! In the repository, `docs/guide.md` leads from the choice of a policy through the whole interface
+//! to tests under loom, and `docs/object-life.md` follows one allocation and one free through the
 //! code. Layers, each of which imports only from those before it: `sync`, `sys`, `recording`,
 //! `backing`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
 
@@ -219,7 +220,7 @@ pub use sys::cpu::run_on;
 #[doc = include_str!("../README.md")]
 struct PackageReadme;
 
-/// The guide: every block of it compiles and runs.
+/// The guide. Every block of it compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/guide.md")]
 struct Guide;

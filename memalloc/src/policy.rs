@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// A freed object may be allocated again at once, last in first out, on the same CPU
 /// (`bpf_mem_free`).
 ///
-/// Memory and type hold for a reader, identity does not: readers must validate what they found.
+/// Readers can rely on memory and type, but not on identity: they must validate what they found.
 #[derive(Debug)]
 #[doc(alias = "bpf_mem_free")]
 pub enum Immediate {}
@@ -20,8 +20,8 @@ pub enum AfterRcuGp {}
 
 /// A freed object goes back to its slab after one RCU grace period, and is allocated again only
 /// from there (the RFC flag `BPF_MA_FREE_AFTER_RCU_GP`).
-///
-/// Inside a read section an address keeps the object that was found there. For readers that may
+/// Inside a read section an address keeps the object that was found there. Readers that may sleep
+/// can rely on nothing, not even on memory.
 /// sleep nothing holds, not even memory.
 #[derive(Debug)]
 #[doc(alias = "BPF_MA_FREE_AFTER_RCU_GP")]
@@ -43,12 +43,12 @@ mod sealed {
     impl Sealed for super::AfterTasksTraceGp {}
 }
 
-/// When a freed object may be allocated again. The policy is in the type of an allocator, so
-/// that what a reader may assume is checked when a program is compiled.
+/// A reuse policy: it decides when a freed object may be allocated again. The policy is in the type
+/// of an allocator, so the compiler checks what a reader may assume.
 pub trait ReusePolicy: sealed::Sealed + Send + Sync + 'static {
     /// The policy as a value.
     const KIND: PolicyKind;
-    /// Whether an address keeps its object for as long as a read section lasts.
+    /// True if an address keeps its object for as long as a read section lasts.
     const PROTECTS_IDENTITY: bool;
 }
 
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_read_back_from_what_it_prints() {
+    fn a_policy_parses_from_its_printed_name() {
         for &kind in PolicyKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }

@@ -1,4 +1,4 @@
-//! Where the objects of an allocator are, counted; and how an allocator ends.
+//! Statistics about the objects of an allocator; and the end of an allocator.
 
 use crate::alloc::{Cache, MemAlloc, Reclaimed};
 use crate::policy::{PolicyKind, ReusePolicy};
@@ -8,12 +8,12 @@ use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;
 
-/// A number of objects, and their size in bytes (of their class, not of what was asked for).
+/// A number of objects, and their size in bytes (of their class, not the requested size).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amount {
-    /// Objects.
+    /// The number of objects.
     pub objects: u64,
-    /// Bytes.
+    /// The number of bytes.
     pub bytes: u64,
 }
 
@@ -30,57 +30,57 @@ impl AddAssign for Amount {
     }
 }
 
-/// Where the objects of one class are. At a quiet moment `live + cached + pending == taken`.
+/// The objects of one class, by state. If no thread allocates or frees,
+/// `live + cached + pending == taken`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {
     /// Size of an object, in bytes.
     pub size: usize,
-    /// Objects that are outside of their slabs.
+    /// Objects outside of their slabs.
     pub taken: u64,
     /// Objects that may be allocated without a slab: in the caches of CPUs, and in batches.
     pub cached: u64,
     /// Objects that wait for a grace period.
     pub pending: u64,
-    /// Objects that users hold: what is left.
+    /// Objects that users hold: the rest of `taken`.
     pub live: u64,
 }
 
-/// What [`MemAlloc::stats`] tells.
+/// Statistics from [`MemAlloc::stats`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// What a plain free does.
+    /// The policy of a plain free.
     pub policy: PolicyKind,
-    /// How a thread finds its cache.
+    /// The way in which a thread finds its cache.
     pub cpu_mode: CpuMode,
-    /// How RCU readers and grace periods are ordered now: [`BarrierKind::Membarrier`] or
+    /// The barrier in force between RCU readers and grace periods: [`BarrierKind::Membarrier`] or
     /// [`BarrierKind::Fence`].
     pub barrier: BarrierKind,
-    /// How often the domain's adaptive barrier has changed that.
+    /// The number of times the domain's adaptive barrier changed the kind in force.
     pub barrier_switches: u64,
-    /// RCU grace periods of the domain that have passed.
+    /// The number of RCU grace periods of the domain that have passed.
     pub grace_periods: u64,
-    /// Its tasks-trace grace periods that have passed.
+    /// The number of tasks-trace grace periods of the domain that have passed.
     pub trace_grace_periods: u64,
-    /// The most bytes that may be pending, beside one batch for each CPU and class.
+    /// The soft limit on pending bytes, besides one batch for each CPU and class.
     pub max_pending: u64,
-    /// Slabs that have objects, of 64 KiB of address space each.
+    /// The number of slabs that have objects, each of 64 KiB of address space.
     pub slabs: u64,
-    /// How often an empty slab was taken into use: more than there are slabs if some were empty in
-    /// between.
+    /// The number of times an empty slab was taken into use: more than `slabs` if some were empty
+    /// in between.
     pub slabs_opened: u64,
-    /// How often an empty slab gave its memory back to the system.
+    /// The number of times an empty slab gave its memory back to the system.
     pub slabs_released: u64,
-    /// Bytes of whole pages that the slabs have touched and not given back: the memory that the
-    /// objects cost, used or not. Not counted: the links, 4 bytes for each 16 of slab, of objects that
-    /// were freed while the cache was busy, as in a signal handler that interrupted it, or while there
-    /// was no memory for a batch: their pages are touched then. Nor the rest of a huge page, where
-    /// those were asked for and granted.
+    /// Bytes of whole pages that the slabs have touched and not given back: the memory cost of the
+    /// objects, used or not. Two kinds of pages are not counted: those touched by the links (4
+    /// bytes for each 16 of slab) of objects that were freed while the cache was busy, as in a
+    /// signal handler that interrupted it, or while there was no memory for a batch; and the rest
+    /// of a huge page, if huge pages were requested and granted.
     pub backing_bytes: u64,
-    /// Bytes of what is kept beside the slabs: the caches of every CPU that there may be (memory
-    /// that a CPU which was never used may not have touched), batches, and which objects are in
-    /// which slab.
+    /// Bytes of memory besides the slabs: the caches of every possible CPU (an unused CPU may not
+    /// have touched its memory), batches, and the records of the objects in each slab.
     pub table_bytes: u64,
     /// Objects that users hold.
     pub live: Amount,
@@ -90,7 +90,7 @@ pub struct Stats {
     pub pending: Amount,
     /// Objects outside of their slabs.
     pub taken: Amount,
-    /// The same for each size class.
+    /// The same numbers for each size class.
     pub classes: Vec<ClassStats>,
 }
 
@@ -98,9 +98,10 @@ pub struct Stats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeakReport {
-    /// The numbers at the end.
+    /// The statistics at the end.
     pub stats: Box<Stats>,
-    /// A reader that was still in the way when the time of [`MemAlloc::destroy_timeout`] was over.
+    /// A reader that still held a grace period up when the limit of [`MemAlloc::destroy_timeout`]
+    /// passed.
     pub reader: Option<Reader>,
 }
 
@@ -127,8 +128,8 @@ impl fmt::Display for LeakReport {
 impl std::error::Error for LeakReport {}
 
 impl<P: ReusePolicy> MemAlloc<P> {
-    /// Counts where the objects are. Looks into the cache of every CPU, waiting for whoever uses
-    /// it at the moment; not for signal handlers. Exact when nobody allocates or frees.
+    /// Counts the objects by state. Visits the cache of every CPU, and waits for a thread that is
+    /// using it; must not be called in a signal handler. Exact if no thread allocates or frees.
     pub fn stats(&self) -> Stats {
         let (raw, depot) = (self.raw(), self.raw().depot());
         let usage = depot.slabs.usage();
@@ -171,34 +172,35 @@ impl<P: ReusePolicy> MemAlloc<P> {
         stats
     }
 
-    /// Ends the allocator after waiting for readers, and says what leaked.
+    /// Waits for readers, ends the allocator, and returns its statistics.
     ///
     /// # Errors
     ///
-    /// A [`LeakReport`] when users still hold objects, which stay mapped for good; or when the
-    /// calling thread is inside a read section that the policy waits for, so that what is pending
-    /// ends later, when the domain runs its callbacks. As [`quiesce`](Self::quiesce), it waits for
-    /// good where the caller holds a guard that another thread made:
-    /// [`destroy_timeout`](Self::destroy_timeout) does not.
+    /// A [`LeakReport`] if users still hold objects, which stay mapped forever; or if the calling
+    /// thread is inside a read section that the policy waits for, so that pending objects end
+    /// later, when the domain runs its callbacks. Like [`quiesce`](Self::quiesce), it waits forever
+    /// if the caller holds a guard from another thread: [`destroy_timeout`](Self::destroy_timeout)
+    /// does not.
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn destroy(self) -> Result<Stats, LeakReport> {
         let waited = self.quiesce();
         self.report(waited)
     }
 
-    /// As [`destroy`](Self::destroy), but waits for readers no longer than `limit`.
+    /// As [`destroy`](Self::destroy), but waits for readers for at most `limit`.
     ///
     /// # Errors
     ///
-    /// As [`destroy`](Self::destroy), and when the time is over and objects are pending; the report names
-    /// a [reader](LeakReport::reader) then. They end later, as those of an allocator that is dropped.
+    /// As [`destroy`](Self::destroy), and if the limit passes while objects are pending: the report
+    /// then names a [reader](LeakReport::reader). Those objects end later, as those of a dropped
+    /// allocator do.
     pub fn destroy_timeout(self, limit: Duration) -> Result<Stats, LeakReport> {
         let waited = self.quiesce_timeout(limit);
         self.report(waited)
     }
 
-    /// What is left after readers were waited for; inside a read section they can't be, and the numbers
-    /// say what is pending.
+    /// Reports the state after the wait for readers. A thread inside a read section cannot wait:
+    /// the statistics then tell what is pending.
     fn report(&self, waited: Result<Reclaimed, SynchronizeError>) -> Result<Stats, LeakReport> {
         let stats = self.stats();
         if stats.live.objects > 0 || (waited.is_err() && stats.pending.objects > 0) {

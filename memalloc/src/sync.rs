@@ -1,14 +1,15 @@
-//! The one place that names the atomics, fences, cells, locks and threads that models explore.
-//! (What a model need not see, such as the numbering of domains, takes std's: see `Tally`.)
+//! The façade: the only module that names the atomics, fences, cells, locks and threads that models
+//! explore. (State that a model need not see, such as the numbers of domains, uses std's: see
+//! `Tally`.)
 //!
-//! An ordinary build takes them from std; under `--cfg loom` the same names come from the
-//! model checker, so that the code that ships is the code that is explored. Structures built on
-//! this crate (such as `qptrie`) import from here for the same reason. Under `--cfg counted` they
-//! are std's, and tell a simulated machine of every access: `cargo scaling` counts with it the
-//! cache lines that move between CPUs.
+//! In an ordinary build these names are std's. Under `--cfg loom` they are the model checker's, so
+//! that the code that ships is the code that is explored. Structures built on this crate (such as
+//! `qptrie`) import them from here for the same reason. Under `--cfg counted` they are std's, and
+//! report every access to a simulated machine: `cargo scaling` uses this to count the cache lines
+//! that move between CPUs.
 //!
-//! It knows nothing of allocation. Under loom there is no const construction and no zeroed
-//! atomic: all state hangs off an instance that a constructor built inside the model.
+//! The module knows nothing of allocation. Loom has no const construction and no zeroed atomics:
+//! all state belongs to an instance that a constructor built inside the model.
 
 #[cfg(not(any(loom, counted)))]
 mod imp {
@@ -50,7 +51,7 @@ mod imp {
         std::hint::spin_loop();
     }
 
-    /// Tells a model that the rest of this execution is to be run, but not explored.
+    /// Tells a model to run the rest of this execution without exploring it.
     #[inline(always)]
     pub fn explored() {}
 }
@@ -70,7 +71,7 @@ mod imp {
         loom::thread::yield_now();
     }
 
-    /// Tells a model that the rest of this execution is to be run, but not explored.
+    /// Tells a model to run the rest of this execution without exploring it.
     pub fn explored() {
         loom::skip_branch();
     }
@@ -87,37 +88,37 @@ pub use imp::*;
 
 #[cfg(counted)]
 pub(crate) use imp::AtomicU64 as Tally;
-/// A number that orders nothing and that nothing relies on to be exact at any moment: amounts, and
-/// when to look again. A model does not have to see it.
+/// A number that orders nothing and that need not be exact at any moment: an amount, or the time of
+/// the next look. A model need not see it.
 #[cfg(not(counted))]
 pub(crate) use std::sync::atomic::AtomicU64 as Tally;
 
-/// A mutual exclusion lock that a panicking holder does not poison: what it guards is consistent
+/// A mutual exclusion lock that a panicking holder does not poison: the guarded value is consistent
 /// between any two statements of this crate.
 #[derive(Debug, Default)]
 pub struct Lock<T>(Mutex<T>);
 
 impl<T> Lock<T> {
-    /// An open lock around `value`.
+    /// Creates an unlocked lock around `value`.
     #[cfg(not(loom))]
     pub const fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }
 
-    /// An open lock around `value`.
+    /// Creates an unlocked lock around `value`.
     #[cfg(loom)]
     pub fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }
 
-    /// Waits for the lock. Not to be called in a signal handler.
+    /// Waits for the lock. Must not be called in a signal handler.
     #[inline]
     #[cfg_attr(counted, track_caller)]
     pub fn lock(&self) -> LockGuard<'_, T> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Takes the lock if that needs no waiting.
+    /// Takes the lock if it is free, without waiting.
     #[inline]
     #[cfg_attr(counted, track_caller)]
     pub fn try_lock(&self) -> Option<LockGuard<'_, T>> {
@@ -129,10 +130,10 @@ impl<T> Lock<T> {
     }
 }
 
-/// What [`Lock::lock`] gives: the lock is open again when it is dropped.
+/// The guard of a [`Lock`], which unlocks the lock when it is dropped.
 pub type LockGuard<'a, T> = MutexGuard<'a, T>;
 
-/// Loads a word that no other thread stores to at the moment (its owner's view).
+/// Loads a word that no other thread is storing to (the view of its owner).
 ///
 /// A Relaxed load. Under loom it is not a scheduling point, and a concurrent store is reported.
 ///

@@ -1,4 +1,4 @@
-//! What may run in a signal handler asks nothing of the global allocator.
+//! The calls that are allowed in a signal handler do not call the global allocator.
 #![cfg(not(loom))]
 
 mod common;
@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    /// Calls of the global allocator by this thread, while it counts them.
+    /// Calls of the global allocator by this thread, while they are counted.
     static CALLS: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
@@ -18,7 +18,7 @@ fn count() {
     CALLS.set(CALLS.get().map(|calls| calls + 1));
 }
 
-// SAFETY: every call goes to the system's allocator as it is.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static GLOBAL: Counting = Counting;
 
-/// How many calls of the global allocator `work` makes.
+/// Returns how many calls of the global allocator `work` makes.
 fn calls_of(work: impl FnOnce()) -> usize {
     CALLS.set(Some(0));
     work();
@@ -44,8 +44,8 @@ fn calls_of(work: impl FnOnce()) -> usize {
 }
 
 in_every_setup! {
-    /// Full slabs become partial, partial ones empty, and empty ones go back to the system, all
-    /// by frees: no step may need memory for its own books.
+    /// Frees turn full slabs into partial ones, partial ones into empty ones, and return empty ones
+    /// to the system: no step may need memory for its tables.
     fn free_does_not_call_the_global_allocator<P>(setup) {
         let alloc = setup.builder::<P>().range_bytes(128 << 20).build().expect("an allocator");
         for size in [64, 4096] {
@@ -109,8 +109,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// What a handler may need is there, on every CPU and without carving.
-    fn a_prefilled_allocator_serves_those_who_may_not_wait<P>(setup) {
+    /// The objects that a handler may need are there, on every CPU and without carving.
+    fn a_prefilled_allocator_serves_calls_that_must_not_wait<P>(setup) {
         let alloc = setup.allocator::<P>();
         for size in [16, 64, 512, 4096] {
             let layout = layout(size, 8);
@@ -129,7 +129,7 @@ in_every_setup! {
         assert!(most.alloc_nowait(layout(64, 1)).map(|object| {
             // SAFETY: just allocated, with this layout.
             unsafe { most.free_unshared(object.cast(), layout(64, 1)) };
-        }).is_ok(), "what was made ready stays");
+        }).is_ok(), "objects made ready stay");
         for alloc in [alloc, most] {
             alloc.destroy().expect("nothing leaked");
         }
@@ -137,8 +137,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Neither those who may wait, nor whoever tidies up, take what is reserved.
-    fn what_was_prefilled_stays_ready_until_it_is_needed<P>(setup) {
+    /// Neither calls that may wait nor `tend` and `trim` take the reserved objects.
+    fn prefilled_objects_stay_ready_until_they_are_needed<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(64, 8);
         alloc.prefill(layout, 150).expect("memory");
@@ -155,13 +155,13 @@ in_every_setup! {
 
         alloc.prefill(layout, 150).expect("memory");
         alloc.quiesce().expect("no guard is held");
-        assert_eq!(alloc.stats().taken.objects, 0, "what was reserved goes back too");
+        assert_eq!(alloc.stats().taken.objects, 0, "the reserve goes back too");
     }
 }
 
 in_every_setup! {
-    /// One large object takes no more than its slab, however small the limit.
-    fn what_is_reserved_leaves_the_rest_of_memory_to_others<P>(setup) {
+    /// One large object reserves no more than its slab, however small the limit.
+    fn a_reserve_leaves_the_rest_of_memory_to_other_classes<P>(setup) {
         let builder = setup.builder::<P>().limit_bytes(1 << 20);
         let alloc = builder.build().expect("an allocator");
         let (large, small) = (layout(4096, 1), layout(64, 1));
@@ -174,8 +174,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Who frees so that objects are reused makes up for what was taken, whoever takes it next.
-    fn deferred_frees_make_up_for_what_was_taken<P>(setup) {
+    /// Frees for reuse refill the reserve, and any CPU may take it again.
+    fn deferred_frees_refill_the_reserve<P>(setup) {
         if P::KIND == memalloc::PolicyKind::FreeAfterRcuGp {
             return;
         }
@@ -198,8 +198,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Whoever takes one leaves the others where every CPU finds them.
-    fn what_was_prefilled_is_found_on_any_cpu<P>(setup) {
+    /// Taking one object leaves the others where every CPU finds them.
+    fn prefilled_objects_are_found_on_any_cpu<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(64, 8);
         alloc.prefill(layout, 150).expect("memory");
@@ -214,8 +214,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// What is reserved is the last that is taken.
-    fn memory_has_not_run_out_while_something_is_reserved<P>(setup) {
+    /// The reserve is taken last.
+    fn alloc_takes_the_reserve_before_it_fails<P>(setup) {
         let alloc = setup.builder::<P>().limit_bytes(64 << 10).build().expect("an allocator");
         let layout = layout(64, 8);
         alloc.prefill(layout, 150).expect("memory");

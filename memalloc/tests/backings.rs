@@ -1,4 +1,4 @@
-//! An allocator is the same on every backing, and keeps its side of the contract.
+//! An allocator behaves the same on every backing, and keeps its side of the contract.
 #![cfg(not(loom))]
 
 mod common;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 const SLAB: u64 = 64 << 10;
 
-/// Wraps the backing of a builder.
+/// Runs `test` with a builder for every backing.
 fn on_every_backing<P: ReusePolicy>(builder: impl Fn() -> Builder<P>, test: impl Fn(Builder<P>)) {
     test(builder());
     test(builder().huge_pages(true));
@@ -26,7 +26,7 @@ fn on_every_backing<P: ReusePolicy>(builder: impl Fn() -> Builder<P>, test: impl
     test(builder().backing(Watched::new(System)));
 }
 
-/// Allocates and frees at random, looks at every object before it is freed, and ends.
+/// Allocates and frees at random, checks every object before it is freed, and ends the allocator.
 fn work<P: ReusePolicy>(alloc: MemAlloc<P>) {
     let mut dice = Dice::new(2);
     let mut held: Vec<Object> = Vec::new();
@@ -57,13 +57,13 @@ in_every_setup! {
     }
 }
 
-/// Knows every range and every part that has memory, and panics where the contract is broken.
+/// Tracks every range and every part that has memory, and panics if the contract is broken.
 #[derive(Debug)]
 struct Watched<B> {
     behind: B,
-    /// By their start: the layout, and which pages have memory.
+    /// By start address: the layout, and the pages that have memory.
     ranges: Mutex<BTreeMap<usize, (Layout, Vec<bool>)>>,
-    /// For how much huge pages were asked for.
+    /// The number of bytes that huge pages were asked for.
     huge_bytes: AtomicUsize,
 }
 
@@ -74,7 +74,7 @@ impl<B: Backing> Watched<B> {
         Self { behind, ranges: Mutex::new(BTreeMap::new()), huge_bytes: AtomicUsize::new(0) }
     }
 
-    /// Looks at the pages of a part.
+    /// Calls `look` with the pages of a part.
     fn pages<R>(&self, part: NonNull<[u8]>, look: impl FnOnce(&mut [bool]) -> R) -> R {
         let start = part.cast::<u8>().addr().get();
         assert!(start.is_multiple_of(PAGE) && part.len().is_multiple_of(PAGE) && !part.is_empty());
@@ -85,7 +85,8 @@ impl<B: Backing> Watched<B> {
     }
 }
 
-// SAFETY: every promise is the inner backing's. (A failing check unwinds, and fails the test.)
+// SAFETY: every promise is kept by the inner backing. (A failing check unwinds, and fails the
+// test.)
 unsafe impl<B: Backing> Backing for Watched<B> {
     fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>> {
         let start = self.behind.reserve(layout)?;
@@ -98,7 +99,8 @@ unsafe impl<B: Backing> Backing for Watched<B> {
     unsafe fn commit(&self, part: NonNull<[u8]>) -> io::Result<()> {
         // SAFETY: the caller's promise.
         unsafe { self.behind.commit(part)? };
-        // SAFETY: as long as the part, and committed; only what has no memory yet is compared.
+        // SAFETY: as long as the part, and committed; only pages without memory so far are
+        // compared.
         let bytes = unsafe { std::slice::from_raw_parts(part.as_ptr().cast::<u8>(), part.len()) };
         self.pages(part, |pages| {
             for (page, bytes) in pages.iter_mut().zip(bytes.chunks(PAGE)) {
@@ -143,7 +145,7 @@ fn huge_pages_are_asked_for_behind_every_chunk_of_slabs() {
         let builder = MemAlloc::<AfterRcuGp>::builder().backing(Arc::clone(&backing));
         let alloc = builder.range_bytes(1).huge_pages(wanted).build().expect("an allocator");
         let layout = layout(4096, 1);
-        // The first slab is never used: one object more than the rest of two chunks has.
+        // The first slab is never used: one object more than the rest of two chunks holds.
         let held: Vec<_> = (0..2 * 512 - 15).map(|_| Object::new(&alloc, layout, 1)).collect();
         let chunks = if wanted { 3 } else { 0 };
         assert_eq!(backing.huge_bytes.load(Ordering::Relaxed), chunks * (2 << 20));
@@ -161,7 +163,7 @@ fn every_range_goes_back_to_its_backing_when_the_allocator_ends() {
     drop(alloc);
     assert!(backing.ranges.lock().expect("no panic").is_empty());
 
-    // What a user still holds keeps its range, and its backing.
+    // An object that a user still holds keeps its range, and its backing.
     let alloc = builder().range_bytes(1).build().expect("an allocator");
     let held = Object::new(&alloc, layout(100, 1), 7);
     alloc.destroy().expect_err("one object leaked");
@@ -170,7 +172,7 @@ fn every_range_goes_back_to_its_backing_when_the_allocator_ends() {
     assert!(Arc::strong_count(&backing) > 1);
 }
 
-/// Each allocator on a shared backing has ranges of its own.
+/// Each allocator on a shared backing has its own ranges.
 #[test]
 fn allocators_may_share_a_backing() {
     let backing = Arc::new(Watched::new(System));
@@ -187,8 +189,9 @@ fn allocators_may_share_a_backing() {
 }
 
 in_every_setup! {
-    /// A backing that takes nothing back is asked, and what it keeps is counted and used again.
-    fn memory_that_stays_is_counted_and_serves_again<P>(setup) {
+    /// A backing that takes no memory back is asked to; the memory that it keeps is counted and
+    /// used again.
+    fn memory_that_a_backing_keeps_is_counted_and_used_again<P>(setup) {
         let alloc = setup.builder::<P>().backing(System).range_bytes(1).build();
         let alloc = alloc.expect("an allocator");
         let mut most = 0;
@@ -208,13 +211,13 @@ in_every_setup! {
 }
 
 #[test]
-fn the_range_is_what_the_backing_takes_by_itself() {
+fn the_default_range_is_that_of_the_backing() {
     let alloc = MemAlloc::<AfterRcuGp>::builder().backing(System).build().expect("an allocator");
     let layout = layout(4096, 1);
     let mut held = Vec::new();
     let error = loop {
         match alloc.alloc(layout) {
-            // Not touched: it is 64 MiB.
+            // Not touched: the range is 64 MiB.
             Ok(memory) => held.push(memory.cast()),
             Err(error) => break error.kind(),
         }

@@ -1,4 +1,4 @@
-//! How much may wait for a grace period, who waits when it is too much, and what a CPU holds.
+//! Tests how much may be pending, which frees block beyond that, and how much a CPU holds.
 #![cfg(not(loom))]
 
 mod common;
@@ -19,10 +19,11 @@ const KIB: u64 = 1 << 10;
 const MAX_PENDING: u64 = 256 * KIB;
 const SIZE: u64 = 1024;
 
-/// So long that no test sees it.
+/// Longer than any test runs.
 const NEVER: Duration = Duration::from_secs(1 << 30);
 
-/// An allocator that lets [`MAX_PENDING`] bytes wait, and the reports of its domain.
+/// Returns the builder of an allocator with `max_pending` [`MAX_PENDING`], its domain, and the
+/// reports of the domain.
 fn bounded<P: ReusePolicy>(
     setup: &Setup,
     stall_after: Duration,
@@ -38,15 +39,16 @@ fn bounded<P: ReusePolicy>(
     (builder, domain, told)
 }
 
-/// Allocates and frees an object, deferred.
+/// Allocates an object and frees it deferred.
 fn pass_one<P: ReusePolicy>(alloc: &MemAlloc<P>) {
     Object::new(alloc, layout(SIZE as usize, 1), 1).free_rcu(alloc);
 }
 
 in_every_setup! {
-    /// A thread frees far more than may wait while a reader sits. It gets as far as the bound, a
-    /// batch more for each CPU, and there it stays; when the reader leaves, it goes on.
-    fn no_more_than_max_pending_and_a_batch_for_each_cpu_waits_behind_a_reader<P>(setup) {
+    /// A thread frees far more than may be pending while a reader stays inside. It gets as far as
+    /// the bound and a batch more for each CPU, and blocks there. When the reader leaves, it
+    /// continues.
+    fn at_most_max_pending_and_a_batch_for_each_cpu_are_pending_behind_a_reader<P>(setup) {
         const OBJECTS: u64 = 4 * MAX_PENDING / SIZE;
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = &builder.build().expect("an allocator");
@@ -61,7 +63,7 @@ in_every_setup! {
                         freed.fetch_add(1, Ordering::Relaxed);
                     }
                 });
-                // As many bytes as have been freed wait: the reader was there before.
+                // All freed bytes are pending: the reader was there before.
                 let waiting = || freed.load(Ordering::Relaxed) * SIZE;
                 while waiting() + batch * SIZE < MAX_PENDING {
                     thread::yield_now();
@@ -74,15 +76,15 @@ in_every_setup! {
                 assert!(pending <= bound, "{pending} bytes wait, {bound} allowed");
             });
         });
-        assert_eq!(freed.load(Ordering::Relaxed), OBJECTS, "the free goes on");
-        assert!(told.try_recv().is_err(), "nobody stalled");
+        assert_eq!(freed.load(Ordering::Relaxed), OBJECTS, "the free continues");
+        assert!(told.try_recv().is_err(), "no reader stalled");
         adds_up(&alloc.stats(), 0);
     }
 }
 
 in_every_setup! {
-    /// It would wait for itself. The test hangs where it does.
-    fn a_thread_inside_its_own_section_never_waits<P>(setup) {
+    /// It would wait for itself. The test hangs if it does.
+    fn a_free_inside_a_section_never_blocks<P>(setup) {
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = builder.build().expect("an allocator");
         let free_too_much = || (0..2 * MAX_PENDING / SIZE).for_each(|_| pass_one(&alloc));
@@ -93,17 +95,17 @@ in_every_setup! {
         let guard = domain.pin_trace();
         free_too_much();
         drop(guard);
-        assert!(told.try_recv().is_err(), "nobody stalled");
+        assert!(told.try_recv().is_err(), "no reader stalled");
         alloc.quiesce().expect("no guard is held");
         adds_up(&alloc.stats(), 0);
     }
 }
 
 in_every_setup! {
-    /// Who waits moves grace periods along for whatever is pending: also for what others add while
-    /// he waits, who are inside sections and don't wait, and then stay idle. The test hangs where he
-    /// does not.
-    fn who_waits_goes_on_although_others_added_more_and_are_idle<ProtectsIdentity>(setup) {
+    /// A blocked free drives grace periods for everything that is pending. That includes objects
+    /// that other threads add meanwhile, which are inside sections, do not block, and then stay
+    /// idle. The test hangs if it does not.
+    fn a_blocked_free_continues_although_idle_threads_have_added_more<ProtectsIdentity>(setup) {
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = &builder.build().expect("an allocator");
         let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
@@ -132,16 +134,16 @@ in_every_setup! {
             assert!(pending <= most, "{pending} bytes wait, {most} allowed");
             drop(leave);
         });
-        assert!(told.try_recv().is_err(), "nobody stalled");
+        assert!(told.try_recv().is_err(), "no reader stalled");
         alloc.quiesce().expect("no guard is held");
         adds_up(&alloc.stats(), 0);
     }
 }
 
 in_every_setup! {
-    /// What a thread has freed inside a section, where it does not wait, and left behind, is brought
-    /// along by whoever frees next.
-    fn who_frees_brings_along_what_an_idle_thread_left<ProtectsIdentity>(setup) {
+    /// Objects that a thread has freed inside a section, where it does not block, are reclaimed by
+    /// the next thread that frees.
+    fn a_free_reclaims_what_an_idle_thread_left_pending<ProtectsIdentity>(setup) {
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = &builder.build().expect("an allocator");
         let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
@@ -157,14 +159,14 @@ in_every_setup! {
             let (most, pending) = (MAX_PENDING + cpus() as u64 * batch * SIZE, left_pending());
             assert!(pending <= most, "{pending} bytes wait, {most} allowed");
         });
-        assert!(told.try_recv().is_err(), "nobody stalled");
+        assert!(told.try_recv().is_err(), "no reader stalled");
         alloc.quiesce().expect("no guard is held");
         adds_up(&alloc.stats(), 0);
     }
 }
 
-/// Frees objects each in two sections of its own, one inside the other, while a reader of `sit` stays;
-/// far more than may wait. Says how much is pending when the thread does not go on.
+/// Frees far more objects than may be pending, each inside two nested sections, while a reader of
+/// `sit` stays inside. Returns how much is pending when the thread no longer makes progress.
 fn pending_of_one_who_frees_inside<P: ReusePolicy, S, G>(
     alloc: &MemAlloc<P>,
     sit: impl FnOnce() -> S + Send,
@@ -189,32 +191,32 @@ fn pending_of_one_who_frees_inside<P: ReusePolicy, S, G>(
             alloc.stats().pending.bytes
         })
     });
-    assert_eq!(freed.load(Ordering::Relaxed), OBJECTS, "it goes on when the reader has left");
+    assert_eq!(freed.load(Ordering::Relaxed), OBJECTS, "it continues when the reader has left");
     pending
 }
 
-/// What may be pending behind a reader: a batch beside the bound for each CPU.
+/// Returns the most bytes that may be pending behind a reader: the bound, and a batch for each CPU.
 fn most_pending() -> u64 {
     let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
     MAX_PENDING + cpus() as u64 * batch * SIZE
 }
 
 in_every_setup! {
-    /// It can't wait there, and waits when the outermost of its sections has ended.
-    fn who_frees_inside_its_sections_stays_within_the_bound<P>(setup) {
+    /// It cannot block there, and blocks when its outermost section has ended.
+    fn a_thread_that_frees_inside_sections_stays_within_the_bound<P>(setup) {
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = builder.build().expect("an allocator");
         let pending = pending_of_one_who_frees_inside(&alloc, || domain.pin(), || domain.pin());
         assert!(pending <= most_pending(), "{pending} bytes wait, {} allowed", most_pending());
-        assert!(told.try_recv().is_err(), "nobody stalled");
+        assert!(told.try_recv().is_err(), "no reader stalled");
         alloc.quiesce().expect("no guard is held");
         adds_up(&alloc.stats(), 0);
     }
 }
 
 in_every_setup! {
-    /// The same in sections that may sleep, whichever slot they are in.
-    fn who_frees_inside_sections_that_may_sleep_stays_within_the_bound<AfterTasksTraceGp>(setup) {
+    /// As above, in sections that may sleep, for each combination of slots.
+    fn a_thread_that_frees_inside_sleepable_sections_stays_within_the_bound<AfterTasksTraceGp>(setup) {
         let (builder, domain, told) = bounded::<P>(setup, NEVER);
         let alloc = builder.build().expect("an allocator");
         let enter = || domain.pin_trace();
@@ -225,16 +227,17 @@ in_every_setup! {
         ] {
             assert!(pending <= most_pending(), "{pending} bytes wait, {} allowed", most_pending());
         }
-        assert!(told.try_recv().is_err(), "nobody stalled");
+        assert!(told.try_recv().is_err(), "no reader stalled");
         alloc.quiesce().expect("no guard is held");
         adds_up(&alloc.stats(), 0);
     }
 }
 
 in_every_setup! {
-    /// A guard that goes while its thread unwinds does not hold that up, nor one that moved its thread.
-    /// The next section of the thread waits. The test hangs where one of the first two does.
-    fn who_unwinds_or_was_handed_a_guard_does_not_wait_for_what_was_freed_in_it<AfterTasksTraceGp>(setup) {
+    /// The drop of a guard does not block while its thread unwinds, nor on a thread that the guard
+    /// was moved to. The next section of the thread that freed blocks. The test hangs if one of the
+    /// first two blocks.
+    fn dropping_a_guard_does_not_block_while_unwinding_or_on_another_thread<AfterTasksTraceGp>(setup) {
         let (builder, domain, _told) = bounded::<P>(setup, NEVER);
         let alloc = &builder.build().expect("an allocator");
         let free_too_much = || (0..2 * MAX_PENDING / SIZE).for_each(|_| pass_one(alloc));
@@ -252,7 +255,7 @@ in_every_setup! {
                 scope.spawn(move || {
                     let guard = domain.pin_trace();
                     free_too_much();
-                    hand_over.send(guard).expect("somebody takes it");
+                    hand_over.send(guard).expect("a receiver");
                     let _ = leave.recv();
                     drop(domain.pin_trace());
                     paid.fetch_add(1, Ordering::Relaxed);
@@ -270,8 +273,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Frees go on behind a reader that stalls, at the pace of stalls.
-    fn behind_a_stall_a_sixteenth_of_the_bound_is_added_for_each_length_of_one<P>(setup) {
+    /// Frees continue behind a stalled reader, at a rate bound to the stall length.
+    fn behind_a_stall_a_sixteenth_of_the_bound_is_added_for_each_stall_after<P>(setup) {
         const STALL: Duration = Duration::from_millis(2);
         const MOST: u64 = 4 * MAX_PENDING;
         for inside in [false, true] {
@@ -288,15 +291,15 @@ in_every_setup! {
                 let beyond = alloc.stats().pending.bytes.saturating_sub(MOST + beside);
                 let least = STALL * (beyond / (MOST / 16)) as u32;
                 assert!(start.elapsed() >= least, "{beyond} bytes beyond, {:?}", start.elapsed());
-                assert!(beyond > 0, "frees went on");
+                assert!(beyond > 0, "frees continued");
             });
             assert!(told.try_recv().is_ok(), "a report");
-            assert!(told.try_recv().is_err(), "said once");
+            assert!(told.try_recv().is_err(), "reported once");
         }
     }
 }
 
-/// A value of [`SIZE`] bytes, whose drop may do something.
+/// A value of [`SIZE`] bytes, whose drop may run a closure.
 struct Value {
     then: Option<Box<dyn FnOnce() + Send + Sync>>,
     _room: [u64; SIZE as usize / 8 - 2],
@@ -309,10 +312,10 @@ impl Drop for Value {
 }
 
 in_every_setup! {
-    /// Somebody who is putting away far more than may wait drops a value that frees others: what is
-    /// in his own hands does not wait for readers, and he would wait for himself. (A signal handler
-    /// that frees may interrupt the same.)
-    fn a_free_does_not_wait_for_what_its_own_thread_has_in_hand<ProtectsIdentity>(setup) {
+    /// A thread that moves far more than may be pending drops a value that frees others. The
+    /// batches that the thread holds do not wait for readers, and it would wait for itself. (A
+    /// signal handler that frees may interrupt the same code.)
+    fn a_free_does_not_wait_for_batches_that_its_own_thread_holds<ProtectsIdentity>(setup) {
         let (builder, domain, _told) = bounded::<P>(setup, NEVER);
         let cache = Cache::<Value, P>::with_builder(builder).expect("a cache");
         let cache: &'static Cache<Value, P> = Box::leak(Box::new(cache));
@@ -330,7 +333,7 @@ in_every_setup! {
             (0..2 * batch).for_each(|_| free(None));
             drop(guard);
             cache.trim();
-            tell.send(()).expect("somebody waits for it");
+            tell.send(()).expect("a receiver");
         });
         told.recv_timeout(Duration::from_secs(60)).expect("it waits for itself");
         cache.quiesce().expect("no guard is held");
@@ -339,8 +342,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Readers that may sleep are not waited for here, so a guard of theirs is not in the way.
-    fn a_sleeper_waits_for_readers_of_the_other_flavour<AfterRcuGp>(setup) {
+    /// Sleepable readers are not waited for under this policy, so a guard of theirs does not keep
+    /// the free from blocking.
+    fn a_free_inside_a_sleepable_section_waits_for_rcu_readers<AfterRcuGp>(setup) {
         let (builder, domain, told) = bounded::<P>(setup, Duration::from_millis(1));
         let alloc = builder.build().expect("an allocator");
         let sleeper = domain.pin_trace();
@@ -348,7 +352,7 @@ in_every_setup! {
             (0..3 * MAX_PENDING / SIZE).for_each(|_| pass_one(&alloc));
         });
         drop(sleeper);
-        let report = told.try_recv().expect("it has waited, and says for whom");
+        let report = told.try_recv().expect("it has blocked and reported the reader");
         assert_eq!(report.flavour, FlavourKind::Rcu);
     }
 }
@@ -367,35 +371,35 @@ fn reports_each_stall_once<P: ReusePolicy, G>(
             || enter(domain),
             || {
                 (0..3 * MAX_PENDING / SIZE).for_each(|_| pass_one(&alloc));
-                assert!(alloc.stats().pending.bytes >= 3 * MAX_PENDING, "frees went on");
+                assert!(alloc.stats().pending.bytes >= 3 * MAX_PENDING, "frees continued");
             },
         );
         let report = told.try_recv().expect("a report");
         assert_eq!(report.flavour, flavour);
         assert!(report.reader.thread != 0, "{report}");
         assert!(report.reader.inside_for >= Duration::from_millis(1), "{report}");
-        assert!(told.try_recv().is_err(), "said once");
+        assert!(told.try_recv().is_err(), "reported once");
         alloc.quiesce().expect("no guard is held");
     }
     adds_up(&alloc.stats(), 0);
 }
 
 in_every_setup! {
-    /// Behind each reader that stalls a free waits once, says so once, and goes on.
+    /// Behind each stalled reader a free blocks once, reports once, and continues.
     fn a_stall_is_reported_once_for_each_reader_and_frees_go_on<P>(setup) {
         reports_each_stall_once::<P, _>(setup, FlavourKind::Rcu, Domain::pin);
     }
 }
 
 in_every_setup! {
-    /// The grace periods of RCU go on meanwhile, and are no reason to wait again.
+    /// The RCU grace periods continue meanwhile, and cause no further blocking.
     fn a_stall_behind_a_sleeper_is_reported_once_and_frees_go_on<AfterTasksTraceGp>(setup) {
         reports_each_stall_once::<P, _>(setup, FlavourKind::TasksTrace, Domain::pin_trace);
     }
 }
 
 in_every_setup! {
-    /// What waits is memory that is held: the limit counts it, and says so when that is all.
+    /// Pending memory is held memory: the limit counts it, and an allocation beyond it fails.
     fn the_limit_holds_while_a_reader_sits<P>(setup) {
         const LIMIT: u64 = 2 * MAX_PENDING;
         let (builder, domain, _told) = bounded::<P>(setup, Duration::from_millis(1));
@@ -420,19 +424,20 @@ in_every_setup! {
     }
 }
 
-/// What a CPU's caches may hold of all classes, in bytes.
+/// Returns the bytes that a CPU's caches may hold, of all classes.
 fn full_bytes(classes: &ClassTable) -> u64 {
     let bytes = |class: &Class| (class.watermarks.high + class.watermarks.reserve) * class.size;
     classes.classes().iter().map(bytes).sum::<usize>() as u64
 }
 
-/// Frees more of every class than this CPU's caches may hold, and says what they hold then.
+/// Frees more of every class than this CPU's caches may hold. Returns the bytes that they hold
+/// then.
 fn cached_when_full<P: ReusePolicy>(alloc: &MemAlloc<P>) -> u64 {
     for class in alloc.classes().classes() {
         let held: Vec<_> = (0..500).map(|_| Object::new(alloc, layout(class.size, 1), 1)).collect();
         held.into_iter().for_each(|object| object.free_unshared(alloc));
     }
-    // What no CPU holds goes back to the slabs.
+    // Objects that no CPU holds go back to the slabs.
     alloc.trim();
     let stats = alloc.stats();
     adds_up(&stats, 0);
@@ -450,7 +455,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// The default table, and the same without a reserve. The thread may have been on each CPU.
+    /// The default table, and the same without a reserve. The thread may have run on each CPU.
     fn full_caches_hold_what_is_documented_for_each_cpu<P>(setup) {
         let kernel = KERNEL_SIZES.map(|size| {
             Class { size, watermarks: Watermarks { reserve: 0, ..Watermarks::for_size(size) } }
@@ -458,7 +463,7 @@ in_every_setup! {
         let kernel = ClassTable::with_watermarks(&kernel).expect("a table");
         for (table, documented) in [(ClassTable::default(), 837 * KIB), (kernel, 170 * KIB)] {
             let allowed = full_bytes(&table);
-            assert_eq!(allowed.div_ceil(KIB), documented / KIB, "what the marks say");
+            assert_eq!(allowed.div_ceil(KIB), documented / KIB, "the sum of the watermarks");
             let alloc = setup.builder::<P>().classes(table).build().expect("an allocator");
             let cached = cached_when_full(&alloc);
             assert!(cached <= cpus() as u64 * allowed, "{cached} bytes on {} CPUs", cpus());

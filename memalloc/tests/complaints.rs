@@ -1,5 +1,5 @@
-//! What users complain about in crates of this kind, each complaint a test of its own. The
-//! complaints about ordered maps are tested in `qptrie`.
+//! Complaints of users about crates of this kind, with a test for each. The complaints about
+//! ordered maps are tested in `qptrie`.
 #![cfg(not(loom))]
 
 mod common;
@@ -20,7 +20,7 @@ use std::time::Duration;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// A value of about a KiB that counts its drop.
+/// A value of about 1 KiB that counts its drop.
 struct Counted(Arc<AtomicUsize>, [u8; 1000]);
 
 impl Counted {
@@ -37,8 +37,8 @@ impl Drop for Counted {
 }
 
 in_every_setup! {
-    /// Complaint 1: Destructors that run late or never: nobody flushes, and work that goes on drops
-    /// all but the last MiBs; what is left is dropped by `quiesce`, or at the end.
+    /// Complaint 1: Destructors that run late or never. Without any flush, continued work drops all
+    /// but the last few MiB; the rest is dropped by `quiesce`, or at the end.
     fn values_are_dropped_while_work_goes_on<ProtectsIdentity>(setup) {
         let drops = Arc::new(AtomicUsize::new(0));
         let cache = Cache::<Counted, P>::with_builder(setup.builder()).expect("a cache");
@@ -50,7 +50,7 @@ in_every_setup! {
         for freed in 1..=12_000 {
             free_one();
             let late = freed - drops.load(Ordering::Relaxed);
-            assert!(late < 4_000, "{late} of {freed} values wait for nobody");
+            assert!(late < 4_000, "{late} of {freed} values are late");
         }
         cache.quiesce().expect("no guard is held");
         assert_eq!(drops.load(Ordering::Relaxed), 12_000, "quiesce leaves none");
@@ -60,7 +60,7 @@ in_every_setup! {
     }
 }
 
-/// Queues callbacks of both kinds, and looks how far those that ran lag behind.
+/// Queues callbacks of both kinds, and checks how far those that have run lag behind.
 fn callbacks_keep_up<F: Flavour>(flavour: &GracePeriods<F>) {
     let ran = Arc::new(AtomicUsize::new(0));
     for queued in 1..=1_000 {
@@ -69,18 +69,19 @@ fn callbacks_keep_up<F: Flavour>(flavour: &GracePeriods<F>) {
             flavour.call(move || _ = ran.fetch_add(1, Ordering::Relaxed));
         } else {
             let value = NonNull::from(Box::leak(Box::new(Counted::new(&ran))));
-            // SAFETY: it came from a box, and nobody else knows it.
+            // SAFETY: it came from a box, and no other thread knows it.
             unsafe { flavour.retire(value.cast(), drop_box::<Counted>) };
         }
         let late = queued - ran.load(Ordering::Relaxed);
-        assert!(late < 200, "{late} of {queued} callbacks wait for nobody");
+        assert!(late < 200, "{late} of {queued} callbacks are late");
     }
     flavour.barrier().expect("no guard is held");
     assert_eq!(ran.load(Ordering::Relaxed), 1_000, "barrier leaves none");
 }
 
 in_every_setup! {
-    /// Complaint 1: Destructors that run late or never: the same for callbacks and retired objects.
+    /// Complaint 1: Destructors that run late or never. As above, for callbacks and retired
+    /// objects.
     fn callbacks_run_while_others_are_queued(setup) {
         let domain = setup.domain();
         callbacks_keep_up(domain.rcu());
@@ -89,8 +90,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 2: A flush that needs a second flush, or enough objects, or enough threads: one
-    /// call, for any number of objects of one thread.
+    /// Complaint 2: A flush that needs a second flush, or enough objects, or enough threads. One
+    /// call is enough, for any number of objects of one thread.
     fn one_quiesce_is_enough_for_any_number_of_objects<P>(setup) {
         let alloc = setup.allocator::<P>();
         // None, about the kernel's batch (48), about the most that moves at once (250), and many.
@@ -107,8 +108,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 2: A flush that needs a second flush, or enough objects: one barrier, for one
-    /// callback.
+    /// Complaint 2: A flush that needs a second flush, or enough objects. One barrier is enough for
+    /// one callback.
     fn one_barrier_is_enough_for_one_callback(setup) {
         let domain = setup.domain();
         let ran = Arc::new(AtomicUsize::new(0));
@@ -123,8 +124,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 3: Memory without bound behind one stalled reader: a free waits, then says who is
-    /// in the way, and the limit of the allocator holds all the same.
+    /// Complaint 3: Memory without bound behind one stalled reader. A free blocks, then reports the
+    /// reader in the way, and the limit of the allocator holds in any case.
     fn memory_behind_a_stalled_reader_is_bounded_and_the_reader_is_named<ProtectsIdentity>(setup) {
         let (tell, told) = channel();
         let tell = std::sync::Mutex::new(tell);
@@ -158,7 +159,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 3: Memory without bound behind one stalled reader: where reuse is immediate, the
+    /// Complaint 3: Memory without bound behind one stalled reader. With immediate reuse, the
     /// reader costs nothing.
     fn immediate_reuse_stays_tiny_behind_a_stalled_reader<Immediate>(setup) {
         let alloc = setup.allocator::<P>();
@@ -172,8 +173,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 4: Sharing a domain frees too early when one owner goes: what waits for a reader
-    /// of the domain waits on when another allocator, with objects that wait too, has ended.
+    /// Complaint 4: Sharing a domain frees too early when one owner goes. Objects that wait for a
+    /// reader of the domain keep waiting when another allocator, with pending objects of its own,
+    /// has ended.
     fn the_end_of_one_allocator_frees_nothing_of_another<ProtectsIdentity>(setup) {
         let domain = setup.domain();
         let (ends, stays) = (setup.allocator_in::<P>(&domain), setup.allocator_in::<P>(&domain));
@@ -199,8 +201,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 4: Sharing a domain holds everything: what waits when an allocator ends inside a
-    /// section ends with that section, however many others keep the domain alive and in use.
+    /// Complaint 4: Sharing a domain holds everything. Objects pending when an allocator ends
+    /// inside a section are released with that section, however many others keep the domain alive
+    /// and in use.
     fn an_allocator_that_ended_holds_nothing_while_its_domain_lives<ProtectsIdentity>(setup) {
         let drops = Arc::new(AtomicUsize::new(0));
         let domain = setup.domain();
@@ -228,8 +231,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 5: Storage that is freed where it could be reused: the hundredth cycle takes what
-    /// the first took; also beside a thread that may read, for which what is deferred has to wait.
+    /// Complaint 5: Storage that is freed where it could be reused. The hundredth cycle takes no
+    /// more than the first, also beside a thread that may read, for which deferred objects have to
+    /// wait.
     fn storage_stays_flat_over_many_cycles<P>(setup) {
         let alloc = setup.allocator::<P>();
         let cycles = || {
@@ -242,7 +246,7 @@ in_every_setup! {
             }
             most
         };
-        // 300 KiB are in use at once, 30 MiB go by each time.
+        // 300 KiB are in use at once, and 30 MiB pass in each run.
         for most in [cycles(), behind(|| alloc.domain().register(), cycles)] {
             assert!(most <= 3 * MIB, "{most} bytes for 300 KiB in use");
         }
@@ -250,8 +254,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 6: No fallible allocation: when the system has no more memory, every way to
-    /// allocate says so, gives back what was moved in, and works again when there is some.
+    /// Complaint 6: No fallible allocation. When the system has no more memory, every way to
+    /// allocate returns an error with the value that was moved in, and works again when there is
+    /// memory.
     fn every_allocation_may_fail_and_loses_nothing<ProtectsIdentity>(setup) {
         let backing = Arc::new(FailOnDemand::new(System));
         let builder = || setup.builder::<P>().backing(Arc::clone(&backing)).range_bytes(16 * MIB);
@@ -280,8 +285,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 6: No fallible allocation: what is configured to be enough is an error beyond,
-    /// with the number that was configured.
+    /// Complaint 6: No fallible allocation. Exceeding a configured limit is an error with the
+    /// configured number.
     fn limit_and_range_are_errors_that_name_their_number<P>(setup) {
         let fill = |alloc: &MemAlloc<P>| {
             let mut held = Vec::new();
@@ -301,9 +306,9 @@ in_every_setup! {
     }
 }
 
-/// Complaint 7: A thread cap that panics, growth by configuration: 1,500 threads at a time, each
-/// inside sections of both flavours and with objects, on a domain and an allocator that nobody
-/// prepared.
+/// Complaint 7: A thread cap that panics, growth by configuration. 1,500 threads at a time, each
+/// inside sections of both flavours and with objects, on a domain and an allocator without
+/// preparation.
 #[test]
 fn there_is_no_cap_on_threads() {
     const THREADS: usize = 1_500;
@@ -331,19 +336,19 @@ fn there_is_no_cap_on_threads() {
             let reading =
                 [alloc.domain().stats(), alloc.domain().trace().stats()].map(|s| s.reading);
             let stats = alloc.stats();
-            // The threads go on before anything is checked: a failure must not hang.
+            // The threads continue before anything is checked: a failure must not hang.
             all_seen.wait();
             assert_eq!(reading, [THREADS; 2]);
             adds_up(&stats, THREADS);
-            threads.into_iter().for_each(|thread| thread.join().expect("it ends in peace"));
+            threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
         });
         alloc.quiesce().expect("no guard is held");
         assert_eq!((alloc.stats().taken.objects, alloc.domain().stats().slots), (0, 0));
     }
 }
 
-/// Complaint 7: Megabytes of tables up front: what an allocator costs before anybody has used it.
-/// Counted by a process of its own, in which nothing else happens.
+/// Complaint 7: Megabytes of tables up front. Measures an unused allocator, in its own process, in
+/// which nothing else runs.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_fresh_allocator_costs_little_memory() {
@@ -365,7 +370,7 @@ fn a_fresh_allocator_costs_little_memory() {
         pages.expect("the second field is a number") * 4 * KIB
     };
     let setups = Setup::every();
-    // What the first allocator of a process brings with it is not the allocators'.
+    // Memory that the first allocator of a process takes once is not counted.
     drop(setups[0].allocator::<AfterRcuGp>());
     let before = resident();
     let fresh: Vec<_> = (0..16)
@@ -374,12 +379,12 @@ fn a_fresh_allocator_costs_little_memory() {
         .collect();
     let each = (resident() - before) / fresh.len() as u64;
     eprintln!("{each} resident bytes for each allocator");
-    assert!(each < 64 * KIB, "{each} bytes for an allocator and a domain that nobody has used");
+    assert!(each < 64 * KIB, "{each} bytes for an unused allocator and domain");
 }
 
 in_every_setup! {
-    /// Complaint 8: Memory that never returns to the system: after a burst most is gone by itself,
-    /// after `trim` all but what CPUs hold, after `quiesce` all.
+    /// Complaint 8: Memory that never returns to the system. After a burst most is returned by the
+    /// frees, after `trim` all but what CPUs hold, after `quiesce` all.
     fn a_burst_returns_to_the_system<P>(setup) {
         let alloc = setup.allocator::<P>();
         let held: Vec<_> = (0..8 * KIB).map(|_| Object::new(&alloc, layout(1024, 1), 1)).collect();
@@ -397,9 +402,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 8: Memory that piles up when one thread allocates and another frees: 32 MiB pass
-    /// by, 256 KiB at a time, with nobody to wait for and beside a thread that may read.
-    fn what_one_thread_allocates_and_another_frees_does_not_pile_up<P>(setup) {
+    /// Complaint 8: Memory that piles up when one thread allocates and another frees. 32 MiB pass,
+    /// 256 KiB at a time, without readers and beside a thread that may read.
+    fn objects_that_one_thread_allocates_and_another_frees_do_not_pile_up<P>(setup) {
         let alloc = &setup.allocator::<P>();
         let pass = || thread::scope(|scope| {
             let (give, take) = sync_channel::<Object>(64);
@@ -412,7 +417,7 @@ in_every_setup! {
             most
         });
         for most in [pass(), behind(|| alloc.domain().register(), pass)] {
-            // Beside the 256 KiB as much as may wait for a grace period, and be ready.
+            // In addition to the 256 KiB, as much as may be pending, and as much as may be ready.
             assert!(most <= 8 * MIB, "{most} bytes held");
         }
         adds_up(&alloc.stats(), 0);
@@ -420,8 +425,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Complaint 9: A heap that must die on the thread that made it: made, used and ended on three
-    /// threads, each after the one before has ended.
+    /// Complaint 9: A heap that must die on the thread that made it. Created, used and ended on
+    /// three threads, each after the previous one has ended.
     fn an_allocator_may_end_on_another_thread_than_it_was_made_on<P>(setup) {
         let setup = *setup;
         let make = move || {
@@ -430,7 +435,7 @@ in_every_setup! {
             drop((alloc.domain().pin(), alloc.domain().pin_trace()));
             (alloc, held)
         };
-        let (alloc, held) = thread::spawn(make).join().expect("it ends in peace");
+        let (alloc, held) = thread::spawn(make).join().expect("it does not panic");
         let work = move || {
             for object in held {
                 let another = Object::new(&alloc, layout(64, 1), 4);
@@ -439,28 +444,28 @@ in_every_setup! {
             }
             alloc
         };
-        let alloc = thread::spawn(work).join().expect("it ends in peace");
+        let alloc = thread::spawn(work).join().expect("it does not panic");
         let end = move || alloc.destroy().expect("nothing leaked");
-        let stats = thread::spawn(end).join().expect("it ends in peace");
+        let stats = thread::spawn(end).join().expect("it does not panic");
         assert_eq!((stats.taken.objects, held_bytes(&stats)), (0, 0));
     }
 }
 
 in_every_setup! {
-    /// Complaint 10: Statistics that are wrong or unexplained; no way to know which mode is
-    /// active: the sums are right whenever nothing runs, and the modes are those asked for.
+    /// Complaint 10: Statistics that are wrong or unexplained; no way to know which mode is active.
+    /// The sums are right whenever nothing runs, and the modes are those that were configured.
     fn statistics_add_up_at_any_quiet_moment_and_name_the_modes<P>(setup) {
         let alloc = &setup.allocator::<P>();
         let stats = alloc.stats();
         assert_eq!((stats.policy, stats.cpu_mode), (P::KIND, setup.cpu_mode));
-        // An adaptive barrier begins with this kind.
+        // An adaptive barrier starts with this kind.
         let begins_with = match setup.barrier {
             BarrierKind::Adaptive => BarrierKind::Membarrier,
             kind => kind,
         };
         assert_eq!((stats.barrier, stats.barrier_switches), (begins_with, 0));
         for round in 1..=5 {
-            // Two threads that come, work and go; each leaves some of what it took.
+            // Two threads start, work and end; each leaves some of the objects that it took.
             let work = |size| {
                 let taken = (0..500).map(|_| Object::new(alloc, layout(size, 1), 1));
                 let (left, freed): (Vec<_>, Vec<_>) =
@@ -474,7 +479,7 @@ in_every_setup! {
             };
             let left: Vec<_> = thread::scope(|scope| {
                 let threads = [64, 2048].map(|size| scope.spawn(move || work(size)));
-                threads.into_iter().flat_map(|thread| thread.join().expect("in peace")).collect()
+                threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
             });
             adds_up(&alloc.stats(), left.len());
             assert_eq!(left.len(), 20 * round);
@@ -492,7 +497,7 @@ impl Wake for Unpark {
     }
 }
 
-/// An executor of one thread.
+/// An executor on one thread.
 fn block_on<F: Future>(task: F) -> F::Output {
     let (mut task, waker) = (pin!(task), Waker::from(Arc::new(Unpark(thread::current()))));
     loop {
@@ -503,7 +508,7 @@ fn block_on<F: Future>(task: F) -> F::Output {
     }
 }
 
-/// Comes back once, after everything else that could go on.
+/// Yields once, so that other tasks can run.
 async fn elsewhere() {
     let mut been_there = false;
     std::future::poll_fn(|context| {
@@ -514,8 +519,8 @@ async fn elsewhere() {
 }
 
 in_every_setup! {
-    /// Complaint 12: Deadlock around guards and `.await`: two tasks share one thread; while one
-    /// holds a guard across its `.await`, waiting is an error for the other, whoever it waits with.
+    /// Complaint 12: Deadlock around guards and `.await`. Two tasks share one thread; while one
+    /// holds a guard across its `.await`, every way of waiting is an error for the other.
     fn waiting_beside_a_guard_held_across_await_is_an_error<Immediate>(setup) {
         let alloc = setup.allocator::<P>();
         let domain = alloc.domain();
@@ -539,15 +544,15 @@ in_every_setup! {
             assert_eq!(domain.rcu().synchronize(), Ok(()), "no RCU section is open");
             holds.await
         });
-        // The guard goes to another thread, and ends there.
+        // The guard moves to another thread, and ends there.
         thread::scope(|scope| _ = scope.spawn(move || drop(guard)));
         assert_eq!(domain.trace().synchronize(), Ok(()));
     }
 }
 
 in_every_setup! {
-    /// Complaint 12: Deadlock around guards and `.await`: a task that holds a guard may free more
-    /// than is allowed to wait, and end an allocator; neither waits for the task itself.
+    /// Complaint 12: Deadlock around guards and `.await`. A task that holds a guard may free more
+    /// than may be pending, and end an allocator; neither waits for the task itself.
     fn frees_and_ends_beside_a_guard_held_across_await_go_on<ProtectsIdentity>(setup) {
         let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::MAX).build();
         let domain = domain.expect("a supported kind");

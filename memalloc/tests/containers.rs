@@ -1,4 +1,4 @@
-//! Containers of other crates live on an allocator, and leave nothing behind.
+//! Containers of other crates work on an allocator, and leave no objects behind.
 #![cfg(all(feature = "allocator-api2", not(loom)))]
 
 mod common;
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::thread;
 
-/// A map on `place` does what the standard one does.
+/// Checks that a map on `place` does the same as the standard one.
 fn follow_a_map(place: impl Allocator + Clone, seed: u64) {
     let mut dice = Dice::new(seed);
     let mut map = MapIn::with_hasher_in(DefaultHashBuilder::default(), place);
@@ -78,8 +78,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Without a fallback an error says that a block is too large, and the container is whole.
-    fn what_outgrows_an_object_is_an_error(setup) {
+    /// Without a fallback, a block that is too large is an error, and the container stays intact.
+    fn a_container_that_outgrows_an_object_gets_an_error(setup) {
         let alloc = setup.allocator::<AfterRcuGp>();
         let mut map = MapIn::with_hasher_in(DefaultHashBuilder::default(), &alloc);
         let mut count = 0_u64;
@@ -109,7 +109,7 @@ in_every_setup! {
     }
 }
 
-/// A block and what it should hold.
+/// A block and its expected contents.
 struct Block {
     place: NonNull<[u8]>,
     layout: Layout,
@@ -120,31 +120,31 @@ impl Block {
     fn filled(place: NonNull<[u8]>, layout: Layout, pattern: u8) -> Self {
         assert!(place.len() >= layout.size());
         assert!(place.cast::<u8>().addr().get().is_multiple_of(layout.align()));
-        // SAFETY: the block is as long as it says, and ours.
+        // SAFETY: the block is as long as its slice says, and ours.
         unsafe { place.cast::<u8>().write_bytes(pattern, place.len()) };
         Self { place, layout, pattern }
     }
 
-    /// A layout that fits the block: any size from what was asked for to what was given.
+    /// Returns a layout that fits the block: any size from the requested size to the granted size.
     fn fitting(&self, dice: &mut Dice) -> Layout {
         let size = self.layout.size();
         layout(size + dice.roll(self.place.len() - size + 1), self.layout.align())
     }
 
     fn check(place: NonNull<[u8]>, range: std::ops::Range<usize>, expected: u8) {
-        // SAFETY: the block is as long as it says, and written.
+        // SAFETY: the block is as long as its slice says, and written.
         let bytes = unsafe { place.as_ref() };
         assert!(bytes[range].iter().all(|byte| *byte == expected));
     }
 }
 
-/// Sizes about every class and beyond, none included, and all alignments.
+/// Returns a size around any class or beyond, including zero, and any alignment.
 fn any_layout(dice: &mut Dice) -> Layout {
     let size = [0, dice.roll(64), dice.roll(1_000), dice.roll(6_000)][dice.roll(4)];
     layout(size, 1 << dice.roll(14))
 }
 
-/// The contract of the trait, method by method, over sizes on both sides of every border.
+/// Checks the contract of the trait, method by method, over sizes on both sides of every limit.
 fn keeps_the_contract(allocator: &impl Allocator, seed: u64) -> usize {
     let mut dice = Dice::new(seed);
     let mut blocks: Vec<Block> = Vec::new();
@@ -169,7 +169,7 @@ fn keeps_the_contract(allocator: &impl Allocator, seed: u64) -> usize {
         Block::check(place, 0..place.len(), block.pattern);
         let place = place.cast::<u8>();
         // SAFETY: `place` is a block of this allocator that `old` fits, and the sizes are in the
-        // order that each method asks for.
+        // order that each method requires.
         let (changed, kept) = unsafe {
             match dice.roll(4) {
                 0 if next.size() >= old.size() => (allocator.grow(place, old, next), old.size()),
@@ -257,7 +257,7 @@ fn nothing_is_taken_for_a_size_of_zero() {
     alloc.destroy().expect("nothing leaked");
 }
 
-/// An allocator may be owned by its only container: the block is freed first.
+/// A container may be the only owner of its allocator: the block is freed first.
 #[test]
 fn a_container_may_own_its_allocator() {
     let alloc: MemAlloc = MemAlloc::new().expect("an allocator");
@@ -268,7 +268,7 @@ fn a_container_may_own_its_allocator() {
 }
 
 #[test]
-fn what_one_thread_built_another_may_drop() {
+fn a_container_may_be_dropped_by_another_thread() {
     for setup in Setup::every() {
         let alloc = setup.allocator::<AfterRcuGp>();
         thread::scope(|scope| {

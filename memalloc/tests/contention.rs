@@ -1,4 +1,5 @@
-//! Many threads on few CPUs, moved about while they work: nothing twice, nothing lost.
+//! Many threads on few CPUs that move between CPUs while they work: no object is handed out twice
+//! or lost.
 #![cfg(not(loom))]
 
 mod common;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-/// An object that is on its way to another thread.
+/// An object on its way to another thread.
 struct Parcel {
     object: NonNull<u8>,
     size: usize,
@@ -31,7 +32,7 @@ impl Parcel {
     fn free<P: ReusePolicy>(self, alloc: &MemAlloc<P>, way: usize) {
         disclaim(self.object, self.owner);
         let layout = layout(self.size, 1);
-        // SAFETY: the parcel was the only holder; nobody reads these objects.
+        // SAFETY: the parcel was the only holder; these objects have no readers.
         unsafe {
             match way {
                 0 => alloc.free(self.object, layout),
@@ -43,7 +44,8 @@ impl Parcel {
 }
 
 in_every_setup! {
-    /// More threads than CPUs allocate, keep some, free in every way, and pass the rest on.
+    /// More threads than CPUs allocate, keep some objects, free some in every way, and pass the
+    /// rest on.
     fn nothing_is_handed_out_twice_while_threads_move_between_cpus<P>(setup) {
         const ROUNDS: usize = 15_000;
         let alloc = setup.allocator::<P>();
@@ -88,7 +90,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// One thread allocates, another frees. What the second frees reaches the first again.
+    /// One thread allocates, another frees. Objects that the second frees reach the first again.
     fn objects_that_go_from_thread_to_thread_take_no_more_memory_with_time<P>(setup) {
         const OBJECTS: u64 = 200_000;
         let alloc = setup.allocator::<P>();
@@ -108,15 +110,15 @@ in_every_setup! {
             scope.spawn(move || receiver.into_iter().for_each(|parcel| parcel.free(alloc, 0)));
         });
         let most = most.into_inner();
-        // 500 under way, 1 MiB or 8192 objects that wait, as many ready ones, and the caches.
+        // 500 under way, 1 MiB or 8192 objects pending, as many ready, and the caches.
         assert!(most < 60_000, "{most} objects for at most 502 in use");
         adds_up(&alloc.stats(), 0);
     }
 }
 
 in_every_setup! {
-    /// A thread that is preempted while it uses a cache makes the others on its CPU do without.
-    /// They do not take new memory for every object meanwhile.
+    /// While a thread is preempted inside a cache, the others on its CPU cannot use that cache.
+    /// They do not take fresh memory for every object meanwhile.
     fn threads_that_crowd_one_cpu_take_little_more_than_they_hold<P>(setup) {
         let alloc = setup.allocator::<P>();
         thread::scope(|scope| {
@@ -130,8 +132,8 @@ in_every_setup! {
                 });
             }
         });
-        // Each thread may be preempted with a batch of up to 250 between the slabs and a cache,
-        // and each CPU's cache may have one.
+        // Each thread may be preempted with a batch of up to 250 between the slabs and a cache, and
+        // each CPU's cache may have one.
         let most = (8 + cpus() as u64) * 250;
         let taken = alloc.stats().taken.objects;
         assert!(taken <= most, "{taken} objects for at most 8 in use");
@@ -140,8 +142,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Several threads empty every CPU's cache, and count what is in it, while others use it and
-    /// are moved from CPU to CPU.
+    /// Several threads empty every CPU's cache, and count its contents, while others use it and are
+    /// moved from CPU to CPU.
     fn quiesce_and_stats_may_run_beside_everything<P>(setup) {
         let alloc = setup.allocator::<P>();
         let owners = AtomicU64::new(1);
@@ -183,9 +185,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// What one thread has freed another can have, but for what the caches keep: their high
-    /// watermark and their reserve.
-    fn beyond_its_reserve_a_cpu_keeps_nothing_to_itself<P>(setup) {
+    /// Objects that one thread has freed are available to others, except for those that the caches
+    /// keep: their high watermark and their reserve.
+    fn beyond_its_reserve_a_cpu_keeps_no_free_objects<P>(setup) {
         for size in [64, 1024, 2048] {
             let alloc = setup.allocator::<P>();
             let take = || Parcel::new(&alloc, size, 1).expect("memory");
@@ -193,7 +195,7 @@ in_every_setup! {
             thread::scope(|scope| {
                 scope.spawn(|| all.into_iter().for_each(|parcel| parcel.free(&alloc, 2)));
             });
-            // More than a MiB of ready objects goes back to the slabs.
+            // Ready objects beyond 1 MiB go back to the slabs.
             let before = alloc.stats();
             let marks = memalloc::Watermarks::for_size(size);
             let kept = (cpus() + 1) * (marks.high + marks.reserve);

@@ -1,4 +1,4 @@
-//! How allocators, caches and values end.
+//! The end of allocators, caches and values.
 #![cfg(not(loom))]
 
 mod common;
@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 in_every_setup! {
-    fn destroy_tells_what_was_never_freed<P>(setup) {
+    fn destroy_reports_objects_that_were_never_freed<P>(setup) {
         let alloc = setup.allocator::<P>();
         let kept = [Object::new(&alloc, layout(100, 1), 1), Object::new(&alloc, layout(64, 1), 2)];
         for pattern in 0..200 {
@@ -29,7 +29,7 @@ in_every_setup! {
         for part in ["2 objects (192 bytes)", "1 of 64 bytes", "1 of 128 bytes"] {
             assert!(text.contains(part), "{text}");
         }
-        // What leaked stays mapped, with its contents.
+        // Leaked objects stay mapped, with their contents.
         kept.iter().for_each(Object::check);
     }
 }
@@ -66,7 +66,7 @@ in_every_setup! {
     }
 }
 
-/// Counts its drops, each only once.
+/// Counts its drops, and panics if it is dropped twice.
 #[derive(Debug)]
 struct Counted {
     dropped: AtomicU64,
@@ -85,8 +85,8 @@ fn counted(all: &Arc<AtomicUsize>) -> Counted {
 }
 
 in_every_setup! {
-    /// Values are dropped on several threads, by frees, allocations and the end of the cache:
-    /// each once, and none before the section that was open when it was freed.
+    /// Values are dropped on several threads, by frees, allocations and the end of the cache: each
+    /// once, and none before the end of the section that was open when it was freed.
     fn values_are_dropped_once_each_and_not_inside_a_section<ProtectsIdentity>(setup) {
         const VALUES: usize = 4_000;
         let all = Arc::new(AtomicUsize::new(0));
@@ -139,8 +139,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Whoever drops a cache inside a section can't wait: the domain ends it later, also when
-    /// the cache was the last to use the domain.
+    /// A thread that drops a cache inside a section cannot wait: the domain ends the cache later,
+    /// also if the cache was the last to use the domain.
     fn dropping_inside_a_section_leaves_the_end_to_the_callbacks<ProtectsIdentity>(setup) {
         let all = Arc::new(AtomicUsize::new(0));
         let domain = setup.domain();
@@ -162,8 +162,8 @@ in_every_setup! {
     }
 }
 
-/// Calls `work` while this thread holds a guard that may sleep and that another thread made, and a third
-/// thread sits in a section of `domain`.
+/// Calls `work` while this thread holds a sleepable guard that another thread made, and a third
+/// thread is inside a section of `domain`.
 fn beside_any_guard(domain: &Domain, work: impl FnOnce()) {
     behind(
         || domain.pin(),
@@ -176,9 +176,10 @@ fn beside_any_guard(domain: &Domain, work: impl FnOnce()) {
 }
 
 in_every_setup! {
-    /// Neither for the guard in its own hands, which it can't know of, nor for others. The test hangs
-    /// where it does. What is left ends when the guards have gone and another allocator does.
-    fn dropping_waits_for_nobody_and_the_domain_ends_what_is_left<ProtectsIdentity>(setup) {
+    /// The drop waits neither for the guard that this thread holds, which it cannot know of, nor
+    /// for others. The test hangs if it waits. The remaining caches end when the guards are gone
+    /// and another cache ends.
+    fn dropping_a_cache_never_blocks_and_the_domain_ends_it_later<ProtectsIdentity>(setup) {
         const ENDINGS: usize = 20;
         let all = Arc::new(AtomicUsize::new(0));
         let domain = setup.domain();
@@ -201,7 +202,7 @@ in_every_setup! {
                 drop(build());
             }
             assert_eq!(all.load(Ordering::Relaxed), 0, "a reader is inside");
-            assert_eq!(domain.stats().callbacks, ENDINGS, "what was never used just ends");
+            assert_eq!(domain.stats().callbacks, ENDINGS, "unused caches end at once");
         });
         for most_left in [ENDINGS, 0] {
             let cache = build();
@@ -216,8 +217,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// The test hangs where it waits.
-    fn what_was_never_used_waits_for_nobody<P>(setup) {
+    /// The test hangs if it waits.
+    fn an_unused_allocator_ends_without_waiting<P>(setup) {
         let domain = setup.domain();
         beside_any_guard(&domain, || {
             let alloc = setup.allocator_in::<P>(&domain);
@@ -228,7 +229,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    fn an_end_with_a_limit_gives_up_and_says_for_whom_it_waited<P>(setup) {
+    fn an_end_with_a_timeout_gives_up_and_names_the_reader<P>(setup) {
         const LIMIT: Duration = Duration::from_millis(2);
         let domain = setup.domain();
         let build = || {
@@ -249,13 +250,13 @@ in_every_setup! {
             assert_eq!(name.as_deref(), Some("sitter"), "{report}");
             assert!(report.to_string().contains("(sitter)"), "{report}");
         });
-        alloc.quiesce_timeout(Duration::from_secs(60)).expect("nobody is left");
+        alloc.quiesce_timeout(Duration::from_secs(60)).expect("no reader is left");
         assert_eq!(alloc.destroy().expect("nothing leaked").taken.objects, 0);
     }
 }
 
 in_every_setup! {
-    /// Far less is freed than makes a grace period worth its price while there are readers.
+    /// Far less is freed than makes a grace period worth its cost while there are readers.
     fn values_are_dropped_while_little_is_freed_now_and_then<ProtectsIdentity>(setup) {
         let all = Arc::new(AtomicUsize::new(0));
         let cache = Cache::<Counted, P>::with_builder(setup.builder()).expect("a cache");
@@ -265,10 +266,10 @@ in_every_setup! {
             unsafe { cache.free_raw(value) };
         });
         behind(|| cache.domain().local(), || {
-            // At first it is looked at once. What is freed then is behind that.
+            // The first free checks at once. The objects freed then are already handled.
             free_some(100);
             let before = all.load(Ordering::Relaxed);
-            // 30 KiB in the end.
+            // 30 KiB in total.
             for _ in 0..40 {
                 thread::sleep(Duration::from_millis(20));
                 free_some(48);
@@ -281,12 +282,12 @@ in_every_setup! {
     }
 }
 
-/// What a hook of the next two tests has seen; they take turns.
+/// The number of objects that a hook of the next two tests has seen; the tests run one at a time.
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 static TURN: Mutex<()> = Mutex::new(());
 
 unsafe fn count_and_clear(object: NonNull<u8>) {
-    // SAFETY: the objects of these tests hold a number, and the hook alone has them.
+    // SAFETY: the objects of these tests hold a number, and only the hook has them.
     let number = unsafe { object.cast::<u64>().replace(0) };
     assert_ne!(number, 0, "seen twice, or never initialised");
     SEEN.fetch_add(1, Ordering::Relaxed);
@@ -298,7 +299,7 @@ unsafe fn count(object: NonNull<u8>) {
     SEEN.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The finalizer is for deferred objects only, whichever policy says so.
+/// The finalizer runs only for deferred objects, under every policy.
 #[test]
 fn a_finalizer_runs_for_deferred_objects_only() {
     let _turn = TURN.lock();
@@ -326,13 +327,13 @@ fn a_finalizer_runs_for_deferred_objects_only() {
     }
 }
 
-/// However an object was freed, and whether the allocator is told to or ends: what goes back to
-/// its slab is destroyed first, and what is kept is not.
+/// Every object that returns to its slab is destroyed first, however it was freed, and whether the
+/// allocator quiesces or ends. An object that is kept is not destroyed.
 #[test]
 fn a_destructor_runs_for_every_object_that_goes_back_to_its_slab() {
     let _turn = TURN.lock();
     fn check<P: memalloc::ReusePolicy>(setup: &Setup) {
-        // SAFETY: the hook is right for every object that was written to, and all are.
+        // SAFETY: the hook is sound for every object that was written to, and all are.
         let builder = unsafe { setup.builder::<P>().destructor(count) };
         let batch = memalloc::Class {
             size: 16,
@@ -373,9 +374,9 @@ unsafe fn refuse(_: NonNull<u8>) {
 }
 
 in_every_setup! {
-    /// Somebody may still hold an object, or look at one: its memory stays when a hook panics while
-    /// the allocator ends, and when the end that the domain was to make is never made.
-    fn an_end_that_a_panic_cuts_short_takes_no_memory_away<P>(setup) {
+    /// An object may still be held or read. So its memory stays if a hook panics while the
+    /// allocator ends, and if the end that was left to the domain never happens.
+    fn an_allocator_whose_end_panics_keeps_its_memory<P>(setup) {
         let build = |domain: &Domain| {
             let backing = Arc::new(FailOnDemand::new(System));
             // SAFETY: the hook does nothing to objects.
@@ -389,7 +390,7 @@ in_every_setup! {
         let domain = setup.domain();
         let (alloc, backing) = build(&domain);
         let (live, alloc) = (Object::new(&alloc, layout(64, 1), 1), Cell::new(Some(alloc)));
-        assert!(panics(&|| drop(alloc.take())), "the hook is called for what was carved with it");
+        assert!(panics(&|| drop(alloc.take())), "the hook runs for the rest of the batch");
         assert!(stays(&backing));
         live.check();
 
@@ -435,9 +436,9 @@ fn a_value_may_own_objects_of_its_own_cache() {
         cache: &'static Cache<Link>,
         all: Arc<AtomicUsize>,
     }
-    // SAFETY: a link owns what its pointer names.
+    // SAFETY: a link owns the object that its pointer names.
     unsafe impl Send for Link {}
-    // SAFETY: nobody reads through a shared link.
+    // SAFETY: no thread reads through a shared link.
     unsafe impl Sync for Link {}
     impl Drop for Link {
         fn drop(&mut self) {
@@ -461,14 +462,14 @@ fn a_value_may_own_objects_of_its_own_cache() {
     }
     // SAFETY: never published, freed once.
     unsafe { cache.free_raw(next.expect("there are links")) };
-    // Each grace period frees the next link. One call goes on to the last.
+    // Each grace period frees the next link. One call continues to the last.
     cache.quiesce().expect("no guard is left");
     assert_eq!(all.load(Ordering::Relaxed), 1_000);
     adds_up(&cache.stats(), 0);
 }
 
 in_every_setup! {
-    /// An allocator may be shared, moved, and dropped last by any thread.
+    /// An allocator may be shared and moved, and any thread may be the last to drop it.
     fn the_last_owner_ends_the_allocator<P>(setup) {
         let backing = Arc::new(FailOnDemand::new(System));
         let builder = setup.builder::<P>().backing(Arc::clone(&backing)).range_bytes(16 << 20);
@@ -484,12 +485,12 @@ in_every_setup! {
             })
             .collect();
         drop(alloc);
-        threads.into_iter().for_each(|thread| thread.join().expect("it ends in peace"));
+        threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
         assert_eq!(Arc::strong_count(&backing), 1, "its memory is gone");
     }
 }
 
-/// A value with two others of its cache below it, which its drop frees.
+/// A value that owns two others of its cache and frees them in its drop.
 struct Tree {
     below: [Option<NonNull<Tree>>; 2],
     dropped: &'static AtomicUsize,
@@ -497,9 +498,9 @@ struct Tree {
     cache: &'static (dyn Fn(NonNull<Tree>) + Sync),
 }
 
-// SAFETY: a node owns what its pointers name.
+// SAFETY: a node owns the objects that its pointers name.
 unsafe impl Send for Tree {}
-// SAFETY: nobody reads through a shared node.
+// SAFETY: no thread reads through a shared node.
 unsafe impl Sync for Tree {}
 
 thread_local!(static IN_ALLOC: Cell<bool> = const { Cell::new(false) });
@@ -513,7 +514,7 @@ impl Drop for Tree {
     }
 }
 
-/// A cache of trees for good, and how to free in it.
+/// Returns a leaked cache of trees, and the function that frees in it.
 fn trees<P: ProtectsIdentity>(
     builder: memalloc::Builder<P>,
 ) -> (&'static Cache<Tree, P>, &'static (dyn Fn(NonNull<Tree>) + Sync)) {
@@ -524,9 +525,9 @@ fn trees<P: ProtectsIdentity>(
 }
 
 in_every_setup! {
-    /// On a stack of 64 KiB, a tree of 100,000 values and a chain of as many, whose drops free what is
-    /// below them; none of them in an allocation.
-    fn what_destructors_free_takes_no_stack_and_no_allocation_runs_them<ProtectsIdentity>(setup) {
+    /// On a stack of 64 KiB, a tree of 100,000 values and a chain of as many, whose drops free the
+    /// values below them. None of the drops runs in an allocation.
+    fn frees_in_destructors_take_no_stack_and_no_allocation_runs_destructors<ProtectsIdentity>(setup) {
         const VALUES: usize = 100_000;
         let (cache, free) = trees::<P>(setup.builder());
         let dropped: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
@@ -545,7 +546,7 @@ in_every_setup! {
             }
             free(level[0]);
             for _ in 0..VALUES {
-                // Some of the tree is freed meanwhile, and allocated again.
+                // Some objects of the tree are freed meanwhile, and allocated again.
                 free(new([None; 2]));
             }
             cache.quiesce().expect("no guard is left");
@@ -560,8 +561,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// One in a thousand values panics when it is dropped; every other is dropped all the same, the
-    /// panic goes on afterwards, and the counts stay true.
+    /// One in a thousand values panics when it is dropped. Every other value is still dropped, the
+    /// panic resumes afterwards, and the counts stay correct.
     fn a_value_that_panics_loses_no_other<ProtectsIdentity>(setup) {
         const VALUES: usize = 3_000;
         let (cache, free) = trees::<P>(setup.builder());
@@ -583,8 +584,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// A callback that panics keeps no other from being run; what a callback queues runs behind it; one
-    /// that owns its domain runs when nobody else has it.
+    /// A callback that panics does not keep others from running. A callback queued by a callback
+    /// runs after it. A callback that owns its domain runs when it has the last clone.
     fn callbacks_lose_nothing_and_do_not_pile_up(setup) {
         let domain = setup.domain();
         let ran = Arc::new(AtomicUsize::new(0));
@@ -598,7 +599,7 @@ in_every_setup! {
         _ = catch_unwind(AssertUnwindSafe(|| domain.barrier()));
         assert_eq!(ran.load(Ordering::Relaxed), 100);
 
-        /// Queues itself so many times more.
+        /// Queues itself `left` more times.
         fn again(domain: Domain, left: usize, ran: Arc<AtomicUsize>) {
             thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
             assert_eq!(DEPTH.replace(1), 0, "inside another");

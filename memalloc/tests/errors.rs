@@ -1,4 +1,4 @@
-//! What can't be had is a clear error with its numbers, and nothing is lost by asking.
+//! A request that cannot be served is a clear error with its numbers, and loses nothing.
 #![cfg(not(loom))]
 
 mod common;
@@ -42,9 +42,9 @@ in_every_setup! {
     }
 }
 
-/// The error says what an object of *this* size can be aligned to, whatever smaller classes are.
+/// The error gives the strictest alignment of an object of *this* size, not of smaller classes.
 #[test]
-fn too_strict_an_alignment_names_what_the_size_could_have() {
+fn an_alignment_error_gives_the_limit_for_the_requested_size() {
     let table = ClassTable::new(&[1024, 1040]).expect("a table");
     let alloc = MemAlloc::<AfterRcuGp>::builder().classes(table).build().expect("an allocator");
     assert_eq!(
@@ -54,8 +54,8 @@ fn too_strict_an_alignment_names_what_the_size_could_have() {
 }
 
 in_every_setup! {
-    /// The limit holds while everything is taken, and what is freed can be taken again, by
-    /// either free, at most after one wait for the readers.
+    /// The limit holds while everything is taken. Freed objects can be taken again, after either
+    /// kind of free, at the latest after one wait for the readers.
     fn at_the_limit_what_is_freed_can_be_allocated_again<P>(setup) {
         let alloc = setup.builder::<P>().limit_bytes(3 * SLAB).build().expect("an allocator");
         for class in [64, 1024, 4096] {
@@ -99,7 +99,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    fn an_allocator_without_memory_says_so_and_stays_whole<P>(setup) {
+    fn an_allocator_without_memory_returns_an_error_and_stays_whole<P>(setup) {
         let alloc = setup.builder::<P>().limit_bytes(SLAB - 1).build().expect("an allocator");
         let error = alloc.alloc(layout(16, 1)).unwrap_err();
         assert_eq!(error.kind(), AllocErrorKind::LimitReached { limit: 0 });
@@ -129,7 +129,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    fn those_who_may_not_wait_get_what_is_ready_or_an_error<P>(setup) {
+    fn alloc_nowait_returns_ready_objects_or_an_error<P>(setup) {
         common::stay_on_this_cpu();
         let alloc = setup.allocator::<P>();
         for class in alloc.classes().classes().to_vec() {
@@ -139,7 +139,7 @@ in_every_setup! {
             assert_eq!(error.kind(), AllocErrorKind::WouldBlock);
             assert_eq!(alloc.stats(), before, "nothing was mapped or taken");
 
-            // One allocation brings a batch; all of it can be had, whatever the watermark says.
+            // One allocation brings a batch, all of which can be allocated, whatever the watermark.
             let mut held = vec![Object::new(&alloc, layout, 1)];
             let taken = alloc.stats().taken;
             while let Ok(memory) = alloc.alloc_nowait(layout) {
@@ -165,7 +165,7 @@ fn a_cpu_mode_is_read_back_from_what_it_prints() {
 }
 
 #[test]
-fn what_does_not_fit_an_object_is_refused_when_the_cache_is_built() {
+fn a_cache_of_a_type_that_does_not_fit_an_object_cannot_be_built() {
     #[repr(align(8192))]
     struct Wide(#[allow(dead_code, reason = "only its size matters")] u8);
     let error = Cache::<[u8; 4097]>::new().unwrap_err();
@@ -190,8 +190,8 @@ fn a_build_that_fails_for_its_classes_names_the_class_and_has_the_reason() {
     assert!(std::error::Error::source(&error).is_some());
 }
 
-/// Any number is a handle and any address a pointer: what they name may mean nothing, but asking
-/// is no crime.
+/// Any number is a handle and any address a pointer. The result may be meaningless, but the
+/// conversion itself does no harm.
 #[test]
 fn a_foreign_pointer_or_handle_does_no_harm_by_itself() {
     let alloc = MemAlloc::<AfterRcuGp>::builder().range_bytes(1).build().expect("an allocator");

@@ -1,4 +1,4 @@
-//! What an allocator holds of the system's memory, and when it gives that back.
+//! Tests how much of the system's memory an allocator holds, and when it returns it.
 #![cfg(not(loom))]
 
 mod common;
@@ -11,7 +11,7 @@ use std::thread;
 
 const MIB: u64 = 1 << 20;
 
-/// Objects of one size for 12 MiB.
+/// Allocates 12 MiB of objects of one size.
 fn burst<P: ReusePolicy>(alloc: &MemAlloc<P>, size: usize) -> Vec<Object> {
     let layout = layout(size, 1);
     let held = (0..12 * MIB / size as u64).map(|_| Object::new(alloc, layout, 1)).collect();
@@ -20,8 +20,8 @@ fn burst<P: ReusePolicy>(alloc: &MemAlloc<P>, size: usize) -> Vec<Object> {
 }
 
 in_every_setup! {
-    /// Nobody asks, and nobody allocates again: the frees themselves empty slabs, and empty slabs
-    /// go. What stays is what may wait for the next allocation or for a grace period.
+    /// Without any call of `trim` and without further allocations, the frees empty slabs, and empty
+    /// slabs are returned. The rest may serve the next allocation or is pending.
     fn after_a_burst_memory_goes_back_by_itself<P>(setup) {
         for size in [64, 512, 4096] {
             let alloc = setup.allocator::<P>();
@@ -34,9 +34,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Freed in any order, the objects that wait for the next allocation lie in every slab and
-    /// keep it. `trim` takes them back, save those in the cache of a CPU (one here, with 64 of them, each
-    /// in a slab of its own, at worst); `quiesce` all.
+    /// After frees in random order, the objects kept for the next allocation are spread over all
+    /// slabs and keep them. `trim` returns them, except for those in the cache of a CPU (one CPU
+    /// here, with 64 objects, at worst each in a different slab); `quiesce` returns all.
     fn after_a_burst_freed_in_disorder_trim_gives_memory_back<P>(setup) {
         stay_on_this_cpu();
         let alloc = setup.allocator::<P>();
@@ -53,20 +53,20 @@ in_every_setup! {
     }
 }
 
-/// The other thread beside a flood of replaced objects.
+/// The other thread beside a stream of replaced objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
     None,
-    /// Could read, and does not.
+    /// May read, but does not.
     Idle,
-    /// Goes from one section into the next.
+    /// Enters one section after the other.
     Busy,
-    /// Stays in one section until the flood has gone on for a while, and then in another.
+    /// Stays in one section until the stream has gone on for a while, and then in another.
     Sitting,
 }
 
-/// Runs `flood` beside such a thread; what the flood is given lets a sitting reader go on to its
-/// next section.
+/// Runs `flood` beside such a thread. The function passed to `flood` lets a sitting reader move on
+/// to its next section.
 fn beside(reader: Reader, domain: &Domain, flood: impl FnOnce(&dyn Fn())) {
     let (tell_inside, inside) = channel();
     let (let_go_on, go_on) = channel::<()>();
@@ -76,8 +76,8 @@ fn beside(reader: Reader, domain: &Domain, flood: impl FnOnce(&dyn Fn())) {
             Reader::Idle => {
                 _ = scope.spawn(move || {
                     domain.register();
-                    tell_inside.send(()).expect("somebody waits for it");
-                    // An error: the flood is over.
+                    tell_inside.send(()).expect("a receiver");
+                    // An error: the stream has ended.
                     let _ = go_on.recv();
                 })
             }
@@ -115,26 +115,26 @@ fn beside(reader: Reader, domain: &Domain, flood: impl FnOnce(&dyn Fn())) {
 }
 
 in_every_setup! {
-    /// A flood of replaced objects, beside every kind of reader: once it is under way, no slab is
-    /// taken into use again, and none gives its memory back. Where every object goes to its slab, slabs
-    /// are empty now and then: they keep their memory.
+    /// A steady stream of replaced objects, beside every kind of reader: once it is under way, it
+    /// opens no further slab, and no slab returns its memory. Under the policy by which every
+    /// object returns to its slab, slabs are empty at times; they keep their memory.
     fn a_steady_flood_neither_takes_memory_nor_gives_it_back<P>(setup) {
         const LIVE: usize = 64;
-        // What is freed behind one section of a sitting reader.
+        // The bytes freed behind one section of a sitting reader.
         const SAT: usize = 3 << 19;
         const WARM: usize = 16 << 20;
-        // What may be pending, and what caches hold.
+        // As much as may be pending, and as much as caches hold.
         const MOST_HELD: u64 = 6 << 20;
         stay_on_this_cpu();
-        // Slabs do not see how a CPU finds its caches.
+        // Slabs do not depend on how a CPU finds its caches.
         let is_first = setup.cpu_mode == Setup::every()[0].cpu_mode;
         let sizes = if is_first { &KERNEL_SIZES[..] } else { &[64, 4096] };
         for &size in sizes {
             let alloc = &setup.allocator::<P>();
             let layout = layout(size, 1);
             let mut held: Vec<_> = (0..LIVE).map(|_| Object::new(alloc, layout, 1)).collect();
-            // What one reader leaves, the next finds: a busy one may sit, too, when its CPU is taken
-            // from it.
+            // Each reader starts with the state that the previous one left: a busy reader may also
+            // sit, if its CPU is taken away.
             for reader in [Reader::None, Reader::Idle, Reader::Sitting, Reader::Busy] {
                 beside(reader, alloc.domain(), |let_go_on| {
                     let mut replace = |bytes: usize| {
@@ -146,7 +146,7 @@ in_every_setup! {
                             }
                         }
                     };
-                    // Barriers that adapt have settled after so many bytes.
+                    // Adaptive barriers have settled after this many bytes.
                     replace(if reader == Reader::Sitting { 4 * WARM } else { WARM });
                     let before = alloc.stats();
                     replace(WARM / 2);
@@ -156,7 +156,8 @@ in_every_setup! {
                     let held = after.backing_bytes;
                     let which = format!("{size} bytes, {reader:?}: {opened}, {released}, {held}");
                     match reader {
-                        // When the system takes the reader's CPU away is chance: the bound holds.
+                        // The system may take the reader's CPU away at any time: only the bound
+                        // holds.
                         Reader::Busy => assert!(held <= MOST_HELD, "{which}"),
                         _ if P::KIND == PolicyKind::FreeAfterRcuGp => {
                             assert!(released <= 2 && held <= MOST_HELD, "{which}");
@@ -174,9 +175,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// 3 MiB of objects come and go: what went back to the slabs, and was needed again, stays the
-    /// next time, until nobody needs it.
-    fn what_went_back_and_is_needed_again_stays<P>(setup) {
+    /// 3 MiB of objects are allocated and freed over and over. Memory that was returned and then
+    /// needed again is kept the next time, until it is no longer needed.
+    fn memory_that_was_returned_and_needed_again_is_kept<P>(setup) {
         const TIDE: u64 = 3 << 20;
         stay_on_this_cpu();
         for size in [64, 1024, 4096] {
@@ -197,14 +198,14 @@ in_every_setup! {
             }
             (0..4).for_each(|_| alloc.tend());
             let left = held_bytes(&alloc.stats());
-            assert!(left < TIDE / 2, "{left} bytes of {size} bytes each stay though nobody needs them");
+            assert!(left < TIDE / 2, "{left} bytes of {size} bytes each stay unneeded");
         }
     }
 }
 
 in_every_setup! {
-    /// Objects flow from the thread that allocates to the one that frees, at most `FLIGHT` on the
-    /// way: what the allocator holds does not depend on how many there were.
+    /// Objects flow from the thread that allocates to the one that frees, with at most `FLIGHT` on
+    /// the way: the memory held does not depend on their number.
     fn a_thread_that_only_frees_never_piles_up_what_another_allocates<P>(setup) {
         const FLIGHT: u64 = 256;
         for (size, count) in [(64, 200_000), (256, 80_000), (4096, 8_000)] {
@@ -230,9 +231,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// What a burst leaves goes back while the program is idle, whatever the order in which it was
-    /// freed: nothing ready is kept that nobody needs.
-    fn memory_goes_back_while_nobody_needs_it<P>(setup) {
+    /// Memory that a burst leaves is returned while the program is idle, in whatever order it was
+    /// freed: no unneeded object is kept ready.
+    fn unneeded_memory_goes_back_while_the_program_is_idle<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(512, 1);
         let mut dice = Dice::new(7);
@@ -242,11 +243,11 @@ in_every_setup! {
             let number = dice.roll(held.len());
             held.swap_remove(number).free(&alloc);
         }
-        // The first round sees what is there, the second that nobody needed it, the third that no
-        // reader does; one more for a grace period that was under way.
+        // The first round records the objects, the second finds them unneeded, the third finds no
+        // reader that needs them, and the fourth covers a grace period that was under way.
         (0..4).for_each(|_| alloc.tend());
         let left = alloc.backing_bytes();
-        // What is in the caches of the CPUs may lie anywhere.
+        // The objects in the caches of the CPUs may be anywhere.
         let cached = alloc.stats().cached.objects;
         assert!(
             left < most * 2 / 3 && left <= (cached + 2) * (64 << 10),

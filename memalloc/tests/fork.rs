@@ -1,5 +1,5 @@
-//! A process with busy threads forks: in the child, where only the forking thread lives,
-//! allocators and domains go on working, and the parent does not notice.
+//! A process with busy threads forks. In the child, which has only the forking thread, allocators
+//! and domains keep working, and the parent is not affected.
 #![cfg(all(target_os = "linux", not(loom)))]
 
 mod common;
@@ -15,19 +15,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// Forks in each configuration.
+/// Number of forks in each configuration.
 const FORKS: usize = 40;
 
-/// After how many seconds a child counts as stuck, which ends it.
+/// The number of seconds after which a child counts as stuck and is killed.
 const STUCK: u32 = 60;
 
-/// Little, so that frees wait for readers.
+/// So small that frees wait for readers.
 const MAX_PENDING: u64 = 1 << 16;
 
 const SIZES: [usize; 3] = [16, 64, 512];
 
-/// Runs `works` on threads of their own. In a child: a thread of the standard library takes a lock as
-/// it begins or ends, which a thread of the parent may have had at the moment of the fork.
+/// Runs each of `works` on its own thread, in a child. (Threads of the standard library take a lock
+/// when they begin and end, which a thread of the parent may have held during the fork.)
 fn on_other_threads(works: &[&(dyn Fn() + Sync)]) {
     extern "C" fn run(work: *mut libc::c_void) -> *mut libc::c_void {
         // SAFETY: `works` outlives the threads, which are joined below.
@@ -37,7 +37,8 @@ fn on_other_threads(works: &[&(dyn Fn() + Sync)]) {
     }
     let begin = |work: &&(dyn Fn() + Sync)| {
         let (mut thread, work) = (MaybeUninit::uninit(), std::ptr::from_ref(work).cast_mut());
-        // SAFETY: the thread runs `run` with what it expects, and is named if it begins.
+        // SAFETY: the thread runs `run` with the argument that it expects, and `thread` is
+        // initialised if it begins.
         unsafe {
             let error =
                 libc::pthread_create(thread.as_mut_ptr(), std::ptr::null(), run, work.cast());
@@ -54,13 +55,13 @@ fn on_other_threads(works: &[&(dyn Fn() + Sync)]) {
     }
 }
 
-/// One test at a time, so that none begins or ends threads while another forks.
+/// Lets one test run at a time, so that none begins or ends threads while another forks.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `work` in a child, and says how that ended; 0 for well.
+/// Runs `work` in a child, and returns its wait status; 0 means success.
 fn in_child(work: impl FnOnce()) -> libc::c_int {
     common::in_child(STUCK, work)
 }
@@ -70,7 +71,7 @@ type Held = Vec<(NonNull<u8>, usize)>;
 /// Numbers that mark the objects of one holder each.
 static NEXT_OWNER: AtomicU64 = AtomicU64::new(1);
 
-/// Takes and frees objects in every way, and reads, for `rounds` rounds.
+/// Allocates and frees objects in every way, and reads, for `rounds` rounds.
 fn hammer<P: ReusePolicy>(alloc: &MemAlloc<P>, held: &mut Held, owner: u64, rounds: usize) {
     let mut dice = Dice::new(owner);
     for _ in 0..rounds {
@@ -83,7 +84,7 @@ fn hammer<P: ReusePolicy>(alloc: &MemAlloc<P>, held: &mut Held, owner: u64, roun
         if dice.roll(2) == 0 || held.len() > 48 {
             let (object, size) = held.swap_remove(dice.roll(held.len()));
             disclaim(object, owner);
-            // SAFETY: this holder's own object, given up here; nobody reads it.
+            // SAFETY: this holder's own object, given up here; it has no readers.
             unsafe {
                 match dice.roll(3) {
                     0 => alloc.free(object, layout(size, 1)),
@@ -110,7 +111,7 @@ fn free_all<P: ReusePolicy>(alloc: &MemAlloc<P>, held: Held, owner: u64) {
     }
 }
 
-/// Runs `work` on threads again and again while `forks` forks.
+/// Runs `work` on threads over and over while `forks` forks.
 fn beside_busy_threads(work: impl Fn() + Sync, forks: impl FnOnce()) {
     let (stop, begun) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
@@ -131,7 +132,7 @@ fn beside_busy_threads(work: impl Fn() + Sync, forks: impl FnOnce()) {
     });
 }
 
-/// What is done to an allocator in the child.
+/// Uses an allocator in every way in the child.
 fn live_on<P: ReusePolicy>(alloc: &MemAlloc<P>) {
     let before = alloc.stats().taken.objects;
     let owner = u64::MAX;
@@ -147,19 +148,19 @@ fn live_on<P: ReusePolicy>(alloc: &MemAlloc<P>) {
     free_all(alloc, held, owner);
     let domain = alloc.domain();
     domain.synchronize().expect("this thread does not read");
-    domain.trace().synchronize().expect("nobody sleeps");
+    domain.trace().synchronize().expect("no sleeper is inside");
     domain.barrier().expect("callbacks of vanished threads are not waited for");
     alloc.quiesce().expect("this thread does not read");
     let stats = alloc.stats();
     assert_eq!(domain.stats().reading, 0);
     assert!(stats.taken.objects <= before, "{before} before, {stats:?}");
-    // What was lost counts as live, as what the vanished threads held does.
+    // Lost objects count as live, as do those that the vanished threads held.
     assert_eq!((stats.cached.objects, stats.pending.objects), (0, 0), "{stats:?}");
     assert_eq!(stats.live, stats.taken);
 }
 
 in_every_setup! {
-    /// Whatever the vanished threads were in the middle of.
+    /// The vanished threads may have been in the middle of any operation.
     fn an_allocator_lives_on_in_the_child_of_a_busy_process<P>(setup) {
         let _alone = alone();
         let domain = setup.domain();
@@ -181,8 +182,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Grace periods end, though the readers whom they would wait for have vanished inside, or
-    /// while they moved one along.
+    /// Grace periods end although the readers that they would wait for have vanished inside a
+    /// section, or while they drove a grace period.
     fn grace_periods_end_in_the_child_of_a_process_of_readers(setup) {
         let _alone = alone();
         let domain = setup.domain();
@@ -210,8 +211,8 @@ in_every_setup! {
                     let cookie = domain.start_poll();
                     on_other_threads(&[&|| assert!(!domain.advance(cookie))]);
                     drop(guard);
-                    // This thread may read again, so the other needs a barrier.
-                    on_other_threads(&[&|| domain.synchronize().expect("nobody reads")]);
+                    // This thread may read again, so the other thread needs a barrier.
+                    on_other_threads(&[&|| domain.synchronize().expect("no reader is inside")]);
                 });
                 assert_eq!(status, 0, "fork {fork}");
             }
@@ -220,7 +221,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// The guards of the thread that forks are as good in the child.
+    /// The guards of the forking thread are valid in the child.
     fn a_section_of_the_forking_thread_goes_on_in_the_child(setup) {
         let _alone = alone();
         let domain = setup.domain();
@@ -242,7 +243,7 @@ in_every_setup! {
     }
 }
 
-/// A guard that may sleep belongs to whoever has it, not to the thread that made it.
+/// A sleepable guard belongs to the thread that holds it, not to the thread that made it.
 #[test]
 fn a_sleeping_section_that_moved_to_the_forking_thread_goes_on_in_the_child() {
     let _alone = alone();
@@ -270,7 +271,7 @@ fn a_sleeping_section_that_moved_to_the_forking_thread_goes_on_in_the_child() {
     }
 }
 
-/// Though another thread was in the middle of it.
+/// This holds even if another thread of the parent was building or dropping an allocator.
 #[test]
 fn domains_and_allocators_come_and_go_in_the_child() {
     let _alone = alone();

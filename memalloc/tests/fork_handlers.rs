@@ -1,5 +1,5 @@
-//! A program whose own handlers of forks were registered before it had an allocator. One test, so that
-//! it has none before.
+//! A program that registered its own fork handlers before it had an allocator. The file has one
+//! test, so that no allocator exists before it.
 #![cfg(all(target_os = "linux", not(loom)))]
 
 mod common;
@@ -10,10 +10,10 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Until a run that hangs counts as such.
+/// The number of seconds after which a run counts as stuck.
 const SECONDS: u32 = 60;
 
-/// A lock of the program's, which its handlers hold through a fork.
+/// A lock of the program, which its handlers hold during a fork.
 struct Own(UnsafeCell<libc::pthread_mutex_t>);
 
 // SAFETY: a mutex is there to be shared.
@@ -33,7 +33,7 @@ extern "C" fn unlock() {
 
 /// The program allocates under its lock, and its handlers take that lock: they run first.
 #[test]
-fn handlers_that_were_registered_before_the_first_allocator_may_take_a_lock_to_allocate_under() {
+fn handlers_registered_before_the_first_allocator_may_take_a_lock_held_while_allocating() {
     // SAFETY: functions of this program.
     assert_eq!(unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) }, 0);
     // SAFETY: ends this process if it hangs.

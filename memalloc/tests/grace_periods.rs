@@ -1,4 +1,4 @@
-//! Read sections and those who wait for them: what a section protects, from several threads.
+//! Read sections and the threads that wait for them: what a section protects, from several threads.
 #![cfg(not(loom))]
 
 mod common;
@@ -21,7 +21,7 @@ struct Numbered {
 
 const NUMBERED: Layout = Layout::new::<Numbered>();
 
-/// Turns a number into what its check word holds.
+/// Returns the check word of a number.
 fn check_word(number: u64) -> u64 {
     !number.rotate_left(17)
 }
@@ -36,8 +36,8 @@ fn numbered<P: memalloc::ReusePolicy>(alloc: &MemAlloc<P>, number: u64) -> *mut 
 }
 
 in_every_setup! {
-    /// Writers replace numbered objects and free the old ones deferred, readers look at what
-    /// they found several times, and a thread does nothing but move grace periods along.
+    /// Writers replace numbered objects and free the old ones deferred, readers check an object
+    /// several times, and another thread only drives grace periods.
     fn free_rcu_is_not_reused_inside_a_read_section<P>(setup) {
         const SECTIONS: usize = 150;
         let alloc = setup.allocator::<P>();
@@ -112,7 +112,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// While one thread is inside a section, nobody's grace period ends; when it has left, all do.
+    /// While one thread is inside a section, no grace period ends; once it has left, all do.
     fn a_section_holds_up_every_later_cookie<P>(setup) {
         let alloc = setup.allocator::<P>();
         let domain = alloc.domain();
@@ -192,7 +192,7 @@ in_every_setup! {
         drop(guard);
         assert_eq!(alloc.quiesce().unwrap_err(), SynchronizeError::InsideReadSection);
         drop(inner);
-        // A section of another domain is no obstacle.
+        // A section of another domain does not matter.
         let elsewhere = setup.domain();
         let other = elsewhere.pin();
         assert_eq!(domain.synchronize(), Ok(()));
@@ -206,7 +206,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Another thread that waits is held up until the last guard is gone, whichever that is.
+    /// A grace period is held up until the last guard is gone, in whatever order they end.
     fn guards_nest_and_end_in_any_order(setup) {
         let domain = setup.domain();
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
@@ -223,7 +223,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Callbacks run once each, not before the sections that were open when they were queued.
+    /// Callbacks run once each, and not before the end of the sections that were open when they
+    /// were queued.
     fn callbacks_run_once_after_the_section(setup) {
         let domain = setup.domain();
         let ran = Arc::new(AtomicUsize::new(0));
@@ -246,7 +247,7 @@ in_every_setup! {
             late.fetch_add(1, Ordering::Relaxed);
         });
         drop(domain);
-        assert_eq!(ran.load(Ordering::Relaxed), 51, "the last clone runs what is left");
+        assert_eq!(ran.load(Ordering::Relaxed), 51, "the last clone runs the rest");
     }
 }
 
@@ -263,8 +264,8 @@ fn barrier_kinds_are_read_back_from_what_they_print() {
     }
 }
 
-/// Takes fences while grace periods follow one another, and gives them up when they are rare. The
-/// test waits for each to happen; how soon that is does not matter.
+/// The barrier changes to fences while grace periods follow one another, and back when they are
+/// rare. The test waits for each change, however long it takes.
 #[test]
 fn an_adaptive_barrier_takes_fences_while_barriers_cost_much_and_gives_them_up() {
     let Ok(domain) = Domain::builder().barrier(BarrierKind::Adaptive).build() else {
@@ -276,7 +277,7 @@ fn an_adaptive_barrier_takes_fences_while_barriers_cost_much_and_gives_them_up()
         scope.spawn(|| {
             let (domain, registered, leave) = (&domain, registered, leave);
             domain.register();
-            registered.send(()).expect("somebody waits for it");
+            registered.send(()).expect("a receiver");
             let _ = leave.recv();
         });
         is_registered.recv().expect("the reader is there");

@@ -1,5 +1,5 @@
-//! Thousands of allocators in one process, and processes that may have few addresses: an allocator
-//! costs next to nothing until it is used, and takes addresses as it needs them.
+//! Thousands of allocators in one process, and processes with limited address space: an allocator
+//! costs almost nothing until it is used, and takes addresses as it needs them.
 #![cfg(all(target_os = "linux", target_pointer_width = "64", not(loom)))]
 
 mod common;
@@ -13,13 +13,13 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// How many allocators of each kind live at once.
+/// The number of allocators of each kind that live at once.
 const MANY: usize = 10_000;
 
-/// Children have so many seconds.
+/// The number of seconds after which a child is killed.
 const SECONDS: u32 = 120;
 
-/// A number of this process, in bytes.
+/// Returns a value of this process's status, in bytes.
 fn status_of(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("so does this");
@@ -27,7 +27,7 @@ fn status_of(name: &str) -> u64 {
     kib * KIB
 }
 
-/// What the system counts against its memory where it promises no more than it has: private
+/// Returns the bytes that the system counts against its memory if it does not overcommit: private
 /// memory of this process that can be written, touched or not.
 fn writable_bytes() -> u64 {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
@@ -37,7 +37,7 @@ fn writable_bytes() -> u64 {
     ends.map(|(start, end)| number(end) - number(start)).sum()
 }
 
-/// Builds many, and checks what each costs.
+/// Builds [`MANY`] values, and checks the cost of each.
 fn build_many<T>(mut build: impl FnMut() -> T) -> Vec<T> {
     drop(build());
     let mut all = Vec::with_capacity(MANY);
@@ -47,13 +47,13 @@ fn build_many<T>(mut build: impl FnMut() -> T) -> Vec<T> {
     let each = (status_of("RssAnon") - before) / MANY as u64;
     println!("{each} bytes and {took:?} each");
     assert!(each < 8 * KIB, "{each} bytes each");
-    // Thirty times what it takes; no promise beside other processes.
+    // Thirty times the usual time, since other processes may run.
     assert!(took < Duration::from_millis(1), "{took:?}");
     all
 }
 
-/// Allocates objects of a page each until that fails, `most` at most, and says why. They are not
-/// touched.
+/// Allocates objects of 4096 bytes until an allocation fails, `most` at most, and returns the
+/// error. The objects are not touched.
 fn fill<P: ReusePolicy>(
     alloc: &MemAlloc<P>,
     most: usize,
@@ -91,15 +91,15 @@ fn ten_thousand_allocators_and_caches_cost_little_until_they_are_used() {
     assert_eq!(status, 0);
 }
 
-/// Under `ulimit -v`: of the addresses that the process may have, an allocator takes those that it
-/// uses, with a half more for links and batches; the rest is everybody's.
+/// Under `ulimit -v`, an allocator takes only the addresses that it uses, with half as many again
+/// for links and batches; the rest stays available.
 #[test]
 fn an_allocator_leaves_the_addresses_that_it_does_not_use_to_others() {
     for limit in [300 * MIB, GIB, 27 * GIB / 10, 54 * GIB / 10] {
         let status = in_child(SECONDS, || {
             let size = status_of("VmSize") + limit;
             let limits = libc::rlimit { rlim_cur: size, rlim_max: size };
-            // SAFETY: of this process alone.
+            // SAFETY: affects only this process.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limits) }, 0);
             let alloc = MemAlloc::<Immediate>::new().expect("an allocator");
             let first = alloc.alloc(layout(4096, 1)).expect("memory").cast::<u8>();
@@ -122,13 +122,13 @@ fn an_allocator_leaves_the_addresses_that_it_does_not_use_to_others() {
     }
 }
 
-/// Where the system promises no more memory than it has.
+/// For systems that do not overcommit memory.
 #[test]
 fn memory_is_asked_for_in_proportion_to_what_is_used() {
     let status = in_child(SECONDS, || {
         let alloc = MemAlloc::<Immediate>::new().expect("an allocator");
         let before = writable_bytes();
-        assert!(alloc.stats().table_bytes < KIB, "nobody has allocated");
+        assert!(alloc.stats().table_bytes < KIB, "nothing was allocated");
         let (held, _) = fill(&alloc, (64 * MIB / 4096) as usize);
         let more = writable_bytes() - before;
         assert!(more < 64 * MIB * 3 / 2 + 24 * MIB, "{more} bytes for 64 MiB of {}", held.len());

@@ -1,9 +1,9 @@
-//! Whether this is the build that it is meant to be.
+//! Checks that this is the build that was asked for.
 
-/// `cargo loom` asks for the model checker's build; a `RUSTFLAGS` in the environment would turn
-/// it into an ordinary one, in which there is nothing to explore and all is well.
+/// `cargo loom` asks for the model checker's build. A `RUSTFLAGS` in the environment would turn it
+/// into an ordinary build, which explores nothing and passes.
 #[test]
-fn the_model_checkers_build_is_one() {
+fn cargo_loom_builds_with_the_model_checker() {
     assert_eq!(
         cfg!(loom),
         option_env!("EXPECT_LOOM").is_some(),

@@ -1,5 +1,5 @@
-//! Random histories against a map of what is live: objects do not overlap, and their contents
-//! stay while they are live, and while they wait inside a section.
+//! Random histories against a map of the live objects: objects do not overlap, and their contents
+//! stay while they are live, and while they are pending inside a section.
 #![cfg(not(loom))]
 
 mod common;
@@ -46,12 +46,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What has to be true of the allocator.
+/// The expected state of the allocator.
 struct Model<'a, P: ReusePolicy> {
     alloc: &'a MemAlloc<P>,
     /// By address.
     live: BTreeMap<usize, Object>,
-    /// Deferred since the first of the guards began, by address.
+    /// Freed deferred since the first of the guards began, by address.
     pending: BTreeMap<usize, Object>,
     guards: Vec<Guard<'a>>,
     patterns: u8,
@@ -63,7 +63,7 @@ impl<'a, P: ReusePolicy> Model<'a, P> {
         Self { alloc, live, pending, guards: Vec::new(), patterns: 0 }
     }
 
-    /// Notes an object that was just handed out.
+    /// Records an object that was just allocated.
     fn add(&mut self, object: Object) {
         let (start, end) = (object.address(), object.address() + object.layout.size().max(1));
         for held in [&self.live, &self.pending] {
@@ -74,7 +74,7 @@ impl<'a, P: ReusePolicy> Model<'a, P> {
         self.live.insert(start, object);
     }
 
-    /// Takes some live object out of the model.
+    /// Removes a live object from the model.
     fn remove(&mut self, which: usize) -> Option<Object> {
         let address = *self.live.keys().nth(which.checked_rem(self.live.len())?)?;
         self.live.remove(&address)

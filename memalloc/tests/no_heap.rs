@@ -1,5 +1,5 @@
-//! The books that an allocator keeps on its slabs come from the global allocator, which may refuse
-//! too: whoever needs a slab then gets an error, and nobody else notices.
+//! The tables that an allocator keeps for its slabs come from the global allocator, which may
+//! refuse too. Then an allocation that needs a slab gets an error, and nothing else is affected.
 #![cfg(not(loom))]
 
 mod common;
@@ -10,8 +10,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    /// How many requests of this thread the global allocator grants before it refuses them;
-    /// none refused where it is `None`.
+    /// The number of requests of this thread that the global allocator grants before it refuses
+    /// them; `None` if it refuses none.
     static GRANTED: Cell<Option<usize>> = const { Cell::new(None) };
     static REFUSED: Cell<usize> = const { Cell::new(0) };
 }
@@ -34,7 +34,7 @@ impl Refusing {
     }
 }
 
-// SAFETY: every call goes to the system's allocator as it is, or is refused.
+// SAFETY: every call is passed to the system's allocator unchanged, or refused.
 unsafe impl GlobalAlloc for Refusing {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Refusing {
 #[global_allocator]
 static GLOBAL: Refusing = Refusing;
 
-/// Fills several slabs of two classes, in a table that has room. Returns how many allocations
+/// Fills several slabs of two classes into `held`, which has room. Returns how many allocations
 /// failed.
 fn fill<P: ReusePolicy>(alloc: &MemAlloc<P>, held: &mut Vec<Object>) -> usize {
     let mut failed = 0;
@@ -68,8 +68,8 @@ fn fill<P: ReusePolicy>(alloc: &MemAlloc<P>, held: &mut Vec<Object>) -> usize {
 }
 
 in_every_setup! {
-    /// The sweep ends with the first run to which nothing was refused.
-    fn an_allocator_whose_books_get_no_memory_says_so_and_stays_whole<P>(setup) {
+    /// Repeats with one more request granted each time, until none is refused.
+    fn an_allocator_without_memory_for_its_tables_returns_errors_and_stays_whole<P>(setup) {
         let mut runs_that_failed = 0;
         for granted in 0.. {
             let alloc = setup.allocator::<P>();

@@ -1,5 +1,5 @@
-//! Every request for memory is refused once, and once for good: an allocator says so, loses
-//! nothing, and goes on as soon as there is memory again.
+//! Refuses each request for memory, once and from then on. The allocator returns errors, loses
+//! nothing, and continues as soon as there is memory again.
 #![cfg(not(loom))]
 
 mod common;
@@ -17,22 +17,22 @@ type Behind = memalloc::backing::Mapped;
 #[cfg(not(all(target_os = "linux", not(miri))))]
 type Behind = System;
 
-/// More batches of the smallest class than the table has memory for at first.
+/// More batches of the smallest class than the table initially has memory for.
 const MANY: usize = 80_000;
 
-/// What a run met.
+/// The results of a run.
 #[derive(Debug, Default)]
 struct Met {
     /// Builds that failed.
     unbuilt: u64,
     /// Allocations that failed.
     unserved: u64,
-    /// Requests that the backing refused, and all that it got.
+    /// Requests that the backing refused, and all that it received.
     refused: u64,
     requests: u64,
 }
 
-/// Objects of a test, some of which could not be had.
+/// The objects of a test, and the number of failed allocations.
 struct Held<'a, P: ReusePolicy> {
     alloc: &'a MemAlloc<P>,
     objects: Vec<Object>,
@@ -40,7 +40,7 @@ struct Held<'a, P: ReusePolicy> {
 }
 
 impl<P: ReusePolicy> Held<'_, P> {
-    /// Takes so many objects, or what there is.
+    /// Allocates `count` objects, or as many as possible.
     fn take(&mut self, size: usize, count: usize) {
         let enough = self.unserved + 20;
         for pattern in 0..count {
@@ -66,12 +66,12 @@ impl<P: ReusePolicy> Held<'_, P> {
     }
 }
 
-/// One life of an allocator whose backing refuses `refused`.
+/// Runs one life of an allocator whose backing refuses the requests `refused`.
 fn live<P: ReusePolicy>(setup: &Setup, refused: impl RangeBounds<u64>) -> Met {
     let backing = Arc::new(FailOnDemand::new(Behind::default()));
     backing.fail(refused);
     let mut met = Met::default();
-    // A few classes: to count where the objects are means to look at each.
+    // Few classes, because counting the objects means looking at each class.
     let classes = ClassTable::new(&[16, 64, 256, 1024, 4096]).expect("a table");
     match setup.builder::<P>().classes(classes).backing(Arc::clone(&backing)).build() {
         Ok(alloc) => {
@@ -100,7 +100,7 @@ fn work<P: ReusePolicy>(alloc: &MemAlloc<P>, backing: &FailOnDemand<Behind>) -> 
         object.free_unshared(alloc);
     }
     held.add_up();
-    // More batches that wait than the table began with: a reader holds them up.
+    // More pending batches than the table began with, behind a reader.
     held.take(16, MANY);
     held.take(1024, 10);
     let guard = alloc.domain().pin();
@@ -113,13 +113,13 @@ fn work<P: ReusePolicy>(alloc: &MemAlloc<P>, backing: &FailOnDemand<Behind>) -> 
     held.take(16, 100);
     drop(guard);
 
-    // A flush is complete without memory.
+    // A flush completes without memory.
     alloc.quiesce().expect("no guard is held");
     held.add_up();
     assert_eq!(alloc.stats().taken, alloc.stats().live, "one call was enough");
     held.take(256, 100);
 
-    // With memory again, everything goes on.
+    // With memory again, everything works.
     backing.fail(0..0);
     let unserved = std::mem::take(&mut held.unserved);
     held.take(4096, 520);
@@ -132,8 +132,8 @@ fn work<P: ReusePolicy>(alloc: &MemAlloc<P>, backing: &FailOnDemand<Behind>) -> 
 }
 
 in_every_setup! {
-    /// Whatever is refused once is asked for again, or done without.
-    fn a_refusal_is_overcome_wherever_it_comes<P>(setup) {
+    /// A request that is refused once is repeated, or not needed.
+    fn no_single_refused_request_makes_an_allocation_fail<P>(setup) {
         let mut requests = 0;
         for number in 0.. {
             let met = live::<P>(setup, number..=number);
@@ -148,7 +148,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// No more memory from some request on: an error for whoever needs some, and nothing else.
+    /// No more memory from some request on: calls that need memory get an error, and nothing else
+    /// fails.
     fn an_allocator_that_gets_no_more_memory_stays_whole<P>(setup) {
         let (mut unbuilt, mut unserved) = (0, 0);
         for number in 0.. {
@@ -163,7 +164,7 @@ in_every_setup! {
     }
 }
 
-/// Counts its drop where it is told to.
+/// Counts its drop in the counter that it refers to.
 #[derive(Debug)]
 struct Counted(&'static AtomicUsize);
 
@@ -174,8 +175,8 @@ impl Drop for Counted {
 }
 
 in_every_setup! {
-    /// Values are dropped, each once, though no batch can be had to take them through their
-    /// grace period.
+    /// Every value is dropped once, even if there is no memory for batches that take the values
+    /// through their grace period.
     fn destructors_run_without_memory_for_batches<ProtectsIdentity>(setup) {
         static DROPPED: AtomicUsize = AtomicUsize::new(0);
         DROPPED.store(0, Ordering::Relaxed);
@@ -188,7 +189,7 @@ in_every_setup! {
         let guard = domain.pin();
         backing.fail(..);
         for value in values {
-            // SAFETY: allocated above, freed once; nobody reads it.
+            // SAFETY: allocated above, freed once; it has no readers.
             unsafe { cache.free_raw(value) };
         }
         assert!(backing.failures() > 0, "batches ran out");

@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How often it is loaded.
+/// The number of times that it is loaded.
 const LOADS: usize = 100;
 
 const SECONDS: u32 = 120;
 
-/// Builds the plug-in, and says where it is.
+/// Builds the plug-in, and returns its path.
 fn build() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is inside of another");
     let mut cargo = Command::new(env!("CARGO"));
@@ -26,14 +26,14 @@ fn build() -> PathBuf {
 
 extern "C" fn nothing(_signal: libc::c_int) {}
 
-/// The kernel looks at the descriptor of a thread's last restartable sequence whenever it interrupts
-/// the thread, also after the library is gone that the descriptor was in.
+/// Whenever the kernel interrupts a thread, it reads the descriptor of that thread's last
+/// restartable sequence, even after the library that contained the descriptor was unloaded.
 #[test]
 fn a_plug_in_is_loaded_used_and_unloaded_again_and_again() {
     let library = CString::new(build().as_os_str().as_bytes()).expect("no NUL");
     let status = in_child(SECONDS, || {
         let nothing: extern "C" fn(libc::c_int) = nothing;
-        // SAFETY: the handler does nothing; the function is what the example says.
+        // SAFETY: the handler does nothing; the function has the type in the example.
         unsafe {
             libc::signal(libc::SIGUSR1, nothing as libc::sighandler_t);
             for _ in 0..LOADS {

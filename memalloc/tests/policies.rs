@@ -1,4 +1,4 @@
-//! When a freed object may be allocated again, and what is in it until then.
+//! Tests when a freed object may be allocated again, and what it contains until then.
 #![cfg(not(loom))]
 
 mod common;
@@ -8,8 +8,8 @@ use memalloc::{AfterRcuGp, Cache, Immediate, TypeStable};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 in_every_setup! {
-    /// The CPU may change between two calls, and then the object is in another cache: it has to
-    /// be so in most rounds, not in each.
+    /// The CPU may change between two calls, and then the object is in another cache. So the
+    /// address has to match in most rounds, not in each.
     fn freed_at_once_is_reused_at_once<Immediate>(setup) {
         let alloc = setup.allocator::<P>();
         for class in alloc.classes().classes().to_vec() {
@@ -55,7 +55,8 @@ in_every_setup! {
             objects.into_iter().for_each(|object| object.free(&alloc));
             alloc.trim();
             for place in places {
-                // SAFETY: the guard keeps the memory mapped and of its type, and nobody allocates.
+                // SAFETY: the guard keeps the memory mapped and of its type, and nothing is
+                // allocated meanwhile.
                 let bytes = unsafe { std::slice::from_raw_parts(place.as_ptr(), class.size) };
                 assert!(bytes.iter().all(|byte| *byte == 0xa5), "{class:?}");
             }
@@ -65,8 +66,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Inside one section, every object that the section could have found stays as it was,
-    /// however much is allocated, freed, trimmed and advanced meanwhile.
+    /// Inside a section, every object that the section could have found stays unchanged, however
+    /// much is allocated, freed, trimmed and advanced meanwhile.
     fn a_deferred_object_keeps_its_contents_inside_a_section<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(96, 8);
@@ -167,7 +168,7 @@ in_every_setup! {
         let mut most = 0;
         for _ in 0..1_000 {
             let slot = cache.alloc_slot().expect("memory");
-            // SAFETY: the slot was given out by this cache and is not freed yet.
+            // SAFETY: the slot was allocated from this cache and is not freed yet.
             let object = unsafe { cache.slot(slot, &guard) };
             most = most.max(object.lives.fetch_add(1, Ordering::Relaxed) + 1);
             // SAFETY: allocated above, freed once.
@@ -194,7 +195,7 @@ in_every_setup! {
     }
 }
 
-/// Every setup that is listed is one that works.
+/// Every setup in the list works.
 #[test]
 fn there_is_at_least_one_setup_and_each_works() {
     assert!(!Setup::every().is_empty());

@@ -1,6 +1,6 @@
-//! What a recording has in it, and that it is in nobody's way.
+//! Tests the contents of a recording, and that one recording runs at a time.
 //!
-//! There is one recording at a time in a process, so that these tests take turns.
+//! A process has one recording at a time, so these tests run one after the other.
 #![cfg(all(feature = "recording", not(loom)))]
 
 use memalloc::rcu::Domain;
@@ -37,7 +37,7 @@ fn weight(event: &Event) -> u64 {
     event[2] >> 32
 }
 
-/// What is behind the header; the file is gone.
+/// Returns the events behind the header, and removes the file.
 fn events(path: &PathBuf) -> Vec<Event> {
     let bytes = std::fs::read(path).unwrap();
     std::fs::remove_file(path).unwrap();
@@ -64,7 +64,7 @@ fn with_a_period_of_one_everything_is_recorded() {
     let alloc = MemAlloc::<Immediate>::builder().domain(Domain::new()).build().unwrap();
     pairs(&alloc, 10);
     let recording = Recording::with_period(&path, 1).unwrap();
-    // The first of a thread begins to count.
+    // The first event of a thread only starts the countdown.
     drop(alloc.domain().pin());
     pairs(&alloc, 1 + 100);
     for _ in 0..50 {
@@ -108,7 +108,7 @@ fn samples_stand_for_all_of_their_kind() {
         events.iter().filter(|event| kinds.contains(&kind(event))).map(weight).sum()
     };
     let (all, dropped) = (2 * EACH as u64, summary.dropped * 128);
-    // A thread's last gap is not over.
+    // A thread's last gap is not complete.
     assert!(sum(1..=2) <= all && sum(1..=2) + 2 * 128 + dropped >= all, "{} of {all}", sum(1..=2));
     assert_eq!(sum(4..=4), 0, "all are deferred");
     assert!(sum(5..=5) > 0);

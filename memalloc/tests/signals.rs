@@ -1,4 +1,4 @@
-//! Any context: a timer signal interrupts the very calls that its handler makes.
+//! Any context: a timer signal interrupts the same calls that its handler makes.
 #![cfg(all(target_os = "linux", not(loom)))]
 
 mod common;
@@ -11,22 +11,22 @@ use std::ptr::{self, NonNull};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Signals in each configuration, without a reader and beside one.
+/// Number of signals in each configuration, without a reader and beside one.
 const SIGNALS: usize = 500;
 
-/// One every 500 µs.
+/// One signal every 500 µs.
 const PERIOD_NS: libc::c_long = 500_000;
 
-/// What marks the objects of the handler; those of the main path have smaller numbers.
+/// The owner of the handler's objects; owners of the main path have smaller numbers.
 const HANDLER: u64 = u64::MAX;
 
-/// Small objects and large ones, as both sides use them.
+/// Small and large objects, as used by both sides.
 const LAYOUTS: [Layout; 2] = [Layout::new::<[u64; 2]>(), Layout::new::<[u64; 512]>()];
 
-/// An object, and the number of its layout.
+/// An object, and the index of its layout.
 type Held = (NonNull<u8>, usize);
 
-/// What the handler works with. It runs on one thread, and is not interrupted by itself.
+/// The state of the handler. It runs on one thread, and does not interrupt itself.
 struct Storm<'a, P: ReusePolicy> {
     alloc: &'a MemAlloc<P>,
     held: UnsafeCell<[Option<Held>; 16]>,
@@ -36,7 +36,8 @@ struct Storm<'a, P: ReusePolicy> {
 }
 
 impl<P: ReusePolicy> Storm<'_, P> {
-    /// Takes an object into some place, and frees what was there in one of three ways.
+    /// Allocates an object into a random place, and frees the previous object of that place in one
+    /// of three ways.
     fn strike(&self) {
         // SAFETY: only the handler touches both while signals come, and it is not reentered.
         let (held, dice) = unsafe { (&mut *self.held.get(), &mut *self.dice.get()) };
@@ -58,11 +59,11 @@ impl<P: ReusePolicy> Storm<'_, P> {
     }
 }
 
-/// Frees in one of three ways.
+/// Frees an object in one of three ways.
 ///
 /// # Safety
 ///
-/// As [`MemAlloc::free`]; nobody reads the object.
+/// As [`MemAlloc::free`]; the object has no readers.
 unsafe fn free<P: ReusePolicy>(
     alloc: &MemAlloc<P>,
     object: NonNull<u8>,
@@ -84,14 +85,14 @@ static STORM: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" fn on_signal<P: ReusePolicy>(_signal: libc::c_int) {
     let storm = STORM.load(Ordering::Relaxed).cast::<Storm<'_, P>>();
-    // SAFETY: set by the thread that the timer signals, which takes it away only when the timer
-    // is gone; the handler is installed with the policy of the storm.
+    // SAFETY: set by the thread that the timer signals, which resets it only when the timer is
+    // gone; the handler is installed with the policy of the storm.
     if let Some(storm) = unsafe { storm.as_ref() } {
         storm.strike();
     }
 }
 
-/// A timer that signals the thread that made it.
+/// A timer that signals the thread that created it.
 struct Timer(libc::timer_t);
 
 impl Timer {
@@ -124,19 +125,19 @@ impl Drop for Timer {
     fn drop(&mut self) {
         // SAFETY: the timer was created by `start` and is deleted once.
         unsafe { libc::timer_delete(self.0) };
-        // A signal that is under way is harmless: it finds no storm.
+        // A signal that is still pending is harmless: it finds no storm.
         STORM.store(ptr::null_mut(), Ordering::Relaxed);
     }
 }
 
-/// The storm is one for the process, so that one test has it at a time.
+/// The storm is global to the process, so one test at a time uses it.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// So little that deferred frees wait for room, in the handler too.
+/// So small that deferred frees wait for room, in the handler too.
 const MAX_PENDING: u64 = 64 << 10;
 
-/// The main path allocates and frees in every way, trims, counts and moves grace periods, until
-/// there were [`SIGNALS`].
+/// The main path allocates and frees in every way, trims, counts and drives grace periods until
+/// there have been [`SIGNALS`] signals.
 fn storm<P: ReusePolicy>(alloc: &MemAlloc<P>) {
     let storm = Storm {
         alloc,
@@ -160,7 +161,7 @@ fn storm<P: ReusePolicy>(alloc: &MemAlloc<P>) {
         while held.len() > 30 || (!held.is_empty() && dice.roll(2) == 0) {
             let (object, which) = held.swap_remove(dice.roll(held.len()));
             let owner = common::owner_of(object).load(Ordering::Relaxed);
-            assert!(owner != 0 && owner != HANDLER, "somebody else has it too");
+            assert!(owner != 0 && owner != HANDLER, "it has another owner too");
             disclaim(object, owner);
             // SAFETY: this path's own object, given up here.
             unsafe { free(alloc, object, LAYOUTS[which], dice.roll(3)) };
@@ -181,7 +182,7 @@ fn storm<P: ReusePolicy>(alloc: &MemAlloc<P>) {
     assert!(got > SIGNALS, "the handler got hardly anything: {got}");
     adds_up(&alloc.stats(), held.len() + left.len());
     for (object, which) in held.into_iter().chain(left) {
-        // SAFETY: all that is left of both sides; the timer is gone.
+        // SAFETY: the remaining objects of both sides; the timer is gone.
         unsafe { free(alloc, object, LAYOUTS[which], 0) };
     }
     alloc.quiesce().expect("no guard is left");
@@ -190,9 +191,10 @@ fn storm<P: ReusePolicy>(alloc: &MemAlloc<P>) {
 }
 
 in_every_setup! {
-    /// The handler allocates and frees from the same caches as the calls that it interrupts.
-    /// Nothing is lost, nothing is handed out twice, nobody waits for ever: where deferred objects
-    /// are reused at once, and beside a thread that may read, where they have to wait.
+    /// The handler allocates and frees from the same caches as the calls that it interrupts. No
+    /// object is lost or handed out twice, and no call waits for ever. This holds without readers,
+    /// when deferred objects are reused at once, and beside a thread that may read, when they have
+    /// to wait.
     fn a_handler_may_interrupt_the_calls_that_it_makes<P>(setup) {
         let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let alloc = setup.builder::<P>().max_pending(MAX_PENDING).build().expect("an allocator");

@@ -1,5 +1,5 @@
-//! Readers that may sleep: guards that travel, whom each flavour waits for, and what the policies
-//! keep for a sleeper.
+//! Sleepable readers: guards that move between threads, the readers that each flavour waits for,
+//! and what the policies keep for a sleeper.
 #![cfg(not(loom))]
 
 mod common;
@@ -19,7 +19,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-/// What a flavour does while a reader of it sits, and when the reader has left.
+/// Checks a flavour while it has a reader, and after the reader has left.
 fn waits_for_its_own_readers<F: Flavour, O: Flavour, G>(
     flavour: &GracePeriods<F>,
     other: &GracePeriods<O>,
@@ -39,7 +39,7 @@ fn waits_for_its_own_readers<F: Flavour, O: Flavour, G>(
         let called = ran.clone();
         flavour.call(move || _ = called.fetch_add(1, Ordering::Relaxed));
         let retired = NonNull::from(Box::leak(Box::new(Retired(ran.clone()))));
-        // SAFETY: it came from a box, and nobody else knows it.
+        // SAFETY: it came from a box, and no other thread knows it.
         unsafe { flavour.retire(retired.cast(), drop_box::<Retired>) };
         assert_eq!((flavour.run_callbacks(), flavour.stats().callbacks), (0, 2));
 
@@ -74,7 +74,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Ended anywhere and in any order; the last of them lets the grace period go.
+    /// They end on any thread and in any order; the grace period ends after the last of them.
     fn many_guards_of_one_thread_each_hold_the_grace_period_up(setup) {
         let domain = setup.domain();
         let mut dice = Dice::new(5);
@@ -97,7 +97,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    fn waiting_is_an_error_while_a_guard_of_this_thread_lives_anywhere(setup) {
+    fn waiting_is_an_error_while_a_guard_that_this_thread_made_lives_anywhere(setup) {
         let domain = setup.domain();
         let guard = domain.pin_trace();
         let inside = Err(SynchronizeError::InsideReadSection);
@@ -118,8 +118,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// The thread that began the section is gone: the report says that, and the slot is used
-    /// again when the guard is.
+    /// The thread that began the section is gone: the report says so, and the slot is reused once
+    /// the guard is gone.
     fn a_guard_may_outlive_the_thread_that_made_it(setup) {
         let domain = setup.domain();
         for extra in [0, 1, 3] {
@@ -128,7 +128,7 @@ in_every_setup! {
                 (domain.pin_trace_owned(), others)
             };
             let (guard, others) =
-                thread::scope(|scope| scope.spawn(make).join().expect("it ends in peace"));
+                thread::scope(|scope| scope.spawn(make).join().expect("it does not panic"));
             let limit = Duration::from_millis(1);
             let error = domain.trace().synchronize_timeout(limit).unwrap_err();
             let SynchronizeError::TimedOut { reader: Some(reader) } = error else {
@@ -154,14 +154,14 @@ in_every_setup! {
         domain.trace().call(move || _ = called.fetch_add(1, Ordering::Relaxed));
         drop(domain);
         assert_eq!(ran.load(Ordering::Relaxed), 0, "the guard holds it up");
-        thread::spawn(move || drop(guard)).join().expect("it ends in peace");
+        thread::spawn(move || drop(guard)).join().expect("it does not panic");
         assert_eq!(ran.load(Ordering::Relaxed), 1, "the guard was the last of the domain");
     }
 }
 
 thread_local! {
-    /// Filled before or after the thread's first section, and so dropped after or before the
-    /// thread gives its slots back.
+    /// Filled before or after the thread's first section, and so dropped after or before the thread
+    /// gives its slots back.
     static KEPT: RefCell<Vec<OwnedTraceGuard>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -176,7 +176,7 @@ in_every_setup! {
                 let guards = [domain.pin_trace_owned(), domain.pin_trace_owned()];
                 KEPT.with(|kept| kept.borrow_mut().extend(guards));
             };
-            thread::scope(|scope| scope.spawn(work).join().expect("it ends in peace"));
+            thread::scope(|scope| scope.spawn(work).join().expect("it does not panic"));
             domain.trace().synchronize().expect("every section has ended");
             let stats = domain.trace().stats();
             assert_eq!((stats.reading, stats.slots), (0, 0));
@@ -185,8 +185,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Whatever is freed, allocated, trimmed and advanced meanwhile. When the sleeper has left,
-    /// the objects are allocated again.
+    /// This holds whatever is freed, allocated, trimmed and advanced meanwhile. Once the sleeper
+    /// has left, the objects are allocated again.
     fn after_tasks_trace_gp_reuses_nothing_that_a_sleeper_may_have_found<AfterTasksTraceGp>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(256, 8);
@@ -209,7 +209,7 @@ in_every_setup! {
             },
         );
         alloc.domain().trace().synchronize().expect("the sleeper has left");
-        alloc.domain().synchronize().expect("nobody reads");
+        alloc.domain().synchronize().expect("no reader is inside");
         let taken: Vec<_> = (0..10_000).map(|_| Object::new(&alloc, layout, 1)).collect();
         assert!(taken.iter().any(|object| places.contains(&object.place)), "never reused");
         taken.into_iter().for_each(|object| object.free(&alloc));
@@ -218,8 +218,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// For a sleeper memory and type hold: what it may have found is allocated again after an RCU
-    /// grace period, but is not given to another class, nor to the system.
+    /// A sleeper keeps memory and type: objects that it may have found are allocated again after an
+    /// RCU grace period, but are not given to another class or to the system.
     fn after_rcu_gp_keeps_for_a_sleeper_the_memory_and_not_the_object<AfterRcuGp>(setup) {
         const OBJECTS: u64 = 400;
         let alloc = setup.allocator::<P>();
@@ -248,7 +248,7 @@ in_every_setup! {
     }
 }
 
-/// What the destructor of the next test leaves in an object.
+/// Stored into an object by the destructor of the next test.
 const DESTROYED: u64 = 0xdead;
 
 unsafe fn mark_destroyed(object: NonNull<u8>) {
@@ -256,8 +256,9 @@ unsafe fn mark_destroyed(object: NonNull<u8>) {
 }
 
 in_every_setup! {
-    /// They are promised nothing, so nobody waits for them: neither who wants everything back nor
-    /// who ends an allocator. Under any other policy either waits, or is told that it would.
+    /// Sleepers are promised nothing under this policy, so neither `quiesce` nor the end of an
+    /// allocator waits for them. Under any other policy `quiesce` returns an error, and the end is
+    /// left to the domain.
     fn only_free_after_rcu_gp_ends_beside_sleepers<P>(setup) {
         let waits = P::KIND != PolicyKind::FreeAfterRcuGp;
         let domain = setup.domain();
@@ -277,8 +278,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// An object that was deferred is allocated again only when its destructor has run, and a
-    /// sleeper holds nothing of that up.
+    /// A deferred object is allocated again only after its destructor has run, and a sleeper does
+    /// not delay that.
     fn free_after_rcu_gp_reuses_through_the_slab_only<FreeAfterRcuGp>(setup) {
         const LIVE: u64 = 1;
         // SAFETY: every object is at least a word, and words are their only use.
@@ -318,7 +319,7 @@ in_every_setup! {
     }
 }
 
-/// What a reader found, on its way to another thread.
+/// An object that a reader found, on its way to another thread.
 struct Found<'d> {
     guard: TraceGuard<'d>,
     object: NonNull<u8>,
@@ -329,9 +330,9 @@ struct Found<'d> {
 unsafe impl Send for Found<'_> {}
 
 in_every_setup! {
-    /// One thread finds objects, another looks at them and ends the sections, while a third
-    /// replaces them.
-    fn what_was_found_stays_while_its_guard_travels<AfterTasksTraceGp>(setup) {
+    /// One thread finds objects, another checks them and ends the sections, while a third replaces
+    /// them.
+    fn an_object_stays_while_its_guard_moves_between_threads<AfterTasksTraceGp>(setup) {
         const FOUND: u64 = 1_500;
         let alloc = &setup.allocator::<P>();
         let layout = layout(64, 8);

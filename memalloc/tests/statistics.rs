@@ -1,4 +1,4 @@
-//! The numbers add up, and tell what the test knows.
+//! The numbers add up, and match what the test knows.
 #![cfg(not(loom))]
 
 mod common;
@@ -89,9 +89,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Nobody reads, so nothing has to be waited for: what is full goes back by itself, and all
-    /// that CPUs do not hold with one `trim`.
-    fn trim_returns_what_no_reader_holds_up<P>(setup) {
+    /// There are no readers, so nothing has to wait: surplus batches go back by themselves, and
+    /// everything that CPUs do not hold goes back with one `trim`.
+    fn trim_returns_objects_that_no_reader_holds_up<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(1024, 1);
         let held: Vec<_> = (0..4_000).map(|_| Object::new(&alloc, layout, 1)).collect();
@@ -104,9 +104,9 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// A program that once had much and then little does not keep it all, with nobody asking:
-    /// what it goes on to do moves the grace periods.
-    fn a_surplus_goes_back_to_the_slabs_by_and_by<P>(setup) {
+    /// A program that first needed much memory and then little does not keep it all, without any
+    /// call of `trim`: its further frees drive the grace periods.
+    fn a_surplus_goes_back_to_the_slabs_over_time<P>(setup) {
         let alloc = setup.allocator::<P>();
         let layout = layout(512, 1);
         let mut held: Vec<_> = (0..100_000).map(|_| Object::new(&alloc, layout, 1)).collect();
@@ -131,9 +131,9 @@ fn the_policy_and_the_classes_are_named() {
 }
 
 in_every_setup! {
-    /// Beside the slabs there is a bit for each object, and room for batches and caches: it is
-    /// counted, and little.
-    fn what_is_kept_beside_the_slabs_is_counted<P>(setup) {
+    /// Beside the slabs there is a bit for each object, and room for batches and caches. It is
+    /// counted, and small.
+    fn tables_beside_the_slabs_are_counted<P>(setup) {
         const OBJECTS: u64 = 200_000;
         let alloc = setup.allocator::<P>();
         Object::new(&alloc, layout(16, 1), 1).free(&alloc);

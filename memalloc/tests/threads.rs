@@ -1,4 +1,4 @@
-//! Threads that come and go, and guards that outlive what their thread knows.
+//! Threads that start and end, and guards that outlive the thread-local state of their thread.
 #![cfg(not(loom))]
 
 mod common;
@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
 in_every_setup! {
-    /// Slots, caches and objects of threads that have ended serve those that come after.
+    /// Slots, caches and objects of ended threads are reused by later ones.
     fn thousands_of_short_lived_threads_leave_nothing_behind<P>(setup) {
         let alloc = setup.allocator::<P>();
         let mut most_taken = 0;
@@ -26,8 +26,8 @@ in_every_setup! {
                     second.free_rcu(alloc);
                 };
                 let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || work(n))).collect();
-                // The end of the scope alone would not wait for thread-local storage to end.
-                threads.into_iter().for_each(|thread| thread.join().expect("it ends in peace"));
+                // The end of the scope alone would not wait for the drop of thread-local storage.
+                threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
             });
             most_taken = most_taken.max(alloc.stats().taken.objects);
         }
@@ -37,20 +37,21 @@ in_every_setup! {
     }
 }
 
-/// A thread that the kernel tells no CPU number: its area for restartable sequences has -1, as before
-/// it was registered, or -2, where that failed.
+/// A thread that gets no CPU number from the kernel: its area for restartable sequences holds -1,
+/// as before registration, or -2, if that failed.
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 mod without_a_cpu_number {
     use super::*;
     use memalloc::CpuMode;
     use std::ptr::without_provenance_mut;
 
-    /// Takes the calling thread's area back, and leaves `number` in it; `false` where there is none.
+    /// Unregisters the calling thread's area, and stores `number` in it. Returns false if there is
+    /// no area.
     fn unregister(number: i32) -> bool {
         const UNREGISTER: libc::c_int = 1;
         const SIGNATURE: u32 = 0x5305_3053;
         let symbol = |name: &std::ffi::CStr| {
-            // SAFETY: a name that ends in NUL.
+            // SAFETY: the name ends in NUL.
             unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
         };
         let (offset, size) = (symbol(c"__rseq_offset"), symbol(c"__rseq_size"));
@@ -119,7 +120,7 @@ thread_local! {
     static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
-/// A guard that lives in thread-local storage, and begins another section when that ends.
+/// A guard in thread-local storage that begins another section when it is dropped.
 struct Kept {
     domain: &'static Domain,
     guards: Vec<Guard<'static>>,
@@ -135,7 +136,7 @@ impl Drop for Kept {
     }
 }
 
-/// Ends a thread with guards in its thread-local storage.
+/// Ends a thread that has guards in its thread-local storage.
 fn end_with_guards(domain: &'static Domain, storage_first: bool) {
     let thread = thread::spawn(move || {
         if storage_first {
@@ -149,7 +150,7 @@ fn end_with_guards(domain: &'static Domain, storage_first: bool) {
         let cookie = domain.start_poll();
         assert!(!domain.advance(cookie), "the guards are still there");
     });
-    thread.join().expect("the thread ends in peace");
+    thread.join().expect("it does not panic");
 }
 
 #[test]
@@ -210,7 +211,7 @@ fn a_thread_forgets_domains_that_are_gone() {
     }
 }
 
-/// Threads that end while the last clones of their domains are dropped elsewhere.
+/// Threads end while the last clones of their domains are dropped elsewhere.
 #[test]
 fn a_thread_may_end_while_its_domain_does() {
     for _ in 0..500 {
@@ -218,7 +219,7 @@ fn a_thread_may_end_while_its_domain_does() {
         let clones = domains.clone();
         let reader = thread::spawn(move || clones.iter().for_each(|domain| drop(domain.pin())));
         drop(domains);
-        reader.join().expect("the thread ends in peace");
+        reader.join().expect("it does not panic");
     }
 }
 
@@ -228,6 +229,6 @@ in_every_setup! {
         for pattern in 0..100 {
             Object::new(&alloc, layout(64, 1), pattern).free(&alloc);
         }
-        thread::spawn(move || drop(alloc)).join().expect("the thread ends in peace");
+        thread::spawn(move || drop(alloc)).join().expect("it does not panic");
     }
 }

@@ -1,5 +1,5 @@
-//! A worker keeps a program moving that does nothing else. Tests wait for what it does, and fail
-//! when that has not come after a minute.
+//! A worker does the background work of a program that is otherwise idle. Each test waits for an
+//! effect of the worker, and fails if it does not come within a minute.
 #![cfg(not(loom))]
 
 mod common;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(60);
 
-/// Waits for the worker to bring something about.
+/// Waits for an effect of the worker.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -28,9 +28,9 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 in_every_setup! {
-    /// Freed inside a section, so that they had to wait, and then nobody asks any more: they go
-    /// as far as their slabs. What a CPU holds stays with it: less than a batch that waits, and
-    /// what it carved last. The thread may have been on each of them.
+    /// The objects are freed inside a section, so that they have to wait, and nothing else is
+    /// called afterwards: the worker returns them to their slabs. A CPU keeps less than a pending
+    /// batch, and the batch that it carved last. The thread may have run on each CPU.
     fn deferred_objects_come_back_while_the_program_is_idle<P>(setup) {
         const SIZE: usize = 512;
         let objects = 1_500 * cpus() as u64;
@@ -66,8 +66,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// The reader sits on the test's own thread, which waits for nothing but the report. Each
-    /// stall is reported once, so the second report is of the second stall.
+    /// The reader is the test's own thread, which waits only for the report. Each stall is reported
+    /// once, so the second report is of the second stall.
     fn stalls_are_reported_while_the_program_is_idle(setup) {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
@@ -95,8 +95,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// The worker keeps its domain; when its handle is dropped nothing of it is left, so that the
-    /// domain ends with the test's own handle, and runs what is left.
+    /// The worker holds a clone of the domain. Dropping the worker drops that clone, so the domain
+    /// ends with the test's own clone, and runs the remaining callbacks.
     fn a_worker_ends_with_its_handle(setup) {
         let ran = Arc::new(AtomicUsize::new(0));
         let domain = setup.domain();
@@ -113,8 +113,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Whatever it runs may be what ends it, or may panic.
-    fn what_a_worker_runs_may_drop_it_or_panic(setup) {
+    /// A callback may drop the worker that runs it, or panic.
+    fn a_callback_may_drop_its_worker_or_panic(setup) {
         let domain = setup.domain();
         let (tell, told) = channel();
         let held: Arc<Mutex<Option<Worker>>> = Arc::default();
@@ -123,14 +123,14 @@ in_every_setup! {
 
         domain.call(|| panic!("a callback that panics"));
         let say = tell.clone();
-        domain.call(move || say.send("goes on").expect("somebody waits for it"));
-        assert_eq!(told.recv_timeout(LONG).expect("within a minute"), "goes on");
+        domain.call(move || say.send("continues").expect("a receiver"));
+        assert_eq!(told.recv_timeout(LONG).expect("within a minute"), "continues");
 
         let theirs = held.clone();
         domain.call(move || {
             let worker = theirs.lock().expect("never poisoned").take();
             drop(worker);
-            tell.send("dropped").expect("somebody waits for it");
+            tell.send("dropped").expect("a receiver");
         });
         assert_eq!(told.recv_timeout(LONG).expect("within a minute"), "dropped");
     }
@@ -138,12 +138,11 @@ in_every_setup! {
 
 #[cfg(target_os = "linux")]
 in_every_setup! {
-    /// Handlers of the program interrupt its own threads only.
+    /// Signal handlers of the program interrupt only its own threads.
     fn no_signal_interrupts_a_worker(setup) {
-        /// Whether the calling thread blocks a signal.
+        /// Returns true if the calling thread blocks a signal.
         fn blocks(signal: libc::c_int) -> bool {
-            // SAFETY: a set of signals is plain bits, and the call writes the one that is asked
-            // for.
+            // SAFETY: a set of signals is plain bits, and the call writes the one that is passed.
             unsafe {
                 let mut blocked: libc::sigset_t = std::mem::zeroed();
                 libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
@@ -155,7 +154,7 @@ in_every_setup! {
         let worker = Worker::every(INTERVAL).domain(&domain).start().expect("a thread");
         domain.call(move || {
             let signals = [libc::SIGUSR1, libc::SIGALRM, libc::SIGSEGV];
-            tell.send(signals.map(blocks)).expect("somebody waits for it");
+            tell.send(signals.map(blocks)).expect("a receiver");
         });
         let blocked = told.recv_timeout(LONG).expect("within a minute");
         assert_eq!(blocked, [true, true, false]);
@@ -165,11 +164,11 @@ in_every_setup! {
 }
 
 thread_local! {
-    /// What the last `Mark` that was dropped on this thread left, until the thread ends.
+    /// The value that the last `Mark` dropped on this thread left, until the thread ends.
     static LEFT: RefCell<Option<Arc<()>>> = const { RefCell::new(None) };
 }
 
-/// A value that leaves something on the thread that drops it.
+/// A value that stores something on the thread that drops it.
 struct Mark {
     left: Arc<()>,
     dropped: Arc<AtomicUsize>,
@@ -183,8 +182,8 @@ impl Drop for Mark {
 }
 
 in_every_setup! {
-    /// It does not keep what it looks after alive, and its thread ends when all of that is gone.
-    fn a_worker_ends_with_the_caches_that_it_looks_after<ProtectsIdentity>(setup) {
+    /// A worker does not keep caches alive, and its thread ends when all of them are gone.
+    fn a_worker_ends_with_the_caches_that_it_serves<ProtectsIdentity>(setup) {
         let backing = Arc::new(FailOnDemand::new(System));
         let builder = setup.builder::<P>().backing(Arc::clone(&backing)).range_bytes(16 << 20);
         let cache = Arc::new(Cache::<Mark, P>::with_builder(builder).expect("a cache"));
@@ -208,7 +207,7 @@ in_every_setup! {
         drop(cache);
         until("the cache ends", || Arc::strong_count(&backing) == 1);
         assert_eq!(dropped.load(Ordering::Relaxed), 100);
-        // What the end of the cache may have left here.
+        // Drops what the end of the cache may have left on this thread.
         LEFT.take();
         until("the worker's thread ends", || Arc::strong_count(&left) == 1);
         drop(worker);

@@ -1,5 +1,5 @@
-//! A table of routes: two threads look paths up, one registers and removes them. It can be
-//! recorded, and the recording given to `bench-suite advise`:
+//! A table of routes: two threads look up paths, one thread registers and removes them. The example
+//! can record itself for `bench-suite advise`:
 //!
 //! ```sh
 //! cargo run --release -p qptrie --features recording --example routes -- routes.rec [SECONDS]
@@ -18,7 +18,7 @@ fn path(number: u64) -> String {
     format!("/api/v{}/tenants/{:04}/items", number % 3, number % ROUTES)
 }
 
-/// Serves for so long; returns lookups and changes.
+/// Serves for `time`; returns the numbers of lookups and changes.
 fn serve(time: Duration) -> Result<(u64, u64), Box<dyn Error + Send + Sync>> {
     let routes: QpTrie<u64> = QpTrie::new()?;
     for number in 0..ROUTES {
@@ -47,7 +47,7 @@ fn serve(time: Duration) -> Result<(u64, u64), Box<dyn Error + Send + Sync>> {
                 let key = path(number);
                 let view = routes.pin();
                 if view.remove(key.as_bytes()).is_none() {
-                    // Where there is no memory keeps the routes that it has.
+                    // If there is no memory, the routes stay as they are.
                     let _ = view.insert(key.as_bytes(), number);
                 }
                 changes.fetch_add(1, Ordering::Relaxed);
@@ -59,14 +59,14 @@ fn serve(time: Duration) -> Result<(u64, u64), Box<dyn Error + Send + Sync>> {
     Ok((lookups.load(Ordering::Relaxed), changes.load(Ordering::Relaxed)))
 }
 
-/// Xorshift: good enough to choose a route.
+/// Xorshift: random enough to choose a route.
 fn random(mut number: u64) -> u64 {
     number ^= number << 13;
     number ^= number >> 7;
     number ^ number << 17
 }
 
-/// Serves for `time`, and records it into `path` if there is one.
+/// Serves for `time`; if there is a `path`, records into that file.
 fn run(path: Option<&str>, time: Duration) -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some(path) = path else {
         let (lookups, changes) = serve(time)?;

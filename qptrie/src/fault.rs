@@ -1,67 +1,67 @@
-//! Steps of the protocol that a model can leave out, to show that they are needed.
+//! Faults: steps of the protocol that a model can omit, to show that they are needed.
 //!
-//! Only a build for the model checker can; in any other, every question below is answered "no"
-//! when the program is compiled.
+//! Only builds for the model checker have faults. In any other build every method below is the
+//! constant `false`.
 
-/// A protective step that is left out.
+/// A protective step that is omitted, or the error that replaces it.
 #[cfg(loom)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A reader follows a twig without reading the count again: the wild pointer (F1).
+    /// A reader follows a twig without rereading the count: the wild pointer (F1).
     UnvalidatedTwig,
-    /// A reader believes that there is no twig without reading the count again: the false
-    /// negative (F2).
+    /// A reader trusts the absence of a twig without rereading the count: the false negative (F2).
     UnvalidatedAbsence,
-    /// The count changes when a branch is reused, not when it is unlinked: the frozen parent
-    /// (F3).
+    /// The count changes when a branch is reused, not when it is unlinked: the frozen parent (F3).
     CountsOnReuseOnly,
     /// The count never changes.
     WithoutCounts,
-    /// A reader does not read the slot again after it read the count.
+    /// A reader does not reread the slot after it read the count.
     SlotNotReread,
-    /// A reader does not read the parent's count again.
+    /// A reader does not reread the parent's count.
     ParentNotReread,
-    /// A scan believes a twig although the count of its branch has changed.
+    /// A scan trusts a twig although the count of its branch has changed.
     ScanUnconfirmed,
-    /// A writer does not synchronise with the holder of a lock before it.
+    /// A writer does not synchronise with the previous holder of a lock.
     RelaxedLocks,
-    /// A writer does not look, under the lock, whether the slot is as it found it.
+    /// A writer does not check, under the lock, that the slot is as it was found.
     SlotNotCheckedUnderLock,
-    /// Writers do not wait for each other.
+    /// Writers do not exclude each other.
     WithoutLocks,
-    /// A writer does not hold the lock of a copy while the original still looks alive.
+    /// A writer does not hold the lock of a copy while the original still looks linked.
     CopyNotLocked,
-    /// A writer that inserts above a branch does not look whether it is in the same life.
+    /// A writer that inserts above a branch does not check that the branch is in the same life.
     LifeNotCheckedUnderLock,
     /// A seek does not compare the first key with its bound.
     SeekUnchecked,
-    /// A reader of a leaf that is reused at once does not read its slot again.
+    /// A reader of a leaf that is reused at once does not reread its slot.
     LeafSlotNotReread,
-    /// Such a reader does not read the count of the leaf's branch again.
+    /// A reader of a leaf that is reused at once does not reread the count of the leaf's branch.
     LeafParentNotReread,
-    /// Such a reader does not read the leaf's count again.
+    /// A reader of a leaf that is reused at once does not reread the leaf's count.
     LeafUnconfirmed,
-    /// Such a reader does not synchronise with whoever wrote the leaf.
+    /// A reader of a leaf that is reused at once does not synchronise with the thread that wrote
+    /// it.
     LeafCountRelaxed,
-    /// Who overwrites a leaf does not order its count before its words.
+    /// A thread that overwrites a leaf does not order the leaf's count before its words.
     LeafFenceMissing,
-    /// A writer that inserts beside such a leaf does not look whether it has the same key.
+    /// A writer that inserts next to a leaf that is reused at once does not check that the leaf has
+    /// the same key.
     LeafNotCheckedUnderLock,
-    /// A reader that follows a hint does not look whether the leaf is linked.
+    /// A reader that follows a hint does not check that the leaf is linked.
     HintedLeafUnlinked,
-    /// Such a reader does not look whose the leaf is.
+    /// A reader that follows a hint does not check which key the leaf has.
     HintedLeafUnread,
-    /// Such a reader does not synchronise with whoever linked the leaf.
+    /// A reader that follows a hint does not synchronise with the thread that linked the leaf.
     HintedLeafRelaxed,
-    /// A leaf says that it is linked before its slot names it.
+    /// A leaf is marked as linked before its slot names it.
     MarkedEarly,
-    /// A leaf says that it is linked after its slot names it no longer.
+    /// A leaf is marked as linked after its slot no longer names it.
     UnmarkedLate,
-    /// A writer takes a trie for full while an entry is about to come or to go.
+    /// A writer treats a trie as full while an entry is being inserted or removed.
     FullWhileUnderWay,
 }
 
-/// The steps that a trie leaves out.
+/// The steps that a trie omits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
     #[cfg(loom)]

@@ -1,18 +1,17 @@
 //! # An ordered concurrent map of byte strings
 //!
-//! A qp-trie whose branches test whole bytes: a lookup takes no lock, keys come back in order, and an entry costs some
-//! twenty-five bytes beyond its key and value. Its branches
-//! may be reused *at once* after they were replaced: readers validate what they saw by sequence
-//! counts and by reading the parent again, so that neither a wild pointer nor a missed key is
-//! possible, and nothing has to be deferred for them.
+//! A qp-trie whose branches test whole bytes. Lookups take no lock, keys are ordered, and an entry
+//! costs about 25 bytes beyond its key and value. A replaced branch may be reused *at once*:
+//! readers validate every step with sequence counts and by rereading the parent, so they never
+//! follow a wild pointer or miss a key, and no free has to be deferred for them.
 //!
 //! ## Should I use this?
 //!
-//! Yes, for a map from byte strings that is read by many threads and needs order: names, paths,
+//! Yes, for a map from byte strings that many threads read and that needs order: names, paths,
 //! prefixes, addresses. No, if you don't need order (a concurrent hash map is two to four times
-//! faster), if keys are longer than 4090 bytes or so, or if a `RwLock<BTreeMap>` that is seldom written
-//! is fast enough. A key and its value together have 4096 bytes; for larger values there are
-//! [two ways](InsertErrorKind::TooLarge).
+//! faster), if keys are longer than about 4090 bytes, or if a rarely written `RwLock<BTreeMap>` is
+//! fast enough. A key and its value share one leaf of at most 4096 bytes; there are [two
+//! ways](InsertErrorKind::TooLarge) to store larger values.
 //!
 //! ## Example
 //!
@@ -47,53 +46,57 @@
 //! | `Immediate` (default) | at once | validates every step, retries when a branch changed |
 //! | `AfterRcuGp` | after a grace period | follows pointers |
 //!
-//! | leaves | a removed leaf is reused | values | a new value for a key that is there |
+//! | leaves | a removed leaf is reused | values | a new value for a present key |
 //! |---|---|---|---|
 //! | `AfterRcuGp` (default), `FreeAfterRcuGp` | after a grace period | of any type, by reference: [`TrieRef::get`] | in a new leaf |
-//! | `AfterTasksTraceGp` | after a grace period of both flavours | the same, and across `.await`: [`QpTrie::pin_trace`] | in a new leaf |
+//! | `AfterTasksTraceGp` | after a grace period of both flavours | of any type, by reference, also across `.await`: [`QpTrie::pin_trace`] | in a new leaf |
 //! | `Immediate` | at once | [plain bits](PlainBits), by copy: [`TrieRef::get_copied`] | in place, without an allocation |
 //!
-//! Operations whose names end in `_copied`, and [`TrieRef::contains_key`], are there under every
-//! policy of leaves; those that give references only where a leaf keeps its identity.
+//! Operations whose names end in `_copied`, and [`TrieRef::contains_key`], work under every policy
+//! of leaves. Operations that return references exist only where the policy protects a leaf's
+//! identity.
 //!
 //! ## Features
 //!
-//! - `serde`: a trie as a map in the formats of serde.
+//! - `serde`: serializes and deserializes a trie as a map.
 //!
 //! ## Consistency
 //!
-//! (The argument for each, and the tests: `docs/consistency.md`. A way in: `docs/trie-guide.md`.)
+//! (`docs/consistency.md` gives the argument and the tests for each promise; `docs/trie-guide.md`
+//! is an introduction.)
 //!
 //! - Operations on one key are linearizable.
 //! - Replacing a value never hides its key.
-//! - [`TrieRef::compute`] and [`TrieRef::remove_if`] change what they looked at, or look again:
-//!   nothing comes in between.
-//! - A scan, in either direction, is strictly in order and returns every key that was there
-//!   throughout. Of keys that come and go meanwhile it may return any; what it returns was there
-//!   at that moment (with branches of `AfterRcuGp`, at one since the scan began). It is no
-//!   snapshot. See [`Iter`].
-//! - A cursor ([`TrieRef::next_key`], [`TrieRef::prev_key`]) whose key was removed goes on with the
-//!   next one.
-//! - [`QpTrie::len`] is exact when nothing runs, and never above [`Builder::max_entries`]. An insert is counted before it is seen, a removal
-//!   after.
-//! - Writers wait for each other only where they change the same branch; and below a first byte for
-//!   a reader that writers have turned away too often ([`Builder::reader_retries`]), until it is done.
-//! - An insert is refused as [`InsertErrorKind::Full`] only if at some moment during the call there were
-//!   [`Builder::max_entries`] entries, and not the key.
-//! - Hints ([`Builder::hints`]) change none of this.
-//! - In the child of a fork, lookups and scans go on. An insert into a full trie may wait for good there, if
-//!   another thread was inserting or removing at that moment. An insert or a removal waits for good there if
-//!   another thread was changing the same branch, or the one above it, or insisted on a lookup, at
-//!   that moment: fork while nobody does, or let the child only look up. Where leaves are reused at
-//!   once even a lookup waits for good if its leaf was being written.
-//! - The sequence count of a branch has 32 bits. A reader would have to be suspended, between
-//!   two loads, for exactly 2^30 lives of one branch to be deceived. Where leaves are reused at
-//!   once they have a count too, of 30 bits, that every new value moves on: 2^30 values of one key
+//! - [`TrieRef::compute`] and [`TrieRef::remove_if`] are atomic: they change exactly the value that
+//!   the closure saw last, and call the closure again if that value changed.
+//! - A scan, in either direction, is strictly in order and returns every key that is present
+//!   throughout. It may or may not return a key that is inserted or removed meanwhile. Each entry
+//!   it returns was present at a moment during the call that returned it (with `AfterRcuGp`
+//!   branches, at a moment since the scan began). A scan is not a snapshot. See [`Iter`].
+//! - A cursor ([`TrieRef::next_key`], [`TrieRef::prev_key`]) whose key was removed continues with
+//!   the next key.
+//! - [`QpTrie::len`] is exact when nothing runs, and never above [`Builder::max_entries`]. An
+//!   insert is counted before it becomes visible, a removal after.
+//! - Two writers wait for each other only if they change the same branch. Writers also wait for a
+//!   reader that insists after too many retries ([`Builder::reader_retries`]); this blocks changes
+//!   to keys with the same first byte until that reader is done.
+//! - An insert returns [`InsertErrorKind::Full`] only if at some moment during the call the trie
+//!   held [`Builder::max_entries`] entries and not the key.
+//! - Hints ([`Builder::hints`]) change none of these promises.
+//! - In the child of a fork, lookups and scans work. An insert into a full trie may block forever
+//!   there if another thread was inserting or removing at the fork. An insert or a removal blocks
+//!   forever there if, at the fork, another thread was changing the same branch or the one above
+//!   it, or was insisting on a lookup. So fork while no other thread does any of these, or only
+//!   look up in the child. If leaves are reused at once, even a lookup blocks forever if its
+//!   leaf was being written.
+//! - The sequence count of a branch has 32 bits. A reader is deceived only if it is suspended
+//!   between two loads for exactly 2^30 lives of one branch. A leaf that is reused at once has a
+//!   count of 30 bits, which every new value advances: there it takes 2^30 values of one key
 //!   between two loads.
-//! - A value that is overwritten in place, or a leaf that is removed there, can't be read at that
-//!   moment: readers whose way ends there look again until it is done, also when its writer was
-//!   interrupted in between. Whoever removes a key, or inserts beside one, whose value others
-//!   overwrite all the time may have to begin again as often.
+//! - A leaf that is being overwritten in place, or removed where leaves are reused at once, can't
+//!   be read at that moment: readers that reach it retry until the writer is done, even if the
+//!   writer is preempted in between. A thread that removes a key, or inserts next to one, may have
+//!   to retry as often as other threads overwrite that key's value.
 
 mod fault;
 mod map;
@@ -109,17 +112,17 @@ pub use map::{
 };
 pub use node::PlainBits;
 
-/// The README's examples, as tests.
+/// Runs the README's examples as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-/// The package's README, as a test.
+/// Runs the examples of the package's README as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct PackageReadme;
 
-/// The guide's examples, as tests.
+/// Runs the guide's examples as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/trie-guide.md")]
 struct Guide;

@@ -1,4 +1,4 @@
-//! How much of a trie may wait for a grace period, and who is told.
+//! The limit on memory that waits for a grace period, and the report of the reader that delays it.
 #![cfg(not(loom))]
 
 mod common;
@@ -25,9 +25,9 @@ fn overwrite<B: ReusePolicy>(trie: &QpTrie<Value, B>, round: u64) {
     trie.pin().insert(&key, [round; 28]).expect("memory");
 }
 
-/// A change is made inside a section of the trie, where nobody waits. The thread waits behind it, gets
-/// as far as the bound, and the reader that sits is named, once.
-fn overwriting_behind_a_reader_stays_within_the_bound_and_names_it<B: ReusePolicy>(setup: Setup) {
+/// A change is made inside a section of the trie, where no thread blocks. The thread blocks after
+/// the section, pending memory stays within the bound, and the stalled reader is reported once.
+fn pending_memory_stays_bounded_and_the_reader_is_reported<B: ReusePolicy>(setup: Setup) {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
     let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::from_millis(1));
@@ -45,7 +45,7 @@ fn overwriting_behind_a_reader_stays_within_the_bound_and_names_it<B: ReusePolic
         let inner = &domain;
         let sit = move || {
             let guard = inner.pin();
-            tell_inside.send(()).expect("somebody waits for it");
+            tell_inside.send(()).expect("the main thread waits");
             let _ = leave.recv();
             drop(guard);
         };
@@ -53,9 +53,9 @@ fn overwriting_behind_a_reader_stays_within_the_bound_and_names_it<B: ReusePolic
             .name("sitter".to_owned())
             .spawn_scoped(scope, sit)
             .expect("a thread");
-        inside.recv().expect("it is inside");
+        inside.recv().expect("the reader enters");
         let _stay = stay;
-        // A sixteenth of the bound more for each millisecond.
+        // Each millisecond of stall allows a sixteenth of the bound more.
         let (start, mut round) = (std::time::Instant::now(), 0);
         while start.elapsed() < Duration::from_millis(20) || round < 2 * MAX_PENDING / 256 {
             (0..100).for_each(|more| overwrite(&trie, round + more));
@@ -64,16 +64,16 @@ fn overwriting_behind_a_reader_stays_within_the_bound_and_names_it<B: ReusePolic
             let stalls = start.elapsed().as_millis() as u64 + 1;
             let cpus = thread::available_parallelism().map_or(1, usize::from) as u64;
             let most = MAX_PENDING + stalls * (MAX_PENDING / 16) + 2 * cpus * 64 * KIB;
-            assert!(leaves.pending.bytes <= most, "{} of {most} wait", leaves.pending.bytes);
+            assert!(leaves.pending.bytes <= most, "{} of {most} bytes", leaves.pending.bytes);
         }
         let (report, name) = told.try_recv().expect("a report");
         assert_eq!(name.as_deref(), Some("sitter"), "{report}");
-        assert!(told.try_recv().is_err(), "said once");
+        assert!(told.try_recv().is_err(), "reported once");
     });
 }
 
-/// As those of its allocators: no memory that the backing does not give, none beyond the range.
-fn a_trie_passes_its_backing_and_its_range_on<B: ReusePolicy>(setup: Setup) {
+/// The allocators use the same settings: no memory that the backing refuses, none beyond the range.
+fn a_trie_uses_the_backing_and_the_range_of_its_builder<B: ReusePolicy>(setup: Setup) {
     let backing = Arc::new(FailOnDemand::new(System));
     let builder = setup.builder::<Value, B>().backing(backing.clone()).range_bytes(16 << 20);
     let trie = builder.build().expect("a trie");
@@ -85,8 +85,9 @@ fn a_trie_passes_its_backing_and_its_range_on<B: ReusePolicy>(setup: Setup) {
     assert!(trie.memory_usage().leaves.backing_bytes <= 16 << 20);
 }
 
-/// The guard is one that this thread can't know of: another made it. The test hangs where the drop waits.
-fn dropping_a_trie_beside_any_guard_waits_for_nobody<B: ReusePolicy>(setup: Setup) {
+/// Another thread made the guard, so this thread can't know of it. If the drop waited, the test
+/// would hang.
+fn dropping_a_trie_never_waits_for_a_guard<B: ReusePolicy>(setup: Setup) {
     let domain = setup.domain();
     let moved = thread::scope(|scope| scope.spawn(|| domain.pin_trace()).join()).expect("a guard");
     for used in [false, true] {
@@ -104,7 +105,7 @@ fn dropping_a_trie_beside_any_guard_waits_for_nobody<B: ReusePolicy>(setup: Setu
 }
 
 in_every_setup![
-    dropping_a_trie_beside_any_guard_waits_for_nobody,
-    overwriting_behind_a_reader_stays_within_the_bound_and_names_it,
-    a_trie_passes_its_backing_and_its_range_on,
+    dropping_a_trie_never_waits_for_a_guard,
+    pending_memory_stays_bounded_and_the_reader_is_reported,
+    a_trie_uses_the_backing_and_the_range_of_its_builder,
 ];

@@ -1,4 +1,4 @@
-//! A trie among the collections of std: made from entries, extended, copied, compared.
+//! The traits of std's collections: construction from entries, extension, cloning, comparison.
 #![cfg(not(loom))]
 
 mod common;
@@ -18,8 +18,8 @@ fn entries(seed: u64) -> Vec<(Vec<u8>, u64)> {
     (0..2_000).map(|number| (dice.key(), number)).collect()
 }
 
-/// Of keys that come twice the later value counts, as in a `BTreeMap`.
-fn entries_in_any_order_make_the_trie_that_they_make_of_a_btree_map<B: ReusePolicy>(setup: Setup) {
+/// If a key occurs twice, the later value wins, as in a `BTreeMap`.
+fn entries_in_any_order_build_the_same_map_as_a_btree_map<B: ReusePolicy>(setup: Setup) {
     let mut trie = setup.trie::<u64, B>();
     let mut model = Model::new();
     for seed in 0..3 {
@@ -36,8 +36,8 @@ fn entries_in_any_order_make_the_trie_that_they_make_of_a_btree_map<B: ReusePoli
     same_entries(&collected, &entries(3).into_iter().collect());
 }
 
-/// A clone has its own nodes and its own values, and what the original was built with.
-fn a_clone_goes_its_own_way<B: ReusePolicy>(setup: Setup) {
+/// A clone has separate nodes and values, and the settings of the original.
+fn a_clone_is_independent_of_the_original<B: ReusePolicy>(setup: Setup) {
     let trie = setup.builder::<String, B>().max_entries(3).max_key_len(5).build().expect("a trie");
     trie.try_extend([("a", "1".to_owned()), ("ab", "2".to_owned())]).expect("room");
     let clone = trie.clone();
@@ -58,8 +58,9 @@ fn a_clone_goes_its_own_way<B: ReusePolicy>(setup: Setup) {
     same_memory(&clone, &model);
 }
 
-/// Beside a writer a clone has what was there throughout, and can be made of a full trie too.
-fn a_clone_beside_a_writer_has_what_was_always_there<B: ReusePolicy>(setup: Setup) {
+/// While another thread writes, a clone has every key that is present throughout; a full trie can
+/// be cloned too.
+fn a_clone_beside_a_writer_has_every_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
     let trie = setup.builder::<u64, B>().max_entries(101).build().expect("a trie");
     trie.try_extend((0..100_u64).map(|number| (number.to_be_bytes(), number))).expect("room");
     let done = AtomicBool::new(false);
@@ -84,13 +85,13 @@ fn a_clone_beside_a_writer_has_what_was_always_there<B: ReusePolicy>(setup: Setu
 }
 
 in_every_setup![
-    entries_in_any_order_make_the_trie_that_they_make_of_a_btree_map,
-    a_clone_goes_its_own_way,
-    a_clone_beside_a_writer_has_what_was_always_there,
+    entries_in_any_order_build_the_same_map_as_a_btree_map,
+    a_clone_is_independent_of_the_original,
+    a_clone_beside_a_writer_has_every_key_that_is_always_there,
 ];
 
 #[test]
-fn tries_are_equal_when_their_entries_are_however_they_came_about() {
+fn tries_with_equal_entries_are_equal() {
     let trie: QpTrie<u64> = [("a", 1), ("b", 2)].into();
     let same = QpTrie::from([("b", 3), ("c", 0), ("a", 1)]);
     same.pin().insert(b"b", 2).expect("memory");
@@ -105,9 +106,9 @@ fn tries_are_equal_when_their_entries_are_however_they_came_about() {
     assert_eq!(QpTrie::<u64>::default(), QpTrie::default());
 }
 
-/// What can't be inserted stops `try_extend` there, and makes `extend` panic with the reason.
+/// An entry that can't be inserted stops `try_extend`, and makes `extend` panic with the reason.
 #[test]
-fn the_first_entry_that_does_not_fit_is_the_last_that_is_looked_at() {
+fn try_extend_stops_at_the_first_entry_that_does_not_fit() {
     let domain = Domain::new();
     let mut trie = QpTrie::<u64>::builder().domain(domain).max_entries(2).build().expect("a trie");
     let error = trie.try_extend([("a", 1), ("b", 2), ("c", 3), ("a", 4)]).unwrap_err();

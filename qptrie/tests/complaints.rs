@@ -1,5 +1,5 @@
-//! What users complain about in ordered maps, each complaint a test of its own. The complaints about
-//! allocators and reclamation are tested in `memalloc`.
+//! Common complaints of users about ordered maps, one test for each. `memalloc` tests the
+//! complaints about allocators and reclamation.
 #![cfg(not(loom))]
 
 mod common;
@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Complaint 11: An ordered map whose ranges leak. Ranges that are given up half-way, from either
-/// end, or forgotten, hold nothing once their section has ended: what was removed meanwhile is
-/// dropped, and its memory comes back.
-fn ranges_that_are_given_up_leak_nothing<B: ReusePolicy>(setup: Setup) {
+/// Complaint 11: An ordered map whose ranges leak. A range that is abandoned half-way, from either
+/// end, or forgotten, holds nothing once its section has ended: the values that were removed
+/// meanwhile are dropped, and their memory is returned.
+fn abandoned_ranges_leak_nothing<B: ReusePolicy>(setup: Setup) {
     let (trie, token) = (setup.trie::<Arc<()>, B>(), Arc::new(()));
     let mut dice = Dice::new(11);
     for _ in 0..50 {
@@ -51,12 +51,12 @@ fn ranges_that_are_given_up_leak_nothing<B: ReusePolicy>(setup: Setup) {
     same_memory(&trie, &Model::new());
 }
 
-/// Complaint 11: An ordered map whose `get` misses a key during its replacement. No way to ask
-/// does, whoever replaces the value, and however.
+/// Complaint 11: An ordered map whose `get` misses a key during its replacement. No kind of lookup
+/// does, whichever thread replaces the value, and by whichever operation.
 fn a_key_is_there_while_its_value_is_replaced<B: ReusePolicy>(setup: Setup) {
     const ROUNDS: u64 = 10_000;
     let trie = setup.trie::<u64, B>();
-    // Neighbours that come and go replace the branch that the key hangs on.
+    // Inserting and removing neighbours replaces the branch that the key is in.
     let (key, neighbours) = (b"key", [b"key\x00", b"key\x10", b"kez\x00"]);
     let _ = trie.pin().insert(key, 0).expect("memory");
     let done = AtomicBool::new(false);
@@ -97,9 +97,9 @@ fn a_key_is_there_while_its_value_is_replaced<B: ReusePolicy>(setup: Setup) {
     });
 }
 
-/// Complaint 11: An ordered map whose semantics nobody wrote down. What the documentation of `Iter`
-/// says of a scan beside changes, with the changes made between its steps.
-fn a_scan_beside_changes_does_what_is_written_down<B: ReusePolicy>(setup: Setup) {
+/// Complaint 11: An ordered map with undocumented semantics. Checks the promises of `Iter`'s
+/// documentation about concurrent changes, with the changes made between the steps of a scan.
+fn a_scan_beside_changes_does_what_its_documentation_promises<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let mut dice = Dice::new(12);
     for round in 0..300 {
@@ -120,7 +120,7 @@ fn a_scan_beside_changes_does_what_is_written_down<B: ReusePolicy>(setup: Setup)
             let Some((key, value)) = (if forwards { scan.next() } else { scan.next_back() }) else {
                 break;
             };
-            // Where branches are deferred a scan may stand on one that has been replaced.
+            // With deferred branches, a scan may stand on a branch that has been replaced.
             let now = B::KIND == PolicyKind::Immediate;
             let were = if now {
                 there.get(key) == Some(value)
@@ -151,16 +151,16 @@ fn a_scan_beside_changes_does_what_is_written_down<B: ReusePolicy>(setup: Setup)
     }
 }
 
-/// Complaint 13: Trust by stress alone, where a branch that is reused under a reader is met once in
-/// thousands of runs. Here it is met every time: between a walk's steps, and between the look of
-/// `compute` and its change, the branch that they stand on is replaced, and its memory used again for
-/// other keys. (That nothing else can come in between is explored by the models.)
+/// Complaint 13: Trust based on stress tests alone, in which a branch that is reused under a reader
+/// occurs once in thousands of runs. Here it occurs every time: between the steps of a walk, and
+/// between the lookup of `compute` and its change, the branch is replaced and its memory reused for
+/// other keys. (Models check all other interleavings.)
 fn a_branch_that_is_reused_under_a_walk_or_a_change_deceives_neither<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let stable = [b"xa", b"xb", b"xc"];
     trie.try_extend(stable.iter().zip(0..)).expect("memory");
-    // Replaces the branch of the stable keys, and takes its memory for one of the same size. Another key
-    // each time: what is removed leaves a hole, which the same key would fill.
+    // Replaces the branch of the stable keys, and reuses its memory for a branch of the same size.
+    // The key changes each time: a removed key leaves a hole, which the same key would fill.
     let turns = Cell::new(0);
     let reuse = |round: u64| {
         let view = trie.pin();
@@ -200,8 +200,8 @@ fn a_branch_that_is_reused_under_a_walk_or_a_change_deceives_neither<B: ReusePol
 }
 
 in_every_setup![
-    ranges_that_are_given_up_leak_nothing,
+    abandoned_ranges_leak_nothing,
     a_key_is_there_while_its_value_is_replaced,
-    a_scan_beside_changes_does_what_is_written_down,
+    a_scan_beside_changes_does_what_its_documentation_promises,
     a_branch_that_is_reused_under_a_walk_or_a_change_deceives_neither,
 ];

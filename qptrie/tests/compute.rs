@@ -1,5 +1,5 @@
-//! Changes that depend on what is there: what they do one after the other, and that each is one
-//! atomic step beside others.
+//! Changes that depend on the current value: their results in sequence, and their atomicity beside
+//! other threads.
 #![cfg(not(loom))]
 
 mod common;
@@ -15,12 +15,12 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 
-/// What a step does, by the value that it finds.
+/// A step of a test; some depend on the value that they find.
 #[derive(Clone, Debug)]
 enum Step {
     TryInsert(Vec<u8>),
     GetOrInsert(Vec<u8>),
-    /// What to do when there is nothing, and with an even and an odd value.
+    /// The decisions for no value, an even value and an odd value.
     Compute(Vec<u8>, [Decision; 3]),
     RemoveIf(Vec<u8>, u64),
     Retain(u64),
@@ -52,7 +52,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..200)
 }
 
-/// The choice of a decision table.
+/// Returns the decision for `value`.
 fn chosen([nothing, even, odd]: [Decision; 3], value: Option<&u64>) -> Decision {
     match value {
         None => nothing,
@@ -85,7 +85,7 @@ fn compute<B: ReusePolicy>(
         (Decision::Abort, _) => Computed::Aborted(number),
     };
     assert_eq!(done, Ok(expected), "{key:?}");
-    assert_eq!(asked.get(), 1, "nobody else changes anything");
+    assert_eq!(asked.get(), 1, "no other thread changes anything");
     match decision {
         Decision::Insert => _ = model.insert(key, number),
         Decision::Remove => _ = model.remove(&key),
@@ -145,7 +145,7 @@ fn run<B: ReusePolicy>(trie: &QpTrie<u64, B>, steps: Vec<Step>) -> Model<u64> {
     model
 }
 
-fn any_steps_do_what_they_do_to_a_btree_map<B: ReusePolicy>(setup: Setup) {
+fn any_steps_have_the_same_effect_as_on_a_btree_map<B: ReusePolicy>(setup: Setup) {
     let config = Config { cases: 300, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&steps(), |steps| {
         let trie = setup.trie::<u64, B>();
@@ -159,13 +159,13 @@ fn any_steps_do_what_they_do_to_a_btree_map<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-/// Keys that share branches with one another: changes of one replace what others hang on.
+/// Keys that share branches: changing one replaces branches that others are below.
 const COUNTERS: [&[u8]; 5] = [b"c", b"c\x00", b"c\x08", b"c\x10", b"c\x10\x00"];
 
 const THREADS: u64 = 3;
 
-/// Every increment is of the value that it replaces, also where the key is taken out in between:
-/// what is in the trie at the end, and what was taken out, add up.
+/// Every increment starts from the value that it replaces, even if the key is removed in between:
+/// the final values and the removed values add up.
 fn increments_of_several_threads_add_up<B: ReusePolicy>(setup: Setup) {
     const ROUNDS: u64 = 8_000;
     let trie = setup.trie::<u64, B>();
@@ -186,7 +186,7 @@ fn increments_of_several_threads_add_up<B: ReusePolicy>(setup: Setup) {
                             match done.expect("memory") {
                                 Computed::Inserted(new) => assert_eq!(*new, 1),
                                 Computed::Replaced { old, new } => assert_eq!(*new, old + 1),
-                                // This round increments nothing.
+                                // This round does not increment.
                                 Computed::Removed(count) => taken += count + 1,
                                 Computed::Absent | Computed::Aborted(()) => {
                                     unreachable!("not decided")
@@ -206,8 +206,8 @@ fn increments_of_several_threads_add_up<B: ReusePolicy>(setup: Setup) {
     same_memory(&trie, &model);
 }
 
-/// A value is removed by one thread only, and only if it is the one that was agreed to.
-fn what_remove_if_takes_is_what_it_saw<B: ReusePolicy>(setup: Setup) {
+/// A value is removed by one thread only, and only if it is the one that the closure accepted.
+fn remove_if_removes_the_value_that_it_saw<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let balance = AtomicI64::new(0);
     thread::scope(|scope| {
@@ -241,8 +241,8 @@ fn what_remove_if_takes_is_what_it_saw<B: ReusePolicy>(setup: Setup) {
     same_memory(&trie, &model);
 }
 
-/// All threads that ask for a key at once get the value of one of them.
-fn all_get_the_value_of_the_one_that_inserted<B: ReusePolicy>(setup: Setup) {
+/// All threads that request one key at the same time get the value of one of them.
+fn all_threads_get_the_value_that_was_inserted<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let answers: Vec<Vec<u64>> = thread::scope(|scope| {
         let ask = |own: u64| {
@@ -261,8 +261,8 @@ fn all_get_the_value_of_the_one_that_inserted<B: ReusePolicy>(setup: Setup) {
     assert_eq!(trie.len(), 3_000);
 }
 
-/// Entries that `retain` wants stay, whatever others insert and remove beside them.
-fn retain_keeps_what_it_wants_beside_writers<B: ReusePolicy>(setup: Setup) {
+/// Entries that `retain` accepts stay, whatever other threads insert and remove.
+fn retain_keeps_accepted_entries_beside_writers<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     for number in 0..200_u64 {
         trie.pin().insert(&[b'w', number as u8, 7], 1).expect("memory");
@@ -286,17 +286,17 @@ fn retain_keeps_what_it_wants_beside_writers<B: ReusePolicy>(setup: Setup) {
 }
 
 in_every_setup![
-    any_steps_do_what_they_do_to_a_btree_map,
+    any_steps_have_the_same_effect_as_on_a_btree_map,
     increments_of_several_threads_add_up,
-    what_remove_if_takes_is_what_it_saw,
-    all_get_the_value_of_the_one_that_inserted,
-    retain_keeps_what_it_wants_beside_writers,
+    remove_if_removes_the_value_that_it_saw,
+    all_threads_get_the_value_that_was_inserted,
+    retain_keeps_accepted_entries_beside_writers,
 ];
 
-/// What other threads do while `decide` runs, done by `decide` itself: it is asked again, and what
-/// is replaced, removed or filled is what it saw last.
+/// `decide` itself does what other threads could do while it runs: it is called again, and the
+/// value that is replaced, removed or filled in is the one that it saw last.
 #[test]
-fn a_decision_about_what_has_changed_is_taken_again() {
+fn a_decision_is_repeated_if_the_value_has_changed() {
     let trie: QpTrie<u64> = QpTrie::new().expect("a trie");
     let view = trie.pin();
     let mut seen = Vec::new();
@@ -314,7 +314,7 @@ fn a_decision_about_what_has_changed_is_taken_again() {
     let removed = view.remove_if(b"key", |value| {
         asked += 1;
         if asked == 1 {
-            // The same value in another leaf is not what was seen.
+            // An equal value in another leaf is not the value that was seen.
             let _ = view.insert(b"key", *value).expect("memory");
         }
         true
@@ -334,10 +334,10 @@ fn a_decision_about_what_has_changed_is_taken_again() {
 }
 
 #[test]
-fn a_trie_that_is_full_of_the_very_key_is_not_full_for_it() {
+fn a_full_trie_accepts_a_new_value_for_a_present_key() {
     let trie: QpTrie<u64> = QpTrie::builder().max_entries(1).build().expect("a trie");
     let view = trie.pin();
-    // Nothing is there when it is asked for, and something by the time it is to be put.
+    // The key is absent when `decide` is called, and present when its value is inserted.
     let done = view.compute(b"key", |old| {
         if old.is_none() {
             view.insert(b"key", 1).expect("room");
@@ -361,7 +361,7 @@ fn a_trie_that_is_full_of_the_very_key_is_not_full_for_it() {
 }
 
 #[test]
-fn what_is_refused_comes_back_and_changes_nothing() {
+fn a_rejected_value_is_returned_and_nothing_changes() {
     let trie: QpTrie<String> = QpTrie::builder().max_entries(1).build().expect("a trie");
     let view = trie.pin();
     let value = || "value".to_owned();

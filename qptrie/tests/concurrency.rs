@@ -1,8 +1,8 @@
-//! Several threads: keys that are always there are never missed, values are never stale, scans
-//! are complete, and at the end nothing is lost.
+//! Several threads: keys that are always there are never missed, values are never stale, scans are
+//! complete, and in the end nothing is lost.
 //!
-//! Nothing here depends on timing: however the threads interleave, every answer has to be one
-//! that some order of the operations explains.
+//! The tests do not depend on timing: for every interleaving of the threads, some order of the
+//! operations must explain all answers.
 #![cfg(not(loom))]
 
 mod common;
@@ -16,14 +16,14 @@ use std::ops::Bound::{Excluded, Included};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-/// Threads of each kind: together more than most machines that run this have processors.
+/// The number of writers; with the readers more threads than most test machines have processors.
 const WRITERS: usize = 3;
 
-/// Changes that each writer makes.
+/// The number of changes by each writer.
 const CHANGES: usize = 6_000;
 
-/// Keys that are always there. Each has neighbours that come and go around it: keys that it
-/// begins, keys that begin it, and keys that part from it in its last byte.
+/// Returns keys that are always there. Other keys are inserted and removed around each: its
+/// prefixes, keys that it is a prefix of, and keys that differ from it in the last byte.
 fn stable_keys() -> Vec<Vec<u8>> {
     let mut keys = vec![b"".to_vec(), b"s".to_vec()];
     for tail in [&b""[..], b"\0", b"abc", b"/a/long/part/that/many/keys/have/"] {
@@ -35,7 +35,7 @@ fn stable_keys() -> Vec<Vec<u8>> {
     keys
 }
 
-/// A neighbour of a stable key, not stable itself, that belongs to writer `own` alone.
+/// Returns a key near a stable one, not stable itself, that only writer `own` changes.
 fn neighbour(dice: &mut Dice, stable: &[Vec<u8>], own: usize) -> Vec<u8> {
     loop {
         let mut key = stable[dice.roll(stable.len())].clone();
@@ -52,7 +52,7 @@ fn neighbour(dice: &mut Dice, stable: &[Vec<u8>], own: usize) -> Vec<u8> {
     }
 }
 
-/// What a stable key's value may be at the moment: its only writer sets `begun` before the change
+/// The range of versions that a stable key may have: its only writer sets `begun` before the change
 /// and `done` after it.
 #[derive(Default)]
 struct Version {
@@ -60,12 +60,12 @@ struct Version {
     done: AtomicU64,
 }
 
-/// Values say which key they belong to.
+/// Returns a value that encodes its key.
 fn value(of: usize, version: u64) -> u64 {
     (of as u64) << 32 | version
 }
 
-/// The value of a neighbour: its writer, and the writer's step.
+/// Returns the value of a neighbour, which encodes its writer and the writer's step.
 fn passing(own: usize, step: usize) -> u64 {
     value(1000 + own, step as u64)
 }
@@ -77,10 +77,10 @@ struct Scene<B: ReusePolicy> {
     writing: AtomicUsize,
 }
 
-/// What a reader does again and again.
+/// A check that a reader repeats.
 type Look<B> = fn(&Scene<B>, &mut Dice);
 
-/// Counts a writer as gone, even when it panics.
+/// Counts a writer as finished, even if it panics.
 struct Writing<'s>(&'s AtomicUsize);
 
 impl Drop for Writing<'_> {
@@ -99,7 +99,7 @@ impl<B: ReusePolicy> Scene<B> {
         Self { trie, stable, versions, writing: AtomicUsize::new(WRITERS) }
     }
 
-    /// Repeats `look` at least once, and until all writers have gone.
+    /// Repeats `look` at least once, and until all writers have finished.
     fn while_written(&self, mut look: impl FnMut()) {
         loop {
             let last = self.writing.load(Ordering::Acquire) == 0;
@@ -110,8 +110,8 @@ impl<B: ReusePolicy> Scene<B> {
         }
     }
 
-    /// Inserts, replaces and removes keys of its own beside the stable ones, and knows the answer
-    /// to each, since nobody else touches them. Gives what it leaves behind.
+    /// Inserts, replaces and removes neighbours of the stable keys. Only this thread changes these
+    /// keys, so it knows every answer. Returns the entries that are left.
     fn write(&self, own: usize) -> Model<u64> {
         let _writing = Writing(&self.writing);
         let (mut dice, mut mine) = (Dice::new(own as u64), Model::new());
@@ -150,7 +150,7 @@ impl<B: ReusePolicy> Scene<B> {
         done.store(version, Ordering::SeqCst);
     }
 
-    /// Asks for every stable key: it is there, with a value that was current during the question.
+    /// Looks up every stable key: it is present, with a value that was current during the lookup.
     fn look_up(&self, dice: &mut Dice) {
         move_to_some_cpu(dice);
         for (of, key) in self.stable.iter().enumerate() {
@@ -160,7 +160,7 @@ impl<B: ReusePolicy> Scene<B> {
         }
     }
 
-    /// The same, four questions at a time.
+    /// Like `look_up`, four keys at a time.
     fn look_up_many(&self, dice: &mut Dice) {
         move_to_some_cpu(dice);
         for first in 0..self.stable.len() {
@@ -174,7 +174,7 @@ impl<B: ReusePolicy> Scene<B> {
         }
     }
 
-    /// What was found at a stable key, of which `done` versions had been written before.
+    /// Checks the value found at a stable key after `done` versions had been written.
     fn check_found(&self, of: usize, done: u64, found: Option<u64>) {
         let begun = self.versions[of].begun.load(Ordering::SeqCst);
         let key = &self.stable[of];
@@ -185,7 +185,7 @@ impl<B: ReusePolicy> Scene<B> {
         assert!(current.contains(&found), "{key:?}: {found:#x} is not in {current:x?}");
     }
 
-    /// Walks over everything, from the front, from the back, or from both ends by turns.
+    /// Scans all entries from the front, from the back, or from both ends in turn.
     fn scan(&self, dice: &mut Dice) {
         move_to_some_cpu(dice);
         let (view, ends) = (self.trie.pin(), dice.roll(3));
@@ -203,7 +203,8 @@ impl<B: ReusePolicy> Scene<B> {
         self.check_entries(front);
     }
 
-    /// Ascending, no duplicates, every stable key, no invented value.
+    /// Checks a scan: ascending, no duplicates, every stable key, and only values that were
+    /// written.
     fn check_entries(&self, entries: Vec<(&[u8], &u64)>) {
         self.check_scan(entries.iter().map(|(key, _)| *key));
         for (key, found) in entries {
@@ -215,8 +216,8 @@ impl<B: ReusePolicy> Scene<B> {
         }
     }
 
-    /// The same by cursor, in one direction or the other, each step in a section of its own, with
-    /// cursors that other threads remove under it.
+    /// Scans with a cursor, in one direction or the other, each step in its own section; other
+    /// threads remove the cursor's key meanwhile.
     fn step_through(&self, dice: &mut Dice) {
         move_to_some_cpu(dice);
         let (mut keys, mut next, forwards) = (Vec::<Vec<u8>>::new(), Vec::new(), dice.roll(2) == 0);
@@ -238,7 +239,7 @@ impl<B: ReusePolicy> Scene<B> {
         self.check_scan(keys.iter().map(|key| &key[..]));
     }
 
-    /// Asks for the neighbours of stable keys: none lies beyond the next stable one.
+    /// Looks up the neighbours of stable keys: none is beyond the next stable key.
     fn look_around(&self, dice: &mut Dice) {
         move_to_some_cpu(dice);
         let view = self.trie.pin();
@@ -269,7 +270,7 @@ impl<B: ReusePolicy> Scene<B> {
         assert!(stable.eq(self.stable.iter().map(|key| &key[..])), "a stable key is missed");
     }
 
-    /// Runs writers beside `readers`, and checks what is left in the end.
+    /// Runs writers beside `readers`, and checks the final entries.
     fn play(&self, readers: &[Look<B>]) {
         let mut model: Model<u64> = thread::scope(|scope| {
             let writers: Vec<_> =
@@ -292,16 +293,16 @@ impl<B: ReusePolicy> Scene<B> {
     }
 }
 
-/// Moves the calling thread to another processor now and then, so that objects are freed and
-/// allocated on different ones and protocols are interrupted in the middle.
+/// Sometimes moves the calling thread to another processor, so that objects are freed and allocated
+/// on different processors and threads are preempted in the middle of the protocol.
 #[cfg(target_os = "linux")]
 fn move_to_some_cpu(dice: &mut Dice) {
     if dice.roll(50) != 0 {
         return;
     }
     let cpus = thread::available_parallelism().map_or(1, usize::from);
-    // SAFETY: a zeroed set is an empty one; the call reads no more than the size that it is told.
-    // Where the processor is not ours to use it fails, and the thread stays where it is.
+    // SAFETY: a zeroed set is empty; the call reads no more than the given size. If this process
+    // may not use the processor, the call fails and the thread stays where it is.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(dice.roll(cpus), &mut set);
@@ -316,11 +317,11 @@ fn a_reader_never_misses_a_key_that_is_always_there<B: ReusePolicy>(setup: Setup
     let scene = Scene::<B>::new(setup.trie());
     scene.play(&[Scene::<B>::look_up as Look<B>, Scene::look_up_many]);
     if B::PROTECTS_IDENTITY {
-        assert_eq!(scene.trie.stats().retries, 0, "plain readers have nothing to retry");
+        assert_eq!(scene.trie.stats().retries, 0, "plain readers never retry");
     }
 }
 
-/// With no retries, every branch that changes under a reader makes it insist.
+/// With no retries, a reader insists whenever a branch changes under it.
 fn a_reader_that_insists_misses_nothing_either<B: ReusePolicy>(setup: Setup) {
     let trie = setup.builder::<u64, B>().reader_retries(0).build().expect("a trie");
     let scene = Scene::<B>::new(trie);
@@ -328,7 +329,7 @@ fn a_reader_that_insists_misses_nothing_either<B: ReusePolicy>(setup: Setup) {
     assert_eq!(scene.trie.stats().retries, 0);
 }
 
-/// All keys but one have the same first byte, so that scans and writers meet all the time.
+/// All keys but one have the same first byte, so that scans and writers conflict constantly.
 fn a_scan_is_in_order_and_misses_no_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
     let scene = Scene::<B>::new(setup.trie());
     scene.play(&[Scene::scan, Scene::step_through, Scene::look_around]);
@@ -341,8 +342,8 @@ fn a_scan_that_insists_misses_nothing_either<B: ReusePolicy>(setup: Setup) {
     scene.play(&[Scene::scan, Scene::step_through, Scene::look_around]);
 }
 
-/// Every thread inserts and removes the same few keys. Each success of one kind is matched by one
-/// of the other, or by an entry that is left.
+/// Every thread inserts and removes the same few keys. Each successful insertion is matched by a
+/// removal or by a remaining entry.
 fn one_of_many_wins_each_key<B: ReusePolicy>(setup: Setup) {
     const THREADS: u64 = 5;
     const KEYS: [&[u8]; 5] = [b"key", b"key\x00", b"key\x08", b"key\x10", b"key\x10\x00"];
@@ -375,8 +376,8 @@ fn one_of_many_wins_each_key<B: ReusePolicy>(setup: Setup) {
     same_memory(&trie, &left);
 }
 
-/// Threads that live for one operation each, so that readers' slots and threads' caches change
-/// hands all the time.
+/// Each thread lives for one operation, so that readers' slots and threads' caches change owners
+/// constantly.
 fn threads_that_come_and_go_lose_nothing<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let mut model = Model::new();

@@ -1,7 +1,8 @@
-//! Operations that copy values, under every policy of leaves: those that are reused at once, and
-//! those that are kept for readers.
+//! Operations that copy values, under every policy of leaves: with leaves that are reused at once,
+//! and with leaves that are kept for readers.
 //!
-//! Nothing here depends on timing: however the threads interleave, every answer has to be one
+//! The tests do not depend on timing: for every interleaving of the threads, some order of the
+//! operations must explain all answers.
 //! that some order of the operations explains.
 #![cfg(not(loom))]
 
@@ -79,7 +80,7 @@ fn same_as_the_model<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     assert_eq!(usage.leaves.pending.objects, 0);
 }
 
-/// Copies under every policy of leaves answer as a sorted map does, and lose no memory.
+/// Copies under every policy of leaves equal those of a sorted map, and no memory is lost.
 fn copies_answer_as_a_sorted_map<B: ReusePolicy>(setup: Setup) {
     same_as_the_model::<B, Immediate>(setup);
     same_as_the_model::<B, AfterRcuGp>(setup);
@@ -87,11 +88,11 @@ fn copies_answer_as_a_sorted_map<B: ReusePolicy>(setup: Setup) {
     same_as_the_model::<B, AfterTasksTraceGp>(setup);
 }
 
-/// Threads of each kind in the tests of several.
+/// The number of threads of each kind in the tests with several threads.
 const THREADS: usize = 3;
 const CHANGES: usize = 8_000;
 
-/// A value that says which key it belongs to, in every one of its words.
+/// A value that encodes its key in every word.
 type Stamped = [u64; 5];
 
 fn stamped(key: &[u8], version: u64) -> Stamped {
@@ -101,21 +102,22 @@ fn stamped(key: &[u8], version: u64) -> Stamped {
     std::array::from_fn(|index| hash ^ version.wrapping_add(index as u64))
 }
 
-/// The version of a value, which has to be one of `key`.
+/// Returns the version of a value, and checks that it is a value of `key`.
 fn version(key: &[u8], value: Stamped) -> u64 {
     let version = value[0] ^ stamped(key, 0)[0];
     assert_eq!(value, stamped(key, version), "a value that {key:?} never had");
     version
 }
 
-/// Few keys of equal size, so that a leaf that one of them leaves is at once another's, often in
-/// the same slot: pairs that share a branch, and some that are alone below their root.
+/// Returns a few keys of equal length, so that a leaf that one of them frees is reused for another
+/// at once, often in the same slot: pairs that share a branch, and some that are alone below their
+/// root.
 fn close_keys() -> Vec<Vec<u8>> {
     let pairs = (0..4_u8).flat_map(|part| [vec![b'p', part, 1], vec![b'p', part, 2]]);
     pairs.chain((0..4_u8).map(|root| vec![root, 7, 7])).collect()
 }
 
-/// Counts a writer as gone, even when it panics.
+/// Counts a writer as finished, even if it panics.
 struct Writing<'s>(&'s AtomicUsize);
 
 impl Drop for Writing<'_> {
@@ -124,7 +126,8 @@ impl Drop for Writing<'_> {
     }
 }
 
-/// The keys of a scan, which has to be in order, and to find with each key a value of its own.
+/// Returns the keys of a scan, and checks that it is in order and that each key has one of its own
+/// values.
 fn scanned<B: ReusePolicy, L: ReusePolicy>(trie: &QpTrie<Stamped, B, L>) -> Vec<Vec<u8>> {
     let (view, mut keys, mut key) = (trie.pin(), Vec::<Vec<u8>>::new(), Vec::new());
     loop {
@@ -203,15 +206,15 @@ fn copies_match<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     assert_eq!(trie.memory_usage().leaves.live.objects, trie.len());
 }
 
-/// Every copy is a value that its key had, whole and none that it had before another one, while
-/// leaves go from key to key; and a key that is always there is never missed.
-fn a_copy_is_its_keys_while_leaves_are_reused<B: ReusePolicy>(setup: Setup) {
+/// While leaves are reused for other keys, every copy is a whole value of its key and never older
+/// than a value seen before; a key that is always there is never missed.
+fn every_copy_is_a_value_of_its_key_while_leaves_are_reused<B: ReusePolicy>(setup: Setup) {
     copies_match::<B, Immediate>(setup);
     copies_match::<B, AfterRcuGp>(setup);
 }
 
-/// Threads that put and take values of the same few keys: each value that was put comes back
-/// exactly once, to whoever replaced or removed it, or is there at the end.
+/// Threads insert and remove values of the same few keys: each inserted value is returned exactly
+/// once, to the thread that replaced or removed it, or is there at the end.
 fn every_value_comes_back_once<B: ReusePolicy>(setup: Setup) {
     let trie = trie::<u64, B, Immediate>(setup);
     let keys = &close_keys()[..6];
@@ -245,7 +248,7 @@ fn every_value_comes_back_once<B: ReusePolicy>(setup: Setup) {
 
 in_every_setup![
     copies_answer_as_a_sorted_map,
-    a_copy_is_its_keys_while_leaves_are_reused,
+    every_copy_is_a_value_of_its_key_while_leaves_are_reused,
     every_value_comes_back_once,
 ];
 
@@ -304,7 +307,7 @@ fn a_value_is_overwritten_in_place_and_without_memory() {
 }
 
 #[test]
-fn a_removed_leaf_is_at_once_another_keys() {
+fn a_removed_leaf_is_reused_for_another_key_at_once() {
     let trie = QpTrie::<u64, Immediate, Immediate>::new().expect("a trie");
     let view = trie.pin();
     for round in 0..10_000_u64 {
@@ -317,8 +320,7 @@ fn a_removed_leaf_is_at_once_another_keys() {
     assert!(leaves.taken.objects < 1_000, "{leaves:?}");
 }
 
-/// Keys that no leaf can hold may be asked for all the same. The length of a key has 16 bits where it is
-/// kept.
+/// Looking up a key that no leaf can hold is not an error. A leaf stores the key length in 16 bits.
 #[test]
 fn a_key_whose_length_is_beyond_16_bits_is_not_taken_for_a_shorter_one() {
     fn check<L: ReusePolicy>() {
@@ -362,6 +364,6 @@ fn the_longest_key_fits_a_leaf_of_words_and_one_byte_more_is_too_large() {
     let error = trie.pin().insert_copied(b"", [0; 4092]).expect_err("no room for a length");
     assert_eq!(
         error.to_string(),
-        "a value of 4092 bytes leaves no room for a key in a leaf of 4096"
+        "a value of 4092 bytes leaves no room for a key: a leaf has 4096 bytes"
     );
 }

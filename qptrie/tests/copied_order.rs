@@ -1,7 +1,7 @@
 //! Scans of copies, and changes that depend on copies, under every policy of leaves.
 //!
-//! Nothing here depends on timing: however the threads interleave, every answer has to be one
-//! that some order of the operations explains.
+//! The tests do not depend on timing: for every interleaving of the threads, some order of the
+//! operations must explain all answers.
 #![cfg(not(loom))]
 
 mod common;
@@ -20,7 +20,7 @@ fn trie<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(setup: Setup) -> QpTrie<V,
     builder.build().expect("a trie")
 }
 
-/// Takes entries from both ends by turns, as `dice` has it, until none is left.
+/// Takes entries from both ends, in an order that `dice` chooses, until none is left.
 fn by_turns<T>(mut scan: impl DoubleEndedIterator<Item = T>, dice: &mut Dice) -> Vec<T> {
     let (mut front, mut back) = (Vec::new(), Vec::new());
     loop {
@@ -75,7 +75,7 @@ fn scans_match<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
             assert_eq!(found, expected, "{range:?}");
         }
     }
-    // A key that is taken out under a scan is not lost for it.
+    // Removing the key that a scan stands on does not disturb the scan.
     let (mut scan, mut key, mut seen) = (view.iter_copied(), Vec::new(), Vec::new());
     while let Some(value) = scan.next_into(&mut key) {
         seen.push((key.clone(), value));
@@ -84,7 +84,7 @@ fn scans_match<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     assert_eq!((seen, trie.len()), (all, 0));
 }
 
-/// A scan of copies gives what a sorted map gives, from both ends.
+/// A scan of copies returns what a sorted map returns, from both ends.
 fn scans_of_copies_answer_as_a_sorted_map<B: ReusePolicy>(setup: Setup) {
     scans_match::<B, Immediate>(setup);
     scans_match::<B, AfterRcuGp>(setup);
@@ -92,7 +92,7 @@ fn scans_of_copies_answer_as_a_sorted_map<B: ReusePolicy>(setup: Setup) {
     scans_match::<B, AfterTasksTraceGp>(setup);
 }
 
-/// A value that says which key it belongs to, twice.
+/// A value that encodes its key twice.
 type Twice = [u64; 2];
 
 fn twice(key: &[u8]) -> Twice {
@@ -103,7 +103,7 @@ fn twice(key: &[u8]) -> Twice {
 fn scans_beside_writers<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     const SCANS: usize = 150;
     let trie = trie::<Twice, B, L>(setup);
-    // Equally long, so that a leaf that one of them leaves is at once another's.
+    // Keys of equal length, so that a leaf that one of them frees is reused for another at once.
     let keys: Vec<[u8; 3]> = (0..4).flat_map(|a| (0..4).map(move |b| [b'k', a, b])).collect();
     let (always, others): (Vec<[u8; 3]>, Vec<_>) = keys.iter().partition(|key| key[2] == 1);
     for key in &always {
@@ -143,8 +143,8 @@ fn scans_beside_writers<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     });
 }
 
-/// A scan of copies is in order, gives each key a value of its own, and misses no key that is always
-/// there, while leaves go from key to key.
+/// While leaves are reused for other keys, a scan of copies is in order, returns one of its own
+/// values with each key, and misses no key that is always there.
 fn a_scan_of_copies_misses_no_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
     scans_beside_writers::<B, Immediate>(setup);
     scans_beside_writers::<B, AfterRcuGp>(setup);
@@ -164,7 +164,7 @@ fn counts_add_up<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
                     let (mut dice, mut taken) = (Dice::new(own as u64), 0);
                     for _ in 0..INCREMENTS {
                         let (key, view) = (keys[dice.roll(keys.len())], trie.pin());
-                        // Counts up, and now and then takes the count out.
+                        // Counts up, and sometimes removes the count.
                         let done = view.compute_copied(key, |count| match count {
                             None => Operation::<_>::Insert(1),
                             Some(count) if count > 20 => Operation::Remove,
@@ -173,7 +173,7 @@ fn counts_add_up<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
                         match done.expect("memory") {
                             Computed::Inserted(new) => assert_eq!(new, 1),
                             Computed::Replaced { old, new } => assert_eq!(new, old + 1),
-                            // Counted by this removal, which is an increment itself.
+                            // This removal counts as an increment itself.
                             Computed::Removed(count) => taken += count + 1,
                             Computed::Absent | Computed::Aborted(()) => unreachable!(),
                         }
@@ -199,7 +199,8 @@ fn counts_add_up<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     assert_eq!(trie.memory_usage().leaves.live.objects, trie.len());
 }
 
-/// What many threads count by `compute_copied` adds up, with what was taken out meanwhile.
+/// The increments of many threads by `compute_copied` add up, together with the counts that were
+/// removed meanwhile.
 fn no_change_by_compute_is_lost<B: ReusePolicy>(setup: Setup) {
     counts_add_up::<B, Immediate>(setup);
     counts_add_up::<B, AfterRcuGp>(setup);
@@ -229,8 +230,8 @@ fn decides<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     assert_eq!((left, trie.len()), (vec![0, 2, 3], 3));
 }
 
-/// Each decision is carried out, and an error gives the value back.
-fn what_is_decided_is_done<B: ReusePolicy>(setup: Setup) {
+/// Each decision is carried out, and an error returns the value.
+fn every_decision_is_carried_out<B: ReusePolicy>(setup: Setup) {
     decides::<B, Immediate>(setup);
     decides::<B, AfterRcuGp>(setup);
     decides::<B, AfterTasksTraceGp>(setup);
@@ -240,5 +241,5 @@ in_every_setup![
     scans_of_copies_answer_as_a_sorted_map,
     a_scan_of_copies_misses_no_key_that_is_always_there,
     no_change_by_compute_is_lost,
-    what_is_decided_is_done,
+    every_decision_is_carried_out,
 ];

@@ -1,5 +1,4 @@
-//! What is refused, and that nothing is lost by it: keys that are too long, a full trie, no
-//! memory.
+//! Rejected insertions lose nothing: keys that are too long, a full trie, no memory.
 #![cfg(not(loom))]
 
 mod common;
@@ -12,7 +11,7 @@ use qptrie::{InsertErrorKind, QpTrie, Update};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-/// The grain of limits on memory.
+/// The granularity of limits on memory.
 const SLAB: u64 = 64 << 10;
 
 fn a_key_of_5000_bytes_is_refused_with_both_numbers<B: ReusePolicy>(setup: Setup) {
@@ -28,7 +27,7 @@ fn a_key_of_5000_bytes_is_refused_with_both_numbers<B: ReusePolicy>(setup: Setup
         assert!(message.contains("5000") && message.contains("4086"), "{message}");
         assert_eq!(error.into_value(), 7);
     }
-    // Asking about such a key is no error.
+    // Looking up such a key is not an error.
     assert_eq!(view.get(&key), None);
     assert_eq!(view.remove(&key), None);
     let mut next = Vec::new();
@@ -56,14 +55,14 @@ fn the_longest_key_is_accepted_and_one_byte_more_is_not<B: ReusePolicy>(setup: S
     same_memory(&trie, &model);
 }
 
-fn the_builders_limit_of_key_length_is_kept_and_named<B: ReusePolicy>(setup: Setup) {
+fn max_key_len_is_enforced_and_reported<B: ReusePolicy>(setup: Setup) {
     let trie = setup.builder::<u64, B>().max_key_len(3).build().expect("a trie");
     let view = trie.pin();
     view.insert(b"", 0).expect("shorter");
     view.insert(b"abc", 3).expect("as long as allowed");
     let error = view.insert(b"abcd", 4).unwrap_err();
     assert_eq!(error.kind(), InsertErrorKind::KeyTooLong { key: 4, limit: 3 });
-    assert_eq!(error.to_string(), "a key of 4 bytes: this trie allows 3");
+    assert_eq!(error.to_string(), "a key of 4 bytes is too long: this trie allows 3 bytes");
     assert_eq!(error.into_value(), 4);
     assert_eq!(trie.len(), 2);
     let only_empty = setup.builder::<u64, B>().max_key_len(0).build().expect("a trie");
@@ -82,7 +81,7 @@ fn a_full_trie_refuses_keys_and_accepts_values<B: ReusePolicy>(setup: Setup) {
     assert_eq!(error.into_value(), 3);
     assert_eq!(view.get(b"c"), None);
     assert_eq!(view.insert(b"a", 4).expect("no new entry"), Some(&1));
-    // The better reason is given first.
+    // `Exists` and `NotFound` take precedence over `Full`.
     let exists = view.update(b"a", 5, Update::NoExist).unwrap_err();
     assert_eq!(exists.kind(), InsertErrorKind::Exists);
     let missing = view.update(b"c", 5, Update::Exist).unwrap_err();
@@ -96,8 +95,8 @@ fn a_full_trie_refuses_keys_and_accepts_values<B: ReusePolicy>(setup: Setup) {
     same_memory(&none, &Model::<u64>::new());
 }
 
-/// Threads fill one trie, each with keys of its own that share their beginnings with the others'.
-/// As many insertions succeed as there is room for, not one more, while removals make room.
+/// Threads fill one trie; each has separate keys that share prefixes with those of the others.
+/// Exactly as many insertions succeed as there is room for, while removals make room.
 fn max_entries_is_exact_with_several_threads<B: ReusePolicy>(setup: Setup) {
     const ROOM: u64 = 100;
     const THREADS: u8 = 4;
@@ -127,7 +126,7 @@ fn max_entries_is_exact_with_several_threads<B: ReusePolicy>(setup: Setup) {
     assert_eq!(trie.pin().iter().count() as u64, ROOM);
 }
 
-/// Inserts until memory runs out, and gives what was accepted.
+/// Inserts until memory runs out, and returns the entries that were accepted.
 fn fill<V, B>(trie: &QpTrie<V, B>, mut next: impl FnMut() -> (Vec<u8>, V)) -> Model<V>
 where
     V: Clone + Eq + std::fmt::Debug + Send + Sync + 'static,
@@ -175,26 +174,26 @@ fn a_trie_without_any_memory_refuses_everything<B: ReusePolicy>(setup: Setup) {
     assert!(trie.is_empty());
 }
 
-/// A family of keys that hang on one branch: the nibbles of its number, a byte each, and another
-/// byte.
+/// A family of keys below one branch: the nibbles of its number, a byte each, followed by the byte
+/// `member`.
 fn sibling(family: u16, member: u8) -> Vec<u8> {
     let nibbles = [12, 8, 4, 0].map(|shift| (family >> shift & 15) as u8);
     [&nibbles[..], &[member]].concat()
 }
 
-/// Families with nine members, in [`no_branches_for_smaller_copies`].
+/// The families with nine members, in [`no_branches_for_smaller_copies`].
 const LARGE: std::ops::Range<u16> = 0..40;
 
-/// A trie that has branches of nine twigs, the `LARGE` families, and no memory for one of three
-/// to eight.
+/// Returns a trie that has branches of nine twigs, the `LARGE` families, and no memory for branches
+/// of three to eight twigs.
 fn no_branches_for_smaller_copies<B: ReusePolicy>(setup: Setup) -> (QpTrie<u64, B>, Model<u64>) {
     stay_on_this_cpu();
-    // A slab for each of the first five sizes of branches: those of a pair, and of at most four, eight,
-    // twelve and sixteen twigs.
+    // One slab for each of the first five sizes of branches: those of a pair, and of at most four,
+    // eight, twelve and sixteen twigs.
     let trie = setup.builder::<u64, B>().limit_bytes(5 * SLAB).build().expect("a trie");
     let mut model = Model::new();
     let mut put = |family, member| {
-        // What copies leave behind is to be at hand again.
+        // Make the branches that copies replaced reusable.
         if family % 64 == 0 {
             trie.quiesce().expect("outside of read sections");
         }
@@ -213,7 +212,7 @@ fn no_branches_for_smaller_copies<B: ReusePolicy>(setup: Setup) -> (QpTrie<u64, 
     for family in families.by_ref().take(10) {
         put(family, 1).expect("pairs that keep the slab of such");
     }
-    // The greater ones first: on the way to them a branch of the smaller size is needed.
+    // The larger size first: growing to it also needs a branch of the smaller size.
     for members in [5, 3] {
         let full = families.by_ref().find(|&family| {
             put(family, 1).expect("the branch of an earlier pair");
@@ -224,8 +223,8 @@ fn no_branches_for_smaller_copies<B: ReusePolicy>(setup: Setup) -> (QpTrie<u64, 
     (trie, model)
 }
 
-/// Removing a ninth twig wants a smaller branch, of which there are none: the branch stays, and
-/// the trie is right nevertheless.
+/// Removing a ninth twig needs a smaller branch, and there is none: the branch stays, and the trie
+/// is still correct.
 fn removing_without_memory_never_fails<B: ReusePolicy>(setup: Setup) {
     let (trie, mut model) = no_branches_for_smaller_copies::<B>(setup);
     same_entries(&trie, &model);
@@ -237,7 +236,7 @@ fn removing_without_memory_never_fails<B: ReusePolicy>(setup: Setup) {
     }
     same_entries(&trie, &model);
     assert_eq!(trie.memory_usage().branches.live.bytes, before, "no branch became smaller");
-    // Scans step over the holes, and start at them.
+    // Scans skip the holes, and can start at them.
     let (view, mut next) = (trie.pin(), Vec::new());
     for family in LARGE {
         let gone = sibling(family, (family % 9) as u8);
@@ -247,7 +246,7 @@ fn removing_without_memory_never_fails<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-/// What was removed without memory comes back without memory for a branch.
+/// A key that was removed without memory can be inserted again without memory for a branch.
 fn an_insertion_fills_a_hole_without_memory<B: ReusePolicy>(setup: Setup) {
     let (trie, mut model) = no_branches_for_smaller_copies::<B>(setup);
     let before = trie.memory_usage().branches.live;
@@ -256,7 +255,8 @@ fn an_insertion_fills_a_hole_without_memory<B: ReusePolicy>(setup: Setup) {
             let key = sibling(family, member);
             assert_eq!(trie.pin().remove(&key).copied(), model.remove(&key));
         }
-        // A key that passes through the hole, one that was there, and neither of a third.
+        // Two keys fill holes: one that extends the removed key, and one that was removed; the
+        // third hole stays.
         for key in [[sibling(family, 3), b"longer".to_vec()].concat(), sibling(family, 0)] {
             trie.pin().insert(&key, 1).expect("a hole to fill");
             model.insert(key, 1);
@@ -267,12 +267,12 @@ fn an_insertion_fills_a_hole_without_memory<B: ReusePolicy>(setup: Setup) {
     same_memory_but_for_holes(&trie, &model);
 }
 
-/// Holes go away with the next copy of their branch, and a branch with one twig left goes away at
-/// once, holes or not.
+/// Holes disappear with the next copy of their branch. A branch with one twig left is removed at
+/// once, with or without holes.
 fn holes_close_and_branches_merge<B: ReusePolicy>(setup: Setup) {
     let (trie, mut model) = no_branches_for_smaller_copies::<B>(setup);
     for family in LARGE {
-        // Down to one key, in another order for each family: the last removal merges.
+        // Down to one key, in a different order for each family: the last removal merges.
         let order = (0..9).map(|step| ((family + step * 4) % 9) as u8);
         for member in order.take(if family % 2 == 0 { 8 } else { 7 }) {
             let key = sibling(family, member);
@@ -281,7 +281,7 @@ fn holes_close_and_branches_merge<B: ReusePolicy>(setup: Setup) {
         same_memory_but_for_holes(&trie, &model);
     }
     same_entries(&trie, &model);
-    // With memory again, every branch that is copied loses its holes.
+    // With memory available again, every branch that is copied loses its holes.
     let small: Vec<_> =
         model.keys().filter(|key| **key >= sibling(LARGE.end, 0)).cloned().collect();
     for key in small {
@@ -298,16 +298,16 @@ fn holes_close_and_branches_merge<B: ReusePolicy>(setup: Setup) {
     same_memory(&trie, &model);
 }
 
-/// A branch with ways for all symbols, when too few of them are in use, wants a smaller one. Where
-/// there is none it goes on with its holes, and its count of twigs stays right: the trie looks at
-/// that when it ends, in builds with debug assertions.
+/// A branch with ways for all symbols needs a smaller copy when too few of them are in use. If
+/// there is none, it stays with its holes, and its number of twigs stays correct: the trie checks
+/// that when it is dropped, in builds with debug assertions.
 fn a_wide_branch_without_memory_for_a_smaller_one_stays<B: ReusePolicy>(setup: Setup) {
     stay_on_this_cpu();
     let trie = setup.builder::<u64, B>().limit_bytes(17 * SLAB).build().expect("a trie");
     let put = |model: &mut Model<u64>, key: [u8; 3]| {
         let mut put = trie.pin().insert(&key, 0).is_ok();
         if !put {
-            // Maybe it was only to be waited for.
+            // The memory may only be pending.
             trie.quiesce().expect("outside of read sections");
             put = trie.pin().insert(&key, 0).is_ok();
         }
@@ -322,28 +322,28 @@ fn a_wide_branch_without_memory_for_a_smaller_one_stays<B: ReusePolicy>(setup: S
     let mut model = Model::new();
     for byte in 0..=255 {
         assert!(put(&mut model, [1, 1, byte]));
-        // For the families below.
+        // These keys are used by the families below.
         assert!(put(&mut model, [3, byte, 0]) && put(&mut model, [4, byte, 0]));
     }
-    // Of every size that is smaller than the one wanted, so that there is memory for such.
+    // Branches of every size smaller than the size that runs out, so that these sizes have memory.
     for members in 2..60 {
         for byte in 0..members {
             assert!(put(&mut model, [2, members, byte * 3]));
         }
     }
-    // Branches that take what is left, large for the keys that they have.
+    // Branches that use up the remaining memory, each large for the number of its keys.
     for family in 0..=255 {
         if !(0..=255).all(|byte| put(&mut model, [3, family, byte])) {
             break;
         }
         (65..=255).for_each(|byte| take(&mut model, [3, family, byte]));
     }
-    // And some of 60 twigs, the size wanted.
+    // Branches of up to 60 twigs, the size that has to run out.
     let mut sized = (0..=255).flat_map(|family| (1..62).map(move |byte| [4, family, byte * 3]));
     let refused = sized.find(|&key| !put(&mut model, key)).expect("a limit");
-    assert!(refused[2] >= 59 * 3, "{refused:?}: a smaller one was refused, or a leaf");
+    assert!(refused[2] >= 59 * 3, "{refused:?}: a smaller branch or a leaf was rejected");
     let before = trie.memory_usage().branches.live;
-    // Every fourth byte but four stays.
+    // Every fourth byte stays, except for four.
     let go = (0..=255).filter(|byte| byte % 4 != 0).chain([0, 100, 200, 252]);
     go.for_each(|byte| take(&mut model, [1, 1, byte]));
     for byte in [7, 252] {
@@ -354,16 +354,16 @@ fn a_wide_branch_without_memory_for_a_smaller_one_stays<B: ReusePolicy>(setup: S
     same_memory_but_for_holes(&trie, &model);
 }
 
-/// Holes do not change how many branches there are, only how large they are.
+/// Holes do not change the number of branches, only their size.
 fn same_memory_but_for_holes<B: ReusePolicy>(trie: &QpTrie<u64, B>, model: &Model<u64>) {
     let usage = trie.memory_usage();
     assert_eq!(usage.branches.live.objects, branches(model));
     assert_eq!(usage.leaves.live.objects, model.len() as u64);
 }
 
-/// Memory runs out over and over, because a section keeps what was freed from being reused and
-/// because there is little of it; whatever is refused, the trie does what the model does.
-fn anything_goes_with_next_to_no_memory<B: ReusePolicy>(setup: Setup) {
+/// Memory runs out repeatedly, because a section keeps freed objects from being reused and because
+/// the limit is low. The trie agrees with the model, whichever insertions fail.
+fn a_trie_with_little_memory_agrees_with_the_model<B: ReusePolicy>(setup: Setup) {
     for slabs in 1..=4 {
         let trie = setup.builder::<u64, B>().limit_bytes(slabs * SLAB).build().expect("a trie");
         let (mut model, mut dice) = (Model::new(), Dice::new(slabs));
@@ -383,7 +383,7 @@ fn anything_goes_with_next_to_no_memory<B: ReusePolicy>(setup: Setup) {
                     }
                 }
             } else {
-                // One that is there, if any is greater.
+                // A present key, if any is greater.
                 let key = model.range(key.clone()..).next().map_or(key, |(key, _)| key.clone());
                 assert_eq!(view.remove(&key).copied(), model.remove(&key), "{key:?}");
             }
@@ -391,7 +391,7 @@ fn anything_goes_with_next_to_no_memory<B: ReusePolicy>(setup: Setup) {
                 same_entries(&trie, &model);
             }
         }
-        assert!(refused > 0, "{slabs} slabs are too much for this test");
+        assert!(refused > 0, "{slabs} slabs are too much memory for this test");
         drop(section);
         same_entries(&trie, &model);
         trie.quiesce().expect("outside of read sections");
@@ -403,8 +403,8 @@ fn anything_goes_with_next_to_no_memory<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-/// Inserts and removes keys that end in `own`, whether there is memory or not, and gives what it
-/// leaves behind.
+/// Inserts and removes keys that end in `own`, with or without memory, and returns the entries that
+/// are left.
 fn scrape_along<B: ReusePolicy>(trie: &QpTrie<u64, B>, own: u8) -> Model<u64> {
     let (mut mine, mut dice, mut refused) = (Model::new(), Dice::new(own.into()), 0);
     for step in 0..4_000_u64 {
@@ -420,7 +420,7 @@ fn scrape_along<B: ReusePolicy>(trie: &QpTrie<u64, B>, own: u8) -> Model<u64> {
                 }
             }
         } else {
-            // One that is there, if any is greater.
+            // A present key, if any is greater.
             let next = mine.range(key.clone()..).next();
             let key = next.map_or(key, |(key, _)| key.clone());
             assert_eq!(view.remove(&key).copied(), mine.remove(&key), "{key:?}");
@@ -430,8 +430,8 @@ fn scrape_along<B: ReusePolicy>(trie: &QpTrie<u64, B>, own: u8) -> Model<u64> {
     mine
 }
 
-/// Threads take the last objects from one another; each knows what its own keys are.
-fn threads_that_share_next_to_no_memory_lose_nothing<B: ReusePolicy>(setup: Setup) {
+/// Threads compete for the last objects; each knows the state of its own keys.
+fn threads_that_share_little_memory_lose_nothing<B: ReusePolicy>(setup: Setup) {
     let trie = setup.builder::<u64, B>().limit_bytes(2 * SLAB).build().expect("a trie");
     let model: Model<u64> = thread::scope(|scope| {
         let trie = &trie;
@@ -451,7 +451,7 @@ fn threads_that_share_next_to_no_memory_lose_nothing<B: ReusePolicy>(setup: Setu
 in_every_setup![
     a_key_of_5000_bytes_is_refused_with_both_numbers,
     the_longest_key_is_accepted_and_one_byte_more_is_not,
-    the_builders_limit_of_key_length_is_kept_and_named,
+    max_key_len_is_enforced_and_reported,
     a_full_trie_refuses_keys_and_accepts_values,
     max_entries_is_exact_with_several_threads,
     an_insertion_without_memory_loses_nothing,
@@ -460,11 +460,11 @@ in_every_setup![
     an_insertion_fills_a_hole_without_memory,
     holes_close_and_branches_merge,
     a_wide_branch_without_memory_for_a_smaller_one_stays,
-    anything_goes_with_next_to_no_memory,
-    threads_that_share_next_to_no_memory_lose_nothing,
+    a_trie_with_little_memory_agrees_with_the_model,
+    threads_that_share_little_memory_lose_nothing,
 ];
 
-/// A value that no leaf can hold is refused with whatever key.
+/// A value that no leaf can hold is rejected with any key.
 #[test]
 fn a_value_of_4096_bytes_is_refused_with_its_size() {
     let trie: QpTrie<[u8; 4096]> = QpTrie::new().expect("a trie");

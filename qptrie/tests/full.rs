@@ -1,4 +1,4 @@
-//! `Full` means full: with as many keys as there may be entries, nothing is refused.
+//! `Full` is returned only by a full trie: with as many keys as `max_entries`, no insertion fails.
 #![cfg(not(loom))]
 
 #[path = "common/keys.rs"]
@@ -11,11 +11,11 @@ use qptrie::{InsertErrorKind, QpTrie, Update};
 use std::sync::Barrier;
 use std::thread;
 
-/// The threads and the keys of the kernel's test of maps.
+/// The number of threads and keys of the kernel's test of maps.
 const THREADS: usize = 32;
 const KEYS: usize = 64;
 
-/// Threads insert, replace and remove keys at random, of which there are as many as entries are allowed.
+/// Threads insert, replace and remove random keys; there are as many keys as entries are allowed.
 fn nothing_is_refused<B: ReusePolicy, L: ReusePolicy>(operations: u64) {
     let trie = QpTrie::<u64, B, L>::builder().max_entries(KEYS as u64).build().expect("a trie");
     let all_there = Barrier::new(THREADS);

@@ -1,4 +1,5 @@
-//! Tries that keep hints: the same answers, from a table that grows and shrinks beside readers and writers.
+//! Tries with hints give the same answers as without, while the table grows and shrinks beside
+//! readers and writers.
 #![cfg(not(loom))]
 
 mod common;
@@ -17,7 +18,7 @@ fn hinted<B: ReusePolicy, L: ReusePolicy>(setup: Setup) -> QpTrie<u64, B, L> {
     builder.hints(Hints::On).build().expect("a trie")
 }
 
-/// What is done to a trie and to its model.
+/// An operation on a trie and on its model.
 #[derive(Clone, Debug)]
 enum Step {
     Insert(Vec<u8>, u64),
@@ -105,7 +106,7 @@ proptest! {
 }
 
 fn key_of(number: u64) -> Vec<u8> {
-    // Of different lengths, so that their leaves are of several classes.
+    // Keys of different lengths, so that their leaves are in several size classes.
     let text = format!("{:x}/{number}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     [text.as_bytes(), &vec![b'.'; (number % 7) as usize * 9]].concat()
 }
@@ -137,8 +138,8 @@ fn the_table_grows_with_the_trie_and_shrinks<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-/// Keys that are always there are never missed, and have values of their own, while others come and go,
-/// leaves are reused, and tables are replaced.
+/// Keys that are always there are never missed and keep their own values, while other keys are
+/// inserted and removed, leaves are reused, and tables are replaced.
 fn stays_right<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     const STAY: u64 = 500;
     const OTHERS: u64 = 1_500;
@@ -192,8 +193,8 @@ fn keys_that_stay_are_found_while_leaves_are_reused<B: ReusePolicy>(setup: Setup
     stays_right::<B, AfterTasksTraceGp>(setup);
 }
 
-/// Threads add to the values of a few keys, by compute, and take them out: no addition is lost, whether it
-/// found its leaf by hint or not.
+/// Threads increment the values of a few keys with `compute_copied`, and remove the keys: no
+/// increment is lost, whether the leaf was found by a hint or not.
 fn no_addition_is_lost<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     const THREADS: u64 = 4;
     let trie = hinted::<B, L>(setup);

@@ -1,5 +1,5 @@
-//! What a trie costs: as many branches as its keys need, nothing when it is empty, and no more
-//! with time.
+//! Memory usage of a trie: as many branches as its keys need, none when it is empty, and no growth
+//! over time.
 #![cfg(not(loom))]
 
 mod common;
@@ -10,7 +10,7 @@ use common::{Setup, in_every_setup};
 use memalloc::ReusePolicy;
 use qptrie::QpTrie;
 
-/// Entries of many lengths and sizes of branches.
+/// Inserts entries with keys of many lengths, which lead to branches of many sizes.
 fn many<B: ReusePolicy>(trie: &QpTrie<u64, B>, entries: u64) -> Model<u64> {
     let (mut model, mut dice) = (Model::new(), Dice::new(entries));
     for number in 0..entries {
@@ -31,7 +31,7 @@ fn a_trie_has_the_branches_that_its_keys_need<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-fn an_emptied_trie_gives_its_memory_back<B: ReusePolicy>(setup: Setup) {
+fn an_emptied_trie_returns_its_memory<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     for _ in 0..2 {
         let model = many(&trie, 20_000);
@@ -53,13 +53,13 @@ fn an_emptied_trie_gives_its_memory_back<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-/// What is given back is said, and what is in use stays.
-fn quiescing_gives_back_only_what_is_not_in_use<B: ReusePolicy>(setup: Setup) {
+/// `quiesce` reports the memory that it returns, and keeps the memory that is in use.
+fn quiesce_releases_only_unused_memory<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let mut model = many(&trie, 20_000);
     trie.quiesce().expect("outside of read sections");
     let before = trie.memory_usage().total_bytes();
-    // Neighbours in the order in which they came, so that whole slabs become empty.
+    // Entries that were inserted one after the other, so that whole slabs become empty.
     let gone = model.iter().filter(|(_, number)| **number >= 2000).map(|(key, _)| key.clone());
     let gone: Vec<_> = gone.collect();
     for key in gone {
@@ -75,9 +75,9 @@ fn quiescing_gives_back_only_what_is_not_in_use<B: ReusePolicy>(setup: Setup) {
     assert_eq!((again.objects, again.released_bytes), (0, 0), "{again:?}");
 }
 
-/// Overwriting and churning for a long time, with nobody reading, costs no more than a few grace
-/// periods' worth of what was freed: far less than everything that was ever allocated.
-fn churning_does_not_pile_memory_up<B: ReusePolicy>(setup: Setup) {
+/// With no readers, overwriting and churning for a long time costs no more memory than a few grace
+/// periods' worth of frees: far less than everything that was allocated.
+fn churn_does_not_accumulate_memory<B: ReusePolicy>(setup: Setup) {
     const STEPS: u64 = 400_000;
     const BOUND: u64 = 8 << 20;
     const { assert!(STEPS * 3 / 4 * 64 > 2 * BOUND, "enough steps to tell") };
@@ -94,9 +94,9 @@ fn churning_does_not_pile_memory_up<B: ReusePolicy>(setup: Setup) {
     assert!(bytes < BOUND, "{bytes} bytes after {STEPS} steps");
 }
 
-/// How many branches are on the way to each key, computed from the keys alone: those at which it
-/// parts from a neighbour.
-fn the_depth_of_every_entry_is_as_its_keys_say<B: ReusePolicy>(setup: Setup) {
+/// The number of branches on the path to each key is computed from the keys alone: one branch
+/// wherever the key differs from a neighbour.
+fn the_depth_histogram_matches_the_keys<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let mut model = many(&trie, 2_000);
     for number in 0..30 {
@@ -116,16 +116,16 @@ fn the_depth_of_every_entry_is_as_its_keys_say<B: ReusePolicy>(setup: Setup) {
 }
 
 in_every_setup![
-    the_depth_of_every_entry_is_as_its_keys_say,
+    the_depth_histogram_matches_the_keys,
     a_trie_has_the_branches_that_its_keys_need,
-    an_emptied_trie_gives_its_memory_back,
-    quiescing_gives_back_only_what_is_not_in_use,
-    churning_does_not_pile_memory_up,
+    an_emptied_trie_returns_its_memory,
+    quiesce_releases_only_unused_memory,
+    churn_does_not_accumulate_memory,
 ];
 
-/// The reference itself, on trees small enough to count by hand.
+/// The reference is checked on trees that are small enough to count by hand.
 #[test]
-fn the_reference_counts_what_a_drawing_shows() {
+fn the_reference_counts_the_branches_of_small_trees() {
     let count = |keys: &[&[u8]]| {
         branches(&keys.iter().map(|key| (key.to_vec(), ())).collect::<Model<()>>())
     };

@@ -1,4 +1,4 @@
-//! The trie against `BTreeMap`, one operation after the other.
+//! The trie compared with `BTreeMap` after each operation.
 #![cfg(not(loom))]
 
 mod common;
@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 use qptrie::{InsertErrorKind, QpTrie, TrieRef, Update};
 use std::ops::Bound::{Excluded, Unbounded};
 
-/// The longest key that goes with a `u64` and its own length in 4096 bytes.
+/// The length of the longest key that fits 4096 bytes together with a `u64` and its own length.
 const LONGEST: usize = 4096 - 8 - 2;
 
 #[derive(Clone, Debug)]
@@ -23,7 +23,8 @@ enum Operation {
     Get(Vec<u8>),
     NextKey(Option<Vec<u8>>),
     Iterate,
-    /// Keeps a read section open until the next of these, so that nothing freed is reused.
+    /// Opens a read section, or closes the one that is open. While it is open, no freed object is
+    /// reused.
     Section,
     Quiesce,
 }
@@ -121,7 +122,7 @@ fn run<B: ReusePolicy>(trie: &QpTrie<u64, B>, operations: Vec<Operation>) -> Mod
     model
 }
 
-fn any_operations_do_what_they_do_to_a_btree_map<B: ReusePolicy>(setup: Setup) {
+fn any_operations_have_the_same_effect_as_on_a_btree_map<B: ReusePolicy>(setup: Setup) {
     let config = Config { cases: 400, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&operations(), |operations| {
         let trie = setup.trie::<u64, B>();
@@ -135,8 +136,8 @@ fn any_operations_do_what_they_do_to_a_btree_map<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-/// Every set of up to four keys out of a few that lie as close as keys can, entered in every
-/// rotation, asked about with every key, and taken out again in another order.
+/// Every set of up to four keys out of a few that are as close together as possible: inserted in
+/// every rotation, looked up with every key, and removed in another order.
 fn small_sets_of_keys_are_right_in_every_order<B: ReusePolicy>(setup: Setup) {
     const KEYS: [&[u8]; 8] =
         [b"", b"a", b"a\0", b"a\0\0", b"a\x01", b"a\x10", b"a\xff", b"a\xff\xff"];
@@ -168,8 +169,7 @@ fn small_sets_of_keys_are_right_in_every_order<B: ReusePolicy>(setup: Setup) {
     same_memory(&trie, &Model::new());
 }
 
-/// All ways out of one branch, in its three forms and with room to spare, and different ones of
-/// them taken away first.
+/// All ways of one branch, so that it takes every form, inserted and removed in several orders.
 fn a_branch_has_room_for_every_byte_and_the_end<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let keys: Vec<Vec<u8>> =
@@ -197,12 +197,12 @@ fn a_branch_has_room_for_every_byte_and_the_end<B: ReusePolicy>(setup: Setup) {
 }
 
 in_every_setup![
-    any_operations_do_what_they_do_to_a_btree_map,
+    any_operations_have_the_same_effect_as_on_a_btree_map,
     small_sets_of_keys_are_right_in_every_order,
     a_branch_has_room_for_every_byte_and_the_end,
 ];
 
-/// An iterator that has said "no more" keeps saying so, whatever is inserted behind it.
+/// An iterator that has returned `None` continues to do so, whatever is inserted after its end.
 #[test]
 fn an_iterator_that_has_ended_stays_ended() {
     let trie: QpTrie<u64> = QpTrie::new().expect("a trie");

@@ -1,5 +1,5 @@
-//! Changes and lookups need nothing of the heap, however deep their place is and however long the keys are:
-//! so they can't abort for lack of it, and removing needs no memory at all.
+//! Changes and lookups allocate nothing from the heap, at any depth and with keys of any length: so
+//! lack of heap memory can't abort them, and removing needs no memory at all.
 #![cfg(not(loom))]
 
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
@@ -13,7 +13,7 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: all calls go on to the system's allocator.
+// SAFETY: all calls are forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -30,35 +30,36 @@ unsafe impl GlobalAlloc for Watched {
 #[global_allocator]
 static HEAP: Watched = Watched;
 
-/// How many allocations from the heap this thread makes in `run`.
+/// Returns the number of heap allocations that this thread makes in `run`.
 fn allocations(run: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     run();
     ALLOCATIONS.get() - before
 }
 
-/// Keys each of which begins the next one, so that the way to the longest has a branch for each: of all
-/// lengths below this one, from `FIRST` on.
+/// The trie has keys of all lengths below this one, from `FIRST` on. Each is a prefix of the next
+/// one, so the path to the longest has a branch for each.
 const DEPTH: usize = 300;
 
 /// The length of the shortest of these keys.
 const FIRST: usize = 20;
 
-/// A key of this length that leaves the way to the longest where it ends.
+/// Returns a key that leaves the path to the longest key at this length.
 fn aside(length: usize) -> Vec<u8> {
     let mut aside = vec![b'k'; length];
     aside.push(b'x');
     aside
 }
 
-/// A key that leaves the longest one above all branches, and goes the whole way down with it all the same.
+/// Returns a key that differs from the longest key above all branches, and still follows the whole
+/// path.
 fn far_above() -> Vec<u8> {
     let mut key = vec![b'k'; DEPTH];
     key[FIRST / 2] = b'x';
     key
 }
 
-/// Inserts, replaces, looks up and removes, in a trie of all the keys that begin the longest one.
+/// Inserts, replaces, looks up and removes keys in a trie that has the prefixes of the longest key.
 fn check<L: ReusePolicy>(
     insert: impl Fn(&TrieRef<'_, u64, Immediate, L>, &[u8], u64) -> Option<u64>,
     get: impl Fn(&TrieRef<'_, u64, Immediate, L>, &[u8]) -> Option<u64>,
@@ -70,8 +71,8 @@ fn check<L: ReusePolicy>(
     for length in FIRST..DEPTH {
         insert(&view, &key[..length], length as u64);
     }
-    // A place at the end of the way, in its middle, at its beginning; as a twig and as a fork; and one that
-    // only a second way finds.
+    // Places at the end of the path, in its middle and at its beginning; as a twig and as a fork;
+    // and one that only a second walk finds.
     let deep = [FIRST, DEPTH / 2, DEPTH - 2, DEPTH - 1].map(aside);
     let places = deep.into_iter().chain([far_above()]).collect::<Vec<_>>();
     for turn in 0..3 {
@@ -82,7 +83,7 @@ fn check<L: ReusePolicy>(
                 assert_eq!(get(&view, place), Some(2));
                 assert_eq!(remove(&view, place), Some(2));
             });
-            // What the caches of the processors need is there after a turn.
+            // After the first turn the caches of the processors exist.
             assert!(turn == 0 || of_heap == 0, "{of_heap} allocations, {} bytes deep", place.len());
         }
     }
@@ -94,7 +95,7 @@ fn check<L: ReusePolicy>(
 }
 
 #[test]
-fn the_way_to_a_key_has_a_branch_for_each_beginning_of_it() {
+fn the_path_to_a_key_has_a_branch_for_each_prefix_of_it() {
     let trie: QpTrie<u64> = QpTrie::new().expect("a trie");
     for length in FIRST..DEPTH {
         trie.pin().insert(&[b'k'; DEPTH][..length], 0).expect("memory");
@@ -103,7 +104,7 @@ fn the_way_to_a_key_has_a_branch_for_each_beginning_of_it() {
 }
 
 #[test]
-fn changes_need_no_heap_however_deep_their_place_is() {
+fn changes_at_any_depth_need_no_heap() {
     check::<AfterRcuGp>(
         |view, key, value| view.insert(key, value).expect("memory").copied(),
         |view, key| view.get(key).copied(),
@@ -112,7 +113,7 @@ fn changes_need_no_heap_however_deep_their_place_is() {
 }
 
 #[test]
-fn changes_need_no_heap_where_leaves_are_reused_at_once() {
+fn changes_need_no_heap_if_leaves_are_reused_at_once() {
     check::<Immediate>(
         |view, key, value| view.insert_copied(key, value).expect("memory"),
         |view, key| view.get_copied(key),

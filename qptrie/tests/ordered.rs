@@ -1,5 +1,5 @@
-//! Order, against `BTreeMap`: entries from both ends, ranges with any bounds, neighbours, and the
-//! longest beginning.
+//! Order, checked against `BTreeMap`: entries from both ends, ranges with any bounds, neighbours,
+//! and the longest prefix.
 #![cfg(not(loom))]
 
 mod common;
@@ -16,7 +16,7 @@ use std::ops::RangeBounds;
 
 type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// An entry of the model, as a trie gives it.
+/// An entry of the model, in the form that a trie returns.
 type Entry<'e> = (&'e [u8], &'e u64);
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -59,14 +59,14 @@ fn borrowed(bounds: &Bounds) -> (Bound<&[u8]>, Bound<&[u8]>) {
     (bounds.0.as_ref().map(|key| &key[..]), bounds.1.as_ref().map(|key| &key[..]))
 }
 
-/// What is in the model between the bounds; nothing where `BTreeMap` would panic.
+/// Returns the entries of the model between the bounds; none where `BTreeMap` would panic.
 fn between<'m>(model: &'m Model<u64>, bounds: &Bounds) -> Vec<Entry<'m>> {
     let range = borrowed(bounds);
     let all = model.iter().map(|(key, value)| (&key[..], value));
     all.filter(|(key, _)| RangeBounds::<[u8]>::contains(&range, key)).collect()
 }
 
-/// Takes entries from both ends, front where `turns` says so, in an endless repetition.
+/// Takes entries from the front (true) or the back (false), as `turns` says, repeatedly.
 fn from_both_ends<'e>(
     mut iter: impl DoubleEndedIterator<Item = Entry<'e>>,
     turns: &[bool],
@@ -131,8 +131,8 @@ fn a_prefix_has_the_keys_that_begin_with_it<B: ReusePolicy>(setup: Setup) {
     });
 }
 
-/// Keys of which each begins the next one, so that the way to the last is as long as it can be.
-fn a_way_of_any_length_is_walked<B: ReusePolicy>(setup: Setup) {
+/// Each key is a prefix of the next one, so that the path to the last key is as long as possible.
+fn a_path_of_any_length_is_walked<B: ReusePolicy>(setup: Setup) {
     let model: Model<u64> = (0..400).map(|length| (vec![0xff; length], length as u64)).collect();
     let trie = filled::<B>(setup, &model);
     let view = trie.pin();
@@ -185,8 +185,8 @@ fn keys_are_stepped_through_in_both_directions<B: ReusePolicy>(setup: Setup) {
     });
 }
 
-/// Complaint 11: a cursor or an iterator whose key is removed under it goes on with the next one,
-/// and never begins again; nor does it end early.
+/// Complaint 11: a cursor or an iterator whose key is removed continues with the next one; it does
+/// not restart or end early.
 fn a_cursor_whose_key_was_removed_goes_on_with_the_next<B: ReusePolicy>(setup: Setup) {
     for_all((entries(), any::<bool>()), |(model, backwards)| {
         let trie = filled::<B>(setup, &model);
@@ -215,13 +215,13 @@ in_every_setup![
     a_range_is_that_of_a_btree_map_from_both_ends,
     all_entries_come_in_order_from_both_ends,
     a_prefix_has_the_keys_that_begin_with_it,
-    a_way_of_any_length_is_walked,
+    a_path_of_any_length_is_walked,
     a_key_has_the_neighbours_that_it_has_in_a_btree_map,
     keys_are_stepped_through_in_both_directions,
     a_cursor_whose_key_was_removed_goes_on_with_the_next,
 ];
 
-/// `BTreeMap` panics at such ranges.
+/// `BTreeMap` panics for such ranges.
 #[test]
 fn a_range_whose_start_is_beyond_its_end_is_empty() {
     let trie: QpTrie<u64> = QpTrie::new().expect("a trie");
@@ -236,7 +236,7 @@ fn a_range_whose_start_is_beyond_its_end_is_empty() {
     assert_eq!(view.range::<str, _>(both).next_back(), None);
 }
 
-/// What is inserted between the ends is seen by the one that comes there first, and only by it.
+/// An entry that is inserted between the ends is returned only by the end that reaches it first.
 #[test]
 fn ends_that_have_met_do_not_pass_each_other() {
     let trie: QpTrie<u64> = QpTrie::new().expect("a trie");

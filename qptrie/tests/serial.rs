@@ -1,4 +1,5 @@
-//! Tries in data formats: what is written is read again, keys that are no text included.
+//! Tries in data formats: what was serialized is deserialized unchanged, including keys that are
+//! not text.
 #![cfg(not(loom))]
 
 mod common;
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use qptrie::QpTrie;
 
-fn any_trie_is_read_as_it_was_written<B: ReusePolicy>(setup: Setup) {
+fn any_trie_is_deserialized_as_it_was_serialized<B: ReusePolicy>(setup: Setup) {
     let entries = prop::collection::btree_map(any_key(4086), any::<u64>(), 0..50);
     let config = Config { cases: 50, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&entries, |model: Model<u64>| {
@@ -28,10 +29,10 @@ fn any_trie_is_read_as_it_was_written<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-in_every_setup![any_trie_is_read_as_it_was_written];
+in_every_setup![any_trie_is_deserialized_as_it_was_serialized];
 
 #[test]
-fn a_format_for_people_has_text_for_keys_in_order() {
+fn a_human_readable_format_has_text_keys_in_order() {
     let trie = QpTrie::<u32>::from([("b", 2), ("", 0), ("a\u{e4}", 1)]);
     let text = serde_json::to_string(&trie).expect("all keys are text");
     assert_eq!(text, r#"{"":0,"aä":1,"b":2}"#);
@@ -42,7 +43,7 @@ fn a_format_for_people_has_text_for_keys_in_order() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_that_says_so() {
+fn an_entry_that_does_not_fit_is_an_error_with_its_reason() {
     let read = |text: &str| serde_json::from_str::<QpTrie<u32>>(text).map(drop);
     let key = "k".repeat(5000);
     let error = read(&format!(r#"{{"{key}":1}}"#)).expect_err("too long").to_string();

@@ -21,7 +21,7 @@ fn trie<V: Send + Sync + 'static, B: ReusePolicy>(setup: Setup) -> Trie<V, B> {
     builder.build().expect("a trie")
 }
 
-/// A value that counts how many were dropped.
+/// A value that increments a counter when it is dropped.
 struct Counted(u64, Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -30,7 +30,7 @@ impl Drop for Counted {
     }
 }
 
-/// Gives way once.
+/// Returns `Pending` once.
 async fn pause() {
     let mut paused = false;
     poll_fn(|_| if std::mem::replace(&mut paused, true) { Poll::Ready(()) } else { Poll::Pending })
@@ -41,7 +41,7 @@ fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Three values, each found before a pause and read behind it.
+/// Sums three values, each found before a pause and read after it.
 async fn sum<B: ReusePolicy>(view: TraceRef<'_, Counted, B>) -> u64 {
     let first = view.get(b"a").expect("there");
     pause().await;
@@ -63,7 +63,7 @@ fn a_reference_is_held_across_await_and_threads<B: ReusePolicy>(setup: Setup) {
     let mut future = Box::pin(sum(trie.pin_trace()));
     assert_eq!(poll(&mut future), Poll::Pending);
     trie.pin().remove(b"a").expect("there");
-    // No RCU section is open: for a leaf that is not kept for sleepers this would be the end.
+    // No RCU section is open: a leaf that is not kept for sleepers would be freed now.
     trie.domain().synchronize().expect("outside of read sections");
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -96,7 +96,8 @@ fn a_paused_scan_goes_on_behind_the_key_that_it_stood_on<B: ReusePolicy>(setup: 
     assert_eq!((trie.len(), view.upper_bound(Unbounded)), (1, Some((&b""[..], &7))));
 }
 
-/// From both ends, while what was returned goes, and more comes behind.
+/// The iterator advances at both ends, while returned entries are removed and others are inserted
+/// behind it.
 fn a_sleepers_iterator_goes_on_behind_what_it_returned<B: ReusePolicy>(setup: Setup) {
     let trie = trie::<u64, B>(setup);
     for key in 0..100_u64 {
@@ -125,7 +126,7 @@ fn a_sleepers_iterator_goes_on_behind_what_it_returned<B: ReusePolicy>(setup: Se
     );
 }
 
-fn what_a_sleeper_changes_it_keeps_a_look_at<B: ReusePolicy>(setup: Setup) {
+fn values_that_a_sleeper_changes_stay_readable<B: ReusePolicy>(setup: Setup) {
     let trie = trie::<u64, B>(setup);
     let view = trie.pin_trace();
     assert_eq!(view.get_or_insert_with(b"tree", || 1).expect("memory"), &1);
@@ -145,7 +146,7 @@ fn what_a_sleeper_changes_it_keeps_a_look_at<B: ReusePolicy>(setup: Setup) {
 
 in_every_setup![
     a_sleepers_iterator_goes_on_behind_what_it_returned,
-    what_a_sleeper_changes_it_keeps_a_look_at,
+    values_that_a_sleeper_changes_stay_readable,
     a_reference_is_held_across_await_and_threads,
     a_paused_scan_goes_on_behind_the_key_that_it_stood_on,
 ];

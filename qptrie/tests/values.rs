@@ -1,5 +1,5 @@
-//! Values: each dropped once and not before its readers have left, of any size and alignment, and
-//! with destructors that use the trie themselves.
+//! Values: dropped exactly once and not before their readers have left, of any size and alignment,
+//! and with destructors that use the trie.
 #![cfg(not(loom))]
 
 mod common;
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 
-/// How often each of a number of values was dropped.
+/// Counts how often each value was dropped.
 #[derive(Debug, Default)]
 struct Ledger {
     drops: Vec<AtomicU32>,
@@ -38,7 +38,7 @@ impl Ledger {
         self.drops[number].load(Ordering::Relaxed)
     }
 
-    /// How many of the values that were made are dropped; none twice.
+    /// Returns the number of values that were dropped, and checks that none was dropped twice.
     fn dropped(&self) -> usize {
         let made = self.made.load(Ordering::Relaxed);
         let drops: Vec<_> = (0..made).map(|number| self.drops_of(number)).collect();
@@ -51,7 +51,7 @@ impl Ledger {
     }
 }
 
-/// A value that is entered in a ledger when it is dropped, and notices when it is not itself.
+/// A value that counts its drop in a ledger, and detects corruption of itself.
 #[derive(Debug)]
 struct Counted {
     number: usize,
@@ -81,7 +81,7 @@ fn every_value_is_dropped_exactly_once<B: ReusePolicy>(setup: Setup) {
         drop(view);
         if step % 5000 == 0 {
             trie.quiesce().expect("outside of read sections");
-            assert_eq!(ledger.alive() as u64, trie.len(), "only what is in the trie is left");
+            assert_eq!(ledger.alive() as u64, trie.len(), "only the entries of the trie are left");
         }
     }
     assert!(trie.len() > 100, "there is something to drop");
@@ -89,7 +89,7 @@ fn every_value_is_dropped_exactly_once<B: ReusePolicy>(setup: Setup) {
     assert_eq!(ledger.alive(), 0);
 }
 
-fn a_refused_value_comes_back_alive<B: ReusePolicy>(setup: Setup) {
+fn a_rejected_value_is_returned_undropped<B: ReusePolicy>(setup: Setup) {
     let ledger = Ledger::new(10);
     let trie = setup.builder::<Counted, B>().max_entries(1).max_key_len(9).build().expect("a trie");
     let view = trie.pin();
@@ -111,8 +111,8 @@ fn a_refused_value_comes_back_alive<B: ReusePolicy>(setup: Setup) {
     assert_eq!(ledger.alive(), 0);
 }
 
-/// References from every operation that gives some hold until their section ends, whatever
-/// another thread does meanwhile.
+/// References returned by any operation are valid until their section ends, whatever another thread
+/// does meanwhile.
 fn a_reference_holds_until_its_section_ends<B: ReusePolicy>(setup: Setup) {
     const ROUNDS: usize = 30_000;
     let ledger = Ledger::new(ROUNDS + 4);
@@ -131,7 +131,7 @@ fn a_reference_holds_until_its_section_ends<B: ReusePolicy>(setup: Setup) {
                 for key in [b"got", b"old", b"out", b"run"] {
                     let _ = trie.pin().remove(key);
                 }
-                // Enough for several grace periods, if one could pass.
+                // Enough for several grace periods, if one could end.
                 while ledger.made.load(Ordering::Relaxed) < ROUNDS {
                     trie.pin().insert(b"busy", ledger.value()).expect("memory");
                 }
@@ -140,14 +140,14 @@ fn a_reference_holds_until_its_section_ends<B: ReusePolicy>(setup: Setup) {
         for value in held {
             assert_eq!((*value.echo, ledger.drops_of(value.number)), (value.number, 0));
         }
-        assert_eq!(ledger.dropped(), 0, "nothing that was freed inside the section");
+        assert_eq!(ledger.dropped(), 0, "no value that was freed inside the section");
     }
     trie.quiesce().expect("outside of read sections");
     assert_eq!(ledger.alive(), 1);
 }
 
-/// The thread that drops the trie is inside a section of the domain itself: what is pending
-/// goes when the section has ended.
+/// The thread that drops the trie is inside a section of the domain: pending values are dropped
+/// when the section has ended.
 fn a_trie_can_be_dropped_inside_a_section_of_its_domain<B: ReusePolicy>(setup: Setup) {
     let (domain, ledger) = (setup.domain(), Ledger::new(100));
     let other = setup.builder::<u64, B>().domain(domain.clone()).build().expect("a trie");
@@ -164,7 +164,8 @@ fn a_trie_can_be_dropped_inside_a_section_of_its_domain<B: ReusePolicy>(setup: S
     assert_eq!(ledger.alive(), 0);
 }
 
-/// Dropping a trie waits for no section: what is pending behind one goes when that has ended.
+/// Dropping a trie waits for no section: values that a section keeps pending are dropped when that
+/// section has ended.
 fn a_dropped_trie_leaves_what_is_pending_to_its_domain<B: ReusePolicy>(setup: Setup) {
     let (domain, ledger) = (setup.domain(), Ledger::new(2));
     let trie = setup.builder::<Counted, B>().domain(domain.clone()).build().expect("a trie");
@@ -175,16 +176,16 @@ fn a_dropped_trie_leaves_what_is_pending_to_its_domain<B: ReusePolicy>(setup: Se
         let (domain, ledger) = (&domain, &ledger);
         scope.spawn(move || {
             let guard = domain.pin();
-            entered.send(()).expect("somebody waits");
-            left.recv().expect("somebody says so");
-            // The value that was replaced after the section began is pending yet.
+            entered.send(()).expect("the main thread waits");
+            left.recv().expect("the main thread sends");
+            // The value that was replaced after the section began is still pending.
             assert_eq!(ledger.drops_of(0), 0);
             drop(guard);
         });
         inside.recv().expect("the reader enters");
         let _ = trie.pin().insert(b"key", ledger.value()).expect("memory");
         let dropper = scope.spawn(move || drop(trie));
-        // The value that is in the trie goes at once: nobody can have a reference to it.
+        // The value that is in the trie is dropped at once: no reference to it can exist.
         while ledger.drops_of(1) == 0 {
             thread::yield_now();
         }
@@ -196,7 +197,7 @@ fn a_dropped_trie_leaves_what_is_pending_to_its_domain<B: ReusePolicy>(setup: Se
     assert_eq!(ledger.alive(), 0);
 }
 
-/// A value that, when it is dropped, reads and changes the trie that it was in.
+/// A value whose destructor reads and changes the trie that it was in.
 struct Busybody<B: ReusePolicy> {
     trie: Weak<QpTrie<Self, B>>,
     ledger: Counted,
@@ -226,7 +227,7 @@ fn a_destructor_may_use_the_trie<B: ReusePolicy>(setup: Setup) {
         let value = Busybody { trie: Arc::downgrade(&trie), ledger: ledger.value() };
         let _ = trie.pin().insert(&[b's', step as u8 % 20], value);
     }
-    // Destructors run where nobody holds a lock, so this ends; those that run now free more.
+    // Destructors run without locks, so this terminates; those that run here free more values.
     for _ in 0..3 {
         trie.quiesce().expect("outside of read sections");
     }
@@ -237,7 +238,7 @@ fn a_destructor_may_use_the_trie<B: ReusePolicy>(setup: Setup) {
     assert_eq!(ledger.alive(), 0);
 }
 
-/// A value whose destructor panics when it is told to.
+/// A value whose destructor panics if `breaks` is set.
 struct Fragile {
     breaks: bool,
     _counted: Counted,
@@ -250,7 +251,7 @@ impl Drop for Fragile {
 }
 
 /// The panic may keep other values from being dropped, but none is dropped twice, no lock stays
-/// closed, and the trie goes on.
+/// locked, and the trie remains usable.
 fn a_destructor_that_panics_breaks_nothing<B: ReusePolicy>(setup: Setup) {
     const STEPS: usize = 30_000;
     let ledger = Ledger::new(2 * STEPS);
@@ -274,14 +275,14 @@ fn a_destructor_that_panics_breaks_nothing<B: ReusePolicy>(setup: Setup) {
     ledger.dropped();
 }
 
-/// Keeps values of one type in a trie, and looks at every one of them where it lies.
+/// Stores values of one type in a trie, and checks each of them in place.
 fn keeps<V, B>(setup: Setup, value: impl Fn(u8) -> V)
 where
     V: Clone + Debug + PartialEq + Send + Sync + 'static,
     B: ReusePolicy,
 {
     let trie = setup.trie::<V, B>();
-    // The word behind the value, which has the key's length, is aligned to two bytes.
+    // The word with the key's length follows the value and is aligned to two bytes.
     let room = 4096 - size_of::<V>().next_multiple_of(2) - 2;
     let longest = vec![b'l'; room.min(4095)];
     let mut model = Model::new();
@@ -307,12 +308,12 @@ where
     same_memory(&trie, &model);
 }
 
-/// As wide as a cache line, and aligned to one.
+/// A value of the size and alignment of a cache line.
 #[derive(Clone, Debug, PartialEq)]
 #[repr(align(64))]
 struct Line([u8; 64]);
 
-/// Nothing, but aligned.
+/// A value of size zero with an alignment.
 #[derive(Clone, Debug, PartialEq)]
 #[repr(align(256))]
 struct Nowhere;
@@ -330,7 +331,7 @@ fn values_of_any_size_and_alignment_are_kept<B: ReusePolicy>(setup: Setup) {
 
 in_every_setup![
     every_value_is_dropped_exactly_once,
-    a_refused_value_comes_back_alive,
+    a_rejected_value_is_returned_undropped,
     a_reference_holds_until_its_section_ends,
     a_trie_can_be_dropped_inside_a_section_of_its_domain,
     a_dropped_trie_leaves_what_is_pending_to_its_domain,
@@ -339,8 +340,8 @@ in_every_setup![
     values_of_any_size_and_alignment_are_kept,
 ];
 
-/// A read section is bound to its thread, and so is what walks inside it: were either `Send`, the
-/// call would be ambiguous, and this would not compile.
+/// A read section is bound to its thread, and so are the iterators inside it: if one of these types
+/// were `Send`, the call would be ambiguous and this would not compile.
 #[test]
 fn a_section_stays_on_its_thread() {
     trait AmbiguousIfSend<A> {
@@ -354,8 +355,8 @@ fn a_section_stays_on_its_thread() {
     <Iter<'_, u64> as AmbiguousIfSend<_>>::check();
 }
 
-/// Under a guard of the caller's everything is as in a section of the trie's own, which lasts as
-/// long as the guard, not as the view.
+/// A view under a guard of the caller works like one with a section of its own; the section lasts
+/// as long as the guard, not as long as the view.
 #[test]
 fn a_view_lives_in_the_section_of_its_guard() {
     let (domain, ledger) = (Domain::new(), Ledger::new(3));
@@ -377,7 +378,7 @@ fn a_view_lives_in_the_section_of_its_guard() {
 }
 
 #[test]
-fn a_trie_that_ends_drops_every_value_though_one_panics() {
+fn dropping_a_trie_drops_every_value_even_if_one_panics() {
     for breaks in 0..40 {
         let ledger = Ledger::new(40);
         let trie: QpTrie<Fragile> = QpTrie::new().expect("a trie");
@@ -391,7 +392,7 @@ fn a_trie_that_ends_drops_every_value_though_one_panics() {
 }
 
 #[test]
-#[should_panic(expected = "the guard is not of the domain of this trie")]
+#[should_panic(expected = "the guard belongs to another domain than this trie")]
 fn a_guard_of_another_domain_is_refused() {
     let (trie, domain) = (Setup::every().map(Setup::trie::<u64, Immediate>).next(), Domain::new());
     drop(trie.expect("a setup").view(&domain.pin()));

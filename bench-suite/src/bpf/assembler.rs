@@ -1,10 +1,10 @@
-//! The few instructions of BPF that are needed.
+//! An assembler for the few BPF instructions that are needed.
 
 /// A register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Register(u8);
 
-/// What a helper returns.
+/// The return value of a helper.
 pub(super) const R0: Register = Register(0);
 /// The first argument; at the start, the program's context.
 pub(super) const R1: Register = Register(1);
@@ -14,18 +14,18 @@ pub(super) const R2: Register = Register(2);
 pub(super) const R3: Register = Register(3);
 /// The fourth argument.
 pub(super) const R4: Register = Register(4);
-/// Helpers leave it alone.
+/// Preserved by helpers.
 pub(super) const R6: Register = Register(6);
-/// Helpers leave it alone.
+/// Preserved by helpers.
 pub(super) const R7: Register = Register(7);
-/// Helpers leave it alone.
+/// Preserved by helpers.
 pub(super) const R8: Register = Register(8);
-/// Helpers leave it alone.
+/// Preserved by helpers.
 pub(super) const R9: Register = Register(9);
-/// The end of the stack, which lies below.
+/// The end of the stack, which grows down.
 pub(super) const STACK: Register = Register(10);
 
-/// A function of the kernel on maps that programs may call.
+/// A kernel function on maps that programs may call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Helper {
     /// `bpf_map_lookup_elem(map, key)`
@@ -36,15 +36,15 @@ pub(super) enum Helper {
     Delete = 3,
 }
 
-/// What a constant of 64 bits stands for.
+/// The meaning of a 64-bit constant.
 const MAP: u8 = 1;
 const MAP_VALUE: u8 = 2;
 
-/// A place to jump back to.
+/// A target of a backward jump.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Label(usize);
 
-/// A program in the making: one method an instruction.
+/// A program under construction: one method per instruction.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     code: Vec<[u8; 8]>,
@@ -119,24 +119,24 @@ impl Assembler {
         self.push(0x85, R0, R0, 0, helper as i32);
     }
 
-    /// `if left != 0, leave out so many instructions`
+    /// `if left != 0, skip this many instructions`
     pub(super) fn skip_unless_zero(&mut self, left: Register, instructions: i16) {
         self.push(0x55, left, R0, instructions, 0);
     }
 
-    /// The place of the next instruction.
+    /// Returns the position of the next instruction.
     pub(super) fn label(&self) -> Label {
         Label(self.code.len())
     }
 
-    /// `if left < constant goto label`, unsigned; the label is a few instructions up.
+    /// `if left < constant goto label`, unsigned; the label is before this instruction.
     pub(super) fn jump_below(&mut self, left: Register, constant: i32, label: Label) {
-        // From behind this instruction.
+        // The distance from the end of this instruction.
         let back = self.code.len() + 1 - label.0;
         self.push(0xa5, left, R0, -(back as i16), constant);
     }
 
-    /// `return r0`, and the program.
+    /// Appends `return r0`, and returns the program.
     pub(super) fn finish(mut self) -> Vec<[u8; 8]> {
         self.push(0x95, R0, R0, 0, 0);
         self.code
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instructions_are_encoded_as_the_kernel_has_them() {
+    fn instructions_are_encoded_as_the_kernel_expects() {
         let mut code = Assembler::default();
         code.set(R7, -2);
         let top = code.label();

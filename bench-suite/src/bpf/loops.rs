@@ -1,4 +1,4 @@
-//! Programs that do to a map what the kernel's benchmarks do: loops of 64 operations.
+//! Programs that run the operations of the kernel's benchmarks on a map: loops of 64 operations.
 
 use std::fs::File;
 
@@ -10,16 +10,16 @@ use super::syscall::{self, MapKind};
 /// Operations in a loop.
 pub(crate) const LOOP: i32 = 64;
 
-/// One operation on the key whose turn it is.
+/// One operation on the current key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Sets its value, whether it is there or not.
+    /// Sets the value of a new or existing key.
     Update,
-    /// Sets its value; fails if it is there.
+    /// Sets the value of a new key; fails if the key exists.
     Add,
-    /// Fails if it is not there.
+    /// Looks up the key; fails if it does not exist.
     LookUp,
-    /// Fails if it is not there.
+    /// Deletes the key; fails if it does not exist.
     Delete,
 }
 
@@ -32,7 +32,7 @@ const KEY: i16 = -4;
 const FROM: i16 = -16;
 const TURN: i16 = -24;
 
-/// A program for one thread: a value to copy from belongs to it.
+/// A program for one thread, with an array that holds the value to copy.
 #[derive(Debug)]
 pub(crate) struct Loops {
     program: File,
@@ -41,13 +41,13 @@ pub(crate) struct Loops {
 }
 
 impl Loops {
-    /// A program that goes through 64 keys and does `steps` with each of them; and all of that so many
-    /// `times` in one run.
+    /// Loads a program that iterates over 64 keys and does `steps` with each of them, and repeats
+    /// that `times` times in one run.
     pub(crate) fn load(map: &HashMap, steps: &[Step], times: i32) -> Result<Self, Refused> {
         Self::load_loops(map, &[steps], times)
     }
 
-    /// The same with several loops, one after the other.
+    /// Loads a program with several loops, one after the other.
     pub(crate) fn load_loops(
         map: &HashMap,
         loops: &[&[Step]],
@@ -59,13 +59,15 @@ impl Loops {
         Ok(Self { program: syscall::load(&code)?, _value: value })
     }
 
-    /// Runs it on the keys `from`, `from + step`, and so on. Gives the number of operations that failed.
+    /// Runs the program on the keys `from`, `from + step`, and so on. Returns the number of failed
+    /// operations.
     pub(crate) fn run(&self, from: u32, step: u32) -> Result<u32, Refused> {
         syscall::run(&self.program, [from.into(), step.into()])
     }
 }
 
-/// `r6` is the key, `r7` counts the keys of a loop, `r8` is the distance of two keys, `r9` counts failures.
+/// Assembles the program. `r6` is the key, `r7` counts the keys of a loop, `r8` is the distance of
+/// two keys, `r9` counts failures.
 fn assemble(map: i32, value: i32, loops: &[&[Step]], times: i32) -> Vec<[u8; 8]> {
     let mut code = Assembler::default();
     code.load(R6, R1, 0);
@@ -114,7 +116,8 @@ fn assemble_step(code: &mut Assembler, step: Step, map: i32, value: i32) {
             return;
         }
     }
-    // Zero, or a negative number: without a branch, which would double what the kernel has to check.
+    // Zero or a negative number, without a branch, which would double the paths that the verifier
+    // checks.
     code.shift_right(R0, 63);
     code.subtract(R9, R0);
 }

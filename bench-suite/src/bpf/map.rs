@@ -10,7 +10,7 @@ use super::syscall::{self, MapKind};
 /// `BPF_F_NO_PREALLOC`: elements come from `bpf_mem_alloc`, one by one.
 const NO_PREALLOC: u32 = 1;
 
-/// A hash map of keys of four bytes and values of one size.
+/// A hash map with keys of 4 bytes and values of one size.
 #[derive(Debug)]
 pub(crate) struct HashMap {
     file: File,
@@ -18,7 +18,7 @@ pub(crate) struct HashMap {
 }
 
 impl HashMap {
-    /// A map with or without elements that are allocated at once.
+    /// Creates a map with or without preallocated elements.
     pub(crate) fn create(
         value_size: usize,
         max_entries: u32,
@@ -29,17 +29,17 @@ impl HashMap {
         Ok(Self { file, value_size })
     }
 
-    /// Bytes of a value.
+    /// Returns the bytes of a value.
     pub(super) fn value_size(&self) -> usize {
         self.value_size
     }
 
-    /// What programs know it by.
+    /// Returns the file descriptor, by which programs refer to the map.
     pub(super) fn descriptor(&self) -> i32 {
         self.file.as_raw_fd()
     }
 
-    /// The first eight bytes of the value of a key, if there is one.
+    /// Returns the first 8 bytes of the value of a key; `None` if the key does not exist.
     pub(crate) fn stamp(&self, key: u32) -> Result<Option<u64>, Refused> {
         let mut value = vec![0; self.value_size];
         let found = syscall::look_up(&self.file, key, &mut value)?;
@@ -47,7 +47,7 @@ impl HashMap {
         Ok(found.then_some(stamp))
     }
 
-    /// All keys, while nobody changes the map.
+    /// Returns all keys; the map must not change during the call.
     pub(crate) fn sorted_keys(&self) -> Result<Vec<u32>, Refused> {
         let mut keys: Vec<u32> = Vec::new();
         while let Some(next) = syscall::next_key(&self.file, keys.last().copied())? {
@@ -57,8 +57,8 @@ impl HashMap {
         Ok(keys)
     }
 
-    /// What the kernel says that the map takes: buckets and live elements, not what waits or lies in
-    /// caches.
+    /// Returns the bytes of the map according to the kernel: buckets and live elements, without
+    /// pending elements and caches.
     pub(crate) fn live_bytes(&self) -> Option<u64> {
         let path = format!("/proc/self/fdinfo/{}", self.descriptor());
         let info = fs::read_to_string(path).ok()?;

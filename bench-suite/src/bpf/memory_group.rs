@@ -1,9 +1,9 @@
-//! What a map takes, by the books of the memory controller: live elements, those in the caches of CPUs, and
-//! those that wait for a grace period.
+//! The memory of a map, as counted by the memory controller: live elements, those in the caches of
+//! CPUs, and those pending for a grace period.
 //!
-//! A map belongs to the group of the process that made it. So the process enters a group of its own, makes
-//! the map, and goes back. The group lies at the root of the hierarchy, and is removed with the map. Groups
-//! that a process left behind because it was killed are removed by the next one.
+//! A map is charged to the group of the process that created it. So the process enters a group of
+//! its own, creates the map, and goes back. The group is at the root of the hierarchy, and is
+//! removed with the map. Groups that remain from killed processes are removed by the next process.
 
 use std::fs;
 use std::io;
@@ -21,14 +21,14 @@ pub(crate) struct MemoryGroup {
     most: &'static str,
 }
 
-/// Where the memory controller is, its two versions, and what they call current and most bytes.
+/// The two versions of the memory controller: path, mark, and the files for current and peak bytes.
 const HIERARCHIES: [(&str, &str, &str, &str); 2] = [
     ("/sys/fs/cgroup/memory", ":memory:", "memory.usage_in_bytes", "memory.max_usage_in_bytes"),
     ("/sys/fs/cgroup", "0::", "memory.current", "memory.peak"),
 ];
 
 impl MemoryGroup {
-    /// Makes something in a group of its own; `None` for the group where the system has none to give.
+    /// Calls `make` in a separate group; the group is `None` if the system does not provide one.
     pub(crate) fn around<T>(make: impl FnOnce() -> T) -> (T, Option<Self>) {
         let group = HIERARCHIES.into_iter().find_map(|(root, mark, now, most)| {
             let home = home(root, mark)?;
@@ -40,7 +40,7 @@ impl MemoryGroup {
         });
         let made = make();
         if let Some(group) = &group {
-            // Where the way back is closed the process ends there: it has its sample to take.
+            // If the process can't go back, it stays in the group: it only takes one sample.
             let _ = enter(&group.home);
         }
         (made, group)
@@ -50,12 +50,12 @@ impl MemoryGroup {
         fs::read_to_string(self.path.join(file)).ok()?.trim().parse().ok()
     }
 
-    /// Bytes that are held now.
+    /// Returns the bytes held now.
     pub(crate) fn bytes(&self) -> Option<u64> {
         self.read(self.now)
     }
 
-    /// The most of it since the beginning.
+    /// Returns the peak of the bytes held.
     pub(crate) fn peak(&self) -> Option<u64> {
         self.read(self.most)
     }
@@ -63,12 +63,12 @@ impl MemoryGroup {
 
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
-        // Nobody is inside. If it can't be removed the next process tries again.
+        // No process is inside. If it can't be removed, the next process tries again.
         let _ = fs::remove_dir(&self.path);
     }
 }
 
-/// The group that this process is in.
+/// Returns the group of this process.
 fn home(root: &str, mark: &str) -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let line = groups.lines().find_map(|line| Some(line.split_once(mark)?.1))?;
@@ -79,7 +79,7 @@ fn enter(group: &Path) -> io::Result<()> {
     fs::write(group.join("cgroup.procs"), process::id().to_string())
 }
 
-/// Removes the groups of processes that are no more.
+/// Removes the groups of processes that have ended.
 fn remove_forsaken(root: &Path) {
     let Ok(groups) = fs::read_dir(root) else { return };
     for group in groups.flatten() {

@@ -1,9 +1,10 @@
-//! The kernel's own hash map, for scale: maps and programs of BPF, by `bpf(2)` alone.
+//! The kernel's own hash map, for comparison: BPF maps and programs, through `bpf(2)` alone.
 //!
-//! No compiler and no library: a program is a handful of loops around calls of the map's helpers, and is
-//! assembled here. It is run by the kernel's test-run command, on the CPU of the thread that asks.
+//! It needs no compiler and no library: a program consists of a few loops around calls of the map's
+//! helpers, and is assembled here. The kernel's test-run command runs it, on the CPU of the calling
+//! thread.
 //!
-//! - INV-B1: what the kernel reads or writes through a pointer in an attribute lives until the call
+//! - INV-B1: memory that the kernel accesses through a pointer in an attribute lives until the call
 //!   returns, and is as large as the attribute or the map says.
 
 mod assembler;
@@ -19,7 +20,7 @@ pub(crate) use memory_group::MemoryGroup;
 use std::fmt;
 use std::io;
 
-/// Why the kernel can't be measured here.
+/// The reason why the kernel can't be measured here.
 #[derive(Debug)]
 pub(crate) struct Refused {
     what: &'static str,
@@ -32,7 +33,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Whether programs can be loaded and run: tries with one that does nothing.
+/// Returns whether programs can be loaded and run, by trying one that does nothing.
 pub(crate) fn permitted() -> Result<(), Refused> {
     let map = HashMap::create(8, 1, false)?;
     Loops::load(&map, &[], 1)?.run(0, 1).map(|_| ())
@@ -42,7 +43,8 @@ pub(crate) fn permitted() -> Result<(), Refused> {
 mod tests {
     use super::*;
 
-    /// Says so and passes where the system does not permit it: then the rows of the kernel say so too.
+    /// Prints a message and passes if the system does not permit it: the kernel's rows report it,
+    /// too.
     fn map(prealloc: bool) -> Option<HashMap> {
         if let Err(refused) = permitted() {
             eprintln!("not tested here: {refused}");
@@ -58,28 +60,28 @@ mod tests {
             let add = Loops::load(&map, &[Step::Add], 1).unwrap();
             let update = Loops::load(&map, &[Step::Update, Step::LookUp], 2).unwrap();
             let delete = Loops::load(&map, &[Step::Delete], 1).unwrap();
-            assert_eq!(add.run(1, 2).unwrap(), 0, "all are new");
-            assert_eq!(add.run(1, 2).unwrap(), 64, "none is new");
+            assert_eq!(add.run(1, 2).unwrap(), 0, "no key exists before");
+            assert_eq!(add.run(1, 2).unwrap(), 64, "every key exists");
             assert_eq!(update.run(1, 2).unwrap(), 0);
             let keys: Vec<u32> = (0..64).map(|place| 1 + 2 * place).collect();
             assert_eq!(map.sorted_keys().unwrap(), keys);
             assert!(keys.iter().all(|&key| map.stamp(key).unwrap() == Some(key.into())));
             assert_eq!(map.stamp(2).unwrap(), None);
             assert_eq!(delete.run(1, 2).unwrap(), 0);
-            assert_eq!(delete.run(1, 2).unwrap(), 64, "nothing is left");
+            assert_eq!(delete.run(1, 2).unwrap(), 64, "no key exists");
             assert!(map.sorted_keys().unwrap().is_empty());
         }
     }
 
     #[test]
-    fn a_lookup_that_finds_nothing_is_counted() {
+    fn failed_lookups_are_counted() {
         let Some(map) = map(false) else { return };
         assert_eq!(Loops::load(&map, &[Step::LookUp], 3).unwrap().run(0, 1).unwrap(), 3 * 64);
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_told() {
+    fn the_error_of_the_kernel_is_reported() {
         let refused = HashMap::create(8, 0, false).unwrap_err().to_string();
-        assert!(refused.starts_with("bpf(2), a hash map: "), "{refused}");
+        assert!(refused.starts_with("bpf(2), creating a map: "), "{refused}");
     }
 }

@@ -8,10 +8,10 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _};
 
 use super::Refused;
 
-/// A command, by the type of its attributes.
+/// A command, identified by the type of its attributes.
 trait Attributes {
     const COMMAND: libc::c_long;
-    /// What it is about, for errors.
+    /// The name of the operation, for errors.
     const WHAT: &'static str;
 }
 
@@ -28,7 +28,7 @@ struct MapCreate {
 
 impl Attributes for MapCreate {
     const COMMAND: libc::c_long = 0;
-    const WHAT: &'static str = "bpf(2), a hash map";
+    const WHAT: &'static str = "bpf(2), creating a map";
 }
 
 /// `BPF_MAP_LOOKUP_ELEM`
@@ -44,7 +44,7 @@ struct MapLookup {
 
 impl Attributes for MapLookup {
     const COMMAND: libc::c_long = 1;
-    const WHAT: &'static str = "bpf(2), looking a key up";
+    const WHAT: &'static str = "bpf(2), looking up a key";
 }
 
 /// `BPF_MAP_GET_NEXT_KEY`
@@ -59,7 +59,7 @@ struct MapNextKey {
 
 impl Attributes for MapNextKey {
     const COMMAND: libc::c_long = 4;
-    const WHAT: &'static str = "bpf(2), the next key";
+    const WHAT: &'static str = "bpf(2), getting the next key";
 }
 
 /// `BPF_PROG_LOAD`
@@ -98,11 +98,11 @@ impl Attributes for ProgramRun {
     const WHAT: &'static str = "bpf(2), running a program";
 }
 
-/// Makes the call. What the attributes point to is as INV-B1 says.
+/// Makes the system call. Pointers in the attributes must satisfy INV-B1.
 fn call<A: Attributes>(attributes: &mut A) -> Result<i32, Refused> {
     let (pointer, size): (*mut A, _) = (attributes, size_of::<A>());
-    // SAFETY: the attributes are as large as said, of the layout of their command, and what they point to
-    // is as INV-B1 says.
+    // SAFETY: the attributes have the given size and the layout of their command, and their
+    // pointers satisfy INV-B1.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, A::COMMAND, pointer, size) };
     match answer {
         0.. => Ok(answer as i32),
@@ -110,10 +110,10 @@ fn call<A: Attributes>(attributes: &mut A) -> Result<i32, Refused> {
     }
 }
 
-/// Makes a call that answers with a new descriptor.
+/// Makes a system call that returns a new descriptor.
 fn open<A: Attributes>(attributes: &mut A) -> Result<File, Refused> {
     let descriptor = call(attributes)?;
-    // SAFETY: the kernel has just given it to us.
+    // SAFETY: the kernel has just created it for this process.
     Ok(unsafe { File::from_raw_fd(descriptor) })
 }
 
@@ -124,7 +124,7 @@ pub(super) enum MapKind {
     Array = 2,
 }
 
-/// Makes a map with keys of four bytes.
+/// Creates a map with keys of 4 bytes.
 pub(super) fn create_map(
     kind: MapKind,
     value_size: u32,
@@ -134,14 +134,14 @@ pub(super) fn create_map(
     open(&mut MapCreate { kind: kind as u32, key_size: 4, value_size, max_entries, flags })
 }
 
-/// Copies a value, which has the length that the map was created with. Says whether there is one.
+/// Copies a value, whose length is that of the map's creation. Returns whether the key exists.
 pub(super) fn look_up(map: &File, key: u32, value: &mut [u8]) -> Result<bool, Refused> {
     let (key, value) = (&raw const key as u64, value.as_mut_ptr() as u64);
     let found = call(&mut MapLookup { map: map.as_raw_fd(), unused: 0, key, value, flags: 0 });
     found.map(|_| true).or_else(absent)
 }
 
-/// The key behind another one, or the first one; `None` behind the last.
+/// Returns the key after another one, or the first one; `None` after the last.
 pub(super) fn next_key(map: &File, key: Option<u32>) -> Result<Option<u32>, Refused> {
     let mut next = 0_u32;
     let before = key.as_ref().map_or(0, |key| key as *const u32 as u64);
@@ -160,7 +160,7 @@ fn absent(refused: Refused) -> Result<bool, Refused> {
 /// A program that gets numbers as its arguments and is attached to nothing.
 const RAW_TRACEPOINT: u32 = 17;
 
-/// Has the kernel check a program and keep it.
+/// Loads a program, which the kernel verifies.
 pub(super) fn load(code: &[[u8; 8]]) -> Result<File, Refused> {
     open(&mut ProgramLoad {
         kind: RAW_TRACEPOINT,
@@ -170,7 +170,7 @@ pub(super) fn load(code: &[[u8; 8]]) -> Result<File, Refused> {
     })
 }
 
-/// Runs a program on this CPU, once, and gives what it returned.
+/// Runs a program once on this CPU, and returns its result.
 pub(super) fn run(program: &File, arguments: [u64; 2]) -> Result<u32, Refused> {
     let mut run = ProgramRun {
         program: program.as_raw_fd(),

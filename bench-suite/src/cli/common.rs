@@ -1,4 +1,4 @@
-//! Options that every command has. What a command can't do with one of them it says itself.
+//! Options that every command has. The command itself reports a value that it does not support.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use memalloc::PolicyKind;
 use super::values;
 use crate::measure::SampleRequest;
 
-/// How a command runs, whatever it measures.
+/// The options of every command that measures.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunOptions {
-    /// Append one JSON object per measurement to FILE, a regular file, or print them (-)
+    /// Append one JSON object per measurement to FILE (a regular file), or print them (-)
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Write a report with figures to FILE, a page that has all in itself
+    /// Write a self-contained report with figures to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
-    /// Whether there is a report where no file is named for it.
+    /// Set to write a report under the default name if `html` names no file.
     #[arg(skip)]
     pub(crate) has_usual_page: bool,
 
@@ -28,25 +28,25 @@ pub(crate) struct RunOptions {
     #[arg(long)]
     pub(crate) quiet: bool,
 
-    /// Time for all measurements together; what can't be done in it takes longer. For signals,
-    /// the time under each CPU mode with each number of threads [default: 100 for compare, 120 for
-    /// advise, htab-mem and qp-trie, 20 for read-side, 3 for signals, 60 for all else]
+    /// Time for all measurements together; a run that does not fit takes longer. For signals, the
+    /// time under each CPU mode with each number of threads [default: 100 for compare, 120 for
+    /// advise, htab-mem and qp-trie, 20 for read-side, 3 for signals, 60 for all others]
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     duration: Option<u64>,
 
-    /// Unmeasured work before each sample [default: an eighth of the sample]
+    /// Unmeasured warm-up before each sample [default: an eighth of the sample]
     #[arg(long, value_name = "SECONDS", value_parser = values::warm_up, allow_negative_numbers = true)]
     pub(crate) warmup: Option<Duration>,
 
-    /// Rounds, in which all that is compared takes its turn; at least 7 to see a difference
+    /// Number of rounds; each round samples every subject once; at least 7 to detect a difference
     #[arg(long, value_name = "N", default_value = "9", value_parser = values::rounds, allow_negative_numbers = true)]
     pub(crate) rounds: usize,
 
-    /// Where random keys and random orders begin
+    /// Seed of random keys and random orders
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
 
-    /// One sample, for a process of its own: the suite says this to itself
+    /// Take a single sample: the suite passes this to the child process that takes it
     #[arg(long = "sample", hide = true)]
     pub(crate) sample: Option<SampleRequest>,
 }
@@ -54,7 +54,7 @@ pub(crate) struct RunOptions {
 /// The options of every command that has cases.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CommonOptions {
-    /// How it runs.
+    /// The options of every command that measures.
     #[command(flatten)]
     pub(crate) run: RunOptions,
 
@@ -71,23 +71,24 @@ pub(crate) struct CommonOptions {
     #[arg(long = "policy", value_name = "POLICY,..", value_delimiter = ',')]
     pub(crate) policies: Vec<PolicyKind>,
 
-    /// Measure what others have made too; needs a build with the feature `rivals`
+    /// Also measure other implementations; needs a build with the feature `rivals`
     #[arg(long)]
     pub(crate) rivals: bool,
 }
 
 impl RunOptions {
-    /// The time for all measurements together, `usual` seconds where nobody says.
+    /// Returns the time for all measurements together: `usual` seconds unless `--duration` was
+    /// given.
     pub(crate) fn budget(&self, usual: u64) -> Duration {
         Duration::from_secs(self.duration.unwrap_or(usual))
     }
 
-    /// The same with or without a report where no file is named for it.
+    /// Returns these options with `has_usual_page` set.
     pub(crate) fn with_usual_page(&self, has_usual_page: bool) -> Self {
         Self { has_usual_page, ..self.clone() }
     }
 
-    /// The same with so many times the time, if somebody says how much.
+    /// Returns these options with the time of `--duration`, if given, multiplied by `times`.
     pub(crate) fn times(&self, times: usize) -> Self {
         let duration = self.duration.map(|seconds| seconds.saturating_mul(times as u64));
         Self { duration, ..self.clone() }

@@ -1,4 +1,4 @@
-//! Errors of the command line in one line: what is wrong, and what is allowed.
+//! Errors of the command line, each in one line: what is wrong, and what is accepted.
 
 use std::error::Error as _;
 
@@ -7,7 +7,7 @@ use clap::error::{ContextKind, Error, ErrorKind};
 
 use super::Cli;
 
-/// One line for an error of which clap would make several; `command` is the one that was asked for.
+/// Formats a clap error, which has several lines, as one line; `command` is the command in use.
 pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
     let said = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
     let (option, value) = (said(ContextKind::InvalidArg), said(ContextKind::InvalidValue));
@@ -16,11 +16,11 @@ pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
             let like = said(ContextKind::SuggestedArg);
             let like = if like.is_empty() { like } else { format!(", did you mean {like}?") };
             let whose = command.map(|name| format!(" of {name}")).unwrap_or_default();
-            format!("unknown option {option}{whose}{like}: allowed are {}", options(command))
+            format!("unknown option {option}{whose}{like}: expected one of {}", options(command))
         }
         ErrorKind::ArgumentConflict if !said(ContextKind::InvalidSubcommand).is_empty() => {
             let name = said(ContextKind::InvalidSubcommand);
-            format!("options stand behind the command: bench-suite {name} --..")
+            format!("options go after the command: bench-suite {name} --..")
         }
         ErrorKind::UnknownArgument => match command {
             Some(name) => format!("{name} takes no more arguments: {option}"),
@@ -30,12 +30,12 @@ pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
         },
         ErrorKind::InvalidSubcommand => {
             let name = said(ContextKind::InvalidSubcommand);
-            format!("unknown command {name}: allowed are {}", commands())
+            format!("unknown command {name}: expected one of {}", commands())
         }
         ErrorKind::InvalidValue if value.is_empty() => format!("{option} needs a value"),
         ErrorKind::InvalidValue => {
             let allowed = said(ContextKind::ValidValue);
-            format!("{value:?} for {option}: allowed are {allowed}")
+            format!("{value:?} for {option}: expected one of {allowed}")
         }
         ErrorKind::MissingRequiredArgument => {
             let name = command.map(|name| format!("{name}: ")).unwrap_or_default();
@@ -52,7 +52,7 @@ pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
     }
 }
 
-/// The options of a command, or those that stand without one.
+/// Lists the options of a command, or of the program without a command.
 fn options(name: Option<&str>) -> String {
     let mut cli = Cli::command();
     cli.build();

@@ -1,6 +1,6 @@
-//! The command line: what may be said, and one line about what may not.
+//! The command line: its options, and a one-line error for anything else.
 //!
-//! Knows no workload: which cases there are is looked up by the command that runs them.
+//! Knows no workload: the command that runs checks the names of cases.
 
 mod advise;
 mod common;
@@ -22,47 +22,47 @@ pub(crate) use recorded::{CmpOptions, ExportOptions, Format, ReportOptions};
 
 use crate::data::DataName;
 
-/// What to run.
+/// The command to run, with its options.
 #[derive(Debug)]
 pub(crate) enum Invocation {
-    /// Immediate against deferred reuse, all that decides between them.
+    /// Compares immediate with deferred reuse.
     Compare(CompareOptions),
-    /// Allocating and freeing.
+    /// Measures allocating and freeing.
     Alloc(AllocOptions),
-    /// What readers pay, and how long a grace period takes.
+    /// Measures the cost of read sections, and the latency of grace periods.
     ReadSide(CommonOptions),
-    /// Memory under deferred freeing.
+    /// Measures memory under deferred freeing.
     Flood(FloodOptions),
-    /// The memory of a hash map that is updated.
+    /// Measures the memory of a hash map while it is updated.
     HtabMem(HtabMemOptions),
-    /// How fast a hash map is updated.
+    /// Measures the update speed of a hash map.
     MapPerf(CommonOptions),
-    /// The trie beside other ordered maps.
+    /// Measures the trie and other ordered maps.
     QpTrie(QpTrieOptions),
-    /// Which policy a workload of the user's own wants.
+    /// Recommends a policy for a user's own workload.
     Advise(AdviseOptions),
-    /// Allocating in signal handlers.
+    /// Measures allocating in signal handlers.
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
-    /// What there is to be measured.
+    /// Lists the commands with their cases and parameters.
     List,
-    /// Two files of records against each other.
+    /// Compares two files of records.
     Cmp(CmpOptions),
-    /// Records in another form.
+    /// Prints records in another format.
     Export(ExportOptions),
-    /// Records as a page with figures.
+    /// Writes a page with figures from records.
     Report(ReportOptions),
 }
 
-/// Why there is nothing to run: an error, or help that was asked for.
+/// The reason why there is nothing to run: an error, or a request for help.
 #[derive(Debug)]
 pub(crate) struct Answer {
     error: clap::Error,
-    /// The command that was asked for, if there is one of that name.
+    /// The command in use, if its name is known.
     command: Option<String>,
 }
 
-/// Measures what immediate and deferred reuse of freed objects cost on this machine.
+/// Measures the cost of immediate and deferred reuse of freed objects on this machine.
 ///
 /// Without a command it runs `compare`.
 #[derive(Debug, Parser)]
@@ -76,27 +76,28 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A short run of all that decides between immediate and deferred reuse (the default)
+    /// Compare immediate with deferred reuse in a short run (the default)
     Compare(CompareOptions),
-    /// Allocating and freeing: pairs, batches, and from one thread to another
+    /// Allocate and free: pairs, batches, and from one thread to another
     Alloc(AllocOptions),
-    /// Entering and leaving read sections, and how long a grace period takes
+    /// Enter and leave read sections, and measure grace-period latency
     ReadSide(CommonOptions),
-    /// Memory that waits for readers while writers free as fast as they can
+    /// Measure pending memory while writers free at full speed
     Flood(FloodOptions),
-    /// A hash map's memory and speed while it is updated, beside the kernel's own map
+    /// Measure a hash map's memory and speed under updates, next to the kernel's own map
     HtabMem(HtabMemOptions),
-    /// A hash map that is updated and deleted from as fast as can be, and where the time goes
+    /// Update and delete in a hash map at full speed, and show where the time goes
     MapPerf(CommonOptions),
-    /// The trie beside other ordered maps: looking up, changing, going through, memory
+    /// Measure the trie and other ordered maps: lookups, changes, iteration, memory
     QpTrie(QpTrieOptions),
-    /// Which policy your own workload wants: what is correct, what is fast, and the lines to paste
+    /// Find the policy for your own workload: which are correct, which is fast, and the code to
+    /// paste
     #[command(after_help = advise::EXAMPLES)]
     Advise(AdviseOptions),
-    /// Allocating and freeing in a signal handler that interrupts the same
+    /// Allocate and free in a signal handler that interrupts allocating and freeing
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
-    /// Commands, their cases and parameters, and how long they take
+    /// List commands, their cases and parameters, and their duration
     List,
     /// Compare the records of two files row by row; exits with 1 if something became worse
     Cmp(CmpOptions),
@@ -106,18 +107,18 @@ enum Command {
     Report(ReportOptions),
 }
 
-/// Where keys come from.
+/// The option for sets of keys.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataOption {
-    /// Sets of keys: symbols, random, paths, domains, file:PATH with one key a line. PATH is the rest of
-    /// the list, commas and all: say --data again for more [default: symbols; for qp-trie
-    /// symbols,random]
+    /// Sets of keys: symbols, random, paths, domains, file:PATH with one key per line. PATH extends
+    /// to the end of the list, commas included: repeat --data to add more sets [default: symbols;
+    /// for qp-trie symbols,random]
     #[arg(long, value_name = "SET,..")]
     data: Vec<values::DataNames>,
 }
 
 impl DataOption {
-    /// The sets, in the order in which they were named; none if none was.
+    /// Returns the sets in the order in which they were named; empty if none was.
     pub(crate) fn names(&self) -> Vec<DataName> {
         self.data.iter().flat_map(|names| names.0.clone()).collect()
     }
@@ -126,11 +127,11 @@ impl DataOption {
 /// The options of `compare`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompareOptions {
-    /// Those of every command.
+    /// The options of every command with cases.
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Show all that was measured, row by row
+    /// Also print every measurement in tables
     #[arg(long)]
     pub(crate) tables: bool,
 
@@ -138,7 +139,7 @@ pub(crate) struct CompareOptions {
     #[arg(long, conflicts_with = "html")]
     pub(crate) no_html: bool,
 
-    /// Where keys come from.
+    /// The sets of keys.
     #[command(flatten)]
     pub(crate) data: DataOption,
 }
@@ -146,15 +147,15 @@ pub(crate) struct CompareOptions {
 /// The options of `qp-trie`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QpTrieOptions {
-    /// Those of every command.
+    /// The options of every command with cases.
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Where keys come from.
+    /// The sets of keys.
     #[command(flatten)]
     pub(crate) data: DataOption,
 
-    /// How the trie is read: validated, plain, batched, copied, subtree-lock [default: each of them]
+    /// Readers of the trie: validated, plain, batched, copied, subtree-lock [default: all]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
 }
@@ -162,16 +163,16 @@ pub(crate) struct QpTrieOptions {
 /// The options of `alloc`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AllocOptions {
-    /// Those of every command.
+    /// The options of every command with cases.
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Sizes of objects, in bytes [default: those that the command is about]
+    /// Object sizes, in bytes [default: 16,64,256,1024,4096]
     #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
     #[arg(value_parser = values::size, allow_negative_numbers = true)]
     pub(crate) sizes: Vec<usize>,
 
-    /// What reads meanwhile: none, idle, busy, stall-MSms [default: none]
+    /// Concurrent readers: none, idle, busy, stall-MSms [default: none]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
 }
@@ -179,16 +180,16 @@ pub(crate) struct AllocOptions {
 /// The options of `flood`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FloodOptions {
-    /// Those of every command.
+    /// The options of every command with cases.
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Sizes of objects, in bytes [default: 256,4096]
+    /// Object sizes, in bytes [default: 256,4096]
     #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
     #[arg(value_parser = values::stamped_size, allow_negative_numbers = true)]
     pub(crate) sizes: Vec<usize>,
 
-    /// What reads meanwhile: none, idle, busy, stall-MSms [default: none,idle,busy,stall-100ms]
+    /// Concurrent readers: none, idle, busy, stall-MSms [default: none,idle,busy,stall-100ms]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
 }
@@ -196,16 +197,16 @@ pub(crate) struct FloodOptions {
 /// The options of `htab-mem`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HtabMemOptions {
-    /// Those of every command.
+    /// The options of every command with cases.
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Sizes of values, in bytes [default: 8,64,256,1024,4096]
+    /// Value sizes, in bytes [default: 8,64,256,1024,4096]
     #[arg(long = "value-size", value_name = "BYTES,..", value_delimiter = ',')]
     #[arg(value_parser = values::value_size, allow_negative_numbers = true)]
     pub(crate) value_sizes: Vec<usize>,
 
-    /// What reads meanwhile: none, idle, busy, stall-MSms [default: none]
+    /// Concurrent readers: none, idle, busy, stall-MSms [default: none]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
 }
@@ -214,20 +215,21 @@ pub(crate) struct HtabMemOptions {
 #[cfg(target_os = "linux")]
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SignalsOptions {
-    /// Those of every command.
+    /// The options of every command with cases.
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// Signals a second, for each thread
+    /// Signals per second, for each thread
     #[arg(long, value_name = "HZ", default_value = "10000", value_parser = values::rate, allow_negative_numbers = true)]
     pub(crate) rate: u32,
 
-    /// Only these CPU modes: rseq, active-cpu, active-thread [default: all that this system has]
+    /// Only these CPU modes: rseq, active-cpu, active-thread [default: all that this system
+    /// supports]
     #[arg(long = "cpu-mode", value_name = "MODE,..", value_delimiter = ',')]
     pub(crate) modes: Vec<CpuMode>,
 }
 
-/// Reads the command line.
+/// Parses the command line.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, Answer> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = Cli::try_parse_from(&arguments).map_err(|error| {
@@ -254,7 +256,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
     })
 }
 
-/// The commands that have an option.
+/// Returns the names of the commands that have an option.
 #[cfg(test)]
 pub(crate) fn commands_with(option: &str) -> Vec<String> {
     let mut cli = Cli::command();
@@ -271,7 +273,7 @@ impl Answer {
     /// Prints help to standard output, or an error in one line to standard error.
     pub(crate) fn print(&self) -> ExitCode {
         if !self.error.use_stderr() {
-            // A pipe that nobody reads any more is no failure of ours.
+            // A closed pipe is not an error.
             let _ = self.error.print();
             return ExitCode::SUCCESS;
         }
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn no_command_is_compare_and_options_may_stand_with_or_without_it() {
+    fn without_a_command_compare_runs_and_options_work_with_and_without_it() {
         let bare = options(&[]).common;
         assert_eq!(
             (bare.run.budget(100).as_secs(), bare.run.rounds, bare.run.quiet),

@@ -9,15 +9,15 @@ use super::values;
 /// The options of `cmp`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CmpOptions {
-    /// Records to compare against, as --json writes them
+    /// Baseline records, written by --json
     #[arg(value_name = "OLD")]
     pub(crate) old: PathBuf,
 
-    /// Records to compare
+    /// Records to compare with the baseline
     #[arg(value_name = "NEW")]
     pub(crate) new: PathBuf,
 
-    /// Smaller differences are none
+    /// Ignore differences up to this size
     #[arg(long, value_name = "PERCENT", default_value = "3", value_parser = values::percent, allow_negative_numbers = true)]
     pub(crate) threshold: f64,
 }
@@ -25,11 +25,11 @@ pub(crate) struct CmpOptions {
 /// The options of `export`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ExportOptions {
-    /// csv: a line for each sample; md: a Markdown table with a line for each measurement
+    /// csv: one line per sample; md: a Markdown table with one line per measurement
     #[arg(value_name = "FORMAT")]
     pub(crate) format: Format,
 
-    /// Records, as --json writes them
+    /// Records, written by --json
     #[arg(value_name = "RECORDS", required = true)]
     pub(crate) records: Vec<PathBuf>,
 }
@@ -37,16 +37,16 @@ pub(crate) struct ExportOptions {
 /// The options of `report`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportOptions {
-    /// The page, one file that has all in itself
+    /// The page to write: one self-contained file
     #[arg(long, value_name = "FILE")]
     pub(crate) html: PathBuf,
 
-    /// Records, as --json writes them
+    /// Records, written by --json
     #[arg(value_name = "RECORDS", required = true)]
     pub(crate) records: Vec<PathBuf>,
 }
 
-/// The form of exported records.
+/// The format of exported records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Comma-separated values.

@@ -1,4 +1,4 @@
-//! Values of options: each either what it should be, or a sentence that says what is allowed.
+//! Parsers of option values. The error of each says what it accepts.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -7,83 +7,83 @@ use std::time::Duration;
 
 use crate::data::DataName;
 
-/// A time budget of at most a day.
+/// Parses a time budget of at most a day.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     within(text, 1..=86_400, "a whole number of seconds")
 }
 
-/// A warm-up of at most a minute, in seconds that may have a fraction.
+/// Parses a warm-up of at most a minute, in seconds that may have a fraction.
 pub(super) fn warm_up(text: &str) -> Result<Duration, String> {
     within(text, 0.0..=60.0, "a number of seconds").map(Duration::from_secs_f64)
 }
 
-/// A number of threads.
+/// Parses a number of threads.
 pub(super) fn threads(text: &str) -> Result<usize, String> {
     within(text, 1..=1024, "a number")
 }
 
-/// A number of rounds.
+/// Parses a number of rounds.
 pub(super) fn rounds(text: &str) -> Result<usize, String> {
     within(text, 1..=1000, "a number")
 }
 
-/// The size of an object.
+/// Parses the size of an object.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     within(text, 16..=4096, "a number of bytes")
 }
 
-/// The size of an object that begins with a stamp of eight bytes.
+/// Parses the size of an object that begins with a stamp of 8 bytes.
 pub(super) fn stamped_size(text: &str) -> Result<usize, String> {
     within(text, 8..=4096, "a number of bytes")
 }
 
-/// The size of a value in a hash map, whose words are of eight bytes.
+/// Parses the size of a value in a hash map, which consists of words of 8 bytes.
 pub(super) fn value_size(text: &str) -> Result<usize, String> {
     let what = "a multiple of 8";
     let size: usize = within(text, 8..=4096, what)?;
     match size.is_multiple_of(8) {
         true => Ok(size),
-        false => Err(format!("allowed is {what} from 8 to 4096")),
+        false => Err(format!("expected {what} from 8 to 4096")),
     }
 }
 
-/// Signals a second.
+/// Parses a number of signals per second.
 #[cfg(target_os = "linux")]
 pub(super) fn rate(text: &str) -> Result<u32, String> {
     within(text, 1..=50_000, "a number")
 }
 
-/// A difference in percent.
+/// Parses a difference in percent.
 pub(super) fn percent(text: &str) -> Result<f64, String> {
     within(text, 0.0..=1000.0, "a number")
 }
 
-/// Any seed.
+/// Parses a seed, which may be any number.
 pub(super) fn seed(text: &str) -> Result<u64, String> {
     within(text, 0..=u64::MAX, "a number")
 }
 
-/// An answer to a question.
+/// Parses `yes` or `no`.
 pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
     match text {
         "yes" => Ok(true),
         "no" => Ok(false),
-        _ => Err("allowed are yes and no".into()),
+        _ => Err("expected yes or no".into()),
     }
 }
 
-/// A number without a fraction; its range is the workload's to know.
+/// Parses a whole number; the workload checks its range.
 pub(super) fn whole(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "allowed is a whole number".into())
+    text.parse().map_err(|_| "expected a whole number".into())
 }
 
-/// A number; its range is the workload's to know.
+/// Parses a number; the workload checks its range.
 pub(super) fn real(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite());
-    number.ok_or_else(|| "allowed is a number".into())
+    number.ok_or_else(|| "expected a number".into())
 }
 
-/// Sets of keys, with commas between them; a file's path is all that is left.
+/// Sets of keys separated by commas; the path of a file extends to the end of the list.
 #[derive(Clone, Debug)]
 pub(super) struct DataNames(pub(super) Vec<DataName>);
 
@@ -110,5 +110,5 @@ fn within<N: FromStr + PartialOrd + Display>(
     what: &str,
 ) -> Result<N, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("allowed is {what} from {} to {}", range.start(), range.end()))
+    number.ok_or_else(|| format!("expected {what} from {} to {}", range.start(), range.end()))
 }

@@ -1,4 +1,4 @@
-//! `advise`: which policy a user's own workload wants.
+//! `advise`: recommends a policy for a user's own workload.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -21,25 +21,28 @@ use crate::report::{
 use crate::shape::{self, PartialShape, Recorded, Shape, standings};
 use crate::workload::{Selection, shaped};
 
-/// The time for all measurements, in seconds, where nobody says.
+/// The default time for all measurements, in seconds.
 const USUAL_SECONDS: u64 = 120;
 
-/// The part of it that goes into the shape itself; the rest into where the answer flips.
+/// The share of the time for the shape itself; the search for flip points gets the rest.
 const MAIN_PART: f64 = 0.45;
 
-/// Measurements along one number of the shape, at most.
+/// The most measurements along one number of the shape.
 const POINTS: usize = 5;
 
-/// A sample of the search is not worth its process with less.
+/// The shortest useful sample of the search: a shorter one is not worth its process.
 const LEAST_POINT_SAMPLE: Duration = Duration::from_millis(20);
 
-/// What a sample takes beside measuring: its process starts, fills, and ends.
+/// The overhead of a sample: its process starts, fills the table, and ends.
 const BESIDE_A_SAMPLE: Duration = Duration::from_millis(30);
 
-/// The most of a file that is read.
+/// The advice for a run that does not fit into its time.
+const SHORTER: &str = "Fewer --rounds or a smaller --stall-ms shorten it.";
+
+/// The size limit of a shape file, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// What a sample's own process is told on its standard input.
+/// The message to a sample's process, on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
     /// The shape, as TOML.
@@ -48,7 +51,7 @@ struct Order {
     policies: Vec<String>,
 }
 
-/// What it measures where nothing is said of the workload.
+/// Returns the defaults of the workload.
 pub(super) fn listing() -> Listing {
     let usual = PartialShape::default().complete();
     let choices = usual.map_or_else(
@@ -98,17 +101,18 @@ pub(super) fn run(options: &AdviseOptions) -> Result<(), Failure> {
     say(&report::preamble("The shape", &header.host, options.run.rounds, false))?;
     let mut search = Search::new(options, policies, header, sink);
     if let Some(least) = search.takes_longer(&shape) {
-        say(&report::takes_longer(least, search.time))?;
+        say(&report::takes_longer(least, search.time, SHORTER))?;
     }
     let answer = match search.answer(&shape) {
-        // Of the shape itself not every policy had its turns.
+        // The shape was not measured under every policy.
         Err(Failure::Interrupted) => "\nInterrupted: there is no answer yet.\n".into(),
         answer => answer?,
     };
     search.end(&answer, page, say)
 }
 
-/// What options and files say of the workload, and a remark about it.
+/// Collects what options and files say about the workload; returns it with a remark on the
+/// recording.
 fn known(options: &AdviseOptions) -> Result<(PartialShape, String), String> {
     let mut partial = options.partial();
     if let Some(path) = &options.shape {
@@ -123,23 +127,23 @@ fn known(options: &AdviseOptions) -> Result<(PartialShape, String), String> {
     Ok((partial.or(found), remark))
 }
 
-/// The text of a regular file that is not too large.
+/// Reads a regular file of at most [`MOST_BYTES`] bytes.
 fn read_text(path: &Path) -> Result<String, String> {
     let kind = fs::metadata(path).map_err(|error| error.to_string())?;
     if !kind.is_file() {
-        // To open a pipe means to wait for somebody who writes it.
-        return Err("allowed is a regular file".into());
+        // Opening a pipe would block until a writer appears.
+        return Err("expected a regular file".into());
     }
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > MOST_BYTES {
-        return Err(format!("allowed are {MOST_BYTES} bytes"));
+        return Err(format!("expected at most {MOST_BYTES} bytes"));
     }
     String::from_utf8(bytes).map_err(|_| "it is not text in UTF-8".into())
 }
 
-/// Takes the one sample that this process is there for.
+/// Takes the one sample for which this process was started.
 fn sample(options: &AdviseOptions) -> Result<(), Failure> {
     let Some(request) = &options.run.sample else { return Ok(()) };
     let refuse = |error: String| Failure::Request(format!("--sample: {error}"));
@@ -158,11 +162,11 @@ fn selection(policies: Vec<PolicyKind>, seed: u64) -> Selection {
     Selection { cases: vec![shaped::CASE], threads: Vec::new(), policies, rivals: false, seed }
 }
 
-/// Measurements that lead to an answer.
+/// The measurements that lead to an answer.
 struct Search {
     header: Arc<RunHeader>,
     sink: Sink,
-    /// The first record that could not be written.
+    /// The first error in writing records.
     unwritten: Option<io::Error>,
     run: Run,
     policies: Vec<PolicyKind>,
@@ -172,9 +176,9 @@ struct Search {
     time: Duration,
     begun: Instant,
     records: Vec<Record>,
-    /// Workloads that were measured: the shape, and points of the search.
+    /// The number of workloads measured: the shape, and points of the search.
     done: usize,
-    /// Whether one more was interrupted.
+    /// True if another workload was interrupted.
     is_cut_off: bool,
 }
 
@@ -188,7 +192,7 @@ impl Search {
         let rounds = options.run.rounds;
         let samples = (policies.len() + 1) * rounds + 2 * FEWEST_ROUNDS * POINTS * MOST_AXES;
         let progress = Progress::new(samples, options.run.quiet);
-        // Each measurement has a budget of its own.
+        // Each measurement gets a budget of its own.
         let budget = Budget::new(Duration::ZERO, 1.0, None);
         Self {
             unwritten: sink.begin(&header).err(),
@@ -207,14 +211,14 @@ impl Search {
         }
     }
 
-    /// What the shape itself takes at least, if that is more than there is.
+    /// Returns the least time for the shape itself, if it exceeds the time available.
     fn takes_longer(&self, shape: &Shape) -> Option<Duration> {
         let one = shaped::least_sample(shape) + BESIDE_A_SAMPLE;
         let least = one * ((self.policies.len() + 1) * self.rounds) as u32;
         (least > self.time).then_some(least)
     }
 
-    /// Measures some policies, in so much time.
+    /// Measures `policies` within `time`.
     fn measure(
         &mut self,
         shape: &Shape,
@@ -227,7 +231,7 @@ impl Search {
             shape: shape.to_toml(),
             policies: policies.iter().map(ToString::to_string).collect(),
         };
-        // Nothing in an order can't be written as JSON.
+        // Serializing an order to JSON can't fail.
         let input = serde_json::to_vec(&order).unwrap_or_default();
         let selection = selection(policies.to_vec(), self.seed);
         let mut workload = shaped::workload(shape, title, policies, self.seed);
@@ -259,7 +263,7 @@ impl Search {
         Ok(measured)
     }
 
-    /// Ends the records, and shows the answer and the machine's health.
+    /// Writes the end of the records, and prints the answer and the machine's health.
     fn end(
         mut self,
         answer: &str,
@@ -296,7 +300,7 @@ impl Search {
         let judgement = report::judge(&measured, &Limits::of(&shape.numbers), minutes);
         let mut found = Flips::default();
         match self.flips(shape, &measured, &judgement, &mut found) {
-            // What was found until then stands.
+            // The results so far remain valid.
             Err(Failure::Interrupted) | Ok(()) => {}
             Err(failure) => return Err(failure),
         }
@@ -308,11 +312,11 @@ impl Search {
             unasked: &found.unasked,
             rounds_a_point: FEWEST_ROUNDS,
         });
-        let cut_off = "\nInterrupted: the search for where it flips is not complete.\n";
+        let cut_off = "\nInterrupted: the search for flip points is incomplete.\n";
         Ok(text + if self.is_cut_off { cut_off } else { "" })
     }
 
-    /// Where the answer between the first two becomes another.
+    /// Searches for the points at which the answer flips between the first two policies.
     fn flips(
         &mut self,
         shape: &Shape,
@@ -329,7 +333,7 @@ impl Search {
             let deadline = Instant::now() + whole;
             let flip = report::search(axis, base, from, end, POINTS, |value| {
                 let point = at(shape, axis, value);
-                // One that can't be, such as a budget below the live objects, ends the axis.
+                // An impossible point, such as a budget below the live objects, ends the axis.
                 let Ok(point) =
                     PartialShape::from_toml(&point.to_toml()).and_then(PartialShape::complete)
                 else {
@@ -341,7 +345,7 @@ impl Search {
                 if least > left {
                     return Ok(None);
                 }
-                // A third of what is left each time: the first points are the far ones.
+                // A third of the remaining time each: the first points are the farthest.
                 let time = least.max(left / 3);
                 let title = format!("{axis:?} {value:.3}");
                 let measured = self.measure(&point, title, &pair, time, false)?;
@@ -357,14 +361,14 @@ impl Search {
     }
 }
 
-/// What came of the searches.
+/// The results of the searches.
 #[derive(Debug, Default)]
 struct Flips {
     flips: Vec<Flip>,
     unasked: Vec<Axis>,
 }
 
-/// The policies between which the answer may flip: the one to take, and the next.
+/// Returns the two policies between which the answer may flip: the recommended one and the next.
 fn pair(judgement: &Judgement) -> Option<[PolicyKind; 2]> {
     let Judgement { choice, runner_up, misfits } = judgement;
     let next = runner_up.or(misfits.first().map(|(policy, _)| *policy));
@@ -375,10 +379,10 @@ fn pair(judgement: &Judgement) -> Option<[PolicyKind; 2]> {
     }
 }
 
-/// The most axes that are searched.
+/// The most axes to search.
 const MOST_AXES: usize = 4;
 
-/// The axes of a shape, from where to where.
+/// Returns the axes of a shape, each with its start and its end.
 fn axes(shape: &Shape, measured: &[Measured], taken: PolicyKind) -> Vec<(Axis, f64, f64)> {
     const MIB: f64 = crate::shape::MIB;
     let numbers = &shape.numbers;
@@ -411,7 +415,7 @@ fn axes(shape: &Shape, measured: &[Measured], taken: PolicyKind) -> Vec<(Axis, f
     axes
 }
 
-/// The shape with one number changed.
+/// Returns the shape with one number changed.
 fn at(shape: &Shape, axis: Axis, value: f64) -> Shape {
     let mut changed = shape.clone();
     let numbers = &mut changed.numbers;
@@ -456,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_none_is_named() {
+    fn a_missing_or_irregular_shape_file_is_reported() {
         assert!(read_text(Path::new("/nowhere")).unwrap_err().contains("No such file"));
         assert!(read_text(Path::new("/")).unwrap_err().contains("regular file"));
     }

@@ -1,4 +1,4 @@
-//! `alloc`: allocating and freeing, beside other allocators.
+//! `alloc`: allocating and freeing, next to other allocators.
 
 use memalloc::PolicyKind;
 
@@ -19,10 +19,10 @@ const CHOICES: Choices = Choices {
 /// From the smallest class to the largest.
 const SIZES: [usize; 5] = [16, 64, 256, 1024, 4096];
 
-/// The time for all samples together, in seconds, where nobody says.
+/// The default time for all samples together, in seconds.
 const USUAL_SECONDS: u64 = 60;
 
-/// What it measures.
+/// Returns the cases and the defaults.
 pub(super) fn listing() -> Listing {
     CHOICES.listing(
         "alloc",

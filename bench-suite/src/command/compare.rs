@@ -1,4 +1,4 @@
-//! `compare`: immediate against deferred reuse, all that decides between them.
+//! `compare`: everything that decides between immediate and deferred reuse.
 
 use memalloc::PolicyKind;
 
@@ -18,13 +18,13 @@ const CHOICES: Choices = Choices {
     policies: &[PolicyKind::Immediate, PolicyKind::AfterRcuGp],
 };
 
-/// Sizes of objects that are overwritten: the largest whose caches are deep, and a page.
+/// Sizes of overwritten objects: the largest with deep caches, and a page.
 const SIZES: [usize; 2] = [256, 4096];
 
-/// The time for all samples together, in seconds, where nobody says.
+/// The default time for all samples together, in seconds.
 const USUAL_SECONDS: u64 = 100;
 
-/// What it measures.
+/// Returns the cases and the defaults.
 pub(super) fn listing() -> Listing {
     CHOICES.listing("compare", USUAL_SECONDS, vec![("--data", vec![DataName::Symbols.to_string()])])
 }
@@ -39,7 +39,7 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let lineup =
         trie::Lineup { readers: vec![trie::Reader::Validated, trie::Reader::Plain], others: false };
     let mut workloads = trie::workloads(&data, &selection, &lineup);
-    // The most threads: how many there are matters less here than who reads.
+    // The largest number of threads: here the readers matter more than the number of threads.
     let most = selection.threads.iter().max().copied().unwrap_or(1);
     let flooded = Selection { threads: vec![most], ..selection.clone() };
     workloads.extend(flood::workloads(&flooded, &SIZES, &Reader::USUAL, flood::Lineup::Policies));
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_offer_are_cases_of_the_benches() {
+    fn every_case_of_compare_is_a_case_of_a_bench() {
         let known = |case| trie::CASES.contains(case) || flood::CASES.contains(case);
         assert!(CHOICES.cases.iter().all(known));
     }

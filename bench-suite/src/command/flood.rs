@@ -1,4 +1,4 @@
-//! `flood`: memory under deferred freeing, beside other schemes.
+//! `flood`: memory under deferred freeing, next to other reclamation schemes.
 
 use memalloc::PolicyKind;
 
@@ -13,13 +13,13 @@ use crate::workload::reader::Reader;
 const CHOICES: Choices =
     Choices { cases: flood::CASES, two_threads: &[flood::NEEDS_PAIRS], policies: PolicyKind::ALL };
 
-/// Sizes of objects: the largest whose caches are deep, and one page.
+/// Object sizes: the largest with deep caches, and a page.
 const SIZES: [usize; 2] = [256, 4096];
 
-/// The time for all samples together, in seconds, where nobody says.
+/// The default time for all samples together, in seconds.
 const USUAL_SECONDS: u64 = 60;
 
-/// What it measures.
+/// Returns the cases and the defaults.
 pub(super) fn listing() -> Listing {
     CHOICES.listing(
         "flood",

@@ -1,4 +1,4 @@
-//! `htab-mem` and `map-perf`: a hash map under every policy, beside the kernel's.
+//! `htab-mem` and `map-perf`: a hash map under every policy, next to the kernel's.
 
 use memalloc::PolicyKind;
 
@@ -20,10 +20,10 @@ const HTAB_MEM: Choices = Choices {
 const MAP_PERF: Choices =
     Choices { cases: map_perf::CASES, two_threads: &[], policies: PolicyKind::ALL };
 
-/// The time for all samples together, in seconds, where nobody says: of `htab-mem` and of `map-perf`.
+/// The default time for all samples together, in seconds: of `htab-mem` and of `map-perf`.
 const USUAL_SECONDS: (u64, u64) = (120, 60);
 
-/// The choices of both.
+/// Returns the cases and the defaults of both.
 pub(super) fn listings() -> [Listing; 2] {
     let sizes = htab_mem::VALUE_SIZES.iter().map(ToString::to_string).collect();
     let readers = vec![Reader::None.to_string()];
@@ -77,12 +77,12 @@ pub(super) fn map_perf(options: &CommonOptions) -> Result<(), Failure> {
     })
 }
 
-/// What is wanted, if every thread can have keys of its own.
+/// Selects from `choices`, and checks that every thread can have keys of its own.
 fn select(choices: &Choices, options: &CommonOptions) -> Result<Selection, String> {
     let selection = choices.select(options)?;
     let most = hash_map::MOST_THREADS;
     match selection.threads.iter().find(|&&threads| threads > most) {
-        Some(threads) => Err(format!("--threads {threads}: allowed are 1 to {most} here")),
+        Some(threads) => Err(format!("--threads {threads}: expected 1 to {most} here")),
         None => Ok(selection),
     }
 }

@@ -1,11 +1,11 @@
-//! `list`: what there is to be measured.
+//! `list`: the commands with their cases and parameters.
 
 #[cfg(target_os = "linux")]
 use super::signals;
 use super::{Failure, advise, alloc, compare, flood, hash_map, print, qp_trie, read_side};
 use crate::report::{self, Listing};
 
-/// Lists all commands that measure.
+/// Lists every command that measures.
 pub(super) fn run() -> Result<(), Failure> {
     print(&report::listing(&all()))
 }

@@ -1,4 +1,4 @@
-//! The commands: each turns its options into workloads, runs them, and shows what came out.
+//! The commands: each turns its options into workloads, runs them, and shows the results.
 
 mod advise;
 mod alloc;
@@ -23,21 +23,22 @@ use std::process::ExitCode;
 use crate::cli::Invocation;
 use crate::measure::WrongAnswer;
 
-/// How a command fails.
+/// The failure of a command.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It was asked for something that can't be done. Nothing has run.
+    /// The request can't be met. Nothing has run.
     Request(String),
     /// A workload got a wrong answer, or the results could not be written.
     Run(String),
-    /// A comparison found something worse, and has said so.
+    /// A comparison found something worse, and has printed it.
     Worse,
-    /// Somebody asked for the end. What there was until then has been shown.
+    /// The user interrupted the run. The results so far have been shown.
     Interrupted,
 }
 
 impl Failure {
-    /// 2 for a request that can't be met, 1 for a run that failed or became worse, 130 for one that was interrupted.
+    /// Returns 2 for a request that can't be met, 1 for a run that failed or became worse, 130 for
+    /// an interrupted one.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Request(_) => ExitCode::from(2),
@@ -77,19 +78,19 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
     }
 }
 
-/// Says what failed, and in which workload.
+/// Returns the failure of the workload `title`.
 fn failed(title: &str, WrongAnswer(reason): &WrongAnswer) -> Failure {
     Failure::Run(format!("{title}: {reason}"))
 }
 
-/// Prints beside standard output, which has records.
+/// Prints to standard error, because standard output carries records.
 fn print_aside(text: &str) -> Result<(), Failure> {
-    // Where nobody listens nothing is lost: the records have all of it.
+    // If standard error is closed, nothing is lost: the records have everything.
     let _ = io::stderr().lock().write_all(text.as_bytes());
     Ok(())
 }
 
-/// Prints to standard output. A reader that went away is no failure.
+/// Prints to standard output. A closed pipe is not a failure.
 fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

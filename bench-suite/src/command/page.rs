@@ -1,4 +1,4 @@
-//! Where a report is written: in one go, and never in the place of something else.
+//! The file of a report: written atomically, and never over a file that is not a report.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -9,23 +9,23 @@ use crate::cli::RunOptions;
 use crate::record::Run;
 use crate::report;
 
-/// The name of a report where none is given, in the current directory.
+/// The default file name of a report, in the current directory.
 const USUAL: &str = "bench-suite-report.html";
 
-/// So much of a file tells whether it is a report.
+/// The number of leading bytes that identify a report.
 const HEAD: u64 = 1024;
 
-/// A place for a report.
+/// The path of a report.
 #[derive(Debug)]
 pub(super) struct PagePath(PathBuf);
 
 impl PagePath {
-    /// The usual place.
+    /// Returns the default path.
     pub(super) fn usual() -> Self {
         Self(USUAL.into())
     }
 
-    /// The place that options ask for; `None` where there is to be no report.
+    /// Returns the path that the options ask for; `None` if no report is wanted.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl PagePath {
         }
     }
 
-    /// A place that was asked for.
+    /// Checks that a report can be written to `path`.
     ///
     /// # Errors
     ///
@@ -48,27 +48,27 @@ impl PagePath {
         let directory = page.directory();
         match fs::metadata(directory) {
             Ok(kind) if kind.is_dir() => Ok(page),
-            Ok(_) => Err(page.complain("its directory is none")),
+            Ok(_) => Err(page.complain("its parent is not a directory")),
             Err(error) => Err(page.complain(error)),
         }
     }
 
-    /// Writes the report of some runs, in the place of an older report if there is one. Returns a line
-    /// that says where it is.
+    /// Writes the report of `runs`, replacing an older report. Returns a line that says where it
+    /// is.
     ///
     /// # Errors
     ///
-    /// One line that says why there is no report.
+    /// One line that says why no report was written.
     pub(super) fn write(&self, runs: &[Run]) -> Result<String, String> {
         let replaces = self.is_free()?;
         self.write_whole(&report::page(runs)).map_err(|error| self.complain(error))?;
         let path = fs::canonicalize(&self.0).unwrap_or_else(|_| self.0.clone());
-        let older = if replaces { " (in the place of an older one)" } else { "" };
+        let older = if replaces { " (replaced an older report)" } else { "" };
         Ok(format!("Report: {}{older}\n", path.display()))
     }
 
-    /// Writes the report of a run and says where it is. What was measured has been shown: a page that
-    /// can't be written is no failure of the run.
+    /// Writes the report of a run and prints its path. The results have been shown already, so a
+    /// failure to write the page does not fail the run.
     pub(super) fn show(
         &self,
         run: Run,
@@ -91,7 +91,7 @@ impl PagePath {
         }
     }
 
-    /// Whether an older report is there; an error where something else is.
+    /// Returns whether an older report exists; an error if the path holds anything else.
     fn is_free(&self) -> Result<bool, String> {
         let kind = match fs::metadata(&self.0) {
             Ok(kind) => kind,
@@ -99,25 +99,26 @@ impl PagePath {
             Err(error) => return Err(self.complain(error)),
         };
         if !kind.is_file() {
-            return Err(self.complain("allowed is a regular file"));
+            return Err(self.complain("expected a regular file"));
         }
         let mut head = String::new();
         let read = File::open(&self.0).map(|file| file.take(HEAD).read_to_string(&mut head));
         match read {
             Ok(_) if kind.len() == 0 || head.contains(report::GENERATOR) => Ok(true),
-            Ok(_) => Err(self.complain("there is another file in its place: name a new one")),
+            Ok(_) => Err(self.complain("it exists and is not a report: choose another name")),
             Err(error) => Err(self.complain(error)),
         }
     }
 
-    /// All of it appears at once, or nothing.
+    /// Writes the page through a temporary file, so that the whole page appears at once or not at
+    /// all.
     fn write_whole(&self, page: &str) -> io::Result<()> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".bench-suite-").suffix(".html");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            // Those of an ordinary file: a report is no secret.
+            // The permissions of an ordinary file instead of those of a temporary one.
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
         let mut file = builder.tempfile_in(self.directory())?;
@@ -139,21 +140,21 @@ mod tests {
     }
 
     #[test]
-    fn a_report_takes_the_place_of_an_older_report_and_of_nothing_else() {
+    fn a_report_replaces_an_older_report_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("page.html");
         let page = PagePath::checked(&path).unwrap();
         assert!(!page.write(&runs()).unwrap().contains("older"));
-        assert!(page.write(&runs()).unwrap().contains("in the place of an older one"));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert!(page.write(&runs()).unwrap().contains("replaced an older report"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
         fs::write(&path, "<html>a letter</html>").unwrap();
-        assert!(PagePath::checked(&path).unwrap_err().contains("another file in its place"));
+        assert!(PagePath::checked(&path).unwrap_err().contains("not a report"));
         assert!(page.write(&runs()).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "<html>a letter</html>");
     }
 
     #[test]
-    fn a_place_where_nothing_can_be_written_is_refused_before() {
+    fn an_unwritable_path_is_refused_before_the_run() {
         let directory = tempfile::tempdir().unwrap();
         let error = |path: &Path| PagePath::checked(path).unwrap_err();
         assert!(error(directory.path()).contains("regular file"));

@@ -1,4 +1,4 @@
-//! `qp-trie`: the trie beside other ordered maps, each way to read it beside the others.
+//! `qp-trie`: the trie under each reader, next to other ordered maps.
 
 use memalloc::PolicyKind;
 
@@ -19,13 +19,13 @@ const CHOICES: Choices = Choices {
     policies: &[PolicyKind::Immediate, PolicyKind::AfterRcuGp],
 };
 
-/// The sets of keys where nobody says.
+/// The default sets of keys.
 const USUAL_DATA: [DataName; 2] = [DataName::Symbols, DataName::Random];
 
-/// The time for all samples together, in seconds, where nobody says.
+/// The default time for all samples together, in seconds.
 const USUAL_SECONDS: u64 = 120;
 
-/// What it measures.
+/// Returns the cases and the defaults.
 pub(super) fn listing() -> Listing {
     CHOICES.listing(
         "qp-trie",
@@ -65,7 +65,7 @@ fn show(records: &[Record]) -> String {
         + &report::beside_the_kernel(records)
 }
 
-/// The readers asked for, or each that the policies asked for have.
+/// Returns the readers asked for, or all that the selected policies have.
 fn readers(options: &QpTrieOptions, selection: &Selection) -> Result<Vec<Reader>, String> {
     let has_policy = |reader: &Reader| selection.policies.contains(&reader.policy());
     let names = options.readers.iter();
@@ -73,7 +73,7 @@ fn readers(options: &QpTrieOptions, selection: &Selection) -> Result<Vec<Reader>
     if let Some(reader) = wanted.iter().find(|reader| !has_policy(reader)) {
         let policies: Vec<_> = selection.policies.iter().map(ToString::to_string).collect();
         return Err(format!(
-            "--reader {reader} with --policy {}: it reads branches of the policy {}",
+            "--reader {reader} with --policy {}: it needs the policy {}",
             policies.join(","),
             reader.policy()
         ));

@@ -1,4 +1,4 @@
-//! `read-side`: what readers pay, and how long a grace period takes.
+//! `read-side`: the cost of read sections, and the latency of grace periods.
 
 use super::Failure;
 use super::run::{Program, run as run_program};
@@ -9,10 +9,10 @@ use crate::workload::read_side;
 
 const CHOICES: Choices = Choices { cases: read_side::CASES, two_threads: &[], policies: &[] };
 
-/// The time for all samples together, in seconds, where nobody says.
+/// The default time for all samples together, in seconds.
 const USUAL_SECONDS: u64 = 20;
 
-/// What it measures.
+/// Returns the cases and the defaults.
 pub(super) fn listing() -> Listing {
     CHOICES.listing("read-side", USUAL_SECONDS, Vec::new())
 }

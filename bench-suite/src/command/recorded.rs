@@ -21,7 +21,7 @@ pub(super) fn cmp(options: &CmpOptions) -> Result<(), Failure> {
     if comparison.got_worse { Err(Failure::Worse) } else { Ok(()) }
 }
 
-/// Prints records in another form.
+/// Prints records in another format.
 pub(super) fn export(options: &ExportOptions) -> Result<(), Failure> {
     let runs = read_all(&options.records)?;
     print(&match options.format {
@@ -37,7 +37,7 @@ pub(super) fn report(options: &ReportOptions) -> Result<(), Failure> {
     print(&page.write(&runs).map_err(Failure::Run)?)
 }
 
-/// The runs of all files.
+/// Reads the runs of all files.
 fn read_all(paths: &[PathBuf]) -> Result<Vec<Run>, Failure> {
     let runs = paths.iter().map(|path: &PathBuf| read(Path::new(path)));
     let runs: Result<Vec<Vec<Run>>, String> = runs.collect();

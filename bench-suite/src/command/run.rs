@@ -1,5 +1,5 @@
-//! Running workloads: rounds, records, and what is shown. A command is a list of workloads and a
-//! way to show their records.
+//! Running workloads: rounds, records and output. A command is a list of workloads and a function
+//! that shows their records.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,27 +18,27 @@ use crate::record::{self, Control, Health, Record, RunEnd, RunHeader, Sink};
 use crate::report::{self, Progress};
 use crate::workload::{OnWrong, Selection, Subject, Workload};
 
-/// What a command runs and shows.
+/// A command: its workloads, and how to show their records.
 pub(super) struct Program<'c, 'd> {
-    /// What all commands have.
+    /// The options of every command.
     pub(super) options: &'c RunOptions,
-    /// What is wanted.
+    /// The selected cases, policies and threads.
     pub(super) selection: &'c Selection,
-    /// What runs, in this order.
+    /// The workloads, in the order in which they run.
     pub(super) workloads: Vec<Workload<'d>>,
-    /// The time for all samples together, in seconds, where nobody says.
+    /// The default time for all samples together, in seconds.
     pub(super) usual_seconds: u64,
-    /// What the tables are about, in a few words.
+    /// The subject of the tables, in a few words.
     pub(super) title: &'c str,
-    /// Lines to be said before anything runs.
+    /// Lines to print before anything runs.
     pub(super) remarks: String,
-    /// Whether tables follow, so that what their cells mean has to be said.
+    /// True if tables follow: the preamble then explains their cells.
     pub(super) has_tables: bool,
-    /// Whether the first subject takes part twice in the first workload, as a control.
+    /// True if the first subject takes part twice in the first workload, as a control.
     pub(super) has_control: bool,
-    /// Makes the tables, and what else is said of the records.
+    /// Formats the tables and the remarks on the records.
     pub(super) show: &'c dyn Fn(&[Record]) -> String,
-    /// What is true when all has been measured.
+    /// The text to print after a complete run.
     pub(super) closing: String,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let Program { has_tables, has_control, show, closing, .. } = program;
     let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
     let page = PagePath::wanted(options).map_err(Failure::Request)?;
-    // Records and words do not share a stream.
+    // Records and text do not share a stream.
     let say = if sink.is_standard_output() { print_aside } else { print };
     let header = Arc::new(RunHeader::begin(options.seed));
     say(&report::preamble(title, &header.host, options.rounds, has_tables))?;
@@ -73,7 +73,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
         .map(|(one, &turns)| (least(one) + warm_up) * turns as u32)
         .sum();
     if least > budget {
-        say(&report::takes_longer(least, budget))?;
+        say(&report::takes_longer(least, budget, SHORTER))?;
     }
     let budget = Budget::new(budget, shares.sum(), options.warmup);
     let mut run = Run::new(rounds, budget, progress);
@@ -85,7 +85,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
         let input = workload.keys.map_or(&[][..], DataSet::packed);
         let outcomes = match run.measure(workload, input, &selection.cases, is_controlled(place)) {
             Err(wrong) if wrong.is_interruption() => {
-                // What of it was measured has not had its turns.
+                // The interrupted workload lacks rounds: its samples are dropped.
                 cut_off = Some(place);
                 break;
             }
@@ -112,7 +112,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
         unwritten.get_or_insert(error);
     }
     if let Some(done) = cut_off {
-        say(&format!("\nInterrupted: this is {done} of {all} workloads.\n"))?;
+        say(&format!("\nInterrupted after {done} of {all} workloads.\n"))?;
     }
     say(&show(&records))?;
     if cut_off.is_none() {
@@ -125,19 +125,18 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     ended(unwritten, cut_off.is_some())
 }
 
-/// The end of a run that could not write all of its records, or was interrupted, or neither.
+/// Returns the outcome of a run that may have failed to write records or have been interrupted.
 pub(super) fn ended(unwritten: Option<io::Error>, is_cut_off: bool) -> Result<(), Failure> {
     match (unwritten, is_cut_off) {
         (Some(error), _) => {
-            Err(Failure::Run(format!("--json: {error}; the records up to there are whole")))
+            Err(Failure::Run(format!("--json: {error}; the records before it are complete")))
         }
         (None, true) => Err(Failure::Interrupted),
         (None, false) => Ok(()),
     }
 }
 
-/// About the least that a sample takes beside measuring: a process that starts, and a map that is
-/// filled.
+/// Estimates the least overhead of a sample: starting a process and filling a map.
 fn least(workload: &Workload<'_>) -> Duration {
     const START: Duration = Duration::from_millis(20);
     const KEY: Duration = Duration::from_micros(1);
@@ -145,30 +144,32 @@ fn least(workload: &Workload<'_>) -> Duration {
     START + KEY * keys as u32
 }
 
-/// In this workload the first subject takes part twice: two that are the same, measured like any
-/// two.
+/// The advice for a run that does not fit into its time.
+const SHORTER: &str = "Fewer --rounds, --case or --threads shorten it.";
+
+/// The workload in which the first subject takes part twice, to compare two identical subjects.
 const CONTROLLED: usize = 0;
 
-/// A run that is under way.
+/// A run in progress.
 pub(super) struct Run {
     pub(super) rounds: usize,
     pub(super) budget: Budget,
     pub(super) probe: Probe,
-    /// What came of the control.
+    /// The result of the control.
     pub(super) control: Option<Control>,
     pub(super) progress: Progress,
     interrupt: Interrupt,
 }
 
 impl Run {
-    /// A run that can be interrupted from now on.
+    /// Starts a run, which can be interrupted from now on.
     pub(super) fn new(rounds: usize, budget: Budget, progress: Progress) -> Self {
         let (probe, interrupt) = (Probe::default(), Interrupt::listen());
         Self { rounds, budget, probe, control: None, progress, interrupt }
     }
 
-    /// What came of each subject, and what the machine was like before each of its samples. Each
-    /// sample's process finds `input` on its standard input.
+    /// Measures each subject of a workload. Returns its outcome and the machine probes taken before
+    /// its samples. Each sample's process reads `input` from its standard input.
     pub(super) fn measure(
         &mut self,
         workload: &mut Workload<'_>,
@@ -208,7 +209,7 @@ impl Run {
         if has_control
             && let (Some(Ok(again)), Some(Ok(first))) = (outcomes.pop(), outcomes.first())
         {
-            // What a workload is about it reads first.
+            // The first reading is the main quantity of a workload.
             let main = first.first().zip(again.first());
             self.control = main.zip(named.first()).and_then(|((first, again), named)| {
                 Control::of(bench, named.subject, *threads, first, again)
@@ -218,14 +219,14 @@ impl Run {
     }
 }
 
-/// Takes samples in processes of their own, after a look at the machine.
+/// Takes each sample in a separate process, after probing the machine.
 struct Subprocess<'r> {
     request: SampleRequest,
     input: &'r [u8],
     cases: &'r [&'static str],
     probe: &'r RefCell<&'r mut Probe>,
     interrupt: &'r Interrupt,
-    /// What the machine was like before each sample.
+    /// The probe before each sample.
     looks: Vec<Look>,
 }
 
@@ -244,14 +245,14 @@ impl Sampler for Subprocess<'_> {
     }
 }
 
-/// A subject in a workload: rehearsed here, measured elsewhere.
+/// A subject of a workload: rehearsed in this process, measured in another.
 struct NamedSubject<'r, 'd> {
     subject: &'r mut Subject<'d>,
     subprocess: Subprocess<'r>,
 }
 
 impl NamedSubject<'_, '_> {
-    /// Says whose answer was wrong.
+    /// Adds the subject's name to a wrong answer.
     fn named<T>(&self, result: Result<T, WrongAnswer>) -> Result<T, WrongAnswer> {
         result.map_err(|wrong| {
             if wrong.is_interruption() {
@@ -281,7 +282,7 @@ impl Sampler for NamedSubject<'_, '_> {
     }
 }
 
-/// Takes the one sample that this process is there for.
+/// Takes the one sample for which this process was started.
 pub(super) fn take_sample(
     request: &SampleRequest,
     workloads: &mut [Workload<'_>],
@@ -293,7 +294,7 @@ pub(super) fn take_sample(
         subject.ok_or_else(|| Failure::Request("--sample: there is no such subject".into()))?;
     let mut readings = subject.sampler.sample(request.slice);
     if let Ok(readings) = &mut readings {
-        // A workload may read cases that nobody has asked for.
+        // A workload may read cases that were not selected.
         readings.retain(|reading| selection.wants(reading.case));
     }
     print(&answer(readings))

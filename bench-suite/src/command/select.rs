@@ -1,4 +1,4 @@
-//! What the common options ask for, if it can be had.
+//! Selects from what a command offers by the common options.
 
 use memalloc::PolicyKind;
 
@@ -7,27 +7,27 @@ use crate::report::Listing;
 use crate::workload::Selection;
 use crate::workload::reader::Reader;
 
-/// What a command can do.
+/// The cases and policies that a command offers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choices {
-    /// Its cases, in the order in which they run.
+    /// The cases, in the order in which they run.
     pub(super) cases: &'static [&'static str],
-    /// Those of them that need two threads.
+    /// The cases that need two threads.
     pub(super) two_threads: &'static [&'static str],
-    /// The policies that it compares; none if it has none.
+    /// The policies that the command compares; empty if it compares none.
     pub(super) policies: &'static [PolicyKind],
 }
 
 impl Choices {
-    /// What is wanted of the offer.
+    /// Returns the cases, policies and threads that the options ask for.
     ///
     /// # Errors
     ///
-    /// One line that says what is not on offer, and what is.
+    /// One line that names the unknown value, and the known ones.
     pub(super) fn select(&self, options: &CommonOptions) -> Result<Selection, String> {
         if options.rivals && !cfg!(feature = "rivals") {
-            return Err("--rivals needs a build with them: cargo run --release -p bench-suite \
-                        --features rivals -- .. --rivals"
+            return Err("--rivals needs a build with the feature: cargo run --release -p \
+                        bench-suite --features rivals -- .. --rivals"
                 .into());
         }
         let cases = self.cases(options)?;
@@ -36,7 +36,7 @@ impl Choices {
         Ok(Selection { cases, threads, policies, rivals: options.rivals, seed: options.run.seed })
     }
 
-    /// A command with its choices, and others than those that every command has.
+    /// Describes a command with these choices and with further ones, `others`.
     pub(super) fn listing(
         &self,
         command: &'static str,
@@ -54,10 +54,10 @@ impl Choices {
         for name in &options.cases {
             let case = self.cases.iter().find(|case| *case == name).ok_or_else(|| {
                 let known = self.cases.join(", ");
-                format!("unknown case \"{name}\": allowed are {known}")
+                format!("unknown case \"{name}\": expected one of {known}")
             })?;
             if self.two_threads.contains(case) && !has_two(&options.threads) {
-                return Err(format!("--case {case} needs a number of --threads of 2 or more"));
+                return Err(format!("--case {case} needs --threads 2 or more"));
             }
             if !cases.contains(case) {
                 cases.push(*case);
@@ -81,12 +81,11 @@ impl Choices {
         }
     }
 
-    /// One line for each case that is wanted and does not run, because no number of threads
-    /// suits it.
+    /// Returns one line for each selected case that no number of threads suits.
     pub(super) fn left_out(&self, selection: &Selection) -> String {
         let needy = self.two_threads.iter().filter(|case| selection.wants(case));
         let left_out = needy.filter(|_| !has_two(&selection.threads));
-        left_out.map(|case| format!("{case} is left out: it needs 2 threads.\n")).collect()
+        left_out.map(|case| format!("{case} is skipped: it needs 2 threads.\n")).collect()
     }
 }
 
@@ -94,17 +93,17 @@ fn has_two(threads: &[usize]) -> bool {
     threads.iter().any(|&threads| threads >= 2)
 }
 
-/// The readers that are wanted, or the `usual` ones.
+/// Parses the names of readers; returns `usual` if there are none.
 ///
 /// # Errors
 ///
-/// One line that says which name is wrong, and what is allowed.
+/// One line that names the unknown reader, and the known ones.
 pub(super) fn readers(wanted: &[String], usual: &[Reader]) -> Result<Vec<Reader>, String> {
     let readers: Vec<Reader> = wanted.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
     Ok(if readers.is_empty() { usual.to_vec() } else { distinct(&readers) })
 }
 
-/// The values without repetitions, in the order in which they first come.
+/// Returns the values without repetitions, in the order in which they first occur.
 pub(super) fn distinct<T: Clone + PartialEq>(values: &[T]) -> Vec<T> {
     let mut distinct: Vec<T> = Vec::new();
     for value in values {

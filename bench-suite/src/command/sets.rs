@@ -1,4 +1,4 @@
-//! The sets of keys that a command is to use.
+//! Loads the sets of keys that a command uses.
 
 use std::io::{self, Read as _};
 
@@ -7,13 +7,13 @@ use crate::data::{DataName, DataSet};
 use crate::measure::SampleRequest;
 use crate::workload::{Selection, trie};
 
-/// Loads those that are asked for, or the `usual` ones, if any case needs keys; for a single sample,
-/// the one that it needs.
+/// Loads the `wanted` sets, or the `usual` ones, if any case needs keys; for a single sample, only
+/// the set that it needs.
 ///
 /// # Errors
 ///
-/// One line that says which file can't be used, or that there are not enough keys for so many
-/// threads, or that no case uses keys.
+/// One line: a file can't be used, a set has too few keys for the number of threads, or no selected
+/// case uses keys.
 pub(super) fn load(
     wanted: &[DataName],
     usual: &[DataName],
@@ -25,7 +25,7 @@ pub(super) fn load(
         if !wanted.is_empty() {
             let cases = offered.iter().filter(|case| trie::CASES.contains(case));
             let cases = cases.copied().collect::<Vec<_>>().join(", ");
-            return Err(format!("--data is for the cases {cases}, and none of them is in --case"));
+            return Err(format!("--data applies to the cases {cases}: --case names none of them"));
         }
         return Ok(Vec::new());
     }
@@ -40,10 +40,11 @@ pub(super) fn load(
     let most = selection.threads.iter().max().copied().unwrap_or(1);
     let sets = names.iter().map(|name| {
         let set = DataSet::load(name, selection.seed)?;
-        // Every thread has a part of the keys, and the readers of a mix share half of them.
+        // Every thread has a part of the keys, and the readers of `mixed` share half of them.
         match set.keys.len() / 2 {
             keys if keys < most => Err(format!(
-                "--threads {most} is too much for {name}: allowed are 1 to {keys} with so few keys"
+                "--threads {most} is too many for {name}: expected 1 to {keys} for this number of \
+                 keys"
             )),
             _ => Ok(set),
         }

@@ -1,4 +1,4 @@
-//! `signals`: allocating and freeing in a handler that interrupts the same.
+//! `signals`: allocating and freeing in a handler that interrupts allocating and freeing.
 
 use memalloc::{CpuMode, PolicyKind};
 
@@ -12,10 +12,10 @@ use crate::workload::signals;
 const CHOICES: Choices =
     Choices { cases: signals::CASES, two_threads: &[], policies: PolicyKind::ALL };
 
-/// The time under each CPU mode with each number of threads, in seconds, where nobody says.
+/// The default time under each CPU mode with each number of threads, in seconds.
 const USUAL_SECONDS: u64 = 3;
 
-/// What it measures.
+/// Returns the cases and the defaults.
 pub(super) fn listing() -> Listing {
     CHOICES.listing(
         "signals",
@@ -31,7 +31,7 @@ pub(super) fn listing() -> Listing {
 pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
     let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
     let modes = modes(&options.modes).map_err(Failure::Request)?;
-    // Each CPU mode has its time with each number of threads.
+    // Each CPU mode with each number of threads has its own time.
     let times = modes.len() * selection.threads.len();
     run_program(Program {
         options: &options.common.run.times(times),
@@ -47,13 +47,13 @@ pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
     })
 }
 
-/// The modes asked for, or all that this system has.
+/// Returns the modes asked for, or all that this system supports.
 fn modes(wanted: &[CpuMode]) -> Result<Vec<CpuMode>, String> {
     let here: Vec<CpuMode> =
         CpuMode::ALL.iter().copied().filter(|mode| mode.is_supported()).collect();
     if let Some(missing) = wanted.iter().find(|mode| !here.contains(mode)) {
         let names: Vec<String> = here.iter().map(ToString::to_string).collect();
-        return Err(format!("--cpu-mode {missing}: this system has {}", names.join(", ")));
+        return Err(format!("--cpu-mode {missing}: this system supports {}", names.join(", ")));
     }
     Ok(if wanted.is_empty() { here } else { distinct(wanted) })
 }

@@ -1,11 +1,10 @@
-//! Keys that are not there. A lookup that ends at the first byte shows nothing: each key differs
-//! from one that is there in a single byte, at any place of it.
+//! Keys that are not in a set. Lookups that end at the first byte would be trivial, so each key
+//! differs from an existing one in a single byte, at a random place.
 
 use super::{Keys, Stream};
 
-/// For each key of a stream one that is not among the `keys`: the same with one byte more or less
-/// changed, to another byte of that key or of its neighbours in the stream, so that the
-/// bytes are such as occur.
+/// Returns, for each key of a stream, a key that is not in `keys`: a copy with one byte changed, to
+/// another byte of that key or of its neighbours in the stream, so that the bytes are realistic.
 pub(super) fn like(keys: &Keys, stream: &Stream, seed: u64) -> Stream {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x4D15);
     let mut absent = Stream::with_room_of(stream);
@@ -14,7 +13,7 @@ pub(super) fn like(keys: &Keys, stream: &Stream, seed: u64) -> Stream {
         let mut changed = key.to_vec();
         for attempt in 0.. {
             let place = rng.usize(..key.len());
-            // Where the keys leave no room in their own alphabet, any byte will do.
+            // If the keys leave no room in their own alphabet, any byte is used.
             let byte = match attempt {
                 0..8 => other[rng.usize(..other.len())],
                 _ => rng.u8(..),
@@ -25,7 +24,7 @@ pub(super) fn like(keys: &Keys, stream: &Stream, seed: u64) -> Stream {
             }
             changed[place] = before;
             if attempt == 64 {
-                // Every byte is taken at every place: nothing that short is free.
+                // Every byte is taken at every place: no free key is that short.
                 changed.push(0);
             }
         }
@@ -44,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn each_differs_from_a_key_in_one_byte_and_none_is_there() {
+    fn each_key_differs_from_an_existing_key_in_one_byte_and_none_exists() {
         let words = (0..500).map(|number| format!("key/{number}"));
         let keys = Keys::ascending(words);
         let stream = keys.shuffled(&mut fastrand::Rng::with_seed(1));
@@ -57,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_leave_no_room_are_made_longer() {
+    fn keys_that_leave_no_room_are_lengthened() {
         let keys = Keys::ascending((0..=255).map(|byte| [byte]));
         let stream = keys.shuffled(&mut fastrand::Rng::with_seed(1));
         assert!(like(&keys, &stream, 1).iter().all(|(_, key)| !keys.has(key)));

@@ -1,18 +1,18 @@
-//! Names of domains: short, a million of them, the frequent endings at their ends, where an order
-//! by bytes does not see them.
+//! Domain names: a million short keys, with the frequent endings at the end, where an order by
+//! bytes does not group them.
 //!
-//! They are made up, so that nothing needs to be fetched. The shape is that of the lists of
-//! popular sites: some 14 bytes a name, half of them below `com`, a few with a label more.
+//! They are generated, so nothing needs to be downloaded. Their shape is that of lists of popular
+//! sites: some 14 bytes per name, half of them below `com`, a few with an additional label.
 
 use std::collections::HashSet;
 
 use super::Keys;
 use super::words::Words;
 
-/// How many names there are.
+/// The number of names.
 const COUNT: usize = 1_000_000;
 
-/// Endings and how many of a thousand names have them.
+/// Endings, and how many of a thousand names have them.
 const ENDINGS: [(&str, usize); 32] = [
     ("com", 480),
     ("org", 65),
@@ -48,10 +48,10 @@ const ENDINGS: [(&str, usize); 32] = [
     ("app", 3),
 ];
 
-/// Labels that stand before a name.
+/// Labels in front of a name.
 const SUBDOMAINS: [&str; 8] = ["blog", "shop", "m", "en", "news", "api", "mail", "forum"];
 
-/// Distinct names.
+/// Generates distinct names.
 pub(super) fn generate(rng: &mut fastrand::Rng) -> Keys {
     let words = Words::new(20_000, rng);
     let endings: Vec<&str> =

@@ -1,8 +1,8 @@
-//! Byte strings laid end to end.
+//! Byte strings stored contiguously.
 //!
-//! Queries lie in memory in the order in which they are asked: what a lookup waits for is then
-//! the map's memory, not the memory of the list of queries. In a program, too, the key of a
-//! lookup has just arrived and is in the cache.
+//! Queries are in memory in the order of their use, so a lookup waits for the map's memory, not for
+//! the list of queries. In a real program, too, the key of a lookup has just arrived and is in the
+//! cache.
 
 use std::cmp::Ordering;
 
@@ -10,15 +10,15 @@ use std::cmp::Ordering;
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     bytes: Vec<u8>,
-    /// Where each key ends; it starts where the one before it ends.
+    /// The end of each key, which is the start of the next one.
     ends: Vec<u32>,
 }
 
 impl Keys {
-    /// The most bytes that all keys of a list may have together.
+    /// The most bytes of all keys of a list together.
     pub(crate) const MAX_BYTES: usize = u32::MAX as usize;
 
-    /// Sorts keys, and drops those that are there already.
+    /// Sorts keys, and drops duplicates.
     pub(crate) fn ascending<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Self {
         let mut keys: Vec<K> = keys.into_iter().collect();
         keys.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
@@ -36,8 +36,8 @@ impl Keys {
         self.ends.push(end.expect("sources keep to Keys::MAX_BYTES"));
     }
 
-    /// The keys as bytes, for another process of this program: how many, where each ends, and what
-    /// they are.
+    /// Serializes the keys for another process of this program: their number, the end of each, and
+    /// their bytes.
     pub(super) fn pack(&self) -> Vec<u8> {
         let mut packed = Vec::with_capacity(4 + 4 * self.ends.len() + self.bytes.len());
         packed.extend((self.ends.len() as u32).to_le_bytes());
@@ -46,7 +46,7 @@ impl Keys {
         packed
     }
 
-    /// The keys that were packed; `None` where something else was.
+    /// Parses packed keys; `None` if the input is anything else.
     pub(super) fn unpack(packed: &[u8]) -> Option<Self> {
         let (count, rest) = packed.split_first_chunk::<4>()?;
         let (ends, bytes) = rest.split_at_checked(4 * u32::from_le_bytes(*count) as usize)?;
@@ -58,29 +58,29 @@ impl Keys {
         fits.then(|| Self { bytes: bytes.to_vec(), ends })
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// The bytes of all keys together.
+    /// Returns the bytes of all keys together.
     pub(crate) fn total_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The key at a place in the list.
+    /// Returns the key at a place in the list.
     #[inline]
     pub(crate) fn get(&self, place: usize) -> &[u8] {
         let start = if place == 0 { 0 } else { self.ends[place - 1] };
         &self.bytes[start as usize..self.ends[place] as usize]
     }
 
-    /// The keys in their order.
+    /// Returns the keys in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|place| self.get(place))
     }
 
-    /// Whether an ascending list has a key.
+    /// Returns whether an ascending list contains a key.
     pub(super) fn has(&self, key: &[u8]) -> bool {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -94,7 +94,7 @@ impl Keys {
         false
     }
 
-    /// The same keys in a random order.
+    /// Returns the same keys in a random order.
     pub(crate) fn shuffled(&self, rng: &mut fastrand::Rng) -> Stream {
         let mut numbers: Vec<u32> = (0..).take(self.len()).collect();
         rng.shuffle(&mut numbers);
@@ -109,7 +109,7 @@ impl Keys {
     }
 }
 
-/// Keys of a list in an order of their own, each with its place in that list.
+/// Keys of a list in another order, each with its place in that list.
 #[derive(Debug)]
 pub(crate) struct Stream {
     keys: Keys,
@@ -117,7 +117,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// An empty stream with room for as many keys, and as many bytes of them, as another has.
+    /// Creates an empty stream with the capacity of another one.
     pub(super) fn with_room_of(other: &Self) -> Self {
         let keys = Keys {
             bytes: Vec::with_capacity(other.keys.bytes.len()),
@@ -126,24 +126,24 @@ impl Stream {
         Self { keys, numbers: Vec::with_capacity(other.numbers.len()) }
     }
 
-    /// Puts a key at the end.
+    /// Appends a key.
     pub(super) fn push(&mut self, number: u32, key: &[u8]) {
         self.keys.push(key);
         self.numbers.push(number);
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
     pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }
 
-    /// The key at a place in the stream, after its number.
+    /// Returns the key at a place in the stream, after its number.
     #[inline]
     pub(crate) fn get(&self, place: usize) -> (u32, &[u8]) {
         (self.numbers[place], self.keys.get(place))
     }
 
-    /// The keys in the order of the stream, each after its number.
+    /// Returns the keys in the order of the stream, each after its number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
         (0..self.len()).map(|place| self.get(place))
     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_out_as_they_were_packed() {
+    fn unpacked_keys_equal_the_packed_ones() {
         let keys = Keys::ascending([&b"b"[..], b"", b"a\xff"]);
         let packed = keys.pack();
         assert!(Keys::unpack(&packed).unwrap().iter().eq(keys.iter()));

@@ -1,4 +1,4 @@
-//! Keys from a file, one a line.
+//! Keys from a file, one per line.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -7,17 +7,17 @@ use std::path::Path;
 
 use super::{Keys, MAX_KEY_LEN, MIN_KEYS};
 
-/// Reads the distinct lines of a file. Empty lines are passed over; a key may have any bytes
-/// but the line feed.
+/// Reads the distinct lines of a file. Empty lines are skipped; a key may have any bytes except the
+/// line feed.
 pub(super) fn read(path: &Path) -> Result<Keys, String> {
     let shown = path.display();
     let complain = |error: String| format!("data file {shown}: {error}");
     let kind = fs::metadata(path).map_err(|error| complain(error.to_string()))?;
     if !kind.is_file() {
-        // A pipe may never end, and never begin.
-        return Err(complain("it is no regular file, which alone is allowed".into()));
+        // A pipe may never end, or block forever.
+        return Err(complain("expected a regular file".into()));
     }
-    // One byte more than allowed is enough to know that there is more.
+    // One byte above the limit is enough to detect a larger file.
     let mut text = Vec::new();
     let read = File::open(path)
         .and_then(|file| file.take(Keys::MAX_BYTES as u64 + 1).read_to_end(&mut text));
@@ -27,7 +27,7 @@ pub(super) fn read(path: &Path) -> Result<Keys, String> {
 
 fn keys_of(text: &[u8]) -> Result<Keys, String> {
     if text.len() > Keys::MAX_BYTES {
-        return Err(format!("more than {} bytes, which are allowed", Keys::MAX_BYTES));
+        return Err(format!("larger than the limit of {} bytes", Keys::MAX_BYTES));
     }
     let mut keys = HashSet::new();
     for (place, line) in text.split(|&byte| byte == b'\n').enumerate() {
@@ -35,7 +35,7 @@ fn keys_of(text: &[u8]) -> Result<Keys, String> {
         if line.len() > MAX_KEY_LEN {
             let (number, len) = (place + 1, line.len());
             return Err(format!(
-                "line {number} has {len} bytes, allowed are keys of 1 to {MAX_KEY_LEN} bytes"
+                "line {number} has {len} bytes: expected keys of 1 to {MAX_KEY_LEN} bytes"
             ));
         }
         if !line.is_empty() {
@@ -45,7 +45,7 @@ fn keys_of(text: &[u8]) -> Result<Keys, String> {
     if keys.len() < MIN_KEYS {
         let found = keys.len();
         return Err(format!(
-            "{found} distinct lines, needed are at least {MIN_KEYS}, one key a line"
+            "{found} distinct lines: expected at least {MIN_KEYS}, one key per line"
         ));
     }
     Ok(Keys::ascending(keys))
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_keys_once_each_without_their_ends() {
+    fn each_distinct_line_is_a_key_without_its_line_end() {
         let mut text = numbered(MIN_KEYS);
         text.extend_from_slice(b"key 1\r\n\nkey 1\nlast without an end");
         let keys = keys_of(&text).unwrap();
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_says_why() {
+    fn the_error_for_an_unusable_file_says_why() {
         assert!(keys_of(b"").unwrap_err().contains("at least 64"));
         assert!(keys_of(&numbered(MIN_KEYS - 1)).unwrap_err().starts_with("63 distinct"));
         let mut text = numbered(MIN_KEYS);

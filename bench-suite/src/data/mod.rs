@@ -1,10 +1,10 @@
-//! Data sets: the keys that ordered maps are measured with.
+//! Data sets: the keys of the ordered maps.
 //!
-//! Knows where keys come from and in which orders they are used; not what they are used for.
-//! A data set is loaded before anything runs, so that a file that can't be used costs no time.
+//! Knows the sources of keys and the orders of their use; not what they are used for. A data set is
+//! loaded before anything runs, so an unusable file costs no time.
 //!
-//! - INV-D1: the keys of a set are distinct and ascend by their bytes; the place of a key in
-//!   that order is its number.
+//! - INV-D1: the keys of a set are distinct and ascend by their bytes; the place of a key in that
+//!   order is its number.
 //! - INV-D2: a set has at least [`MIN_KEYS`] keys, each of 1 to [`MAX_KEY_LEN`] bytes.
 //! - INV-D3: the same name, seed and source give the same keys in the same orders.
 
@@ -24,23 +24,23 @@ use std::sync::OnceLock;
 
 pub(crate) use keys::{Keys, Stream};
 
-/// The fewest keys that make a data set.
+/// The fewest keys of a data set.
 pub(crate) const MIN_KEYS: usize = 64;
 
-/// The longest key, in bytes: a map keeps a key, its value and their header in one object of at
+/// The longest key, in bytes: a map stores a key, its value and their header in one object of at
 /// most 4096 bytes.
 pub(crate) const MAX_KEY_LEN: usize = 4000;
 
-/// Which data set, as named on the command line.
+/// A data set, as named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DataName {
-    /// The names of the running kernel's symbols, or the list that comes with the suite.
+    /// The names of the running kernel's symbols, or the list bundled with the suite.
     Symbols,
     /// Keys of random length and random bytes.
     Random,
-    /// Made-up paths of files.
+    /// Generated file paths.
     Paths,
-    /// Made-up names of domains.
+    /// Generated domain names.
     Domains,
     /// The lines of a file.
     File(PathBuf),
@@ -69,27 +69,27 @@ impl FromStr for DataName {
             None if name == "paths" => Ok(Self::Paths),
             None if name == "domains" => Ok(Self::Domains),
             _ => Err(format!(
-                "unknown data set \"{name}\": allowed are symbols, random, paths, domains, file:PATH"
+                "unknown data set \"{name}\": expected symbols, random, paths, domains, file:PATH"
             )),
         }
     }
 }
 
-/// Keys, with the two orders in which the workloads go through them.
+/// Keys, with the two orders in which the workloads use them.
 #[derive(Debug)]
 pub(crate) struct DataSet {
-    /// The name by which it was asked for.
+    /// The name on the command line.
     pub(crate) name: DataName,
-    /// Where the keys come from, in words.
+    /// The source of the keys, as text.
     pub(crate) source: String,
     /// The keys, ascending.
     pub(crate) keys: Keys,
-    /// A random order for filling a map. It is not the order of the queries: a leaf that was
-    /// allocated next to the leaf of the next query would come for free.
+    /// A random order for filling a map. It differs from the order of the queries: otherwise the
+    /// leaf of each query would be next to that of the previous one, and already in the cache.
     pub(crate) arrivals: Stream,
     /// Another random order, for queries and updates.
     pub(crate) queries: Stream,
-    /// Where the random changes begin that make absent keys of those of the set.
+    /// The seed of the random changes that turn keys of the set into absent keys.
     seed: u64,
     absent: OnceLock<Stream>,
     packed: OnceLock<Vec<u8>>,
@@ -100,7 +100,7 @@ impl DataSet {
     ///
     /// # Errors
     ///
-    /// One line that says what is wrong with a file, and what is allowed.
+    /// One line that says what is wrong with a file, and what is expected.
     pub(crate) fn load(name: &DataName, seed: u64) -> Result<Self, String> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (keys, source) = match name {
@@ -108,13 +108,13 @@ impl DataSet {
             DataName::Random => (random::generate(&mut rng), format!("seed {seed}")),
             DataName::Paths => (paths::generate(&mut rng), format!("made up, seed {seed}")),
             DataName::Domains => (domains::generate(&mut rng), format!("made up, seed {seed}")),
-            DataName::File(path) => (lines::read(path)?, "one a line".into()),
+            DataName::File(path) => (lines::read(path)?, "one per line".into()),
         };
         Ok(Self::of(name, source, keys, seed))
     }
 
     fn of(name: &DataName, source: String, keys: Keys, seed: u64) -> Self {
-        // Begins anew, so that the orders do not depend on how the keys were come by.
+        // A new generator, so that the orders do not depend on how the keys were made.
         let mut rng = fastrand::Rng::with_seed(!seed);
         let arrivals = keys.shuffled(&mut rng);
         let queries = keys.shuffled(&mut rng);
@@ -122,24 +122,25 @@ impl DataSet {
         Self { name, source, keys, arrivals, queries, seed, absent, packed }
     }
 
-    /// The keys as bytes, for [`DataSet::received`] in another process: faster than loading them again.
+    /// Serializes the keys, for [`DataSet::received`] in another process: faster than loading them
+    /// again.
     pub(crate) fn packed(&self) -> &[u8] {
         self.packed.get_or_init(|| self.keys.pack())
     }
 
-    /// The set that another process has loaded by this name and with this seed, and packed.
+    /// Restores the set that another process has loaded by this name and seed, and packed.
     ///
     /// # Errors
     ///
-    /// One line if that is no set of keys.
+    /// One line, if `packed` is not a set of keys.
     pub(crate) fn received(name: &DataName, seed: u64, packed: &[u8]) -> Result<Self, String> {
         let keys = Keys::unpack(packed).filter(|keys| keys.len() >= MIN_KEYS);
         let keys = keys.ok_or_else(|| format!("no keys of {name} on standard input"))?;
         Ok(Self::of(name, "received".into(), keys, seed))
     }
 
-    /// Keys that are not in the set, as many as are, in a random order; made when they are first
-    /// asked for. Each has the number of a key from which it differs in one byte.
+    /// Returns as many keys as are in the set that are not in it, in a random order; generated on
+    /// first use. Each has the number of a key from which it differs in one byte.
     pub(crate) fn absent(&self) -> &Stream {
         self.absent.get_or_init(|| absent::like(&self.keys, &self.queries, self.seed))
     }
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_read_back_from_what_it_prints() {
+    fn a_name_is_parsed_as_it_is_displayed() {
         for name in ["symbols", "random", "paths", "domains", "file:/some/where:else"] {
             assert_eq!(name.parse::<DataName>().unwrap().to_string(), name);
         }
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_received_as_it_was_loaded() {
+    fn a_received_set_equals_the_loaded_one() {
         let set = DataSet::load(&DataName::Random, 3).unwrap();
         let again = DataSet::received(&set.name, 3, set.packed()).unwrap();
         assert!(again.keys.iter().eq(set.keys.iter()));

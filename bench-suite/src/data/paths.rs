@@ -1,23 +1,22 @@
-//! Paths of files: long, all beginning with the same byte, most of each the same as its
-//! neighbour's.
+//! File paths: long keys that all begin with the same byte, and have most bytes in common with the
+//! previous one.
 //!
-//! They are made up, so that results of different machines mean the same. The shape is that of
-//! `/usr` of an ordinary Linux system: some 70 bytes a path and seven names in it, 57 bytes in
-//! common with the path before it in order; a few directories with thousands of files, and
-//! thousands with a few.
+//! They are generated, so that results of different machines are comparable. Their shape is that of
+//! `/usr` of an ordinary Linux system: some 70 bytes and seven names per path, 57 bytes in common
+//! with the previous path; a few directories with thousands of files, and thousands with a few.
 
 use std::collections::HashSet;
 
 use super::Keys;
 use super::words::{Words, skewed};
 
-/// How many paths there are.
+/// The number of paths.
 const COUNT: usize = 80_000;
 
-/// The longest path, in bytes: some ordered maps take no longer keys.
+/// The longest path, in bytes: some ordered maps do not support longer keys.
 const LONGEST: usize = 255;
 
-/// Where everything is.
+/// The top directories.
 const ROOTS: [&str; 12] = [
     "/usr/share/doc",
     "/usr/lib/python3/dist-packages",
@@ -33,13 +32,13 @@ const ROOTS: [&str; 12] = [
     "/etc",
 ];
 
-/// What files end with, the most frequent first.
+/// The extensions of files, the most frequent first.
 const EXTENSIONS: [&str; 20] = [
     ".py", ".gz", "", ".h", ".pyc", ".png", ".html", ".yaml", ".mo", ".json", ".js", ".so", ".xml",
     ".txt", ".rs", ".conf", ".md", ".svg", ".0", ".service",
 ];
 
-/// A directory, and what most of its files are called.
+/// A directory, and the usual stem and extension of its files.
 struct Directory {
     path: String,
     stem: String,
@@ -47,18 +46,18 @@ struct Directory {
     depth: u8,
 }
 
-/// Distinct paths.
+/// Generates distinct paths.
 pub(super) fn generate(rng: &mut fastrand::Rng) -> Keys {
     let words = Words::new(3000, rng);
     let mut directories: Vec<Directory> =
         ROOTS.iter().map(|root| Directory::new((*root).into(), 0, &words, rng)).collect();
-    // The directory of each file so far: who has many files gets more of them.
+    // The directory of each file so far: a directory with many files gets more of them.
     let mut homes: Vec<u32> = (0..directories.len() as u32).collect();
     let mut paths = HashSet::new();
     while paths.len() < COUNT {
         let home = homes[rng.usize(..homes.len())] as usize;
-        // Every seventh name is that of a directory, in the same one or, more often, beside a
-        // directory that was made lately: packages come with trees of their own.
+        // Every sixth name is that of a directory: in the same directory or, more often, next to a
+        // recently created one, as packages come with whole trees.
         if rng.usize(..100) < 17 {
             let above = match rng.usize(..10) {
                 0..6 => directories.len() - 1 - skewed(directories.len().min(40), rng),
@@ -92,7 +91,7 @@ impl Directory {
     fn file(&self, words: &Words, rng: &mut fastrand::Rng) -> String {
         let Self { path, stem, extension, .. } = self;
         match rng.usize(..10) {
-            // A family: the same beginning, and a number or a word that tells them apart.
+            // A family of files: the same stem, with a number or a word that distinguishes them.
             0 | 1 => format!("{path}/{stem}_{:03}{extension}", rng.usize(..1000)),
             2..5 => format!("{path}/{stem}-{}{extension}", words.draw(rng)),
             5..9 => format!("{path}/{}{extension}", name(words, &[0, 1, 2], rng)),
@@ -104,7 +103,7 @@ impl Directory {
     }
 }
 
-/// A word, and so many more as one of the numbers says.
+/// Returns a word, followed by as many words as a random element of `more` says.
 fn name(words: &Words, more: &[usize], rng: &mut fastrand::Rng) -> String {
     let mut name = words.draw(rng).to_owned();
     for _ in 0..more[rng.usize(..more.len())] {

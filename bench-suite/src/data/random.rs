@@ -1,14 +1,14 @@
-//! Keys of random length and random bytes: the kernel thread's `random` data set, wide at the
-//! root and shallow.
+//! Keys of random length and random bytes, like the data set `random` of the kernel's trie: wide at
+//! the root and shallow.
 
 use std::collections::BTreeSet;
 
 use super::Keys;
 
-/// How many keys there are.
+/// The number of keys.
 const COUNT: usize = 16_376;
 
-/// Distinct keys of 1 to 255 bytes, every length as likely as another.
+/// Generates distinct keys of 1 to 255 bytes, every length with the same probability.
 pub(super) fn generate(rng: &mut fastrand::Rng) -> Keys {
     let mut keys = BTreeSet::new();
     while keys.len() < COUNT {

@@ -1,4 +1,4 @@
-//! Names of symbols: real strings, short, many of them with long common beginnings.
+//! Names of symbols: short strings from real programs, many with long common prefixes.
 
 use std::fs;
 use std::io::Read;
@@ -7,17 +7,17 @@ use flate2::read::DeflateDecoder;
 
 use super::Keys;
 
-/// Where the running kernel lists its symbols.
+/// The list of the running kernel's symbols.
 const KALLSYMS: &str = "/proc/kallsyms";
 
-/// With fewer names the kernel's list is not taken: results of different machines would mean
-/// different things.
+/// With fewer names the kernel's list is not used: results of different machines would not be
+/// comparable.
 const ENOUGH: usize = 100_000;
 
 /// Names in ascending order, see `data/README.md`.
 static BUNDLED: &[u8] = include_bytes!("../../data/names.z");
 
-/// The kernel's names where they can be read, the bundled ones elsewhere; and which of the two.
+/// Returns the kernel's names if they can be read, else the bundled ones; and the source.
 pub(super) fn load() -> (Keys, String) {
     if let Ok(listing) = fs::read(KALLSYMS) {
         let keys = Keys::ascending(names_of(&listing));
@@ -28,7 +28,7 @@ pub(super) fn load() -> (Keys, String) {
     (bundled(), "the bundled list".into())
 }
 
-/// The names in a kernel's listing: the third word of each line.
+/// Returns the names in a kernel's listing: the third word of each line.
 fn names_of(listing: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = listing.split(|&byte| byte == b'\n');
     lines.filter_map(|line| {
@@ -45,7 +45,7 @@ fn bundled() -> Keys {
 }
 
 /// Undoes the front coding: each record has the number of bytes that its name shares with the
-/// name before it, the number of bytes that follow, and these.
+/// previous name, the number of bytes that follow, and those bytes.
 fn unfold(mut records: &[u8]) -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = Vec::new();
     while let [shared, suffix_len, rest @ ..] = records {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_gives_its_third_words() {
+    fn names_are_the_third_words_of_a_listing() {
         let listing = b"0000000000000000 T _stext\nffffffffc0000000 t helper\t[module]\n\nbroken\n";
         assert_eq!(names_of(listing).collect::<Vec<_>>(), [&b"_stext"[..], b"helper"]);
     }

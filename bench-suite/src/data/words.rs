@@ -1,16 +1,16 @@
-//! Words for keys that are made up: pronounceable, of uneven length, some of them far more
-//! frequent than others.
+//! Words for generated keys: pronounceable, of different lengths, some far more frequent than
+//! others.
 
-/// How a syllable begins.
+/// The beginnings of syllables.
 const ONSETS: [&str; 24] = [
     "s", "m", "t", "c", "r", "b", "p", "l", "d", "n", "f", "g", "h", "st", "tr", "w", "k", "v",
     "j", "ch", "pl", "br", "sh", "z",
 ];
 
-/// What a syllable sounds like.
+/// The vowels of syllables.
 const NUCLEI: [&str; 10] = ["e", "a", "o", "i", "u", "ea", "oo", "ai", "y", "io"];
 
-/// How a syllable ends; most end openly.
+/// The ends of syllables, most of them empty.
 const CODAS: [&str; 12] = ["", "", "", "", "n", "r", "s", "t", "l", "x", "ck", "nd"];
 
 /// A vocabulary, the most frequent words first.
@@ -20,25 +20,25 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// So many words, not all of them different.
+    /// Generates `count` words, not all of them different.
     pub(super) fn new(count: usize, rng: &mut fastrand::Rng) -> Self {
         Self { words: (0..count).map(|_| word(rng)).collect() }
     }
 
-    /// One of the words. The first of them come most often: half of all draws fall on the first
-    /// eighth of the vocabulary.
+    /// Returns a random word. The first ones are the most frequent: half of all draws fall on the
+    /// first eighth of the vocabulary.
     pub(super) fn draw(&self, rng: &mut fastrand::Rng) -> &str {
         &self.words[skewed(self.words.len(), rng)]
     }
 }
 
-/// A place below `len`, the low ones more often: half of all fall below an eighth of it.
+/// Returns a random place below `len`, low ones more often: half of all are below an eighth of it.
 pub(super) fn skewed(len: usize, rng: &mut fastrand::Rng) -> usize {
     let part = rng.f64();
     (part * part * part * len as f64) as usize
 }
 
-/// One, two or three syllables.
+/// Generates a word of one, two or three syllables.
 fn word(rng: &mut fastrand::Rng) -> String {
     let syllables = [1, 2, 2, 2, 3][rng.usize(..5)];
     let mut word = String::new();

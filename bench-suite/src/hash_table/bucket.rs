@@ -16,30 +16,31 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// An empty chain.
+    /// Creates an empty chain.
     pub(crate) fn new(number: u32) -> Self {
         Self { head: AtomicU64::new(Head::empty(number).word()), lock: Lock::new(()) }
     }
 
-    /// The head, to walk from.
+    /// Reads the head, to start a walk.
     #[inline]
     pub(crate) fn head(&self) -> Head {
-        // ORDERING: pairs with the Release of `Chain::insert`: the element is seen as it was filled. Falls
-        // to `a_lookup_gets_the_value_of_one_life`.
+        // ORDERING: pairs with the Release of `Chain::insert`: the element is seen as it was
+        // filled. Falls to `a_lookup_gets_the_value_of_one_life`.
         Head::of(self.head.load(Ordering::Acquire))
     }
 
-    /// The head once more, after everything that was read before.
+    /// Reads the head again, after all previous reads.
     #[inline]
     pub(crate) fn head_again(&self) -> Head {
         // ORDERING: pairs with the Release of `Element::set_link` and with the Release fence of
-        // `Element::fill`: a reader that missed an element because it was unlinked, or reused, sees the
-        // head that was stored before. Falls to `a_replaced_key_is_missed_when_the_head_is_not_read_again`.
+        // `Element::fill`: a reader that missed an element because it was unlinked, or reused, sees
+        // the head that was stored before. Falls to
+        // `a_replaced_key_is_missed_when_the_head_is_not_read_again`.
         fence(Ordering::Acquire);
         Head::of(self.head.load(Ordering::Relaxed))
     }
 
-    /// Waits for the lock.
+    /// Acquires the lock.
     #[inline]
     pub(crate) fn lock<'t, M: ElementMemory>(
         &'t self,
@@ -50,7 +51,7 @@ impl Bucket {
     }
 }
 
-/// A chain whose lock is held: it does not change but by this (INV-HT3).
+/// A chain whose lock is held: only the holder changes it (INV-HT3).
 pub(crate) struct Chain<'t, M> {
     bucket: &'t Bucket,
     memory: &'t M,
@@ -62,7 +63,7 @@ pub(crate) struct Chain<'t, M> {
 #[derive(Debug)]
 pub(crate) struct Found<'t, M> {
     pub(crate) element: Element<'t, M>,
-    /// The element before it; none if it is the first.
+    /// The previous element; `None` if this is the first.
     before: Option<Element<'t, M>>,
 }
 
@@ -72,12 +73,12 @@ impl<'t, M: ElementMemory> Chain<'t, M> {
     }
 
     fn element(&self, handle: Handle) -> Element<'t, M> {
-        // SAFETY: INV-HT1: a link of the chain names an element; INV-HT3: the lock keeps it there, and
-        // what is returned is used under it, or by the writer that unlinked the element.
+        // SAFETY: INV-HT1: a link of the chain names an element; INV-HT3: the lock keeps it there,
+        // and the result is used under the lock, or by the writer that unlinked the element.
         unsafe { Element::new(self.memory, handle) }
     }
 
-    /// All elements, first to last, each with the one before it.
+    /// Returns all elements, first to last, each with the previous one.
     fn elements(&self) -> impl Iterator<Item = Found<'t, M>> {
         let (mut link, mut before) = (self.head().link(), None);
         std::iter::from_fn(move || {
@@ -90,18 +91,18 @@ impl<'t, M: ElementMemory> Chain<'t, M> {
         })
     }
 
-    /// The element of a key.
+    /// Returns the element of a key.
     #[inline]
     pub(crate) fn find(&self, key: u32) -> Option<Found<'t, M>> {
         self.elements().find(|found| found.element.key() == key)
     }
 
-    /// How many elements there are.
+    /// Returns the number of elements.
     pub(crate) fn len(&self) -> usize {
         self.elements().count()
     }
 
-    /// Inserts an element at the head, in the place of an older one of the same key, which is unlinked.
+    /// Inserts an element at the head, and unlinks `old`, an older element of the same key.
     #[inline]
     pub(crate) fn insert(&self, element: Element<'t, M>, old: Option<&Found<'t, M>>) {
         let head = self.head();
@@ -131,7 +132,7 @@ impl<'t, M: ElementMemory> Chain<'t, M> {
         }
     }
 
-    /// Unlinks the first element.
+    /// Unlinks the first element, and returns it.
     pub(crate) fn pop(&self) -> Option<Element<'t, M>> {
         let first = self.elements().next()?;
         self.unlink(&first);

@@ -1,7 +1,7 @@
-//! One element in its words: link, key, version, and where the value lies.
+//! The words of an element: link, key, version, and the place of the value.
 //!
-//! The value follows the header, or is an object of its own where both do not fit into one. Its words are
-//! of eight bytes; under loom, whose objects have words of four, each of them is two.
+//! The value follows the header, or is a separate object if both do not fit into one. It consists
+//! of words of 8 bytes; under loom, whose objects have words of 4 bytes, each of them is two.
 
 use memalloc::Handle;
 use memalloc::sync::{AtomicU32, Ordering, fence};
@@ -16,8 +16,8 @@ const KEY: usize = 1;
 const VERSION: usize = 2;
 const VALUE: usize = 3;
 
-/// An element, linked or not. By the time that it is looked at it may be another, unless its holder or the
-/// lock of its bucket keeps it.
+/// An element, linked or not. It may be reused for another one at any time, unless its holder or
+/// the lock of its bucket keeps it.
 #[derive(Debug)]
 pub(crate) struct Element<'t, M> {
     memory: &'t M,
@@ -33,12 +33,12 @@ impl<M> Clone for Element<'_, M> {
 impl<M> Copy for Element<'_, M> {}
 
 impl<'t, M: ElementMemory> Element<'t, M> {
-    /// The element with this handle.
+    /// Wraps the element with this handle.
     ///
     /// # Safety
     ///
-    /// The handle was given out by the memory for the layout of elements, and the element, or its type, is
-    /// kept for `'t`: by its holder, by the lock of its bucket or by a read section (INV-HT1).
+    /// The memory handed out the handle for the layout of elements, and the element, or its type,
+    /// is kept for `'t`: by its holder, by the lock of its bucket or by a read section (INV-HT1).
     #[inline]
     pub(crate) unsafe fn new(memory: &'t M, handle: Handle) -> Self {
         Self { memory, handle }
@@ -50,49 +50,50 @@ impl<'t, M: ElementMemory> Element<'t, M> {
 
     #[inline]
     fn word(self, index: usize) -> &'t AtomicU32 {
-        // SAFETY: INV-HT1: a header is 16 bytes; INV-HT2: it is accessed atomically only.
+        // SAFETY: INV-HT1: a header is 16 bytes; INV-HT2: it is accessed only atomically.
         unsafe { self.memory.word(self.handle, index) }
     }
 
-    /// Fills a fresh element, whose version becomes odd. `apart` is the object for the value, if it needs
-    /// one.
+    /// Fills a new element, whose version becomes odd. `apart` is the object for the value, if it
+    /// needs a separate one.
     #[inline]
     pub(crate) fn fill(self, key: u32, value: &[u64], apart: Option<Handle>, faults: Faults) {
         let version = self.word(VERSION);
         version.store(version.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
         if !faults.fence_missing() {
-            // ORDERING: pairs with the Acquire fence of a reader that saw a word below: it also sees the
-            // odd version. The fence has to be this thread's, whichever thread made the version odd.
-            // Falls to `a_replaced_key_is_missed_without_the_fence_of_a_writer`.
+            // ORDERING: pairs with the Acquire fence of a reader that saw a word below: it also
+            // sees the odd version. The fence has to be this thread's, even if another thread made
+            // the version odd. Falls to `a_replaced_key_is_missed_without_the_fence_of_a_writer`.
             fence(Ordering::Release);
         }
         self.word(KEY).store(key, Ordering::Relaxed);
         let place = apart.unwrap_or(self.handle);
         self.word(VALUE).store(place.get(), Ordering::Relaxed);
         let first = if apart.is_some() { 0 } else { HEADER };
-        // SAFETY: INV-HT1: the value is inside of the object that was allocated for it, and it is ours.
+        // SAFETY: INV-HT1: the value is inside the object that was allocated for it, which this
+        // thread holds.
         unsafe { words::store(self.memory, place, first, value) };
         if faults.even_too_soon() {
             self.mark_linked();
         }
     }
 
-    /// The key, which is the reader's to validate.
+    /// Reads the key, which the reader has to validate.
     #[inline]
     pub(crate) fn key(self) -> u32 {
         self.word(KEY).load(Ordering::Relaxed)
     }
 
-    /// The version: even while the element is linked.
+    /// Reads the version: even while the element is linked.
     #[inline]
     pub(crate) fn version(self) -> u32 {
-        // ORDERING: pairs with the Release of `mark_linked`: a reader that sees the even version sees the
-        // key and the value of that life or of a later one. Falls to
+        // ORDERING: pairs with the Release of `mark_linked`: a reader that sees the even version
+        // sees the key and the value of that life or of a later one. Falls to
         // `a_lookup_gets_the_value_of_one_life`.
         self.word(VERSION).load(Ordering::Acquire)
     }
 
-    /// The version once more, after everything that was read before.
+    /// Reads the version again, after all previous reads.
     #[inline]
     pub(crate) fn version_again(self) -> u32 {
         // ORDERING: pairs with the Release fence of `fill`. Falls to
@@ -101,7 +102,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
         self.word(VERSION).load(Ordering::Relaxed)
     }
 
-    /// The version becomes even: behind the store that links the element.
+    /// Makes the version even, after the store that links the element.
     #[inline]
     pub(crate) fn mark_linked(self) {
         let version = self.word(VERSION);
@@ -109,20 +110,20 @@ impl<'t, M: ElementMemory> Element<'t, M> {
         version.store(version.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
-    /// The version becomes odd: behind the store that unlinks the element, and before it is freed. The
-    /// allocator hands this on to the thread that fills the object next.
+    /// Makes the version odd, after the store that unlinks the element, and before it is freed. The
+    /// allocator makes this store visible to the thread that fills the object next.
     #[inline]
     pub(crate) fn mark_unlinked(self) {
         let version = self.word(VERSION);
         version.store(version.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
     }
 
-    /// What follows in the chain.
+    /// Reads the next link of the chain.
     #[inline]
     pub(crate) fn link(self) -> Link {
-        // ORDERING: pairs with the Release of `set_link` and, for a link that was filled in before the
-        // element was inserted, with that of the head: the next element is seen as it was linked. Falls
-        // to `a_lookup_gets_the_value_of_one_life`.
+        // ORDERING: pairs with the Release of `set_link` and, for a link that was filled in before
+        // the element was inserted, with that of the head: the next element is seen as it was
+        // linked. Falls to `a_lookup_gets_the_value_of_one_life`.
         Link::of(self.word(LINK).load(Ordering::Acquire))
     }
 
@@ -135,22 +136,22 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     /// Unlinks the next element.
     #[inline]
     pub(crate) fn set_link(self, link: Link, faults: Faults) {
-        // ORDERING: pairs with the Acquire fence in front of the second look at a head: a reader that
-        // misses an element because it was unlinked sees what was inserted before. Falls to
-        // `a_replaced_key_is_missed_when_it_is_unlinked_by_a_relaxed_store`.
+        // ORDERING: pairs with the Acquire fence before the second read of a head: a reader that
+        // misses an element because it was unlinked sees the element that was inserted before.
+        // Falls to `a_replaced_key_is_missed_when_it_is_unlinked_by_a_relaxed_store`.
         let ordering = if faults.relaxed_unlink() { Ordering::Relaxed } else { Ordering::Release };
         self.word(LINK).store(link.word(), ordering);
     }
 
-    /// Where the value lies: the object, and the first byte in it.
+    /// Returns the place of the value: the object, and the first byte in it.
     #[inline]
     pub(crate) fn place(self) -> (Handle, usize) {
         let named = Handle::new(self.word(VALUE).load(Ordering::Relaxed)).unwrap_or(self.handle);
-        // An element that had its value inside in one life has it there in every life (INV-HT1).
+        // An element with its value inside in one life has it there in every life (INV-HT1).
         (named, if named == self.handle { HEADER } else { 0 })
     }
 
-    /// Copies the value out, which is the reader's to validate.
+    /// Copies the value out; the reader has to validate it.
     #[inline]
     pub(crate) fn copy_value(self, value: &mut [u64]) {
         let (object, first) = self.place();
@@ -159,18 +160,18 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     }
 }
 
-/// Values, word by word.
+/// Access to values, word by word.
 #[cfg(not(loom))]
 pub(crate) mod words {
     use super::*;
     use memalloc::sync::AtomicU64;
 
-    /// The words of a value.
+    /// Returns the words of a value.
     ///
     /// # Safety
     ///
-    /// The object was given out by the memory, stays mapped for `'t`, has so many words from byte `first` on,
-    /// and they are accessed atomically only, as words of eight bytes.
+    /// The memory handed out the object, which stays mapped for `'t` and has `len` words from byte
+    /// `first` on; they are accessed only atomically, as words of 8 bytes.
     #[inline]
     unsafe fn of<M: ElementMemory>(
         memory: &M,
@@ -224,14 +225,14 @@ pub(crate) mod words {
     }
 }
 
-/// Values as loom sees them: two words of an object for each.
+/// Access to values under loom: each word is two words of an object.
 #[cfg(loom)]
 pub(crate) mod words {
     use super::*;
 
     /// # Safety
     ///
-    /// See the twin.
+    /// See the version without loom.
     pub(super) unsafe fn store<M: ElementMemory>(
         memory: &M,
         object: Handle,
@@ -249,7 +250,7 @@ pub(crate) mod words {
 
     /// # Safety
     ///
-    /// See the twin.
+    /// See the version without loom.
     pub(crate) unsafe fn load<M: ElementMemory>(
         memory: &M,
         object: Handle,

@@ -1,17 +1,17 @@
-//! Checks that a model can leave out, to show that they are needed. In any other build every question
-//! below is answered "no" when the program is compiled.
+//! Checks that a model can omit, to show that they are needed. In any other build, every question
+//! below is answered "no" at compile time.
 
-/// A check that is left out.
+/// An omitted check.
 #[cfg(loom)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A lookup does not look whose marker it came to.
+    /// A lookup does not check the bucket of the marker that it reached.
     MarkerUnchecked,
     /// A lookup does not read the head again.
     HeadNotReread,
     /// A lookup does not read the version again.
     VersionNotReread,
-    /// A writer fills an element without a fence behind its odd version.
+    /// A writer fills an element without a fence after its odd version.
     FenceMissing,
     /// A writer unlinks with a Relaxed store.
     RelaxedUnlink,
@@ -19,7 +19,7 @@ pub enum Fault {
     EvenTooSoon,
 }
 
-/// The checks that a table leaves out.
+/// The checks that a table omits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
     #[cfg(loom)]

@@ -1,9 +1,10 @@
-//! # A hash table that lives with immediate reuse
+//! # A hash table for immediate reuse
 //!
-//! A chained hash table whose elements come from [`memalloc`], after the kernel's BPF hash map. Lookups
-//! take no lock. Under [`Immediate`](memalloc::Immediate) an element that a lookup stands on may be freed
-//! and become an element of another chain; the lookup notices and starts again. Under a deferring policy
-//! the element stays, and a lookup may also keep a reference to the value ([`HashTable::get_ref`]).
+//! A chained hash table whose elements come from [`memalloc`], modelled on the kernel's BPF hash
+//! map. Lookups take no lock. Under [`Immediate`](memalloc::Immediate) the element that a lookup
+//! has reached may be freed and become an element of another chain; the lookup detects that and
+//! restarts. Under a deferring policy the element stays, and a lookup may also keep a reference to
+//! the value ([`HashTable::get_ref`]).
 //!
 //! ```
 //! use hash_table::{HashTable, Shape};
@@ -31,9 +32,10 @@
 //!
 //! ## The protocol
 //!
-//! A chain ends in a marker that carries its bucket's number (the kernel's `hlist_nulls`). Elements are
-//! inserted at the head only. The word of the head has a count of insertions beside the link. An element
-//! has a version: even exactly while it is linked, odd before and after.
+//! A chain ends in a marker that carries its bucket's number (the kernel's `hlist_nulls`). Elements
+//! are inserted at the head only. The word of the head has a count of insertions next to the link.
+//! An element has a version, which is even exactly while the element is linked, and odd before and
+//! after.
 //!
 //! ```text
 //! update K   fill the element (version odd)               outside the lock
@@ -50,31 +52,33 @@
 //!
 //! | check | without it |
 //! |---|---|
-//! | the marker | an element was freed and reused in another bucket: the lookup ends there and reports a key absent that was always here |
-//! | the head | a key was replaced behind the lookup's back: the new element is before it, the old one gone |
+//! | the marker | an element was freed and reused in another bucket: the lookup ends there and reports a key as absent that was always present |
+//! | the head | a key was replaced during the lookup: the new element is before its position, the old one is gone |
 //! | the version | the value is half of one life and half of another |
 //!
-//! Models under loom explore each of the three, and show the wrong answer with the check left out. The
-//! marker is needed under immediate reuse only, the head under every policy: the kernel's table, which does
-//! not look at it again, can miss a key while it is overwritten.
+//! Models under loom explore each of the three, and show the wrong answer with the check omitted.
+//! The marker is needed only under immediate reuse, the head under every policy: the kernel's
+//! table, which does not read it again, can miss a key while the key is overwritten.
 //!
-//! The count in the head has 32 bits: a lookup that sleeps through exactly 2^32 insertions into one bucket
-//! believes that there was none.
+//! The count in the head has 32 bits: a lookup that sleeps through exactly 2^32 insertions into one
+//! bucket does not detect them.
 //!
 //! ## Invariants
 //!
-//! - INV-HT1: every element that a link names was given out by the table's memory for the table's layout,
-//!   and every value that an element names for the layout of values. All lives of an object have the same
-//!   layout.
-//! - INV-HT2: words of elements and values are accessed atomically only, from the first life to the last.
-//! - INV-HT3: links and heads change under the lock of the bucket only. The writer that unlinks an element
-//!   frees it, after that and once.
+//! - INV-HT1: every element that a link names was handed out by the table's memory for the table's
+//!   layout, and every value that an element names for the layout of values. All lives of an object
+//!   have the same layout.
+//! - INV-HT2: words of elements and values are accessed only atomically, from the first life to the
+//!   last.
+//! - INV-HT3: links and heads change only under the lock of the bucket. The writer that unlinks an
+//!   element frees it, after that and once.
 //!
 //! ## Files
 //!
-//! `shape` (sizes), `link` (the two kinds of links, the head), `memory` (where elements come from),
-//! `element` (one element in its words), `bucket` (a chain and its lock), `lookup` (reading without the lock),
-//! `table` (the public type). A file imports only from those before it; `fault` is for the models.
+//! `shape` (sizes), `link` (the two kinds of links, the head), `memory` (the allocator's
+//! interface), `element` (the words of an element), `bucket` (a chain and its lock), `lookup`
+//! (reading without the lock), `table` (the public type). A file imports only from those before it;
+//! `fault` is for the models.
 
 mod bucket;
 mod element;

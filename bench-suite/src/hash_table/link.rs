@@ -5,23 +5,23 @@ use memalloc::{Handle, UNIT};
 /// Set in a marker, and in no handle of an allocator whose range is at most [`REACH`].
 const END: u32 = 1 << 31;
 
-/// Bytes of addresses whose handles leave the bit free: 32 GiB.
+/// The bytes of addresses whose handles leave the bit free: 32 GiB.
 pub(crate) const REACH: u64 = END as u64 * UNIT as u64;
 
-/// Markers have room for so many numbers.
+/// The number of buckets for which markers have room.
 pub(crate) const MOST_BUCKETS: usize = END as usize;
 
-/// What follows in a chain.
+/// The next link of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
     /// An element.
     Element(Handle),
-    /// Nothing: the end of the chain of the bucket with this number.
+    /// The end of the chain of the bucket with this number.
     End(u32),
 }
 
 impl Link {
-    /// The word that stands for it.
+    /// Encodes the link as a word.
     #[inline]
     pub(crate) fn word(self) -> u32 {
         match self {
@@ -33,23 +33,23 @@ impl Link {
         }
     }
 
-    /// What a word stands for.
+    /// Decodes a word.
     #[inline]
     pub(crate) fn of(word: u32) -> Self {
         match Handle::new(word) {
             Some(handle) if word < END => Self::Element(handle),
-            // Zero is in memory that was never an element: no link leads there (INV-HT1).
+            // Zero occurs in memory that was never an element: no link leads there (INV-HT1).
             _ => Self::End(word & !END),
         }
     }
 }
 
-/// The first link of a chain, and how many elements were inserted into it, modulo 2^32.
+/// The first link of a chain, and the number of insertions, modulo 2^32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head(u64);
 
 impl Head {
-    /// The head of an empty chain.
+    /// Returns the head of an empty chain.
     pub(crate) fn empty(bucket: u32) -> Self {
         Self(Link::End(bucket).word().into())
     }
@@ -62,20 +62,20 @@ impl Head {
         self.0
     }
 
-    /// The first link.
+    /// Returns the first link.
     #[inline]
     pub(crate) fn link(self) -> Link {
         Link::of(self.0 as u32)
     }
 
-    /// After an insertion.
+    /// Returns the head after an insertion.
     #[inline]
     pub(crate) fn inserted(self, element: Handle) -> Self {
         let count = (self.0 >> 32).wrapping_add(1);
         Self(count << 32 | u64::from(Link::Element(element).word()))
     }
 
-    /// After the first element was unlinked.
+    /// Returns the head after the first element was unlinked.
     #[inline]
     pub(crate) fn unlinked(self, next: Link) -> Self {
         Self(self.0 >> 32 << 32 | u64::from(next.word()))
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_is_read_back_from_its_word() {
+    fn a_link_is_decoded_from_its_word() {
         let element = Handle::new(0x7fff_ffff).unwrap();
         for link in [Link::Element(element), Link::End(0), Link::End(0x7fff_ffff)] {
             assert_eq!(Link::of(link.word()), link);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_had_the_same_element_before_is_another() {
+    fn a_head_differs_after_its_element_was_reinserted() {
         let element = Handle::new(7).unwrap();
         let first = Head::empty(3).inserted(element);
         let again = first.unlinked(Link::End(3)).inserted(element);
@@ -103,6 +103,6 @@ mod tests {
         assert_ne!(first, again);
         assert_eq!(again.unlinked(Link::End(3)).link(), Link::End(3));
         let wrapped = Head::of(u64::MAX).inserted(element);
-        assert_eq!(wrapped.word(), 7, "the count does not run into the link");
+        assert_eq!(wrapped.word(), 7, "the count does not overflow into the link");
     }
 }

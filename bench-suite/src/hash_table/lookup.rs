@@ -1,4 +1,4 @@
-//! Lookups, which take no lock: the walk along a chain that may lead into another one.
+//! Lookups, which take no lock: a walk along a chain that may lead into another one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,22 +11,23 @@ use crate::link::Link;
 use crate::memory::{ElementMemory, KeepsIdentity};
 use crate::table::HashTable;
 
-/// So often a lookup starts again before it takes the lock. (A model has seen all after two.)
+/// The number of restarts before a lookup takes the lock. (A model has covered everything after
+/// two.)
 const ATTEMPTS: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// A walk of more steps than this has been led back to the head again and again, or the chains are far too
-/// long: either way the lock makes an end of it.
+/// A longer walk has repeatedly returned to the head, or the chains are far too long: in both cases
+/// the lookup takes the lock.
 const LONGEST_WALK: usize = 1 << 12;
 
-/// What a walk came to.
+/// The result of a walk.
 enum Walk<T> {
     Found(T),
     Absent,
-    /// To an element that changed, or to the end of another chain.
+    /// The walk met an element that changed, or the end of another chain.
     Astray,
 }
 
-/// A value that stays where it is for as long as its reader's section lasts.
+/// A value that stays in place until the reader's section ends.
 #[derive(Debug)]
 pub struct ValueRef<'g, M> {
     memory: &'g M,
@@ -36,7 +37,7 @@ pub struct ValueRef<'g, M> {
 }
 
 impl<M: ElementMemory> ValueRef<'_, M> {
-    /// Copies the value, or as much of it as there is room for.
+    /// Copies the value, up to the length of `value`.
     pub fn copy_to(&self, value: &mut [u64]) {
         let len = self.len.min(value.len());
         // SAFETY: INV-HT1 and INV-HT2; the policy keeps the element and its value for the section.
@@ -45,22 +46,23 @@ impl<M: ElementMemory> ValueRef<'_, M> {
 }
 
 impl<M: ElementMemory> HashTable<M> {
-    /// Copies the value of a key, and says whether there is one. Lock-free as long as updates of the same
-    /// bucket leave it a moment: after 64 attempts it takes the lock of the bucket.
+    /// Copies the value of a key, and returns whether there is one. Lock-free unless updates of the
+    /// same bucket interfere all the time: after 64 attempts it takes the lock of the bucket.
     ///
-    /// What is found was in the table at some moment during the call; what is reported absent was absent at
-    /// some moment.
+    /// A value that is found was in the table at some moment during the call; a key reported as
+    /// absent was absent at some moment during the call.
     ///
     /// # Panics
     ///
-    /// If the guard is not of the table's domain, or `value` is not as long as the table's values.
+    /// If the guard is of another domain, or the length of `value` differs from that of the table's
+    /// values.
     #[inline]
     pub fn get(&self, guard: &Guard<'_>, key: u32, value: &mut [u64]) -> bool {
         assert_eq!(value.len(), self.shape().words(), "a value of this table");
         self.look_up(guard, key, |element| element.copy_value(value)).is_some()
     }
 
-    /// How often lookups have started again.
+    /// Returns how often lookups have restarted.
     pub fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
     }
@@ -85,7 +87,7 @@ impl<M: ElementMemory> HashTable<M> {
         chain.find(key).map(|found| take(found.element))
     }
 
-    /// Goes along a chain. The caller is inside a section.
+    /// Walks along a chain. The caller is inside a section.
     #[inline]
     fn walk<T>(
         &self,
@@ -106,7 +108,7 @@ impl<M: ElementMemory> HashTable<M> {
             };
             // SAFETY: INV-HT1, and the section keeps at least the type (`ElementMemory`).
             let element = unsafe { Element::new(self.memory(), handle) };
-            // Objects that stay what they are need no version.
+            // Objects that keep their identity need no version.
             let version = if M::PROTECTS_IDENTITY { 0 } else { element.version() };
             if element.key() == key {
                 if !version.is_multiple_of(2) {
@@ -125,7 +127,7 @@ impl<M: ElementMemory> HashTable<M> {
 }
 
 impl<M: KeepsIdentity> HashTable<M> {
-    /// The value of a key, in its place, for the length of a section.
+    /// Returns a reference to the value of a key, valid for the length of a section.
     ///
     /// ```
     /// use hash_table::{HashTable, Shape};
@@ -142,12 +144,12 @@ impl<M: KeepsIdentity> HashTable<M> {
     /// table.update(7, &[2])?; // replaces it
     /// let mut value = [0];
     /// found.copy_to(&mut value);
-    /// assert_eq!(value, [1], "what was found stays");
+    /// assert_eq!(value, [1], "the value found stays");
     /// # drop(guard);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Under immediate reuse it does not compile:
+    /// Under immediate reuse this does not compile:
     ///
     /// ```compile_fail,E0599
     /// use hash_table::HashTable;
@@ -160,12 +162,12 @@ impl<M: KeepsIdentity> HashTable<M> {
     ///
     /// # Panics
     ///
-    /// If the guard is not of the table's domain.
+    /// If the guard is of another domain.
     pub fn get_ref<'g>(&'g self, guard: &'g Guard<'_>, key: u32) -> Option<ValueRef<'g, M>> {
         let (object, first) = self.look_up(guard, key, |element| element.place())?;
         Some(ValueRef { memory: self.memory(), object, first, len: self.shape().words() })
     }
 }
 
-/// Counts what nothing relies on.
+/// A counter for statistics only.
 pub(crate) type Tally = AtomicU64;

@@ -1,4 +1,4 @@
-//! Where elements come from, and where they go.
+//! The interface of the memory for elements.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -12,43 +12,44 @@ use memalloc::{AllocError, Handle, Immediate, MemAlloc, ProtectsIdentity, ReuseP
 ///
 /// # Safety
 ///
-/// An object has one holder at a time, is as large and aligned as its layout, and an object that was freed
-/// is given out for the same layout only, for as long as a section of the domain lasts that was open at the
-/// free. Where [`PROTECTS_IDENTITY`](Self::PROTECTS_IDENTITY) is set it is not given out at all so long.
-/// Memory stays mapped for as long as `self` and its clones live.
+/// An object has one holder at a time, and has the size and alignment of its layout. A freed object
+/// is handed out only for the same layout until every section of the domain has ended that was open
+/// at the free. If [`PROTECTS_IDENTITY`](Self::PROTECTS_IDENTITY) is set, it is not handed out at
+/// all before that. Memory stays mapped for as long as `self` and its clones live.
 pub unsafe trait ElementMemory: Send + Sync {
-    /// Whether an object that a reader found stays that object for as long as its section lasts.
+    /// True if an object that a reader found stays that object until its section ends.
     const PROTECTS_IDENTITY: bool;
 
-    /// The domain whose readers are waited for.
+    /// Returns the domain whose readers delay reuse.
     fn domain(&self) -> &Domain;
 
-    /// An object, as its last holder left it.
+    /// Allocates an object, with the content that its last holder left.
     ///
     /// # Errors
     ///
-    /// There is no memory.
+    /// The memory is exhausted.
     fn alloc(&self, layout: Layout) -> Result<Handle, AllocError>;
 
-    /// Gives an object up.
+    /// Frees an object.
     ///
     /// # Safety
     ///
     /// It was allocated here with this layout, is freed once, and can't be found any more.
     unsafe fn free(&self, object: Handle, layout: Layout);
 
-    /// Where an object lies.
+    /// Returns the address of an object.
     fn pointer(&self, object: Handle) -> NonNull<u8>;
 
-    /// Word number `index` of an object.
+    /// Returns the word number `index` of an object.
     ///
     /// # Safety
     ///
-    /// The object was given out here at some time, the word is inside of it, and accessed atomically only.
+    /// The object was handed out here at some time, the word is inside it, and accessed only
+    /// atomically.
     unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32;
 }
 
-// SAFETY: what the allocator promises of its policy: memory and type under each of them, identity where it
+// SAFETY: the allocator's guarantees: memory and type under each policy, identity if the policy
 // says so. A class serves one layout of a table (`Shape::configure`).
 unsafe impl<P: ReusePolicy> ElementMemory for MemAlloc<P> {
     const PROTECTS_IDENTITY: bool = P::PROTECTS_IDENTITY;
@@ -80,14 +81,14 @@ unsafe impl<P: ReusePolicy> ElementMemory for MemAlloc<P> {
     }
 }
 
-/// Memory under which an object that a reader found stays that object for as long as its section lasts.
+/// Memory under which an object that a reader found stays that object until its section ends.
 ///
 /// # Safety
 ///
 /// [`PROTECTS_IDENTITY`](ElementMemory::PROTECTS_IDENTITY) is set.
 pub unsafe trait KeepsIdentity: ElementMemory {}
 
-// SAFETY: the policies that protect identity say so in the constant too.
+// SAFETY: the policies that protect identity set the constant, too.
 unsafe impl<P: ProtectsIdentity> KeepsIdentity for MemAlloc<P> {}
 
 // SAFETY: it is set below.
@@ -133,10 +134,10 @@ macro_rules! delegate {
 
 delegate!(&M, Arc<M>);
 
-/// Every freed object waits for a callback of its own, which frees it at once (`call_rcu` for each element,
-/// as the kernel's table did before it had an allocator of its own).
+/// Memory in which a separate callback frees each object (`call_rcu` for each element, as in the
+/// kernel's table before it had its own allocator).
 ///
-/// It is here to be measured against batches. Nothing bounds what is pending.
+/// It exists to be compared with batches. Pending memory is not bounded.
 #[derive(Clone, Debug)]
 pub struct OneByOne {
     memory: Arc<MemAlloc<Immediate>>,
@@ -144,20 +145,21 @@ pub struct OneByOne {
 }
 
 impl OneByOne {
-    /// A callback after an RCU grace period for each object, as under
+    /// Frees each object by a callback after an RCU grace period, as under
     /// [`AfterRcuGp`](memalloc::AfterRcuGp).
     pub fn after_rcu_gp(memory: Arc<MemAlloc<Immediate>>) -> Self {
         Self { memory, sleepable: false }
     }
 
-    /// A callback after a grace period of each flavour, as under
+    /// Frees each object by a callback after a grace period of each flavour, as under
     /// [`AfterTasksTraceGp`](memalloc::AfterTasksTraceGp).
     pub fn after_tasks_trace_gp(memory: Arc<MemAlloc<Immediate>>) -> Self {
         Self { memory, sleepable: true }
     }
 }
 
-// SAFETY: the allocator's, and a callback runs after every section that was open when it was queued.
+// SAFETY: the allocator's guarantees, and a callback runs after every section that was open when it
+// was queued.
 unsafe impl ElementMemory for OneByOne {
     const PROTECTS_IDENTITY: bool = true;
 
@@ -173,7 +175,7 @@ unsafe impl ElementMemory for OneByOne {
     #[inline]
     unsafe fn free(&self, object: Handle, layout: Layout) {
         let memory = Arc::clone(&self.memory);
-        // SAFETY: the caller's promise, and no reader can look at the object by then.
+        // SAFETY: the caller's promise, and no reader can read the object by then.
         let free = move || unsafe { memory.free_handle(object, layout) };
         let domain = self.domain();
         match self.sleepable {

@@ -1,4 +1,4 @@
-//! How large a table is, and what its elements look like.
+//! The size of a table, and the layout of its elements.
 
 use std::alloc::Layout;
 use std::fmt;
@@ -7,7 +7,7 @@ use memalloc::{Builder, ClassTable, MAX_SIZE, ReusePolicy};
 
 use crate::link::{MOST_BUCKETS, REACH};
 
-/// Bytes in front of a value that lies inside of its element.
+/// The bytes before a value that is inside its element.
 pub(crate) const HEADER: usize = 16;
 
 /// The number of buckets and the size of the values of a table.
@@ -18,8 +18,9 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A table of at least so many buckets, rounded up to a power of two, with values of so many words of
-    /// eight bytes. A bucket takes 16 bytes; with as many buckets as entries a chain has one on average.
+    /// Describes a table of at least `buckets` buckets, rounded up to a power of two, with values
+    /// of `words` words of 8 bytes. A bucket takes 16 bytes; with as many buckets as entries, a
+    /// chain has one entry on average.
     ///
     /// # Errors
     ///
@@ -34,34 +35,36 @@ impl Shape {
         Ok(Self { buckets: buckets.next_power_of_two(), words })
     }
 
-    /// The number of buckets, a power of two.
+    /// Returns the number of buckets, a power of two.
     pub fn buckets(&self) -> usize {
         self.buckets
     }
 
-    /// Words of eight bytes in a value.
+    /// Returns the number of words of 8 bytes in a value.
     pub fn words(&self) -> usize {
         self.words
     }
 
-    /// Has an allocator serve this shape: sets its size classes, and its range to what links can name.
+    /// Configures an allocator for this shape: its size classes, and a range in which links can
+    /// name every object.
     pub fn configure<P: ReusePolicy>(&self, builder: Builder<P>) -> Builder<P> {
         let element = self.element().size();
         let table = match self.apart() {
             None => ClassTable::new(&[element]),
             Some(value) => ClassTable::new(&[element, value.size()]),
         };
-        // Multiples of 16 up to 4096 are classes.
+        // Multiples of 16 up to 4096 are valid classes.
         builder.classes(table.unwrap_or_default()).range_bytes(REACH)
     }
 
-    /// The layout of an element.
+    /// Returns the layout of an element.
     pub(crate) fn element(&self) -> Layout {
         let value = if self.apart().is_some() { 0 } else { self.words * 8 };
         layout(HEADER + value)
     }
 
-    /// The layout of a value that is an object of its own, because it does not fit behind a header.
+    /// Returns the layout of a value that is a separate object, because it does not fit behind a
+    /// header.
     pub(crate) fn apart(&self) -> Option<Layout> {
         (HEADER + self.words * 8 > MAX_SIZE).then(|| layout(self.words * 8))
     }
@@ -72,13 +75,13 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes.next_multiple_of(16), 16).unwrap_or(Layout::new::<[u128; 256]>())
 }
 
-/// A shape that no table can have.
+/// The error for an invalid shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShapeError {
-    /// So many buckets.
+    /// This number of buckets.
     Buckets(usize),
-    /// So many words in a value.
+    /// This number of words in a value.
     Words(usize),
 }
 
@@ -86,10 +89,10 @@ impl fmt::Display for ShapeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Buckets(buckets) => {
-                write!(f, "{buckets} buckets: allowed are 1 to {MOST_BUCKETS}")
+                write!(f, "{buckets} buckets: expected 1 to {MOST_BUCKETS}")
             }
             Self::Words(words) => {
-                write!(f, "values of {words} words: allowed are 1 to {}", MAX_SIZE / 8)
+                write!(f, "values of {words} words: expected 1 to {}", MAX_SIZE / 8)
             }
         }
     }
@@ -102,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_does_not_fit_behind_the_header_is_an_object_of_its_own() {
+    fn a_value_that_does_not_fit_behind_the_header_is_a_separate_object() {
         let of = |words| {
             let shape = Shape::new(1, words).unwrap();
             (shape.element().size(), shape.apart().map(|value| value.size()))
@@ -114,10 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_that_cannot_be_is_told_with_what_is_allowed() {
+    fn the_error_for_an_invalid_shape_says_what_is_expected() {
         assert_eq!(Shape::new(5, 1).unwrap().buckets(), 8);
         let said = |shape: Result<Shape, ShapeError>| shape.unwrap_err().to_string();
-        assert_eq!(said(Shape::new(0, 1)), "0 buckets: allowed are 1 to 2147483648");
-        assert_eq!(said(Shape::new(1, 513)), "values of 513 words: allowed are 1 to 512");
+        assert_eq!(said(Shape::new(0, 1)), "0 buckets: expected 1 to 2147483648");
+        assert_eq!(said(Shape::new(1, 513)), "values of 513 words: expected 1 to 512");
     }
 }

@@ -12,10 +12,10 @@ use crate::lookup::Tally;
 use crate::memory::ElementMemory;
 use crate::shape::Shape;
 
-/// A hash table of keys of 32 bits, whose number of buckets is fixed and whose values have one size.
+/// A hash table with keys of 32 bits, a fixed number of buckets, and values of one size.
 ///
-/// Writers of one bucket wait for each other; readers wait for nobody. Keys are spread by a
-/// multiplication: fast, and no defence against keys that are chosen to collide.
+/// Writers of one bucket wait for each other; readers wait for no other thread. Keys are hashed by
+/// a multiplication: fast, and no defence against keys chosen to collide.
 pub struct HashTable<M: ElementMemory> {
     memory: M,
     shape: Shape,
@@ -31,7 +31,7 @@ impl<M: ElementMemory> fmt::Debug for HashTable<M> {
 }
 
 impl<M: ElementMemory> HashTable<M> {
-    /// An empty table, whose elements come from `memory` (see [`Shape::configure`]).
+    /// Creates an empty table, whose elements come from `memory` (see [`Shape::configure`]).
     pub fn new(shape: Shape, memory: M) -> Self {
         // A shape has at most 2^31 buckets.
         let buckets = (0..shape.buckets() as u32).map(Bucket::new).collect();
@@ -39,19 +39,19 @@ impl<M: ElementMemory> HashTable<M> {
         Self { memory, shape, buckets, restarts, faults }
     }
 
-    /// Has a table leave a check out.
+    /// Makes the table omit a check.
     #[cfg(loom)]
     pub fn with_fault(mut self, fault: Option<crate::Fault>) -> Self {
         self.faults = Faults { fault };
         self
     }
 
-    /// The number of buckets and the size of values.
+    /// Returns the number of buckets and the size of values.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// The domain whose sections readers enter.
+    /// Returns the domain whose sections readers enter.
     pub fn domain(&self) -> &Domain {
         self.memory.domain()
     }
@@ -60,7 +60,7 @@ impl<M: ElementMemory> HashTable<M> {
         &self.memory
     }
 
-    /// The bucket of a key, and its number.
+    /// Returns the bucket of a key, and its number.
     #[inline]
     pub(crate) fn bucket(&self, key: u32) -> (u32, &Bucket) {
         // 2^64 by the golden ratio: the upper bits depend on all bits of the key.
@@ -69,10 +69,10 @@ impl<M: ElementMemory> HashTable<M> {
         (number as u32, &self.buckets[number])
     }
 
-    /// Inserts a key with its value, or replaces the value. Says whether there was one.
+    /// Inserts a key with its value, or replaces the value. Returns whether the key existed.
     ///
-    /// A reader finds the old value or the new one, never none. Allocates an element and frees the old one
-    /// each time, as the kernel's table does, both outside of the lock.
+    /// A reader finds the old value or the new one, never none. Each call allocates an element and
+    /// frees the old one, as in the kernel's table, both outside the lock.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl<M: ElementMemory> HashTable<M> {
     ///
     /// # Panics
     ///
-    /// If `value` is not as long as the table's values.
+    /// If the length of `value` differs from that of the table's values.
     #[doc(alias = "bpf_map_update_elem")]
     #[inline]
     pub fn update(&self, key: u32, value: &[u64]) -> Result<bool, AllocError> {
@@ -94,7 +94,7 @@ impl<M: ElementMemory> HashTable<M> {
         Ok(old.map(|old| self.free(old.element)).is_some())
     }
 
-    /// Removes a key. Says whether it was there.
+    /// Removes a key. Returns whether it existed.
     #[doc(alias = "bpf_map_delete_elem")]
     #[inline]
     pub fn remove(&self, key: u32) -> bool {
@@ -107,12 +107,12 @@ impl<M: ElementMemory> HashTable<M> {
         true
     }
 
-    /// How many keys there are: goes through all chains, one after the other, under their locks.
+    /// Returns the number of keys: counts all chains, one after the other, under their locks.
     pub fn len(&self) -> usize {
         self.buckets.iter().map(|bucket| bucket.lock(&self.memory, self.faults).len()).sum()
     }
 
-    /// Whether there is no key; as [`len`](Self::len).
+    /// Returns whether there is no key; as [`len`](Self::len).
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -126,18 +126,18 @@ impl<M: ElementMemory> HashTable<M> {
         }
     }
 
-    /// A filled element that nobody else knows.
+    /// Allocates and fills an element, which is not linked yet.
     #[inline]
     fn alloc(&self, key: u32, value: &[u64]) -> Result<Element<'_, M>, AllocError> {
         let handle = self.memory.alloc(self.shape.element())?;
-        // SAFETY: INV-HT1: just given out for this layout, and ours.
+        // SAFETY: INV-HT1: just handed out for this layout, and exclusively held.
         let element = unsafe { Element::new(&self.memory, handle) };
         let apart = match self.shape.apart() {
             None => None,
             Some(layout) => match self.memory.alloc(layout) {
                 Ok(object) => Some(object),
                 Err(error) => {
-                    // SAFETY: allocated above with this layout, and nobody has seen it.
+                    // SAFETY: allocated above with this layout, and no other thread has seen it.
                     unsafe { self.memory.free(handle, self.shape.element()) };
                     return Err(error);
                 }

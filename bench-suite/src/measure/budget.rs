@@ -1,34 +1,34 @@
-//! Dividing a budget of time among samples.
+//! Divides a time budget among samples.
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// The shortest time that a sample is given: below it the clock and the starting line weigh in.
+/// The shortest sample: in a shorter one the clock and the starting line matter.
 const SHORTEST: Duration = Duration::from_millis(2);
 
-/// The part of a sample that is spent first, unmeasured, where nobody says how long.
+/// The default warm-up is the sample's time divided by this.
 const WARM_UP_PART: u32 = 8;
 
-/// The time that one sample has.
+/// The time of one sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Slice {
-    /// How long to measure.
+    /// The measured time.
     pub(crate) measured: Duration,
-    /// How long to work before that, to fill caches and wake the CPUs.
+    /// The time of work before the measurement, to fill caches and wake the CPUs.
     pub(crate) warm_up: Duration,
 }
 
 impl Slice {
-    /// A slice with a warm-up of its own, or with the usual one.
+    /// Creates a slice with the given warm-up, or with the default one.
     pub(crate) fn new(measured: Duration, warm_up: Option<Duration>) -> Self {
         Self { measured, warm_up: warm_up.unwrap_or(measured / WARM_UP_PART) }
     }
 }
 
-/// Hands out what is left of a budget, sample by sample. What one of them takes too long is
-/// missing for those after it; when nothing is left each still gets its least, because a budget
-/// may be exceeded but no round is left out.
+/// Distributes the rest of a time budget, sample by sample. If a sample takes too long, the later
+/// ones get less; if nothing is left, each still gets the shortest time: a budget may be exceeded,
+/// but no round is skipped.
 #[derive(Debug)]
 pub(crate) struct Budget {
     end: Instant,
@@ -37,13 +37,13 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// A budget that begins now, for samples that have so many shares in it all together.
+    /// Creates a budget that begins now, for samples with `shares` shares in total.
     pub(crate) fn new(budget: Duration, shares: f64, warm_up: Option<Duration>) -> Self {
         Self { end: Instant::now() + budget, shares_left: shares, warm_up }
     }
 
-    /// The time that the next sample has, given its share and what it needs beside measuring,
-    /// the warm-up included. At least a quarter of what falls to it is for measuring.
+    /// Returns the time of the next sample, given its share and its overhead, which includes the
+    /// warm-up. At least a quarter of its part is measured.
     pub(crate) fn slice(&mut self, share: f64, overhead: Duration) -> Slice {
         let left = self.end.saturating_duration_since(Instant::now());
         let part = (share / self.shares_left.max(share)).clamp(0.0, 1.0);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_budget_still_gives_every_sample_its_least() {
+    fn a_spent_budget_still_gives_every_sample_the_shortest_time() {
         let mut budget = budget(0, 2.0);
         for _ in 0..4 {
             assert_eq!(budget.slice(1.0, Duration::ZERO).measured, SHORTEST);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warm_up_is_as_long_as_wanted_or_a_part_of_the_sample() {
+    fn a_warm_up_has_the_given_time_or_a_part_of_the_sample() {
         let wanted = Duration::from_millis(70);
         let mut told = Budget::new(Duration::ZERO, 1.0, Some(wanted));
         assert_eq!(told.slice(1.0, Duration::ZERO).warm_up, wanted);

@@ -1,33 +1,33 @@
-//! What may be said of two subjects whose samples were taken in turns.
+//! Compares two subjects whose samples were taken in turns.
 
 use serde::{Deserialize, Serialize};
 
 use super::Summary;
 
-/// A ratio from 1 / this to this is no difference worth a choice: where code and data happen to lie
-/// moves as much.
+/// A ratio from 1 / this to this is no difference: the placement of code and data in memory has
+/// effects of this size.
 pub(crate) const MARGIN: f64 = 1.03;
 
-/// With fewer rounds nothing is said, whatever the samples are.
+/// With fewer rounds there is no verdict.
 pub(crate) const FEWEST_ROUNDS: usize = 7;
 
-/// So many times the rounds are drawn anew, with replacement, for the interval (the percentile
-/// bootstrap over processes). The draws are the same in every run: the same samples give the same
-/// interval. Rows are drawn each for itself.
+/// The number of times that the rounds are redrawn, with replacement, for the interval (the
+/// percentile bootstrap over processes). The draws are the same in every run: the same samples give
+/// the same interval. Each row is drawn independently.
 const DRAWS: usize = 10_000;
 
-/// The interval has this part of the draws' medians.
+/// The share of the draws' medians within the interval.
 const COVERAGE: f64 = 0.95;
 
-/// Two subjects side by side.
+/// The comparison of two subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Comparison {
-    /// The median of the second subject's samples over the first one's, taken round by round: what
-    /// slows a whole round down is in both, and cancels out.
+    /// The median of the ratios of the second subject's samples to the first one's, round by round:
+    /// a disturbance of a whole round affects both, and cancels out.
     pub(crate) ratio: f64,
     /// The 95 % bootstrap interval of that median.
     pub(crate) interval: Interval,
-    /// What follows.
+    /// The verdict.
     pub(crate) verdict: Verdict,
 }
 
@@ -38,21 +38,21 @@ pub(crate) struct Interval {
     pub(crate) high: f64,
 }
 
-/// Where an interval of ratios lies.
+/// The position of an interval of ratios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// All of it is larger than the margin.
+    /// The whole interval is above the margin.
     Above,
-    /// All of it is smaller than one by the margin.
+    /// The whole interval is below 1 / the margin.
     Below,
-    /// All of it lies between the two.
+    /// The whole interval is between the two.
     Within,
-    /// It has parts on both sides of a border.
+    /// The interval crosses a threshold.
     Across,
 }
 
 impl Interval {
-    /// Where it lies, for a margin above 1.
+    /// Returns the position for a margin above 1.
     pub(crate) fn side(&self, margin: f64) -> Side {
         let least = margin.recip();
         match () {
@@ -64,29 +64,29 @@ impl Interval {
     }
 }
 
-/// Whether two subjects differ.
+/// The verdict on two subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// They do: the whole interval lies beyond 3 % on one side.
+    /// They differ: the whole interval is beyond 3 % on one side.
     Differ,
-    /// They do not: the whole interval lies within 3 %.
+    /// They do not differ: the whole interval is within 3 %.
     NoDifference,
-    /// Either may be so.
+    /// The interval crosses a threshold.
     NotToldApart,
-    /// Nobody can tell from so few rounds.
+    /// There are too few rounds for a verdict.
     TooFewRounds,
 }
 
 impl Comparison {
-    /// Compares samples of the same rounds; `None` where there are none, or a zero is among them.
+    /// Compares samples of the same rounds; `None` if there are none, or one of them is zero.
     pub(crate) fn of(base: &[f64], other: &[f64]) -> Option<Self> {
         Self::of_groups(&[vec![ratios(base, other)?]])
     }
 
-    /// The geometric mean over groups of rows, each of which counts the same, as each row does in its
-    /// group; a row is ratios of the same two subjects, one for each round. `None` where a group or a
-    /// row has nothing.
+    /// Returns the geometric mean over groups of rows. Each group has the same weight, as has each
+    /// row in its group; a row consists of ratios of the same two subjects, one for each round.
+    /// `None` if a group or a row is empty.
     pub(crate) fn of_groups(groups: &[Vec<Vec<f64>>]) -> Option<Self> {
         let mean = |middle: &mut dyn FnMut(&[f64]) -> Option<f64>| {
             let mut sum = 0.0;
@@ -113,9 +113,9 @@ impl Comparison {
         Self::judge(ratio, &mut means, rounds, MARGIN)
     }
 
-    /// Compares samples that were not taken in the same rounds, such as those of two runs: the ratio of
-    /// the two medians, for which each side is drawn by itself. A ratio from 1 / `margin` to `margin` is
-    /// no difference. `None` where there are no samples, or a zero is among them.
+    /// Compares samples that were not taken in the same rounds, such as those of two runs: the
+    /// ratio of the two medians, with each side drawn independently. A ratio from 1 / `margin` to
+    /// `margin` is no difference. `None` if there are no samples, or one of them is zero.
     pub(crate) fn of_runs(base: &[f64], other: &[f64], margin: f64) -> Option<Self> {
         if base.iter().chain(other).any(|&sample| sample <= 0.0) {
             return None;
@@ -133,7 +133,7 @@ impl Comparison {
         Self::judge(ratio, &mut drawn_ratios, base.len().min(other.len()), margin)
     }
 
-    /// A ratio, given what came of all draws.
+    /// Judges a ratio by the results of all draws.
     fn judge(ratio: f64, drawn: &mut [f64], rounds: usize, margin: f64) -> Option<Self> {
         drawn.sort_by(f64::total_cmp);
         let beyond = (DRAWS as f64 * (1.0 - COVERAGE) / 2.0) as usize;
@@ -148,8 +148,8 @@ impl Comparison {
     }
 }
 
-/// The second over the first, round by round; `None` where they are not of the same rounds, or where a
-/// zero leaves a ratio without meaning.
+/// Returns the ratios of the second to the first, round by round; `None` if the samples are not of
+/// the same rounds, or if a zero leaves a ratio without meaning.
 pub(crate) fn ratios(base: &[f64], other: &[f64]) -> Option<Vec<f64>> {
     let meaningful =
         base.len() == other.len() && base.iter().chain(other).all(|&sample| sample > 0.0);
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_taken_round_by_round() {
-        // The machine is twice as fast in the last rounds; the ratio does not see it.
+        // The machine is twice as fast in the last rounds; the ratio is unaffected.
         let base = [10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0];
         let other = base.map(|sample| sample * 1.1);
         let comparison = Comparison::of(&base, &other).unwrap();
@@ -191,18 +191,18 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_across_the_margin_tells_nothing() {
+    fn an_interval_across_the_margin_is_inconclusive() {
         let base = [10.0; 7];
         let wild = [9.0, 11.0, 12.0, 10.0, 8.0, 13.0, 10.5];
         assert_eq!(verdict(&base, &wild), Verdict::NotToldApart);
-        // All rounds agree that the second is larger, but not that it is by 3 %.
+        // All rounds agree that the second is larger, but not that it is larger by 3 %.
         let larger = [10.1, 10.2, 10.5, 10.6, 10.2, 10.4, 10.3];
         assert_eq!(verdict(&base, &larger), Verdict::NotToldApart);
     }
 
-    /// What docs/METHODOLOGY.md says of it.
+    /// As docs/METHODOLOGY.md says.
     #[test]
-    fn an_interval_leaves_out_the_extreme_rounds_and_no_others() {
+    fn an_interval_excludes_the_extreme_rounds_and_no_others() {
         for rounds in [7_u8, 9] {
             let samples: Vec<f64> = (1..=rounds).map(f64::from).collect();
             let base = vec![1.0; samples.len()];
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn few_rounds_never_show_anything() {
+    fn too_few_rounds_give_no_verdict() {
         assert_eq!(verdict(&[1.0; 6], &[9.0; 6]), Verdict::TooFewRounds);
     }
 
-    /// With noise of 5 % a run of 7 rounds claims a difference between two that are the same in fewer
-    /// than 2 runs of 100.
+    /// With noise of 5 %, runs of 7 rounds claim a difference between two identical subjects in
+    /// fewer than 2 of 100 runs.
     #[test]
-    fn two_that_are_the_same_seldom_differ() {
+    fn two_identical_subjects_seldom_differ() {
         let mut rng = fastrand::Rng::with_seed(7);
         let mut noisy = || -> [f64; 7] {
             std::array::from_fn(|_| {
@@ -241,14 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_ratio_to_nothing() {
+    fn there_is_no_ratio_without_samples_or_with_zeros() {
         assert!(Comparison::of(&[], &[]).is_none());
         assert!(Comparison::of(&[0.0; 7], &[1.0; 7]).is_none());
         assert!(Comparison::of(&[1.0; 7], &[0.0; 7]).is_none());
         assert!(Comparison::of(&[1.0; 7], &[1.0; 6]).is_none());
     }
 
-    /// Samples of two runs have no pairs: their order says nothing, and the spread of both counts.
+    /// Samples of two runs are not paired: their order means nothing, and the spread of both
+    /// counts.
     #[test]
     fn runs_compare_by_their_medians_whatever_the_order() {
         let base = [10.0, 20.0, 10.5, 19.5, 10.2, 19.8, 15.0];
@@ -258,7 +259,7 @@ mod tests {
         let of = |other: &[f64]| Comparison::of_runs(&base, other, 1.03).unwrap();
         assert_eq!(of(&more).ratio, of(&shuffled).ratio);
         assert_eq!(of(&more).verdict, Verdict::NotToldApart, "{:?}", of(&more));
-        // Round by round the same samples are told apart.
+        // Round by round, the same samples differ.
         assert_eq!(verdict(&base, &more), Verdict::Differ);
         let calm = |middle: f64| [0.99, 1.0, 1.01, 1.0, 0.995, 1.005, 1.0].map(|one| one * middle);
         let of = |ratio, margin| {
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_count_the_same_whatever_their_rows() {
+    fn groups_have_equal_weight_for_any_number_of_rows() {
         let row = |ratio: f64| vec![ratio; 7];
         let (one, many) = (vec![row(4.0)], vec![row(1.0), row(1.0), row(1.0)]);
         let ratio = Comparison::of_groups(&[one, many]).unwrap().ratio;

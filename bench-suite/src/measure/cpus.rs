@@ -1,24 +1,25 @@
-//! The CPUs that this process may use, keeping a thread on one of them, and how much of it the
-//! thread got.
+//! The CPUs that this process may use, pinning a thread to one of them, and the CPU time of a
+//! thread.
 
 use std::num::NonZero;
 use std::thread;
 use std::time::Duration;
 
-/// How many CPUs this process may use. More threads than these are oversubscribed.
+/// Returns the number of CPUs that this process may use. More threads than these are
+/// oversubscribed.
 pub(crate) fn available() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Keeps the calling thread on the `number`th of the allowed CPUs, counted round and round.
-/// Where the system can't do it the thread stays free to move: slower perhaps, never wrong.
+/// Pins the calling thread to the `number`th of the allowed CPUs, modulo their number. If the
+/// system can't do it the thread stays free to move: perhaps slower, never wrong.
 #[cfg(target_os = "linux")]
 pub(super) fn pin(number: usize) {
     use std::sync::LazyLock;
 
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-    /// Read before any thread is pinned, and not again: a pinned thread sees one CPU only.
+    /// Read before any thread is pinned: a pinned thread sees only one CPU.
     static ALLOWED: LazyLock<Vec<usize>> = LazyLock::new(|| {
         let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
         (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
@@ -27,23 +28,23 @@ pub(super) fn pin(number: usize) {
     if let Some(place) = number.checked_rem(ALLOWED.len()) {
         let mut set = CpuSet::new();
         set.set(ALLOWED[place]);
-        // Refused where CPUs have been taken away meanwhile: then the thread is not pinned.
+        // Fails if CPUs have been removed since: then the thread is not pinned.
         let _ = sched_setaffinity(None, &set);
     }
 }
 
-/// How long the calling thread has been running on a CPU, where the system tells.
+/// Returns the CPU time of the calling thread, if the system reports it.
 #[cfg(target_os = "linux")]
 pub(super) fn time_used() -> Option<Duration> {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(used).ok()
 }
 
-/// See the twin for Linux.
+/// See the version for Linux.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn pin(_number: usize) {}
 
-/// See the twin for Linux.
+/// See the version for Linux.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn time_used() -> Option<Duration> {
     None

@@ -1,22 +1,22 @@
-//! A sample in more than one number: how it went over time, or how what was timed is distributed.
+//! Samples with more than one number: a course over time, or a distribution of times.
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// The most points of a timeline. When they are there, two of them become one.
+/// The most points of a timeline. Beyond that, pairs of points are merged.
 const MOST_POINTS: usize = 200;
 
-/// The parts of a distribution that are kept.
+/// The quantiles of a distribution that are kept.
 const QUANTILES: [f64; 13] =
     [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0];
 
-/// Values of a metric along something else.
+/// Values of a metric along another quantity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Curve {
     /// The quantity on the other axis.
     pub(crate) over: Over,
-    /// The place and the value, in the unit of the metric, by ascending place.
+    /// Pairs of place and value, in the unit of the metric, by ascending place.
     pub(crate) points: Vec<[f64; 2]>,
 }
 
@@ -24,20 +24,20 @@ pub(crate) struct Curve {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Over {
-    /// Seconds since the sample began, its warm-up not counted. A value is that of the time since the
-    /// point before.
+    /// Seconds since the sample began, without its warm-up. Each value covers the time since the
+    /// previous point.
     TimeS,
-    /// The part of all timed calls, from 0 to 1, that took no longer than the value.
+    /// The share of all timed calls, from 0 to 1, that took no longer than the value.
     Quantile,
 }
 
 impl Curve {
-    /// The distribution of some values, in any order; none without values.
+    /// Returns the distribution of values in any order; `None` without values.
     pub(crate) fn distribution(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
-        // A part that is smaller than one call says nothing that the largest does not say.
+        // A quantile within one call of the end equals the largest value.
         let known = |part: &f64| *part == 1.0 || (1.0 - part) * sorted.len() as f64 >= 1.0;
         let points = QUANTILES
             .into_iter()
@@ -47,11 +47,11 @@ impl Curve {
     }
 }
 
-/// A sample while it goes on: operations done and memory held, seen now and then.
+/// The course of a sample: operations done and memory held, observed at intervals.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     seen: Vec<Seen>,
-    /// Every so many looks make one point.
+    /// The number of observations per point.
     stride: usize,
     looks: usize,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Timeline {
 struct Seen {
     at: Instant,
     operations: u64,
-    /// The most since the point before.
+    /// The peak since the previous point.
     bytes: u64,
 }
 
@@ -71,7 +71,7 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// Takes note of all operations until now, and of what is held.
+    /// Records the number of operations so far, and the bytes held.
     pub(crate) fn note(&mut self, operations: u64, bytes: u64) {
         self.note_at(Instant::now(), operations, bytes);
     }
@@ -79,7 +79,7 @@ impl Timeline {
     fn note_at(&mut self, at: Instant, operations: u64, bytes: u64) {
         let now = Seen { at, operations, bytes };
         match self.seen.last_mut() {
-            // The first is where time begins.
+            // The first point is the origin of time.
             Some(last) if self.looks > 1 && !(self.looks - 1).is_multiple_of(self.stride) => {
                 *last = Seen { bytes: last.bytes.max(bytes), ..now };
             }
@@ -91,7 +91,7 @@ impl Timeline {
         }
     }
 
-    /// Keeps the second of each two points behind the first of all.
+    /// Merges each pair of points after the first point.
     fn halve(&mut self) {
         let Some((first, rest)) = self.seen.split_first() else { return };
         let pairs = rest.chunks(2).filter_map(|pair| {
@@ -102,7 +102,7 @@ impl Timeline {
         self.stride *= 2;
     }
 
-    /// Operations a second, and bytes, over time; none where there was less than one step.
+    /// Returns operations per second, and bytes, over time; `None` if there is only one point.
     pub(crate) fn curves(&self) -> Option<(Curve, Curve)> {
         let first = self.seen.first()?;
         let over_time = |value: fn(&Seen, &Seen) -> f64| {
@@ -123,7 +123,7 @@ impl Timeline {
     }
 }
 
-/// To the tenth of a millisecond.
+/// Rounds to a tenth of a millisecond.
 fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e4).round() / 1e4
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_distribution_has_the_parts_that_its_values_can_show() {
+    fn a_distribution_has_the_quantiles_that_its_values_can_show() {
         let values: Vec<f64> = (1..=100).rev().map(f64::from).collect();
         let Curve { points, .. } = Curve::distribution(&values).unwrap();
         assert_eq!(points.first(), Some(&[0.0, 1.0]));
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(Curve::distribution(&[]), None);
     }
 
-    /// Operations and time add up, and the most memory is not lost, however long it takes.
+    /// Operations and time add up, and the peak of memory is kept, for any length of a sample.
     #[test]
     fn a_long_timeline_has_few_points_and_loses_no_peak() {
         let zero = Instant::now();

@@ -1,9 +1,8 @@
-//! Memory held from the system, as seen now and then. What comes and goes between two looks is
-//! not seen.
+//! Memory held from the system, observed at intervals. Changes between two observations are missed.
 
 use super::{Metric, Reading};
 
-/// Average and peak of what was seen.
+/// The average and peak of the observations.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeldBytes {
     sum: u64,
@@ -12,20 +11,20 @@ pub(crate) struct HeldBytes {
 }
 
 impl HeldBytes {
-    /// Takes note of what is held now.
+    /// Records the bytes held now.
     pub(crate) fn note(&mut self, bytes: u64) {
         self.sum += bytes;
         self.looks += 1;
         self.peak = self.peak.max(bytes);
     }
 
-    /// Average and peak; none if nobody looked.
+    /// Returns the average and the peak; empty without an observation.
     pub(crate) fn readings(&self, case: &'static str) -> Vec<Reading> {
         let peak = Reading::new(case, Metric::MemPeakBytes, self.peak as f64);
         self.average(case).map(|average| vec![average, peak]).unwrap_or_default()
     }
 
-    /// The average alone, for those who know the peak from the system.
+    /// Returns only the average, for benches that get the peak from the system.
     pub(crate) fn average(&self, case: &'static str) -> Option<Reading> {
         let average = (self.looks > 0).then(|| self.sum as f64 / self.looks as f64)?;
         Some(Reading::new(case, Metric::MemAvgBytes, average))
@@ -37,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn average_and_peak_are_of_what_was_seen() {
+    fn average_and_peak_are_those_of_the_observations() {
         let mut held = HeldBytes::default();
         assert_eq!(held.readings("case"), []);
         for bytes in [100, 400, 100] {

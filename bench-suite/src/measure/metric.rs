@@ -1,5 +1,5 @@
-//! What is measured, in which unit, and which way is better. The names are fixed, so that
-//! records of different versions can be compared.
+//! The measured quantities, their units, and which direction is better. The names are fixed, so
+//! that records of different versions can be compared.
 
 use std::fmt;
 
@@ -11,66 +11,68 @@ use super::Curve;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Metric {
-    /// Operations of all threads together.
+    /// Operations of all threads together, per second.
     OpsPerS,
-    /// What the readers of a mixed workload did.
+    /// Lookups of the readers of a mixed workload, per second.
     LookupsPerS,
-    /// What the writers of a mixed workload did.
+    /// Updates of the writers of a mixed workload, per second.
     UpdatesPerS,
-    /// Signals that were handled, of all threads.
+    /// Signals handled by all threads, per second.
     SignalsPerS,
-    /// Time that one thread spends on one operation.
+    /// The time that one thread spends on one operation.
     NsPerOp,
-    /// The part of the time that the workers were running, of the time that they wanted to run.
-    /// Well below 1, something else used their CPUs, or there were too few.
+    /// The CPU time of the workers relative to the time in which they wanted to run. Well below 1,
+    /// other programs used their CPUs, or there were too few CPUs.
     CpuShare,
-    /// Keys that are always there and were not found. Anything but 0 fails the run.
+    /// Keys that always exist and were not found. Any value but 0 fails the run.
     FalseNegatives,
-    /// Objects that went in and never came out. Anything but 0 fails the run.
+    /// Objects that went in and never came out. Any value but 0 fails the run.
     Lost,
-    /// The part of the allocations in signal handlers for which nothing was ready.
+    /// The share of the allocations in signal handlers that would have blocked.
     WouldBlockShare,
-    /// Objects that two had at once. Anything but 0 fails the run.
+    /// Objects that had two holders at once. Any value but 0 fails the run.
     Duplicated,
-    /// That what others have made gave a wrong answer, and therefore has no values: always 1.
+    /// A rival gave a wrong answer, and therefore has no values: always 1.
     WrongAnswers,
-    /// How often a lookup had to begin again, on average.
+    /// The average number of restarts of a lookup.
     RetriesPerLookup,
-    /// From the call that waits for a grace period to its return.
+    /// The time from a call that waits for a grace period to its return.
     GpLatencyNs,
-    /// The part of the time of an operation that a table takes, without its memory.
+    /// The share of an operation's time that a table takes, without its memory.
     TableShare,
-    /// The part that allocating and freeing takes.
+    /// The share of an operation's time that allocating and freeing takes.
     AllocatorShare,
-    /// The part that waiting for grace periods, or having objects wait, takes.
+    /// The share of an operation's time that waiting for grace periods, or deferring objects,
+    /// takes.
     GracePeriodShare,
-    /// An allocation, at the percentile that the parameters name.
+    /// The time of an allocation, at the percentile in the parameters.
     AllocLatencyNs,
-    /// A free, at that percentile.
+    /// The time of a free, at the percentile in the parameters.
     FreeLatencyNs,
-    /// An update as a whole, at that percentile: an allocation, a swap and a free.
+    /// The time of a whole update, at the percentile in the parameters: an allocation, a swap and a
+    /// free.
     UpdateLatencyNs,
-    /// The part of the updates for which there was no memory.
+    /// The share of the updates that were refused for lack of memory.
     RefusedShare,
     /// Memory held from the system, averaged over a workload.
     MemAvgBytes,
-    /// The most memory held from the system during a workload.
+    /// The peak of the memory held from the system during a workload.
     MemPeakBytes,
-    /// Memory held from the system by a resting structure, by its entries.
+    /// Memory held from the system by a structure without concurrent operations, per entry.
     BytesPerEntry,
     /// The same without the bytes of keys and values.
     OverheadBytesPerEntry,
 }
 
 impl fmt::Display for Metric {
-    /// The name, as records have it.
+    /// Writes the name used in records.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
 }
 
 impl Metric {
-    /// The unit, as records name it.
+    /// Returns the unit used in records.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::OpsPerS | Self::LookupsPerS | Self::UpdatesPerS | Self::SignalsPerS => "1/s",
@@ -97,32 +99,32 @@ impl Metric {
         }
     }
 
-    /// Whether it is a speed, of which more is better; of all else less is.
+    /// Returns whether it is a speed, of which more is better; of all others less is better.
     pub(crate) fn is_speed(self) -> bool {
         self.unit() == "1/s"
     }
 }
 
-/// One value that one sample of a workload gave.
+/// One value of one sample of a workload.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reading {
-    /// The case that it belongs to: a workload may serve several at once.
+    /// The case: a workload may serve several at once.
     pub(crate) case: &'static str,
     /// The quantity.
     pub(crate) metric: Metric,
-    /// How much, in the unit of the metric.
+    /// The value, in the unit of the metric.
     pub(crate) value: f64,
-    /// The same in more than one number.
+    /// The course or distribution behind the value.
     pub(crate) curve: Option<Curve>,
 }
 
 impl Reading {
-    /// A reading.
+    /// Creates a reading without a curve.
     pub(crate) fn new(case: &'static str, metric: Metric, value: f64) -> Self {
         Self { case, metric, value, curve: None }
     }
 
-    /// The same with a curve beside it, if there is one.
+    /// Adds a curve, if there is one.
     pub(crate) fn with_curve(self, curve: Option<Curve>) -> Self {
         Self { curve, ..self }
     }

@@ -1,6 +1,5 @@
-//! The machine itself, looked at between samples: how fast a CPU computes just now, and how fast a
-//! cache line goes from one to another. A virtual machine may change either from one moment to the
-//! next, and a factor of three with it.
+//! Probes of the machine between samples: the speed of a CPU, and the time of a cache line between
+//! two CPUs. In a virtual machine either can change at any moment, by a factor of three.
 
 use std::hint::{black_box, spin_loop};
 use std::ops::Range;
@@ -10,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use super::{Summary, cpus};
 
-/// Steps of arithmetic, each of which needs the one before: about a quarter of a millisecond.
+/// Steps of arithmetic, each dependent on the previous one: about a quarter of a millisecond.
 const STEPS: u64 = 200_000;
 
-/// How often the line goes there and back.
+/// The number of round trips of the cache line.
 const ROUND_TRIPS: u32 = 1000;
 
-/// So many of them are not timed.
+/// The number of round trips that are not timed.
 const WARM_UP: u32 = 10;
 
-/// A spread of the middle half as wide as this makes figures of different moments incomparable.
+/// If the middle half spreads by this factor, values of different moments are not comparable.
 const UNSTEADY: f64 = 1.25;
 
-/// What was seen so far.
+/// The probes so far.
 #[derive(Debug)]
 pub(crate) struct Probe {
     begun: Instant,
@@ -30,26 +29,26 @@ pub(crate) struct Probe {
     round_trip_ns: Vec<f64>,
 }
 
-/// The machine at one moment.
+/// The state of the machine at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Look {
-    /// The moment, since the probe began.
+    /// The time since the run began.
     pub(crate) at: Duration,
-    /// A step of arithmetic, in nanoseconds.
+    /// The time of an arithmetic step, in nanoseconds.
     pub(crate) arithmetic_ns: f64,
-    /// A cache line to another CPU and back, in nanoseconds; none where there is one CPU.
+    /// The time of a cache line's round trip to another CPU, in nanoseconds; `None` with one CPU.
     pub(crate) round_trip_ns: Option<f64>,
 }
 
 impl Default for Probe {
-    /// Nothing is seen yet; time begins.
+    /// Starts the clock, without a probe.
     fn default() -> Self {
         Self { begun: Instant::now(), arithmetic_ns: Vec::new(), round_trip_ns: Vec::new() }
     }
 }
 
 impl Probe {
-    /// Looks once more: takes about a millisecond.
+    /// Probes the machine, which takes about a millisecond.
     pub(crate) fn look(&mut self) -> Look {
         let at = self.begun.elapsed();
         let arithmetic_ns = arithmetic_ns();
@@ -59,22 +58,23 @@ impl Probe {
         Look { at, arithmetic_ns, round_trip_ns }
     }
 
-    /// How long ago it began.
+    /// Returns the time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// What a step of arithmetic took, in nanoseconds; none without a look.
+    /// Returns the time of an arithmetic step, in nanoseconds; `None` without a probe.
     pub(crate) fn arithmetic(&self) -> Option<Summary> {
         Summary::of(&self.arithmetic_ns)
     }
 
-    /// What a cache line took to another CPU and back, in nanoseconds; none where there is one CPU.
+    /// Returns the time of a cache line's round trip to another CPU, in nanoseconds; `None` with
+    /// one CPU.
     pub(crate) fn round_trip(&self) -> Option<Summary> {
         Summary::of(&self.round_trip_ns)
     }
 
-    /// Whether the machine changed so much that figures taken at different moments mean little.
+    /// Returns whether the machine changed so much that values of different moments mean little.
     pub(crate) fn is_unsteady(&self) -> bool {
         let wide = |summary: Summary| summary.high > summary.low * UNSTEADY;
         self.arithmetic().is_some_and(wide) || self.round_trip().is_some_and(wide)
@@ -90,11 +90,11 @@ fn arithmetic_ns() -> f64 {
     begun.elapsed().as_nanos() as f64 / STEPS as f64
 }
 
-/// Two threads, each on a CPU of its own, which take turns at one word. `None` where the system has no
-/// thread for it.
+/// Times two threads on separate CPUs that take turns on one word. `None` if the system can't start
+/// the threads.
 fn round_trip_ns() -> Option<f64> {
     let word = &AtomicU32::new(0);
-    // Even: ours to move on. Odd: the other's.
+    // Even: this thread's turn. Odd: the other's.
     let take_turns = move |first: u32, turns: Range<u32>| {
         for turn in turns {
             while word.load(Ordering::Relaxed) != 2 * turn + first {
@@ -111,7 +111,7 @@ fn round_trip_ns() -> Option<f64> {
         other.ok()?;
         let timed = thread::Builder::new().spawn_scoped(scope, move || {
             cpus::pin(0);
-            // By the second turn the other thread has answered: it is under way.
+            // By the second turn the other thread has answered, so it is running.
             take_turns(0, 0..WARM_UP);
             let begun = Instant::now();
             take_turns(0, WARM_UP..ROUND_TRIPS);
@@ -120,7 +120,7 @@ fn round_trip_ns() -> Option<f64> {
         match timed {
             Ok(timed) => timed.join().ok(),
             Err(_) => {
-                // The other thread would wait for ever.
+                // Otherwise the other thread would wait forever.
                 take_turns(0, 0..ROUND_TRIPS);
                 None
             }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_sees_the_cpus_and_what_lies_between_them() {
+    fn a_probe_times_a_cpu_and_a_cache_line_between_two() {
         let mut probe = Probe::default();
         assert!(probe.arithmetic().is_none() && !probe.is_unsteady());
         probe.look();
@@ -142,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_changes_is_told_from_one_that_does_not() {
+    fn only_a_machine_that_changes_is_unsteady() {
         let arithmetic_ns = [1.0, 1.0, 1.01, 1.0, 9.0].to_vec();
         let steady = Probe { arithmetic_ns, round_trip_ns: vec![100.0; 5], ..Probe::default() };
-        assert!(!steady.is_unsteady(), "one disturbance is none");
+        assert!(!steady.is_unsteady(), "one disturbance does not count");
         let round_trip_ns = [100.0, 100.0, 300.0, 300.0, 300.0].to_vec();
         assert!(Probe { round_trip_ns, ..steady }.is_unsteady());
     }

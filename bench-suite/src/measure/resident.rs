@@ -1,21 +1,21 @@
-//! The memory of this process, as the system counts it. Zero where the system does not tell.
+//! The memory of this process, as counted by the system. Zero if the system does not report it.
 
 #[cfg(target_os = "linux")]
 use std::fs;
 
-/// Pages of this process that are in memory now, in bytes.
+/// Returns the resident memory of this process, in bytes.
 pub(crate) fn resident_bytes() -> u64 {
     status("VmRSS:")
 }
 
-/// The most of it since [`forget_peak`], in bytes. Exact at every moment, not a sample: the
-/// kernel keeps it. It counts in pages, and on several CPUs may be a few dozen of them behind.
+/// Returns the peak since [`forget_peak`], in bytes. It is exact at every moment: the kernel
+/// maintains it. It counts pages, and may lag by a few dozen of them on several CPUs.
 pub(crate) fn peak_resident_bytes() -> u64 {
     status("VmHWM:")
 }
 
-/// Has the peak begin again from what is in memory now. Where the system refuses, the peak is
-/// that of the whole process.
+/// Resets the peak to the resident memory. If the system refuses, the peak is that of the whole
+/// process.
 pub(crate) fn forget_peak() {
     #[cfg(target_os = "linux")]
     let _ = fs::write("/proc/self/clear_refs", "5");
@@ -29,7 +29,7 @@ fn status(field: &str) -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// See the twin for Linux.
+/// See the version for Linux.
 #[cfg(not(target_os = "linux"))]
 fn status(_field: &str) -> u64 {
     0
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_remembers_what_is_no_longer_there() {
+    fn the_peak_includes_freed_memory() {
         const BYTES: usize = 64 << 20;
         assert!(resident_bytes() > 0);
         let block = std::hint::black_box(vec![1_u8; BYTES]);

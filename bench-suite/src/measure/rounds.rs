@@ -1,23 +1,23 @@
-//! Rounds: everybody in turn, again and again.
+//! Rounds, in each of which every sampler takes one sample.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{Budget, Curve, Metric, Reading, Slice};
 
-/// An answer that a workload knows to be wrong. It says which one, and is the end of the run.
+/// An answer that a workload knows to be wrong, as text. It ends the run or withdraws its sampler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrongAnswer(pub(crate) String);
 
 impl WrongAnswer {
     const INTERRUPTED: &str = "interrupted";
 
-    /// None at all: somebody wants the run to end.
+    /// Returns the value that stands for an interruption by the user.
     pub(crate) fn interrupted() -> Self {
         Self(Self::INTERRUPTED.into())
     }
 
-    /// Whether it is that.
+    /// Returns whether it stands for an interruption.
     pub(crate) fn is_interruption(&self) -> bool {
         self.0 == Self::INTERRUPTED
     }
@@ -31,23 +31,23 @@ impl fmt::Display for WrongAnswer {
 
 /// Takes the samples of one subject.
 pub(crate) trait Sampler {
-    /// Whether a wrong answer ends the run. If not, it ends only this sampler's part in it.
+    /// Returns whether a wrong answer ends the run. If not, it only withdraws this sampler.
     fn ends_the_run(&self) -> bool {
         true
     }
 
-    /// Runs once before the rounds, unmeasured, and checks what would disturb a measurement.
+    /// Runs once before the rounds, unmeasured, with checks that would disturb a measurement.
     fn rehearse(&mut self) -> Result<(), WrongAnswer>;
 
-    /// Takes one sample, measuring for about as long as `slice` says, after its warm-up. Gives
-    /// the same cases and metrics in the same order each time.
+    /// Takes one sample, measuring for about the time of `slice`, after its warm-up. Returns the
+    /// same cases and metrics in the same order each time.
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer>;
 }
 
-/// What came of one sampler: its series, or the wrong answer with which it dropped out.
+/// The outcome of one sampler: its series, or the wrong answer for which it was withdrawn.
 pub(crate) type Outcome = Result<Vec<Series>, WrongAnswer>;
 
-/// What one sampler measured, round by round.
+/// The values of one sampler, round by round.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Series {
     /// The case.
@@ -56,12 +56,12 @@ pub(crate) struct Series {
     pub(crate) metric: Metric,
     /// One value for each round.
     pub(crate) samples: Vec<f64>,
-    /// The curve of each sample; nothing where they have none.
+    /// The curve of each sample; empty if they have none.
     pub(crate) curves: Vec<Curve>,
 }
 
-/// Runs `rounds` rounds; each sample has `share` shares in the `budget`. `after_each`
-/// is called after every turn. Gives what came of each sampler.
+/// Runs `rounds` rounds; each sample has `share` shares in the `budget`. Calls `after_each` after
+/// every turn. Returns the outcome of each sampler.
 ///
 /// # Errors
 ///
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_with_a_wrong_answer_leaves_the_field_and_the_others_go_on() {
+    fn a_wrong_answer_of_a_guest_withdraws_it_and_the_others_go_on() {
         let log = RefCell::default();
         let mut right = scribe('A', &log, false);
         let mut wrong = Scribe { is_guest: true, ..scribe('B', &log, true) };

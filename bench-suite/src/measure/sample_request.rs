@@ -1,11 +1,10 @@
-//! A sample in a process of its own: what one leaves behind (caches that are full, slots of readers, a
-//! heap that was stretched) is no part of the next.
+//! Takes a sample in a separate process, so that its side effects (full caches, reader slots, a
+//! grown heap) do not affect the next sample.
 //!
-//! The process runs the same program with the same arguments, and one more that says which sample is
-//! wanted. What was read goes back over the pipe of its standard output.
+//! The process runs the same program with the same arguments, and an additional one that names the
+//! sample. Its readings come back over the pipe of its standard output.
 //!
-//! - INV-A1: a child that ends in any other way than by handing over its readings or a wrong
-//!   answer is a wrong answer.
+//! - INV-A1: a child that ends without readings or a wrong answer counts as a wrong answer.
 
 use std::env;
 use std::ffi::OsString;
@@ -21,20 +20,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Curve, Interrupt, Metric, Reading, Slice, WrongAnswer};
 
-/// The option that asks for one sample.
+/// The option for one sample.
 const OPTION: &str = "--sample";
 
-/// How often somebody looks whether the process has ended: seldom enough to take nothing from it.
+/// The interval between checks whether the process has ended: long enough not to disturb it.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// One sample of one subject of one workload; written as JSON on the command line.
+/// One sample of one subject of one workload; passed as JSON on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SampleRequest {
     /// The title of the workload.
     pub(crate) workload: String,
-    /// The set of keys that it needs, as the command line has it. They come over standard input.
+    /// The set of keys, as on the command line. The keys come over standard input.
     pub(crate) keys: Option<String>,
-    /// The place of the subject in it.
+    /// The index of the subject in the workload.
     pub(crate) subject: usize,
     /// The time of the sample.
     pub(crate) slice: Slice,
@@ -44,28 +43,28 @@ impl FromStr for SampleRequest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text).map_err(|error| format!("no request for a sample: {error}"))
+        serde_json::from_str(text).map_err(|error| format!("not a request for a sample: {error}"))
     }
 }
 
 impl SampleRequest {
     fn argument(&self) -> OsString {
-        // Nothing in a request can't be written as JSON; without one the child refuses.
+        // Serializing a request to JSON can't fail; without one the child refuses.
         let text = serde_json::to_string(self).unwrap_or_default();
         format!("{OPTION}={text}").into()
     }
 
-    /// Has a process of its own take the sample, which finds `input` on its standard input. A reading
-    /// counts for the one of `cases` that it names.
+    /// Takes the sample in a separate process, which reads `input` from its standard input. Each
+    /// reading belongs to the one of `cases` that it names.
     pub(crate) fn send(
         &self,
         cases: &[&'static str],
         input: &[u8],
         interrupt: &Interrupt,
     ) -> Result<Vec<Reading>, WrongAnswer> {
-        let failed = |what: String| WrongAnswer(format!("the sample's own process {what}"));
+        let failed = |what: String| WrongAnswer(format!("the process of the sample {what}"));
         let mut child = Command::new(program())
-            // Behind two dashes on their own there would be no option.
+            // After a separate `--`, options would not be recognized.
             .args(env::args_os().skip(1).filter(|argument| argument != "--"))
             .arg(self.argument())
             .stdin(Stdio::piped())
@@ -74,18 +73,19 @@ impl SampleRequest {
             .spawn()
             .map_err(|error| failed(format!("did not start: {error}")))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A child that ended early says why; that it did not read is no news.
+            // If a child ended early, it reports the reason; that it did not read its input is a
+            // consequence.
             let _ = stdin.write_all(input);
         }
         let lost = |error: io::Error| failed(format!("was lost: {error}"));
-        // Many threads that panic say more than fits into a pipe.
+        // Many panicking threads can write more than fits into a pipe.
         let (status, complaints) = thread::scope(|scope| {
             let stderr = child.stderr.take();
             let read = move || stderr.map_or_else(|| Ok(String::new()), io::read_to_string);
             let complaints = thread::Builder::new().spawn_scoped(scope, read).map_err(lost);
             let status = loop {
                 if complaints.is_err() || interrupt.is_asked() {
-                    // It may be gone already.
+                    // The child may have ended already.
                     let _ = child.kill();
                 }
                 match child.try_wait().map_err(lost)? {
@@ -99,7 +99,7 @@ impl SampleRequest {
         if interrupt.is_asked() && status.code().is_none() {
             return Err(WrongAnswer::interrupted());
         }
-        // One line, which fits.
+        // One line, which fits into a pipe.
         let said = child.stdout.take().map_or_else(|| Ok(String::new()), io::read_to_string);
         match serde_json::from_str(&said.map_err(lost)?) {
             Ok(Answer::Readings(lines)) if status.success() => {
@@ -107,14 +107,14 @@ impl SampleRequest {
             }
             Ok(Answer::Wrong(reason)) => Err(WrongAnswer(reason)),
             _ => {
-                let last = complaints.lines().last().unwrap_or("no word");
+                let last = complaints.lines().last().unwrap_or("no message");
                 Err(failed(format!("ended with {status}: {last}")))
             }
         }
     }
 }
 
-/// This program. On Linux also where its file was replaced meanwhile.
+/// Returns the path of this program. On Linux it works even if the file was replaced.
 fn program() -> PathBuf {
     match cfg!(target_os = "linux") {
         true => "/proc/self/exe".into(),
@@ -122,13 +122,13 @@ fn program() -> PathBuf {
     }
 }
 
-/// What a process that was asked for a sample says, as one line of JSON.
+/// Formats the result of a sample as one line of JSON.
 pub(crate) fn answer(sample: Result<Vec<Reading>, WrongAnswer>) -> String {
     let answer = match sample {
         Ok(readings) => Answer::Readings(readings.into_iter().map(Line::from).collect()),
         Err(WrongAnswer(reason)) => Answer::Wrong(reason),
     };
-    // Nothing in an answer can't be written as JSON; an empty line is no answer (INV-A1).
+    // Serializing an answer to JSON can't fail; an empty line is no answer (INV-A1).
     serde_json::to_string(&answer).unwrap_or_default()
 }
 
@@ -157,7 +157,7 @@ impl Line {
     fn reading(self, cases: &[&'static str]) -> Result<Reading, WrongAnswer> {
         let known = cases.iter().find(|case| **case == self.case);
         let case = known.ok_or_else(|| {
-            WrongAnswer(format!("the sample's own process read the case \"{}\"", self.case))
+            WrongAnswer(format!("the process of the sample reported the case \"{}\"", self.case))
         })?;
         Ok(Reading::new(case, self.metric, self.value).with_curve(self.curve))
     }
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_read_back_from_its_argument() {
+    fn a_request_is_parsed_from_its_argument() {
         let slice = Slice::new(Duration::from_millis(20), None);
         let (workload, keys) = ("update, file:a,b \"c\"".to_owned(), Some("file:a,b".to_owned()));
         let request = SampleRequest { workload, keys, subject: 1, slice };
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_come_back_as_they_were_and_only_of_known_cases() {
+    fn readings_come_back_unchanged_and_only_of_known_cases() {
         let reading = Reading::new("case", Metric::MemPeakBytes, 4096.0);
         let text = answer(Ok(vec![reading.clone()]));
         let Ok(Answer::Readings(mut lines)) = serde_json::from_str(&text) else {

@@ -1,20 +1,20 @@
-//! The middle of some samples and how far they are spread.
+//! The median and the spread of samples.
 
 use serde::{Deserialize, Serialize};
 
 /// Median and quartiles.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
-    /// A quarter of the samples lies below.
+    /// The lower quartile.
     pub(crate) low: f64,
-    /// The middle.
+    /// The median.
     pub(crate) median: f64,
-    /// A quarter of the samples lies above.
+    /// The upper quartile.
     pub(crate) high: f64,
 }
 
 impl Summary {
-    /// Sums up samples in any order; `None` without samples.
+    /// Summarizes samples in any order; `None` without samples.
     pub(crate) fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -26,7 +26,7 @@ impl Summary {
     }
 }
 
-/// The value below which `part` of the sorted samples lie, linear between two of them.
+/// Returns the value below which `part` of the sorted samples are, interpolated linearly.
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     let place = part * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
+    fn the_median_is_the_middle_in_any_order() {
         let median = |samples: &[f64]| Summary::of(samples).unwrap().median;
         assert_eq!(median(&[3.0]), 3.0);
         assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);

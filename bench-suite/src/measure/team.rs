@@ -1,4 +1,4 @@
-//! Threads that begin together.
+//! Threads that start to work together.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,40 +11,40 @@ use super::cpus;
 use super::throughput::WorkerRun;
 use super::{Slice, Throughput, WrongAnswer};
 
-/// How long the coordinating thread sleeps between two looks at what the workers do.
+/// The interval between two calls of `watch`.
 const TICK: Duration = Duration::from_millis(5);
 
-/// What one thread does.
+/// The work of one thread.
 pub(crate) trait Worker: Send {
-    /// Works until the gate is closed, or until the work is done, but does at least one batch
-    /// unless it has to wait for another worker all the time. Returns the number of operations. Called again,
-    /// it goes on where it stopped, on the same thread.
+    /// Works until the gate is closed or the work is done, but at least one batch, unless it has to
+    /// wait for another worker all the time. Returns the number of operations. A further call
+    /// continues the work, on the same thread.
     fn work(&mut self, gate: &Gate) -> u64;
 }
 
-/// Closed when the time is up. To be asked between batches, not between operations.
+/// Closed when the time is up. Workers check it between batches, not between operations.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     closed: AtomicBool,
 }
 
 impl Gate {
-    /// Whether there is time left.
+    /// Returns whether there is time left.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         !self.closed.load(Ordering::Relaxed)
     }
 
-    /// Has everybody who asks stop.
+    /// Tells all workers to stop.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 }
 
-/// Workers, each for a thread of its own.
+/// Workers, each for a separate thread.
 #[derive(Debug)]
 pub(crate) struct Team<W> {
-    /// Each on cache lines of its own: a worker's writes must not slow down its neighbour.
+    /// Each on separate cache lines: a worker's writes must not slow down another worker.
     workers: Vec<CachePadded<W>>,
 }
 
@@ -55,23 +55,23 @@ impl<W> FromIterator<W> for Team<W> {
 }
 
 impl<W: Worker> Team<W> {
-    /// The workers.
+    /// Returns the workers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &W> {
         self.workers.iter().map(|worker| &**worker)
     }
 
-    /// The workers.
+    /// Returns the workers, mutably.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut W> {
         self.workers.iter_mut().map(|worker| &mut **worker)
     }
 
-    /// Lets the workers work for `slice`, its warm-up first and on the same threads. `watch` is
-    /// called now and then while they are measured, at least once, and costs them a little time
-    /// where there is no CPU to spare.
+    /// Runs the workers for `slice`, its warm-up first and on the same threads. Calls `watch` every
+    /// few milliseconds during the measurement, at least once; without a spare CPU that slows them
+    /// down a little.
     ///
     /// # Errors
     ///
-    /// The system has no threads for all of them: nobody has worked then.
+    /// The system can't start all threads: then no worker has run.
     pub(crate) fn run_for(
         &mut self,
         slice: Slice,
@@ -90,7 +90,7 @@ impl<W: Worker> Team<W> {
         })
     }
 
-    /// Lets the workers work until each of them has done its part.
+    /// Runs the workers until each of them has finished.
     ///
     /// # Errors
     ///
@@ -99,8 +99,8 @@ impl<W: Worker> Team<W> {
         self.run(None, |_| {})
     }
 
-    /// Starts a thread for each worker, on a CPU of its own where there are enough, has them warm
-    /// up, and `coordinate`s beside them once they have begun what counts.
+    /// Starts a thread for each worker, on separate CPUs if there are enough, runs the warm-up, and
+    /// calls `coordinate` after the measurement has begun.
     fn run(
         &mut self,
         warm_up: Option<Duration>,
@@ -128,7 +128,7 @@ impl<W: Worker> Team<W> {
                         let first = warming.as_ref().map_or(start, |(_, start, _)| start);
                         first.call_off();
                         return Err(WrongAnswer(format!(
-                            "of {count} threads the system started {}: {error}",
+                            "the system started only {} of {count} threads: {error}",
                             threads.len()
                         )));
                     }
@@ -156,24 +156,24 @@ fn worker_run<W: Worker>(worker: &mut W, gate: &Gate) -> WorkerRun {
     WorkerRun { operations, begun, ended, ran }
 }
 
-/// Lets nobody pass before all are there. It spins: waking a sleeping thread takes as long as
-/// thousands of operations, and those who wake last would begin late.
+/// A barrier for the start. It spins: waking a sleeping thread takes as long as thousands of
+/// operations, and the last thread to wake would begin late.
 struct StartingLine {
     missing: AtomicUsize,
 }
 
 impl StartingLine {
-    /// Too many to be missing: nobody starts.
+    /// Too large a number to be missing: the start is cancelled.
     const CALLED_OFF: usize = usize::MAX / 2;
 
     fn new(members: usize) -> Self {
         Self { missing: AtomicUsize::new(members) }
     }
 
-    /// Whether all have come: `false` if it was called off.
+    /// Waits for all members. Returns false if the start was cancelled.
     fn wait(&self) -> bool {
-        // ORDERING: AcqRel here pairs with the Acquire below: what anybody did before the line
-        // happens before what everybody does after it. No measurement depends on it.
+        // ORDERING: AcqRel here pairs with the Acquire below: the actions of every member before
+        // the line happen before those of all members after it. No measurement depends on it.
         self.missing.fetch_sub(1, Ordering::AcqRel);
         loop {
             match self.missing.load(Ordering::Acquire) {
@@ -184,7 +184,7 @@ impl StartingLine {
         }
     }
 
-    /// Lets those go home who wait, and who will come.
+    /// Cancels the start, for members that wait and those that will come.
     fn call_off(&self) {
         self.missing.store(Self::CALLED_OFF, Ordering::Relaxed);
     }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_is_called_off_lets_everybody_go() {
+    fn a_cancelled_start_releases_every_member() {
         let start = StartingLine::new(3);
         thread::scope(|scope| {
             let early = scope.spawn(|| start.wait());

@@ -1,29 +1,29 @@
-//! What a team of threads did together.
+//! The throughput of a team of threads.
 
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use super::{Metric, Reading};
 
-/// What one worker did.
+/// The run of one worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WorkerRun {
     pub(super) operations: u64,
     pub(super) begun: Instant,
     pub(super) ended: Instant,
-    /// How much of the time it was running on a CPU, where the system tells.
+    /// The CPU time of the worker, if the system reports it.
     pub(super) ran: Option<Duration>,
 }
 
-/// What all workers did, in one go or in several.
+/// The work of all workers, in one run or in several.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Throughput {
     operations: Vec<u64>,
-    /// From the first worker's beginning to the last one's end.
+    /// From the start of the first worker to the end of the last one.
     elapsed: Duration,
-    /// The time from beginning to end of each worker, added up.
+    /// The sum of the times from start to end of each worker.
     wanted: Duration,
-    /// The part of it that the workers were running on a CPU; zero where nobody knows.
+    /// The sum of the CPU times of the workers; zero if unknown.
     ran: Duration,
 }
 
@@ -39,22 +39,22 @@ impl Throughput {
         }
     }
 
-    /// The operations of all workers.
+    /// Returns the operations of all workers.
     pub(crate) fn total(&self) -> u64 {
         self.operations.iter().sum()
     }
 
-    /// The operations of each worker.
+    /// Returns the operations of each worker.
     pub(crate) fn operations(&self) -> &[u64] {
         &self.operations
     }
 
-    /// A number of operations by the time that all of it took.
+    /// Divides a number of operations by the elapsed time.
     pub(crate) fn per_second(&self, operations: u64) -> f64 {
         operations as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// How much of the CPUs the workers got.
+    /// Returns the CPU time of the workers relative to the time in which they wanted to run.
     pub(crate) fn cpu_share(&self, case: &'static str) -> Option<Reading> {
         let known = self.ran > Duration::ZERO && self.wanted > Duration::ZERO;
         let share = || self.ran.as_secs_f64() / self.wanted.as_secs_f64();
@@ -62,7 +62,7 @@ impl Throughput {
     }
 }
 
-/// One run after the other, by the same number of workers.
+/// Adds another run by the same number of workers.
 impl AddAssign for Throughput {
     fn add_assign(&mut self, other: Self) {
         self.operations.resize(self.operations.len().max(other.operations.len()), 0);
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn a_speed_counts_all_from_the_first_beginning_to_the_last_end() {
+    fn a_speed_counts_all_workers_from_the_first_start_to_the_last_end() {
         let throughput = throughput(&[(100, 0, 300, None), (300, 100, 400, None)]);
         assert_eq!((throughput.total(), throughput.operations()), (400, &[100, 300][..]));
         assert!((throughput.per_second(throughput.total()) - 1000.0).abs() < 1e-6);
     }
 
     #[test]
-    fn shifts_add_up() {
+    fn runs_add_up() {
         let mut sum = Throughput::default();
         sum += throughput(&[(10, 0, 100, None), (20, 0, 100, None)]);
         sum += throughput(&[(10, 50, 150, None), (20, 50, 150, None)]);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_the_cpus_is_known_only_where_the_system_tells() {
+    fn the_cpu_share_is_known_only_if_the_system_reports_cpu_time() {
         let share =
             |throughput: Throughput| throughput.cpu_share("case").map(|reading| reading.value);
         assert_eq!(share(throughput(&[(1, 0, 100, Some(25)), (1, 0, 100, Some(75))])), Some(0.5));

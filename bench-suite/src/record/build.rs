@@ -1,16 +1,16 @@
-//! The build that a run was made with.
+//! The build of the program.
 
 use serde::{Deserialize, Serialize};
 
 const UNKNOWN: &str = "unknown";
 
-/// The properties of the program that a result may depend on. An unknown name is "unknown".
+/// The properties of the program that a result may depend on. An unknown value is "unknown".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Build {
-    /// The suite's version.
+    /// The version of the suite.
     #[serde(default)]
     pub(crate) version: String,
-    /// Cargo's profile: `release`, or `debug` for all that derive from `dev`.
+    /// The Cargo profile: `release`, or `debug` for all that derive from `dev`.
     #[serde(default)]
     pub(crate) profile: String,
     /// The system and processor that it was compiled for.
@@ -20,15 +20,15 @@ pub(crate) struct Build {
     pub(crate) rustc: String,
     /// The commit.
     pub(crate) git: String,
-    /// Whether the sources differed from the commit; `None` if unknown.
+    /// True if the sources differed from the commit; `None` if unknown.
     pub(crate) dirty: Option<bool>,
-    /// The features of the suite that are in it.
+    /// The enabled features of the suite.
     #[serde(default)]
     pub(crate) features: Vec<String>,
 }
 
 impl Build {
-    /// This program.
+    /// Returns the build of this program.
     pub(crate) fn this() -> Self {
         let known = |name: Option<&str>| name.unwrap_or(UNKNOWN).to_owned();
         Self {

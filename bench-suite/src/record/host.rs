@@ -1,4 +1,4 @@
-//! The machine that a run belongs to. What can't be found out is `None`, and null in a record.
+//! The machine of a run. Unknown properties are `None`, and null in a record.
 
 use std::fs;
 
@@ -12,15 +12,15 @@ use crate::measure::available_cpus;
 pub(crate) struct Host {
     /// The processor's name.
     pub(crate) cpu: String,
-    /// Its stepping, within the model of that name.
+    /// The stepping of the processor.
     #[serde(default)]
     pub(crate) stepping: Option<u32>,
-    /// The version of its microcode, as the system writes it.
+    /// The version of the microcode, as the system formats it.
     #[serde(default)]
     pub(crate) microcode: Option<String>,
     /// CPUs that the process may use.
     pub(crate) cores: usize,
-    /// The policy by which the system sets the frequency of the first CPU.
+    /// The frequency governor of the first CPU.
     #[serde(default)]
     pub(crate) governor: Option<String>,
     /// The hypervisor; `None` on bare metal, or if unknown.
@@ -31,14 +31,14 @@ pub(crate) struct Host {
     pub(crate) memory_bytes: Option<u64>,
     /// The system and its version.
     pub(crate) kernel: String,
-    /// The way in which the allocator finds its caches.
+    /// The CPU mode of the allocator.
     pub(crate) cpu_mode: String,
-    /// The way in which readers and grace periods are ordered.
+    /// The barrier between readers and grace periods.
     pub(crate) barrier: String,
 }
 
 impl Host {
-    /// This machine.
+    /// Describes this machine.
     pub(crate) fn here() -> Self {
         let modes = MemAlloc::<memalloc::Immediate>::new().ok().map(|allocator| {
             let stats = allocator.stats();
@@ -63,14 +63,14 @@ impl Host {
     }
 }
 
-/// The first value of that name in a table of the system's: "name : value" lines.
+/// Returns the first value of a name in a table of "name : value" lines.
 fn field(table: &str, name: &str) -> Option<String> {
     let pairs = table.lines().filter_map(|line| line.split_once(':'));
     let mut values = pairs.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim());
     values.next().map(str::to_owned)
 }
 
-/// "24689012 kB", in bytes.
+/// Parses a size such as "24689012 kB", in bytes.
 fn bytes(text: &str) -> Option<u64> {
     let kibibytes: u64 = text.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes << 10)

@@ -1,4 +1,4 @@
-//! The lines of a file of records, as they are written and read.
+//! The lines of a file of records.
 //!
 //! - INV-R1: a line is one JSON object without a line break, and begins with `schema` and `kind`.
 
@@ -10,22 +10,22 @@ use super::{Build, Host, Looks, Record, RunEnd, RunHeader};
 use crate::measure::{Curve, Metric};
 use crate::workload::Params;
 
-/// The version of the names.
+/// The version of the format.
 pub(crate) const SCHEMA: u32 = 2;
 
 /// One line.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Line<'r> {
-    /// A run begins.
+    /// The start of a run.
     Run(&'r RunHeader),
     /// A measurement.
     Record(Box<Measured>),
-    /// A run has ended.
+    /// The end of a run.
     End(&'r RunEnd),
 }
 
-/// A line with the version of its names.
+/// A line with the version of the format.
 #[derive(Debug, Serialize)]
 struct Versioned<'l, 'r> {
     schema: u32,
@@ -34,7 +34,7 @@ struct Versioned<'l, 'r> {
 }
 
 impl Line<'_> {
-    /// Appends the line, and its end.
+    /// Appends the line with a newline.
     pub(super) fn write(&self, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         serde_json::to_writer(&mut *lines, &Versioned { schema: SCHEMA, line: self })?;
         lines.push(b'\n');
@@ -42,7 +42,7 @@ impl Line<'_> {
     }
 }
 
-/// A record with the name of its run in the place of the run.
+/// A record with the name of its run instead of the header.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Measured {
     pub(super) run: String,
@@ -85,7 +85,7 @@ impl From<&Record> for Measured {
 }
 
 impl Measured {
-    /// The record, of a run that its line points to.
+    /// Returns the record, with the header of its run.
     pub(super) fn of(self, run: &Arc<RunHeader>) -> Record {
         Record {
             bench: self.bench,
@@ -104,7 +104,7 @@ impl Measured {
     }
 }
 
-/// A record of schema 1, which has all that it knows of its run in itself.
+/// A record of schema 1, which contains all that is known of its run.
 #[derive(Debug, Deserialize)]
 pub(super) struct First {
     bench: String,
@@ -128,13 +128,13 @@ struct HostAndBuild {
 }
 
 impl First {
-    /// The header that the record's run would have had, as far as it is known.
+    /// Returns the header that the record's run would have had, as far as it is known.
     pub(super) fn header(&self) -> RunHeader {
         let HostAndBuild { host, build } = &self.host;
         RunHeader { host: host.clone(), build: build.clone(), ..RunHeader::default() }
     }
 
-    /// The record, of a run with such a header.
+    /// Returns the record, with this header.
     pub(super) fn of(self, run: &Arc<RunHeader>) -> Record {
         Record {
             bench: self.bench,

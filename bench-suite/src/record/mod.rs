@@ -1,9 +1,10 @@
-//! Records: the measurements of a run as lines of JSON, append-safe.
+//! Records: the measurements of a run as lines of JSON, which several programs can append to one
+//! file.
 //!
 //! A run is a header, a record for each measurement, and an end. The names and their meaning are
-//! fixed by the schema number and described in `docs/records.md`. `value` is the median of `samples`,
-//! which are in the order of the rounds: the samples of two records of a run that were made in turns
-//! can be compared pair by pair.
+//! fixed by the schema number and described in `docs/records.md`. `value` is the median of
+//! `samples`, which are in the order of the rounds: the samples of two records of a run that were
+//! made in turns can be compared pair by pair.
 
 mod build;
 mod host;
@@ -24,15 +25,15 @@ pub(crate) use read::{Run, latest, pooled, read};
 pub(crate) use run::{Control, Health, RunEnd, RunHeader};
 pub(crate) use sink::Sink;
 
-/// The parameter that names the exact version of what others have made.
+/// The parameter with the exact version of a rival.
 const VERSION: &str = "version";
 
-/// Benches and subjects that only show what can be had without what the others promise: without
-/// protection of readers, and without an order of the keys.
+/// Benches and subjects that lack a guarantee of the others and are shown only for comparison:
+/// without protection of readers, or without an order of the keys.
 const FOR_SCALE: [(&str, &str); 3] =
     [("flood", "malloc"), ("qp-trie", "papaya"), ("qp-trie", "dashmap")];
 
-/// The parameter that says which answer of what others have made was wrong.
+/// The parameter with the wrong answer of a rival.
 const WRONG_ANSWER: &str = "wrong_answer";
 
 /// One measurement.
@@ -42,14 +43,14 @@ pub(crate) struct Record {
     pub(crate) bench: String,
     /// The case.
     pub(crate) case: String,
-    /// The name of what was measured.
+    /// The name of the subject.
     pub(crate) subject: String,
-    /// Its reuse policy; null for what has none.
+    /// The reuse policy; null for a subject without one.
     pub(crate) policy: Option<String>,
-    /// Threads at work.
+    /// The number of working threads.
     pub(crate) threads: usize,
-    /// What else distinguishes it, and what the keys were. `oversubscribed` says whether there
-    /// were more threads than CPUs.
+    /// All other parameters, and the source of the keys. `oversubscribed` says whether there were
+    /// more threads than CPUs.
     pub(crate) params: Params,
     /// The quantity.
     pub(crate) metric: Metric,
@@ -57,22 +58,22 @@ pub(crate) struct Record {
     pub(crate) value: f64,
     /// One value for each round.
     pub(crate) samples: Vec<f64>,
-    /// When each sample was taken, and the machine before it; nothing in records of schema 1.
+    /// The time of each sample, and the machine probe before it; empty in records of schema 1.
     pub(crate) looks: Looks,
-    /// The curve of each sample; nothing where they have none.
+    /// The curve of each sample; empty if they have none.
     pub(crate) curves: Vec<Curve>,
     /// The run, shared by all its records.
     pub(crate) run: Arc<RunHeader>,
 }
 
-/// When samples were taken, and what the probe saw before each.
+/// The times of samples, and the machine probe before each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Looks {
     /// Seconds since the beginning of the run.
     pub(crate) at_s: Vec<f64>,
-    /// A step of arithmetic, in nanoseconds.
+    /// The time of an arithmetic step, in nanoseconds.
     pub(crate) arithmetic_ns: Vec<f64>,
-    /// A cache line to another CPU and back, in nanoseconds; null where there is one CPU.
+    /// The time of a cache line's round trip to another CPU, in nanoseconds; null with one CPU.
     pub(crate) round_trip_ns: Vec<Option<f64>>,
 }
 
@@ -89,8 +90,8 @@ impl FromIterator<Look> for Looks {
 }
 
 impl Record {
-    /// The records of what a subject of a workload measured, of the cases that are wanted; or
-    /// those of the wrong answer with which it left the field.
+    /// Returns the records of a subject of a workload, for the selected cases; or records of the
+    /// wrong answer for which it was withdrawn.
     pub(crate) fn of(
         workload: &Workload<'_>,
         subject: &Subject<'_>,
@@ -101,7 +102,7 @@ impl Record {
     ) -> Vec<Self> {
         let mut params = subject.params.clone();
         let many = workload.threads > available_cpus();
-        // Who has others at work beside the threads of the workload has counted them.
+        // A subject with additional threads has already counted them.
         params.entry("oversubscribed").or_insert_with(|| many.into());
         let series = match outcome {
             Ok(series) => series,
@@ -143,8 +144,8 @@ impl Record {
         records.collect()
     }
 
-    /// Whether another record is about the same, be it of another run: what is found out about the
-    /// machine's keys and a rival's version may differ.
+    /// Returns whether another record, possibly of another run, is of the same row: details of the
+    /// machine's keys and of a rival's version may differ.
     pub(crate) fn is_same_row(&self, other: &Self) -> bool {
         let found_out = [VERSION, WRONG_ANSWER, "source", "entries", "oversubscribed"];
         let told = |record: &Self| {
@@ -158,7 +159,7 @@ impl Record {
             && told(self) == told(other)
     }
 
-    /// A parameter in words, or nothing.
+    /// Returns a parameter as text; empty if it is missing.
     pub(crate) fn param(&self, name: &str) -> String {
         match self.params.get(name) {
             Some(serde_json::Value::String(text)) => text.clone(),
@@ -167,31 +168,31 @@ impl Record {
         }
     }
 
-    /// Whether a crate of this workspace was measured.
+    /// Returns whether the subject is a crate of this workspace.
     pub(crate) fn is_ours(&self) -> bool {
         ["memalloc", "qptrie"].iter().any(|name| self.subject.starts_with(name))
     }
 
-    /// Whether somebody else made what was measured, and it does the same. What is there for
-    /// scale is nobody's rival.
+    /// Returns whether the subject is a rival: made by others, with the same guarantees. Subjects
+    /// shown only for comparison are not rivals.
     pub(crate) fn is_of_a_rival(&self) -> bool {
         !self.is_ours() && !FOR_SCALE.contains(&(self.bench.as_str(), self.subject.as_str()))
     }
 
-    /// The parameters that say what was to be done.
+    /// Returns the parameters that describe the task.
     pub(crate) fn task(&self) -> Params {
         let mut params = self.params.clone();
         params.retain(|name, _| !self.is_own(name));
         params
     }
 
-    /// Whether both are about the same, whatever was measured and in which quantity.
+    /// Returns whether both are of the same task, possibly with another subject and metric.
     pub(crate) fn is_same_task(&self, other: &Self) -> bool {
         (&self.bench, &self.case, self.threads) == (&other.bench, &other.case, other.threads)
             && self.task() == other.task()
     }
 
-    /// The parameters by which variants of one subject differ, in words.
+    /// Returns the parameters that distinguish variants of one subject, as text.
     pub(crate) fn manner(&self) -> String {
         let told = [VERSION, WRONG_ANSWER];
         let own = self.params.iter();
@@ -204,12 +205,12 @@ impl Record {
             || (self.bench.as_str(), param) == ("qp-trie", "reader")
     }
 
-    /// The wrong answer, if there are no values because of it.
+    /// Returns the wrong answer, if there are no values because of it.
     pub(crate) fn wrong_answer(&self) -> Option<String> {
         (self.metric == Metric::WrongAnswers).then(|| self.param(WRONG_ANSWER))
     }
 
-    /// Whether there were more threads than CPUs.
+    /// Returns whether there were more threads than CPUs.
     pub(crate) fn is_oversubscribed(&self) -> bool {
         self.params.get("oversubscribed").and_then(serde_json::Value::as_bool) == Some(true)
     }
@@ -221,7 +222,7 @@ pub(crate) mod specimen {
     use super::*;
     use crate::measure::Comparison;
 
-    /// The end of a run whose control had ones, and then these samples.
+    /// Returns the end of a run whose control measured ones, and then these samples.
     pub(crate) fn end(again: &[f64]) -> RunEnd {
         let first = vec![1.0; again.len()];
         let control = Control {
@@ -254,7 +255,7 @@ pub(crate) mod specimen {
         }
     }
 
-    /// A record of the trie under a policy.
+    /// Returns a record of the trie under a policy.
     pub(crate) fn of(case: &str, policy: &str, metric: Metric, samples: &[f64]) -> Record {
         let mut params = Params::new();
         params.insert("data".into(), "symbols".into());
@@ -289,7 +290,7 @@ mod tests {
 
     const DESCRIPTION: &str = include_str!("../../../docs/records.md");
 
-    /// The lines of the blocks of that page that show records.
+    /// Returns the lines of the page's code blocks that show records.
     fn examples(schema: &str) -> Vec<&'static str> {
         let blocks = DESCRIPTION.split("```json\n").skip(1);
         let blocks = blocks.map(|block| block.split("```").next().unwrap());
@@ -314,7 +315,8 @@ mod tests {
         assert_eq!(runs[0].header.host.cores, 2);
     }
 
-    /// The names of all fields of an object and of the objects in it, but for the names of parameters.
+    /// Collects the names of all fields of an object and of nested objects, without the names of
+    /// parameters.
     fn names(value: &Json, all: &mut BTreeSet<String>) {
         match value {
             Json::Object(fields) => {

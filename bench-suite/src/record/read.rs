@@ -1,4 +1,4 @@
-//! Reading records.
+//! Reads records.
 
 use std::fs;
 use std::path::Path;
@@ -11,56 +11,56 @@ use super::line::{First, Measured, SCHEMA};
 use super::{Record, RunEnd, RunHeader};
 use crate::measure::Summary;
 
-/// The name of a run of schema 1, in front of its number.
+/// The prefix of the name of a run of schema 1.
 const FIRST: &str = "schema-1";
 
-/// A run, as it was recorded.
+/// A recorded run.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
-    /// Its beginning.
+    /// The header.
     pub(crate) header: Arc<RunHeader>,
-    /// Its measurements, in their order.
+    /// The measurements, in order.
     pub(crate) records: Vec<Record>,
-    /// Its end, if it came to one.
+    /// The end; `None` if the run was killed.
     pub(crate) end: Option<RunEnd>,
 }
 
 impl Run {
     fn add(&mut self, record: Record) -> Result<(), String> {
         if record.samples.is_empty() {
-            return Err("is no record: it has no samples".into());
+            return Err("is not a record: it has no samples".into());
         }
         self.records.push(record);
         Ok(())
     }
 }
 
-/// The runs in a file, in the order of their headers. Records of schema 1 are of a run for each machine
-/// and build.
+/// Reads the runs in a file, in the order of their headers. Records of schema 1 are grouped into
+/// one run for each machine and build.
 ///
 /// # Errors
 ///
-/// One line that names the file and says why it can't be read, or which line of it is no record and
+/// One line with the file's name: why it can't be read, or which line of it is not a record and
 /// why.
 pub(crate) fn read(path: &Path) -> Result<Vec<Run>, String> {
     let complain = |error: String| format!("records {}: {error}", path.display());
     let kind = fs::metadata(path).map_err(|error| complain(error.to_string()))?;
     if !kind.is_file() {
-        // To open a pipe means to wait for a writer.
-        let what = if kind.is_dir() { "a directory" } else { "no regular file" };
-        return Err(complain(format!("it is {what}: allowed is a file that --json wrote")));
+        // Opening a pipe would block until a writer appears.
+        let what = if kind.is_dir() { "a directory" } else { "not a regular file" };
+        return Err(complain(format!("it is {what}: expected a file that --json wrote")));
     }
     let text = fs::read(path).map_err(|error| complain(error.to_string()))?;
     let runs = parse(&String::from_utf8_lossy(&text)).map_err(complain)?;
     match runs.iter().any(|run| !run.records.is_empty()) {
         true => Ok(runs),
         false if text.is_empty() => Err(complain("it is empty".into())),
-        false => Err(complain("no record is in it".into())),
+        false => Err(complain("it has no record".into())),
     }
 }
 
-/// The records of all runs, in the order in which they first come. The samples of several runs are
-/// put behind each other.
+/// Returns the records of all runs, in the order in which they first occur. The samples of several
+/// runs are concatenated.
 pub(crate) fn pooled(runs: &[Run]) -> Vec<Record> {
     let mut pooled: Vec<Record> = Vec::new();
     for record in runs.iter().flat_map(|run| &run.records) {
@@ -75,8 +75,8 @@ pub(crate) fn pooled(runs: &[Run]) -> Vec<Record> {
     pooled
 }
 
-/// The records of all runs, but of a task that several runs measured only those of the last of these:
-/// samples of different runs have no rounds in common.
+/// Returns the records of all runs; of a task that several runs measured, only those of the last of
+/// these runs: samples of different runs have no rounds in common.
 pub(crate) fn latest(runs: &[Run]) -> Vec<Record> {
     let mut latest: Vec<Record> = Vec::new();
     for run in runs {
@@ -86,7 +86,7 @@ pub(crate) fn latest(runs: &[Run]) -> Vec<Record> {
     latest
 }
 
-/// The runs in some lines.
+/// Parses the runs in some lines.
 pub(super) fn parse(text: &str) -> Result<Vec<Run>, String> {
     let mut runs = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -99,9 +99,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Run>, String> {
 
 fn add(runs: &mut Vec<Run>, line: &str) -> Result<(), String> {
     let line: Json = serde_json::from_str(line)
-        .map_err(|error| format!("is no record: it is not JSON ({error})"))?;
+        .map_err(|error| format!("is not a record: it is not JSON ({error})"))?;
     let schema = line.get("schema").and_then(Json::as_u64);
-    let schema = schema.ok_or("is no record: it has no \"schema\"")?;
+    let schema = schema.ok_or("is not a record: it has no \"schema\"")?;
     let kind = line.get("kind").and_then(Json::as_str).unwrap_or_default().to_owned();
     match (schema, kind.as_str()) {
         (1, _) => {
@@ -130,11 +130,13 @@ fn add(runs: &mut Vec<Run>, line: &str) -> Result<(), String> {
             run.end = Some(end);
         }
         (2, kind) => {
-            return Err(format!("is no record: its kind \"{kind}\" is none of run, record, end"));
+            return Err(format!(
+                "is not a record: unknown kind \"{kind}\", expected run, record, end"
+            ));
         }
         _ => {
             return Err(format!(
-                "has schema {schema}: this program reads 1 to {SCHEMA}, take a newer one"
+                "has schema {schema}: this program reads 1 to {SCHEMA}, use a newer version"
             ));
         }
     }
@@ -142,15 +144,15 @@ fn add(runs: &mut Vec<Run>, line: &str) -> Result<(), String> {
 }
 
 fn typed<T: DeserializeOwned>(line: Json) -> Result<T, String> {
-    serde_json::from_value(line).map_err(|error| format!("is no record: {error}"))
+    serde_json::from_value(line).map_err(|error| format!("is not a record: {error}"))
 }
 
 fn find<'r>(runs: &'r mut [Run], name: &str) -> Result<&'r mut Run, String> {
     let run = runs.iter_mut().find(|run| run.header.run == name);
-    run.ok_or_else(|| format!("is of the run {name}, of which there is no header before it"))
+    run.ok_or_else(|| format!("belongs to the run {name}, which has no header before it"))
 }
 
-/// The run of schema 1 that has such a header but for its name.
+/// Returns the run of schema 1 with this header, ignoring the name; adds it if there is none.
 fn like(runs: &mut Vec<Run>, header: RunHeader) -> &mut Run {
     let is_first = |run: &Run| run.header.run.starts_with(FIRST);
     let same = |run: &Run| {
@@ -190,15 +192,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_record_is_named_with_the_reason() {
+    fn the_error_for_an_invalid_line_has_its_number_and_the_reason() {
         let (header, record) = header_and_record();
-        refused(&format!("{header}\nnot JSON"), &["line 3 is no record", "not JSON"]);
-        refused("[]", &["line 1 is no record", "schema"]);
+        refused(&format!("{header}\nnot JSON"), &["line 3 is not a record", "not JSON"]);
+        refused("[]", &["line 1 is not a record", "schema"]);
         refused("{\"schema\":3,\"kind\":\"run\"}", &["line 1 has schema 3", "1 to 2"]);
         refused("{\"schema\":2,\"kind\":\"walk\"}", &["\"walk\"", "run, record, end"]);
         refused("{\"schema\":2,\"kind\":\"run\"}", &["missing field"]);
         refused("{\"schema\":1,\"bench\":\"alloc\"}", &["missing field"]);
-        refused(&record, &["line 1 is of the run", "no header before it"]);
+        refused(&record, &["line 1 belongs to the run", "no header before it"]);
         refused(&format!("{header}{header}"), &["line 2 begins the run"]);
         let unknown = record.replace("ops_per_s", "smiles_per_s");
         refused(&format!("{header}{unknown}"), &["line 2", "smiles_per_s"]);
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_hold_records_is_refused_by_name() {
+    fn the_error_for_a_file_without_records_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::write(path("empty"), "").unwrap();
@@ -227,6 +229,6 @@ mod tests {
         assert!(error("empty").ends_with("it is empty"), "{}", error("empty"));
         assert!(error("header").contains("no record"), "{}", error("header"));
         let error = read(directory.path()).unwrap_err();
-        assert!(error.contains("a directory: allowed is"), "{error}");
+        assert!(error.contains("a directory: expected"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The first and the last line of a run: all that its records have in common.
+//! The first and the last line of a run: the data common to all its records.
 
 use std::env;
 use std::time::{Duration, SystemTime};
@@ -9,27 +9,27 @@ use super::{Build, Host, Record};
 use crate::measure::{Comparison, Metric, Probe, Series, Summary, Verdict};
 use crate::workload::{Params, Subject};
 
-/// The first line of a run. Its records point to it by `run`.
+/// The first line of a run. Its records refer to it by `run`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunHeader {
-    /// A name that no other run has.
+    /// A unique name of the run.
     pub(crate) run: String,
-    /// The moment of its beginning, in UTC by RFC 3339; empty in records that do not tell.
+    /// The start of the run, in UTC (RFC 3339); empty if unknown.
     pub(crate) time: String,
     /// The command.
     pub(crate) command: String,
-    /// The arguments, the command included where it was named.
+    /// The arguments, including the command if it was given.
     pub(crate) arguments: Vec<String>,
-    /// Where random keys and random orders began.
+    /// The seed of random keys and random orders.
     pub(crate) seed: u64,
-    /// The program.
+    /// The build of the program.
     pub(crate) build: Build,
     /// The machine.
     pub(crate) host: Host,
 }
 
 impl RunHeader {
-    /// The run of this process, beginning now.
+    /// Creates the header of this process's run, which begins now.
     pub(crate) fn begin(seed: u64) -> Self {
         let arguments: Vec<String> =
             env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
@@ -46,7 +46,7 @@ impl RunHeader {
         }
     }
 
-    /// The command that repeats the run.
+    /// Returns the command that repeats the run.
     pub(crate) fn command_line(&self) -> String {
         let features = self.build.features.iter().map(|name| format!("--features {name}"));
         let profile = (self.build.profile != "debug").then(|| "--release".to_owned());
@@ -59,13 +59,13 @@ impl RunHeader {
     }
 }
 
-/// The command that arguments ask for.
+/// Returns the command in the arguments.
 fn command(arguments: &[String]) -> String {
     let named = arguments.first().filter(|word| !word.starts_with('-'));
     named.map_or("compare", String::as_str).to_owned()
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=./:,+@%".contains(&byte);
     match !word.is_empty() && word.bytes().all(is_plain) {
@@ -81,24 +81,24 @@ fn now() -> String {
 /// The last line of a run. A run without one was killed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunEnd {
-    /// The run that ended.
+    /// The name of the run.
     pub(crate) run: String,
-    /// The moment, as in the header.
+    /// The end of the run, in the format of the header.
     pub(crate) time: String,
     /// The duration of the run, in seconds.
     pub(crate) seconds: f64,
-    /// The workloads that were measured.
+    /// The number of workloads that were measured.
     pub(crate) workloads_done: usize,
-    /// The workloads that were to be measured: more, if the run was interrupted.
+    /// The number of workloads planned: larger, if the run was interrupted.
     pub(crate) workloads: usize,
-    /// One subject beside itself.
+    /// The A/A control.
     pub(crate) control: Option<Control>,
-    /// The machine while it ran.
+    /// The health of the machine during the run.
     pub(crate) health: Health,
 }
 
 impl RunEnd {
-    /// The end of a run, now.
+    /// Creates the end of a run that ends now.
     pub(crate) fn now(
         header: &RunHeader,
         took: Duration,
@@ -118,7 +118,7 @@ impl RunEnd {
     }
 }
 
-/// The A/A control: two that are the same, measured like any two.
+/// The A/A control: one subject measured twice, like two subjects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Control {
     /// The bench.
@@ -127,19 +127,19 @@ pub(crate) struct Control {
     pub(crate) case: String,
     /// The subject that was measured twice.
     pub(crate) subject: String,
-    /// Its policy.
+    /// The reuse policy.
     pub(crate) policy: Option<String>,
-    /// Threads at work.
+    /// The number of working threads.
     pub(crate) threads: usize,
-    /// Its parameters.
+    /// The parameters.
     pub(crate) params: Params,
     /// The quantity.
     pub(crate) metric: Metric,
-    /// The samples that are in its record, too.
+    /// The samples of the first turn, which are in its record, too.
     pub(crate) samples: Vec<f64>,
-    /// Those of its second place in the same rounds.
+    /// The samples of the second turn in the same rounds.
     pub(crate) again: Vec<f64>,
-    /// The second over the first.
+    /// The ratio of the second to the first.
     #[serde(flatten)]
     pub(crate) comparison: Comparison,
 }
@@ -147,19 +147,18 @@ pub(crate) struct Control {
 /// The state of the machine during a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Health {
-    /// A step of arithmetic, in nanoseconds.
+    /// The time of an arithmetic step, in nanoseconds.
     pub(crate) arithmetic_ns: Option<Summary>,
-    /// A cache line to another CPU and back, in nanoseconds.
+    /// The time of a cache line's round trip to another CPU, in nanoseconds.
     pub(crate) round_trip_ns: Option<Summary>,
-    /// Whether one of the two changed by more than a quarter.
+    /// True if one of the two changed by more than a quarter.
     pub(crate) is_unsteady: bool,
-    /// The part of their CPUs that threads got where there were enough of them: the median of all
-    /// samples.
+    /// The median CPU share of the threads in all samples that were not oversubscribed.
     pub(crate) cpu_share: Option<f64>,
 }
 
 impl Health {
-    /// Summarizes the looks of a probe, and the shares of the CPUs in some records.
+    /// Summarizes the probes of the machine, and the CPU shares in some records.
     pub(crate) fn of(probe: &Probe, records: &[Record]) -> Self {
         let alone = records.iter().filter(|record| !record.is_oversubscribed());
         let shares = alone.filter(|record| record.metric == Metric::CpuShare);
@@ -174,7 +173,7 @@ impl Health {
 }
 
 impl Control {
-    /// The control of a workload: two series of one subject. `None` where a zero is among them.
+    /// Compares two series of one subject; `None` if a sample is zero.
     pub(crate) fn of(
         bench: &str,
         subject: &Subject<'_>,
@@ -196,13 +195,13 @@ impl Control {
         })
     }
 
-    /// Whether the two differ, which are the same.
+    /// Returns whether the two series, which are of the same subject, differ.
     pub(crate) fn differs(&self) -> bool {
         self.comparison.verdict == Verdict::Differ
     }
 }
 
-/// With three digits behind the point: what is behind them is noise.
+/// Rounds to three decimal places: further digits are noise.
 pub(super) fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_can_be_typed_again() {
+    fn the_command_line_of_a_run_repeats_it() {
         let line =
             |arguments: &[&str], features: &[&str]| header(arguments, features).command_line();
         assert_eq!(line(&[], &[]), "cargo run --release -p bench-suite");
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_command_it_is_compare() {
+    fn the_default_command_is_compare() {
         let of = |arguments: &[&str]| command(&header(arguments, &[]).arguments);
         assert_eq!(
             [of(&[]), of(&["--quiet"]), of(&["alloc", "--quiet"])],

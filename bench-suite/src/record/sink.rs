@@ -1,4 +1,4 @@
-//! Where records go.
+//! The destination of records.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::line::Line;
 use super::{Record, RunEnd, RunHeader};
 
-/// A file that records are appended to, or standard output, or nothing.
+/// A file to which records are appended, or standard output, or nothing.
 #[derive(Debug)]
 pub(crate) enum Sink {
     Nothing,
@@ -16,12 +16,12 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
-    /// Opens a file for appending; it is created if there is none. `-` is standard output. A last
-    /// line that has no end gets one.
+    /// Opens a file for appending; creates it if it is missing. `-` is standard output. A missing
+    /// newline at the end of the file is added.
     ///
     /// # Errors
     ///
-    /// One line that names the file and says why it can't be written.
+    /// One line with the file's name and the reason why it can't be written.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, String> {
         let Some(path) = path else { return Ok(Self::Nothing) };
         if path == Path::new("-") {
@@ -29,13 +29,13 @@ impl Sink {
         }
         let complain = |error: String| format!("--json {}: {error}", path.display());
         if fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
-            // To open a pipe means to wait for somebody who reads it.
-            return Err(complain("allowed is a regular file, or - for standard output".into()));
+            // Opening a pipe would block until a reader appears.
+            return Err(complain("expected a regular file, or - for standard output".into()));
         }
         open(path).map(Self::File).map_err(|error| complain(error.to_string()))
     }
 
-    /// Whether records go where words go otherwise.
+    /// Returns whether records go to standard output, where text would go otherwise.
     pub(crate) fn is_standard_output(&self) -> bool {
         matches!(self, Self::StandardOutput)
     }
@@ -45,9 +45,9 @@ impl Sink {
         self.write(std::iter::once(Line::Run(header)))
     }
 
-    /// Appends records, one a line, in one write: lines of programs that append to the same
-    /// file at the same time do not end up inside each other. Where not all of it can be written
-    /// none is, and nothing more will be.
+    /// Appends records, one per line, in one write: lines of programs that append to the same file
+    /// concurrently are not mixed. If not all of them can be written, none is, and later records
+    /// are dropped.
     pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
         self.write(records.iter().map(|record| Line::Record(Box::new(record.into()))))
     }
@@ -68,7 +68,7 @@ impl Sink {
         let written = match self {
             Self::Nothing => Ok(()),
             Self::StandardOutput => match io::stdout().lock().write_all(&lines) {
-                // A reader that went away is no failure.
+                // A closed pipe is not a failure.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     *self = Self::Nothing;
                     Ok(())
@@ -97,7 +97,8 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes all of it, or cuts off what was written of it, unless somebody else has appended since.
+/// Writes all lines; on failure cuts off the part that was written, unless another program has
+/// appended since.
 fn append_whole(file: &mut File, lines: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     let mut rest = lines;
@@ -109,7 +110,7 @@ fn append_whole(file: &mut File, lines: &[u8]) -> io::Result<()> {
             Err(error) => {
                 let ours = before + (lines.len() - rest.len()) as u64;
                 if file.metadata().is_ok_and(|now| now.len() == ours) {
-                    // Who can't write may still cut.
+                    // A file that can't grow may still be truncated.
                     let _ = file.set_len(before);
                 }
                 return Err(error);
@@ -126,7 +127,7 @@ mod tests {
     use crate::measure::Metric;
 
     #[test]
-    fn runs_are_appended_behind_each_other() {
+    fn runs_are_appended_one_after_the_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records");
         for _ in 0..2 {

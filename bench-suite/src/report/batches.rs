@@ -1,4 +1,4 @@
-//! Where asking for many keys at once was slower than asking for one after the other.
+//! Reports lookups that were slower in batches than one by one.
 
 use std::fmt::Write;
 
@@ -8,8 +8,8 @@ use super::rows::comparison;
 use crate::measure::{Comparison, Metric, Verdict};
 use crate::record::Record;
 
-/// One line for each case, set of keys and number of threads in which the reader `batched` was slower
-/// than `validated`; nothing where there is none.
+/// Returns one line for each case, set of keys and number of threads in which the reader `batched`
+/// was slower than `validated`; an empty text if there is none.
 pub(crate) fn slower_in_batches(records: &[Record]) -> String {
     let mut lines = String::new();
     let by = |reader: &'static str| {
@@ -37,9 +37,9 @@ pub(crate) fn slower_in_batches(records: &[Record]) -> String {
         return lines;
     }
     let title = paragraph(
-        "Lookups in batches (get_many) were slower here than one by one; the ratios are batched / \
-         validated. A batch hides the time of memory that is not in the caches: where the whole map is \
-         in them, or the processor overlaps single lookups by itself, its bookkeeping costs more.",
+        "Batched lookups (get_many) were slower here than single lookups; ratios are batched / \
+         validated. A batch hides cache misses. If the whole map fits in the caches, or the \
+         processor overlaps single lookups anyway, the bookkeeping costs more than it saves.",
     );
     format!("\n{title}{lines}")
 }

@@ -1,14 +1,15 @@
-//! Records for other programs, and for documents.
+//! Exports records for other programs, and for documents.
 
 use super::figures;
 use crate::measure::Summary;
 use crate::record::{Record, Run};
 
-/// Comma-separated values by RFC 4180, a line for each sample, with the names of the fields first.
+/// Formats records as comma-separated values (RFC 4180): the names of the fields, then one line per
+/// sample.
 ///
 /// # Errors
 ///
-/// One line, where a value can't be written.
+/// One line, if a value can't be written.
 pub(crate) fn csv(runs: &[Run]) -> Result<String, String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let write = |writer: &mut csv::Writer<Vec<u8>>, line: &[String]| {
@@ -66,13 +67,13 @@ fn sample(record: &Record, round: usize) -> [String; 16] {
     ]
 }
 
-/// "reader=busy;size=256".
+/// Formats parameters, as in "reader=busy;size=256".
 fn params(record: &Record) -> String {
     let names = record.params.keys();
     names.map(|name| format!("{name}={}", record.param(name))).collect::<Vec<_>>().join(";")
 }
 
-/// A Markdown table, a line for each record: its median and its middle half.
+/// Formats records as a Markdown table with one line per record: its median and its middle half.
 pub(crate) fn markdown(runs: &[Run]) -> String {
     let header = ["bench", "case", "subject", "policy", "threads", "parameters", "metric", "value"];
     let mut text = line(&header.map(String::from)) + &line(&header.map(|_| "---".to_owned()));

@@ -1,8 +1,8 @@
-//! Numbers as people read them: three digits, and a unit that suits them.
+//! Formats numbers: three digits, and a unit of the right size.
 
 use crate::measure::{Comparison, Interval, Metric, Summary, Verdict};
 
-/// A factor and its name.
+/// A factor and the name of its unit.
 type Scale = (f64, &'static str);
 
 const SPEED: &[Scale] = &[(1e9, "G/s"), (1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")];
@@ -38,13 +38,13 @@ fn scale(metric: Metric, value: f64) -> Scale {
     *fits.or(scales.last()).unwrap_or(&(1.0, ""))
 }
 
-/// "3.91 M/s".
+/// Formats a value, as in "3.91 M/s".
 pub(super) fn value(metric: Metric, value: f64) -> String {
     let (factor, unit) = scale(metric, value);
     format!("{} {unit}", digits(value / factor)).trim_end().to_owned()
 }
 
-/// "3.91 (3.80..4.02) M/s": the median and the middle half, or the median alone where these
+/// Formats the median and the middle half, as in "3.91 (3.80..4.02) M/s"; the median alone if they
 /// look the same.
 pub(super) fn spread(metric: Metric, summary: &Summary) -> String {
     let (factor, unit) = scale(metric, summary.median);
@@ -56,7 +56,8 @@ pub(super) fn spread(metric: Metric, summary: &Summary) -> String {
     format!("{median} ({low}..{high}) {unit}").trim_end().to_owned()
 }
 
-/// "1.18 (1.15..1.21)": the median ratio and its interval, or why there is none.
+/// Formats the median ratio and its interval, as in "1.18 (1.15..1.21)", or the reason why there is
+/// none.
 pub(super) fn ratio(comparison: &Comparison) -> String {
     let Interval { low, high } = comparison.interval;
     let (low, high) = (digits(low), digits(high));
@@ -64,33 +65,33 @@ pub(super) fn ratio(comparison: &Comparison) -> String {
         Verdict::Differ if low == high => low,
         Verdict::Differ => format!("{} ({low}..{high})", digits(comparison.ratio)),
         Verdict::NoDifference => "no difference".into(),
-        Verdict::NotToldApart => format!("not told apart ({low}..{high})"),
+        Verdict::NotToldApart => format!("inconclusive ({low}..{high})"),
         Verdict::TooFewRounds => "too few rounds".into(),
     }
 }
 
-/// "1.18 (1.15..1.21)", whatever follows from it.
+/// Formats a ratio and its interval, as in "1.18 (1.15..1.21)", under every verdict.
 pub(super) fn ratio_and_interval(comparison: &Comparison) -> String {
     let Interval { low, high } = comparison.interval;
     format!("{} ({}..{})", digits(comparison.ratio), digits(low), digits(high))
 }
 
-/// "× 1.18".
+/// Formats a factor, as in "× 1.18".
 pub(super) fn factor(ratio: f64) -> String {
     format!("× {}", digits(ratio))
 }
 
-/// "1.15 to 1.21".
+/// Formats an interval, as in "1.15 to 1.21".
 pub(super) fn interval(Interval { low, high }: &Interval) -> String {
     format!("{} to {}", digits(*low), digits(*high))
 }
 
-/// "1.18 times": how far apart two values are, whichever is the larger.
+/// Formats how far apart two values are, as in "1.18 times", whichever is the larger.
 pub(super) fn times(ratio: f64) -> String {
     format!("{} times", digits(ratio.max(ratio.recip())))
 }
 
-/// "121,015".
+/// Groups digits by three, as in "121,015".
 pub(super) fn grouped(number: &str) -> String {
     let mut grouped = String::new();
     for (place, digit) in number.chars().enumerate() {
@@ -102,7 +103,7 @@ pub(super) fn grouped(number: &str) -> String {
     grouped
 }
 
-/// Three digits, more where the number has more before the point, and none after a whole zero.
+/// Formats a number with three digits, with more if the integer part has more, and zero as "0".
 pub(super) fn digits(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_three_digits_and_a_unit_that_suits_them() {
+    fn numbers_have_three_digits_and_a_unit_of_the_right_size() {
         assert_eq!(value(Metric::OpsPerS, 3_914_000.0), "3.91 M/s");
         assert_eq!(value(Metric::OpsPerS, 489e6), "489 M/s");
         assert_eq!(value(Metric::NsPerOp, 8.13), "8.13 ns");
@@ -138,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_only_claimed_where_there_is_a_difference() {
+    fn a_ratio_is_shown_only_if_there_is_a_difference() {
         let of = |base: &[f64], other: &[f64]| ratio(&Comparison::of(base, other).unwrap());
         assert_eq!(of(&[2.0; 7], &[3.0; 7]), "1.50");
         assert_eq!(of(&[2.0; 7], &[2.0; 7]), "no difference");
         let other = [1.4, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8];
-        assert_eq!(of(&[1.0; 7], &other), "not told apart (0.90..1.30)");
+        assert_eq!(of(&[1.0; 7], &other), "inconclusive (0.90..1.30)");
         assert_eq!(of(&[2.0; 6], &[3.0; 6]), "too few rounds");
     }
 

@@ -1,5 +1,5 @@
-//! What is said of the machine that everything was measured on: whether it stayed the same, and what
-//! came of one subject beside itself.
+//! Describes the machine's health during a run: whether its speed stayed the same, and the result
+//! of the A/A control.
 
 use std::time::Duration;
 
@@ -8,36 +8,37 @@ use super::paragraph::paragraph;
 use crate::measure::{Metric, Summary};
 use crate::record::{Health, RunEnd};
 
-/// With less of its CPUs a run is called disturbed.
+/// A run that got a smaller share of its CPUs than this is reported as disturbed.
 const UNDISTURBED: f64 = 0.97;
 
-/// A paragraph; nothing where nothing was measured.
+/// Returns a paragraph about the run; an empty text if nothing was measured.
 pub(crate) fn health(end: &RunEnd) -> String {
     let said = sentences(end).join(" ");
     if said.is_empty() { said } else { paragraph(&said) }
 }
 
-/// What there is to be said, a sentence each.
+/// Returns the remarks on the run, one sentence each.
 pub(super) fn sentences(RunEnd { control, health, .. }: &RunEnd) -> Vec<String> {
     let Health { arithmetic_ns, round_trip_ns, is_unsteady, cpu_share } = health;
     let time = |summary: &Summary| figures::spread(Metric::NsPerOp, summary);
     let mut said = Vec::new();
     if let Some(arithmetic) = arithmetic_ns {
         let trip = round_trip_ns.as_ref().map_or_else(String::new, |trip| {
-            format!(", a cache line to another CPU and back {}", time(trip))
+            format!(", and a cache-line round trip to another CPU took {}", time(trip))
         });
-        said.push(format!("Between samples a step of arithmetic took {}{trip}.", time(arithmetic)));
+        said.push(format!("Between samples an arithmetic step took {}{trip}.", time(arithmetic)));
     }
     if *is_unsteady {
-        let warning = "The machine changed its speed meanwhile: compare ratios, not values.";
+        let warning = "The machine's speed changed during the run: compare ratios, not values.";
         said.push(warning.into());
     }
     if let Some(control) = control {
         let ratio = figures::ratio(&control.comparison);
-        let of = "Control, the first subject beside itself:";
+        let of = "Control (the first subject measured twice):";
         said.push(match control.differs() {
             true => format!(
-                "{of} {ratio}. They are the same: believe no smaller difference in this run."
+                "{of} {ratio}. The two are identical: ignore differences up to this size in this \
+                 run."
             ),
             false => format!("{of} {ratio}."),
         });
@@ -45,18 +46,17 @@ pub(super) fn sentences(RunEnd { control, health, .. }: &RunEnd) -> Vec<String> 
     said.extend(cpu_share.filter(|&share| share < UNDISTURBED).map(|share| {
         format!(
             "The machine was busy: in half of the samples the threads got less than {:.0} % of \
-             their CPUs. Run it again when nothing else does.",
+             their CPUs. Run it again on an idle machine.",
             share * 100.0
         )
     }));
     said
 }
 
-/// A line for a run that has more to do than time for it.
-pub(crate) fn takes_longer(least: Duration, budget: Duration) -> String {
+/// Warns that a run takes longer than its time budget; `remedy` says how to shorten it.
+pub(crate) fn takes_longer(least: Duration, budget: Duration, remedy: &str) -> String {
     paragraph(&format!(
-        "This takes at least {} s: so many samples do not fit into the {} s of --duration. Fewer \
-         --rounds, --case or --threads take less.",
+        "This run takes at least {} s, longer than the {} s of --duration. {remedy}",
         least.as_secs_f64().ceil(),
         budget.as_secs()
     ))
@@ -77,13 +77,13 @@ mod tests {
     #[test]
     fn a_control_that_differs_warns() {
         assert_eq!(said(|end| end.control = None), "");
-        assert!(said(|_| ()).contains("beside itself: no difference."));
+        assert!(said(|_| ()).contains("measured twice): no difference."));
         let differs = |end: &mut RunEnd| end.control = specimen::end(&[1.2; 7]).control;
-        assert!(said(differs).contains("1.20. They are the same: believe"), "{}", said(differs));
+        assert!(said(differs).contains("1.20. The two are identical: ignore"), "{}", said(differs));
     }
 
     #[test]
-    fn threads_that_did_not_get_their_cpus_are_told() {
+    fn threads_that_did_not_get_their_cpus_are_reported() {
         let busy = |share| said(|end| (end.control, end.health.cpu_share) = (None, Some(share)));
         assert!(busy(0.5).contains("less than 50 % of"), "{}", busy(0.5));
         assert_eq!(busy(0.99), "");

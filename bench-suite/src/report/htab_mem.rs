@@ -1,8 +1,9 @@
-//! What was published of the kernel's bench `htab-mem`, beside what was measured here, in the columns of that
-//! bench: thousands of loops of 64 operations a second of one producer, average and most MiB.
+//! Shows the published figures of the kernel's bench `htab-mem` next to those measured here, in the
+//! columns of that bench: thousands of loops of 64 operations per second of one producer, average
+//! and peak MiB.
 //!
-//! The published figures are of `bench htab-mem -a -p 8` from the patches of 2023, on a machine with 8 or
-//! more CPUs: ratios compare, values do not.
+//! The published figures are of `bench htab-mem -a -p 8` from the patches of 2023, on a machine
+//! with 8 or more CPUs: compare ratios, not values.
 
 use std::fmt::Write;
 
@@ -11,7 +12,7 @@ use crate::measure::Metric;
 use crate::record::Record;
 use crate::workload::hash_map::htab_mem;
 
-/// Thousands of loops a second of a producer, average and most MiB.
+/// Thousands of loops per second of a producer, average and peak MiB.
 type Figures = (f64, f64, f64);
 
 /// A case, immediate reuse, and reuse after an RCU grace period.
@@ -27,7 +28,7 @@ const LOOP: f64 = 64.0;
 
 const MIB: f64 = 1_048_576.0;
 
-/// What is shown of a case: what it is called, the subject, its policy, and how it has its elements.
+/// The subjects shown for each case: label, subject, policy, and the value of `prealloc`.
 const SHOWN: [(&str, &str, Option<&str>, &str); 4] = [
     ("memalloc immediate", "memalloc", Some("immediate"), ""),
     ("memalloc after-rcu-gp", "memalloc", Some("after-rcu-gp"), ""),
@@ -35,8 +36,8 @@ const SHOWN: [(&str, &str, Option<&str>, &str); 4] = [
     ("kernel here, prealloc", "kernel", None, "prealloc"),
 ];
 
-/// For each case a line for each of them and the published figures below, of values of eight bytes, without a
-/// reader, and with the most threads that were measured; nothing where there is none.
+/// Returns the measured lines of each case above its published figures, for values of 8 bytes,
+/// without a reader, and with the most threads measured; an empty text if there are none.
 pub(crate) fn beside_htab_mem(records: &[Record]) -> String {
     let comparable = records.iter().filter(|record| {
         record.bench == htab_mem::BENCH
@@ -63,13 +64,14 @@ pub(crate) fn beside_htab_mem(records: &[Record]) -> String {
         return lines;
     }
     let title = paragraph(
-        "The columns of the kernel's htab-mem: loops of 64 operations a second of one producer, average \
-         and peak memory, values of 8 bytes; here, and as published of 8 producers on another machine.",
+        "The columns of the kernel's htab-mem: loops of 64 operations per second of one producer, \
+         average and peak memory, values of 8 bytes; measured here, and published for 8 producers \
+         on another machine.",
     );
     format!("\n{title}{lines}")
 }
 
-/// The figures of one of those that are shown, if it was measured.
+/// Returns the figures of one of the subjects shown, if it was measured.
 fn measured(
     (_, subject, policy, prealloc): &(&str, &str, Option<&str>, &str),
     records: &[&Record],

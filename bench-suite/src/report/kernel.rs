@@ -1,7 +1,7 @@
-//! What was published of the kernel's trie, beside what was measured here.
+//! Shows the published figures of the kernel's trie next to those measured here.
 //!
-//! The figures are those of the patch series that proposed the trie for BPF, from a machine with
-//! 16 threads: ratios compare, values do not.
+//! The figures are those of the patch series that proposed the trie for BPF, from a machine with 16
+//! threads: compare ratios, not values.
 
 use std::fmt::Write;
 
@@ -11,8 +11,7 @@ use crate::record::Record;
 use super::figures;
 use super::paragraph::paragraph;
 
-/// Million lookups a second with a number of threads: without a lock, and under the lock of the
-/// subtree.
+/// A number of threads, and million lookups per second: without a lock, and with the subtree lock.
 type Published = (usize, f64, f64);
 
 const RANDOM: [Published; 5] =
@@ -21,8 +20,8 @@ const RANDOM: [Published; 5] =
 const SYMBOLS: [Published; 5] =
     [(1, 4.10, 4.45), (2, 8.23, 4.88), (4, 15.4, 5.77), (8, 30.0, 5.93), (16, 62.6, 5.95)];
 
-/// A line for each number of threads that was measured here with both readers on a set of keys
-/// that figures were published for; nothing if there is none.
+/// Returns a line for each number of threads that was measured here with both readers on a set of
+/// keys with published figures; an empty text if there is none.
 pub(crate) fn beside_the_kernel(records: &[Record]) -> String {
     let mut lines = String::new();
     for (data, published) in [("random", RANDOM), ("symbols", SYMBOLS)] {
@@ -48,9 +47,9 @@ pub(crate) fn beside_the_kernel(records: &[Record]) -> String {
         return lines;
     }
     let title = paragraph(
-        "Lookups without a lock and under the lock of the subtree, and the ratio of the two: here, \
-         and as published for the kernel's trie on a machine with 16 threads, with other keys of \
-         the same kind.",
+        "Lookups without a lock and with the subtree lock, and their ratio: measured here, and \
+         published for the kernel's trie on a machine with 16 threads, with other keys of the same \
+         kind.",
     );
     format!("\n{title}{lines}")
 }

@@ -6,7 +6,7 @@ use crate::measure::Metric;
 use crate::record::Record;
 use crate::workload::hash_map::htab_mem;
 
-/// The part of a row's name that says its quantity; `None` for a row that is not shown.
+/// Returns the part of a row's name that states its quantity; `None` for a row that is not shown.
 pub(super) fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
     let common = row.common();
     match common.metric {
@@ -18,7 +18,7 @@ pub(super) fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
         Metric::TableShare => Some("table"),
         Metric::AllocatorShare => Some("allocator"),
         Metric::GracePeriodShare => Some("grace periods"),
-        // The same as the speed, said in another way.
+        // The reciprocal of the speed: no second row for it.
         Metric::NsPerOp if rows.iter().any(|other| is_speed_of(other.common(), common)) => None,
         Metric::NsPerOp => Some(""),
         Metric::GpLatencyNs => Some(""),
@@ -44,7 +44,7 @@ fn is_speed_of(speed: &Record, cost: &Record) -> bool {
     (&speed.bench, &speed.case, speed.metric) == (&cost.bench, &cost.case, Metric::OpsPerS)
 }
 
-/// The title of a table or of a group of figures.
+/// Returns the title of a table or of a group of figures.
 pub(super) fn title(row: &Row<'_>) -> String {
     let common = row.common();
     let what = match common.metric {
@@ -54,9 +54,9 @@ pub(super) fn title(row: &Row<'_>) -> String {
         | Metric::AllocLatencyNs
         | Metric::FreeLatencyNs
         | Metric::UpdateLatencyNs => "time",
-        Metric::WouldBlockShare => "part of the allocations in handlers",
+        Metric::WouldBlockShare => "share of allocations in handlers",
         Metric::TableShare | Metric::AllocatorShare | Metric::GracePeriodShare => "share of time",
-        Metric::RefusedShare => "part of the updates",
+        Metric::RefusedShare => "share of updates",
         _ if row.data().is_empty() => "memory",
         _ => "memory and retries",
     };
@@ -67,18 +67,18 @@ pub(super) fn title(row: &Row<'_>) -> String {
     format!("{}, {what}: {} ({entries} keys, {source})", common.bench, row.data())
 }
 
-/// Whether two records are of the same subject, measured in the same manner.
+/// Returns whether two records are of the same subject, measured in the same manner.
 pub(super) fn is_of(column: &Record, record: &Record) -> bool {
     (&column.subject, &column.policy, column.manner())
         == (&record.subject, &record.policy, record.manner())
 }
 
-/// A policy, or the name of what has none.
+/// Returns the policy, or the name of a subject that has none.
 pub(super) fn short(record: &Record) -> &str {
     record.policy.as_deref().unwrap_or(&record.subject)
 }
 
-/// The same, and the manner in which it was measured.
+/// Returns the policy or subject, and the manner in which it was measured.
 pub(super) fn name(record: &Record) -> String {
     match record.manner() {
         manner if manner.is_empty() => short(record).to_owned(),
@@ -86,14 +86,14 @@ pub(super) fn name(record: &Record) -> String {
     }
 }
 
-/// The case, what the task's parameters say of it, and which of its quantities it is.
+/// Returns the name of a row: the case, the parameters of its task, and the quantity.
 pub(super) fn label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
     let common = row.common();
     let mut parts = vec![common.case.clone()];
     for name in common.task().keys() {
         let value = common.param(name);
         parts.push(match name.as_str() {
-            // In the title of the table, or beside the threads.
+            // Shown in the title of the table, or next to the threads.
             "data" | "source" | "entries" | "oversubscribed" => continue,
             "size" | "value_size" => format!("{value} B"),
             "rate_hz" => format!("{value} Hz"),
@@ -104,7 +104,7 @@ pub(super) fn label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
     parts.join(", ")
 }
 
-/// "8 (oversubscribed)".
+/// Formats the number of threads, as in "8 (oversubscribed)".
 pub(super) fn threads(record: &Record) -> String {
     let mark = if record.is_oversubscribed() { " (oversubscribed)" } else { "" };
     format!("{}{mark}", record.threads)

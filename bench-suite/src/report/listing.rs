@@ -1,32 +1,34 @@
-//! The commands with their choices, in a few lines each.
+//! Formats the commands with their choices.
 
 use super::width::width;
 
-/// A command.
+/// A command and its choices.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    /// Its name.
+    /// The name of the command.
     pub(crate) command: &'static str,
-    /// The usual duration, in seconds.
+    /// The default duration, in seconds.
     pub(crate) seconds: u64,
-    /// Each option with the values that are measured without it.
+    /// Each option with its default values.
     pub(crate) choices: Vec<(&'static str, Vec<String>)>,
 }
 
-/// All commands, each with the values of its options below.
+/// Formats all commands, each followed by the values of its options.
 pub(crate) fn listing(commands: &[Listing]) -> String {
+    let options = commands.iter().flat_map(|command| &command.choices);
+    let longest = options.map(|(option, _)| option.len()).max().unwrap_or(0);
     let mut text = String::new();
     for Listing { command, seconds, choices } in commands {
         text.push_str(&format!("{command}: about {seconds} s\n"));
         for (option, values) in choices.iter().filter(|(_, values)| !values.is_empty()) {
-            text.push_str(&hanging(&format!("  {option:<10} "), values, width()));
+            text.push_str(&hanging(&format!("  {option:<longest$}  "), values, width()));
         }
         text.push('\n');
     }
-    text + "The time is that of --duration where it is not given. -h behind a command lists all its options.\n"
+    text + "Times are the defaults of --duration. `bench-suite COMMAND -h` lists all options.\n"
 }
 
-/// Values behind a label, in lines that begin below the first value.
+/// Formats values behind a label; continuation lines begin below the first value.
 fn hanging(label: &str, values: &[String], width: usize) -> String {
     let (mut text, mut used) = (label.to_owned(), label.len());
     for (place, value) in values.iter().enumerate() {
@@ -49,6 +51,18 @@ fn hanging(label: &str, values: &[String], width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_values_of_all_options_begin_in_one_column() {
+        let listed = |command, option| Listing {
+            command,
+            seconds: 1,
+            choices: vec![(option, vec!["value".to_owned()])],
+        };
+        let text = listing(&[listed("one", "--other-cpu-frees"), listed("two", "--case")]);
+        let columns: Vec<_> = text.lines().filter_map(|line| line.find("value")).collect();
+        assert!(columns.len() == 2 && columns[0] == columns[1], "{text}");
+    }
 
     #[test]
     fn values_fold_below_the_first() {

@@ -1,5 +1,5 @@
-//! What people read. Everything here is made from records, so that records of other runs are
-//! shown the same way.
+//! Everything that the user reads. It is made from records, so records of other runs are shown in
+//! the same form.
 
 mod advice;
 mod batches;

@@ -1,10 +1,10 @@
-//! Breaking text into lines.
+//! Breaks text into lines.
 
 /// The longest line, in characters.
 const WIDTH: usize = 80;
 
-/// Text in lines of at most [`WIDTH`] characters, broken between words only; a longer word has
-/// a line of its own.
+/// Breaks text into lines of at most [`WIDTH`] characters, between words only; a longer word gets a
+/// line to itself.
 pub(crate) fn paragraph(text: &str) -> String {
     let mut lines = String::new();
     let mut used = 0;

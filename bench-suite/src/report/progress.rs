@@ -1,23 +1,23 @@
-//! How far a run has come, on standard error: a bar on a terminal, lines elsewhere.
+//! Progress of a run, on standard error: a bar on a terminal, lines elsewhere.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write as _, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How far a run has come.
+/// Displays the progress of a run.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// Whether a line is said for each workload.
+    /// Set to print a line for each workload.
     says_lines: bool,
     samples: usize,
     done: Cell<usize>,
 }
 
 impl Progress {
-    /// A bar for so many samples, or a line for each workload where standard error is not a terminal;
-    /// neither if `quiet`.
+    /// Shows a bar for `samples` samples, or a line for each workload if standard error is not a
+    /// terminal; neither if `quiet`.
     pub(crate) fn new(samples: usize, quiet: bool) -> Self {
         let shown = !quiet && stderr().is_terminal();
         let target =
@@ -30,16 +30,16 @@ impl Progress {
         Self { bar, says_lines: !quiet && !shown, samples, done: Cell::new(0) }
     }
 
-    /// Says what runs now.
+    /// Displays what runs now.
     pub(crate) fn show(&self, what: &str) {
         self.bar.set_message(what.to_owned());
         if self.says_lines {
-            // Where nobody listens the run goes on.
+            // If standard error is closed, the run goes on.
             let _ = writeln!(stderr(), "{}/{}: {what}", self.done.get(), self.samples);
         }
     }
 
-    /// One more sample is done.
+    /// Counts one more sample.
     pub(crate) fn step(&self) {
         self.bar.inc(1);
         self.done.set(self.done.get() + 1);

@@ -1,36 +1,36 @@
-//! Records that belong side by side.
+//! Groups records that are compared with each other.
 
 use crate::measure::Comparison;
 use crate::record::Record;
 
-/// Records that differ only in who was measured.
+/// Records that differ only in their subject.
 #[derive(Debug)]
 pub(super) struct Row<'r> {
     records: Vec<&'r Record>,
 }
 
 impl<'r> Row<'r> {
-    /// Any of its records, for what they have in common.
+    /// Returns any record of the row, for the fields that all have in common.
     pub(super) fn common(&self) -> &'r Record {
         self.records[0]
     }
 
-    /// Who was measured, in the order of the records.
+    /// Returns the records, one per subject, in their original order.
     pub(super) fn records(&self) -> &[&'r Record] {
         &self.records
     }
 
-    /// Whether its records are about what another record is about, whatever was measured.
+    /// Returns whether `other` is of the same task as this row, possibly with another metric.
     pub(super) fn is_of_the_same_task(&self, other: &Record) -> bool {
         self.common().is_same_task(other)
     }
 
-    /// The record of a policy.
+    /// Returns the record of a policy.
     pub(super) fn under(&self, policy: &str) -> Option<&'r Record> {
         self.records.iter().copied().find(|record| record.policy.as_deref() == Some(policy))
     }
 
-    /// The record of the rival that was best.
+    /// Returns the record of the best rival.
     pub(super) fn best_rival(&self) -> Option<&'r Record> {
         let rivals = self.records.iter().copied().filter(|record| record.is_of_a_rival());
         rivals.min_by(|one, other| match one.metric.is_speed() {
@@ -39,7 +39,7 @@ impl<'r> Row<'r> {
         })
     }
 
-    /// What the records are about, beside their case: a set of keys, or nothing.
+    /// Returns the set of keys of the row; empty if it has none.
     pub(super) fn data(&self) -> String {
         self.common().param("data")
     }
@@ -50,7 +50,7 @@ pub(super) fn comparison(base: &Record, other: &Record) -> Option<Comparison> {
     Comparison::of(&base.samples, &other.samples)
 }
 
-/// Puts records side by side, in the order in which their cases first come.
+/// Groups records into rows, in the order in which their cases first occur.
 pub(super) fn rows(records: &[Record]) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for record in records {

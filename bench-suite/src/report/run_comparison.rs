@@ -1,4 +1,4 @@
-//! Two files of records against each other: what has become faster, and what slower.
+//! Compares two files of records: which rows became faster, and which slower.
 
 use std::fmt::Write;
 
@@ -12,12 +12,12 @@ use super::tables::new_table;
 use crate::measure::{Comparison, Metric, Side, Summary, Verdict};
 use crate::record::{Record, Run, pooled};
 
-/// The outcome.
+/// The result of the comparison.
 #[derive(Debug)]
 pub(crate) struct RunComparison {
-    /// The table, and what is to be said about it.
+    /// The table and the remarks on it.
     pub(crate) text: String,
-    /// Whether something has become worse beyond the threshold, or answers wrongly that did not.
+    /// True if a row became worse beyond the threshold, or a subject began to give wrong answers.
     pub(crate) got_worse: bool,
 }
 
@@ -29,16 +29,17 @@ enum Change {
     None,
     NotToldApart,
     TooFew,
-    /// A zero is among the samples, but not only zeros.
+    /// Some samples are zero, but not all.
     NoRatio,
 }
 
 impl RunComparison {
-    /// Compares the rows that both have; a ratio from 1 / `margin` to `margin` is no difference.
+    /// Compares the rows that both sides have; a ratio from 1 / `margin` to `margin` is no
+    /// difference.
     ///
     /// # Errors
     ///
-    /// They have no row in common.
+    /// The two have no row in common.
     pub(crate) fn of(old: &[Run], new: &[Run], margin: f64) -> Result<Self, String> {
         let (old_records, new_records) = (pooled(old), pooled(new));
         let old_rows = rows(&old_records);
@@ -69,8 +70,8 @@ impl RunComparison {
             }
         }
         if changes.is_empty() {
-            return Err("the two have no row in common: the same bench, case, subject, policy, \
-                        threads and parameters"
+            return Err("the two have no row in common (same bench, case, subject, policy, \
+                        threads and parameters)"
                 .into());
         }
         let wrong = new_wrong_answers(&old_records, &new_records);
@@ -84,7 +85,7 @@ impl RunComparison {
     }
 }
 
-/// The label of a row of the tables, and its set of keys, which there is in the title.
+/// Returns the label of a row, and its set of keys, which tables have in their title.
 fn full_label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
     match row.data() {
         data if data.is_empty() => label(row, rows),
@@ -129,7 +130,7 @@ fn word(change: Change, metric: Metric) -> &'static str {
         Change::Better => "faster",
         Change::Worse => "slower",
         Change::None => "no difference",
-        Change::NotToldApart => "not told apart",
+        Change::NotToldApart => "inconclusive",
         Change::TooFew => "too few samples",
         Change::NoRatio => "no ratio to 0",
     }
@@ -138,7 +139,7 @@ fn word(change: Change, metric: Metric) -> &'static str {
 fn summary(changes: &[Change], margin: f64) -> String {
     let count = |wanted| changes.iter().filter(|&&change| change == wanted).count();
     let mut text = format!(
-        "{}: {} better, {} worse, {} without a difference, {} not told apart",
+        "{}: {} better, {} worse, {} without a difference, {} inconclusive",
         if changes.len() == 1 { "1 row".into() } else { format!("{} rows", changes.len()) },
         count(Change::Better),
         count(Change::Worse),
@@ -148,24 +149,24 @@ fn summary(changes: &[Change], margin: f64) -> String {
     let few = count(Change::TooFew) + count(Change::NoRatio);
     if few > 0 {
         // Writing to a string can't fail.
-        let _ = write!(text, ", {few} that can't be compared");
+        let _ = write!(text, ", {few} not comparable");
     }
     let _ = write!(text, ". The threshold is {:.3} %.", (margin - 1.0) * 100.0);
     text.replace(".000 %", " %")
 }
 
-/// A sentence for each subject whose answers have become wrong.
+/// Returns a sentence for each subject whose answers are wrong in the new records only.
 fn new_wrong_answers(old: &[Record], new: &[Record]) -> Vec<String> {
     let wrong = new.iter().filter(|record| record.wrong_answer().is_some());
     let fresh = wrong.filter(|record| !old.iter().any(|before| before.is_same_row(record)));
     let sentences = fresh.filter_map(|record| {
         let (answer, Record { subject, case, .. }) = (record.wrong_answer()?, record);
-        Some(format!("Wrong in the new records: {subject} in {case}: {answer}."))
+        Some(format!("Wrong answer in the new records: {subject} in {case}: {answer}."))
     });
     sentences.collect()
 }
 
-/// Differences of machine and build between the runs, a sentence each.
+/// Returns the differences of machine and build between the runs, one sentence each.
 fn machines(old: &[Run], new: &[Run]) -> Vec<String> {
     let mut said = Vec::new();
     if let (Some(old), Some(new)) = (old.last(), new.last()) {
@@ -184,21 +185,21 @@ fn machines(old: &[Run], new: &[Run]) -> Vec<String> {
         .map(|(what, before, after)| format!("{what} {before} / {after}"))
         .collect();
         if !differences.is_empty() {
-            said.push(format!("The runs differ in more: {}.", differences.join("; ")));
+            said.push(format!("The runs also differ in: {}.", differences.join("; ")));
         }
     }
     if let Some(ratio) = arithmetic(new).zip(arithmetic(old)).map(|(new, old)| new / old)
         && !(0.97..=1.03).contains(&ratio)
     {
         said.push(format!(
-            "The machine itself differed: a step of arithmetic took {ratio:.2} of the time that it \
-             took in the old runs. Differences of that size may be the machine's."
+            "The machine's speed differed: an arithmetic step took {ratio:.2} times as long as in \
+             the old runs. Differences of that size may come from the machine."
         ));
     }
     said
 }
 
-/// The middle of all looks of the probe, in nanoseconds.
+/// Returns the median of all probes of an arithmetic step, in nanoseconds.
 fn arithmetic(runs: &[Run]) -> Option<f64> {
     let records = runs.iter().flat_map(|run| &run.records);
     let looks: Vec<f64> =

@@ -1,5 +1,5 @@
-//! Tables: one for the speeds, one for the costs and one for the memory of each bench and set of
-//! keys. Subjects stand side by side, and ratios after them.
+//! Tables: for each bench and set of keys one for the speeds, one for the times and one for the
+//! memory. Subjects are side by side, followed by their ratios.
 
 use std::fmt::Write;
 
@@ -16,22 +16,22 @@ use crate::measure::{Metric, Summary};
 use crate::record::{Host, Record};
 use crate::workload::threads_in_words;
 
-/// What ratios are taken against.
+/// The baseline of ratios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Against {
     /// The first subject of the table.
     TheFirst,
-    /// The best rival of each row, which the row names. Where there is none, no ratio is taken.
+    /// The best rival of each row, which the row names. A row without a rival has no ratio.
     TheFastestRival,
 }
 
-/// Columns apart, and a line below their names.
+/// Space between columns, and a line below their names.
 const STYLE: TableStyle = TableStyle::new()
     .header_lines(ContentLineStyle::none().junction(' '))
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .content_lines(ContentLineStyle::none().junction(' '));
 
-/// An empty table, as wide as the terminal at most: wider cells fold.
+/// Returns an empty table, at most as wide as the terminal; wider cells wrap.
 pub(super) fn new_table() -> Table {
     let mut table = Table::new();
     table.load_style(STYLE);
@@ -40,30 +40,32 @@ pub(super) fn new_table() -> Table {
     table
 }
 
-/// What was measured and how, before anything is shown.
+/// Returns the lines that come before the results: the machine, and how to read the figures.
 pub(crate) fn preamble(title: &str, host: &Host, rounds: usize, has_tables: bool) -> String {
     let cpus = if host.cores == 1 { "1 CPU".into() } else { format!("{} CPUs", host.cores) };
     let rules = match has_tables {
         true => format!(
-            "Median of {rounds} interleaved rounds and, in brackets, the middle half of them where \
-             there is room; each sample has a process of its own; speeds are of all threads \
-             together. Ratios are taken round by round: their median and its 95 % bootstrap \
-             interval; beside a best rival they stand below the value. No difference: all of the \
-             interval is within 3 %; not told apart: it goes across."
+            "Values are medians of {rounds} interleaved rounds, with the middle half of the rounds \
+             in brackets if there is room. Each sample runs in a separate process. Speeds are \
+             totals over all threads. Ratios are computed round by round: the median and its 95 % \
+             bootstrap interval; next to a best rival, the ratio is below the value. No \
+             difference: the whole interval is within 3 %. Inconclusive: the interval crosses \
+             that limit."
         ),
         false => format!(
-            "{rounds} interleaved rounds, each sample in a process of its own; ratios with their \
-             95 % bootstrap intervals. No difference: within 3 %; not told apart: across."
+            "{rounds} interleaved rounds, each sample in a separate process; ratios with their \
+             95 % bootstrap intervals. No difference: the interval is within 3 %. Inconclusive: it \
+             crosses that limit."
         ),
     };
     let machine = format!(
-        "{title}: {}, {cpus}, {}; caches {}, barrier {}.",
+        "{title}: {}, {cpus}, {}; CPU mode {}, barrier {}.",
         host.cpu, host.kernel, host.cpu_mode, host.barrier
     );
     paragraph(&machine) + &paragraph(&rules)
 }
 
-/// All tables, each after its title.
+/// Formats all tables, each after its title.
 pub(crate) fn tables(records: &[Record], against: Against) -> String {
     let rows = rows(records);
     let mut groups: Vec<Vec<&Row<'_>>> = Vec::new();
@@ -87,7 +89,7 @@ pub(crate) fn tables(records: &[Record], against: Against) -> String {
     text
 }
 
-/// A table with a column for every subject, and one for the ratio of each to the first.
+/// Returns a table with a column for each subject, and one for the ratio of each to the first.
 fn beside_the_first(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
     let columns = columns(group);
     let Some((base, others)) = columns.split_first() else { return Table::new() };
@@ -105,9 +107,9 @@ fn beside_the_first(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
     })
 }
 
-/// A table with a column for every subject, without the spreads, which would make it too wide,
-/// and with the best rival of each row. Below each value of ours is its ratio to that rival's.
-/// Who left the field of all its rows has a column too.
+/// Returns a table with a column for each subject, without spreads, which would make it too wide,
+/// and with the best rival of each row. Below each of our values is its ratio to that rival's. A
+/// subject whose answers were wrong in every row has a column too.
 fn beside_the_best_rival(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
     let mut columns = columns(group);
     for record in rows.iter().flat_map(|row| row.records()) {
@@ -158,7 +160,7 @@ fn table(
     table
 }
 
-/// One record of each subject, in the order in which they first come.
+/// Returns one record of each subject, in the order in which the subjects first occur.
 fn columns<'r>(group: &[&Row<'r>]) -> Vec<&'r Record> {
     let mut columns: Vec<&'r Record> = Vec::new();
     for record in group.iter().flat_map(|row| row.records()) {
@@ -169,15 +171,15 @@ fn columns<'r>(group: &[&Row<'r>]) -> Vec<&'r Record> {
     columns
 }
 
-/// The record of a column in a row.
+/// Returns the record of a column in a row.
 fn of<'r>(row: &Row<'r>, column: &Record) -> Option<&'r Record> {
     row.records().iter().copied().find(|one| is_of(column, one))
 }
 
-/// What stands in the place of a value where an answer was wrong.
+/// Shown instead of a value if an answer was wrong.
 const WRONG: &str = "wrong";
 
-/// Whether the subject of a column left the field of a row because an answer of it was wrong.
+/// Returns whether the subject of a column was excluded from a row for a wrong answer.
 fn is_wrong(row: &Row<'_>, column: &Record, rows: &[Row<'_>]) -> bool {
     let common = row.common();
     let fields = rows.iter().filter(|other| other.common().metric == Metric::WrongAnswers);
@@ -185,19 +187,22 @@ fn is_wrong(row: &Row<'_>, column: &Record, rows: &[Row<'_>]) -> bool {
     same.any(|other| of(other, column).is_some())
 }
 
-/// One sentence for each wrong answer of what others have made.
+/// Returns one sentence for each wrong answer of a rival.
 fn wrong_answers(rows: &[Row<'_>]) -> Option<String> {
     let records = rows.iter().flat_map(|row| row.records());
     let sentences = records.filter_map(|record| {
         let (answer, case) = (record.wrong_answer()?, &record.case);
         let (threads, data) = (threads_in_words(record.threads), record.param("data"));
         let of = if data.is_empty() { data } else { format!(" of {data}") };
-        Some(format!("No values of {} in {case}{of}, {threads}: {answer}\n", record.subject))
+        let subject = &record.subject;
+        Some(format!(
+            "No values for {subject} in {case}{of}, {threads}, because of a wrong answer: {answer}\n"
+        ))
     });
     Some(sentences.collect()).filter(|text: &String| !text.is_empty())
 }
 
-/// The second over the first, where that says something.
+/// Returns the ratio of `other` to `base`; empty for a metric whose ratio means nothing.
 fn ratio(base: &Record, other: &Record) -> String {
     let says_something = base.metric != Metric::RetriesPerLookup;
     let comparison = comparison(base, other).filter(|_| says_something);
@@ -209,15 +214,15 @@ fn shown(record: &Record) -> String {
         .map_or_else(String::new, |summary| figures::spread(record.metric, &summary))
 }
 
-/// One sentence for all of them: any that is not zero has failed the run.
+/// Returns one sentence about all lookups of existing keys: a missed key would have failed the run.
 fn false_negatives(rows: &[Row<'_>]) -> Option<String> {
     let (count, total) = samples(rows, Metric::FalseNegatives)
         .fold((0, 0.0), |(count, total), sample| (count + 1, total + sample));
     (count > 0)
-        .then(|| format!("Keys that were there and were not found: {total}, in {count} samples.\n"))
+        .then(|| format!("Lookups that missed an existing key: {total} in {count} samples.\n"))
 }
 
-/// All samples of a quantity.
+/// Returns all samples of a metric.
 fn samples<'r>(
     rows: impl IntoIterator<Item = &'r Row<'r>>,
     metric: Metric,
@@ -245,7 +250,7 @@ mod tests {
         let line = text.lines().find(|line| line.contains("lookup-hit")).unwrap();
         let words: Vec<_> = line.split_whitespace().collect();
         assert_eq!(words, ["lookup-hit", "2", "2.00", "M/s", "3.00", "M/s", "1.50"]);
-        assert!(text.contains("not found: 0, in 7 samples"), "{text}");
+        assert!(text.contains("existing key: 0 in 7 samples"), "{text}");
     }
 
     #[test]
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_answer_stands_in_the_place_of_the_value_and_is_told() {
+    fn a_wrong_answer_replaces_the_value_and_is_reported() {
         let mut wrong = specimen::of("seek", "none", Metric::WrongAnswers, &[1.0]);
         (wrong.subject, wrong.policy) = ("masstree".into(), None);
         wrong.params.insert("wrong_answer".into(), "found nothing".into());
@@ -278,9 +283,9 @@ mod tests {
         let text = tables(&records, Against::TheFastestRival);
         let line = text.lines().find(|line| line.contains("2.00 M/s")).unwrap();
         assert!(text.contains("masstree") && line.contains("wrong"), "{text}");
-        assert!(
-            text.contains("No values of masstree in seek of symbols, 2 threads: found nothing")
-        );
+        let sentence = "No values for masstree in seek of symbols, 2 threads, because of a wrong \
+                        answer: found nothing";
+        assert!(text.contains(sentence), "{text}");
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! What a comparison of immediate and deferred reuse comes to, in one screen.
+//! The result of a comparison of immediate and deferred reuse, on one screen.
 //!
-//! The rule. What was read and what was changed count the same, each as the geometric mean of its rows'
-//! ratios, `after-rcu-gp` over `immediate`. A policy is recommended for its speed where the whole
-//! interval of that mean lies beyond 5 %: readers that validate are work, and so is memory that waits.
-//! Where all of it lies within, either will do, and what each asks for decides. Where it goes across the
-//! border, the run was too short to tell.
+//! The rule: lookups and writes have equal weight, each as the geometric mean of the ratios of its
+//! rows, `after-rcu-gp` over `immediate`. A policy is recommended for its speed if the whole
+//! interval of that mean is beyond 5 %: readers that validate are a cost, and so is pending memory.
+//! If the whole interval is within 5 %, either policy will do, and their demands decide. If the
+//! interval crosses the threshold, the run was too short to decide.
 
 use std::fmt::Write;
 
@@ -17,10 +17,10 @@ use crate::measure::{Comparison, FEWEST_ROUNDS, Interval, Metric, Side, Verdict,
 use crate::record::Record;
 use crate::workload::reader::Reader;
 
-/// A whole interval beyond this decides for a policy.
+/// A policy is chosen for its speed if the whole interval is beyond this ratio.
 const WORTH_CHOOSING: f64 = 1.05;
 
-/// The screen.
+/// Returns the screen.
 pub(crate) fn verdict(records: &[Record]) -> String {
     let Judgement { lines, recommendation } = Judgement::of(records);
     if lines.is_empty() {
@@ -28,7 +28,7 @@ pub(crate) fn verdict(records: &[Record]) -> String {
     }
     let mut text = String::from(DEMANDS);
     // Writing to a string can't fail.
-    let _ = writeln!(text, "\nafter-rcu-gp against immediate, as a factor:");
+    let _ = writeln!(text, "\nRatio of after-rcu-gp to immediate:");
     for line in &lines {
         let _ = writeln!(text, "{}", line.text());
     }
@@ -36,42 +36,42 @@ pub(crate) fn verdict(records: &[Record]) -> String {
     text
 }
 
-/// What the records come to.
+/// The conclusions from the records.
 #[derive(Debug)]
 pub(super) struct Judgement {
-    /// `after-rcu-gp` over `immediate`, for each kind of rows.
+    /// The ratios of `after-rcu-gp` to `immediate`, one line for each kind of rows.
     pub(super) lines: Vec<Line>,
-    /// What follows.
+    /// The recommendation, as text.
     pub(super) recommendation: String,
 }
 
-/// Rows of one kind, taken together.
+/// Rows of one kind, combined.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The kind.
+    /// The name of the kind.
     pub(super) what: String,
-    /// The geometric mean of their ratios.
+    /// The geometric mean of the ratios of the rows.
     pub(super) comparison: Option<Comparison>,
-    /// How many there are.
+    /// The number of rows.
     pub(super) rows: usize,
-    /// Whether less is better.
+    /// True if smaller values are better.
     pub(super) is_memory: bool,
 }
 
 impl Judgement {
-    /// Judges by the rule.
+    /// Applies the rule.
     pub(super) fn of(records: &[Record]) -> Self {
         let rows = rows(records);
         let pairs: Vec<Pair<'_>> = rows.iter().filter_map(Pair::of).collect();
         let (reading, changing) = (of(&pairs, Pair::is_reading), of(&pairs, Pair::is_changing));
-        let mut kinds = vec![("reading, speed".to_owned(), reading.clone(), false)];
-        kinds.push(("changing, speed".into(), changing.clone(), false));
+        let mut kinds = vec![("lookup speed".to_owned(), reading.clone(), false)];
+        kinds.push(("write speed".into(), changing.clone(), false));
         for reader in Reader::USUAL {
             let peaks = of(&pairs, |pair| pair.is_peak_beside(reader));
             kinds.push((format!("peak memory, {}", beside(reader)), peaks, true));
         }
         let stalled = of(&pairs, Pair::is_changing_behind_a_stall);
-        kinds.push(("changing, while one sits".into(), stalled, false));
+        kinds.push(("write speed during a stall".into(), stalled, false));
         let found = kinds.into_iter().filter(|(_, rows, _)| !rows.is_empty());
         let lines: Vec<Line> = found
             .map(|(what, rows, is_memory)| {
@@ -82,26 +82,26 @@ impl Judgement {
         let recommendation = match Comparison::of_groups(&[group(&reading), group(&changing)]) {
             Some(speed) => recommendation(&speed),
             None if pairs.is_empty() => {
-                "Recommendation: none: nothing was measured under both policies.".into()
+                "Recommendation: none. Nothing was measured under both policies.".into()
             }
-            None => "Recommendation: none: it takes reading and changing, and both were not \
-                         measured under both policies."
+            None => "Recommendation: none. It needs both lookups and writes, measured under both \
+                         policies."
                 .into(),
         };
         Self { lines, recommendation }
     }
 }
 
-/// What the policies ask for, whatever they cost.
+/// The demands of each policy.
 pub(super) const DEMANDS: &str = "\
-immediate     a freed object may be another one at once: readers validate
-after-rcu-gp  a freed object stays while a section lasts: what waits is memory
+immediate     freed objects are reused at once: readers must validate
+after-rcu-gp  freed objects wait for a grace period: pending objects take memory
 ";
 
-/// The same row under both policies.
+/// A row measured under both policies.
 struct Pair<'r> {
     common: &'r Record,
-    /// Deferred over immediate, round by round.
+    /// The ratios of deferred to immediate reuse, round by round.
     ratios: Vec<f64>,
 }
 
@@ -157,15 +157,15 @@ fn group(rows: &[&Pair<'_>]) -> Vec<Vec<f64>> {
 
 fn beside(reader: Reader) -> &'static str {
     match reader {
-        Reader::None => "nobody reads",
-        Reader::Idle => "readers idle",
-        Reader::Busy => "one reads on",
-        Reader::Stall(_) => "one sits 100 ms",
+        Reader::None => "no reader",
+        Reader::Idle => "idle readers",
+        Reader::Busy => "busy reader",
+        Reader::Stall(_) => "100 ms stalls",
     }
 }
 
 impl Line {
-    /// "reading, speed                1.05 (1.03..1.07)         6 rows".
+    /// Formats a line, as in "lookup speed                  1.05 (1.03..1.07)         6 rows".
     fn text(&self) -> String {
         let Self { what, comparison, rows, .. } = self;
         let ratio = comparison.as_ref().map_or_else(String::new, figures::ratio);
@@ -179,29 +179,29 @@ fn recommendation(speed: &Comparison) -> String {
     let interval = figures::interval(&speed.interval);
     match speed.interval.side(WORTH_CHOOSING) {
         _ if speed.verdict == Verdict::TooFewRounds => {
-            format!("Recommendation: none: fewer than {FEWEST_ROUNDS} rounds tell nothing.")
+            format!("Recommendation: none. At least {FEWEST_ROUNDS} rounds are needed.")
         }
         Side::Above => format!(
-            "Recommendation: after-rcu-gp. On the whole it is {} as fast ({interval}), and its \
-             readers need not validate; the memory above is its price.",
+            "Recommendation: after-rcu-gp. Overall it is {} as fast ({interval}), and its \
+             readers need not validate; in exchange it takes the memory shown above.",
             figures::times(speed.ratio)
         ),
         Side::Below => format!(
-            "Recommendation: immediate, if your readers can validate. On the whole it is {} as \
-             fast ({} to {}), and nothing waits in memory.",
+            "Recommendation: immediate, if your readers can validate. Overall it is {} as \
+             fast ({} to {}), and no freed memory is pending.",
             figures::times(speed.ratio),
             figures::times(high),
             figures::times(low)
         ),
         Side::Within => format!(
-            "Recommendation: either will do for speed (after-rcu-gp is {interval} times as fast on \
-             the whole, less than 5 % either way). Take after-rcu-gp where readers keep \
-             references or can't validate; take immediate where memory is short, or where \
-             readers may stay in a section for long."
+            "Recommendation: either will do for speed (overall after-rcu-gp is {interval} times as \
+             fast, a difference of less than 5 %). Choose after-rcu-gp if readers keep \
+             references or can't validate; choose immediate if memory is limited, or if \
+             readers may stay in a section for a long time."
         ),
         Side::Across => format!(
-            "Recommendation: none yet. On the whole after-rcu-gp is {interval} times as fast, which \
-             is neither beyond 5 % nor within: a longer run tells (--rounds 21 --duration 300)."
+            "Recommendation: none yet. Overall after-rcu-gp is {interval} times as fast, an \
+             interval that crosses the 5 % threshold: run longer (--rounds 21 --duration 300)."
         ),
     }
 }
@@ -224,17 +224,17 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_recommended_where_it_is_clearly_faster() {
+    fn a_policy_is_recommended_if_it_is_clearly_faster() {
         assert!(speeds(1.5, 1.0).contains("Recommendation: after-rcu-gp."), "{}", speeds(1.5, 1.0));
         assert!(speeds(0.9, 0.7).contains("Recommendation: immediate,"), "{}", speeds(0.9, 0.7));
         assert!(speeds(1.2, 0.85).contains("either will do"), "{}", speeds(1.2, 0.85));
     }
 
     #[test]
-    fn reading_and_changing_have_a_line_each() {
+    fn lookups_and_writes_have_a_line_each() {
         let text = speeds(1.5, 1.0);
-        assert!(text.contains("reading, speed                1.50"), "{text}");
-        assert!(text.contains("changing, speed               no difference"), "{text}");
+        assert!(text.contains("lookup speed                  1.50"), "{text}");
+        assert!(text.contains("write speed                   no difference"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
 
@@ -253,9 +253,9 @@ mod tests {
     #[test]
     fn without_two_policies_or_enough_rounds_nothing_is_recommended() {
         let one = [specimen::of("update", "immediate", Metric::OpsPerS, &[1e6; 7])];
-        assert!(verdict(&one).contains("none: nothing was measured under both"));
+        assert!(verdict(&one).contains("none. Nothing was measured under both"));
         let half = pair("update", Metric::OpsPerS, 1e6, 2e6);
-        assert!(verdict(&half).contains("it takes reading and changing"));
+        assert!(verdict(&half).contains("It needs both lookups and writes"));
         let few: Vec<_> = ["update", "lookup-hit"]
             .into_iter()
             .flat_map(|case| {
@@ -263,6 +263,6 @@ mod tests {
                 [of("immediate", 1e6), of("after-rcu-gp", 2e6)]
             })
             .collect();
-        assert!(verdict(&few).contains("fewer than 7 rounds"));
+        assert!(verdict(&few).contains("At least 7 rounds"));
     }
 }

@@ -1,17 +1,17 @@
-//! The room that text has.
+//! The width of text.
 
 use std::io::stdout;
 
 use terminal_size::{Width, terminal_size_of};
 
-/// Without a terminal: text in files and pipes is read in editors and browsers, which fold it
+/// The width without a terminal: editors and browsers, which show files and pipes, wrap lines
 /// themselves.
 const ELSEWHERE: usize = 160;
 
-/// Less than this makes words of one letter.
+/// The least width: in a narrower table words break into single letters.
 const LEAST: usize = 40;
 
-/// The width of the terminal that standard output is, in characters.
+/// Returns the width of the terminal on standard output, in characters.
 pub(super) fn width() -> usize {
     let columns =
         terminal_size_of(stdout()).map_or(ELSEWHERE, |(Width(columns), _)| columns.into());

@@ -1,48 +1,48 @@
-//! Which policies are correct for a workload: a question of promises, not of speed.
+//! Decides which policies are correct for a workload: by their guarantees, not by speed.
 
 use std::fmt;
 
 use memalloc::PolicyKind;
 use serde::{Deserialize, Serialize};
 
-/// What has to be correct.
+/// The correctness requirements of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demands {
-    /// Whether another thread may look at an object while it is freed.
+    /// True if another thread may read an object while it is freed.
     pub(crate) readers: bool,
-    /// Whether every reader validates what it read.
+    /// True if every reader validates what it reads.
     pub(crate) validate: bool,
-    /// Whether readers keep references to what they found, to the end of their section.
+    /// True if readers keep references to objects until their section ends.
     pub(crate) references: bool,
-    /// Whether readers block or await inside a section.
+    /// True if readers block or await inside a section.
     pub(crate) sleep: bool,
-    /// What signal handlers do.
+    /// The calls that signal handlers make.
     pub(crate) signals: Signals,
-    /// What else uses the memory.
+    /// Other users of the memory.
     pub(crate) shared: Shared,
 }
 
-/// What signal handlers do.
+/// The calls that signal handlers make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Signals {
-    /// Neither allocate nor free.
+    /// Handlers neither allocate nor free.
     No,
-    /// Allocate.
+    /// Handlers allocate.
     Alloc,
-    /// Allocate, and free what readers may look at.
+    /// Handlers allocate, and free objects that readers may read.
     AllocFree,
 }
 
-/// What else uses the memory.
+/// Other users of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Shared {
-    /// Nothing: the allocator serves this structure alone.
+    /// None: the allocator serves this structure alone.
     Nothing,
     /// Objects of other types come from the same allocator.
     OtherTypes,
-    /// Other processes map it, and read.
+    /// Other processes map the memory and read it.
     Processes,
 }
 
@@ -54,7 +54,7 @@ macro_rules! named {
             fn from_str(name: &str) -> Result<Self, String> {
                 match name {
                     $($name => Ok(Self::$value),)*
-                    _ => Err(format!("allowed are {}", [$($name),*].join(", "))),
+                    _ => Err(format!("expected one of {}", [$($name),*].join(", "))),
                 }
             }
         }
@@ -72,7 +72,7 @@ named!(
     Shared { Nothing = "nothing", OtherTypes = "other-types", Processes = "processes" }
 );
 
-/// What an object keeps for a reader as long as its section lasts.
+/// The guarantee that an object gives to a reader until its section ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Promise {
     Nothing,
@@ -80,21 +80,21 @@ enum Promise {
     Identity,
 }
 
-/// Whether a policy is correct.
+/// A policy, and whether it is correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) policy: PolicyKind,
-    /// Why it is not, if it is not.
+    /// The reason why the policy is not correct; `None` if it is.
     pub(crate) out: Option<&'static str>,
 }
 
-/// Every policy, in the order of what it asks of readers: most first.
+/// Judges every policy, ordered by its demands on readers, greatest first.
 pub(crate) fn standings(demands: &Demands) -> Vec<Standing> {
     let standing = |&policy| Standing { policy, out: objection(policy, demands) };
     PolicyKind::ALL.iter().map(standing).collect()
 }
 
-/// What a policy keeps: see the table in docs/guide.md.
+/// Returns the guarantee of a policy: see the table in docs/guide.md.
 fn promise(policy: PolicyKind, sleeps: bool) -> Promise {
     match (policy, sleeps) {
         (PolicyKind::Immediate, _) | (PolicyKind::AfterRcuGp, true) => Promise::Type,
@@ -105,13 +105,13 @@ fn promise(policy: PolicyKind, sleeps: bool) -> Promise {
     }
 }
 
-/// Why a policy is not correct. The reasons are looked for in this order, and one is enough.
+/// Returns why a policy is not correct: the first reason found, in this order.
 fn objection(policy: PolicyKind, demands: &Demands) -> Option<&'static str> {
     if demands.shared == Shared::Processes && demands.readers {
-        return Some("grace periods wait for readers of this process only");
+        return Some("grace periods wait only for readers in this process");
     }
     if demands.signals != Signals::No && policy == PolicyKind::FreeAfterRcuGp {
-        return Some("what handlers took is not made up for by frees: they go to slabs first");
+        return Some("frees go to slabs first and do not refill the caches of handlers");
     }
     if !demands.readers {
         return None;
@@ -123,20 +123,20 @@ fn objection(policy: PolicyKind, demands: &Demands) -> Option<&'static str> {
     };
     if kept < needed {
         return Some(match (kept, demands.sleep, demands.references) {
-            (Promise::Nothing, ..) => "a section that sleeps keeps nothing under it",
+            (Promise::Nothing, ..) => "it protects nothing in a section that sleeps",
             (_, true, true) if policy != PolicyKind::Immediate => {
-                "a reference would not hold across a sleep"
+                "a reference would not stay valid across a sleep"
             }
             (_, true, false) if policy != PolicyKind::Immediate => {
                 "readers that sleep would have to validate"
             }
-            (.., true) => "a reference would come to mean another object",
+            (.., true) => "a reference could come to point to another object",
             _ => "readers would have to validate, and can't",
         });
     }
     let is_type_only = kept == Promise::Type;
     (is_type_only && demands.shared == Shared::OtherTypes)
-        .then_some("objects of other types share its classes: validation would read foreign bytes")
+        .then_some("objects of other types share its classes: validation could read their bytes")
 }
 
 #[cfg(test)]
@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn readers_that_validate_may_have_any_policy() {
+    fn every_policy_is_correct_for_readers_that_validate() {
         assert_eq!(stand(VALIDATING), PolicyKind::ALL);
     }
 
     #[test]
-    fn readers_that_cannot_validate_or_keep_references_may_not_have_immediate_reuse() {
+    fn immediate_reuse_is_incorrect_for_readers_that_cannot_validate_or_keep_references() {
         let deferring = [AfterRcuGp, FreeAfterRcuGp, AfterTasksTraceGp];
         let blind = Demands { validate: false, ..VALIDATING };
         assert_eq!(stand(blind), deferring);
@@ -184,8 +184,8 @@ mod tests {
         let sleepers = Demands { references: true, sleep: true, ..VALIDATING };
         assert_eq!(stand(sleepers), [AfterTasksTraceGp]);
         assert!(why_not(AfterRcuGp, sleepers).contains("across a sleep"));
-        assert!(why_not(FreeAfterRcuGp, sleepers).contains("keeps nothing"));
-        // Those that validate after the sleep have memory and type.
+        assert!(why_not(FreeAfterRcuGp, sleepers).contains("protects nothing"));
+        // Readers that validate after the sleep can rely on memory and type.
         let careful = Demands { sleep: true, ..VALIDATING };
         assert_eq!(stand(careful), [Immediate, AfterRcuGp, AfterTasksTraceGp]);
         assert!(
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn handlers_need_a_reserve_that_frees_fill_up_again() {
+    fn handlers_need_a_reserve_that_frees_refill() {
         for signals in [Signals::Alloc, Signals::AllocFree] {
             let handlers = Demands { signals, ..VALIDATING };
             assert_eq!(stand(handlers), [Immediate, AfterRcuGp, AfterTasksTraceGp]);
@@ -204,10 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn foreign_types_in_the_same_classes_are_no_company_for_readers_that_validate() {
+    fn readers_that_validate_need_classes_without_objects_of_other_types() {
         let shared = Demands { shared: Shared::OtherTypes, ..VALIDATING };
         assert_eq!(stand(shared), [AfterRcuGp, FreeAfterRcuGp, AfterTasksTraceGp]);
-        assert!(why_not(Immediate, shared).contains("foreign"));
+        assert!(why_not(Immediate, shared).contains("other types"));
         let sleeping = Demands { sleep: true, ..shared };
         assert_eq!(stand(sleeping), [AfterTasksTraceGp]);
     }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn without_readers_all_stand() {
+    fn without_readers_every_policy_is_correct() {
         let alone = Demands { readers: false, validate: false, references: true, ..VALIDATING };
         assert_eq!(stand(alone), PolicyKind::ALL);
     }

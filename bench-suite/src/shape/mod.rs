@@ -1,4 +1,4 @@
-//! A user's workload: what has to be correct in it, and its numbers.
+//! A user's workload: its correctness requirements and its numbers.
 //!
 //! It comes from options, from a TOML file, or from a recording of the user's own program, and is
 //! completed by defaults. Knows nothing of how it is measured.
@@ -18,49 +18,49 @@ pub(crate) use recording::{Recorded, read as read_recording};
 /// A workload.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shape {
-    /// What has to be correct.
+    /// The correctness requirements.
     pub(crate) demands: Demands,
-    /// What it does.
+    /// The numbers.
     pub(crate) numbers: Numbers,
 }
 
-/// What a workload does, in numbers.
+/// A workload in numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Numbers {
     /// The sizes of objects, in bytes.
     pub(crate) sizes: SizeWeights,
-    /// Objects that live at the same time.
+    /// The number of live objects.
     pub(crate) live_objects: usize,
-    /// Threads and the share of updates in what they do.
+    /// The threads, and the share of updates in their operations.
     pub(crate) threads: ThreadGroups,
-    /// Frees a second of all threads together; as many as can be if there is none.
+    /// Frees per second of all threads together; `None` for as many as possible.
     pub(crate) frees_per_s: Option<f64>,
     /// The length of a read section, in microseconds.
     pub(crate) section_us: f64,
-    /// The longest time that a reader stays in a section, in milliseconds; 0 if no reader stays
-    /// longer than usual.
+    /// The longest time that a reader stays in a section, in milliseconds; 0 if no section is
+    /// longer than `section_us`.
     pub(crate) stall_ms: f64,
-    /// The part of frees that happen on another CPU than the allocation.
+    /// The share of frees on another CPU than the allocation.
     pub(crate) other_cpu_frees: f64,
     /// The most memory that the allocator may take, in MiB.
     pub(crate) budget_mib: Option<f64>,
-    /// The percentile of latencies that matters.
+    /// The latency percentile to judge by.
     pub(crate) percentile: f64,
-    /// The longest update at that percentile, in microseconds.
+    /// The limit for the update latency at that percentile, in microseconds.
     pub(crate) latency_limit_us: Option<f64>,
 }
 
 impl Numbers {
-    /// The memory budget in bytes.
+    /// Returns the memory budget in bytes.
     pub(crate) fn budget_bytes(&self) -> Option<u64> {
         self.budget_mib.map(|mib| (mib * MIB) as u64)
     }
 
-    /// Bytes of the live objects, as large as their classes.
+    /// Returns the bytes of the live objects, each as large as its size class.
     pub(crate) fn live_bytes(&self) -> u64 {
         (self.sizes.mean_class() * self.live_objects as f64) as u64
     }
 }
 
-/// Bytes of a MiB.
+/// The bytes of a MiB.
 pub(crate) const MIB: f64 = 1_048_576.0;

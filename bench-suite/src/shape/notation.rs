@@ -6,7 +6,7 @@ use std::str::FromStr;
 use memalloc::ClassTable;
 use serde::{Deserialize, Serialize};
 
-/// The smallest object: it begins with a stamp of eight bytes.
+/// The smallest size: an object begins with a stamp of 8 bytes.
 const LEAST_SIZE: usize = 8;
 const MOST_SIZE: usize = 4096;
 
@@ -16,18 +16,19 @@ const MOST_SIZES: usize = 64;
 /// The most threads.
 const MOST_THREADS: usize = 1000;
 
-/// Sizes of objects and how often each occurs: `64:3,256` are three of 64 bytes for each of 256.
+/// Sizes of objects and their weights: `64:3,256` means three objects of 64 bytes for each one of
+/// 256.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct SizeWeights(Vec<(usize, f64)>);
 
 impl SizeWeights {
-    /// Sizes with their weights, which are above zero.
+    /// Returns the sizes with their weights, which are above zero.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, f64)> {
         self.0.iter().copied()
     }
 
-    /// The size of each of so many objects, in the proportions of the weights, well mixed.
+    /// Returns the sizes of `objects` objects, in the proportions of the weights, well mixed.
     pub(crate) fn deal(&self, objects: usize) -> impl Iterator<Item = usize> {
         let whole: f64 = self.iter().map(|(_, weight)| weight).sum();
         let mut owed = vec![0.0; self.0.len()];
@@ -42,7 +43,7 @@ impl SizeWeights {
         })
     }
 
-    /// The mean size of the classes that the objects take.
+    /// Returns the mean size of the classes of the objects.
     pub(crate) fn mean_class(&self) -> f64 {
         let classes = ClassTable::default();
         let class = |size: usize| {
@@ -60,7 +61,7 @@ impl FromStr for SizeWeights {
     fn from_str(text: &str) -> Result<Self, String> {
         let allowed = || {
             format!(
-                "allowed are sizes from {LEAST_SIZE} to {MOST_SIZE} bytes with weights above 0, at \
+                "expected sizes from {LEAST_SIZE} to {MOST_SIZE} bytes with weights above 0, at \
                  most {MOST_SIZES} of them, as in 64:3,256"
             )
         };
@@ -83,24 +84,24 @@ impl fmt::Display for SizeWeights {
     }
 }
 
-/// Threads in groups, with the share of updates in what they do: `6:0,2:0.5` are six that only
-/// look up and two of whose operations half are updates.
+/// Threads in groups, with the share of updates in their operations: `6:0,2:0.5` means six threads
+/// that only look up, and two that update in half of their operations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct ThreadGroups(Vec<(usize, f64)>);
 
 impl ThreadGroups {
-    /// The share of updates of each thread.
+    /// Returns the share of updates of each thread.
     pub(crate) fn shares(&self) -> Vec<f64> {
         self.0.iter().flat_map(|&(count, share)| std::iter::repeat_n(share, count)).collect()
     }
 
-    /// How many threads there are.
+    /// Returns the number of threads.
     pub(crate) fn count(&self) -> usize {
         self.0.iter().map(|(count, _)| count).sum()
     }
 
-    /// The same threads with other shares, of which none leaves the range from 0 to 1.
+    /// Returns the same threads with their shares changed by `change` and clamped to 0 to 1.
     pub(crate) fn with_shares(&self, change: impl Fn(f64) -> f64) -> Self {
         Self(self.0.iter().map(|&(count, share)| (count, change(share).clamp(0.0, 1.0))).collect())
     }
@@ -123,7 +124,7 @@ impl FromStr for ThreadGroups {
         };
         groups.filter(fits).map(Self).ok_or_else(|| {
             format!(
-                "allowed are 1 to {MOST_THREADS} threads with shares of updates from 0 to 1, not all \
+                "expected 1 to {MOST_THREADS} threads with shares of updates from 0 to 1, not all \
                  of them 0, as in 6:0,2:0.5"
             )
         })
@@ -136,7 +137,7 @@ impl fmt::Display for ThreadGroups {
     }
 }
 
-/// `64:3,256`: the second number is left out where it goes without saying.
+/// Formats pairs as in `64:3,256`; the second number is omitted if `is_usual`.
 fn list(
     f: &mut fmt::Formatter<'_>,
     parts: impl Iterator<Item = (usize, f64, bool)>,
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_says_what_one_is() {
+    fn the_error_for_an_invalid_list_shows_a_valid_one() {
         for text in ["", "7", "4097", "64:0", "64:-1", "64:x", "64,,64", "64:nan", "64:inf"] {
             assert!(text.parse::<SizeWeights>().unwrap_err().contains("64:3,256"), "{text}");
         }
@@ -205,6 +206,6 @@ mod tests {
         assert_eq!(dealt.iter().filter(|&&size| size == 64).count(), 300);
         assert!(dealt.chunks(4).all(|four| four.contains(&256)), "well mixed");
         assert_eq!(sizes.mean_class(), 112.0);
-        assert_eq!("65".parse::<SizeWeights>().unwrap().mean_class(), 96.0, "as long as its class");
+        assert_eq!("65".parse::<SizeWeights>().unwrap().mean_class(), 96.0, "the size of its class");
     }
 }

@@ -1,5 +1,5 @@
-//! What is known of a workload: from options, from a TOML file, from a recording; and what is assumed
-//! of the rest.
+//! A workload of which only some facts are known: from options, from a TOML file, from a recording;
+//! and the assumptions for the rest.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::correct::{Demands, Shared, Signals};
 use super::notation::{SizeWeights, ThreadGroups};
 use super::{MIB, Numbers, Shape};
 
-/// A workload of which something may be unknown, as TOML has it.
+/// A workload with unknown fields, as in a TOML file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PartialShape {
@@ -45,18 +45,18 @@ pub(crate) struct PartialNumbers {
     pub(crate) latency_limit_us: Option<f64>,
 }
 
-/// Longer than a section may last.
+/// The longest section, and the longest stall.
 const LONGEST_SECTION_US: f64 = 1e6;
 const LONGEST_STALL_MS: f64 = 10_000.0;
 
-/// The most live objects: their numbers have 26 bits in a stamp.
+/// The most live objects: an object's number has 26 bits in its stamp.
 const MOST_OBJECTS: u64 = 1 << 26;
 
-/// The most frees a second.
+/// The most frees per second.
 const MOST_FREES: f64 = 1e9;
 
 impl PartialShape {
-    /// Reads a file's text.
+    /// Parses the text of a TOML file.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl PartialShape {
         })
     }
 
-    /// What is known here, and of the rest what is known there.
+    /// Returns these fields, with unknown ones taken from `other`.
     pub(crate) fn or(self, other: Self) -> Self {
         let (a, b) = (self.correct, other.correct);
         let correct = PartialDemands {
@@ -99,11 +99,11 @@ impl PartialShape {
         Self { correct, shape }
     }
 
-    /// The workload, with what is not known assumed.
+    /// Returns the workload, with assumptions for unknown fields.
     ///
     /// # Errors
     ///
-    /// One line about a number that is out of its range, or two that contradict each other.
+    /// One line about a number that is out of range, or two numbers that contradict each other.
     pub(crate) fn complete(self) -> Result<Shape, String> {
         let (correct, shape) = (self.correct, self.shape);
         let demands = Demands {
@@ -121,13 +121,13 @@ impl PartialShape {
         let count = threads.count() as u64;
         if !(count..=MOST_OBJECTS).contains(&live_objects) {
             return Err(format!(
-                "live-objects {live_objects}: allowed are {count} to {MOST_OBJECTS}, one for each \
-                 thread at least"
+                "live-objects {live_objects}: expected {count} to {MOST_OBJECTS}, at least one for \
+                 each thread"
             ));
         }
         let within = |name: &str, value: f64, low: f64, high: f64| match value {
             value if value >= low && value <= high => Ok(value),
-            value => Err(format!("{name} {value}: allowed are {low} to {high}")),
+            value => Err(format!("{name} {value}: expected {low} to {high}")),
         };
         let optional = |name: &str, value: Option<f64>, low: f64, high: f64| {
             value.map(|value| within(name, value, low, high)).transpose()
@@ -165,15 +165,15 @@ impl PartialShape {
                 live as f64 / MIB
             )),
             None if live > 16 << 30 => Err(format!(
-                "live-objects {live_objects}: {:.0} GiB of objects are more than is measured here; \
-                 allowed are 16 GiB",
+                "live-objects {live_objects}: {:.0} GiB of objects exceed \
+                 the limit of 16 GiB",
                 live as f64 / MIB / 1024.0
             )),
             _ => Ok(Shape { demands, numbers }),
         }
     }
 
-    /// What `complete` had to assume about correctness, in words.
+    /// Returns the assumptions of `complete` about correctness, in words.
     pub(crate) fn assumptions(&self) -> Vec<&'static str> {
         let PartialDemands { readers, validate, references, sleep, signals, shared } = self.correct;
         if readers == Some(false) {
@@ -181,25 +181,25 @@ impl PartialShape {
         }
         let assumed = [
             (validate.is_none(), "readers can't validate (--validate yes if they can)"),
-            (references.is_none(), "they keep no references beyond a look (--references yes)"),
-            (sleep.is_none(), "they don't sleep in sections (--sleep yes)"),
-            (signals.is_none(), "signal handlers don't allocate (--signals alloc)"),
-            (shared.is_none(), "nothing else uses the allocator (--shared other-types)"),
+            (references.is_none(), "they keep no references (--references yes if they do)"),
+            (sleep.is_none(), "they don't sleep in sections (--sleep yes if they do)"),
+            (signals.is_none(), "signal handlers don't allocate (--signals alloc if they do)"),
+            (shared.is_none(), "nothing else uses the allocator (--shared other-types if it does)"),
         ];
         assumed.into_iter().filter(|(is_assumed, _)| *is_assumed).map(|(_, what)| what).collect()
     }
 }
 
 impl Shape {
-    /// All of it as TOML, to be edited: what has no value stands in a comment.
+    /// Returns the workload as TOML, for editing: a field without a value is commented out.
     pub(crate) fn to_toml(&self) -> String {
         let Self { demands, numbers } = self;
         let Demands { readers, validate, references, sleep, signals, shared } = demands;
         let mut text = format!(
             "[correct]\n\
-             readers = {readers}            # does any thread look at an object while it is freed?\n\
-             validate = {validate}          # can every reader validate what it read?\n\
-             references = {references}        # do readers keep references, to the end of a section?\n\
+             readers = {readers}            # can a thread read an object while another frees it?\n\
+             validate = {validate}          # can every reader validate what it reads?\n\
+             references = {references}        # do readers keep references until their section ends?\n\
              sleep = {sleep}             # do they block or await inside a section?\n\
              signals = \"{signals}\"            # handlers: \"no\", \"alloc\", \"alloc-free\"\n\
              shared = \"{shared}\"        # \"nothing\", \"other-types\", \"processes\"\n\n\
@@ -213,20 +213,20 @@ impl Shape {
             let _ = writeln!(text, "{setting:<31}  # {comment}");
         };
         line("sizes", Some(format!("\"{}\"", n.sizes)), "bytes:weight");
-        line("live_objects", Some(n.live_objects.to_string()), "at the same time");
+        line("live_objects", Some(n.live_objects.to_string()), "number of live objects");
         line("threads", Some(format!("\"{}\"", n.threads)), "threads:share of updates");
-        line("frees_per_s", n.frees_per_s.map(number), "of all threads; none: as many as can be");
+        line("frees_per_s", n.frees_per_s.map(number), "unset: as many as possible");
         line("section_us", Some(number(n.section_us)), "length of a read section");
-        line("stall_ms", Some(number(n.stall_ms)), "the longest section");
-        line("other_cpu_frees", Some(number(n.other_cpu_frees)), "part of the frees");
-        line("budget_mib", n.budget_mib.map(number), "the most memory; none: no limit");
-        line("percentile", Some(number(n.percentile)), "of latencies, the one that matters");
-        line("latency_limit_us", n.latency_limit_us.map(number), "the longest update at it");
+        line("stall_ms", Some(number(n.stall_ms)), "length of the longest section");
+        line("other_cpu_frees", Some(number(n.other_cpu_frees)), "share of frees on another CPU");
+        line("budget_mib", n.budget_mib.map(number), "memory budget; unset: no limit");
+        line("percentile", Some(number(n.percentile)), "latency percentile to judge by");
+        line("latency_limit_us", n.latency_limit_us.map(number), "at that percentile; unset: no limit");
         text
     }
 }
 
-/// A number that TOML takes for one with a fraction.
+/// Formats a number so that TOML reads it as a float.
 fn number(value: f64) -> String {
     format!("{value:?}")
 }
@@ -251,12 +251,12 @@ mod tests {
         let shape = PartialShape::from_toml(partial).unwrap().complete().unwrap();
         assert_eq!(shape.demands.signals, Signals::AllocFree);
         let again = PartialShape::from_toml(&shape.to_toml()).unwrap();
-        assert!(again.assumptions().is_empty(), "all of it is said");
+        assert!(again.assumptions().is_empty(), "every field is known");
         assert_eq!(again.complete().unwrap(), shape);
     }
 
     #[test]
-    fn options_override_a_file_and_a_file_what_is_assumed() {
+    fn options_override_a_file_and_a_file_overrides_assumptions() {
         let options = PartialShape::from_toml("[shape]\nstall_ms = 5.0").unwrap();
         let file = PartialShape::from_toml("[shape]\nstall_ms = 7.0\nsection_us = 40").unwrap();
         let numbers = options.or(file).complete().unwrap().numbers;
@@ -265,23 +265,23 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_gets_one_line_that_names_the_place() {
+    fn the_error_for_an_invalid_file_is_one_line_that_names_the_place() {
         assert!(refused("[shape]\nsize = \"64\"").contains("line 2: unknown field `size`"));
         assert!(refused("[shape]\nsizes = \"0\"").contains("64:3,256"));
         assert!(refused("[shape").contains("line 1"));
         assert!(refused("[correct]\nsignals = \"maybe\"").contains("alloc-free"));
         assert!(
-            refused("[shape]\nstall_ms = -1.0").contains("stall-ms -1: allowed are 0 to 10000")
+            refused("[shape]\nstall_ms = -1.0").contains("stall-ms -1: expected 0 to 10000")
         );
-        assert!(refused("[shape]\nsection_us = nan").contains("allowed are"));
+        assert!(refused("[shape]\nsection_us = nan").contains("expected"));
         assert!(refused("[shape]\nthreads=\"1:1\"\nother_cpu_frees=0.5").contains("2 threads"));
         let few = "[shape]\nlive_objects = 1000000\nbudget_mib = 16";
         assert!(refused(few).contains("live objects alone are 61.0 MiB"), "{}", refused(few));
-        assert!(refused("[shape]\nlive_objects = 1").contains("allowed are 2 to"));
+        assert!(refused("[shape]\nlive_objects = 1").contains("expected 2 to"));
     }
 
     #[test]
-    fn what_is_assumed_is_said() {
+    fn assumptions_are_listed() {
         let partial = PartialShape::from_toml("[correct]\nvalidate = true").unwrap();
         assert!(partial.assumptions().iter().all(|line| !line.contains("validate")));
         assert_eq!(partial.assumptions().len(), 4);

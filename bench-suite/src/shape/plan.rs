@@ -1,5 +1,5 @@
-//! How an allocator is built for a workload: the lines that a user pastes and the builder that is
-//! measured, from the same numbers.
+//! The allocator for a workload: the code that a user pastes and the builder that is measured, from
+//! the same numbers.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,37 +10,37 @@ use memalloc::{BuildError, Builder, MemAlloc, PolicyKind, ReusePolicy};
 use super::Shape;
 use super::correct::{Shared, Signals};
 
-/// The part of what a budget leaves beside the live objects that may wait for readers: the rest is
-/// for caches, and for slabs that are not full.
+/// The share of the budget beyond the live objects that may be pending: the rest is for caches, and
+/// for slabs that are not full.
 const PENDING_PART: f64 = 0.5;
 
-/// No allocator waits for readers with less than this.
+/// The least value of `max_pending`.
 const LEAST_PENDING: u64 = 128 << 10;
 
-/// What may wait where nothing else is said: the library's own default.
+/// The library's default for `max_pending`.
 const USUAL_PENDING: u64 = 4 << 20;
 
-/// Objects that one call of `alloc_nowait` may take off for a moment.
+/// Objects that one call of `alloc_nowait` may take off a list for a moment.
 const TAKEN_OFF: usize = 250;
 
 /// An allocator for a workload, under one policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) policy: PolicyKind,
-    /// The most bytes that wait for readers, where the default will not do.
+    /// The limit of pending bytes, unless the default applies.
     max_pending: Option<u64>,
-    /// The most slab memory.
+    /// The limit of slab memory.
     limit_bytes: Option<u64>,
-    /// Sizes of which handlers need some ready, and how many.
+    /// The sizes to prefill for handlers, and the number of objects of each.
     reserved: Option<(Vec<usize>, usize)>,
-    /// Whether frees never wait for readers.
+    /// True if frees never wait for readers.
     never_waits: bool,
-    /// Whether handlers may read.
+    /// True if handlers may read.
     registers: bool,
 }
 
 impl Plan {
-    /// The allocator for a shape under a policy.
+    /// Plans the allocator for a shape under a policy.
     pub(crate) fn new(policy: PolicyKind, shape: &Shape) -> Self {
         let (demands, numbers) = (&shape.demands, &shape.numbers);
         let is_deferring = policy != PolicyKind::Immediate;
@@ -64,10 +64,10 @@ impl Plan {
         }
     }
 
-    /// A builder as the lines have it, on a domain of its own.
+    /// Returns the builder that the pasted code creates, with a domain of its own.
     pub(crate) fn builder<P: ReusePolicy>(&self) -> Builder<P> {
         let domain = match self.never_waits {
-            // A fence or a barrier can be had everywhere: only a kind that was asked for may fail.
+            // Only an explicitly chosen barrier can fail; the default always works.
             true => Domain::builder().stall_after(Duration::ZERO).build().unwrap_or_default(),
             false => Domain::new(),
         };
@@ -81,12 +81,12 @@ impl Plan {
         builder
     }
 
-    /// The allocator.
+    /// Builds the allocator.
     pub(crate) fn build<P: ReusePolicy>(&self) -> Result<MemAlloc<P>, BuildError> {
         self.builder().build()
     }
 
-    /// The lines to paste.
+    /// Returns the code to paste.
     pub(crate) fn lines(&self) -> String {
         let policy = type_name(self.policy);
         let mut uses = vec![format!("use memalloc::{{{policy}, MemAlloc}};")];
@@ -94,10 +94,10 @@ impl Plan {
         // Writing to a string can't fail.
         if self.never_waits {
             uses.push("use std::time::Duration;".into());
-            text += "// Handlers free: no free waits for readers.\n\
+            text += "// Signal handlers free: no free may wait for readers.\n\
                      let domain = Domain::builder().stall_after(Duration::ZERO).build()?;\n";
         } else {
-            text += "// A domain of its own: readers of other structures hold nothing up here.\n\
+            text += "// A separate domain: readers of other structures delay nothing here.\n\
                      let domain = Domain::new();\n";
         }
         uses.insert(1, "use memalloc::rcu::Domain;".into());
@@ -112,7 +112,7 @@ impl Plan {
         text += "    .build()?;\n";
         if let Some((sizes, count)) = &self.reserved {
             uses.push("use std::alloc::Layout;".into());
-            text += "// Before the first signal; handlers call `alloc_nowait`.\n";
+            text += "// Before the first signal. Handlers call `alloc_nowait`.\n";
             for size in sizes {
                 let _ =
                     writeln!(text, "alloc.prefill(Layout::from_size_align({size}, 8)?, {count})?;");
@@ -127,12 +127,12 @@ impl Plan {
     }
 }
 
-/// Whole ones, as the lines have them.
+/// Rounds down to whole KiB, as in the pasted code.
 fn kibibytes(bytes: u64) -> u64 {
     bytes >> 10 << 10
 }
 
-/// What the library calls a policy.
+/// Returns the library's type of a policy.
 fn type_name(policy: PolicyKind) -> &'static str {
     match policy {
         PolicyKind::Immediate => "Immediate",
@@ -147,7 +147,7 @@ mod tests {
     use super::super::PartialShape;
     use super::*;
 
-    /// One after the other in a function of their own, where they have to compile.
+    /// The pasted code, each sample in a function, where it has to compile.
     mod pasted {
         #![allow(unused_variables)]
         type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -190,7 +190,7 @@ mod tests {
     fn lines_to_paste_compile_and_run() {
         let runs = [pasted::plain, pasted::limited, pasted::sleepers, pasted::handlers];
         for (run, (plan, (file, text))) in runs.iter().zip(plans().iter().zip(pasted::TEXTS)) {
-            // Braces make statements of the lines one expression, for `include!`.
+            // Braces turn the lines into one expression, for `include!`.
             let lines: String = plan.lines().lines().map(|line| format!("{line}\n")).collect();
             assert_eq!(*text, format!("{{\n{lines}}}\n"), "{file}");
             run().unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_by_what_a_budget_leaves() {
+    fn max_pending_is_bounded_by_the_rest_of_the_budget() {
         let of = |policy, budget: u32| {
             let toml = format!("[shape]\nlive_objects = 16384\nbudget_mib = {budget}");
             plan(policy, &toml).max_pending

@@ -1,4 +1,4 @@
-//! From a recording of a program to the shape of its workload. The format is described in
+//! Derives the shape of a workload from a recording of a program. The format is described in
 //! docs/recording.md.
 
 use std::collections::HashMap;
@@ -14,34 +14,35 @@ const VERSION: u32 = 1;
 const HEADER: usize = 64;
 const EVENT: usize = 32;
 
-/// The most of a file that is read: a little more than the library writes.
+/// The size limit of a file: a little more than the library writes.
 const MOST_BYTES: u64 = 272 << 20;
 
-/// The most threads that are told apart.
+/// The most threads that are counted separately.
 const MOST_THREADS: usize = 65_536;
 
 /// The largest object.
 const LARGEST: u64 = 4096;
 
-/// With less of a recording nothing is derived: so many sampled allocations, and so many seconds.
+/// The least recording from which a shape is derived: this many sampled allocations, and this many
+/// seconds.
 const LEAST_SAMPLES: u64 = 16;
 const LEAST_TIME_S: f64 = 0.01;
 
-/// Different sizes that a shape is given; those that are rarer count as the next larger ones.
+/// The most sizes in a shape; rarer sizes count as the next larger one.
 const SIZES: usize = 12;
 
-/// A thread with a smaller part of what all threads did is left out.
+/// A thread with a smaller share of all work is ignored.
 const LEAST_PART: f64 = 0.002;
 
-/// A section that is longer than the usual one by this is a stall, if it takes a millisecond.
+/// A section longer than the usual one by this factor is a stall, if it takes a millisecond.
 const STALLS: f64 = 20.0;
 
-/// What a recording says.
+/// The content of a recording.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    /// The shape, as far as a recording can tell.
+    /// The shape, with the fields that a recording determines.
     pub(crate) partial: PartialShape,
-    /// What has to be said of the file: how long it is, and what is missing in it.
+    /// A remark on the file: its length, and what is missing from it.
     pub(crate) remark: String,
 }
 
@@ -49,15 +50,15 @@ pub(crate) struct Recorded {
 ///
 /// # Errors
 ///
-/// One line that says why it is none, or has too little.
+/// One line that says why the file is not a recording, or is too short.
 pub(crate) fn read(path: &Path) -> Result<Recorded, String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_file() {
-        // To open a pipe means to wait for a writer.
-        return Err("allowed is a regular file".into());
+        // Opening a pipe would block until a writer appears.
+        return Err("expected a regular file".into());
     }
     if metadata.len() > MOST_BYTES {
-        return Err(format!("allowed are {MOST_BYTES} bytes"));
+        return Err(format!("expected at most {MOST_BYTES} bytes"));
     }
     let file = File::open(path).map_err(|error| error.to_string())?;
     derive(BufReader::new(file).take(MOST_BYTES))
@@ -94,7 +95,7 @@ impl Event {
     }
 }
 
-/// What events add up to.
+/// The totals of all events.
 #[derive(Debug, Default)]
 struct Sums {
     samples: u64,
@@ -103,15 +104,15 @@ struct Sums {
     tracked: f64,
     untracked: f64,
     nowait: bool,
-    /// Of objects: how many, when they were freed, and how long they had lived.
+    /// The objects: weight, time of the free or of the end, and lifetime, in seconds.
     lives: Vec<(f64, f64, f64)>,
     freed: f64,
     freed_elsewhere: f64,
-    /// Of sections: how many, and how long.
+    /// The sections: weight and length in seconds.
     sections: Vec<(f64, f64)>,
     longest_s: f64,
     sleeps: bool,
-    /// Frees and sections by thread.
+    /// Frees and sections of each thread.
     threads: HashMap<u32, (f64, f64)>,
     dropped: Option<u64>,
 }
@@ -127,10 +128,10 @@ fn derive(mut file: impl Read) -> Result<Recorded, String> {
         u32::from_le_bytes(header[place..].first_chunk().copied().unwrap_or_default())
     };
     if read < HEADER || header[..8] != *MAGIC {
-        return Err("it is no recording of memalloc".into());
+        return Err("it is not a memalloc recording".into());
     }
     if (word(8), word(28)) != (VERSION, EVENT as u32) {
-        return Err(format!("it has version {}: allowed is {VERSION}", word(8)));
+        return Err(format!("it has version {}: expected {VERSION}", word(8)));
     }
     let (mut sums, mut number) = (Sums::default(), 0_u64);
     let is_cut = loop {
@@ -146,7 +147,7 @@ fn derive(mut file: impl Read) -> Result<Recorded, String> {
     sums.shape(is_cut)
 }
 
-/// Fills a buffer, as far as there is something; returns how far.
+/// Fills a buffer as far as the file goes; returns the number of bytes read.
 fn read_whole(file: &mut impl Read, buffer: &mut [u8]) -> Result<usize, String> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -167,14 +168,14 @@ impl Sums {
             return Err("comes after the end".into());
         }
         if size > LARGEST {
-            return Err(format!("is of {size} bytes: allowed are up to {LARGEST}"));
+            return Err(format!("is of {size} bytes: expected at most {LARGEST}"));
         }
-        // Ten years: no clock has run for so long, and no sum of such loses its digits.
+        // Ten years: no real recording is longer, and sums of such times keep their precision.
         if time_s > 3.2e8 || duration_s > 3.2e8 && kind != 12 {
-            return Err("has a time that can't be".into());
+            return Err("has an impossible time".into());
         }
         if self.threads.len() >= MOST_THREADS && !self.threads.contains_key(&thread) {
-            return Err(format!("is of one thread more than {MOST_THREADS}"));
+            return Err(format!("exceeds the limit of {MOST_THREADS} threads"));
         }
         self.end_s = self.end_s.max(time_s);
         match kind {
@@ -202,7 +203,7 @@ impl Sums {
                 self.sleeps |= kind == 11;
             }
             12 => self.dropped = Some((duration_s * 1e9) as u64),
-            _ => return Err(format!("is of kind {kind}: allowed are 1 to 12")),
+            _ => return Err(format!("is of kind {kind}: expected 1 to 12")),
         }
         Ok(())
     }
@@ -210,8 +211,8 @@ impl Sums {
     fn shape(mut self, is_cut: bool) -> Result<Recorded, String> {
         if self.samples < LEAST_SAMPLES || self.end_s < LEAST_TIME_S {
             return Err(format!(
-                "it has {} sampled allocations in {:.3} s: {LEAST_SAMPLES} in {LEAST_TIME_S} s are the \
-                 least; record for longer, or with a shorter period",
+                "it has {} sampled allocations in {:.3} s: at least {LEAST_SAMPLES} in \
+                 {LEAST_TIME_S} s are needed; record for longer, or with a shorter period",
                 self.samples, self.end_s
             ));
         }
@@ -241,9 +242,9 @@ impl Sums {
             signals: self.nowait.then_some(Signals::Alloc),
             ..PartialDemands::default()
         };
-        let cut = if is_cut { " It has no end: what was not written yet is missing." } else { "" };
+        let cut = if is_cut { " It has no end: events not yet written are missing." } else { "" };
         let dropped = match self.dropped {
-            Some(dropped) if dropped > 0 => format!(" {dropped} events found no room in it."),
+            Some(dropped) if dropped > 0 => format!(" {dropped} events were dropped."),
             _ => String::new(),
         };
         let remark = format!(
@@ -253,7 +254,8 @@ impl Sums {
         Ok(Recorded { partial: PartialShape { correct, shape }, remark })
     }
 
-    /// Objects alive on average in the second half: by then a program has what it needs.
+    /// Returns the average number of live objects in the second half: by then a program is warmed
+    /// up.
     fn live(&self) -> f64 {
         let half = self.end_s / 2.0;
         let seconds = |&(weight, end, lived): &(f64, f64, f64)| {
@@ -262,7 +264,7 @@ impl Sums {
         self.lives.iter().map(seconds).sum::<f64>() / (self.end_s - half)
     }
 
-    /// The mean of all sections but the longest hundredth of them.
+    /// Returns the mean length of all sections except the longest hundredth.
     fn usual_section(&mut self) -> f64 {
         self.sections.sort_by(|one, two| one.1.total_cmp(&two.1));
         let all: f64 = self.sections.iter().map(|(weight, _)| weight).sum();
@@ -294,7 +296,7 @@ impl Sums {
         words.join(",").parse()
     }
 
-    /// Threads that did alike, as groups. An update happens in a section of its own.
+    /// Groups threads with the same share of updates. An update happens in a section of its own.
     fn thread_groups(&self) -> Option<ThreadGroups> {
         let all: f64 = self.threads.values().map(|(freed, read)| freed.max(*read)).sum();
         let mut groups: Vec<(String, usize)> = Vec::new();
@@ -340,8 +342,8 @@ mod tests {
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    /// A second of a program: 100 objects for each sample, half of which live for 10 ms, on thread 7;
-    /// 1000 sections of 2 µs for each sample on thread 8, and one of 50 ms.
+    /// A second of a program: 100 objects per sample, each alive for 10 ms, half of them freed
+    /// elsewhere, on thread 7; 1000 sections of 2 µs per sample on thread 8, and one of 50 ms.
     fn program() -> Vec<u8> {
         let mut bytes = header();
         for n in 0..100 {
@@ -362,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_of_a_program_is_found_again() {
+    fn the_shape_of_a_program_is_derived_from_its_recording() {
         let Recorded { partial, remark } = derive(&program()[..]).unwrap();
         assert_eq!(remark, "The recording has 100 sampled allocations in 1.00 s.");
         assert_eq!(partial.correct.readers, Some(true));
@@ -377,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sleeps_and_what_must_not_wait_is_noticed() {
+    fn sleeping_sections_and_nowait_allocations_are_detected() {
         let mut bytes = header();
         for n in 0..20 {
             bytes.extend(event(3, 1, n * 1000, 64, 10, 0));
@@ -404,10 +406,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_recording_gets_one_line() {
+    fn the_error_for_an_invalid_recording_is_one_line() {
         assert_eq!(refused(b""), "it is empty");
-        assert!(refused(b"MEMALREC").contains("no recording"));
-        assert!(refused(&[7; 5000]).contains("no recording"));
+        assert!(refused(b"MEMALREC").contains("not a memalloc recording"));
+        assert!(refused(&[7; 5000]).contains("not a memalloc recording"));
         let changed = |place: usize, value: u8| {
             let mut bytes = program();
             bytes[place] = value;
@@ -415,8 +417,8 @@ mod tests {
         };
         assert!(refused(&changed(8, 9)).contains("version 9"));
         assert!(refused(&changed(HEADER, 77)).contains("event 1 is of kind 77"));
-        assert!(refused(&changed(HEADER + 19, 255)).contains("bytes: allowed are up to 4096"));
-        assert!(refused(&changed(HEADER + 15, 255)).contains("a time that can't be"));
+        assert!(refused(&changed(HEADER + 19, 255)).contains("bytes: expected at most 4096"));
+        assert!(refused(&changed(HEADER + 15, 255)).contains("an impossible time"));
         let mut after = program();
         after.extend(event(1, 1, 1, 1, 1, 1));
         assert!(refused(&after).contains("after the end"));

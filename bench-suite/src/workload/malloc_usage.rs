@@ -1,12 +1,12 @@
-//! What the program's allocator has given out: the memory of those who keep their objects there.
+//! The memory that the program's allocator has handed out: for subjects that keep their objects
+//! there.
 //!
-//! The allocator's own books are read, which costs a program nothing before it is asked: counting
-//! every allocation would slow down exactly those who allocate.
+//! It reads the allocator's own statistics, which cost nothing until they are read: counting every
+//! allocation would slow down exactly the subjects that allocate.
 #![allow(unsafe_code)]
 
-/// Bytes of all blocks that are in use now, their headers and what they are rounded up by
-/// included; `None` where the system's allocator does not tell. Not cheap: it looks through all
-/// free blocks.
+/// Returns the bytes of all blocks in use, headers and rounding included; `None` if the system's
+/// allocator has no statistics. Slow: it walks all free blocks.
 pub(crate) fn bytes_in_use() -> Option<u64> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -18,7 +18,7 @@ pub(crate) fn bytes_in_use() -> Option<u64> {
     None
 }
 
-/// How many more they are than before; zero if there are fewer.
+/// Returns the growth since `before`; zero if there was none, `None` if it is unknown.
 pub(crate) fn grown_since(before: Option<u64>) -> Option<u64> {
     Some(bytes_in_use()?.saturating_sub(before?))
 }
@@ -32,7 +32,8 @@ mod tests {
         const BYTES: usize = 1 << 30;
         let before = bytes_in_use();
         let block = std::hint::black_box(vec![0_u8; BYTES]);
-        // Other tests free meanwhile, but not as much as that. (It is never touched.)
+        // Other tests free memory at the same time, but less than that. (The block is never
+        // touched.)
         assert!(grown_since(before).unwrap() >= BYTES as u64 / 2);
         drop(block);
     }

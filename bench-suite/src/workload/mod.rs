@@ -1,13 +1,12 @@
-//! What is measured.
+//! The workloads to measure.
 //!
-//! A bench lists its workloads: a case with one set of parameters each, and the subjects that run it
-//! in turns. A new bench, case or rival is added here; everything above (rounds, records, tables)
-//! takes it as it comes.
+//! A bench lists its workloads: a case with one set of parameters each, and the subjects that run
+//! it in turns. To add a bench, a case or a rival, add it here; the layers above (rounds, records,
+//! tables) need no change.
 //!
-//! - INV-W1: a workload checks every answer that it gets. A wrong one is an error that names
-//!   it, and no speed comes out: ours ends the run, what others have made leaves the field.
-//! - INV-W2: subjects of one workload do the same operations on the same keys in the same
-//!   order.
+//! - INV-W1: a workload checks every answer that it gets. A wrong one is an error that names the
+//!   subject, and no speed is reported: a wrong answer of ours ends the run, a rival is withdrawn.
+//! - INV-W2: subjects of one workload do the same operations on the same keys in the same order.
 
 pub(crate) mod alloc;
 pub(crate) mod flood;
@@ -35,46 +34,45 @@ use serde_json::{Map, Value as Json};
 use crate::data::DataSet;
 use crate::measure::Sampler;
 
-/// What distinguishes measurements of the same case, by the names that records use.
+/// Parameters that distinguish measurements of the same case, by the names used in records.
 pub(crate) type Params = Map<String, Json>;
 
 /// One case with one set of parameters.
 pub(crate) struct Workload<'d> {
-    /// The bench that it belongs to.
+    /// The bench of the workload.
     pub(crate) bench: &'static str,
-    /// What runs, in words, for the progress bar and for errors; no two of a run have the same.
+    /// A description for the progress bar and for errors; unique within a run.
     pub(crate) title: String,
-    /// The set of keys that it needs.
+    /// The set of keys, if the workload needs one.
     pub(crate) keys: Option<&'d DataSet>,
-    /// Threads at work.
+    /// The number of working threads.
     pub(crate) threads: usize,
-    /// How much of the time budget a sample takes, in proportion to other workloads.
+    /// The time of a sample relative to samples of other workloads.
     pub(crate) share: f64,
-    /// What runs it in turns.
+    /// The subjects that run the workload in turns.
     pub(crate) subjects: Vec<Subject<'d>>,
 }
 
-/// What runs a workload: an allocator, a scheme or a map, with its reuse policy.
+/// An allocator, a scheme or a map that runs a workload, with its reuse policy.
 pub(crate) struct Subject<'d> {
-    /// What records call it.
+    /// The name in records.
     pub(crate) name: &'static str,
-    /// Its reuse policy, if it has one.
+    /// The reuse policy, if the subject has one.
     pub(crate) policy: Option<PolicyKind>,
     /// The parameters of its records.
     pub(crate) params: Params,
-    /// What becomes of the run when one of its answers is wrong.
+    /// The effect of a wrong answer on the run.
     pub(crate) on_wrong: OnWrong,
     /// Runs the workload.
     pub(crate) sampler: Box<dyn Sampler + 'd>,
 }
 
-/// What a wrong answer leads to.
+/// The effect of a wrong answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnWrong {
-    /// The end of the run.
+    /// The run ends.
     EndTheRun,
-    /// Its subject takes no further part. In the place of its values there is a record for
-    /// each of these cases that says so.
+    /// The subject is withdrawn. A record for each of these cases reports it instead of the values.
     Withdraw(&'static [&'static str]),
 }
 
@@ -98,7 +96,7 @@ impl fmt::Debug for Subject<'_> {
     }
 }
 
-/// Which of the workloads are wanted.
+/// The selected workloads.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
     /// Names of cases.
@@ -107,20 +105,20 @@ pub(crate) struct Selection {
     pub(crate) threads: Vec<usize>,
     /// Reuse policies, in the order in which they are shown.
     pub(crate) policies: Vec<PolicyKind>,
-    /// Whether what others have made takes part.
+    /// Set to measure rivals.
     pub(crate) rivals: bool,
-    /// Where random numbers begin.
+    /// The seed of random numbers.
     pub(crate) seed: u64,
 }
 
 impl Selection {
-    /// Whether a case is wanted.
+    /// Returns whether a case is selected.
     pub(crate) fn wants(&self, case: &str) -> bool {
         self.cases.contains(&case)
     }
 
-    /// The numbers of threads for a case whose threads come in pairs: of an odd number the last
-    /// is left out.
+    /// Returns the numbers of threads for a case with pairs of threads, rounded down to even
+    /// numbers.
     pub(crate) fn threads_in_pairs(&self) -> Vec<usize> {
         let mut numbers: Vec<usize> = Vec::new();
         for threads in self.threads.iter().map(|threads| threads / 2 * 2) {
@@ -132,7 +130,7 @@ impl Selection {
     }
 }
 
-/// "1 thread", "2 threads".
+/// Formats a number of threads, as in "1 thread", "2 threads".
 pub(crate) fn threads_in_words(threads: usize) -> String {
     format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
 }

@@ -1,7 +1,7 @@
-//! From a policy's name to the type that stands for it.
+//! Maps a policy's name to its type.
 
-/// The value of `$body` with the type alias `$P` for the policy that `$kind` names, as an `Option`:
-/// `None` for a kind that this suite does not know.
+/// Evaluates `$body` with the type alias `$P` for the policy that `$kind` names. Returns an
+/// `Option`: `None` for a kind that this suite does not support.
 macro_rules! with_policy {
     ($kind:expr, $P:ident => $body:expr) => {{
         use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, PolicyKind};

@@ -1,4 +1,4 @@
-//! The readers beside a workload: a parameter of every bench whose subjects defer to them.
+//! The concurrent readers of a workload: a parameter of every bench whose subjects defer frees.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,43 +7,43 @@ use std::time::{Duration, Instant};
 
 use crate::measure::{Gate, Worker};
 
-/// What reads meanwhile.
+/// The kind of concurrent reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// Nothing, and no thread ever did.
+    /// No thread reads, or has ever read.
     None,
-    /// Each writer has read before, and never does again.
+    /// Each writer has read before, and never reads again.
     Idle,
-    /// A thread of its own enters and leaves read sections all the time.
+    /// A separate thread enters and leaves read sections all the time.
     Busy,
-    /// A thread of its own sits in a section for so many milliseconds, leaves, and begins again.
+    /// A separate thread stays in a section for this many milliseconds, leaves, and enters again.
     Stall(u64),
 }
 
 impl Reader {
-    /// The usual ones, in the order in which they run.
+    /// The usual readers, in the order in which they run.
     pub(crate) const USUAL: [Self; 4] = [Self::None, Self::Idle, Self::Busy, Self::Stall(100)];
 
     /// The longest stall, in milliseconds.
     const LONGEST: u64 = 10_000;
 
-    /// Whether there is a thread that does nothing else.
+    /// Returns whether there is a thread that only reads.
     pub(crate) fn has_thread(self) -> bool {
         matches!(self, Self::Busy | Self::Stall(_))
     }
 
-    /// Whether there is a thread that wants to run all the time and does nothing else.
+    /// Returns whether there is a thread that only reads and always wants to run.
     pub(crate) fn wants_cpu(self) -> bool {
         self == Self::Busy
     }
 
-    /// Whether it sits in sections.
+    /// Returns whether the reader stalls in sections.
     pub(crate) fn sits(self) -> bool {
         matches!(self, Self::Stall(_))
     }
 
-    /// How much of the time budget a sample takes, in proportion to one beside no reader: a sample
-    /// should see a few of a sitting reader's sections.
+    /// Returns the time of a sample relative to one without a reader: a sample should contain a few
+    /// of the long sections of a stalled reader.
     pub(crate) fn share(self) -> f64 {
         match self {
             Self::Stall(milliseconds) => 4.0 * (milliseconds as f64 / 100.0).max(1.0),
@@ -51,7 +51,7 @@ impl Reader {
         }
     }
 
-    /// "none, idle, busy, stall-MSms".
+    /// The accepted names.
     const ALLOWED: &str = "none, idle, busy and stall-1ms to stall-10000ms";
 }
 
@@ -79,14 +79,14 @@ impl FromStr for Reader {
             "idle" => Ok(Self::Idle),
             "busy" => Ok(Self::Busy),
             _ => stall()
-                .ok_or_else(|| format!("unknown reader \"{name}\": allowed are {}", Self::ALLOWED)),
+                .ok_or_else(|| format!("unknown reader \"{name}\": expected {}", Self::ALLOWED)),
         }
     }
 }
 
-/// Stays until the time is up, or the gate is closed.
+/// Blocks until the time is up or the gate is closed.
 pub(crate) fn sit(milliseconds: u64, gate: &Gate) {
-    /// How soon it notices that the gate was closed.
+    /// The time within which a closed gate is noticed.
     const NAP: Duration = Duration::from_micros(500);
     let (begun, time) = (Instant::now(), Duration::from_millis(milliseconds));
     while gate.is_open() && begun.elapsed() < time {
@@ -94,16 +94,16 @@ pub(crate) fn sit(milliseconds: u64, gate: &Gate) {
     }
 }
 
-/// A thread at work, or the reader beside those.
+/// A worker or the concurrent reader.
 pub(crate) enum Member<W, R> {
-    /// One of those that are measured.
+    /// A thread that is measured.
     Works(W),
-    /// One that reads beside them.
+    /// The thread that only reads.
     Reads(R),
 }
 
 impl<W, R> Member<W, R> {
-    /// The worker, if it is one.
+    /// Returns the worker; `None` for the reader.
     pub(crate) fn worker(&mut self) -> Option<&mut W> {
         match self {
             Self::Works(worker) => Some(worker),
@@ -126,14 +126,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_read_as_it_is_written() {
+    fn a_name_is_parsed_as_it_is_displayed() {
         for reader in Reader::USUAL.into_iter().chain([Reader::Stall(1), Reader::Stall(10_000)]) {
             assert_eq!(reader.to_string().parse(), Ok(reader));
         }
     }
 
     #[test]
-    fn a_wrong_name_says_what_is_allowed() {
+    fn the_error_for_an_unknown_name_says_what_is_expected() {
         for name in ["", "sits", "stall", "stall-100", "stall-0ms", "stall-10001ms", "stall--1ms"] {
             let reason = name.parse::<Reader>().unwrap_err();
             assert!(reason.contains("busy and stall-1ms to stall-10000ms"), "{reason}");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sitting_reader_leaves_when_the_gate_is_closed() {
+    fn a_stalled_reader_leaves_when_the_gate_is_closed() {
         let gate = Gate::default();
         gate.close();
         let begun = Instant::now();

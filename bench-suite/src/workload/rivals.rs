@@ -1,6 +1,6 @@
-//! What others have made, in which version.
+//! The versions of rivals.
 
-/// A rival's crate in its exact version, as this build has locked it: "package 1.2.3".
+/// Returns a rival's crate with its exact version from the lock file, as in "package 1.2.3".
 pub(crate) fn version(package: &str) -> String {
     let mut locked = env!("BENCH_RIVALS").split(' ').filter_map(|entry| entry.split_once('='));
     let found = locked.find(|(name, _)| *name == package);

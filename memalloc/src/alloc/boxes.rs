@@ -1,7 +1,7 @@
-//! Objects of a cache that were not published yet.
+//! Owning pointers to objects of a cache that have not been published yet.
 //!
-//! - INV-O1: a box is the only way to its object, which no reader has found; that of a
-//!   [`SlabBox`] holds a value.
+//! - INV-O1: a box is the only way to its object, and no reader has found the object. The object of
+//!   a [`SlabBox`] holds a value.
 
 use super::cache::Cache;
 use crate::policy::{AfterRcuGp, ProtectsIdentity};
@@ -11,17 +11,18 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// Owns an object of a [`Cache`] that was not published yet. Dropping it drops the value and
-/// frees the object for immediate reuse; [`into_raw`](Self::into_raw) makes it ready to publish.
+/// Owns an object of a [`Cache`] that has not been published yet. Dropping it drops the value and
+/// frees the object for immediate reuse. [`into_raw`](Self::into_raw) gives up ownership so that
+/// the object can be published.
 pub struct SlabBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
     place: NonNull<T>,
     cache: &'c Cache<T, P>,
 }
 
-// SAFETY: the box owns its value alone, and both the value and the cache may move between
+// SAFETY: the box is the only owner of its value, and both the value and the cache may move between
 // threads.
 unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Send for SlabBox<'_, T, P> {}
-// SAFETY: a shared box gives shared references only.
+// SAFETY: a shared box gives out shared references only.
 unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Sync for SlabBox<'_, T, P> {}
 
 impl<T: fmt::Debug + Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for SlabBox<'_, T, P> {
@@ -31,7 +32,8 @@ impl<T: fmt::Debug + Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for 
 }
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'_, T, P> {
-    /// Gives the object up, to be published, and at last freed with [`Cache::free_raw`].
+    /// Gives up ownership of the object, so that it can be published. Free it with
+    /// [`Cache::free_raw`].
     pub fn into_raw(self) -> NonNull<T> {
         ManuallyDrop::new(self).place
     }
@@ -64,15 +66,15 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for SlabBox<'_, T, P> {
 }
 
 /// Owns an object of a [`Cache`] that holds no value yet. Dropping it frees the object for
-/// immediate reuse, whatever was written to it.
+/// immediate reuse and drops no value, even if bytes have been written to it.
 pub struct UninitBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
     place: NonNull<MaybeUninit<T>>,
     cache: &'c Cache<T, P>,
 }
 
-// SAFETY: as for `SlabBox`, and there is no value.
+// SAFETY: as for `SlabBox`; there is no value.
 unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Send for UninitBox<'_, T, P> {}
-// SAFETY: a shared box gives nothing.
+// SAFETY: a shared box gives access to nothing.
 unsafe impl<T: Send + Sync + 'static, P: ProtectsIdentity> Sync for UninitBox<'_, T, P> {}
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for UninitBox<'_, T, P> {
@@ -82,7 +84,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for UninitBox<'_,
 }
 
 impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
-    /// A box of an object that was just allocated from `cache`.
+    /// Wraps an object that has just been allocated from `cache`.
     pub(super) fn new(cache: &'c Cache<T, P>, place: NonNull<MaybeUninit<T>>) -> Self {
         Self { place, cache }
     }
@@ -96,16 +98,16 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
         }
     }
 
-    /// Where the value goes.
+    /// Returns a pointer to the place for the value.
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.place.as_ptr().cast()
     }
 
-    /// The object with the value that was written to it.
+    /// Returns a box of the value that has been written to the object.
     ///
     /// # Safety
     ///
-    /// It holds a valid `T`.
+    /// The object holds a valid `T`.
     pub unsafe fn assume_init(self) -> SlabBox<'c, T, P> {
         let this = ManuallyDrop::new(self);
         SlabBox { place: this.place.cast(), cache: this.cache }

@@ -17,10 +17,10 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// What 32-bit handles reach: 64 GiB.
+/// The largest range that 32-bit handles can address: 64 GiB.
 const MOST_RANGE: u64 = (u32::MAX as u64 + 1) * UNIT as u64;
 
-/// Bytes that may wait for a grace period. Models never wait for room.
+/// Default of [`Builder::max_pending`], in bytes. Models never wait for room.
 const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 4 << 20 };
 
 /// Configures a [`MemAlloc`].
@@ -69,136 +69,140 @@ impl<P: ReusePolicy> Builder<P> {
         }
     }
 
-    /// The domain whose readers the allocator waits for; without it, the global one. Any number
-    /// of allocators may share a domain.
+    /// Sets the domain whose readers the allocator waits for. Any number of allocators may share a
+    /// domain. Default: the global domain.
     pub fn domain(mut self, domain: Domain) -> Self {
         self.domain = Some(domain);
         self
     }
 
-    /// How a thread finds its cache; without it, the environment variable `MEMALLOC_CPU_MODE`
-    /// (for tests) or the fastest that this system has.
+    /// Sets how a thread finds its cache. Default: the mode in the environment variable
+    /// `MEMALLOC_CPU_MODE` (for tests), else the fastest mode that this system has.
     pub fn cpu_mode(mut self, mode: CpuMode) -> Self {
         self.cpu_mode = Some(mode);
         self
     }
 
-    /// The size classes and their watermarks; without it, the kernel's.
+    /// Sets the size classes and their watermarks. Default: the kernel's.
     pub fn classes(mut self, classes: ClassTable) -> Self {
         self.classes = classes;
         self
     }
 
-    /// The most slab memory to hold, in bytes, rounded down to slabs of 64 KiB; without it, as
-    /// much as the range allows. An allocation beyond it fails with
-    /// [`LimitReached`](crate::AllocErrorKind::LimitReached); below one slab, all do.
+    /// Sets the most slab memory to hold, in bytes, rounded down to slabs of 64 KiB. An allocation
+    /// beyond it fails with [`LimitReached`](crate::AllocErrorKind::LimitReached); below one slab,
+    /// every allocation does. Default: as much as the range allows.
     pub fn limit_bytes(mut self, bytes: u64) -> Self {
         self.limit_bytes = bytes;
         self
     }
 
-    /// Where the memory of slabs, batches and caches comes from; without it,
-    /// [`Mapped`](crate::backing::Mapped) on Linux and [`System`](crate::backing::System)
-    /// elsewhere. The backing ends with the allocator, or stays for good where objects leak.
+    /// Sets where the memory of slabs, batches and caches comes from. The backing is dropped with
+    /// the allocator, or never if objects leak. Default: [`Mapped`](crate::backing::Mapped) on
+    /// Linux, [`System`](crate::backing::System) elsewhere.
     pub fn backing(mut self, backing: impl Backing + 'static) -> Self {
         self.backing = Some(Arc::new(backing));
         self
     }
 
-    /// How far the allocator's range of addresses may grow, in bytes: at most to the 64 GiB that
-    /// handles reach, at least to 16 MiB; without it, to what the backing takes by itself
-    /// ([`Backing::default_range_bytes`]), on Linux the 64 GiB. There it costs no memory, and
-    /// where the process may have few addresses (`ulimit -v`) or has many allocators they are taken
-    /// as slabs are opened. Where the backing grants less, the allocator makes do; an allocation
-    /// beyond it fails with [`RangeExhausted`](crate::AllocErrorKind::RangeExhausted).
+    /// Sets how far the allocator's address range may grow, in bytes: from 16 MiB to the 64 GiB
+    /// that handles can address. Default: [`Backing::default_range_bytes`], on Linux 64 GiB.
+    ///
+    /// On Linux the range costs no memory. If the process is limited to few addresses (`ulimit -v`)
+    /// or has many allocators, addresses are taken as slabs are opened. If the backing grants a
+    /// smaller range, the allocator uses that; an allocation beyond it fails with
+    /// [`RangeExhausted`](crate::AllocErrorKind::RangeExhausted).
     pub fn range_bytes(mut self, bytes: u64) -> Self {
         self.range_bytes = Some(bytes);
         self
     }
 
-    /// Whether to ask the backing for huge pages behind the slabs: faster where objects are read
-    /// at random, at the price of memory in steps of 2 MiB. Off by default. Statistics count what
-    /// was touched in pages of 4096 bytes all the same; and a system that is set to give huge
-    /// pages to everybody gives them unasked.
+    /// Sets whether to ask the backing for huge pages for the slabs. They speed up random access,
+    /// but memory is taken in steps of 2 MiB. Default: off. Statistics count touched memory in
+    /// pages of 4096 bytes either way, and a system configured to use huge pages everywhere uses
+    /// them in any case.
     pub fn huge_pages(mut self, wanted: bool) -> Self {
         self.huge_pages = wanted;
         self
     }
 
-    /// Whether a slab that once had a class keeps it as long as the allocator lives, though it becomes empty
-    /// and its memory goes back to the system: off by default.
+    /// Sets whether a slab keeps its size class for the lifetime of the allocator, even when it has
+    /// become empty and its memory has been returned to the system. Default: off.
     ///
-    /// Then, where an object was once, there is an object of the same class, or zeros, or what was there, and
-    /// not only until the grace periods have passed. So a word that is atomic in every object can be looked
-    /// at through a handle of any age ([`MemAlloc::word`]). The price is address space: what one
-    /// class had at most no other can have, so that [`range_bytes`](Self::range_bytes) has to reach for the
-    /// sum; and each class may keep memory of a few empty slabs.
+    /// With it, the place of an object always holds an object of the same class, zeros, or the old
+    /// contents, not only until the grace periods have passed. A word that is atomic in every
+    /// object can therefore be read through a handle of any age ([`MemAlloc::word`]).
+    ///
+    /// The price is address space: a class never gives up the slabs of its peak, so
+    /// [`range_bytes`](Self::range_bytes) has to cover the sum of the peaks of all classes. Each
+    /// class may also keep the memory of a few empty slabs.
     pub fn keep_class(mut self, wanted: bool) -> Self {
         self.keep_class = wanted;
         self
     }
 
-    /// The most bytes of freed objects that may wait for a grace period; without it, 4 MiB. A
-    /// free that goes beyond it pushes the grace period, then waits until readers have left, but
-    /// no longer than the domain's [`stall_after`](crate::rcu::Builder::stall_after); then it
-    /// tells the stall handler which reader is in the way, once for each. So it does in a signal
-    /// handler, too. Behind a reader that stalls, a sixteenth of the limit (or one batch, if that is
-    /// more) may be added for each further `stall_after`.
+    /// Sets the most bytes of freed objects that may be pending. Default: 4 MiB. A free beyond the
+    /// limit drives the grace period and blocks until readers have left, for at most the domain's
+    /// [`stall_after`](crate::rcu::Builder::stall_after). It then reports the stalled reader to the
+    /// stall handler, once per grace period. This holds in a signal handler, too. Behind a stalled
+    /// reader, another sixteenth of the limit (or one batch, if that is more) may be added for each
+    /// further `stall_after`.
     ///
-    /// A thread that is inside a read section of its own does not wait there: it waits when its
-    /// outermost section has ended, in the drop of that guard, unless it unwinds or another thread
-    /// drops the guard. Then its next section waits.
+    /// A thread inside a read section does not block there. It blocks in the drop of its outermost
+    /// guard, unless it is unwinding or another thread drops the guard; in that case its next
+    /// section blocks.
     ///
-    /// Beside the limit, each CPU may hold one unfinished batch of each class, and each section may
-    /// free what it will.
+    /// The limit bounds neither one unfinished batch of each class per CPU nor the objects freed
+    /// inside a read section.
     pub fn max_pending(mut self, bytes: u64) -> Self {
         self.max_pending = bytes;
         self
     }
 
-    /// Runs `finalizer` for every deferred object once its grace period has passed, before it
-    /// may be allocated again. Objects freed at once, and objects never freed, are not its
-    /// concern.
+    /// Runs `finalizer` for every deferred object once its grace period has passed, before the
+    /// object may be allocated again. It does not run for objects that are freed for immediate
+    /// reuse or never freed.
     ///
-    /// It may run inside any call of this allocator that frees, waits or tends, and with the domain's
-    /// callbacks once the allocator was dropped, so the caller must not hold a lock there that the
-    /// finalizer needs; and deferred frees are not async-signal-safe then. It does not run inside an
-    /// allocation, unless that would fail for lack of memory otherwise, and never inside the `nowait` ones.
-    /// What it frees itself is finalized behind it, not inside it. If it panics, the other objects are
-    /// finalized all the same, and the panic goes on when that is done.
+    /// It may run inside any call of this allocator that frees, waits or tends, and, after the
+    /// allocator has been dropped, with the callbacks of the domain. The caller must not hold a
+    /// lock there that the finalizer needs, and deferred frees are not async-signal-safe. It runs
+    /// inside an allocation only if that would otherwise fail for lack of memory, and never inside
+    /// the `nowait` ones. Objects that the finalizer frees are finalized after it returns, not
+    /// inside it. If it panics, the remaining objects are finalized first, then the panic resumes.
     ///
     /// # Safety
     ///
-    /// The function must be right for every object that is freed by `free_rcu`, or by `free`
-    /// under a deferring policy, whatever its layout.
+    /// The function must be sound for every object that is freed by `free_rcu`, or by `free` under
+    /// a deferring policy, whatever its layout.
     pub unsafe fn finalizer(mut self, finalizer: unsafe fn(NonNull<u8>)) -> Self {
         self.hooks.finalizer = Some(finalizer);
         self
     }
 
-    /// Runs `destructor` for every object that goes back to its slab
-    /// (`bpf_mem_alloc_set_dtor`), also when the allocator ends. With a constructor (see
-    /// [`Cache::type_stable`](crate::Cache::type_stable)), it ends what that began.
+    /// Runs `destructor` for every object that returns to its slab (`bpf_mem_alloc_set_dtor`), also
+    /// when the allocator ends. With a constructor (see
+    /// [`Cache::type_stable`](crate::Cache::type_stable)), it undoes the construction.
     ///
-    /// It may run where a [finalizer](Self::finalizer) may, and must not use the allocator; frees are not
-    /// async-signal-safe then. If it panics, no other object is kept from it, as there.
+    /// It may run wherever a [finalizer](Self::finalizer) may, and must not use the allocator.
+    /// Frees are not async-signal-safe with it. If it panics, it still runs for the remaining
+    /// objects first, then the panic resumes.
     ///
     /// # Safety
     ///
-    /// The function must be right for every object, whatever its layout and its history.
+    /// The function must be sound for every object, whatever its layout and history.
     #[doc(alias = "bpf_mem_alloc_set_dtor")]
     pub unsafe fn destructor(mut self, destructor: unsafe fn(NonNull<u8>)) -> Self {
         self.hooks.destructor = Some(destructor);
         self
     }
 
-    /// Runs for every object when it leaves its slab.
+    /// Runs `constructor` for every object when it leaves its slab.
     pub(super) fn constructor(mut self, constructor: Constructor) -> Self {
         self.constructor = Some(constructor);
         self
     }
 
-    /// Addresses for the range asked for, or for as large a part as the system grants, with its
+    /// Reserves addresses for the range, or for as large a part as the system grants, with its
     /// batches and the caches of the CPUs.
     fn reserve(&self, mode: CpuMode) -> Result<(Arena, Pool, CpuCaches), BuildError> {
         let backing = &self.backing.clone().unwrap_or_else(backing::usual);
@@ -219,11 +223,11 @@ impl<P: ReusePolicy> Builder<P> {
         }
     }
 
-    /// The allocator.
+    /// Builds the allocator.
     ///
     /// # Errors
     ///
-    /// See [`BuildError`]. Nothing is held when it fails.
+    /// See [`BuildError`]. A failed build holds no resources.
     pub fn build(self) -> Result<MemAlloc<P>, BuildError> {
         let mode = match self.cpu_mode {
             Some(mode) => mode,
@@ -247,13 +251,13 @@ impl<P: ReusePolicy> Builder<P> {
     }
 }
 
-/// The CPU mode that the environment asks for, if it does.
+/// Returns the CPU mode that the environment variable asks for, if it is set.
 fn mode_of_environment() -> Result<Option<CpuMode>, BuildError> {
     std::env::var_os("MEMALLOC_CPU_MODE").map(|name| mode_named(&name)).transpose()
 }
 
 fn mode_named(name: &OsStr) -> Result<CpuMode, BuildError> {
-    // What is no text can't be a name, and is shown as well as it can be.
+    // A value that is not valid UTF-8 is no mode; the error shows it as well as it can.
     name.to_string_lossy().parse().map_err(BuildError::Environment)
 }
 
@@ -270,7 +274,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
-    fn a_mode_in_the_environment_that_is_no_text_is_an_error() {
+    fn a_cpu_mode_in_the_environment_that_is_not_utf8_is_an_error() {
         assert!(matches!(mode_named(OsStr::new("active-cpu")), Ok(CpuMode::ActiveCpu)));
         let error = mode_named(OsStr::from_bytes(b"rseq\xff")).unwrap_err().to_string();
         assert!(

@@ -20,23 +20,23 @@ use std::time::Duration;
 /// A type whose objects may be reused while readers still look at them
 /// (`SLAB_TYPESAFE_BY_RCU`).
 ///
-/// Its `Default` is the constructor: it runs once when an object leaves its slab, and every
-/// later life begins with what the earlier one left. It runs under the lock of the slabs: it must
-/// neither use the cache that it is for nor build or end an allocator, a cache or a domain, nor
-/// fork. If it panics, up to a batch of objects is lost.
+/// Its `Default` is the constructor: it runs once when an object leaves its slab, and every later
+/// life begins with the contents that the earlier one left. It runs under the lock of the slabs, so
+/// it must not use this cache, build or end an allocator, a cache or a domain, or fork. If it
+/// panics, up to a batch of objects is lost.
 ///
 /// # Safety
 ///
-/// Every field that a reader can reach is an atomic (or made of such), whatever an earlier life
-/// left in it is valid for a later one, and the type needs no drop.
+/// Every field that a reader can reach is an atomic (or made of atomics), any contents left by an
+/// earlier life are valid for a later one, and the type needs no drop.
 pub unsafe trait TypeStable: Default + Send + Sync + 'static {}
 
 /// An allocator of objects of type `T` with a cache for each CPU (`bpf_mem_alloc` with a size,
 /// `kmem_cache`).
 ///
-/// Under a policy that protects identity, values move in and references to published objects
-/// hold inside a read section. Under [`Immediate`] the type must be [`TypeStable`], an object is
-/// initialised through `&T`, and a reader gets a [`SlotRef`], which promises memory and type but
+/// Under a policy that protects identity, values move in, and references to published objects are
+/// valid inside a read section. Under [`Immediate`] the type must be [`TypeStable`], an object is
+/// initialised through `&T`, and a reader gets a [`SlotRef`], which guarantees memory and type but
 /// not identity.
 ///
 /// ```
@@ -51,7 +51,7 @@ pub unsafe trait TypeStable: Default + Send + Sync + 'static {}
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A reference that outlives validation can't be had under immediate reuse:
+/// Under immediate reuse there are no references that outlive validation:
 ///
 /// ```compile_fail
 /// use memalloc::{Cache, Immediate};
@@ -61,8 +61,7 @@ pub unsafe trait TypeStable: Default + Send + Sync + 'static {}
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A cache of one type does not pass for one of another, since objects are put in through shared
-/// references:
+/// A `Cache<T>` is invariant in `T`, since objects are put in through shared references:
 ///
 /// ```compile_fail,E0308
 /// use memalloc::Cache;
@@ -73,7 +72,8 @@ pub unsafe trait TypeStable: Default + Send + Sync + 'static {}
 #[doc(alias = "kmem_cache")]
 pub struct Cache<T: Send + Sync + 'static, P: ReusePolicy = AfterRcuGp> {
     alloc: MemAlloc<P>,
-    /// Invariant: what is put in by one reference is dropped as the type that the cache was built for.
+    /// Makes `T` invariant: a value put in through a reference is dropped as the type that the
+    /// cache was built for.
     _objects: PhantomData<fn(T) -> T>,
 }
 
@@ -83,7 +83,7 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> fmt::Debug for Cache<T, P> {
     }
 }
 
-/// The one class of a cache of `T`: aligned objects as small as handles allow.
+/// Returns the only class of a cache of `T`: the smallest aligned size that handles allow.
 fn table<T>() -> Result<ClassTable, BuildError> {
     let layout = Layout::new::<T>();
     let size = layout.size().max(1).next_multiple_of(layout.align().max(UNIT));
@@ -101,13 +101,13 @@ unsafe fn drop_value<T>(object: NonNull<u8>) {
 }
 
 unsafe fn write_default<T: Default>(object: NonNull<u8>) {
-    // SAFETY: a constructor gets an object that nobody else can reach, as large and aligned as
+    // SAFETY: a constructor gets an object that no other thread can reach, as large and aligned as
     // its class, which was made for `T`.
     unsafe { object.cast::<T>().write(T::default()) };
 }
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
-    /// A cache on the global domain.
+    /// Creates a cache on the global domain.
     ///
     /// # Errors
     ///
@@ -117,7 +117,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         Self::with_builder(MemAlloc::builder())
     }
 
-    /// A cache that `builder` configures; its size classes are replaced by the one for `T`.
+    /// Creates a cache as `builder` configures it; the size classes are replaced by one class for
+    /// `T`.
     ///
     /// # Errors
     ///
@@ -135,7 +136,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// # Errors
     ///
-    /// As [`MemAlloc::alloc`]; the error gives the value back.
+    /// As [`MemAlloc::alloc`]; the error returns the value.
     pub fn alloc(&self, value: T) -> Result<SlabBox<'_, T, P>, AllocError<T>> {
         match self.alloc_uninit() {
             Ok(place) => Ok(place.write(value)),
@@ -143,7 +144,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         }
     }
 
-    /// Moves `value` into an object that is ready: takes no lock and asks the system for nothing
+    /// Moves `value` into a ready object, without taking a lock or asking the system for memory
     /// (`GFP_NOWAIT`). Async-signal-safe.
     ///
     /// ```
@@ -160,7 +161,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// # Errors
     ///
-    /// As [`MemAlloc::alloc_nowait`]; the error gives the value back.
+    /// As [`MemAlloc::alloc_nowait`]; the error returns the value.
     pub fn alloc_nowait(&self, value: T) -> Result<SlabBox<'_, T, P>, AllocError<T>> {
         match self.alloc.alloc_nowait(Layout::new::<T>()) {
             Ok(object) => {
@@ -171,7 +172,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         }
     }
 
-    /// An object to write a value to: for values that are built in their place.
+    /// Allocates an object without a value, so that the value can be built in place.
     ///
     /// ```
     /// use memalloc::Cache;
@@ -195,20 +196,21 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         Ok(UninitBox::new(self, self.alloc.pointer(object).cast()))
     }
 
-    /// A published object, for the length of a read section of this cache's domain
+    /// Returns a reference to a published object, valid for a read section of this cache's domain
     /// (`rcu_dereference`).
     ///
     /// # Safety
     ///
     /// `object` came from [`SlabBox::into_raw`] of this cache and was freed, if at all, after
-    /// `_guard` began, which is a guard of this cache's domain.
+    /// `_guard` began. `_guard` is a guard of this cache's domain.
     #[doc(alias = "rcu_dereference")]
     pub unsafe fn read<'g>(&'g self, object: NonNull<T>, _guard: &'g Guard<'_>) -> &'g T {
         // SAFETY: the caller's promise; the policy keeps the value for the section (INV-L1).
         unsafe { object.as_ref() }
     }
 
-    /// The same for a section that may sleep, under a policy that keeps objects for those.
+    /// Returns a reference to a published object, valid for a section that may sleep. The policy
+    /// must protect objects for sleepers.
     ///
     /// ```
     /// use memalloc::{AfterTasksTraceGp, Cache};
@@ -224,7 +226,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Under any other it does not compile:
+    /// It does not compile under any other policy:
     ///
     /// ```compile_fail,E0277
     /// use memalloc::{AfterRcuGp, Cache};
@@ -251,13 +253,13 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         unsafe { object.as_ref() }
     }
 
-    /// Frees a published object: the value is dropped, and the object allocated again, after the
-    /// grace period of the policy.
+    /// Frees a published object. After the grace period of the policy the value is dropped and the
+    /// object may be allocated again.
     ///
     /// # Safety
     ///
-    /// `object` came from [`SlabBox::into_raw`] of this cache, is freed only once, and readers
-    /// can't find it any more.
+    /// `object` came from [`SlabBox::into_raw`] of this cache, is freed only once, and readers can
+    /// no longer find it.
     #[doc(alias = "free_rcu_raw")]
     pub unsafe fn free_raw(&self, object: NonNull<T>) {
         // SAFETY: the caller's promise.
@@ -268,7 +270,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
 impl<T: TypeStable> Cache<T, Immediate> {
     const NO_DROP: () = assert!(!needs_drop::<T>(), "a TypeStable type needs no drop");
 
-    /// A cache on the global domain whose objects are reused at once.
+    /// Creates a cache on the global domain whose objects are reused immediately.
     ///
     /// # Errors
     ///
@@ -277,7 +279,8 @@ impl<T: TypeStable> Cache<T, Immediate> {
         Self::type_stable_with(MemAlloc::builder())
     }
 
-    /// The same, as `builder` configures it; its size classes are replaced by the one for `T`.
+    /// Creates a cache whose objects are reused immediately, as `builder` configures it; the size
+    /// classes are replaced by one class for `T`.
     ///
     /// # Errors
     ///
@@ -288,8 +291,8 @@ impl<T: TypeStable> Cache<T, Immediate> {
         Ok(Self { alloc: builder.build()?, _objects: PhantomData })
     }
 
-    /// An object, as its earlier life left it, for the caller to initialise by stores. Readers
-    /// of that life may still look at it.
+    /// Allocates an object with the contents that its earlier life left. The caller initialises it
+    /// by stores. Readers of the earlier life may still read it.
     ///
     /// # Errors
     ///
@@ -298,7 +301,7 @@ impl<T: TypeStable> Cache<T, Immediate> {
         self.alloc.alloc_handle(Layout::new::<T>())
     }
 
-    /// As [`alloc_slot`](Self::alloc_slot), but only what is ready. Async-signal-safe.
+    /// As [`alloc_slot`](Self::alloc_slot), but only if an object is ready. Async-signal-safe.
     ///
     /// # Errors
     ///
@@ -308,20 +311,21 @@ impl<T: TypeStable> Cache<T, Immediate> {
         Ok(self.alloc.handle(object.cast()))
     }
 
-    /// The object that `slot` names, for the length of a read section of this cache's domain.
-    /// By the time that it is looked at it may be another: validate what you read.
+    /// Returns the object that `slot` names, for the length of a read section of this cache's
+    /// domain. The object may have been reused: validate what you read.
     ///
     /// # Safety
     ///
-    /// `slot` was given out by this cache, and was freed, if at all, after `_guard` began, which
-    /// is a guard of this cache's domain.
+    /// `slot` was allocated from this cache, and was freed, if at all, after `_guard` began.
+    /// `_guard` is a guard of this cache's domain.
     pub unsafe fn slot<'g>(&'g self, slot: Handle, _guard: &'g Guard<'_>) -> SlotRef<'g, T> {
-        // SAFETY: the slot was constructed when it left its slab, and does not go back before
+        // SAFETY: the slot was constructed when it left its slab, and does not return to it before
         // the guard ends (INV-L2): it is a valid `T` with atomic fields only.
         SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
     }
 
-    /// The same for a section that may sleep: for those too, memory and type hold.
+    /// Returns the object that `slot` names, for the length of a section that may sleep. Memory and
+    /// type are guaranteed for such a section too; validate what you read.
     ///
     /// # Safety
     ///
@@ -331,22 +335,23 @@ impl<T: TypeStable> Cache<T, Immediate> {
         slot: Handle,
         _guard: &'g TraceGuard<'_>,
     ) -> SlotRef<'g, T> {
-        // SAFETY: as in `slot`; the way back to its slab waits for both flavours (`Route`).
+        // SAFETY: as in `slot`; an object waits for both flavours before it returns to its slab
+        // (`Route`).
         SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
     }
 
-    /// Frees an object: it may be allocated again at once.
+    /// Frees an object, which may be allocated again immediately.
     ///
     /// # Safety
     ///
     /// `slot` came from [`alloc_slot`](Self::alloc_slot) of this cache, is freed only once, and
-    /// readers can't find it any more.
+    /// readers can no longer find it.
     pub unsafe fn free_slot(&self, slot: Handle) {
         // SAFETY: the caller's promise.
         unsafe { self.alloc.free_handle(slot, Layout::new::<T>()) };
     }
 
-    /// Frees an object that may be allocated again once an RCU grace period has passed: readers
+    /// Frees an object, which may be allocated again once an RCU grace period has passed. Readers
     /// that found it before, in a section of [`pin`](Domain::pin), keep it until they leave.
     ///
     /// ```
@@ -378,7 +383,7 @@ impl<T: TypeStable> Cache<T, Immediate> {
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
-    /// The domain whose readers this cache waits for.
+    /// Returns the domain whose readers this cache waits for.
     pub fn domain(&self) -> &Domain {
         self.alloc.domain()
     }
@@ -429,8 +434,8 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
     }
 }
 
-/// An object of a type-stable cache as a reader sees it: memory and type hold as long as the
-/// read section, identity does not.
+/// A reader's reference to an object of a type-stable cache. Memory and type are guaranteed for the
+/// length of the read section; identity is not.
 pub struct SlotRef<'g, T> {
     object: &'g T,
 }

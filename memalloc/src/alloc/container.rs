@@ -1,12 +1,12 @@
-//! The allocator trait that containers take: [`Allocator`] of the crate `allocator-api2`.
+//! Implements the allocator trait of containers: [`Allocator`] of the crate `allocator-api2`.
 //!
-//! A container is not read while it is written, so its memory is freed for reuse at once, under
-//! every policy. Only policies that protect identity have the trait: under the others a racing
-//! reader may still look at the object that a container gets, and container memory is plain.
+//! A container is not read while it is written, so its memory is freed for immediate reuse under
+//! every policy. Only policies that protect identity implement the trait: under the others a racing
+//! reader may still read the object that a container gets, and container memory is not atomic.
 //!
-//! INV-E1: all layouts that fit a block (sizes from what was asked for to what was given) have
-//! the same class, or none: the class is the first that is large and aligned enough, and there is
-//! no other between the two sizes. So from the layout alone it is clear whose a block is.
+//! INV-E1: all layouts that fit a block (sizes from the requested size to the granted size) have
+//! the same class, or none: the class is the first that is large and aligned enough, and no other
+//! class lies between the two sizes. So the layout alone tells which allocator a block belongs to.
 
 use super::MemAlloc;
 use crate::policy::{AfterRcuGp, ProtectsIdentity};
@@ -14,12 +14,12 @@ use allocator_api2::alloc::{AllocError, Allocator};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-/// Memory for containers, up to the largest class; what is larger, or aligned more strictly, is an
+/// Memory for containers, up to the largest class. A larger or more strictly aligned layout is an
 /// error: see [`MemAlloc::with_fallback`].
 ///
-/// Blocks are freed as by [`free_unshared`](MemAlloc::free_unshared). A block that grows or
-/// shrinks within its class stays where it is. No memory is taken for a size of zero. A block that
-/// is never freed stays valid after the allocator's end.
+/// Blocks are freed as by [`free_unshared`](MemAlloc::free_unshared). A block that grows or shrinks
+/// within its class stays in place. A size of zero takes no memory. A block that is never freed
+/// stays valid after the allocator has ended.
 ///
 /// ```
 /// use hashbrown::{DefaultHashBuilder, HashMap};
@@ -35,7 +35,7 @@ use std::ptr::NonNull;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Where readers may still look at what is reused, a container is not to write:
+/// A container cannot write where readers may still read reused memory:
 ///
 /// ```compile_fail
 /// use memalloc::{Immediate, MemAlloc};
@@ -44,9 +44,9 @@ use std::ptr::NonNull;
 /// let numbers = allocator_api2::vec::Vec::<u32, _>::new_in(&alloc);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-// SAFETY: a block is an object, which stays mapped when the allocator moves or ends, and is in
-// nobody else's hands until it is freed (INV-A2). As the policy protects identity, whoever found
-// an earlier life has left its section (INV-L1), or looks as `MemAlloc::word` asks for.
+// SAFETY: a block is an object, which stays mapped when the allocator moves or ends, and is held by
+// no other caller until it is freed (INV-A2). As the policy protects identity, a reader that found
+// an earlier life has left its section (INV-L1), or reads as `MemAlloc::word` requires.
 unsafe impl<P: ProtectsIdentity> Allocator for MemAlloc<P> {
     #[inline]
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -72,7 +72,7 @@ unsafe impl<P: ProtectsIdentity> Allocator for MemAlloc<P> {
     ) -> Result<NonNull<[u8]>, AllocError> {
         match self.in_place(block, old, new) {
             Some(block) => Ok(block),
-            // SAFETY: the caller's promise; `new` is the longer one.
+            // SAFETY: the caller's promise; `new` is the longer layout.
             None => unsafe { move_block(self, block, old, self.allocate(new)?, old.size()) },
         }
     }
@@ -85,17 +85,17 @@ unsafe impl<P: ProtectsIdentity> Allocator for MemAlloc<P> {
     ) -> Result<NonNull<[u8]>, AllocError> {
         match self.in_place(block, old, new) {
             Some(block) => Ok(block),
-            // SAFETY: the caller's promise; `new` is the shorter one.
+            // SAFETY: the caller's promise; `new` is the shorter layout.
             None => unsafe { move_block(self, block, old, self.allocate(new)?, new.size()) },
         }
     }
 }
 
 impl<P: ProtectsIdentity> MemAlloc<P> {
-    /// This allocator for what it serves, and `large` for every layout that it does not: for
-    /// containers that outgrow 4096 bytes. `large` is any allocator: the global one, or an arena
-    /// such as `bumpalo`'s. When memory runs out for a layout that this allocator serves, that is
-    /// an error all the same.
+    /// Returns an allocator that uses `large` for every layout that this one does not serve: for
+    /// containers that outgrow 4096 bytes. `large` is any allocator, such as the global one, or
+    /// `bumpalo`'s arena. It is not used when memory runs out for a layout that this allocator
+    /// serves; that is still an error.
     ///
     /// ```
     /// use allocator_api2::{alloc::Global, vec::Vec};
@@ -120,7 +120,7 @@ impl<P: ProtectsIdentity> MemAlloc<P> {
         layout.size() == 0 || self.classes().class_for(layout).is_some()
     }
 
-    /// The object at `block`, where it serves both layouts.
+    /// Returns the object at `block` if its class serves both layouts.
     fn in_place(&self, block: NonNull<u8>, old: Layout, new: Layout) -> Option<NonNull<[u8]>> {
         let class = self.classes().class_for(new)?;
         let same = new.size() > 0 && old.size() > 0 && self.classes().class_for(old) == Some(class);
@@ -128,7 +128,7 @@ impl<P: ProtectsIdentity> MemAlloc<P> {
     }
 }
 
-/// What [`MemAlloc::with_fallback`] gives: an [`Allocator`] without a largest size.
+/// An [`Allocator`] without a largest size, made by [`MemAlloc::with_fallback`].
 #[derive(Debug)]
 pub struct WithFallback<'a, F, P: ProtectsIdentity = AfterRcuGp> {
     small: &'a MemAlloc<P>,
@@ -141,8 +141,8 @@ impl<F: Clone, P: ProtectsIdentity> Clone for WithFallback<'_, F, P> {
     }
 }
 
-// SAFETY: each block is one of `small` or of `large`, and goes back to the same, as its layout
-// says (INV-E1); both keep the promises, and a clone shares the one and clones the other.
+// SAFETY: each block belongs to `small` or to `large`, and is freed to the same one, as its layout
+// says (INV-E1). Both keep the promises, and a clone shares the one and clones the other.
 unsafe impl<F: Allocator, P: ProtectsIdentity> Allocator for WithFallback<'_, F, P> {
     #[inline]
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -179,7 +179,7 @@ unsafe impl<F: Allocator, P: ProtectsIdentity> Allocator for WithFallback<'_, F,
         old: Layout,
         new: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
-        // SAFETY: the caller's promise, and INV-E1; `new` is the longer one.
+        // SAFETY: the caller's promise, and INV-E1; `new` is the longer layout.
         unsafe {
             match (self.small.serves(old), self.small.serves(new)) {
                 (true, true) => self.small.grow(block, old, new),
@@ -211,7 +211,7 @@ unsafe impl<F: Allocator, P: ProtectsIdentity> Allocator for WithFallback<'_, F,
         old: Layout,
         new: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
-        // SAFETY: the caller's promise, and INV-E1; `new` is the shorter one.
+        // SAFETY: the caller's promise, and INV-E1; `new` is the shorter layout.
         unsafe {
             match (self.small.serves(old), self.small.serves(new)) {
                 (true, true) => self.small.shrink(block, old, new),
@@ -222,16 +222,16 @@ unsafe impl<F: Allocator, P: ProtectsIdentity> Allocator for WithFallback<'_, F,
     }
 }
 
-/// A block of no bytes: an address that is aligned, and no object.
+/// Returns a block of zero bytes: an aligned address that is no object.
 fn nothing(layout: Layout) -> NonNull<[u8]> {
     NonNull::slice_from_raw_parts(layout.dangling_ptr(), 0)
 }
 
-/// Copies `bytes` to another block of `allocator` and frees the one that they were in.
+/// Copies `bytes` to another block of `allocator` and frees the old block.
 ///
 /// # Safety
 ///
-/// `from` is a block of `allocator`, which `old` fits, and both blocks have so many bytes.
+/// `from` is a block of `allocator`, which `old` fits, and both blocks have at least `bytes` bytes.
 unsafe fn move_block(
     allocator: &impl Allocator,
     from: NonNull<u8>,

@@ -1,5 +1,5 @@
-//! From a deferred free to the next life of the object, on the CPU that freed it: when grace periods
-//! begin, what happens when they have passed, and how what is pending is bounded.
+//! The path from a deferred free to the next life of the object, on the CPU that freed it: when
+//! grace periods begin, what happens once they have passed, and how the pending memory is bounded.
 
 use super::raw::Raw;
 use super::reclaim::BATCHES_PER_CALL;
@@ -10,23 +10,27 @@ use crate::slab::Handle;
 use crate::sync::Ordering::Relaxed;
 use crate::sys::thread;
 
-/// The most that a CPU collects of a class before it looks at readers, while a look needs no
+/// The most that a CPU collects of one class before it checks for readers, if the check needs no
 /// barrier: in batches, and in bytes.
 const MOST_BATCHES: u64 = 8;
 const MOST_BYTES: u64 = 256 << 10;
 
-/// The same while a look may need one, which takes as long as thousands of allocations.
+/// The most that a CPU collects of one class, in bytes, if checking for readers may need a barrier,
+/// which takes as long as thousands of allocations.
 const MOST_BARRIER_BYTES: u64 = 512 << 10;
 
-/// Looks at a reader that is inside: most sections are shorter than a few looks.
+/// The number of times to check a reader that is inside a section. Most sections are shorter than a
+/// few checks.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
 
-/// So often, with a growing pause in between, whoever waits for room finds nothing that waits before it
-/// goes on: what is pending is in the hands of a thread that it interrupted, or in caches.
+/// The number of times that a thread waiting for room, with a growing pause in between, may find
+/// nothing pending in the depot before it gives up: the pending objects are then held by a thread
+/// that it interrupted, or in caches.
 const MOST_EMPTY: u32 = if cfg!(loom) { 1 } else { 80 };
 
-/// Behind a stalled reader a part of `max_pending`, one in so many, may be added for each length of a
-/// stall: a writer comes out of a lock that the reader waits for, and memory lasts.
+/// Behind a stalled reader, `1 / ROOM_PER_STALL` of `max_pending` may be added each time
+/// `stall_after` elapses. So a writer can release a lock that the reader waits for, and memory
+/// grows slowly.
 const ROOM_PER_STALL: u64 = 16;
 
 impl Raw {
@@ -47,8 +51,8 @@ impl Raw {
         }
     }
 
-    /// Looks at readers if that is due, and lets what a cache has collected be allocated again, or
-    /// makes a batch of it.
+    /// Checks for readers if that is due. Then lets the objects that a cache has collected be
+    /// allocated again, or makes a batch of them.
     #[cold]
     fn defer(&self, class: usize, mut arrays: Active<'_>) {
         let (depot, pool) = (self.depot(), &self.depot.pool);
@@ -63,7 +67,7 @@ impl Raw {
                 free.take_newest(free_by_rcu, depot.classes.class(class).watermarks.full());
             }
         }
-        // Without memory for a batch the array fills up, and then the extra list takes over.
+        // Without memory for a batch the array fills up; further objects go to the extra list.
         if !arrays.free_by_rcu.is_empty()
             && let Some(mut batch) = arrays.deferred.take_spare(pool)
         {
@@ -91,12 +95,13 @@ impl Raw {
         }
     }
 
-    /// Whether objects that have passed their grace period can't go straight to a cache.
+    /// Returns true if objects that have passed their grace period cannot go straight to a cache.
     fn passes_by_batch(&self) -> bool {
         self.depot.hooks.finalizer.is_some() || self.depot.route.through_slab
     }
 
-    /// Takes what has passed its grace period, and has it pass one if that is due.
+    /// Takes the objects that have passed their grace period. Drives the grace period first if that
+    /// is due.
     fn take_passed(&self, class: usize, deferred: &mut Deferred) -> Queue {
         let is_due = deferred.is_due();
         if is_due && self.domain.nobody_is_inside(self.depot.route.deferred) {
@@ -105,7 +110,7 @@ impl Raw {
         self.pass_with_stamp(class, deferred, is_due)
     }
 
-    /// The same where somebody is inside a section, or may be.
+    /// As `take_passed`, if a reader is or may be inside a section.
     fn pass_with_stamp(&self, class: usize, deferred: &mut Deferred, is_due: bool) -> Queue {
         let (wait_for, pool) = (self.depot.route.deferred, &self.depot.pool);
         let mut passed = Queue::new();
@@ -120,7 +125,7 @@ impl Raw {
             if deferred.free_by_rcu.is_empty() {
                 return passed;
             }
-            // Every object was unlinked before it was freed, and so before this stamp.
+            // Every object was unlinked before it was freed, and therefore before this stamp.
             deferred.begin(self.domain.stamp(wait_for));
         }
         if self.domain.pass(wait_for, deferred.stamp(), LOOKS) {
@@ -129,11 +134,11 @@ impl Raw {
         passed
     }
 
-    /// The most batches that a CPU collects of a class before it looks at readers.
+    /// Returns the most batches of a class that a CPU collects before it checks for readers.
     fn most_batches(&self, class: usize, wait_for: WaitFor) -> u32 {
         let objects = self.depot.classes.class(class).deferred_batch() as u64;
         let batch = objects * self.size(class);
-        // Where much is pending already, every CPU gets its share of the bound.
+        // If much is pending already, every CPU gets a share of the bound.
         let cpus = self.depot.caches.cpus() as u64;
         let is_full = self.depot.pending_bytes() > self.max_pending / 2;
         let share = self.max_pending / if is_full { 4 * cpus } else { 8 };
@@ -145,8 +150,8 @@ impl Raw {
         most.max(1) as u32
     }
 
-    /// Lets objects that have passed their grace period be allocated again, and gives away what
-    /// this CPU did not need.
+    /// Lets objects that have passed their grace period be allocated again. The objects that this
+    /// CPU did not need go to the depot.
     fn let_pass(&self, class: usize, mut arrays: Active<'_>, passed: Queue) {
         if passed.is_empty() {
             return;
@@ -162,13 +167,13 @@ impl Raw {
         depot.of(class).free_by_rcu_ttrace.push_all(&depot.pool, unneeded);
     }
 
-    /// An object of what this CPU has freed and that has passed its grace period.
+    /// Returns an object that this CPU has freed and that has passed its grace period.
     pub(super) fn refill_from_passed(&self, class: usize) -> Option<Handle> {
         let (depot, pool) = (self.depot(), &self.depot.pool);
         let mut arrays = depot.caches.try_enter(class)?;
         if arrays.deferred.passed.is_empty() {
             if depot.runs_hooks_when_passed() {
-                // Not in an allocation: its caller may hold what they need.
+                // No hooks inside an allocation: its caller may hold a lock that they need.
                 return None;
             }
             let passed = self.take_passed(class, &mut arrays.deferred);
@@ -193,15 +198,16 @@ impl Raw {
         })
     }
 
-    /// The same, of what has passed already, whatever the amount that is reserved: no look at
-    /// readers.
+    /// Returns an object of this CPU that has already passed its grace period, even if fewer
+    /// objects are ready than are reserved. Does not check for readers.
     pub(super) fn take_passed_nowait(&self, class: usize) -> Option<Handle> {
         let pool = &self.depot.pool;
         let mut arrays = self.depot.caches.try_enter(class)?;
         arrays.deferred.unpack_passed(pool, Stack::pop)
     }
 
-    /// Moves along what waits where any CPU finds it.
+    /// Drives the grace period of the batches in the depot, and lets those that have passed it be
+    /// allocated again.
     pub(super) fn end_shared(&self, class: usize) {
         let wait_for = self.depot.route.deferred;
         if self.domain.costs_a_barrier(wait_for) {
@@ -212,8 +218,9 @@ impl Raw {
         self.end_waiting(class, BATCHES_PER_CALL, false);
     }
 
-    /// Whether no more is pending than may be: `max_pending` bytes, and a part of it more for each time
-    /// that a stall has lasted as long as one takes to be reported, so that frees go on behind it.
+    /// Returns true if no more is pending than allowed: `max_pending` bytes, and a part of that
+    /// more for each `stall_after` that the current stall has lasted, so that frees go on behind
+    /// it.
     fn has_room(&self) -> bool {
         let (pending, most) = (self.depot.pending_bytes(), self.max_pending);
         pending <= most || {
@@ -222,15 +229,15 @@ impl Raw {
         }
     }
 
-    /// Waits until readers let so much be reused that there is room, no longer than a stall takes, and
-    /// reports the reader that holds them up, once for each grace period. A thread that is inside a
-    /// section waits when that has ended. Nobody waits for batches whose waiting is being ended: by
-    /// another thread soon, or never if this one interrupted it.
+    /// Blocks until enough has been reclaimed that there is room, for at most `stall_after`, and
+    /// reports the reader in the way, once per grace period. A thread inside a section blocks when
+    /// that section has ended. Batches that another thread is moving on are not waited for: they
+    /// are done soon, or never if this thread interrupted that one.
     #[cold]
     fn hold_back(&self) {
         let wait_for = self.depot.route.deferred;
         if self.depot.is_in_hook() {
-            // The call that runs it goes on with what has passed.
+            // The call that runs the hook continues with the objects that have passed.
             return;
         }
         self.domain.advance_once(wait_for);
@@ -248,8 +255,8 @@ impl Raw {
         self.domain.report_new_stall(wait_for);
     }
 
-    /// Lets what has passed a grace period be reused, also what other CPUs have deferred, once for each
-    /// grace period.
+    /// Lets objects that have passed a grace period be reused, including those that other CPUs have
+    /// deferred, once per grace period.
     fn let_everybodys_pass(&self) {
         let age = self.domain.completed(self.depot.route.deferred).age();
         if self.settled_at.swap(age, Relaxed) != age {
@@ -261,7 +268,8 @@ impl Raw {
     fn wait_for_room(&self) {
         let wait_for = self.depot.route.deferred;
         self.depot.share_all_deferred(false, || self.stamp_deferred());
-        // What is pending now needs no later grace period than this; what others add may.
+        // Objects pending now need no later grace period than this one; objects that others add
+        // may.
         let stamp = self.stamp_deferred();
         let enough = || {
             if self.domain.pass(wait_for, stamp, 1) {
@@ -274,7 +282,7 @@ impl Raw {
         let mut shared_at = completed();
         let (start, limit) = (thread::clock(), self.domain.rcu().stalls_after());
         let mut backoff = Backoff::default();
-        // Another thread may have the batches in hand for a moment.
+        // Another thread may hold the batches for a moment.
         let mut empty = 0..MOST_EMPTY;
         while !enough() && !self.domain.would_wait_for_itself(wait_for) {
             let (now, waits) = (completed(), self.anything_waits());
@@ -284,7 +292,7 @@ impl Raw {
                 return;
             }
             if !waits || now != shared_at {
-                // What others have deferred since may be all that is in the way.
+                // Objects that others have deferred since may be all that is pending.
                 self.depot.share_all_deferred(false, || self.stamp_deferred());
                 shared_at = now;
             }

@@ -1,4 +1,4 @@
-//! Every place that an object of an allocator can be in, and the moves between two of them.
+//! The places that an object of an allocator can be in, and the moves between them.
 //!
 //! ```text
 //!            alloc                       free at once
@@ -18,15 +18,15 @@
 //! ```
 //!
 //! Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) objects go from `waiting_for_gp` straight to
-//! their slabs. Knows when a move is allowed (the stamp of a batch), not when it is worth while:
-//! that is `raw_alloc`, `defer` and `reclaim`.
+//! their slabs. This module knows when a move is allowed (the stamp of a batch), not when it is
+//! worth while; `raw_alloc`, `defer` and `reclaim` decide that.
 //!
 //! - INV-L1: an object enters a cache's array, `passed` or `free_by_rcu_ttrace` only when its
 //!   policy lets it be allocated again.
 //! - INV-L2: an object enters its slab only after the grace periods that its policy asks for, so
 //!   memory and type hold for every reader that the policy knows (INV-A3).
-//! - INV-L3: what is reserved of `free_by_rcu_ttrace` is left there, where every CPU finds it, by
-//!   all but those who have no other way to an object.
+//! - INV-L3: the reserved objects of `free_by_rcu_ttrace` are left there, where every CPU finds
+//!   them, except by callers that have no other way to get an object.
 
 use super::error::AllocErrorKind;
 use super::filler::Filler;
@@ -47,26 +47,28 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Does something to an object that nobody else can reach.
+/// A function that is called with an object that no other thread can reach.
 pub(crate) type ObjectFn = unsafe fn(NonNull<u8>);
 
-/// What runs for objects on their way.
+/// The functions that run for objects.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Hooks {
-    /// For a deferred object when its last reader has left, before anything else is done to it.
+    /// Runs for a deferred object when its last reader has left, before anything else is done to
+    /// it.
     pub(crate) finalizer: Option<ObjectFn>,
-    /// For an object that goes back to its slab.
+    /// Runs for an object that returns to its slab.
     pub(crate) destructor: Option<ObjectFn>,
 }
 
-/// What a policy asks for.
+/// The grace periods and moves that a policy requires.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
-    /// Whom a deferred object waits for.
+    /// The readers that a deferred object waits for.
     pub(crate) deferred: WaitFor,
-    /// Whether it then goes to its slab, and is allocated again from there only.
+    /// True if a deferred object then returns to its slab, and is allocated again only from there.
     pub(crate) through_slab: bool,
-    /// Whom other objects wait for on the way to their slabs: nobody less.
+    /// The readers that every other object waits for before it returns to its slab: a superset of
+    /// `deferred`.
     pub(crate) returned: WaitFor,
 }
 
@@ -82,10 +84,10 @@ impl Route {
     }
 }
 
-/// All of them, and what is needed to move between them.
+/// The places of an allocator's objects, and the data that moves between them need.
 #[derive(Debug)]
 pub(crate) struct Depot {
-    /// Ends before what it names.
+    /// Dropped before the `Recount` that it refers to.
     _registration: Registration,
     _recount: Arc<Recount>,
     pub(crate) classes: ClassTable,
@@ -94,8 +96,7 @@ pub(crate) struct Depot {
     pub(crate) slabs: Slabs,
     pub(super) hooks: Hooks,
     pub(super) route: Route,
-    /// Bytes of the objects in `waiting_for_gp`, and of what CPUs have deferred: not less than there
-    /// are.
+    /// Bytes of the objects in `waiting_for_gp` and in the queues of the CPUs: an upper bound.
     pending_bytes: Arc<Tally>,
     by_class: Arc<ClassDepots>,
 }
@@ -128,7 +129,8 @@ impl Depot {
         }
     }
 
-    /// Makes what an allocator needs from its first allocation on. Not for signal handlers.
+    /// Creates the tables that an allocator needs from its first allocation on. Not for signal
+    /// handlers.
     pub(super) fn wake(&self) -> Result<(), AllocErrorKind> {
         if self.caches.is_live() {
             return Ok(());
@@ -136,30 +138,30 @@ impl Depot {
         if !self.by_class.wake(&self.classes) {
             return Err(AllocErrorKind::OutOfMemory);
         }
-        // As elsewhere, what is refused is asked for again before memory has run out.
+        // As elsewhere, a refused request is repeated before the error is reported.
         let woken = self.caches.wake(&self.classes).or_else(|_| self.caches.wake(&self.classes));
         woken.map_err(|_| AllocErrorKind::OutOfMemory)
     }
 
-    /// The classes that there may be objects of: none until something is allocated.
+    /// Returns the classes that may have objects: none until something is allocated.
     pub(super) fn used_classes(&self) -> Range<usize> {
         0..self.by_class.all().len()
     }
 
-    /// A class that there may be objects of.
+    /// Returns the depot of a class that may have objects.
     #[inline(always)]
     pub(crate) fn of(&self, class: usize) -> &ClassDepot {
         &self.by_class.all()[class]
     }
 
-    /// Bytes that wait for a grace period before they can be allocated again, beside what is in
-    /// the caches.
+    /// Returns the pending bytes: in `waiting_for_gp` and in the queues of the CPUs, but not in
+    /// their arrays.
     pub(super) fn pending_bytes(&self) -> u64 {
         self.pending_bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts what a CPU has deferred, in steps, so that CPUs seldom meet at the count; and says
-    /// whether that is more than `most` bytes together.
+    /// Adds the objects that a CPU has deferred to the pending bytes, in steps, so that CPUs seldom
+    /// contend for the counter. Returns true if more than `most` bytes are pending in total.
     pub(super) fn count_pending(&self, class: usize, deferred: &mut Deferred, most: u64) -> bool {
         const MOST_STEP: u64 = 64 << 10;
         let counts = 8 * (self.caches.cpus() * self.classes.len()) as u64;
@@ -171,7 +173,7 @@ impl Depot {
                 deferred.set_counted(bytes);
                 self.pending_bytes.fetch_sub(surplus, Ordering::Relaxed);
             }
-            // Others, who did not wait, may have added too much and be idle now.
+            // Other CPUs, which did not wait, may have added too much and be idle now.
             return self.pending_bytes() > most;
         };
         let rounded = more.next_multiple_of(step);
@@ -180,12 +182,13 @@ impl Depot {
         self.pending_bytes.fetch_add(more, Ordering::Relaxed) + more > most
     }
 
-    /// What has passed its grace period: finalizers run, and the objects go to their slabs, or to
-    /// where any CPU refills from. Returns how many objects went to the slabs.
+    /// Finishes objects that have passed their grace period: runs their finalizers, then moves the
+    /// objects to their slabs or to where any CPU refills from. Returns the number of objects that
+    /// went to the slabs.
     ///
-    /// A hook that panics keeps no other object from its own; the panic goes on when all is done. Called
-    /// by a hook of this allocator, it leaves the objects to the call that runs that hook, so that hooks
-    /// do not pile up on the stack.
+    /// If a hook panics, the hooks of the remaining objects run first, then the panic resumes. When
+    /// a hook of this allocator calls this, the objects are left to the call that runs that hook,
+    /// so that hooks do not nest on the stack.
     pub(super) fn finish(&self, class: usize, mut passed: Queue, may_wait: bool) -> u64 {
         if !self.runs_hooks_when_passed() {
             return self.finish_each(class, passed, may_wait, &mut FirstPanic::default());
@@ -210,18 +213,19 @@ impl Depot {
         returned
     }
 
-    /// Whether hooks run for objects that have passed their grace period, before they are allocated again.
+    /// Returns true if hooks run for objects that have passed their grace period, before these are
+    /// allocated again.
     pub(super) fn runs_hooks_when_passed(&self) -> bool {
         self.hooks.finalizer.is_some()
             || (self.route.through_slab && self.hooks.destructor.is_some())
     }
 
-    /// Whether a hook of this allocator is what calls.
+    /// Returns true if the caller runs inside a hook of this allocator.
     pub(super) fn is_in_hook(&self) -> bool {
         self.runs_hooks_when_passed() && hook_frame::leave_to_outer(self.name())
     }
 
-    /// Names the allocator among others.
+    /// Identifies the allocator among others.
     fn name(&self) -> *const () {
         Arc::as_ptr(&self.by_class).cast()
     }
@@ -235,8 +239,8 @@ impl Depot {
     ) -> u64 {
         let (depot, mut returned, mut still_out) = (self.of(class), 0, Queue::new());
         while let Some(mut batch) = passed.pop_front(&self.pool) {
-            // INV-R2: the grace period of the batch has passed, so this thread alone can reach
-            // the objects, and this runs once for each waiting.
+            // INV-R2: the grace period of the batch has passed, so only this thread can reach the
+            // objects, and this runs once per grace period of an object.
             self.run(self.hooks.finalizer, &mut batch, panics);
             if !self.route.through_slab {
                 depot.free_by_rcu_ttrace.push(&self.pool, batch);
@@ -251,9 +255,9 @@ impl Depot {
         returned
     }
 
-    /// Moves what a CPU has deferred to where any CPU finds it: what has passed its grace period to
-    /// `free_by_rcu_ttrace`, what has not to `waiting_for_gp`, stamped by `stamp` where it has no
-    /// stamp yet.
+    /// Moves the objects that a CPU has deferred to where any CPU finds them: those that have
+    /// passed their grace period to `free_by_rcu_ttrace`, the others to `waiting_for_gp`. Objects
+    /// without a stamp get one from `stamp`.
     fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
         self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
         if !deferred.waiting_for_gp.is_empty() {
@@ -270,8 +274,8 @@ impl Depot {
         deferred.set_counted(0);
     }
 
-    /// Does the same for every CPU, also with objects that are no full batch yet or were freed
-    /// while the cache was busy. Skips caches that are in use, unless it may wait.
+    /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet or were
+    /// freed while the cache was busy. Unless `may_wait`, skips caches that are in use.
     pub(super) fn share_all_deferred(&self, may_wait: bool, stamp: impl Fn() -> Stamp) {
         self.caches.enter_all(self.used_classes(), may_wait, |class, cache, mut arrays| {
             let added = self.to_waiting(class, &stamp).add_all(arrays.free_by_rcu.as_slice());
@@ -286,7 +290,7 @@ impl Depot {
         objects * self.classes.class(class).size as u64
     }
 
-    /// Stamps batches whose objects are all freed by now, and counts them as pending.
+    /// Stamps batches and counts them as pending. All their objects have been freed by now.
     fn stamp_all(&self, class: usize, mut batches: Queue, stamp: Stamp) -> Queue {
         let mut stamped = Queue::new();
         while let Some(mut batch) = batches.pop_front(&self.pool) {
@@ -298,7 +302,7 @@ impl Depot {
         stamped
     }
 
-    /// To `waiting_for_gp`: a batch whose objects are all freed by now.
+    /// Moves a batch to `waiting_for_gp`. All its objects have been freed by now.
     pub(super) fn begin_waiting(&self, class: usize, mut batch: Batch, stamp: Stamp) {
         let count = self.pool.with(&mut batch, |body| {
             body.set_stamp(stamp);
@@ -308,9 +312,9 @@ impl Depot {
         self.of(class).waiting_for_gp.push(&self.pool, batch);
     }
 
-    /// `waiting_for_gp` to `free_by_rcu_ttrace`, or to the slabs: at most `most` batches that
-    /// `completed` allows, after their finalizers. Returns the number of objects that went to the
-    /// slabs.
+    /// Moves at most `most` batches that `completed` allows from `waiting_for_gp` to
+    /// `free_by_rcu_ttrace` or to the slabs, after their finalizers. Returns the number of objects
+    /// that went to the slabs.
     pub(super) fn end_waiting(
         &self,
         class: usize,
@@ -327,8 +331,8 @@ impl Depot {
         self.finish(class, passed, may_wait)
     }
 
-    /// `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`: one batch, stamped by `stamp` once it is
-    /// off the list. Returns how many objects; 0 when there is no batch to spare.
+    /// Moves a batch from `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`, stamped by `stamp` once
+    /// it is off the list. Returns the number of objects; 0 if there is no batch to spare.
     pub(super) fn begin_returning(&self, class: usize, stamp: impl FnOnce() -> Stamp) -> u64 {
         let depot = self.of(class);
         if !depot.has_spare_batch() {
@@ -345,8 +349,8 @@ impl Depot {
         count
     }
 
-    /// `waiting_for_gp_ttrace` to the slabs: at most `most` batches that `completed` allows.
-    /// Returns the number of objects.
+    /// Moves at most `most` batches that `completed` allows from `waiting_for_gp_ttrace` to the
+    /// slabs. Returns the number of objects.
     pub(super) fn end_returning(
         &self,
         class: usize,
@@ -369,15 +373,15 @@ impl Depot {
         returned
     }
 
-    /// Puts the objects of a batch into their slabs, and says how many; or gives the batch back,
-    /// where that would mean to wait. INV-L2: the caller has seen that its grace periods passed.
+    /// Puts the objects of a batch into their slabs and returns how many they were, or returns the
+    /// batch if that would block. INV-L2: the caller has seen that its grace periods have passed.
     fn put_back(
         &self,
         mut batch: Batch,
         may_wait: bool,
         panics: &mut FirstPanic,
     ) -> Result<u64, Batch> {
-        // A destructor runs outside of the lock, so what it has seen has to go back.
+        // A destructor runs outside of the lock, so an object that it has seen must go back.
         let may_wait = may_wait || self.hooks.destructor.is_some();
         self.run(self.hooks.destructor, &mut batch, panics);
         let put_back = self.pool.with(&mut batch, |body| {
@@ -393,22 +397,22 @@ impl Depot {
         }
     }
 
-    /// Calls a hook for every object of a batch, also where it panics for another. Nobody else can reach
-    /// them.
+    /// Calls a hook for every object of a batch, even if it panics for one of them. No other thread
+    /// can reach the objects.
     fn run(&self, hook: Option<ObjectFn>, batch: &mut Batch, panics: &mut FirstPanic) {
         let Some(hook) = hook else {
             return;
         };
         self.pool.with(batch, |body| {
             for &object in body.objects.as_slice() {
-                // SAFETY: the promise of who set the hook (`Builder`); the grace periods of the
-                // object have passed (INV-R2), so this thread alone has it.
+                // SAFETY: the promise made when the hook was set (`Builder`); the grace periods of
+                // the object have passed (INV-R2), so only this thread has it.
                 panics.catch(|| unsafe { hook(self.slabs.arena().pointer(object)) });
             }
         });
     }
 
-    /// A batch that may be allocated from and is not reserved.
+    /// Takes a batch that may be allocated from and is not reserved.
     pub(super) fn take_spare(&self, class: usize) -> Option<Batch> {
         let depot = self.of(class);
         if depot.has_spare_batch() {
@@ -417,25 +421,24 @@ impl Depot {
         depot.waiting_for_gp_ttrace.pop(&self.pool)
     }
 
-    /// A batch that may be allocated from.
+    /// Takes a batch that may be allocated from.
     pub(super) fn take_ready(&self, class: usize) -> Option<Batch> {
         let depot = self.of(class);
-        // Refilling from objects on their way back is allowed: that wait protects memory and
-        // type, and allocating again keeps both.
+        // Refilling from objects on their way to the slabs is allowed: that wait protects memory
+        // and type, and allocating them again keeps both.
         depot
             .free_by_rcu_ttrace
             .pop(&self.pool)
             .or_else(|| depot.waiting_for_gp_ttrace.pop(&self.pool))
     }
 
-    /// Bytes of what is kept beside the slabs.
+    /// Returns the bytes of the tables beside the slabs.
     pub(crate) fn table_bytes(&self) -> u64 {
         let depot = size_of_val(self.by_class.all()) as u64;
         self.caches.table_bytes() + self.pool.table_bytes() + self.slabs.table_bytes() + depot
     }
 
-    /// What the system lent: every object that is outside of its slab is at one of these places.
-    /// For each class.
+    /// Counts the objects of each class that are outside of their slabs and not with a user.
     pub(crate) fn census(&self) -> Vec<Census> {
         let arena = self.slabs.arena();
         let in_batches = |depot: &ClassDepot| Census {
@@ -456,9 +459,9 @@ impl Depot {
         all
     }
 
-    /// Empties the caches of some classes into batches: free objects to `free_by_rcu_ttrace`,
-    /// waiting ones to `waiting_for_gp`, stamped by `stamp`. `false` when memory for batches ran
-    /// out before the end.
+    /// Empties the caches of some classes into batches: free objects go to `free_by_rcu_ttrace`,
+    /// pending ones to `waiting_for_gp`, stamped by `stamp`. Returns false if memory for batches
+    /// ran out.
     pub(super) fn empty_caches(&self, classes: Range<usize>, stamp: impl Fn() -> Stamp) -> bool {
         let arena = self.slabs.arena();
         let mut complete = true;
@@ -483,28 +486,29 @@ impl Depot {
         complete
     }
 
-    /// The same for what was freed while a cache was busy; what finds no memory stays.
-    /// Async-signal-safe.
+    /// Moves the objects that were freed while a cache was busy into batches, as `empty_caches`
+    /// does. Objects for which there is no memory stay in their list. Async-signal-safe.
     pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Stamp) {
         let arena = self.slabs.arena();
         self.to_ready(class).add_list(&cache.free_llist_extra, arena);
         self.to_waiting(class, stamp).add_list(&cache.free_llist_extra_rcu, arena);
     }
 
-    /// Fills batches for `free_by_rcu_ttrace`.
+    /// Returns a filler of batches for `free_by_rcu_ttrace`.
     fn to_ready(&self, class: usize) -> Filler<'_, impl FnMut(Batch)> {
         let ready = &self.of(class).free_by_rcu_ttrace;
         Filler::new(&self.pool, self.of(class).batch, |batch| ready.push(&self.pool, batch))
     }
 
-    /// Fills batches for `waiting_for_gp`. A batch is stamped when all its objects are in it.
+    /// Returns a filler of batches for `waiting_for_gp`. A batch is stamped once all its objects
+    /// are in it.
     fn to_waiting(&self, class: usize, stamp: impl Fn() -> Stamp) -> Filler<'_, impl FnMut(Batch)> {
         Filler::new(&self.pool, self.of(class).batch, move |batch| {
             self.begin_waiting(class, batch, stamp())
         })
     }
 
-    /// Puts objects, at most a batch, where any CPU refills from; `false` when there is no
+    /// Moves at most a batch of objects to where any CPU refills from. Returns false if there is no
     /// memory for a batch.
     pub(super) fn make_ready(&self, class: usize, objects: &[Handle]) -> bool {
         let Some(mut batch) = self.pool.take(true) else {
@@ -516,11 +520,11 @@ impl Depot {
     }
 }
 
-/// Objects of a class at one moment, outside of slabs and not with a user.
+/// The number of objects of a class, at one moment, that are outside of slabs and not with a user.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Census {
-    /// May be allocated.
+    /// Objects that may be allocated.
     pub(crate) cached: u64,
-    /// Wait for a grace period.
+    /// Objects that wait for a grace period.
     pub(crate) pending: u64,
 }

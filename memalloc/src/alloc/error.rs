@@ -1,4 +1,4 @@
-//! What can go wrong, as values.
+//! Error types.
 
 use crate::class::ClassError;
 use crate::slab::SlabError;
@@ -7,8 +7,7 @@ use std::alloc::Layout;
 use std::fmt;
 use std::io;
 
-/// An allocation that failed: why, and the value that was to be moved in (`()` where there is
-/// none).
+/// A failed allocation: the reason, and the value that was to be moved in (`()` if there was none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocError<T = ()> {
     kind: AllocErrorKind,
@@ -16,17 +15,17 @@ pub struct AllocError<T = ()> {
 }
 
 impl<T> AllocError<T> {
-    /// Why it failed.
+    /// Returns the reason for the failure.
     pub fn kind(&self) -> AllocErrorKind {
         self.kind
     }
 
-    /// The value that was to be moved in.
+    /// Returns the value that was to be moved in.
     pub fn into_value(self) -> T {
         self.value
     }
 
-    /// The same error, giving `value` back.
+    /// Returns the same error with `value` in place of its value.
     pub fn with_value<U>(self, value: U) -> AllocError<U> {
         AllocError { kind: self.kind, value }
     }
@@ -46,38 +45,38 @@ impl<T> fmt::Display for AllocError<T> {
 
 impl<T: fmt::Debug> std::error::Error for AllocError<T> {}
 
-/// Why an allocation failed.
+/// The reason for a failed allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllocErrorKind {
-    /// The size, in bytes, is above the largest class (the kernel's `E2BIG`).
+    /// The size, in bytes, is larger than the largest class (the kernel's `E2BIG`).
     TooLarge {
-        /// What was asked for.
+        /// The requested size.
         requested: usize,
-        /// What is allowed.
+        /// The largest size allowed.
         limit: usize,
     },
-    /// No class that is large enough is aligned to so many bytes.
+    /// No class that is large enough is aligned to the requested number of bytes.
     OverAligned {
-        /// What was asked for.
+        /// The requested alignment.
         requested: usize,
-        /// The strictest alignment that any class has.
+        /// The strictest alignment of any class that is large enough.
         limit: usize,
     },
-    /// The allocator holds as much slab memory as it was allowed, in bytes.
+    /// The allocator holds as much slab memory, in bytes, as its limit allows.
     LimitReached {
-        /// The allowance, in whole slabs.
+        /// The limit, rounded down to whole slabs.
         limit: u64,
     },
-    /// The allocator's range of addresses is used up: as large as its builder was told
-    /// ([`range_bytes`](crate::Builder::range_bytes)), or as the backing could make it.
+    /// The allocator's address range is used up. It is as large as
+    /// [`range_bytes`](crate::Builder::range_bytes) asked for, or as the backing granted.
     RangeExhausted {
         /// The size of the range, in bytes.
         range: u64,
     },
     /// The system has no more memory (`ENOMEM`).
     OutOfMemory,
-    /// Nothing is ready, and the caller may not wait for memory (`GFP_NOWAIT`).
+    /// No object is ready, and the caller must not wait for memory (`GFP_NOWAIT`).
     WouldBlock,
 }
 
@@ -119,37 +118,38 @@ impl fmt::Display for AllocErrorKind {
                 write!(
                     f,
                     "the allocator's address range of {range} bytes is used up: \
-                     Builder::range_bytes asks for more, as far as the system has them"
+                     set a larger one with Builder::range_bytes"
                 )
             }
             Self::OutOfMemory => f.write_str("the system has no more memory"),
             Self::WouldBlock => {
-                f.write_str("no object is ready, and this caller may not wait for memory")
+                f.write_str("no object is ready, and this caller must not wait for memory")
             }
         }
     }
 }
 
-/// Why an allocator can't be built.
+/// The reason that an allocator cannot be built.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The size classes contradict each other.
+    /// The size classes are invalid.
     Classes(ClassError),
-    /// The environment variable `MEMALLOC_CPU_MODE` does not name a CPU mode: what is wrong.
+    /// The environment variable `MEMALLOC_CPU_MODE` does not name a CPU mode; the string explains
+    /// the error.
     Environment(String),
-    /// This system does not have the CPU mode that was asked for.
+    /// This system does not support the CPU mode that was asked for.
     CpuMode(CpuMode),
-    /// The type does not fit an object: size and alignment in bytes, and the size allowed.
+    /// The type does not fit into an object.
     Type {
-        /// Size of the type.
+        /// Size of the type, in bytes.
         size: usize,
-        /// Alignment of the type.
+        /// Alignment of the type, in bytes.
         align: usize,
-        /// The largest size, and strictest alignment, of an object.
+        /// The largest size, and strictest alignment, of an object, in bytes.
         limit: usize,
     },
-    /// The system refused even the least range of addresses, or the memory to begin with.
+    /// The system refused even the smallest address range, or the first memory.
     Reserve(io::Error),
 }
 
@@ -163,8 +163,8 @@ impl fmt::Display for BuildError {
             }
             Self::Type { size, align, limit } => write!(
                 f,
-                "a type of {size} bytes aligned to {align} does not fit: an object has at most \
-                 {limit} bytes, and that alignment at most"
+                "a type of {size} bytes aligned to {align} does not fit: the size and alignment \
+                 of an object are at most {limit} bytes"
             ),
             Self::Reserve(error) => write!(f, "no range of addresses could be reserved: {error}"),
         }

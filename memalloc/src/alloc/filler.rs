@@ -1,13 +1,14 @@
-//! Objects from arrays and lists into batches.
+//! Packs objects from arrays and lists into batches.
 
 use crate::batch::{Batch, Pool};
 use crate::cpu::SpillList;
 use crate::slab::{Arena, Handle};
 
-/// Fills batches one after the other, and delivers each when it is full or when this is dropped.
+/// Fills batches one after the other, and delivers each one when it is full or when this is
+/// dropped.
 pub(super) struct Filler<'a, D: FnMut(Batch)> {
     pool: &'a Pool,
-    /// Objects of a batch.
+    /// The most objects in a batch.
     most: usize,
     open: Option<Batch>,
     deliver: D,
@@ -18,7 +19,7 @@ impl<'a, D: FnMut(Batch)> Filler<'a, D> {
         Self { pool, most, open: None, deliver }
     }
 
-    /// Adds an object; `false` when there is no memory for a batch.
+    /// Adds an object. Returns false if there is no memory for a batch.
     fn add(&mut self, object: Handle) -> bool {
         let Some(mut batch) = self.open.take().or_else(|| self.pool.take(true)) else {
             return false;
@@ -35,12 +36,12 @@ impl<'a, D: FnMut(Batch)> Filler<'a, D> {
         true
     }
 
-    /// Adds objects, and says how many there was memory for.
+    /// Adds objects. Returns how many there was memory for.
     pub(super) fn add_all(&mut self, objects: &[Handle]) -> usize {
         objects.iter().position(|&object| !self.add(object)).unwrap_or(objects.len())
     }
 
-    /// Moves a list; `false`, with the rest left where it is, when memory runs out.
+    /// Moves a list. Returns false if memory runs out; the remaining objects stay in the list.
     pub(super) fn add_list(&mut self, list: &SpillList, arena: &Arena) -> bool {
         let mut complete = true;
         list.take_all(arena, |object| {

@@ -1,4 +1,4 @@
-//! Memory by layout, for every size class.
+//! Allocation by layout, for every size class.
 
 use super::builder::Builder;
 use super::error::{AllocError, AllocErrorKind, BuildError};
@@ -17,31 +17,31 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-/// An allocator of objects up to 4096 bytes with a cache for each CPU (`bpf_mem_alloc` with size
+/// An allocator of objects of up to 4096 bytes with a cache for each CPU (`bpf_mem_alloc` with size
 /// zero).
 ///
-/// The policy `P` is what [`free`](Self::free) does; [`free_rcu`](Self::free_rcu) defers reuse
-/// under every policy. Nothing is ever written into a freed object.
+/// The policy `P` decides what [`free`](Self::free) does; [`free_rcu`](Self::free_rcu) defers reuse
+/// under every policy. The allocator never writes into a freed object.
 ///
-/// Objects are known by pointer or, in half the space, by [`Handle`]; each method has both
-/// forms. An operation on the fast path is a restartable sequence of a dozen instructions on
-/// memory of this CPU, or, where the system has none, one atomic exchange and a store: see
-/// [`CpuMode`](crate::CpuMode).
+/// Objects are named by pointer or, in half the space, by [`Handle`]; each method has both forms.
+/// The fast path is a restartable sequence of a dozen instructions on memory of this CPU or, if the
+/// system has no such sequences, one atomic exchange and a store: see [`CpuMode`](crate::CpuMode).
 ///
 /// # Any context
 ///
 /// `alloc_nowait`, `free`, `free_rcu` and `free_unshared` (and their forms by handle) are
-/// async-signal-safe, also in a handler that interrupted one of them; but frees only where the
-/// allocator has neither a destructor nor, for deferred ones, a finalizer. They may change `errno`.
-/// Build the allocator before the first signal, and [`prefill`](Self::prefill) it with what a
-/// handler may need; a handler that pins wants its thread [registered](Domain::register),
-/// and no other domain used by it.
+/// async-signal-safe, also in a handler that interrupted one of them. Frees are async-signal-safe
+/// only if the allocator has no destructor and, for deferred frees, no finalizer. All of these may
+/// change `errno`. Build the allocator before the first signal, and [`prefill`](Self::prefill) it
+/// with the objects that a handler may need. A handler that pins needs its thread to be
+/// [registered](Domain::register) and must use no other domain.
 ///
-/// A deferred free may wait, in a handler as elsewhere: beyond
-/// [`max_pending`](Builder::max_pending) it waits until readers leave, at most for the domain's
+/// A deferred free may block, in a handler as elsewhere. Beyond
+/// [`max_pending`](Builder::max_pending) it waits until readers leave, for at most the domain's
 /// [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler, which has
-/// to be async-signal-safe too if signal handlers free. It does not wait where the thread that was
-/// interrupted is inside a read section, which waits when it ends, or was moving a grace period along.
+/// to be async-signal-safe too if signal handlers free. It does not block if the interrupted thread
+/// is inside a read section (the thread then blocks when the section ends) or was driving a grace
+/// period.
 ///
 /// ```
 /// use memalloc::{Immediate, MemAlloc};
@@ -59,11 +59,12 @@ use std::time::Duration;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropping an allocator waits for nobody. Where a reader may still look at its objects, the domain
-/// ends it when that has left: with its [callbacks](Domain::run_callbacks), when another allocator of the
-/// domain is dropped or [tended](Self::tend), and with the last clone of the domain at the latest; at the
-/// end of the process it is forgotten. What a user still holds then stays mapped for good;
-/// [`destroy`](Self::destroy) tells how much that is.
+/// Dropping an allocator never blocks. If a reader may still look at its objects, the domain ends
+/// the allocator once that reader has left: with its [callbacks](Domain::run_callbacks), when
+/// another allocator of the domain is dropped or [tended](Self::tend), and at the latest with the
+/// last clone of the domain. If the process exits first, the allocator is leaked. Objects that a
+/// user still holds when the allocator ends stay mapped until the process exits;
+/// [`destroy`](Self::destroy) returns how much that is.
 #[doc(alias = "bpf_mem_alloc")]
 pub struct MemAlloc<P: ReusePolicy = AfterRcuGp> {
     raw: Raw,
@@ -77,7 +78,7 @@ impl<P: ReusePolicy> fmt::Debug for MemAlloc<P> {
 }
 
 impl<P: ReusePolicy> MemAlloc<P> {
-    /// An allocator with the kernel's size classes, on the global domain.
+    /// Creates an allocator with the kernel's size classes, on the global domain.
     ///
     /// # Errors
     ///
@@ -87,7 +88,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Self::builder().build()
     }
 
-    /// An allocator that is configured step by step.
+    /// Returns a builder that configures an allocator.
     pub fn builder() -> Builder<P> {
         Builder::new()
     }
@@ -101,12 +102,12 @@ impl<P: ReusePolicy> MemAlloc<P> {
         &self.raw
     }
 
-    /// The domain whose readers this allocator waits for.
+    /// Returns the domain whose readers this allocator waits for.
     pub fn domain(&self) -> &Domain {
         self.raw.domain()
     }
 
-    /// The size classes.
+    /// Returns the size classes.
     pub fn classes(&self) -> &ClassTable {
         &self.raw.depot().classes
     }
@@ -116,7 +117,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.raw.depot().caches.serving(layout)
     }
 
-    /// The caches of an object that this allocator gave out for `layout`.
+    /// Returns the caches for an object that this allocator allocated for `layout`.
     #[inline(always)]
     fn having(&self, layout: Layout) -> &CacheRow {
         let caches = self.serving(layout);
@@ -133,14 +134,14 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Err(AllocErrorKind::unservable(layout, size, align).into())
     }
 
-    /// The caches for a layout, which are made if there are none yet.
+    /// Returns the caches for a layout, after creating them if there are none yet.
     fn awake(&self, layout: Layout) -> Result<&CacheRow, AllocError> {
         self.check_served(layout)?;
         self.raw.depot().wake()?;
         Ok(self.serving(layout))
     }
 
-    /// An object that the cache of this CPU does not have.
+    /// Allocates an object when the cache of this CPU has none.
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> Result<Handle, AllocError> {
@@ -150,7 +151,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Ok(object)
     }
 
-    /// The same, with its size.
+    /// As `alloc_slow`, but returns the object with its size.
     #[cold]
     #[inline(never)]
     fn alloc_slice_slow(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -158,18 +159,18 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Ok(self.slice(self.serving(layout), object))
     }
 
-    /// An object of at least `layout.size()` bytes, as long as its class, aligned as asked
-    /// (`bpf_mem_alloc`). What is in it is undefined. A size of zero takes an object of the
-    /// smallest class.
+    /// Allocates an object of at least `layout.size()` bytes, as long as its class and aligned as
+    /// requested (`bpf_mem_alloc`). Its contents are undefined. A size of zero allocates an object
+    /// of the smallest class.
     ///
-    /// May wait for a lock and for the system when this CPU's cache is at its low watermark.
+    /// May block on a lock or in the system when this CPU's cache is at its low watermark.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`](AllocErrorKind::TooLarge) and [`OverAligned`](AllocErrorKind::OverAligned)
-    /// name both numbers; [`LimitReached`](AllocErrorKind::LimitReached),
+    /// [`TooLarge`](AllocErrorKind::TooLarge) and [`OverAligned`](AllocErrorKind::OverAligned) give
+    /// the requested value and the limit. [`LimitReached`](AllocErrorKind::LimitReached),
     /// [`RangeExhausted`](AllocErrorKind::RangeExhausted) and
-    /// [`OutOfMemory`](AllocErrorKind::OutOfMemory) when every cache is empty too.
+    /// [`OutOfMemory`](AllocErrorKind::OutOfMemory) are returned when every cache is empty too.
     #[inline(always)]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let caches = self.serving(layout);
@@ -183,7 +184,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// As [`alloc`](Self::alloc), and every byte of the object is zero. Only for objects that no
-    /// reader can still look at, so not for those that are freed at once and read concurrently.
+    /// reader may still read: not for objects that are freed for immediate reuse and read
+    /// concurrently.
     ///
     /// # Errors
     ///
@@ -195,19 +197,20 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Ok(object)
     }
 
-    /// As [`alloc`](Self::alloc), but only what is ready: takes no lock and asks the system for
-    /// nothing (`GFP_NOWAIT`). Async-signal-safe.
+    /// As [`alloc`](Self::alloc), but only if an object is ready: takes no lock and does not ask
+    /// the system for memory (`GFP_NOWAIT`). Async-signal-safe.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](AllocErrorKind::WouldBlock) when neither this CPU's cache nor any batch that all CPUs share has
-    /// an object, or somebody is using them; other CPUs' caches are not looked into in the mode
-    /// [`Rseq`](crate::CpuMode::Rseq); sizes and alignments as [`alloc`](Self::alloc).
+    /// [`WouldBlock`](AllocErrorKind::WouldBlock) if neither this CPU's cache nor the batches that
+    /// all CPUs share have an object, or if they are in use. In the mode
+    /// [`Rseq`](crate::CpuMode::Rseq) the caches of other CPUs are not searched. Errors of size and
+    /// alignment as [`alloc`](Self::alloc).
     pub fn alloc_nowait(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let caches = self.serving(layout);
         if caches.size == 0 {
             self.check_served(layout)?;
-            // Nobody has allocated yet.
+            // Nothing has been allocated yet.
             return Err(AllocErrorKind::WouldBlock.into());
         }
         let object = self.raw.alloc_nowait(caches)?;
@@ -215,23 +218,23 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Ok(self.slice(caches, object))
     }
 
-    /// Sees to it that so many objects for `layout` can be had by
-    /// [`alloc_nowait`](Self::alloc_nowait), on any CPU. A call before the first signal, or before
-    /// a part of the program that must not fail.
+    /// Makes `objects` objects for `layout` ready, and reserves them for
+    /// [`alloc_nowait`](Self::alloc_nowait) on any CPU. Call this before the first signal, or
+    /// before a part of the program that must not fail.
     ///
-    /// They are reserved for it: calls that may wait leave so many alone until memory has run out,
-    /// and [`trim`](Self::trim), [`tend`](Self::tend) and a [`Worker`](crate::Worker) keep them.
-    /// What `alloc_nowait` took of them is made up for by what the program frees, unless that goes
-    /// back to slabs first ([`FreeAfterRcuGp`](crate::FreeAfterRcuGp)), or by the next call of
-    /// this. The largest number that was asked for counts, until [`quiesce`](Self::quiesce) returns
-    /// them.
+    /// Calls that may block leave the reserve alone until memory has run out, and
+    /// [`trim`](Self::trim), [`tend`](Self::tend) and a [`Worker`](crate::Worker) keep it. After
+    /// `alloc_nowait` has taken objects from the reserve, objects that the program frees refill it,
+    /// unless they return to their slabs first ([`FreeAfterRcuGp`](crate::FreeAfterRcuGp)); the
+    /// next call of `prefill` refills it too. The largest number requested counts, until
+    /// [`quiesce`](Self::quiesce) releases the reserve.
     ///
-    /// A call of `alloc_nowait` takes up to 250 objects off for a moment: reserve as many more for
-    /// each that may be under way, interrupted or on another CPU.
+    /// A call of `alloc_nowait` holds up to 250 objects for a moment: reserve that many more for
+    /// each call that may run at the same time, interrupted or on another CPU.
     ///
     /// # Errors
     ///
-    /// As [`alloc`](Self::alloc); what was made ready until then stays.
+    /// As [`alloc`](Self::alloc); objects made ready before the error stay reserved.
     #[doc(alias = "prefill_mem_cache")]
     pub fn prefill(&self, layout: Layout, objects: usize) -> Result<(), AllocError> {
         let caches = self.awake(layout)?;
@@ -260,13 +263,13 @@ impl<P: ReusePolicy> MemAlloc<P> {
         NonNull::slice_from_raw_parts(self.pointer(object), caches.size.into())
     }
 
-    /// Frees an object as the policy says. Under a deferring policy it may wait, as
+    /// Frees an object as the policy says. Under a deferring policy it may block, as
     /// [`free_rcu`](Self::free_rcu) does.
     ///
     /// # Safety
     ///
-    /// `object` was allocated from this allocator with this layout, is freed only once, can't be
-    /// found by readers any more, and is not touched by the caller again. Under `Immediate` no
+    /// `object` was allocated from this allocator with this layout, is freed only once, can no
+    /// longer be found by readers, and is not touched by the caller again. Under `Immediate` no
     /// reader may rely on the object's identity.
     #[doc(alias = "bpf_mem_free")]
     #[inline(always)]
@@ -275,16 +278,17 @@ impl<P: ReusePolicy> MemAlloc<P> {
         unsafe { self.free_handle(self.handle_of(object), layout) };
     }
 
-    /// Frees an object that may be allocated again once a grace period has passed, under every
+    /// Frees an object, which may be allocated again once a grace period has passed, under every
     /// policy.
     ///
-    /// Beyond [`max_pending`](Builder::max_pending) it waits for readers, at most for the domain's
-    /// [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and then calls
-    /// the stall handler; [any context](Self#any-context) has the details.
+    /// Beyond [`max_pending`](Builder::max_pending) it blocks until readers leave, for at most the
+    /// domain's [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and
+    /// then calls the stall handler; see [any context](Self#any-context).
     ///
     /// # Safety
     ///
-    /// As [`free`](Self::free), but readers inside a section may keep using what they found.
+    /// As [`free`](Self::free), but readers inside a section may keep using the object that they
+    /// found.
     #[doc(alias = "bpf_mem_free_rcu")]
     #[inline(always)]
     pub unsafe fn free_rcu(&self, object: NonNull<u8>, layout: Layout) {
@@ -292,8 +296,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
         unsafe { self.free_rcu_handle(self.handle_of(object), layout) };
     }
 
-    /// Frees an object that no other thread ever saw: it may be allocated again at once, under
-    /// every policy.
+    /// Frees an object that no other thread has ever seen. It may be allocated again immediately,
+    /// under every policy.
     ///
     /// # Safety
     ///
@@ -346,96 +350,98 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.raw.free_now(self.having(layout), object);
     }
 
-    /// The handle of an object.
+    /// Returns the handle of an object.
     ///
     /// # Safety
     ///
-    /// `object` was given out by this allocator.
+    /// `object` was allocated from this allocator.
     #[inline(always)]
     unsafe fn handle_of(&self, object: NonNull<u8>) -> Handle {
         // SAFETY: the caller's promise.
         unsafe { self.raw.depot().slabs.arena().handle_of(object) }
     }
 
-    /// Where an object of this allocator lies.
+    /// Returns the address of an object of this allocator.
     #[inline(always)]
     pub fn pointer(&self, object: Handle) -> NonNull<u8> {
         self.raw.depot().slabs.arena().pointer(object)
     }
 
-    /// The handle of the object at `pointer`, which must be the start of an object of this
-    /// allocator; any other pointer gives a handle that means nothing.
+    /// Returns the handle of the object at `pointer`, which must be the start of an object of this
+    /// allocator; for any other pointer the handle is meaningless.
     #[inline(always)]
     pub fn handle(&self, pointer: NonNull<u8>) -> Handle {
         self.raw.depot().slabs.arena().handle(pointer)
     }
 
-    /// Word number `index` of an object, as an atomic: the way to look at an object that may be
-    /// reused at any moment, in an ordinary build and under loom alike.
+    /// Returns word number `index` of an object as an atomic. This is the way to read an object
+    /// that may be reused at any moment, in an ordinary build and under loom alike.
     ///
-    /// The word stays mapped as long as the allocator lives. Whether it still belongs to the
-    /// object that was found is for the caller to validate.
+    /// The word stays mapped for the lifetime of the allocator. The caller has to validate that it
+    /// still belongs to the object that was found.
     ///
     /// # Safety
     ///
-    /// `object` was given out by this allocator at some time, and `index` is inside its class.
-    /// Nobody may access the word other than atomically.
+    /// `object` was allocated from this allocator at some time, and `index` is inside its class.
+    /// All accesses to the word are atomic.
     #[inline(always)]
     pub unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
         // SAFETY: the caller's promise.
         unsafe { self.raw.depot().slabs.arena().word(object, index) }
     }
 
-    /// Says that the calling thread reads plain (non-atomic) memory of an object. Under loom,
-    /// reports a write that is not ordered with it; otherwise nothing.
+    /// Declares that the calling thread reads plain (non-atomic) memory of an object. Under loom,
+    /// reports a write that is not ordered with it; otherwise does nothing.
     #[inline(always)]
     #[cfg_attr(counted, track_caller)]
     pub fn reads_plain(&self, object: Handle) {
         self.raw.depot().slabs.arena().reads_plain(object);
     }
 
-    /// Says that the calling thread writes plain (non-atomic) memory of an object. Under loom,
-    /// reports an access that is not ordered with it; otherwise nothing.
+    /// Declares that the calling thread writes plain (non-atomic) memory of an object. Under loom,
+    /// reports an access that is not ordered with it; otherwise does nothing.
     #[inline(always)]
     #[cfg_attr(counted, track_caller)]
     pub fn writes_plain(&self, object: Handle) {
         self.raw.depot().slabs.arena().writes_plain(object);
     }
 
-    /// Bytes of whole pages that the slabs have touched and not given back; as in
-    /// [`Stats`](crate::Stats), at the cost of one lock.
+    /// Returns the bytes of whole pages that the slabs have touched and not returned to the system,
+    /// as in [`Stats`](crate::Stats), at the cost of one lock.
     pub fn backing_bytes(&self) -> u64 {
         self.raw.depot().slabs.backing_bytes()
     }
 
-    /// Moves along what can move without waiting for readers: grace periods, objects that have
-    /// waited long enough, what is more than enough. Calls that allocate and free do so by the
-    /// way; this is for the time when there is none, and what a [`Worker`](crate::Worker) calls. Runs the
-    /// callbacks of the domain that are due, and so ends allocators of it that were dropped beside a
-    /// reader.
+    /// Does the background work that needs no waiting for readers: drives grace periods, lets
+    /// objects that have passed theirs be reused, and returns surplus memory. Calls that allocate
+    /// and free do this too; `tend` is for times without such calls, and a
+    /// [`Worker`](crate::Worker) calls it. Runs the callbacks of the domain that are due, which
+    /// also ends allocators of the domain that were dropped while a reader was inside a section.
     pub fn tend(&self) {
         self.raw.tend();
     }
 
-    /// Returns objects that nobody needs to their slabs, and empty slabs to the system, as far
-    /// as that goes without waiting for readers. The free objects of the CPUs' caches stay, and what
-    /// [`prefill`](Self::prefill) reserved stays ready.
+    /// Returns unneeded objects to their slabs, and empty slabs to the system, as far as that is
+    /// possible without waiting for readers. The free objects in the CPUs' caches stay, and objects
+    /// that [`prefill`](Self::prefill) reserved stay ready.
     pub fn trim(&self) -> Reclaimed {
         self.raw.trim()
     }
 
-    /// Waits for readers until nothing is pending, and returns every object that no user holds to
-    /// its slab and every empty slab to the system, also those that [`prefill`](Self::prefill)
-    /// reserved. One call is enough, whatever the number of objects, and however long a chain of values
-    /// is that free one another when they are dropped. What other threads do meanwhile is not waited for.
+    /// Waits for readers until nothing is pending, then returns every object that no user holds to
+    /// its slab, and every empty slab to the system, including those that
+    /// [`prefill`](Self::prefill) reserved. One call is enough for any number of objects, and for a
+    /// chain of any length of values that free one another when they are dropped. Objects that
+    /// other threads free meanwhile are not waited for.
     ///
     /// # Errors
     ///
-    /// [`SynchronizeError::InsideReadSection`] when the calling thread holds a guard of the domain;
+    /// [`SynchronizeError::InsideReadSection`] if the calling thread holds a guard of the domain;
     /// nothing is lost then. (Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) a guard of
     /// [`pin_trace`](Domain::pin_trace) does not count: such readers are not waited for.) A guard
-    /// of that kind which was made on another thread is waited for, for good, and the stall handler
-    /// hears so: where that can't be ruled out, there is [`quiesce_timeout`](Self::quiesce_timeout).
+    /// of [`pin_trace`](Domain::pin_trace) that was made on another thread and is held by this one
+    /// is waited for without end, and reported to the stall handler: if that cannot be ruled out,
+    /// use [`quiesce_timeout`](Self::quiesce_timeout).
     #[doc(alias = "bpf_mem_alloc_destroy")]
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         self.raw.quiesce(None)
@@ -465,8 +471,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     ///
     /// # Errors
     ///
-    /// As [`quiesce`](Self::quiesce), and [`SynchronizeError::TimedOut`], which names a reader that is in
-    /// the way. Nothing is lost then, and another call goes on.
+    /// As [`quiesce`](Self::quiesce), and [`SynchronizeError::TimedOut`], which names a reader in
+    /// the way. Nothing is lost then; another call continues.
     pub fn quiesce_timeout(&self, limit: Duration) -> Result<Reclaimed, SynchronizeError> {
         self.raw.quiesce(Some(limit))
     }

@@ -1,5 +1,6 @@
-//! An allocator without its types: the fast paths of `alloc` and `free`, which touch the cache of
-//! the current CPU only, and its end. `raw_alloc`, `raw_free`, `defer` and `reclaim` have the slow paths.
+//! An allocator without its types: the fast paths of `alloc` and `free`, which touch only the cache
+//! of the current CPU, and its end. The slow paths are in `raw_alloc`, `raw_free`, `defer` and
+//! `reclaim`.
 
 use super::depot::Depot;
 use super::error::AllocErrorKind;
@@ -18,16 +19,16 @@ use std::mem::ManuallyDrop;
 pub(crate) struct Raw {
     pub(super) domain: Domain,
     pub(super) depot: ManuallyDrop<Depot>,
-    /// Objects on the way to their slabs, for which a grace period has to begin.
+    /// Bytes on their way to the slabs that have no grace period yet.
     pub(super) owed: Owed,
-    /// The most bytes that wait for a grace period before a free waits for readers.
+    /// The most bytes that may be pending before a free waits for readers.
     pub(super) max_pending: u64,
-    /// The age of what had passed when memory was looked for everywhere.
+    /// The age of the completed grace periods when `reclaim` last searched every place.
     pub(super) reclaimed_at: Tally,
-    /// What had passed when a thread inside a section looked for what it had let pass.
+    /// The age of the completed grace periods when a thread inside a section last let objects pass.
     pub(super) settled_at: Tally,
-    /// When an allocation that may not wait moved pending objects along last, in nanoseconds of
-    /// `thread::clock`.
+    /// The last time at which an allocation that may not wait moved pending objects along, in
+    /// nanoseconds of `thread::clock`.
     pub(super) moved_along_at: Tally,
 }
 
@@ -57,14 +58,14 @@ impl Raw {
         &self.domain
     }
 
-    /// An object of a class, if the cache of this CPU has it (`unit_alloc`).
+    /// Allocates an object of a class, if the cache of this CPU has one (`unit_alloc`).
     #[doc(alias = "unit_alloc")]
     #[inline(always)]
     pub(super) fn alloc(&self, caches: &CacheRow) -> Option<Handle> {
         self.depot.caches.pop(caches)
     }
 
-    /// As `alloc`, but from what is ready only: no lock, no system call.
+    /// As `alloc`, but only if an object is ready: no lock, no system call.
     pub(super) fn alloc_nowait(&self, caches: &CacheRow) -> Result<Handle, AllocErrorKind> {
         if let Some(object) = self.depot.caches.pop(&CacheRow { low: 0, ..*caches }) {
             return Ok(object);
@@ -77,8 +78,8 @@ impl Raw {
             .ok_or(AllocErrorKind::WouldBlock)
     }
 
-    /// Frees an object that may be allocated again at once (`unit_free`).
-    /// Async-signal-safe where the allocator has no destructor.
+    /// Frees an object that may be allocated again immediately (`unit_free`). Async-signal-safe if
+    /// the allocator has no destructor.
     #[doc(alias = "unit_free")]
     #[inline(always)]
     pub(super) fn free_now(&self, caches: &CacheRow, object: Handle) {
@@ -88,7 +89,7 @@ impl Raw {
     }
 
     /// Frees an object that may be allocated again after a grace period (`unit_free_rcu`).
-    /// Async-signal-safe where the allocator has neither a destructor nor a finalizer.
+    /// Async-signal-safe if the allocator has neither a destructor nor a finalizer.
     #[doc(alias = "unit_free_rcu")]
     #[inline(always)]
     pub(super) fn free_rcu(&self, caches: &CacheRow, object: Handle) {
@@ -108,14 +109,14 @@ impl Raw {
     }
 }
 
-/// Looks at readers that may be about to leave when an allocator ends.
+/// The number of checks for readers that may be about to leave, when an allocator ends.
 const LOOKS_AT_THE_END: u32 = if cfg!(loom) { 1 } else { 16 };
 
 impl Drop for Raw {
-    /// Waits for nobody: where readers may still look at objects, the domain ends what is left.
+    /// Never blocks: if readers may still look at objects, the domain ends the allocator later.
     fn drop(&mut self) {
-        // SAFETY: `self` is not used after this. It stays wrapped up to its end: when a callback or a
-        // hook panics before, readers and users may still be there, so it leaks.
+        // SAFETY: `self` is not used after this. The depot stays wrapped until its end: if a
+        // callback or a hook panics before that, readers and users may still be there, so it leaks.
         let depot = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.depot) });
         if !depot.slabs.were_used() {
             return drop(ManuallyDrop::into_inner(depot));
@@ -127,14 +128,14 @@ impl Drop for Raw {
             self.domain.call_after(readers, move || end(depot));
         }
         if !std::thread::panicking() {
-            // Endings that were left to the domain before.
+            // Allocators that were left to the domain earlier.
             self.domain.run_all_callbacks();
         }
     }
 }
 
-/// Ends an allocator that no reader looks at any more: finalizers and destructors run for
-/// everything that nobody holds; memory that a user still holds stays, for good.
+/// Ends an allocator that has no readers left. Finalizers and destructors run for every object that
+/// no user holds. Memory that a user still holds is leaked.
 fn end(depot: ManuallyDrop<Depot>) {
     let classes = depot.used_classes();
     classes.clone().for_each(|class| depot.of(class).unreserve());
@@ -150,7 +151,7 @@ fn end(depot: ManuallyDrop<Depot>) {
         };
         classes.clone().map(return_class).sum::<u64>()
     };
-    // No memory for batches: use those again that are under way.
+    // If memory for batches runs out, the batches that the slabs have emptied are used again.
     while !depot.empty_caches(classes.clone(), || Stamp::PASSED) && return_batches() > 0 {}
     return_batches();
     if depot.slabs.usage().taken.iter().all(|&taken| taken == 0) {

@@ -1,5 +1,5 @@
-//! An object that the cache of this CPU does not have: from what it has deferred, from what all CPUs
-//! share, from slabs, or from anywhere.
+//! Allocation when the cache of this CPU has no object: from the objects that this CPU has
+//! deferred, the batches that all CPUs share, the slabs, or any other place.
 
 use super::error::AllocErrorKind;
 use super::raw::Raw;
@@ -12,19 +12,20 @@ use crate::sync::Ordering::Relaxed;
 use crate::sys::thread;
 use std::time::Duration;
 
-/// The least time between two looks at every CPU's cache by allocations that may not wait. A look
+/// The least time between two visits to every CPU's cache by allocations that may not wait. A visit
 /// may interrupt the other processors.
 const MOVE_ALONG_INTERVAL: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 150 });
 
 impl Raw {
-    /// An object from wherever there is one, once the cache of this CPU is at its low watermark.
+    /// Allocates an object from any place once the cache of this CPU is at its low watermark.
     #[cold]
     pub(super) fn alloc_slow(&self, class: usize) -> Result<Handle, AllocErrorKind> {
         if let Some(object) = self.refill(class) {
             return Ok(object);
         }
         self.carve(class).or_else(|error| {
-            // Before memory has run out, every object that nobody holds is looked for.
+            // Before it reports that memory has run out, it looks for every object that no user
+            // holds.
             self.reclaim();
             let found = self.refill(class).or_else(|| self.carve(class).ok());
             let found = found.or_else(|| self.unpack(class, self.depot.take_ready(class)?));
@@ -33,7 +34,7 @@ impl Raw {
         })
     }
 
-    /// An object from what is ready and not reserved, or has waited long enough.
+    /// Allocates an object that is ready and not reserved, or that has passed its grace period.
     pub(super) fn refill(&self, class: usize) -> Option<Handle> {
         let depot = self.depot();
         self.recover_extra(class);
@@ -47,7 +48,8 @@ impl Raw {
         self.unpack(class, batch?)
     }
 
-    /// An object from any CPU's cache, below its low watermark too, or from beside it.
+    /// Allocates an object from any CPU's cache, even below the low watermark, or from the list
+    /// beside it.
     pub(super) fn alloc_anywhere(
         &self,
         class: usize,
@@ -63,11 +65,11 @@ impl Raw {
         })
     }
 
-    /// An object for a call that may not wait and finds none ready: of what other calls of this
-    /// kind and deferred frees have left behind, which may be all that the program does.
+    /// Allocates an object for a call that may not wait and finds none ready: moves pending objects
+    /// along first, because a program may make no other calls than this and deferred frees.
     ///
-    /// Takes no lock. Looks at the caches of every CPU and begins a grace period, which may issue a
-    /// barrier, at most once in [`MOVE_ALONG_INTERVAL`].
+    /// Takes no lock. Visits the caches of every CPU and begins a grace period, which may issue a
+    /// barrier, at most once per [`MOVE_ALONG_INTERVAL`].
     #[cold]
     pub(super) fn alloc_moved_along(&self, class: usize) -> Option<Handle> {
         let (depot, wait_for) = (self.depot(), self.depot.route.deferred);
@@ -88,17 +90,18 @@ impl Raw {
         }
         let ready = depot.take_ready(class).and_then(|batch| self.unpack(class, batch));
         ready.or_else(|| {
-            // There, what was freed comes back from slabs only.
+            // Under a policy that returns freed objects to their slabs, only slabs have them.
             let current = || depot.caches.current_cpu();
             let through_slab = depot.route.through_slab;
             through_slab.then(|| depot.slabs.carve_nowait(&depot.classes, class, current()))?
         })
     }
 
-    /// A batch of objects fresh from slabs: one for the caller, the others for the cache.
+    /// Carves a batch of objects from slabs: one for the caller, the others for the cache.
     fn carve(&self, class: usize) -> Result<Handle, SlabError> {
         let depot = self.depot();
-        // All that may be pending can be ready a moment later, with some that was before.
+        // Everything that may be pending can become ready a moment later, in addition to some that
+        // is ready.
         depot.of(class).carves(self.max_pending.saturating_add(self.max_pending / 4));
         let (wanted, cpu) = (self.carved_at_once(class), depot.caches.current_cpu());
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
@@ -113,15 +116,15 @@ impl Raw {
         Ok(object)
     }
 
-    /// How many objects are carved at once: as many as come back at once where every free ends in a
-    /// slab.
+    /// Returns the number of objects to carve at once. If every free ends in a slab, it is the
+    /// number that returns at once.
     fn carved_at_once(&self, class: usize) -> usize {
         let class = self.depot.classes.class(class);
         if self.depot.route.through_slab { class.deferred_batch() } else { class.watermarks.batch }
     }
 
-    /// Carves until so many objects of a class are ready for whoever may not carve, and keeps as
-    /// many as that.
+    /// Carves until `objects` objects of a class are ready for callers that must not carve, and
+    /// reserves that many.
     pub(super) fn prefill(&self, class: usize, objects: u64) -> Result<(), AllocErrorKind> {
         let depot = self.depot().of(class);
         let ready = || depot.free_by_rcu_ttrace.objects();
@@ -136,7 +139,7 @@ impl Raw {
         outcome
     }
 
-    /// A batch of objects fresh from slabs, up to `most`, to where any CPU may refill from.
+    /// Carves a batch of at most `most` objects to where any CPU may refill from.
     fn carve_ready(&self, class: usize, most: usize) -> Result<(), AllocErrorKind> {
         let depot = self.depot();
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
@@ -151,8 +154,8 @@ impl Raw {
         Ok(())
     }
 
-    /// One object of a batch for the caller, the others for the cache, or for all where they are
-    /// reserved (INV-L3). The batch is not empty.
+    /// Returns one object of a batch. The others go to the cache or, if they are reserved, to where
+    /// every CPU finds them (INV-L3). The batch is not empty.
     pub(super) fn unpack(&self, class: usize, mut batch: Batch) -> Option<Handle> {
         let (pool, depot) = (&self.depot.pool, self.depot.of(class));
         let stays = depot.lacks_reserved();
@@ -166,14 +169,14 @@ impl Raw {
         if left == 0 {
             pool.give(batch);
         } else {
-            // They are reserved, or somebody else is using the cache, or it is full by now.
+            // They are reserved, or the cache is in use or full.
             depot.free_by_rcu_ttrace.push(pool, batch);
         }
         object
     }
 
-    /// Puts the last of `objects` into the cache of the current CPU, as many as there is room
-    /// for, unless somebody else uses it, and says how many are left.
+    /// Puts as many of the last `objects` into the cache of the current CPU as there is room for,
+    /// unless the cache is in use. Returns how many are left.
     fn stock(&self, class: usize, objects: &[Handle]) -> usize {
         let full = self.depot.classes.class(class).watermarks.full();
         let Some(mut arrays) = self.depot.caches.try_enter(class) else {

@@ -1,4 +1,4 @@
-//! An object that may be reused at once and for which the cache of this CPU has no room: to what all
+//! Immediate free when the cache of this CPU has no room: the object goes to the lists that all
 //! CPUs share.
 
 use super::raw::Raw;
@@ -20,7 +20,7 @@ impl Raw {
         }
     }
 
-    /// Where an object goes while its CPU's cache is busy.
+    /// Puts an object into the list beside its CPU's cache, while that is busy.
     pub(super) fn push_extra(&self, class: usize, object: Handle) {
         let cache = self.depot.caches.current(class);
         cache.free_llist_extra.push(self.depot.slabs.arena(), object);
@@ -31,11 +31,11 @@ impl Raw {
     fn flush(&self, class: usize, mut arrays: Active<'_>) {
         let depot = self.depot();
         let count = depot.classes.class(class).watermarks.surplus();
-        // Without memory for a batch the cache fills up, and then the extra list takes over.
+        // Without memory for a batch the cache fills up; further objects go to the extra list.
         let Some(mut batch) = depot.pool.take(true) else {
             return;
         };
-        // The oldest, which are the least likely to be in the processor's caches.
+        // The oldest objects are the least likely to be in the processor's caches.
         let count = count.min(arrays.free.len());
         depot.pool.with(&mut batch, |body| body.objects.extend(&arrays.free.as_slice()[..count]));
         arrays.free.forget_oldest(count);
@@ -45,7 +45,8 @@ impl Raw {
         self.return_surplus(class);
     }
 
-    /// Objects that this CPU's cache turned away while it was busy: to where the others go.
+    /// Moves the objects that were freed while this CPU's cache was busy to the lists that all CPUs
+    /// share.
     pub(super) fn recover_extra(&self, class: usize) {
         let cache = self.depot.caches.current(class);
         self.depot.recover_extra(class, cache, || self.stamp_deferred());

@@ -1,5 +1,5 @@
-//! From where any CPU refills back to the slabs: when grace periods begin for that, what is given back
-//! by the way, and what on request.
+//! The path from the depot back to the slabs: when grace periods for it begin, and which objects
+//! are returned during other calls or on request.
 
 use super::hook_frame;
 use super::raw::Raw;
@@ -9,48 +9,49 @@ use crate::sync::Tally;
 use crate::sys::thread;
 use std::time::Duration;
 
-/// Grace periods are looked after when this many bytes more have begun to wait. One that needs no
-/// barrier begins then.
+/// Check grace periods once this many more bytes are owed. A grace period that needs no barrier
+/// begins then.
 const LOOK_BYTES: u64 = if cfg!(loom) { 1 } else { 64 << 10 };
 
-/// A grace period that interrupts the other processors begins for this many bytes, and
+/// Begin a grace period that interrupts the other processors once this many bytes are owed, at most
+/// once per `BARRIER_INTERVAL`.
 const BARRIER_BYTES: u64 = if cfg!(loom) { 1 } else { 1 << 20 };
 
-/// not sooner than this after the one before (an interruption takes as long as thousands of
-/// allocations, and one serves all that was freed before it), unless
+/// The least time between two grace periods that interrupt the other processors. An interruption
+/// takes as long as thousands of allocations, and covers everything that was freed before it.
 const BARRIER_INTERVAL: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 150 });
 
-/// so many bytes wait.
+/// Begin a grace period at once when this many bytes are owed, regardless of `BARRIER_INTERVAL`.
 const URGENT_BYTES: u64 = 2 << 20;
 
-/// However little waits: so long after the last look the next is late, comes when something is
-/// added, and begins a grace period. One interruption in this time costs nobody anything.
+/// If the last check is longer ago than this, the next addition triggers one, however few bytes are
+/// owed, and begins a grace period. One interruption per interval is negligible.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The most batches that a free or an allocation sends to the slabs, takes from those whose grace
-/// period has ended, and puts back into slabs. It bounds the longest call after a stall; calls of
-/// `tend`, `trim` and `quiesce` do the rest, or the next frees do.
+/// The most batches that one free or allocation moves along each part of the path. It bounds the
+/// longest call after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
 pub(super) const BATCHES_PER_CALL: usize = 8;
 
-/// The clock is looked at for so many objects, about: it takes as long as several of them.
+/// Read the clock about once per this many objects: a read takes as long as handling several of
+/// them.
 const OBJECTS_PER_CLOCK: u64 = 64;
 
-/// Bytes that have begun to wait, for a grace period that has not begun.
+/// Bytes on their way to the slabs whose grace period has not begun.
 #[derive(Debug)]
 pub(super) struct Owed {
-    /// Since it was looked last.
+    /// Since the last check.
     recent: Tally,
-    /// Before that, since a grace period was begun last.
+    /// Before the last check, since the last grace period was begun.
     earlier: Tally,
-    /// When it was looked last, in nanoseconds of `thread::coarse_clock`.
+    /// The time of the last check, in nanoseconds of `thread::coarse_clock`.
     looked_at: Tally,
 }
 
-/// It is time to look.
+/// A check that is due.
 struct Due {
-    /// So many bytes are owed.
+    /// The bytes owed.
     bytes: u64,
-    /// It is long ago that it was looked.
+    /// True if the last check was `LOOK_INTERVAL` ago or longer.
     late: bool,
 }
 
@@ -59,7 +60,7 @@ impl Owed {
         Self { recent: Tally::new(0), earlier: Tally::new(0), looked_at: Tally::new(0) }
     }
 
-    /// Adds objects of a size, and says whether it is time to look.
+    /// Adds objects of a size. Returns the check to make, if one is due.
     fn add(&self, objects: u64, size: u64) -> Option<Due> {
         let bytes = objects * size;
         let before = self.recent.fetch_add(bytes, Relaxed);
@@ -72,8 +73,8 @@ impl Owed {
         let looked_ago = Duration::from_nanos(now.saturating_sub(self.looked_at.load(Relaxed)));
         let late = looked_ago >= LOOK_INTERVAL;
         (late || recent >= LOOK_BYTES).then(|| {
-            // What others add meanwhile may be lost: this is about when to look, not about what
-            // is there.
+            // Bytes that others add meanwhile may be lost: the count decides when to check, not
+            // what is there.
             self.recent.store(0, Relaxed);
             self.looked_at.store(now, Relaxed);
             Due { bytes: recent + self.earlier.fetch_add(recent, Relaxed), late }
@@ -85,15 +86,15 @@ impl Owed {
     }
 }
 
-/// What went back, and what that gave the system.
+/// The amount of memory that a call returned to the slabs and to the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reclaimed {
-    /// Objects that returned to their slabs.
+    /// Number of objects that returned to their slabs.
     pub objects: u64,
-    /// Their size, in bytes.
+    /// Size of those objects, in bytes.
     pub bytes: u64,
-    /// Bytes of empty slabs that went back to the system.
+    /// Bytes of empty slabs that were returned to the system.
     pub released_bytes: u64,
 }
 
@@ -105,23 +106,23 @@ impl Reclaimed {
 }
 
 impl Raw {
-    /// Whom objects may have to wait for, in the end.
+    /// Returns the readers that an object may have to wait for before it returns to its slab.
     fn readers(&self) -> WaitFor {
         self.depot.route.returned
     }
 
-    /// A stamp for objects that were deferred until now.
+    /// Returns a stamp for objects that have been deferred until now.
     pub(super) fn stamp_deferred(&self) -> Stamp {
         self.domain.stamp(self.depot.route.deferred)
     }
 
-    /// A stamp for objects that are on the way to their slabs.
+    /// Returns a stamp for objects that are on their way to the slabs.
     fn stamp_returned(&self) -> Stamp {
         self.domain.stamp(self.readers())
     }
 
-    /// Ends the grace period that is under way, or begins one if it is worth its price; and says
-    /// whether it has begun one.
+    /// Ends the grace period that is under way, or begins one if that is worth its cost. Returns
+    /// true if it has begun one.
     fn look_after(&self, wait_for: WaitFor, due: &Due) -> bool {
         self.domain.advance_begun(wait_for);
         if self.domain.is_under_way(wait_for) {
@@ -138,42 +139,44 @@ impl Raw {
         worth_while
     }
 
-    /// Ends the waiting of what has waited long enough. Returns how many objects went to the slabs.
+    /// Moves at most `most` batches that have passed their grace period out of `waiting_for_gp`.
+    /// Returns how many objects went to the slabs.
     pub(super) fn end_waiting(&self, class: usize, most: usize, may_wait: bool) -> u64 {
         let completed = self.domain.completed(self.depot.route.deferred);
         self.depot.end_waiting(class, &completed, most, may_wait)
     }
 
-    /// Puts back what has waited long enough on the way. Returns how many objects.
+    /// Puts at most `most` batches of `waiting_for_gp_ttrace` that have passed their grace period
+    /// into the slabs. Returns how many objects.
     fn end_returning(&self, class: usize, most: usize, may_wait: bool) -> u64 {
         let completed = self.domain.completed(self.depot.route.returned);
         self.depot.end_returning(class, &completed, most, may_wait)
     }
 
-    /// Lets objects that wait be allocated again, where the caller needs one and there is no
-    /// other: begins a grace period if there is something to gain.
+    /// Lets pending objects be allocated again, for a caller that needs one and finds no other.
+    /// Begins a grace period if that is worth its cost.
     pub(super) fn expedite(&self, class: usize) {
         let waiting = &self.depot.of(class).waiting_for_gp;
         if waiting.is_empty() || self.depot.runs_hooks_when_passed() {
             return;
         }
         let bytes = waiting.objects() * self.size(class);
-        // As if a good part of the way had been gone already: new memory costs as well.
+        // A quarter of `BARRIER_BYTES` is enough here, since carving new memory has a cost too.
         let bytes = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
         let due = Due { bytes, late: false };
         self.look_after(self.depot.route.deferred, &due);
         self.end_waiting(class, BATCHES_PER_CALL, false);
     }
 
-    /// Sends everything that nobody holds to the slabs, as far as readers allow at once.
+    /// Moves every object that no user holds to the slabs, as far as readers allow at once.
     #[cold]
     pub(super) fn reclaim(&self) {
-        // The reader that held everything up may have left.
+        // The reader that held the grace period up may have left.
         self.domain.advance_begun(self.readers());
         let age = self.domain.completed(self.readers()).age();
         if self.reclaimed_at.load(Relaxed) == age {
-            // No grace period has passed since, not even those that this would begin: a reader
-            // holds everything up.
+            // No grace period has passed since the last call, not even those that this one would
+            // begin: a reader holds them up.
             return;
         }
         self.depot.empty_caches(self.all_classes(), || self.stamp_deferred());
@@ -181,8 +184,8 @@ impl Raw {
         self.reclaimed_at.store(age, Relaxed);
     }
 
-    /// Sends batches that are more than enough towards the slabs, and puts those back whose
-    /// grace period has passed.
+    /// Moves surplus batches towards the slabs, and puts those into the slabs that have passed
+    /// their grace period.
     pub(super) fn return_surplus(&self, class: usize) {
         let depot = self.depot();
         let (mut begun, mut batches) = (0, 0);
@@ -205,7 +208,7 @@ impl Raw {
         }
     }
 
-    /// Returns what nobody needs and nobody reserved, without waiting for readers.
+    /// Returns all unneeded and unreserved objects to the slabs, without waiting for readers.
     pub(super) fn trim(&self) -> Reclaimed {
         self.depot.share_all_deferred(true, || self.stamp_deferred());
         self.advance_twice();
@@ -219,8 +222,8 @@ impl Raw {
         reclaimed
     }
 
-    /// Sends everything of a class that is neither held nor reserved and does not wait on its way
-    /// to the slabs.
+    /// Moves all objects of a class towards the slabs that are neither held by a user nor reserved
+    /// nor pending.
     fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
         let returned = self.end_waiting(class, usize::MAX, true);
         reclaimed.add(returned, self.size(class));
@@ -228,16 +231,17 @@ impl Raw {
         while self.depot.begin_returning(class, || self.stamp_returned()) > 0 {}
     }
 
-    /// Ends the grace period of every cookie so far, where no reader holds it up: one may be
-    /// under way already, which does not count for the newest cookies.
+    /// Ends the grace period of every existing cookie, if no reader holds it up. It takes two
+    /// rounds, because a grace period that is already under way does not count for the newest
+    /// cookies.
     fn advance_twice(&self) {
         self.domain.advance_once(self.readers());
         self.domain.advance_once(self.readers());
     }
 
-    /// Moves everything along that can move without waiting: what a free or an allocation does by
-    /// the way, for the time when there is none. What was ready and not needed since the call
-    /// before goes back to the slabs.
+    /// Does the background work that needs no waiting, as frees and allocations do too, for times
+    /// without such calls. Objects that were ready and not needed since the previous call return to
+    /// the slabs.
     pub(super) fn tend(&self) {
         self.depot.share_all_deferred(true, || self.stamp_deferred());
         self.domain.advance_once(self.readers());
@@ -260,8 +264,8 @@ impl Raw {
         self.domain.run_all_callbacks();
     }
 
-    /// Returns everything that is not with a user, after waiting for readers, for about so long where
-    /// there is a limit. What was never used has nobody to wait for.
+    /// Returns every object that no user holds, after waiting for readers, for about `limit` if
+    /// there is one. An allocator that was never used waits for no reader.
     pub(super) fn quiesce(&self, limit: Option<Duration>) -> Result<Reclaimed, SynchronizeError> {
         self.domain.check_outside(self.readers())?;
         self.all_classes().for_each(|class| self.depot.of(class).unreserve());
@@ -274,7 +278,7 @@ impl Raw {
         loop {
             let runs_before = hook_frame::runs();
             while !self.depot.empty_caches(self.all_classes(), || self.stamp_deferred()) {
-                // No memory for batches: use those again that are under way.
+                // If memory for batches runs out, use the batches under way again.
                 let before = reclaimed.objects;
                 self.return_batches(&mut reclaimed, until)?;
                 if reclaimed.objects == before {
@@ -285,13 +289,14 @@ impl Raw {
             if hook_frame::runs() == runs_before {
                 break;
             }
-            // Hooks may have freed more.
+            // Hooks may have freed more objects.
         }
         reclaimed.released_bytes = self.depot.slabs.released_bytes() - released_before;
         Ok(reclaimed)
     }
 
-    /// Returns every object that is in a batch, after waiting for readers, but not longer than `until`.
+    /// Returns every object that is in a batch to its slab, after waiting for readers, but no
+    /// longer than `until`.
     fn return_batches(
         &self,
         reclaimed: &mut Reclaimed,

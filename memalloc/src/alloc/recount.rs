@@ -1,5 +1,5 @@
-//! What the child of a fork finds beyond the CPUs: batches that vanished threads had in hand are
-//! lost to it, so what is there is counted again.
+//! Counts the objects in the depot again in the child of a fork, which loses the batches that
+//! vanished threads held.
 
 use super::stage::ClassDepots;
 use crate::batch::Pool;

@@ -1,5 +1,5 @@
-//! A list of batches, and the amounts kept beside it; and the lists that one class has. Knows nothing of
-//! what the batches wait for, beyond their stamps.
+//! A list of batches with the amounts kept beside it, and the lists that one class has. Of the
+//! grace periods that batches wait for, this module knows only the stamps.
 
 use crate::batch::{Batch, BatchList, Pool, Queue};
 use crate::class::{Class, ClassTable};
@@ -10,20 +10,20 @@ use once_cell::race::OnceBox;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
-/// A list of batches, and how much is in it: on cache lines of its own, because CPUs take turns
-/// at it.
+/// A list of batches and the number of objects in it. It has its own cache lines, because all CPUs
+/// write to it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Stage {
-    /// Batches in the order in which they came, the newest first.
+    /// Batches in the order of their arrival, the newest first.
     arrived: BatchList,
-    /// Batches that came before all of `arrived`, the oldest first.
+    /// Batches that arrived before all of `arrived`, the oldest first.
     ordered: BatchList,
     objects: Tally,
-    /// The fewest objects that were here since this was looked at last.
+    /// The smallest number of objects here since the last call of `idle`.
     fewest: Tally,
-    /// The age of the newest stamp for which the list has been searched, so that a search is made
-    /// once for a grace period and not for every batch that is added.
+    /// The age of the newest stamp that the list has been searched for. The list is searched once
+    /// per grace period, not for every batch that is added.
     searched: Tally,
 }
 
@@ -38,7 +38,7 @@ impl Stage {
         }
     }
 
-    /// How many objects are here, at a quiet moment.
+    /// Returns the number of objects here. Exact only while no other thread adds or takes any.
     pub(crate) fn objects(&self) -> u64 {
         self.objects.load(Ordering::Relaxed)
     }
@@ -60,7 +60,7 @@ impl Stage {
         }
     }
 
-    /// Adds batches that wait for no later grace period than those already here.
+    /// Adds batches whose grace periods are no later than those of the batches already here.
     pub(super) fn push_all_oldest(&self, pool: &Pool, queue: Queue) {
         if !queue.is_empty() {
             self.objects.fetch_add(queue.objects(), Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl Stage {
         Some(batch)
     }
 
-    /// Takes every batch, whatever it waits for.
+    /// Takes all batches, including those that are pending.
     pub(super) fn take_all(&self, pool: &Pool) -> Queue {
         let mut all = self.ordered.take_all(pool);
         all.append(pool, &mut self.arrived.take_all(pool));
@@ -87,7 +87,7 @@ impl Stage {
         all
     }
 
-    /// How many objects nobody needed since the last call.
+    /// Returns how many objects have not been needed since the last call.
     pub(super) fn idle(&self) -> u64 {
         self.fewest.swap(self.objects(), Ordering::Relaxed)
     }
@@ -97,7 +97,8 @@ impl Stage {
         self.searched.store(0, Ordering::Relaxed);
     }
 
-    /// In the child of a fork: counts the objects that are here, and has all looked at again.
+    /// In the child of a fork: counts the objects here, and makes the next search look at every
+    /// batch.
     pub(super) fn recount(&self, pool: &Pool) -> u64 {
         let mut all = self.ordered.take_all(pool);
         all.append(pool, &mut self.arrived.take_all(pool).reversed(pool));
@@ -108,15 +109,15 @@ impl Stage {
         objects
     }
 
-    /// Takes batches whose grace period has passed, the oldest first and at most `most`.
+    /// Takes at most `most` batches whose grace period has passed, the oldest first.
     ///
-    /// Stops at the first batch that still waits, so a search costs as much as it takes, however
-    /// much waits. Stamps grow with time; batches of several CPUs may be out of order by one grace
-    /// period, and then wait that much longer.
+    /// Stops at the first batch that is still pending, so the cost is proportional to the number of
+    /// batches taken, not to the number that are pending. Stamps grow with time. Batches of several
+    /// CPUs may be out of order by one grace period, and then stay pending that much longer.
     pub(super) fn take_passed(&self, pool: &Pool, completed: &Stamp, most: usize) -> Queue {
         let (mut passed, age) = (Queue::new(), completed.age());
-        // A batch that is added behind the search, or that another search has in hand, is found
-        // after the next grace period.
+        // A batch that is added behind the search, or that another search holds, is found after the
+        // next grace period.
         if self.is_empty()
             || self.searched.load(Ordering::Relaxed) >= age
             || self.searched.fetch_max(age, Ordering::Relaxed) >= age
@@ -138,8 +139,8 @@ impl Stage {
         passed
     }
 
-    /// Takes the batch that came first. `ordered` is refilled from `arrived` when it is empty, so
-    /// every batch is moved once.
+    /// Takes the batch that was added first. Refills `ordered` from `arrived` when it is empty, so
+    /// each batch is moved once.
     fn take_oldest(&self, pool: &Pool) -> Option<Batch> {
         self.ordered.pop(pool).or_else(|| {
             let mut arrived = self.arrived.take_all(pool).reversed(pool);
@@ -150,46 +151,46 @@ impl Stage {
     }
 }
 
-/// So many bytes of a class stay for the next refill, as no CPU's, however seldom they are needed;
-/// twice as many whenever objects have to be carved after others went back to the slabs.
+/// Bytes of a class that stay in the depot for the next refill, however seldom they are needed. The
+/// amount doubles whenever objects have to be carved after others have gone back to the slabs.
 const LEAST_READY: u64 = 1 << 20;
 
-/// What one class has beyond the CPUs.
+/// The lists of one class beyond the CPUs.
 #[derive(Debug)]
 pub(crate) struct ClassDepot {
-    /// May be allocated again at once.
+    /// Objects that may be allocated again immediately.
     pub(crate) free_by_rcu_ttrace: Stage,
-    /// How many objects there are left to those who may not carve (INV-L3).
+    /// The number of objects reserved for callers that must not carve (INV-L3).
     reserved: Tally,
-    /// More than so many bytes of what may be allocated go to the slabs.
+    /// Ready objects beyond this many bytes go back to the slabs.
     most_ready: Tally,
-    /// 1 if any went there since objects were carved last.
+    /// 1 if objects have gone back to the slabs since objects were last carved.
     gave_back: Tally,
-    /// The most objects of a batch.
+    /// The most objects in a batch.
     pub(super) batch: usize,
-    /// Waits until every reader that could hold an object has left.
+    /// Objects that wait until every reader that could hold one has left.
     pub(crate) waiting_for_gp: Stage,
-    /// Has waited, and is left to a call that runs hooks.
+    /// Objects that have waited, and are left to a call that runs hooks.
     pub(super) put_off: Stage,
-    /// On the way back to the slabs; may still be allocated.
+    /// Objects on their way to the slabs; they may still be allocated.
     pub(crate) waiting_for_gp_ttrace: Stage,
 }
 
-/// Those of all classes of an allocator, once it has had an object.
+/// The depots of all classes of an allocator, created at its first allocation.
 pub(super) struct ClassDepots(OnceBox<Box<[ClassDepot]>>);
 
 impl ClassDepots {
-    /// None yet; [`wake`](Self::wake) makes them.
+    /// Creates no depots yet; [`wake`](Self::wake) does.
     pub(super) fn new(classes: &ClassTable) -> Self {
         let depots = Self(OnceBox::new());
         if cfg!(loom) {
-            // In the model, before its threads begin.
+            // In a model they exist before its threads begin.
             depots.wake(classes);
         }
         depots
     }
 
-    /// Makes empty ones, unless there are some; `false` when there is no memory.
+    /// Creates empty depots unless they exist. Returns false if there is no memory.
     pub(super) fn wake(&self, classes: &ClassTable) -> bool {
         if self.0.get().is_some() {
             return true;
@@ -199,12 +200,12 @@ impl ClassDepots {
         let Some(all) = all.and_then(heap::try_box) else {
             return false;
         };
-        // An error: others were made meanwhile.
+        // An error means that another thread has created them meanwhile.
         _ = self.0.set(all);
         true
     }
 
-    /// None until there is one for each class.
+    /// Returns the depot of each class, or none before `wake`.
     #[inline(always)]
     pub(super) fn all(&self) -> &[ClassDepot] {
         self.0.get().map_or(&[], |all| all)
@@ -218,7 +219,7 @@ impl fmt::Debug for ClassDepots {
 }
 
 impl ClassDepot {
-    /// Empty, for batches of at most so many objects.
+    /// Creates an empty depot for batches of at most `batch` objects.
     pub(super) fn new(batch: usize) -> Self {
         Self {
             free_by_rcu_ttrace: Stage::new(),
@@ -232,20 +233,20 @@ impl ClassDepot {
         }
     }
 
-    /// Whether more is ready, of objects of `size` bytes, than stays for the next refill.
+    /// Returns true if more objects, of `size` bytes each, are ready than stay for the next refill.
     pub(super) fn has_surplus(&self, size: u64) -> bool {
         self.free_by_rcu_ttrace.objects() * size > self.most_ready.load(Ordering::Relaxed)
     }
 
-    /// Objects went back to the slabs, as more than enough.
+    /// Records that surplus objects have gone back to the slabs.
     pub(super) fn gave_back(&self) {
         if self.gave_back.load(Ordering::Relaxed) == 0 {
             self.gave_back.store(1, Ordering::Relaxed);
         }
     }
 
-    /// Objects are carved: if others went back before, twice as many stay from now on, of `most` bytes
-    /// at most.
+    /// Records that objects are carved. If others have gone back to the slabs before, twice as many
+    /// bytes stay from now on, but at most `most`.
     pub(super) fn carves(&self, most: u64) {
         if self.gave_back.load(Ordering::Relaxed) != 0
             && self.gave_back.swap(0, Ordering::Relaxed) != 0
@@ -255,30 +256,30 @@ impl ClassDepot {
         }
     }
 
-    /// No more stay than at first.
+    /// Resets the bytes that stay to `LEAST_READY`.
     pub(super) fn keeps_least(&self) {
         self.gave_back.store(0, Ordering::Relaxed);
         self.most_ready.store(LEAST_READY, Ordering::Relaxed);
     }
 
-    /// Whether a batch may go from `free_by_rcu_ttrace` elsewhere (INV-L3).
+    /// Returns true if a batch may be taken from `free_by_rcu_ttrace` (INV-L3).
     pub(super) fn has_spare_batch(&self) -> bool {
         let reserved = self.reserved.load(Ordering::Relaxed);
         reserved == 0 || self.free_by_rcu_ttrace.objects() >= reserved + self.batch as u64
     }
 
-    /// Whether fewer objects are ready than are reserved.
+    /// Returns true if fewer objects are ready than are reserved.
     pub(super) fn lacks_reserved(&self) -> bool {
         let reserved = self.reserved.load(Ordering::Relaxed);
         reserved > 0 && self.free_by_rcu_ttrace.objects() < reserved
     }
 
-    /// Reserves so many objects, if it were fewer.
+    /// Raises the number of reserved objects to `objects`, if it is smaller.
     pub(super) fn reserve(&self, objects: u64) {
         self.reserved.fetch_max(objects, Ordering::Relaxed);
     }
 
-    /// Reserves none any more.
+    /// Releases the reservation.
     pub(super) fn unreserve(&self) {
         self.reserved.store(0, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A thread that keeps things moving while the program is idle.
+//! A background thread that does the allocators' and domains' work while the program is idle.
 
 use super::{Cache, MemAlloc};
 use crate::policy::ReusePolicy;
@@ -12,22 +12,22 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Does one round for something, and says whether it is still there.
+/// Does one round for an allocator, cache or domain. Returns false once it is gone.
 type Round = Box<dyn FnMut() -> bool + Send>;
 
-/// A thread that does regularly, for allocators and domains, what their calls do by the way
-/// (the kernel's `irq_work`): ends grace periods, runs callbacks, returns what is more than
-/// enough to the slabs and to the system, and reports readers that stall. It ends when this is
-/// dropped, or when all that it looks after is gone.
+/// A thread that regularly does the background work of allocators and domains (the kernel's
+/// `irq_work`): it ends grace periods, runs callbacks, returns surplus memory to the slabs and to
+/// the system, and reports stalled readers. It ends when this is dropped, or when everything that
+/// was added to it is gone.
 ///
-/// Nothing needs it: without it, the same is done by whoever allocates, frees or waits. It does
-/// not follow into the child of a fork; one that is dropped there does nothing.
+/// A worker is optional: without it, the calls that allocate, free or wait do the same work. It
+/// does not exist in the child of a fork; dropping a `Worker` there does nothing.
 ///
-/// Callbacks, finalizers and stall handlers run on its thread too, which signals are not delivered
-/// to. Where one panics, the message is printed as that of any thread, and the worker goes on. One
-/// of them may drop the worker, which then ends after the round.
+/// Callbacks, finalizers and stall handlers may run on its thread, to which no signals are
+/// delivered. If one panics, the message is printed as for any thread, and the worker continues.
+/// One of them may drop the worker, which then ends after the round.
 ///
-/// Dropped by another thread, it waits for the round that is under way, but not for readers.
+/// When another thread drops it, the drop waits for the current round, but not for readers.
 ///
 /// ```
 /// use memalloc::{MemAlloc, Worker};
@@ -47,7 +47,7 @@ type Round = Box<dyn FnMut() -> bool + Send>;
 pub struct Worker {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
-    /// In which process it was started.
+    /// The process that it was started in, by number of forks.
     generation: u32,
 }
 
@@ -58,7 +58,7 @@ struct Stop {
 }
 
 impl Stop {
-    /// Waits for so long, or until the end is wanted, and says whether it is.
+    /// Waits for `interval`, or until the worker has to stop. Returns true if it has to stop.
     fn wait(&self, interval: Duration) -> bool {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(wanted, interval, |wanted| !*wanted);
@@ -72,7 +72,7 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// What a [`Worker`] is to look after.
+/// Configures a [`Worker`].
 #[must_use = "nothing is done before `start`"]
 pub struct WorkerBuilder {
     interval: Duration,
@@ -86,24 +86,24 @@ impl fmt::Debug for WorkerBuilder {
 }
 
 impl Worker {
-    /// A worker that makes a round after each `interval`.
+    /// Returns a builder of a worker that does a round after each `interval`.
     pub fn every(interval: Duration) -> WorkerBuilder {
         WorkerBuilder { interval, rounds: Vec::new() }
     }
 }
 
 impl WorkerBuilder {
-    /// Looks after an allocator, for as long as somebody else keeps it.
+    /// Adds an allocator, for as long as it has another owner.
     pub fn alloc<P: ReusePolicy>(self, alloc: &Arc<MemAlloc<P>>) -> Self {
         self.tend(Arc::downgrade(alloc), MemAlloc::tend)
     }
 
-    /// Looks after a cache, for as long as somebody else keeps it.
+    /// Adds a cache, for as long as it has another owner.
     pub fn cache<T: Send + Sync + 'static, P: ReusePolicy>(self, cache: &Arc<Cache<T, P>>) -> Self {
         self.tend(Arc::downgrade(cache), |cache| cache.mem_alloc().tend())
     }
 
-    /// Looks after a domain; keeps it alive.
+    /// Adds a domain and keeps it alive.
     pub fn domain(mut self, domain: &Domain) -> Self {
         let domain = domain.clone();
         self.rounds.push(Box::new(move || {
@@ -128,13 +128,13 @@ impl WorkerBuilder {
     ///
     /// # Errors
     ///
-    /// When the system has no thread to give.
+    /// If the system cannot create a thread.
     pub fn start(self) -> io::Result<Worker> {
         let Self { interval, mut rounds } = self;
         let stop = Arc::new(Stop::default());
         let told = stop.clone();
-        // What is looked after may change hands or be dropped in a round, and what runs in one may
-        // panic: nothing is locked, and the others are looked after as before.
+        // An allocator may be dropped in a round, and a hook may panic in one: no lock is held, and
+        // the rounds of the others go on.
         let is_there = |round: &mut Round| catch_unwind(AssertUnwindSafe(round)).unwrap_or(true);
         let work = move || {
             while !rounds.is_empty() && !told.wait(interval) {
@@ -150,15 +150,15 @@ impl WorkerBuilder {
 impl Drop for Worker {
     fn drop(&mut self) {
         if self.generation != fork::generation() {
-            // The thread is the parent's: it is not there to be joined, nor to open its lock.
+            // The thread exists only in the parent: it cannot be joined, nor unlock its mutex.
             return std::mem::forget(self.thread.take());
         }
         *self.stop.wanted.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.changed.notify_one();
-        // Something that runs on the worker's own thread would wait for itself.
+        // Code on the worker's own thread would wait for itself.
         let other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
         if let Some(thread) = self.thread.take().filter(other) {
-            // What panicked there has said so already.
+            // A panic of the thread has already been reported.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! A backing that refuses what a test tells it to refuse.
+//! A backing that refuses the requests that a test chooses.
 
 use super::Backing;
 use std::alloc::Layout;
@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts the requests that may fail ([`reserve`](Backing::reserve),
 /// [`reserve_growing`](Backing::reserve_growing), [`grow`](Backing::grow) and
-/// [`commit`](Backing::commit)) and refuses those that it was told to, before they reach the
-/// backing behind it. At first it refuses nothing.
+/// [`commit`](Backing::commit)) and refuses the chosen ones before they reach the backing behind
+/// it. Initially it refuses nothing.
 ///
-/// Share it in an `Arc`: one for the allocator, one for the test. See the
-/// [module's example](crate::backing).
+/// Share it in an `Arc` between the allocator and the test. See the [module's
+/// example](crate::backing).
 #[derive(Debug, Default)]
 pub struct FailOnDemand<B> {
     behind: B,
@@ -25,7 +25,7 @@ pub struct FailOnDemand<B> {
 }
 
 impl<B: Backing> FailOnDemand<B> {
-    /// In front of `behind`.
+    /// Creates a `FailOnDemand` in front of `behind`.
     pub const fn new(behind: B) -> Self {
         Self {
             behind,
@@ -36,9 +36,10 @@ impl<B: Backing> FailOnDemand<B> {
         }
     }
 
-    /// Which requests fail from now on, by their number; the first that this backing ever gets
-    /// is number 0. `fail(..)` refuses everything, `fail(3..4)` the fourth request, and
-    /// `fail(0..0)` nothing. A request that another thread makes meanwhile may see a part of it.
+    /// Sets which requests fail from now on, by number. The first request that this backing ever
+    /// gets is number 0. `fail(..)` refuses everything, `fail(3..4)` the fourth request, and
+    /// `fail(0..0)` nothing. A request that another thread makes meanwhile may see only one of the
+    /// two bounds.
     pub fn fail(&self, requests: impl RangeBounds<u64>) {
         let first = match requests.start_bound() {
             Bound::Included(&first) => first,
@@ -54,12 +55,12 @@ impl<B: Backing> FailOnDemand<B> {
         self.end.store(end, Ordering::Relaxed);
     }
 
-    /// How many requests there were, refused or not: the number of the next.
+    /// Returns the number of requests so far, refused or not: the number of the next request.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// How many were refused.
+    /// Returns the number of refused requests.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
@@ -71,12 +72,12 @@ impl<B: Backing> FailOnDemand<B> {
             return Ok(());
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
-        // Of a kind alone: a message would be allocated, here perhaps in a signal handler.
+        // Only a kind: a message would be allocated, perhaps in a signal handler.
         Err(io::ErrorKind::OutOfMemory.into())
     }
 }
 
-// SAFETY: every promise is kept by the backing behind; a request that is refused gave nothing.
+// SAFETY: every promise is kept by the backing behind; a refused request provided nothing.
 unsafe impl<B: Backing> Backing for FailOnDemand<B> {
     fn default_range_bytes(&self) -> u64 {
         self.behind.default_range_bytes()

@@ -1,4 +1,4 @@
-//! Addresses from the operating system, with memory behind what is used.
+//! Address space from the operating system, with memory for the parts in use.
 
 use super::Backing;
 use crate::sys::map;
@@ -6,16 +6,16 @@ use std::alloc::Layout;
 use std::io;
 use std::ptr::NonNull;
 
-/// Address space that the operating system reserves and backs page by page, as it is touched; the
-/// memory of empty slabs goes back to it. The usual backing, on Linux.
+/// Address space that the operating system reserves and backs page by page, as it is touched. The
+/// memory of empty slabs is returned to the system. This is the default backing on Linux.
 #[derive(Clone, Copy, Debug, Default)]
 #[doc(alias = "mmap")]
 pub struct Mapped;
 
-// SAFETY: INV-M1 is this contract; anonymous memory is zero until it is written, and a system
-// call does not unwind and is async-signal-safe.
+// SAFETY: INV-M1 is this contract; anonymous memory is zero until it is written, and a system call
+// does not unwind and is async-signal-safe.
 unsafe impl Backing for Mapped {
-    /// The 64 GiB that handles reach: an address costs nothing until there is memory behind it.
+    /// Returns the 64 GiB that handles can address: addresses cost nothing until they have memory.
     fn default_range_bytes(&self) -> u64 {
         64 << 30
     }
@@ -24,8 +24,8 @@ unsafe impl Backing for Mapped {
         map::reserve(layout.size(), layout.align())
     }
 
-    /// Whole, where the process may have so many addresses and enough are left for others; or else
-    /// in steps, at a place far from other mappings.
+    /// Reserves the whole range, if the process may have that many addresses and leaves enough for
+    /// others; otherwise reserves it in steps, at a place far from other mappings.
     fn reserve_growing(&self, layout: Layout) -> io::Result<(NonNull<u8>, usize)> {
         map::reserve_or_place(layout.size(), layout.align())
     }

@@ -1,10 +1,10 @@
-//! Where the memory of an allocator comes from.
+//! The source of an allocator's memory.
 //!
-//! An allocator asks its [`Backing`] for a few ranges of addresses when it is built, and for
-//! memory behind parts of them as it grows; it finds an object by adding to the start of a range,
-//! so what the backing is costs nothing when objects move. [`Mapped`] is the usual one.
-//! [`System`] needs no operating system that can reserve addresses. [`FailOnDemand`] stands
-//! before another and refuses the requests that a test chooses.
+//! An allocator asks its [`Backing`] for a few address ranges when it is built, and for memory for
+//! parts of them as it grows. It finds an object by adding to the start of a range, so the kind of
+//! backing costs nothing when objects are allocated or freed. [`Mapped`] is the default on Linux.
+//! [`System`] works on operating systems that cannot reserve addresses. [`FailOnDemand`] wraps
+//! another backing and refuses the requests that a test chooses.
 //!
 //! ```
 //! use memalloc::backing::{FailOnDemand, System};
@@ -28,13 +28,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Knows nothing of what lies in a range. Not all of an allocator's memory comes from here: what
-//! it keeps on the slabs, and the list of its slabs, the global allocator has. Under loom the
-//! model has memory of its own, and a backing is not asked.
+//! This layer knows nothing of the contents of a range. Not all of an allocator's memory comes from
+//! a backing: the list of the slabs and the tables on them come from the global allocator. Under
+//! loom the model has its own memory, and the backing is not used.
 //!
-//! - INV-K1: a range stays reserved, and its backing in being, until the part of the allocator that
+//! - INV-K1: a range stays reserved, and its backing alive, until the part of the allocator that
 //!   asked for it is dropped.
-//! - INV-K2: what was committed stays readable and writable as long as its range is reserved.
+//! - INV-K2: committed memory stays readable and writable as long as its range is reserved.
 
 mod fail_on_demand;
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
@@ -56,35 +56,37 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Gives ranges of addresses, and memory behind them.
+/// Provides address ranges, and memory for them.
 ///
 /// # Safety
 ///
-/// A range that [`reserve`](Self::reserve) gave is `layout.size()` bytes that nothing else uses,
-/// aligned to `layout.align()`, at one place until [`unreserve`](Self::unreserve). From a
+/// A range returned by [`reserve`](Self::reserve) is `layout.size()` bytes that nothing else uses,
+/// aligned to `layout.align()`, at one address until [`unreserve`](Self::unreserve). From a
 /// [`commit`](Self::commit) that succeeds until then, every byte of the part can be read and
-/// written by every thread; it is zero if it was never written, and keeps what was written until
-/// it is [released](Self::release). No method unwinds.
+/// written by every thread. A byte is zero if it was never written, and keeps its value until it is
+/// [released](Self::release). No method unwinds.
 ///
-/// An allocator commits and releases inside of calls that it declares async-signal-safe (its
-/// frees): so these two methods must be, or the frees of an allocator on such a backing are not.
+/// An allocator commits and releases inside calls that it declares async-signal-safe (its frees).
+/// If these two methods are not async-signal-safe, the frees of an allocator on this backing are
+/// not either.
 pub unsafe trait Backing: Send + Sync + fmt::Debug {
-    /// How much address space an allocator asks for when its builder is not told, in bytes.
-    /// A backing that holds all it reserves names little; without it, 64 MiB.
+    /// Returns how much address space an allocator asks for if its builder sets none, in bytes. A
+    /// backing that holds all that it reserves should return little. Default: 64 MiB.
     fn default_range_bytes(&self) -> u64 {
         64 << 20
     }
 
-    /// Reserves a range of addresses. Nobody touches a part of it before it is committed.
+    /// Reserves an address range. No part of it is accessed before it is committed.
     ///
     /// # Errors
     ///
-    /// When there is no such range; an allocator then asks for a smaller one.
+    /// If there is no such range; the allocator then asks for a smaller one.
     fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>>;
 
-    /// Finds a range of addresses that may grow to `layout`, and says how many bytes of it, from
-    /// the start, are reserved already: without it, [`reserve`](Self::reserve) gives all of them.
-    /// A backing that reserves less has to implement [`grow`](Self::grow).
+    /// Finds an address range that may grow to `layout`. Returns its start, and how many bytes from
+    /// the start are already reserved. The default reserves all of them with
+    /// [`reserve`](Self::reserve). A backing that reserves less has to implement
+    /// [`grow`](Self::grow).
     ///
     /// # Errors
     ///
@@ -93,47 +95,47 @@ pub unsafe trait Backing: Send + Sync + fmt::Debug {
         self.reserve(layout).map(|start| (start, layout.size()))
     }
 
-    /// Reserves more of a range that [`reserve_growing`](Self::reserve_growing) gave: of which
-    /// `reserved` bytes are reserved, `wanted` bytes. Never called while another call grows
-    /// the same range, nor in a signal handler.
+    /// Raises the reserved bytes of a range that [`reserve_growing`](Self::reserve_growing)
+    /// returned from `reserved` to `wanted`. It is never called while another call grows the same
+    /// range, nor in a signal handler.
     ///
     /// # Errors
     ///
-    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when the range can't become so long, which
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the range cannot become that long, which
     /// the allocator reports as [`RangeExhausted`](crate::AllocErrorKind::RangeExhausted); any
-    /// other when there is no memory. More may be asked for again.
+    /// other kind if there is no memory. The allocator may try again.
     ///
     /// # Safety
     ///
-    /// The range is one of this backing, `reserved` is what was reserved so far, and `wanted` more
+    /// The range is one of this backing, `reserved` bytes of it are reserved, and `wanted` is more
     /// than that, at most the layout's size, and a multiple of 4096.
     unsafe fn grow(&self, start: NonNull<u8>, reserved: usize, wanted: usize) -> io::Result<()> {
         _ = (start, reserved, wanted);
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Puts memory behind a part of a range. A part that has memory already keeps it, and what is
-    /// in it: several threads may commit one part at once, or a part again.
+    /// Provides memory for a part of a range. A part that has memory already keeps it with its
+    /// contents: several threads may commit the same part at once, or commit a part again.
     ///
     /// # Errors
     ///
-    /// When there is no memory; the part may be asked for again.
+    /// If there is no memory; the allocator may try again.
     ///
     /// # Safety
     ///
     /// The part lies in a range of this backing, at multiples of 4096 bytes.
     unsafe fn commit(&self, part: NonNull<[u8]>) -> io::Result<()>;
 
-    /// Takes back the memory of a committed part, which stays readable and writable, with
-    /// whatever in it: zeros, or what was there. Says whether the memory went back; where it did
-    /// not, the allocator goes on counting it as its own.
+    /// Returns the memory of a committed part to the system. The part stays readable and writable
+    /// and holds either zeros or its old contents. Returns true if the memory was returned; if not,
+    /// the allocator keeps counting it as its own.
     ///
     /// # Safety
     ///
-    /// As [`commit`](Self::commit), and nobody needs what is in the part.
+    /// As [`commit`](Self::commit), and the contents of the part are no longer needed.
     unsafe fn release(&self, part: NonNull<[u8]>) -> bool;
 
-    /// Asks for huge pages behind a committed part, where there are such.
+    /// Asks for huge pages for a committed part, if the system has any.
     ///
     /// # Safety
     ///
@@ -142,7 +144,7 @@ pub unsafe trait Backing: Send + Sync + fmt::Debug {
         let _ = part;
     }
 
-    /// Asks for pages of the smallest size behind a committed part, of which little is used.
+    /// Asks for pages of the smallest size for a committed part, of which little is used.
     ///
     /// # Safety
     ///
@@ -151,18 +153,18 @@ pub unsafe trait Backing: Send + Sync + fmt::Debug {
         let _ = part;
     }
 
-    /// Ends a range.
+    /// Releases a range.
     ///
     /// # Safety
     ///
     /// `start` came from [`reserve`](Self::reserve) with this layout, or from
-    /// [`reserve_growing`](Self::reserve_growing), and the layout has the size that is reserved by
-    /// now, perhaps 0; nobody uses the range any more.
+    /// [`reserve_growing`](Self::reserve_growing), and the layout's size is the size that is
+    /// reserved by now, perhaps 0. The range is no longer used.
     unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout);
 }
 
-/// A backing that the caller keeps a hand on, or that several allocators share.
-// SAFETY: every promise is the inner backing's.
+/// Lets the caller keep access to a backing, or several allocators share it.
+// SAFETY: every promise is kept by the inner backing.
 unsafe impl<B: Backing + ?Sized> Backing for Arc<B> {
     fn default_range_bytes(&self) -> u64 {
         (**self).default_range_bytes()
@@ -207,7 +209,7 @@ unsafe impl<B: Backing + ?Sized> Backing for Arc<B> {
     }
 }
 
-/// What an allocator stands on when its builder is not told.
+/// Returns the default backing.
 pub(crate) fn usual() -> Arc<dyn Backing> {
     #[cfg(all(target_os = "linux", not(miri), not(loom)))]
     return Arc::new(Mapped);

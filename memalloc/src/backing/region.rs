@@ -11,19 +11,20 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Region {
     base: NonNull<u8>,
-    /// With the most bytes that it may have.
+    /// The size is the most bytes that the range may have.
     layout: Layout,
     reserved: AtomicUsize,
     backing: Arc<dyn Backing>,
 }
 
-// SAFETY: a `Region` is an address range; what may be done with the bytes is its owner's matter.
+// SAFETY: a `Region` is an address range; its owner is responsible for accesses to the bytes.
 unsafe impl Send for Region {}
 // SAFETY: as above; every method is one of the backing, which is `Sync`.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Reserves `bytes`, more than none, at a multiple of `align`, a power of two.
+    /// Reserves `bytes` bytes, at a multiple of `align`. `bytes` is not zero, and `align` is a
+    /// power of two.
     pub(crate) fn reserve(
         backing: &Arc<dyn Backing>,
         bytes: usize,
@@ -51,69 +52,69 @@ impl Region {
         Self { base, layout, reserved: AtomicUsize::new(reserved), backing: Arc::clone(backing) }
     }
 
-    /// Has at least so many bytes reserved, or all that there may be if those are fewer.
+    /// Makes sure that at least `bytes` bytes are reserved, or the whole range if that is smaller.
     ///
     /// # Safety
     ///
-    /// No other thread does this at the same time.
+    /// No other thread calls this at the same time.
     pub(crate) unsafe fn grow(&self, bytes: usize) -> io::Result<()> {
         let bytes = bytes.min(self.layout.size());
         let reserved = self.reserved();
         if bytes <= reserved {
             return Ok(());
         }
-        // SAFETY: the range is ours (INV-K1), and this thread alone grows it.
+        // SAFETY: the range is ours (INV-K1), and only this thread grows it.
         unsafe { self.backing.grow(self.base, reserved, bytes)? };
-        // ORDERING: Release pairs with the load in `reserved`: the addresses are there before
-        // anybody puts memory behind them. No test can see it weakened: what orders the two is
-        // the system call.
+        // ORDERING: Release pairs with the load in `reserved`: the addresses are there before any
+        // thread commits memory for them. No test can see it weakened: the system call orders the
+        // two.
         self.reserved.store(bytes, Ordering::Release);
         Ok(())
     }
 
-    /// How many bytes are reserved.
+    /// Returns how many bytes are reserved.
     pub(crate) fn reserved(&self) -> usize {
         // ORDERING: Acquire pairs with the store in `grow`.
         self.reserved.load(Ordering::Acquire)
     }
 
-    /// The first address, a multiple of the alignment asked for.
+    /// Returns the first address, a multiple of the requested alignment.
     #[inline(always)]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// How many bytes it may come to have.
+    /// Returns the most bytes that the range may have.
     pub(crate) fn bytes(&self) -> usize {
         self.layout.size()
     }
 
-    /// Puts memory (zero, until written) behind a part of the range; an error where that is not
-    /// reserved. Idempotent.
+    /// Provides memory (zero, until written) for a part of the range. Returns an error if the part
+    /// is not reserved. Idempotent.
     pub(crate) fn commit(&self, offset: usize, bytes: usize) -> io::Result<()> {
         if offset.checked_add(bytes).is_none_or(|end| end > self.reserved()) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        // SAFETY: `part` gives a part of our own range (INV-K1).
+        // SAFETY: `part` returns a part of our own range (INV-K1).
         unsafe { self.backing.commit(self.part(offset, bytes)) }
     }
 
-    /// Asks for huge pages behind a committed part, where the backing has such.
+    /// Asks for huge pages for a committed part, if the backing has any.
     pub(crate) fn advise_huge(&self, offset: usize, bytes: usize) {
         // SAFETY: as in `commit`.
         unsafe { self.backing.advise_huge(self.part(offset, bytes)) };
     }
 
-    /// Asks for pages of the smallest size behind a committed part, where the backing has others.
+    /// Asks for pages of the smallest size for a committed part, if the backing has others.
     pub(crate) fn advise_small(&self, offset: usize, bytes: usize) {
         // SAFETY: as in `commit`.
         unsafe { self.backing.advise_small(self.part(offset, bytes)) };
     }
 
-    /// Gives the memory of a committed part back; `false` when it stays. The part can be read and
-    /// written as before, what is in it is lost.
+    /// Returns the memory of a committed part to the system. Returns false if the part keeps it.
+    /// The part can be read and written as before, but its contents are lost.
     pub(crate) fn release(&self, offset: usize, bytes: usize) -> bool {
-        // SAFETY: as in `commit`. What is lost, its owner said that nobody needs.
+        // SAFETY: as in `commit`. The owner has declared the contents unneeded.
         unsafe { self.backing.release(self.part(offset, bytes)) }
     }
 
@@ -131,7 +132,8 @@ impl Drop for Region {
         let reserved = self.reserved();
         // SAFETY: no larger than `layout`, which is valid.
         let layout = unsafe { Layout::from_size_align_unchecked(reserved, self.layout.align()) };
-        // SAFETY: INV-K1: so much is reserved, and the owner drops it when nobody uses it.
+        // SAFETY: INV-K1: `reserved` bytes are reserved, and the owner drops this when the range is
+        // no longer used.
         unsafe { self.backing.unreserve(self.base, layout) };
     }
 }

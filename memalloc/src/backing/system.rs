@@ -5,38 +5,39 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::io;
 use std::ptr::NonNull;
 
-/// Blocks of the system's allocator ([`std::alloc::System`]), whole from the start: for operating
-/// systems that can't reserve addresses, for Miri, and for tools that look for memory errors.
+/// Blocks of the system's allocator ([`std::alloc::System`]), allocated whole at the start: for
+/// operating systems that cannot reserve addresses, for Miri, and for tools that detect memory
+/// errors.
 ///
-/// It holds as much as it reserves, until the allocator ends: choose
-/// [`range_bytes`](crate::Builder::range_bytes), or have the 64 MiB that it takes by itself. (Most
-/// operating systems put memory behind a large block only as far as it is touched.)
+/// It holds all that it reserves until the allocator ends: set
+/// [`range_bytes`](crate::Builder::range_bytes), or accept the default of 64 MiB. (Most operating
+/// systems provide memory for a large block only as far as it is touched.)
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
-/// In front of a range: the block that it lies in.
+/// Stored in front of a range: the block that the range lies in.
 type Block = *mut u8;
 
-/// The block for a range: room to align it, as zeroed blocks of common alignment need not be
-/// touched to be zero, and for the pointer in front.
+/// Returns the layout of the block for a range. It has room to align the range, since zeroed blocks
+/// of common alignment need not be touched to be zero, and for the pointer in front.
 fn block_for(range: Layout) -> Option<Layout> {
     let room = range.align().checked_add(size_of::<Block>())?;
     Layout::from_size_align(range.size().checked_add(room)?, align_of::<Block>()).ok()
 }
 
-// SAFETY: a block is the caller's alone until it is deallocated, zero at first, and all of it can
-// be read and written; the system's allocator does not unwind, and the methods that have to be
-// async-signal-safe do nothing.
+// SAFETY: a block belongs to the caller alone until it is deallocated, is zero at first, and all of
+// it can be read and written; the system's allocator does not unwind, and the methods that have to
+// be async-signal-safe do nothing.
 unsafe impl Backing for System {
     fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>> {
         let whole = block_for(layout).ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: not empty: there is room for a pointer.
+        // SAFETY: the layout is not empty: there is room for a pointer.
         let block: Block = unsafe { std::alloc::System.alloc_zeroed(whole) };
         if block.is_null() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        // SAFETY: `room` covers the pointer and what is skipped behind it; an aligned place behind
-        // an aligned pointer leaves room for one, which is aligned as the block is.
+        // SAFETY: `room` covers the pointer and the bytes skipped behind it; an aligned place
+        // behind an aligned pointer leaves room for a pointer, which is aligned as the block is.
         unsafe {
             let least = block.add(size_of::<Block>());
             let start = least.add(least.align_offset(layout.align().max(align_of::<Block>())));

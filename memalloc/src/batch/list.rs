@@ -1,8 +1,8 @@
 //! A lock-free list of batches, last in first out.
 //!
-//! The head is the link of the first batch and a tag that changes with every exchange. A tag
-//! has 32 bits: a popper would have to sleep through exactly 2^32 changes, and then find the
-//! same batch in front, to be deceived.
+//! The head is the link of the first batch and a tag that changes with every exchange. The tag has
+//! 32 bits: for an ABA error, a popper would have to sleep through exactly 2^32 changes and then
+//! find the same batch in front.
 
 use super::pool::{Batch, Pool};
 use super::queue::Queue;
@@ -30,7 +30,7 @@ impl BatchList {
         Self { head: AtomicU64::new(0) }
     }
 
-    /// Whether the list looks empty at the moment.
+    /// Returns true if the list looks empty at the moment.
     pub(crate) fn is_empty(&self) -> bool {
         link_of(self.head.load(Ordering::Relaxed)) == 0
     }
@@ -53,7 +53,7 @@ impl BatchList {
         loop {
             pool.node(last).next.store(link_of(seen), Ordering::Relaxed);
             let new = head(first, next_tag(seen));
-            // ORDERING: Release pairs with the Acquire of `pop` and `take_all`: whoever takes
+            // ORDERING: Release pairs with the Acquire of `pop` and `take_all`: a thread that takes
             // the batch sees its body. Falls to `loom` `a_batch_arrives_whole`.
             match self.head.compare_exchange_weak(seen, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
@@ -67,12 +67,13 @@ impl BatchList {
         // exchanges that follows it. Falls to `loom` `a_batch_arrives_whole`.
         let mut seen = self.head.load(Ordering::Acquire);
         while link_of(seen) != 0 {
-            // INV-B2: if another thread took the batch meanwhile, the exchange fails.
+            // INV-B2: if another thread has taken the batch meanwhile, the exchange fails.
             let next = pool.node(link_of(seen)).next.load(Ordering::Relaxed);
             let new = head(next, next_tag(seen));
             // ORDERING: on failure Acquire, as the first load.
             match self.head.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Acquire) {
-                // SAFETY: the exchange took the link off the list, so the batch is ours alone.
+                // SAFETY: the exchange took the link off the list, so only this thread has the
+                // batch.
                 Ok(_) => return unsafe { Batch::from_link(link_of(seen)) },
                 Err(changed) => seen = changed,
             }
@@ -80,7 +81,7 @@ impl BatchList {
         None
     }
 
-    /// Takes everything at once. What is not consumed must go back with
+    /// Takes all batches at once. Those that are not consumed must go back with
     /// [`push_all`](Self::push_all).
     pub(crate) fn take_all(&self, pool: &Pool) -> Queue {
         // ORDERING: Acquire as in `pop`.

@@ -1,4 +1,4 @@
-//! Where batches live: a table that grows without a lock and never shrinks.
+//! The memory of batches: a table that grows without a lock and never shrinks.
 
 use super::list::BatchList;
 use super::stack::Stack;
@@ -13,14 +13,14 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// A batch for so many bytes of a range: as many as free objects of 16 bytes need in full batches
-/// of the default marks, and four times as many as those of 64 bytes.
+/// Bytes of a range per batch: enough batches for free objects of 16 bytes in full batches of the
+/// default watermarks, and four times as many as objects of 64 bytes need.
 const BYTES_PER_BATCH: usize = 4096;
 const LEAST_BATCHES: usize = 4096;
 const MOST_BATCHES: usize = 1 << 24;
 
-/// A batch that somebody holds. Give it back to the pool, or push it to a list: dropping it
-/// loses its place in the table.
+/// A batch that the caller holds. Give it back to the pool, or push it to a list: if it is dropped,
+/// its place in the table is lost.
 #[must_use = "a batch that is dropped takes its objects with it"]
 pub(crate) struct Batch {
     number: u32,
@@ -33,32 +33,32 @@ impl fmt::Debug for Batch {
 }
 
 impl Batch {
-    /// What a list head or link stores for the batch; 0 stands for none.
+    /// Returns the link that a list head or another batch stores for this batch. 0 means none.
     pub(super) fn into_link(self) -> u32 {
         self.number + 1
     }
 
-    /// The batch that a link stands for.
+    /// Returns the batch that a link stands for.
     ///
     /// # Safety
     ///
-    /// The caller took `link` off a list, and so nobody else has the batch (INV-B1).
+    /// The caller took `link` off a list, and so no other thread has the batch (INV-B1).
     pub(super) unsafe fn from_link(link: u32) -> Option<Self> {
         link.checked_sub(1).map(|number| Self { number })
     }
 }
 
-/// What is in a batch: all zero, it is an empty one.
+/// The contents of a batch. All zero, it is an empty one.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Body {
     pub(crate) objects: Stack<BATCH_CAPACITY>,
-    /// Half words: whole ones would leave gaps.
+    /// As 32-bit words: 64-bit words would need padding.
     stamp: [u32; 4],
 }
 
 impl Body {
-    /// What the objects wait for.
+    /// Returns the stamp of the grace periods that the objects wait for.
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp::from_words(self.stamp)
     }
@@ -68,7 +68,8 @@ impl Body {
     }
 }
 
-/// Whole cache lines, and no part of another's: a batch goes from one CPU to the next.
+/// A batch in the table. It has whole cache lines and shares none, since a batch moves from CPU to
+/// CPU.
 #[repr(C, align(64))]
 pub(super) struct Node {
     /// The link to the next batch of the list that this one is in.
@@ -81,7 +82,7 @@ const _: () = assert!(cfg!(loom) || size_of::<Node>() == 1024);
 /// All batches of an allocator.
 pub(crate) struct Pool {
     table: imp::Table,
-    /// Batches that nobody uses.
+    /// Unused batches.
     free: CachePadded<BatchList>,
 }
 
@@ -91,23 +92,23 @@ impl fmt::Debug for Pool {
     }
 }
 
-// SAFETY: bodies are reached through a `Batch` only, which one thread has at a time (INV-B1).
+// SAFETY: bodies are reached only through a `Batch`, which one thread has at a time (INV-B1).
 unsafe impl Send for Pool {}
 // SAFETY: as above; everything else is atomic.
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// Batches for the objects of a range of so many bytes. Nothing is reserved until the objects'
-    /// range grows and this one [with](Self::beside) it.
+    /// Creates the batches for the objects of a range of `bytes` bytes. Nothing is reserved until
+    /// the objects' range grows and this one [with](Self::beside) it.
     pub(crate) fn for_range(backing: &Arc<dyn Backing>, bytes: usize) -> io::Result<Self> {
         let nodes = (bytes / BYTES_PER_BATCH).clamp(LEAST_BATCHES, MOST_BATCHES);
         let free = CachePadded::new(BatchList::new());
         Ok(Self { table: imp::Table::new(backing, nodes as u32)?, free })
     }
 
-    /// The range of the batches, to grow with the objects'. Its first chunk is committed with the
-    /// first slab: with some batches to use over and over, a flush completes whatever the system
-    /// refuses later.
+    /// Returns the range of the batches, which grows with that of the objects. Its first chunk is
+    /// committed with the first slab: with some batches to use over and over, a flush completes
+    /// even if the system refuses memory later.
     #[cfg(not(loom))]
     pub(crate) fn beside(&self) -> Beside {
         Beside {
@@ -118,18 +119,18 @@ impl Pool {
         }
     }
 
-    /// The same, with addresses for all of them.
+    /// As `for_range`, with addresses for all batches.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn reserved(bytes: usize) -> Self {
         let pool = Self::for_range(&crate::backing::usual(), bytes).expect("a range");
         let range = pool.table.range();
-        // SAFETY: nobody else has it yet.
+        // SAFETY: no other thread has it yet.
         unsafe { range.grow(range.bytes()) }.expect("addresses");
         range.commit(0, imp::Table::CHUNK_BYTES).expect("memory");
         pool
     }
 
-    /// Bytes of the batches that have ever been used, in whole pages.
+    /// Returns the bytes of the batches that have ever been used, in whole pages.
     pub(crate) fn table_bytes(&self) -> u64 {
         (self.table.used() as usize * size_of::<Node>()).next_multiple_of(4096) as u64
     }
@@ -138,21 +139,21 @@ impl Pool {
         self.table.node(link - 1)
     }
 
-    /// An empty batch, or `None` when the system has no memory for the table. Takes no lock;
-    /// may ask the system for memory where `may_map` is set.
+    /// Returns an empty batch, or `None` if the system has no memory for the table. Takes no lock,
+    /// and asks the system for memory only if `may_map` is set.
     pub(crate) fn take(&self, may_map: bool) -> Option<Batch> {
         self.free.pop(self).or_else(|| self.table.extend(may_map).map(|number| Batch { number }))
     }
 
-    /// Gives a batch back; whatever objects are in it are forgotten.
+    /// Gives a batch back. Objects that are still in it are lost.
     pub(crate) fn give(&self, mut batch: Batch) {
         self.with(&mut batch, |body| body.objects.truncate(0));
         self.free.push(self, batch);
     }
 
-    /// The body of a batch that the caller has.
+    /// Calls `f` with the body of a batch.
     pub(crate) fn with<R>(&self, batch: &mut Batch, f: impl FnOnce(&mut Body) -> R) -> R {
-        // SAFETY: INV-B1: `&mut Batch` is the only way here.
+        // SAFETY: INV-B1: `&mut Batch` is the only way to the body.
         self.table.node(batch.number).body.with_mut(|body| f(unsafe { &mut *body }))
     }
 }
@@ -195,23 +196,23 @@ mod imp {
 
         #[inline(always)]
         pub(super) fn node(&self, number: u32) -> &Node {
-            // SAFETY: INV-B2 and INV-B3: `extend` committed the node before it gave the number out, and a
-            // node of zeros is an empty one.
+            // SAFETY: INV-B2 and INV-B3: `extend` committed the node before it returned the number,
+            // and a node of zeros is an empty one.
             unsafe { self.nodes.base().cast::<Node>().add(number as usize).as_ref() }
         }
 
-        /// How many nodes have ever been used.
+        /// Returns how many nodes have ever been used.
         pub(super) fn used(&self) -> u32 {
             self.used.load(Ordering::Relaxed)
         }
 
-        /// The number of a node that was never used.
+        /// Returns the number of a node that was never used.
         pub(super) fn extend(&self, may_map: bool) -> Option<u32> {
             let mut used = self.used.load(Ordering::Relaxed);
             loop {
                 // ORDERING: Acquire pairs with the `fetch_max` below: the memory is there before
-                // its number is given out. No test can see it weakened: what orders the two is
-                // the system call.
+                // its number is returned. No test can see it weakened: the system call orders the
+                // two.
                 let committed = self.committed.load(Ordering::Acquire);
                 if used >= committed && !(may_map && used < self.most && self.commit(used).is_ok())
                 {
@@ -229,7 +230,7 @@ mod imp {
             }
         }
 
-        /// Commits the chunk of node `number`. Idempotent, so that it needs no lock.
+        /// Commits the chunk of node `number`. Idempotent, so it needs no lock.
         fn commit(&self, number: u32) -> io::Result<()> {
             let first = number / CHUNK_NODES * CHUNK_NODES;
             self.nodes.commit(first as usize * size_of::<Node>(), Self::CHUNK_BYTES)?;

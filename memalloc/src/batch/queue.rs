@@ -1,9 +1,9 @@
-//! Batches in a row that have one owner: no atomic instruction, no allocation.
+//! A chain of batches with one owner: no atomic instructions, no allocation.
 
 use super::pool::{Batch, Pool};
 use crate::sync::Ordering;
 
-/// Batches in a row, with the number of their objects. All zero, it is empty.
+/// A chain of batches, with the number of their objects. All zero, it is empty.
 #[must_use = "a queue that is dropped takes its batches with it"]
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -19,15 +19,15 @@ impl Queue {
         Self { first: 0, last: 0, batches: 0, objects: 0 }
     }
 
-    /// The batches of a chain, in their order.
+    /// Returns the batches of a chain, in their order.
     ///
     /// # Safety
     ///
-    /// The caller took the chain that begins at this link off a list, and so nobody else has its
-    /// batches (INV-B1).
+    /// The caller took the chain that begins at this link off a list, and so no other thread has
+    /// its batches (INV-B1).
     pub(super) unsafe fn of_chain(pool: &Pool, first: u32) -> Self {
         let (mut all, mut link) = (Self::new(), first);
-        // SAFETY: the caller's promise (INV-B1), which each link is taken once by.
+        // SAFETY: the caller's promise (INV-B1); each link is taken once.
         while let Some(batch) = unsafe { Batch::from_link(link) } {
             link = pool.node(link).next.load(Ordering::Relaxed);
             all.push_back(pool, batch);
@@ -35,7 +35,7 @@ impl Queue {
         all
     }
 
-    /// The same batches in the opposite order.
+    /// Returns the batches in the opposite order.
     pub(crate) fn reversed(mut self, pool: &Pool) -> Self {
         let mut reversed = Self::new();
         while let Some(batch) = self.pop_front(pool) {
@@ -56,7 +56,7 @@ impl Queue {
         self.objects.into()
     }
 
-    /// Takes everything.
+    /// Takes all batches.
     pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
     }
@@ -104,7 +104,7 @@ impl Queue {
         self.objects += other.objects;
     }
 
-    /// The links of the first and the last batch, which are the caller's now.
+    /// Gives up the batches. Returns the links of the first and the last.
     pub(super) fn into_links(self) -> Option<(u32, u32)> {
         (!self.is_empty()).then_some((self.first, self.last))
     }

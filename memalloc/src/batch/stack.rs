@@ -1,4 +1,4 @@
-//! A bounded stack of objects: what a batch and a CPU's cache are made of.
+//! A bounded stack of objects, used in batches and in the CPUs' caches.
 
 use crate::slab::Handle;
 use std::mem::offset_of;
@@ -12,7 +12,7 @@ pub(crate) struct Stack<const N: usize> {
 }
 
 impl<const N: usize> Stack<N> {
-    /// Where the objects begin, in bytes, behind the count.
+    /// The offset of the objects, in bytes, from the count.
     pub(crate) const OBJECTS_AT: usize = offset_of!(Self, objects);
 
     pub(crate) const fn new() -> Self {
@@ -33,22 +33,22 @@ impl<const N: usize> Stack<N> {
         self.len() == N
     }
 
-    /// Says how many objects there are, where somebody else has counted them.
+    /// Sets the number of objects, if it was counted elsewhere.
     #[inline(always)]
     pub(crate) fn set_len(&mut self, count: usize) {
         debug_assert!(count <= N);
         self.count = count as u32;
     }
 
-    /// Adds an object; the caller knows that there is room.
+    /// Adds an object. The caller knows that there is room.
     #[inline(always)]
     pub(crate) fn push(&mut self, object: Handle) {
         self.objects[self.count as usize] = object.get();
         self.count += 1;
     }
 
-    /// Adds an object, if there are fewer than `limit`; the caller knows that there is room for so
-    /// many.
+    /// Adds an object, if there are fewer than `limit`. The caller knows that there is room for
+    /// `limit` objects.
     #[inline(always)]
     pub(crate) fn push_below(&mut self, limit: u16, object: Handle) -> bool {
         let is_below = self.count < limit.into();
@@ -58,15 +58,15 @@ impl<const N: usize> Stack<N> {
         is_below
     }
 
-    /// The objects, the oldest first.
+    /// Returns the objects, the oldest first.
     pub(crate) fn as_slice(&self) -> &[Handle] {
         let numbers = &self.objects[..self.len()];
         // SAFETY: a `Handle` is a transparent non-zero `u32`, and the first `count` numbers came
-        // out of handles (`push`, `extend`, and the sequences, which push what they are given).
+        // out of handles (`push`, `extend`, and the sequences, which push the number of a handle).
         unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), numbers.len()) }
     }
 
-    /// Adds objects; the caller knows that there is room.
+    /// Adds objects. The caller knows that there is room.
     pub(crate) fn extend(&mut self, objects: &[Handle]) {
         let room = &mut self.objects[self.count as usize..][..objects.len()];
         for (place, object) in room.iter_mut().zip(objects) {
@@ -75,19 +75,19 @@ impl<const N: usize> Stack<N> {
         self.count += objects.len() as u32;
     }
 
-    /// Forgets all but the first `count` objects.
+    /// Removes all but the first `count` objects.
     pub(crate) fn truncate(&mut self, count: usize) {
         debug_assert!(count <= self.len());
         self.count = count as u32;
     }
 
-    /// Forgets the `count` objects that were added first.
+    /// Removes the `count` objects that were added first.
     pub(crate) fn forget_oldest(&mut self, count: usize) {
         self.objects.copy_within(count..self.count as usize, 0);
         self.count -= count as u32;
     }
 
-    /// Takes the newest objects of another stack, until this one has `full`.
+    /// Moves the newest objects of another stack to this one, until this one has `full` objects.
     pub(crate) fn take_newest<const M: usize>(&mut self, other: &mut Stack<M>, full: usize) {
         let count = other.len().min(full.saturating_sub(self.len()));
         let left = other.len() - count;
@@ -95,7 +95,7 @@ impl<const N: usize> Stack<N> {
         other.truncate(left);
     }
 
-    /// Takes the object that was added last.
+    /// Removes and returns the object that was added last.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Handle> {
         self.count = self.count.checked_sub(1)?;

@@ -1,11 +1,12 @@
-//! Which caches serve a layout: what the fast paths need to know of them, found by the size.
+//! Finds the caches that serve a layout, by its size, with everything that the fast paths need.
 
 use super::table::Table;
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, ClassTable, MAX_SIZE, UNIT};
 use crate::sys::rseq::CacheRow;
 use std::alloc::Layout;
 
-/// One entry for each number of units, zero included, and the last for what is not served.
+/// One entry for each number of units, including zero, and a last one for layouts that are not
+/// served.
 const ENTRIES: usize = MAX_SIZE / UNIT + 2;
 
 const _: () = assert!(
@@ -14,23 +15,23 @@ const _: () = assert!(
         && MAX_SIZE <= u16::MAX as usize
 );
 
-/// The caches of every class, by size.
+/// The rows of the caches of every class, by size.
 #[derive(Debug)]
 pub(super) struct BySize {
     by_units: [CacheRow; ENTRIES],
 }
 
 impl BySize {
-    /// One that serves no layout. `first` is the address of a cache, or of what can be read in
-    /// place of one.
+    /// Returns a table that serves no layout. `first` is the address of a cache, or of readable
+    /// memory in place of one.
     pub(super) const fn unserved(first: usize) -> Self {
-        // No cache has as many objects as this is to leave: nothing is taken for a layout that is
-        // not served, and nobody has to ask beforehand.
+        // No cache holds more than `low` objects: nothing is taken for a layout that is not served,
+        // and no check is needed beforehand.
         let row = CacheRow { first, size: 0, low: u16::MAX, limit: 0, by_rcu_limit: 0, class: 0 };
         Self { by_units: [row; ENTRIES] }
     }
 
-    /// Those of the classes and caches given.
+    /// Returns the table for these classes and caches.
     pub(super) fn new(classes: &ClassTable, table: &Table) -> Self {
         let mut by_size = Self::unserved(table.first(0));
         for (units, caches) in by_size.by_units.iter_mut().enumerate() {
@@ -54,14 +55,13 @@ impl BySize {
         by_size
     }
 
-    /// The caches of the smallest class that serves `layout`, or those of size 0 for what is not
-    /// served.
+    /// Returns the row of the smallest class that serves `layout`, or one of size 0 if none does.
     #[inline(always)]
     pub(super) fn of(&self, layout: Layout) -> &CacheRow {
         if layout.align() > UNIT || layout.size() > MAX_SIZE {
             return self.of_aligned(layout);
         }
-        // Not `div_ceil`, which provides for sums that overflow.
+        // Not `div_ceil`, which also handles sums that overflow.
         &self.by_units[(layout.size() + UNIT - 1) >> UNIT.trailing_zeros()]
     }
 
@@ -72,7 +72,7 @@ impl BySize {
             let size = usize::from(caches.size);
             size > 0 && size.is_multiple_of(layout.align())
         };
-        // From there on, all classes are large enough.
+        // From this entry on, all classes are large enough.
         let enough = self.by_units.get(layout.size().div_ceil(UNIT)..).unwrap_or_default();
         enough.iter().find(serves).unwrap_or(&self.by_units[ENTRIES - 1])
     }

@@ -1,4 +1,4 @@
-//! One CPU's cache of one class, and the right to touch it.
+//! One CPU's cache of one class, and exclusive access to it.
 
 use super::deferred::Deferred;
 use super::spill_list::SpillList;
@@ -11,19 +11,19 @@ use std::fmt;
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 
-/// What a cache holds.
+/// The contents of a cache.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Arrays {
-    /// Objects that may be allocated. How many there are is in the cache's word unless it is busy.
+    /// Objects that may be allocated. Their number is in the cache's word unless the cache is busy.
     #[doc(alias = "free_llist")]
     pub(crate) free: Stack<CACHE_CAPACITY>,
-    /// For the sequences: how many of the next there are unless the cache is busy.
+    /// For the sequences: the number of objects in `free_by_rcu`, unless the cache is busy.
     by_rcu_word: CountWord,
-    /// Objects on their way to a grace period.
+    /// Objects that have not begun to wait for a grace period.
     pub(crate) free_by_rcu: Stack<BATCH_CAPACITY>,
-    /// From how many objects on the sequences leave an array to slow paths: 0 until the CPU has used
-    /// the cache.
+    /// The number of objects from which on the sequences leave an array to the slow paths; 0 until
+    /// the CPU has entered the cache.
     limits: Limits,
     /// Batches of deferred objects.
     pub(crate) deferred: Deferred,
@@ -35,31 +35,31 @@ struct Limits {
     by_rcu: u16,
 }
 
-/// One CPU's cache of one class. All zero, it is an empty one that nobody uses.
+/// One CPU's cache of one class. All zero, it is an empty cache that is not in use.
 ///
-/// On cache lines of its own: two CPUs never write to one line.
+/// It has its own cache lines: two CPUs never write to the same line.
 #[repr(C)]
 pub(crate) struct CpuCache {
-    /// How many objects are in `free`, or who has the cache; see `sys::rseq`.
+    /// The number of objects in `free`, or the mark of the thread that has the cache; see
+    /// `sys::rseq`.
     word: AtomicU64,
     arrays: UnsafeCell<Arrays>,
-    /// Objects that were freed while the cache was busy.
+    /// Objects that were freed for immediate reuse while the cache was busy.
     pub(crate) free_llist_extra: SpillList,
-    /// The same, for objects that wait for a grace period first.
+    /// Objects that were freed while the cache was busy and wait for a grace period first.
     pub(crate) free_llist_extra_rcu: SpillList,
 }
 
-/// Where a cache has the words of its arrays.
+/// The offsets of the words of its arrays in a cache.
 pub(super) const FREE_AT: usize = 0;
 pub(super) const BY_RCU_AT: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, by_rcu_word);
 
-/// The room that a cache takes up.
-/// No divisor or multiple of a page: the words that a CPU uses most, of different classes, are in
-/// different sets of the processor's cache.
+/// The bytes that a cache takes up. Neither a divisor nor a multiple of a page, so that the most
+/// used words of different classes are in different sets of the processor's cache.
 pub(super) const CACHE_BYTES: usize = 4096 - 64;
 
-/// What the sequences and the table of caches rely on. (Under loom words are larger, and there
-/// are neither.)
+/// The layout that the sequences and the table of caches rely on. (Under loom words are larger, and
+/// there are neither.)
 const _: () = {
     const FREE: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free);
     const BY_RCU: usize = offset_of!(CpuCache, arrays) + offset_of!(Arrays, free_by_rcu);
@@ -77,11 +77,11 @@ impl fmt::Debug for CpuCache {
     }
 }
 
-// SAFETY: the arrays are touched while the word is busy only (INV-C1); the rest is atomic.
+// SAFETY: the arrays are touched only while the word is busy (INV-C1); the rest is atomic.
 unsafe impl Sync for CpuCache {}
 
 impl CpuCache {
-    /// An empty cache, where zeroed memory is not one.
+    /// Creates an empty cache, in models, where zeroed memory is not one.
     #[cfg(loom)]
     pub(super) fn new() -> Self {
         Self {
@@ -98,17 +98,17 @@ impl CpuCache {
         }
     }
 
-    /// In the child of a fork: takes the cache back from a vanished thread. What was in it is
-    /// lost: it may have been copied elsewhere already, or not be there yet.
+    /// In the child of a fork: takes the cache back from a vanished thread. Its contents are lost:
+    /// they may have been copied elsewhere already, or not be there yet.
     #[cfg(not(loom))]
     pub(super) fn repair_after_fork(&self, _survivor: crate::sys::fork::Survivor) {
         let was_busy = CountWord::from_bits(self.word.load(Ordering::Relaxed)).is_busy();
         self.arrays.with_mut(|arrays| {
-            // SAFETY: INV-C1: the thread that had made the cache busy is no more, and no other can
-            // yet.
+            // SAFETY: INV-C1: the thread that had marked the cache busy no longer exists, and no
+            // other thread can mark it yet.
             let arrays = unsafe { &mut *arrays };
             if arrays.deferred.counted() != 0 {
-                // What is pending is counted again.
+                // Pending objects are counted again.
                 arrays.deferred.set_counted(0);
             }
             if was_busy {
@@ -121,8 +121,8 @@ impl CpuCache {
         }
     }
 
-    /// Whether anything was ever in it, as far as the caller's own view goes. (Models use all of
-    /// their few caches.)
+    /// Returns true if the cache was ever used, as far as the calling thread has seen. (Models use
+    /// all of their few caches.)
     pub(super) fn was_used(&self) -> bool {
         cfg!(loom)
             || self.word.load(Ordering::Relaxed) != CountWord::UNUSED.bits()
@@ -130,28 +130,28 @@ impl CpuCache {
             || !self.free_llist_extra_rcu.is_empty()
     }
 
-    /// What the word is, or was. An old value does no harm: the exchange after it fails, or the
-    /// caller gives up, as when the cache is busy.
+    /// Returns the word, or an older value of it. An old value does no harm: the exchange that
+    /// follows fails, or the caller gives up, as if the cache were busy.
     #[inline(always)]
     fn seen(&self) -> CountWord {
         #[cfg(not(loom))]
         return CountWord::from_bits(self.word.load(Ordering::Relaxed));
-        // Models would look at every old value, and see nothing new many times over. An exchange
-        // that fails sees the newest.
+        // Models would explore every old value, and see nothing new many times. An exchange that
+        // fails sees the newest.
         #[cfg(loom)]
         match self.word.compare_exchange(!0, !0, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(word) | Err(word) => CountWord::from_bits(word),
         }
     }
 
-    /// Makes the cache busy, without sequences, and says what its word was.
+    /// Marks the cache busy, without sequences, and returns its previous word.
     #[inline(always)]
     fn set_busy(&self, by: CountWord) -> Option<CountWord> {
         let mut seen = self.seen();
         while !seen.is_busy() {
-            // ORDERING: Acquire pairs with the Release in `Active::drop`: spans follow one another.
-            // Falls to `loom` `an_object_is_never_handed_out_twice`. An exchange that fails stores
-            // nothing: somebody was quicker, or the CPU's sequences go on.
+            // ORDERING: Acquire pairs with the Release in `Active::drop`: uses of the cache follow
+            // one another. Falls to `loom` `an_object_is_never_handed_out_twice`. An exchange that
+            // fails stores nothing: another thread was first, or the CPU's sequences continue.
             match self.word.compare_exchange_weak(
                 seen.bits(),
                 by.bits(),
@@ -165,31 +165,32 @@ impl CpuCache {
         None
     }
 
-    /// The arrays, without sequences, unless somebody is using them.
+    /// Returns the arrays, without sequences, unless the cache is in use.
     #[inline(always)]
     pub(super) fn enter(&self) -> Option<Active<'_>> {
         self.set_busy(CountWord::LOCAL).map(|word| self.active(word))
     }
 
-    /// The first half of entering beside sequences, for a thread on any CPU: what the word was
-    /// when the ticket took its place. The sequences have to be restarted before the second half.
+    /// The first half of entering with sequences, for a thread on any CPU: stores the ticket and
+    /// returns the word that it replaced. The sequences have to be restarted before the second
+    /// half.
     pub(super) fn ask(&self, ticket: CountWord) -> Option<CountWord> {
         self.set_busy(ticket)
     }
 
-    /// The second half: the arrays, if the ticket that took the place of `word` is still there and
-    /// the sequences were `restarted` after that.
+    /// The second half: returns the arrays, if the ticket that replaced `word` is still there and
+    /// the sequences were `restarted` after it was stored.
     pub(super) fn enter_with(
         &self,
         ticket: CountWord,
         word: CountWord,
         restarted: bool,
     ) -> Option<Active<'_>> {
-        // ORDERING: Acquire as in `set_busy`; the barrier of the restart already orders it, but
-        // does not say so to the compiler. If a sequence of the cache's CPU committed to the word
-        // meanwhile, it had seen the cache free, and its store came after ours: the cache is free, or
-        // that thread's, or perhaps another ticket's by now. A commit to the other word leaves the
-        // ticket; that word is read after the restart.
+        // ORDERING: Acquire as in `set_busy`; the barrier of the restart already orders it, but the
+        // compiler does not know that. If a sequence of the cache's CPU committed to the word
+        // meanwhile, it had seen the cache free, and its store came after ours: the cache is now
+        // free, or that thread's, or perhaps another ticket's. A commit to the other word leaves
+        // the ticket; that word is read after the restart.
         let ours = self.word.load(Ordering::Acquire) == ticket.bits();
         if ours && !restarted {
             // ORDERING: Relaxed: nothing was touched. It fails if a sequence committed to the word.
@@ -199,7 +200,7 @@ impl CpuCache {
         (ours && restarted).then(|| self.active(word))
     }
 
-    /// The right that comes with having made the cache busy, when its word was `word`.
+    /// Returns the access of a thread that has marked the cache busy, when its word was `word`.
     #[inline(always)]
     fn active(&self, word: CountWord) -> Active<'_> {
         let mut active = Active { cache: self };
@@ -210,23 +211,23 @@ impl CpuCache {
     }
 }
 
-/// The right to touch the arrays of a cache; it ends when this is dropped.
+/// Exclusive access to the arrays of a cache. It ends when this is dropped.
 pub(crate) struct Active<'a> {
     cache: &'a CpuCache,
 }
 
 impl<'a> Active<'a> {
-    /// The right that a sequence took, when the word was `word`.
+    /// Returns the access that a sequence has taken, when the word was `word`.
     ///
     /// # Safety
     ///
-    /// A sequence of this thread made the cache busy, and nothing has ended that.
+    /// A sequence of this thread marked the cache busy, and nothing has ended that.
     #[inline(always)]
     pub(super) unsafe fn of_taken(cache: &'a CpuCache, word: CountWord) -> Self {
         cache.active(word)
     }
 
-    /// From now on the sequences keep to the limits of `row`.
+    /// Sets the limits of the sequences to those of `row`.
     #[inline(always)]
     pub(super) fn limited_by(mut self, row: &CacheRow) -> Self {
         self.limits = Limits { free: row.limit, by_rcu: row.by_rcu_limit.into() };
@@ -239,7 +240,7 @@ impl Deref for Active<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &Arrays {
-        // SAFETY: INV-C1, and the borrow of `self` keeps the span open.
+        // SAFETY: INV-C1; the borrow of `self` keeps the cache busy.
         self.cache.arrays.with(|arrays| unsafe { &*arrays })
     }
 }

@@ -1,5 +1,6 @@
-//! What one CPU has freed of a class and may not allocate yet, and what of it has passed its grace
-//! period: queues of batches that only whoever has the cache touches, as a rule its CPU.
+//! The objects of a class that one CPU has freed and may not allocate yet, and those that have
+//! passed their grace period. The queues of batches are touched only by the thread that has the
+//! cache, usually on its CPU.
 //!
 //! ```text
 //!  free_rcu -> array -> free_by_rcu -> waiting_for_gp -> passed -> alloc
@@ -10,31 +11,33 @@ use crate::batch::{Batch, Pool, Queue, Stack};
 use crate::class::{BATCH_CAPACITY, UNIT};
 use crate::rcu::Stamp;
 
-/// Batches kept at hand that nobody uses.
+/// The most empty batches to keep.
 const MOST_SPARE: u32 = 16;
 
-/// Batches that stay of what was not needed since the grace period before.
+/// The number of batches to keep of those that have not been needed since the previous grace
+/// period.
 const KEPT: u32 = if cfg!(loom) { 0 } else { 2 };
 
-/// All zero, it is empty.
+/// Queues of deferred batches. All zero, it is empty.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Deferred {
-    /// Freed, in no grace period yet.
+    /// Freed; no grace period has begun for them.
     pub(crate) free_by_rcu: Queue,
-    /// In the grace period of `stamp`.
+    /// Waiting for the grace period of `stamp`.
     pub(crate) waiting_for_gp: Queue,
     stamp: [u32; 4],
     /// May be allocated; the batches that were freed last come first.
     pub(crate) passed: Queue,
     /// Empty batches.
     spare: Queue,
-    /// What the allocator's count of pending bytes has for this, not less than there is: in units.
+    /// This queue's part of the allocator's pending bytes, in units: an upper bound of what is
+    /// pending here.
     counted_units: u32,
-    /// Batches to collect before the next look at readers: 0 while looks succeed at once, the more
-    /// the dearer they are.
+    /// The number of batches to collect before the next check for readers. 0 while checks succeed
+    /// at once; it grows with checks that are expensive or fail.
     patience: u32,
-    /// How many of them are missing.
+    /// The number of those batches that are still missing.
     until_look: u32,
 }
 
@@ -43,12 +46,12 @@ impl Deferred {
         self.free_by_rcu.objects() + self.waiting_for_gp.objects()
     }
 
-    /// Bytes that the allocator's count of pending bytes has for this.
+    /// Returns this queue's part of the allocator's pending bytes.
     pub(crate) fn counted(&self) -> u64 {
         u64::from(self.counted_units) * UNIT as u64
     }
 
-    /// Says so; sizes of classes are multiples of a unit.
+    /// Sets the bytes that `counted` returns. The sizes of classes are multiples of a unit.
     pub(crate) fn set_counted(&mut self, bytes: u64) {
         self.counted_units = (bytes / UNIT as u64) as u32;
     }
@@ -63,17 +66,18 @@ impl Deferred {
         self.until_look = self.until_look.saturating_sub(1);
     }
 
-    /// Whether enough has been collected for a look at readers.
+    /// Returns true if enough has been collected for a check for readers.
     pub(crate) fn is_due(&self) -> bool {
         self.until_look == 0 && !(self.free_by_rcu.is_empty() && self.waiting_for_gp.is_empty())
     }
 
-    /// The same if one batch more were collected.
+    /// Returns true if one more batch would make the check for readers due.
     pub(crate) fn is_due_for_one_more(&self) -> bool {
         self.until_look <= 1
     }
 
-    /// Takes everything that waits: a look found nobody inside. It was cheap.
+    /// Takes everything that waits, after a check that found no reader inside. That check was
+    /// cheap.
     pub(crate) fn pass_all(&mut self, pool: &Pool) -> Queue {
         self.patience /= 2;
         self.until_look = self.patience;
@@ -82,20 +86,21 @@ impl Deferred {
         all
     }
 
-    /// A look was dear or in vain: the next is worth it for more batches, up to `most`.
+    /// Records that a check was expensive or failed: more batches are collected before the next
+    /// one, up to `most`.
     pub(crate) fn look_was_dear(&mut self, most: u32) {
         self.patience = (2 * self.patience + 1).min(most);
         self.until_look = self.patience;
     }
 
-    /// Begins the grace period of what has no stamp yet; none may be under way.
+    /// Stamps the objects that have no stamp yet. No earlier ones may be waiting.
     pub(crate) fn begin(&mut self, stamp: Stamp) {
         debug_assert!(self.waiting_for_gp.is_empty());
         self.waiting_for_gp = self.free_by_rcu.take();
         self.stamp = stamp.to_words();
     }
 
-    /// Takes what waits if `completed` is far enough.
+    /// Takes the waiting objects if `completed` covers their stamp.
     pub(crate) fn take_passed(&mut self, completed: &Stamp) -> Queue {
         if !self.waiting_for_gp.is_empty() && self.stamp().has_passed(completed) {
             self.waiting_for_gp.take()
@@ -104,8 +109,8 @@ impl Deferred {
         }
     }
 
-    /// Lets objects be allocated. Returns what was not needed since the call before, but for a few
-    /// batches.
+    /// Lets objects be allocated. Returns those that were not needed since the previous call,
+    /// except for a few batches.
     pub(crate) fn let_pass(&mut self, pool: &Pool, passed: Queue) -> Queue {
         if passed.is_empty() {
             return passed;
@@ -120,7 +125,8 @@ impl Deferred {
         unneeded
     }
 
-    /// Has `unpack` take objects of the first batch that has passed, and keeps what it leaves.
+    /// Calls `unpack` with the objects of the first batch that has passed, and keeps the objects
+    /// that it leaves.
     pub(crate) fn unpack_passed<R>(
         &mut self,
         pool: &Pool,
@@ -137,12 +143,12 @@ impl Deferred {
         taken
     }
 
-    /// An empty batch.
+    /// Returns an empty batch.
     pub(crate) fn take_spare(&mut self, pool: &Pool) -> Option<Batch> {
         self.spare.pop_front(pool).or_else(|| pool.take(true))
     }
 
-    /// Keeps an empty batch at hand, or gives it to the pool.
+    /// Keeps an empty batch for later, or gives it to the pool.
     pub(crate) fn keep_spare(&mut self, pool: &Pool, mut batch: Batch) {
         pool.with(&mut batch, |body| body.objects.truncate(0));
         if self.spare.batches() < MOST_SPARE {
@@ -171,7 +177,7 @@ mod tests {
         batch
     }
 
-    /// Collects batches until a look is due, and says how many that took.
+    /// Collects batches until a check is due. Returns how many that took.
     fn collect_until_due(deferred: &mut Deferred, pool: &Pool) -> u32 {
         let mut collected = 0;
         loop {
@@ -184,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_grows_with_looks_in_vain_and_shrinks_with_those_that_succeed() {
+    fn the_window_grows_when_checks_for_readers_fail_and_shrinks_when_they_succeed() {
         let pool = Pool::reserved(1 << 24);
         let mut deferred = Deferred::default();
         let mut windows = Vec::new();
@@ -202,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_needed_since_the_last_grace_period_goes_but_for_two_batches() {
+    fn all_but_two_batches_not_needed_since_the_last_grace_period_are_given_up() {
         let pool = Pool::reserved(1 << 24);
         let mut deferred = Deferred::default();
         let passed = |numbers: std::ops::Range<u32>| {
@@ -214,6 +220,6 @@ mod tests {
         let unneeded = deferred.let_pass(&pool, passed(6..8));
         assert_eq!((unneeded.objects(), deferred.passed.objects()), (3, 2 + u64::from(KEPT)));
         let newest = deferred.unpack_passed(&pool, Stack::pop);
-        assert_eq!(newest, Handle::new(6), "what has just passed comes first");
+        assert_eq!(newest, Handle::new(6), "the newest batch comes first");
     }
 }

@@ -1,8 +1,8 @@
-//! The caches of an allocator from its first allocation on, and what stands in their place before.
+//! The caches of an allocator from its first allocation on, and the stand-in before that.
 //!
-//! Before, the rows are those of a process-wide twin that serves no layout: the fast paths find
-//! nothing there without asking whether there are caches, and callers go the slow way, which makes
-//! them. So an allocator that nobody uses has no caches.
+//! The stand-in is process-wide and serves no layout. The fast paths find nothing in it without
+//! checking whether caches exist, and callers take the slow path, which creates them. So an
+//! allocator that is never used has no caches.
 
 use super::by_size::BySize;
 use super::table::Table;
@@ -16,16 +16,16 @@ use std::fmt;
 use std::io;
 use std::ptr;
 use std::sync::Arc;
-// A model does not have to see it: its caches are made before its threads begin.
+// Models need not see it: their caches are created before their threads begin.
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// The caches, and the ways to them.
+/// The caches, and the rows that lead to them.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) by_size: BySize,
-    /// The caches of each class.
+    /// The row of each class.
     pub(super) by_class: Box<[CacheRow]>,
-    /// `None` for the twin.
+    /// `None` in the twin, the stand-in.
     pub(super) table: Option<Table>,
 }
 
@@ -48,16 +48,16 @@ impl Live {
     }
 }
 
-/// Where the caches are found.
+/// Points to the caches.
 pub(super) struct LiveCell {
-    /// Those, or a twin's, which stays for good.
+    /// The caches, or a twin, which is never dropped.
     live: AtomicPtr<Live>,
-    /// Ends before `owner` does.
+    /// Dropped before `owner`.
     _registration: Registration,
     owner: Arc<Owner>,
 }
 
-/// Has the caches, for forks too: null until there are some.
+/// Owns the caches, also across forks; null until they exist.
 struct Owner(AtomicPtr<Live>);
 
 impl fmt::Debug for LiveCell {
@@ -67,27 +67,30 @@ impl fmt::Debug for LiveCell {
 }
 
 impl LiveCell {
-    /// Empty. Sequences that run on `cpus` CPUs read a word in place of a cache.
+    /// Creates a cell without caches. Sequences that run on `cpus` CPUs read a word of the twin in
+    /// place of a cache.
     pub(super) fn new(cpus: Option<usize>) -> io::Result<Self> {
         let twin = twin(cpus)?;
         let owner = Arc::new(Owner(AtomicPtr::new(ptr::null_mut())));
-        // SAFETY: the place is the `Arc`'s, which goes after the registration.
+        // SAFETY: the place is in the `Arc`, which is dropped after the registration.
         let _registration = unsafe { Registration::new(&owner) };
         Ok(Self { live: AtomicPtr::new(ptr::from_ref(twin).cast_mut()), _registration, owner })
     }
 
     #[inline(always)]
     pub(super) fn get(&self) -> &Live {
-        // ORDERING: Acquire pairs with the Release in `set`: the caches are made before they are
-        // found. No test can see it weakened where there are sequences: there it is a plain load.
-        // SAFETY: a twin stays for good, the caches until `owner` is dropped.
+        // ORDERING: Acquire pairs with the Release in `set`: the caches are initialised before they
+        // are found. No test can see it weakened on systems with sequences: there it is a plain
+        // load.
+        // SAFETY: a twin is never dropped, and the caches stay until `owner` is dropped.
         unsafe { &*self.live.load(Ordering::Acquire) }
     }
 
-    /// Has `live` found from now on, unless others are already.
+    /// Makes `get` return `live` from now on, unless another thread has set its caches already.
     pub(super) fn set(&self, live: Live) -> io::Result<()> {
         let made = Box::into_raw(boxed(live)?);
-        // ORDERING: Release: as below. Acquire: the others are found by way of this thread too.
+        // ORDERING: Release: as below. Acquire: another thread's caches are published by this
+        // thread too.
         let set = self.owner.0.compare_exchange(
             ptr::null_mut(),
             made,
@@ -95,7 +98,7 @@ impl LiveCell {
             Ordering::Acquire,
         );
         if set.is_err() {
-            // SAFETY: made above, and nobody knows of it.
+            // SAFETY: made above, and no other thread knows of it.
             drop(unsafe { Box::from_raw(made) });
         }
         // ORDERING: Release pairs with the Acquire in `get`.
@@ -108,7 +111,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let live = *self.0.get_mut();
         if !live.is_null() {
-            // SAFETY: made by `set`; nobody else has it any more.
+            // SAFETY: made by `set`; no other owner is left.
             drop(unsafe { Box::from_raw(live) });
         }
     }
@@ -119,7 +122,7 @@ impl AtFork for Owner {
         let Some(survivor) = fork.survivor() else {
             return;
         };
-        // SAFETY: the caches stay until `self` is dropped. The one thread of a child sees what the
+        // SAFETY: the caches stay until `self` is dropped. The only thread of a child sees what the
         // parent's threads stored before the fork.
         let live = unsafe { self.0.load(Ordering::Relaxed).as_ref() };
         if let Some(table) = live.and_then(|live| live.table.as_ref()) {
@@ -128,14 +131,14 @@ impl AtFork for Owner {
     }
 }
 
-/// The process's twin: for sequences, with room to read in place of a cache for each of `cpus` CPUs,
-/// as many as there can be, and for numbers that are no CPU's (INV-Q3).
+/// Returns the process's twin. For sequences, it has room to read in place of a cache for each of
+/// `cpus` CPUs, as many as there can be, and for numbers that are no CPU's (INV-Q3).
 fn twin(cpus: Option<usize>) -> io::Result<&'static Live> {
     static READABLE: AtomicPtr<Live> = AtomicPtr::new(ptr::null_mut());
     static UNREADABLE: AtomicPtr<Live> = AtomicPtr::new(ptr::null_mut());
     let place = if cpus.is_some() { &READABLE } else { &UNREADABLE };
-    // ORDERING: Acquire pairs with the Release below: the twin is made before it is found. No test
-    // can see it weakened where there are sequences: there it is a plain load.
+    // ORDERING: Acquire pairs with the Release below: the twin is initialised before it is found.
+    // No test can see it weakened on systems with sequences: there it is a plain load.
     let mut twin = place.load(Ordering::Acquire);
     if twin.is_null() {
         let room = cpus.map(Room::new).transpose()?;
@@ -147,7 +150,7 @@ fn twin(cpus: Option<usize>) -> io::Result<&'static Live> {
                 made
             }
             Err(others) => {
-                // SAFETY: made here, and nobody knows of it.
+                // SAFETY: made here, and no other thread knows of it.
                 drop(unsafe { Box::from_raw(made) });
                 others
             }
@@ -161,7 +164,7 @@ fn boxed(live: Live) -> io::Result<Box<Live>> {
     heap::try_box(live).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-/// What is read in place of caches: all zero.
+/// Zeroed memory to read in place of caches.
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 struct Room {
     start: ptr::NonNull<u8>,
@@ -171,13 +174,13 @@ struct Room {
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 impl Room {
     fn new(cpus: usize) -> io::Result<Self> {
-        // In the counting build a machine may have more of them than the one before it.
+        // In the counting build a machine may have more CPUs than the one before it.
         let cpus = if cfg!(counted) { cpus.max(1 << 10) } else { cpus };
         let bytes = (cpus + CacheRow::NO_CPUS) * CacheRow::CPU_BYTES;
         Ok(Self { start: map::zeros(bytes)?, bytes })
     }
 
-    /// For good.
+    /// Keeps the memory mapped until the process ends.
     fn stay(self) {
         std::mem::forget(self);
     }
@@ -190,12 +193,12 @@ impl Room {
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 impl Drop for Room {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`; what is used by then was told to `stay`.
+        // SAFETY: mapped by `new`; `stay` was called if it is in use.
         unsafe { map::unmap(self.start.as_ptr(), self.bytes) };
     }
 }
 
-/// There are no sequences.
+/// A stand-in for systems without sequences.
 #[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
 struct Room;
 

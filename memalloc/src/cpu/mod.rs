@@ -1,19 +1,19 @@
-//! The caches of each CPU: arrays of free objects for each class, which one thread at a time uses.
+//! The caches of each CPU: arrays of free objects for each class, used by one thread at a time.
 //!
-//! A thread that uses a cache makes its word busy with one exchange; when it is busy already (by a
-//! thread that was preempted inside, or by the code that a signal handler interrupted) the caller
-//! does without: a free goes to a lock-free list beside the cache, an allocation to the slow path.
-//! Beside the arrays a cache has queues of batches that its CPU has deferred. Where the system has
-//! restartable sequences, single objects move without making the cache busy, and it is made busy by a
-//! sequence too (`sys::rseq`). Knows nothing of slabs or grace periods.
+//! A thread that uses a cache marks its word busy with one exchange. If the word is busy already
+//! (because a thread was preempted inside, or a signal handler interrupted one), the caller does
+//! not wait: a free goes to a lock-free list beside the cache, an allocation to the slow path.
+//! Beside the arrays, a cache has queues of batches that its CPU has deferred. If the system has
+//! restartable sequences, single objects move without marking the cache busy, and a sequence marks
+//! it busy too (`sys::rseq`). This module knows nothing of slabs or grace periods.
 //!
-//! - INV-C1: the arrays of a cache are touched only while this thread has made it busy, for
-//!   which [`Active`] stands, or by a restartable sequence that finds it not busy.
-//! - INV-C2: an object is in one place only: an array, a list, or outside. The link of an object
-//!   is used by the list that it is in.
-//! - INV-C3: every cache stays at its place for the life of the [`CpuCaches`].
-//! - INV-C4: there are caches (`live`) once an object has been allocated; until then all rows that
-//!   are found serve no layout.
+//! - INV-C1: the arrays of a cache are touched only by the thread that has marked it busy, which
+//!   holds an [`Active`], or by a restartable sequence that finds it not busy.
+//! - INV-C2: an object is in one place only: an array, a list, or outside. The link of an object is
+//!   used only by the list that the object is in.
+//! - INV-C3: every cache keeps its address for the lifetime of the [`CpuCaches`].
+//! - INV-C4: the caches (`live`) exist once an object has been allocated; until then every row that
+//!   is found serves no layout.
 
 mod by_size;
 mod cache;
@@ -52,7 +52,7 @@ pub(crate) struct CpuCaches {
 }
 
 impl CpuCaches {
-    /// None yet; [`wake`](Self::wake) makes them, in memory of the backing.
+    /// Creates no caches yet; [`wake`](Self::wake) does, in memory of the backing.
     pub(crate) fn new(
         backing: &Arc<dyn Backing>,
         mode: CpuMode,
@@ -64,18 +64,18 @@ impl CpuCaches {
         let (tickets, backing) = (AtomicU64::new(0), Arc::clone(backing));
         let caches = Self { sequences, live, slots, tickets, backing };
         if cfg!(loom) {
-            // Models begin behind this.
+            // In a model they exist before its threads begin.
             caches.wake(classes)?;
         }
         Ok(caches)
     }
 
-    /// Whether there are caches.
+    /// Returns true if the caches exist.
     pub(crate) fn is_live(&self) -> bool {
         self.live.get().table.is_some()
     }
 
-    /// Makes empty caches, unless there are some. Not for signal handlers.
+    /// Creates empty caches unless they exist. Not for signal handlers.
     #[cold]
     pub(crate) fn wake(&self, classes: &ClassTable) -> io::Result<()> {
         if !self.is_live() {
@@ -89,15 +89,15 @@ impl CpuCaches {
         self.slots.count()
     }
 
-    /// INV-C4: called where there are caches.
+    /// INV-C4: called only when the caches exist.
     fn table(&self) -> &Table {
         let Some(table) = &self.live.get().table else {
-            unreachable!("nobody has an object");
+            unreachable!("no object has been allocated yet");
         };
         table
     }
 
-    /// The CPU that this thread is on, as far as it can know.
+    /// Returns the CPU that this thread runs on, or ran on a moment ago.
     pub(crate) fn current_cpu(&self) -> usize {
         self.slots.current()
     }
@@ -106,32 +106,33 @@ impl CpuCaches {
         self.slots.mode()
     }
 
-    /// Bytes of the caches of every CPU, used or not, and of the ways to them.
+    /// Returns the bytes of the caches of every CPU, used or not, and of the rows that lead to
+    /// them.
     pub(crate) fn table_bytes(&self) -> u64 {
         self.live.get().bytes()
     }
 
-    /// The cache of the CPU that this thread is on, as far as it can know.
+    /// Returns the cache of the CPU that this thread runs on, or ran on a moment ago.
     #[inline(always)]
     pub(crate) fn current(&self, class: usize) -> &CpuCache {
         self.table().cache(self.slots.current(), class)
     }
 
-    /// The caches of one class, of all CPUs.
+    /// Returns the caches of one class, one per CPU.
     pub(crate) fn of_class(&self, class: usize) -> impl Iterator<Item = &CpuCache> {
         let tables = self.live.get().table.iter();
         tables.flat_map(move |table| (0..table.cpus()).map(move |cpu| table.cache(cpu, class)))
     }
 
-    /// The caches of the smallest class that serves a layout; of size 0, with nothing to take,
-    /// where none does.
+    /// Returns the row of the smallest class that serves a layout. If none does, the row has size 0
+    /// and nothing to take.
     #[inline(always)]
     pub(crate) fn serving(&self, layout: Layout) -> &CacheRow {
         self.live.get().by_size.of(layout)
     }
 
-    /// Takes an object out of this CPU's cache, if there are more than `low` and nobody is using
-    /// it. Async-signal-safe, never waits.
+    /// Takes an object out of this CPU's cache, if it holds more than `low` objects and is not in
+    /// use. Async-signal-safe, never waits.
     #[inline(always)]
     pub(crate) fn pop(&self, caches: &CacheRow) -> Option<Handle> {
         match self.sequences {
@@ -141,15 +142,17 @@ impl CpuCaches {
         }
     }
 
-    /// Out of line, as its likes: the exchange costs more than the call, and callers stay small.
+    /// Out of line, like the two `push_*_active` functions: the exchange costs more than the call,
+    /// and callers stay small.
     #[inline(never)]
     fn pop_active(&self, caches: &CacheRow) -> Option<Handle> {
         let mut arrays = self.try_enter(caches.class.into())?;
         if arrays.free.len() > caches.low.into() { arrays.free.pop() } else { None }
     }
 
-    /// Puts an object into this CPU's cache, if there are fewer than `limit` and nobody is using
-    /// it; beside sequences, not before this CPU has entered it once. Async-signal-safe, never waits.
+    /// Puts an object into this CPU's cache, if it holds fewer than `limit` objects and is not in
+    /// use. With sequences, only after this CPU has entered the cache once. Async-signal-safe,
+    /// never waits.
     #[inline(always)]
     pub(crate) fn push(&self, caches: &CacheRow, object: Handle) -> bool {
         match self.sequences {
@@ -165,7 +168,7 @@ impl CpuCaches {
         arrays.is_some_and(|mut arrays| arrays.free.push_below(caches.limit, object))
     }
 
-    /// The same, for an object that waits for a grace period.
+    /// As `push`, for an object that waits for a grace period.
     #[inline(always)]
     pub(crate) fn push_by_rcu(&self, caches: &CacheRow, object: Handle) -> bool {
         match self.sequences {
@@ -183,15 +186,14 @@ impl CpuCaches {
         })
     }
 
-    /// The arrays of this CPU's cache, unless somebody is using them. Async-signal-safe, never
-    /// waits.
+    /// Returns the arrays of this CPU's cache, unless it is in use. Async-signal-safe, never waits.
     #[inline(always)]
     pub(crate) fn try_enter(&self, class: usize) -> Option<Active<'_>> {
         let live = self.live.get();
         let row = live.by_class.get(class)?;
         let active = match self.sequences {
             Some(sequences) => {
-                // SAFETY: as in `pop`; a sequence gives the place of one of our caches.
+                // SAFETY: as in `pop`; a sequence returns the address of one of our caches.
                 unsafe {
                     let (place, word) = sequences.enter(row)?;
                     Active::of_taken(self.table().at(place), word)
@@ -202,11 +204,12 @@ impl CpuCaches {
         Some(active.limited_by(row))
     }
 
-    /// The arrays of any CPU's cache, unless somebody is using them.
+    /// Returns the arrays of any CPU's cache, unless it is in use.
     pub(crate) fn try_enter_any<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
         match self.sequences {
             Some(sequences) => {
-                // A sequence of the cache's CPU may commit over a ticket: nobody has the cache then.
+                // A sequence of the cache's CPU may commit over a ticket; the cache is then not in
+                // use.
                 for _ in 0..MOST_TICKETS {
                     let ticket = self.ticket();
                     let word = cache.ask(ticket)?;
@@ -222,32 +225,31 @@ impl CpuCaches {
         }
     }
 
-    /// What no other attempt under way has, unless 2^46 began meanwhile.
+    /// Returns a ticket that no other running attempt has, unless 2^46 have begun meanwhile.
     fn ticket(&self) -> CountWord {
         CountWord::ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The same, if it needs no system call.
+    /// As `try_enter_any`, but only if that needs no system call.
     pub(crate) fn try_enter_quietly<'a>(&self, cache: &'a CpuCache) -> Option<Active<'a>> {
         if self.sequences.is_some() { None } else { self.try_enter_any(cache) }
     }
 
-    /// The arrays of any CPU's cache, after waiting for whoever uses them. Not for signal
-    /// handlers.
+    /// Returns the arrays of any CPU's cache. Waits while it is in use. Not for signal handlers.
     fn enter_any<'a>(&self, cache: &'a CpuCache) -> Active<'a> {
         loop {
             if let Some(active) = self.try_enter_any(cache) {
                 return active;
             }
-            // The holder may have been preempted inside.
+            // The thread that uses it may have been preempted.
             crate::sync::thread::yield_now();
         }
     }
 
-    /// Gives `look` the arrays of every CPU's cache of these classes, one class after the other,
-    /// after waiting for whoever uses them, which signal handlers may not; or, unless it `may_wait`,
-    /// passes over those that somebody uses. Beside sequences one system
-    /// call serves 64 caches, which are all taken for the time that `look` has the first of them.
+    /// Calls `look` with the arrays of every CPU's cache of these classes, class by class. If
+    /// `may_wait`, waits for caches that are in use, which a signal handler must not do; otherwise
+    /// skips them. With sequences, one system call serves 64 caches, all of which stay taken while
+    /// `look` has the first of them.
     pub(crate) fn enter_all<'a>(
         &'a self,
         classes: Range<usize>,
@@ -282,7 +284,8 @@ impl CpuCaches {
                     *place = None;
                 }
             }
-            // Whoever waits holds nothing: two that wait for each other would do so for ever.
+            // Wait only while holding no cache: two threads that wait for each other would
+            // deadlock.
             for (class, cache) in some.into_iter().flatten() {
                 if may_wait {
                     look(class, cache, self.enter_any(cache));
@@ -294,8 +297,8 @@ impl CpuCaches {
     }
 }
 
-/// So often a cache is asked for from elsewhere before it counts as busy.
+/// The number of attempts to enter a cache from elsewhere before it counts as in use.
 const MOST_TICKETS: usize = 16;
 
-/// How many caches are asked for with one system call.
+/// The number of caches that one system call serves.
 const AT_ONCE: usize = 64;

@@ -1,4 +1,4 @@
-//! A lock-free list of single objects, linked beside the objects. Only whole lists are taken.
+//! A lock-free list of single objects, linked beside the objects. It can only be taken whole.
 
 use crate::slab::{Arena, Handle};
 use crate::sync::{AtomicU32, Ordering};
@@ -15,14 +15,14 @@ impl SpillList {
         Self { head: AtomicU32::new(0) }
     }
 
-    /// Async-signal-safe.
+    /// Adds an object. Async-signal-safe.
     pub(crate) fn push(&self, arena: &Arena, object: Handle) {
         let link = arena.link(object);
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             link.store(head, Ordering::Relaxed);
-            // ORDERING: Release pairs with the Acquire in `take_all`: the link, and everything
-            // that was done to the object, comes before its next use. Falls to `loom`
+            // ORDERING: Release pairs with the Acquire in `take_all`: the link, and everything done
+            // to the object, comes before its next use. Falls to `loom`
             // `an_object_freed_while_its_cache_is_busy_is_found_again`.
             match self.head.compare_exchange_weak(
                 head,
@@ -36,7 +36,7 @@ impl SpillList {
         }
     }
 
-    /// Whether the list looks empty at the moment.
+    /// Returns true if the list looks empty at the moment.
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load(Ordering::Relaxed) == 0
     }
@@ -46,8 +46,8 @@ impl SpillList {
         if self.is_empty() {
             return;
         }
-        // ORDERING: Acquire pairs with the Release in `push`. The list is taken whole, so an
-        // object can't come back behind an exchange that is under way.
+        // ORDERING: Acquire pairs with the Release in `push`. The list is taken whole, so an object
+        // cannot return during an exchange that is under way.
         let mut next = Handle::new(self.head.swap(0, Ordering::Acquire));
         while let Some(object) = next {
             next = Handle::new(arena.link(object).load(Ordering::Relaxed));
@@ -55,7 +55,7 @@ impl SpillList {
         }
     }
 
-    /// Takes the object that was added last; the others are off the list for a moment.
+    /// Takes the object that was added last. The others are off the list for a moment.
     /// Async-signal-safe.
     pub(crate) fn take_one(&self, arena: &Arena) -> Option<Handle> {
         let mut first = None;
@@ -66,11 +66,11 @@ impl SpillList {
         first
     }
 
-    /// How many objects are in it, as far as the caller's own view goes.
+    /// Returns the number of objects in the list, as far as the calling thread has seen.
     pub(crate) fn len(&self, arena: &Arena) -> u64 {
         let mut count = 0;
         // An object that leaves meanwhile makes the count wrong, not the walk unsafe: links are
-        // atomic and never unmapped; the bound keeps a walk that was led astray finite.
+        // atomic and never unmapped, and the bound ends a walk that has strayed to another list.
         let mut next = Handle::new(self.head.load(Ordering::Relaxed));
         while let Some(object) = next.filter(|_| count < 1 << 20) {
             next = Handle::new(arena.link(object).load(Ordering::Relaxed));

@@ -1,8 +1,8 @@
-//! The memory of all caches: a fixed room for each CPU, whatever its number, and in it one for
-//! each class.
+//! The memory of all caches: an area of fixed size for each CPU, whatever the number of CPUs, and
+//! in it one cache for each class.
 //!
-//! Memory that was never touched costs nothing, so the caches of CPUs that the program does not
-//! run on, and of classes that it does not use, are free.
+//! Memory that is never touched costs nothing, so the caches of CPUs that the program does not run
+//! on, and of classes that it does not use, are free.
 
 #[cfg(not(loom))]
 mod imp {
@@ -14,12 +14,12 @@ mod imp {
     use std::ptr::NonNull;
     use std::sync::Arc;
 
-    /// INV-C3: `memory` is committed, zero at first, and has a [`CpuCache`] for each class of
-    /// each CPU, behind room for numbers that are no CPU's (INV-Q3).
+    /// INV-C3: `memory` is committed, zero at first, and has a [`CpuCache`] for each class of each
+    /// CPU, behind room for numbers that are no CPU's (INV-Q3).
     #[derive(Debug)]
     pub(crate) struct Table {
         _memory: Region,
-        /// CPU 0's.
+        /// The address of CPU 0's caches.
         base: NonNull<u8>,
         cpus: usize,
         classes: usize,
@@ -62,12 +62,12 @@ mod imp {
             self.cpus
         }
 
-        /// Bytes of the pages that have caches, touched or not.
+        /// Returns the bytes of the pages that hold caches, touched or not.
         pub(crate) fn bytes(&self) -> u64 {
             (self.cpus * (self.classes * CACHE_BYTES).next_multiple_of(4096)) as u64
         }
 
-        /// The address of CPU 0's cache of a class. Its provenance is exposed.
+        /// Returns the address of CPU 0's cache of a class. Its provenance is exposed.
         pub(crate) fn first(&self, class: usize) -> usize {
             debug_assert!(class < self.classes);
             self.base.as_ptr().expose_provenance() + class * CACHE_BYTES
@@ -81,11 +81,11 @@ mod imp {
             unsafe { self.at(self.base.add(offset)) }
         }
 
-        /// The cache at a place that a sequence gave.
+        /// Returns the cache at an address that a sequence returned.
         ///
         /// # Safety
         ///
-        /// The place is that of a cache of this table.
+        /// `place` is the address of a cache of this table.
         #[inline(always)]
         pub(crate) unsafe fn at(&self, place: NonNull<u8>) -> &CpuCache {
             // SAFETY: the caller's promise; INV-C3.
@@ -102,7 +102,7 @@ mod imp {
     use std::ptr::NonNull;
     use std::sync::Arc;
 
-    /// A box: a model's caches are built one by one.
+    /// The caches of a model, which are built one by one in a box.
     #[derive(Debug)]
     pub(crate) struct Table {
         caches: Box<[CpuCache]>,
@@ -136,7 +136,7 @@ mod imp {
             &self.caches[cpu * self.classes + class]
         }
 
-        /// Nobody forks in a model.
+        /// There are no forks in a model.
         pub(crate) fn repair_after_fork(&self, _survivor: crate::sys::fork::Survivor) {}
 
         /// # Safety

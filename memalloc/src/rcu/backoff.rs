@@ -1,9 +1,9 @@
-//! How a thread waits for others that can't be hurried.
+//! Backoff for a thread that waits for others.
 
 use crate::sync::pause;
 
-/// Waits longer the longer it takes: spins for a moment, then sleeps, so that a reader that was
-/// preempted gets this thread's processor.
+/// Waits longer with each round: spins at first, then sleeps, so that a preempted reader gets this
+/// thread's processor.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     rounds: u32,
@@ -13,7 +13,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     const SPINS: u32 = 64;
 
-    /// Never sleeps.
+    /// Returns a backoff that yields instead of sleeping.
     pub(super) fn restless() -> Self {
         Self { rounds: 0, restless: true }
     }
@@ -28,7 +28,7 @@ impl Backoff {
     }
 }
 
-/// Sleeps: for a moment at first, for half a millisecond in the end.
+/// Sleeps for 1 µs at first, and twice as long each time, up to 512 µs.
 fn nap(earlier: u32) {
     #[cfg(not(loom))]
     crate::sync::thread::sleep(std::time::Duration::from_micros(1 << earlier.min(9)));

@@ -1,18 +1,18 @@
 //! The asymmetric barrier between the readers and the grace periods of one flavour.
 //!
-//! A reader's half is [`Barrier::light`], a grace period's half [`Barrier::heavy`]: whichever of a
-//! pair comes second in time sees every store that the other thread made before its own half. In
-//! [`PLAIN`] mode the light half is free and the heavy half interrupts the processors that run
+//! A reader's half is [`Barrier::light`], a grace period's half [`Barrier::heavy`]. The thread
+//! whose half comes second in time sees every store that the other thread made before its own half.
+//! In [`PLAIN`] mode the light half is free and the heavy half interrupts the processors that run
 //! threads of this process; in [`FENCED`] mode both are SeqCst fences. An adaptive barrier changes
 //! its mode while readers enter and leave.
 //!
-//! - INV-N1: a reader looks at the mode after it announced itself. So a reader that saw `PLAIN`
-//!   before a membarrier has announced itself before that barrier, and every other reader sees
-//!   what was stored before the barrier.
-//! - INV-N2: the mode is `FENCED` only after a membarrier since it was `PLAIN`, and `PLAIN` only
-//!   after a SeqCst fence since it was `FENCED`. In between it is `SETTLING`: readers fence, and
-//!   grace periods call membarrier.
-//! - INV-N3: the mode is changed by the driver of a grace period only (INV-R4).
+//! - INV-N1: a reader loads the mode after it announced itself. So a reader that saw `PLAIN` before
+//!   a membarrier has announced itself before that barrier, and every other reader sees what was
+//!   stored before the barrier.
+//! - INV-N2: the mode becomes `FENCED` only after a membarrier since it was `PLAIN`, and `PLAIN`
+//!   only after a SeqCst fence since it was `FENCED`. In between it is `SETTLING`: readers fence,
+//!   and grace periods call membarrier.
+//! - INV-N3: only the driver of a grace period changes the mode (INV-R4).
 
 use crate::sync::{AtomicU32, Ordering, Tally, fence};
 use crate::sys::membarrier::{self, BarrierKind};
@@ -22,32 +22,33 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Readers do not fence; grace periods call membarrier.
 const PLAIN: u32 = 0;
-/// Readers fence; grace periods call membarrier all the same.
+/// Readers fence, and grace periods still call membarrier.
 const SETTLING: u32 = 1;
-/// Readers fence; a grace period's own fence is enough.
+/// Readers fence, and a grace period needs only its own fence.
 const FENCED: u32 = 2;
 
-/// Barriers between two judgements of what they cost.
+/// The number of membarriers between two judgements of their cost.
 const BARRIERS_PER_JUDGEMENT: u64 = 8;
 
-/// Fences are taken when barriers take more than one part in this many of the time, and
+/// Switch to fences when membarriers take more than 1/`MOST_SHARE` of the time.
 const MOST_SHARE: u64 = 50;
 
-/// given up when barriers would take less than one part in this many.
+/// Switch back to membarriers when they would take less than 1/`LEAST_SHARE` of the time.
 const LEAST_SHARE: u64 = 200;
 
-/// The least time over which grace periods are counted before fences are given up, in nanoseconds.
+/// The least time over which grace periods are counted before a switch back to membarriers, in
+/// nanoseconds.
 const PATIENCE_NS: u64 = 200_000_000;
 
-/// Looks between two additions to the count that all threads share: a prime, since a thread that takes
-/// several domains in turn looks for all of them.
+/// A thread adds its looks to the shared count after this many. A prime, because a thread counts
+/// the looks at all domains together and may use several domains in turn.
 #[cfg(not(loom))]
 const LOOKS_PER_NOTE: u64 = 61;
 
-/// What a membarrier takes until one was measured, in nanoseconds.
+/// The assumed cost of a membarrier until one was measured, in nanoseconds.
 const FIRST_PRICE_NS: u64 = 10_000;
 
-/// The same once the system has refused one: enough to outweigh any time.
+/// The price of a membarrier once the system has refused one. It outweighs any time.
 const REFUSED_PRICE_NS: u64 = u64::MAX / LEAST_SHARE;
 
 #[derive(Debug)]
@@ -57,17 +58,18 @@ pub(super) struct Barrier {
     costs: CachePadded<Costs>,
 }
 
-/// What the barriers of a domain cost. Amounts, which order nothing.
+/// The costs of a domain's barriers. These are amounts, which order nothing.
 #[derive(Debug)]
 struct Costs {
-    /// When the judgement under way began, in nanoseconds of `thread::clock`.
+    /// The start of the judgement under way, in nanoseconds of `thread::clock`.
     since: Tally,
-    /// Nanoseconds in membarrier, and grace periods, since then.
+    /// Nanoseconds spent in membarrier since then.
     spent: Tally,
+    /// Grace periods since then and, while readers fence, looks that needed no driver.
     passes: Tally,
-    /// What a membarrier takes, on average, in nanoseconds.
+    /// The average cost of a membarrier, in nanoseconds.
     price: Tally,
-    /// How often the mode became `FENCED` or `PLAIN`.
+    /// The number of times the mode became `FENCED` or `PLAIN`.
     switches: Tally,
 }
 
@@ -84,7 +86,7 @@ impl Barrier {
         Self { kind, mode: CachePadded::new(AtomicU32::new(mode)), costs: CachePadded::new(costs) }
     }
 
-    /// The kind that was asked for.
+    /// The requested kind.
     pub(super) fn kind(&self) -> BarrierKind {
         self.kind
     }
@@ -98,7 +100,7 @@ impl Barrier {
         }
     }
 
-    /// How often the kind in force has changed.
+    /// The number of changes of the kind in force.
     pub(super) fn switches(&self) -> u64 {
         self.costs.switches.load(Relaxed)
     }
@@ -108,12 +110,12 @@ impl Barrier {
     pub(super) fn light(&self) {
         #[cfg(not(any(loom, miri)))]
         {
-            // ORDERING: keeps the look behind the announcement (INV-N1). Falls to `loom_protocol`
-            // "mode before the announcement".
+            // ORDERING: keeps the load of the mode behind the announcement (INV-N1). Falls to
+            // `loom_protocol` "mode before the announcement".
             crate::sync::compiler_fence(Ordering::SeqCst);
-            // ORDERING: Acquire pairs with the Release in `give_fences_up`: a reader that does not
-            // fence any more sees what was unlinked before a look that still trusted its fence.
-            // Falls to `loom_protocol` "mode loaded relaxed".
+            // ORDERING: Acquire pairs with the Release in `give_fences_up`: a reader that no longer
+            // fences sees what was unlinked before a look that still relied on its fence. Falls to
+            // `loom_protocol` "mode loaded relaxed".
             if self.mode.load(Ordering::Acquire) == PLAIN {
                 // ORDERING: pairs with `heavy`, which acts as a fence on behalf of the reader. If
                 // the announcement comes first, the scan after `heavy` sees it; if `heavy` comes
@@ -127,14 +129,14 @@ impl Barrier {
         fence(Ordering::SeqCst);
     }
 
-    /// The heavy half: after unlinking, before looking for readers. `others_may_read` is asked
-    /// behind this thread's own fence whether there is a reader on another thread at all. Only the
-    /// driver calls it.
+    /// The grace period's half: after unlinking, before the scan for readers. Calls
+    /// `others_may_read` after this thread's own fence; without a reader on another thread, no
+    /// membarrier is needed. Only the driver calls it.
     ///
-    /// `false` when the system could not do it: nothing may be concluded then.
+    /// Returns `false` if the system refused the membarrier: a scan proves nothing then.
     pub(super) fn heavy(&self, others_may_read: impl FnOnce() -> bool) -> bool {
         // ORDERING: pairs with `light`, and with the fence of a thread that becomes a reader. With
-        // membarrier the fence orders this thread itself, the system call every other. Falls to
+        // membarrier the fence orders this thread, and the system call orders every other. Falls to
         // `loom_protocol` "heavy barrier removed".
         fence(Ordering::SeqCst);
         if self.is_fenced() {
@@ -145,18 +147,18 @@ impl Barrier {
         !others_may_read() || self.expedite()
     }
 
-    /// Whether every reader that announced itself can be seen by a thread that has executed a
-    /// SeqCst fence, and every other reader sees what that thread stored before.
+    /// Returns whether a thread that has executed a SeqCst fence can see every reader that
+    /// announced itself, and every other reader sees what that thread stored before the fence.
     #[inline(always)]
     pub(super) fn is_fenced(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `take_fences`: readers that did not fence
-        // have announced themselves before (INV-N1, INV-N2). Falls to `loom_protocol` "look at
-        // the mode relaxed".
+        // have announced themselves before (INV-N1, INV-N2). Falls to `loom_protocol`
+        // "look at the mode relaxed".
         self.kind == BarrierKind::Fence || self.mode.load(Ordering::Acquire) == FENCED
     }
 
-    /// Counts a look that needed no driver, and says whether it is time to drive once, so that
-    /// fences are given up if nobody needs them.
+    /// Counts a look that needed no driver. Returns whether it is time to drive a grace period
+    /// once, so that fences are given up if grace periods are rare.
     #[inline]
     pub(super) fn note_look(&self) -> bool {
         #[cfg(not(loom))]
@@ -174,12 +176,12 @@ impl Barrier {
         false
     }
 
-    /// A membarrier, and what follows from its price. Where the system refuses it, readers fence
-    /// from now on; `false` when that could not be arranged either.
+    /// Calls membarrier, and switches to fences if it costs too much or the system refuses it.
+    /// Returns `false` if the switch failed too.
     fn expedite(&self) -> bool {
         let begun = now();
         if !membarrier::expedite() {
-            // No barrier is cheap from now on: fences are never given up again.
+            // No barrier is cheap from now on, so fences are never given up again.
             self.costs.price.store(REFUSED_PRICE_NS, Relaxed);
             return self.take_fences();
         }
@@ -200,13 +202,14 @@ impl Barrier {
         spent.saturating_mul(MOST_SHARE) < elapsed || self.take_fences()
     }
 
-    /// Has readers fence from now on. `false` when the system refused the barrier.
+    /// Makes readers fence from now on. Returns `false` if the system refused the membarrier.
     #[cold]
     fn take_fences(&self) -> bool {
         self.mode.store(SETTLING, Relaxed);
-        // ORDERING: the membarrier stands between the store above, which every reader that enters
-        // later sees, and the announcements of all others (INV-N1). Its own fence is in the call.
-        // Falls to `loom_protocol` "switch without membarrier".
+        // ORDERING: the membarrier separates the store above from what follows: every reader that
+        // enters later sees the store, and all others have announced themselves before (INV-N1).
+        // The call includes this thread's own fence. A visit to every CPU orders as much. Falls to
+        // `loom_protocol` "switch without membarrier".
         if !membarrier::expedite() && !membarrier::visit_every_cpu() {
             self.mode.store(PLAIN, Relaxed);
             return false;
@@ -217,7 +220,8 @@ impl Barrier {
         true
     }
 
-    /// Gives fences up if grace periods have been so rare that barriers would cost next to nothing.
+    /// Gives fences up if grace periods were so rare that membarriers would cost less than
+    /// 1/`LEAST_SHARE` of the time.
     fn judge_fences(&self) {
         if self.kind != BarrierKind::Adaptive {
             return;
@@ -237,9 +241,9 @@ impl Barrier {
     #[cold]
     fn give_fences_up(&self) {
         self.mode.store(SETTLING, Relaxed);
-        // ORDERING: pairs with the fence of a thread that looks without a barrier: either it sees
-        // that fences are not to be trusted, or a reader that sees `PLAIN` sees what that thread
-        // unlinked. Falls to `loom_protocol` "back without its fence".
+        // ORDERING: pairs with the fence of a thread that looks without a barrier: either that
+        // thread sees that it must not rely on fences, or a reader that sees `PLAIN` sees what that
+        // thread unlinked. Falls to `loom_protocol` "back without its fence".
         fence(Ordering::SeqCst);
         // ORDERING: Release pairs with the Acquire in `light`.
         self.mode.store(PLAIN, Ordering::Release);

@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
 
-/// What is to run.
+/// A function to call, or an object to free, after a grace period.
 pub(super) enum Callback {
     Function(Box<dyn FnOnce() + Send>),
     Object(NonNull<u8>, unsafe fn(NonNull<u8>)),
 }
 
-// SAFETY: who retires an object promises that it can be freed on any thread.
+// SAFETY: the caller of `object` promises that the object can be freed on any thread.
 unsafe impl Send for Callback {}
 
 impl Callback {
@@ -32,23 +32,23 @@ impl Callback {
     fn run(self) {
         match self {
             Self::Function(function) => function(),
-            // SAFETY: the promise of `object`.
+            // SAFETY: the promise of the caller of `object`.
             Self::Object(object, free) => unsafe { free(object) },
         }
     }
 }
 
-/// Grace periods are moved along once for this many callbacks.
+/// Grace periods are driven once per this many queued callbacks.
 const CALLBACKS_PER_LOOK: u64 = if cfg!(loom) { u64::MAX } else { 64 };
 
 #[derive(Default)]
 struct Queue {
-    /// In the order in which they were queued, each with the cookie that it waits for: none is
-    /// smaller than the one before it, for cookies are taken under the lock.
+    /// Pending callbacks in the order in which they were queued, each with its cookie. Cookies
+    /// never decrease, because they are taken under the lock.
     waiting: VecDeque<(u64, Callback)>,
-    /// How many were ever queued; callbacks are numbered from 0.
+    /// The number of callbacks queued so far; callbacks are numbered from 0.
     queued: u64,
-    /// Callbacks that have begun to run and not ended, each with its number and its thread.
+    /// Callbacks that are running, each with its number and its thread.
     running: Vec<(u64, thread::ThreadId)>,
 }
 
@@ -62,7 +62,7 @@ impl Queue {
 #[derive(Default)]
 pub(super) struct Callbacks {
     queue: ForkLock<Queue>,
-    /// How many wait. Changed under the lock; looked at without.
+    /// The number of pending callbacks. Changed under the lock, read without it.
     waiting: Tally,
 }
 
@@ -73,12 +73,12 @@ impl fmt::Debug for Callbacks {
 }
 
 impl Callbacks {
-    /// Keeps the queue still while the process forks.
+    /// Locks the queue for a fork.
     pub(super) fn before_fork(&self, fork: &Forking) {
         self.queue.hold(fork, |_| ());
     }
 
-    /// Lets it go on. What a vanished thread was running is not waited for in the child.
+    /// Unlocks the queue. The child does not wait for callbacks that vanished threads were running.
     pub(super) fn after_fork(&self, fork: &Forking) {
         self.queue.release(fork, |queue| {
             if fork.survivor().is_some() && !queue.running.is_empty() {
@@ -88,8 +88,8 @@ impl Callbacks {
         });
     }
 
-    /// Queues a callback that waits for what `take_cookie` gives, and says whether it is time to
-    /// look for those that are due.
+    /// Queues a callback with the cookie of `take_cookie`. Returns whether it is time to run the
+    /// callbacks that are due.
     pub(super) fn push(&self, take_cookie: impl FnOnce() -> u64, callback: Callback) -> bool {
         let mut queue = self.queue.lock();
         queue.waiting.push_back((take_cookie(), callback));
@@ -107,31 +107,33 @@ impl Callbacks {
         self.queue.lock().waiting.len()
     }
 
-    /// How many wait, about.
+    /// The approximate number of pending callbacks.
     pub(super) fn about_len(&self) -> u64 {
         self.waiting.load(Relaxed)
     }
 
-    /// How many were ever queued.
+    /// The number of callbacks queued so far.
     pub(super) fn queued(&self) -> u64 {
         self.queue.lock().queued
     }
 
-    /// Whether one of the first `queued` callbacks is being run by another thread, or waits still.
+    /// Returns whether one of the first `queued` callbacks is still pending or is running on
+    /// another thread.
     pub(super) fn runs_elsewhere(&self, queued: u64) -> bool {
         let (queue, me) = (self.queue.lock(), thread::current().id());
         queue.oldest_waiting() < queued
             || queue.running.iter().any(|(number, thread)| *number < queued && *thread != me)
     }
 
-    /// Runs what `completed` allows, asked again for each, outside of the lock, and says how many that were. A callback that
-    /// panics keeps no other from being run. Called by a callback it runs none: the loop that runs that
-    /// one goes on with the others, so that they do not pile up on the stack.
+    /// Runs the callbacks that are due, outside of the lock, and returns their number. `completed`
+    /// is called again for each. A callback that panics does not keep the others from running.
+    /// Called by a callback, this runs none: the loop that runs that callback goes on with the
+    /// others, so that they do not pile up on the stack.
     pub(super) fn run(&self, completed: impl Fn() -> u64) -> usize {
         self.run_unless(completed, true)
     }
 
-    /// The same, also where a callback calls it.
+    /// As [`run`](Self::run), but also runs callbacks if a callback calls it.
     pub(super) fn run_nested(&self, completed: impl Fn() -> u64) -> usize {
         self.run_unless(completed, false)
     }
@@ -162,7 +164,7 @@ impl Callbacks {
     }
 }
 
-/// Stands for a callback that is being run.
+/// Keeps a callback listed as running, until it is dropped.
 struct Running<'a> {
     callbacks: &'a Callbacks,
     number: u64,

@@ -1,15 +1,16 @@
-//! Waits that a thread owes: it has freed more inside a read section of its own than may be pending, and
-//! could not wait there.
+//! Owed waits. A thread that frees more inside its own read section than may be pending cannot wait
+//! there; it waits once the section has ended.
 //!
-//! The mark is in the thread's slot, in a word that the end of a section looks at anyway. Where a
-//! section ends on another thread than began it, that one does not wait, and the mark stays.
+//! The mark is in the thread's slot, in a word that the end of a section reads anyway. If a section
+//! ends on another thread than the one that began it, that thread does not wait, and the mark
+//! stays.
 
 use super::domain::Inner;
 use super::stamp::WaitFor;
 use super::{reader, sleepable};
 
 impl Inner {
-    /// Has the calling thread wait for readers once the sections that it is in have ended.
+    /// Makes the calling thread wait for readers once its open sections have ended.
     /// Async-signal-safe.
     pub(super) fn owe(&self, wait_for: WaitFor) {
         self.rcu().slots().each_inside_here(|slot| reader::mark_indebted(slot, wait_for));
@@ -18,8 +19,9 @@ impl Inner {
         }
     }
 
-    /// Waits until a grace period has passed, no longer than a stall takes, and reports a stall. A
-    /// thread that is still in a section goes on owing.
+    /// Waits until a grace period has passed, for at most the stall time (`stall_after`) per
+    /// flavour, and reports a stall. If the thread is still inside a section, it does not wait and
+    /// keeps its debt.
     pub(super) fn pay(&self, wait_for: WaitFor) {
         if self.would_wait_for_itself(wait_for) {
             return self.owe(wait_for);

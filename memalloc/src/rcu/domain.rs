@@ -1,4 +1,4 @@
-//! The public face: a domain of readers of both flavours.
+//! A domain of readers of both flavours: the public interface.
 
 use super::flavour::{Cookie, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace};
 use super::reader::{Guard, LocalReader};
@@ -12,10 +12,10 @@ use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// A set of readers and the grace periods that wait for them. Cheap to clone: clones are the
-/// same domain, and any number of allocators and structures may share it.
+/// A set of readers and the grace periods that wait for them. Cheap to clone: clones are the same
+/// domain, and any number of allocators and data structures may share it.
 ///
-/// The methods here are those of its RCU flavour; [`trace`](Self::trace) has the other's.
+/// The methods here use the RCU flavour; [`trace`](Self::trace) returns the tasks-trace flavour.
 #[derive(Clone)]
 pub struct Domain {
     inner: Arc<Inner>,
@@ -23,7 +23,7 @@ pub struct Domain {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    /// Never used again for another domain of this process.
+    /// Unique among all domains that the process has had.
     id: u64,
     rcu: GracePeriods<Rcu>,
     trace: GracePeriods<TasksTrace>,
@@ -62,7 +62,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         _ = self.registration.take();
-        // Guards borrow the domain, so there is no reader left to wait for.
+        // Guards borrow the domain, so no reader is left to wait for.
         let mut panics = FirstPanic::default();
         // A callback of one flavour may have queued one of the other.
         while self.rcu.stats().callbacks + self.trace.stats().callbacks > 0 {
@@ -74,7 +74,8 @@ impl Drop for Inner {
 }
 
 impl Drop for Domain {
-    /// Callbacks may have the only clones that are left: then nobody would run them any more.
+    /// Runs the callbacks that are due if callbacks may own all other clones: later no thread could
+    /// run them.
     fn drop(&mut self) {
         let callbacks = self.rcu().callbacks_about() + self.trace().callbacks_about();
         let others = Arc::strong_count(&self.inner) as u64 - 1;
@@ -97,27 +98,28 @@ impl Default for Domain {
 }
 
 impl Domain {
-    /// A domain of its own, with the barrier that [`BarrierKind::best`] says.
+    /// Creates a domain with the barrier of [`BarrierKind::best`].
     pub fn new() -> Self {
         Self::configured(BarrierKind::best(), StallWatch::default())
     }
 
-    /// A domain that is configured step by step.
+    /// Returns a builder, which configures a domain.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// The domain of the process: what allocators and structures use that were given no other.
+    /// The domain of the process. Allocators and structures use it unless they are given another.
     #[cfg(not(loom))]
     pub fn global() -> &'static Self {
-        // None waits for another thread's, which may have vanished in a fork.
+        // `OnceBox` never waits for the initialization by another thread, which may have vanished
+        // in a fork.
         static GLOBAL: once_cell::race::OnceBox<Domain> = once_cell::race::OnceBox::new();
         GLOBAL.get_or_init(|| Box::new(Self::new()))
     }
 
     fn configured(barrier: BarrierKind, stall: StallWatch) -> Self {
         use std::sync::atomic::{AtomicU64, Ordering};
-        // Names a domain; orders nothing, so loom need not see it.
+        // Names a domain. Orders nothing, so loom need not see it.
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let inner = Arc::new(Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -127,8 +129,8 @@ impl Domain {
             trace: GracePeriods::new(BarrierKind::Fence, stall),
             registration: OnceLock::new(),
         });
-        // SAFETY: the place is the `Arc`'s, and the registration ends when the drop of what is
-        // there begins.
+        // SAFETY: the `Arc` keeps the value at its place, and the registration ends when the drop
+        // of the value begins.
         inner.registration.get_or_init(|| unsafe { Registration::new(&inner) });
         Self { inner }
     }
@@ -139,7 +141,7 @@ impl Domain {
     }
 
     /// The kind of barrier between RCU readers and grace periods that the domain was built with.
-    /// [`stats`](Self::stats) tells which one is in force. The tasks-trace flavour always takes
+    /// [`stats`](Self::stats) reports the kind in force. The tasks-trace flavour always uses
     /// [`BarrierKind::Fence`].
     pub fn barrier_kind(&self) -> BarrierKind {
         self.inner.rcu.barrier_kind()
@@ -157,44 +159,44 @@ impl Domain {
         &self.inner.trace
     }
 
-    /// Begins a read section (`rcu_read_lock`); it ends when the guard is dropped.
+    /// Begins a read section (`rcu_read_lock`), which ends when the guard is dropped.
     ///
-    /// Two stores to memory of this thread, and a compiler fence (or a SeqCst fence, as
-    /// [`BarrierKind`] says). The first use of a domain by a thread allocates a slot (see
-    /// [`register`](Self::register)); after it, while the thread uses no other domain, it is
-    /// async-signal-safe.
+    /// Costs two stores to memory of this thread and a compiler fence, or a SeqCst fence, depending
+    /// on [`BarrierKind`]. A thread's first use of a domain allocates a slot (see
+    /// [`register`](Self::register)). After that `pin` is async-signal-safe, as long as the thread
+    /// uses no other domain.
     ///
-    /// The drop of the guard waits where the thread has freed more inside the section than
+    /// Dropping the guard waits if the thread has freed more inside the section than
     /// [`max_pending`](crate::Builder::max_pending) allows.
     ///
     /// # Panics
     ///
-    /// When 2^29 guards of the thread exist already: so many have been forgotten.
+    /// If this thread already has 2^29 live or leaked guards.
     #[doc(alias = "rcu_read_lock")]
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
         Guard::enter(self)
     }
 
-    /// A slot of its own for a loop that reads all the time; see [`LocalReader`].
+    /// Claims a slot for a loop that reads all the time; see [`LocalReader`].
     pub fn local(&self) -> LocalReader<'_> {
         LocalReader::new(self)
     }
 
-    /// Begins a read section that may sleep, and end on another thread
-    /// (`rcu_read_lock_trace`).
+    /// Begins a read section that may sleep and may end on another thread (`rcu_read_lock_trace`).
     ///
-    /// Costs what [`pin`](Self::pin) does, for the one section that a thread began and that is
-    /// open; each further one claims a slot of its own, with an atomic exchange. Not
-    /// async-signal-safe.
+    /// Costs the same as [`pin`](Self::pin) with [`BarrierKind::Fence`] for a thread's first open
+    /// section. Each further open section claims its own slot, with an atomic read-modify-write.
+    /// Not async-signal-safe.
     ///
-    /// A section counts as that of the thread that began it, wherever its guard is: that thread is
-    /// told when it would wait for it ([`SynchronizeError::InsideReadSection`]). A thread that
-    /// holds a guard that was made elsewhere is not told, and waits for itself for good: a task
-    /// must not hold one across a call that waits for this flavour (`synchronize`, `barrier`, or
-    /// the `quiesce` and `destroy` of an allocator whose policy waits for it), whatever
-    /// thread it is resumed on. Where that can't be ruled out, there are
-    /// [`synchronize_timeout`](GracePeriods::synchronize_timeout) and its likes.
+    /// A section counts as a section of the thread that began it, wherever its guard is. That
+    /// thread gets [`SynchronizeError::InsideReadSection`] if it would wait for the section. A
+    /// thread that holds a guard from another thread gets no error and waits for itself forever. A
+    /// task must therefore not hold a guard across a call that waits for this flavour
+    /// (`synchronize`, `barrier`, or the `quiesce` and `destroy` of an allocator whose policy waits
+    /// for it), whatever thread it is resumed on. If that cannot be ruled out, use
+    /// [`synchronize_timeout`](GracePeriods::synchronize_timeout), `quiesce_timeout` or
+    /// `destroy_timeout`.
     ///
     /// ```
     /// use memalloc::rcu::{Domain, SynchronizeError};
@@ -203,7 +205,7 @@ impl Domain {
     /// let domain = Domain::new();
     /// let guard = domain.pin_trace();
     /// std::thread::scope(|scope| {
-    ///     // Another thread waits for it,
+    ///     // Another thread may wait for the section,
     ///     let waiting = scope.spawn(|| domain.trace().synchronize_timeout(Duration::from_millis(1)));
     ///     assert!(matches!(waiting.join(), Ok(Err(SynchronizeError::TimedOut { .. }))));
     ///     // and another may end it.
@@ -218,17 +220,17 @@ impl Domain {
         TraceGuard::enter(self)
     }
 
-    /// As [`pin_trace`](Self::pin_trace), with a guard that keeps the domain alive: for tasks that
-    /// have to be `'static`. One atomic increment more.
+    /// As [`pin_trace`](Self::pin_trace), with a guard that keeps the domain alive, for tasks that
+    /// must be `'static`. Costs one more atomic increment.
     pub fn pin_trace_owned(&self) -> OwnedTraceGuard {
         OwnedTraceGuard::enter(self)
     }
 
-    /// Gives the calling thread its slot for [`pin`](Self::pin), so that a signal handler on this
-    /// thread may pin this domain too, if the thread uses no other: a handler that pins one domain
-    /// while the thread is about to pin another could lead it to the wrong slot. Also done by the
-    /// first section. A grace period of a domain in which no other thread has a slot needs no
-    /// barrier: do not register threads that never read.
+    /// Claims the calling thread's slot for [`pin`](Self::pin), as the first section does. After
+    /// this a signal handler on this thread may pin this domain, as long as the thread uses no
+    /// other domain: a handler that pins one domain while the thread is about to pin another could
+    /// make the thread use the wrong slot. A grace period needs no barrier if no other thread has a
+    /// slot in the domain, so do not register threads that never read.
     pub fn register(&self) {
         drop(self.pin());
     }
@@ -252,7 +254,7 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`GracePeriods::synchronize`].
     pub fn synchronize(&self) -> Result<(), SynchronizeError> {
         self.rcu().synchronize()
     }
@@ -266,7 +268,7 @@ impl Domain {
     ///
     /// # Safety
     ///
-    /// As there.
+    /// As [`GracePeriods::retire`].
     pub unsafe fn retire(&self, object: NonNull<u8>, free: unsafe fn(NonNull<u8>)) {
         // SAFETY: the caller's promise.
         unsafe { self.rcu().retire(object, free) };
@@ -281,7 +283,7 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`GracePeriods::barrier`].
     pub fn barrier(&self) -> Result<(), SynchronizeError> {
         self.rcu().barrier()
     }
@@ -301,32 +303,33 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The kind of barrier of RCU readers; without it [`BarrierKind::best`].
+    /// Sets the kind of barrier for RCU readers. The default is [`BarrierKind::best`].
     pub fn barrier(mut self, kind: BarrierKind) -> Self {
         self.barrier = Some(kind);
         self
     }
 
-    /// After how long a grace period counts as stalled; without it one second. So long, at most,
-    /// a free waits for room behind a reader (see `max_pending` of the allocator's builder).
+    /// Sets the time after which a grace period counts as stalled. The default is one second. A
+    /// free waits for room behind a reader for at most this time (see `max_pending` of the
+    /// allocator's builder).
     pub fn stall_after(mut self, time: Duration) -> Self {
         self.stall.after = time;
         self
     }
 
-    /// Who is told about a stalled grace period, by the thread that waits for it, with nothing
-    /// locked. Without it nobody is. Where signal handlers free deferred objects it may run in one,
-    /// and has to be async-signal-safe.
+    /// Sets the function that receives reports of stalled grace periods. The thread that waits for
+    /// the grace period calls it, holding no locks. The default is none. If signal handlers free
+    /// deferred objects, the function may run in one and must be async-signal-safe.
     pub fn stall_handler(mut self, handler: impl Fn(&StallReport) + Send + Sync + 'static) -> Self {
         self.stall.handler = Some(Arc::new(handler));
         self
     }
 
-    /// The domain.
+    /// Builds the domain.
     ///
     /// # Errors
     ///
-    /// [`UnsupportedBarrier`] when this system does not have the kind of barrier asked for.
+    /// [`UnsupportedBarrier`] if this system does not support the requested kind of barrier.
     pub fn build(self) -> Result<Domain, UnsupportedBarrier> {
         let kind = self.barrier.unwrap_or_else(BarrierKind::best);
         if kind.is_supported() {
@@ -337,7 +340,7 @@ impl Builder {
     }
 }
 
-/// This system does not have the kind of barrier that was asked for.
+/// This system does not support the requested kind of barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnsupportedBarrier(pub BarrierKind);
 

@@ -1,9 +1,9 @@
-//! The epochs: when a grace period begins, and when it has passed.
+//! Epochs: they tell when a grace period begins, and when it has passed.
 //!
-//! One number counts up. Readers announce the epoch that they saw; a grace period raises the
-//! epoch, makes sure that every announcement before that can be seen, and waits until no slot
-//! shows an older epoch. That is one scan, by one driver at a time. Where no other thread reads,
-//! it needs no barrier of the other processors, and costs no more than the scan.
+//! The epoch is a counter. Readers announce the epoch that they loaded. A grace period raises the
+//! epoch, makes sure that every earlier announcement can be seen, and waits until no slot shows an
+//! older epoch. That takes one scan, by one driver at a time. If no other thread reads, no other
+//! processor needs a barrier, and a grace period costs no more than the scan.
 
 use super::barrier::Barrier;
 use super::slots::Slots;
@@ -13,35 +13,35 @@ use crate::sys::thread;
 use crossbeam_utils::CachePadded;
 use std::time::Duration;
 
-/// Where a grace period is.
+/// The phase of a grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// None is under way.
+    /// No grace period is under way.
     Idle,
-    /// The epoch is raised; readers of the one before may not be seen yet.
+    /// The epoch is raised; readers of the previous epoch may not be visible yet.
     Raised,
-    /// They are, and are waited for.
+    /// Readers of the previous epoch are visible, and are waited for.
     Waiting,
 }
 
 #[derive(Debug)]
 pub(super) struct Epochs {
-    /// The epoch that readers announce. Always `completed + 1` (idle) or `completed + 2` (a
-    /// grace period waits for the readers of `completed + 1`).
+    /// The epoch that readers announce: `completed + 1` if no grace period is under way,
+    /// `completed + 2` while one waits for the readers of `completed + 1`.
     epoch: CachePadded<AtomicU64>,
     /// The newest cookie whose grace period has passed.
     completed: CachePadded<AtomicU64>,
-    /// The thread that moves the grace period along, by number, or 0; nobody waits for it.
+    /// The number of the thread that drives the grace period, or 0. No thread waits for it.
     driver: AtomicU32,
-    /// Where the grace period under way is. The driver's alone.
+    /// The phase of the grace period under way. Touched by the driver only.
     phase: UnsafeCell<Phase>,
-    /// When the epoch was raised last, in nanoseconds of `thread::clock`.
+    /// When the epoch was last raised, in nanoseconds of `thread::clock`.
     begun_at: Tally,
 }
 
 impl std::panic::RefUnwindSafe for Epochs {}
 
-// SAFETY: INV-R4: `phase` is touched by the driver only, and drivers follow one another.
+// SAFETY: INV-R4: only the driver touches `phase`, and drivers follow one another.
 unsafe impl Sync for Epochs {}
 
 impl Epochs {
@@ -58,47 +58,49 @@ impl Epochs {
     /// The epoch for a reader to announce.
     #[inline(always)]
     pub(super) fn current(&self) -> u64 {
-        // ORDERING: Acquire pairs with the raise in `drive`: a reader that announces the newer
-        // epoch is not waited for, so it has to see what was unlinked before the raise. Falls to
+        // ORDERING: Acquire pairs with the raise in `step`: a reader that announces the newer epoch
+        // is not waited for, so it has to see what was unlinked before the raise. Falls to
         // `loom_protocol` "epoch load relaxed".
         self.epoch.load(Ordering::Acquire)
     }
 
     pub(super) fn start_poll(&self) -> u64 {
-        // ORDERING: the stores that unlinked come before this Release. The raise that ends this
-        // epoch is a later link of the same chain of read-modify-writes, so it hands them to
-        // every reader that announces the newer epoch (see `current`). A plain load would let
-        // the raise pass in between. Falls to `loom_protocol` "cookie by plain load".
+        // ORDERING: the unlinking stores come before this Release. The raise that ends this epoch
+        // is a later link of the same chain of read-modify-writes, so it hands those stores to
+        // every reader that announces the newer epoch (see `current`). With a plain load the raise
+        // could pass in between. Falls to `loom_protocol` "cookie by plain load".
         self.epoch.fetch_add(0, Ordering::Release)
     }
 
     /// The newest cookie whose grace period has passed.
     pub(super) fn completed(&self) -> u64 {
-        // ORDERING: Acquire pairs with the Release in `step`: the sections that the scan saw
-        // ended happened before whatever the caller does to the object. Falls to `loom`
+        // ORDERING: Acquire pairs with the Release in `step`: the sections that the scan saw ended
+        // happened before anything that the caller does to the object. Falls to `loom`
         // `a_poll_sees_what_the_driver_saw`.
         self.completed.load(Ordering::Acquire)
     }
 
-    /// Whether a grace period waits for readers. A hint, for those who do not drive.
+    /// Returns whether a grace period waits for readers. For threads other than the driver this is
+    /// a hint.
     pub(super) fn is_under_way(&self) -> bool {
         let completed = self.completed.load(Ordering::Relaxed);
         self.epoch.load(Ordering::Relaxed) > completed + 1
     }
 
-    /// How long ago the newest grace period was begun; long ago where there was none.
+    /// The time since the newest grace period began; since the start of the clock if there was
+    /// none.
     pub(super) fn begun_ago(&self) -> Duration {
         let begun = Duration::from_nanos(self.begun_at.load(Ordering::Relaxed));
         thread::clock().saturating_sub(begun)
     }
 
-    /// Whether the calling thread is moving a grace period along, and was interrupted.
+    /// Returns whether the calling thread was interrupted while it drove a grace period.
     pub(super) fn is_driven_here(&self) -> bool {
         self.driver.load(Ordering::Relaxed) == thread::current()
     }
 
-    /// In the child of a fork: takes the place of a driver that vanished, wherever it was. What
-    /// it may have done already (a barrier, a scan) is done again.
+    /// In the child of a fork: replaces a driver that vanished, at whatever step it was. A barrier
+    /// or a scan that it may have done already is done again.
     pub(super) fn repair_after_fork(&self, survivor: Survivor) {
         match self.driver.load(Ordering::Relaxed) {
             0 => return,
@@ -108,24 +110,23 @@ impl Epochs {
             _ => (),
         }
         let phase = if self.is_under_way() { Phase::Raised } else { Phase::Idle };
-        // SAFETY: INV-R4: the driver is no more, and no other thread can follow it yet.
+        // SAFETY: INV-R4: the driver is gone, and no other thread can follow it yet.
         self.phase.with_mut(|place| unsafe { *place = phase });
         self.driver.store(0, Ordering::Relaxed);
     }
 
-    /// The thread that the grace period under way waits for, if it does.
+    /// The thread of a reader that the grace period under way waits for, if there is one.
     pub(super) fn held_up_by(&self, slots: &Slots) -> Option<u32> {
         let completed = self.completed.load(Ordering::Relaxed);
         if self.is_under_way() { slots.reader_before(completed + 2) } else { None }
     }
 
-    /// Moves towards the end of the grace period of `target`, without waiting for anybody, and
-    /// says whether it has passed. Async-signal-safe.
+    /// Drives grace periods until that of `target` has passed, without waiting, and returns whether
+    /// it has. Async-signal-safe.
     pub(super) fn drive(&self, target: u64, slots: &Slots, barrier: &Barrier) -> bool {
         while self.completed() < target {
             // ORDERING: Acquire pairs with the Release below: drivers follow one another, and the
-            // barrier of an earlier one is before the scan of a later one.
-            // A failed exchange stores nothing, which also keeps the line where it is.
+            // barrier of an earlier driver happens before the scan of a later one.
             let (free, me) = (0, thread::current());
             let taken =
                 self.driver.compare_exchange(free, me, Ordering::Acquire, Ordering::Relaxed);
@@ -142,12 +143,13 @@ impl Epochs {
         true
     }
 
-    /// Whether a cookie can be one of this domain's.
+    /// Returns whether `cookie` can be one of this domain.
     pub(super) fn is_known(&self, cookie: u64) -> bool {
         cookie <= self.epoch.load(Ordering::Relaxed)
     }
 
-    /// One grace period, as far as it goes now. Only the driver calls it.
+    /// Advances one grace period as far as it can go now, and returns whether it has passed. Only
+    /// the driver calls it.
     fn step(&self, target: u64, slots: &Slots, barrier: &Barrier) -> bool {
         // SAFETY: INV-R4: only the driver stores to `completed`.
         let completed = unsafe { owner_load_u64(&self.completed) };
@@ -157,12 +159,12 @@ impl Epochs {
         // SAFETY: INV-R4: only the driver touches `phase`.
         let mut phase = self.phase.with(|phase| unsafe { *phase });
         if phase == Phase::Idle {
-            // Relaxed: it is a link of the chain that `start_poll` began.
+            // Relaxed: a link of the chain that `start_poll` began.
             self.epoch.fetch_add(1, Ordering::Relaxed);
             self.begun_at.store(thread::clock().as_nanos() as u64, Ordering::Relaxed);
             phase = Phase::Raised;
         }
-        // After the raise and before the scan: see `Barrier::light` for the two cases. One
+        // After the raise and before the scan: `Barrier::light` describes the two cases. One
         // barrier serves every cookie of the epoch.
         if phase == Phase::Raised && barrier.heavy(|| slots.others_may_read()) {
             phase = Phase::Waiting;

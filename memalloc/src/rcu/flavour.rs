@@ -16,11 +16,12 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-/// Readers that must not sleep, and that cost two stores: see [`Domain::pin`](super::Domain::pin).
+/// The flavour of readers that must not sleep and that cost two stores: see
+/// [`Domain::pin`](super::Domain::pin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rcu {}
 
-/// Readers that may sleep and move to another thread: see
+/// The flavour of readers that may sleep and move to another thread: see
 /// [`Domain::pin_trace`](super::Domain::pin_trace).
 #[doc(alias = "rcu_tasks_trace")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +52,7 @@ mod sealed {
     impl Sealed for super::TasksTrace {}
 }
 
-/// Which readers a grace period waits for.
+/// A flavour of readers, and of the grace periods that wait for them.
 pub trait Flavour:
     sealed::Sealed + Copy + Ord + std::hash::Hash + fmt::Debug + Send + Sync + 'static
 {
@@ -67,10 +68,10 @@ impl Flavour for TasksTrace {
     const KIND: FlavourKind = FlavourKind::TasksTrace;
 }
 
-/// Stands for "everything unlinked until now"; [`GracePeriods::poll`] says whether its grace
-/// period has passed. A cookie is meant for the domain that gave it.
+/// Stands for everything that was unlinked before it was taken. [`GracePeriods::poll`] tells
+/// whether its grace period has passed. A cookie is valid for the domain that returned it only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[must_use = "a cookie is to be polled"]
+#[must_use = "a cookie does nothing unless it is polled"]
 pub struct Cookie<F: Flavour = Rcu> {
     epoch: u64,
     flavour: PhantomData<fn() -> F>,
@@ -88,14 +89,14 @@ impl<F: Flavour> Cookie<F> {
 
 /// The grace periods of one flavour of a [`Domain`](super::Domain).
 ///
-/// Nothing needs a background thread: whoever asks moves a grace period along.
+/// No background thread is needed: the threads that ask for a grace period drive it.
 pub struct GracePeriods<F: Flavour> {
     barrier: Barrier,
     stall: StallWatch,
     epochs: Epochs,
     slots: Slots,
     callbacks: Callbacks,
-    /// What had passed when a stall was reported by the way.
+    /// The newest cookie that had passed when `report_new_stall` last reported.
     stall_reported: Tally,
     flavour: PhantomData<fn() -> F>,
 }
@@ -129,7 +130,7 @@ impl<F: Flavour> GracePeriods<F> {
         &self.barrier
     }
 
-    /// The kind that was asked for.
+    /// The requested kind of barrier.
     pub(super) fn barrier_kind(&self) -> BarrierKind {
         self.barrier.kind()
     }
@@ -138,12 +139,12 @@ impl<F: Flavour> GracePeriods<F> {
         &self.slots
     }
 
-    /// Brings to rest what a fork may not find half done.
+    /// Locks what a fork must not find half changed.
     pub(super) fn before_fork(&self, fork: &Forking) {
         self.callbacks.before_fork(fork);
     }
 
-    /// Lets it go on; in the child, without the threads that vanished.
+    /// Unlocks it. In the child, first repairs what vanished threads left behind.
     pub(super) fn after_fork(&self, fork: &Forking) {
         if let Some(survivor) = fork.survivor() {
             self.epochs.repair_after_fork(survivor);
@@ -160,32 +161,32 @@ impl<F: Flavour> GracePeriods<F> {
         self.callbacks.after_fork(fork);
     }
 
-    /// A cookie for everything that was unlinked before this call
+    /// Returns a cookie for everything that was unlinked before this call
     /// (`start_poll_synchronize_rcu`). One atomic read-modify-write; async-signal-safe.
     #[doc(alias = "start_poll_synchronize_rcu")]
     pub fn start_poll(&self) -> Cookie<F> {
         Cookie::of(self.epochs.start_poll())
     }
 
-    /// Whether the grace period of `cookie` has passed (`poll_state_synchronize_rcu`). One load;
-    /// moves nothing along; async-signal-safe.
+    /// Returns whether the grace period of `cookie` has passed (`poll_state_synchronize_rcu`). One
+    /// load, which drives no grace period; async-signal-safe.
     #[doc(alias = "poll_state_synchronize_rcu")]
     pub fn poll(&self, cookie: Cookie<F>) -> bool {
         self.completed() >= cookie
     }
 
-    /// The newest cookie whose grace period has passed.
+    /// Returns the newest cookie whose grace period has passed.
     pub fn completed(&self) -> Cookie<F> {
         Cookie::of(self.epochs.completed())
     }
 
-    /// Moves grace periods along as far as `cookie` needs and readers allow, without waiting,
-    /// and says whether the cookie's has passed. Async-signal-safe.
+    /// Drives grace periods as far as `cookie` needs and readers allow, without waiting. Returns
+    /// whether the grace period of `cookie` has passed. Async-signal-safe.
     ///
-    /// A cookie that can't be this domain's never passes.
+    /// A cookie that cannot be of this domain never passes.
     ///
-    /// Costs a look at the slot of every reader that there is, and, where a grace period has to
-    /// begin and other threads read, a barrier of the domain's kind.
+    /// Costs a load of every claimed slot and, if a grace period has to begin and other threads
+    /// read, a barrier of the domain's kind.
     pub fn advance(&self, cookie: Cookie<F>) -> bool {
         self.epochs.is_known(cookie.epoch()) && self.drive(cookie)
     }
@@ -199,19 +200,20 @@ impl<F: Flavour> GracePeriods<F> {
         self.drive(Cookie::of(self.epochs.completed() + 1));
     }
 
-    /// Ends the grace period that is under way, if there is one and readers allow. Costs no
-    /// barrier.
+    /// Ends the grace period under way, if there is one and readers allow. Normally begins none,
+    /// and so needs no barrier.
     pub(crate) fn advance_begun(&self) {
         if self.epochs.is_under_way() {
             self.advance_once();
         }
     }
 
-    /// Whether no reader holds what was unlinked before a SeqCst fence that the caller has executed:
-    /// nobody is inside a section, as far as that can be told without a barrier.
+    /// Returns whether no reader holds an object that was unlinked before a SeqCst fence that the
+    /// caller has executed. Returns `false` if that cannot be told without a barrier.
     pub(super) fn nobody_is_inside(&self) -> bool {
-        // The mode before the slots: a look that trusts a mode which has changed since would miss a
-        // reader that does not fence. Falls to `loom_protocol` "slot before the mode".
+        // The mode before the slots: if the mode became `FENCED` after a look at the slots, that
+        // look could have missed a reader that did not fence. Falls to `loom_protocol`
+        // "slot before the mode".
         let fenced = self.barrier.is_fenced();
         let nobody = self.slots.nobody_is_inside(fenced);
         if nobody && self.barrier.note_look() {
@@ -220,44 +222,44 @@ impl<F: Flavour> GracePeriods<F> {
         nobody
     }
 
-    /// Whether a grace period would interrupt the other processors. A hint.
+    /// Returns whether the start of a grace period would interrupt other processors. A hint.
     pub(crate) fn costs_a_barrier(&self) -> bool {
         !self.barrier.is_fenced() && self.slots.others_may_read()
     }
 
-    /// Whether the calling thread can't wait for a grace period: it is a reader itself, or was
-    /// interrupted while it moved one along.
+    /// Returns whether the calling thread cannot wait for a grace period: it is inside a section,
+    /// or was interrupted while it drove a grace period.
     pub(crate) fn would_wait_for_itself(&self) -> bool {
         self.slots.reading_here() || self.epochs.is_driven_here()
     }
 
-    /// Whether a grace period waits for readers. A hint.
+    /// Returns whether a grace period waits for readers. A hint.
     pub(crate) fn is_under_way(&self) -> bool {
         self.epochs.is_under_way()
     }
 
-    /// How long ago the newest grace period was begun.
+    /// The time since the newest grace period began.
     pub(crate) fn begun_ago(&self) -> Duration {
         self.epochs.begun_ago()
     }
 
     /// Waits until every read section that is open now has ended (`synchronize_rcu`,
-    /// `synchronize_rcu_tasks_trace`), then runs the callbacks that are due. Sleeps while it
-    /// waits for long.
+    /// `synchronize_rcu_tasks_trace`), then runs the callbacks that are due. Spins at first, then
+    /// sleeps.
     ///
     /// # Errors
     ///
-    /// [`SynchronizeError::InsideReadSection`] when a section is open that the calling thread
-    /// began: it might wait for itself. So it does, unnoticed, where it holds a guard that another
-    /// thread made: see [`pin_trace`](super::Domain::pin_trace).
+    /// [`SynchronizeError::InsideReadSection`] if the calling thread began a section that is still
+    /// open: it might wait for itself. A thread that holds a guard from another thread gets no
+    /// error and waits for itself forever: see [`pin_trace`](super::Domain::pin_trace).
     #[doc(alias = "synchronize_rcu")]
     #[doc(alias = "synchronize_rcu_tasks_trace")]
     pub fn synchronize(&self) -> Result<(), SynchronizeError> {
         self.synchronize_within(None)
     }
 
-    /// As [`synchronize`](Self::synchronize), but never sleeps: for those who would rather burn a
-    /// processor than lose microseconds (`synchronize_rcu_expedited`).
+    /// As [`synchronize`](Self::synchronize), but never sleeps: it keeps a processor busy to save
+    /// microseconds (`synchronize_rcu_expedited`).
     ///
     /// # Errors
     ///
@@ -272,12 +274,12 @@ impl<F: Flavour> GracePeriods<F> {
     /// # Errors
     ///
     /// As [`synchronize`](Self::synchronize), and [`SynchronizeError::TimedOut`], which names a
-    /// reader that is in the way.
+    /// reader that holds the grace period up.
     pub fn synchronize_timeout(&self, limit: Duration) -> Result<(), SynchronizeError> {
         self.synchronize_within(Some(limit))
     }
 
-    /// The same, where there is a limit.
+    /// As [`synchronize_timeout`](Self::synchronize_timeout); without a limit if that is `None`.
     pub(super) fn synchronize_within(
         &self,
         limit: Option<Duration>,
@@ -292,7 +294,8 @@ impl<F: Flavour> GracePeriods<F> {
         Ok(())
     }
 
-    /// Whether this thread may wait for a grace period.
+    /// Returns an error if the calling thread is inside a section, and so must not wait for a grace
+    /// period.
     pub(crate) fn check_outside(&self) -> Result<(), SynchronizeError> {
         if self.slots.reading_here() {
             return Err(SynchronizeError::InsideReadSection);
@@ -322,29 +325,29 @@ impl<F: Flavour> GracePeriods<F> {
         Ok(())
     }
 
-    /// Waits until a grace period has passed, or as long as a stall takes, and runs no callbacks. For a
-    /// thread that is outside of sections.
+    /// Waits until a grace period has passed, for at most the stall time (`stall_after`), and runs
+    /// no callbacks. The calling thread must be outside of sections.
     pub(super) fn wait_no_longer_than_a_stall(&self) {
         let limit = Some(self.stall.after);
-        // A reader that is still in the way is reported by the caller.
+        // The caller reports a reader that still holds the grace period up.
         let _ = self.wait_for(self.start_poll(), Backoff::default(), limit);
     }
 
-    /// A reader that the grace period under way waits for, if there is one.
+    /// Returns a reader that the grace period under way waits for, if there is one.
     pub fn held_up_by(&self) -> Option<Reader> {
         let thread = self.epochs.held_up_by(&self.slots)?;
         Some(Reader { thread, inside_for: self.epochs.begun_ago() })
     }
 
-    /// Tells the stall handler who holds the grace period up.
+    /// Tells the stall handler about a reader that holds the grace period up.
     pub(crate) fn report_stall(&self) {
         if let (Some(handler), Some(reader)) = (&self.stall.handler, self.held_up_by()) {
             handler(&StallReport { flavour: F::KIND, reader });
         }
     }
 
-    /// Ends what can be ended without waiting, runs the callbacks that are due, and reports a
-    /// reader that stalls the grace period under way, once.
+    /// Ends the grace period under way if readers allow, runs the callbacks that are due, and
+    /// reports a reader that stalls the grace period, once for each grace period.
     #[cfg(not(loom))]
     pub(crate) fn tend(&self) {
         self.advance_begun();
@@ -352,9 +355,10 @@ impl<F: Flavour> GracePeriods<F> {
         self.report_new_stall();
     }
 
-    /// How many times the length of a stall the grace period under way has taken, if one is.
+    /// The time that the grace period under way has taken, in whole stall times (`stall_after`); 0
+    /// if none is under way.
     pub(super) fn stalls(&self) -> u64 {
-        // Time stands still in a model, where no reader stalls.
+        // The clock stands still in a model, where no reader stalls.
         if cfg!(loom) || !self.epochs.is_under_way() {
             return 0;
         }
@@ -362,7 +366,7 @@ impl<F: Flavour> GracePeriods<F> {
         taken.checked_div(one).unwrap_or(taken).try_into().unwrap_or(u64::MAX)
     }
 
-    /// Reports a reader that stalls the grace period under way, once for each of these.
+    /// Reports a reader that stalls the grace period under way, once for each grace period.
     pub(super) fn report_new_stall(&self) {
         let age = self.epochs.completed();
         if self.stalls() > 0 && self.stall_reported.swap(age, Ordering::Relaxed) != age {
@@ -370,26 +374,28 @@ impl<F: Flavour> GracePeriods<F> {
         }
     }
 
-    /// After how long a grace period counts as stalled.
+    /// The time after which a grace period counts as stalled.
     pub(crate) fn stalls_after(&self) -> Duration {
         self.stall.after
     }
 
-    /// Runs `callback` after a grace period (`call_rcu`), on whichever thread notices: one that
-    /// waits for a grace period or for callbacks, or that drops the last clone of the domain.
+    /// Runs `callback` after a grace period (`call_rcu`). It runs on any thread that finds it due:
+    /// one that waits for a grace period or for callbacks, or that drops the last clone of the
+    /// domain.
     ///
-    /// Every 64th call moves grace periods along and runs what is due, so the caller must not hold
-    /// a lock that an earlier callback needs. A callback may call this: what it queues runs behind it, not
-    /// inside. It may own a clone of its domain: where callbacks have all clones that are left, the drop of
-    /// the last other one runs those that are due then.
+    /// Every 64th call drives the grace period and runs the callbacks that are due, so the caller
+    /// must not hold a lock that an earlier callback needs. A callback may call this: the callback
+    /// that it queues runs after it, not inside it. A callback may own a clone of its domain: if
+    /// callbacks own all clones that are left, the drop of the last other clone runs the callbacks
+    /// that are due then.
     #[doc(alias = "call_rcu")]
     #[doc(alias = "call_rcu_tasks_trace")]
     pub fn call(&self, callback: impl FnOnce() + Send + 'static) {
         self.queue(Callback::function(callback));
     }
 
-    /// Calls `free` with `object` after a grace period, as [`call`](Self::call) does. Unlike it,
-    /// allocates nothing but room in a queue.
+    /// Calls `free` with `object` after a grace period, as [`call`](Self::call) does, but allocates
+    /// nothing except room in a queue.
     ///
     /// ```
     /// use memalloc::rcu::{Domain, drop_box};
@@ -418,10 +424,10 @@ impl<F: Flavour> GracePeriods<F> {
         }
     }
 
-    /// Runs the callbacks whose grace period has passed, and says how many that were. Moves the
-    /// grace period along, but does not wait. A callback that panics keeps no other from being run; the
-    /// panic goes on behind the last. Called by a callback it runs none: those that are due are run when
-    /// that one has returned.
+    /// Drives the grace period without waiting, runs the callbacks whose grace period has passed,
+    /// and returns their number. A callback that panics does not keep the others from running; the
+    /// panic goes on after the last. Called by a callback, this runs none: the callbacks that are
+    /// due run when that one has returned.
     pub fn run_callbacks(&self) -> usize {
         if let Some(newest) = self.callbacks.newest() {
             self.advance(Cookie::of(newest));
@@ -430,8 +436,8 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     /// Waits until every callback that was queued before this call has run, on whichever thread
-    /// (`rcu_barrier`). Called by a callback, it does not wait for that one; two callbacks that
-    /// call it on two threads wait for each other, for good.
+    /// (`rcu_barrier`). Called by a callback, it does not wait for that callback. Two callbacks
+    /// that call it on two threads wait for each other forever.
     ///
     /// # Errors
     ///
@@ -443,24 +449,24 @@ impl<F: Flavour> GracePeriods<F> {
         self.synchronize()?;
         let mut backoff = Backoff::default();
         while self.callbacks.runs_elsewhere(queued) {
-            // Inside a callback nothing has been run yet.
+            // Inside a callback, `synchronize` has run none.
             self.callbacks.run_nested(|| self.epochs.completed());
             backoff.wait();
         }
         Ok(())
     }
 
-    /// How many callbacks wait, about.
+    /// The approximate number of pending callbacks.
     pub(super) fn callbacks_about(&self) -> u64 {
         self.callbacks.about_len()
     }
 
-    /// Runs everything that was ever queued: no reader is left.
+    /// Runs every pending callback. No reader is left.
     pub(super) fn end(&self) {
         self.callbacks.run(|| u64::MAX);
     }
 
-    /// Numbers about the flavour, of this moment.
+    /// Returns statistics about the flavour, as of now.
     pub fn stats(&self) -> FlavourStats {
         let (slots, reading) = self.slots.count();
         FlavourStats {
@@ -474,25 +480,25 @@ impl<F: Flavour> GracePeriods<F> {
     }
 }
 
-/// Frees what `Box::into_raw` gave, for [`GracePeriods::retire`].
+/// Frees a pointer from `Box::into_raw`, for [`GracePeriods::retire`].
 ///
 /// # Safety
 ///
-/// `object` came from a `Box<T>`, which is given up here.
+/// `object` must come from a `Box<T>`. This call takes ownership of it.
 pub unsafe fn drop_box<T>(object: NonNull<u8>) {
     // SAFETY: the caller's promise.
     drop(unsafe { Box::from_raw(object.cast::<T>().as_ptr()) });
 }
 
-/// Why a grace period can't be waited for.
+/// The reason why a grace period cannot be waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SynchronizeError {
-    /// A section is open that the calling thread began: it might wait for itself.
+    /// The calling thread began a section that is still open: it might wait for itself.
     InsideReadSection,
-    /// The time given was not enough.
+    /// The time limit has passed.
     TimedOut {
-        /// A reader that is in the way.
+        /// A reader that holds the grace period up, if there is one.
         reader: Option<Reader>,
     },
 }
@@ -508,7 +514,7 @@ impl fmt::Display for SynchronizeError {
                 write!(f, "the grace period did not end in time: {reader}")
             }
             Self::TimedOut { reader: None } => {
-                f.write_str("the grace period did not end in time: it is being moved along")
+                f.write_str("the grace period did not end in time, but no reader holds it up now")
             }
         }
     }
@@ -516,20 +522,20 @@ impl fmt::Display for SynchronizeError {
 
 impl std::error::Error for SynchronizeError {}
 
-/// What [`GracePeriods::stats`] tells.
+/// Statistics from [`GracePeriods::stats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FlavourStats {
     /// The barrier in force: [`BarrierKind::Membarrier`] or [`BarrierKind::Fence`].
     pub barrier: BarrierKind,
-    /// How often an adaptive barrier has changed the kind in force.
+    /// The number of times an adaptive barrier changed the kind in force.
     pub barrier_switches: u64,
-    /// Grace periods that have passed.
+    /// The number of grace periods that have passed.
     pub grace_periods: u64,
-    /// Slots that belong to a thread or a guard.
+    /// The number of slots that belong to a thread or a guard.
     pub slots: usize,
-    /// Slots that announce a read section.
+    /// The number of slots that announce a read section.
     pub reading: usize,
-    /// Callbacks that have not run yet.
+    /// The number of callbacks that have not run yet.
     pub callbacks: usize,
 }

@@ -1,11 +1,12 @@
-//! Grace periods: who is reading, and when everybody who could hold a freed object has left.
+//! Grace periods. A grace period ends once every reader that could hold a freed object has left its
+//! read section.
 //!
 //! A [`Domain`] is a set of readers and the grace periods that wait for them. Readers
-//! [`pin`](Domain::pin) it; a writer unlinks an object, takes a [`Cookie`], and may reuse the
-//! object once [`poll`](Domain::poll) says that the cookie's grace period has passed. Nothing
-//! needs a background thread: whoever asks moves the grace period along.
+//! [`pin`](Domain::pin) it. A writer unlinks an object, takes a [`Cookie`], and may reuse the
+//! object once [`poll`](Domain::poll) returns `true` for the cookie. No background thread is
+//! needed: the threads that ask for a grace period drive it.
 //!
-//! There are two flavours of readers, over one engine:
+//! There are two flavours of readers, which share one engine:
 //!
 //! | | [`Rcu`] | [`TasksTrace`] |
 //! |---|---|---|
@@ -21,7 +22,7 @@
 //! let domain = Domain::new();
 //! let shared = AtomicPtr::new(Box::into_raw(Box::new(1)));
 //!
-//! // A reader: what it loads inside the section stays until the guard is dropped.
+//! // A reader: an object loaded inside the section stays valid until the guard is dropped.
 //! let guard = domain.pin();
 //! // SAFETY: the pointer was loaded inside the section, and is freed after a grace period.
 //! assert_eq!(unsafe { *shared.load(Ordering::Acquire) }, 1);
@@ -30,31 +31,31 @@
 //! // A writer: unlink, wait for the readers, free.
 //! let old = shared.swap(Box::into_raw(Box::new(2)), Ordering::AcqRel);
 //! domain.synchronize().expect("this thread is not inside a read section");
-//! // SAFETY: unlinked, and every reader that could have found it has left.
+//! // SAFETY: the object is unlinked, and every reader that could have found it has left.
 //! drop(unsafe { Box::from_raw(old) });
-//! # // SAFETY: nobody else knows the pointer any more.
+//! # // SAFETY: no other thread has the pointer.
 //! # drop(unsafe { Box::from_raw(shared.into_inner()) });
 //! ```
 //!
-//! # What is ordered
+//! # Ordering
 //!
-//! If a read section began before a cookie was taken, it has ended, with everything that it read,
-//! before `poll` returns `true` for that cookie. If it begins later, it sees everything that
-//! happened before the cookie was taken.
+//! A read section that began before a cookie was taken has ended, with all its reads, before `poll`
+//! returns `true` for that cookie. A section that begins later sees everything that happened before
+//! the cookie was taken.
 //!
-//! - INV-R1: a reader's slot holds a number that is not zero for as long as the outermost of its
-//!   sections lasts, and the number is an epoch that was current at or before its start.
+//! - INV-R1: while the outermost section of a reader lasts, its slot holds a non-zero number: an
+//!   epoch that was current at or before the start of the section.
 //! - INV-R2: `completed` is `e` only when every section that began before a cookie `e` was taken
 //!   has ended.
-//! - INV-R3: slots are freed with the domain only; a [`Guard`] borrows the domain.
-//! - INV-R4: `completed` and the phase of a grace period are changed by the thread alone that
-//!   put itself down as the `driver`; one such thread follows another.
-//! - INV-R5: what of a slot is not atomic is touched, and a section is announced in it, by the
-//!   thread alone that claimed it. An RCU section is ended by that thread too, a section that may
-//!   sleep by whoever has its guard.
-//! - INV-R6: a thread announces sections in a slot only after a SeqCst fence since it claimed the
-//!   slot, and the slot names it for as long as it may do so.
-//! - INV-R7: a slot names the domain whose it is, which stays at its place until its slots are freed.
+//! - INV-R3: slots are freed only with their domain; a [`Guard`] borrows the domain.
+//! - INV-R4: only the thread that has entered itself as the `driver` changes `completed` and the
+//!   phase of a grace period. There is one driver at a time.
+//! - INV-R5: only the thread that claimed a slot touches the non-atomic fields of the slot and
+//!   announces sections in it. That thread also ends an RCU section. A section that may sleep is
+//!   ended by the thread that drops its guard.
+//! - INV-R6: a thread announces sections in a slot only after a SeqCst fence that follows its claim
+//!   of the slot, and the slot names the thread for as long as it may announce sections there.
+//! - INV-R7: a slot names its domain, and the domain does not move until its slots are freed.
 
 mod backoff;
 mod barrier;

@@ -1,7 +1,7 @@
-//! RCU readers: a guard that is bound to its thread, and costs two stores.
+//! RCU readers: a guard that is bound to its thread and costs two stores.
 //!
-//! The thread has one slot in the domain; the outermost section announces, the sections inside
-//! it are counted.
+//! The thread has one slot in the domain. The outermost section announces itself there; the
+//! sections inside it are counted.
 
 use super::domain::Domain;
 use super::slots::{Announcement, Slot};
@@ -12,32 +12,33 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// Set in `nested` when the thread's storage is gone before its last guard of the slot.
+/// Set in `nested` when the thread's storage is gone: the last guard of the slot gives the slot
+/// back.
 const ABANDONED: u32 = 1 << 31;
 
 /// Set in `nested` when the thread freed more inside the section than may be pending: it waits for
-/// readers of RCU when the outermost section has ended, or
+/// RCU readers once the outermost section has ended.
 const OWES_RCU: u32 = 1 << 30;
 
-/// for readers of both flavours.
+/// As [`OWES_RCU`], for readers of both flavours.
 const OWES_BOTH: u32 = 1 << 29;
 
-/// The most sections inside the outermost one: what is left of `nested` beside the flags.
+/// The largest number of sections inside the outermost one: all bits of `nested` below the flags.
 const MOST_NESTED: u32 = OWES_BOTH - 1;
 
-/// Marks a read section: what was found in it stays, as the policy of its allocator promises,
-/// until the guard is dropped.
+/// An open read section. An object that was found inside it stays, as the policy of its allocator
+/// promises, until the guard is dropped.
 ///
-/// Sections nest, and may end in any order. A guard stays on its thread and should not be held
-/// for long: nothing that was freed meanwhile under a deferring policy can be reused. What has to
-/// sleep, or to move to another thread, takes [`Domain::pin_trace`].
+/// Sections nest and may end in any order. A guard stays on its thread and should not be held for
+/// long: nothing that is freed meanwhile under a deferring policy can be reused. Use
+/// [`Domain::pin_trace`] for a section that sleeps or moves to another thread.
 #[must_use = "the read section ends when the guard is dropped"]
 pub struct Guard<'d> {
     slot: NonNull<Slot>,
-    /// For a recording: how long the guard lasted that began the outermost section.
+    /// For a recording: the duration of the guard that began the outermost section.
     section: Section,
     _domain: PhantomData<&'d Domain>,
-    /// Slots are thread-bound.
+    /// Slots are bound to their thread.
     _not_send: PhantomData<*mut ()>,
 }
 
@@ -63,7 +64,7 @@ impl<'d> Guard<'d> {
         let slot = thread_slots::cached(Kind::Rcu, inner).unwrap_or_else(|| {
             let (slot, own_slot) = thread_slots::find(Kind::Rcu, inner);
             if own_slot {
-                // The thread's storage is gone: its last guard gives the slot back.
+                // The thread's storage is gone: the last guard of the slot gives it back.
                 // SAFETY: INV-R3, and INV-R5: the slot was just claimed for this thread.
                 unsafe { slot.as_ref() }.nested.with_mut(|nested| unsafe { *nested = ABANDONED });
             }
@@ -88,11 +89,11 @@ impl<'d> Guard<'d> {
         Self { slot, section, _domain: PhantomData, _not_send: PhantomData }
     }
 
-    /// Whether this marks a section of `domain`: for structures that work under a guard of their
-    /// caller's, and have to know that it is the right one.
+    /// Returns whether this guard marks a section of `domain`. For structures that work under a
+    /// caller's guard and have to check that it is the right one.
     ///
-    /// A comparison where the thread used the domain last; else a look at the domain's slots, one
-    /// for each thread that reads.
+    /// Costs one comparison if the thread used `domain` last, else one for each chunk of the
+    /// domain's slots.
     ///
     /// ```
     /// use memalloc::rcu::Domain;
@@ -126,8 +127,8 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// A slot in the hands of one owner on one thread, for code that enters and leaves sections all
-/// the time: [`pin`](Self::pin) has nothing to look up.
+/// A slot with one owner on one thread, for code that enters and leaves sections all the time:
+/// [`pin`](Self::pin) has nothing to look up.
 ///
 /// ```
 /// use memalloc::rcu::Domain;
@@ -144,7 +145,7 @@ impl Drop for Guard<'_> {
 pub struct LocalReader<'d> {
     slot: NonNull<Slot>,
     domain: &'d Domain,
-    /// Slots are thread-bound.
+    /// Slots are bound to their thread.
     _not_send: PhantomData<*mut ()>,
 }
 
@@ -160,12 +161,12 @@ impl<'d> LocalReader<'d> {
         Self { slot, domain, _not_send: PhantomData }
     }
 
-    /// Begins a read section, as [`Domain::pin`] does. Two stores, and the barrier of the domain.
-    /// Async-signal-safe.
+    /// Begins a read section, as [`Domain::pin`] does. Costs two stores and the barrier of the
+    /// domain. Async-signal-safe.
     ///
     /// # Panics
     ///
-    /// As there.
+    /// As [`Domain::pin`].
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
         Guard::enter_slot(self.domain, self.slot)
@@ -176,7 +177,7 @@ impl Drop for LocalReader<'_> {
     fn drop(&mut self) {
         // SAFETY: INV-R3: `self` borrows the domain.
         let slot = unsafe { self.slot.as_ref() };
-        // Guards borrow the reader, so there is none; one that was forgotten is left to the end.
+        // Guards borrow the reader, so none is left. If one was leaked, its slot stays claimed.
         abandon(slot);
     }
 }
@@ -185,15 +186,15 @@ impl Drop for LocalReader<'_> {
 fn nest(slot: &Announcement) {
     // SAFETY: INV-R5: only the owning thread touches `nested`.
     let inner = slot.nested.with(|nested| unsafe { *nested });
-    // INV-R1: one more would be the flag, and the first guard to go would end the section of all.
-    // So many guards can't be held, only forgotten.
+    // INV-R1: one more would carry into the flags, and the first guard dropped would end the
+    // section of all. That many guards cannot be held, only leaked.
     assert!(inner & MOST_NESTED < MOST_NESTED, "{MOST_NESTED} read sections are nested already");
     // SAFETY: as above.
     slot.nested.with_mut(|nested| unsafe { *nested = inner + 1 });
 }
 
-/// Ends a section inside another, or an outermost one whose thread's storage is gone or that owes a
-/// wait.
+/// Ends an inner section, or an outermost section that owes a wait or whose thread's storage is
+/// gone.
 #[cold]
 fn leave_inner(slot: &Announcement, inner: u32) {
     // SAFETY: INV-R5: only the owning thread touches `nested`.
@@ -206,7 +207,7 @@ fn leave_inner(slot: &Announcement, inner: u32) {
         OWES_RCU => Some(WaitFor::Rcu),
         _ => Some(WaitFor::Both),
     };
-    // A thread that unwinds has more urgent things to do: its next section pays.
+    // A panicking thread does not wait: its next section pays.
     let puts_off = std::thread::panicking();
     set_nested(if puts_off { inner & !ABANDONED } else { 0 });
     slot.clear();
@@ -221,30 +222,31 @@ fn leave_inner(slot: &Announcement, inner: u32) {
     }
 }
 
-/// Has the thread wait when the section in its slot has ended. Called by the owner; async-signal-safe.
+/// Makes the thread wait when the section in its slot has ended. Called by the owner;
+/// async-signal-safe.
 pub(super) fn mark_indebted(slot: &Announcement, wait_for: WaitFor) {
     let debt = if wait_for == WaitFor::Rcu { OWES_RCU } else { OWES_BOTH };
-    // SAFETY: INV-R5: only the owning thread touches `nested`. A handler that interrupts a change of it
-    // may find its mark gone: then the free that goes beyond the limit next sets it again.
+    // SAFETY: INV-R5: only the owning thread touches `nested`. A signal handler that interrupts a
+    // change of it may lose its mark; the next free beyond the limit sets it again.
     slot.nested.with_mut(|nested| unsafe { *nested |= debt });
 }
 
-/// Gives the slot of a thread that ends back, or leaves that to its last guard where there is
-/// one. Called by the owner.
+/// Gives back the slot of a thread that ends. If a section is open, leaves that to its last guard.
+/// Called by the owner.
 pub(super) fn abandon(slot: &Announcement) {
     if slot.is_inside() {
         // SAFETY: INV-R5: only the owning thread touches `nested`.
         slot.nested.with_mut(|nested| unsafe { *nested |= ABANDONED });
     } else {
-        // SAFETY: as above. A debt that is left goes with the thread.
+        // SAFETY: as above. A remaining debt ends with the thread.
         slot.nested.with_mut(|nested| unsafe { *nested = 0 });
         slot.give_back();
     }
 }
 
-/// Takes a slot back from a thread that vanished in a fork, with its guards. Called in the child.
+/// Takes back the slot of a thread that vanished in a fork with its guards. Called in the child.
 pub(super) fn clear_of_dead_thread(slot: &Announcement) {
-    // SAFETY: INV-R5: the owner is no more, and the child has no other thread yet.
+    // SAFETY: INV-R5: the owner is gone, and the child has no other thread yet.
     slot.nested.with_mut(|nested| unsafe { *nested = 0 });
     slot.clear();
     slot.give_back();

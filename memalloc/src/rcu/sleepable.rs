@@ -1,8 +1,8 @@
-//! Readers that may sleep (the kernel's RCU tasks trace): a guard that can be held across
-//! blocking calls and `.await`, and dropped on another thread than it was made on.
+//! Readers that may sleep (the kernel's RCU tasks trace): a guard that can be held across blocking
+//! calls and `.await`, and dropped on another thread.
 //!
-//! A thread announces a first section in its own slot, and has a slot more for each section
-//! beyond it. Whoever drops the guard ends the section.
+//! A thread announces its first open section in its own slot, and claims a slot for each further
+//! open section. The thread that drops the guard ends the section.
 
 use super::domain::Domain;
 use super::slots::{Announcement, ORPHANED, Slot};
@@ -15,28 +15,29 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// Marks a read section that may sleep (`rcu_read_lock_trace`): what was found in it stays, where
-/// the policy is [`AfterTasksTraceGp`](crate::AfterTasksTraceGp), until the guard is dropped.
+/// An open read section that may sleep (`rcu_read_lock_trace`). Under
+/// [`AfterTasksTraceGp`](crate::AfterTasksTraceGp), objects that were found inside it stay until
+/// the guard is dropped.
 ///
-/// It may be held across blocking calls and `.await`, and dropped on any thread. Under
-/// [`Immediate`](crate::Immediate) and [`AfterRcuGp`](crate::AfterRcuGp) it keeps memory and type,
-/// not identity: what was freed meanwhile may be reused, but does not go back to its slab. Under
-/// [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) it keeps nothing.
+/// The guard may be held across blocking calls and `.await`, and dropped on any thread. Under
+/// [`Immediate`](crate::Immediate) and [`AfterRcuGp`](crate::AfterRcuGp) it protects memory and
+/// type, not identity: objects freed meanwhile may be reused, but do not go back to their slabs.
+/// Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) it protects nothing.
 #[doc(alias = "rcu_read_lock_trace")]
 #[must_use = "the read section ends when the guard is dropped"]
 pub struct TraceGuard<'d> {
     slot: NonNull<Slot>,
-    /// Set when the slot was claimed for this guard alone.
+    /// True if the slot was claimed for this guard alone.
     own_slot: bool,
-    /// For a recording.
+    /// For a recording: the duration of the section.
     section: Section,
     _domain: PhantomData<&'d Domain>,
 }
 
-// SAFETY: the section is a number in a slot, which any thread may set back (INV-R5), and the
-// slot lives as long as the domain (INV-R3).
+// SAFETY: the section is a number in a slot, which any thread may reset (INV-R5), and the slot
+// lives as long as the domain (INV-R3).
 unsafe impl Send for TraceGuard<'_> {}
-// SAFETY: a shared guard can do nothing.
+// SAFETY: a shared guard allows no operation.
 unsafe impl Sync for TraceGuard<'_> {}
 
 impl fmt::Debug for TraceGuard<'_> {
@@ -56,8 +57,8 @@ impl<'d> TraceGuard<'d> {
         // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
         let mut place = unsafe { slot.as_ref() };
         // ORDERING: Acquire pairs with the Release of `clear` or of `end_elsewhere` on another
-        // thread: our announcement of a newer epoch vouches for that section too. Falls to `loom`
-        // `a_section_that_ended_elsewhere_is_vouched_for`.
+        // thread: our announcement of a newer epoch is proof that that section has ended too. Falls
+        // to `loom` `a_section_that_ended_elsewhere_is_vouched_for`.
         if place.epoch.load(Ordering::Acquire) != 0 {
             (slot, own_slot) = (inner.trace().slots().claim(inner), true);
             // SAFETY: as above.
@@ -83,16 +84,16 @@ impl Drop for TraceGuard<'_> {
     }
 }
 
-/// Ends a section whose slot is not the calling thread's to keep, or whose thread owes a wait: it waits
-/// where it ends the section itself.
+/// Ends a section whose slot this thread does not keep, or whose thread owes a wait. The debt is
+/// paid here if the section ends on the thread that began it.
 #[cold]
 fn end_elsewhere(slot: &Announcement, own_slot: bool) {
     let owes = !std::thread::panicking() && slot.take_debt_of(thread::current());
     // SAFETY: the caller is the drop of a guard, which borrows the domain.
     let domain = unsafe { slot.domain() };
-    // ORDERING: Release as in `clear`; a read-modify-write, so that it and the mark of an owner
-    // that ends are seen by one another. Acquire pairs with the Release of that mark: what the
-    // owner did with the slot is before what its next owner does.
+    // ORDERING: Release as in `clear`. It is a read-modify-write, so that it and the mark of an
+    // owner that ends see one another. Acquire pairs with the Release of that mark: what the owner
+    // did with the slot happens before what its next owner does.
     let announced = slot.epoch.swap(0, Ordering::AcqRel);
     if own_slot || announced & ORPHANED != 0 {
         slot.give_back();
@@ -102,17 +103,18 @@ fn end_elsewhere(slot: &Announcement, own_slot: bool) {
     }
 }
 
-/// Has the thread wait when it ends the section in its slot. Called by the owner; async-signal-safe.
+/// Makes the thread wait when it ends the section in its slot. Called by the owner;
+/// async-signal-safe.
 pub(super) fn mark_indebted(slot: &Announcement) {
     slot.mark_owner_indebted();
 }
 
-/// Gives the slot of a thread that ends back, or leaves that to whoever ends its section. Called
-/// by the owner.
+/// Gives back the slot of a thread that ends. If a section is open, leaves that to the thread that
+/// ends it. Called by the owner.
 pub(super) fn abandon(slot: &Announcement) {
-    // ORDERING: Acquire, here and where the exchange fails, pairs with the Release of whoever ended
-    // the section on another thread: who finds the slot free finds that section over. Falls to
-    // `loom` `a_reuse_at_once_is_after_a_section_that_outlived_its_thread`.
+    // ORDERING: Acquire, here and where the exchange fails, pairs with the Release of the thread
+    // that ended the section elsewhere: a thread that finds the slot free finds that section over.
+    // Falls to `loom` `a_reuse_at_once_is_after_a_section_that_outlived_its_thread`.
     let mut seen = slot.epoch.load(Ordering::Acquire);
     if seen != 0 {
         slot.disown();
@@ -128,7 +130,7 @@ pub(super) fn abandon(slot: &Announcement) {
     slot.give_back();
 }
 
-/// A [`TraceGuard`] that keeps its domain alive, for tasks that have to be `'static`.
+/// A [`TraceGuard`] that keeps its domain alive, for tasks that must be `'static`.
 #[must_use = "the read section ends when the guard is dropped"]
 pub struct OwnedTraceGuard {
     /// Dropped before the domain.
@@ -146,12 +148,12 @@ impl OwnedTraceGuard {
     pub(super) fn enter(domain: &Domain) -> Self {
         let TraceGuard { slot, own_slot, section, .. } =
             *std::mem::ManuallyDrop::new(domain.pin_trace());
-        // The slot lives as long as the domain (INV-R3), which goes with the guard.
+        // The slot lives as long as the domain (INV-R3), which is dropped after the guard.
         let guard = TraceGuard { slot, own_slot, section, _domain: PhantomData };
         Self { guard, _domain: domain.clone() }
     }
 
-    /// The guard, for what asks for one.
+    /// Borrows the guard, for functions that take a [`TraceGuard`].
     pub fn guard(&self) -> &TraceGuard<'_> {
         &self.guard
     }

@@ -1,11 +1,11 @@
-//! Slots: where readers announce themselves, and what a grace period looks at.
+//! Slots: readers announce their sections in them, and grace periods scan them.
 //!
-//! A slot belongs to one thread while it is claimed, and only that thread announces a section in
-//! it. Both flavours use them; how a section ends is theirs (`reader`, `sleepable`).
+//! While a slot is claimed it belongs to one thread, and only that thread announces sections in it.
+//! Both flavours use slots; `reader` and `sleepable` define how a section ends.
 //!
-//! Slots lie in chunks, each with a bit for every slot of it that is claimed. The lowest free slot is
-//! claimed first, and only claimed ones are looked at: what a look costs follows the readers that there
-//! are, not those that there were.
+//! Slots are in chunks. Each chunk has one bit per slot, which is set while the slot is claimed.
+//! The lowest free slot is claimed first, and a scan visits only claimed slots: its cost follows
+//! the current number of readers, not the highest number so far.
 
 use super::barrier::Barrier;
 use super::domain::Inner;
@@ -16,28 +16,30 @@ use crate::sys::thread;
 use crossbeam_utils::CachePadded;
 use std::ptr::{self, NonNull};
 
-/// Slots of the first chunk; each further chunk has twice as many as the one before.
+/// The number of slots in the first chunk. Each further chunk has twice as many as the one before.
 const FIRST_SLOTS: usize = if cfg!(loom) { 2 } else { 8 };
 
-/// A slot, on cache lines of its own.
+/// A slot, alone on its cache lines.
 pub(super) type Slot = CachePadded<Announcement>;
 
-/// Set in an announcement when the thread that made it has ended: whoever ends the section gives
-/// the slot back. Never set alone.
+/// Set in an announcement when the thread that made it has ended: the thread that ends the section
+/// gives the slot back. Never set alone.
 pub(super) const ORPHANED: u64 = 1 << 63;
 
-/// Set in the number of an owner, which then is no thread's number, while the section that it
-/// announced owes a wait.
+/// Set in the owner's number while the open section owes a wait. The word then equals no thread's
+/// number.
 const INDEBTED: u32 = 1 << 31;
 
-/// What readers store to all the time, and behind it, on the next cache line, what changes with
-/// the owner: who asks whether anybody may read takes no line from a busy reader.
+/// The word that readers store to at every section, and, on the next cache line, the fields that
+/// change only with the owner: a check of the owner does not bounce the cache line of a busy
+/// reader.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Announcement {
-    /// 0 outside of read sections, else the epoch that was announced, and [`ORPHANED`].
+    /// 0 outside of read sections, else the announced epoch, with or without [`ORPHANED`].
     pub(super) epoch: AtomicU64,
-    /// For RCU: sections inside the outermost one, and a flag. Touched by the owner only.
+    /// RCU only: the number of sections inside the outermost one, and flags. Touched by the owner
+    /// only.
     pub(super) nested: UnsafeCell<u32>,
     ownership: Ownership,
 }
@@ -45,43 +47,43 @@ pub(super) struct Announcement {
 #[derive(Debug)]
 #[repr(align(64))]
 struct Ownership {
-    /// The thread that claimed the slot, by number, and [`INDEBTED`]; 0 while it is nobody's, and
-    /// when that thread has ended.
+    /// The number of the thread that claimed the slot, with or without [`INDEBTED`]. 0 while the
+    /// slot is free, and after that thread has ended.
     owner: AtomicU32,
-    /// Which of its chunk.
+    /// The index of the slot in its chunk.
     index: u32,
     chunk: *const Chunk,
-    /// The domain that the slot is one of (INV-R7), once it was claimed. Orders nothing: whoever looks
-    /// has the slot from the thread that claimed it.
+    /// The domain of the slot (INV-R7), set when the slot is claimed. Orders nothing: a thread that
+    /// loads it got the slot from the thread that claimed it.
     domain: std::sync::atomic::AtomicPtr<Inner>,
 }
 
-/// Some slots.
+/// A block of slots.
 #[derive(Debug)]
 struct Chunk {
     slots: Box<[Slot]>,
-    /// A bit for each slot: it is claimed.
+    /// One bit per slot: set while the slot is claimed.
     claimed: Box<[AtomicU64]>,
-    /// Where there are several words of bits: how many bits are set, or about to be, or were a moment
-    /// ago. Never fewer than are set.
+    /// Used if `claimed` has several words: at least the number of bits set. Claims that are about
+    /// to set their bit, and slots given back a moment ago, count too.
     claims: AtomicU32,
     next: AtomicPtr<Chunk>,
 }
 
-/// The slots of a flavour of a domain: a list of chunks that only grows while the domain lives.
+/// The slots of one flavour of a domain: a list of chunks that only grows while the domain lives.
 #[derive(Debug)]
 pub(super) struct Slots {
     first: NonNull<Chunk>,
 }
 
-// SAFETY: a chunk is changed by atomics only, once it is published; what of a slot is none is the
-// owner's (`nested`), or never changes.
+// SAFETY: once published, a chunk is changed by atomics only. The non-atomic parts of a slot are
+// touched by its owner only (`nested`), or never change.
 unsafe impl Send for Slots {}
 // SAFETY: as above.
 unsafe impl Sync for Slots {}
 
 impl Chunk {
-    /// Slots that nobody has claimed, at their place for good.
+    /// Allocates a chunk of free slots, which never move.
     fn boxed(slots: usize) -> NonNull<Self> {
         let chunk = Box::into_raw(Box::new(Self {
             slots: Box::new([]),
@@ -101,23 +103,23 @@ impl Chunk {
                 },
             })
         };
-        // SAFETY: the box was just made, and nobody else has it.
+        // SAFETY: the box was just made, and no other pointer to it exists.
         unsafe {
             (&mut *chunk).slots = (0..slots as u32).map(slot).collect();
             NonNull::new_unchecked(chunk)
         }
     }
 
-    /// The slots that are claimed.
+    /// The claimed slots.
     fn claimed(&self) -> impl Iterator<Item = &Slot> {
         let several = self.claimed.len() > 1;
         // ORDERING: Acquire pairs with the Release in `give_back`, as below.
         let none = several && self.claims.load(Ordering::Acquire) == 0;
         let words = if none { &[] } else { &self.claimed[..] };
         words.iter().zip(self.slots.chunks(64)).flat_map(|(word, slots)| {
-            // INV-R6. ORDERING: Acquire pairs with the Release in `give_back`: where a slot is free
-            // again, what its last section read is before what the caller does. Falls to
-            // `loom_protocol` "look relaxed" and `loom`
+            // INV-R6. ORDERING: Acquire pairs with the Release in `give_back`: if a slot is free
+            // again, the reads of its last section happen before what the caller does next. Falls
+            // to `loom_protocol` "look relaxed" and `loom`
             // `free_rcu_is_not_reused_inside_a_read_section`.
             let mut bits = word.load(Ordering::Acquire);
             std::iter::from_fn(move || {
@@ -143,8 +145,8 @@ impl Chunk {
             while bits != all {
                 let lowest = (!bits).trailing_zeros();
                 // ORDERING: Acquire pairs with the Release in `give_back`: the earlier owner's last
-                // use of `nested` is before ours. Under loom the barrier of the first section after
-                // it orders the two as well, so no model falls without it.
+                // use of `nested` happens before ours. Under loom the barrier of the first section
+                // after the claim orders the two as well, so no model fails without this Acquire.
                 bits = word.fetch_or(1 << lowest, Ordering::Acquire);
                 if bits & (1 << lowest) == 0 {
                     let slot = &slots[lowest as usize];
@@ -159,17 +161,17 @@ impl Chunk {
         None
     }
 
-    /// The chunk behind this, which is the last: one of twice its size, unless another thread has just
-    /// added that.
+    /// Appends a chunk of twice the size of this one, the last, and returns it. If another thread
+    /// has just appended one, returns that.
     fn extend(&self) -> NonNull<Self> {
         let new = Self::boxed(2 * self.slots.len());
-        // ORDERING: Release pairs with the Acquire in `chunks` and `claim_lowest`; Acquire where
-        // another thread was quicker.
+        // ORDERING: Release pairs with the Acquire in `chunks` and `claim_lowest`; Acquire is for
+        // the case that another thread appended first.
         let (release, acquire) = (Ordering::Release, Ordering::Acquire);
         match self.next.compare_exchange(ptr::null_mut(), new.as_ptr(), release, acquire) {
             Ok(_) => new,
             Err(added) => {
-                // SAFETY: ours came from a box and was not published.
+                // SAFETY: our chunk came from a box and was not published.
                 drop(unsafe { Box::from_raw(new.as_ptr()) });
                 // SAFETY: the exchange failed because it is not null.
                 unsafe { NonNull::new_unchecked(added) }
@@ -177,14 +179,14 @@ impl Chunk {
         }
     }
 
-    /// Says of a slot that nobody has it any more.
+    /// Marks the slot as free.
     fn give_back(&self, index: u32) {
         let (word, bit) = (&self.claimed[index as usize / 64], 1 << (index % 64));
         // ORDERING: Release pairs with the Acquire in `claim` and `claimed`.
         word.fetch_and(!bit, Ordering::Release);
         if self.claimed.len() > 1 {
-            // ORDERING: Release as above, for those who look at this number only. No model has so many
-            // slots.
+            // ORDERING: Release as above, for scans that read only this number. No model has that
+            // many slots.
             self.claims.fetch_sub(1, Ordering::Release);
         }
     }
@@ -200,9 +202,9 @@ impl Slots {
         std::iter::from_fn(move || {
             // SAFETY: INV-R3: a published chunk lives as long as `self`.
             let chunk = unsafe { next.as_ref()? };
-            // ORDERING: Acquire pairs with the Release that published the chunk in `claim`. A chunk
-            // that is published after the load has slots of readers whose announcement comes after
-            // the scan's barrier, so they need no waiting.
+            // ORDERING: Acquire pairs with the Release that published the chunk in `extend`. A
+            // chunk that is published after the load has only slots of readers that announce
+            // themselves after the scan's barrier, so the scan need not wait for them.
             next = chunk.next.load(Ordering::Acquire);
             Some(chunk)
         })
@@ -213,16 +215,16 @@ impl Slots {
         self.chunks().flat_map(Chunk::claimed)
     }
 
-    /// Whether a slot is one of these.
+    /// Returns whether `slot` is one of these.
     pub(super) fn have(&self, slot: NonNull<Slot>) -> bool {
         self.chunks().any(|chunk| chunk.slots.as_ptr_range().contains(&slot.as_ptr().cast_const()))
     }
 
-    /// A reader that announced an epoch before `epoch` and is still inside: its thread.
+    /// Returns the thread of a reader that announced an epoch before `epoch` and is still inside.
     pub(super) fn reader_before(&self, epoch: u64) -> Option<u32> {
         let slot = self.iter().find(|slot| {
-            // ORDERING: Acquire pairs with the Release stores at both ends of a section: what its
-            // earlier sections read happened before. Falls to `loom`
+            // ORDERING: Acquire pairs with the Release stores at both ends of a section: the reads
+            // of the slot's earlier sections happened before. Falls to `loom`
             // `synchronize_waits_for_a_reader`.
             let announced = slot.epoch.load(Ordering::Acquire) & !ORPHANED;
             announced != 0 && announced < epoch
@@ -230,52 +232,52 @@ impl Slots {
         Some(slot.owner())
     }
 
-    /// Whether a thread beside the calling one may announce sections. The caller has executed a
-    /// SeqCst fence; who claims a slot later executes one after that, and so needs no barrier.
+    /// Returns whether a thread other than the calling one may announce sections. The caller has
+    /// executed a SeqCst fence: a thread that claims a slot later executes its own fence after it,
+    /// and needs no barrier.
     pub(super) fn others_may_read(&self) -> bool {
         let me = thread::current();
         self.iter().any(|slot| slot.owner() != me)
     }
 
-    /// Whether nobody is inside a section that may have begun before a SeqCst fence that the caller
-    /// has executed. Where readers fence (`fenced`), a slot that shows no section is proof; else
-    /// only that of the calling thread is, and one that nobody has claimed.
+    /// Returns whether no section is open that may have begun before a SeqCst fence that the caller
+    /// has executed. If readers fence (`fenced`), a slot that shows no section is proof. Otherwise
+    /// only slots of the calling thread and free slots are proof.
     pub(super) fn nobody_is_inside(&self, fenced: bool) -> bool {
         let me = thread::current();
         self.iter().all(|slot| {
-            // ORDERING: Acquire pairs with the Release of whoever ended the section that was
-            // announced last. Falls to `loom`
-            // `a_reuse_at_once_is_after_a_section_that_ended_elsewhere`.
+            // ORDERING: Acquire pairs with the Release that ended the section announced last. Falls
+            // to `loom` `a_reuse_at_once_is_after_a_section_that_ended_elsewhere`.
             (fenced || slot.owner() == me) && slot.epoch.load(Ordering::Acquire) == 0
         })
     }
 
-    /// Whether a section is open that the calling thread began.
+    /// Returns whether the calling thread began a section that is still open.
     pub(super) fn reading_here(&self) -> bool {
         let me = thread::current();
         self.iter().any(|slot| slot.owner() == me && slot.is_inside())
     }
 
-    /// Calls `then` with every slot that announces a section which the calling thread began.
+    /// Calls `then` with every slot that announces a section begun by the calling thread.
     pub(super) fn each_inside_here(&self, then: impl Fn(&Announcement)) {
         let me = thread::current();
         let here = self.iter().filter(|slot| slot.owner() == me && slot.is_inside());
         here.for_each(|slot| then(slot));
     }
 
-    /// Says of every slot that the calling thread claimed, which is number `me`, that its owner is
-    /// no more.
+    /// Clears the owner of every slot that the calling thread, number `me`, claimed.
     pub(super) fn disown_all(&self, me: u32) {
         for slot in self.iter().filter(|slot| slot.owner() == me) {
-            // Fails where whoever ended the section has given the slot back, and another thread may
-            // have claimed it.
+            // Fails if the thread that ended the section has given the slot back; another thread
+            // may have claimed it since.
             let (owner, relaxed) = (&slot.ownership.owner, Ordering::Relaxed);
             let _ = owner.compare_exchange(me, 0, relaxed, relaxed);
             let _ = owner.compare_exchange(me | INDEBTED, 0, relaxed, relaxed);
         }
     }
 
-    /// In the child of a fork: gives those that vanished threads had claimed to `abandon`.
+    /// In the child of a fork: renumbers the survivor's slots, and calls `abandon` with those that
+    /// vanished threads had claimed.
     pub(super) fn repair_after_fork(&self, survivor: Survivor, abandon: impl Fn(&Announcement)) {
         for slot in self.iter() {
             if slot.owner() == survivor.was {
@@ -286,14 +288,14 @@ impl Slots {
         }
     }
 
-    /// How many slots are claimed, and how many of them announce a section.
+    /// Returns the number of claimed slots, and the number of those that announce a section.
     pub(super) fn count(&self) -> (usize, usize) {
         self.iter().fold((0, 0), |(claimed, inside), slot| {
             (claimed + 1, inside + usize::from(slot.is_inside()))
         })
     }
 
-    /// A slot for the calling thread alone, of the domain that these slots are of.
+    /// Claims a slot for the calling thread alone. `domain` is the domain of these slots.
     pub(super) fn claim(&self, domain: &Inner) -> NonNull<Slot> {
         let me = thread::current();
         let slot = self.claim_lowest(me);
@@ -301,9 +303,10 @@ impl Slots {
         let place = unsafe { slot.as_ref() };
         let domain = ptr::from_ref(domain).cast_mut();
         place.ownership.domain.store(domain, std::sync::atomic::Ordering::Relaxed);
-        // ORDERING: pairs with the fence of a grace period before `others_may_read`. If that comes
-        // first, this thread sees all that was unlinked before it; if this fence comes first, the
-        // grace period sees the claim. Falls to `loom_protocol` "claim without a fence".
+        // ORDERING: pairs with the fence of a grace period before `others_may_read`. If the grace
+        // period's fence comes first, this thread sees everything that was unlinked before it; if
+        // this fence comes first, the grace period sees the claim. Falls to `loom_protocol`
+        // "claim without a fence".
         fence(Ordering::SeqCst);
         slot
     }
@@ -327,8 +330,8 @@ impl Drop for Slots {
     fn drop(&mut self) {
         let mut next = self.first.as_ptr();
         while !next.is_null() {
-            // SAFETY: INV-R3: nobody else can reach the slots any more, and each chunk came from a
-            // box.
+            // SAFETY: INV-R3: no other thread can reach the slots any more, and each chunk came
+            // from a box.
             let chunk = unsafe { Box::from_raw(next) };
             next = chunk.next.load(Ordering::Relaxed);
         }
@@ -339,8 +342,8 @@ impl Announcement {
     /// Announces a section in a slot that shows none. Only the owner calls it.
     #[inline(always)]
     pub(super) fn announce(&self, epochs: &Epochs, barrier: &Barrier) {
-        // ORDERING: Release: the scan may skip this newer epoch, and then takes it as proof that
-        // the earlier sections ended. Falls to `loom_protocol` "slot store relaxed".
+        // ORDERING: Release: a scan may skip this newer epoch, and takes it as proof that the
+        // earlier sections have ended. Falls to `loom_protocol` "slot store relaxed".
         self.epoch.store(epochs.current(), Ordering::Release);
         barrier.light();
     }
@@ -348,13 +351,13 @@ impl Announcement {
     /// Ends the section.
     #[inline(always)]
     pub(super) fn clear(&self) {
-        // ORDERING: Release pairs with the Acquire in `reader_before`: what was read inside is
-        // before what the writer does after its grace period. Falls to `loom`
+        // ORDERING: Release pairs with the Acquire in `reader_before`: the reads inside the section
+        // happen before what the writer does after its grace period. Falls to `loom`
         // `synchronize_waits_for_a_reader`.
         self.epoch.store(0, Ordering::Release);
     }
 
-    /// What the slot announces, for its owner: nobody else announces in it (INV-R5).
+    /// Returns what the slot announces, for its owner: no other thread announces in it (INV-R5).
     ///
     /// # Safety
     ///
@@ -373,41 +376,41 @@ impl Announcement {
         self.ownership.owner.load(Ordering::Relaxed) & !INDEBTED
     }
 
-    /// Whether the owner is thread `me`, and owes nothing.
+    /// Returns whether thread `me` owns the slot and owes no wait.
     #[inline(always)]
     pub(super) fn is_plainly_of(&self, me: u32) -> bool {
         self.ownership.owner.load(Ordering::Relaxed) == me
     }
 
-    /// Says that the owner owes a wait. Only the owner calls it.
+    /// Marks the owner as owing a wait. Only the owner calls it.
     pub(super) fn mark_owner_indebted(&self) {
         self.ownership.owner.store(self.owner() | INDEBTED, Ordering::Relaxed);
     }
 
-    /// Whether the calling thread, which is number `me`, is the owner and owes a wait; it does not any
-    /// more.
+    /// If the calling thread, number `me`, owns the slot and owes a wait, clears the debt and
+    /// returns `true`.
     pub(super) fn take_debt_of(&self, me: u32) -> bool {
         let (owner, relaxed) = (&self.ownership.owner, Ordering::Relaxed);
         owner.compare_exchange(me | INDEBTED, me, relaxed, relaxed).is_ok()
     }
 
-    /// The domain that the slot is one of.
+    /// The domain of the slot.
     ///
     /// # Safety
     ///
-    /// The domain lives as long as the reference that is given.
+    /// The domain must outlive the returned reference.
     pub(super) unsafe fn domain<'d>(&self) -> &'d Inner {
         let domain = self.ownership.domain.load(std::sync::atomic::Ordering::Relaxed);
-        // SAFETY: INV-R7, and the caller's promise; the slot was claimed, or nobody would have it.
+        // SAFETY: INV-R7, and the caller's promise. The slot was claimed, so the pointer is set.
         unsafe { &*domain }
     }
 
-    /// Says that the owner is no more, while a section is open: it is nobody's then.
+    /// Clears the owner: when it ends while a section is open, and when the slot becomes free.
     pub(super) fn disown(&self) {
         self.ownership.owner.store(0, Ordering::Relaxed);
     }
 
-    /// Makes the slot, which announces nothing, anybody's.
+    /// Frees the slot, which announces nothing, for any thread to claim.
     pub(super) fn give_back(&self) {
         self.disown();
         // SAFETY: INV-R3: the chunk lives as long as its slots.
@@ -420,7 +423,7 @@ mod tests {
     use super::super::domain::Domain;
     use super::*;
 
-    /// How many words a look at the slots reads, beside one for each chunk.
+    /// The number of words that a scan of the slots reads, besides one for each chunk.
     fn words_read(slots: &Slots) -> usize {
         let is_read =
             |chunk: &&Chunk| chunk.claimed.len() == 1 || chunk.claims.load(Ordering::Relaxed) > 0;
@@ -428,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_costs_what_the_readers_cost_that_there_are_however_many_there_were() {
+    fn a_scan_costs_what_the_current_readers_cost_not_the_most_there_ever_were() {
         let domain = Domain::new();
         let slots = domain.rcu().slots();
         let first = slots.claim(domain.inner());
@@ -458,7 +461,7 @@ mod tests {
                 for slot in claimed {
                     // SAFETY: INV-R3: the domain lives.
                     let slot = unsafe { slot.as_ref() };
-                    assert_eq!(slot.owner(), me, "another thread has it, too");
+                    assert_eq!(slot.owner(), me, "another thread has it too");
                     slot.give_back();
                 }
             }

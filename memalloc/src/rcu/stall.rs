@@ -1,4 +1,4 @@
-//! Who holds a grace period up, and who is told.
+//! Stalls: the readers that hold a grace period up, and the handler that gets the reports.
 
 use super::flavour::FlavourKind;
 use crate::sys::thread;
@@ -10,15 +10,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reader {
-    /// The number of the thread that began the section (on Linux the kernel's thread id), or 0
-    /// when that thread has ended and its section goes on.
+    /// The number of the thread that began the section (on Linux the kernel's thread id), or 0 if
+    /// that thread has ended while the section goes on.
     pub thread: u32,
-    /// For how long it has been inside, at least: since the grace period began.
+    /// The least time that the reader has been inside: the time since the grace period began.
     pub inside_for: Duration,
 }
 
 impl Reader {
-    /// The name of the thread, if it lives and the system tells.
+    /// The name of the thread, if it is alive and the system provides the name.
     pub fn thread_name(&self) -> Option<String> {
         thread::name_of(self.thread)
     }
@@ -37,13 +37,13 @@ impl fmt::Display for Reader {
     }
 }
 
-/// What a stall handler is told.
+/// A report to the stall handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StallReport {
-    /// Whose grace period does not end.
+    /// The flavour of the grace period that does not end.
     pub flavour: FlavourKind,
-    /// A reader that it waits for; there may be more.
+    /// A reader that the grace period waits for; there may be more.
     pub reader: Reader,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for StallReport {
     }
 }
 
-/// After how long a grace period counts as stalled, and who is told.
+/// The time after which a grace period counts as stalled, and the handler of reports.
 #[derive(Clone)]
 pub(super) struct StallWatch {
     pub(super) after: Duration,

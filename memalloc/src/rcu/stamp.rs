@@ -1,4 +1,4 @@
-//! What freed objects wait for: grace periods of both flavours.
+//! Stamps: the grace periods, of one or both flavours, that a freed object waits for.
 
 use super::domain::{Domain, Inner};
 use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
@@ -7,16 +7,17 @@ use crate::sys::thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Which grace periods an object waits for after it was freed.
+/// The flavours whose grace periods an object waits for after it was freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitFor {
-    /// Readers of RCU.
+    /// RCU.
     Rcu,
-    /// Readers of both flavours.
+    /// RCU and RCU tasks trace.
     Both,
 }
 
-/// A cookie of each flavour; for a flavour that is not waited for, one that always has passed.
+/// A cookie of each flavour. For a flavour that is not waited for, it is 0, which has always
+/// passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     rcu: Cookie<Rcu>,
@@ -24,21 +25,21 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Waits for nothing.
+    /// The stamp that has always passed.
     pub(crate) const PASSED: Self = Self { rcu: Cookie::of(0), trace: Cookie::of(0) };
-    /// What has passed when no reader is left: more than was ever waited for, and the more the
-    /// later `round` is.
+    /// Returns a `completed` stamp for a domain that has no reader left: it is later than every
+    /// stamp that was taken, and grows with `round`.
     pub(crate) const fn after_everything(round: u64) -> Self {
         let far = u64::MAX / 4 + round;
         Self { rcu: Cookie::of(far), trace: Cookie::of(far) }
     }
 
-    /// Whether all that `self` waits for has passed when `completed` has.
+    /// Returns whether every grace period of `self` has passed, if those of `completed` have.
     pub(crate) fn has_passed(&self, completed: &Self) -> bool {
         self.rcu <= completed.rcu && self.trace <= completed.trace
     }
 
-    /// The stamp in half words; [`PASSED`](Self::PASSED) is all zero.
+    /// The stamp as four 32-bit words; [`PASSED`](Self::PASSED) is all zero.
     pub(crate) const fn to_words(self) -> [u32; 4] {
         let (rcu, trace) = (self.rcu.epoch(), self.trace.epoch());
         [rcu as u32, (rcu >> 32) as u32, trace as u32, (trace >> 32) as u32]
@@ -54,7 +55,7 @@ impl Stamp {
         self.rcu.epoch().saturating_add(self.trace.epoch())
     }
 
-    /// A stamp that passes when both numbers have, for tests of what stamps are used for.
+    /// Returns a stamp of two epochs, for tests of code that uses stamps.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn of(rcu: u64, trace: u64) -> Self {
         Self { rcu: Cookie::of(rcu), trace: Cookie::of(trace) }
@@ -62,7 +63,7 @@ impl Stamp {
 }
 
 impl Domain {
-    /// A stamp for what was unlinked before this call. Async-signal-safe.
+    /// Returns a stamp for everything that was unlinked before this call. Async-signal-safe.
     pub(crate) fn stamp(&self, wait_for: WaitFor) -> Stamp {
         let trace = match wait_for {
             WaitFor::Rcu => Cookie::of(0),
@@ -71,18 +72,19 @@ impl Domain {
         Stamp { rcu: self.rcu().start_poll(), trace }
     }
 
-    /// Whether no reader holds what was unlinked before this call: nobody is inside a section, as
-    /// far as that can be told without a barrier. Async-signal-safe; one fence and a look at every
-    /// slot, which stores nothing.
+    /// Returns whether no reader holds an object that was unlinked before this call. Returns
+    /// `false` if that cannot be told without a barrier. Async-signal-safe; one fence and a load of
+    /// every claimed slot, and no store to a slot.
     pub(crate) fn nobody_is_inside(&self, what: WaitFor) -> bool {
         // ORDERING: pairs with the fence of a reader (`Barrier::light`), and of a thread that
-        // becomes one (`Slots::claim`). If that comes first, its slot is seen; if this one does,
-        // the reader sees all that was unlinked before. Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
+        // becomes one (`Slots::claim`). If the reader's fence comes first, this thread sees its
+        // slot; if this fence comes first, the reader sees everything that was unlinked before.
+        // Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
         fence(Ordering::SeqCst);
         self.rcu().nobody_is_inside() && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
     }
 
-    /// The newest of what was waited for that have passed.
+    /// Returns a stamp of the newest grace periods that have passed.
     pub(crate) fn completed(&self, what: WaitFor) -> Stamp {
         let trace = match what {
             WaitFor::Rcu => Cookie::of(0),
@@ -101,8 +103,8 @@ impl Domain {
         self.inner().advance_once(what);
     }
 
-    /// Moves the grace periods of a stamp along, with up to so many looks at readers that are
-    /// inside, and says whether they have passed. Does not wait. Async-signal-safe.
+    /// Drives the grace periods of `stamp`, with up to `looks` scans of the readers, and returns
+    /// whether they have passed. Does not wait. Async-signal-safe.
     pub(crate) fn pass(&self, what: WaitFor, stamp: Stamp, looks: u32) -> bool {
         (0..looks).any(|look| {
             if look > 0 {
@@ -113,7 +115,7 @@ impl Domain {
         })
     }
 
-    /// Ends what is under way, if readers allow. Costs no barrier.
+    /// See [`GracePeriods::advance_begun`](super::GracePeriods::advance_begun).
     pub(crate) fn advance_begun(&self, what: WaitFor) {
         self.rcu().advance_begun();
         if what == WaitFor::Both {
@@ -121,17 +123,17 @@ impl Domain {
         }
     }
 
-    /// Whether a grace period waits for readers already. A hint.
+    /// Returns whether a grace period is waiting for readers. A hint.
     pub(crate) fn is_under_way(&self, what: WaitFor) -> bool {
         self.rcu().is_under_way() || (what == WaitFor::Both && self.trace().is_under_way())
     }
 
-    /// Whether a grace period would interrupt the other processors. A hint.
+    /// Returns whether the start of a grace period would interrupt other processors. A hint.
     pub(crate) fn costs_a_barrier(&self, what: WaitFor) -> bool {
         self.rcu().costs_a_barrier() || (what == WaitFor::Both && self.trace().costs_a_barrier())
     }
 
-    /// How long ago the newest grace period was begun.
+    /// The time since the newest grace period began.
     pub(crate) fn begun_ago(&self, what: WaitFor) -> Duration {
         match what {
             WaitFor::Rcu => self.rcu().begun_ago(),
@@ -139,8 +141,8 @@ impl Domain {
         }
     }
 
-    /// How many times the length of a stall readers have held up a grace period that is under way: 0
-    /// where none is stalled.
+    /// The time for which readers have held up the grace period under way, in whole stall times
+    /// (`stall_after`); 0 if none is stalled.
     pub(crate) fn stalls(&self, what: WaitFor) -> u64 {
         let rcu = self.rcu().stalls();
         if what == WaitFor::Rcu { rcu } else { rcu.max(self.trace().stalls()) }
@@ -161,7 +163,8 @@ impl Domain {
         self.inner().owe(what);
     }
 
-    /// Runs `callback` after a grace period of each, as a callback of RCU.
+    /// Runs `callback` after a grace period of each flavour. For both flavours, an RCU callback
+    /// queues the tasks-trace callback.
     pub(crate) fn call_after(&self, what: WaitFor, callback: impl FnOnce() + Send + 'static) {
         if what == WaitFor::Rcu {
             return self.rcu().call(callback);
@@ -172,19 +175,19 @@ impl Domain {
                 domain.trace().call(callback);
                 domain.trace().run_callbacks();
             }
-            // The domain ends, so there is no reader left.
+            // The domain is being dropped, so no reader is left.
             None => callback(),
         });
     }
 
-    /// Runs the callbacks of both flavours that are due, moving grace periods along as far as readers
-    /// allow.
+    /// Drives the grace periods of both flavours as far as readers allow, and runs the callbacks
+    /// that are due.
     pub(crate) fn run_all_callbacks(&self) {
         self.rcu().run_callbacks();
         self.trace().run_callbacks();
     }
 
-    /// Waits for readers, for so long where there is a limit.
+    /// Waits for readers, for at most `limit`.
     pub(crate) fn synchronize_with(
         &self,
         what: WaitFor,
@@ -202,7 +205,7 @@ impl Domain {
         }
     }
 
-    /// Whether the calling thread may wait for them.
+    /// Returns an error if the calling thread is inside a section, and so would wait for itself.
     pub(crate) fn check_outside(&self, what: WaitFor) -> Result<(), SynchronizeError> {
         self.rcu().check_outside()?;
         match what {
@@ -213,8 +216,9 @@ impl Domain {
 }
 
 impl Inner {
-    /// The newest epoch that has passed for each; for a flavour that is not waited for, that of
-    /// the other again. One that stays the same is held up, whatever the other does.
+    /// The newest epoch that has passed, for each flavour. If tasks trace is not waited for, both
+    /// are the RCU epoch. An epoch that stays the same means that its flavour is held up, whatever
+    /// the other does.
     pub(super) fn completed_epochs(&self, what: WaitFor) -> [u64; 2] {
         let rcu = self.rcu().completed().epoch();
         match what {
@@ -223,7 +227,7 @@ impl Inner {
         }
     }
 
-    /// Begins a grace period of each, or ends what is under way, as readers allow.
+    /// Begins a grace period of each flavour if none is under way, and ends it if readers allow.
     pub(super) fn advance_once(&self, what: WaitFor) {
         self.rcu().advance_once();
         if what == WaitFor::Both {
@@ -231,7 +235,7 @@ impl Inner {
         }
     }
 
-    /// Tells the stall handler which readers stall grace periods, once for each of these.
+    /// Tells the stall handler about readers that stall a grace period, once for each grace period.
     pub(super) fn report_new_stall(&self, what: WaitFor) {
         self.rcu().report_new_stall();
         if what == WaitFor::Both {
@@ -239,7 +243,7 @@ impl Inner {
         }
     }
 
-    /// Whether the calling thread can't wait: it is in its own way.
+    /// Returns whether the calling thread cannot wait, because it would wait for itself.
     pub(super) fn would_wait_for_itself(&self, what: WaitFor) -> bool {
         self.rcu().would_wait_for_itself()
             || (what == WaitFor::Both && self.trace().would_wait_for_itself())

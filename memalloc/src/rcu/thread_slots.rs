@@ -1,7 +1,7 @@
 //! The calling thread's slots: one of each flavour for every domain that it reads in.
 //!
-//! The way to them lies in thread-local storage, whose end gives them back. A guard that is made
-//! after that has a slot of its own.
+//! The registry of slots is thread-local; its destructor gives the slots back. A guard that is
+//! created after that claims a slot for itself alone.
 
 use super::domain::Inner;
 use super::slots::Slot;
@@ -25,14 +25,14 @@ struct Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        // A model that failed is over before its threads' storage is dropped.
+        // A model that failed has ended before the thread-local storage of its threads is dropped.
         #[cfg(loom)]
         if std::thread::panicking() {
             return;
         }
         last::forget();
         for entry in self.entries.drain(..) {
-            // Named, so that it is held to the end: it may be the last clone by now.
+            // `domain` is held to the end of the block: it may be the last clone by now.
             if let Some(domain) = entry.domain.upgrade() {
                 // SAFETY: `domain` lives as long as this reference, and slots as long as their
                 // domain (INV-R3).
@@ -43,8 +43,8 @@ impl Drop for Registry {
                 if let Some(slot) = trace {
                     let me = slot.owner();
                     sleepable::abandon(slot);
-                    // Those of single guards, which may be elsewhere: the number may be another
-                    // thread's before they are gone.
+                    // Slots that were claimed for single guards, which may be on other threads:
+                    // `me` may become the number of another thread before those guards are dropped.
                     domain.trace().slots().disown_all(me);
                 }
             }
@@ -56,27 +56,28 @@ crate::sync::thread_local! {
     static REGISTRY: RefCell<Registry> = RefCell::new(Registry::default());
 }
 
-/// Which of a thread's slots.
+/// The flavour of a slot.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Kind {
     Rcu,
     Trace,
 }
 
-/// The thread's slot for RCU, if the domain is the one that the thread used last: the fast path of
-/// a section asks nothing else.
+/// Returns the thread's RCU slot if `inner` is the domain that the thread used last. The fast path
+/// of a section checks nothing else.
 #[inline(always)]
 pub(super) fn cached_rcu(inner: &Inner) -> Option<NonNull<Slot>> {
     last::rcu(inner.id())
 }
 
-/// The thread's slot, if it is of the domain that the thread used last.
+/// Returns the thread's slot if `inner` is the domain that the thread used last.
 #[inline(always)]
 pub(super) fn cached(kind: Kind, inner: &Inner) -> Option<NonNull<Slot>> {
     last::get(kind, inner.id())
 }
 
-/// The thread's slot, claimed if it has none; or one for a single guard, and `true`.
+/// Returns the thread's slot and `false`; claims the slot if the thread has none. If the registry
+/// is gone or in use, claims a slot for a single guard, and returns it with `true`.
 #[cold]
 pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
     let id = inner.id();
@@ -85,7 +86,7 @@ pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
         Kind::Trace => inner.trace().slots(),
     };
     let found = REGISTRY.try_with(|registry| {
-        // Borrowed already: a signal handler interrupted this very function.
+        // Already borrowed if a signal handler interrupted this function.
         let mut registry = registry.try_borrow_mut().ok()?;
         let entries = &mut registry.entries;
         let at = entries.iter().position(|entry| entry.id == id).unwrap_or_else(|| {
@@ -108,8 +109,9 @@ pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
     }
 }
 
-/// What the thread used last. A signal handler may interrupt a change, and use the same domain: it
-/// finds either nothing, and goes the long way, or all of it.
+/// The domain that the thread used last, and its slots there. A signal handler may interrupt a
+/// change and use the same domain: it finds either no domain, and takes the slow path, or a
+/// complete entry.
 #[cfg(not(loom))]
 mod last {
     use super::{Kind, NonNull, Slot};
@@ -117,16 +119,16 @@ mod last {
     use std::cell::Cell;
 
     struct Last {
-        /// Names the domain that the others are of; 0 while they change.
+        /// The number of the domain of the slots; 0 during a change.
         domain: Cell<u64>,
-        /// The same, where there is a slot for RCU; else 0.
+        /// The same number if there is an RCU slot, else 0.
         rcu_domain: Cell<u64>,
         rcu: Cell<Option<NonNull<Slot>>>,
         trace: Cell<Option<NonNull<Slot>>>,
     }
 
     std::thread_local! {
-        /// Needs no destructor, so that looking here is a load.
+        /// Has no destructor, so that an access is a plain load.
         static LAST: Last = const {
             Last {
                 domain: Cell::new(0),
@@ -140,7 +142,7 @@ mod last {
     #[inline(always)]
     pub(super) fn rcu(domain: u64) -> Option<NonNull<Slot>> {
         LAST.with(|last| {
-            // SAFETY: it names a domain only while there is a slot.
+            // SAFETY: `rcu_domain` names a domain only while there is an RCU slot.
             (last.rcu_domain.get() == domain).then(|| unsafe { last.rcu.get().unwrap_unchecked() })
         })
     }
@@ -163,8 +165,8 @@ mod last {
         LAST.with(|last| {
             last.rcu.set(rcu);
             last.trace.set(trace);
-            // ORDERING: pairs with a signal handler on this thread: it sees the number behind the
-            // slots. No test interrupts between two instructions.
+            // ORDERING: pairs with a signal handler on this thread: a handler that sees the
+            // domain's number also sees its slots. No test interrupts between two instructions.
             compiler_fence(Ordering::Release);
             last.domain.set(domain);
             last.rcu_domain.set(if rcu.is_some() { domain } else { 0 });
@@ -175,13 +177,13 @@ mod last {
         LAST.with(|last| {
             last.domain.set(0);
             last.rcu_domain.set(0);
-            // ORDERING: as in `set`: it sees the slots change behind this.
+            // ORDERING: as in `set`: a handler that sees the slots change also sees the zeros.
             compiler_fence(Ordering::Release);
         });
     }
 }
 
-/// A model looks into the registry every time.
+/// In a model, every lookup goes to the registry.
 #[cfg(loom)]
 mod last {
     use super::{Kind, NonNull, Slot};

@@ -1,4 +1,4 @@
-//! Events as the file has them: four words of 64 bits, little endian.
+//! Events in the format of the file: four 64-bit words, little endian.
 
 /// Words of an event.
 pub(super) const WORDS: usize = 4;
@@ -6,31 +6,32 @@ pub(super) const WORDS: usize = 4;
 /// Bytes of an event.
 pub(super) const BYTES: usize = WORDS * 8;
 
-/// What happened. The numbers are the file's.
+/// The kind of an event. The numbers are those of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// An object was allocated whose free will be an event, too.
+    /// An object was allocated whose free will be recorded too.
     Alloc = 1,
-    /// One was allocated whose free will not: there was no room to remember it.
+    /// An object was allocated whose free will not be recorded, because there was no room to
+    /// remember it.
     AllocUntracked = 2,
-    /// An object was allocated by a call that may not wait.
+    /// An object was allocated by a call that must not wait.
     AllocNowait = 3,
-    /// An object was freed for reuse at once.
+    /// An object was freed for immediate reuse.
     FreeNow = 4,
     /// An object was freed for reuse after a grace period.
     FreeDeferred = 5,
-    /// An object was freed that no other thread ever saw.
+    /// An object was freed that no other thread has ever seen.
     FreeUnshared = 6,
     /// An object is still allocated at the end.
     Live = 7,
-    /// A section of RCU ended.
+    /// An RCU section ended.
     SectionRcu = 8,
     /// A section that may sleep ended.
     SectionTrace = 9,
-    /// A section ended that was not sampled, but was long.
+    /// A long section ended that was not sampled.
     LongSectionRcu = 10,
-    /// The same of a section that may sleep.
+    /// A long section that may sleep ended that was not sampled.
     LongSectionTrace = 11,
     /// The end of the recording.
     End = 12,
@@ -40,23 +41,24 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) kind: Kind,
-    /// The CPU that it happened on; where an object was allocated, for its free.
+    /// The CPU of the event. For an object that is still allocated at the end: the CPU of its
+    /// allocation.
     pub(super) cpu: u16,
     pub(super) thread: u32,
     /// Nanoseconds since the recording began.
     pub(super) time: u64,
-    /// Bytes that were asked for.
+    /// The requested bytes.
     pub(super) size: u32,
-    /// How many of its kind it stands for.
+    /// The number of events of this kind that the event stands for.
     pub(super) weight: u32,
     /// Nanoseconds that an object lived or that a section lasted.
     pub(super) duration: u64,
-    /// Whether an object is freed on another CPU than it was allocated on.
+    /// True if an object is freed on another CPU than it was allocated on.
     pub(super) elsewhere: bool,
 }
 
 impl Event {
-    /// The words, of which no one is read as anything but a number.
+    /// Returns the words of the file, which a reader treats as numbers only.
     pub(super) fn words(&self) -> [u64; WORDS] {
         let head = self.kind as u64
             | u64::from(self.elsewhere) << 8

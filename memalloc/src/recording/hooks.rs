@@ -1,7 +1,7 @@
-//! What happens in the calls of the library while a recording runs.
+//! The hooks that run in the library's calls while a recording runs.
 //!
-//! - INV-RE1: a hook is async-signal-safe: thread-local cells that need no initialisation, atomics,
-//!   and clocks; no allocation and no lock.
+//! - INV-RE1: a hook is async-signal-safe: it uses thread-local cells that need no initialisation,
+//!   atomics, and clocks; no allocation and no lock.
 
 use super::event::{Event, Kind};
 use super::live_table::{Birth, LiveTable};
@@ -14,29 +14,30 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-/// Events that wait to be written.
+/// The most events that wait to be written.
 const RING: usize = 1 << 15;
 
-/// Sampled objects that are remembered at the same time.
+/// The most sampled objects that are remembered at the same time.
 const LIVE: usize = 1 << 16;
 
-/// A section that lasted so long by the coarse clock is an event of its own. The clock's ticks are
-/// 1 to 10 ms apart, so that it lasted for at least half of it.
+/// A section that lasted this many nanoseconds by the coarse clock is recorded even if it is not
+/// sampled. The clock's ticks are 1 to 10 ms apart, so it lasted for at least half of that.
 const LONG: u64 = 20_000_000;
 
-/// Whether a recording runs.
+/// True while a recording runs.
 static ON: AtomicBool = AtomicBool::new(false);
 
-/// One in so many allocations and sections is sampled, on average.
+/// The average number of allocations or sections per sample.
 static PERIOD: AtomicU32 = AtomicU32::new(1);
 
-/// When the recording began, by the clock.
+/// The time at which the recording began, by the clock.
 static BEGUN: AtomicU64 = AtomicU64::new(0);
 
-/// Made by the first recording, and kept: a hook of an earlier one may still look at it.
+/// Created by the first recording and never dropped: a hook of an earlier recording may still use
+/// it.
 static STORE: OnceLock<Store> = OnceLock::new();
 
-/// What hooks put events into.
+/// The place where hooks put events.
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) ring: Ring,
@@ -45,12 +46,13 @@ pub(super) struct Store {
 }
 
 std::thread_local! {
-    /// What is left until the next sample; what the last gap was; the state of the random numbers.
+    /// The events until the next sample, the last gap, and the state of the random numbers.
     static ALLOCS: Countdown = const { Countdown::new() };
     static SECTIONS: Countdown = const { Countdown::new() };
 }
 
-/// Chooses one event in a period, by chance, so that no rhythm of the program falls in with it.
+/// Samples one event per period on average, at random, so that no periodic behaviour of the program
+/// biases the sample.
 struct Countdown {
     left: Cell<u32>,
     gap: Cell<u32>,
@@ -62,8 +64,8 @@ impl Countdown {
         Self { left: Cell::new(0), gap: Cell::new(0), state: Cell::new(0) }
     }
 
-    /// How many events the current one stands for, if it is a sample. (A handler that interrupts
-    /// this may have a sample lost or taken twice.)
+    /// Returns the number of events that the current one stands for, if it is a sample. (If a
+    /// handler interrupts this, a sample may be lost or taken twice.)
     #[inline]
     fn strike(&self) -> Option<u32> {
         let left = self.left.get();
@@ -73,7 +75,7 @@ impl Countdown {
         }
         let weight = self.gap.get();
         self.draw();
-        // The first event of a thread begins to count.
+        // The first event of a thread only starts the countdown.
         (weight > 0).then_some(weight)
     }
 
@@ -94,7 +96,8 @@ impl Countdown {
     }
 }
 
-/// Begins to record. `None` if a recording runs already; the caller has others wait.
+/// Starts recording. Returns `None` if a recording is already running. The caller prevents
+/// concurrent calls.
 pub(super) fn switch_on(period: u32) -> Option<&'static Store> {
     let store = STORE.get_or_init(|| Store {
         ring: Ring::new(RING),
@@ -111,13 +114,13 @@ pub(super) fn switch_on(period: u32) -> Option<&'static Store> {
     store.ring.forget_dropped();
     PERIOD.store(period.clamp(1, 1 << 20), Ordering::Relaxed);
     BEGUN.store(clock(), Ordering::Relaxed);
-    // A hook finds the store by an Acquire of its own; an old period or beginning spoils a few events
+    // A hook finds the store with its own Acquire; an old period or start time spoils a few events
     // at most.
     ON.store(true, Ordering::Relaxed);
     Some(store)
 }
 
-/// Ends it. A hook that is under way may still put in an event.
+/// Stops recording. A hook that is under way may still put in an event.
 pub(super) fn switch_off() {
     ON.store(false, Ordering::Relaxed);
 }
@@ -126,7 +129,7 @@ pub(super) fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-/// Nanoseconds since the recording began.
+/// Returns the nanoseconds since the recording began.
 pub(super) fn now() -> u64 {
     clock().saturating_sub(BEGUN.load(Ordering::Relaxed))
 }
@@ -145,7 +148,7 @@ impl Store {
     }
 }
 
-/// An object was allocated.
+/// Records that an object was allocated.
 #[inline(always)]
 pub(crate) fn allocated(size: usize, place: impl FnOnce() -> NonNull<u8>) {
     if is_on() {
@@ -153,7 +156,7 @@ pub(crate) fn allocated(size: usize, place: impl FnOnce() -> NonNull<u8>) {
     }
 }
 
-/// An object was allocated by a call that may not wait.
+/// Records that an object was allocated by a call that must not wait.
 #[inline(always)]
 pub(crate) fn allocated_nowait(size: usize, place: impl FnOnce() -> NonNull<u8>) {
     if is_on() {
@@ -161,7 +164,7 @@ pub(crate) fn allocated_nowait(size: usize, place: impl FnOnce() -> NonNull<u8>)
     }
 }
 
-/// An object is being freed; it is still the caller's.
+/// Records that an object is being freed; it still belongs to the caller.
 #[inline(always)]
 pub(crate) fn freed(way: Way, place: impl FnOnce() -> NonNull<u8>) {
     if is_on() {
@@ -210,23 +213,23 @@ fn note_free(way: Way, object: NonNull<u8>) {
 /// The outermost section of a thread, or none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Section {
-    /// When it began: by the clock if it is a sample, else by the coarse one; 0 if no recording ran,
-    /// or if it is inside another.
+    /// The time at which it began: by the clock if it is a sample, else by the coarse clock; 0 if
+    /// no recording ran, or if it is inside another section.
     begun: u64,
-    /// What it stands for; 0 if it is no sample.
+    /// The number of sections that it stands for; 0 if it is no sample.
     weight: u32,
 }
 
 impl Section {
     const NONE: Self = Self { begun: 0, weight: 0 };
 
-    /// One inside another, which is no section of its own.
+    /// Returns the value for a section inside another, which is not recorded.
     #[inline(always)]
     pub(crate) fn inner() -> Self {
         Self::NONE
     }
 
-    /// Begins.
+    /// Begins a section.
     #[inline(always)]
     pub(crate) fn begin() -> Self {
         if is_on() { Self::noted() } else { Self::NONE }
@@ -242,7 +245,7 @@ impl Section {
         Self { begun: begun.max(1), weight }
     }
 
-    /// Ends.
+    /// Ends the section and records it if it is a sample or long.
     #[inline(always)]
     pub(crate) fn end(self, flavour: Flavour) {
         if self.begun != 0 {

@@ -1,9 +1,9 @@
-//! The hooks of a build without the feature: nothing.
+//! Empty hooks, for a build without the feature.
 
 use super::{Flavour, Way};
 use std::ptr::NonNull;
 
-/// No bytes.
+/// Takes no bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Section;
 

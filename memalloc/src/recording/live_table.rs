@@ -1,15 +1,17 @@
-//! The sampled objects that are allocated now, by their address: where and when they were allocated.
+//! The sampled objects that are currently allocated, by address: where and when they were
+//! allocated.
 //!
-//! A place is claimed with an exchange and given up with a store. Only the owner of an object looks
-//! for it, so that an entry is touched by one thread at a time.
+//! An entry is claimed with an exchange and given up with a store. Only the owner of an object
+//! looks for it, so an entry is touched by one thread at a time.
 
 use crate::sync::{AtomicU64, Ordering};
 use std::ptr::NonNull;
 
-/// An address that is none, for a place that is being filled.
+/// An invalid address, for an entry that is being filled.
 const CLAIMED: u64 = 1;
 
-/// When and where an object was allocated, and what it stands for.
+/// The time and CPU of an object's allocation, its size, and the number of objects that it stands
+/// for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Birth {
     pub(super) time: u64,
@@ -26,12 +28,12 @@ struct Entry {
     rest: AtomicU64,
 }
 
-/// The table.
+/// The table of sampled objects.
 #[derive(Debug)]
 pub(super) struct LiveTable(Box<[Entry]>);
 
 impl LiveTable {
-    /// A table of so many places, a power of two.
+    /// Creates a table of `places` entries, a power of two.
     pub(super) fn new(places: usize) -> Self {
         debug_assert!(places.is_power_of_two());
         Self((0..places).map(|_| Entry::default()).collect())
@@ -42,13 +44,13 @@ impl LiveTable {
         &self.0[hash as usize & (self.0.len() - 1)]
     }
 
-    /// Remembers an object, if its place is free. Async-signal-safe.
+    /// Remembers an object, if its entry is free. Returns true if it was. Async-signal-safe.
     pub(super) fn insert(&self, object: NonNull<u8>, birth: Birth) -> bool {
         let address = object.as_ptr() as u64;
         let entry = self.entry(address);
         let (free, relaxed) = (entry.address.load(Ordering::Relaxed) == 0, Ordering::Relaxed);
-        // ORDERING: Acquire pairs with the Release in `remove`: what is stored below comes after
-        // what was read there. Only hardware that reorders such accesses can show the difference.
+        // ORDERING: Acquire pairs with the Release in `remove`: the stores below come after the
+        // loads there. Only hardware that reorders such accesses can show the difference.
         if !free || entry.address.compare_exchange(0, CLAIMED, Ordering::Acquire, relaxed).is_err()
         {
             return false;
@@ -57,13 +59,13 @@ impl LiveTable {
         let rest = u64::from(cpu) | u64::from(size) << 16 | u64::from(weight) << 32;
         entry.time.store(time, Ordering::Relaxed);
         entry.rest.store(rest, Ordering::Relaxed);
-        // ORDERING: Release pairs with the Acquire in `drain`. (Who removes has the object from
-        // this thread, and with it all that was stored.)
+        // ORDERING: Release pairs with the Acquire in `drain`. (A thread that removes the object
+        // got it from this thread, and with it everything stored here.)
         entry.address.store(address, Ordering::Release);
         true
     }
 
-    /// Forgets an object that is being freed, if it is one of these. Async-signal-safe.
+    /// Removes an object that is being freed, if it is in the table. Async-signal-safe.
     #[inline]
     pub(super) fn remove(&self, object: NonNull<u8>) -> Option<Birth> {
         let address = object.as_ptr() as u64;
@@ -77,14 +79,14 @@ impl LiveTable {
         Some(birth)
     }
 
-    /// Forgets all objects, one after the other.
+    /// Removes all objects, one after the other.
     pub(super) fn drain(&self, mut each: impl FnMut(Birth)) {
         for entry in &self.0 {
             // ORDERING: Acquire pairs with the Release in `insert`.
             let address = entry.address.load(Ordering::Acquire);
             let birth = entry.birth();
             let relaxed = Ordering::Relaxed;
-            // Fails where the object is freed at this moment: then it is not live.
+            // Fails if the object is freed at this moment: then it is not live.
             if address > CLAIMED
                 && entry.address.compare_exchange(address, 0, relaxed, relaxed).is_ok()
             {

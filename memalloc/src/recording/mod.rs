@@ -1,14 +1,14 @@
-//! A recording of what a program allocates, frees and reads: sampled, into a file, from which
+//! Records a sample of a program's allocations, frees and read sections in a file, from which
 //! `bench-suite advise` derives the shape of the workload. Behind the feature `recording`.
 //!
-//! Without the feature nothing of it is compiled: the hooks are empty. With it and while no
-//! recording runs, a hook is a load and a branch.
+//! Without the feature none of this is compiled: the hooks are empty. With it, a hook is a load and
+//! a branch while no recording runs.
 //!
-//! A hook is async-signal-safe: it allocates nothing, takes no lock, and where there is no room
-//! for an event it counts that and goes on. A thread of the recording writes events to the file; it
-//! is in the way of nothing.
+//! A hook is async-signal-safe: it allocates nothing and takes no lock. If there is no room for an
+//! event, it counts the event as dropped. A thread of the recording writes the events to the file;
+//! it blocks no other thread.
 //!
-//! In the child of a fork a recording that runs has no such thread: its events are dropped there.
+//! The child of a fork has no such thread: the events of a running recording are dropped there.
 //!
 //! The format of the file is described in `docs/recording.md` in the repository.
 //!
@@ -52,18 +52,18 @@ pub(crate) use hooks::{Section, allocated, allocated_nowait, freed};
 #[cfg(all(feature = "recording", not(loom)))]
 pub use recorder::{Recording, Summary};
 
-/// How an object is freed.
+/// The way in which an object is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// For reuse at once.
+    /// For immediate reuse.
     Now,
     /// For reuse after a grace period.
     Deferred,
-    /// At once, because no other thread ever saw it.
+    /// For immediate reuse, because no other thread has ever seen it.
     Unshared,
 }
 
-/// Whose section it is.
+/// The flavour of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavour {
     Rcu,

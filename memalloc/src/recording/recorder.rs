@@ -17,25 +17,25 @@ const MAGIC: &[u8; 8] = b"MEMALREC";
 const VERSION: u32 = 1;
 const HEADER: usize = 64;
 
-/// One in so many allocations and sections is sampled, where nothing else is said.
+/// The default average number of allocations or sections per sample.
 const PERIOD: u32 = 256;
 
-/// A recording grows no larger, in bytes: what comes then is not recorded.
+/// The largest size of a recording, in bytes. Events beyond it are not recorded.
 const LIMIT: u64 = 256 << 20;
 
-/// How often events are written.
+/// The interval at which events are written.
 const EVERY: Duration = Duration::from_millis(5);
 
-/// One at a time.
+/// True while a recording runs: there is only one at a time.
 static RUNS: Mutex<bool> = Mutex::new(false);
 
-/// A recording that runs: it ends when this is finished or dropped.
+/// A running recording. It ends when this is finished or dropped.
 ///
-/// It samples one in 256 allocations and sections, chosen by chance; of the objects sampled the free
-/// too, and every section that lasted for 20 ms or more. The file grows to 256 MiB at most; then the
-/// recording has an end of its own accord.
+/// It samples one in 256 allocations and sections at random. It also records the frees of the
+/// sampled objects, and every section that lasted 20 ms or longer. The recording ends when the file
+/// has reached 256 MiB.
 ///
-/// There is one recording at a time in a process: of all its allocators and domains.
+/// A process has at most one recording at a time, of all its allocators and domains.
 #[derive(Debug)]
 #[must_use = "the recording ends when this is dropped"]
 pub struct Recording {
@@ -43,36 +43,36 @@ pub struct Recording {
     thread: Option<JoinHandle<io::Result<Summary>>>,
 }
 
-/// What a recording has.
+/// The contents of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
     /// Events in the file.
     pub events: u64,
-    /// Events for which there was no room.
+    /// Events that were dropped because there was no room.
     pub dropped: u64,
 }
 
 impl Recording {
-    /// Creates `path`, or empties it, and begins to record.
+    /// Creates `path`, or truncates it, and starts recording.
     ///
     /// # Errors
     ///
-    /// What the system says of the file or of a thread; [`AlreadyExists`](io::ErrorKind::AlreadyExists)
-    /// if a recording runs.
+    /// An error of the file or of starting a thread;
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if a recording is running.
     pub fn start(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::with_period(path, PERIOD)
     }
 
-    /// The same, sampling one in `period` allocations and sections, from 1 to 1,048,576: 1 records
-    /// all of them.
+    /// Starts recording as [`start`](Self::start) does, but samples one in `period` allocations and
+    /// sections. `period` is from 1, which records all of them, to 1,048,576.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
     pub fn with_period(path: impl AsRef<Path>, period: u32) -> io::Result<Self> {
         let mut runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = || io::Error::new(io::ErrorKind::AlreadyExists, "a recording runs already");
+        let busy = || io::Error::new(io::ErrorKind::AlreadyExists, "a recording is already running");
         if *runs {
             return Err(busy());
         }
@@ -99,11 +99,11 @@ impl Recording {
         }
     }
 
-    /// Ends the recording, writes what is left, and says what is in the file.
+    /// Ends the recording, writes the remaining events, and returns a summary of the file.
     ///
     /// # Errors
     ///
-    /// The first one of writing the file: what is there until then is whole.
+    /// The first error of writing the file; the events written before it are complete.
     pub fn finish(mut self) -> io::Result<Summary> {
         self.end()
     }
@@ -119,7 +119,7 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        // Whoever wants to know the outcome calls `finish`.
+        // Errors are reported only by `finish`.
         let _ = self.end();
     }
 }
@@ -137,9 +137,10 @@ fn header(period: u32) -> [u8; HEADER] {
     header
 }
 
-/// Writes events until the recording is to stop, or the file is large enough, or can't be written.
+/// Writes events until the recording has to stop, the file has reached its largest size, or writing
+/// fails.
 fn write(mut file: BufWriter<File>, store: &Store, stop: &AtomicBool) -> io::Result<Summary> {
-    // Whatever comes of it, nobody records without a writer.
+    // In every case, hooks must not record without a writer.
     struct Off;
     impl Drop for Off {
         fn drop(&mut self) {
@@ -152,7 +153,7 @@ fn write(mut file: BufWriter<File>, store: &Store, stop: &AtomicBool) -> io::Res
         let is_last = stop.load(Ordering::Relaxed) || summary.events * BYTES as u64 >= LIMIT;
         if is_last {
             hooks::switch_off();
-            // Hooks that are under way put in their last events.
+            // Lets hooks that are under way put in their last events.
             thread::sleep(EVERY / 5);
         }
         NEXT.with_next(|number| {
@@ -200,7 +201,7 @@ fn put(file: &mut BufWriter<File>, words: [u64; WORDS]) -> io::Result<()> {
     words.into_iter().try_for_each(|word| file.write_all(&word.to_le_bytes()))
 }
 
-/// The number of the next event in the ring, which goes on from recording to recording.
+/// The number of the next event in the ring, which continues from recording to recording.
 struct Next(Mutex<u64>);
 
 static NEXT: Next = Next(Mutex::new(0));

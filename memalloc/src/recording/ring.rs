@@ -1,32 +1,32 @@
-//! A bounded queue of events that any thread, and any signal handler, puts into, and that one thread
-//! empties.
+//! A bounded queue of events. Any thread and any signal handler may put events in; one thread takes
+//! them out.
 //!
-//! Each slot has a number: `n` where it is free for event `n`, `n + 1` where event `n` is in it. A
-//! thread that was interrupted between taking a slot and filling it holds up what stands behind it
-//! and nothing else: others go on until the ring is full, and then drop.
+//! Each slot has a number: `n` if it is free for event `n`, `n + 1` if it holds event `n`. A thread
+//! that was interrupted between taking a slot and filling it delays only the events behind it:
+//! others continue until the ring is full, and then drop events.
 
 use super::event::WORDS;
 use crate::sync::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
-/// A slot.
+/// A slot for one event.
 #[derive(Debug)]
 struct Slot {
     number: AtomicU64,
     words: [AtomicU64; WORDS],
 }
 
-/// The queue.
+/// The queue of events.
 #[derive(Debug)]
 pub(super) struct Ring {
     slots: Box<[Slot]>,
-    /// The next event to be put in.
+    /// The number of the next event to put in.
     tail: CachePadded<AtomicU64>,
     dropped: CachePadded<AtomicU64>,
 }
 
 impl Ring {
-    /// Room for so many events, a power of two.
+    /// Creates a ring with room for `capacity` events, a power of two.
     pub(super) fn new(capacity: usize) -> Self {
         debug_assert!(capacity.is_power_of_two());
         let slot = |number| Slot {
@@ -44,13 +44,13 @@ impl Ring {
         &self.slots[number as usize & (self.slots.len() - 1)]
     }
 
-    /// Puts an event in, or counts it where there is no room. Async-signal-safe.
+    /// Puts an event in, or counts it as dropped if there is no room. Async-signal-safe.
     pub(super) fn push(&self, words: [u64; WORDS]) {
         let mut number = self.tail.load(Ordering::Relaxed);
         loop {
             let slot = self.slot(number);
-            // ORDERING: Acquire pairs with the Release in `pop`: the words were read before they are
-            // overwritten. Falls to `recording` `events_of_many_threads_arrive_whole`.
+            // ORDERING: Acquire pairs with the Release in `pop`: the words were read before they
+            // are overwritten. Falls to `recording` `events_of_many_threads_arrive_whole`.
             let found = slot.number.load(Ordering::Acquire);
             if found == number {
                 let relaxed = Ordering::Relaxed;
@@ -59,8 +59,8 @@ impl Ring {
                         for (place, word) in slot.words.iter().zip(words) {
                             place.store(word, Ordering::Relaxed);
                         }
-                        // ORDERING: Release pairs with the Acquire in `pop`: it reads these words.
-                        // Falls to `recording` `events_of_many_threads_arrive_whole`.
+                        // ORDERING: Release pairs with the Acquire in `pop`, which reads these
+                        // words. Falls to `recording` `events_of_many_threads_arrive_whole`.
                         slot.number.store(number + 1, Ordering::Release);
                         return;
                     }
@@ -75,8 +75,7 @@ impl Ring {
         }
     }
 
-    /// Takes event `number` out, if it is there. Called by one thread, with one number after the
-    /// other.
+    /// Takes event `number` out, if it is there. Called by one thread, with consecutive numbers.
     pub(super) fn pop(&self, number: u64) -> Option<[u64; WORDS]> {
         let slot = self.slot(number);
         // ORDERING: Acquire pairs with the Release in `push`.
@@ -89,7 +88,7 @@ impl Ring {
         Some(words)
     }
 
-    /// How many events found no room.
+    /// Returns how many events found no room.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

@@ -1,12 +1,12 @@
-//! The range of address space that an allocator's slabs lie in, and the ways to look at an
-//! object there: as bytes, as atomic words, and as a link of a lock-free list.
+//! The address range of an allocator's slabs, and the ways to access an object there: as bytes, as
+//! atomic words, and as a link of a lock-free list.
 //!
-//! The links live beside the objects, in a table of their own with one word for each unit, so
-//! that nothing is ever written into a free object. Both ranges grow and are committed as slabs are
-//! opened, and so does what an allocator keeps beside them in proportion ([`Beside`]).
+//! The links are kept beside the objects, in a table with one word for each unit, so that nothing
+//! is ever written into a free object. Both ranges grow and are committed as slabs are opened. So
+//! does the range that an allocator keeps beside them in proportion ([`Beside`]).
 //!
-//! Under loom the bytes are one small block, and the words of an object are model atomics that
-//! are built when the object is carved for the first time.
+//! Under loom the bytes are one small block, and the words of an object are model atomics that are
+//! built when the object is first carved.
 
 use super::Handle;
 use crate::backing::Backing;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Size of a slab, in units.
 pub(super) const SLAB_UNITS: u32 = if cfg!(loom) { 64 } else { 4096 };
 
-/// The least range that is worth having, in bytes, when the system grants no more.
+/// The smallest range to accept, in bytes, if the system grants no more.
 pub(crate) const LEAST_RANGE: usize = 16 << 20;
 
 /// Size of a slab, in bytes.
@@ -31,7 +31,7 @@ mod imp {
     use crate::backing::Region;
     use std::io;
 
-    /// Slabs are committed this many at a time: 2 MiB, the size of a huge page.
+    /// The number of slabs that are committed at a time: 2 MiB, the size of a huge page.
     const CHUNK_SLABS: u32 = 32;
     const CHUNK_BYTES: usize = CHUNK_SLABS as usize * SLAB_BYTES;
     const LINK_BYTES: usize = size_of::<u32>();
@@ -40,11 +40,11 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Beside {
         pub(crate) range: Arc<Region>,
-        /// So many bytes are reserved and committed with the first slab,
+        /// Bytes that are reserved and committed with the first slab.
         pub(crate) committed: usize,
-        /// so many are reserved at least,
+        /// The fewest bytes that are reserved.
         pub(crate) least: usize,
-        /// and one for so many bytes of slabs.
+        /// One byte is reserved for this many bytes of slabs.
         pub(crate) slab_bytes: usize,
     }
 
@@ -73,28 +73,28 @@ mod imp {
             })
         }
 
-        /// From now on that range grows with the slabs.
+        /// Makes another range grow with the slabs.
         pub(crate) fn grows_with(mut self, beside: Beside) -> Self {
             self.beside = Some(beside);
             self
         }
 
-        /// How many slabs the range has room for.
+        /// Returns how many slabs the range has room for.
         pub(in super::super) fn slabs(&self) -> u32 {
             (self.objects.bytes() / SLAB_BYTES) as u32
         }
 
-        /// How many bytes are reserved for slabs.
+        /// Returns how many bytes are reserved for slabs.
         pub(in super::super) fn reserved(&self) -> u64 {
             self.objects.reserved() as u64
         }
 
-        /// Puts memory behind slab number `slab`, and behind the rest of its chunk. Idempotent.
-        /// [`AlreadyExists`](io::ErrorKind::AlreadyExists): the range can't become so long.
+        /// Commits memory for slab number `slab` and the rest of its chunk. Idempotent. Returns
+        /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the range cannot grow that far.
         ///
         /// # Safety
         ///
-        /// No other thread does this at the same time.
+        /// No other thread calls this at the same time.
         pub(in super::super) unsafe fn commit(&self, slab: u32) -> io::Result<()> {
             let start = (slab / CHUNK_SLABS) as usize * CHUNK_BYTES;
             let end = start + CHUNK_BYTES;
@@ -119,13 +119,13 @@ mod imp {
             Ok(())
         }
 
-        /// Whether slab number `slab` is the first of its chunk.
+        /// Returns true if slab number `slab` is the first of its chunk.
         pub(in super::super) fn opens_chunk(slab: u32) -> bool {
             slab.is_multiple_of(CHUNK_SLABS)
         }
 
-        /// Gives the memory of a slab back; it stays mapped. `false` when the backing does not
-        /// take it.
+        /// Returns the memory of a slab to the system; it stays mapped. Returns false if the
+        /// backing does not support that.
         pub(in super::super) fn release(&self, slab: u32) -> bool {
             self.objects.release(slab as usize * SLAB_BYTES, SLAB_BYTES)
         }
@@ -142,45 +142,45 @@ mod imp {
                 // SAFETY: 64 GiB behind the start of a mapping is not null.
                 unsafe { NonNull::new_unchecked(place) }
             } else {
-                // A handle that is not this arena's may be beyond the address space.
+                // A handle of another arena may be beyond the address space.
                 NonNull::new(place).unwrap_or(NonNull::dangling())
             }
         }
 
-        /// The handle of the object at `pointer`; of anything else, one that means nothing.
+        /// Returns the handle of the object at `pointer`; for any other pointer, a meaningless one.
         #[inline(always)]
         pub(crate) fn handle(&self, pointer: NonNull<u8>) -> Handle {
             let offset = pointer.addr().get().wrapping_sub(self.objects.base().addr().get());
-            // The first slab is never used, so no object lies at offset 0.
+            // The first slab is never used, so no object is at offset 0.
             Handle::new((offset / UNIT) as u32).unwrap_or(Handle::NOTHING)
         }
 
-        /// The same, for what is known to be an object.
+        /// Returns the handle of the object at `pointer`, without a check.
         ///
         /// # Safety
         ///
-        /// The arena gave the object at `pointer` out.
+        /// The arena has given out the object at `pointer`.
         #[inline(always)]
         pub(crate) unsafe fn handle_of(&self, pointer: NonNull<u8>) -> Handle {
             let offset = pointer.addr().get().wrapping_sub(self.objects.base().addr().get());
-            // SAFETY: the first slab is never used, so no object lies at offset 0, and the range
-            // is as large as handles reach.
+            // SAFETY: the first slab is never used, so no object is at offset 0, and the range is
+            // no larger than handles can address.
             unsafe { Handle::new_unchecked((offset / UNIT) as u32) }
         }
 
-        /// Word number `index` of an object.
+        /// Returns word number `index` of an object.
         ///
         /// # Safety
         ///
-        /// The arena gave `object` out at some time, and `index` is inside its class.
+        /// The arena gave out `object` at some time, and `index` is inside its class.
         #[inline(always)]
         pub(crate) unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
-            // SAFETY: by the caller's promise and INV-A1 the word is committed memory, aligned
-            // to 4, and stays mapped as long as `self`; every bit pattern is a valid word.
+            // SAFETY: by the caller's promise and INV-A1 the word is committed memory, aligned to
+            // 4, and stays mapped as long as `self` lives; every bit pattern is a valid word.
             unsafe { self.pointer(object).cast::<AtomicU32>().add(index).as_ref() }
         }
 
-        /// The link of an object that is outside its slab.
+        /// Returns the link of an object that is outside its slab.
         #[inline(always)]
         pub(crate) fn link(&self, object: Handle) -> &AtomicU32 {
             // SAFETY: the table has a word for each unit of the range, and the part that
@@ -188,7 +188,7 @@ mod imp {
             unsafe { self.links.base().cast::<AtomicU32>().add(object.get() as usize).as_ref() }
         }
 
-        /// Says that the caller reads plain memory of `object`. Checked under loom.
+        /// Declares that the caller reads plain memory of `object`. Checked under loom.
         #[inline(always)]
         #[cfg_attr(counted, track_caller)]
         pub(crate) fn reads_plain(&self, _object: Handle) {
@@ -196,7 +196,7 @@ mod imp {
             self.count_first_unit(_object, crate::sync::machine::AccessKind::Load);
         }
 
-        /// Says that the caller writes plain memory of `object`. Checked under loom.
+        /// Declares that the caller writes plain memory of `object`. Checked under loom.
         #[inline(always)]
         #[cfg_attr(counted, track_caller)]
         pub(crate) fn writes_plain(&self, _object: Handle) {
@@ -204,7 +204,7 @@ mod imp {
             self.count_first_unit(_object, crate::sync::machine::AccessKind::Store);
         }
 
-        /// The counting build knows where an object begins, not where it ends.
+        /// The counting build knows where an object begins, but not where it ends.
         #[cfg(counted)]
         #[track_caller]
         fn count_first_unit(&self, object: Handle, kind: crate::sync::machine::AccessKind) {
@@ -223,7 +223,7 @@ mod imp {
 
     const SLABS: u32 = 4;
 
-    /// What loom sees of one unit.
+    /// The model of one unit.
     #[derive(Debug)]
     struct Shadow {
         words: [AtomicU32; UNIT / 4],
@@ -237,8 +237,8 @@ mod imp {
         shadows: Box<[OnceLock<Shadow>]>,
     }
 
-    // SAFETY: the bytes are touched by the holder of an object only (INV-A2), which loom checks
-    // through `reads_plain` and `writes_plain`.
+    // SAFETY: only the holder of an object touches its bytes (INV-A2), which loom checks through
+    // `reads_plain` and `writes_plain`.
     unsafe impl Sync for Arena {}
 
     impl Arena {

@@ -1,30 +1,32 @@
-//! Empty slabs: which of them keep their memory for the next that needs one, and which have given it
-//! back.
+//! Decides which empty slabs keep their memory for the next class that needs one, and which return
+//! it to the system.
 //!
-//! Two stay at first. Whenever a slab is taken that has given its memory back, four more may stay:
-//! where slabs are emptied and filled again all the time, up to 4 MiB of them, none gives its memory
-//! back after a while.
+//! At first, two keep it. Whenever a slab that has returned its memory is taken, four more may keep
+//! theirs. So if slabs, up to 4 MiB of them, are emptied and filled over and over, none of them
+//! returns its memory after a while.
 
-/// Empty slabs that keep their memory however seldom they are needed.
+/// The number of empty slabs that keep their memory however seldom they are needed.
 const LEAST_SPARE: usize = 2;
 
-/// The most that keep it: 4 MiB, as much as is pending at most by default.
+/// The most slabs that keep their memory: 4 MiB, the default of the most memory that may be
+/// pending.
 const MOST_SPARE: usize = 64;
 
-/// How many more keep it after one was missed.
+/// The number of slabs that additionally keep their memory after one was missing.
 const MORE_SPARE: usize = 4;
 
 #[derive(Clone, Debug)]
 pub(super) struct EmptySlabs {
-    /// Whose memory is still there, if it was ever touched, in the order in which they became empty.
+    /// Slabs that still have their memory, if it was ever touched, in the order in which they
+    /// became empty.
     spare: Vec<u32>,
-    /// Whose memory went back.
+    /// Slabs that have returned their memory.
     released: Vec<u32>,
-    /// How many may be spare.
+    /// The most slabs that may be spare.
     most_spare: usize,
-    /// The fewest that were, since this was looked at last.
+    /// The fewest spare slabs since the last call of `idle`.
     fewest: usize,
-    /// How many slabs may come here.
+    /// The number of slabs that may be added here.
     known: usize,
 }
 
@@ -36,7 +38,7 @@ impl Default for EmptySlabs {
 }
 
 impl EmptySlabs {
-    /// Makes room for one slab more than may come here now; `false` when there is no memory.
+    /// Makes room for one more slab. Returns false if there is no memory.
     pub(super) fn make_room(&mut self) -> bool {
         let slabs = self.known + 1;
         let room = self.spare.try_reserve(slabs.saturating_sub(self.spare.len())).is_ok()
@@ -45,7 +47,7 @@ impl EmptySlabs {
         room
     }
 
-    /// Takes an empty slab, one that has its memory if there is one.
+    /// Takes an empty slab, preferably one that has its memory.
     pub(super) fn take(&mut self) -> Option<u32> {
         if let Some(number) = self.spare.pop() {
             self.fewest = self.fewest.min(self.spare.len());
@@ -56,22 +58,23 @@ impl EmptySlabs {
         Some(number)
     }
 
-    /// The slab that became empty last and has its memory.
+    /// Returns the slab that became empty last and has its memory.
     pub(super) fn newest(&self) -> Option<u32> {
         self.spare.last().copied()
     }
 
-    /// Adds a slab whose memory is there, or will be when it is touched.
+    /// Adds a slab that has its memory, or gets it when it is touched.
     pub(super) fn add(&mut self, number: u32) {
         self.spare.push(number);
     }
 
-    /// How many more are spare than may stay.
+    /// Returns how many more slabs are spare than may stay.
     pub(super) fn surplus(&self) -> usize {
         self.spare.len().saturating_sub(self.most_spare)
     }
 
-    /// How many nobody needed since the last call: as many fewer may stay from now on.
+    /// Returns how many slabs have not been needed since the last call, and lowers the number that
+    /// may stay by that.
     pub(super) fn idle(&mut self) -> usize {
         let idle = self.fewest.min(self.spare.len());
         self.most_spare = self.most_spare.saturating_sub(idle).max(LEAST_SPARE);
@@ -79,13 +82,13 @@ impl EmptySlabs {
         idle
     }
 
-    /// How many are spare: as few as at first may stay from now on.
+    /// Returns the number of spare slabs, and resets the number that may stay to the initial one.
     pub(super) fn all(&mut self) -> usize {
         self.most_spare = LEAST_SPARE;
         self.spare.len()
     }
 
-    /// The oldest that is spare, if `release` takes its memory back.
+    /// Returns the oldest spare slab, if `release` returns its memory.
     pub(super) fn release_oldest(&mut self, release: impl FnOnce(u32) -> bool) -> Option<u32> {
         let number = *self.spare.first()?;
         if !release(number) {
@@ -97,7 +100,7 @@ impl EmptySlabs {
         Some(number)
     }
 
-    /// Bytes of the lists.
+    /// Returns the bytes of the lists.
     pub(super) fn table_bytes(&self) -> usize {
         (self.spare.capacity() + self.released.capacity()) * size_of::<u32>()
     }
@@ -107,7 +110,7 @@ impl EmptySlabs {
 mod tests {
     use super::*;
 
-    /// Empties these slabs, and says which of them give their memory back.
+    /// Empties these slabs, and returns those that returned their memory.
     fn empty(slabs: &mut EmptySlabs, numbers: &[u32]) -> Vec<u32> {
         let mut gone = Vec::new();
         for &number in numbers {

@@ -1,21 +1,21 @@
-//! The short name of an object.
+//! The 32-bit name of an object.
 
 use std::fmt;
 use std::num::NonZeroU32;
 
-/// Names an object of one allocator in 32 bits: its place in the allocator's range, counted in
-/// [`UNIT`](crate::UNIT)s. Never zero, so that an `Option<Handle>` is 32 bits too.
+/// Names an object of one allocator in 32 bits: its offset in the allocator's range, in
+/// [`UNIT`](crate::UNIT)s. It is never zero, so that an `Option<Handle>` has 32 bits too.
 ///
-/// A handle means nothing to another allocator.
+/// A handle is meaningless to any other allocator.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct Handle(NonZeroU32);
 
 impl Handle {
-    /// A place in the first slab, which is never used.
+    /// An offset in the first slab, which is never used.
     pub(super) const NOTHING: Self = Self(NonZeroU32::MIN);
 
-    /// The handle with this number, as [`Handle::get`] gave it; `None` for zero.
+    /// Returns the handle with this number, as [`Handle::get`] returned it; `None` for zero.
     #[inline(always)]
     pub const fn new(number: u32) -> Option<Self> {
         match NonZeroU32::new(number) {
@@ -24,7 +24,7 @@ impl Handle {
         }
     }
 
-    /// The handle with this number.
+    /// Returns the handle with this number.
     ///
     /// # Safety
     ///
@@ -36,7 +36,7 @@ impl Handle {
         Self(unsafe { NonZeroU32::new_unchecked(number) })
     }
 
-    /// The number, to be stored in place of a pointer.
+    /// Returns the number, which can be stored in place of a pointer.
     #[inline(always)]
     pub const fn get(self) -> u32 {
         self.0.get()

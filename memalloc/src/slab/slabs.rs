@@ -1,11 +1,11 @@
-//! Which objects are in their slabs: filling batches from slabs and taking them back.
+//! Tracks which objects are in their slabs, fills batches from slabs, and takes them back.
 //!
-//! One lock; it is taken once for a batch of objects. Each slab has a bitmap of the objects
-//! that are in it, kept beside the slab, not inside. Objects are carved in ascending order, so
-//! that memory is touched only as far as it was needed.
+//! There is one lock, taken once per batch of objects. Each slab has a bitmap of the objects that
+//! are in it, kept beside the slab, not inside. Objects are carved in ascending order, so that
+//! memory is touched only as far as it is needed.
 //!
-//! A slab belongs to the shard, that is some of the CPUs, that carved from it last, so that two CPUs
-//! seldom have objects of one slab and never bounce its cache lines for that.
+//! A slab belongs to the shard (a subset of the CPUs) that last carved from it. So two CPUs seldom
+//! have objects of the same slab, and seldom bounce its cache lines.
 
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
@@ -19,16 +19,17 @@ use std::sync::Arc;
 
 const PAGE_BYTES: usize = 4096;
 
-/// A shard carves from another's slabs only while that has more than so many with objects in them.
+/// A shard carves from another's slabs only if that one has more than this many with objects in
+/// them.
 const LEFT_ALONE: usize = 2;
 
 /// The most shards.
 const MOST_SHARDS: usize = if cfg!(loom) { 1 } else { 8 };
 
-/// Builds an object when it leaves its slab, in memory that nobody else can reach.
+/// Builds an object when it leaves its slab, in memory that no other thread can reach.
 pub(crate) type Constructor = unsafe fn(NonNull<u8>);
 
-/// Why no object could be carved.
+/// The reason that no object could be carved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlabError {
     /// The limit on slab memory, in bytes, is reached.
@@ -39,18 +40,18 @@ pub(crate) enum SlabError {
     System,
 }
 
-/// What is taken out of slabs, and what the slabs take.
+/// The use of slabs at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SlabUse {
-    /// Objects outside their slabs, for each class.
+    /// Number of objects outside their slabs, for each class.
     pub(crate) taken: Vec<u64>,
-    /// Slabs that have a class.
+    /// Number of slabs that have a class.
     pub(crate) slabs: u64,
-    /// How often a slab was given a class.
+    /// The number of times that a slab was given a class.
     pub(crate) opened: u64,
-    /// How often an empty slab gave its memory back.
+    /// The number of times that an empty slab returned its memory.
     pub(crate) released: u64,
-    /// Bytes of whole pages that were touched since the backing gave them.
+    /// Bytes of whole pages that have been touched since the backing provided them.
     pub(crate) backing_bytes: u64,
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Slabs {
     arena: Arena,
     limit_slabs: u64,
     constructor: Option<Constructor>,
-    /// Ends before `state` does.
+    /// Dropped before `state`.
     _registration: Registration,
     state: Arc<ForkLock<State>>,
 }
@@ -69,47 +70,48 @@ struct State {
     /// By slab number; slab 0 is never used, so that no handle is 0. This and the lists are empty
     /// until an object is carved.
     slabs: Vec<Slab>,
-    /// Those without objects outside: of each class where a slab keeps its class, else of all.
+    /// Slabs without objects outside: one list per class if slabs keep their class, else one list.
     empty: Vec<EmptySlabs>,
     shards: usize,
     classes: usize,
-    /// How many lists of empty slabs there are to be.
+    /// The number of lists of empty slabs to create.
     empty_lists: usize,
-    /// For each shard of each class, the slabs with objects in them.
+    /// For each shard of each class, the slabs that have objects in them.
     partial: Vec<Vec<u32>>,
     taken: Vec<u64>,
-    /// For each shard of each class, its slabs.
+    /// For each shard of each class, the number of its slabs.
     owned: Vec<usize>,
-    /// Slabs that have a class.
+    /// Number of slabs that have a class.
     in_use: u64,
-    /// How often a slab was given a class.
+    /// The number of times that a slab was given a class.
     opened: u64,
-    /// How often one gave its memory back.
+    /// The number of times that a slab returned its memory.
     released: u64,
     backing_bytes: u64,
-    /// Bytes that ever went back.
+    /// Bytes that have ever been returned to the system.
     released_bytes: u64,
 }
 
 #[derive(Debug, Default)]
 struct Slab {
     class: usize,
-    /// The shard that carved from it last.
+    /// The shard that last carved from it.
     shard: usize,
     /// Divides by the units of an object: see `index_of`.
     reciprocal: u64,
     /// A set bit: the object is in the slab.
     inside: Vec<u64>,
-    /// How many bits are set.
+    /// The number of set bits.
     count: u32,
-    /// Where `State::partial` lists this slab, while `count > 0` and it has a class.
+    /// The index of this slab in its list of `State::partial`, while `count > 0` and it has a
+    /// class.
     listed_at: usize,
-    /// Bytes from the start of the slab that were ever carved since it got its memory.
+    /// Bytes from the start of the slab that have been carved since it got its memory.
     touched: usize,
 }
 
 impl Slab {
-    /// Takes the lowest `count` objects out, which are there, and gives the number of each to
+    /// Takes out the lowest `count` objects, which must be there, and gives the number of each to
     /// `receive`.
     fn take_lowest(&mut self, count: u32, mut receive: impl FnMut(u32)) {
         self.count -= count;
@@ -127,19 +129,20 @@ impl Slab {
         }
     }
 
-    /// How many words the bitmap has for objects of so many units.
+    /// Returns the number of words in the bitmap of a slab with objects of `units` units.
     fn words(units: u32) -> usize {
         (SLAB_UNITS / units).div_ceil(64) as usize
     }
 
-    /// Makes room for a bitmap of so many words; `false` when there is no memory.
+    /// Makes room for a bitmap of `words` words. Returns `false` if there is no memory.
     fn make_room(&mut self, words: usize) -> bool {
         self.inside.clear();
         self.inside.try_reserve_exact(words).is_ok()
     }
 
-    /// The number of the object that begins so many units behind the start of the slab. Exact: the
-    /// reciprocal is too large by less than 2^-32 of a unit, and there are at most 4096 units.
+    /// Returns the number of the object that begins `units` units behind the start of the slab.
+    /// Exact: the reciprocal is too large by less than 2^-32 of a unit, and there are at most 4096
+    /// units.
     fn index_of(&self, units: u32) -> u32 {
         ((u64::from(units) * self.reciprocal) >> 32) as u32
     }
@@ -166,7 +169,7 @@ impl Slabs {
         let empty_lists = if keep_class { classes.len() } else { 1 };
         let state = State { shards, classes: classes.len(), empty_lists, ..State::default() };
         let state = Arc::new(ForkLock::new(state));
-        // SAFETY: the place is the `Arc`'s, which goes after the registration.
+        // SAFETY: the place is in the `Arc`, which is dropped after the registration.
         let _registration = unsafe { Registration::new(&state) };
         let limit_slabs = limit_bytes / SLAB_BYTES as u64;
         Self { arena, limit_slabs, constructor, _registration, state }
@@ -177,8 +180,8 @@ impl Slabs {
         &self.arena
     }
 
-    /// Takes up to `wanted` objects of a class out of slabs, those of a CPU's shard first, and gives
-    /// each to `receive`. At least one, or an error.
+    /// Takes up to `wanted` objects of a class out of slabs, those of a CPU's shard first, and
+    /// gives each to `receive`. Takes at least one, or returns an error.
     #[doc(alias = "alloc_bulk")]
     pub(crate) fn carve(
         &self,
@@ -216,7 +219,7 @@ impl Slabs {
                 };
                 self.arena.carved(object, units);
                 if let Some(construct) = self.constructor {
-                    // SAFETY: the object just left its slab, so this thread alone holds it
+                    // SAFETY: the object has just left its slab, so only this thread holds it
                     // (INV-A2, INV-A3), and its place is as large and aligned as its class.
                     unsafe { construct(self.arena.pointer(object)) };
                 }
@@ -227,8 +230,8 @@ impl Slabs {
         Ok(())
     }
 
-    /// Takes one object of a class out of a slab, where that needs no lock to be waited for, no
-    /// memory from the system and no constructor. Async-signal-safe.
+    /// Takes one object of a class out of a slab, unless that would wait for a lock, need memory
+    /// from the system or run a constructor. Async-signal-safe.
     pub(crate) fn carve_nowait(
         &self,
         classes: &ClassTable,
@@ -256,8 +259,8 @@ impl Slabs {
         taken.inspect(|&object| self.arena.carved(object, units))
     }
 
-    /// A slab of a class with objects in it, for a shard: its own, or one of a shard that has
-    /// several, or an empty one, or any.
+    /// Chooses a slab of a class with objects in it for a shard: one of its own, else one of a
+    /// shard that has several, else an empty one, else any.
     fn choose(
         &self,
         state: &mut State,
@@ -282,8 +285,8 @@ impl Slabs {
         })
     }
 
-    /// Puts objects back into their slabs; `false`, with nothing done, where that would mean to
-    /// wait for the lock and `may_wait` is not set.
+    /// Puts objects back into their slabs. Returns false, and puts none back, if the lock is taken
+    /// and `may_wait` is not set.
     ///
     /// The caller holds the objects, and no reader can (INV-A3).
     #[doc(alias = "free_all")]
@@ -330,7 +333,7 @@ impl Slabs {
         }
     }
 
-    /// Gives all empty slabs back, as far as the backing takes them.
+    /// Returns the memory of all empty slabs, as far as the backing supports that.
     pub(crate) fn release_spare(&self) {
         let mut state = self.state.lock();
         for of in 0..state.empty.len() {
@@ -339,7 +342,7 @@ impl Slabs {
         }
     }
 
-    /// The same for those that nobody needed since the last call.
+    /// Returns the memory of the empty slabs that have not been needed since the last call.
     pub(crate) fn release_idle(&self) {
         let mut state = self.state.lock();
         for of in 0..state.empty.len() {
@@ -348,12 +351,13 @@ impl Slabs {
         }
     }
 
-    /// How many bytes of empty slabs ever went back.
+    /// Returns how many bytes of empty slabs have ever been returned to the system.
     pub(crate) fn released_bytes(&self) -> u64 {
         self.state.lock().released_bytes
     }
 
-    /// Gives so many empty slabs of a list back, the oldest, as far as the backing takes them.
+    /// Returns the memory of the `count` oldest empty slabs of a list, as far as the backing
+    /// supports that.
     fn release(&self, state: &mut State, of: usize, count: usize) {
         for _ in 0..count {
             let released = state.empty[of].release_oldest(|number| self.arena.release(number));
@@ -366,7 +370,7 @@ impl Slabs {
         }
     }
 
-    /// Makes an empty slab one of `class`, lists it, and gives its number.
+    /// Gives an empty slab the class `class`, lists it, and returns its number.
     fn open(
         &self,
         state: &mut State,
@@ -392,7 +396,7 @@ impl Slabs {
         Err(SlabError::System)
     }
 
-    /// As `open`, but only a slab that has its memory, where nothing asks for more.
+    /// As `open`, but only with a slab that has its memory, and without allocating.
     fn reopen(&self, state: &mut State, class: usize, shard: usize, units: u32) -> Option<u32> {
         let (of, list) = (state.empty_of(class), class * state.shards + shard);
         let number = state.empty[of].newest()?;
@@ -406,7 +410,7 @@ impl Slabs {
         Some(number)
     }
 
-    /// A slab that was never used.
+    /// Returns the number of a slab that was never used.
     fn extend(&self, state: &mut State, of: usize) -> Result<u32, SlabError> {
         let number = state.slabs.len() as u32;
         if number >= self.arena.slabs() {
@@ -433,7 +437,7 @@ impl Slabs {
         self.state.lock().backing_bytes
     }
 
-    /// Whether an object ever left its slab.
+    /// Returns true if an object has ever left its slab.
     pub(crate) fn were_used(&self) -> bool {
         self.state.lock().opened > 0
     }
@@ -453,7 +457,7 @@ impl Slabs {
         }
     }
 
-    /// Bytes of what is kept beside the slabs. Looks at every slab.
+    /// Returns the bytes of the tables beside the slabs. Looks at every slab.
     pub(crate) fn table_bytes(&self) -> u64 {
         fn room<T>(list: &Vec<T>) -> usize {
             list.capacity() * size_of::<T>()
@@ -469,7 +473,7 @@ impl Slabs {
 }
 
 impl State {
-    /// Makes the lists; `false` when there is no memory.
+    /// Creates the lists. Returns false if there is no memory.
     fn begin(&mut self) -> bool {
         fn filled<T: Clone>(list: &mut Vec<T>, count: usize, value: T) -> bool {
             let room = list.try_reserve_exact(count - list.len()).is_ok();
@@ -490,19 +494,20 @@ impl State {
         begun
     }
 
-    /// Which list has the empty slabs that may be of `class`.
+    /// Returns the index of the list of empty slabs that may get the class `class`.
     fn empty_of(&self, class: usize) -> usize {
         if self.empty.len() == 1 { 0 } else { class }
     }
 
     /// Makes room to list every slab of a shard and one more, so that an object can be put back
-    /// without asking for memory: that may happen in a signal handler.
+    /// without allocating memory: that may happen in a signal handler.
     fn has_room_to_list(&mut self, list: usize) -> bool {
         let (most, listed) = (self.owned[list] + 1, &mut self.partial[list]);
         listed.try_reserve(most.saturating_sub(listed.len())).is_ok()
     }
 
-    /// Makes an empty slab one of `class` and lists it; there is room for both.
+    /// Gives an empty slab a class and lists it. The caller has made room for the bitmap and the
+    /// list.
     fn give_class(&mut self, number: u32, class: usize, shard: usize, units: u32) {
         let (objects, list) = (SLAB_UNITS / units, class * self.shards + shard);
         let mut inside = std::mem::take(&mut self.slabs[number as usize].inside);
@@ -526,7 +531,7 @@ impl State {
         self.owned[list] += 1;
     }
 
-    /// Takes a slab off the list that it is in.
+    /// Takes a slab off its list.
     fn unlist(&mut self, number: u32) {
         let slab = &self.slabs[number as usize];
         let (list, at) = (slab.class * self.shards + slab.shard, slab.listed_at);
@@ -536,7 +541,7 @@ impl State {
         }
     }
 
-    /// Moves a slab from another shard's list to a shard, and gives its number; `None` if there is
+    /// Moves a slab from another shard's list to a shard. Returns its number, or `None` if there is
     /// no memory to list it.
     fn take_over(&mut self, from: usize, class: usize, shard: usize) -> Option<u32> {
         let to = class * self.shards + shard;

@@ -1,5 +1,5 @@
-//! The façade of the counting build: std's atomics, cells and locks, in memory just as std's are,
-//! which tell a simulated machine of every access before they make it.
+//! The façade of the counting build: std's atomics, cells and locks, with the memory layout of
+//! std's, which report every access to a simulated machine before they make it.
 
 use super::machine::{self, AccessKind};
 use std::ops::{Deref, DerefMut};
@@ -10,16 +10,16 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 pub use std::sync::atomic::{Ordering, compiler_fence};
 pub use std::thread_local;
 
-/// std's threads, but for what waits.
+/// std's threads, except for the functions that wait.
 pub mod thread {
     pub use std::thread::*;
 
-    /// Lets another thread of the machine go on.
+    /// Lets another thread of the machine run.
     pub fn yield_now() {
         super::pause();
     }
 
-    /// Lets others go on for a time of the machine's.
+    /// Lets other threads run for `time` on the machine's clock.
     pub fn sleep(time: std::time::Duration) {
         match super::machine::installed() {
             Some(machine) => machine.sleep(time),
@@ -47,10 +47,10 @@ pub fn pause() {
     }
 }
 
-/// Tells a model that the rest of this execution is to be run, but not explored.
+/// Tells a model to run the rest of this execution without exploring it.
 pub fn explored() {}
 
-/// What every atomic type has.
+/// The methods of every atomic type.
 macro_rules! atomic {
     ($(#[$doc:meta])* $name:ident [$($generic:ident)?] of $value:ty) => {
         $(#[$doc])*
@@ -59,7 +59,7 @@ macro_rules! atomic {
         pub struct $name$(<$generic>)?(real::$name$(<$generic>)?);
 
         impl$(<$generic>)? $name$(<$generic>)? {
-            /// Holds `value`.
+            /// Creates an atomic that holds `value`.
             pub const fn new(value: $value) -> Self {
                 Self(real::$name::new(value))
             }
@@ -79,7 +79,7 @@ macro_rules! atomic {
             /// As std's.
             #[track_caller]
             pub fn store(&self, value: $value, order: Ordering) {
-                // Which takes an exchange on some processors, and a fence on others.
+                // A SeqCst store takes an exchange on some processors, and a fence on others.
                 let is_dear = order == Ordering::SeqCst;
                 self.tell(if is_dear { AccessKind::ReadModifyWrite } else { AccessKind::Store });
                 self.0.store(value, order);
@@ -109,7 +109,7 @@ macro_rules! atomic {
                 self.0.compare_exchange(current, new, success, failure)
             }
 
-            /// As std's, but does not fail for nothing.
+            /// As std's, but never fails spuriously.
             ///
             /// # Errors
             ///
@@ -160,7 +160,7 @@ macro_rules! atomic {
     };
 }
 
-/// What an atomic number has, or a truth value.
+/// The read-modify-write methods of an atomic number or bool.
 macro_rules! fetch {
     ($name:ident of $value:ty: $($fetch:ident),*) => {
         impl $name {
@@ -205,7 +205,7 @@ fetch!(AtomicU32 of u32: fetch_add, fetch_sub, fetch_and, fetch_or, fetch_xor, f
 fetch!(AtomicU64 of u64: fetch_add, fetch_sub, fetch_and, fetch_or, fetch_xor, fetch_max, fetch_min);
 fetch!(AtomicUsize of usize: fetch_add, fetch_sub, fetch_and, fetch_or, fetch_max, fetch_min);
 
-/// An `UnsafeCell` whose accesses are closures, so that they can be told of.
+/// An `UnsafeCell` whose accesses are closures, so that they can be reported.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -231,19 +231,19 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// As std's, for what the façade needs. Never poisoned.
+/// As std's, with the methods that the façade needs. Never poisoned.
 #[derive(Debug, Default)]
 pub(super) struct Mutex<T> {
     lock: std::sync::Mutex<()>,
     guarded: std::cell::UnsafeCell<T>,
 }
 
-// SAFETY: what is guarded is touched by the holder of the lock only.
+// SAFETY: only the holder of the lock touches the guarded value.
 unsafe impl<T: Send> Send for Mutex<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Mutex<T> {}
 
-/// The lock is held until this is dropped.
+/// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
@@ -261,12 +261,12 @@ impl<T> Mutex<T> {
         loop {
             match self.try_lock() {
                 Err(TryLockError::WouldBlock) => match machine::installed() {
-                    // Its holder goes on only when this thread does not.
+                    // The holder runs only while this thread does not.
                     Some(machine) => machine.pause(),
                     None => std::thread::yield_now(),
                 },
                 Ok(guard) => return Ok(guard),
-                Err(TryLockError::Poisoned(_)) => unreachable!("never said"),
+                Err(TryLockError::Poisoned(_)) => unreachable!("never poisoned"),
             }
         }
     }

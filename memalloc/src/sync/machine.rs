@@ -1,87 +1,90 @@
-//! What the counting build tells of its accesses, and whom: a simulated machine, which decides too
-//! when another thread goes on, which CPU a thread is on, and what time it is.
+//! The simulated machine of the counting build. The build reports its accesses to the machine,
+//! which also decides when another thread runs, which CPU a thread is on, and what time it is.
 //!
-//! Without a machine, and for threads that are on none of its CPUs, nothing is told.
+//! Without a machine, nothing is reported.
 
 use std::panic::Location;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// What an access does to memory.
+/// The effect of an access on memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessKind {
     /// Reads.
     Load,
     /// Writes.
     Store,
-    /// An atomic read-modify-write, or a store that is as dear: it owns the line, whatever it finds.
+    /// An atomic read-modify-write, or a store of the same cost: it owns the line, whatever it
+    /// finds.
     ReadModifyWrite,
 }
 
 /// One access of the code under test.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
-    /// The first byte.
+    /// The address of the first byte.
     pub address: usize,
-    /// How many bytes.
+    /// The number of bytes.
     pub bytes: usize,
-    /// What it does to them.
+    /// The kind of access.
     pub kind: AccessKind,
-    /// The line of source that asks for it.
+    /// The line of source that makes the access.
     pub place: &'static Location<'static>,
 }
 
-/// A simulated machine. Its methods are called by every thread of the process.
+/// A simulated machine. Every thread of the process calls its methods, also those on none of its
+/// CPUs.
 pub trait Machine: Sync {
-    /// May let another thread go on: called before every access that can be told from others.
+    /// May let another thread run. Called before every access and fence, and once for a restartable
+    /// sequence.
     fn preempt(&self);
 
-    /// An access that comes next, before any other thread goes on.
+    /// Reports the next access. No other thread runs before it.
     fn access(&self, access: Access);
 
-    /// The bytes of a cell may be read from now on and, if it `writes`, written, until another
-    /// thread asks for the cell.
+    /// Reports that the bytes of a cell may be read from now on and, if `writes`, written, until
+    /// another thread asks for the cell.
     fn cell(&self, address: usize, bytes: usize, writes: bool, place: &'static Location<'static>);
 
-    /// A fence that waits until every store is seen.
+    /// Reports a fence that waits until every store is visible.
     fn fence(&self);
 
-    /// A system call that interrupts every other CPU.
+    /// Reports a system call that interrupts every other CPU.
     fn interrupt_others(&self);
 
-    /// The thread can't go on before another has.
+    /// Lets other threads run: the calling thread cannot go on before another has.
     fn pause(&self);
 
-    /// The same, for a time.
+    /// Lets other threads run for `time`.
     fn sleep(&self, time: Duration);
 
-    /// How many CPUs there are.
+    /// The number of CPUs.
     fn cpus(&self) -> usize;
 
-    /// The one that the calling thread is on.
+    /// The CPU that the calling thread is on.
     fn cpu(&self) -> usize;
 
-    /// The time.
+    /// The time on the machine's clock.
     fn now(&self) -> Duration;
 }
 
 static MACHINE: OnceLock<&'static dyn Machine> = OnceLock::new();
 
-/// Has every access from now on told to `machine`.
+/// Reports every access from now on to `machine`.
 ///
 /// # Panics
 ///
-/// If there is one already.
+/// If a machine is already installed.
 pub fn install(machine: &'static dyn Machine) {
-    assert!(MACHINE.set(machine).is_ok(), "there is a machine already");
+    assert!(MACHINE.set(machine).is_ok(), "a machine is already installed");
 }
 
-/// The machine, if there is one.
+/// Returns the installed machine, if there is one.
 pub(crate) fn installed() -> Option<&'static dyn Machine> {
     MACHINE.get().copied()
 }
 
-/// Tells of an access at a place where another thread may go on before it.
+/// Reports an access, before which another thread may run.
 pub(crate) fn access<T>(at: *const T, kind: AccessKind, place: &'static Location<'static>) {
     if let Some(machine) = installed() {
         machine.preempt();
@@ -89,7 +92,7 @@ pub(crate) fn access<T>(at: *const T, kind: AccessKind, place: &'static Location
     }
 }
 
-/// Tells of an access to a cell.
+/// Reports an access to a cell, before which another thread may run.
 pub(crate) fn cell<T>(at: *const T, writes: bool, place: &'static Location<'static>) {
     if let Some(machine) = installed() {
         machine.preempt();

@@ -1,54 +1,54 @@
-//! How many objects an array has, whether there is room for one more, and whether somebody has the
-//! cache that it belongs to: one word, so that one load tells all of it.
+//! One word that tells the number of objects in an array, whether there is room for one more, and
+//! whether the array's cache is busy. One load reads all of it.
 //!
 //! | bits | free | busy |
 //! |---|---|---|
 //! | 0 to 15 | the count | 0: looks empty |
 //! | 16 to 63 | count minus limit: negative while there is room | `01` on top: looks full; a ticket below |
 //!
-//! All zero, an array looks empty and full: nobody has used it yet.
+//! An all-zero word looks empty and full: no thread has used the array yet.
 
-/// See the module's front.
+/// The word of an array; see the module documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct CountWord(u64);
 
 const COUNT_BITS: u32 = u16::BITS;
 
-/// Bit 62 without bit 63, which is set with it while there is room.
+/// Bit 62. A busy word has it without bit 63; a free word with room has both.
 const BUSY: u64 = 1 << 62;
 
 impl CountWord {
-    /// That of an array that nobody has used yet.
+    /// The word of an array that no thread has used yet.
     pub(crate) const UNUSED: Self = Self::free(0, 0);
 
-    /// One object more, and as much less room. For sequences.
+    /// Added to a word, this counts one more object, and room for one fewer. For sequences.
     #[cfg_attr(
         any(loom, miri, not(all(target_os = "linux", target_arch = "x86_64"))),
         allow(dead_code)
     )]
     pub(crate) const ONE: u64 = 1 << COUNT_BITS | 1;
 
-    /// The upper half, as a signed number, is at least this in a busy word, and less in any other.
-    /// For sequences.
+    /// The upper half of a busy word, as a signed number, is at least this; that of any other word
+    /// is less. For sequences.
     #[cfg_attr(
         any(loom, miri, not(all(target_os = "linux", target_arch = "x86_64"))),
         allow(dead_code)
     )]
     pub(crate) const BUSY_ABOVE: i32 = (BUSY >> 32) as i32;
 
-    /// Busy by a thread that was on the cache's CPU.
+    /// The word of a cache that was made busy by a thread on the cache's CPU.
     pub(crate) const LOCAL: Self = Self(BUSY);
 
-    /// Busy by a thread that may be on any CPU, or by its attempt, which has a number that
-    /// differs from that of every other under way.
+    /// Returns the word of a cache that a thread on any CPU made busy, or attempts to. `number`
+    /// must differ from that of every other attempt under way.
     pub(crate) const fn ticket(number: u64) -> Self {
         let number = number % ((BUSY >> COUNT_BITS) - 1) + 1;
         Self(BUSY | number << COUNT_BITS)
     }
 
-    /// The word of an array that nobody uses, with so many objects, of at most `limit` where there
-    /// is to be room.
+    /// Returns the word of an array in a cache that is not busy, with `count` objects and room for
+    /// up to `limit`.
     pub(crate) const fn free(count: usize, limit: u16) -> Self {
         let above = count as i64 - limit as i64;
         Self((above << COUNT_BITS) as u64 | count as u64)
@@ -75,7 +75,7 @@ impl CountWord {
 mod tests {
     use super::*;
 
-    /// What the sequences read from a word.
+    /// Reads a word as the sequences do.
     fn has_room(word: CountWord) -> bool {
         (word.bits() as i64) < 0
     }
@@ -105,7 +105,7 @@ mod tests {
         }
         assert!(tickets.iter().all(|&ticket| ticket != CountWord::LOCAL));
         let unused = CountWord::UNUSED;
-        assert_eq!(unused.bits(), 0, "as memory is that nobody has written");
+        assert_eq!(unused.bits(), 0, "as memory that was never written");
         assert!(!unused.is_busy() && !has_room(unused) && unused.count() == 0);
     }
 }

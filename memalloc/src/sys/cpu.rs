@@ -1,7 +1,7 @@
-//! Which CPU this thread is on, as a hint.
+//! The CPU that this thread is on, as a hint.
 //!
-//! The answer may be stale when it is used: whoever enters a cache does not rely on it. Any
-//! numbering will do, holes included; a number beyond the slots wraps.
+//! The answer may be stale when it is used, so code that enters a cache does not rely on it. Any
+//! numbering works, with or without holes; a number beyond the slots wraps.
 
 use super::rseq::Rseq;
 use std::fmt;
@@ -10,42 +10,42 @@ use std::str::FromStr;
 #[cfg(not(loom))]
 use crate::sync::{AtomicUsize, Ordering};
 
-/// How an allocator finds the cache that a thread uses.
+/// The way in which an allocator finds the cache that a thread uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CpuMode {
-    /// A cache for each CPU, used by restartable sequences: no atomic instruction, no lock.
-    /// Linux on x86_64 with glibc 2.35 or newer.
+    /// One cache per CPU, used by restartable sequences: no atomic instruction, no lock. Linux on
+    /// x86_64 with glibc 2.35 or newer.
     ///
-    /// A look into the caches of other CPUs calls `membarrier`. Where a filter of system calls
-    /// comes into force after the allocator was made and refuses that, statistics, `quiesce`,
-    /// `destroy`, `tend`, `trim` and the end of the allocator wait for good: install the filter first,
-    /// let the call pass, or choose another mode (`alloc` does the same before it says that memory has
-    /// run out). A process that is frozen, and may go on on a machine
-    /// with more CPUs, has to choose another mode in any case: there are no caches for those.
+    /// An operation that visits the caches of other CPUs calls `membarrier`. If a system-call
+    /// filter that takes effect after the allocator was created refuses that call, statistics,
+    /// `quiesce`, `destroy`, `tend`, `trim` and the drop of the allocator wait forever, and so does
+    /// `alloc` before it reports that memory has run out. Install the filter first, let the call
+    /// pass, or choose another mode. A process that is frozen and may be resumed on a machine with
+    /// more CPUs has to choose another mode in any case: there are no caches for those CPUs.
     Rseq,
-    /// A cache for each CPU, entered with one atomic exchange (the kernel's `active` counter).
+    /// One cache per CPU, entered with one atomic exchange (the kernel's `active` counter).
     ActiveCpu,
-    /// As many caches, but each thread keeps to one of them: where the system tells no CPU
+    /// As many caches, but each thread always uses the same one. For systems that provide no CPU
     /// number, and for tests.
     ActiveThread,
 }
 
 impl CpuMode {
-    /// Every mode, whether this system has it or not.
+    /// Every mode, supported by this system or not.
     pub const ALL: &'static [Self] = &[Self::Rseq, Self::ActiveCpu, Self::ActiveThread];
 
-    /// Whether this process can use the mode.
+    /// Returns whether this process can use the mode.
     pub fn is_supported(self) -> bool {
         match self {
-            // A sequence does not ask whether there is a cache for its CPU (INV-Q3).
+            // A sequence does not check that there is a cache for its CPU (INV-Q3).
             Self::Rseq => Rseq::find().is_some() && imp::possible_cpus().is_some(),
             Self::ActiveCpu => imp::cpu_number_is_known(),
             Self::ActiveThread => true,
         }
     }
 
-    /// The fastest mode that this process can use.
+    /// Returns the fastest mode that this process can use.
     pub fn best() -> Self {
         let supported = Self::ALL.iter().copied().find(|mode| mode.is_supported());
         supported.unwrap_or(Self::ActiveThread)
@@ -72,7 +72,7 @@ impl FromStr for CpuMode {
     }
 }
 
-/// Chooses a slot out of a fixed number.
+/// Assigns threads to a fixed number of slots.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CpuSlots {
     mode: CpuMode,
@@ -94,7 +94,7 @@ impl CpuSlots {
         self.slots
     }
 
-    /// The slot for this thread at this moment. Async-signal-safe.
+    /// Returns the slot of this thread at this moment. Async-signal-safe.
     #[inline(always)]
     pub(crate) fn current(&self) -> usize {
         let number = match self.mode {
@@ -127,8 +127,8 @@ mod imp {
     use once_cell::race::OnceNonZeroUsize;
     use std::num::NonZeroUsize;
 
-    /// Where the CPU number comes from: the area for restartable sequences, where there is one,
-    /// at no cost; else `sched_getcpu`.
+    /// The source of the CPU number: the area for restartable sequences, at no cost, if there is
+    /// one; else `sched_getcpu`.
     #[derive(Clone, Copy, Debug)]
     pub(super) struct Source {
         rseq: Option<Rseq>,
@@ -156,14 +156,14 @@ mod imp {
         unsafe { libc::sched_getcpu() >= 0 }
     }
 
-    /// One more than the highest number that a CPU can have: not how many there are, since numbers
-    /// have holes. `None` where the system does not tell.
+    /// Returns one more than the highest number that a CPU can have. That is not the number of
+    /// CPUs, because the numbers have holes. Returns `None` if the system does not tell.
     pub(super) fn possible_cpus() -> Option<usize> {
         #[cfg(counted)]
         if let Some(machine) = crate::sync::machine::installed() {
             return Some(machine.cpus());
         }
-        /// One more than that, or 1.
+        /// That number plus one, or 1 for `None`.
         static POSSIBLE: OnceNonZeroUsize = OnceNonZeroUsize::new();
         let look = || {
             let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
@@ -174,9 +174,9 @@ mod imp {
         Some(found.get() - 1).filter(|&cpus| cpus > 0)
     }
 
-    /// One more than the highest number of a list, or `room` where there is none; `None` for a list
-    /// that is not the kernel's, as a container may have been given: this thread may run on CPUs
-    /// below `allowed`, and there is no `room` for more.
+    /// Returns one more than the highest number in `list`, or `room` if there is none. Returns
+    /// `None` if the list cannot be the kernel's (a container may provide its own): this thread may
+    /// run on CPUs below `allowed`, and the kernel has no room for more than `room`.
     pub(super) fn believable(list: Option<&str>, allowed: usize, room: usize) -> Option<usize> {
         let last = |list: &str| list.trim().split(['-', ',']).next_back()?.parse().ok();
         let highest: Option<usize> = list.and_then(last);
@@ -184,13 +184,13 @@ mod imp {
         (allowed..=room).contains(&listed).then_some(listed)
     }
 
-    /// One more than the highest CPU that this thread may run on, and how many the kernel's own sets
-    /// have room for: no fewer than there can be.
+    /// Returns one more than the highest CPU that this thread may run on, and the number of CPUs
+    /// that the kernel's own sets have room for, which is at least the number that can exist.
     pub(super) fn own_mask() -> Option<(usize, usize)> {
         let mut mask = [0u64; 1 << 10];
         let (own_thread, room, place) = (0, size_of_val(&mask), mask.as_mut_ptr());
-        // SAFETY: INV-S1: `mask` has `room` bytes. The call itself, unlike the C library's, says how
-        // many of them the kernel has filled.
+        // SAFETY: INV-S1: `mask` has `room` bytes. Unlike the C library's function, the call itself
+        // returns how many of them the kernel has filled.
         let filled = unsafe { libc::syscall(libc::SYS_sched_getaffinity, own_thread, room, place) };
         let words = usize::try_from(filled).ok()?.div_ceil(size_of::<u64>());
         let last = mask.get(..words)?.iter().rposition(|&word| word != 0)?;
@@ -198,7 +198,7 @@ mod imp {
         Some(((last + 1) * bits - mask[last].leading_zeros() as usize, words * bits))
     }
 
-    /// A guess.
+    /// Guesses the number of CPUs.
     pub(super) fn likely_cpus() -> usize {
         // SAFETY: a plain query.
         let configured = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
@@ -229,7 +229,7 @@ mod imp {
         None
     }
 
-    /// Under loom two CPUs, as few as can disagree.
+    /// Under loom there are two CPUs, the fewest that can disagree.
     pub(super) fn likely_cpus() -> usize {
         if cfg!(loom) { 2 } else { std::thread::available_parallelism().map_or(1, usize::from) }
     }
@@ -239,13 +239,13 @@ mod imp {
         static CPU: std::cell::Cell<usize> = std::cell::Cell::new(0);
     }
 
-    /// The CPU that a model put this thread on: 0 unless [`run_on`] said otherwise.
+    /// Returns the CPU that a model put this thread on: 0 unless [`run_on`] set another.
     #[cfg(loom)]
     pub(crate) fn thread_number() -> usize {
         CPU.with(|cpu| cpu.get())
     }
 
-    /// Puts the calling thread of a model on a CPU.
+    /// Puts the calling thread of a model on CPU `number`.
     #[cfg(loom)]
     pub fn run_on(number: usize) {
         CPU.with(|cpu| cpu.set(number));
@@ -260,7 +260,7 @@ mod tests {
     use super::imp;
 
     #[test]
-    fn a_list_of_cpus_is_believed_where_the_kernel_does_not_contradict_it() {
+    fn a_list_of_cpus_is_believed_unless_the_kernel_contradicts_it() {
         let believed = |list, allowed| imp::believable(Some(list), allowed, 64);
         assert_eq!(believed("0-3\n", 2), Some(4));
         assert_eq!(believed("0,2-5\n", 6), Some(6));

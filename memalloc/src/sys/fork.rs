@@ -1,28 +1,28 @@
-//! What a fork may not find half done, and what it leaves behind in the child.
+//! Fork handlers: they bring shared state to rest before a fork, and repair it in the child.
 //!
-//! A child has one thread, that which forked. Its memory is that of one moment: of every other
-//! thread it has all stores up to some point and none after it, so what is changed by single
-//! stores and exchanges is whole there, as if those threads had stopped for good. What is not,
-//! registers here, and is *held* (a lock is taken, so that nobody is in the middle of a change)
-//! or *mended* (the child takes back what a vanished thread had). The parent only ever waits for
-//! locks, and goes on.
+//! A child has one thread, the one that forked. Its memory is a snapshot: of every other thread it
+//! has all stores up to some point and none after it. State that is changed by single stores and
+//! exchanges is therefore whole in the child, as if those threads had stopped. Other state
+//! registers here, and is *held* (a lock is taken, so that no thread is in the middle of a change)
+//! or *mended* (the child takes back what a vanished thread had). The parent only waits for locks,
+//! and goes on.
 //!
-//! Locks are taken in this order: the registry, then those of what is registered, within which no
-//! lock is waited for and nothing is registered. So a constructor of objects, which runs inside
-//! one, neither forks nor builds an allocator or a domain. Nor does a signal handler fork by a
-//! call that runs handlers like these.
+//! Lock order: the registry, then the locks of the registered values. Inside those, no lock is
+//! waited for and nothing is registered. So a constructor of objects, which runs inside one, must
+//! neither fork nor build an allocator or a domain, and a signal handler must not fork by a call
+//! that runs fork handlers.
 //!
-//! Nothing here is paid for by anybody but those who fork, register or end a registration. Knows
-//! nothing of what it holds. Where there is no `pthread_atfork`, in models and under Miri, nobody
-//! forks.
+//! Only threads that fork, register or end a registration pay for this. The module knows nothing of
+//! the values that it holds. Without `pthread_atfork`, in models and under Miri, no thread forks.
 //!
-//! - INV-F1: there is a [`Forking`] only on a thread that forks, between the handlers before and
-//!   behind the fork, while the registry is held.
-//! - INV-F2: what is registered stays where it is until its [`Registration`] is dropped, which
+//! - INV-F1: a [`Forking`] exists only on a thread that forks, between the handlers before and
+//!   after the fork, while the registry is held.
+//! - INV-F2: a registered value stays where it is until its [`Registration`] is dropped, which
+//!   waits for a fork under way.
 //!   waits for a fork under way.
 #![cfg_attr(
     not(all(unix, not(any(loom, miri)))),
-    allow(dead_code, reason = "nothing is called where nobody forks")
+    allow(dead_code, reason = "unused where no thread forks")
 )]
 
 use crate::sync::{Lock, LockGuard};
@@ -30,49 +30,49 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// What has to be held or mended.
+/// State that has to be held or mended at a fork.
 pub(crate) trait AtFork: Send + Sync {
-    /// Before the fork: takes its locks.
+    /// Called before the fork: takes the locks.
     fn before(&self, _fork: &Forking) {}
 
-    /// Behind the fork: lets go of them, and in the child mends first. There it neither allocates
-    /// nor takes locks.
+    /// Called after the fork: releases the locks. In the child it mends first, and must neither
+    /// allocate nor take locks.
     fn after(&self, fork: &Forking);
 }
 
-/// Stands for a fork that the calling thread makes (INV-F1).
+/// A fork that the calling thread is making (INV-F1).
 pub(crate) struct Forking {
     survivor: Option<Survivor>,
     _not_send: PhantomData<*mut ()>,
 }
 
 impl Forking {
-    /// In the child, its only thread.
+    /// Returns the only thread of the child, if called in the child.
     pub(crate) fn survivor(&self) -> Option<Survivor> {
         self.survivor
     }
 }
 
-/// The thread of a child; see `sys::thread`.
+/// The only thread of a child; see `sys::thread`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Survivor {
-    /// The number that it had in the parent.
+    /// The number of the thread in the parent.
     pub(crate) was: u32,
-    /// Its number from now on: the other may become that of another thread.
+    /// The number from now on. The old number may become that of another thread.
     pub(crate) is: u32,
 }
 
 /// A lock that can be held through a fork.
 pub(crate) struct ForkLock<T: 'static> {
-    /// Touched by who has a [`Forking`] only.
+    /// Touched only by a thread that has a [`Forking`].
     held: UnsafeCell<Option<LockGuard<'static, T>>>,
     lock: Lock<T>,
 }
 
-// SAFETY: `held` is touched by the one thread that forks (INV-F1), the rest is a lock.
+// SAFETY: only the one thread that forks touches `held` (INV-F1); the rest is a lock.
 unsafe impl<T: Send> Sync for ForkLock<T> {}
-// SAFETY: the guard is there between two handlers only, while the registry keeps `self` in its
-// place (INV-F2).
+// SAFETY: the guard exists only between two handlers, while the registry keeps `self` in its place
+// (INV-F2).
 unsafe impl<T: Send> Send for ForkLock<T> {}
 
 impl<T: Default> Default for ForkLock<T> {
@@ -88,13 +88,13 @@ impl<T: fmt::Debug> fmt::Debug for ForkLock<T> {
 }
 
 impl<T> ForkLock<T> {
-    /// An open lock around `value`.
+    /// Creates an unlocked lock around `value`.
     #[cfg(not(loom))]
     pub(crate) const fn new(value: T) -> Self {
         Self { held: UnsafeCell::new(None), lock: Lock::new(value) }
     }
 
-    /// An open lock around `value`.
+    /// Creates an unlocked lock around `value`.
     #[cfg(loom)]
     pub(crate) fn new(value: T) -> Self {
         Self { held: UnsafeCell::new(None), lock: Lock::new(value) }
@@ -114,21 +114,21 @@ impl<T> ForkLock<T> {
         self.lock.try_lock()
     }
 
-    /// Takes the lock until [`release`](Self::release), and calls `then` with what it guards.
+    /// Takes the lock until [`release`](Self::release), and calls `then` with the guarded value.
     pub(crate) fn hold(&self, _fork: &Forking, then: impl FnOnce(&mut T)) {
         let mut guard = self.lock.lock();
         then(&mut guard);
-        // SAFETY: INV-F2: `self` stays until the guard is taken out again, so that its lifetime
-        // may be any; INV-F1: this thread alone is here.
+        // SAFETY: INV-F2: `self` stays until the guard is taken out again, so the guard may have
+        // any lifetime; INV-F1: only this thread accesses `held`.
         unsafe {
             let guard = std::mem::transmute::<LockGuard<'_, T>, LockGuard<'static, T>>(guard);
             *self.held.get() = Some(guard);
         }
     }
 
-    /// Gives it back, after `then`.
+    /// Calls `then` with the guarded value, and releases the lock.
     pub(crate) fn release(&self, _fork: &Forking, then: impl FnOnce(&mut T)) {
-        // SAFETY: INV-F1: this thread alone is here.
+        // SAFETY: INV-F1: only this thread accesses `held`.
         if let Some(mut guard) = unsafe { (*self.held.get()).take() } {
             then(&mut guard);
         }
@@ -152,10 +152,10 @@ mod imp {
     use crate::sys::thread;
     use std::sync::Arc;
 
-    /// A registered place.
+    /// A registered value.
     struct Place(*const dyn AtFork);
 
-    // SAFETY: INV-F2, and what is registered can be shared.
+    // SAFETY: INV-F2, and registered values can be shared.
     unsafe impl Send for Place {}
 
     impl Place {
@@ -165,10 +165,10 @@ mod imp {
         }
     }
 
-    /// What is registered, each at a number that it keeps.
+    /// The registered values, each at an index that it keeps.
     struct Registry {
         places: Vec<Option<Place>>,
-        /// The numbers of the places that are empty.
+        /// The indices of the empty places.
         empty: Vec<usize>,
     }
 
@@ -181,19 +181,20 @@ mod imp {
     static REGISTRY: ForkLock<Registry> =
         ForkLock::new(Registry { places: Vec::new(), empty: Vec::new() });
 
-    /// Has the handlers called at every fork from now on. The later they are registered, the earlier
-    /// they run before a fork, and locks that other handlers take come before those that allocators
-    /// have: so this runs when the program, or the library that this is a part of, is loaded.
+    /// Registers the handlers, which run at every fork from then on. Handlers that were registered
+    /// later run earlier before a fork, and locks that other handlers take come before those of
+    /// allocators: so this runs when the program, or the library that contains this crate, is
+    /// loaded.
     extern "C" fn register_handlers() {
         static REGISTERED: AtomicBool = AtomicBool::new(false);
         if !REGISTERED.swap(true, Ordering::Relaxed) {
-            // SAFETY: the handlers are functions of this program. If there is no memory for them,
-            // a child has what the system gives it.
+            // SAFETY: the handlers are functions of this program. If there is no memory to register
+            // them, a child gets no repairs.
             unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
         }
     }
 
-    /// Before the constructors of the program, which have no priority or one that is behind.
+    /// Runs before the constructors of the program, which have no priority or a later one.
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     #[used]
     // SAFETY: the section is a list of functions of this type.
@@ -202,14 +203,14 @@ mod imp {
 
     static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-    /// How many forks lie between the process that began and this one.
+    /// The number of forks between the first process and this one.
     pub(crate) fn generation() -> u32 {
         GENERATION.load(Ordering::Relaxed)
     }
 
     extern "C" fn before() {
         let fork = Forking { survivor: None, _not_send: PhantomData };
-        // A handler of a child must not allocate, which these may do when they are first asked.
+        // A handler in the child must not allocate, and the first call of each of these may.
         (_, _) = (std::thread::current(), thread::current());
         REGISTRY.hold(&fork, |registry| registry.iter().for_each(|it| it.before(&fork)));
     }
@@ -229,13 +230,13 @@ mod imp {
         REGISTRY.release(&fork, |registry| registry.iter().for_each(|it| it.after(&fork)));
     }
 
-    /// Keeps a place in the registry, by its number.
+    /// Keeps a value registered, by its index.
     pub(crate) struct Registration(usize);
 
     impl Registration {
         /// # Safety
         ///
-        /// What `place` has is there until the registration is dropped.
+        /// The value of `place` must live until the registration is dropped.
         pub(crate) unsafe fn new<T: AtFork + 'static>(place: &Arc<T>) -> Self {
             let place = Some(Place(Arc::as_ptr(place) as *const dyn AtFork));
             register_handlers();
@@ -264,13 +265,13 @@ mod imp {
     use super::AtFork;
     use std::sync::Arc;
 
-    /// Nobody forks.
+    /// Always 0: no thread forks.
     #[cfg(not(loom))]
     pub(crate) fn generation() -> u32 {
         0
     }
 
-    /// Stands for nothing.
+    /// A registration of nothing.
     pub(crate) struct Registration;
 
     impl Registration {

@@ -1,8 +1,8 @@
-//! Address space: reserved at once or as it grows, backed by memory piece by piece.
+//! Address space: reserved at once or as it grows, and backed by memory piece by piece.
 //!
-//! INV-M1: what `reserve` and `extend` gave stays mapped, at the same place, until `unmap` takes
-//! it back. What is not committed faults on access; what was released reads as zero or as what it
-//! was, and can be written again.
+//! INV-M1: a range from `reserve` or `extend` stays mapped, at the same place, until `unmap` ends
+//! it. A part that is not committed faults on access. A part that was released reads as zero or as
+//! its old contents, and can be written again.
 
 use super::places;
 use crate::sync::{AtomicUsize, Ordering};
@@ -12,7 +12,8 @@ use std::ptr::NonNull;
 /// Reserves `bytes` of address space at a multiple of `align` (a power of two, at least a page),
 /// with no memory behind it.
 pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
-    // Ranges without gaps in between are one mapping for the system, of which it has few.
+    // The system merges ranges without gaps between them into one mapping, and limits the number of
+    // mappings.
     let padding = if align > PAGE_BYTES { align } else { 0 };
     let padded = bytes.checked_add(padding).ok_or(io::ErrorKind::OutOfMemory)?;
     // SAFETY: an anonymous mapping at a place of the kernel's choice replaces nothing (INV-S1).
@@ -31,8 +32,8 @@ pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
     }
     let start = start.cast::<u8>();
     let before = if padding > 0 { start.align_offset(align) } else { 0 };
-    // SAFETY: `before <= padding`, so the result is inside the mapping, and not null; what lies
-    // before it and behind it is ours, and nobody knows of it.
+    // SAFETY: `before <= padding`, so the result is inside the mapping, and not null. The bytes
+    // before it and behind it are ours, and nothing else refers to them.
     unsafe {
         let base = NonNull::new_unchecked(start.add(before));
         unmap(start, before);
@@ -41,16 +42,16 @@ pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
     }
 }
 
-/// The smallest page of the systems that are known.
+/// The smallest page of the known systems.
 const PAGE_BYTES: usize = 4096;
 
-/// Addresses that are reserved whole by now, in all ranges of the process together.
+/// Bytes of address space that are reserved whole, in all ranges of the process together.
 static WHOLE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// Finds `bytes` of address space: reserved whole where that leaves seven eighths of all addresses
-/// to others and the process may have so many; or else none of them, at a place where they can be
-/// had by [`extend`] one after the other, unless something else comes to lie there. Says how many
-/// are reserved.
+/// Finds `bytes` of address space. Reserves them whole if whole ranges then take at most 1/8 of all
+/// addresses and the process has no limit on addresses. Otherwise reserves none of them, and
+/// returns a place where [`extend`] can reserve them one after the other, unless something else is
+/// mapped there meanwhile. Returns the start and the number of bytes reserved.
 pub(crate) fn reserve_or_place(bytes: usize, align: usize) -> io::Result<(NonNull<u8>, usize)> {
     let most = places::address_space().map_or(usize::MAX, |all| all / 8);
     let fits = |whole: usize| whole.checked_add(bytes).filter(|&sum| sum <= most);
@@ -64,11 +65,11 @@ pub(crate) fn reserve_or_place(bytes: usize, align: usize) -> io::Result<(NonNul
     place(bytes, align).map(|start| (start, 0))
 }
 
-/// Ends what [`reserve_or_place`] gave; `reserved` bytes of it are reserved by now.
+/// Ends a range from [`reserve_or_place`], of which `reserved` bytes are reserved by now.
 ///
 /// # Safety
 ///
-/// As [`unmap`], of the whole range.
+/// As [`unmap`], for the whole range.
 pub(crate) unsafe fn unreserve(start: NonNull<u8>, reserved: usize) {
     // SAFETY: the caller's promise.
     unsafe { unmap(start.as_ptr(), reserved) };
@@ -77,7 +78,7 @@ pub(crate) unsafe fn unreserve(start: NonNull<u8>, reserved: usize) {
     }
 }
 
-/// Whether this process may have so many addresses only (`ulimit -v`).
+/// Returns whether the addresses of this process are limited (`ulimit -v`).
 fn addresses_are_limited() -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: INV-S1: `limit` has room for the answer.
@@ -85,7 +86,7 @@ fn addresses_are_limited() -> bool {
     told && limit.rlim_cur != libc::RLIM_INFINITY
 }
 
-/// A place for so many bytes where nothing is mapped at the moment.
+/// Returns a place for `bytes` where nothing is mapped at the moment.
 fn place(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
     const TRIES: usize = 64;
     for _ in 0..TRIES {
@@ -93,22 +94,22 @@ fn place(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
         debug_assert!(start.is_multiple_of(align));
         let start = std::ptr::with_exposed_provenance_mut::<u8>(start);
         let mut resident = 0;
-        // SAFETY: INV-S1: one page has room for its answer.
+        // SAFETY: INV-S1: `resident` has room for the answer about one page.
         let found = unsafe { libc::mincore(start.cast(), PAGE_BYTES, &mut resident) };
         if found != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM) {
             return NonNull::new(start).ok_or_else(|| io::ErrorKind::OutOfMemory.into());
         }
-        // Something is mapped there: that place stays taken.
+        // Something is mapped there: the place stays taken.
     }
     Err(io::ErrorKind::OutOfMemory.into())
 }
 
-/// Reserves the bytes from `from` to before `to` of a range that begins at `start`.
-/// [`AlreadyExists`](io::ErrorKind::AlreadyExists): something else is mapped there.
+/// Reserves the bytes `from..to` of a range that begins at `start`. Fails with
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if something else is mapped there.
 ///
 /// # Safety
 ///
-/// The range is the caller's, and nothing is reserved of it from `from` on.
+/// The range must be the caller's, with nothing reserved from `from` on.
 pub(crate) unsafe fn extend(start: NonNull<u8>, from: usize, to: usize) -> io::Result<()> {
     let wanted = start.as_ptr().wrapping_add(from);
     // SAFETY: an anonymous mapping that replaces nothing (INV-S1).
@@ -131,13 +132,13 @@ pub(crate) unsafe fn extend(start: NonNull<u8>, from: usize, to: usize) -> io::R
     if got.expose_provenance() == wanted.addr() {
         return Ok(());
     }
-    // Before Linux 4.17 the place is a wish.
-    // SAFETY: it was mapped here, and nobody knows of it.
+    // Before Linux 4.17 the address is only a hint.
+    // SAFETY: it was mapped here, and nothing else refers to it.
     unsafe { unmap(got.cast(), to - from) };
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Maps `bytes` that can be read only, all zero, with no memory behind them.
+/// Maps `bytes` of read-only zeros, with no memory behind them.
 pub(crate) fn zeros(bytes: usize) -> io::Result<NonNull<u8>> {
     let start = reserve(bytes, PAGE_BYTES)?;
     // SAFETY: just mapped; INV-S1.
@@ -145,25 +146,25 @@ pub(crate) fn zeros(bytes: usize) -> io::Result<NonNull<u8>> {
         return Ok(start);
     }
     let error = io::Error::last_os_error();
-    // SAFETY: mapped here, and nobody knows of it.
+    // SAFETY: mapped here, and nothing else refers to it.
     unsafe { unmap(start.as_ptr(), bytes) };
     Err(error)
 }
 
-/// Puts memory (zero, until written) behind a part of a range. Idempotent.
+/// Puts memory behind a part of a range; it is zero until written. Idempotent.
 ///
 /// # Safety
 ///
-/// The part lies in a range that `reserve` gave and that is still mapped (INV-M1).
+/// The part must lie in a range from `reserve` that is still mapped (INV-M1).
 pub(crate) unsafe fn commit(part: NonNull<[u8]>) -> io::Result<()> {
-    // SAFETY: the caller's promise; making memory accessible takes nothing from anybody.
+    // SAFETY: the caller's promise. Making memory accessible takes nothing away.
     let result = unsafe {
         libc::mprotect(part.as_ptr().cast(), part.len(), libc::PROT_READ | libc::PROT_WRITE)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Asks for huge pages behind a part of a range, where the system grants them.
+/// Asks for huge pages behind a part of a range, if the system grants them.
 ///
 /// # Safety
 ///
@@ -173,7 +174,7 @@ pub(crate) unsafe fn advise_huge(part: NonNull<[u8]>) {
     unsafe { libc::madvise(part.as_ptr().cast(), part.len(), libc::MADV_HUGEPAGE) };
 }
 
-/// Asks for pages of the smallest size behind a part of a range, of which little is used.
+/// Asks for pages of the smallest size behind a part of a range that is little used.
 ///
 /// # Safety
 ///
@@ -183,12 +184,12 @@ pub(crate) unsafe fn advise_small(part: NonNull<[u8]>) {
     unsafe { libc::madvise(part.as_ptr().cast(), part.len(), libc::MADV_NOHUGEPAGE) };
 }
 
-/// Gives the memory of a part of a range back, which stays mapped; `false` when the system did
-/// not take it.
+/// Gives the memory of a part of a range back to the system. The part stays mapped. Returns `false`
+/// if the system refused.
 ///
 /// # Safety
 ///
-/// As [`commit`], and nobody needs what is in the part.
+/// As [`commit`]. The contents of the part must not be needed any more.
 pub(crate) unsafe fn release(part: NonNull<[u8]>) -> bool {
     // SAFETY: the caller's promise.
     unsafe { libc::madvise(part.as_ptr().cast(), part.len(), libc::MADV_DONTNEED) == 0 }
@@ -198,7 +199,7 @@ pub(crate) unsafe fn release(part: NonNull<[u8]>) -> bool {
 ///
 /// # Safety
 ///
-/// It lies in a range that `reserve` mapped, and nobody uses it any more (INV-M1).
+/// It must lie in a range that `reserve` mapped, and must not be used any more (INV-M1).
 pub(crate) unsafe fn unmap(start: *mut u8, bytes: usize) {
     if bytes > 0 {
         // SAFETY: the caller's promise.

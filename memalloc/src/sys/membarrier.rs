@@ -1,38 +1,38 @@
 //! The system call that orders the memory accesses of other threads, and the kinds of barrier that
-//! are built on it (`rcu::barrier`).
+//! use it (`rcu::barrier`).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How readers and grace periods order their memory accesses against each other.
+/// The barrier that orders the memory accesses of readers and grace periods against each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BarrierKind {
-    /// The domain moves between the other two by itself, by what its barriers cost and how often
-    /// they are needed: it begins with [`Membarrier`](Self::Membarrier) and takes
-    /// [`Fence`](Self::Fence) while barriers would take more than a fiftieth of the time.
+    /// Switches between the other two at run time. It begins with [`Membarrier`](Self::Membarrier),
+    /// changes to [`Fence`](Self::Fence) when membarriers take more than 1/50 of the time, and back
+    /// when they would take less than 1/200.
     ///
     /// Statistics show the kind in force.
     Adaptive,
-    /// Readers pay nothing, a grace period calls `membarrier(PRIVATE_EXPEDITED)`: about 0.5 µs
+    /// Readers pay nothing, and a grace period calls `membarrier(PRIVATE_EXPEDITED)`: about 0.5 µs
     /// alone, about 10 µs on a virtual machine while another core is busy.
     ///
-    /// If a filter of system calls that comes into force after the domain was made refuses that
-    /// call, the domain changes to [`Fence`](Self::Fence) for good, and so does one with
-    /// [`Adaptive`](Self::Adaptive). The change takes a visit to every CPU, milliseconds on a busy
-    /// machine. It needs `sched_setaffinity`: where the filter refuses that too, no grace period
-    /// ends while another thread may read.
+    /// If a system-call filter that takes effect after the domain was created refuses that call,
+    /// the domain switches to [`Fence`](Self::Fence) for the rest of its life; so does a domain
+    /// with [`Adaptive`](Self::Adaptive). For the switch, the calling thread visits every CPU, which
+    /// takes milliseconds on a busy machine and needs `sched_setaffinity`. If the filter refuses
+    /// that too, no grace period passes while another thread may read.
     Membarrier,
     /// Both sides execute a SeqCst fence: about 2 ns for every outermost read section. A grace
-    /// period is a look at the readers' slots and nothing else.
+    /// period only scans the readers' slots.
     Fence,
 }
 
 impl BarrierKind {
-    /// Every kind, whether this system has it or not.
+    /// Every kind, supported by this system or not.
     pub const ALL: &'static [Self] = &[Self::Adaptive, Self::Membarrier, Self::Fence];
 
-    /// Whether this process can use the kind.
+    /// Returns whether this process can use the kind.
     pub fn is_supported(self) -> bool {
         match self {
             Self::Adaptive | Self::Membarrier => register(),
@@ -40,8 +40,8 @@ impl BarrierKind {
         }
     }
 
-    /// The kind that a domain has by default: [`Adaptive`](Self::Adaptive) where this process can
-    /// use it.
+    /// Returns the default kind of a domain: [`Adaptive`](Self::Adaptive) if this process can use
+    /// it, else [`Fence`](Self::Fence).
     pub fn best() -> Self {
         if Self::Adaptive.is_supported() { Self::Adaptive } else { Self::Fence }
     }
@@ -71,7 +71,7 @@ impl FromStr for BarrierKind {
 mod linux {
     use once_cell::race::OnceBool;
 
-    /// Whether the system did what `command` says.
+    /// Executes `command`, and returns whether it succeeded.
     pub(crate) fn membarrier(command: libc::c_int) -> bool {
         // SAFETY: INV-S1: the call takes no pointers and affects no memory of ours.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
@@ -82,26 +82,26 @@ mod linux {
         REGISTERED.get_or_init(|| membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
     }
 
-    /// Orders the memory accesses of all threads as `membarrier` does, where a filter has come to
-    /// refuse that: runs the calling thread on every CPU in turn, which takes each from the thread
-    /// that it ran. A sequence that was interrupted so is restarted. `false` where the system refuses
-    /// this too. Async-signal-safe.
+    /// Orders the memory accesses of all threads as `membarrier` does, for a process in which a
+    /// filter has started to refuse that: runs the calling thread on every CPU in turn, so that each
+    /// CPU switches away from the thread that it runs. The switch also restarts that thread's
+    /// sequence. Returns `false` if the system refuses this too. Async-signal-safe.
     ///
-    /// A CPU that the calling thread may not run on is passed over. Nothing is known of threads
-    /// that the program keeps to such CPUs by a cgroup of their own.
+    /// Skips CPUs that the calling thread may not run on. Threads that the program confines to such
+    /// CPUs, by another cgroup, are not ordered.
     #[cold]
     pub(crate) fn visit_every_cpu() -> bool {
-        /// As many CPUs as Linux can have.
+        /// One bit for each of the 8192 CPUs that Linux supports.
         const WORDS: usize = 8192 / 64;
         const WORD_BYTES: usize = size_of::<u64>();
         let mut own = [0_u64; WORDS];
         let own_thread = 0;
-        // SAFETY: INV-S1: the sets have as many bytes as the calls are told.
+        // SAFETY: INV-S1: the sets have as many bytes as are passed to the calls.
         let set = |cpus: &[u64]| unsafe {
             let (call, bytes) = (libc::SYS_sched_setaffinity, size_of_val(cpus));
             libc::syscall(call, own_thread, bytes, cpus.as_ptr()) == 0
         };
-        // SAFETY: as above. Returns the number of bytes that it filled.
+        // SAFETY: as above. The call returns the number of bytes that it filled.
         let filled = unsafe {
             let (call, bytes) = (libc::SYS_sched_getaffinity, size_of_val(&own));
             libc::syscall(call, own_thread, bytes, own.as_mut_ptr())
@@ -115,17 +115,17 @@ mod linux {
             one[cpu / 64] = 1 << (cpu % 64);
             visited |= set(&one[..words]);
         }
-        // Threads of this process run on the CPUs of the calling thread's set at least.
+        // The thread's own set is restored.
         visited && set(&own[..words])
     }
 
-    /// Fails for want of memory in the kernel, or where a filter forbids it after all.
+    /// Returns `false` if the kernel has no memory, or if a filter refuses the call.
     #[cfg(not(counted))]
     pub(crate) fn expedite() -> bool {
         membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
     }
 
-    /// Counts: where one thread goes on at a time, every access is ordered.
+    /// Only counts: one thread runs at a time, so every access is ordered.
     #[cfg(counted)]
     pub(crate) fn expedite() -> bool {
         if let Some(machine) = crate::sync::machine::installed() {

@@ -1,10 +1,10 @@
 //! The operating system and the processor: CPU numbers, `membarrier`, address space, forks.
 //!
-//! Each has a portable twin for systems that lack it, for loom and for Miri. Knows nothing of
-//! objects, classes or grace periods.
+//! Each part has a portable version for systems that lack it, for loom and for Miri. The layer
+//! knows nothing of objects, classes or grace periods.
 //!
-//! - INV-S1: a raw system call is made only with plain numbers, names that end in NUL, room of
-//!   the caller's own with its length, and ranges that we mapped ourselves.
+//! - INV-S1: a raw system call is made only with plain numbers, names that end in NUL, buffers of
+//!   the caller with their length, and ranges that this crate mapped itself.
 
 pub(crate) mod count_word;
 pub(crate) mod cpu;

@@ -1,47 +1,47 @@
-//! Places for ranges that take their addresses as they grow.
+//! Places: start addresses for ranges that reserve their addresses as they grow.
 //!
 //! A process may have more allocators than there is room for whole ranges, or a limit on its
-//! addresses (`RLIMIT_AS`). A range that is not reserved whole gets a place: a start in a part of
-//! the address space that the system does not use by itself, as far from the other places as can
-//! be. The first places have terabytes behind them, 30,000 of them half a gigabyte each. Room
-//! behind a place is not reserved: growing over another mapping fails.
+//! addresses (`RLIMIT_AS`). A range that is not reserved whole gets a place: a start address in a
+//! part of the address space that the system does not use on its own, as far from the other places
+//! as possible. The first places have terabytes behind them, 30,000 of them half a gigabyte each.
+//! The room behind a place is not reserved: growth over another mapping fails.
 //!
-//! Lock-free, so that a fork finds nothing half done. Two copies of this crate in one process
-//! begin at different places.
+//! Lock-free, so that a fork finds nothing half done. Two copies of this crate in one process begin
+//! at different places.
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use std::ops::Range;
 
-/// The most places of one area.
+/// The maximum number of places in one area.
 const PLACES: usize = 1 << 17;
 
-/// The least room between two places.
+/// The minimum distance between two places, in bytes.
 const LEAST_ROOM: usize = 64 << 20;
 
-/// A part of the address space for ranges of like sizes, and the places there that are in use.
+/// A part of the address space for ranges of similar sizes, and the places in it that are in use.
 #[derive(Debug)]
 struct Area {
     taken: [AtomicU64; PLACES / 64],
-    /// In the words before this one no place is left, or it is overlooked until another is given
-    /// back.
+    /// The words before this index have no free place, or one that is overlooked until another
+    /// place is given back.
     full: AtomicUsize,
-    /// Where it begins and ends, in thirty-seconds of the address space. On the systems known,
-    /// programs, the heap, the stack, libraries and the shadow memory of sanitizers are elsewhere.
+    /// The start and end of the part, in 1/32 of the address space. On the known systems, programs,
+    /// the heap, the stack, libraries and the shadow memory of sanitizers are elsewhere.
     part: Range<usize>,
 }
 
-/// For ranges of at least so many bytes there is one, for smaller ones another.
+/// Ranges of at least this many bytes use [`LARGE`], smaller ones [`SMALL`].
 const LARGE_BYTES: u64 = 1 << 34;
 static LARGE: Area = Area::new(12..20);
 static SMALL: Area = Area::new(5..10);
 
-/// The start of a place for a range that may come to have so many bytes, aligned to 64 MiB, which
-/// nobody has; `None` when there is none left.
+/// Returns a free place for a range that may grow to `bytes`: a start address aligned to 64 MiB.
+/// Returns `None` if no place is left.
 pub(crate) fn take(bytes: usize) -> Option<usize> {
     if bytes as u64 >= LARGE_BYTES { LARGE.take() } else { SMALL.take() }
 }
 
-/// Gives a place back, if `start` is that of one.
+/// Gives back the place at `start`. Returns `false` if `start` is not the start of a place.
 pub(crate) fn give(start: usize) -> bool {
     LARGE.give(start) || SMALL.give(start)
 }
@@ -91,16 +91,16 @@ impl Area {
 #[derive(Clone, Copy, Debug)]
 struct Places {
     start: usize,
-    /// From one to the next, in bytes.
+    /// The distance from one place to the next, in bytes.
     room: usize,
     /// A power of two.
     count: usize,
-    /// The first is at this multiple of the room.
+    /// Place 0 is this many times `room` after `start`.
     turn: usize,
 }
 
 impl Places {
-    /// `None` where addresses are too few for it.
+    /// Returns `None` if there are too few addresses for the area.
     fn of(area: &'static Area) -> Option<Self> {
         Self::new(address_space()?, area.part.clone(), std::ptr::from_ref(area).addr())
     }
@@ -115,12 +115,13 @@ impl Places {
         }
         let room = (bytes / count) & !(LEAST_ROOM - 1);
         let start = (unit * part.start).next_multiple_of(LEAST_ROOM);
-        // Where a copy of this crate lies differs from copy to copy.
+        // The address of the area differs between copies of this crate.
         let turn = (seed >> 12).wrapping_mul(0x9e37_79b9) % count;
         Some(Self { start, room, count, turn })
     }
 
-    /// Half of the places so far lie between two others, whatever the number.
+    /// Reverses the bits of `number`, so that each place is as far as possible from the ones before
+    /// it.
     fn start_of(&self, number: usize) -> usize {
         let bits = self.count.trailing_zeros();
         let spread = number.reverse_bits() >> (usize::BITS - bits);
@@ -138,8 +139,8 @@ impl Places {
     }
 }
 
-/// How many addresses a process of this system has: a power of two, by where the stack is. `None`
-/// where they are few.
+/// Returns the number of addresses of a process on this system: a power of two, derived from the
+/// address of the stack. Returns `None` if it is below 2^38.
 pub(crate) fn address_space() -> Option<usize> {
     static BYTES: AtomicUsize = AtomicUsize::new(0);
     let mut bytes = BYTES.load(Ordering::Relaxed);
@@ -147,7 +148,7 @@ pub(crate) fn address_space() -> Option<usize> {
         let local = 0_u8;
         bytes = std::ptr::from_ref(&local).addr().checked_next_power_of_two()?;
         let relaxed = Ordering::Relaxed;
-        // The first answer counts: places have to be found again.
+        // The first result stays, because places have to be found again.
         bytes =
             BYTES.compare_exchange(0, bytes, relaxed, relaxed).map_or_else(|set| set, |_| bytes);
     }

@@ -1,24 +1,25 @@
-//! Restartable sequences: what a thread does between two preemptions, or not at all.
+//! Restartable sequences: instructions that a thread executes between two preemptions, or not at
+//! all.
 //!
-//! The kernel restarts a sequence whose thread it preempts, moves to another CPU, or interrupts
-//! with a signal, before its last store (the *commit*). So among the threads of one CPU a
-//! sequence is atomic, without an atomic instruction. The area through which that is agreed is
-//! the one that glibc registered for each thread; nothing is registered here.
+//! The kernel restarts a sequence if it preempts the thread, moves it to another CPU, or interrupts
+//! it with a signal, before the last store (the *commit*). So among the threads of one CPU a
+//! sequence is atomic, without an atomic instruction. Thread and kernel agree on this through the
+//! area that glibc registered for each thread; nothing is registered here.
 //!
-//! The sequences work on one cache for each CPU, [`CacheRow::CPU_BYTES`] from one another. A cache
-//! begins with the [`CountWord`] of an array, and the array's objects are [`OBJECTS_AT`] bytes behind
-//! it; elsewhere in it there may be another word with its objects. The first word says whether
-//! the cache is busy.
+//! The sequences work on one cache for each CPU, [`CacheRow::CPU_BYTES`] apart. A cache begins with
+//! the [`CountWord`] of an array, whose objects are [`OBJECTS_AT`] bytes after the word. Elsewhere
+//! in the cache there may be another word with its objects. The first word says whether the cache
+//! is busy.
 //!
-//! - INV-Q1: while a cache is not busy, its words and objects are changed by sequences of its CPU
-//!   only.
-//! - INV-Q2: a cache becomes busy as [`CountWord::LOCAL`] by a sequence of its CPU only, and with a
-//!   ticket by an exchange whose effect is checked after [`Rseq::restart_others`]: a sequence that
-//!   had seen it free may commit over the ticket. Whoever made it busy has it alone, wherever it
-//!   runs, and ends that.
-//! - INV-Q3: there are caches for every number that the kernel can give a CPU
-//!   (`CpuSlots::count`), and in front of CPU 0's room for those of -1 and -2, which the area of a
-//!   thread says that is not registered. Nobody writes there: all zero, they look empty and full.
+//! - INV-Q1: while a cache is not busy, only sequences of its CPU change its words and objects.
+//! - INV-Q2: a cache becomes busy as [`CountWord::LOCAL`] only by a sequence of its CPU, and with a
+//!   ticket only by an exchange whose effect is checked after [`Rseq::restart_others`]: a sequence
+//!   that saw the cache free may commit over the ticket. The thread that made the cache busy has it
+//!   alone, wherever it runs, until it ends that itself.
+//! - INV-Q3: there is a cache for every number that the kernel can give a CPU (`CpuSlots::count`),
+//!   and in front of CPU 0's cache there is room for the numbers -1 and -2, which the area of an
+//!   unregistered thread contains. No thread writes to that room: all zero, these caches look empty
+//!   and full.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri, counted))))]
 mod imp {
@@ -32,16 +33,16 @@ mod imp {
     use std::num::NonZeroUsize;
     use std::ptr::NonNull;
 
-    /// Where the area of a thread lies, from its thread pointer, which is not at the area.
+    /// The offset of a thread's area from its thread pointer; never 0.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct Rseq {
         area: NonZeroIsize,
     }
 
-    /// Where there are none: no area lies there.
+    /// Stands for no sequences: no area is at this offset.
     const NONE: NonZeroUsize = NonZeroUsize::MIN;
 
-    /// Finds the same whichever thread looks first: none waits for another's look.
+    /// Every thread finds the same value, so no thread waits for another's search.
     static AREA: OnceNonZeroUsize = OnceNonZeroUsize::new();
 
     fn look() -> Option<Rseq> {
@@ -53,12 +54,12 @@ mod imp {
         Some(rseq)
     }
 
-    /// Keeps the library that this is a part of in memory, if it is one, for good: the areas of
-    /// threads name descriptors that lie in it, and the kernel reads those at any later moment.
+    /// If this code is in a library, keeps the library in memory forever: the areas of threads
+    /// point to descriptors in it, which the kernel may read at any later moment.
     fn keep_loaded() {
         let mut library = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-        // SAFETY: `library` has room for the answer; all zero is one, too. The name, if there is
-        // one, is that of a library which is loaded, and ends in NUL.
+        // SAFETY: `library` has room for the answer, and all zero is a valid value. The name, if
+        // there is one, is that of a loaded library, and ends in NUL.
         unsafe {
             let inside = std::ptr::from_ref(&AREA).cast();
             let library = match libc::dladdr(inside, library.as_mut_ptr()) {
@@ -67,7 +68,7 @@ mod imp {
             };
             if !library.dli_fname.is_null() {
                 let how = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-                // Null where it is the program itself, which stays anyway.
+                // Null for the program itself, which stays anyway.
                 libc::dlopen(library.dli_fname, how);
             }
         }
@@ -75,7 +76,7 @@ mod imp {
 
     fn find_area() -> Option<Rseq> {
         let symbol = |name: &std::ffi::CStr| {
-            // SAFETY: `name` ends in NUL; looking a symbol up has no other condition.
+            // SAFETY: `name` ends in NUL; a symbol lookup has no other condition.
             unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
         };
         let (offset, size) = (symbol(c"__rseq_offset"), symbol(c"__rseq_size"));
@@ -91,14 +92,14 @@ mod imp {
         membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)
     }
 
-    /// How often a sequence begins before its caller takes the path of a busy cache. A debugger that
-    /// steps through a sequence restarts it at every step.
+    /// The number of times that a sequence begins before its caller treats the cache as busy. A
+    /// debugger that steps through a sequence restarts it at every step.
     const MOST_TRIES: u32 = 3;
 
-    /// A sequence. It is armed first; then the cache of this CPU is found in `{cache}`, and the
-    /// steps follow, the last of which is the commit. A restart begins at the front; after
-    /// `MOST_TRIES` the steps out of line follow, which are those of a busy cache. They leave to
-    /// label 8, the end.
+    /// A sequence. It arms itself with its descriptor, then puts the address of this CPU's cache
+    /// into `{cache}`, then executes the steps, the last of which is the commit. A restart begins
+    /// at the front; after `MOST_TRIES` it executes the steps that are out of line instead, which
+    /// are those for a busy cache. They jump to label 8, the end.
     macro_rules! sequence {
         (
             [$($step:literal),*], [$($elsewhere:literal),*],
@@ -106,7 +107,8 @@ mod imp {
         ) => {
             asm!(
                 concat!(
-                    // The descriptor: version and flags, start, length, and where a restart goes.
+                    // The descriptor: version and flags, start, length, and the address for a
+                    // restart.
                     ".pushsection __rseq_cs, \"aw\", @progbits\n",
                     ".balign 32\n",
                     "2: .long 0, 0\n",
@@ -121,7 +123,7 @@ mod imp {
                     $($step, "\n",)*
                     "4:\n",
                     ".pushsection __rseq_failure, \"ax\", @progbits\n",
-                    // The signature that the kernel looks for before it jumps to label 5.
+                    // The kernel checks this signature before it jumps to label 5.
                     ".byte 0x0f, 0xb9, 0x3d\n",
                     ".long 0x53053053\n",
                     "5: inc {tries:e}\n",
@@ -144,7 +146,7 @@ mod imp {
     }
 
     impl Rseq {
-        /// The sequences of this process, if it has what they need.
+        /// Returns the sequences of this process, if it supports them.
         pub(crate) fn find() -> Option<Self> {
             let found = AREA.get_or_init(|| {
                 let area = look().map(|rseq| rseq.area.get().cast_unsigned());
@@ -154,7 +156,7 @@ mod imp {
             area.map(|area| Self { area })
         }
 
-        /// The CPU that this thread is on; `None` where its area is not registered.
+        /// Returns the CPU that this thread is on, or `None` if its area is not registered.
         #[inline(always)]
         pub(crate) fn cpu(self) -> Option<usize> {
             let number: i32;
@@ -170,18 +172,18 @@ mod imp {
             usize::try_from(number).ok()
         }
 
-        /// Takes the last object of the first array of this CPU's cache, if it has more than `low`
-        /// and the cache is not busy. 0 stands for none.
+        /// Takes the last object of the first array of this CPU's cache, if the array has more than
+        /// `low` objects and the cache is not busy. Otherwise returns 0.
         ///
         /// # Safety
         ///
-        /// The caches of `row` are as the module front says, and stay.
+        /// The caches of `row` must be as the module documentation says, and stay.
         #[inline(always)]
         pub(crate) unsafe fn pop(self, row: &CacheRow) -> u32 {
             let object: u32;
-            // SAFETY: INV-Q1: between the start and the commit this thread alone is in the cache
-            // of its CPU, or the kernel restarts it; `count > low` objects are there. INV-Q3: there
-            // is such a cache.
+            // SAFETY: INV-Q1: between the start and the commit only this thread is in the cache of
+            // its CPU, or the kernel restarts it; `count > low` objects are there. INV-Q3: there is
+            // such a cache.
             unsafe {
                 sequence!(
                     [
@@ -206,20 +208,20 @@ mod imp {
             object
         }
 
-        /// Puts an object into the array at `AT` bytes from the start of this CPU's cache, if
-        /// there is room and the cache is not busy.
+        /// Puts an object into the array at `AT` bytes from the start of this CPU's cache, if there
+        /// is room and the cache is not busy. Returns whether it did.
         ///
         /// # Safety
         ///
-        /// As [`pop`](Self::pop), with an array there as long as the limit in its word.
+        /// As [`pop`](Self::pop). The array at `AT` must be as long as the limit in its word.
         #[inline(always)]
         pub(crate) unsafe fn push<const AT: usize>(self, row: &CacheRow, object: u32) -> bool {
-            // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the
-            // commit leaves it above the count, where nobody looks.
+            // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the commit
+            // leaves the object above the count, where no thread looks.
             unsafe {
                 sequence!(
                     [
-                        // What is busy looks full, in the first word.
+                        // By its first word, a busy cache looks full.
                         ".if {at} != 0",
                         "cmp dword ptr [{cache} + 4], {busy}",
                         "jge {full}",
@@ -248,8 +250,8 @@ mod imp {
             true
         }
 
-        /// Makes this CPU's cache busy, as [`CountWord::LOCAL`], and gives its address and the word
-        /// that it had.
+        /// Makes this CPU's cache busy, as [`CountWord::LOCAL`]. Returns its address and the word
+        /// that it had, or `None` if it was busy.
         ///
         /// # Safety
         ///
@@ -257,15 +259,15 @@ mod imp {
         #[inline(always)]
         pub(crate) unsafe fn enter(self, row: &CacheRow) -> Option<(NonNull<u8>, CountWord)> {
             let (cache, word): (*mut u8, u64);
-            // SAFETY: INV-Q2: the commit happens on the cache's own CPU, so no sequence of that
-            // CPU is half done, or it is restarted and finds the cache busy. A thread that is not
-            // registered is kept from writing (INV-Q3).
+            // SAFETY: INV-Q2: the commit happens on the cache's own CPU, so no other sequence of
+            // that CPU is half done, or it is restarted and finds the cache busy. An unregistered
+            // thread does not write (INV-Q3).
             unsafe {
                 sequence!(
                     [
                         "cmp dword ptr fs:[{area} + 4], 0",
                         "jl 6f",
-                        // One load: what is free now may not have been before.
+                        // A single load, so that the checked word is the returned one.
                         "mov {word}, qword ptr [{cache}]",
                         "mov {result}, {word}",
                         "shr {result}, 32",
@@ -286,9 +288,9 @@ mod imp {
             Some((NonNull::new(cache)?, CountWord::from_bits(word)))
         }
 
-        /// Restarts every sequence that another thread of this process is in. Whatever this
-        /// thread stored before is seen by every sequence that begins, or begins again, after.
-        /// `false` when the system could not do it.
+        /// Restarts every sequence that another thread of this process is in. Every sequence that
+        /// begins or restarts after this call sees all stores that this thread made before it.
+        /// Returns `false` if the system refused.
         pub(crate) fn restart_others(self) -> bool {
             membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) || visit_every_cpu()
         }
@@ -305,7 +307,7 @@ mod imp {
     use crate::sys::count_word::CountWord;
     use std::ptr::NonNull;
 
-    /// There is none.
+    /// There are no sequences on this system.
     #[derive(Clone, Copy, Debug)]
     pub(crate) enum Rseq {}
 
@@ -346,33 +348,34 @@ mod imp {
     }
 }
 
-/// From a word to the objects of its array, in bytes.
+/// The distance from a word to the objects of its array, in bytes.
 pub(crate) const OBJECTS_AT: usize = 12;
 
-/// Caches of one kind, one for each CPU, as the sequences find them; sixteen bytes, so that all
-/// that a sequence needs lies together.
+/// Caches of one kind, one for each CPU, as the sequences find them. Sixteen aligned bytes, so that
+/// all fields that a sequence needs are on one cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
 pub(crate) struct CacheRow {
-    /// The address of CPU 0's.
+    /// The address of the cache of CPU 0.
     pub(crate) first: usize,
-    /// Their owner's size of an object, in bytes.
+    /// The size of an object, in bytes. Not read by sequences.
     pub(crate) size: u16,
-    /// How many objects a pop leaves.
+    /// A pop fails if the array has this many objects or fewer.
     pub(crate) low: u16,
-    /// From how many objects on a push gives up.
+    /// A push fails if the array has this many objects or more.
     pub(crate) limit: u16,
     /// The same for the other array.
     pub(crate) by_rcu_limit: u8,
-    /// Their owner's number for the kind.
+    /// The number of the size class. Not read by sequences.
     pub(crate) class: u8,
 }
 
 impl CacheRow {
-    /// From one CPU's cache to the next CPU's, in bytes.
+    /// The distance from the cache of one CPU to that of the next, in bytes.
     pub(crate) const CPU_BYTES: usize = 1 << 18;
 
-    /// How many numbers that are no CPU's there is room for in front of CPU 0's cache.
+    /// In front of the cache of CPU 0 there is room for this many numbers that are no CPU's: -1 and
+    /// -2.
     #[cfg(not(loom))]
     pub(crate) const NO_CPUS: usize = 2;
 }

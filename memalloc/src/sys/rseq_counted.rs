@@ -1,6 +1,6 @@
-//! The sequences of the counting build, where a thread has its CPU for itself and is preempted
-//! between two accesses that the façade tells of: what a sequence does, to the same bytes, in one
-//! go.
+//! The sequences of the counting build. There a thread has its CPU to itself, and is preempted only
+//! between two accesses that the façade reports. So a sequence runs in one piece, on the same
+//! bytes.
 
 use super::{CacheRow, OBJECTS_AT};
 use crate::sync::machine::{self, Access, AccessKind};
@@ -12,14 +12,14 @@ use std::ptr::{self, NonNull};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rseq;
 
-/// What a sequence does to the cache of its CPU, as told to the machine.
+/// A sequence on the cache of its CPU, which reports its accesses to the machine.
 struct Sequence {
     cache: *mut u8,
     place: &'static Location<'static>,
 }
 
 impl Sequence {
-    /// A sequence begins; no other thread goes on before it ends.
+    /// Begins a sequence. No other thread runs before it ends.
     fn begin(row: &CacheRow, place: &'static Location<'static>) -> Self {
         if let Some(machine) = machine::installed() {
             machine.preempt();
@@ -37,7 +37,7 @@ impl Sequence {
 
     /// # Safety
     ///
-    /// The cache has a `T` there, which nobody else changes during the sequence.
+    /// The cache must have a `T` there, which no other thread changes during the sequence.
     unsafe fn load<T: Copy>(&self, at: usize) -> T {
         self.tell::<T>(at, AccessKind::Load);
         // SAFETY: the caller's promise.
@@ -63,17 +63,17 @@ fn is_busy(word: u64) -> bool {
 }
 
 impl Rseq {
-    /// Those of the machine, whatever the system has.
+    /// Returns the sequences of the machine, whatever the system has.
     pub(crate) fn find() -> Option<Self> {
         machine::installed().map(|_| Self)
     }
 
-    /// The CPU that this thread is on.
+    /// Returns the CPU that this thread is on.
     pub(crate) fn cpu(self) -> Option<usize> {
         Some(cpu())
     }
 
-    /// See the sequence of this name.
+    /// Does what the sequence of this name does.
     ///
     /// # Safety
     ///
@@ -81,8 +81,8 @@ impl Rseq {
     #[track_caller]
     pub(crate) unsafe fn pop(self, row: &CacheRow) -> u32 {
         let sequence = Sequence::begin(row, Location::caller());
-        // SAFETY: INV-Q1: no other thread goes on before the sequence ends; `count > low` objects
-        // are there.
+        // SAFETY: INV-Q1: no other thread runs before the sequence ends; `count > low` objects are
+        // there.
         unsafe {
             let word: u64 = sequence.load(0);
             let count = word as u16;
@@ -95,7 +95,7 @@ impl Rseq {
         }
     }
 
-    /// See the sequence of this name.
+    /// Does what the sequence of this name does.
     ///
     /// # Safety
     ///
@@ -118,7 +118,7 @@ impl Rseq {
         true
     }
 
-    /// See the sequence of this name.
+    /// Does what the sequence of this name does.
     ///
     /// # Safety
     ///
@@ -126,7 +126,7 @@ impl Rseq {
     #[track_caller]
     pub(crate) unsafe fn enter(self, row: &CacheRow) -> Option<(NonNull<u8>, CountWord)> {
         let sequence = Sequence::begin(row, Location::caller());
-        // SAFETY: INV-Q2: no other thread goes on before the sequence ends.
+        // SAFETY: INV-Q2: no other thread runs before the sequence ends.
         let word = unsafe {
             let word: u64 = sequence.load(0);
             if is_busy(word) {
@@ -138,7 +138,7 @@ impl Rseq {
         Some((NonNull::new(sequence.cache)?, CountWord::from_bits(word)))
     }
 
-    /// No sequence is ever half done while another thread goes on.
+    /// Only counts: no sequence is half done while another thread runs.
     pub(crate) fn restart_others(self) -> bool {
         if let Some(machine) = machine::installed() {
             machine.interrupt_others();

@@ -1,10 +1,10 @@
-//! Who the calling thread is, what time it is, and how it begins a thread that no signal
-//! interrupts. Async-signal-safe, but for the last.
+//! The calling thread's number, the clock, and the start of threads that signals do not interrupt.
+//! All but `name_of` and `without_signals` are async-signal-safe.
 
 use std::time::Duration;
 
-/// A number for the calling thread that no other living thread of the process has; never 0, and below
-/// 2^31. On Linux the kernel's thread id.
+/// Returns a number that no other living thread of the process has: never 0, and below 2^31. On
+/// Linux it is the kernel's thread id.
 #[cfg(not(loom))]
 #[inline]
 pub(crate) fn current() -> u32 {
@@ -17,7 +17,7 @@ pub(crate) fn current() -> u32 {
 #[cfg(not(loom))]
 std::thread_local! { static NUMBER: std::cell::Cell<u32> = const { std::cell::Cell::new(0) } }
 
-/// Asks again for the calling thread's number, which a fork changes.
+/// Asks the system for the calling thread's number again, because a fork changes it.
 #[cfg(not(loom))]
 pub(super) fn renumber() -> u32 {
     let number = imp::number();
@@ -32,14 +32,15 @@ pub(crate) fn current() -> u32 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(id) as u32 >> 1 | 1
 }
 
-/// The name that a living thread of this process has, if the system tells.
+/// Returns the name of a living thread of this process, if the system provides it.
 pub(crate) fn name_of(number: u32) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/self/task/{number}/comm")).ok()?;
     Some(name.trim_end().to_owned())
 }
 
-/// Calls `begin`, to begin threads that signals are not delivered to, but for those that are about
-/// the thread itself. In between, they are not delivered to the calling thread either.
+/// Calls `begin` with signals blocked, so that the threads that it starts have them blocked too.
+/// Signals about the thread itself, such as `SIGSEGV`, stay unblocked. During the call the calling
+/// thread receives no other signals.
 #[cfg(not(loom))]
 pub(crate) fn without_signals<R>(begin: impl FnOnce() -> R) -> R {
     let _signals = imp::block_signals();
@@ -55,7 +56,8 @@ pub(crate) fn clock() -> Duration {
     imp::clock()
 }
 
-/// The same, but for a few milliseconds, at a fraction of the cost: the moment of the last tick.
+/// As [`clock`], at a fraction of the cost: the time of the last tick, a few milliseconds ago at
+/// most.
 #[inline]
 pub(crate) fn coarse_clock() -> Duration {
     #[cfg(counted)]
@@ -69,14 +71,14 @@ pub(crate) fn coarse_clock() -> Duration {
 mod imp {
     use super::Duration;
 
-    /// The signals that the calling thread had blocked; it has again when this is dropped.
+    /// The signals that the calling thread had blocked, which are restored on drop.
     pub(super) struct Blocked(libc::sigset_t);
 
-    /// Blocks what can wait: not what an instruction of the thread itself brings about.
+    /// Blocks all signals except those that an instruction of the thread itself raises.
     pub(super) fn block_signals() -> Blocked {
         use libc::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
         // SAFETY: a set of signals is plain bits, which `sigfillset` and `pthread_sigmask` write;
-        // the signals named are valid, and none of the calls can fail for sets that are.
+        // the named signals are valid, and none of the calls can fail with valid sets.
         unsafe {
             let (mut all, mut before) = std::mem::zeroed::<(libc::sigset_t, libc::sigset_t)>();
             libc::sigfillset(&mut all);
@@ -90,7 +92,7 @@ mod imp {
 
     impl Drop for Blocked {
         fn drop(&mut self) {
-            // SAFETY: the set is what the thread had.
+            // SAFETY: the set is the thread's earlier one.
             unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
         }
     }
@@ -110,7 +112,7 @@ mod imp {
 
     fn read(clock: libc::clockid_t) -> Duration {
         let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `now` is a place for the answer; the clocks are such that every Linux has.
+        // SAFETY: `now` is a place for the answer; every Linux has these clocks.
         unsafe { libc::clock_gettime(clock, &mut now) };
         Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
     }
@@ -120,7 +122,7 @@ mod imp {
 mod imp {
     use super::Duration;
 
-    /// Elsewhere the worker's thread is one like the others.
+    /// Blocks nothing: on other systems the worker's thread is like any other.
     #[cfg(not(loom))]
     pub(super) fn block_signals() {}
 

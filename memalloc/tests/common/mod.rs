@@ -1,5 +1,5 @@
-//! What the tests share: every configuration that this system has, objects whose contents can be
-//! checked, and the sums that always hold.
+//! Shared by the tests: every configuration that this system supports, objects whose contents can
+//! be checked, and the sums that always hold.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 use memalloc::rcu::{BarrierKind, Domain};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
-/// How an allocator finds its caches, and how its domain orders readers and writers.
+/// The way an allocator finds its caches, and the way its domain orders readers and writers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) cpu_mode: CpuMode,
@@ -18,7 +18,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Every combination that this system supports.
+    /// Returns every combination that this system supports.
     pub(crate) fn every() -> Vec<Self> {
         let modes = CpuMode::ALL.iter().filter(|mode| mode.is_supported());
         modes
@@ -33,7 +33,7 @@ impl Setup {
         Domain::builder().barrier(self.barrier).build().expect("only supported kinds are listed")
     }
 
-    /// The builder of an allocator on a domain of its own.
+    /// Returns the builder of an allocator with its own domain.
     pub(crate) fn builder<P: ReusePolicy>(&self) -> Builder<P> {
         MemAlloc::builder().cpu_mode(self.cpu_mode).domain(self.domain())
     }
@@ -47,11 +47,12 @@ impl Setup {
     }
 }
 
-/// Runs `work` in a child, which has `seconds`, and says how that ended; 0 for well.
+/// Runs `work` in a child process, which is killed after `seconds`. Returns its wait status; 0
+/// means success.
 #[cfg(unix)]
 pub(crate) fn in_child(seconds: u32, work: impl FnOnce()) -> libc::c_int {
-    // SAFETY: the child calls what this library says may be called there, and ends without
-    // running anything of the parent's.
+    // SAFETY: the child calls only what this library allows there, and exits without running any
+    // code of the parent.
     unsafe {
         match libc::fork() {
             -1 => panic!("no memory for a child"),
@@ -69,7 +70,7 @@ pub(crate) fn in_child(seconds: u32, work: impl FnOnce()) -> libc::c_int {
     }
 }
 
-/// Says which configuration a test was in when it failed.
+/// Prints the configuration of a test that fails.
 pub(crate) struct Announce(pub(crate) Setup, pub(crate) Option<memalloc::PolicyKind>);
 
 impl Drop for Announce {
@@ -82,8 +83,9 @@ impl Drop for Announce {
 }
 
 /// `in_every_setup! { fn claim<P>(setup) { … } }` is a test of that name that runs over every CPU
-/// mode, barrier kind and policy; with a policy in place of `P`, over that one only, and with
-/// `ProtectsIdentity` over all of those; without it, the claim is about domains.
+/// mode, barrier kind and policy. With a policy in place of `P`, it runs over that policy only;
+/// with `ProtectsIdentity`, over all policies that protect identity; without a parameter, the claim
+/// is about domains.
 macro_rules! in_every_setup {
     ($(#[$attribute:meta])* fn $claim:ident($setup:ident) $body:block) => {
         $(#[$attribute])*
@@ -136,12 +138,12 @@ macro_rules! in_every_setup {
 }
 pub(crate) use in_every_setup;
 
-/// A layout that the tests know to be valid.
+/// Returns a layout that is known to be valid.
 pub(crate) fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).expect("a valid layout")
 }
 
-/// An object and what was written to it.
+/// An object and the byte that was written to it.
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) place: NonNull<u8>,
@@ -158,7 +160,7 @@ impl Object {
         Self::filled(alloc.alloc(layout).expect("memory").cast(), layout, pattern)
     }
 
-    /// An object that was filled before, to look at it again.
+    /// Returns an object that was filled before, to check it again.
     pub(crate) fn seen_before(place: NonNull<u8>, layout: Layout, pattern: u8) -> Self {
         Self { place, layout, pattern }
     }
@@ -166,7 +168,7 @@ impl Object {
     /// Fills an object that the caller has just allocated.
     pub(crate) fn filled(place: NonNull<u8>, layout: Layout, pattern: u8) -> Self {
         assert!(place.addr().get().is_multiple_of(layout.align()), "not aligned");
-        // SAFETY: the object was allocated with this layout, and nobody else knows it.
+        // SAFETY: the object was allocated with this layout, and no other thread knows it.
         unsafe { place.write_bytes(pattern, layout.size()) };
         Self { place, layout, pattern }
     }
@@ -175,59 +177,59 @@ impl Object {
         self.place.addr().get()
     }
 
-    /// What every byte of it is.
+    /// Returns the value of each of its bytes.
     pub(crate) fn pattern(&self) -> u8 {
         self.pattern
     }
 
-    /// Panics when somebody else has written to the object.
+    /// Panics if the object was overwritten.
     pub(crate) fn check(&self) {
-        // SAFETY: the object is live, or pending inside a section of this thread, so its memory
-        // is mapped and nobody may write to it.
+        // SAFETY: the object is live, or pending inside a section of this thread, so its memory is
+        // mapped and may not be written.
         let bytes = unsafe { std::slice::from_raw_parts(self.place.as_ptr(), self.layout.size()) };
         assert!(bytes.iter().all(|byte| *byte == self.pattern), "contents changed: {self:?}");
     }
 
-    /// Frees as the policy says.
+    /// Frees the object as the policy says.
     pub(crate) fn free<P: ReusePolicy>(self, alloc: &MemAlloc<P>) {
         self.check();
         // SAFETY: allocated from `alloc` with this layout, and given up here.
         unsafe { alloc.free(self.place, self.layout) };
     }
 
-    /// Frees for reuse after a grace period.
+    /// Frees the object for reuse after a grace period.
     pub(crate) fn free_rcu<P: ReusePolicy>(self, alloc: &MemAlloc<P>) {
         self.check();
         // SAFETY: as in `free`.
         unsafe { alloc.free_rcu(self.place, self.layout) };
     }
 
-    /// Frees for reuse at once.
+    /// Frees the object for immediate reuse.
     pub(crate) fn free_unshared<P: ReusePolicy>(self, alloc: &MemAlloc<P>) {
         self.check();
-        // SAFETY: as in `free`, and no reader ever saw the object.
+        // SAFETY: as in `free`, and no reader has ever seen the object.
         unsafe { alloc.free_unshared(self.place, self.layout) };
     }
 }
 
-/// The first word of an object, which says who has it: 0 stands for nobody. A free object keeps
-/// its bytes and fresh memory is zero, so that whoever takes it finds a 0.
+/// Returns the first word of an object, which names its owner; 0 means none. A free object keeps
+/// its bytes and fresh memory is zero, so an allocation always finds a 0.
 pub(crate) fn owner_of<'a>(object: NonNull<u8>) -> &'a AtomicU64 {
     // SAFETY: objects are at least 16 bytes, aligned to 16, and mapped as long as their allocator
-    // lives; the tests that ask access the word in this way only.
+    // lives; the tests that use this access the word only in this way.
     unsafe { object.cast::<AtomicU64>().as_ref() }
 }
 
-/// Marks an object that was just allocated; panics when somebody else has it too.
+/// Marks an object that was just allocated. Panics if it has another owner.
 pub(crate) fn claim(object: NonNull<u8>, owner: u64) {
     let before = owner_of(object).swap(owner, Ordering::Relaxed);
     assert_eq!(before, 0, "handed out twice: {object:?}");
 }
 
-/// Takes the mark off again, before the object is freed.
+/// Removes the mark, before the object is freed.
 pub(crate) fn disclaim(object: NonNull<u8>, owner: u64) {
     let before = owner_of(object).swap(0, Ordering::Relaxed);
-    assert_eq!(before, owner, "somebody else had it too: {object:?}");
+    assert_eq!(before, owner, "it had another owner too: {object:?}");
 }
 
 /// Checks the sums of a quiet allocator of which the test holds `live` objects.
@@ -245,14 +247,15 @@ pub(crate) fn adds_up(stats: &Stats, live: usize) {
     assert_eq!(stats.live.objects, live as u64, "{stats:?}");
 }
 
-/// What an allocator on the usual backing holds of the system's memory, in bytes; where that
-/// backing takes nothing back, what it would hold otherwise: the slabs that have objects.
+/// Returns the bytes of the system's memory that an allocator on the default backing holds. If that
+/// backing does not take memory back, returns the bytes that it would hold if it did: the slabs
+/// that have objects.
 pub(crate) fn held_bytes(stats: &Stats) -> u64 {
     let goes_back = cfg!(all(target_os = "linux", not(miri)));
     if goes_back { stats.backing_bytes } else { stats.slabs * (64 << 10) }
 }
 
-/// Numbers that look random and are the same in every run (xorshift).
+/// Pseudo-random numbers that are the same in every run (xorshift).
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
 
@@ -261,7 +264,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// A number below `sides`.
+    /// Returns a number below `sides`.
     pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -270,16 +273,16 @@ impl Dice {
     }
 }
 
-/// Runs `work` while another thread, named `sitter`, holds what `enter` gives and is blocked. It
-/// leaves when `work` is done, or has panicked.
+/// Runs `work` while another thread, named `sitter`, holds the result of `enter` and is blocked.
+/// That thread leaves when `work` returns or panics.
 pub(crate) fn behind<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce() -> R) -> R {
     let (tell_inside, inside) = channel();
     let (stay, leave) = channel::<()>();
     thread::scope(|scope| {
         let sit = move || {
             let guard = enter();
-            tell_inside.send(()).expect("somebody waits for it");
-            // An error: nobody sends, the other end is dropped.
+            tell_inside.send(()).expect("a receiver");
+            // An error: nothing is sent, the other end is dropped.
             let _ = leave.recv();
             drop(guard);
         };
@@ -291,11 +294,11 @@ pub(crate) fn behind<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce()
     })
 }
 
-/// Lets the calling thread run on this CPU only, where the system has it, or on all.
+/// Restricts the calling thread to this CPU, if the system has it, or lets it run on all.
 #[cfg(target_os = "linux")]
 pub(crate) fn run_on(cpu: Option<usize>) {
-    // SAFETY: a set of CPUs is plain bits, and all zero is the empty one; the calls read it
-    // within its size. A refusal leaves the thread where it may run, which is good enough.
+    // SAFETY: a set of CPUs is plain bits, and all zero is the empty set; the calls read it within
+    // its size. If the system refuses, the thread stays where it may run, which is good enough.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         match cpu {
@@ -309,15 +312,15 @@ pub(crate) fn run_on(cpu: Option<usize>) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run_on(_cpu: Option<usize>) {}
 
-/// How many CPUs this process may use.
+/// Returns how many CPUs this process may use.
 pub(crate) fn cpus() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Keeps the calling thread on the CPU that it is on: what it leaves in the cache of that one
-/// stays within its reach.
+/// Keeps the calling thread on its current CPU, so that it can reach the objects that it leaves in
+/// that CPU's cache.
 pub(crate) fn stay_on_this_cpu() {
     #[cfg(target_os = "linux")]
-    // SAFETY: takes no arguments; -1 is no number and leaves the thread where it is.
+    // SAFETY: takes no arguments; -1 is no CPU number and leaves the thread where it is.
     run_on(usize::try_from(unsafe { libc::sched_getcpu() }).ok());
 }

@@ -1,11 +1,11 @@
-//! Batches on their way from one CPU to another.
+//! Batches that move from one CPU to another.
 
 use crate::explore::Model;
 use crate::pair::{adds_up, allocator, beside, give, give_rcu, take};
 use memalloc::{AfterRcuGp, Immediate, MemAlloc, run_on};
 use std::sync::Arc;
 
-/// One CPU frees more than its cache holds, the other refills from what it gave away.
+/// One CPU frees more than its cache holds, and the other refills from the surplus.
 #[test]
 fn a_batch_arrives_whole() {
     let model = Model {
@@ -31,8 +31,8 @@ fn a_batch_arrives_whole() {
     });
 }
 
-/// One CPU defers more than its cache holds, and gives away what it does not need; the other refills from
-/// that. Its thread is inside a section at first.
+/// One CPU defers more than its cache holds, and gives the surplus away; the other refills from it.
+/// The thread of the other CPU is inside a section at first.
 #[test]
 fn a_deferred_batch_arrives_whole() {
     let model = Model {
@@ -53,7 +53,7 @@ fn a_deferred_batch_arrives_whole() {
                 give_rcu(&there, object);
             }
         };
-        // The amounts that the lists keep are nothing that loom sees; the epoch is.
+        // Loom does not see the counts of the lists; it sees the epoch.
         let refill = || {
             drop(section);
             let _ = here.domain().start_poll();
@@ -68,7 +68,7 @@ fn a_deferred_batch_arrives_whole() {
     });
 }
 
-/// Both CPUs give a batch away and refill, over the same lists.
+/// Both CPUs give a batch away and refill, through the same lists.
 #[test]
 fn batches_cross_without_loss() {
     let model = Model {
@@ -79,8 +79,8 @@ fn batches_cross_without_loss() {
     };
     model.explore(|seen| {
         let alloc = allocator::<Immediate>();
-        // Fills the cache of a CPU; gives the object that will be one too many, and the oldest
-        // of the cache, which the CPU will give away for it.
+        // Fills the cache of a CPU. Returns the object that will be one too many, and the oldest
+        // object of the cache, which the CPU will give away for it.
         let fill = |cpu| {
             run_on(cpu);
             let objects: [_; 3] = std::array::from_fn(|_| take(&alloc));

@@ -37,12 +37,12 @@ fn an_object_is_never_handed_out_twice() {
     });
 }
 
-/// Two threads on one CPU that may not wait. A collision shows: one of them gets nothing,
-/// although there are objects for both.
+/// Two threads on one CPU that may not wait. In a collision one of them gets no object, although
+/// there are objects for both.
 #[test]
-fn a_busy_cache_is_an_error_for_those_who_may_not_wait() {
+fn a_busy_cache_is_an_error_for_alloc_nowait() {
     let model = Model {
-        name: "a_busy_cache_is_an_error_for_those_who_may_not_wait",
+        name: "a_busy_cache_is_an_error_for_alloc_nowait",
         bound: None,
         least: 10,
         happens: &["a collision", "no collision"],
@@ -73,8 +73,8 @@ fn a_busy_cache_is_an_error_for_those_who_may_not_wait() {
     });
 }
 
-/// One thread frees while the other uses the cache. The object goes to the list beside it, and
-/// the other thread finds it there, with all that was done to it.
+/// One thread frees while the other uses the cache. The object goes to the list beside the cache,
+/// and the other thread finds it there, with all writes to it.
 #[test]
 fn an_object_freed_while_its_cache_is_busy_is_found_again() {
     let model = Model {
@@ -92,7 +92,7 @@ fn an_object_freed_while_its_cache_is_busy_is_found_again() {
         seen.note("found at once", got[0] == object);
         seen.note("found later", got[1] == object);
         assert_ne!(got[0], got[1]);
-        // Objects that were carved although one was free: it was not to be had.
+        // Objects carved although one was free: the free one could not be reached.
         seen.note("a collision", alloc.stats().taken.objects > before.objects + 1);
 
         adds_up(&alloc, 2, seen);
@@ -101,11 +101,11 @@ fn an_object_freed_while_its_cache_is_busy_is_found_again() {
     });
 }
 
-/// What was freed while the cache was busy is found by those who may not wait, too.
+/// An allocation that may not wait also finds an object that was freed while the cache was busy.
 #[test]
-fn what_a_busy_cache_turned_away_can_be_had_without_waiting() {
+fn an_object_that_a_busy_cache_turned_away_is_allocated_without_waiting() {
     let model = Model {
-        name: "what_a_busy_cache_turned_away_can_be_had_without_waiting",
+        name: "an_object_that_a_busy_cache_turned_away_is_allocated_without_waiting",
         bound: None,
         least: 5,
         happens: &["sums added up"],
@@ -124,11 +124,11 @@ fn what_a_busy_cache_turned_away_can_be_had_without_waiting() {
     });
 }
 
-/// A CPU on which nothing is allocated gives away what its cache turned away, with the rest.
+/// A CPU that allocates nothing also gives away the objects that its busy cache turned away.
 #[test]
-fn what_a_busy_cache_turned_away_reaches_the_other_cpu() {
+fn an_object_that_a_busy_cache_turned_away_reaches_the_other_cpu() {
     let model = Model {
-        name: "what_a_busy_cache_turned_away_reaches_the_other_cpu",
+        name: "an_object_that_a_busy_cache_turned_away_reaches_the_other_cpu",
         bound: None,
         least: 5,
         happens: &["sums added up"],

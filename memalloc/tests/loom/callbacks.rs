@@ -1,4 +1,4 @@
-//! Callbacks: what `barrier` promises.
+//! Callbacks: the guarantees of `barrier`.
 
 use crate::explore::Model;
 use crate::pair::{Plain, beside};
@@ -6,7 +6,7 @@ use memalloc::rcu::Domain;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A callback that another thread has begun is waited for as one that has not been run.
+/// `barrier` waits for a callback that another thread has begun, as for one that has not run yet.
 #[test]
 fn barrier_waits_for_a_callback_that_another_thread_runs() {
     let model = Model {
@@ -32,8 +32,8 @@ fn barrier_waits_for_a_callback_that_another_thread_runs() {
     });
 }
 
-/// A grace period passes between two callbacks that are queued at the same time: whichever is in
-/// front, the newest cookie is one that both have passed with.
+/// A grace period passes between two callbacks that are queued at the same time. In either order,
+/// both are due once the newest cookie has passed.
 #[test]
 fn callbacks_that_are_queued_at_the_same_time_are_all_due_with_the_newest() {
     let model = Model {
@@ -43,7 +43,7 @@ fn callbacks_that_are_queued_at_the_same_time_are_all_due_with_the_newest() {
         happens: &["ours is in front", "theirs is in front"],
     };
     model.explore(|seen| {
-        // One clone, or the end of the other thread's would run them.
+        // A single clone: dropping another thread's clone would run the callbacks.
         let domain = Arc::new(Domain::new());
         let first = Arc::new(AtomicU32::new(0));
         let note = |number| {

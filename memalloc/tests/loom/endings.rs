@@ -1,4 +1,4 @@
-//! How an allocator ends while others still read.
+//! The end of an allocator while other threads still read.
 
 use crate::explore::Model;
 use crate::pair::{Plain, adds_up, allocator_in, beside, give_rcu, take};
@@ -7,7 +7,7 @@ use memalloc::sync::{AtomicBool, Ordering};
 use memalloc::{AfterRcuGp, Cache, MemAlloc};
 use std::sync::Arc;
 
-/// A value whose destructor writes to what readers read.
+/// A value whose destructor writes to the memory that readers read.
 #[derive(Debug)]
 struct Node(Plain);
 
@@ -17,8 +17,8 @@ impl Drop for Node {
     }
 }
 
-/// A cache is dropped with an object that a reader may have found a moment ago: the destructor
-/// runs when the reader has left, in the drop or with the callbacks.
+/// A cache is dropped with an object that a reader may have found a moment ago. The destructor runs
+/// once the reader has left, in the drop or with the callbacks.
 #[test]
 fn a_cache_that_is_dropped_ends_when_the_reader_has_left() {
     let model = Model {
@@ -64,8 +64,8 @@ fn a_cache_that_is_dropped_ends_when_the_reader_has_left() {
     });
 }
 
-/// An allocator is dropped inside a read section: what waits ends on whichever thread runs the
-/// callbacks of the domain, after the section.
+/// An allocator is dropped inside a read section. Pending objects end after the section, on
+/// whichever thread runs the callbacks of the domain.
 #[test]
 fn an_allocator_dropped_inside_a_section_ends_with_the_callbacks() {
     let model = Model {
@@ -86,7 +86,7 @@ fn an_allocator_dropped_inside_a_section_ends_with_the_callbacks() {
         let run = move || there.run_callbacks();
         let write = || {
             let guard = domain.pin();
-            // SAFETY: nobody else knows the object, and it is freed once.
+            // SAFETY: no other thread has the object, and it is freed once.
             unsafe { cache.free_raw(object) };
             drop(cache);
             assert_eq!(payload.read(), 0, "this section has not ended");
@@ -100,7 +100,7 @@ fn an_allocator_dropped_inside_a_section_ends_with_the_callbacks() {
     });
 }
 
-/// Two allocators on one domain, one of which ends while the other defers.
+/// Two allocators on one domain: one ends while the other defers.
 #[test]
 fn dropping_an_allocator_leaves_the_other_of_its_domain_alone() {
     let model = Model {
@@ -117,7 +117,7 @@ fn dropping_an_allocator_leaves_the_other_of_its_domain_alone() {
         let other = stays.clone();
         let defer = move || give_rcu(&other, second);
         let end = || {
-            // What the other thread frees meanwhile has to wait.
+            // Objects that the other thread frees meanwhile have to wait.
             let section = domain.pin();
             give_rcu(&ends, first);
             drop(section);

@@ -1,28 +1,28 @@
-//! Runs a model to its end and says how far that was.
+//! Runs a model to its end and reports the extent of the exploration.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// What a model is to show of itself, so that it can't pass by exploring nothing.
+/// The requirements on a model, so that it cannot pass by exploring nothing.
 pub(crate) struct Model {
     /// The name of the test.
     pub(crate) name: &'static str,
-    /// The most preemptions in one execution; `None` for any number.
+    /// The maximum number of preemptions in one execution; `None` for any number.
     pub(crate) bound: Option<usize>,
-    /// The fewest executions that count as having looked.
+    /// The minimum number of executions.
     pub(crate) least: usize,
-    /// Each has to be seen in at least one execution.
+    /// Each of these has to be seen in at least one execution.
     pub(crate) happens: &'static [&'static str],
 }
 
-/// Counts the executions in which something worth having happened.
+/// Counts the executions in which each expected event happened.
 #[derive(Clone, Default)]
 pub(crate) struct Seen(Arc<Mutex<BTreeMap<&'static str, usize>>>);
 
 impl Seen {
-    /// Notes `what`, if it is `true`.
+    /// Counts `what` once if `is_so`.
     pub(crate) fn note(&self, what: &'static str, is_so: bool) {
         if is_so {
             *self.0.lock().unwrap().entry(what).or_default() += 1;
@@ -36,7 +36,7 @@ impl Seen {
 
 impl Model {
     /// Explores every execution of `model` within the bound. There is no limit on executions or
-    /// time, so that no run is cut short in silence.
+    /// time, so that no run is cut short silently.
     pub(crate) fn explore(self, model: impl Fn(&Seen) + Send + Sync + 'static) {
         let mut loom = loom::model::Builder::new();
         loom.preemption_bound = self.bound;

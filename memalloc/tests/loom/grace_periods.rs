@@ -1,4 +1,4 @@
-//! Readers against those who wait for them.
+//! Readers, and the threads that wait for them.
 
 use crate::explore::Model;
 use crate::pair::{Plain, adds_up, allocator, allocator_in, beside, give, give_rcu, take};
@@ -7,8 +7,8 @@ use memalloc::sync::{AtomicBool, AtomicU32, Ordering};
 use memalloc::{AfterRcuGp, Handle};
 use std::sync::Arc;
 
-/// The reader finds an object by its handle and reads plain memory; the writer unlinks it, frees
-/// it deferred, and takes objects until one comes from the cache, writing to each.
+/// The reader finds an object by its handle and reads plain memory. The writer unlinks the object,
+/// frees it deferred, and takes objects until one comes from the cache, writing to each.
 #[test]
 fn free_rcu_is_not_reused_inside_a_read_section() {
     let model = Model {
@@ -49,8 +49,9 @@ fn free_rcu_is_not_reused_inside_a_read_section() {
     });
 }
 
-/// Two threads of one CPU defer one object each, under different cookies, into the same queues. The section of the second thread began when the first grace period was over already,
-/// and lasts until the other thread has allocated.
+/// Two threads of one CPU defer one object each, under different cookies, into the same queues. The
+/// section of the second thread began after the end of the first grace period, and lasts until the
+/// other thread has allocated.
 #[test]
 fn a_batch_does_not_pass_with_an_older_one() {
     let model = Model {
@@ -87,7 +88,7 @@ fn a_batch_does_not_pass_with_an_older_one() {
     });
 }
 
-/// What a reader found before `synchronize` began, it has left when that returns.
+/// A reader that found an object before `synchronize` began has left it when `synchronize` returns.
 #[test]
 fn synchronize_waits_for_a_reader() {
     let model = Model {
@@ -103,7 +104,7 @@ fn synchronize_waits_for_a_reader() {
 
         let (there, shared, cell) = (domain.clone(), linked.clone(), memory.clone());
         let read = move || {
-            // The first section, so that the slot is there and shows an epoch that is over.
+            // The first section claims the slot, which then shows an epoch that is over.
             drop(there.pin());
             let guard = there.pin();
             let found = shared.load(Ordering::Acquire);
@@ -127,7 +128,7 @@ fn synchronize_waits_for_a_reader() {
     });
 }
 
-/// The inner guard goes first or last: the section is as long as the longer of the two.
+/// The inner guard is dropped first or last: the section lasts as long as the longer of the two.
 #[test]
 fn a_nested_section_lasts_as_long_as_its_last_guard() {
     let model = Model {
@@ -166,7 +167,7 @@ fn a_nested_section_lasts_as_long_as_its_last_guard() {
     });
 }
 
-/// A section that begins after the cookie sees what was done before it, and so does one that
+/// A section that begins after the cookie sees everything done before it. So does a section that
 /// announces the newer epoch while the grace period is under way.
 #[test]
 fn a_later_section_does_not_find_what_was_unlinked() {
@@ -184,7 +185,7 @@ fn a_later_section_does_not_find_what_was_unlinked() {
 
         let (there, shared, reader) = (domain.clone(), link.clone(), alloc.clone());
         let read = move || {
-            // The other thread's grace period may be begun, and ended, by this one.
+            // This thread may begin and end the other thread's grace period.
             let ended = there.advance(there.start_poll());
             let guard = there.pin();
             let found = Handle::new(shared.load(Ordering::Relaxed));
@@ -212,8 +213,8 @@ fn a_later_section_does_not_find_what_was_unlinked() {
     });
 }
 
-/// One thread reads, one moves the grace period to its end, and one only polls. What was read is
-/// before what the third does then, although it never looked at the reader.
+/// One thread reads, one drives the grace period to its end, and one only polls. The reads happen
+/// before what the third thread does next, although it never scanned the reader.
 #[test]
 fn a_poll_sees_what_the_driver_saw() {
     let model = Model {
@@ -253,8 +254,8 @@ fn a_poll_sees_what_the_driver_saw() {
     });
 }
 
-/// A reader that has announced a newer epoch is not waited for: its announcement says that its
-/// earlier section has ended, with what it read.
+/// A reader that announced a newer epoch is not waited for: its announcement is proof that its
+/// earlier section has ended, with all its reads.
 #[test]
 fn a_newer_section_vouches_for_the_earlier_one() {
     let model = Model {
@@ -294,7 +295,7 @@ fn a_newer_section_vouches_for_the_earlier_one() {
     });
 }
 
-/// The slot of a thread that ends serves another, nested sections and all.
+/// The slot of a thread that ends serves another thread, nested sections included.
 #[test]
 fn a_slot_changes_hands() {
     let model = Model {

@@ -1,9 +1,9 @@
-//! The allocator and its grace periods under every schedule and every memory order that loom
-//! can tell apart: the code that ships, with two CPUs and caches of four objects.
+//! The allocator and its grace periods under every schedule and every memory order that loom can
+//! tell apart: the code that ships, with two CPUs and caches of four objects.
 //!
-//! Each model is explored to its end within its preemption bound; `explore` says what that is
-//! worth and prints one line for each. What loom can't show (load buffering, more than the last
-//! seven stores of an atomic, `sys_membarrier` as it is) is left to other instruments.
+//! Each model is explored to its end within its preemption bound; `explore` checks that it did
+//! something and prints one line for each. Loom cannot show load buffering, more than the last
+//! seven stores of an atomic, or the real `sys_membarrier`; other tools test those.
 #![cfg(loom)]
 
 mod batches;

@@ -1,4 +1,4 @@
-//! What the models share: a small allocator, a second thread, and the sums at the end.
+//! Shared parts of the models: a small allocator, a second thread, and the sums at the end.
 
 use crate::explore::Seen;
 use loom::cell::UnsafeCell;
@@ -10,40 +10,40 @@ use std::sync::Arc;
 /// The one layout that the models use.
 pub(crate) const LAYOUT: Layout = Layout::new::<[u64; 2]>();
 
-/// An allocator of one class, on a domain of its own.
+/// Returns an allocator of one class, on its own domain.
 pub(crate) fn allocator<P: ReusePolicy>() -> Arc<MemAlloc<P>> {
     allocator_in(&Domain::new())
 }
 
-/// The same, on this domain.
+/// Returns an allocator of one class, on `domain`.
 pub(crate) fn allocator_in<P: ReusePolicy>(domain: &Domain) -> Arc<MemAlloc<P>> {
     let classes = ClassTable::new(&[LAYOUT.size()]).expect("one class is a table");
     let builder = MemAlloc::builder().domain(domain.clone()).classes(classes);
-    Arc::new(builder.build().expect("loom's twins always have memory"))
+    Arc::new(builder.build().expect("under loom there is always memory"))
 }
 
-/// Plain memory beside the objects. Loom reports accesses to it that are not ordered.
+/// Plain memory beside the objects. Loom reports unordered accesses to it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plain(Arc<UnsafeCell<u32>>);
 
-// SAFETY: accesses that are not ordered end the model; that is what it is for.
+// SAFETY: unordered accesses end the model; the type exists to find them.
 unsafe impl Send for Plain {}
 // SAFETY: as above.
 unsafe impl Sync for Plain {}
 
 impl Plain {
     pub(crate) fn read(&self) -> u32 {
-        // SAFETY: loom has just checked that nobody writes.
+        // SAFETY: loom has just checked that no other thread writes.
         self.0.with(|word| unsafe { *word })
     }
 
     pub(crate) fn increment(&self) {
-        // SAFETY: loom has just checked that nobody else reads or writes.
+        // SAFETY: loom has just checked that no other thread reads or writes.
         self.0.with_mut(|word| unsafe { *word += 1 });
     }
 }
 
-/// Runs `other` on a second thread, on this CPU, and `here` on this one, on CPU 0.
+/// Runs `other` on a second thread, on CPU `cpu`, and `here` on this thread, on CPU 0.
 pub(crate) fn beside<T: 'static, U>(
     cpu: usize,
     other: impl FnOnce() -> T + 'static,
@@ -57,7 +57,7 @@ pub(crate) fn beside<T: 'static, U>(
     (other.join().expect("the other thread does not panic"), here)
 }
 
-/// Takes an object and writes to it, as its only holder may.
+/// Takes an object and writes to it, as its only holder.
 pub(crate) fn take<P: ReusePolicy>(alloc: &MemAlloc<P>) -> Handle {
     let object = alloc.alloc_handle(LAYOUT).expect("there are more slabs than a model needs");
     alloc.writes_plain(object);
@@ -67,7 +67,7 @@ pub(crate) fn take<P: ReusePolicy>(alloc: &MemAlloc<P>) -> Handle {
 /// Writes to an object and frees it for immediate reuse.
 pub(crate) fn give<P: ReusePolicy>(alloc: &MemAlloc<P>, object: Handle) {
     alloc.writes_plain(object);
-    // SAFETY: every model frees what it took, once, with the layout that it took it with.
+    // SAFETY: every model frees each object that it took once, with the same layout.
     unsafe { alloc.free_unshared_handle(object, LAYOUT) };
 }
 
@@ -77,8 +77,8 @@ pub(crate) fn give_rcu<P: ReusePolicy>(alloc: &MemAlloc<P>, object: Handle) {
     unsafe { alloc.free_rcu_handle(object, LAYOUT) };
 }
 
-/// At the end of a model: every object is somewhere, `live` of them with the model, and all
-/// others go back to their slabs.
+/// Checks the end of a model: every object is counted in one state, `live` of them with the model,
+/// and all others go back to their slabs.
 pub(crate) fn adds_up<P: ReusePolicy>(alloc: &MemAlloc<P>, live: u64, seen: &Seen) {
     let stats = alloc.stats();
     let sum = stats.live.objects + stats.cached.objects + stats.pending.objects;

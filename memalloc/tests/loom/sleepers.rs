@@ -1,4 +1,5 @@
-//! Sections that may sleep: they end on other threads than they began on, and outlive those.
+//! Sections that may sleep: they end on another thread than they began on, and outlive the first
+//! thread.
 
 use crate::explore::Model;
 use crate::pair::{Plain, adds_up, allocator, beside, give, give_rcu, take};
@@ -8,8 +9,8 @@ use memalloc::{AfterRcuGp, AfterTasksTraceGp, Handle};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool as Untracked;
 
-/// A section is ended by another thread, and its own thread announces a newer one in the same
-/// slot. A scan that passes over the newer epoch has what the earlier section read behind it.
+/// Another thread ends a section, and the section's own thread announces a newer one in the same
+/// slot. The reads of the earlier section happen before a scan that passes over the newer epoch.
 #[test]
 fn a_section_that_ended_elsewhere_is_vouched_for() {
     let model = Model {
@@ -22,7 +23,7 @@ fn a_section_that_ended_elsewhere_is_vouched_for() {
         let domain = Domain::new();
         let memory = Plain::default();
         let guard = domain.pin_trace_owned();
-        // Unlinked here, so to speak: the section may have found it.
+        // Stands for an unlink: the section may have found the object.
         let cookie = domain.trace().start_poll();
         assert!(!domain.trace().advance(cookie), "the section holds the grace period up");
 
@@ -54,8 +55,8 @@ fn a_section_that_ended_elsewhere_is_vouched_for() {
     });
 }
 
-/// The thread that began a section ends while another ends the section. The next owner of the
-/// slot vouches for that section, whichever of the two gave the slot back.
+/// The thread that began a section ends while another thread ends the section. The next owner of
+/// the slot is proof that the section has ended, whichever of the two gave the slot back.
 #[test]
 fn a_slot_vouches_for_the_section_of_its_earlier_owner() {
     let model = Model {
@@ -68,12 +69,13 @@ fn a_slot_vouches_for_the_section_of_its_earlier_owner() {
         let domain = Domain::new();
         let memory = Plain::default();
         let there = domain.clone();
-        // This thread has a slot of its own already, and will want another.
+        // This thread already has a slot, and will need another.
         drop(domain.pin_trace());
-        // The storage of a thread ends a little later than its function: beside what follows.
+        // The thread-local storage of a thread is dropped a little after its function returns:
+        // during what follows.
         let owner = thread::spawn(move || there.pin_trace_owned());
         let guard = owner.join().expect("the owner does not panic");
-        // Unlinked here, so to speak: the section may have found it.
+        // Stands for an unlink: the section may have found the object.
         let cookie = domain.trace().start_poll();
         let cell = memory.clone();
         let end = move || {
@@ -96,8 +98,8 @@ fn a_slot_vouches_for_the_section_of_its_earlier_owner() {
     });
 }
 
-/// The thread that began a section ends, and another thread holds the guard: the section goes on,
-/// and its slot is given back once, by the last of the two.
+/// The thread that began a section ends, and another thread holds the guard. The section goes on,
+/// and the later of the two gives the slot back, once.
 #[test]
 fn a_section_outlives_the_thread_that_began_it() {
     let model = Model {
@@ -132,8 +134,8 @@ fn a_section_outlives_the_thread_that_began_it() {
             (passed, domain.pin_trace())
         });
         end.join().expect("the end of a section does not panic");
-        assert_eq!(domain.trace().stats().reading, 1, "this thread's section is nobody else's");
-        // The storage of a thread ends a little later than its function.
+        assert_eq!(domain.trace().stats().reading, 1, "this thread's own section is open");
+        // The thread-local storage of a thread is dropped a little after its function returns.
         while domain.trace().stats().slots > 1 {
             thread::yield_now();
         }
@@ -146,8 +148,8 @@ fn a_section_outlives_the_thread_that_began_it() {
     });
 }
 
-/// The section was begun here and is ended by another thread. Once its slot shows none, nobody
-/// is left to read, and what the section read is before the next use of the object.
+/// The section began here, and another thread ends it. Once its slot shows no section, no reader is
+/// left, and the reads of the section happen before the next use of the object.
 #[test]
 fn a_reuse_at_once_is_after_a_section_that_ended_elsewhere() {
     let model = Model {
@@ -179,8 +181,8 @@ fn a_reuse_at_once_is_after_a_section_that_ended_elsewhere() {
     });
 }
 
-/// The same where the thread that began the section ends as well, after it or before: its slot is
-/// free when both are over, and then what the section read is before the next use of the object.
+/// As above, but the thread that began the section also ends, before or after it. Its slot is free
+/// once both are over; then the reads of the section happen before the next use of the object.
 #[test]
 fn a_reuse_at_once_is_after_a_section_that_outlived_its_thread() {
     let model = Model {
@@ -221,7 +223,7 @@ fn a_reuse_at_once_is_after_a_section_that_outlived_its_thread() {
     });
 }
 
-/// Under the policy that waits for them, an object that a sleeper found is not allocated again
+/// Under the policy that waits for sleepers, an object that a sleeper found is not allocated again
 /// before its section has ended.
 #[test]
 fn free_rcu_is_not_reused_inside_a_section_that_sleeps() {
@@ -263,12 +265,12 @@ fn free_rcu_is_not_reused_inside_a_section_that_sleeps() {
     });
 }
 
-/// Under the policy that waits for RCU only, what a sleeper found may be allocated again, but
-/// does not go back to its slab before the section has ended.
+/// Under the policy that waits for RCU only, an object that a sleeper found may be allocated again,
+/// but does not go back to its slab before the section has ended.
 #[test]
-fn a_sleeper_keeps_memory_and_type_where_it_does_not_keep_the_object() {
+fn a_sleeper_keeps_memory_and_type_under_a_policy_that_does_not_keep_the_object() {
     let model = Model {
-        name: "a_sleeper_keeps_memory_and_type_where_it_does_not_keep_the_object",
+        name: "a_sleeper_keeps_memory_and_type_under_a_policy_that_does_not_keep_the_object",
         bound: Some(2),
         least: 100,
         happens: &["found", "reused inside the section"],
@@ -284,7 +286,7 @@ fn a_sleeper_keeps_memory_and_type_where_it_does_not_keep_the_object() {
         let read = move || {
             let guard = reader.domain().pin_trace();
             let found = shared.load(Ordering::Acquire) != 0;
-            // A step, for the other thread to get in between.
+            // A step at which the other thread may run.
             let _ = reader.domain().trace().start_poll();
             if found {
                 memory.read();

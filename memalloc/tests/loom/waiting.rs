@@ -1,4 +1,4 @@
-//! A free that waits for readers, because too much is pending.
+//! A free that waits for readers because too much is pending.
 
 use crate::explore::Model;
 use crate::pair::{LAYOUT, adds_up, beside, give, give_rcu, take};
@@ -7,14 +7,14 @@ use memalloc::sync::{AtomicBool, AtomicU32, Ordering, explored};
 use memalloc::{AfterRcuGp, ClassTable, Handle, MemAlloc};
 use std::sync::Arc;
 
-/// An allocator of one class that lets no batch wait.
+/// Returns an allocator of one class that allows no pending batch.
 fn strict() -> Arc<MemAlloc<AfterRcuGp>> {
     let classes = ClassTable::new(&[LAYOUT.size()]).expect("one class is a table");
     let builder = MemAlloc::builder().domain(Domain::new()).classes(classes).max_pending(0);
-    Arc::new(builder.build().expect("loom's twins always have memory"))
+    Arc::new(builder.build().expect("under loom there is always memory"))
 }
 
-/// Looks for an object in a section, reads it if there is one, and says whether there was.
+/// Looks for an object inside a section and reads it. Returns whether there was one.
 fn finds(alloc: &MemAlloc<AfterRcuGp>, link: &AtomicU32) -> bool {
     let section = alloc.domain().pin();
     let found = Handle::new(link.load(Ordering::Acquire));
@@ -25,12 +25,12 @@ fn finds(alloc: &MemAlloc<AfterRcuGp>, link: &AtomicU32) -> bool {
     found.is_some()
 }
 
-/// The free that completes a batch waits until the reader has left: time stands still in models, and
-/// nobody gives up. What may be reused then, no reader holds.
+/// The free that completes a batch waits until the reader has left: time stands still in models, so
+/// the wait does not time out. Objects that may be reused then are held by no reader.
 #[test]
-fn who_waits_for_room_goes_on_when_the_reader_has_left() {
+fn a_free_that_waits_for_room_returns_when_the_reader_has_left() {
     let model = Model {
-        name: "who_waits_for_room_goes_on_when_the_reader_has_left",
+        name: "a_free_that_waits_for_room_returns_when_the_reader_has_left",
         bound: Some(2),
         least: 100,
         happens: &["found", "not found", "reused"],
@@ -58,12 +58,12 @@ fn who_waits_for_room_goes_on_when_the_reader_has_left() {
     });
 }
 
-/// What another CPU has deferred counts, too, and whoever waits finds it there. The other thread defers
-/// inside a section of its own, where it does not wait.
+/// Objects that another CPU has deferred count too, and the waiting free finds them there. The
+/// other thread defers inside its own section, where it does not wait.
 #[test]
-fn who_waits_for_room_finds_what_another_cpu_has_deferred() {
+fn a_free_that_waits_for_room_finds_objects_that_another_cpu_has_deferred() {
     let model = Model {
-        name: "who_waits_for_room_finds_what_another_cpu_has_deferred",
+        name: "a_free_that_waits_for_room_finds_objects_that_another_cpu_has_deferred",
         bound: Some(3),
         least: 100,
         happens: &["has the other's", "does not have the other's"],
@@ -79,12 +79,13 @@ fn who_waits_for_room_finds_what_another_cpu_has_deferred() {
             let section = other.domain().pin();
             theirs.into_iter().for_each(|object| give_rcu(&other, object));
             there.store(true, Ordering::Release);
-            // Two threads that wait at a time are too many executions: `..waits_when_it_has_ended` has one.
+            // Two waiting threads make too many executions: `.._waits_once_the_section_has_ended`
+            // has one.
             explored();
             drop(section);
         };
         let defer = || {
-            // The amounts that the lists keep are nothing that loom sees; this is.
+            // Loom does not see the counts of the lists; it sees this.
             let has_deferred = deferred.load(Ordering::Acquire);
             ours.into_iter().for_each(|object| give_rcu(&alloc, object));
             if has_deferred {
@@ -103,12 +104,12 @@ fn who_waits_for_room_finds_what_another_cpu_has_deferred() {
     });
 }
 
-/// A thread that frees inside a section of its own does not wait there, but when it has ended: a grace
-/// period has passed then, and the reader that was inside has left.
+/// A thread that frees inside its own section waits once the section has ended, not inside it. Then
+/// a grace period has passed, and the reader that was inside has left.
 #[test]
-fn who_frees_inside_a_section_waits_when_it_has_ended() {
+fn a_free_inside_a_section_waits_once_the_section_has_ended() {
     let model = Model {
-        name: "who_frees_inside_a_section_waits_when_it_has_ended",
+        name: "a_free_inside_a_section_waits_once_the_section_has_ended",
         bound: Some(1),
         least: 100,
         happens: &["found", "not found", "reused"],

@@ -1,12 +1,12 @@
 //! Readers that execute fences only while a word says so.
 //!
-//! A reader announces its section, loads the mode, and executes a fence if the mode isn't PLAIN.
-//! While every section has such a fence, whoever unlinks an object looks at the slots behind a
-//! fence of its own, and asks nobody for a barrier. The driver switches: to fences through
+//! A reader announces its section, loads the mode, and executes a fence if the mode is not PLAIN.
+//! While every section has this fence, a thread that unlinks an object looks at the slots after its
+//! own fence, and needs no barrier from other threads. The driver switches: to fences through
 //! SETTLING and a membarrier, and back through SETTLING and a fence.
 //!
-//! What is claimed: nobody takes the object back while a section reads it. Only the driver
-//! switches, so it knows the mode. A looker on another thread may see an older one.
+//! Claim: no thread takes the object back while a section reads it. Only the driver switches, so it
+//! knows the mode. A looker on another thread may see an older mode.
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
@@ -17,11 +17,11 @@ use std::{cell::Cell as Untracked, rc::Rc, sync::Arc, sync::atomic::AtomicUsize}
 use crate::explore::{Exploration, explore_within};
 
 const PLAIN: u64 = 0;
-/// Readers execute fences, but nobody counts on it.
+/// Readers execute fences, but no thread relies on it.
 const SETTLING: u64 = 1;
 const FENCED: u64 = 2;
 
-/// What a driver does to switch.
+/// A step of a switch by the driver.
 #[derive(Clone, Copy)]
 enum Switch {
     Settle,
@@ -32,7 +32,7 @@ enum Switch {
 }
 use Switch::{Fence, Fenced, Membarrier, Plain, Settle};
 
-/// What a looker does to learn whether a section is open.
+/// A step of a looker, which checks whether a section is open.
 #[derive(Clone, Copy)]
 enum Look {
     OwnFence,
@@ -46,8 +46,8 @@ use Look::{Mode, OwnFence, Slot};
 struct Protocol {
     /// Enter: the announcement comes before the load of the mode.
     announce_first: bool,
-    /// Enter: the load of the mode. Pairs with the store of PLAIN: a section without a fence has
-    /// to see what was unlinked by a looker that still saw FENCED.
+    /// Enter: the load of the mode. Pairs with the store of PLAIN: a section without a fence has to
+    /// see the unlinking by a looker that still saw FENCED.
     mode_load: Ordering,
     fences_if: fn(u64) -> bool,
     /// Leave: the end of the announcement. Pairs with the looker's load and the scan.
@@ -79,24 +79,24 @@ const SOUND: Protocol = Protocol {
     look_slot: Acquire,
 };
 
-/// What a thread beside the reader does next.
+/// A step of a thread beside the reader.
 #[derive(Clone, Copy)]
 enum Step {
     ToFenced,
     ToPlain,
     Unlink,
-    /// Begins a grace period: raises the epoch, and has the barrier that the mode asks for.
+    /// Begins a grace period: raises the epoch, and executes the barrier that the mode asks for.
     Begin,
-    /// Takes the object back if no section is left that keeps the grace period from ending.
+    /// Takes the object back if no section is left that holds the grace period up.
     Scan,
-    /// Takes the object back if no section is open, as far as that shows without a barrier.
+    /// Takes the object back if no section is open, as far as that can be told without a barrier.
     Look,
 }
 
-/// What may happen.
+/// The events that are counted.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// A section reads the object, and has seen this mode.
+    /// A section reads the object after it saw PLAIN; the next two: SETTLING, FENCED.
     ReadPlain,
     ReadSettling,
     ReadFenced,
@@ -104,7 +104,7 @@ enum Event {
     LookUnsure,
     LookInside,
     LookTakes,
-    /// A scan finds a section that began before the object was unlinked, or after.
+    /// A scan finds a section that began before the object was unlinked; the next: after it.
     ScanWaits,
     ScanPasses,
     ScanTakes,
@@ -125,7 +125,7 @@ struct World {
     asked: AtomicU64,
     executed: AtomicU64,
     fences: AtomicU64,
-    /// What threads know of themselves: a load of it would hide loads of others from loom.
+    /// Each thread's own state: a load of the atomics would hide loads of other threads from loom.
     own_mode: Untracked<u64>,
     last_asked: Untracked<u64>,
     last_executed: Untracked<u64>,
@@ -165,7 +165,7 @@ impl World {
         for _ in 0..sections {
             self.section(p);
         }
-        // To be switched out is to execute a barrier.
+        // A thread that is switched out executes a barrier.
         self.execute(u64::MAX);
     }
 
@@ -179,8 +179,8 @@ impl World {
         let mode = early.unwrap_or_else(|| self.mode.load(p.mode_load));
         if (p.fences_if)(mode) {
             // ORDERING: pairs with the fence of a look, and of a grace period without a membarrier.
-            // If this one is first, they see the announcement; if that one is first, the section
-            // sees the unlinking. "reader ignores the mode".
+            // If this fence comes first, they see the announcement; if the other comes first, the
+            // section sees the unlinking. "reader ignores the mode".
             self.fence();
         }
         self.interrupt();
@@ -192,7 +192,7 @@ impl World {
         self.slot.store(0, p.slot_clear);
     }
 
-    /// The system interrupts the reader here if it has been asked to, and if it has come so far.
+    /// The system interrupts the reader here, if a barrier was asked for and the reader notices.
     fn interrupt(&self) {
         let asked = self.asked.load(Relaxed);
         if asked > self.last_executed.get() {
@@ -209,7 +209,7 @@ impl World {
 
     // The driver, and lookers.
 
-    /// Ends when the object is taken back.
+    /// Ends once the object is taken back.
     fn update(&self, p: &Protocol, steps: &[Step]) {
         for step in steps {
             let taken = match step {
@@ -233,13 +233,14 @@ impl World {
     fn switch(&self, moves: &[Switch]) -> bool {
         for to in moves {
             match *to {
-                // Relaxed: what has to see it is behind the barrier or the fence that follows.
+                // Relaxed: the barrier or the fence that follows makes it visible.
                 Settle => self.set(SETTLING, Relaxed),
-                // ORDERING: pairs with what the reader executes. A section is announced before
-                // it, and shows, or loads the mode behind it, and has a fence.
+                // ORDERING: pairs with the barrier that the reader executes. A section either is
+                // announced before it, and shows, or loads the mode after it, and has a fence.
                 Membarrier => self.membarrier(),
-                // ORDERING: pairs with the fence of a look. If this one is first, the look sees
-                // SETTLING; if that one is first, whoever sees PLAIN sees the unlinking.
+                // ORDERING: pairs with the fence of a look. If this fence comes first, the look
+                // sees SETTLING; if the look's comes first, a reader that sees PLAIN sees the
+                // unlinking.
                 Fence => self.fence(),
                 Fenced(order) => self.set(FENCED, order),
                 Plain(order) => self.set(PLAIN, order),
@@ -265,7 +266,8 @@ impl World {
     }
 
     fn begin(&self, p: &Protocol) -> bool {
-        // ORDERING: pairs with the load of the epoch; the scan passes who announces the newer one.
+        // ORDERING: pairs with the load of the epoch; the scan passes a reader that announces the
+        // newer one.
         self.epoch.fetch_add(1, Release);
         if p.grace_fence {
             self.fence();
@@ -312,7 +314,7 @@ struct Scenario {
     /// The driver, and a looker.
     others: &'static [&'static [Step]],
     preemptions: usize,
-    /// What has to happen in some execution.
+    /// Each of these has to happen in some execution.
     shows: &'static [Event],
 }
 
@@ -358,8 +360,8 @@ static SWITCH_BACK_THEN_GRACE: Scenario = Scenario {
     ..SWITCH_THEN_LOOK
 };
 
-/// The fence of the grace period is before the switch, and its scan behind it. No section that
-/// sees the switch finds the object.
+/// The fence of the grace period is before the switch, and its scan after it. No section that sees
+/// the switch finds the object.
 static SWITCH_BACK_WITHIN_GRACE: Scenario = Scenario {
     name: "switch back within grace",
     others: &[&[Unlink, Begin, ToPlain, Scan]],
@@ -407,7 +409,8 @@ fn run(scenario: &'static Scenario, p: Protocol) -> (Exploration, Arc<Events>) {
             spawn(move || world.update(&p, steps))
         });
         let mut threads: Vec<_> = others.collect();
-        // The main thread does nothing: to begin with another than the reader is no preemption.
+        // The main thread does nothing, so that a start with another thread than the reader is no
+        // preemption.
         threads.push(spawn(move || world.read(&p, scenario.sections)));
         threads.into_iter().for_each(|thread| thread.join().expect("a panic ends the model"));
     });
@@ -429,7 +432,8 @@ fn no_section_loses_its_object_while_the_mode_changes() {
     }
 }
 
-/// What is left out, where that shows, and if it does not, what does the same work.
+/// A mutation, the scenario in which it shows, and, if it does not show, the step that does the
+/// same work.
 type Mutation = (&'static str, fn(&mut Protocol), &'static Scenario, Option<&'static str>);
 
 const MUTATIONS: &[Mutation] = &[
@@ -488,7 +492,7 @@ const MUTATIONS: &[Mutation] = &[
         &LOOK_BESIDE_SWITCH_BACK,
         None,
     ),
-    // Behind a single fence loom fails here, which is more than the language asks for. For loom a
+    // With a single fence loom fails here, which is more than the language asks for: for loom, a
     // Relaxed store does not hand on what the fence before it learned from other fences.
     (
         "PLAIN relaxed",
@@ -541,7 +545,7 @@ fn every_step_of_changing_the_mode_is_needed() {
         apply(&mut protocol);
         let (exploration, _) = run(scenario, protocol);
         let violation = exploration.violation.as_deref();
-        // Any other panic is a mistake of the model.
+        // Any other panic is an error in the model.
         let caught = violation.is_some_and(|v| v.starts_with("Causality violation: "));
         if caught == covered_by.is_some() || caught != violation.is_some() {
             surprises.push((name, violation.map(str::to_owned)));

@@ -1,8 +1,8 @@
-//! The membarrier that is left out where no other thread has a slot.
+//! The membarrier that is left out if no other thread has a slot.
 //!
-//! A reader claims a slot, executes a fence, and announces sections with no barrier but the one
+//! A reader claims a slot, executes a fence, and announces sections with no barrier except the one
 //! that a driver asks for. The driver unlinks, raises the epoch, executes a fence, and asks for the
-//! barrier only if the slot is another thread's. It may have owned the slot itself before.
+//! barrier only if another thread has the slot. The driver may have owned the slot before.
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
@@ -17,17 +17,17 @@ use crate::explore::{Exploration, explore_within};
 struct Protocol {
     claim_fence: bool,
     look_after_fence: bool,
-    /// Whether a claimed slot of this owner is another thread's.
+    /// Returns whether a claimed slot of this owner belongs to another thread.
     is_other: fn(u64) -> bool,
     /// The load of the claim. Pairs with the Release that gives the slot back.
     look: Ordering,
     give_back_last: bool,
-    /// With no reader in sight, nothing is scanned.
+    /// If no reader is in sight, no slot is scanned.
     at_once: bool,
 }
 
-/// A reader that is gone between the driver's steps, and did not reach its last fence, is met after
-/// four.
+/// With four preemptions, the exploration includes a reader that leaves between the driver's steps
+/// and has not reached its last fence.
 const PREEMPTIONS: usize = 4;
 
 const READER: u64 = 1;
@@ -150,7 +150,7 @@ fn run(p: Protocol) -> Exploration {
 }
 
 #[test]
-fn a_barrier_is_left_out_only_where_nobody_else_reads() {
+fn a_barrier_is_left_out_only_if_no_other_thread_reads() {
     for at_once in [false, true] {
         let exploration = run(Protocol { at_once, ..SOUND });
         println!("loom elision/at once {at_once}: {exploration}");
@@ -158,7 +158,7 @@ fn a_barrier_is_left_out_only_where_nobody_else_reads() {
     }
 }
 
-/// Leaves a step out.
+/// Leaves a step out of the protocol.
 type Mutation = fn(&mut Protocol);
 
 const MUTATIONS: &[(&str, Mutation)] = &[

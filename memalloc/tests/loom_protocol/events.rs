@@ -1,5 +1,5 @@
-//! What happened, counted over all executions of an exploration: a scenario in which nothing
-//! dangerous happens proves nothing.
+//! Events, counted over all executions of an exploration: a scenario in which nothing dangerous
+//! happens proves nothing.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub(crate) enum Event {
     /// The updater took the object back after its grace period.
     Reuse,
-    /// A reader read the object that was to be taken back.
+    /// A reader read the object that is taken back later.
     Old,
     /// A reader read the object that replaced it.
     New,

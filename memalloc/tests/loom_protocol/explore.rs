@@ -1,9 +1,9 @@
 //! Runs one model under every schedule that loom tells apart, up to a number of preemptions, and
-//! says how it ended.
+//! returns the result.
 //!
-//! Each exploration has a thread of its own, so that a failing one can be reported as a value: the
-//! mutation table is made of failures. No limit of time or of executions is set, because loom
-//! passes silently where one cuts it short; an exploration without a violation is complete.
+//! Each exploration has its own thread, so that a failing one can be reported as a value: the
+//! mutation table consists of failures. There is no limit on time or executions, because loom
+//! passes silently if a limit cuts it short. An exploration without a violation is complete.
 
 use std::fmt;
 use std::panic;
@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 /// The name of the threads on which explorations run.
 const EXPLORER: &str = "loom explorer";
 
-/// How an exploration ended.
+/// The result of an exploration.
 pub(crate) struct Exploration {
     pub(crate) executions: usize,
-    /// How often a schedule took the processor from a thread that could go on, at most.
+    /// The maximum number of times that a schedule took the processor from a thread that could go
+    /// on.
     pub(crate) preemptions: usize,
     pub(crate) elapsed: Duration,
-    /// What the first failing execution said. The exploration ended there.
+    /// The message of the first failing execution. The exploration ended there.
     pub(crate) violation: Option<String>,
 }
 
@@ -35,12 +36,12 @@ impl fmt::Display for Exploration {
 
 /// Explores `model`, which runs `threads` threads, to the end or to its first failure.
 pub(crate) fn explore(threads: usize, model: impl Fn() + Send + Sync + 'static) -> Exploration {
-    // One preemption is known to miss errors, two have found nearly every known one; two threads
-    // can afford a third.
+    // A single preemption is known to miss errors, two have found nearly every known one; two
+    // threads can afford a third.
     explore_within(if threads > 2 { 2 } else { 3 }, model)
 }
 
-/// The same with at most so many preemptions.
+/// As [`explore`], with at most this many preemptions.
 pub(crate) fn explore_within(
     preemptions: usize,
     model: impl Fn() + Send + Sync + 'static,
@@ -76,7 +77,7 @@ pub(crate) fn explore_within(
     }
 }
 
-/// Keeps panics of explorations off the output: whoever explores reports them.
+/// Keeps panics of explorations off the output: the caller of the exploration reports them.
 fn silence_explorers() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

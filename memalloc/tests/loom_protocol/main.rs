@@ -1,40 +1,42 @@
 //! Grace periods as a model with switches.
 //!
-//! A reader announces the epoch that it saw; an updater unlinks an object, takes a cookie, and
-//! takes the object back when the grace period of the cookie has passed. What makes that right is
-//! a protocol of a few loads, stores and barriers. Here it stands alone, and each step can be
-//! switched off. loom explores small scenarios to the end: with every step in force no scenario
-//! fails, and `every_step_is_needed` shows for each step a scenario that fails without it.
+//! A reader announces the epoch that it saw. An updater unlinks an object, takes a cookie, and
+//! takes the object back once the grace period of the cookie has passed. A protocol of a few loads,
+//! stores and barriers makes this correct. Here it stands alone, and each step can be switched off.
+//! Loom explores small scenarios to the end: with every step in force no scenario fails, and
+//! `every_step_is_needed` shows for each step a scenario that fails without it.
 //!
 //! - [`protocol`]: readers, updaters, drivers, and the switches.
 //! - [`scenarios`]: small worlds in which each thread follows a script.
-//! - [`mutations`]: what is switched off, and where it has to show.
-//! - [`events`] and [`explore`]: what was seen, and how far the exploration came.
-//! - [`elision`]: when a grace period needs no membarrier.
+//! - [`mutations`]: each step that is switched off, and the scenario that has to fail.
+//! - [`events`] and [`explore`]: the events seen, and the extent of the exploration.
+//! - [`elision`]: grace periods that need no membarrier.
 //! - [`adaptive`]: readers that execute fences only while a word says so.
-//! - [`tickets`]: another protocol: how a cache is taken beside restartable sequences.
+//! - [`tickets`]: another protocol, in which a thread takes a cache beside restartable sequences.
 //!
-//! What is claimed: no reader reads an object that was taken back, or that is being taken back,
-//! and none reads an object before its updater's plain stores to it are visible.
+//! Claims: no reader reads an object that was taken back, or that is being taken back, and no
+//! reader reads an object before its updater's plain stores to it are visible.
 //!
-//! Both kinds of barrier are explored. Fences are what they are. For membarrier, in which the
-//! system executes the readers' half for them, a reader looks before each of its steps whether a
-//! barrier was asked for, and executes it there; the driver goes on when each reader has, or has
-//! ended. loom decides when the reader notices, so the barrier may fall between any two steps.
+//! Both kinds of barrier are explored. Fences are loom's own. With membarrier, the system executes
+//! the readers' half for them. In the model, a reader checks before each of its steps whether a
+//! barrier was asked for, and executes it there; the driver goes on when each reader has done so,
+//! or has ended. Loom decides when the reader notices, so the barrier may fall between any two
+//! steps.
 //!
-//! What loom (0.7) has to be given, so that "complete" means something:
+//! The model works around these limits of loom (0.7), so that "complete" means something:
 //!
-//! - It has no sequentially consistent loads and stores, only fences.
-//! - A fence is not a step: no other thread gets between a fence and what stands before it, and
-//!   the order of two fences is not explored. Here each begins with a step on a common counter.
+//! - Loom has no sequentially consistent loads and stores, only fences.
+//! - A fence is not a step: no other thread runs between a fence and the step before it, and the
+//!   order of two fences is not explored. Here each fence begins with a step on a common counter.
 //! - A SeqCst fence orders like a release and an acquire with every other one, which is more than
-//!   the language promises: it can hide a weak ordering near it. Scenarios differ in what is near.
-//! - It keeps the last seven stores of an atomic: no scenario makes more than six. (The common
-//!   counter sees read-modify-writes only, which always read the last.)
-//! - A thread's own load right before its own store hides what other threads loaded earlier.
-//!   Readers and drivers know their own numbers from memory that loom does not see.
+//!   the language promises: it can hide a weak ordering near it. The scenarios differ in the steps
+//!   near a fence.
+//! - Loom keeps the last seven stores of an atomic: no scenario makes more than six. (The common
+//!   counter sees only read-modify-writes, which always read the last store.)
+//! - A thread's own load right before its own store hides earlier loads by other threads. Readers
+//!   and drivers keep their own numbers in memory that loom does not see.
 //!
-//! What it cannot show: load buffering, and more preemptions than the bound.
+//! Loom cannot show load buffering, or more preemptions than the bound.
 
 #![cfg(loom)]
 

@@ -1,4 +1,4 @@
-//! What happens when a step of the protocol is left out: the table of all of them.
+//! The mutation table: each step of the protocol that is left out, and its effect.
 
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use crate::scenarios::{self, Scenario};
 struct Mutation {
     name: &'static str,
     apply: fn(&mut Protocol),
-    /// The scenario that was made for it.
+    /// The scenario that has to fail.
     fails_in: &'static Scenario,
 }
 
@@ -22,7 +22,7 @@ const fn without(
 }
 
 static MUTATIONS: &[Mutation] = &[
-    // A fence as light barrier is behind this load, and does its work.
+    // With fences as the light barrier, the fence after this load does its work.
     without("epoch load relaxed", |p| p.epoch_load = Relaxed, &scenarios::MEMBARRIER_ONE_SECTION),
     without("slot store relaxed", |p| p.slot_store = Relaxed, &scenarios::TWO_SECTIONS),
     without("slot clear relaxed", |p| p.slot_clear = Relaxed, &scenarios::ONE_SECTION),
@@ -73,7 +73,7 @@ static MUTATIONS: &[Mutation] = &[
     without("poll relaxed", |p| p.poll = Relaxed, &scenarios::OTHER_DRIVER),
 ];
 
-/// Prints the table, and fails where it does not say what was expected.
+/// Prints the table, and fails if it is not as expected.
 pub(crate) fn check() {
     let mut table = String::from("loom rcu: each step left out, and where it shows\n");
     let mut surprises = Vec::new();
@@ -96,7 +96,7 @@ fn fails(scenario: &'static Scenario, protocol: Protocol) -> (String, bool) {
         return (format!("{:24} NOT CAUGHT", scenario.name), false);
     };
     let row = format!("{:24} execution {:>6}  {violation}", scenario.name, exploration.executions);
-    // Any other panic is a mistake of the model.
+    // Any other panic is an error in the model.
     let claim = ["claim: ", "Causality violation: "].iter().any(|c| violation.starts_with(c));
     (row, claim)
 }

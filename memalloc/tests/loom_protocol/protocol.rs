@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use crate::events::{Event, Events};
 
-/// How readers and drivers order their accesses against each other.
+/// The barrier that orders the accesses of readers and drivers against each other.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Barrier {
     /// Both execute a SeqCst fence.
     Fences,
-    /// The driver asks, and each reader executes its fence wherever it happens to be: between any
-    /// two of its steps, or at its end.
+    /// The driver asks, and each reader executes its fence at the step where it is: between any two
+    /// of its steps, or at its end.
     Membarrier,
 }
 
@@ -24,14 +24,14 @@ pub(crate) enum Barrier {
 #[derive(Clone, Copy)]
 pub(crate) struct Protocol {
     /// Enter: the load of the epoch. Pairs with `cookie`: the driver does not wait for a reader
-    /// that announces the newer epoch, so the reader has to see what the older one unlinked.
+    /// that announces the newer epoch, so the reader has to see the unlinking in the older one.
     pub(crate) epoch_load: Ordering,
-    /// Enter: the announcement. Pairs with `scan`: for a driver that need not wait, it tells that
+    /// Enter: the announcement. Pairs with `scan`: to a driver that need not wait, it is proof that
     /// the reader's earlier sections have ended.
     pub(crate) slot_store: Ordering,
     /// Enter: a barrier between the announcement and the first load of the section.
     pub(crate) light_barrier: bool,
-    /// Enter: an inner section announces the epoch of its own.
+    /// Enter: an inner section announces its own epoch.
     pub(crate) inner_enter_stores: bool,
     /// Leave: the end of the announcement. Pairs with `scan`.
     pub(crate) slot_clear: Ordering,
@@ -42,8 +42,8 @@ pub(crate) struct Protocol {
     /// Unlink: the store of the pointer to the other object.
     pub(crate) unlink: Ordering,
     pub(crate) cookie: Cookie,
-    /// Drive: one driver at a time, and how it takes and gives up the flag. The barrier of one
-    /// driver is before the scan of the next.
+    /// Drive: one driver at a time; the orderings that take and give up the flag. The barrier of
+    /// one driver is before the scan of the next.
     pub(crate) driven: Option<(Ordering, Ordering)>,
     pub(crate) raise: Raise,
     /// Drive: a barrier before the scan.
@@ -54,20 +54,20 @@ pub(crate) struct Protocol {
     pub(crate) waits_for: WaitsFor,
     /// Drive: the store that ends the grace period. Pairs with `poll`.
     pub(crate) completed: Ordering,
-    /// Poll: the load of it.
+    /// Poll: the load of `completed`.
     pub(crate) poll: Ordering,
 }
 
-/// How the updater stamps what it unlinked.
+/// The way in which the updater takes a cookie.
 #[derive(Clone, Copy)]
 pub(crate) enum Cookie {
-    /// By a read-modify-write that changes nothing, so that the raise that ends the epoch is
-    /// either before it, and seen by it, or comes after what was unlinked.
+    /// A read-modify-write that changes nothing, so that the raise that ends the epoch either comes
+    /// before it, and is seen by it, or comes after the unlinking.
     Rmw(Ordering),
     Load(Ordering),
 }
 
-/// When the epoch is raised.
+/// The time at which the epoch is raised.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Raise {
     BeforeBarrier,
@@ -75,7 +75,7 @@ pub(crate) enum Raise {
     AfterScan,
 }
 
-/// Which readers keep the epoch `old` from ending.
+/// The readers that keep the epoch `old` from ending.
 #[derive(Clone, Copy)]
 pub(crate) enum WaitsFor {
     UpToOld,
@@ -84,7 +84,8 @@ pub(crate) enum WaitsFor {
 }
 
 impl Protocol {
-    /// ORDERING: what each pairs with is said at its field, what fails without it in `mutations`.
+    /// ORDERING: each field names its counterpart; `mutations` names the scenario that fails
+    /// without it.
     pub(crate) const SOUND: Self = Self {
         epoch_load: Acquire,
         slot_store: Release,
@@ -106,7 +107,7 @@ impl Protocol {
     };
 }
 
-/// What a reader does next.
+/// A step of a reader.
 #[derive(Clone, Copy)]
 pub(crate) enum Read {
     Enter,
@@ -117,18 +118,18 @@ pub(crate) enum Read {
     Leave,
 }
 
-/// What an updater or driver does next.
+/// A step of an updater or a driver.
 #[derive(Clone, Copy)]
 pub(crate) enum Update {
     /// Replaces the first object by the second.
     Unlink,
-    /// Takes the cookie of what was unlinked.
+    /// Takes a cookie after the unlinking.
     Stamp,
-    /// Moves the grace period of the cookie along, as far as readers allow.
+    /// Drives the grace period of the cookie, as far as readers allow.
     Drive,
     /// Takes the first object back if the cookie's grace period has passed.
     Reuse,
-    /// Lets other threads go on.
+    /// Lets other threads run.
     Yield,
 }
 
@@ -140,9 +141,9 @@ enum Object {
 }
 
 struct Reader {
-    /// 0 outside of sections, else the epoch that was announced.
+    /// 0 outside of sections, else the announced epoch.
     slot: AtomicU64,
-    /// Sections that are open. A reader that loaded its slot to know would hide the scan's
+    /// The number of open sections. A reader that loaded its slot to know it would hide the scan's
     /// earlier loads from loom.
     open: Untracked<u32>,
     /// The barrier that a driver asks for, and the last one that was executed.
@@ -157,8 +158,8 @@ pub(crate) struct Domain {
     epoch: AtomicU64,
     completed: AtomicU64,
     driven: AtomicBool,
-    /// `epoch` and `completed` as the driver knows them, and who raised the epoch; see
-    /// `Reader::open`.
+    /// The driver's view of `epoch` and `completed`, and the thread that raised the epoch;
+    /// untracked for the reason given at `Reader::open`.
     driver_epoch: Untracked<u64>,
     driver_completed: Untracked<u64>,
     raised_by: Untracked<usize>,
@@ -167,7 +168,7 @@ pub(crate) struct Domain {
     /// Plain memory: loom reports an access that is not ordered after the last one of the other
     /// kind.
     objects: [Cell<Object>; 2],
-    /// Makes the order of SeqCst fences something that loom explores.
+    /// Lets loom explore the order of SeqCst fences.
     fences: AtomicUsize,
     events: Arc<Events>,
 }
@@ -203,9 +204,9 @@ impl Domain {
         }
     }
 
-    /// A fence that is also a step of its own. For loom a fence is no step: no other thread gets
-    /// between it and what stands before it, and so a driver's fence would always come with its
-    /// raise of the epoch.
+    /// A fence that is also a step. For loom a fence alone is not a step: no other thread runs
+    /// between it and the step before it, so a driver's fence would always come with its raise of
+    /// the epoch.
     fn seq_cst(&self) {
         self.fences.fetch_add(1, Relaxed);
         fence(SeqCst);
@@ -226,7 +227,7 @@ impl Domain {
             }
         }
         if self.barrier == Barrier::Membarrier {
-            // To be switched out is to execute a barrier.
+            // A thread that is switched out executes a barrier.
             self.execute(reader, u64::MAX);
         }
     }
@@ -242,8 +243,8 @@ impl Domain {
         reader.slot.store(epoch, self.protocol.slot_store);
         if self.barrier == Barrier::Fences && self.protocol.light_barrier {
             // ORDERING: pairs with the heavy barrier. If this one is first, the scan sees the
-            // announcement; if that one is first, the section sees the unlinking. "light barrier
-            // removed".
+            // announcement; if that one is first, the section sees the unlinking.
+            // "light barrier removed".
             self.seq_cst();
         }
     }
@@ -261,7 +262,7 @@ impl Domain {
         }
     }
 
-    /// The system interrupts the reader here if it has been asked to, and if it has come so far.
+    /// The system interrupts the reader here, if a barrier was asked for and the reader notices.
     fn interrupt(&self, reader: &Reader) {
         if self.barrier == Barrier::Membarrier {
             let asked = reader.asked.load(Relaxed);
@@ -273,8 +274,8 @@ impl Domain {
 
     fn execute(&self, reader: &Reader, asked: u64) {
         if self.protocol.light_barrier {
-            // ORDERING: what the system call has this processor execute; pairs with both fences
-            // of `heavy`. "light barrier removed".
+            // ORDERING: the barrier that the system call executes on this processor; pairs with
+            // both fences of `heavy`. "light barrier removed".
             fence(SeqCst);
         }
         reader.last_executed.set(asked);
@@ -310,7 +311,7 @@ impl Domain {
         }
     }
 
-    /// Moves the grace period of `cookie` along, unless another driver is at it.
+    /// Drives the grace period of `cookie`, unless another driver does.
     fn drive(&self, thread: usize, cookie: u64) {
         let Some((take, give_up)) = self.protocol.driven else {
             return self.advance(thread, cookie);
@@ -353,7 +354,7 @@ impl Domain {
     }
 
     fn raise(&self, thread: usize) {
-        // Relaxed: it is a link of the chain that the cookies' exchanges began.
+        // Relaxed: a link of the chain that the cookies' exchanges began.
         self.epoch.fetch_add(1, Relaxed);
         self.driver_epoch.set(self.driver_epoch.get() + 1);
         self.raised_by.set(thread);
@@ -371,12 +372,12 @@ impl Domain {
                     yield_now();
                 }
             }
-            // ORDERING: the system call ends with a barrier, too.
+            // ORDERING: the system call ends with a barrier too.
             self.seq_cst();
         }
     }
 
-    /// Whether every reader that keeps `old` from ending has left.
+    /// Returns whether every reader that keeps `old` from ending has left.
     fn readers_left(&self, old: u64) -> bool {
         let slots = if self.protocol.scan_every_slot { self.readers.len() } else { 1 };
         self.readers.iter().take(slots).all(|reader| {

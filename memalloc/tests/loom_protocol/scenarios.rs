@@ -1,4 +1,4 @@
-//! The small worlds in which the protocol is explored: readers, an updater, drivers, each with a
+//! The small worlds in which the protocol is explored: readers, an updater and drivers, each with a
 //! script.
 
 use loom::thread;
@@ -15,16 +15,16 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     barrier: Barrier,
     readers: &'static [&'static [Read]],
-    /// The updater, and other drivers.
+    /// The updater, and further drivers.
     updaters: &'static [&'static [Update]],
-    /// What has to happen in some execution.
+    /// Each of these has to happen in some execution.
     shows: &'static [Event],
-    /// With fewer executions the scenario has lost what it was made for.
+    /// The minimum number of executions: with fewer, the scenario no longer tests its case.
     least: usize,
 }
 
 impl Scenario {
-    /// Explores the protocol as it is, to the end, and says how far that was.
+    /// Explores the sound protocol to the end, and prints the extent of the exploration.
     pub(crate) fn holds(&'static self) {
         let (exploration, events) = self.explore(Protocol::SOUND);
         let (name, preemptions) = (self.name, exploration.preemptions);
@@ -45,10 +45,10 @@ impl Scenario {
         (exploration, events)
     }
 
-    /// One execution; the first reader is its main thread.
+    /// Runs one execution; the first reader is its main thread.
     fn run(&'static self, protocol: Protocol, events: Arc<Events>) {
-        // All threads of a model are coroutines of one thread. loom's own `Arc` would add its
-        // counting to what is explored.
+        // All threads of a model are coroutines of one thread. Loom's own `Arc` would add its count
+        // to the exploration.
         let domain = Rc::new(Domain::new(protocol, self.barrier, self.readers.len(), events));
         let mut threads = Vec::new();
         for (updater, steps) in self.updaters.iter().enumerate() {
@@ -80,7 +80,7 @@ pub(crate) static ONE_SECTION: Scenario = Scenario {
     least: 70,
 };
 
-/// The reader may show the newer epoch when it is looked at, after a section in the older one.
+/// A scan may see the reader's newer epoch, after a section in the older one.
 pub(crate) static TWO_SECTIONS: Scenario = Scenario {
     name: "two_sections",
     readers: &[&[Enter, Find, Touch, Leave, Enter, Find, Touch, Leave]],
@@ -103,7 +103,7 @@ pub(crate) static STALE_EPOCH: Scenario = Scenario {
     ..ONE_SECTION
 };
 
-/// The second reader's slot counts, too.
+/// The second reader's slot counts too.
 pub(crate) static TWO_READERS: Scenario =
     Scenario { name: "two_readers", readers: &[SECTION, SECTION], least: 1500, ..ONE_SECTION };
 
@@ -124,7 +124,7 @@ pub(crate) static RELAY: Scenario = Scenario {
     ..ONE_SECTION
 };
 
-// The same with the barrier in which only the driver acts.
+// The same scenarios with the barrier in which only the driver acts.
 
 pub(crate) static MEMBARRIER_ONE_SECTION: Scenario = Scenario {
     name: "membarrier/one_section",

@@ -1,16 +1,17 @@
-//! How a cache's word is taken beside restartable sequences.
+//! A thread takes a cache's word beside restartable sequences.
 //!
-//! The sequences are assembly, which loom can't run. Here one thread stands for the CPU that has
+//! The sequences are assembly, which loom cannot run. Here one thread stands for the CPU that owns
 //! the cache; the others come from elsewhere, each with a ticket. Between the look and the commit
-//! of a sequence the CPU sees whether a restart was asked for: if so, it executes a barrier and
-//! begins again. While it has the cache it is interrupted, too, with nothing to begin again.
+//! of a sequence, the CPU checks whether a restart was asked for: if so, it executes a barrier and
+//! begins again. It is also interrupted while it has the cache, and then begins nothing again.
 //!
-//! The word has the count, so that a commit stores over a ticket that came after its look; that of
-//! another array, whose count has a word of its own, does not. The restart may be refused. What is
-//! claimed: nobody is in the arrays with somebody else, or before what was done there is visible;
-//! the word is free in the end; and no object is lost or counted twice. What is taken for granted:
-//! the kernel restarts as it says, the threads of a CPU follow one another, and its loads are
-//! Acquire, as on x86.
+//! The word contains the count, so that a commit stores over a ticket that came after its look. The
+//! commit for another array, whose count has its own word, does not. The restart may be refused.
+//!
+//! Claims: no two threads are in the arrays at once, and no thread is there before the writes of
+//! the last one are visible; the word is free in the end; no object is lost or counted twice.
+//! Assumptions: the kernel restarts as it documents, the threads of a CPU follow one another, and
+//! the CPU's loads are Acquire, as on x86.
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering::{self, Acquire, Relaxed, Release, SeqCst};
@@ -20,31 +21,33 @@ use std::{cell::Cell as Untracked, rc::Rc, sync::Arc, sync::atomic::AtomicUsize}
 
 use crate::explore::{Exploration, explore};
 
-/// A word of the model: below `BUSY` the count, above it who has the cache.
+/// A word of the model: below `BUSY` the count, from `BUSY` on the holder of the cache.
 const BUSY: u32 = 0x100;
 const LOCAL: u32 = BUSY;
-/// How many objects there are at first.
+/// The number of objects at the start.
 const AT_FIRST: u32 = 8;
 
 /// The switches. [`SOUND`] is the protocol; every other value is a mutation.
 #[derive(Clone, Copy)]
 struct Protocol {
     tickets: [u32; 2],
-    /// Sequence: the load of the word, which has to be free, and what an interruption does.
+    /// Sequence: the load of the word, which has to be free; whether an interruption makes it begin
+    /// again.
     look: Option<Ordering>,
     begin_again: bool,
-    /// Sequence: whether one load tells the count and who has the cache, or a second does.
+    /// Sequence: whether one load tells the count and the holder of the cache, or a second load
+    /// does.
     one_look: bool,
     /// Elsewhere: the exchange for a ticket, and the load after the restart, which is compared.
     take: Ordering,
     restart: bool,
     enter_if: fn(u32, u32) -> bool,
-    /// The same: whether the count is that of the exchange, or of an earlier load.
+    /// Elsewhere: whether the count is that of the exchange, or of an earlier load.
     count_of_exchange: bool,
-    /// The same, for the other array: whether its count is loaded after the restart, or before.
+    /// Elsewhere, other array: whether its count is loaded after the restart, or before.
     other_count_after: bool,
-    /// Elsewhere: the system refuses the restart; and whether the word that the ticket replaced is
-    /// put back by an exchange, or by a store.
+    /// Elsewhere: whether the system refuses the restart; and whether an exchange puts back the
+    /// word that the ticket replaced, or a store.
     refused: bool,
     put_back_by_exchange: bool,
     /// The store that gives the cache back. ORDERING: pairs with `look` and `take`.
@@ -66,7 +69,7 @@ const SOUND: Protocol = Protocol {
     leave: Release,
 };
 
-/// What has to happen in some execution.
+/// Each of these has to happen in some execution.
 const EVENTS: [&str; 5] =
     ["entered from elsewhere", "lost to LOCAL", "lost to a pop", "restarted", "gave up"];
 type Counts = [AtomicUsize; EVENTS.len()];
@@ -75,14 +78,14 @@ struct Cache {
     word: AtomicU32,
     /// loom reports an access that is not ordered after the last one.
     arrays: UnsafeCell<()>,
-    /// Restarts that were asked for, and that were executed; the CPU's own view of the latter.
+    /// The restarts asked for, and those executed; the CPU's own view of the latter.
     asked: AtomicU32,
     executed: AtomicU32,
     last_executed: Untracked<u32>,
     steps: AtomicU32,
-    /// Objects that somebody took.
+    /// The number of objects that were taken.
     taken: AtomicUsize,
-    /// The other array: how many objects are in it, were pushed, and were taken.
+    /// The other array: the number of objects in it, pushed to it, and taken from it.
     other: AtomicU32,
     other_pushed: AtomicUsize,
     other_taken: AtomicUsize,
@@ -111,8 +114,9 @@ impl Cache {
         self.counts[event].fetch_add(1, Relaxed);
     }
 
-    /// For one access. The step on a common counter is for loom: it does not see that a store may
-    /// come before another thread's load if the storing thread loaded the word in between.
+    /// Returns the word for one access. The step on a common counter is for loom, which otherwise
+    /// does not see that a store may come before another thread's load if the storing thread loaded
+    /// the word in between.
     fn word(&self) -> &AtomicU32 {
         self.steps.fetch_add(1, Relaxed);
         &self.word
@@ -122,16 +126,16 @@ impl Cache {
         self.arrays.with_mut(|_| ());
     }
 
-    /// Takes an object of `count`, and says how many are left.
+    /// Takes one of `count` objects, and returns the number left.
     fn take_one(&self, count: u32) -> u32 {
         assert!((1..=AT_FIRST).contains(&count), "claim: a count is one that was stored");
         self.taken.fetch_add(1, Relaxed);
         count - 1
     }
 
-    /// The CPU's `pop` and `push`: what they change and their commit are one step. A commit is a
-    /// store. As an exchange it has its place behind a ticket that it stores over: loom leaves the
-    /// stores of two threads without an order.
+    /// The CPU's `pop` and `push`: their change and their commit are one step. The commit is a
+    /// store. Here it is an exchange, so that it comes after a ticket that it stores over: loom
+    /// leaves the stores of two threads without an order.
     fn pop(&self, p: &Protocol) {
         if let Some(count) = self.sequence(p) {
             self.touch();
@@ -139,7 +143,7 @@ impl Cache {
         }
     }
 
-    /// The CPU's push to the other array, whose commit leaves the word as it is.
+    /// The CPU's push to the other array, whose commit does not change the word.
     fn push_other(&self, p: &Protocol) {
         if self.sequence(p).is_some() {
             self.touch();
@@ -158,7 +162,7 @@ impl Cache {
         }
     }
 
-    /// A sequence up to its commit, if it comes to that: the count that it saw.
+    /// A sequence up to its commit. Returns the count that it saw, or `None` if it gave up.
     fn sequence(&self, p: &Protocol) -> Option<u32> {
         loop {
             let look = || self.word().load(p.look.unwrap_or(Acquire));
@@ -239,7 +243,7 @@ impl Cache {
     }
 }
 
-/// What the CPU does, and how many others there are.
+/// The steps of the CPU, and the number of other threads.
 type Scenario = (&'static [fn(&Cache, &Protocol)], usize);
 const ONE: Scenario = (&[Cache::pop, Cache::enter, Cache::pop], 1);
 const TWO: Scenario = (&[Cache::enter, Cache::pop], 2);
@@ -257,7 +261,7 @@ fn run((cpu, others): Scenario, p: Protocol) -> (Exploration, Arc<Counts>) {
         });
         let others: Vec<_> = others.collect();
         cpu.iter().for_each(|step| step(&cache, &p));
-        // From here on the CPU is outside of sequences.
+        // The CPU runs no more sequences from here on.
         cache.interrupted(u32::MAX);
         others.into_iter().for_each(|other| other.join().expect("a panic ends the model"));
         let (word, taken) = (cache.word.load(Relaxed), cache.taken.load(Relaxed));
@@ -296,7 +300,8 @@ fn by_a_store() -> Protocol {
     Protocol { put_back_by_exchange: false, ..REFUSED }
 }
 
-/// What is left out, where that shows, and if it does not, what does the same work.
+/// A mutation, the scenario in which it shows, and, if it does not show, the step that does the
+/// same work.
 type Mutation = (&'static str, fn(&mut Protocol), Scenario, Option<&'static str>);
 
 const MUTATIONS: &[Mutation] = &[
@@ -323,7 +328,7 @@ fn every_step_of_taking_a_cache_is_needed() {
         let mut protocol = SOUND;
         apply(&mut protocol);
         let (Exploration { violation, executions, .. }, _) = run(*scenario, protocol);
-        // Any other panic is a mistake of the model.
+        // Any other panic is an error in the model.
         let claims = ["claim: ", "Causality violation: "];
         let caught = violation.as_ref().is_some_and(|v| claims.iter().any(|c| v.starts_with(c)));
         if caught == covered_by.is_some() || caught != violation.is_some() {

@@ -1,4 +1,4 @@
-//! Configures a trie.
+//! Configuration of a trie.
 
 use super::trie::QpTrie;
 #[cfg(loom)]
@@ -33,18 +33,19 @@ pub struct Builder<
     policies: PhantomData<(B, L)>,
 }
 
-/// Whether a trie keeps hints ([`Builder::hints`]).
+/// Selects whether a trie keeps hints: a table from the hash of a key to its leaf
+/// ([`Builder::hints`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Hints {
-    /// It does not: every lookup goes from the root to a leaf.
+    /// No hints: every lookup walks from the root to a leaf.
     #[default]
     Off,
-    /// It does: a lookup of a key that is there goes to the leaf at once.
+    /// Hints: the lookup of a present key usually goes directly to its leaf.
     On,
 }
 
-/// What a trie was built with, beside its domain.
+/// The settings of a trie, without its domain.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) cpu_mode: Option<CpuMode>,
@@ -87,87 +88,91 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         }
     }
 
-    /// The domain whose readers the trie waits for; without it, the global one.
+    /// Sets the domain whose readers the trie waits for. Default: the global domain.
     pub fn domain(mut self, domain: Domain) -> Self {
         self.domain = Some(domain);
         self
     }
 
-    /// How a thread finds its allocator cache; see [`memalloc::Builder::cpu_mode`].
+    /// Sets how a thread finds its allocator cache; see [`memalloc::Builder::cpu_mode`].
     pub fn cpu_mode(mut self, mode: CpuMode) -> Self {
         self.settings.cpu_mode = Some(mode);
         self
     }
 
-    /// The most entries; without it, as many as memory holds. Changes then share one count: insertions of
-    /// absent keys and removals by several threads bounce its cache line, which they do not without it.
+    /// Sets the maximum number of entries. Default: unlimited. With a limit all threads share one
+    /// entry count, so insertions of absent keys and removals by several threads bounce its cache
+    /// line.
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.settings.max_entries = entries;
         self
     }
 
-    /// The longest key, in bytes; at most, and without it, what a leaf of 4096 bytes holds
-    /// beside the value.
+    /// Sets the maximum key length, in bytes. Default and upper bound: what fits a leaf of 4096
+    /// bytes beside the value.
     pub fn max_key_len(mut self, bytes: usize) -> Self {
         self.settings.max_key_len = bytes.min(LONGEST_KEY);
         self
     }
 
-    /// How often a lookup starts again because branches changed under it, before it
-    /// insists: no change is begun below its first byte until it is done. Without it, 64 times.
+    /// Sets how often a lookup retries because branches changed under it before it *insists*: it
+    /// then blocks changes to all keys with the same first byte until it is done. Default: 64.
     pub fn reader_retries(mut self, times: u32) -> Self {
         self.settings.reader_retries = times;
         self
     }
 
-    /// The most memory for branches, and as much again for leaves, in bytes; see
+    /// Sets the maximum memory for branches, and the same maximum again for leaves, in bytes; see
     /// [`memalloc::Builder::limit_bytes`].
     pub fn limit_bytes(mut self, bytes: u64) -> Self {
         self.settings.limit_bytes = bytes;
         self
     }
 
-    /// The most bytes of leaves that may wait for a grace period after they were replaced or removed,
-    /// and as much again of branches where their policy defers; see [`memalloc::Builder::max_pending`].
-    /// A change is made inside a section, so the thread waits when its outermost section has ended: at
-    /// the drop of what [`QpTrie::pin`] gave.
+    /// Sets how many bytes of replaced or removed leaves may be pending, that is, waiting for a
+    /// grace period, and the same limit again for branches where their policy defers; see
+    /// [`memalloc::Builder::max_pending`]. A change runs inside a read section, so above the limit
+    /// the thread blocks only when its outermost section ends: when the view from [`QpTrie::pin`]
+    /// is dropped.
     pub fn max_pending(mut self, bytes: u64) -> Self {
         self.settings.max_pending = Some(bytes);
         self
     }
 
-    /// Where the memory of branches and leaves comes from; see [`memalloc::Builder::backing`].
+    /// Sets the source of memory for branches and leaves; see [`memalloc::Builder::backing`].
     pub fn backing(mut self, backing: impl Backing + 'static) -> Self {
         self.settings.backing = Some(Arc::new(backing));
         self
     }
 
-    /// How much address space to reserve for branches, and as much again for leaves, in bytes, at most the
-    /// 32 GiB that a twig reaches; see [`memalloc::Builder::range_bytes`].
+    /// Sets how much address space to reserve for branches, and the same amount again for leaves,
+    /// in bytes. At most 32 GiB, the range that a twig can address; see
+    /// [`memalloc::Builder::range_bytes`].
     pub fn range_bytes(mut self, bytes: u64) -> Self {
         self.settings.range_bytes = Some(bytes);
         self
     }
 
-    /// Whether to ask for huge pages behind branches and leaves; see
-    /// [`memalloc::Builder::huge_pages`]. Off by default: for large tries that are looked up at random.
+    /// Sets whether to request huge pages for branches and leaves; see
+    /// [`memalloc::Builder::huge_pages`]. Default: off. Useful for large tries with random lookups.
     pub fn huge_pages(mut self, wanted: bool) -> Self {
         self.settings.huge_pages = wanted;
         self
     }
 
-    /// Whether to keep *hints*: a table from the hash of a key to its leaf. Off by default.
+    /// Sets whether to keep *hints*: a table from the hash of a key to its leaf. Default: off.
     ///
-    /// With it a lookup of a key that is there costs two lines of the cache beside the key, in place of one
-    /// for each branch on the way, and nothing of what operations promise changes: the leaf says for itself
-    /// whether it is in the trie, and what the table does not answer is looked up as without it. A key that is
-    /// absent costs a line more. Where leaves are reused at once, a value is overwritten without a way from
-    /// the root. The hash is keyed, by numbers that the system makes up for each trie.
+    /// With hints the lookup of a present key costs two cache lines beside the key, instead of one
+    /// for each branch on the path. The promises of all operations stay the same: the leaf itself
+    /// tells whether it is linked, and a lookup that the table does not answer walks the trie. The
+    /// lookup of an absent key costs one more cache line. If leaves are reused at once, a value is
+    /// overwritten without a walk from the root. The hash is keyed with random numbers, drawn for
+    /// each trie.
     ///
-    /// The table takes 5 to 8 bytes an entry, from the global heap; it grows while others read and write, and
-    /// shrinks in [`QpTrie::quiesce`]. Where there is no memory for it, there are fewer hints. Leaves of
-    /// one size never make room for those of another, though their memory goes back to the system
-    /// ([`memalloc::Builder::keep_class`]).
+    /// The table takes 5 to 8 bytes per entry, from the global heap. It grows while other threads
+    /// read and write, and shrinks in [`QpTrie::quiesce`]. If its allocation fails, there are fewer
+    /// hints. With hints, memory of leaves of one size class is never reused for another class,
+    /// though it is still returned to the system ([`memalloc::Builder::keep_class`]).
     ///
     /// ```
     /// use qptrie::{Hints, QpTrie};
@@ -182,14 +187,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         self
     }
 
-    /// Leaves a step of the protocol out, to show that it is needed.
+    /// Omits one step of the protocol, to show that the step is needed.
     #[cfg(loom)]
     pub fn fault(mut self, fault: Fault) -> Self {
         self.faults = Faults::only(fault);
         self
     }
 
-    /// The trie.
+    /// Builds the trie.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
-//! A trie among the collections of std: made from entries, extended, copied, compared.
+//! The traits of std's collections: construction from entries, extension, cloning, comparison.
 //!
-//! The traits have no room for errors, so these panic where [`TrieRef`](crate::TrieRef) returns one;
-//! each has a way beside it that does not.
+//! These traits can't return errors, so they panic where [`TrieRef`](crate::TrieRef) returns an
+//! error. Each has an alternative that does not panic.
 
 use super::builder::{Builder, Settings};
 use super::error::InsertError;
@@ -9,12 +9,13 @@ use super::trie::QpTrie;
 use memalloc::{ProtectsIdentity, ReusePolicy};
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> QpTrie<V, B, L> {
-    /// Inserts entries, each in a section of its own; where a key comes twice the later value counts.
+    /// Inserts entries, each in its own section. If a key occurs twice, the later value wins.
     ///
     /// # Errors
     ///
-    /// As [`TrieRef::update`](crate::TrieRef::update), at the first entry that can't be inserted. The
-    /// entries before it are in the trie; it and those behind it are not.
+    /// The first entry that can't be inserted ends the call with the error of
+    /// [`TrieRef::update`](crate::TrieRef::update). The entries before it are in the trie; it and
+    /// the entries after it are not.
     pub fn try_extend<K: AsRef<[u8]>>(
         &self,
         entries: impl IntoIterator<Item = (K, V)>,
@@ -24,7 +25,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> QpTrie<V, B,
             .try_for_each(|(key, value)| self.pin().insert(key.as_ref(), value).map(|_| ()))
     }
 
-    /// As [`try_extend`](Self::try_extend), for traits without errors.
+    /// Like [`try_extend`](Self::try_extend), but panics on an error.
     fn extend_or_panic<K: AsRef<[u8]>>(&self, entries: impl IntoIterator<Item = (K, V)>) {
         if let Err(error) = self.try_extend(entries) {
             panic!("an entry can't be inserted: {error}");
@@ -41,14 +42,14 @@ fn built<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     }
 }
 
-/// Panics where [`QpTrie::new`] returns an error.
+/// Panics if [`QpTrie::new`] returns an error.
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Default for QpTrie<V, B, L> {
     fn default() -> Self {
         built(Self::builder())
     }
 }
 
-/// Panics where [`QpTrie::try_extend`] returns an error.
+/// Panics if [`QpTrie::try_extend`] returns an error.
 impl<K, V, B, L> Extend<(K, V)> for QpTrie<V, B, L>
 where
     K: AsRef<[u8]>,
@@ -61,7 +62,7 @@ where
     }
 }
 
-/// Panics where [`QpTrie::try_extend`] returns an error.
+/// Panics if [`QpTrie::try_extend`] returns an error.
 impl<K, V, B, L> Extend<(K, V)> for &QpTrie<V, B, L>
 where
     K: AsRef<[u8]>,
@@ -74,7 +75,7 @@ where
     }
 }
 
-/// Panics where [`QpTrie::new`] or [`QpTrie::try_extend`] returns an error.
+/// Panics if [`QpTrie::new`] or [`QpTrie::try_extend`] returns an error.
 impl<K, V, B, L> FromIterator<(K, V)> for QpTrie<V, B, L>
 where
     K: AsRef<[u8]>,
@@ -89,7 +90,7 @@ where
     }
 }
 
-/// Panics where [`QpTrie::new`] or [`QpTrie::try_extend`] returns an error.
+/// Panics if [`QpTrie::new`] or [`QpTrie::try_extend`] returns an error.
 impl<K, V, B, L, const N: usize> From<[(K, V); N]> for QpTrie<V, B, L>
 where
     K: AsRef<[u8]>,
@@ -102,14 +103,15 @@ where
     }
 }
 
-/// A trie of its own, built as the original was, on the same domain.
+/// Creates a separate trie with the same settings, on the same domain.
 ///
-/// Beside writers it is what [`Iter`](crate::Iter) sees: every key that is there throughout, each
-/// with a value that it had meanwhile; no snapshot. Beside writers the clone of a full trie may have
-/// entries beyond `max_entries`. One section lasts for the whole of it.
+/// If other threads write meanwhile, the clone has the entries that an [`Iter`](crate::Iter)
+/// returns: every key that is present throughout, each with a value that it had meanwhile. It is
+/// not a snapshot, and the clone of a full trie may have more than `max_entries` entries. One
+/// section lasts for the whole clone.
 ///
-/// Panics where [`Builder::build`] or an insertion returns an error, which is for lack of memory
-/// only.
+/// Panics if [`Builder::build`] or an insertion returns an error, which happens only for lack of
+/// memory.
 impl<V, B, L> Clone for QpTrie<V, B, L>
 where
     V: Clone + Send + Sync + 'static,
@@ -117,7 +119,8 @@ where
     L: ProtectsIdentity,
 {
     fn clone(&self) -> Self {
-        // Of keys that come and go a scan may return more than are ever there at one time.
+        // If keys are inserted and removed meanwhile, a scan may return more keys than are present
+        // at any one time.
         let unlimited = Settings { max_entries: u64::MAX, ..self.settings.clone() };
         let mut clone = built(Builder::new(Some(self.domain.clone()), unlimited));
         clone.extend_or_panic(self.pin().iter().map(|(key, value)| (key, value.clone())));
@@ -127,8 +130,8 @@ where
     }
 }
 
-/// Whether both have the same keys with equal values. Exact when nothing writes; else it compares
-/// what two scans see.
+/// Returns true if both have the same keys with equal values. Exact when no thread writes;
+/// otherwise it compares the results of two scans.
 impl<V, B, L> PartialEq for QpTrie<V, B, L>
 where
     V: PartialEq + Send + Sync + 'static,

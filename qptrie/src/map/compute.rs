@@ -1,12 +1,12 @@
-//! Changes that depend on what is there: look, decide, and change only what was looked at.
+//! Changes that depend on the current value: look up, decide, and change only if the value is still
+//! the one that was seen.
 //!
-//! The decision is the caller's closure. It runs with nothing locked, so it may take its time and
-//! use the trie itself. What it decides is done under the locks, if the slot still names the leaf
-//! that the closure saw, or is still vacant; else the closure is asked again.
+//! The decision is a closure of the caller. It runs without locks, so it may be slow and may use
+//! the trie. Its result is applied under the locks if the slot still names the leaf that the
+//! closure saw, or is still vacant; otherwise the closure is called again.
 //!
-//! - INV-U1: a leaf that a slot names is the one that it named when it was looked at in the same
-//!   section, if it has the same handle: a leaf is linked once, and its handle not used again before
-//!   the section ends (INV-N3).
+//! - INV-U1: a slot that names the same handle twice within one section names the same leaf: a leaf
+//!   is linked once, and its handle is not reused before the section ends (INV-N3).
 
 use super::error::{InsertError, InsertErrorKind};
 use super::view::{TrieRef, Update};
@@ -14,42 +14,42 @@ use crate::write::{Found, Place, Vacant};
 use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 
-/// What [`TrieRef::compute`] shall do.
+/// The operation that [`TrieRef::compute`] performs.
 ///
-/// Where nothing is ever aborted the compiler has to be told so: `Operation::<_>::Insert(value)`.
+/// If a closure never aborts, the compiler can't infer `A`: write `Operation::<_>::Insert(value)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation<V, A = ()> {
-    /// Puts this value at the key, in place of the one that is there, if any.
+    /// Sets this value, in place of the current one, if any.
     Insert(V),
-    /// Takes the key out; where it is not there, nothing is done.
+    /// Removes the key; does nothing if it is absent.
     Remove,
-    /// Does nothing, and gives this back.
+    /// Does nothing and returns this.
     Abort(A),
 }
 
-/// What [`TrieRef::compute`] did. `T` is how a value is given: as a reference, or as a copy
+/// The result of [`TrieRef::compute`]. `T` is a reference to a value, or a copy of one
 /// ([`TrieRef::compute_copied`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Computed<T, A = ()> {
-    /// The key was not there, and is now.
+    /// The key was absent and has been inserted.
     Inserted(T),
-    /// The key was there, and has another value.
+    /// The key was present and its value has been replaced.
     Replaced {
         /// The value that the closure saw.
         old: T,
-        /// The value that it gave.
+        /// The value that the closure returned.
         new: T,
     },
-    /// The key was there, with the value that the closure saw, and is no more.
+    /// The key was present with the value that the closure saw, and has been removed.
     Removed(T),
-    /// The key was not there, and was to be removed.
+    /// The key was absent, and the operation was to remove it.
     Absent,
-    /// The closure gave up.
+    /// The closure aborted.
     Aborted(A),
 }
 
 impl<T, A> Computed<T, A> {
-    /// The same with other values.
+    /// Converts the values.
     pub(super) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Computed<U, A> {
         match self {
             Self::Inserted(value) => Computed::Inserted(change(value)),
@@ -64,25 +64,25 @@ impl<T, A> Computed<T, A> {
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
-    /// What `read` makes of the value of `key`. As [`get`](Self::get).
+    /// Applies `read` to the value of `key`. Otherwise like [`get`](Self::get).
     #[inline]
     pub fn get_with<R>(&self, key: &[u8], read: impl FnOnce(&V) -> R) -> Option<R> {
         self.get(key).map(read)
     }
 
-    /// The entry of `key`: the key as the trie keeps it, for the life of the section, and its
-    /// value. As [`get`](Self::get).
+    /// Returns the entry of `key`: the key as the trie stores it, and its value; both are valid as
+    /// long as the view is borrowed. Otherwise like [`get`](Self::get).
     pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &V)> {
         // SAFETY: `find` validated the leaf, inside the section.
         self.find(key).map(|leaf| unsafe { self.entry(leaf) })
     }
 
-    /// Puts `value` at `key`, where there is none, and gives it as it lies there.
+    /// Inserts `value` if `key` is absent, and returns a reference to it in the trie.
     ///
     /// # Errors
     ///
-    /// [`InsertErrorKind::Exists`] when the key is there; else as
-    /// [`update`](Self::update). The error gives the value back.
+    /// [`InsertErrorKind::Exists`] if the key is present; otherwise the same as
+    /// [`update`](Self::update). The error contains the value.
     pub fn try_insert(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
         if self.is_refused_by_hint(key, Update::NoExist) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
@@ -91,10 +91,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         self.settle(leaf, self.link(key, leaf, Update::NoExist).map(|_| ()))
     }
 
-    /// The value of `key`; that of `make`, where there is none.
+    /// Returns the value of `key`; if it is absent, inserts the value that `make` returns.
     ///
-    /// `make` is called at most once, and not when the key is there. Where another thread inserts
-    /// the key meanwhile, its value counts, and the one that was made is dropped.
+    /// `make` is called at most once, and only if the key is absent. If another thread inserts the
+    /// key meanwhile, this returns that thread's value and drops the one that was made.
     ///
     /// ```
     /// # use qptrie::QpTrie;
@@ -108,7 +108,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update); the error gives the value that was made back.
+    /// Same as [`update`](Self::update); the error contains the value that was made.
     pub fn get_or_insert_with(
         &self,
         key: &[u8],
@@ -132,13 +132,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
     }
 
-    /// Looks at `key`, asks `decide` what to do, and does it, all as one atomic step: what is
-    /// replaced or removed is the very value that `decide` saw last, and what is inserted comes
-    /// where it saw nothing. Where another thread changed the key meanwhile, `decide` is asked again
-    /// with what is there then, and the value that it gave before is dropped.
+    /// Looks up `key`, calls `decide` with its value, and applies the result, all as one atomic
+    /// step: a replaced or removed value is exactly the one that `decide` saw last, and a value is
+    /// inserted only if `decide` saw none. If another thread changes the key meanwhile, the value
+    /// that `decide` returned is dropped and `decide` is called again with the current value.
     ///
-    /// `decide` runs with nothing locked, and may run any number of times. It should do no more than
-    /// decide: if it changes `key` itself each time, this never ends.
+    /// `decide` runs without locks, any number of times. It should only decide: if it changes `key`
+    /// itself each time, this never returns.
     ///
     /// ```
     /// use qptrie::{Computed, Operation, QpTrie};
@@ -163,7 +163,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), when `decide` wants to insert: the error gives its value back.
+    /// Same as [`update`](Self::update), if `decide` returns `Insert`; the error contains its
+    /// value.
     pub fn compute<A>(
         &self,
         key: &[u8],
@@ -180,7 +181,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                             let leaf = self.new_leaf(key, value)?;
                             if found.replace(&self.trie.nodes, leaf).is_ok() {
                                 self.hint_linked(hash, leaf, Some(found.leaf));
-                                // SAFETY: replaced here (INV-U1); the other was published.
+                                // SAFETY: the old leaf was replaced here (INV-U1), and the new one
+                                // was published.
                                 let (old, new) = unsafe {
                                     (self.unlinked(found.leaf), self.trie.nodes.value(leaf))
                                 };
@@ -211,9 +213,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
     }
 
-    /// Takes `key` out if `accept` says so of its value, and gives the value: it is the very one
-    /// that `accept` saw last. Where another thread replaced it meanwhile, `accept` is asked again.
-    /// Never fails for lack of memory.
+    /// Removes `key` if `accept` returns true for its value, and returns the value: exactly the one
+    /// that `accept` saw last. If another thread replaces the value meanwhile, `accept` is called
+    /// again. Never fails for lack of memory.
     ///
     /// ```
     /// # use qptrie::QpTrie;
@@ -242,15 +244,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
     }
 
-    /// Unlinks and frees a leaf that was found, if it is still there.
+    /// Unlinks and frees a leaf that was found, if it is still linked.
     fn take(&self, hash: Option<u64>, found: &Found<'_>) -> Option<&V> {
         found.remove(&self.trie.nodes).ok()?;
         self.forget_hint(hash, found.leaf);
-        // SAFETY: unlinked here (INV-U1).
+        // SAFETY: the leaf was unlinked here (INV-U1).
         Some(unsafe { self.unlinked(found.leaf) })
     }
 
-    /// Inserts a value where there was none; `None` if something is there by now.
+    /// Inserts a value in a vacant place; `None` if the place is no longer vacant.
     fn put(
         &self,
         key: &[u8],
@@ -274,14 +276,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
     }
 
-    /// The value of a leaf that was published, or the error and the value.
+    /// Returns the value of a published leaf, or the error with the value of an unpublished one.
     fn settle(
         &self,
         leaf: Handle,
         linked: Result<(), InsertErrorKind>,
     ) -> Result<&V, InsertError<V>> {
         match linked {
-            // SAFETY: published inside the section, which keeps it (INV-N3).
+            // SAFETY: the leaf was published inside the section, which keeps it (INV-N3).
             Ok(()) => Ok(unsafe { self.trie.nodes.value(leaf) }),
             Err(kind) => {
                 // SAFETY: the leaf was not published.

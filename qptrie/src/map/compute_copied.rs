@@ -1,8 +1,8 @@
-//! Changes that depend on what is there, with values as copies, under every policy of leaves.
+//! Changes that depend on the current value, with values as copies, under every policy of leaves.
 //!
-//! As in `compute` the decision is the caller's closure, which runs with nothing locked. Where leaves are
-//! reused at once what it saw is a version of a leaf: the change takes that version, or fails, and the closure
-//! is asked again.
+//! As in `compute` the decision is a closure of the caller and runs without locks. If leaves are
+//! reused at once, the closure saw one version of a leaf: the change takes that version or fails,
+//! and then the closure is called again.
 
 use super::compute::{Computed, Operation};
 use super::error::{InsertError, InsertErrorKind};
@@ -12,7 +12,7 @@ use crate::write::{Found, Place, Vacant, overwrite_hinted};
 use memalloc::sync::pause;
 use memalloc::{Handle, ReusePolicy};
 
-/// # Changes that depend on what is there, with copies
+/// # Changes that depend on the current value, with copies
 ///
 /// ```
 /// use memalloc::Immediate;
@@ -31,15 +31,15 @@ use memalloc::{Handle, ReusePolicy};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
-    /// Looks at `key`, asks `decide` what to do, and does it, all as one atomic step: as
-    /// [`compute`](TrieRef::compute), with copies.
+    /// Looks up `key`, calls `decide` with a copy of its value, and applies the result, all as one
+    /// atomic step: [`compute`](TrieRef::compute) with copies.
     ///
-    /// `decide` runs with nothing locked, and may run any number of times: again, where the key has another
-    /// value when that is to be done which it decided.
+    /// `decide` runs without locks, any number of times: it is called again if the value has
+    /// changed before its result is applied.
     ///
     /// # Errors
     ///
-    /// As [`update_copied`](Self::update_copied), when `decide` wants to insert.
+    /// Same as [`update_copied`](Self::update_copied), if `decide` returns `Insert`.
     pub fn compute_copied<A>(
         &self,
         key: &[u8],
@@ -57,7 +57,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                         return Ok(Computed::Replaced { old, new });
                     }
                 }
-                // Its place has to be found, and it is decided once more.
+                // Removing needs the place of the leaf; `decide` is called once more.
                 Operation::Remove => {}
                 Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
             }
@@ -99,8 +99,8 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         }
     }
 
-    /// Takes `key` out if `accept` says so of its value, and gives the value: it is the very one that
-    /// `accept` saw last. Never fails for lack of memory.
+    /// Removes `key` if `accept` returns true for its value, and returns the value: exactly the one
+    /// that `accept` saw last. Never fails for lack of memory.
     pub fn remove_if_copied(&self, key: &[u8], mut accept: impl FnMut(V) -> bool) -> Option<V> {
         let hash = self.prefetch_hint(key);
         loop {
@@ -119,14 +119,14 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         }
     }
 
-    /// The value of `key`; that of `make`, where there is none.
+    /// Returns the value of `key`; if it is absent, inserts the value that `make` returns.
     ///
-    /// `make` is called at most once, and not when the key is there. Where another thread inserts the
-    /// key meanwhile, its value counts.
+    /// `make` is called at most once, and only if the key is absent. If another thread inserts the
+    /// key meanwhile, this returns that thread's value.
     ///
     /// # Errors
     ///
-    /// As [`update_copied`](Self::update_copied).
+    /// Same as [`update_copied`](Self::update_copied).
     pub fn get_or_insert_with_copied(
         &self,
         key: &[u8],
@@ -149,13 +149,14 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         }
     }
 
-    /// Takes out every entry that `keep` does not want.
+    /// Removes every entry for which `keep` returns false.
     ///
-    /// Asks about entries in ascending order, beside writers as [`iter_copied`](Self::iter_copied) finds
-    /// them: about every key that is there throughout. An entry that it does not want it is asked about once
-    /// more, with the value that the entry has when it is taken out.
+    /// Calls `keep` with entries in ascending order. If other threads write, it visits the entries
+    /// that [`iter_copied`](Self::iter_copied) returns: every key that is present throughout. For
+    /// an entry that it rejects, `keep` is called again with the value that the entry has when it
+    /// is removed.
     ///
-    /// Cost: a step of a scan for each entry, and a removal for each that goes.
+    /// Cost: a step of a scan for each entry, and a removal for each rejected one.
     pub fn retain_copied(&self, mut keep: impl FnMut(&[u8], V) -> bool) {
         let (mut scan, mut key) = (self.iter_copied(), Vec::new());
         while let Some(seen) = scan.next_into(&mut key) {
@@ -165,7 +166,8 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         }
     }
 
-    /// Gives the key that was found another value, if it has the one that was found.
+    /// Replaces the value of a key if it still has the value that was found. Returns whether it
+    /// did.
     fn give_copied(
         &self,
         key: &[u8],
@@ -189,7 +191,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         Ok(replaced)
     }
 
-    /// Inserts a value where there was none; `false` if something is there by now.
+    /// Inserts a value in a vacant place. Returns false if the place is no longer vacant.
     fn put_copied(
         &self,
         key: &[u8],
@@ -208,14 +210,15 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         filled
     }
 
-    /// Unlinks and frees a leaf that was found, if it has the value that was found.
+    /// Unlinks and frees a leaf if it still has the value that was found. Returns a copy of that
+    /// value.
     fn take_copied(&self, hash: Option<u64>, found: &Found<'_>) -> Option<V> {
         found.remove(&self.trie.nodes).ok()?;
         self.forget_hint(hash, found.leaf);
         Some(self.copy_out(found.leaf))
     }
 
-    /// A leaf that is to be linked.
+    /// Allocates a leaf that is not linked yet.
     fn new_copied(&self, key: &[u8], value: V) -> Result<Handle, InsertErrorKind> {
         if L::PROTECTS_IDENTITY {
             return self.new_leaf(key, value).map_err(|error| error.kind());

@@ -1,4 +1,4 @@
-//! The trie inside a read section: operations that copy values, under every policy of leaves.
+//! Operations that copy values, inside a read section, under every policy of leaves.
 
 use super::error::{InsertError, InsertErrorKind};
 use super::view::{TrieRef, Update};
@@ -10,10 +10,10 @@ use memalloc::{Handle, ReusePolicy};
 
 /// # Operations that copy values
 ///
-/// For values that are plain bits ([`PlainBits`]); their names end in `_copied`. They work under every
-/// policy of leaves, and are the only ones to reach a value where leaves are reused at once
-/// (`QpTrie<V, B, Immediate>`). There nothing has to be deferred, and a key that is there is given
-/// another value in place, without an allocation. For it a leaf has eight bytes more.
+/// For values that are plain bits ([`PlainBits`]); the names end in `_copied`. They work under
+/// every policy of leaves. If leaves are reused at once (`QpTrie<V, B, Immediate>`), only they can
+/// read a value. Under that policy nothing has to be deferred, the value of a present key is
+/// overwritten in place without an allocation, and a leaf is eight bytes larger.
 ///
 /// ```
 /// use memalloc::Immediate;
@@ -30,8 +30,8 @@ use memalloc::{Handle, ReusePolicy};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
-    /// A copy of the value of `key`. Linearizable; takes no lock. As
-    /// [`get`](Self::get), and a copy.
+    /// Returns a copy of the value of `key`. Linearizable, and takes no lock. Otherwise like
+    /// [`get`](Self::get).
     #[doc(alias = "map_lookup_elem")]
     #[inline]
     pub fn get_copied(&self, key: &[u8]) -> Option<V> {
@@ -46,8 +46,8 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         found.map(|(_, value)| value)
     }
 
-    /// Copies of the values of several keys, in their order: as many calls of
-    /// [`get_copied`](Self::get_copied), as [`get_many`](TrieRef::get_many).
+    /// Returns copies of the values of several keys, in the order of the keys. Each lookup is a
+    /// separate [`get_copied`](Self::get_copied), overlapped as in [`get_many`](TrieRef::get_many).
     pub fn get_many_copied<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<V>; N] {
         let nodes = &self.trie.nodes;
         let hashes = self.prefetch_hinted(&keys);
@@ -70,25 +70,25 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         })
     }
 
-    /// Puts `value` at `key` and gives the value that was there:
+    /// Inserts or replaces the value of `key` and returns the old value:
     /// [`update_copied`](Self::update_copied) with [`Update::Any`].
     ///
     /// # Errors
     ///
-    /// As [`update`](TrieRef::update).
+    /// Same as [`update`](TrieRef::update).
     pub fn insert_copied(&self, key: &[u8], value: V) -> Result<Option<V>, InsertError<V>> {
         self.update_copied(key, value, Update::Any)
     }
 
-    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
-    /// reader finds the old value or the new one, whole, never neither.
+    /// Sets the value of `key` if `how` accepts the key, and returns the old value. A reader finds
+    /// either the old value or the new one, never a mixture.
     ///
-    /// Where leaves are reused at once, a key that is there is given its value in place: needs no
-    /// memory, and makes who looks at this key at that moment look again.
+    /// If leaves are reused at once, the value of a present key is overwritten in place: this
+    /// needs no memory, and readers of this key retry meanwhile.
     ///
     /// # Errors
     ///
-    /// [`InsertError`] says why nothing was changed.
+    /// [`InsertError`] has the reason; nothing was changed.
     #[doc(alias = "map_update_elem")]
     pub fn update_copied(
         &self,
@@ -121,8 +121,8 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         done.map_err(|kind| InsertError { kind, value })
     }
 
-    /// Overwrites the leaf of `key`, or links one of its own, which is left in `spare` as long as
-    /// it is not linked.
+    /// Overwrites the leaf of `key`, or links a new leaf, which is kept in `spare` while it is not
+    /// linked.
     fn overwrite_or_link(
         &self,
         key: &[u8],
@@ -168,18 +168,18 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         }
     }
 
-    /// Takes `key` out and gives a copy of its value. Never fails for lack of memory.
+    /// Removes `key` and returns a copy of its value. Never fails for lack of memory.
     #[doc(alias = "map_delete_elem")]
     pub fn remove_copied(&self, key: &[u8]) -> Option<V> {
         self.remove_if_copied(key, |_| true)
     }
 
-    /// Copies the value of a leaf that the caller unlinked, and frees it.
+    /// Copies the value of a leaf that the caller unlinked, and frees the leaf.
     pub(super) fn copy_out(&self, leaf: Handle) -> V {
         let nodes = &self.trie.nodes;
-        // SAFETY: the caller unlinked the leaf, so nobody else writes it or frees it: under immediate
-        // reuse it ended the leaf's life, and the words are those of its last value (INV-N6);
-        // else the section protects it (INV-N3).
+        // SAFETY: the caller unlinked the leaf, so no other thread writes or frees it: under
+        // immediate reuse the caller ended the leaf's life, and the words are those of its last
+        // value (INV-N6); otherwise the section protects it (INV-N3).
         unsafe {
             if L::PROTECTS_IDENTITY {
                 let value = *nodes.value(leaf);

@@ -1,5 +1,5 @@
-//! The trie inside a read section: operations on the order of keys that copy values, under every
-//! policy of leaves.
+//! Operations on the order of keys that copy values, inside a read section, under every policy of
+//! leaves.
 
 use super::iter::{prefix_bounds, range_bounds};
 use super::iter_copied::IterCopied;
@@ -12,15 +12,16 @@ use std::ops::RangeBounds;
 
 /// # Operations on the order of keys that copy values
 ///
-/// Where leaves are reused at once a key can't be borrowed either: it is copied into a buffer of the
-/// caller's. What they promise beside writers is what the other operations on the order of keys do.
+/// If leaves are reused at once, keys can't be borrowed either: they are copied into a buffer of
+/// the caller. The guarantees while other threads write are those of the other operations on the
+/// order of keys.
 impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
-    /// Puts the least key that is at least (`Included`) or greater than (`Excluded`) the bound, the
-    /// least of all for `Unbounded`, into `key`, and gives a copy of its value. Where there is no
-    /// such key, `key` is left alone.
+    /// Writes the smallest key that is at least (`Included`) or greater than (`Excluded`) the bound
+    /// (the first key for `Unbounded`) to `key`, and returns a copy of its value. If there is no
+    /// such key, returns `None` and leaves `key` unchanged.
     ///
-    /// With the last key as the next bound this is a scan: in order, without duplicates, and it
-    /// returns every key that is there throughout. Each step costs a lookup;
+    /// Calling this with the last key as the next excluded bound scans the trie: in order, without
+    /// duplicates, and returning every key that is present throughout. Each step costs a lookup;
     /// [`iter_copied`](Self::iter_copied) costs less.
     ///
     /// ```
@@ -48,15 +49,15 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         self.nearest_copied::<Ascending>(bound, key)
     }
 
-    /// Puts the greatest key that is at most (`Included`) or less than (`Excluded`) the bound, the
-    /// greatest of all for `Unbounded`, into `key`, and gives a copy of its value. Where there is
-    /// no such key, `key` is left alone.
+    /// Writes the greatest key that is at most (`Included`) or less than (`Excluded`) the bound
+    /// (the last key for `Unbounded`) to `key`, and returns a copy of its value. If there is no
+    /// such key, returns `None` and leaves `key` unchanged.
     pub fn upper_bound_copied(&self, bound: Bound<&[u8]>, key: &mut Vec<u8>) -> Option<V> {
         self.nearest_copied::<Descending>(bound, key)
     }
 
-    /// All entries, ascending; descending with [`rev`](Iterator::rev). See [`IterCopied`] for what holds
-    /// while others write.
+    /// Returns copies of all entries in ascending order; use [`rev`](Iterator::rev) for descending
+    /// order. See [`IterCopied`] for its guarantees while other threads write.
     ///
     /// ```
     /// use memalloc::Immediate;
@@ -76,8 +77,8 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         IterCopied::new(self, (Unbounded, Unbounded))
     }
 
-    /// The entries whose keys are in `range`, from both ends. A range whose start is beyond its end is
-    /// empty. As [`range`](TrieRef::range), and copies.
+    /// Returns copies of the entries whose keys are in `range`, from both ends, like
+    /// [`range`](TrieRef::range). A range whose start is after its end is empty.
     pub fn range_copied<K, R>(&self, range: R) -> IterCopied<'_, V, B, L>
     where
         K: AsRef<[u8]> + ?Sized,
@@ -86,8 +87,8 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         IterCopied::new(self, range_bounds(&range))
     }
 
-    /// The entries whose keys begin with `prefix`, `prefix` itself among them, from both ends. As
-    /// [`prefix`](TrieRef::prefix), and copies.
+    /// Returns copies of the entries whose keys begin with `prefix`, including `prefix` itself,
+    /// from both ends, like [`prefix`](TrieRef::prefix).
     pub fn prefix_copied(&self, prefix: &[u8]) -> IterCopied<'_, V, B, L> {
         IterCopied::new(self, prefix_bounds(prefix))
     }
@@ -99,7 +100,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         Some(value)
     }
 
-    /// The first entry that a walk from `from` comes by.
+    /// Returns the first entry of a walk that begins at `from`.
     pub(super) fn seek_copied<D: Direction>(
         &self,
         walk: &mut Walk<D>,
@@ -109,7 +110,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
             let leaf = walk.seek(&self.trie.nodes, from)?;
             let entry = leaf.map(|leaf| self.arrive_copied(walk, leaf, from)).transpose();
             if entry.is_err() {
-                // It must not go on behind a leaf that nobody saw.
+                // The walk must not continue after a leaf that was not read.
                 *walk = Walk::lost();
             }
             entry
@@ -119,8 +120,8 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         self.until_placed(look, insist)
     }
 
-    /// The entry of the leaf that a walk from `from` has come to. Where it fails the walk has passed a
-    /// leaf that nobody saw: it has to seek.
+    /// Returns the entry of the leaf that a walk from `from` has reached. If this fails, the walk
+    /// has passed a leaf that was not read, so it has to seek.
     pub(super) fn arrive_copied<D: Direction>(
         &self,
         walk: &Walk<D>,
@@ -130,7 +131,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         let nodes = &self.trie.nodes;
         let mut copy = KeyCopy::new();
         let value = walk.reached(nodes, leaf).entry(nodes, &mut copy)?;
-        // The leaf may be another key's since the walk looked at it.
+        // The leaf may belong to another key since the walk looked at it.
         if D::admits(from, &copy) { Ok((copy, value)) } else { Err(Retry) }
     }
 }

@@ -1,9 +1,9 @@
-//! What can go wrong with an insertion.
+//! Errors of insertions.
 
 use memalloc::{AllocErrorKind, MAX_SIZE};
 use std::fmt;
 
-/// An insertion that did not happen: why, and the value that was to be moved in.
+/// A failed insertion: the reason and the value that was not inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InsertError<V> {
     pub(super) kind: InsertErrorKind,
@@ -11,12 +11,12 @@ pub struct InsertError<V> {
 }
 
 impl<V> InsertError<V> {
-    /// Why it did not happen.
+    /// Returns why the insertion failed.
     pub fn kind(&self) -> InsertErrorKind {
         self.kind
     }
 
-    /// The value that was to be moved in.
+    /// Returns the value that was not inserted.
     pub fn into_value(self) -> V {
         self.value
     }
@@ -30,18 +30,18 @@ impl<V> fmt::Display for InsertError<V> {
 
 impl<V: fmt::Debug> std::error::Error for InsertError<V> {}
 
-/// Why an insertion did not happen.
+/// Why an insertion failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InsertErrorKind {
-    /// The key is there, and was not to be (`EEXIST`).
+    /// The key is present, and the operation requires it to be absent (`EEXIST`).
     Exists,
-    /// The key is not there, and was to be (`ENOENT`).
+    /// The key is absent, and the operation requires it to be present (`ENOENT`).
     NotFound,
     /// Key and value do not fit one leaf (`E2BIG`).
     ///
-    /// There are two ways out, which `examples/large_values.rs` also shows side by side. The value may
-    /// point to the big one, which lies wherever the program keeps such things:
+    /// There are two ways to store them anyway; `examples/large_values.rs` shows both. First, the
+    /// value in the trie can be a pointer to a large value elsewhere, for example on the heap:
     ///
     /// ```
     /// use qptrie::{InsertErrorKind, QpTrie};
@@ -56,9 +56,10 @@ pub enum InsertErrorKind {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Or there are two allocators: the trie's for leaves, and one for values of up to 4096 bytes, so
-    /// that a long key does not compete with its value and neither is from the global heap. The
-    /// value in the trie is the box; both are freed after a grace period, the leaf first:
+    /// Second, large values can have an allocator of their own: the trie's allocator holds the
+    /// leaves, another holds values of up to 4096 bytes. Then a long key does not compete with its
+    /// value for the leaf, and neither is on the global heap. The value in the trie is the box.
+    /// Both are freed after a grace period, the leaf first:
     ///
     /// ```
     /// use memalloc::{Cache, SlabBox};
@@ -78,44 +79,44 @@ pub enum InsertErrorKind {
         key: usize,
         /// The size of the value, in bytes.
         value: usize,
-        /// The longest key that goes with such a value.
+        /// The length of the longest key that fits beside a value of this size, in bytes.
         longest_key: usize,
     },
-    /// The key is longer than this trie was built for (`EINVAL`).
+    /// The key is longer than [`Builder::max_key_len`](crate::Builder::max_key_len) (`EINVAL`).
     KeyTooLong {
         /// The length of the key, in bytes.
         key: usize,
-        /// The longest key allowed.
+        /// The maximum key length, in bytes.
         limit: usize,
     },
-    /// The trie had as many entries as it was built for (`ENOSPC`) at a moment during the call, and not the
-    /// key.
+    /// At a moment during the call the trie held
+    /// [`Builder::max_entries`](crate::Builder::max_entries) entries and not the key (`ENOSPC`).
     Full {
-        /// The number of entries allowed.
+        /// The maximum number of entries.
         max_entries: u64,
     },
-    /// A leaf or a branch can't be allocated (`ENOMEM`): why.
+    /// The allocation of a leaf or a branch failed (`ENOMEM`), for this reason.
     Memory(AllocErrorKind),
 }
 
 impl fmt::Display for InsertErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exists => f.write_str("the key exists already"),
+            Self::Exists => f.write_str("the key already exists"),
             Self::NotFound => f.write_str("the key does not exist"),
             Self::TooLarge { value, longest_key: 0, .. } => {
                 write!(
                     f,
-                    "a value of {value} bytes leaves no room for a key in a leaf of {MAX_SIZE}"
+                    "a value of {value} bytes leaves no room for a key: a leaf has {MAX_SIZE} bytes"
                 )
             }
             Self::TooLarge { key, value, longest_key } => write!(
                 f,
                 "a key of {key} bytes with a value of {value} bytes does not fit a leaf: the \
-                 key may have {longest_key} bytes"
+                 longest key is {longest_key} bytes"
             ),
             Self::KeyTooLong { key, limit } => {
-                write!(f, "a key of {key} bytes: this trie allows {limit}")
+                write!(f, "a key of {key} bytes is too long: this trie allows {limit} bytes")
             }
             Self::Full { max_entries } => {
                 write!(f, "the trie is full: it allows {max_entries} entries")

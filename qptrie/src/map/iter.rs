@@ -1,4 +1,4 @@
-//! Entries in order, from both ends.
+//! Double-ended iteration over entries in order.
 
 use super::view::TrieRef;
 use crate::node::Nodes;
@@ -10,22 +10,22 @@ use std::iter::FusedIterator;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::ops::RangeBounds;
 
-/// A key of an iterator's own.
+/// A key that an iterator owns.
 pub(super) type Key = SmallVec<[u8; 24]>;
 
-/// Where a scan begins and ends.
+/// The bounds of a scan.
 pub(super) type Bounds = (Bound<Key>, Bound<Key>);
 
-/// Those of a range.
+/// Returns the bounds of a range.
 pub(super) fn range_bounds<K: AsRef<[u8]> + ?Sized>(range: &impl RangeBounds<K>) -> Bounds {
     let bytes = |bound: Bound<&K>| bound.map(|key| key.as_ref().into());
     (bytes(range.start_bound()), bytes(range.end_bound()))
 }
 
-/// Those of the keys that begin with `prefix`.
+/// Returns the bounds of the keys that begin with `prefix`.
 pub(super) fn prefix_bounds(prefix: &[u8]) -> Bounds {
-    // These keys end before the next one of its length, or shorter where it ends in the greatest
-    // bytes.
+    // These keys end before the next greater key of the same length; bytes 0xff at the end of the
+    // prefix are dropped first, since they can't be incremented.
     let end = prefix.iter().rposition(|&byte| byte < 0xff).map_or(Unbounded, |last| {
         let mut next: Key = prefix[..=last].into();
         next[last] += 1;
@@ -34,22 +34,23 @@ pub(super) fn prefix_bounds(prefix: &[u8]) -> Bounds {
     (Included(prefix.into()), end)
 }
 
-/// Entries in order, from both ends: all of them ([`TrieRef::iter`]), those of a range
-/// ([`TrieRef::range`]), or those that begin alike ([`TrieRef::prefix`]).
+/// A double-ended iterator over entries in order: all entries ([`TrieRef::iter`]), those in a range
+/// ([`TrieRef::range`]), or those with a common prefix ([`TrieRef::prefix`]).
 ///
-/// Beside writers:
+/// Concurrent writers are allowed:
 ///
-/// - Keys come strictly ascending from the front, strictly descending from the back, and the
-///   front stays below the back: no key comes twice.
-/// - Every key in the range that is there from the first call of `next` or `next_back` until the
-///   ends have met is returned. Of keys that come or go meanwhile any may be.
-/// - An entry that is returned was there at a moment during that call; its value was the key's
-///   then. Where the policy of branches protects identity, at a moment since the first call: a scan
-///   that stands on a branch goes on with it, also when writers have replaced it.
-/// - What has ended stays ended.
+/// - Keys are strictly ascending from the front and strictly descending from the back, and the
+///   front stays below the back: no key is returned twice.
+/// - Every key in the range that is present from the first call of `next` or `next_back` until the
+///   two ends meet is returned. A key that is inserted or removed meanwhile may or may not be
+///   returned.
+/// - Each returned entry was present at a moment during that call, with this value. If the policy
+///   of branches protects identity, the moment may be earlier, but not before the first call: a
+///   scan continues on its current branch even if writers have replaced it.
+/// - An iterator that returned `None` stays at its end.
 ///
-/// Cost: a lookup for each end that is asked, then one step for each entry, without a lock. Where a
-/// branch on the way was changed, and under [`Immediate`] only then, one more lookup.
+/// Cost: a lookup for each end that is used, then one step for each entry, without a lock. Under
+/// [`Immediate`], if a branch on the path was changed, one more lookup.
 pub struct Iter<
     'r,
     V: Send + Sync + 'static,
@@ -59,28 +60,28 @@ pub struct Iter<
     view: &'r TrieRef<'r, V, B, L>,
     front: End<Ascending>,
     back: End<Descending>,
-    /// The ends have met: what is inserted behind them afterwards is not for this iterator.
+    /// The ends have met: later insertions beyond them are not returned.
     ended: bool,
 }
 
-/// One end of what is left.
+/// One end of the remaining range.
 #[derive(Clone)]
 struct End<D> {
     walk: Walk<D>,
     place: Place,
 }
 
-/// How far an end has come.
+/// The position of an end.
 #[derive(Clone)]
 enum Place {
-    /// It is where it began.
+    /// At its start: no entry was returned yet.
     Start(Bound<Key>),
     /// At the leaf that was returned last.
     Leaf(Handle),
 }
 
 impl Place {
-    /// Where the walk goes on, and where one in the other direction ends.
+    /// Returns the bound at which this walk continues and a walk in the other direction ends.
     ///
     /// # Safety
     ///
@@ -99,7 +100,7 @@ impl Place {
 }
 
 impl<D: Direction> End<D> {
-    /// The next entry, unless it is not before `other`.
+    /// Returns the next entry, or `None` if it is not before `other`.
     #[inline]
     fn next<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity, O: Direction>(
         &mut self,
@@ -114,7 +115,8 @@ impl<D: Direction> End<D> {
                 Place::Leaf(_) => view.step(&mut self.walk, || self.place.bound(nodes)),
             }
         }?;
-        // SAFETY: the walk found it in the section that `view` keeps open, and so was the other.
+        // SAFETY: the walk found this leaf, and the other end its own, in the section that `view`
+        // keeps open.
         let (entry, limit) = unsafe { (view.entry(leaf), other.place.bound(nodes)) };
         self.place = Place::Leaf(leaf);
         O::admits(limit, entry.0).then_some(entry)

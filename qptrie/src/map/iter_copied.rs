@@ -1,4 +1,4 @@
-//! Entries in order, from both ends, as copies.
+//! Double-ended iteration over copies of entries, in order.
 
 use super::iter::Bounds;
 use super::view::TrieRef;
@@ -10,16 +10,17 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Bound::{self, Excluded};
 
-/// Copies of entries in order, from both ends, under every policy of leaves: all of them
-/// ([`TrieRef::iter_copied`]), those of a range ([`TrieRef::range_copied`]), or those that begin alike
-/// ([`TrieRef::prefix_copied`]).
+/// A double-ended iterator over copies of entries in order, under every policy of leaves: all
+/// entries ([`TrieRef::iter_copied`]), those in a range ([`TrieRef::range_copied`]), or those with
+/// a common prefix ([`TrieRef::prefix_copied`]).
 ///
-/// Beside writers it promises what [`Iter`](crate::Iter) does; a value is one that was put there, whole, and
-/// the key's at a moment during the call that returned it.
+/// While other threads write it has the guarantees of [`Iter`](crate::Iter). A returned value is
+/// never a mixture of two values, and was the key's value at a moment during the call that returned
+/// it.
 ///
 /// As an iterator it allocates a key for each entry. [`next_into`](Self::next_into) and
-/// [`next_back_into`](Self::next_back_into) copy it into a buffer of the caller's. Else it costs as
-/// [`Iter`](crate::Iter), and a key of more than 64 bytes an allocation.
+/// [`next_back_into`](Self::next_back_into) copy the key into a buffer of the caller. Otherwise it
+/// costs the same as [`Iter`](crate::Iter), plus an allocation for each key of more than 64 bytes.
 pub struct IterCopied<
     'r,
     V: PlainBits + 'static,
@@ -29,15 +30,15 @@ pub struct IterCopied<
     view: &'r TrieRef<'r, V, B, L>,
     front: End<Ascending>,
     back: End<Descending>,
-    /// The ends have met: what is inserted behind them afterwards is not for this iterator.
+    /// The ends have met: later insertions beyond them are not returned.
     ended: bool,
 }
 
-/// One end of what is left.
+/// One end of the remaining range.
 #[derive(Clone)]
 struct End<D> {
     walk: Walk<D>,
-    /// Where it began; then the key that was returned last.
+    /// The start bound, then the key that was returned last.
     place: Bound<KeyCopy>,
     begun: bool,
 }
@@ -52,8 +53,8 @@ impl<D: Direction> End<D> {
         self.place.as_ref().map(|key| &key[..])
     }
 
-    /// Goes on by one entry and gives its value, unless it is not before `other`. The key is in
-    /// `place` then.
+    /// Advances by one entry and returns its value, or `None` if it is not before `other`. The key
+    /// is then in `place`.
     #[inline]
     fn next<V: PlainBits, B: ReusePolicy, L: ReusePolicy, O: Direction>(
         &mut self,
@@ -72,7 +73,7 @@ impl<D: Direction> End<D> {
                 Ok(entry) => entry,
                 Err(Retry) => {
                     view.trie.counters.retries.fetch_add(1, Ordering::Relaxed);
-                    // A seek, like any other.
+                    // This seek is like any other: a model need not explore it again.
                     explored();
                     view.seek_copied(walk, from)?
                 }
@@ -91,7 +92,8 @@ impl<'r, V: PlainBits, B: ReusePolicy, L: ReusePolicy> IterCopied<'r, V, B, L> {
         Self { view, front: End::new(start), back: End::new(end), ended: false }
     }
 
-    /// Puts the next key into `key`, and gives its value. At the end `key` is left alone.
+    /// Writes the next key to `key`, and returns its value. At the end returns `None` and leaves
+    /// `key` unchanged.
     ///
     /// ```
     /// use memalloc::Immediate;
@@ -119,7 +121,8 @@ impl<'r, V: PlainBits, B: ReusePolicy, L: ReusePolicy> IterCopied<'r, V, B, L> {
         put(&self.front, key, value)
     }
 
-    /// Puts the last key that is left into `key`, and gives its value. At the end `key` is left alone.
+    /// Writes the last remaining key to `key`, and returns its value. At the end returns `None` and
+    /// leaves `key` unchanged.
     #[inline]
     pub fn next_back_into(&mut self, key: &mut Vec<u8>) -> Option<V> {
         if self.ended {
@@ -131,7 +134,7 @@ impl<'r, V: PlainBits, B: ReusePolicy, L: ReusePolicy> IterCopied<'r, V, B, L> {
     }
 }
 
-/// Puts the key that an end has come to into `key`, where there is a value.
+/// Copies the key at the position of an end to `key`, if there is a value.
 #[inline]
 fn put<D: Direction, V>(end: &End<D>, key: &mut Vec<u8>, value: Option<V>) -> Option<V> {
     if let (Some(_), Excluded(found)) = (&value, end.bound()) {

@@ -1,4 +1,4 @@
-//! What a trie costs, and how deep it is.
+//! The memory usage and the depth of a trie.
 
 use super::trie::QpTrie;
 use super::view::TrieRef;
@@ -6,50 +6,50 @@ use crate::read::{Ascending, Walk};
 use memalloc::{ProtectsIdentity, ReusePolicy, Stats};
 use std::ops::Bound::{Excluded, Unbounded};
 
-/// What [`QpTrie::memory_usage`] tells.
+/// The memory usage of a trie, returned by [`QpTrie::memory_usage`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryUsage {
-    /// The allocator of the branches.
+    /// Statistics of the allocator of branches.
     pub branches: Stats,
-    /// The allocator of the leaves.
+    /// Statistics of the allocator of leaves.
     pub leaves: Stats,
-    /// The trie itself, its table of roots and its counts, in bytes.
+    /// The size of the `QpTrie` itself, its table of roots and its counts, in bytes.
     pub root_bytes: u64,
-    /// The table of hints, and those that were replaced and may still be looked at, in bytes.
+    /// The size of the table of hints, and of replaced tables that readers may still use, in bytes.
     pub hint_bytes: u64,
 }
 
 impl MemoryUsage {
-    /// All of it: slab memory that was touched, used or not; the allocators' tables, which are the
-    /// caches of every CPU, batches, and which objects are in which slab; the roots; the hints. Not what
-    /// values point to, nor the domain, which others may share; nor what [`Stats::backing_bytes`]
-    /// leaves out.
+    /// Returns the total: slab memory that was touched, used or not; the tables of the allocators
+    /// (per-CPU caches, batches, and the maps of objects to slabs); the roots; the hints. Excludes
+    /// memory that values point to, the domain, which other structures may share, and the memory
+    /// that [`Stats::backing_bytes`] excludes.
     pub fn total_bytes(&self) -> u64 {
         self.slab_bytes() + self.table_bytes()
     }
 
-    /// Of it the slab memory: what grows with the entries.
+    /// Returns the slab memory, which is the part that grows with the entries.
     pub fn slab_bytes(&self) -> u64 {
         self.branches.backing_bytes + self.leaves.backing_bytes
     }
 
-    /// Of it what is beside the slabs.
+    /// Returns everything except the slab memory.
     pub fn table_bytes(&self) -> u64 {
         self.branches.table_bytes + self.leaves.table_bytes + self.root_bytes + self.hint_bytes
     }
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
-    /// Bytes of slab memory that branches and leaves have touched and not given back, and of the
-    /// trie itself, its roots and its hints: [`MemoryUsage::total_bytes`] without the allocators' tables, at
-    /// the cost of two locks.
+    /// Returns the number of bytes of slab memory that branches and leaves have touched and not
+    /// returned to the system, plus the size of the trie itself, its roots and its hints. This is
+    /// [`MemoryUsage::total_bytes`] without the tables of the allocators, and takes only two locks.
     pub fn backing_bytes(&self) -> u64 {
         let slabs = self.nodes.branches.backing_bytes() + self.nodes.leaves.backing_bytes();
         slabs + self.root_bytes() + self.hint_bytes()
     }
 
-    /// Where the memory of the trie is, every byte of it. Looks at the caches of every CPU and at
+    /// Returns the memory usage of the trie, down to the byte. Reads the caches of every CPU and
     /// every slab, so it is not cheap.
     pub fn memory_usage(&self) -> MemoryUsage {
         MemoryUsage {
@@ -61,7 +61,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     }
 
     fn hint_bytes(&self) -> u64 {
-        // A table that is found is not freed meanwhile.
+        // A table found inside a section is not freed before the section ends.
         let _section = self.domain.pin();
         self.nodes.hints.bytes()
     }
@@ -72,17 +72,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
-    /// How many entries there are below so many branches: element 0 counts those that hang on a
-    /// root, element 1 those on a branch below it, and so on; no zeros at the end. A lookup takes as
-    /// many steps.
+    /// Returns a histogram of leaf depth: element `i` counts the entries with `i` branches above
+    /// them, and the last element is not zero. A lookup of an entry takes as many steps as branches
+    /// are above it.
     ///
-    /// Goes through all entries, at the cost of [`iter`](Self::iter), and beside writers sees what
-    /// that sees.
+    /// Scans all entries, at the cost of [`iter`](Self::iter), and while other threads write counts
+    /// the entries that a scan returns.
     ///
     /// ```
     /// # use qptrie::QpTrie;
     /// let trie = QpTrie::<u32>::from([("a", 1), ("b", 2), ("ba", 3), ("bad", 4)]);
-    /// // `a` is alone; `b` parts from what it begins, and these from each other where `ba` ends.
+    /// // `a` is alone; one branch separates `b` from `ba` and `bad`, another separates these two.
     /// assert_eq!(trie.pin().depth_histogram(), [1, 1, 2]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

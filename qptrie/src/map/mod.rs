@@ -1,4 +1,4 @@
-//! The public type.
+//! The public types.
 
 mod builder;
 mod collection;

@@ -1,4 +1,4 @@
-//! The trie inside a read section: operations on the order of keys.
+//! Operations on the order of keys inside a read section.
 
 use super::iter::{Iter, prefix_bounds, range_bounds};
 use super::view::TrieRef;
@@ -12,17 +12,18 @@ use std::ops::RangeBounds;
 
 /// # Operations on the order of keys
 ///
-/// Keys are ordered as their bytes, compared as unsigned numbers; a key comes before those that
-/// it begins. None of these operations takes a lock; where writers make one start again too often
-/// ([`Builder::reader_retries`](crate::Builder::reader_retries)), it lets no further change begin
-/// until it is done. None allocates where a key's way from the root has at most 24 branches
-/// (`next_key` and `prev_key`: beside the buffer that they fill).
+/// Keys are ordered by their bytes, compared as unsigned numbers; a key comes before the longer
+/// keys that begin with it. These operations take no lock. If writers force too many retries of one
+/// ([`Builder::reader_retries`](crate::Builder::reader_retries)), it blocks further changes until
+/// it is done. They do not allocate while the path from the root has at most 24 branches (except
+/// for the buffer that `next_key` and `prev_key` fill).
 ///
-/// What they promise beside writers: every key that is there throughout the operation is seen, and
-/// what they return was there at a moment during it (for an iterator: during the call of `next`
-/// that returned it).
+/// While other threads write, each operation sees every key that is present throughout the
+/// operation, and returns entries that were present at a moment during it (for an iterator: during
+/// the call of `next` that returned the entry).
 ///
-/// They give references, and so are there only where leaves are kept for readers:
+/// These operations return references, so they exist only if the policy of leaves protects
+/// identity:
 ///
 /// ```compile_fail,E0599
 /// use memalloc::Immediate;
@@ -33,8 +34,8 @@ use std::ops::RangeBounds;
 /// let first = view.iter().next();
 /// ```
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
-    /// All entries, ascending; descending with [`rev`](Iterator::rev). See [`Iter`] for what holds
-    /// while others write.
+    /// Returns all entries in ascending order; use [`rev`](Iterator::rev) for descending order. See
+    /// [`Iter`] for its guarantees while other threads write.
     ///
     /// ```
     /// # use qptrie::QpTrie;
@@ -52,11 +53,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         Iter::new(self, (Unbounded, Unbounded))
     }
 
-    /// The entries whose keys are in `range`, as [`BTreeMap::range`] has it, from both ends. A
-    /// range whose start is beyond its end is empty.
+    /// Returns the entries whose keys are in `range`, like [`BTreeMap::range`], from both ends. A
+    /// range whose start is after its end is empty.
     ///
-    /// Cost: a lookup for each end that is asked, then a step for each entry. The bounds are
-    /// copied; up to 24 bytes each without an allocation.
+    /// Cost: a lookup for each end that is used, then a step for each entry. The bounds are copied,
+    /// without an allocation up to 24 bytes each.
     ///
     /// ```
     /// # use qptrie::QpTrie;
@@ -83,8 +84,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         Iter::new(self, range_bounds(&range))
     }
 
-    /// The entries whose keys begin with `prefix`, `prefix` itself among them, from both ends. As
-    /// [`range`](Self::range).
+    /// Returns the entries whose keys begin with `prefix`, including `prefix` itself, from both
+    /// ends. Costs the same as [`range`](Self::range).
     ///
     /// ```
     /// # use qptrie::QpTrie;
@@ -102,59 +103,59 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         Iter::new(self, prefix_bounds(prefix))
     }
 
-    /// The keys, ascending. As [`iter`](Self::iter).
+    /// Returns the keys in ascending order. See [`iter`](Self::iter).
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &[u8]> + FusedIterator {
         self.iter().map(|(key, _)| key)
     }
 
-    /// The values, in ascending order of their keys. As [`iter`](Self::iter).
+    /// Returns the values in ascending order of their keys. See [`iter`](Self::iter).
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + FusedIterator {
         self.iter().map(|(_, value)| value)
     }
 
-    /// The entry with the least key.
+    /// Returns the entry with the smallest key.
     pub fn first(&self) -> Option<(&[u8], &V)> {
         self.lower_bound(Unbounded)
     }
 
-    /// The entry with the greatest key.
+    /// Returns the entry with the greatest key.
     pub fn last(&self) -> Option<(&[u8], &V)> {
         self.upper_bound(Unbounded)
     }
 
-    /// The entry with the least key that is at least (`Included`) or greater than (`Excluded`)
-    /// the bound; the first of all for `Unbounded`.
+    /// Returns the entry with the smallest key that is at least (`Included`) or greater than
+    /// (`Excluded`) the bound; the first entry for `Unbounded`.
     pub fn lower_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         self.nearest::<Ascending>(bound)
     }
 
-    /// The entry with the greatest key that is at most (`Included`) or less than (`Excluded`) the
-    /// bound; the last of all for `Unbounded`.
+    /// Returns the entry with the greatest key that is at most (`Included`) or less than
+    /// (`Excluded`) the bound; the last entry for `Unbounded`.
     pub fn upper_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         self.nearest::<Descending>(bound)
     }
 
-    /// Puts the least key that is greater than `after` into `key` (or the least of all, for
-    /// `None`), and says whether there is one; if not, `key` is left alone. A cursor whose key was
-    /// removed goes on with the next greater one.
+    /// Writes the smallest key that is greater than `after` (the first key for `None`) to `key`.
+    /// Returns false, and leaves `key` unchanged, if there is none. A cursor whose key was removed
+    /// continues with the next greater key.
     #[doc(alias = "map_get_next_key")]
     pub fn next_key(&self, after: Option<&[u8]>, key: &mut Vec<u8>) -> bool {
         copy_key(self.lower_bound(after.map_or(Unbounded, Excluded)), key)
     }
 
-    /// Puts the greatest key that is less than `before` into `key` (or the greatest of all, for
-    /// `None`), and says whether there is one; if not, `key` is left alone. A cursor whose key was
-    /// removed goes on with the next lesser one.
+    /// Writes the greatest key that is less than `before` (the last key for `None`) to `key`.
+    /// Returns false, and leaves `key` unchanged, if there is none. A cursor whose key was removed
+    /// continues with the next smaller key.
     pub fn prev_key(&self, before: Option<&[u8]>, key: &mut Vec<u8>) -> bool {
         copy_key(self.upper_bound(before.map_or(Unbounded, Excluded)), key)
     }
 
-    /// The entry with the longest key that `key` begins with: `key` itself, if it is there, and at
-    /// last the empty key. What a routing table asks.
+    /// Returns the entry with the longest key that is a prefix of `key`: `key` itself if it is
+    /// present, and the empty key as the last resort. Routing tables use this.
     ///
-    /// The cost of a lookup, and a look at the branches on its way. Exact when nothing is written
-    /// meanwhile; else the entry was there at a moment during the call, and is at least as long
-    /// as any such entry that is there throughout.
+    /// Costs a lookup and one check for each branch on its path. Exact if no thread writes
+    /// meanwhile; otherwise the entry was present at a moment during the call, and its key is at
+    /// least as long as any prefix that is present throughout.
     ///
     /// ```
     /// # use qptrie::QpTrie;
@@ -181,11 +182,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
 
     fn nearest<D: Direction>(&self, from: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         let leaf = self.seek(&mut Walk::<D>::lost(), from)?;
-        // SAFETY: `seek` found it linked, inside the section.
+        // SAFETY: `seek` found the leaf linked, inside the section.
         Some(unsafe { self.entry(leaf) })
     }
 
-    /// The next leaf of a walk that has come as far as `from`.
+    /// Returns the next leaf of a walk that has reached `from`.
     #[inline]
     pub(super) fn step<'b, D: Direction>(
         &self,
@@ -196,14 +197,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
             Ok(leaf) => leaf,
             Err(Retry) => {
                 self.trie.counters.retries.fetch_add(1, Ordering::Relaxed);
-                // A seek, like any other.
+                // This seek is like any other: a model need not explore it again.
                 explored();
                 self.seek(walk, from())
             }
         }
     }
 
-    /// The first leaf that a walk from `from` comes by.
+    /// Returns the first leaf of a walk that begins at `from`.
     #[inline(never)]
     pub(super) fn seek<D: Direction>(
         &self,
@@ -217,7 +218,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         )
     }
 
-    /// The entry of a leaf.
+    /// Returns the entry of a leaf.
     ///
     /// # Safety
     ///
@@ -229,7 +230,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
-    /// Tries `look` as often as readers may, and then insists.
+    /// Tries `look` up to the limit for readers, and then insists.
     pub(super) fn until_placed<R>(
         &self,
         mut look: impl FnMut() -> Result<Option<R>, Retry>,
@@ -249,8 +250,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         insist()
     }
 
-    /// What `arrive` makes of the first leaf that a walk from `from` comes by, found below one root
-    /// after the other, where nobody begins a change meanwhile.
+    /// Applies `arrive` to the first leaf of a walk that begins at `from`. Searches below one root
+    /// after the other and blocks changes below the root that it searches.
     #[cold]
     pub(super) fn seek_insisting<D: Direction, R>(
         &self,
@@ -314,12 +315,13 @@ mod tests {
 
     type Trie = QpTrie<u64, Immediate, AfterRcuGp>;
 
-    /// A trie whose section may stay open for good: nobody else waits for it.
+    /// Creates a trie on its own domain, so that its section may stay open forever without blocking
+    /// other tests.
     fn apart() -> Trie {
         Trie::builder().domain(Domain::new()).build().expect("a trie")
     }
 
-    /// The branch that a slot names.
+    /// Returns the branch that a slot names.
     fn branch(slot: &memalloc::sync::AtomicU32) -> Handle {
         match Twig::load(slot, Ordering::Relaxed).node() {
             Node::Branch(branch) => branch,
@@ -327,8 +329,8 @@ mod tests {
         }
     }
 
-    /// A reader that insists finds its entry with a walk of its own: the one that got lost must not
-    /// go on with what it had seen before.
+    /// A reader that insists finds its entry with a separate walk. The walk whose seek failed must
+    /// not continue with what it saw before.
     #[test]
     fn a_walk_whose_seek_failed_half_way_is_lost() {
         let trie = apart();
@@ -343,17 +345,17 @@ mod tests {
         let mut walk = Walk::<Ascending>::lost();
         let from = Excluded(&b"aa1"[..]);
         assert!(matches!(walk.seek(nodes, from), Ok(Some(_))));
-        // As a writer leaves it who is about to replace it.
+        // Leave it in the state of a branch that a writer is about to replace.
         let life = nodes.count(lower).life().expect("it is linked");
-        nodes.count(lower).lock(life).expect("nobody else is here").unlink();
+        nodes.count(lower).lock(life).expect("no other thread is here").unlink();
         assert_eq!(walk.seek(nodes, from), Err(Retry));
         assert_eq!(walk.step(nodes), Err(Retry), "half a way is no place");
-        // The end of the trie asks for branches in order.
+        // Dropping the trie would need intact branches.
         std::mem::forget(view);
         std::mem::forget(trie);
     }
 
-    /// Nor must one go on that came to a leaf which was being written.
+    /// A walk that reached a leaf which was being written must not continue either.
     #[test]
     fn a_walk_whose_seek_came_to_a_leaf_that_is_written_is_lost() {
         for (from, written) in [(b"xA7", b"xB9"), (b"xA:", b"xB1")] {
@@ -367,7 +369,7 @@ mod tests {
                 panic!("it was put there");
             };
             let versions = nodes.versions(found.leaf);
-            let writing = versions.lock(versions.now().expect("nobody else is here"));
+            let writing = versions.lock(versions.now().expect("no other thread is here"));
             let mut walk = Walk::<Ascending>::lost();
             assert_eq!(walk.seek(nodes, Included(from)), Err(Retry));
             assert_eq!(walk.step(nodes), Err(Retry), "no place was found");
@@ -378,7 +380,7 @@ mod tests {
         }
     }
 
-    /// Below another root than that of its key, a seek does not depend on what happens at the key.
+    /// A seek below a root that is not the root of its key does not depend on changes at the key.
     #[test]
     fn a_seek_below_one_root_looks_at_no_other() {
         let trie = apart();
@@ -389,7 +391,7 @@ mod tests {
         let nodes = &trie.nodes;
         let changed = branch(nodes.roots.of(b"a").slot());
         let life = nodes.count(changed).life().expect("it is linked");
-        nodes.count(changed).lock(life).expect("nobody else is here").unlink();
+        nodes.count(changed).lock(life).expect("no other thread is here").unlink();
         let (here, next) = (Roots::number_of(b"a"), Roots::number_of(b"b"));
         let from = Excluded(&b"a2"[..]);
         assert_eq!(Walk::<Ascending>::lost().seek_below(nodes, from, here), Err(Retry));

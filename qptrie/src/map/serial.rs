@@ -1,8 +1,9 @@
 //! A trie in the data formats of serde: a map whose keys are bytes, in ascending order.
 //!
-//! Formats for people have no bytes, and some of them only text for keys. There a key that is UTF-8
-//! is written as text, and any other as bytes, which such a format may refuse. Whatever a format for
-//! people gives is read: bytes, text or a sequence of numbers; of any other format, its bytes.
+//! Human-readable formats have no bytes, and some of them allow only text as keys. For them a key
+//! that is valid UTF-8 is written as text, and any other key as bytes, which the format may reject.
+//! From a human-readable format this reads keys as bytes, text or a sequence of numbers; from any
+//! other format, as bytes.
 
 use super::trie::QpTrie;
 use memalloc::{ProtectsIdentity, ReusePolicy};
@@ -11,7 +12,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A key to be written.
+/// A key that is serialized.
 struct Written<'k>(&'k [u8]);
 
 impl Serialize for Written<'_> {
@@ -23,7 +24,7 @@ impl Serialize for Written<'_> {
     }
 }
 
-/// What a scan sees, all in one section, its number first.
+/// Writes the entries that a scan returns, all in one section, with their number first.
 impl<V, B, L> Serialize for QpTrie<V, B, L>
 where
     V: Serialize + Send + Sync + 'static,
@@ -32,7 +33,8 @@ where
 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let view = self.pin();
-        // Beside writers nobody knows how many there will be, and some formats ask for it first.
+        // While other threads write, the number of entries is not known in advance, and some
+        // formats need it first.
         let entries: Vec<_> = view.iter().collect();
         let mut map = serializer.serialize_map(Some(entries.len()))?;
         for (key, value) in entries {
@@ -42,7 +44,7 @@ where
     }
 }
 
-/// A key that was read.
+/// A key that was deserialized.
 struct Read(Vec<u8>);
 
 impl<'de> Deserialize<'de> for Read {
@@ -83,7 +85,7 @@ impl<'de> Deserialize<'de> for Read {
     }
 }
 
-/// A trie as [`QpTrie::new`] makes it. Of keys that come twice the later value counts.
+/// Builds a trie with the settings of [`QpTrie::new`]. If a key occurs twice, the later value wins.
 impl<'de, V, B, L> Deserialize<'de> for QpTrie<V, B, L>
 where
     V: Deserialize<'de> + Send + Sync + 'static,

@@ -1,18 +1,19 @@
-//! Taking many entries out: those that a caller does not want, or all.
+//! Removal of many entries: those that a closure rejects, or all.
 
 use super::view::TrieRef;
 use memalloc::{ProtectsIdentity, ReusePolicy};
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
-    /// Takes out every entry that `keep` does not want.
+    /// Removes every entry for which `keep` returns false.
     ///
-    /// Asks about entries in ascending order, beside writers as [`iter`](Self::iter) finds them:
-    /// about every key that is there throughout. What is taken out is the very entry that `keep`
-    /// refused; where another thread replaced the value meanwhile, `keep` is asked about that one.
+    /// Calls `keep` with entries in ascending order. If other threads write, it visits the entries
+    /// that [`iter`](Self::iter) returns: every key that is present throughout. A removed entry is
+    /// exactly the one that `keep` rejected; if another thread replaced the value meanwhile, `keep`
+    /// is called with the new value.
     ///
-    /// Cost: a step of a scan for each entry, and a removal for each that goes. What goes is not
-    /// reused before the section ends: in a large trie, remove in portions, each in a section of
-    /// its own.
+    /// Cost: a step of a scan for each entry, and a removal for each rejected one. Removed entries
+    /// are not reused before the section ends: in a large trie, remove entries in portions, each in
+    /// its own section.
     ///
     /// ```
     /// # use qptrie::QpTrie;
@@ -29,14 +30,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     pub fn retain(&self, mut keep: impl FnMut(&[u8], &V) -> bool) {
         for (key, seen) in self {
             if !keep(key, seen) {
-                // Nothing else can be at the address inside this section.
+                // No other value can be at this address inside this section.
                 self.remove_if(key, |value| std::ptr::eq(value, seen) || !keep(key, value));
             }
         }
     }
 
-    /// Takes out every entry that is there throughout; what others insert meanwhile may stay. Cost as
-    /// [`retain`](Self::retain).
+    /// Removes every entry that is present throughout; entries that other threads insert meanwhile
+    /// may stay. Costs the same as [`retain`](Self::retain).
     pub fn clear(&self) {
         for key in self.keys() {
             self.remove(key);

@@ -12,11 +12,10 @@ use std::fmt;
 use std::ops::Bound::{self, Unbounded};
 use std::ops::RangeBounds;
 
-/// A [`QpTrie`] inside a section that may sleep: references hold as long as this is borrowed, across
-/// blocking calls and `.await`, and it may go to another thread meanwhile.
+/// A [`QpTrie`] inside a section that may sleep. References are valid as long as this view is
+/// borrowed, across blocking calls and `.await`; the view may move to another thread meanwhile.
 ///
-/// Only where leaves are kept for sleepers ([`AfterTasksTraceGp`]); elsewhere there is no such
-/// view:
+/// Exists only if the policy of leaves protects sleepers ([`AfterTasksTraceGp`]):
 ///
 /// ```compile_fail,E0599
 /// use qptrie::QpTrie;
@@ -25,9 +24,9 @@ use std::ops::RangeBounds;
 /// let view = trie.pin_trace();
 /// ```
 ///
-/// Branches are read in an RCU section of each operation's own, so that their policy may be
-/// any. An operation costs what it costs in a [`TrieRef`](crate::TrieRef) and that section; a batch
-/// of operations without a pause is better done in one.
+/// Each operation reads branches in its own RCU section, so branches may have any policy. An
+/// operation costs the same as in a [`TrieRef`](crate::TrieRef), plus that section; for a batch of
+/// operations without a pause a `TrieRef` is cheaper.
 #[must_use = "the section ends when this is dropped"]
 pub struct TraceRef<
     't,
@@ -48,7 +47,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> fmt::Debug
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B, L> {
-    /// Begins a section that may sleep, in which references to values hold. As long as it lasts,
+    /// Begins a section that may sleep, in which references to values are valid. While it lasts,
     /// nothing that is freed for sleepers can be reused, in any structure on the same domain.
     ///
     /// ```
@@ -70,88 +69,88 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B,
     }
 }
 
-/// Lets what was found in an RCU section hold for as long as a view.
+/// Extends the lifetime of what was found in an RCU section to that of a view.
 ///
 /// # Safety
 ///
-/// It is the key or the value of a leaf that was linked, or unlinked by the caller, inside the
+/// `found` is the key or the value of a leaf that was linked, or unlinked by the caller, inside the
 /// view's section, under a policy that protects sleepers.
 unsafe fn kept<'r, T: ?Sized>(found: &T) -> &'r T {
-    // SAFETY: the section of the view was open when the leaf was freed, if it was, so the policy
-    // keeps it until that section ends (INV-N3).
+    // SAFETY: if the leaf was freed, the section of the view was open then, so the policy keeps the
+    // leaf until that section ends (INV-N3).
     unsafe { &*std::ptr::from_ref(found) }
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_, V, B, L> {
-    /// The value of `key`: see [`TrieRef::get`](crate::TrieRef::get).
+    /// Returns the value of `key`: see [`TrieRef::get`](crate::TrieRef::get).
     pub fn get(&self, key: &[u8]) -> Option<&V> {
         // SAFETY: found in this section.
         self.trie.pin().get(key).map(|value| unsafe { kept(value) })
     }
 
-    /// Whether `key` is there.
+    /// Returns true if `key` is present.
     pub fn contains_key(&self, key: &[u8]) -> bool {
         self.trie.pin().contains_key(key)
     }
 
-    /// Puts `value` at `key` and gives the value that was there: see
+    /// Inserts or replaces the value of `key` and returns the old value: see
     /// [`TrieRef::insert`](crate::TrieRef::insert).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Same as [`TrieRef::insert`](crate::TrieRef::insert).
     pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
         self.update(key, value, Update::Any)
     }
 
-    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there: see
+    /// Sets the value of `key` if `how` accepts the key, and returns the old value: see
     /// [`TrieRef::update`](crate::TrieRef::update).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Same as [`TrieRef::update`](crate::TrieRef::update).
     pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
         // SAFETY: unlinked in this section.
         Ok(self.trie.pin().update(key, value, how)?.map(|old| unsafe { kept(old) }))
     }
 
-    /// Takes `key` out and gives its value: see [`TrieRef::remove`](crate::TrieRef::remove).
+    /// Removes `key` and returns its value: see [`TrieRef::remove`](crate::TrieRef::remove).
     pub fn remove(&self, key: &[u8]) -> Option<&V> {
         // SAFETY: unlinked in this section.
         self.trie.pin().remove(key).map(|value| unsafe { kept(value) })
     }
 
-    /// The entry of `key`: see [`TrieRef::get_key_value`](crate::TrieRef::get_key_value).
+    /// Returns the entry of `key`: see [`TrieRef::get_key_value`](crate::TrieRef::get_key_value).
     pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.
         view.get_key_value(key).map(|(key, value)| unsafe { (kept(key), kept(value)) })
     }
 
-    /// The values of several keys, in their order: see [`TrieRef::get_many`](crate::TrieRef::get_many).
+    /// Returns the values of several keys, in the order of the keys: see
+    /// [`TrieRef::get_many`](crate::TrieRef::get_many).
     pub fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<&V>; N] {
         // SAFETY: found in this section.
         self.trie.pin().get_many(keys).map(|value| value.map(|value| unsafe { kept(value) }))
     }
 
-    /// Puts `value` at `key`, where there is none: see
-    /// [`TrieRef::try_insert`](crate::TrieRef::try_insert).
+    /// Inserts `value` if `key` is absent: see [`TrieRef::try_insert`](crate::TrieRef::try_insert).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Same as [`TrieRef::try_insert`](crate::TrieRef::try_insert).
     pub fn try_insert(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
         // SAFETY: linked in this section.
         self.trie.pin().try_insert(key, value).map(|value| unsafe { kept(value) })
     }
 
-    /// The value of `key`; that of `make`, where there is none: see
-    /// [`TrieRef::get_or_insert_with`](crate::TrieRef::get_or_insert_with). `make` runs inside an RCU section:
-    /// it must not sleep.
+    /// Returns the value of `key`; if it is absent, inserts the value that `make` returns: see
+    /// [`TrieRef::get_or_insert_with`](crate::TrieRef::get_or_insert_with). `make` runs inside an
+    /// RCU section: it must not sleep.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Same as [`TrieRef::get_or_insert_with`](crate::TrieRef::get_or_insert_with).
     pub fn get_or_insert_with(
         &self,
         key: &[u8],
@@ -162,13 +161,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
         view.get_or_insert_with(key, make).map(|value| unsafe { kept(value) })
     }
 
-    /// Looks at `key`, asks `decide` what to do, and does it, all as one atomic step: see
-    /// [`TrieRef::compute`](crate::TrieRef::compute). `decide` runs inside an RCU section: it must not
-    /// sleep.
+    /// Looks up `key`, calls `decide` with its value, and applies the result, all as one atomic
+    /// step: see [`TrieRef::compute`](crate::TrieRef::compute). `decide` runs inside an RCU
+    /// section: it must not sleep.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Same as [`TrieRef::compute`](crate::TrieRef::compute).
     pub fn compute<A>(
         &self,
         key: &[u8],
@@ -179,26 +178,27 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
         view.compute(key, decide).map(|done| done.map(|value| unsafe { kept(value) }))
     }
 
-    /// Takes `key` out if `accept` says so of its value: see
-    /// [`TrieRef::remove_if`](crate::TrieRef::remove_if). `accept` runs inside an RCU section: it must not
-    /// sleep.
+    /// Removes `key` if `accept` returns true for its value: see
+    /// [`TrieRef::remove_if`](crate::TrieRef::remove_if). `accept` runs inside an RCU section: it
+    /// must not sleep.
     pub fn remove_if(&self, key: &[u8], accept: impl FnMut(&V) -> bool) -> Option<&V> {
         // SAFETY: unlinked in this section.
         self.trie.pin().remove_if(key, accept).map(|value| unsafe { kept(value) })
     }
 
-    /// Takes out every entry that `keep` does not want: as [`TrieRef::retain`](crate::TrieRef::retain), at
-    /// the cost of [`iter`](Self::iter).
+    /// Removes every entry for which `keep` returns false: see
+    /// [`TrieRef::retain`](crate::TrieRef::retain). Costs the same as [`iter`](Self::iter).
     pub fn retain(&self, mut keep: impl FnMut(&[u8], &V) -> bool) {
         for (key, seen) in self.iter() {
             if !keep(key, seen) {
-                // Nothing else can be at the address inside this section.
+                // No other value can be at this address inside this section.
                 self.remove_if(key, |value| std::ptr::eq(value, seen) || !keep(key, value));
             }
         }
     }
 
-    /// All entries, ascending; descending with [`rev`](Iterator::rev). See [`TraceIter`].
+    /// Returns all entries in ascending order; use [`rev`](Iterator::rev) for descending order. See
+    /// [`TraceIter`].
     ///
     /// ```
     /// use memalloc::{AfterTasksTraceGp, Immediate};
@@ -211,7 +211,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     /// }
     /// let mut scan = view.iter();
     /// assert_eq!(scan.next(), Some((&b"a"[..], &1)));
-    /// view.remove(b"b"); // and whatever else happens while it sleeps
+    /// view.remove(b"b"); // or any other change during a pause
     /// assert!(scan.map(|(_, value)| value).eq(&[3]));
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -220,8 +220,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
         TraceIter::new(self, (Unbounded, Unbounded))
     }
 
-    /// The entries whose keys are in `range`, from both ends. A range whose start is beyond its end is
-    /// empty.
+    /// Returns the entries whose keys are in `range`, from both ends. A range whose start is after
+    /// its end is empty.
     pub fn range<K, R>(&self, range: R) -> TraceIter<'_, V, B, L>
     where
         K: AsRef<[u8]> + ?Sized,
@@ -230,22 +230,23 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
         TraceIter::new(self, range_bounds(&range))
     }
 
-    /// The entries whose keys begin with `prefix`, `prefix` itself among them, from both ends.
+    /// Returns the entries whose keys begin with `prefix`, including `prefix` itself, from both
+    /// ends.
     pub fn prefix(&self, prefix: &[u8]) -> TraceIter<'_, V, B, L> {
         TraceIter::new(self, prefix_bounds(prefix))
     }
 
-    /// The entry with the least key.
+    /// Returns the entry with the smallest key.
     pub fn first(&self) -> Option<(&[u8], &V)> {
         self.lower_bound(Unbounded)
     }
 
-    /// The entry with the greatest key.
+    /// Returns the entry with the greatest key.
     pub fn last(&self) -> Option<(&[u8], &V)> {
         self.upper_bound(Unbounded)
     }
 
-    /// The entry with the longest key that `key` begins with: see
+    /// Returns the entry with the longest key that is a prefix of `key`: see
     /// [`TrieRef::longest_prefix`](crate::TrieRef::longest_prefix).
     pub fn longest_prefix(&self, key: &[u8]) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
@@ -253,17 +254,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
         view.longest_prefix(key).map(|(key, value)| unsafe { (kept(key), kept(value)) })
     }
 
-    /// The entry with the least key that is at least (`Included`) or greater than (`Excluded`) the
-    /// bound; the first of all for `Unbounded`. With the key that it returned last as the bound, a
-    /// scan that may pause between any two entries.
+    /// Returns the entry with the smallest key that is at least (`Included`) or greater than
+    /// (`Excluded`) the bound; the first entry for `Unbounded`. Calling this with the last returned
+    /// key as the excluded bound scans the trie and may pause between any two entries.
     pub fn lower_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.
         view.lower_bound(bound).map(|(key, value)| unsafe { (kept(key), kept(value)) })
     }
 
-    /// The entry with the greatest key that is at most (`Included`) or less than (`Excluded`) the
-    /// bound; the last of all for `Unbounded`.
+    /// Returns the entry with the greatest key that is at most (`Included`) or less than
+    /// (`Excluded`) the bound; the last entry for `Unbounded`.
     pub fn upper_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.

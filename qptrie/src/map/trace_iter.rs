@@ -1,4 +1,4 @@
-//! Entries in order, from both ends, by somebody who sleeps in between.
+//! Double-ended iteration over entries in order, for readers that sleep in between.
 
 use super::iter::{Bounds, Key};
 use super::trace::TraceRef;
@@ -8,12 +8,13 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Bound::{self, Excluded};
 
-/// Entries in order, from both ends, whose references hold as long as the [`TraceRef`] is borrowed: across
-/// blocking calls and `.await`, in which the iterator itself may lie, too.
+/// A double-ended iterator over entries in order. The references it returns are valid as long as
+/// the [`TraceRef`] is borrowed, across blocking calls and `.await`; the iterator itself may also
+/// be kept across them.
 ///
-/// It stands on no branch, but on the key that it returned last. So each step costs a lookup; beside writers it
-/// promises what [`Iter`](crate::Iter) does, and an entry that is returned was there at a moment during that
-/// call.
+/// Its position is the key that it returned last, not a branch, so each step costs a lookup. While
+/// other threads write it has the guarantees of [`Iter`](crate::Iter), and each returned entry was
+/// present at a moment during that call.
 pub struct TraceIter<
     'r,
     V: Send + Sync + 'static,
@@ -23,14 +24,14 @@ pub struct TraceIter<
     view: &'r TraceRef<'r, V, B, L>,
     front: Place<'r>,
     back: Place<'r>,
-    /// The ends have met: what is inserted behind them afterwards is not for this iterator.
+    /// The ends have met: later insertions beyond them are not returned.
     ended: bool,
 }
 
-/// How far an end has come.
+/// The position of an end.
 #[derive(Clone)]
 enum Place<'r> {
-    /// It is where it began.
+    /// At its start: no entry was returned yet.
     Start(Bound<Key>),
     /// At the key that was returned last.
     Key(&'r [u8]),

@@ -1,4 +1,4 @@
-//! The trie itself: what it is made of, what can be asked of it as a whole.
+//! The trie, and operations on it as a whole.
 
 use super::builder::{Builder, Settings};
 use super::view::TrieRef;
@@ -12,8 +12,8 @@ use std::fmt;
 /// An ordered concurrent map from byte strings to values of type `V`.
 ///
 /// `B` is the reuse policy of branches: under [`Immediate`] readers validate every step, under
-/// [`AfterRcuGp`] they need not. `L` is that of leaves: where it protects identity, a lookup can
-/// give a reference. Both are part of the type:
+/// [`AfterRcuGp`] they need not. `L` is the reuse policy of leaves: a lookup can return a reference
+/// only if `L` protects identity. Both are part of the type:
 ///
 /// ```compile_fail,E0599
 /// use memalloc::Immediate;
@@ -26,7 +26,7 @@ use std::fmt;
 /// # Ok::<(), memalloc::BuildError>(())
 /// ```
 ///
-/// Nor one that outlives the view, which keeps the section open:
+/// The compiler also rejects a reference that outlives the view, which keeps the section open:
 ///
 /// ```compile_fail,E0505
 /// use qptrie::QpTrie;
@@ -38,8 +38,8 @@ use std::fmt;
 /// value.copied();
 /// ```
 ///
-/// Nor does a trie of one type pass for one of another, as a `Vec` would, since values are put in through
-/// shared references:
+/// A trie is invariant in `V`, unlike a `Vec`, because values are inserted through shared
+/// references:
 ///
 /// ```compile_fail,E0308
 /// use qptrie::QpTrie;
@@ -48,19 +48,23 @@ use std::fmt;
 /// let narrow: &QpTrie<fn(&'static str)> = &trie;
 /// ```
 ///
-/// Operations go through [`pin`](Self::pin), or [`view`](Self::view) under a guard of the caller's. Dropping a trie drops its values; references to
-/// them borrow the trie. Values that were replaced or removed before are dropped after a grace
-/// period: at the latest then, or, when a trie is dropped beside a reader of its domain,
-/// with the domain's callbacks. Dropping a trie never waits for readers.
+/// Operations are methods of the view that [`pin`](Self::pin) returns, or [`view`](Self::view)
+/// under a guard of the caller.
 ///
-/// A value's destructor that panics keeps no other value of the trie from being dropped. A change may
-/// unwind, after it is done, with the panic of a value that was given up earlier.
+/// Dropping a trie drops its values; references to them borrow the trie. A value that was replaced
+/// or removed earlier is dropped after a grace period: at the latest when the trie is dropped, or,
+/// if its domain has a reader at that moment, by the domain's callbacks. Dropping a trie never
+/// waits for readers.
+///
+/// If the destructor of a value panics, all other values are still dropped. An operation may
+/// unwind, after its change is done, with the panic of a value that was replaced or removed
+/// earlier.
 pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: ReusePolicy = AfterRcuGp>
 {
     pub(super) nodes: Nodes<V, B, L>,
     pub(super) domain: Domain,
     pub(super) settings: Settings,
-    /// Away from what lookups read.
+    /// Padded to a cache line apart from the fields that lookups read.
     pub(super) counters: CachePadded<Counters>,
 }
 
@@ -80,21 +84,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Qp
     }
 }
 
-/// What [`QpTrie::stats`] tells.
+/// Statistics of a trie, returned by [`QpTrie::stats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TrieStats {
-    /// Entries; exact when nothing runs.
+    /// The number of entries; exact when nothing runs.
     pub entries: u64,
-    /// How often lookups and scans started again because a branch had changed under them.
+    /// The number of times that lookups and scans retried because a branch had changed under them.
     pub retries: u64,
-    /// Lookups and seeks that insisted after too many retries: no change was begun below their root
-    /// until they were done.
+    /// The number of lookups and seeks that insisted after too many retries and blocked changes
+    /// below their root until they were done.
     pub fallbacks: u64,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
-    /// An empty trie on the global domain.
+    /// Creates an empty trie on the global domain.
     ///
     /// # Errors
     ///
@@ -103,7 +107,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         Self::builder().build()
     }
 
-    /// A trie that is configured step by step.
+    /// Returns a builder to configure a trie.
     pub fn builder() -> Builder<V, B, L> {
         Builder::new(None, Settings::default())
     }
@@ -120,15 +124,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         }
     }
 
-    /// Begins a read section, in which all operations are available and references to values
-    /// hold. Hold it for an operation or a short batch of them: as long as it lasts, nothing that
-    /// is freed deferred can be reused, in any structure on the same domain.
+    /// Begins a read section and returns a view with all operations; references to values are valid
+    /// as long as the view is borrowed. Keep it for one operation or a short batch: while it lasts,
+    /// no object that is freed deferred can be reused, in any structure on the same domain.
     pub fn pin(&self) -> TrieRef<'_, V, B, L> {
         TrieRef::new(self)
     }
 
-    /// The same inside a section that the caller began: for several tries, or other structures, on
-    /// one domain.
+    /// Returns a view inside a section that the caller began, to use several tries or other
+    /// structures on one domain in one section.
     ///
     /// ```
     /// use qptrie::QpTrie;
@@ -144,29 +148,29 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     ///
     /// # Panics
     ///
-    /// When the guard is of another domain than [the trie's](Self::domain): it would protect
-    /// nothing here.
+    /// If the guard is of another domain than [the trie's](Self::domain): it would protect nothing
+    /// here.
     #[inline]
     pub fn view<'t>(&'t self, guard: &'t Guard<'_>) -> TrieRef<'t, V, B, L> {
         TrieRef::inside(self, guard)
     }
 
-    /// The number of entries. Exact when nothing runs.
+    /// Returns the number of entries. Exact when nothing runs.
     pub fn len(&self) -> u64 {
         self.nodes.entries.sum()
     }
 
-    /// Whether there are no entries.
+    /// Returns true if there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The domain whose readers the trie waits for.
+    /// Returns the domain whose readers the trie waits for.
     pub fn domain(&self) -> &Domain {
         &self.domain
     }
 
-    /// Numbers about the trie, of this moment.
+    /// Returns the current statistics of the trie.
     pub fn stats(&self) -> TrieStats {
         TrieStats {
             entries: self.len(),
@@ -175,13 +179,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         }
     }
 
-    /// Waits for readers until nothing that was removed is pending, and gives what is not needed
-    /// back to the system.
+    /// Waits for readers until no removed node is pending, and returns unused memory to the system.
     ///
     /// # Errors
     ///
-    /// [`SynchronizeError::InsideReadSection`] when the calling thread is inside a read section
-    /// of the domain.
+    /// [`SynchronizeError::InsideReadSection`] if the calling thread is inside a read section of
+    /// the domain.
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         let branches = self.nodes.branches.quiesce()?;
         let mut all = self.nodes.leaves.quiesce()?;
@@ -192,7 +195,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         Ok(all)
     }
 
-    /// The longest key that fits a leaf beside a value.
+    /// The length of the longest key that fits a leaf beside a value, in bytes.
     pub(super) const LONGEST_KEY: usize = {
         let room = MAX_SIZE.saturating_sub(leaf_overhead::<V, L>());
         if room < LONGEST_KEY { room } else { LONGEST_KEY }
@@ -201,14 +204,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V, B, L> {
     fn drop(&mut self) {
-        // No reader is left: every reference borrows the trie.
+        // No reader is left, because every reference borrows the trie.
         let roots = self.nodes.roots.all().iter();
         let twigs = roots.map(|root| Twig::load(root.slot(), Ordering::Relaxed));
         Remains { nodes: &self.nodes, twigs: twigs.collect() }.drop_all();
     }
 }
 
-/// What is left of a trie that ends.
+/// The nodes of a trie that is being dropped and are still to be freed.
 struct Remains<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> {
     nodes: &'t Nodes<V, B, L>,
     twigs: Vec<Twig>,
@@ -220,7 +223,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Remains<'_, V, B,
         while let Some(twig) = self.twigs.pop() {
             match twig.node() {
                 Node::Nothing => {}
-                // SAFETY: nobody else can reach the leaf any more.
+                // SAFETY: no other thread can reach the leaf any more.
                 Node::Leaf(leaf) => unsafe { nodes.drop_leaf(leaf) },
                 Node::Branch(branch) => {
                     debug_assert!(nodes.twig_count_is_right(branch));
@@ -237,7 +240,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Remains<'_, V, B,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for Remains<'_, V, B, L> {
-    /// Goes on where a value's destructor panicked.
+    /// Frees the rest if the destructor of a value panicked.
     fn drop(&mut self) {
         self.drop_all();
     }

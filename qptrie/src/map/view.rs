@@ -1,4 +1,4 @@
-//! The trie inside a read section: operations on keys.
+//! Operations on keys inside a read section.
 
 use super::error::{InsertError, InsertErrorKind};
 use super::trie::QpTrie;
@@ -10,20 +10,20 @@ use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
 use std::fmt;
 
-/// Which keys [`TrieRef::update`] accepts.
+/// The keys that [`TrieRef::update`] accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Update {
-    /// Any (`BPF_ANY`): insert or replace.
+    /// Any key (`BPF_ANY`): insert or replace.
     #[default]
     Any,
-    /// Only keys that are not there yet (`BPF_NOEXIST`): insert.
+    /// Absent keys only (`BPF_NOEXIST`): insert.
     NoExist,
-    /// Only keys that are there (`BPF_EXIST`): replace.
+    /// Present keys only (`BPF_EXIST`): replace.
     Exist,
 }
 
-/// A [`QpTrie`] inside a read section: every operation, and references that hold as long as
-/// this is borrowed.
+/// A [`QpTrie`] inside a read section, with all operations. References to values and keys are valid
+/// as long as this view is borrowed.
 #[must_use = "the read section ends when this is dropped"]
 pub struct TrieRef<
     't,
@@ -32,7 +32,7 @@ pub struct TrieRef<
     L: ReusePolicy = AfterRcuGp,
 > {
     pub(super) trie: &'t QpTrie<V, B, L>,
-    /// None where the section is the caller's.
+    /// `None` if the caller holds the guard.
     _guard: Option<Guard<'t>>,
 }
 
@@ -50,7 +50,7 @@ impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V
 
     #[inline]
     pub(super) fn inside(trie: &'t QpTrie<V, B, L>, guard: &'t Guard<'_>) -> Self {
-        assert!(guard.is_of(&trie.domain), "the guard is not of the domain of this trie");
+        assert!(guard.is_of(&trie.domain), "the guard belongs to another domain than this trie");
         Self { trie, _guard: None }
     }
 }
@@ -70,13 +70,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         leaf
     }
 
-    /// Where a hint leads to.
+    /// Returns the leaf of `key` if a hint leads to it.
     #[inline(always)]
     pub(super) fn find_hinted(&self, key: &[u8], hash: Option<u64>) -> Option<LeafFooting> {
         find_hinted(&self.trie.nodes, key, hash?)
     }
 
-    /// Hints at what was found without a hint.
+    /// Adds a hint for a leaf that was found without one.
     #[inline(always)]
     pub(super) fn hint_found(&self, hash: Option<u64>, leaf: Option<Handle>) {
         if let (Some(hash), Some(leaf)) = (hash, leaf) {
@@ -84,7 +84,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         }
     }
 
-    /// Hints at `leaf`, in place of `old`.
+    /// Adds a hint for `leaf`, in place of the hint for `old`.
     #[inline]
     fn hint(&self, hash: u64, leaf: Handle, old: Option<Handle>) {
         let hints = &self.trie.nodes.hints;
@@ -93,8 +93,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         }
     }
 
-    /// The hash of a key that is about to be changed, whose hint is on its way into the cache, if there
-    /// are hints.
+    /// Returns the hash of a key that is about to be changed and prefetches its hint; `None`
+    /// without hints.
     #[inline]
     pub(super) fn prefetch_hint(&self, key: &[u8]) -> Option<u64> {
         let hints = &self.trie.nodes.hints;
@@ -103,7 +103,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         Some(hash)
     }
 
-    /// Hints at a leaf that was linked in place of another one, if there was any.
+    /// Adds a hint for a leaf that was just linked, in place of the hint for the leaf it replaced,
+    /// if any.
     #[inline]
     pub(super) fn hint_linked(&self, hash: Option<u64>, leaf: Handle, old: Option<Handle>) {
         if let Some(hash) = hash {
@@ -111,7 +112,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         }
     }
 
-    /// Takes the hint at a leaf out that was unlinked.
+    /// Removes the hint for a leaf that was unlinked.
     #[inline]
     pub(super) fn forget_hint(&self, hash: Option<u64>, leaf: Handle) {
         if let Some(hash) = hash {
@@ -119,7 +120,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         }
     }
 
-    /// The hashes of several keys, whose leaves are on their way into the cache, if there are hints.
+    /// Returns the hashes of several keys, if there are hints, and prefetches their leaves.
     pub(super) fn prefetch_hinted<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<u64>; N] {
         let nodes = &self.trie.nodes;
         let hashes = keys.map(|key| nodes.hints.hash(key));
@@ -135,7 +136,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         hashes
     }
 
-    /// As [`find`](Self::find), for several keys.
+    /// Like [`find`](Self::find), for several keys.
     pub(super) fn find_many<const N: usize>(&self, keys: &[&[u8]; N]) -> [Option<Handle>; N] {
         let nodes = &self.trie.nodes;
         let hashes = self.prefetch_hinted(keys);
@@ -158,7 +159,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         })
     }
 
-    /// Tries `look` as often as readers may after it failed, and then insists.
+    /// Retries `look` after it failed, up to the limit for readers, and then insists.
     #[cold]
     pub(super) fn look_again<R>(
         &self,
@@ -176,13 +177,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         trie.nodes.roots.of(key).insist(look)
     }
 
-    /// Whether `key` is there: a lookup. Under every policy.
+    /// Returns true if `key` is present. Costs a lookup; available under every policy.
     pub fn contains_key(&self, key: &[u8]) -> bool {
         self.find(key).is_some()
     }
 
-    /// A leaf that is to be linked, made before anything is locked: this may run destructors of
-    /// values.
+    /// Allocates a leaf before anything is locked, since allocating may run destructors of values.
     pub(super) fn new_leaf(&self, key: &[u8], value: V) -> Result<Handle, InsertError<V>> {
         if let Err(kind) = self.check_key(key) {
             return Err(InsertError { kind, value });
@@ -205,13 +205,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         Ok(())
     }
 
-    /// Whether a hint tells that the key is there, which is not to be.
+    /// Returns true if a hint shows that the key is present although `how` requires it to be
+    /// absent.
     pub(super) fn is_refused_by_hint(&self, key: &[u8], how: Update) -> bool {
         let hash = self.trie.nodes.hints.hash(key).filter(|_| how == Update::NoExist);
         self.find_hinted(key, hash).is_some()
     }
 
-    /// Publishes `leaf` and gives the leaf that it replaced.
+    /// Publishes `leaf` and returns the leaf that it replaced, if any.
     pub(super) fn link(
         &self,
         key: &[u8],
@@ -240,7 +241,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         }
     }
 
-    /// Where `key` is or would be.
+    /// Returns the place of `key`: its leaf, or the slot that it would get.
     pub(super) fn place(&self, key: &[u8]) -> Place<'_> {
         let nodes = &self.trie.nodes;
         loop {
@@ -252,7 +253,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         }
     }
 
-    /// Publishes `leaf` where there is none, and says whether that was still so.
+    /// Publishes `leaf` in a vacant place. Returns false if the place is no longer vacant.
     pub(super) fn fill(&self, vacant: &Vacant<'_>, leaf: Handle) -> Result<bool, InsertErrorKind> {
         let nodes = &self.trie.nodes;
         match vacant.insert(nodes, leaf) {
@@ -271,9 +272,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
-    /// The value of `key`. Linearizable; takes no lock, and keeps writers from beginning further
-    /// changes where they made it start again too often. A step for each branch on the way, at most
-    /// one for each byte of the key and one for its end.
+    /// Returns the value of `key`. Linearizable, and takes no lock; if writers force too many
+    /// retries, it blocks further changes below its root until it is done. Takes one step for each
+    /// branch on the path: at most one for each byte of the key and one for its end.
     #[doc(alias = "map_lookup_elem")]
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&V> {
@@ -281,9 +282,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         self.find(key).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
     }
 
-    /// The values of several keys, in their order. As many calls of [`get`](Self::get), each for
-    /// itself, but while the memory that one lookup needs is on its way the others go on: faster
-    /// where the trie is larger than the processor's caches. 8 to 16 keys are enough.
+    /// Returns the values of several keys, in the order of the keys. Each lookup is a separate
+    /// [`get`](Self::get), but while one waits for memory the others proceed: faster if the trie is
+    /// larger than the processor's caches. 8 to 16 keys are enough.
     ///
     /// ```
     /// # use qptrie::QpTrie;
@@ -302,22 +303,22 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         leaves.map(|leaf| leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) }))
     }
 
-    /// Puts `value` at `key` and gives the value that was there: [`update`](Self::update) with
-    /// [`Update::Any`].
+    /// Inserts or replaces the value of `key` and returns the old value: [`update`](Self::update)
+    /// with [`Update::Any`].
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update).
+    /// Same as [`update`](Self::update).
     pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
         self.update(key, value, Update::Any)
     }
 
-    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
-    /// reader finds the old value or the new one, never neither.
+    /// Sets the value of `key` if `how` accepts the key, and returns the old value. A reader finds
+    /// either the old value or the new one.
     ///
     /// # Errors
     ///
-    /// [`InsertError`] says why nothing was changed, and gives the value back.
+    /// [`InsertError`] has the reason and the value; nothing was changed.
     #[doc(alias = "map_update_elem")]
     pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
         if self.is_refused_by_hint(key, how) {
@@ -334,7 +335,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
     }
 
-    /// Frees a leaf, and gives its value for as long as the section lasts.
+    /// Frees a leaf and returns its value, which stays valid as long as the section lasts.
     ///
     /// # Safety
     ///
@@ -348,7 +349,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
     }
 
-    /// Takes `key` out and gives its value. Never fails for lack of memory.
+    /// Removes `key` and returns its value. Never fails for lack of memory.
     #[doc(alias = "map_delete_elem")]
     pub fn remove(&self, key: &[u8]) -> Option<&V> {
         self.remove_if(key, |_| true)

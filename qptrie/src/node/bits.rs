@@ -1,10 +1,10 @@
-//! Counting bits with the processor's instruction for it.
+//! Population count with the processor's instruction.
 
-/// How many bits are set.
+/// Returns the number of bits that are set.
 ///
-/// The oldest x86-64 processors lack the instruction, so the compiler may not use it unasked, and
-/// what it does instead costs more than all the rest of a step down the trie. Asking the processor is
-/// a branch that is always foretold.
+/// The oldest x86-64 processors lack the instruction, so the compiler may not use it by default,
+/// and its replacement costs more than the rest of a step down the trie. The check for the
+/// instruction is a branch that is always predicted.
 #[inline(always)]
 pub(super) fn ones(bits: u64) -> u32 {
     #[cfg(all(target_arch = "x86_64", not(target_feature = "popcnt"), not(miri)))]
@@ -25,7 +25,7 @@ pub(super) fn ones(bits: u64) -> u32 {
     without_instruction(bits)
 }
 
-/// Out of line, not to be in the way of what nearly every processor does.
+/// Out of line, because nearly every processor has the instruction.
 #[cfg_attr(
     all(target_arch = "x86_64", not(target_feature = "popcnt"), not(miri)),
     cold,

@@ -1,4 +1,4 @@
-//! Branches: their words, their first and their last moment.
+//! Branches: access to their words, allocation and freeing.
 
 use super::shape::Header;
 use super::{Count, Locked, Nodes, Shape, Symbol, Symbols, Twig};
@@ -9,12 +9,12 @@ use std::ops::Range;
 
 const WORD_BYTES: usize = size_of::<u32>();
 
-/// The sizes that branches come in, in bytes.
+/// The sizes of branches, in bytes.
 #[cfg(not(loom))]
 pub(super) const SIZES: [usize; 17] =
     [16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 288, 384, 512, 768, 1088];
 
-/// As few as there can be: a pair, and four twigs.
+/// The minimum for models: a pair, and four twigs.
 #[cfg(loom)]
 pub(super) const SIZES: [usize; 2] = [16, 32];
 
@@ -26,74 +26,75 @@ fn layout(words: usize) -> Layout {
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     fn word(&self, branch: Handle, index: usize) -> &AtomicU32 {
-        // SAFETY: handles of branches come from twigs of this trie (INV-N4) or from its
-        // allocator; numbers of words from a shape or a header that this branch had in some
-        // life, so they fit its class (INV-N7); and every access is atomic (INV-N1).
+        // SAFETY: handles of branches come from twigs of this trie (INV-N4) or from its allocator;
+        // word numbers come from a shape or a header that this branch had in some life, so they are
+        // inside its class (INV-N7); and every access is atomic (INV-N1).
         unsafe { self.branches.word(branch, index) }
     }
 
-    /// Its count: which life it is in, whether it is linked, who may change it.
+    /// Returns the count of a branch: its life, whether it is linked, and its lock.
     #[inline(always)]
     pub(crate) fn count(&self, branch: Handle) -> Count<'_> {
         Count::new(self.word(branch, 0), self.faults)
     }
 
-    /// The shape at this moment: whoever does not hold the lock has to validate it.
+    /// Returns the current shape. A caller without the lock has to validate it.
     #[inline(always)]
     pub(crate) fn shape(&self, branch: Handle) -> Shape {
         Shape(self.word(branch, 1).load(Ordering::Relaxed))
     }
 
-    /// The words of a header that has such a shape: it may be half another life's.
+    /// Returns a function that reads the words of the header. They may be half from another life.
     #[inline(always)]
     fn header(&self, branch: Handle) -> impl Fn(usize) -> u32 {
         move |number| self.word(branch, number).load(Ordering::Relaxed)
     }
 
-    /// The number of the slot of `symbol`, if it has a way. Whoever does not hold the lock has to
-    /// validate it, before the slot is touched.
+    /// Returns the number of the slot of `symbol`, if it has a way. A caller without the lock has
+    /// to validate it before it uses the slot.
     #[inline(always)]
     pub(crate) fn way(&self, branch: Handle, shape: Shape, symbol: Symbol) -> Option<u16> {
         shape.way(symbol, self.header(branch))
     }
 
-    /// The number of the slot that a twig of `symbol` has, or would have; to be validated as a way is.
+    /// Returns the number of the slot that a twig of `symbol` has, or would have; to be validated
+    /// like a way.
     pub(crate) fn place(&self, branch: Handle, shape: Shape, symbol: Symbol) -> u16 {
         shape.place(symbol, self.header(branch))
     }
 
-    /// The numbers of all slots; to be validated as a way is.
+    /// Returns the numbers of all slots; to be validated like a way.
     #[inline(always)]
     pub(crate) fn slots(&self, branch: Handle, shape: Shape) -> Range<u16> {
         shape.slots(self.header(branch))
     }
 
-    /// Which ways there are; to be validated as a way is.
+    /// Returns the symbols that have ways; to be validated like a way.
     pub(crate) fn symbols(&self, branch: Handle, shape: Shape) -> Symbols {
         shape.symbols(self.header(branch))
     }
 
-    /// How many twigs of a branch that the caller holds are no holes; none where that is quickly
-    /// counted.
+    /// Returns the number of twigs, without holes, of a branch that the caller has locked; `None`
+    /// if the branch is small and does not store this number.
     pub(crate) fn twig_count(&self, branch: Handle) -> Option<usize> {
         let number = self.shape(branch).twigs_word()?;
         Some(self.word(branch, number).load(Ordering::Relaxed) as usize)
     }
 
-    /// Whether as many twigs as are said to be there are there.
+    /// Returns true if the stored number of twigs is correct.
     pub(crate) fn twig_count_is_right(&self, branch: Handle) -> bool {
         let slots = self.slots(branch, self.shape(branch)).map(|slot| self.slot(branch, slot));
         let there = |slot: &&AtomicU32| Twig::load(slot, Ordering::Relaxed) != Twig::NOTHING;
         self.twig_count(branch).is_none_or(|count| count == slots.filter(there).count())
     }
 
-    /// Puts a twig into a hole of a branch that the caller holds.
+    /// Publishes a twig in a hole of a branch that the caller has locked.
     pub(crate) fn fill_hole(&self, branch: Handle, slot: u16, twig: Twig) {
         self.add_to_twig_count(branch, 1);
         twig.publish(self.slot(branch, slot));
     }
 
-    /// Makes a hole of a slot of a branch that the caller holds.
+    /// Empties a slot of a branch that the caller has locked.
     pub(crate) fn make_hole(&self, branch: Handle, slot: u16) {
         self.add_to_twig_count(branch, -1);
         Twig::NOTHING.publish(self.slot(branch, slot));
@@ -110,14 +111,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         }
     }
 
-    /// Slot number `slot`, which a validated header has.
+    /// Returns slot number `slot`, which is in a validated header.
     #[inline(always)]
     pub(crate) fn slot(&self, branch: Handle, slot: u16) -> &AtomicU32 {
         self.word(branch, usize::from(slot))
     }
 
-    /// A branch that tests symbol number `index`, with these twigs, one for each of `symbols`; not
-    /// published yet, and its lock.
+    /// Allocates a branch that tests symbol number `index` and has these twigs, one for each of
+    /// `symbols`. Returns it unpublished, with its lock.
     pub(crate) fn new_branch(
         &self,
         index: u32,
@@ -126,10 +127,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     ) -> Result<(Handle, Locked<'_>), AllocError> {
         let header = Header::new(index, symbols);
         let branch = self.branches.alloc_handle(layout(header.slots().end.into()))?;
-        // ORDERING: pairs with the reader's Acquire fence before it reads its count again. If
-        // the reader saw any of the stores below, it sees that the count had become odd before.
-        // Needed here even when another thread made it odd: a fence orders the later stores of
-        // its own thread only. Falls to `loom_protocol` "init fence removed".
+        // ORDERING: pairs with the reader's Acquire fence before it reads its count again. If the
+        // reader saw any of the stores below, it sees that the count had become odd before. Needed
+        // even if another thread made the count odd: a fence orders only the later stores of its
+        // own thread. Falls to `loom_protocol` "init fence removed".
         fence(Ordering::Release);
         for (number, word) in header.words() {
             self.word(branch, number).store(word, Ordering::Relaxed);
@@ -146,16 +147,16 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         Ok((branch, held))
     }
 
-    /// Frees a branch that no slot names any more, and whose life is over.
+    /// Frees a branch that no slot names any more and whose life has ended.
     pub(crate) fn free_branch(&self, branch: Handle) {
         let layout = layout(self.slots(branch, self.shape(branch)).end.into());
         // ORDERING: pairs with the load that takes the branch off its free list: the thread that
-        // initialises it next sees the odd count, and so do, by its own fence, the readers that
-        // see its stores. Needed where the free list hands over with a plain store. Falls to
+        // initialises it next sees the odd count, and so do, by that thread's fence, the readers
+        // that see its stores. Needed if the free list hands over with a plain store. Falls to
         // `loom_protocol` "free fence removed".
         fence(Ordering::Release);
-        // SAFETY: the layout gives the class that the branch was allocated in; it is unlinked,
-        // and this is its only free. Readers validate, or are protected by the policy.
+        // SAFETY: the layout gives the class that the branch was allocated in; the branch is
+        // unlinked, and this is its only free. Readers validate, or are protected by the policy.
         unsafe { self.branches.free_handle(branch, layout) };
     }
 }

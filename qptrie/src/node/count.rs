@@ -1,15 +1,14 @@
-//! The count of a branch: which life it is in, whether it is linked, and who may change it.
+//! The count of a branch: its life, whether it is linked, and its lock.
 //!
 //! ```text
 //!  31 … 2 | 1                       | 0
 //!  life   | locked by a writer      | unlinked
 //! ```
 //!
-//! Readers compare lives and never look at the lock, so that a writer that holds a branch still,
-//! or changes one of its twigs in place, makes nobody start again. A writer takes the lock of the
-//! life that it saw, with one exchange: if the branch is in another life since, or unlinked, the
-//! exchange fails. So nobody ever holds, or lets go of, the lock of a branch that has been reused
-//! meanwhile.
+//! Readers compare lives and ignore the lock, so a writer that holds a branch, or changes one of
+//! its twigs in place, forces no reader to retry. A writer takes the lock of the life that it saw,
+//! with one exchange; if the branch is in another life since, or unlinked, the exchange fails. So
+//! no thread ever holds or releases the lock of a branch that has been reused meanwhile.
 //!
 //! A root has a count too, in its only life.
 
@@ -19,10 +18,10 @@ use memalloc::sync::{AtomicU32, Ordering, owner_load, pause, thread};
 const UNLINKED: u32 = 1;
 const LOCKED: u32 = 2;
 
-/// How often a lock is tried before its holder is given the processor.
+/// The number of attempts to take a lock before the thread yields the processor.
 const SPINS: u32 = 64;
 
-/// Something changed on the way; what was read so far means nothing.
+/// Something changed on the path; everything read so far is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retry;
 
@@ -31,7 +30,7 @@ pub(crate) struct Retry;
 pub(crate) struct Life(u32);
 
 impl Life {
-    /// That of roots, and of whoever does not look.
+    /// The life of a root, and a placeholder where lives are not compared.
     pub(crate) const ONLY: Self = Self(0);
 }
 
@@ -48,22 +47,23 @@ impl<'t> Count<'t> {
         Self { word, faults }
     }
 
-    /// The life that the branch is in; none while it is not linked.
+    /// Returns the life of the branch; `None` while it is not linked.
     #[inline(always)]
     pub(crate) fn life(self) -> Option<Life> {
-        // ORDERING: pairs with the Release store of the count in `begin`: who sees this life's
-        // count sees its shape and twigs. Falls to `loom_protocol` "first count relaxed".
+        // ORDERING: pairs with the Release store of the count in `begin`: a thread that sees the
+        // count of this life sees its shape and twigs. Falls to `loom_protocol`
+        // "first count relaxed".
         let count = self.word.load(Ordering::Acquire);
         (count & UNLINKED == 0).then_some(Life(count & !LOCKED))
     }
 
-    /// Whether the branch is in this life, and linked.
+    /// Returns true if the branch is in this life, and linked.
     #[inline(always)]
     pub(crate) fn is_in(self, life: Life) -> bool {
         self.word.load(Ordering::Relaxed) & !LOCKED == life.0
     }
 
-    /// Waits for the lock of this life; `Retry` if it is over.
+    /// Waits for the lock of this life; returns `Retry` if the life is over.
     #[inline]
     pub(crate) fn lock(self, life: Life) -> Result<Locked<'t>, Retry> {
         let mut spins = 0;
@@ -78,7 +78,8 @@ impl<'t> Count<'t> {
             match self.word.compare_exchange(life.0, life.0 | LOCKED, order, Ordering::Relaxed) {
                 Ok(_) => return Ok(Locked { count: self, life }),
                 Err(now) if now != life.0 | LOCKED => return Err(Retry),
-                // Somebody else's. It is short: few stores, now and then an allocation.
+                // Another thread has the lock. It holds it for a few stores, sometimes an
+                // allocation.
                 Err(_) if spins < SPINS => pause(),
                 Err(_) => thread::yield_now(),
             }
@@ -86,10 +87,10 @@ impl<'t> Count<'t> {
         }
     }
 
-    /// Begins the next life: the branch may be linked. The caller is the only one who knows the
-    /// branch, and holds its lock.
+    /// Begins the next life: the branch may now be linked. Only the caller knows the branch; it
+    /// gets its lock.
     pub(super) fn begin(self) -> Locked<'t> {
-        // SAFETY: nobody else changes the count of a branch that is not linked: there is no
+        // SAFETY: no other thread changes the count of a branch that is not linked: there is no
         // life to lock.
         let old = unsafe { owner_load(self.word) };
         let next = if self.faults.without_counts() {
@@ -103,15 +104,15 @@ impl<'t> Count<'t> {
         Locked { count: self, life: Life(next) }
     }
 
-    /// Ends the life of a branch that nobody else can reach.
+    /// Ends the life of a branch that no other thread can reach.
     pub(crate) fn end(self) {
-        // SAFETY: the caller is alone.
+        // SAFETY: no other thread can reach the branch.
         let life = unsafe { owner_load(self.word) };
         Locked { count: self, life: Life(life & !LOCKED) }.unlink();
     }
 }
 
-/// The lock of a branch or of a root: its slots stand still. Released when dropped.
+/// The lock of a branch or of a root: only its holder changes the slots. Released when dropped.
 #[derive(Debug)]
 pub(crate) struct Locked<'t> {
     count: Count<'t>,
@@ -119,8 +120,8 @@ pub(crate) struct Locked<'t> {
 }
 
 impl Locked<'_> {
-    /// Ends the life: no slot names the branch any more. Readers that stand on it start again
-    /// from here on, and writers that wait for it too.
+    /// Ends the life: no slot names the branch any more. From here on, readers that stand on the
+    /// branch and writers that wait for it start again.
     pub(crate) fn unlink(self) {
         let faults = self.count.faults;
         if !faults.counts_on_reuse_only() && !faults.without_counts() {

@@ -1,31 +1,31 @@
-//! How many entries there are.
+//! The number of entries.
 //!
-//! Without a limit every thread counts in a stripe of its own, so that writers which change different
-//! parts of a trie do not pass one cache line to and fro, and a change does not wait, as it would to add
-//! atomically, until all that it stored has left the processor. Threads beyond those that get a stripe share
-//! the others.
+//! Without a limit every thread counts in its own stripe. So writers that change different parts of
+//! a trie do not bounce a cache line, and a change avoids an atomic addition, which would wait
+//! until all its earlier stores have left the processor. Threads beyond those that get a stripe
+//! share some stripes.
 //!
-//! With a limit there is one word, which also counts the changes that are *under way*: an entry counts from
-//! before it is linked until after it is unlinked, and in between the word says that one of them is about to
-//! come or to go.
+//! With a limit there is one word, which also counts the changes that are *under way*. An entry is
+//! counted from before it is linked until after it is unlinked; during its insertion or removal the
+//! word has one change under way.
 //!
-//! - INV-E1: with a limit there are never more entries linked than counted, and never more counted than the
-//!   limit (but where entries were there before the limit). Where no change is under way, as many are linked
-//!   as are counted. So a word that says "as many as the limit, and nothing under way" was seen when the trie
-//!   was full.
+//! - INV-E1: with a limit, the number of linked entries is never above the count, and the count is
+//!   never above the limit (except for entries that were there before the limit was set). While no
+//!   change is under way, the number of linked entries equals the count. So if the word is at the
+//!   limit with nothing under way, the trie was full when the word was read.
 
 use crate::fault::Faults;
 use crossbeam_utils::CachePadded;
 use memalloc::sync::{AtomicU64, Ordering, pause, thread};
 use once_cell::race::OnceBox;
 
-/// Stripes of a tally without a limit.
+/// The number of stripes of a count without a limit.
 const STRIPES: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// How many of them, the first ones, are shared.
+/// The number of shared stripes, which are the first ones.
 const SHARED: usize = if cfg!(loom) { 1 } else { 16 };
 
-/// Which stripes are not to be had: a bit for each. Every other one belongs to nobody.
+/// The stripes that are not free: one bit for each. No thread owns a stripe whose bit is clear.
 #[cfg(any(test, not(loom)))]
 #[derive(Debug)]
 struct Taken(AtomicU64);
@@ -37,29 +37,30 @@ const _: () = assert!(STRIPES <= u64::BITS as usize);
 impl Taken {
     const AT_FIRST: u64 = (1 << SHARED) - 1;
 
-    /// The number of a stripe that was to be had.
+    /// Takes a free stripe and returns its number.
     fn take(&self) -> Option<usize> {
         let lowest = |taken: u64| {
             let free = taken.trailing_ones() as usize;
             (free < STRIPES).then_some(free)
         };
-        // ORDERING: pairs with the Release in `give_back`: who stores to the stripe next has seen what
-        // was counted there before. Falls to `a_stripe_that_changes_hands_loses_nothing`.
+        // ORDERING: pairs with the Release in `give_back`: the next thread that stores to the
+        // stripe has seen what was counted there before. Falls to
+        // `a_stripe_that_changes_hands_loses_nothing`.
         let before = self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, |taken| {
             lowest(taken).map(|free| taken | 1 << free)
         });
         before.ok().and_then(lowest)
     }
 
-    /// Gives back what `take` gave.
+    /// Gives back a stripe that `take` returned.
     fn give_back(&self, number: usize) {
         // ORDERING: pairs with the Acquire in `take`.
         self.0.fetch_and(!(1 << number), Ordering::Release);
     }
 }
 
-/// The number of the stripe, in every tally without a limit, that only this thread stores to; or of a
-/// shared one. (Models of a trie count in that.)
+/// Returns the number of the stripe, of every count without a limit, to which only this thread
+/// stores; or the number of a shared stripe. (Models of a trie count in a shared stripe.)
 #[inline]
 fn stripe_of_thread() -> usize {
     #[cfg(not(loom))]
@@ -89,38 +90,38 @@ fn stripe_of_thread() -> usize {
         std::thread_local! {
             static NUMBER: Number = Number::new();
         }
-        // A destructor of a thread that ends may come by here.
+        // The destructor of another thread-local may call this after `NUMBER` was dropped.
         NUMBER.try_with(|number| number.0).unwrap_or(0)
     }
     #[cfg(loom)]
     0
 }
 
-/// More entries than there are handles of leaves: as good as no limit.
+/// More entries than there are handles of leaves, so such a limit is no limit.
 const UNLIMITED: u64 = 1 << 31;
 
-/// One change under way, in the word of a count with a limit. The entries are below.
+/// One change under way, in the word of a count with a limit. The bits below count entries.
 const UNDER_WAY: u64 = 1 << 32;
 
-/// How often such a word is looked at before others are given the processor.
+/// The number of times that this word is read before the thread yields the processor.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 
-/// Why there is no room for an entry.
+/// The reason why there is no room for an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoRoom {
-    /// There are as many as the limit allows.
+    /// The number of entries is at the limit.
     Full { limit: u64 },
-    /// There may be, or there may have been: a change is under way.
+    /// The count is at the limit, but a change is under way, so the trie may not be full.
     UnderWay,
 }
 
-/// A count of entries. Its sum is exact when nobody changes it.
+/// A count of entries. Its sum is exact while no thread changes it.
 #[derive(Debug)]
 pub(crate) struct EntryCount {
-    /// Without a limit, from the first change on. In each what was added less what was taken, modulo
-    /// 2^64: an entry may go by another stripe than it came by.
+    /// Used without a limit, from the first change on. Each stripe has additions minus removals,
+    /// modulo 2^64: an entry may be removed in another stripe than it was added in.
     stripes: OnceBox<Stripes>,
-    /// With one.
+    /// Used with a limit.
     limited: CachePadded<AtomicU64>,
     limit: u64,
 }
@@ -132,14 +133,14 @@ fn no_entries() -> Box<Stripes> {
 }
 
 impl EntryCount {
-    /// No entries yet, and never more than `limit`.
+    /// Creates a count of 0 that never exceeds `limit`.
     pub(crate) fn new(limit: u64) -> Self {
-        // A model has them before its threads begin.
+        // A model needs the stripes before its threads begin.
         let stripes = if cfg!(loom) { OnceBox::with_value(no_entries()) } else { OnceBox::new() };
         Self { stripes, limited: CachePadded::new(AtomicU64::new(0)), limit }
     }
 
-    /// Sets another limit, which what was counted may be beyond.
+    /// Sets another limit; the current count may exceed it.
     pub(crate) fn limit_to(&mut self, limit: u64) {
         let limited = Self::new(limit);
         match self.sum() {
@@ -155,8 +156,8 @@ impl EntryCount {
         self.limit < UNLIMITED
     }
 
-    /// Counts one more, which is to be linked. Called under the lock of the slot that it is to be in,
-    /// where nothing has its key: so if this says that the trie is full, it was, without the key.
+    /// Counts one more entry, which is about to be linked. Called under the lock of its slot, while
+    /// no leaf has its key: so if this returns `Full`, the trie was full and the key was absent.
     #[inline]
     pub(crate) fn begin_add(&self, faults: Faults) -> Result<Counting<'_>, NoRoom> {
         if !self.is_limited() {
@@ -165,9 +166,10 @@ impl EntryCount {
         }
         let limit = self.limit;
         let more = |word| (entries(word) < limit).then_some(word + 1 + UNDER_WAY);
-        // ORDERING: pairs with the Release in `settle`: who finds nothing under way sees what the changes
-        // did that were. Relaxed to count: what this thread links it releases by itself, and who sees it
-        // linked, or gone, sees that it was counted, or was under way.
+        // ORDERING: pairs with the Release in `settle`: a thread that finds nothing under way sees
+        // the stores of the changes that were under way. Counting itself is Relaxed: this thread
+        // releases what it links by another store, and a thread that sees an entry linked, or
+        // unlinked, sees that it was counted, or was under way.
         match self.limited.fetch_update(Ordering::Relaxed, Ordering::Acquire, more) {
             Ok(_) => Ok(Counting { count: self, adds: true }),
             Err(word) if word < UNDER_WAY || faults.full_while_under_way() => {
@@ -177,7 +179,7 @@ impl EntryCount {
         }
     }
 
-    /// Begins to count one less, which is linked and about to be unlinked.
+    /// Begins to count one entry less. The entry is linked and about to be unlinked.
     #[inline]
     pub(crate) fn begin_take(&self) -> Counting<'_> {
         if self.is_limited() {
@@ -186,7 +188,7 @@ impl EntryCount {
         Counting { count: self, adds: false }
     }
 
-    /// Ends what was under way, and counts by `by`.
+    /// Ends a change that was under way, and adds `by` to the count.
     #[inline]
     fn settle(&self, by: i64) {
         if self.is_limited() {
@@ -199,7 +201,7 @@ impl EntryCount {
         }
     }
 
-    /// Lets the changes finish that keep it unknown whether the trie is full.
+    /// Waits for changes under way that leave it unknown whether the trie is full.
     #[cold]
     pub(crate) fn wait(&self) {
         let mut left = SPINS;
@@ -219,42 +221,43 @@ impl EntryCount {
         self.change_in(stripe_of_thread(), by);
     }
 
-    /// Changes a stripe.
+    /// Adds `by` to a stripe.
     #[inline]
     fn change_in(&self, number: usize, by: i64) {
         let stripe = &self.stripes.get_or_init(no_entries)[number];
-        // Nothing is ordered by a stripe, so every access is relaxed.
+        // A stripe orders nothing, so every access is relaxed.
         if number < SHARED {
             stripe.fetch_add(by as u64, Ordering::Relaxed);
         } else {
-            // Nobody else stores there.
+            // No other thread stores to this stripe.
             stripe.store(stripe.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
         }
     }
 
-    /// All that were counted.
+    /// Returns the number of entries.
     pub(crate) fn sum(&self) -> u64 {
         if self.is_limited() {
             return entries(self.limited.load(Ordering::Relaxed));
         }
         let stripes = self.stripes.get().into_iter().flatten();
         let stripes = stripes.map(|stripe| stripe.load(Ordering::Relaxed));
-        // An entry that went may be seen, and not that it came.
+        // A removal may be seen without the insertion before it.
         (stripes.fold(0, u64::wrapping_add) as i64).max(0) as u64
     }
 
-    /// The bytes that the stripes take up.
+    /// Returns the size of the stripes, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.stripes.get().map_or(0, size_of_val) as u64
     }
 }
 
-/// The entries that the word of a count with a limit says.
+/// Returns the number of entries in the word of a count with a limit.
 fn entries(word: u64) -> u64 {
     word % UNDER_WAY
 }
 
-/// An entry that is about to come or to go. If neither [`done`](Self::done), it stays as it was.
+/// An entry that is being inserted or removed. If this is dropped without [`done`](Self::done), the
+/// count is as before.
 #[derive(Debug)]
 #[must_use = "the change is not counted when this is dropped"]
 pub(crate) struct Counting<'t> {
@@ -263,7 +266,7 @@ pub(crate) struct Counting<'t> {
 }
 
 impl Counting<'_> {
-    /// It is linked, or unlinked.
+    /// The entry has been linked, or unlinked.
     #[inline]
     pub(crate) fn done(self) {
         self.count.settle(if self.adds { 0 } else { -1 });
@@ -310,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_no_trie_reaches_is_none() {
+    fn a_limit_that_no_trie_can_reach_is_no_limit() {
         for limit in [1 << 31, u64::MAX] {
             let count = EntryCount::new(limit);
             assert_eq!(count.bytes(), 0, "nor is there anything of one that counts nothing");
@@ -380,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_thread_drops_when_it_ends_is_counted() {
+    fn a_change_by_a_destructor_of_an_ending_thread_is_counted() {
         struct Last(Arc<EntryCount>);
 
         impl Drop for Last {
@@ -397,7 +400,7 @@ mod tests {
         let count = Arc::new(EntryCount::new(u64::MAX));
         let shared = count.clone();
         let thread = thread::spawn(move || {
-            // One on each side of the number, whichever goes first.
+            // One destructor on each side of the thread's number, whichever runs first.
             BEFORE.set(Some(Last(shared.clone())));
             add(&shared);
             AFTER.set(Some(Last(shared)));

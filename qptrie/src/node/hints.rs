@@ -1,22 +1,22 @@
-//! Hints: from the hash of a key to the handle of its leaf, in a table beside the trie.
+//! Hints: a table beside the trie that maps the hash of a key to the handle of its leaf.
 //!
-//! A hint may be stale, missing or wrong. Nothing rests on it: the leaf says for itself whether it is
-//! linked, and whose it is (`read::hinted`), and what the table does not answer, the trie does. So the table
-//! is read and written without locks, one word at a time, and two threads that write one bucket may undo each
-//! other's work.
+//! A hint may be stale, missing or wrong. Correctness does not depend on it: the leaf itself tells
+//! whether it is linked and which key it has (`read::hinted`), and a lookup that the table does not
+//! answer walks the trie. So the table is read and written without locks, one word at a time, and
+//! two threads that write to one bucket may overwrite each other's hints.
 //!
 //! ```text
-//!  bucket   | hint | hint | …       16 in one line of the cache
+//!  bucket   | hint | hint | …       16 in one cache line
 //!  hint     | tag of the hash | handle of the leaf |      32 bits; 0: none
 //! ```
 //!
-//! Upper bits of the hash say which bucket, lower ones are the tag. A key has one bucket; where that is full,
-//! another hint goes. When that happens often, and there are more entries than a table of this size is good
-//! for, an empty one takes its place, which lookups fill that have gone the long way. The old one is freed
-//! after a grace period.
+//! Upper bits of the hash select the bucket, lower bits are the tag. A key has one bucket; if it is
+//! full, another hint is evicted. When that happens often, and there are more entries than a table
+//! of this size is meant for, an empty table replaces it, and lookups that walked the trie fill it.
+//! The old table is freed after a grace period.
 //!
-//! - INV-H1: every handle in a table was that of a leaf of this trie at some time. Slabs of leaves keep their
-//!   class where there are hints, so at that place there is a leaf, or was one, or is memory that says
+//! - INV-H1: every handle in a table was that of a leaf of this trie at some time. With hints,
+//!   slabs of leaves keep their class, so the memory at a handle is a leaf, was a leaf, or says
 //!   "not linked".
 //! - INV-H2: a table that was found inside a section is not freed before the section ends.
 
@@ -29,37 +29,38 @@ use std::alloc::Layout;
 use std::hash::Hasher;
 use std::ptr::NonNull;
 
-/// Hints in one bucket: a line of the cache of them.
+/// The number of hints in one bucket, which fills one cache line.
 const WAYS: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// So many entries for each bucket, and the table is replaced when it is crowded.
+/// The number of entries per bucket above which a table with many evictions is replaced.
 const CROWDED: u64 = 13;
 
-/// So many entries for each bucket there are in a table that was replaced.
+/// The number of entries per bucket in a table that replaces another one.
 const ROOMY: u64 = 8;
 
-/// The fewest bits for a handle: 256 MiB of leaves.
+/// The minimum number of bits for a handle: 256 MiB of leaves.
 const LEAST_HANDLE_BITS: u32 = 24;
 
-/// The hints of a trie, if it keeps any.
+/// The hints of a trie, if it keeps them.
 #[derive(Debug)]
 pub(crate) struct Hints {
     hash: Option<Hash>,
-    /// Null as long as there is none.
+    /// Null while there is no table.
     current: AtomicPtr<Table>,
-    /// How many bits the largest handle has.
+    /// The number of bits of the largest handle.
     handle_bits: AtomicU32,
-    /// Tables that readers may still be looking at, and the grace period that they wait for.
+    /// Replaced tables that readers may still use, each with the grace period after which it is
+    /// freed.
     replaced: Lock<Vec<(NonNull<Table>, Cookie)>>,
 }
 
-// SAFETY: the tables behind the pointers are atomics, and are freed by one thread when no other can look at
-// them (INV-H2).
+// SAFETY: the tables behind the pointers consist of atomics, and are freed by one thread when no
+// other thread can use them (INV-H2).
 unsafe impl Send for Hints {}
 // SAFETY: as above.
 unsafe impl Sync for Hints {}
 
-/// Keys by which one trie hashes, so that no one outside knows which keys share a bucket.
+/// The secret seed of one trie's hash, so that an attacker can't find keys that share a bucket.
 #[derive(Debug)]
 struct Hash {
     own: u64,
@@ -70,12 +71,12 @@ impl Hash {
     #[cfg(not(loom))]
     fn new() -> Self {
         use std::hash::{BuildHasher, RandomState};
-        // Of the system's random numbers.
+        // Seeded with random numbers from the system.
         let random = RandomState::new();
         Self { own: random.hash_one(0), seed: SharedSeed::from_u64(random.hash_one(1)) }
     }
 
-    /// The same in each execution of a model.
+    /// Uses a fixed seed, so that each execution of a model is the same.
     #[cfg(loom)]
     fn new() -> Self {
         Self { own: 0, seed: SharedSeed::from_u64(0) }
@@ -90,12 +91,12 @@ struct Bucket([AtomicU32; WAYS]);
 struct Table {
     buckets: Box<[Bucket]>,
     handle_bits: u32,
-    /// How often a hint went for another one.
+    /// The number of hints that were evicted for another one.
     crowded: AtomicU32,
 }
 
 impl Table {
-    /// An empty table; none where there is no memory for it.
+    /// Allocates an empty table; `None` if there is no memory for it.
     fn new(buckets: usize, handle_bits: u32) -> Option<NonNull<Self>> {
         let layout = Layout::array::<Bucket>(buckets).ok()?;
         // SAFETY: there is at least one bucket.
@@ -109,8 +110,8 @@ impl Table {
             // SAFETY: inside the memory that was just allocated.
             unsafe { first.add(number).write(bucket) };
         }
-        // SAFETY: all of it is buckets (of zeros, which is what an atomic word of 0 is), and of the global
-        // allocator, in the layout that such a box has.
+        // SAFETY: the memory consists of initialised buckets (zeros are atomic words of value 0),
+        // and comes from the global allocator with the layout of such a box.
         let buckets = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(first, buckets)) };
         let table = Self { buckets, handle_bits, crowded: AtomicU32::new(0) };
         Some(NonNull::from(Box::leak(Box::new(table))))
@@ -122,7 +123,8 @@ impl Table {
         &self.buckets[number as usize].0
     }
 
-    /// The tag of a hash, where a hint has it. It is never 0, so that no empty place has it.
+    /// Returns the tag of a hash, at its position in a hint. It is never 0, so no empty entry
+    /// matches it.
     #[inline(always)]
     fn tag(&self, hash: u64) -> u32 {
         let tag = (hash as u32 >> self.handle_bits).max(1);
@@ -153,7 +155,7 @@ impl Hints {
             handle_bits: AtomicU32::new(LEAST_HANDLE_BITS),
             replaced: Lock::new(Vec::new()),
         };
-        // A model is about what a table says, not about how it grows.
+        // Models examine the use of a table, not its growth.
         #[cfg(loom)]
         if wanted && let Some(table) = Table::new(1, LEAST_HANDLE_BITS) {
             hints.current.store(table.as_ptr(), Ordering::Relaxed);
@@ -161,13 +163,13 @@ impl Hints {
         hints
     }
 
-    /// Whether the trie keeps hints.
+    /// Returns true if the trie keeps hints.
     #[inline(always)]
     pub(crate) fn are_kept(&self) -> bool {
         self.hash.is_some()
     }
 
-    /// The hash of a key, by which the other functions know it; none where no hints are kept.
+    /// Returns the hash of a key, which the other functions take; `None` if no hints are kept.
     #[inline(always)]
     pub(crate) fn hash(&self, key: &[u8]) -> Option<u64> {
         let hash = self.hash.as_ref()?;
@@ -178,14 +180,15 @@ impl Hints {
 
     #[inline(always)]
     fn table(&self) -> Option<&Table> {
-        // ORDERING: pairs with the swap in `fit`: who finds a table finds it empty, or filled by others.
+        // ORDERING: pairs with the swap in `fit`: a thread that finds a table sees it empty, or
+        // filled by other threads.
         let table = NonNull::new(self.current.load(Ordering::Acquire))?;
-        // SAFETY: callers are inside a section, in which it is not freed, or hold `replaced`, without
-        // which none is replaced (INV-H2).
+        // SAFETY: callers are inside a section, in which the table is not freed, or hold
+        // `replaced`, without which no table is replaced (INV-H2).
         Some(unsafe { table.as_ref() })
     }
 
-    /// Starts to bring the bucket of a key into the cache.
+    /// Prefetches the bucket of a key.
     #[inline(always)]
     pub(crate) fn prefetch(&self, hash: u64) {
         if let Some(table) = self.table() {
@@ -193,7 +196,7 @@ impl Hints {
         }
     }
 
-    /// Tries the leaves that may be that of the key with this hash, until `look` finds it.
+    /// Calls `look` with the leaves that may have the key with this hash, until it returns `Some`.
     #[inline(always)]
     pub(crate) fn find<R>(
         &self,
@@ -208,9 +211,10 @@ impl Hints {
             ways |= u32::from(has_tag(hint.load(Ordering::Relaxed))) << way;
         }
         while ways != 0 {
-            // Another hint than before, maybe: it names a leaf, too.
-            // ORDERING: pairs with the Release stores in `put`: who sees a handle may look at the memory that
-            // it names. Falls to `loom` `a_hint_is_believed_of_a_linked_leaf_only`.
+            // The hint may have changed since the first load: it still names a leaf.
+            // ORDERING: pairs with the Release stores in `put`: a thread that sees a handle may
+            // access the memory that it names. Falls to `loom`
+            // `a_hint_is_believed_of_a_linked_leaf_only`.
             let hint = bucket[ways.trailing_zeros() as usize].load(Ordering::Acquire);
             if let Some(found) = table.handle(hint).and_then(&mut look) {
                 return Some(found);
@@ -220,8 +224,8 @@ impl Hints {
         None
     }
 
-    /// Hints at a leaf of the key with this hash, in place of another one that it had. Says whether the
-    /// table had no room: then [`fit`](Self::fit) may help.
+    /// Adds a hint for a leaf of the key with this hash, in place of the hint for `old`. Returns
+    /// true if the table had no room: then [`fit`](Self::fit) may help.
     #[inline]
     #[must_use]
     pub(crate) fn put(&self, hash: u64, leaf: Handle, old: Option<Handle>) -> bool {
@@ -232,7 +236,7 @@ impl Hints {
             return true;
         }
         let (bucket, tag) = (table.bucket(hash), table.tag(hash));
-        // A model has stale hints to look at.
+        // Models keep stale hints, to examine them.
         let old = old.filter(|_| !cfg!(loom));
         let (hint, old) = (tag | leaf.get(), old.map_or(0, |old| tag | old.get()));
         let mut free = None;
@@ -247,7 +251,7 @@ impl Hints {
                 _ => {}
             }
         }
-        // Which one goes is as good as random.
+        // Evict a pseudo-random hint.
         let way = free.unwrap_or(&bucket[(hash >> 16) as usize % WAYS]);
         // ORDERING: pairs with the Acquire load in `find`.
         way.store(hint, Ordering::Release);
@@ -259,10 +263,10 @@ impl Hints {
         !cfg!(loom) && crowded as usize > table.buckets.len() / 2 + WAYS
     }
 
-    /// Takes the hint at a leaf out, which the key with this hash had.
+    /// Removes the hint for a leaf of the key with this hash.
     #[inline]
     pub(crate) fn forget(&self, hash: u64, leaf: Handle) {
-        // A model has stale hints to look at.
+        // Models keep stale hints, to examine them.
         let Some(table) = self.table().filter(|_| !cfg!(loom)) else { return };
         let hint = table.tag(hash) | leaf.get();
         for way in table.bucket(hash) {
@@ -272,14 +276,14 @@ impl Hints {
         }
     }
 
-    /// Puts an empty table in place of one that is too small for so many entries, or, with `may_shrink`,
-    /// too large. Tables that no reader can look at any more are freed.
+    /// Replaces a table that is too small for this number of entries, or, with `may_shrink`, too
+    /// large, by an empty one. Frees replaced tables that no reader can use any more.
     #[cold]
     pub(crate) fn fit(&self, domain: &Domain, entries: u64, may_shrink: bool) {
         if !self.are_kept() || cfg!(loom) {
             return;
         }
-        // One thread at a time: it is for all.
+        // One thread at a time does this on behalf of all.
         let Some(mut replaced) = self.replaced.try_lock() else { return };
         replaced.retain(|&(table, cookie)| {
             let stays = !domain.poll(cookie);
@@ -309,12 +313,12 @@ impl Hints {
         }
     }
 
-    /// The bytes of the tables; without those that were replaced, while another thread replaces one. The caller is
-    /// inside a section.
+    /// Returns the size of the tables, in bytes; excludes replaced tables while another thread
+    /// replaces one. The caller is inside a section.
     pub(crate) fn bytes(&self) -> u64 {
         let replaced = self.replaced.try_lock();
         let tables = replaced.iter().flat_map(|tables| tables.iter());
-        // SAFETY: in the list it is not freed, and the list is held.
+        // SAFETY: a table in the list is not freed while the list is locked.
         let bytes = tables.map(|(table, _)| unsafe { table.as_ref() }.bytes());
         bytes.sum::<u64>() + self.table().map_or(0, Table::bytes)
     }

@@ -1,4 +1,4 @@
-//! What keys differ in: the symbols that they are strings of.
+//! Symbols, the units in which keys are compared.
 
 /// A byte of a key, or the key's end, which comes before every byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,25 +12,25 @@ impl Symbol {
         Self(Some(byte))
     }
 
-    /// The byte; none for the end.
+    /// Returns the byte; `None` for the end.
     #[inline(always)]
     pub(crate) const fn as_byte(self) -> Option<u8> {
         self.0
     }
 }
 
-/// Symbol number `index` of `key`.
+/// Returns symbol number `index` of `key`.
 #[inline(always)]
 pub(crate) fn symbol_at(key: &[u8], index: u32) -> Symbol {
     Symbol(key.get(index as usize).copied())
 }
 
-/// Where another key parts from the one that is looked for: the number of the first symbol in which they
-/// differ, and the other's; none where they are equal. Where one key is the beginning of the other they
-/// part in the symbol after it.
+/// The first difference of another key from a given one: the index of the first symbol that
+/// differs, and the other key's symbol there; `None` if the keys are equal. If one key is a prefix
+/// of the other, they differ in the symbol after it.
 pub(crate) type Parting = Option<(u32, Symbol)>;
 
-/// Where `other` parts from `key`.
+/// Returns the first difference of `other` from `key`.
 #[inline]
 pub(crate) fn parting(key: &[u8], other: &[u8]) -> Parting {
     let common = common_bytes(key, other);
@@ -38,7 +38,7 @@ pub(crate) fn parting(key: &[u8], other: &[u8]) -> Parting {
     differ.then(|| (common as u32, symbol_at(other, common as u32)))
 }
 
-/// How many bytes two keys have in common at their beginnings.
+/// Returns the length of the common prefix of two keys, in bytes.
 fn common_bytes(a: &[u8], b: &[u8]) -> usize {
     let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
     let mut whole = 0;

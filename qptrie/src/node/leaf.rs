@@ -1,8 +1,9 @@
-//! Leaves that are plain memory: a value, and the whole key behind it. (For those that are reused at
+//! Leaves that are plain memory: a value, followed by the whole key. (For leaves that are reused at
 //! once see `words`.)
 //!
-//! The length of the key shares an atomic word with the *mark*, which says whether the leaf is linked. The
-//! mark is kept where there are hints, and is for those that come to a leaf by one: who comes by a slot knows.
+//! The length of the key shares an atomic word with the *mark*, which tells whether the leaf is
+//! linked. The mark exists for readers that reach a leaf through a hint, and is kept only with
+//! hints; a reader that comes through a slot does not need it.
 
 use super::{Nodes, words};
 #[cfg(not(loom))]
@@ -16,25 +17,25 @@ use std::ptr::NonNull;
 
 const LENGTH_BYTES: usize = size_of::<u16>();
 
-/// What the mark is a bit of.
+/// The type of the word with the mark.
 #[cfg(not(loom))]
 type Mark = u16;
 #[cfg(loom)]
 type Mark = u32;
 
-/// The leaf is linked.
+/// The mark: the leaf is linked.
 const LINKED: u16 = 1 << 15;
 const _: () = assert!(LONGEST_KEY < LINKED as usize);
 
-/// The longest key that symbol numbers and a leaf's length can count, in bytes.
+/// The maximum key length, in bytes: the limit of symbol numbers and of a leaf's length.
 pub(crate) const LONGEST_KEY: usize = 4095;
 
-/// The bytes of a leaf before its key, for a value of type `V`.
+/// The size of a leaf before its key, for a value of type `V`, in bytes.
 pub(crate) const fn leaf_overhead<V, L: ReusePolicy>() -> usize {
     if L::PROTECTS_IDENTITY { plain_bytes::<V>(0) } else { words::overhead::<V>() }
 }
 
-/// Where the word of length and mark is.
+/// The offset of the word with length and mark, in bytes.
 const fn length_at<V>() -> usize {
     size_of::<V>().next_multiple_of(LENGTH_BYTES)
 }
@@ -45,8 +46,8 @@ const fn plain_bytes<V>(key_len: usize) -> usize {
 
 fn layout<V>(key_len: usize) -> Layout {
     debug_assert!(key_len <= LONGEST_KEY);
-    // SAFETY: the alignment is that of a type, and the size can't come near the limit: types are
-    // at most half the address space, and keys short (checked where they come in).
+    // SAFETY: the alignment is that of a type, and the size is far below the limit: a type has at
+    // most half of the address space, and keys are short (checked by the callers).
     unsafe { Layout::from_size_align_unchecked(plain_bytes::<V>(key_len), align_of::<V>()) }
 }
 
@@ -54,18 +55,18 @@ fn layout<V>(key_len: usize) -> Layout {
 ///
 /// # Safety
 ///
-/// `leaf` is a leaf with a value of type `V`, which is not used again.
+/// `leaf` is a leaf with a value of type `V` that is not used again.
 pub(super) unsafe fn drop_value<V>(leaf: NonNull<u8>) {
     // SAFETY: the value is the first thing in a leaf.
     unsafe { leaf.cast::<V>().drop_in_place() };
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
-    /// A leaf that is not published yet.
+    /// Allocates a leaf that is not published yet.
     ///
     /// # Errors
     ///
-    /// As the allocator says; the error gives the value back.
+    /// The error of the allocator, with the value.
     pub(crate) fn new_leaf(&self, key: &[u8], value: V) -> Result<Handle, AllocError<V>> {
         let leaf = match self.leaves.alloc_handle(layout::<V>(key.len())) {
             Ok(leaf) => leaf,
@@ -73,8 +74,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         };
         self.leaves.writes_plain(leaf);
         let start = self.leaves.pointer(leaf);
-        // SAFETY: the object is ours, as long and aligned as the layout, and no reader knows it
-        // (INV-N3).
+        // SAFETY: this thread owns the object, which has the size and alignment of the layout, and
+        // no reader knows it (INV-N3).
         unsafe {
             start.cast::<V>().write(value);
             let place = start.add(length_at::<V>() + LENGTH_BYTES);
@@ -84,17 +85,18 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         Ok(leaf)
     }
 
-    /// The key of a leaf.
+    /// Returns the key of a leaf.
     ///
     /// # Safety
     ///
-    /// The leaf was found by a validated step, or under the lock, and what protects it (the read
+    /// The leaf was found by a validated step, or under the lock, and its protection (the read
     /// section, the lock) lasts for `'a`.
     #[inline(always)]
     pub(crate) unsafe fn key<'a>(&self, leaf: Handle) -> &'a [u8] {
         debug_assert!(L::PROTECTS_IDENTITY, "such leaves are words");
         self.leaves.reads_plain(leaf);
-        // SAFETY: a published leaf is never written (INV-N3), and the caller keeps it.
+        // SAFETY: a published leaf is never written (INV-N3), and the caller's section or lock
+        // protects it.
         unsafe {
             let place = self.leaves.pointer(leaf).add(length_at::<V>() + LENGTH_BYTES);
             std::slice::from_raw_parts(place.as_ptr(), self.length(leaf).into())
@@ -105,30 +107,30 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     fn length_word(&self, leaf: Handle) -> &AtomicU16 {
         debug_assert!(L::PROTECTS_IDENTITY, "such leaves are words");
-        // SAFETY: the handle is that of a leaf, now or once (INV-N4, INV-H1), in whose class this word is an
-        // atomic one, aligned to 2: no leaf's value or key lies there.
+        // SAFETY: the handle is that of a leaf, now or earlier (INV-N4, INV-H1). In the leaf's
+        // class this word is atomic and aligned to 2: no leaf has its value or key there.
         unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<AtomicU16>().as_ref() }
     }
 
-    /// The length of the key.
+    /// Returns the length of the key.
     #[cfg(not(loom))]
     #[inline(always)]
     fn length(&self, leaf: Handle) -> u16 {
         self.length_word(leaf).load(Ordering::Relaxed) & !LINKED
     }
 
-    /// The length of the key of a leaf that is not linked.
+    /// Stores the length of the key of a leaf that is not linked.
     #[cfg(not(loom))]
     #[inline(always)]
     fn put_length(&self, leaf: Handle, length: u16) {
         self.length_word(leaf).store(length, Ordering::Relaxed);
     }
 
-    /// A model sees the mark as a word of its own, so that it does not have to look at the order in
-    /// which lengths are read.
+    /// In a model the mark is a word apart from the length, so that the model does not explore the
+    /// order in which lengths are read.
     #[cfg(loom)]
     fn length_word(&self, leaf: Handle) -> &AtomicU32 {
-        // SAFETY: as above; nothing else of a plain leaf is a word.
+        // SAFETY: as above; a plain leaf has no other word.
         unsafe { self.leaves.word(leaf, 0) }
     }
 
@@ -140,12 +142,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
 
     #[cfg(loom)]
     fn put_length(&self, leaf: Handle, length: u16) {
-        // SAFETY: the leaf is not published, and the caller's.
+        // SAFETY: the leaf is not published, and only the caller knows it.
         unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<u16>().write(length) };
     }
 
-    /// Marks a leaf as linked, where there are hints. Called under the lock of the slot that names it,
-    /// after that was stored to.
+    /// Marks a leaf as linked, if there are hints. Called under the lock of the slot that names the
+    /// leaf, after the store to the slot.
     #[inline]
     pub(crate) fn mark_linked(&self, leaf: Handle) {
         if !self.hints.are_kept() {
@@ -156,24 +158,26 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
             return;
         }
         let word = self.length_word(leaf);
-        // ORDERING: pairs with the Acquire load in `is_linked`: who sees the mark sees the leaf, and that its
-        // slot names it. Falls to `loom` `a_hint_is_believed_of_a_linked_leaf_only`.
+        // ORDERING: pairs with the Acquire load in `is_linked`: a reader that sees the mark sees
+        // the leaf, and that its slot names it. Falls to `loom`
+        // `a_hint_is_believed_of_a_linked_leaf_only`.
         word.store(word.load(Ordering::Relaxed) | Mark::from(LINKED), Ordering::Release);
     }
 
-    /// Takes the mark away. Called under the same lock, before the slot is stored to.
+    /// Clears the mark, if there are hints. Called under the lock of the slot, before the store to
+    /// the slot.
     #[inline]
     pub(crate) fn mark_unlinked(&self, leaf: Handle) {
         debug_assert!(L::PROTECTS_IDENTITY, "such a leaf's life ends by its count");
         if self.hints.are_kept() {
-            // Relaxed: the Release store of the slot comes after it.
+            // Relaxed: the Release store to the slot comes after it.
             let word = self.length_word(leaf);
             word.store(word.load(Ordering::Relaxed) & !Mark::from(LINKED), Ordering::Relaxed);
         }
     }
 
-    /// Whether a leaf that a hint names is linked. If so, it stays as it is as long as the caller's section
-    /// lasts: it is freed after this moment, if it is.
+    /// Returns true if a leaf that a hint names is linked. Then it is freed, if at all, after this
+    /// moment, so it stays unchanged until the caller's section ends.
     #[inline(always)]
     pub(crate) fn is_linked(&self, leaf: Handle) -> bool {
         let order =
@@ -183,11 +187,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
             || self.faults.hinted_leaf_unlinked()
     }
 
-    /// The value of a leaf.
+    /// Returns the value of a leaf.
     ///
     /// # Safety
     ///
-    /// As [`key`](Self::key).
+    /// Same as [`key`](Self::key).
     #[inline(always)]
     pub(crate) unsafe fn value<'a>(&self, leaf: Handle) -> &'a V {
         self.leaves.reads_plain(leaf);
@@ -207,7 +211,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         unsafe { self.leaves.free_handle(leaf, layout::<V>(length)) };
     }
 
-    /// Drops a leaf that nobody else can reach any more, with its value.
+    /// Drops a leaf that no other thread can reach any more, with its value.
     ///
     /// # Safety
     ///
@@ -229,7 +233,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     ///
     /// `leaf` came from [`new_leaf`](Self::new_leaf), was not published, and is not used again.
     pub(crate) unsafe fn take_back(&self, leaf: Handle) -> V {
-        // SAFETY: the leaf is the caller's alone.
+        // SAFETY: no other thread knows the leaf.
         unsafe {
             let length = self.key(leaf).len();
             let value = self.leaves.pointer(leaf).cast::<V>().read();

@@ -1,52 +1,57 @@
 //! Branches and leaves in memory.
 //!
-//! A key is a string of *symbols*: its bytes, and its end, which comes before every byte. A branch
-//! tests one symbol of the key: 257 ways, of which it keeps those that exist, as few bits as will do,
-//! and a packed array of their *twigs*. A twig names a branch or a leaf in 32 bits.
+//! A key is a string of *symbols*: its bytes, then its end, which is ordered before every byte. A
+//! branch tests one symbol of the key. Of the 257 possible ways it stores those that exist, in as
+//! few bits as possible, followed by a packed array of their *twigs*. A twig names a branch or a
+//! leaf in 32 bits.
 //!
 //! ```text
 //!  branch   | count | shape | twig | twig                  two ways: 16 bytes
 //!           | count | shape | bytes | twig | twig | …      up to eight bytes
 //!           | count | shape | lowers | twig | twig | …     bytes with few different upper nibbles
-//!           | count | shape | bits | ranks | twigs | twig | …    any; twigs: how many there are
-//!             u32     which symbol, which form, part of the ways
+//!           | count | shape | bits | ranks | twigs | twig | …    any bytes; twigs: their number
+//!             u32     index of the symbol, form, part of the ways
 //!
 //!  leaf     | value … | linked, key length | key …   u16, then the bytes
 //!
 //!  leaf     | count | value … | length, key | key …  words; under immediate reuse
 //! ```
 //!
-//! The shape is one word, so that a reader can't see half of it; and all branches of one size have
-//! room for the same number of words, so that the header of whatever shape a reader finds in a branch,
-//! of this or an earlier life, lies inside it. The header as a whole can be torn: see `shape`.
+//! The shape is one word, so a reader can't see half of it. All branches of one size class have
+//! room for the same number of words, so any shape that a reader finds in a branch, of this or an
+//! earlier life, describes a header inside that branch. The header as a whole can be torn: see
+//! `shape`.
 //!
-//! Knows memory and bits; not when it is right to follow a twig (`read`), nor when to change one
-//! (`write`).
+//! This layer knows memory and bits; it does not know when a twig may be followed (`read`) or
+//! changed (`write`).
 //!
 //! - INV-N1: every word of a branch is an atomic and is only ever accessed as one.
 //! - INV-N2: the count of a branch is odd from the moment it is unlinked until it has been
-//!   initialised for its next life, and even in between. Inside one read section no two lives have
-//!   the same count, until it wraps after 2^30 of them. (It starts again when its slab went back to
-//!   the system, which no section spans.)
-//! - INV-N3: under a policy that protects identity a leaf is plain memory, but for the word that has its
-//!   mark. It is written before it is published and never after, and freed only after a grace period, so a
-//!   reader inside a section may keep `&V`.
-//! - INV-N8: where there are hints, a leaf is marked as linked only while a slot of a linked branch, or of a
-//!   root, names it: its mark is set after the slot is stored to, and taken away before, under the lock of
-//!   the slot. A leaf whose mark was seen inside a section was linked at that moment, and keeps its identity,
-//!   where the policy protects that, until the section ends.
+//!   initialised for its next life, and even otherwise. Inside one read section no two lives have
+//!   the same count, until it wraps after 2^30 lives. (It restarts when its slab was returned to
+//!   the system, which can't happen within a section.)
+//! - INV-N3: under a policy that protects identity a leaf is plain memory, except for the word with
+//!   its mark. It is written before it is published and never after, and freed only after a grace
+//!   period, so a reader inside a section may keep `&V`.
+//! - INV-N8: with hints, a leaf is marked as linked only while a slot of a linked branch, or of a
+//!   root, names it. The mark is set after the store to the slot that links the leaf, and cleared
+//!   before the store that unlinks it, both under the lock of the slot. A leaf whose mark was seen
+//!   inside a section was linked at that moment, and keeps its identity until the section ends, if
+//!   the policy protects identity.
 //! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same symbols,
-//!   as many as the number of the symbol that it tests. Its header stays the same all that time, but
-//!   for the number of twigs of the full form; that and its slots are changed by the holder of its
-//!   lock only.
+//!   as many as the index of the symbol that the branch tests. Its header does not change during
+//!   that life, except for the number of twigs in the full form. Only the holder of its lock
+//!   changes that number and its slots.
 //! - INV-N6: under immediate reuse every word of a leaf is an atomic. The length in it is that of
-//!   some life of this leaf, from its first one on, so it never points beyond its class; and all
+//!   some life of this leaf, from its first life on, so it never points beyond its class; and all
 //!   leaves have the same type of value. Its count is odd from before it is unlinked until it has
-//!   been initialised again, and whenever its value is written in between, by the one who made it
-//!   odd; no two of its versions have the same count, until it wraps after 2^30 of them.
-//! - INV-N7: a word of a branch is touched by a number below four, by one that a shape found in the
-//!   branch gives its header, or by one that a header gives its slots, which the lock or a count read
-//!   after all of the header shows to be one life's. All of these lie inside the branch's class.
+//!   been initialised again, and while its value is overwritten; only the thread that made the
+//!   count odd writes the value. No two of its versions have the same count, until it wraps after
+//!   2^30 versions.
+//! - INV-N7: a word of a branch is accessed by one of three kinds of number: a number below four;
+//!   one that a shape found in the branch gives for its header; or one that a header gives for its
+//!   slots, if the lock, or a count read after all of the header, shows that the header belongs to
+//!   one life. All of these are inside the branch's class.
 //! - INV-N4: a twig in a linked branch, or in a root, names a node of this trie.
 
 mod bits;
@@ -81,8 +86,8 @@ use crate::fault::Faults;
 use memalloc::{BuildError, ClassTable, MAX_SIZE, MemAlloc, ReusePolicy};
 use std::marker::PhantomData;
 
-/// The memory of a trie: one allocator for branches, one for leaves; where it begins, and how many
-/// leaves are linked.
+/// The memory of a trie: an allocator for branches, an allocator for leaves, the roots, the number
+/// of entries, and the hints.
 #[derive(Debug)]
 pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     pub(crate) branches: MemAlloc<B>,
@@ -91,12 +96,13 @@ pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     pub(crate) entries: EntryCount,
     pub(crate) hints: Hints,
     pub(crate) faults: Faults,
-    /// Invariant: what is put in by one reference is taken out by another.
+    /// Makes `Nodes` invariant in `V`: values are inserted through one reference and read through
+    /// another.
     values: PhantomData<fn(V) -> V>,
 }
 
-/// What a twig reaches: it spends one of its 32 bits on telling branches from leaves. The ranges of both
-/// allocators may not be larger.
+/// The range that a twig can address: one of its 32 bits distinguishes branches from leaves. The
+/// range of neither allocator may be larger.
 pub(crate) const MOST_RANGE_BYTES: u64 = (1 << 31) * memalloc::UNIT as u64;
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
@@ -107,7 +113,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         hints: bool,
         faults: Faults,
     ) -> Result<Self, BuildError> {
-        // Hints may be of any age (INV-H1).
+        // A hint may be arbitrarily old (INV-H1).
         let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?).keep_class(hints);
         if std::mem::needs_drop::<V>() {
             // SAFETY: every object of this allocator that is freed deferred is a leaf (INV-N3).

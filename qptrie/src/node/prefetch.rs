@@ -1,18 +1,18 @@
-//! Asking for memory before it is needed.
+//! Prefetching of nodes.
 
 use super::{Node, Nodes, Twig};
 use memalloc::{ReusePolicy, UNIT};
 
-/// Where the last unit of 64 bytes begins.
+/// The offset of the last unit in 64 bytes.
 const LAST: usize = 64 - UNIT;
 
-/// Starts to bring the line at `place` into the cache; nothing is read.
+/// Prefetches the cache line at `place`. The program does not read it.
 #[inline(always)]
 pub(super) fn line(place: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the instruction belongs to the architecture's first version, and takes any address.
+        // SAFETY: every x86-64 processor has the instruction, and it takes any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
@@ -20,15 +20,15 @@ pub(super) fn line(place: *const u8) {
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
-    /// Starts to bring what `twig` names into the cache; on processors whose instruction for it is
-    /// not known here, does nothing. The twig need not be validated: nothing is read.
+    /// Prefetches the node that `twig` names; does nothing on processors other than x86-64. The
+    /// twig need not be validated: nothing is read.
     #[inline(always)]
     pub(crate) fn prefetch(&self, twig: Twig) {
         self.prefetch_at(twig, [0]);
     }
 
-    /// The same for all of its first 64 bytes: two lines of the cache, unless it begins with one.
-    /// What lies further on is waited for.
+    /// Prefetches the first 64 bytes of the node that `twig` names: two cache lines, unless the
+    /// node begins at a line boundary. The rest of the node is not prefetched.
     #[inline(always)]
     pub(crate) fn prefetch_both_lines(&self, twig: Twig) {
         self.prefetch_at(twig, [0, LAST]);

@@ -1,13 +1,13 @@
-//! Where the trie begins: a slot for each first byte of a key, and one for the empty key.
+//! The roots of the trie: a slot for each first byte of a key, and one for the empty key.
 
 use super::{Count, Retry};
 use crate::fault::Faults;
 use memalloc::sync::{AtomicU32, Ordering, explored, pause, thread};
 
-/// Keys with the same first byte share a subtree; the empty key has one of its own. (A model has
-/// few, each for a range of first bytes.)
+/// Keys with the same first byte share a subtree; the empty key has a separate one. (A model has
+/// few subtrees, each for a range of first bytes.)
 const SHIFT: u32 = if cfg!(loom) { 7 } else { 0 };
-/// How often a reader looks again before others are given the processor.
+/// The number of times that a reader retries before it yields the processor.
 const SPINS: u32 = 64;
 
 const ROOTS: usize = (256 >> SHIFT) + 1;
@@ -16,12 +16,12 @@ const ROOTS: usize = (256 >> SHIFT) + 1;
 #[derive(Debug)]
 pub(crate) struct Roots(Box<[Root]>);
 
-/// A slot that is not in a branch. It is never unlinked: its count is for its lock only.
+/// A slot that is not in a branch. It is never unlinked: its count is only a lock.
 #[derive(Debug)]
 pub(crate) struct Root {
     count: AtomicU32,
     slot: AtomicU32,
-    /// How many readers no stream of changes may keep from getting on.
+    /// The number of readers that are insisting; while it is not 0, writers begin no change.
     insisting: AtomicU32,
 }
 
@@ -35,8 +35,8 @@ impl Root {
         Count::new(&self.count, faults)
     }
 
-    /// Looks until nothing changes on the way. Meanwhile no change is begun below this root: those
-    /// that have been begun end, so the looking does.
+    /// Retries `look` until nothing changes meanwhile. While this runs, writers begin no change
+    /// below this root, and the changes that have begun end, so this ends.
     #[cold]
     pub(crate) fn insist<R>(&self, mut look: impl FnMut() -> Result<R, Retry>) -> R {
         struct Insisting<'r>(&'r AtomicU32);
@@ -45,18 +45,18 @@ impl Root {
                 self.0.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        // Nothing is ordered by this word, and no answer rests on it: who misses it for a moment
-        // only makes somebody look once more.
+        // This word orders nothing, and correctness does not depend on it: a writer that misses it
+        // for a moment only causes another retry.
         self.insisting.fetch_add(1, Ordering::Relaxed);
         let _insisting = Insisting(&self.insisting);
-        // Another look is like the one before, only that it knows more.
+        // To a model another retry is like the one before.
         explored();
         let mut tries = 0;
         loop {
             if let Ok(found) = look() {
                 return found;
             }
-            // Who writes a leaf in place may be waiting for the processor.
+            // A thread that writes a leaf in place may be waiting for the processor.
             if tries < SPINS {
                 pause();
             } else {
@@ -66,7 +66,8 @@ impl Root {
         }
     }
 
-    /// Called by a writer, without a lock, before each of its tries.
+    /// Waits while a reader insists. Called by a writer, without a lock, before each of its
+    /// attempts.
     #[inline]
     pub(crate) fn let_readers_pass(&self) {
         while self.insisting.load(Ordering::Relaxed) > 0 {
@@ -85,24 +86,24 @@ impl Roots {
         Self((0..ROOTS).map(root).collect())
     }
 
-    /// The number of the root that `key` is below.
+    /// Returns the number of the root that `key` is below.
     #[inline(always)]
     pub(crate) fn number_of(key: &[u8]) -> usize {
         key.first().map_or(0, |&first| (first as usize >> SHIFT) + 1)
     }
 
-    /// The root that `key` is below.
+    /// Returns the root that `key` is below.
     #[inline(always)]
     pub(crate) fn of(&self, key: &[u8]) -> &Root {
         &self.0[Self::number_of(key)]
     }
 
-    /// All of them, in order.
+    /// Returns all roots, in order.
     pub(crate) fn all(&self) -> &[Root] {
         &self.0
     }
 
-    /// The bytes that the table takes up.
+    /// Returns the size of the table, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         size_of_val(&*self.0) as u64
     }

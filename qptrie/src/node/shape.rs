@@ -1,6 +1,7 @@
-//! The header of a branch: which symbol of the key it tests, and which ways there are.
+//! The header of a branch: the symbol that it tests, and the ways that it has.
 //!
-//! Four forms, each the smallest or the fastest for what it has; the first word tells them apart:
+//! There are four forms, each the smallest or the fastest for its set of ways; the first word
+//! distinguishes them:
 //!
 //! ```text
 //!              31 … 20    19 18   16    15 … 0
@@ -13,13 +14,13 @@
 //!                                                   how many twigs are no holes: 1 word
 //! ```
 //!
-//! All of it stays the same for a whole life, but for the last word of a full one.
+//! The header does not change during a life, except for the last word of the full form.
 //!
-//! Where there are fewer bytes than a pair or a list has room for, or fewer upper nibbles than four, the
-//! last one is there again; of nibbles, without any lower ones.
+//! If a pair or a list has fewer bytes than it has room for, the last byte is repeated. If there
+//! are fewer than four upper nibbles, the last one is repeated, without lower nibbles.
 //!
-//! A header of several words can be torn, between two lives of a branch. What is computed from it
-//! may lie outside the branch, and must not be touched before the count was read again.
+//! A header of several words can be torn between two lives of a branch. A slot number computed from
+//! it may be outside the branch, and must not be used before the count was read again.
 
 use super::bits::ones;
 use super::{Symbol, Symbols};
@@ -35,46 +36,47 @@ const GROUPS: u32 = 2;
 const FULL: u32 = 3;
 const END: u32 = 1 << 16;
 
-/// The most bytes that a list has.
+/// The maximum number of bytes in a list.
 const MOST_LISTED: usize = 8;
-/// The most groups that fit.
+/// The maximum number of groups.
 const MOST_GROUPS: usize = 4;
 
-/// Every byte 1, and every byte's top bit.
+/// The lowest bit of every byte, and the top bit of every byte.
 const ONES: u64 = u64::MAX / 255;
 const TOPS: u64 = ONES << 7;
-/// The same of nibbles.
+/// The same bits for nibbles.
 const NIBBLE_ONES: u32 = 0x1111;
 const NIBBLE_TOPS: u32 = NIBBLE_ONES << 3;
 
-/// The word of the shape itself; the count comes before it.
+/// The index of the word of the shape; the count is before it.
 const SHAPE: usize = 1;
-/// The first word of the list, of the lower nibbles, or of the bits.
+/// The index of the first word of the list, of the lower nibbles, or of the bits.
 const WAYS: usize = 2;
-/// The words of the bits.
+/// The number of words of the bits.
 const BIT_WORDS: usize = 8;
-/// The first word of the ranks.
+/// The index of the first word of the ranks.
 const RANKS: usize = WAYS + BIT_WORDS;
-/// The word that says how many twigs there are.
+/// The index of the word with the number of twigs.
 const TWIGS: usize = RANKS + 2;
 
-/// The first slot of a pair.
+/// The number of the first slot of a pair.
 const PAIR_SLOTS: u32 = 2;
-/// That of a list, and of groups.
+/// The number of the first slot of a list, and of groups.
 const SLOTS: u32 = 4;
-/// That of a full one.
+/// The number of the first slot of the full form.
 const FULL_SLOTS: u32 = 13;
 
-/// The words of the largest branch.
+/// The number of words of the largest branch.
 #[cfg(all(test, not(loom)))]
 pub(super) const MOST_WORDS: usize = FULL_SLOTS as usize + 257;
 
-/// Which symbol a branch tests, its form, and part of its ways: the first word of its header.
+/// The first word of a branch's header: the index of the symbol that the branch tests, its form,
+/// and part of its ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape(pub(super) u32);
 
 impl Shape {
-    /// The number of the symbol that is tested.
+    /// Returns the index of the tested symbol.
     #[inline(always)]
     pub(crate) fn index(self) -> u32 {
         self.0 >> INDEX_SHIFT
@@ -85,7 +87,7 @@ impl Shape {
         self.0 >> FORM_SHIFT & 3
     }
 
-    /// Whether there are two ways and no more.
+    /// Returns true if the form is a pair: exactly two ways.
     #[inline(always)]
     pub(crate) fn is_pair(self) -> bool {
         self.form() == PAIR
@@ -96,7 +98,8 @@ impl Shape {
         (self.0 / END) & 1
     }
 
-    /// The number of the slot of `symbol`, if it has a way. `word` gives the words of the branch.
+    /// Returns the number of the slot of `symbol`, if it has a way. `word` returns the words of the
+    /// branch.
     #[inline(always)]
     pub(super) fn way(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> Option<u16> {
         let Some(byte) = symbol.as_byte() else {
@@ -112,8 +115,8 @@ impl Shape {
         }
     }
 
-    /// The number of the slot that a twig of `symbol` has, or would have. `word` gives the words of
-    /// the branch.
+    /// Returns the number of the slot that a twig of `symbol` has, or would have. `word` returns
+    /// the words of the branch.
     pub(super) fn place(self, symbol: Symbol, word: impl Fn(usize) -> u32) -> u16 {
         let Some(byte) = symbol.as_byte() else {
             return self.first_slot() as u16;
@@ -138,7 +141,7 @@ impl Shape {
         }
     }
 
-    /// The number of the slot of the end, or of the first byte.
+    /// Returns the number of the slot of the end, or of the first byte.
     #[inline(always)]
     fn first_slot(self) -> u32 {
         match self.form() {
@@ -148,26 +151,26 @@ impl Shape {
         }
     }
 
-    /// How many bytes there are, of a pair or a list.
+    /// Returns the number of bytes in a pair or a list.
     #[inline(always)]
     fn listed(self) -> u32 {
         match self.form() {
             PAIR => 2 - self.end(),
-            // Of a header that is half another life's it may be anything.
+            // In a header that is half from another life this may be any number.
             _ => (self.0 & 0xffff).min(MOST_LISTED as u32),
         }
     }
 
-    /// The bytes of a pair or a list, the first one lowest.
+    /// Returns the bytes of a pair or a list, the first one in the lowest bits.
     #[inline(always)]
     fn list(self, word: impl Fn(usize) -> u32) -> u64 {
         let (first, second) = (u64::from(self.0 & 0xff), u64::from(self.0 >> 8 & 0xff));
-        // Which of the two it is changes from step to step, and can't be foretold. (A pair has its
-        // twigs where a list has its bytes.)
+        // The form changes from step to step, so a branch instruction would be mispredicted. (A
+        // pair has its twigs where a list has its bytes.)
         select_unpredictable(self.form() == PAIR, first | (second * (ONES << 8)), pair_of(word))
     }
 
-    /// The upper nibbles, each with the lower ones that it has. The last one several times, maybe.
+    /// Returns the upper nibbles, each with its lower ones. The last one may be repeated.
     #[inline(always)]
     fn groups(self, word: impl Fn(usize) -> u32) -> impl Iterator<Item = (u32, u16)> {
         let lowers = pair_of(word);
@@ -180,7 +183,7 @@ impl Shape {
         let list = self.list(word);
         let first = select_unpredictable(self.form() == PAIR, PAIR_SLOTS, SLOTS) + self.end();
         let different = list ^ (u64::from(byte) * ONES);
-        // The top bit of the first byte that is zero, and no bit before it.
+        // Finds the top bit of the first byte that is zero; no bit before it is set.
         let same = different.wrapping_sub(ONES) & !different & TOPS;
         (same != 0).then(|| (first + same.trailing_zeros() / 8) as u16)
     }
@@ -208,7 +211,7 @@ impl Shape {
         ((FULL_SLOTS + before) as u16, bits >> bit & 1 != 0)
     }
 
-    /// The numbers of the slots. `word` gives the words of the branch.
+    /// Returns the numbers of the slots. `word` returns the words of the branch.
     #[inline(always)]
     pub(super) fn slots(self, word: impl Fn(usize) -> u32) -> Range<u16> {
         let count = match self.form() {
@@ -224,19 +227,19 @@ impl Shape {
         first as u16..(first + count) as u16
     }
 
-    /// The number of the word that says how many twigs are no holes. Where there are few slots it is
-    /// quicker to look at them.
+    /// Returns the index of the word with the number of twigs that are not holes. Only the full
+    /// form has it: with few slots, counting them is faster.
     #[inline(always)]
     pub(super) fn twigs_word(self) -> Option<usize> {
         (self.form() == FULL).then_some(TWIGS)
     }
 
-    /// Which ways there are. `word` gives the words of the branch.
+    /// Returns the symbols that have ways. `word` returns the words of the branch.
     pub(super) fn symbols(self, word: impl Fn(usize) -> u32) -> Symbols {
         let mut symbols = Symbols { end: self.end() != 0, ..Symbols::default() };
         match self.form() {
             PAIR | LIST => {
-                // The last one several times, maybe.
+                // The last byte may be repeated.
                 for byte in self.list(word).to_le_bytes() {
                     symbols.insert(Symbol::byte(byte));
                 }
@@ -256,21 +259,21 @@ impl Shape {
     }
 }
 
-/// The two words of a list, or of lower nibbles.
+/// Returns the two words of a list, or of lower nibbles.
 #[inline(always)]
 fn pair_of(word: impl Fn(usize) -> u32) -> u64 {
     u64::from(word(WAYS)) | u64::from(word(WAYS + 1)) << 32
 }
 
-/// A header that is to be.
+/// A header of a branch that is about to be created.
 pub(super) struct Header {
     words: [u32; FULL_SLOTS as usize],
     slots: Range<u16>,
 }
 
 impl Header {
-    /// That of a branch which tests symbol number `index` and has a way for each of `symbols`: two
-    /// at least.
+    /// Creates the header of a branch that tests symbol number `index` and has a way for each of
+    /// `symbols`, at least two.
     pub(super) fn new(index: u32, symbols: &Symbols) -> Self {
         debug_assert!(index < 1 << (u32::BITS - INDEX_SHIFT) && symbols.len() >= 2);
         let mut words = [0; FULL_SLOTS as usize];
@@ -320,17 +323,17 @@ impl Header {
         Self { words, slots: first as u16..first as u16 + count as u16 }
     }
 
-    /// The shape: the first of the words after the count.
+    /// Returns the shape: the first word after the count.
     pub(super) fn shape(&self) -> Shape {
         Shape(self.words[SHAPE])
     }
 
-    /// The words after the count, with their numbers.
+    /// Returns the words after the count, with their indices.
     pub(super) fn words(&self) -> impl Iterator<Item = (usize, u32)> {
         (SHAPE..usize::from(self.slots.start)).map(|number| (number, self.words[number]))
     }
 
-    /// The numbers of the slots.
+    /// Returns the numbers of the slots.
     pub(super) fn slots(&self) -> Range<u16> {
         self.slots.clone()
     }
@@ -341,7 +344,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The words of a branch with this header, and something in its slots.
+    /// Returns the words of a branch with this header, with a pattern in its slots.
     fn words(header: &Header) -> Vec<u32> {
         let mut words = vec![0x5555_5555; usize::from(header.slots().end).max(4)];
         for (number, word) in header.words() {
@@ -401,7 +404,7 @@ mod tests {
         let of = |bytes: &[u8]| bytes.iter().map(|byte| Symbol::byte(*byte)).collect::<Symbols>();
         let groups = of(&[0x01, 0x02, 0x03, 0x5f, 0x52, 0xff, 0xf0, 0x90, 0x91]);
         let list = of(&[0xf8, 0xf9, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe, 0xff]).with(Symbol::END);
-        // Two lives that one branch may have: both have as many words.
+        // One branch may have both in two lives: they have the same number of words.
         let (one, other) = (Header::new(0, &groups), Header::new(0, &list));
         assert_eq!(one.slots().end, other.slots().end);
         let (torn, rest) = (Shape(words(&one)[SHAPE]), words(&other));

@@ -3,25 +3,25 @@
 use super::Symbol;
 use super::bits::ones;
 
-/// Words that have a bit for each byte.
+/// The number of words with a bit for each byte.
 const WORDS: usize = 4;
 
 /// The symbols for which a branch has twigs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Symbols {
     pub(super) end: bool,
-    /// Bit `byte % 64` of word `byte / 64`.
+    /// Byte `b` is bit `b % 64` of word `b / 64`.
     pub(super) bytes: [u64; WORDS],
 }
 
 impl Symbols {
-    /// All that there are.
+    /// All symbols.
     pub(crate) const EVERY: Self = Self { end: true, bytes: [u64::MAX; WORDS] };
 
-    /// Puts one more in, if it is not there.
+    /// Adds a symbol.
     ///
-    /// In place: a set that is handed on by value with each symbol is stored by one word and loaded
-    /// by two, for which the processor waits each time.
+    /// Changes the set in place: a set passed by value with each symbol is stored one word at a
+    /// time and loaded two words at a time, which stalls the processor each time.
     #[inline]
     pub(super) fn insert(&mut self, symbol: Symbol) {
         match symbol.as_byte() {
@@ -30,14 +30,14 @@ impl Symbols {
         }
     }
 
-    /// These and one more.
+    /// Returns this set with one more symbol.
     #[inline]
     pub(crate) fn with(mut self, symbol: Symbol) -> Self {
         self.insert(symbol);
         self
     }
 
-    /// These without one of them.
+    /// Returns this set without a symbol.
     #[inline]
     pub(crate) fn without(mut self, symbol: Symbol) -> Self {
         match symbol.as_byte() {
@@ -47,26 +47,26 @@ impl Symbols {
         self
     }
 
-    /// Whether `symbol` is one of them.
+    /// Returns true if `symbol` is in the set.
     pub(crate) fn has(&self, symbol: Symbol) -> bool {
         symbol
             .as_byte()
             .map_or(self.end, |byte| self.bytes[usize::from(byte) / 64] >> (byte % 64) & 1 != 0)
     }
 
-    /// How many there are.
+    /// Returns the number of symbols.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         let bytes: u32 = self.bytes.iter().map(|&word| ones(word)).sum();
         bytes as usize + usize::from(self.end)
     }
 
-    /// All of them, ascending.
+    /// Returns all symbols in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Symbol> {
         self.end.then_some(Symbol::END).into_iter().chain(self.bytes().map(Symbol::byte))
     }
 
-    /// The bytes, ascending.
+    /// Returns the bytes in ascending order.
     #[inline]
     pub(super) fn bytes(&self) -> impl Iterator<Item = u8> {
         let (mut number, mut left) = (0, self.bytes);
@@ -83,7 +83,8 @@ impl Symbols {
         })
     }
 
-    /// The bytes by their upper nibbles: of each that there is, which lower ones.
+    /// Returns the bytes grouped by upper nibble: each upper nibble that occurs, with a bit for
+    /// each of its lower nibbles.
     pub(super) fn groups(&self) -> impl Iterator<Item = (u32, u16)> {
         let lowers =
             self.bytes.into_iter().flat_map(|word| [0, 16, 32, 48].map(|at| (word >> at) as u16));

@@ -1,13 +1,13 @@
-//! The name of a branch or a leaf, in 32 bits.
+//! The 32-bit name of a branch or a leaf.
 
 use memalloc::Handle;
 use memalloc::sync::{AtomicU32, Ordering};
 
-/// What a slot holds: nothing, a branch, or a leaf.
+/// The content of a slot: nothing, a branch, or a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Twig(u32);
 
-/// A twig, told apart.
+/// A decoded twig.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Node {
     Nothing,
@@ -44,11 +44,11 @@ impl Twig {
         Self(slot.load(ordering))
     }
 
-    /// Makes a node reachable, in place of what the slot held.
+    /// Makes a node reachable, in place of the slot's previous content.
     pub(crate) fn publish(self, slot: &AtomicU32) {
         // ORDERING: Release pairs with the reader's Acquire load of the slot (plain readers), or
-        // its Acquire fence after a Relaxed load (validating readers): who sees the twig sees
-        // what it names. Falls to `loom_protocol` "publish relaxed".
+        // its Acquire fence after a Relaxed load (validating readers): a reader that sees the twig
+        // sees the node that it names. Falls to `loom_protocol` "publish relaxed".
         slot.store(self.0, Ordering::Release);
     }
 

@@ -1,9 +1,9 @@
-//! Leaves that are reused at once: a count of their own, and nothing but atomic words.
+//! Leaves that are reused at once: a count and the content, all in atomic words.
 //!
-//! Readers copy the words and then look whether they belong together (`read::leaf`). What they
-//! make a value of are the bytes of one value that somebody put there, never a mixture: so any type
-//! whose bytes can be copied as numbers will do, whichever bit patterns it has, `bool` and enums
-//! among them. See [`PlainBits`].
+//! Readers copy the words and then check that they belong together (`read::leaf`). They build a
+//! value only from the bytes of one value that was stored, never from a mixture. So a type
+//! qualifies if its bytes can be copied as numbers; not every bit pattern has to be valid (`bool`
+//! and enums qualify). See [`PlainBits`].
 
 use super::{LONGEST_KEY, Nodes, Parting, Retry, Symbol, Version, Versions};
 use bytemuck::NoUninit;
@@ -13,15 +13,14 @@ use smallvec::SmallVec;
 use std::alloc::Layout;
 use std::mem::MaybeUninit;
 
-/// Values that can be copied out of a leaf that may be reused or overwritten meanwhile: those
-/// whose bytes are all initialised, always, and are all there is to them.
+/// Values that can be copied out of a leaf while it may be reused or overwritten: types whose bytes
+/// are all initialised and contain the whole value.
 ///
-/// Integers, floats, `bool`, `char`, `()`, arrays and wrappers of such, and structs and enums for
-/// which `bytemuck::NoUninit` is derived. Readers load a value as numbers, word by word, and only
-/// make a `V` of them once they know that all words belong to one value that was put there. So
-/// not every bit pattern has to be valid. But a byte that has no value (padding) must not be
-/// loaded, and a reference can't be made of numbers. The trait is implemented for everything
-/// that qualifies.
+/// These are integers, floats, `bool`, `char`, `()`, arrays and wrappers of them, and structs and
+/// enums that derive `bytemuck::NoUninit`. Readers load a value word by word as numbers, and build
+/// a `V` only after they have checked that all words belong to one stored value. So not every bit
+/// pattern has to be valid. But uninitialised bytes (padding) must not be loaded, and a reference
+/// can't be built from numbers. The trait is implemented for every type that qualifies.
 ///
 /// ```compile_fail,E0277
 /// use memalloc::Immediate;
@@ -38,41 +37,41 @@ impl<V: NoUninit + Send + Sync> PlainBits for V {}
 const WORD_BYTES: usize = size_of::<u32>();
 const LENGTH_BYTES: usize = size_of::<u16>();
 
-/// Whole words never take more than what bytes are limited to.
+/// Rounding up to whole words never exceeds the limit in bytes.
 const _: () = assert!(MAX_SIZE.is_multiple_of(WORD_BYTES));
 
-/// Keys up to this length are copied without an allocation.
+/// The maximum length of a key that is copied without an allocation.
 const SHORT_KEY: usize = 64;
 
 /// A copy of a leaf's key.
 pub(crate) type KeyCopy = SmallVec<[u8; SHORT_KEY]>;
 
-/// Where the value begins, in words.
+/// The index of the value's first word.
 const VALUE: usize = 1;
 
-/// Where the key's length and the key begin, in words.
+/// The index of the first word of the key's length and the key.
 const fn key_at<V>() -> usize {
     VALUE + size_of::<V>().div_ceil(WORD_BYTES)
 }
 
-/// The bytes of a leaf before its key.
+/// The size of a leaf before its key, in bytes.
 pub(super) const fn overhead<V>() -> usize {
     key_at::<V>() * WORD_BYTES + LENGTH_BYTES
 }
 
-/// The bytes of a leaf for a value of type `V` and a key of this length.
+/// The size of a leaf with a value of type `V` and a key of this length, in bytes.
 const fn leaf_bytes<V>(key_len: usize) -> usize {
     (overhead::<V>() + key_len).next_multiple_of(WORD_BYTES)
 }
 
 fn layout<V>(key_len: usize) -> Layout {
     debug_assert!(key_len <= LONGEST_KEY);
-    // SAFETY: the alignment is a power of two, and the size can't come near the limit: types are
-    // at most half the address space, and keys short (checked where they come in).
+    // SAFETY: the alignment is a power of two, and the size is far below the limit: a type has at
+    // most half of the address space, and keys are short (checked by the callers).
     unsafe { Layout::from_size_align_unchecked(leaf_bytes::<V>(key_len), WORD_BYTES) }
 }
 
-/// Bytes as words; the last one is filled up with zeros.
+/// Returns bytes as words; the last word is padded with zeros.
 #[inline(always)]
 fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
     let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
@@ -84,17 +83,17 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
     whole.iter().copied().chain(last).map(u32::from_ne_bytes)
 }
 
-/// How many words a key of this length has.
+/// Returns the number of words of a key of this length, including the length.
 const fn key_words_of(length: usize) -> usize {
     (LENGTH_BYTES + length).div_ceil(WORD_BYTES)
 }
 
-/// What no leaf's key has for a length.
+/// A length that no leaf's key has.
 const TOO_LONG: u16 = u16::MAX;
 const _: () = assert!(LONGEST_KEY < TOO_LONG as usize);
 
-/// A key's words: the first has its length and its first two bytes. Those of a key that no leaf has room
-/// for differ from any leaf's in the first one.
+/// Returns the words of a key: the first has its length and its first two bytes. A key that is too
+/// long for any leaf differs from every leaf's key in the first word.
 #[inline(always)]
 fn key_words(key: &[u8]) -> impl Iterator<Item = u32> {
     let (head, tail) = key.split_at(key.len().min(WORD_BYTES - LENGTH_BYTES));
@@ -108,31 +107,31 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     fn leaf_word(&self, leaf: Handle, index: usize) -> &AtomicU32 {
         debug_assert!(!L::PROTECTS_IDENTITY, "such leaves are plain memory");
-        // SAFETY: handles of leaves come from twigs of this trie (INV-N4) or from its allocator;
-        // word numbers from a value's size, or from a length that this leaf had in some life, so
-        // they fit its class (INV-N6); and every access is atomic (INV-N6).
+        // SAFETY: handles of leaves come from twigs of this trie (INV-N4) or from its allocator.
+        // Word numbers come from a value's size, or from a length that this leaf had in some life,
+        // so they are inside its class (INV-N6); and every access is atomic (INV-N6).
         unsafe { self.leaves.word(leaf, index) }
     }
 
-    /// The count of a leaf.
+    /// Returns the count of a leaf.
     #[inline(always)]
     pub(crate) fn versions(&self, leaf: Handle) -> Versions<'_> {
         Versions::new(self.leaf_word(leaf, 0), self.faults)
     }
 
-    /// A leaf of words that is not published yet.
+    /// Allocates a leaf of words that is not published yet.
     ///
     /// # Errors
     ///
-    /// As the allocator says.
+    /// The error of the allocator.
     pub(crate) fn new_words(&self, key: &[u8], value: &V) -> Result<Handle, AllocError>
     where
         V: PlainBits,
     {
         let leaf = self.leaves.alloc_handle(layout::<V>(key.len()))?;
         // ORDERING: pairs with the reader's Acquire fence before it reads the count again, as in
-        // `new_branch`: if it saw any of the words below, it sees that the count had become odd.
-        // Falls to `loom_protocol` "init fence removed".
+        // `new_branch`: if the reader saw any of the words below, it sees that the count had become
+        // odd. Falls to `loom_protocol` "init fence removed".
         fence(Ordering::Release);
         self.put_value(leaf, value);
         for (index, word) in key_words(key).enumerate() {
@@ -152,7 +151,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         }
     }
 
-    /// Puts another value into a leaf that has this version still, and gives the one that it had.
+    /// Overwrites the value of a leaf, if the leaf still has this version, and returns the old
+    /// value.
     #[inline]
     pub(crate) fn overwrite(&self, leaf: Handle, version: Version, value: &V) -> Result<V, Retry>
     where
@@ -161,13 +161,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         let _writing = self.versions(leaf).lock(version)?;
         let old = self.copy_value(leaf);
         self.put_value(leaf, value);
-        // SAFETY: nobody else writes the leaf while it is held, so these are the bytes of the
-        // value that was put there last (INV-N6).
+        // SAFETY: no other thread writes the leaf while it is locked, so these are the bytes of the
+        // value that was stored last (INV-N6).
         Ok(unsafe { old.assume_init() })
     }
 
-    /// The words of the value, as bytes. They are those of a value if the leaf had one version
-    /// all the time.
+    /// Copies the words of the value. The result is a value only if the leaf had one version all
+    /// the time.
     #[inline(always)]
     pub(crate) fn copy_value(&self, leaf: Handle) -> MaybeUninit<V> {
         let mut value = MaybeUninit::<V>::uninit();
@@ -175,26 +175,28 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         for at in (0..size_of::<V>()).step_by(WORD_BYTES) {
             let word = self.leaf_word(leaf, VALUE + at / WORD_BYTES).load(Ordering::Relaxed);
             let count = WORD_BYTES.min(size_of::<V>() - at);
-            // SAFETY: inside the value's bytes, as many as are left.
+            // SAFETY: writes inside the value's bytes, at most as many as remain.
             unsafe { bytes.add(at).copy_from_nonoverlapping(word.to_ne_bytes().as_ptr(), count) };
         }
         value
     }
 
-    /// Whether the leaf's key is this one, if the leaf had one version all the time.
+    /// Returns true if the leaf has this key. Valid only if the leaf had one version all the time.
     #[inline(always)]
     pub(crate) fn has_key(&self, leaf: Handle, key: &[u8]) -> bool {
-        // The first word has the length: as long as it is equal, so are the words that follow.
+        // The first word has the length: as long as the words are equal, the leaf has the words
+        // that follow.
         key_words(key).enumerate().all(|(index, word)| self.key_word(leaf, index) == word)
     }
 
-    /// Where the leaf's key parts from `key`, if the leaf had one version all the time.
+    /// Returns where the leaf's key differs from `key`. Valid only if the leaf had one version all
+    /// the time.
     #[inline]
     pub(crate) fn parting_of(&self, leaf: Handle, key: &[u8]) -> Parting {
         let length = self.key_len(leaf);
         let mut common = length.min(key.len());
         for (index, own) in (0..key_words_of(common)).zip(key_words(key)) {
-            // The first byte is lowest then.
+            // Puts the first byte into the lowest bits.
             let mut different = (self.key_word(leaf, index) ^ own).to_le();
             if index == 0 {
                 different &= u32::MAX << (LENGTH_BYTES * 8);
@@ -215,20 +217,20 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         (common < length || common < key.len()).then_some((common as u32, symbol))
     }
 
-    /// One of the words of the key.
+    /// Returns one of the words of the key.
     #[inline(always)]
     fn key_word(&self, leaf: Handle, index: usize) -> u32 {
         self.leaf_word(leaf, key_at::<V>() + index).load(Ordering::Relaxed)
     }
 
-    /// The length of the key, in bytes.
+    /// Returns the length of the key, in bytes.
     #[inline(always)]
     fn key_len(&self, leaf: Handle) -> usize {
         let [low, high, ..] = self.key_word(leaf, 0).to_ne_bytes();
         u16::from_ne_bytes([low, high]).into()
     }
 
-    /// Copies the key, which it is if the leaf had one version all the time.
+    /// Copies the key. Valid only if the leaf had one version all the time.
     pub(crate) fn copy_key(&self, leaf: Handle, key: &mut KeyCopy) {
         let length = self.key_len(leaf);
         key.clear();
@@ -239,25 +241,26 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         key.truncate(length);
     }
 
-    /// Frees a leaf of words that no slot names any more, and whose life is over.
+    /// Frees a leaf of words that no slot names any more and whose life has ended.
     ///
     /// # Safety
     ///
     /// The caller unlinked the leaf, and frees it only here.
     pub(crate) unsafe fn free_words(&self, leaf: Handle) {
         let length = self.key_len(leaf);
-        // ORDERING: as in `free_branch`: the thread that initialises it next sees the odd count.
-        // Falls to `loom_protocol` "free fence removed".
+        // ORDERING: as in `free_branch`: the thread that initialises the leaf next sees the odd
+        // count. Falls to `loom_protocol` "free fence removed".
         fence(Ordering::Release);
         // SAFETY: as the caller promises; the layout is the one that it was allocated with.
         unsafe { self.leaves.free_handle(leaf, layout::<V>(length)) };
     }
 
-    /// Frees a leaf of words that nobody else can reach: never published, or of a trie that ends.
+    /// Frees a leaf of words that no other thread can reach: it was never published, or its trie is
+    /// being dropped.
     ///
     /// # Safety
     ///
-    /// As [`free_words`](Self::free_words).
+    /// Same as [`free_words`](Self::free_words).
     pub(crate) unsafe fn drop_words(&self, leaf: Handle) {
         self.versions(leaf).end();
         // SAFETY: the caller's promise.
@@ -273,7 +276,7 @@ mod tests {
     use memalloc::{Immediate, MemAlloc};
     use proptest::prelude::*;
 
-    /// What a leaf of words says of the key that it was made with, beside another key.
+    /// Checks a leaf of words that has the key `own` against the key `other`.
     fn check<V: PlainBits>(value: V, own: &[u8], other: &[u8]) {
         let nodes = Nodes::<V, Immediate, Immediate>::new(
             MemAlloc::builder(),

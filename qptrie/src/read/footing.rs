@@ -1,13 +1,13 @@
-//! What a reader may believe of a branch: the steps of the protocol (module front), once.
+//! Validation of a branch: the steps of the protocol (see `read`), in one place.
 
 use crate::node::{Life, Nodes, Retry, Twig};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{Handle, ReusePolicy};
 
-/// A branch that somebody stands on: where it is, and the life that it was in when it was linked.
-/// Under a policy that protects identity a reader has nothing to validate, and every check below is
-/// compiled to nothing; but where leaves are reused at once it wants to know the life all the same,
-/// since only a branch that is linked vouches for its leaves.
+/// The branch that a thread stands on, and the life in which it was linked. Under a policy that
+/// protects identity there is nothing to validate, and every check below compiles to nothing. But
+/// if leaves are reused at once, the reader needs the life under every policy of branches, since
+/// only a linked branch vouches for its leaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Footing {
     pub(crate) branch: Handle,
@@ -15,8 +15,8 @@ pub(crate) struct Footing {
 }
 
 impl Footing {
-    /// Steps 1 to 3: stands on `branch`, which `slot` of `parent` named. With `TO_CHANGE` the life
-    /// is known under every policy, so that the branch can be locked.
+    /// Steps 1 to 3: enters `branch`, which `slot` of `parent` named. With `TO_CHANGE` the life is
+    /// read under every policy, so that the branch can be locked.
     #[inline(always)]
     pub(crate) fn enter<const TO_CHANGE: bool, V, B, L>(
         nodes: &Nodes<V, B, L>,
@@ -47,8 +47,8 @@ impl Footing {
         Ok(Self { branch, life })
     }
 
-    /// Steps 5 and 7, and step 3 of the next branch: everything read from the branch so far was its
-    /// own.
+    /// Steps 5 and 7, and step 3 of the next branch: checks that everything read from the branch so
+    /// far belongs to this life.
     #[inline(always)]
     pub(crate) fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
@@ -57,17 +57,17 @@ impl Footing {
         if B::PROTECTS_IDENTITY { Ok(()) } else { self.is_linked(nodes) }
     }
 
-    /// The same under every policy, for whoever knows the life.
+    /// Like `confirm`, but checks under every policy; the life must be known.
     #[inline(always)]
     pub(super) fn is_linked<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {
-        // ORDERING: pairs with the Release fences in `new_branch` and `free_branch`. If what
-        // this thread read before the fence came from a later life, the load below sees a later
-        // count; if it sees the same life, all of it was read from this one. Also hands over
-        // the leaf that a twig named (see `Twig::publish`). Falls to `loom_protocol` "fence
-        // before the last count removed".
+        // ORDERING: pairs with the Release fences in `new_branch` and `free_branch`. If a load
+        // before the fence read from a later life, the load below sees a later count; if the load
+        // below sees the same life, all of them read from this life. Also makes the leaf that a
+        // twig named visible (see `Twig::publish`). Falls to `loom_protocol` "fence before the last
+        // count removed".
         fence(Ordering::Acquire);
         if nodes.count(self.branch).is_in(self.life) { Ok(()) } else { Err(Retry) }
     }
@@ -76,8 +76,8 @@ impl Footing {
 /// Loads a slot of a branch that the reader stands on.
 #[inline(always)]
 pub(crate) fn follow<B: ReusePolicy>(slot: &AtomicU32) -> Twig {
-    // ORDERING: pairs with `Twig::publish`. A validating reader leaves the ordering to the fence
-    // of its next check; a plain one has no other. Falls to `loom`
+    // ORDERING: pairs with `Twig::publish`. A validating reader gets its ordering from the fence of
+    // its next check; a plain reader has only this load. Falls to `loom`
     // `a_plain_reader_finds_a_key_that_is_always_there`.
     let ordering = if B::PROTECTS_IDENTITY { Ordering::Acquire } else { Ordering::Relaxed };
     Twig::load(slot, ordering)

@@ -1,15 +1,15 @@
-//! One key, by its hint.
+//! Lookup of one key by its hint.
 //!
-//! A hint that helps leads to a leaf that is linked, and the key's: then the key is there, at the moment at
-//! which the mark of the leaf was read (INV-V5). Anything else means nothing: no hint, a leaf that is not
-//! linked, or another key's, or being written, or that changed meanwhile. Then the trie is asked; that a key is
-//! absent it alone can say.
+//! A useful hint leads to a linked leaf with this key: then the key was present at the moment at
+//! which the leaf's mark was read (INV-V5). Anything else proves nothing: no hint, or a leaf that
+//! is unlinked, belongs to another key, is being written, or changed meanwhile. Then the lookup
+//! walks the trie; only the trie can show that a key is absent.
 
 use super::leaf::LeafFooting;
 use crate::node::{Nodes, PlainBits};
 use memalloc::ReusePolicy;
 
-/// The leaf of `key`, if a hint leads there.
+/// Returns the leaf of `key`, if a hint leads to it.
 ///
 /// The caller is inside a read section.
 #[inline(always)]
@@ -25,7 +25,7 @@ pub(crate) fn find_hinted<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePoli
     })
 }
 
-/// A copy of the value of `key`, if a hint leads there.
+/// Returns a copy of the value of `key`, if a hint leads to its leaf.
 ///
 /// The caller is inside a read section.
 #[inline(always)]

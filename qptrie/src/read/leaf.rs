@@ -1,49 +1,51 @@
-//! What may be believed of a leaf.
+//! Validation of a leaf.
 //!
-//! Under a policy that protects identity: everything, once the way to it was validated. Under
-//! immediate reuse the leaf may have become another one since its slot was read, and its value
-//! may be overwritten at any moment:
+//! Under a policy that protects identity, a leaf is valid once the path to it was validated. Under
+//! immediate reuse it may have become another leaf since its slot was read, and its value may be
+//! overwritten at any moment:
 //!
 //! ```text
 //!  at leaf f, reached through slot S of branch Q whose validated count is sQ
 //!    1  s := f.count                    odd: f is free, or being written: start again
 //!    2  S still names f?                no: start again
 //!    3  Q.count still sQ?               no: Q is unlinked, so S proves nothing: start again
-//!    4  compare the key, copy what is wanted
+//!    4  compare the key, copy the requested data
 //!    5  f.count still s?                no: start again
-//!    6  now believe "another key", or make a value of the copy
+//!    6  now trust "another key", or build a value from the copy
 //! ```
 //!
 //! - INV-V4: after step 3, `f` was linked at a moment between step 1 and step 3, in version `s` or
-//!   a later one of the life that this is the count of. After step 5 it had version `s` all the
-//!   time between step 1 and step 4.
+//!   in a later version of the same life. After step 5 it had version `s` at every moment between
+//!   step 1 and step 4.
 //!
-//! Who comes by a hint (`hinted`) has no slot: there the mark of the leaf, in the word that is read first,
-//! takes the place of steps 2 and 3.
+//! A reader that follows a hint (`hinted`) has no slot. For it the leaf's mark, in the word that is
+//! read first, replaces steps 2 and 3.
 //!
-//! - INV-V5: a leaf that was hinted at was linked at the moment at which its mark was read. Under a policy
-//!   that protects identity it stays what it is until the section ends; under immediate reuse as long as its
-//!   count does (step 5).
+//! - INV-V5: a leaf found by a hint was linked at the moment at which its mark was read. Under a
+//!   policy that protects identity it stays unchanged until the section ends; under immediate
+//!   reuse, as long as its count is unchanged (step 5).
 //!
-//! Neither 1 and 5 nor 2 is enough alone. Without the count, the same leaf may come back to the
-//! same slot with another key, between the comparison and the copy. Without the slot, a leaf that
-//! somebody removed may have been filled for an insertion that has not happened yet, or never will.
+//! Neither the count (steps 1 and 5) nor the slot (step 2) is enough alone. Without the count, the
+//! leaf may come back to the same slot with another key between the comparison and the copy.
+//! Without the slot, a removed leaf may have been filled for an insertion that has not happened
+//! yet, or never will.
 
 use super::footing::Footing;
 use crate::node::{KeyCopy, Nodes, Parting, PlainBits, Retry, Twig, Version, parting};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{Handle, ReusePolicy};
 
-/// A leaf at the end of a way, and the slot that named it.
+/// A leaf at the end of a path, and the slot that named it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reached<'t> {
     pub(crate) leaf: Handle,
     pub(crate) slot: &'t AtomicU32,
-    /// The branch that has the slot; none for a root.
+    /// The branch that has the slot; `None` for a root.
     pub(crate) parent: Option<Footing>,
 }
 
-/// A leaf, and the version in which it was linked; any version where none is looked at.
+/// A leaf and the version in which it was linked. Under a policy that protects identity the version
+/// is not used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeafFooting {
     pub(crate) leaf: Handle,
@@ -51,7 +53,7 @@ pub(crate) struct LeafFooting {
 }
 
 impl Reached<'_> {
-    /// Steps 1 to 3.
+    /// Steps 1 to 3: enters the leaf.
     #[inline(always)]
     fn enter<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
@@ -80,7 +82,7 @@ impl Reached<'_> {
         Ok(LeafFooting { leaf, version })
     }
 
-    /// Whether the leaf is that of `key`.
+    /// Returns true if the leaf has the key `key`.
     #[inline(always)]
     pub(crate) fn is_for<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
@@ -90,7 +92,7 @@ impl Reached<'_> {
         self.enter(nodes)?.is_for(nodes, key)
     }
 
-    /// Where the key of the leaf parts from `key`.
+    /// Returns where the key of the leaf differs from `key` ([`Parting`]).
     #[inline]
     pub(crate) fn parting<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
@@ -107,7 +109,7 @@ impl Reached<'_> {
         Ok((parting, at))
     }
 
-    /// Copies the key, and gives a copy of the value that it had then.
+    /// Copies the key to `key`, and returns a copy of the value that it had at the same moment.
     pub(crate) fn entry<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
@@ -128,7 +130,7 @@ impl Reached<'_> {
         Ok(unsafe { value.assume_init() })
     }
 
-    /// A copy of the value, if the leaf is that of `key`.
+    /// Returns a copy of the value, if the leaf has the key `key`.
     #[inline(always)]
     pub(crate) fn value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
         self,
@@ -140,7 +142,8 @@ impl Reached<'_> {
 }
 
 impl LeafFooting {
-    /// A leaf that a hint names, if it is linked. Nothing else is known of it.
+    /// Enters a leaf that a hint names, if it is linked. Nothing else is known of it, not even its
+    /// key.
     #[inline(always)]
     pub(super) fn hinted<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         nodes: &Nodes<V, B, L>,
@@ -156,7 +159,7 @@ impl LeafFooting {
         version.map(|version| Self { leaf, version })
     }
 
-    /// Whether the leaf is that of `key`.
+    /// Returns true if the leaf has the key `key`.
     #[inline(always)]
     pub(crate) fn is_for<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
@@ -164,8 +167,8 @@ impl LeafFooting {
         key: &[u8],
     ) -> Result<bool, Retry> {
         if L::PROTECTS_IDENTITY {
-            // SAFETY: a validated step led here, or the leaf was marked as linked inside the section
-            // (INV-V5), which keeps it (INV-N3).
+            // SAFETY: a validated step led here, or the leaf was marked as linked inside the
+            // section (INV-V5), which keeps it (INV-N3).
             return Ok(unsafe { nodes.key(self.leaf) } == key);
         }
         let same = nodes.has_key(self.leaf, key);
@@ -173,7 +176,7 @@ impl LeafFooting {
         Ok(same)
     }
 
-    /// A copy of the value, if the leaf is that of `key`.
+    /// Returns a copy of the value, if the leaf has the key `key`.
     #[inline(always)]
     pub(crate) fn value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
         self,
@@ -188,12 +191,12 @@ impl LeafFooting {
         let value = nodes.has_key(self.leaf, key).then(|| nodes.copy_value(self.leaf));
         self.confirm(nodes)?;
         // SAFETY: the leaf had one version all the time (INV-V4), so these are the bytes of the
-        // value that was put there with it (INV-N6).
+        // value that was stored with it (INV-N6).
         Ok(value.map(|value| unsafe { value.assume_init() }))
     }
 
-    /// Whether the leaf is what it was. Of use to the holder of the lock of the slot that names it
-    /// only: for anybody else it may change at once.
+    /// Returns true if the leaf is unchanged. Only meaningful for the holder of the lock of the
+    /// slot that names it: for any other caller it may change at once.
     pub(crate) fn is_same<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
@@ -201,8 +204,8 @@ impl LeafFooting {
         L::PROTECTS_IDENTITY || nodes.versions(self.leaf).is(self.version)
     }
 
-    /// Ends the life of the leaf, if it is what it was: for the holder of the lock of the slot that
-    /// names it, and is about to name it no longer.
+    /// Ends the life of the leaf, if it is unchanged. The caller holds the lock of the slot that
+    /// names the leaf, and is about to empty or overwrite that slot.
     pub(crate) fn end<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
@@ -215,7 +218,7 @@ impl LeafFooting {
         Ok(())
     }
 
-    /// Step 5.
+    /// Step 5: checks that the leaf still has the same version.
     #[inline(always)]
     pub(crate) fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
@@ -224,9 +227,9 @@ impl LeafFooting {
         if nodes.faults.leaf_unconfirmed() {
             return Ok(());
         }
-        // ORDERING: pairs with the Release fences in `new_words` and `Versions::lock`. If
-        // what this thread read before the fence came from a later version, the load below sees a
-        // later count. Falls to `loom` `a_copy_is_whole_beside_an_overwrite`.
+        // ORDERING: pairs with the Release fences in `new_words` and `Versions::lock`. If a load
+        // before the fence read from a later version, the load below sees a later count. Falls to
+        // `loom` `a_copy_is_whole_beside_an_overwrite`.
         fence(Ordering::Acquire);
         if nodes.versions(self.leaf).is(self.version) { Ok(()) } else { Err(Retry) }
     }

@@ -1,4 +1,4 @@
-//! One key, from the root to its leaf; and several at once.
+//! Lookups from the root to a leaf: of one key, and of several at once.
 
 use super::footing::{Footing, follow};
 use super::leaf::Reached;
@@ -7,12 +7,12 @@ use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 use std::ops::ControlFlow::{self, Break, Continue};
 
-/// A lookup on its way.
+/// The state of a lookup.
 struct Lookup<'t> {
     slot: &'t AtomicU32,
-    /// What the slot held; confirmed, or a root's.
+    /// The content of the slot: confirmed, or read from a root.
     twig: Twig,
-    /// The branch that has the slot; none for a root.
+    /// The branch that has the slot; `None` for a root.
     parent: Option<Footing>,
 }
 
@@ -23,12 +23,13 @@ impl<'t> Lookup<'t> {
         key: &[u8],
     ) -> Self {
         let slot = nodes.roots.of(key).slot();
-        // ORDERING: pairs with `Twig::publish`: a root has no count whose check would order it.
-        // Falls to `loom` `a_lone_leaf_arrives_whole`.
+        // ORDERING: pairs with `Twig::publish`: a root has no count whose check would order this
+        // load. Falls to `loom` `a_lone_leaf_arrives_whole`.
         Self { slot, twig: Twig::load(slot, Ordering::Acquire), parent: None }
     }
 
-    /// One branch further down, or the end: the only leaf that may be that of `key`.
+    /// Goes one branch down. Breaks at the end, with the only leaf that may belong to `key`, if
+    /// any.
     #[inline(always)]
     fn step<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
@@ -46,8 +47,8 @@ impl<'t> Lookup<'t> {
         let footing = Footing::enter::<false, V, B, L>(nodes, branch, named, self.parent)?;
         let shape = nodes.shape(branch);
         let way = nodes.way(branch, shape, symbol_at(key, shape.index()));
-        // The header may be half another life's: that there is no way means nothing then, and a
-        // way would lead anywhere.
+        // The header may be half from another life: then "no way" means nothing, and a way may
+        // point anywhere.
         if way.is_some() || !nodes.faults.unvalidated_absence() {
             footing.confirm(nodes)?;
         }
@@ -64,7 +65,7 @@ impl<'t> Lookup<'t> {
     }
 }
 
-/// The leaf of `key`, if there is one.
+/// Returns the leaf of `key`, if there is one.
 ///
 /// The caller is inside a read section.
 #[inline]
@@ -75,7 +76,7 @@ pub(crate) fn find<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     look(nodes, key, |reached| leaf_of(nodes, reached, key))
 }
 
-/// A copy of the value of `key`, if there is one, and its leaf.
+/// Returns the leaf of `key` and a copy of its value, if there is one.
 ///
 /// The caller is inside a read section.
 #[inline]
@@ -86,8 +87,8 @@ pub(crate) fn find_copied<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     look(nodes, key, |reached| leaf_and_value_of(nodes, reached, key))
 }
 
-/// As [`find`], for several keys, but those that are `known`: while the memory that one of them needs next is
-/// on its way, the others go on.
+/// Like [`find`], for several keys, except those that are `known`. While one lookup waits for
+/// memory, the others proceed.
 #[inline]
 pub(crate) fn find_each<
     const N: usize,
@@ -102,7 +103,7 @@ pub(crate) fn find_each<
     look_each(nodes, keys, known, |reached, key| leaf_of(nodes, reached, key))
 }
 
-/// As [`find_copied`], for several keys.
+/// Like [`find_copied`], for several keys.
 #[inline]
 pub(crate) fn find_each_copied<const N: usize, V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
@@ -130,7 +131,7 @@ fn leaf_of<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     Ok(reached.is_for(nodes, key)?.then_some(reached.leaf))
 }
 
-/// Goes down to the leaf that may be that of `key`, and looks at it.
+/// Goes down to the leaf that may belong to `key`, and calls `arrive` with it.
 #[inline(always)]
 fn look<'t, R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,
@@ -167,7 +168,7 @@ fn look_each<
         lookup
     });
     let mut found = [Err(Retry); N];
-    // The numbers of those that have not arrived.
+    // The numbers of the lookups that have not reached a leaf.
     let (mut under_way, mut count) = ([0; N], 0);
     for number in (0..N).filter(|&number| !known[number]) {
         under_way[count] = number;

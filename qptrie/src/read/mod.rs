@@ -1,8 +1,8 @@
 //! Lookups and scans.
 //!
-//! Knows how to walk, and what to check before a step is believed; changes nothing.
+//! Knows how to walk and what to check before a step is trusted; changes nothing.
 //!
-//! The protocol, for a branch that may be reused at any moment (`docs/lookup.md` follows it from
+//! The protocol for a branch that may be reused at any moment (`docs/lookup.md` explains it from
 //! end to end):
 //!
 //! ```text
@@ -11,19 +11,18 @@
 //!    2  S still names p?                no: start again
 //!    3  Q.count still sQ?               no: Q is unlinked, so S proves nothing: start again
 //!    4  read the header: the key's slot, if it has one
-//!    5  p.count still s?                no: start again; the slot may lie anywhere
+//!    5  p.count still s?                no: start again; the slot may be anywhere
 //!    6  read the twig in the slot
 //!    7  p.count still s?                no: start again
-//!    8  now step down, touch a leaf, or believe "absent" where the slot is empty
+//!    8  now step down, read a leaf, or trust "absent" if the slot is empty
 //! ```
 //!
 //! - INV-V1: after step 3, `p` was linked at a moment between step 1 and step 3.
-//! - INV-V2: after step 5, `p` was linked, and the header its own, for all of the time between
-//!   step 1 and step 4: that the key has no slot may be believed. After step 7 the same is true of
-//!   the twig, until step 6.
-//! - INV-V3: a key that is in the trie throughout is below every branch that a lookup of it
-//!   stands on validly: branches move only by being copied, and a copy leaves the original
-//!   unlinked.
+//! - INV-V2: after step 5, `p` was linked, and the header belonged to it, at every moment between
+//!   step 1 and step 4; so an answer that the key has no slot is valid. After step 7 the same is
+//!   true of the twig, until step 6.
+//! - INV-V3: a key that is in the trie throughout is below every branch that a lookup of it has
+//!   validly reached: a branch moves only by being copied, and a copy leaves the original unlinked.
 
 mod footing;
 mod hinted;

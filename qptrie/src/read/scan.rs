@@ -1,46 +1,44 @@
 //! Keys in order, without locks.
 //!
-//! A [`Walk`] keeps the branches between the root and where it stands, each with the twigs that
-//! are left to visit. A step takes the next twig and confirms its branch before the twig is
-//! believed. Where that fails the walk is *lost*: it finds its place again from the root, by the
-//! key that it returned last (or by the bound that it began with). Nobody is waited for, nothing
-//! is locked.
+//! A [`Walk`] keeps the branches between the root and its position, each with the twigs that are
+//! still to be visited. A step takes the next twig and confirms its branch before it trusts the
+//! twig. If that fails, the walk is *lost*: it finds its position again from the root, by the key
+//! that it returned last (or by its start bound). It never blocks and takes no lock.
 //!
-//! Works in both directions: *beyond* a key means greater on an ascending walk, less on a
-//! descending one. Knows order; not which entries a caller wants, nor how often a walk may get
-//! lost (`map`).
+//! A walk goes in either direction: *beyond* a key means greater on an ascending walk, less on a
+//! descending one. This module knows order; it does not know which entries a caller wants, nor how
+//! often a walk may get lost (`map`).
 //!
-//! Why a scan is strictly ordered and misses no key that is there throughout:
+//! Why a scan is strictly ordered and misses no key that is present throughout:
 //!
-//! - INV-S1: a branch on the way was linked, in the life that its footing names, at a moment
-//!   since the scan began (INV-V1, INV-V2). As long as it is linked, *all* keys that begin with the
+//! - INV-S1: a branch on the path was linked, in the life that its footing names, at a moment since
+//!   the scan began (INV-V1, INV-V2). As long as it is linked, *all* keys that begin with the
 //!   symbols before the one it tests are below it, each always by the same way; these keys are
-//!   neighbours in the order of keys.
-//! - INV-S2: every key below a twig that is left, now or later in this life of its branch, is
-//!   beyond every key that was returned. For the branch's ways are ordered as its keys, and the
-//!   ways up to the last one taken are not left.
-//! - INV-S3: every key that is there throughout and beyond the key returned last is below a twig
-//!   or a root that is left. For a twig that is taken was confirmed: it is a leaf that is returned,
-//!   or a branch of which everything is left, or there was no such key. And where nothing is
-//!   left of a branch, its shape was confirmed with the last twig: it never had a further way in
-//!   this life.
-//! - INV-S4: the nearest leaf that [`Walk::descend`] finds for a key agrees with it for at least
-//!   as many symbols as any key that is there throughout. For as far as such a key agrees, it is
-//!   below every branch that was entered, by the way that was taken. So what lies beyond the
-//!   key is right of (left of) the way at each branch before the first difference, and at the
-//!   branch that tests it; below a branch that tests a later symbol it is everything or nothing, as
-//!   the nearest leaf is beyond the key or not.
-//! - INV-S5: nor does the bound of a seek keep out any key below a twig that the seek left, now or
-//!   later: such a key agrees with the bound up to the symbol in which it is beyond it. That does not
-//!   hold of a twig that is visited again after it had been taken to be beyond the bound (the
-//!   "everything" of INV-S4): it may name other nodes by then. So the first leaf below such a twig is
-//!   compared with the bound; the further ones follow it by INV-S2.
+//!   adjacent in the order of keys.
+//! - INV-S2: every key below a remaining twig, now or later in this life of its branch, is beyond
+//!   every key that was returned: the ways of a branch are in the order of its keys, and the ways
+//!   up to the last one taken do not remain.
+//! - INV-S3: every key that is present throughout and beyond the last returned key is below a
+//!   remaining twig or root. When a twig is taken, it is confirmed: it is a leaf that is returned,
+//!   or a branch of which everything remains, or there was no such key. And when nothing remains of
+//!   a branch, its shape was confirmed with the last twig: it never had a further way in this life.
+//! - INV-S4: the nearest leaf that [`Walk::descend`] finds for a key agrees with it for at least as
+//!   many symbols as any key that is present throughout. As far as such a key agrees, it is below
+//!   every branch that was entered, by the way that was taken. So at each branch before the first
+//!   difference, and at the branch that tests it, the keys beyond the given key are right of (left
+//!   of) the way. Below a branch that tests a later symbol, all keys are beyond it or none, as the
+//!   nearest leaf is or is not.
+//! - INV-S5: the bound of a seek does not exclude any key below a twig that the seek left, now or
+//!   later: such a key agrees with the bound up to the symbol in which it is beyond the bound. That
+//!   is not true of a twig that is visited again after all of it had been taken to be beyond the
+//!   bound (the "all" of INV-S4): it may name other nodes by then. So the first leaf below such a
+//!   twig is compared with the bound; the further leaves follow it by INV-S2.
 //!
-//! Under a policy that protects identity nothing is confirmed, and a branch on the way may be
-//! unlinked. It was linked once since the scan began, and by then held every key of INV-S1 that is
-//! there throughout; from then on it and its slots stand still, and what they name was linked
-//! when it was unlinked. So INV-S3 and INV-S4 hold; INV-S2 does because a branch keeps its
-//! beginning as long as the section protects it.
+//! Under a policy that protects identity nothing is confirmed, and a branch on the path may be
+//! unlinked. It was linked at a moment since the scan began, and then held every key of INV-S1 that
+//! is present throughout. From its unlinking on, it and its slots do not change, and the nodes that
+//! they name were linked when it was unlinked. So INV-S3 and INV-S4 hold; INV-S2 holds because a
+//! branch keeps the common prefix of its keys as long as the section protects it.
 
 use super::footing::{Footing, follow};
 use super::leaf::Reached;
@@ -52,21 +50,21 @@ use std::marker::PhantomData;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::ops::Range;
 
-/// Which way a walk goes.
+/// The direction of a walk.
 pub(crate) trait Direction {
-    /// The next of what is left.
+    /// Takes the next of the remaining ways.
     fn take(left: &mut Range<u16>) -> Option<u16>;
 
-    /// What of `all` is beyond `way`.
+    /// Returns the ways of `all` that are beyond `way`.
     fn beyond(way: Range<u16>, all: Range<u16>) -> Range<u16>;
 
-    /// Puts the way before those that are left back to them.
+    /// Puts the way that was taken last back to the remaining ones.
     fn put_back(left: &mut Range<u16>);
 
-    /// Whether keys with `symbol` are beyond those with `other` in its place.
+    /// Returns true if keys with `symbol` are beyond keys with `other` at the same index.
     fn is_beyond(symbol: Symbol, other: Symbol) -> bool;
 
-    /// Whether a walk that begins at `from` comes by `key`.
+    /// Returns true if a walk that begins at `from` visits `key`.
     #[inline(always)]
     fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool {
         match from {
@@ -75,7 +73,7 @@ pub(crate) trait Direction {
         }
     }
 
-    /// The same of a key of which it is known where it parts from the one in `from`.
+    /// Like `admits`, for a key whose difference from the key in `from` is known.
     #[inline(always)]
     fn admits_at(from: Bound<&[u8]>, parting: Parting) -> bool {
         match (from, parting) {
@@ -88,11 +86,11 @@ pub(crate) trait Direction {
     }
 }
 
-/// From lesser keys to greater ones.
+/// From smaller keys to greater ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ascending {}
 
-/// From greater keys to lesser ones.
+/// From greater keys to smaller ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Descending {}
 
@@ -140,52 +138,52 @@ impl Direction for Descending {
     }
 }
 
-/// A branch on the way, and its slots that are left to visit.
+/// A branch on the path, and its slots that are still to be visited.
 #[derive(Clone, Debug)]
 struct Stop {
     footing: Footing,
-    /// The symbol that the branch tests.
+    /// The index of the symbol that the branch tests.
     index: u16,
     left: Range<u16>,
 }
 
-/// Branches on a way that need no memory of their own.
+/// The number of branches on a path that a walk stores without an allocation.
 const SHALLOW: usize = if cfg!(loom) { 2 } else { 24 };
 
-/// Where the first leaf of a seek is.
+/// The location of the first leaf of a seek.
 enum Next {
-    /// It is the one by which the place was found.
+    /// It is the leaf by which the position was found.
     Leaf(Handle),
-    /// Below a twig, or a root, beyond the way of the bound.
+    /// Below a twig or a root beyond the way of the bound.
     Beyond,
     /// Below a twig that was visited before.
     Again,
 }
 
-/// A place between two keys, and the way there.
+/// A position between two keys, and the path to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Walk<D> {
     way: SmallVec<[Stop; SHALLOW]>,
-    /// Roots that are left.
+    /// The roots that are still to be visited.
     roots: Range<u16>,
-    /// Whether the way and the roots mean something.
+    /// True if the path and the roots are valid.
     placed: bool,
     direction: PhantomData<D>,
 }
 
 impl<D: Direction> Walk<D> {
-    /// A walk without a place.
+    /// Creates a walk without a position.
     pub(crate) fn lost() -> Self {
         Self { way: SmallVec::new(), roots: 0..0, placed: false, direction: PhantomData }
     }
 
-    /// How many branches there are above the leaf that was found last.
+    /// Returns the number of branches above the leaf that was found last.
     pub(crate) fn depth(&self) -> usize {
         self.way.len()
     }
 
-    /// The next leaf; none at the end of the trie. When the walk is lost, or gets lost, only a
-    /// [`seek`](Self::seek) helps.
+    /// Returns the next leaf; `None` at the end of the trie. If the walk is lost, or gets lost,
+    /// this fails until a [`seek`](Self::seek) succeeds.
     ///
     /// The caller is in the read section in which the walk began.
     #[inline]
@@ -197,7 +195,7 @@ impl<D: Direction> Walk<D> {
         self.kept_if(leaf)
     }
 
-    /// What was found; where that failed, half a way is no place.
+    /// Returns `found`. If it is an error, the walk is lost: an incomplete path is no position.
     #[inline]
     fn kept_if<R>(&mut self, found: Result<R, Retry>) -> Result<R, Retry> {
         if found.is_err() {
@@ -207,9 +205,9 @@ impl<D: Direction> Walk<D> {
         found
     }
 
-    /// Takes a place at `from`, wherever it was before, and makes a step.
+    /// Moves to `from`, independently of the position before, and takes one step.
     ///
-    /// The caller is inside a read section. When nobody changes the subtree it never fails.
+    /// The caller is inside a read section. Never fails while the subtree does not change.
     pub(crate) fn seek<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &Nodes<V, B, L>,
@@ -220,8 +218,9 @@ impl<D: Direction> Walk<D> {
         self.kept_if(leaf)
     }
 
-    /// As [`seek`](Self::seek), but of what is below root number `root` only, which `from` admits,
-    /// or its key is below: never fails when nobody changes anything there.
+    /// Like [`seek`](Self::seek), restricted to the keys below root number `root`. `from` admits
+    /// all of these keys, or its key is one of them. Never fails while nothing changes below this
+    /// root.
     pub(crate) fn seek_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &Nodes<V, B, L>,
@@ -232,7 +231,7 @@ impl<D: Direction> Walk<D> {
         let begins_here =
             matches!(from, Included(key) | Excluded(key) if Roots::number_of(key) == root);
         if !begins_here {
-            // What `from` says is decided by the number of the root: nothing is looked at elsewhere.
+            // Only the number of the root matters: no other subtree is read.
             self.way.clear();
             self.roots = number..number + 1;
             self.placed = true;
@@ -244,7 +243,7 @@ impl<D: Direction> Walk<D> {
         self.kept_if(leaf)
     }
 
-    /// The first step (INV-S5).
+    /// Takes the first step of a seek (INV-S5).
     fn arrive<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &Nodes<V, B, L>,
@@ -268,8 +267,8 @@ impl<D: Direction> Walk<D> {
         Ok(leaf)
     }
 
-    /// The leaf to which the last step, or a seek, led, with the slot that named it: that of the
-    /// twig which was taken last.
+    /// Returns the leaf that the last step or seek found, together with the slot that named it: the
+    /// slot of the twig that was taken last.
     #[inline]
     pub(crate) fn reached<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
@@ -293,7 +292,7 @@ impl<D: Direction> Walk<D> {
         }
     }
 
-    /// Goes to the place between the keys that `from` admits and the others.
+    /// Moves to the position between the keys that `from` admits and the others.
     fn place<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &Nodes<V, B, L>,
@@ -331,8 +330,9 @@ impl<D: Direction> Walk<D> {
         Ok(Next::Again)
     }
 
-    /// Goes down to some leaf that agrees with `key` as far as any does (INV-S4), and leaves, at
-    /// each branch on the way there, what is beyond the way of `key`; none in an empty subtree.
+    /// Goes down to a leaf that agrees with `key` in as many symbols as any does (INV-S4). At each
+    /// branch on the path, the ways beyond that of `key` remain. Returns `None` in an empty
+    /// subtree.
     fn descend<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &'t Nodes<V, B, L>,
@@ -367,8 +367,8 @@ impl<D: Direction> Walk<D> {
             let is_there = |(_, twig): &(_, Twig)| *twig != Twig::NOTHING;
             (slot, twig) = match way.map(look).filter(is_there) {
                 Some(own) => own,
-                // Without a way of its own the key has parted, here or before, and any leaf will
-                // do: best one that the next step comes by. A hole (see `write`) is no way.
+                // The key has no twig here, so it differs here or before, and any leaf will do:
+                // best the one that the next step visits. A hole (see `write`) is no twig.
                 None => {
                     let next = D::take(&mut left.clone());
                     next.into_iter().chain(all).map(look).find(is_there).ok_or(Retry)?
@@ -418,7 +418,7 @@ impl<D: Direction> Walk<D> {
                     let shape = nodes.shape(branch);
                     let left = nodes.slots(branch, shape);
                     footing.confirm(nodes)?;
-                    // They come next, and lie anywhere: each arrives while others are visited.
+                    // They are visited next and are scattered in memory: prefetch all of them.
                     for slot in left.clone().map(|slot| nodes.slot(branch, slot)) {
                         nodes.prefetch(Twig::load(slot, Ordering::Relaxed));
                     }
@@ -428,7 +428,7 @@ impl<D: Direction> Walk<D> {
         }
     }
 
-    /// Starts to bring the node that a step from here visits into the cache.
+    /// Prefetches the node that the next step visits.
     #[inline(always)]
     fn prefetch_next<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
@@ -441,10 +441,10 @@ impl<D: Direction> Walk<D> {
     }
 }
 
-/// The leaf with the longest key that is a beginning of `key`: at least as long as any that is
-/// there throughout.
+/// Returns the leaf with the longest key that is a prefix of `key`: at least as long as any that is
+/// present throughout.
 ///
-/// The caller is inside a read section. When nobody changes the subtree it never fails.
+/// The caller is inside a read section. Never fails while the subtree does not change.
 pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     key: &[u8],
@@ -452,12 +452,12 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
     let mut walk = Walk::<Descending>::lost();
     if let Some(nearest) = walk.descend(nodes, key)? {
         let difference = match nearest.parting(nodes, key)?.0 {
-            // The key itself, or a beginning of it.
+            // It has the key itself or a prefix of it.
             None | Some((_, Symbol::END)) => return Ok(Some(nearest.leaf)),
             Some((index, _)) => index,
         };
-        // A beginning of `key` parts from the nearest key where it ends, so there is a branch on
-        // the way that tests the symbol there.
+        // A prefix of `key` differs from the nearest key where the prefix ends, so a branch on the
+        // path tests the symbol there.
         for stop in walk.way.iter().rev().filter(|stop| u32::from(stop.index) <= difference) {
             let branch = stop.footing.branch;
             let way = nodes.way(branch, nodes.shape(branch), Symbol::END);

@@ -2,43 +2,44 @@
 //!
 //! A writer finds the place as readers do (`place`), and locks what it is about to change: the
 //! branch that has the slot, and, if that branch is to be replaced, the branch above it as well.
-//! Under the locks it looks whether everything is as it was found; if not, it starts again. So
-//! writers wait for each other only where they change the same branch.
+//! Under the locks it checks that everything is as it was found; if not, it starts again. So
+//! writers wait for each other only if they change the same branch.
 //!
 //! Adding a twig copies the branch, publishes the copy with one store into the slot that named the
-//! original, and frees the original; replacing a leaf is one store. A reader sees
-//! the trie before the store or after it, never in between.
+//! original, and frees the original. Replacing a leaf is one store. A reader sees the trie as
+//! before the store or as after it.
 //!
-//! Removing empties the slot of the leaf in place, as long as more than half of the branch's slots
-//! stay in use, or more than half of `SPACIOUS`; below that it copies, too. Such a *hole* is "no such
-//! twig" to readers, is filled by the next key that goes its way, and goes away when its branch is
-//! copied. It is also what remains where there is no memory for the smaller copy, so that removing
-//! never fails.
+//! Removing a leaf empties its slot in place while enough slots of the branch stay in use: more
+//! than half of them, or more than half of `SPACIOUS`. Below that it copies the branch, too. An
+//! empty slot is a *hole*. To readers a hole means "no such twig"; the next insertion with its
+//! symbol fills it; and it disappears when its branch is copied. If there is no memory for the
+//! smaller copy, removing leaves a hole instead, so it never fails.
 //!
-//! A branch of many twigs has ways for all symbols, most of them holes at first: so it is not copied
-//! for each of the twigs that it gains and loses.
+//! A branch with many twigs has ways for all symbols, most of them holes at first, so that it is
+//! not copied for each twig that it gains or loses.
 //!
 //! - INV-W1: a branch has at least two twigs that are not holes.
 //! - INV-W2: a node is freed once, by the writer whose store unlinked it, after that store.
-//! - INV-W3: a slot is stored to by the holder of the lock of the branch (or root) that has it. A
-//!   branch is unlinked by the holder of two locks: its own and that of the slot that names it.
-//!   So nothing is lost: whoever copies a branch has all its slots before it, and whoever stores
-//!   into a slot knows that its branch is linked.
-//! - INV-W4: a writer waits for at most two locks, for that of the upper branch first. While it
-//!   holds the upper one, the lower one hangs on it (the slot was read under the lock); so the
-//!   threads that wait for one another stand on a way downwards, and the last of them waits for
-//!   nobody: there is no deadlock. (A new branch comes with its lock, for which nobody waits before
-//!   it is published.)
+//! - INV-W3: only the holder of the lock of a branch (or root) stores into its slots. Only the
+//!   holder of two locks unlinks a branch: its own and that of the slot that names it. So nothing
+//!   is lost: a writer that copies a branch has read all its slots, and a writer that stores into a
+//!   slot knows that its branch is linked.
+//! - INV-W4: a writer waits for at most two locks, that of the upper branch first. While it holds
+//!   the upper lock, the lower branch stays linked below the upper one (the slot was read under the
+//!   lock). So threads that wait for one another are on one downward path, and the last of them
+//!   waits for no lock: there is no deadlock. (A new branch is created locked; no thread waits for
+//!   that lock before the branch is published.)
 //! - INV-W5: the lock of a copy is held until the count of the original is odd. Between the store
-//!   that publishes the copy and that moment the original looks linked, and its slots stand still;
-//!   if those of the copy could change, the original would be a frozen parent (F3): a reader
-//!   could follow its slot to a branch that was replaced in the copy, and reused. Falls to `loom`
-//!   "copy not locked".
-//! - INV-W6: under immediate reuse a leaf is written, and its life ended, by the one who took the
-//!   version of it that was seen linked. A leaf is unlinked by the holder of the slot's lock, who
-//!   ended its life before: so whoever takes a version that was seen linked knows that the leaf is
-//!   linked, without a lock of a branch. Its holder waits for nobody. (Who marks a new leaf as linked
-//!   waits for that holder, with locks of branches held.)
+//!   that publishes the copy and that moment the original looks linked, and its slots do not
+//!   change. If the slots of the copy could change, the original would be a frozen parent (F3): a
+//!   reader could follow its slot to a branch that was replaced in the copy, and reused. Falls to
+//!   `loom` "copy not locked".
+//! - INV-W6: under immediate reuse, a leaf is written, and its life is ended, only by the thread
+//!   that took a version of it that was seen linked. A leaf is unlinked by the holder of the slot's
+//!   lock, which ended its life before. So a thread that takes a version that was seen linked knows
+//!   that the leaf is linked, without the lock of a branch. The holder of a version waits for
+//!   nothing. (A thread that marks a new leaf as linked waits for that holder while it holds locks
+//!   of branches.)
 
 mod place;
 
@@ -51,17 +52,18 @@ use memalloc::{AllocErrorKind, Handle, ReusePolicy};
 use place::Spot;
 use std::ops::Range;
 
-/// From so many twigs on a branch has ways for all symbols, until it has only half as many.
+/// A branch gets ways for all symbols at this number of twigs, and keeps them until half as many
+/// are left.
 const SPACIOUS: usize = 128;
 
 /// Why a leaf was not linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotLinked {
-    /// Something changed on the way; nothing was done.
+    /// Something changed on the path; nothing was done.
     Retry,
-    /// There is no memory for a branch.
+    /// A branch can't be allocated.
     Memory(AllocErrorKind),
-    /// There is no room for an entry.
+    /// The entry limit leaves no room, or may leave none.
     NoRoom(NoRoom),
 }
 
@@ -78,8 +80,7 @@ impl From<Retry> for NotLinked {
 }
 
 impl Found<'_> {
-    /// Puts another leaf with the same key in place of the one that was found, which is unlinked
-    /// then.
+    /// Replaces the leaf that was found by `leaf`, which has the same key, and unlinks it.
     pub(crate) fn replace<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,
@@ -100,8 +101,8 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// Puts another value into the leaf, where leaves are reused at once, and gives the one that it
-    /// had. Takes no lock but the leaf's own (INV-W6), and needs no memory.
+    /// Overwrites the value of the leaf, under immediate reuse of leaves, and returns the old
+    /// value. Takes only the leaf's own lock (INV-W6), and needs no memory.
     pub(crate) fn overwrite<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,
@@ -110,8 +111,9 @@ impl Found<'_> {
         nodes.overwrite(self.leaf, self.at.version, value)
     }
 
-    /// A copy of the value that the leaf has, if that is the one that was found. Whoever then
-    /// overwrites or removes what was found does so to this very value, or is told to look again.
+    /// Returns a copy of the leaf's value, if the leaf still has the version that was found. A
+    /// caller that then overwrites or removes what was found does so to exactly this value, or gets
+    /// `Retry`.
     pub(crate) fn value<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,
@@ -123,7 +125,7 @@ impl Found<'_> {
         let value = nodes.copy_value(self.leaf);
         self.at.confirm(nodes)?;
         // SAFETY: the leaf had one version all the time (INV-V4), so these are the bytes of the
-        // value that was put there (INV-N6).
+        // value that was stored there (INV-N6).
         Ok(unsafe { value.assume_init() })
     }
 
@@ -151,7 +153,8 @@ impl Found<'_> {
             counting.done();
             return Ok(());
         };
-        // A pair is replaced in any case. (What is read without the lock only says where to begin.)
+        // A pair is always replaced. (This read without the lock only chooses which lock to take
+        // first.)
         if !nodes.shape(branch).is_pair() {
             let _held = self.spot.lock(nodes)?;
             if stays_full(nodes, branch) {
@@ -161,7 +164,7 @@ impl Found<'_> {
                 counting.done();
                 return Ok(());
             }
-            // The upper lock comes first (INV-W4).
+            // Take the upper lock first (INV-W4).
         }
         let upper = above.lock(nodes)?;
         let lower = self.spot.lock(nodes)?;
@@ -175,7 +178,7 @@ impl Found<'_> {
             _ => new_branch(nodes, shape.index(), &symbols, others).ok(),
         };
         let counting = nodes.entries.begin_take();
-        // Nobody can read the leaf from here on: nothing that takes long comes after it.
+        // The leaf is unreadable from here on, so nothing slow may follow.
         if let Err(retry) = self.at.end(nodes) {
             if let Some((copy, Some(held))) = replacement {
                 held.unlink();
@@ -196,8 +199,8 @@ impl Found<'_> {
     }
 }
 
-/// Puts another value into a leaf that a hint led to, as [`Found::overwrite`]: that it was linked, and
-/// whose it is, was true of this version of it.
+/// Overwrites the value of a leaf that a hint led to, like [`Found::overwrite`]. In this version
+/// the leaf was linked and had the right key.
 pub(crate) fn overwrite_hinted<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     at: LeafFooting,
@@ -207,7 +210,7 @@ pub(crate) fn overwrite_hinted<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
 }
 
 impl Vacant<'_> {
-    /// Links a leaf. Nothing is changed when that fails.
+    /// Links a leaf. If this fails, nothing was changed.
     pub(crate) fn insert<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,
@@ -228,8 +231,8 @@ impl Vacant<'_> {
             Self::Twig { above, at, new } => add_twig(nodes, above, at, new, leaf),
             Self::Fork { spot, below, index, nearest, new } => {
                 let _held = spot.lock(nodes)?;
-                // The slot names the same node as before; it must be in the same life too, or what
-                // it holds may part from the key elsewhere.
+                // The slot names the same node as before. The node must also be in the same life or
+                // version: otherwise its keys may differ from the new key in another symbol.
                 if !below.is_same(nodes) {
                     return Err(NotLinked::Retry);
                 }
@@ -247,7 +250,7 @@ impl Vacant<'_> {
     }
 }
 
-/// Gives a branch one twig more.
+/// Adds a twig to a branch.
 fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     above: Spot<'_>,
@@ -255,7 +258,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     new: Symbol,
     leaf: Handle,
 ) -> Result<(), NotLinked> {
-    // Of the life in which the branch was found: under the lock it is sure to be that one.
+    // Read from the life in which the branch was found; the lock below fails in any other life.
     let shape = nodes.shape(at.branch);
     if let Some(way) = nodes.way(at.branch, shape, new) {
         let _held = nodes.count(at.branch).lock(at.life)?;
@@ -293,9 +296,9 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     Ok(())
 }
 
-/// Puts a twig where a branch was linked, and frees the branch. A copy comes with its lock; any
-/// other twig hung on the branch, and can't be changed in its new place before the upper lock is
-/// released. `published` is called before any is.
+/// Publishes a twig in place of a branch, and frees the branch. A copy is created locked. Any other
+/// twig was below the branch, and can't be changed in its new place before the upper lock is
+/// released. `published` is called before any lock is released.
 fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     above: Spot<'_>,
@@ -308,8 +311,8 @@ fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         copy = None;
     }
     twig.publish(above.slot);
-    // Before the other locks are released: a branch that is linked nowhere must not look alive to
-    // those who change what took its place (INV-W5).
+    // Before the other locks are released: a branch that is no longer linked must not look linked
+    // to a thread that changes what replaced it (INV-W5).
     lower.unlink();
     published();
     drop((copy, upper));
@@ -326,7 +329,7 @@ fn discard<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     }
 }
 
-/// A branch that is not published yet, and its lock.
+/// Allocates a branch that is not published yet, and returns it with its lock.
 fn new_branch<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,
     index: u32,
@@ -339,13 +342,13 @@ fn new_branch<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     }
 }
 
-/// Whether a branch that is locked has enough twigs (INV-W1) to lose one without a copy.
+/// Returns true if a locked branch has enough twigs (INV-W1) to lose one without a copy.
 fn stays_full<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     branch: Handle,
 ) -> bool {
     let slots = nodes.slots(branch, nodes.shape(branch));
-    // As many as have to be left, and the one that goes.
+    // The twigs that have to remain, and the one that is removed.
     let least = (slots.len().min(SPACIOUS) / 2).max(1) + 1;
     match nodes.twig_count(branch) {
         Some(there) => there > least,
@@ -353,7 +356,7 @@ fn stays_full<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     }
 }
 
-/// The twigs in some slots of a branch that is locked, without the holes.
+/// Returns the twigs in some slots of a locked branch, without the holes.
 fn twigs<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     branch: Handle,
@@ -363,7 +366,7 @@ fn twigs<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     twigs.filter(|twig| *twig != Twig::NOTHING)
 }
 
-/// The symbols of a branch that is locked, without those of holes.
+/// Returns the symbols of a locked branch, without those of holes.
 fn living<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     branch: Handle,
@@ -371,7 +374,7 @@ fn living<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
 ) -> Symbols {
     let (all, slots) = (nodes.symbols(branch, shape), nodes.slots(branch, shape));
     let is_hole = |slot| Twig::load(nodes.slot(branch, slot), Ordering::Relaxed) == Twig::NOTHING;
-    // Looked for on its own: there is seldom one.
+    // Check this first: holes are rare.
     let has_hole = match nodes.twig_count(branch) {
         Some(there) => there < slots.len(),
         None => slots.clone().any(is_hole),

@@ -1,25 +1,27 @@
-//! Where a key is, or would be: found without a lock, as readers find it.
+//! Finds the place of a key, without a lock, the same way as readers.
 //!
-//! A way down follows the key's own twigs, and where there is none any others, to a leaf. Where its key
-//! and this one part says which of the branches on the way has the place: all keys below a branch begin
-//! with the same symbols (INV-N5), so they part from the key where that leaf does. Only the last two
-//! branches that the key's own twigs led to are kept, so that the heap is not needed however deep the
-//! place is; where it is further up than these, a second way finds it.
+//! A walk follows the key's own twigs, and where the key has none, any others, to a leaf. The
+//! symbol in which that leaf's key differs from this one determines which branch on the path has
+//! the place: all keys below a branch begin with the same symbols (INV-N5), so they differ from the
+//! key where that leaf does. Only the last two branches that the key's own twigs led to are kept,
+//! so no heap memory is needed, however deep the place is. If the place is above these two, a
+//! second walk finds it.
 
 use crate::node::{Life, Locked, Node, Nodes, Retry, Root, Shape, Symbol, Twig, symbol_at};
 use crate::read::{Footing, LeafFooting, Reached, follow};
 use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 
-/// What has a slot.
+/// The owner of a slot.
 #[derive(Clone, Copy)]
 enum Holder<'t> {
     Root(&'t Root),
-    /// And the number of the slot.
+    /// A branch, and the number of the slot.
     Branch(Footing, u16),
 }
 
-/// A slot, who has it, and what it holds, if what was found belongs together: `lock` looks.
+/// A slot, its owner and its content, as they were read. They may be inconsistent; `lock` checks
+/// them.
 #[derive(Clone, Copy)]
 pub(crate) struct Spot<'t> {
     holder: Holder<'t>,
@@ -28,8 +30,8 @@ pub(crate) struct Spot<'t> {
 }
 
 impl<'t> Spot<'t> {
-    /// Locks what has the slot, if it is in the life in which it was found and the slot still
-    /// holds the same.
+    /// Locks the owner of the slot, if it is still in the life in which it was found and the slot
+    /// has the same content.
     pub(super) fn lock<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &'t Nodes<V, B, L>,
@@ -46,7 +48,7 @@ impl<'t> Spot<'t> {
         Ok(locked)
     }
 
-    /// The branch that the slot is in, and the slot's number; none for a root.
+    /// Returns the branch that the slot is in and the slot's number; `None` for a root.
     pub(super) fn branch(self) -> Option<(Handle, u16)> {
         match self.holder {
             Holder::Root(_) => None,
@@ -55,37 +57,38 @@ impl<'t> Spot<'t> {
     }
 }
 
-/// Where a key is, or where it would be.
+/// The place of a key: its leaf, or the slot that it would get.
 pub(crate) enum Place<'t> {
-    /// A leaf with this very key.
+    /// A leaf with exactly this key.
     Found(Found<'t>),
-    /// No such leaf.
+    /// No leaf has this key.
     Vacant(Vacant<'t>),
 }
 
-/// A leaf that was in the trie.
+/// A leaf that was linked.
 pub(crate) struct Found<'t> {
     pub(crate) leaf: Handle,
-    /// What the leaf was when its key was read.
+    /// The leaf's version when its key was read.
     pub(super) at: LeafFooting,
     pub(super) spot: Spot<'t>,
-    /// The slot that names the branch that the leaf hangs on, and the symbol by which it does; none
-    /// where it hangs on a root.
+    /// The slot that names the leaf's branch, and the symbol of the leaf in that branch; `None` if
+    /// the leaf is directly below a root.
     pub(super) above: Option<(Spot<'t>, Symbol)>,
 }
 
-/// A place for a leaf.
+/// A place for a new leaf.
 pub(crate) enum Vacant<'t> {
     /// An empty root.
     Root(Spot<'t>),
-    /// A branch that tests the right symbol, and the slot that names it.
+    /// A branch that tests the symbol in which the key differs, and the slot that names the branch.
     Twig { above: Spot<'t>, at: Footing, new: Symbol },
-    /// Above what a slot holds, where all that is below it parts from the new key.
+    /// A slot above whose content a fork has to be inserted: all keys below it differ from the new
+    /// key in symbol number `index`.
     Fork { spot: Spot<'t>, below: Below, index: u32, nearest: Symbol, new: Symbol },
 }
 
-/// What hangs on the slot of a fork that is to be, as it was when its keys' common beginning was
-/// known.
+/// The content of the slot where a fork is to be inserted, in the life or version in which the
+/// common prefix of its keys was determined.
 #[derive(Clone, Copy)]
 pub(crate) enum Below {
     Branch(Footing),
@@ -93,7 +96,7 @@ pub(crate) enum Below {
 }
 
 impl Below {
-    /// Whether it is the same still. The caller holds the lock of the slot, which names it.
+    /// Returns true if it is unchanged. The caller holds the lock of the slot that names it.
     pub(super) fn is_same<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
@@ -109,8 +112,8 @@ impl Below {
 
 /// Finds the place of `key`. Needs no memory.
 ///
-/// The caller is inside a read section. Whoever changes something there locks first, which fails
-/// where it is not as it was found.
+/// The caller is inside a read section. To change something at the place, a writer locks it first;
+/// locking fails if the place has changed.
 pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,
     key: &[u8],
@@ -123,7 +126,7 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
         };
         let (parting, leaf_at) = reached.parting(nodes, key)?;
         if parts_at.is_some() && parts_at != parting.map(|(index, _)| index) {
-            // Another leaf than that of the first way.
+            // This leaf is not the one that the first walk found.
             return Err(Retry);
         }
         let leaf = reached.leaf;
@@ -154,30 +157,32 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
     }
 }
 
-/// A branch on the way.
+/// A branch on the path.
 #[derive(Clone, Copy)]
 struct Stop {
     at: Footing,
-    /// The symbol that it tests.
+    /// The index of the symbol that the branch tests.
     index: u32,
-    /// The number of the slot of the key's own twig.
+    /// The number of the slot of the key's own twig; `None` if the branch has no way for it.
     slot: Option<u16>,
 }
 
-/// How many further twigs are looked at in search of a leaf, where any will do.
+/// The number of further twigs to examine in search of a leaf, if any leaf will do.
 const NEAR: usize = 8;
 
-/// A way from the root, by the key's own twigs as far as there are any.
+/// A path from the root that follows the key's own twigs as far as there are any.
 struct Way<'t> {
     root: &'t Root,
-    /// The last branch, and the one above it.
+    /// The last branch on the path.
     last: Option<Stop>,
+    /// The branch before the last one.
     above: Option<Stop>,
 }
 
 impl<'t> Way<'t> {
-    /// Goes down to a leaf; none when the root is empty. The way ends at the first branch that has no
-    /// twig of the key, or that tests symbol number `until` or a later one: below it, any leaf will do.
+    /// Goes down to a leaf; `None` if the root is empty. The path ends at the first branch that has
+    /// no twig for the key, or that tests symbol number `until` or a later one: below it, any leaf
+    /// will do.
     #[inline(always)]
     fn walk<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         nodes: &'t Nodes<V, B, L>,
@@ -207,7 +212,7 @@ impl<'t> Way<'t> {
                 slot = nodes.slot(branch, own);
                 twig = follow::<B>(slot);
                 at.confirm(nodes)?;
-                // A hole is as good as no twig.
+                // A hole counts as no twig.
                 if twig != Twig::NOTHING {
                     continue;
                 }
@@ -216,7 +221,7 @@ impl<'t> Way<'t> {
         }
     }
 
-    /// The slot that names the last stop.
+    /// Returns the slot that names the last stop.
     fn slot_of_last<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &'t Nodes<V, B, L>,
@@ -225,8 +230,9 @@ impl<'t> Way<'t> {
         self.slot_below(nodes, self.above, Twig::branch(last.at.branch))
     }
 
-    /// The slot of the key's own twig of a stop, or that of the root; and what it has to hold. Where the
-    /// stop has none, what was found does not belong together.
+    /// Returns the slot of the key's own twig at a stop, or the slot of the root, with `twig` as
+    /// its expected content. Fails if the stop has no such slot: then what was read is
+    /// inconsistent.
     fn slot_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &'t Nodes<V, B, L>,
@@ -242,7 +248,7 @@ impl<'t> Way<'t> {
     }
 }
 
-/// A leaf below a branch: one of its own, where one is near.
+/// Returns a leaf below a branch: one of the branch's own, if one is near.
 #[inline(never)]
 fn some_leaf<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &'t Nodes<V, B, L>,

@@ -1,5 +1,5 @@
-//! What the tests share: every configuration that this system has, the tree that a set of keys
-//! must lead to, and keys that lie close together.
+//! Shared by the tests: every configuration that this system supports, the tree that a set of keys
+//! must lead to, and keys that are close together.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod keys;
@@ -9,7 +9,7 @@ use memalloc::rcu::{BarrierKind, Domain};
 use memalloc::{CpuMode, ReusePolicy};
 use qptrie::{Builder, QpTrie};
 
-/// How an allocator finds its caches, and how a domain orders readers and writers.
+/// The CPU mode of an allocator and the barrier kind of a domain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) cpu_mode: CpuMode,
@@ -17,7 +17,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Every combination that this system supports.
+    /// Returns every combination that this system supports.
     pub(crate) fn every() -> impl Iterator<Item = Self> {
         let modes = CpuMode::ALL.iter().filter(|mode| mode.is_supported());
         modes.flat_map(|&cpu_mode| {
@@ -30,7 +30,7 @@ impl Setup {
         Domain::builder().barrier(self.barrier).build().expect("only supported kinds are listed")
     }
 
-    /// The builder of a trie on a domain of its own.
+    /// Returns the builder of a trie on a new domain.
     pub(crate) fn builder<V: Send + Sync + 'static, B: ReusePolicy>(self) -> Builder<V, B> {
         QpTrie::builder().cpu_mode(self.cpu_mode).domain(self.domain())
     }
@@ -40,12 +40,12 @@ impl Setup {
     }
 }
 
-/// Keeps the calling thread on its present CPU. With a limit on memory, an allocation may fail
-/// while free objects lie in the cache of a CPU that the thread has left.
+/// Keeps the calling thread on its current CPU. With a limit on memory, an allocation may fail
+/// while free objects are in the cache of a CPU that the thread has left.
 pub(crate) fn stay_on_this_cpu() {
     #[cfg(target_os = "linux")]
-    // SAFETY: a set of CPUs is plain bits, and all zero is the empty one; the calls read it
-    // within its size. A refusal leaves the thread where it may run.
+    // SAFETY: a set of CPUs is plain bits, and all zeros is the empty set; the calls read no more
+    // than its size. If the call fails, the thread may still move.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         if let Ok(cpu) = usize::try_from(libc::sched_getcpu()) {
@@ -55,7 +55,7 @@ pub(crate) fn stay_on_this_cpu() {
     }
 }
 
-/// Says which configuration a test was in when it failed.
+/// Prints the configuration in which a test failed.
 pub(crate) struct Announce(pub(crate) Setup, pub(crate) memalloc::PolicyKind);
 
 impl Drop for Announce {
@@ -67,7 +67,7 @@ impl Drop for Announce {
 }
 
 /// `in_every_setup![claim, …]`, where `claim` is `fn claim<B: ReusePolicy>(setup: Setup)`, makes
-/// each a test that runs over every policy of branches, CPU mode and barrier kind.
+/// each claim a test that runs with every policy of branches, CPU mode and barrier kind.
 macro_rules! in_every_setup {
     ($($claim:ident),+ $(,)?) => {
         mod in_every_setup {

@@ -1,21 +1,21 @@
-//! The tree that a set of keys must lead to, computed from the sorted keys alone, and whether a
-//! trie is that tree.
+//! The tree that a set of keys must lead to, computed from the sorted keys alone, and a check that
+//! a trie is that tree.
 
 use memalloc::{ReusePolicy, Stats};
 use qptrie::QpTrie;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 
-/// What a trie is compared with.
+/// The reference map of a trie.
 pub(crate) type Model<V> = BTreeMap<Vec<u8>, V>;
 
-/// The choices that lead to a key: one for each byte (1 to 256), then "it ends here" (0).
+/// Returns the choices that lead to a key: one for each byte (1 to 256), then "it ends here" (0).
 fn ways(key: &[u8]) -> Vec<u16> {
     key.iter().map(|byte| u16::from(*byte) + 1).chain([0]).collect()
 }
 
-/// The branches of a trie of these keys: one for every sequence of choices after which the keys go
-/// different ways. Keys that differ in their first byte share no branch.
+/// Returns the branches of a trie of these keys: one for every sequence of choices after which the
+/// keys differ. Keys that differ in their first byte share no branch.
 fn partings<V>(model: &Model<V>) -> HashSet<Vec<u16>> {
     let keys: Vec<_> = model.keys().collect();
     let neighbours = keys.windows(2).filter(|pair| pair[0].first() == pair[1].first());
@@ -28,12 +28,12 @@ fn partings<V>(model: &Model<V>) -> HashSet<Vec<u16>> {
         .collect()
 }
 
-/// How many there are.
+/// Returns the number of branches of a trie of these keys.
 pub(crate) fn branches<V>(model: &Model<V>) -> u64 {
     partings(model).len() as u64
 }
 
-/// How many of them are on the way to each key.
+/// Returns the number of branches on the path to each key.
 pub(crate) fn depths<V>(model: &Model<V>) -> Vec<usize> {
     let partings = partings(model);
     let depth = |key: &Vec<u8>| {
@@ -43,7 +43,7 @@ pub(crate) fn depths<V>(model: &Model<V>) -> Vec<usize> {
     model.keys().map(depth).collect()
 }
 
-/// Panics unless the trie finds, counts and lists exactly what the model has.
+/// Panics unless the trie finds, counts and lists exactly the entries of the model.
 pub(crate) fn same_entries<V, B>(trie: &QpTrie<V, B>, model: &Model<V>)
 where
     V: Debug + PartialEq + Send + Sync + 'static,
@@ -60,7 +60,7 @@ where
     assert_eq!(trie.is_empty(), model.is_empty());
 }
 
-/// Panics unless the memory of a trie that nobody uses is that of the model's tree, and adds up.
+/// Panics unless the memory of an idle trie is that of the model's tree, and the statistics add up.
 /// The calling thread is outside of read sections.
 pub(crate) fn same_memory<V, B>(trie: &QpTrie<V, B>, model: &Model<V>)
 where

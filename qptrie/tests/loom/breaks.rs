@@ -1,4 +1,4 @@
-//! Running a model until something goes wrong, and saying what.
+//! Runs a model until it fails, and reports the failure.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
-/// What a model says when a reader misses a key.
+/// The panic message when a reader misses a key.
 pub(crate) const WRONG_ANSWER: &str = "a key that was always there is reported absent";
 
-/// Explores until something goes wrong, which has to be `what`.
+/// Explores until a failure, whose message must contain `what`.
 pub(crate) fn breaks(name: &str, what: &str, scenario: impl Fn() + Send + Sync + 'static) {
     let executions = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&executions);
@@ -41,7 +41,7 @@ pub(crate) fn breaks(name: &str, what: &str, scenario: impl Fn() + Send + Sync +
     );
 }
 
-/// Runs `f` with the panics of this thread unreported: they are what it is about.
+/// Runs `f` without reporting panics of this thread, which are expected.
 fn silently<R>(f: impl FnOnce() -> R) -> R {
     thread_local! { static SILENT: Cell<bool> = const { Cell::new(false) } }
     static HOOK: Once = Once::new();

@@ -1,7 +1,8 @@
-//! Lookups by hint beside a writer. In a model hints are never taken out, so that stale ones are looked at.
+//! Lookups by hint beside a writer. In a model hints are never removed, so that stale ones are
+//! used.
 //!
-//! A reader asks twice, once by hint and once by a scan, which knows no hints, in either order: what it is
-//! told has to fit one order of what the writer did.
+//! A reader asks twice, once by a hint and once by a scan, which does not use hints, in either
+//! order. Its answers have to fit the order in which the writer changed the key.
 
 use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
@@ -11,16 +12,16 @@ use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::{Fault, Hints, QpTrie};
 use std::sync::Arc;
 
-/// What a reader was told fits no order.
+/// The panic message when a reader's answers fit no order.
 const NO_ORDER: &str = "answers that fit no order";
-/// What two writers were told fits no order.
+/// The panic message when the results of two writers fit no order.
 const LOST_VALUE: &str = "a value that came back twice, or never";
 
 const FOUND: &str = "found";
 const NEWER: &str = "found the newer value";
 const NOTHING: &str = "found nothing";
 
-// Equally long, so that their leaves have one class; below one root.
+// Keys of the same length, so that their leaves have the same size class; below one root.
 const KEY: &[u8] = b"11";
 const OTHER: &[u8] = b"22";
 
@@ -47,12 +48,12 @@ fn remove<L: ReusePolicy>(trie: &Trie<L>, key: &[u8]) -> Option<u64> {
     trie.pin().remove_copied(key)
 }
 
-/// How a reader asks for `KEY`, the first time and the second.
+/// The two ways in which a reader asks for `KEY`, in order.
 #[derive(Clone, Copy, Debug)]
 enum Asks {
     HintFirst,
     ScanFirst,
-    /// As `ScanFirst`; by hint it only asks whether the key is there.
+    /// Like `ScanFirst`; by a hint it asks only whether the key is present.
     ScanThenWhetherThere,
 }
 
@@ -80,7 +81,7 @@ impl Asks {
     }
 }
 
-/// What happens to the leaf that the hint names.
+/// The fate of the leaf that the hint names.
 #[derive(Clone, Copy, Debug)]
 enum Scenario {
     /// Its key is removed.
@@ -89,11 +90,11 @@ enum Scenario {
     SameKey,
     /// Its key is removed, and the leaf comes back with another key.
     OtherKey,
-    /// Its key gets another leaf, or, where leaves are reused at once, the leaf another value.
+    /// Its key gets another leaf, or, if leaves are reused at once, the leaf gets another value.
     Replaced,
-    /// It is free, and is made a leaf of the same key.
+    /// It is free, and is initialised as a leaf of the same key.
     Initialised,
-    /// It is free, and is made a leaf of another key.
+    /// It is free, and is initialised as a leaf of another key.
     InitialisedForOther,
 }
 
@@ -102,7 +103,7 @@ impl Scenario {
         put(trie, KEY, FIRST);
         if matches!(self, Self::Initialised | Self::InitialisedForOther) {
             remove(trie, KEY);
-            // So that the leaf is the first to be made one again, under every policy.
+            // Under every policy, the leaf is then the first to be reused.
             trie.quiesce().expect("outside of read sections");
         }
     }
@@ -129,7 +130,7 @@ impl Scenario {
         }
     }
 
-    /// What `KEY` has, one after the other.
+    /// Returns the values that `KEY` has, in order.
     fn values(self) -> &'static [Option<u64>] {
         match self {
             Self::Removed | Self::OtherKey => &[Some(FIRST), None],
@@ -174,8 +175,8 @@ fn fails<L: ReusePolicy>(name: &str, what: &str, scenario: Scenario, asks: Asks,
     breaks(name, what, move || hinted::<L>(scenario, asks, Some(fault), &Seen::default()));
 }
 
-/// Two writers at one leaf, one of which comes by a hint: the key is removed meanwhile, and the leaf comes
-/// back with another key.
+/// Two writers at one leaf; one of them reaches it by a hint. The other removes the key, and the
+/// leaf comes back with another key.
 fn overwritten_by_hint(seen: &Seen) {
     let trie = built::<Immediate>(None);
     put(&trie, KEY, FIRST);
@@ -202,7 +203,7 @@ fn overwritten_by_hint(seen: &Seen) {
     seen.note(NOTHING, removed_first);
 }
 
-/// Two writers overwrite one leaf by hint.
+/// Two writers overwrite one leaf by a hint.
 fn overwritten_twice_by_hint(fault: Option<Fault>, seen: &Seen) {
     let trie = built::<Immediate>(fault);
     put(&trie, KEY, FIRST);

@@ -1,7 +1,7 @@
 //! Leaves that are reused at once, and overwritten in place.
 //!
-//! A reader needs the count of the leaf, its slot, and the count of the branch that has the slot:
-//! each is left out in a scenario of its own, which fails then.
+//! A reader needs the count of the leaf, its slot, and the count of the branch that has the slot.
+//! For each of them a scenario fails if it is omitted.
 
 use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
@@ -12,14 +12,14 @@ use qptrie::{Fault, QpTrie};
 use std::ops::Bound::Excluded;
 use std::sync::Arc;
 
-/// A copy that its key never had, or had no longer.
+/// The panic message for a copy that its key never had, or no longer had.
 const WRONG_COPY: &str = "a copy that is not its key's";
-/// Two writers were told what can't be.
+/// The panic message when the results of two writers contradict each other.
 const LOST_VALUE: &str = "a value that came back twice, or never";
-/// A key that was put cannot be found.
+/// The panic message when a key that was inserted can't be found.
 const LOST_KEY: &str = "a key that was put is not there";
 
-/// A scan gave a key twice, or a lesser one after a greater one.
+/// The panic message when a scan returned a key twice, or a smaller one after a greater one.
 const OUT_OF_ORDER: &str = "entries that are not in the order of their keys";
 
 /// A reader found the first value.
@@ -29,18 +29,19 @@ const NEWER: &str = "found the newer value";
 /// A reader found no value.
 const NOTHING: &str = "found nothing";
 
-// All keys are equally long, so that their leaves have one class.
+// All keys have the same length, so their leaves have the same size class.
 const KEY: &[u8] = b"11";
 const SIBLING: &[u8] = b"12";
 
-/// Values of two words that are not equal.
+/// Values of two words that differ.
 const FIRST: u64 = 0x1_0000_0002;
 const SECOND: u64 = 0x3_0000_0004;
 
 type Trie<B> = Arc<QpTrie<u64, B, Immediate>>;
 
 fn built<B: ReusePolicy>(fault: Option<Fault>, keys: &[&[u8]]) -> Trie<B> {
-    // One try without locks: another one is like the first, only that it knows more.
+    // One attempt without insisting: a further attempt is the same as a first one that begins
+    // later.
     let builder = QpTrie::builder().domain(Domain::new()).reader_retries(0);
     let builder = match fault {
         Some(fault) => builder.fault(fault),
@@ -61,8 +62,8 @@ fn remove<B: ReusePolicy>(trie: &Trie<B>, key: &[u8]) -> Option<u64> {
     trie.pin().remove_copied(key)
 }
 
-/// Ends an execution that went wrong. Ending the trie takes a working model, which a panic ends
-/// first.
+/// Panics with `wrong` unless `is_so`. Leaks the trie first: dropping it needs a running model,
+/// which a panic ends.
 fn check<B: ReusePolicy>(trie: &Trie<B>, is_so: bool, wrong: &str) {
     if !is_so {
         std::mem::forget(Arc::clone(trie));
@@ -84,7 +85,7 @@ fn note(seen: &Seen, found: Option<u64>) {
     seen.note(NOTHING, found.is_none());
 }
 
-/// A key's value is overwritten.
+/// The value of a key is overwritten.
 fn overwritten(fault: Option<Fault>, seen: &Seen) {
     let trie = built::<Immediate>(fault, &[KEY]);
     let reader = in_background(&trie, |trie| trie.pin().get_copied(KEY));
@@ -105,8 +106,9 @@ fn comes_back_as_another(fault: Option<Fault>, seen: &Seen) {
     note(seen, found);
 }
 
-/// A key is removed, and its leaf comes back with the same key: who saw it once sees it from then
-/// on. With `under_a_branch` the slot that names the leaf is that of a branch which was replaced.
+/// A key is removed, and its leaf comes back with the same key: a reader that saw the new value
+/// once must see it from then on. With `under_a_branch` the leaf's slot is in a branch that is
+/// replaced.
 fn comes_back_itself<B: ReusePolicy>(under_a_branch: bool, fault: Option<Fault>, seen: &Seen) {
     let keys: &[&[u8]] = if under_a_branch { &[KEY, SIBLING] } else { &[KEY] };
     let trie = built::<B>(fault, keys);
@@ -127,8 +129,8 @@ fn comes_back_itself<B: ReusePolicy>(under_a_branch: bool, fault: Option<Fault>,
     note(seen, found);
 }
 
-/// A key that a seek is about to give is removed, and its leaf comes back to the same slot with a key
-/// before the bound.
+/// A key that a seek is about to return is removed, and its leaf comes back to the same slot with a
+/// key before the bound.
 fn sought(seen: &Seen) {
     const BEFORE: &[u8] = b"10";
     let trie = built::<Immediate>(None, &[KEY]);
@@ -144,7 +146,7 @@ fn sought(seen: &Seen) {
     note(seen, found);
 }
 
-/// The same with a key of another length, of which the leaf has room for as well.
+/// Like `sought`, with a key of another length, for which the leaf also has room.
 fn sought_with_another_length(fault: Option<Fault>, seen: &Seen) {
     const SHORTER: &[u8] = b"1";
     let trie = built::<Immediate>(fault, &[KEY]);
@@ -165,8 +167,8 @@ fn sought_with_another_length(fault: Option<Fault>, seen: &Seen) {
     note(seen, found);
 }
 
-/// A scan comes by a key that is removed, whose leaf comes back further on with another key. With
-/// `backwards` it comes by that key first.
+/// A scan visits a key that is removed, and whose leaf comes back with a later key. With
+/// `backwards` the scan visits that key first.
 fn scanned(backwards: bool, fault: Option<Fault>, seen: &Seen) {
     const FURTHER_ON: &[u8] = b"13";
     let trie = built::<Immediate>(fault, &[KEY, SIBLING]);
@@ -208,7 +210,7 @@ fn overwritten_twice(fault: Option<Fault>, seen: &Seen) {
     note(seen, last);
 }
 
-/// A key's value is overwritten while the key is removed.
+/// The value of a key is overwritten while the key is removed.
 fn overwritten_and_removed(seen: &Seen) {
     let trie = built::<Immediate>(None, &[KEY]);
     let other = in_background(&trie, |trie| remove(trie, KEY));
@@ -221,7 +223,8 @@ fn overwritten_and_removed(seen: &Seen) {
     note(seen, last);
 }
 
-/// A key is put beside a leaf that becomes that of another key, which parts from it elsewhere.
+/// A key is inserted next to a leaf that becomes the leaf of another key, which differs from it in
+/// another symbol.
 fn forked_beside(fault: Option<Fault>, seen: &Seen) {
     const NEW: &[u8] = b"21";
     const NEIGHBOUR: &[u8] = b"22";

@@ -1,14 +1,13 @@
 //! The real trie under the model checker: one reader against one writer, and two writers.
 //!
-//! Each scenario is explored twice over: to the end with every step of the protocol in place,
-//! and, with one step left out, until the answer is wrong. A scenario that can't fail proves
-//! nothing.
+//! Each scenario is explored twice: completely with every step of the protocol, and, with one step
+//! omitted, until the answer is wrong. A scenario that can't fail proves nothing.
 //!
-//! Two threads, with a bound on preemptions of 2 or 3 or none (the protocol alone, in `loom_protocol`,
-//! is explored further). What loom does not explore: load
-//! buffering, more than the last seven stores of a word, spurious failures of a weak exchange.
-//! A reader that was turned away, and a scan that lost its place, are explored no further: they look
-//! again, like others that begin then, and that is run once.
+//! Each model has two threads and a bound of 2 or 3 preemptions, or none (`loom_protocol` explores
+//! the protocol alone further). loom does not explore load buffering, more than the last seven
+//! stores of a word, or spurious failures of a weak exchange. After a reader has to retry, or a
+//! scan has lost its place, the rest of the execution is run once but not explored: the retry is
+//! the same as a first attempt that begins then.
 
 #![cfg(loom)]
 

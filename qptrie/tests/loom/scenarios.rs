@@ -1,4 +1,4 @@
-//! What the writer does while the reader looks a key up.
+//! Actions of the writer while the reader looks up a key.
 
 use crate::breaks::WRONG_ANSWER;
 use crate::explore::Seen;
@@ -9,34 +9,34 @@ use qptrie::{Fault, QpTrie};
 use std::ops::Bound::Excluded;
 use std::sync::Arc;
 
-/// The key that is always there: below the branch that the writer reuses.
+/// A key that is always there, below the branch that the writer reuses.
 const KEY: &[u8] = b"1177";
 
-/// Before it, with nothing in between.
+/// A bound before `KEY`, with no key in between.
 const BOUND: &[u8] = b"1144";
 
-/// Its sibling in that branch.
+/// The sibling of `KEY` in that branch.
 const SIBLING: &[u8] = b"12";
 
-/// A reader could not believe what it saw.
+/// A reader had to retry.
 pub(crate) const TURNED_AWAY: &str = "turned away";
 /// A lookup found the first value.
 pub(crate) const FOUND: &str = "found";
 /// A lookup found the second value.
 pub(crate) const NEWER: &str = "found the newer value";
 
-/// What happens to the branch `X` of `KEY` and `SIBLING`.
+/// Changes to the branch `X` of `KEY` and `SIBLING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
-    /// `X` hangs on the root. It is copied to make room for a third key, and its memory becomes
-    /// a branch that tests another byte, below `SIBLING`.
+    /// `X` is directly below the root. It is copied to make room for a third key, and its memory
+    /// becomes a branch that tests another byte, below `SIBLING`.
     Reused,
-    /// The same below a parent that stays linked.
+    /// Like `Reused`, below a parent that stays linked.
     ChildMoves,
-    /// The parent is copied first, and its memory left alone: its count and its slots stand
-    /// still while `X` is reused.
+    /// The parent is copied first, and its memory is not reused: its count and its slots do not
+    /// change while `X` is reused.
     Frozen,
-    /// `SIBLING` is removed, so that `KEY` takes the place of `X`; its memory becomes a branch
+    /// `SIBLING` is removed, so `KEY` takes the place of `X`, whose memory becomes a branch
     /// elsewhere.
     Merged,
     /// `X` stays, and the value of `KEY` is replaced.
@@ -56,7 +56,8 @@ fn put<B: ReusePolicy>(trie: &Trie<B>, key: &[u8]) {
 }
 
 pub(crate) fn built<B: ReusePolicy>(fault: Option<Fault>) -> Trie<B> {
-    // One try without locks: another one is like the first, only that it knows more.
+    // One attempt without insisting: a further attempt is the same as a first one that begins
+    // later.
     let builder = QpTrie::builder().domain(Domain::new()).reader_retries(0);
     match fault {
         Some(fault) => builder.fault(fault),
@@ -66,26 +67,26 @@ pub(crate) fn built<B: ReusePolicy>(fault: Option<Fault>) -> Trie<B> {
     .expect("a model needs no system")
 }
 
-/// How the reader comes by `KEY`.
+/// The operation by which the reader reaches `KEY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// By a lookup.
+    /// A lookup.
     Up,
-    /// By a seek for the first key from some place on.
+    /// A seek for the first key after a bound.
     Ahead,
-    /// By a scan from the least key to the greatest.
+    /// A scan from the smallest key to the greatest.
     Forwards,
-    /// By a scan from the greatest key to the least.
+    /// A scan from the greatest key to the smallest.
     Backwards,
 }
 
 impl Look {
-    /// The value of `KEY`, if the reader came by it and, where `SIBLING` is always there too, by
-    /// that.
+    /// Returns the value of `KEY`, if the reader found it, and, in scenarios where `SIBLING` is
+    /// always there, found that too.
     fn run<B: ReusePolicy>(self, trie: &Trie<B>, scenario: Scenario) -> Option<u64> {
         let view = trie.pin();
         let mut entries: Vec<(&[u8], &u64)> = Vec::new();
-        // As far as the last key that is always there: what comes behind it is not asked about.
+        // Scan up to the last key that is always there; later entries are not checked.
         match self {
             Self::Up => return view.get(KEY).copied(),
             Self::Ahead => {
@@ -124,7 +125,7 @@ fn turned_away<B: ReusePolicy>(trie: &Trie<B>) -> bool {
     stats.retries + stats.fallbacks > 0
 }
 
-/// Runs one execution: a reader looks for `KEY`, which is always there.
+/// Runs one execution: a reader looks up `KEY`, which is always there.
 pub(crate) fn reader_against_writer<B: ReusePolicy>(
     scenario: Scenario,
     look: Look,
@@ -161,7 +162,7 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
     }
     let found = reader.join().expect("the reader does not panic");
     if found.is_none() {
-        // Ending the trie takes a working model, which a panic ends first.
+        // Dropping the trie needs a running model, which a panic ends first.
         std::mem::forget(trie);
         panic!("{WRONG_ANSWER}");
     }
@@ -170,8 +171,8 @@ pub(crate) fn reader_against_writer<B: ReusePolicy>(
     seen.note(TURNED_AWAY, turned_away(&trie));
 }
 
-/// Runs one execution: a reader asks for the first key beyond a bound, which is `KEY`, while the
-/// writer puts a lesser one where the branch of `KEY` hangs.
+/// Runs one execution: a reader looks for the first key after a bound, which is `KEY`, while the
+/// writer inserts a smaller key above the branch of `KEY`.
 pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
     let trie = Arc::new(built::<B>(fault));
     put(&trie, KEY);
@@ -191,8 +192,8 @@ pub(crate) fn seek_against_writer<B: ReusePolicy>(fault: Option<Fault>, seen: &S
     seen.note(TURNED_AWAY, turned_away(&trie));
 }
 
-/// Runs one execution: a scan that stands on the parent of `X` goes on after its own thread made
-/// `X` move and reused it, while another writer copies the parent.
+/// Runs one execution: a scan that stands on the parent of `X` continues after its own thread moved
+/// `X` and reused its memory, while another writer copies the parent.
 pub(crate) fn scan_beside_two_writers<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
     let trie = Arc::new(built::<B>(fault));
     for key in [KEY, SIBLING, b"01"] {
@@ -218,12 +219,12 @@ pub(crate) fn scan_beside_two_writers<B: ReusePolicy>(fault: Option<Fault>, seen
     seen.note(TURNED_AWAY, turned_away(&trie));
 }
 
-/// A leaf that is published in an empty subtree is seen whole, or not at all.
+/// A leaf that is published in an empty subtree is seen completely, or not at all.
 pub(crate) fn lone_leaf(look: Look, seen: &Seen) {
     let trie = Arc::new(built::<Immediate>(None));
     let reader = {
         let trie = Arc::clone(&trie);
-        // That there is no sibling is as when it was merged away.
+        // As in `Merged`, there is no sibling to find.
         thread::spawn(move || look.run(&trie, Scenario::Merged))
     };
     put(&trie, KEY);

@@ -1,7 +1,7 @@
 //! Two writers on the same branches.
 //!
-//! What they were told, the entries that are there when both have ended, and `len`, are those of some order
-//! in which the operations could have been done one after another.
+//! Some sequential order of the operations must explain their results, the entries after both
+//! writers have finished, and `len`.
 
 use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
@@ -13,7 +13,7 @@ use qptrie::{Fault, QpTrie};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a race says when the writers' work is that of no order.
+/// The panic message when no order of the operations explains a race.
 const LOST_UPDATE: &str = "no order of the operations";
 
 type Key = &'static [u8];
@@ -27,7 +27,7 @@ enum Op {
 }
 use Op::{Put, Remove};
 
-/// Two writers, and the keys that are put before, each with the value 1; some of them are gone again.
+/// Two writers; `keys` are inserted before with value 1, and then `gone` are removed again.
 #[derive(Clone, Copy, Debug)]
 struct Race {
     keys: &'static [Key],
@@ -36,19 +36,19 @@ struct Race {
     other: &'static [Op],
 }
 
-/// The root is empty.
+/// Both insert into an empty root.
 const EMPTY_ROOT: Race =
     Race { keys: &[], gone: &[], one: &[Put(b"11", 2)], other: &[Put(b"12", 3)] };
 
-/// Each gives the branch a twig more.
+/// Both add a twig to the branch.
 const TWO_TWIGS: Race =
     Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"13", 2)], other: &[Put(b"14", 3)] };
 
-/// Both bring the same key.
+/// Both insert the same key.
 const SAME_TWIG: Race =
     Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"13", 2)], other: &[Put(b"13", 3)] };
 
-/// One gives the branch a twig more, the other takes one away.
+/// One adds a twig to the branch, the other removes one.
 const TWIG_COMES_AND_GOES: Race = Race {
     keys: &[b"11", b"12", b"13"],
     gone: &[],
@@ -56,8 +56,8 @@ const TWIG_COMES_AND_GOES: Race = Race {
     other: &[Remove(b"12")],
 };
 
-/// One takes a twig, and the branch is copied without it and without a hole; the other replaces a leaf.
-/// With one preemption: two take minutes.
+/// One removes a twig, and the branch is copied without it and without a hole; the other replaces a
+/// leaf. Explored with one preemption, because two take minutes.
 const BRANCH_SHRINKS: Race = Race {
     keys: &[b"11", b"12", b"13", b"14"],
     gone: &[b"13"],
@@ -65,11 +65,11 @@ const BRANCH_SHRINKS: Race = Race {
     other: &[Put(b"11", 3)],
 };
 
-/// The branch is to be merged away by one, and to be given a twig by the other.
+/// One adds a twig to a branch that the other merges away.
 const MERGED_AND_GROWN: Race =
     Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"13", 2)], other: &[Remove(b"12")] };
 
-/// Each takes one of two twigs.
+/// Each removes one of two twigs.
 const BOTH_TWIGS_GO: Race =
     Race { keys: &[b"11", b"12"], gone: &[], one: &[Remove(b"11")], other: &[Remove(b"12")] };
 
@@ -77,7 +77,7 @@ const BOTH_TWIGS_GO: Race =
 const SAME_LEAF: Race =
     Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"11", 2)], other: &[Put(b"11", 3)] };
 
-/// One replaces a leaf, the other copies the branch that it hangs on.
+/// One replaces a leaf, the other copies its branch.
 const LEAF_AND_BRANCH: Race =
     Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"11", 2)], other: &[Put(b"13", 3)] };
 
@@ -93,7 +93,7 @@ const PARENT_AND_CHILD: Race = Race {
     other: &[Put(b"13", 3)],
 };
 
-/// One removes the sibling of a branch, which moves up then; the other gives that branch a twig.
+/// One removes the sibling of a branch, which then moves up; the other adds a twig to that branch.
 const SIBLING_MERGED: Race = Race {
     keys: &[b"11", b"12", b"21"],
     gone: &[],
@@ -101,11 +101,12 @@ const SIBLING_MERGED: Race = Race {
     other: &[Put(b"13", 3)],
 };
 
-/// One forks the way above the branch, the other gives the branch a twig.
+/// One inserts a fork above the branch, the other adds a twig to the branch.
 const FORKED_ABOVE: Race =
     Race { keys: &[b"11", b"12"], gone: &[], one: &[Put(b"21", 2)], other: &[Put(b"13", 3)] };
 
-/// One forks the way further up than the branches that a way keeps; the other merges the uppermost away.
+/// One inserts a fork above the branches that a walk keeps; the other merges the topmost branch
+/// away.
 const FORKED_FAR_ABOVE: Race = Race {
     keys: &[b"1111", b"1112", b"112", b"12"],
     gone: &[],
@@ -113,8 +114,8 @@ const FORKED_FAR_ABOVE: Race = Race {
     other: &[Remove(b"12")],
 };
 
-/// One forks the way above the branch; meanwhile the other merges it away, and its memory is a branch in
-/// the same slot again, which tests a byte before the fork's.
+/// One inserts a fork above the branch. Meanwhile the other merges the branch away, and reuses its
+/// memory in the same slot for a branch that tests a byte before the fork's.
 const FORKED_ABOVE_ANOTHER_LIFE: Race = Race {
     keys: &[b"1111", b"1112"],
     gone: &[],
@@ -139,8 +140,8 @@ impl Op {
     }
 }
 
-/// Whether some order of the operations of two writers, each in its own order, tells them that, and
-/// leaves these entries.
+/// Returns true if some interleaving of the two writers' operations has these results and leaves
+/// these entries.
 fn is_some_order(
     before: &Entries,
     (one, told_one): (&[Op], &[Option<u64>]),
@@ -187,7 +188,7 @@ fn race<B: ReusePolicy>(race: Race, fault: Option<Fault>) {
         && trie.len() == after.len() as u64
         && is_some_order(&before, (race.one, &told_one), (race.other, &told_other), &after);
     if !is_right {
-        // Ending the trie takes a working model, which a panic ends first.
+        // Dropping the trie needs a running model, which a panic ends first.
         std::mem::forget(trie);
         panic!("{LOST_UPDATE}: {told_one:?} {told_other:?}, and then {after:?}");
     }
@@ -246,8 +247,8 @@ races! {
         FORKED_ABOVE_ANOTHER_LIFE, AfterRcuGp, 2, 5000;
 }
 
-/// Where a branch stays linked whose life is over, no operation ends, which a model can't report: those
-/// races are not here.
+/// Races in which a branch stays linked although its life is over are not here: then no operation
+/// ends, which a model can't report.
 #[test]
 fn updates_are_lost_without_locks() {
     for (name, scenario) in [
@@ -282,9 +283,9 @@ fn a_key_is_lost_when_a_fork_does_not_look_at_the_life_below_it() {
     loses(name, FORKED_ABOVE_ANOTHER_LIFE, Fault::LifeNotCheckedUnderLock);
 }
 
-/// A trie with room for one entry says "full".
+/// A trie with room for one entry returned `Full`.
 const FULL: &str = "said to be full";
-/// It does not.
+/// A trie with room for one entry had room.
 const ROOM: &str = "there was room";
 
 fn with_room_for_one<B: ReusePolicy>(fault: Option<Fault>) -> Arc<QpTrie<u64, B>> {
@@ -296,7 +297,7 @@ fn with_room_for_one<B: ReusePolicy>(fault: Option<Fault>) -> Arc<QpTrie<u64, B>
     Arc::new(builder.build().expect("a model needs no system"))
 }
 
-/// One takes the only entry out; who saw that it is gone has room for another.
+/// One writer removes the only entry; if the other saw that it is gone, its insertion must succeed.
 fn room_behind_a_removal<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
     let trie = with_room_for_one::<B>(fault);
     Put(b"11", 1).run(&trie);
@@ -304,7 +305,7 @@ fn room_behind_a_removal<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
         let trie = Arc::clone(&trie);
         thread::spawn(move || {
             let gone = !trie.pin().contains_key(b"11");
-            // Below another root: nothing but the count is shared.
+            // Below another root: the two threads share nothing but the count.
             (gone, trie.pin().insert(b"\xff1", 2).is_err())
         })
     };
@@ -318,7 +319,8 @@ fn room_behind_a_removal<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
     seen.note(ROOM, !refused);
 }
 
-/// Two entries come to a trie with room for one; who is refused sees the other one there.
+/// Two entries are inserted into a trie with room for one; a writer that is rejected must find the
+/// other entry.
 fn room_for_one_of_two<B: ReusePolicy>(fault: Option<Fault>, seen: &Seen) {
     let trie = with_room_for_one::<B>(fault);
     let other = {

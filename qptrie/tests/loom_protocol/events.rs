@@ -1,22 +1,22 @@
-//! What happened, counted over all executions of an exploration: a scenario in which nothing
-//! dangerous happens proves nothing.
+//! Events, counted over all executions of an exploration: a scenario in which nothing dangerous
+//! happens proves nothing.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
-    /// A branch was initialised for another life while the reader was on its way.
+    /// A branch was initialised for another life during the reader's walk.
     Reuse,
-    /// Start again: the count was odd.
+    /// Retry: the count was odd.
     Odd,
-    /// Start again: the slot held another node by then.
+    /// Retry: the slot had changed to another node.
     Slot,
-    /// Start again: the parent's count had moved.
+    /// Retry: the parent's count had changed.
     Parent,
-    /// Start again: the branch's own count had moved.
+    /// Retry: the branch's own count had changed.
     Own,
-    /// No round was left, and the reader took the lock.
+    /// The reader used up its attempts and took the lock.
     Lock,
 }
 

@@ -1,12 +1,13 @@
-//! The writers' half of the protocol as a model with switches: a lock for each life of a branch, two
-//! locks to replace a branch, and the end of its life before the upper one is released.
+//! The writers' half of the protocol as a model with switches: a lock for each life of a branch,
+//! two locks to replace a branch, and the end of its life before the upper lock is released.
 //!
-//! A world of two levels: the root's slot names branch 0, whose slot 0 names branch 1. Writers add a leaf to a
-//! branch, by copying it, or replace one in place; a reader asks for a leaf that is always there.
-//! A writer whose place has changed gives up and says so: that it would start again adds nothing.
+//! The world has two levels: the root's slot names branch 0, whose slot 0 names branch 1. Writers
+//! add a leaf to a branch by copying it, or replace a leaf in place; a reader looks up a leaf that
+//! is always there. A writer whose place has changed gives up and reports it: a retry would add
+//! nothing.
 //!
-//! What is claimed: a leaf that was put is there, nobody else's put undoes it, a leaf is unlinked
-//! once, every lock is released in the end, and the reader finds its leaf.
+//! The claims: a leaf that was inserted is there, no other writer's change undoes it, a leaf is
+//! unlinked once, every lock is released in the end, and the reader finds its leaf.
 
 use loom::sync::atomic::Ordering::{self, Acquire, Relaxed, Release};
 use loom::sync::atomic::{AtomicU32, fence};
@@ -20,9 +21,10 @@ use crate::explore::{Exploration, explore};
 const UNLINKED: u32 = 1;
 const LOCKED: u32 = 2;
 
-/// Slots of a branch.
+/// The number of slots of a branch.
 const SLOTS: usize = 3;
-/// A holder waits at most for another one, who is done when it was let run twice.
+/// The number of attempts to take a lock. A holder waits for at most one other holder, which
+/// finishes once it has run twice.
 const PATIENCE: usize = 8;
 
 /// The switches. [`Locking::SOUND`] is the protocol; every other value is a mutation.
@@ -31,13 +33,13 @@ struct Locking {
     lock: Lock,
     /// The exchange that takes a lock. Pairs with `release`.
     acquire: Ordering,
-    /// The store that lets go of it.
+    /// The store that releases a lock.
     release: Ordering,
     /// Under the lock the slot is compared with what was found.
     slot_check: bool,
-    /// A copy is published locked, and stays so until the life of the original is over.
+    /// A copy is published locked, and stays locked until the life of the original is over.
     copy_locked: bool,
-    /// When that is.
+    /// When the life of the original ends.
     unlink: Unlink,
     /// The second writer takes the lock of the lower branch first.
     one_goes_upwards: bool,
@@ -47,7 +49,7 @@ struct Locking {
 enum Lock {
     /// Fails if the branch is not in the life in which it was found.
     OfLife,
-    /// Whatever life it is in.
+    /// Succeeds in any life.
     OfBranch,
     Never,
 }
@@ -59,7 +61,7 @@ enum Unlink {
 }
 
 impl Locking {
-    /// ORDERING: what each pairs with is said at its field, what fails without it in `MUTATIONS`.
+    /// ORDERING: each field names what it pairs with; `MUTATIONS` shows what fails without it.
     const SOUND: Self = Self {
         lock: Lock::OfLife,
         acquire: Acquire,
@@ -71,7 +73,7 @@ impl Locking {
     };
 }
 
-/// What a slot holds: nothing, a branch, or a leaf.
+/// The content of a slot: nothing, a branch, or a leaf.
 type Twig = u32;
 const NOTHING: Twig = 0;
 const fn branch(index: usize) -> Twig {
@@ -90,7 +92,7 @@ const FOREIGN: Twig = LEAVES + 4;
 /// A count and slots: of a branch, or of a root, which has one slot and one life.
 struct Holder {
     count: AtomicU32,
-    /// As it is now, but for the lock.
+    /// The current count, without the lock bit.
     known: Cell<u32>,
     slots: [AtomicU32; SLOTS],
 }
@@ -108,7 +110,7 @@ impl Holder {
     }
 }
 
-/// A slot that was found: who has it, in which life, and what it held.
+/// A slot as it was found: its holder, the holder's life, and the content.
 #[derive(Clone, Copy)]
 struct Spot<'w> {
     holder: &'w Holder,
@@ -119,20 +121,21 @@ struct Spot<'w> {
 
 #[derive(Clone, Copy)]
 enum Op {
-    /// A leaf more, at a position that is free, in a copy of the branch: the upper one or the lower.
+    /// Adds a leaf at a free position, in a copy of the upper or the lower branch.
     Add { level: usize, at: usize, leaf: Twig, copy: usize },
-    /// Another leaf in place of what is there.
+    /// Replaces a leaf.
     Replace { level: usize, at: usize, leaf: Twig },
-    /// The branch, which was freed, is initialised for another life, elsewhere.
+    /// Initialises a freed branch for another life, elsewhere.
     Reuse { index: usize },
 }
 use Op::{Add, Replace, Reuse};
 
-/// Something changed on the way.
+/// Something changed on the path.
 struct Retry;
 
-/// A load right before an exchange of the same thread hides from loom that a reader had loaded the
-/// count before. A writer that is watched knows the count from memory that loom does not see.
+/// A writer that is watched by a reader, or not. A load right before an exchange by the same thread
+/// hides from loom that a reader had loaded the count before. A watched writer reads the count from
+/// memory that loom does not see.
 #[derive(Clone, Copy)]
 enum Who {
     Watched,
@@ -143,7 +146,7 @@ struct World {
     locking: Locking,
     root: Holder,
     branches: [Holder; 4],
-    /// What writers report; a model's threads are coroutines of one thread.
+    /// The reports of writers. (A model's threads are coroutines of one thread.)
     put: RefCell<Vec<Twig>>,
     unlinked: RefCell<Vec<Twig>>,
 }
@@ -164,8 +167,8 @@ impl World {
         }
     }
 
-    /// As readers do: the branch of a level, and the slots that lead to it; the last of them is slot
-    /// `at` of the branch.
+    /// Finds slots as readers do: those on the path to the branch of a level, ending with slot `at`
+    /// of that branch.
     fn find(&self, who: Who, level: usize, at: usize) -> Result<Vec<Spot<'_>>, Retry> {
         let slot = &self.root.slots[0];
         // ORDERING: pairs with the publication of a branch; a root has no count that changes.
@@ -273,7 +276,8 @@ impl World {
         twigs[at] = leaf;
         let born = init(copy, twigs, self.locking.copy_locked);
         let index = self.branches.iter().position(|branch| std::ptr::eq(branch, copy));
-        // ORDERING: as every publication: who sees the branch sees that it is initialised.
+        // ORDERING: as every publication: a thread that sees the branch sees that it is
+        // initialised.
         upper.slot.store(branch(index.expect("it is one of them")), Release);
         let end = || lower.holder.step(lower.life | UNLINKED, Relaxed);
         if self.locking.unlink == Unlink::BeforeRelease {
@@ -290,18 +294,18 @@ impl World {
         Ok(())
     }
 
-    /// A writer: says whether everything was done.
+    /// Runs a writer up to its first operation that gives up.
     fn write(&self, ops: &[Op], how: (Who, bool)) {
-        // Whoever gives up does not reuse what it did not free.
+        // A writer that gave up must not reuse a branch that it did not free.
         let _gave_up = ops.iter().try_for_each(|op| self.run(*op, how));
     }
 
-    /// The reader: whether `A` is there. Turned away, it can't say no.
+    /// The reader: returns true if it finds `A`, or has to retry.
     fn finds_a(&self) -> bool {
         self.find(Who::Unwatched, 1, 0).map_or(true, |way| way[2].twig == A)
     }
 
-    /// When all have ended.
+    /// Checks the world after all threads have ended.
     fn check(&self) {
         let mut there = Vec::new();
         let mut todo = vec![self.root.slots[0].load(Relaxed)];
@@ -311,7 +315,7 @@ impl World {
                     let holder = &self.branches[index];
                     assert!(
                         holder.count.load(Relaxed) & (UNLINKED | LOCKED) == 0,
-                        "claim: what is linked is alive, and nobody's"
+                        "claim: a linked branch is alive and unlocked"
                     );
                     todo.extend(holder.slots.iter().map(|slot| slot.load(Relaxed)));
                 }
@@ -330,14 +334,14 @@ impl World {
     }
 }
 
-/// What was read of a branch so far was of the life in which it was found.
+/// Checks that everything read from a branch so far belongs to the life in which it was found.
 fn confirm(spot: Spot<'_>) -> Result<(), Retry> {
     // ORDERING: pairs with the fence in `init`.
     fence(Acquire);
     (spot.holder.count.load(Relaxed) & !LOCKED == spot.life).then_some(()).ok_or(Retry)
 }
 
-/// Begins the next life of a branch, which is the result.
+/// Begins the next life of a branch, and returns it.
 fn init(holder: &Holder, twigs: [Twig; SLOTS], locked: bool) -> u32 {
     // ORDERING: as in `protocol`.
     fence(Release);
@@ -391,8 +395,8 @@ static PARENT_AND_CHILD: Scenario = two(
     &[Add { level: 1, at: 1, leaf: D, copy: 3 }],
     100,
 );
-/// The parent is replaced by one writer, and the child, in the parent's copy, by another, who reuses it:
-/// what the frozen parent is about.
+/// One writer replaces the parent; another replaces the child, in the parent's copy, and reuses it:
+/// the case of the frozen parent.
 static PARENT_CHILD_AND_READER: Scenario = Scenario {
     name: "parent_child_and_reader",
     one: &[Add { level: 0, at: 2, leaf: C, copy: 2 }],
@@ -429,7 +433,7 @@ impl Scenario {
 }
 
 #[test]
-fn writers_lose_nothing_and_do_not_wait_for_good() {
+fn writers_lose_nothing_and_do_not_wait_forever() {
     for scenario in
         [&TWO_COPIES, &COPY_AND_REPLACE, &TWO_REPLACE, &PARENT_AND_CHILD, &PARENT_CHILD_AND_READER]
     {

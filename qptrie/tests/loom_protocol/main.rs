@@ -1,30 +1,31 @@
 //! The trie's validation protocol as a model with switches.
 //!
-//! Branches are reused at once, while readers that hold no lock may still stand in them. What
-//! keeps these readers right is a protocol of a dozen small steps: counts, fences, orderings,
-//! loads that are repeated. Here the trie is reduced to that protocol, and each step can be
-//! switched off. loom explores small scenarios to the end: with every step in force no scenario
-//! fails, and `every_step_is_needed` shows for each step a scenario that fails without it.
+//! Branches are reused at once, while readers without locks may still stand in them. A protocol of
+//! a dozen small steps keeps these readers correct: counts, fences, orderings, repeated loads. This
+//! model reduces the trie to that protocol, and each step can be switched off. loom explores small
+//! scenarios completely: with every step on, no scenario fails, and `every_step_is_needed` shows
+//! for each step a scenario that fails without it.
 //!
 //! - [`protocol`]: the pool of branches, readers, writers, and the switches.
 //! - [`scenarios`]: small worlds, each a trie, a reader, and writers that follow a script.
-//! - [`locks`]: the writers' half, a model of its own.
-//! - [`mutations`]: what is switched off, and where it has to show.
-//! - [`events`] and [`explore`]: what was seen, and how far the exploration came.
+//! - [`locks`]: the writers' half, a separate model.
+//! - [`mutations`]: the steps that are switched off, and the scenario that has to fail.
+//! - [`events`] and [`explore`]: what was seen, and how far the exploration went.
 //!
-//! What is claimed: a key that is always there is found, a key that is never there is not, and no
-//! leaf is touched before its writer's plain stores to it are visible. Readers compare the key in
-//! the leaf, so the leaf of another key shows as a key that is missed.
+//! The claims: a key that is always there is found, a key that is never there is not, and no leaf
+//! is accessed before its writer's plain stores to it are visible. Readers compare the key in the
+//! leaf, so reaching the leaf of another key counts as missing the key.
 //!
-//! What loom (0.7) has to be given, so that "complete" means something:
+//! loom (0.7) imposes these rules on the model, so that "complete" is meaningful:
 //!
 //! - It keeps the last seven stores of an atomic: no scenario makes more than six.
 //! - A thread's own load right before its own store hides what other threads loaded earlier.
 //!   Writers follow their script and keep their counts in memory that loom does not see.
-//! - Atomics belong to one execution: the pool is built once for each, and reuse only stores.
-//! - Rounds without the lock are bounded, and a reader that has used them up takes the lock.
+//! - Atomics belong to one execution: the pool is built once for each execution, and reuse only
+//!   stores.
+//! - Attempts without the lock are bounded; a reader that has used them up takes the lock.
 //!
-//! What it cannot show: load buffering, and more preemptions than the bound.
+//! The model can't show load buffering, or more preemptions than the bound.
 
 #![cfg(loom)]
 
@@ -38,7 +39,7 @@ mod scenarios;
 
 use scenarios::Scenario;
 
-/// Makes a test of each scenario.
+/// Makes each scenario a test.
 macro_rules! claims {
     ($($claim:ident: $scenario:ident,)*) => {$(
         #[test]
@@ -67,9 +68,10 @@ claims! {
     a_key_is_found_while_two_writers_pass_its_branch_on: TWO_WRITERS,
 }
 
-/// A reader that finds a branch empty starts again. One that finds it filled, for another life, doesn't
-/// know: the false negative (F2). It is that and not the wild pointer (F1), since this reader starts again
-/// also when it comes to another key's leaf: it misses a key only where it finds no way.
+/// Replaces counts by emptying branches: a reader that finds a branch empty starts again. A reader
+/// that finds it filled, for another life, can't tell: this is the false negative (F2). It is not
+/// the wild pointer (F1), because this reader also starts again if it reaches another key's leaf:
+/// it misses a key only if it finds no way.
 #[test]
 fn emptying_a_branch_in_place_of_a_count_leaves_the_false_negative() {
     let mut protocol = protocol::Protocol::SOUND;

@@ -1,4 +1,4 @@
-//! What happens when a step of the protocol is left out: the table of all of them.
+//! The mutations: each omits a step of the protocol; a table shows the result of each.
 
 use loom::sync::atomic::Ordering::{Relaxed, Release};
 use std::fmt::Write;
@@ -14,9 +14,9 @@ struct Mutation {
 }
 
 enum Verdict {
-    /// The scenario was made for it.
+    /// This scenario fails; it was made for this mutation.
     FailsIn(&'static Scenario),
-    /// No scenario fails: something else does the same work.
+    /// No scenario fails: another step does the same work.
     CoveredBy(&'static str),
 }
 use Verdict::{CoveredBy, FailsIn};
@@ -106,7 +106,7 @@ static MUTATIONS: &[Mutation] = &[
     ),
 ];
 
-/// Prints the table, and fails where it does not say what was expected.
+/// Prints the table, and fails if a result is not the expected one.
 pub(crate) fn check() {
     let mut table = String::from("loom trie: each step left out, and where it shows\n");
     let mut surprises = Vec::new();
@@ -132,7 +132,7 @@ fn fails(scenario: &'static Scenario, protocol: Protocol) -> (String, bool) {
         return (format!("{:24} NOT CAUGHT", scenario.name), false);
     };
     let row = format!("{:24} execution {:>6}  {violation}", scenario.name, exploration.executions);
-    // Any other panic is a mistake of the model.
+    // Any other panic is a bug in the model.
     let claim = ["claim: ", "Causality violation: "].iter().any(|c| violation.starts_with(c));
     (row, claim)
 }

@@ -10,32 +10,33 @@ use std::sync::Arc;
 
 use crate::events::{Event, Events};
 
-/// Its subtree, then the nibbles that branches test.
+/// A key: its subtree, then the nibbles that branches test.
 pub(crate) type Key = [u8; 3];
 
-/// Twigs that a branch has room for.
+/// The maximum number of twigs in a branch.
 const CAPACITY: usize = 3;
 /// No node: a twig of a branch that was emptied.
 const EMPTY: u32 = u32::MAX;
-/// Rounds of a reader without the lock.
+/// The number of a reader's attempts without the lock.
 const ATTEMPTS: usize = 3;
-/// No path of any scenario is longer; only a reader that was led astray goes on.
+/// The longest path of any scenario; only a misled reader exceeds it.
 const LONGEST_PATH: usize = 3;
 
 /// The switches. [`Protocol::SOUND`] is the protocol; every other value is a mutation.
 #[derive(Clone, Copy)]
 pub(crate) struct Protocol {
     pub(crate) count: Count,
-    /// In place of a count: a branch is emptied when it is freed, filled in order when it is reused
-    /// (the twigs, then the shape), and read in order; who finds it empty, or comes to the leaf of
-    /// another key (F1), starts again.
+    /// Instead of a count: a branch is emptied when it is freed, filled in order when it is reused
+    /// (the twigs, then the shape), and read in order. A reader that finds it empty, or reaches the
+    /// leaf of another key (F1), starts again.
     pub(crate) emptied: bool,
     /// Free: a fence between the odd count and the free list.
     pub(crate) free_fence: bool,
     /// Free: the store that puts the branch on the free list.
     pub(crate) hand_over: Ordering,
-    /// Initialise: the load that takes it from there. Pairs with the two above: who takes the
-    /// branch knows that its count is odd, and hands that on by the fence below.
+    /// Initialise: the load that takes the branch from the free list. Pairs with the two above: a
+    /// thread that takes the branch knows that its count is odd, and passes that on by the fence
+    /// below.
     pub(crate) take_over: Ordering,
     /// Initialise: a fence before the first field.
     pub(crate) init_fence: bool,
@@ -44,12 +45,12 @@ pub(crate) struct Protocol {
     /// Publish: the store of a leaf. Pairs with `root` or `own_fence`: the leaf's memory is plain.
     pub(crate) publish_leaf: Ordering,
     /// Publish: the store of a branch. Pairs with `own_fence`: if another thread initialised the
-    /// branch, nothing else tells the reader that its count has moved.
+    /// branch, nothing else makes its changed count visible to the reader.
     pub(crate) publish_branch: Ordering,
     /// Read: the first load of a root slot.
     pub(crate) root: Ordering,
-    /// Read: the first load of the count. Who reads an even count sees the fields of that life,
-    /// and that the slots of the last life hold other nodes.
+    /// Read: the first load of the count. A thread that reads an even count sees the fields of that
+    /// life, and that the slots of the last life name other nodes.
     pub(crate) first_count: Ordering,
     pub(crate) odd_test: bool,
     pub(crate) slot_check: SlotCheck,
@@ -59,13 +60,13 @@ pub(crate) struct Protocol {
     /// Read: a fence between the fields and the branch's own count.
     pub(crate) own_fence: bool,
     pub(crate) own_check: bool,
-    /// Read: "absent" is validated before it is believed.
+    /// Read: "absent" is validated before it is trusted.
     pub(crate) validate_absent: bool,
-    /// Read: the branch that names a leaf is validated before the leaf is touched.
+    /// Read: the branch that names a leaf is validated before the leaf is accessed.
     pub(crate) validate_leaf: bool,
 }
 
-/// When the count of a branch becomes odd.
+/// The moment at which the count of a branch becomes odd.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Count {
     AtUnlink,
@@ -73,7 +74,7 @@ pub(crate) enum Count {
     Never,
 }
 
-/// When the reader loads the slot again.
+/// The moment at which the reader loads the slot again.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum SlotCheck {
     AfterCount,
@@ -81,7 +82,7 @@ pub(crate) enum SlotCheck {
     Never,
 }
 
-/// When the reader compares the parent's count again.
+/// The moment at which the reader compares the parent's count again.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum ParentCheck {
     AfterSlot,
@@ -90,12 +91,12 @@ pub(crate) enum ParentCheck {
 }
 
 impl Protocol {
-    /// ORDERING: what each pairs with is said at its field, what fails without it in `mutations`.
+    /// ORDERING: each field names what it pairs with; `mutations` shows what fails without it.
     pub(crate) const SOUND: Self = Self {
         count: Count::AtUnlink,
         emptied: false,
         free_fence: true,
-        // The weakest free list that will do: the fence before the store is its Release.
+        // The weakest sufficient free list: the fence before the store is its Release.
         hand_over: Relaxed,
         take_over: Acquire,
         init_fence: true,
@@ -115,7 +116,7 @@ impl Protocol {
     };
 }
 
-/// What a slot holds.
+/// The content of a slot.
 #[derive(Clone, Copy)]
 pub(crate) enum Node {
     Branch(usize),
@@ -139,20 +140,22 @@ impl Node {
 /// A place that names a node.
 #[derive(Clone, Copy)]
 pub(crate) enum Slot {
-    /// Of a subtree.
+    /// The root slot of a subtree.
     Root(usize),
-    /// Branch and position.
+    /// A branch and the position of a twig in it.
     Twig(usize, usize),
 }
 
-/// What a branch says: which place of the key it tests, and the node for each nibble there.
+/// The content of a branch: the index of the nibble that it tests, and the node for each value of
+/// it.
 pub(crate) struct Contents {
     pub(crate) index: u32,
     pub(crate) twigs: &'static [(u32, Node)],
 }
 
 impl Contents {
-    /// Index and bitmap are one word, so that no reader sees one without the other.
+    /// Returns the shape. Index and bitmap are one word, so that no reader sees one without the
+    /// other.
     fn shape(&self) -> u32 {
         self.twigs.iter().fold(self.index << 17, |shape, (nibble, _)| shape | 1 << nibble)
     }
@@ -162,7 +165,7 @@ impl Contents {
     }
 }
 
-/// Where the twig for `key` is in a branch of that shape.
+/// Returns the position of the twig for `key` in a branch of that shape.
 fn position(shape: u32, key: Key) -> Option<usize> {
     let bit = 1 << key[(shape >> 17) as usize];
     (shape & bit != 0).then(|| (shape & (bit - 1)).count_ones() as usize)
@@ -172,17 +175,17 @@ struct Branch {
     count: AtomicU32,
     shape: AtomicU32,
     twigs: [AtomicU32; CAPACITY],
-    /// It is on the free list.
+    /// True if the branch is on the free list.
     free: AtomicBool,
     /// The count as the branch's owner knows it. An owner that loaded `count` before storing it
     /// would hide the reader's earlier loads from loom.
     own_count: Untracked<u32>,
-    /// It has been in use before: initialising it is a reuse.
+    /// True if the branch has been in use before, so that initialising it is a reuse.
     used: bool,
 }
 
 impl Branch {
-    /// Constructed once; without contents it is free.
+    /// Creates a branch, once in each execution; without contents it is free.
     fn new(contents: Option<&Contents>, protocol: &Protocol) -> Self {
         let free = contents.is_none();
         let count = u32::from(free && protocol.count != Count::Never);
@@ -205,8 +208,8 @@ impl Branch {
     }
 }
 
-/// The trie before anything happens. A branch without contents is free; a leaf without a key is
-/// for a writer to make.
+/// The initial trie. A branch without contents is free; a leaf without a key is created by a
+/// writer.
 #[derive(Clone, Copy)]
 pub(crate) struct Start {
     pub(crate) roots: [Node; 2],
@@ -214,16 +217,16 @@ pub(crate) struct Start {
     pub(crate) leaves: &'static [Option<Key>],
 }
 
-/// What a writer does next.
+/// The next action of a writer.
 pub(crate) enum Step {
     WriteLeaf(usize, Key),
     Init(usize, Contents),
     Publish(Slot, Node),
-    /// The branch is unlinked already.
+    /// The branch must be unlinked already.
     Free(usize),
-    /// Goes on only when another writer has freed the branch by then.
+    /// Continues only if another writer has freed the branch by then.
     Take(usize),
-    /// Goes on only when another writer has come so far that the slot holds the node.
+    /// Continues only if another writer has stored the node into the slot by then.
     Expect(Slot, Node),
 }
 
@@ -265,7 +268,7 @@ impl Trie {
         }
     }
 
-    /// One writer.
+    /// Runs one writer.
     pub(crate) fn write(&self, updates: &[Update]) {
         for update in updates {
             let _locked = self.locks[update.subtree].lock().expect("a model ends at its panic");
@@ -275,7 +278,7 @@ impl Trie {
         }
     }
 
-    /// Says whether the writer goes on.
+    /// Performs a step. Returns true if the writer continues.
     fn step(&self, step: &Step) -> bool {
         match step {
             Step::WriteLeaf(leaf, key) => self.leaves[*leaf].set(Some(*key)),
@@ -309,8 +312,8 @@ impl Trie {
             branch.step_count(Relaxed);
         }
         if self.protocol.init_fence {
-            // ORDERING: with the stores below, pairs with the reader's fence before it compares
-            // the count: who has seen a field of this life sees a count past the last life's.
+            // ORDERING: with the stores below, pairs with the reader's fence before it compares the
+            // count: a reader that has seen a field of this life sees a count past the last life's.
             // A fence orders later stores of its own thread only. "init fence removed".
             fence(Release);
         }
@@ -321,7 +324,8 @@ impl Trie {
             twig.store(node.handle(), Relaxed);
         }
         if self.protocol.emptied {
-            // ORDERING: pairs with the reader's Acquire load: who sees the shape sees the twigs.
+            // ORDERING: pairs with the reader's Acquire load: a reader that sees the shape sees the
+            // twigs.
             branch.shape.store(contents.shape(), Release);
         }
         if self.protocol.count != Count::Never {
@@ -340,7 +344,7 @@ impl Trie {
         self.slot(slot).store(node.handle(), order);
     }
 
-    /// The reader: whether `key` is there.
+    /// The reader: returns true if it finds `key`.
     pub(crate) fn contains(&self, key: Key) -> bool {
         let reuses = self.reuses.get();
         let found = self.lookup(key);
@@ -361,7 +365,7 @@ impl Trie {
         self.walk_locked(key)
     }
 
-    /// From the root to an answer, or to the check that failed.
+    /// Walks from the root to an answer, or to the check that failed.
     fn walk(&self, key: Key) -> Result<bool, Event> {
         let protocol = &self.protocol;
         let mut slot = &self.roots[usize::from(key[0])];
@@ -373,7 +377,7 @@ impl Trie {
                 Node::Branch(branch) => &self.branches[branch],
                 Node::Leaf(leaf) => {
                     let found = self.leaf_is(leaf, key);
-                    // In its favour: so a key that it misses is missed for want of a way.
+                    // Favours the reader: it can miss a key only if it finds no way.
                     let astray = protocol.emptied && !found;
                     return if astray { Err(Event::Own) } else { Ok(found) };
                 }
@@ -383,9 +387,9 @@ impl Trie {
             let parent_moved = || {
                 parent.is_some_and(|(parent, count)| {
                     if protocol.parent_fence {
-                        // ORDERING: pairs with the parent's init fence: who read the slot in the
-                        // parent's next life reads its count from there too. "fence before the
-                        // parent's count removed".
+                        // ORDERING: pairs with the parent's init fence: a reader that read the slot
+                        // in the parent's next life reads its count from there too. "fence before
+                        // the parent's count removed".
                         fence(Acquire);
                     }
                     parent.count.load(Relaxed) != count
@@ -441,7 +445,7 @@ impl Trie {
         panic!("claim: the reader is never led astray");
     }
 
-    /// Under the lock of its writers the subtree stands still.
+    /// Looks up `key` under the lock of the subtree's writers, where nothing changes.
     fn walk_locked(&self, key: Key) -> bool {
         let subtree = usize::from(key[0]);
         let _locked = self.locks[subtree].lock().expect("a model ends at its panic");

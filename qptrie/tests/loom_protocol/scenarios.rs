@@ -17,16 +17,17 @@ pub(crate) struct Scenario {
     start: Start,
     writers: &'static [&'static [Update]],
     lookup: Key,
-    /// The key is there all the time, or never.
+    /// True if the key is always there, false if it is never there.
     present: bool,
-    /// What has to happen in some execution.
+    /// Events that have to happen in some execution.
     shows: &'static [Event],
-    /// With fewer executions the scenario has lost what it was made for.
+    /// The minimum number of executions; with fewer the scenario no longer tests what it was made
+    /// for.
     least: usize,
 }
 
 impl Scenario {
-    /// Explores the protocol as it is, to the end, and says how far that was.
+    /// Explores the complete protocol to the end, and reports the number of executions.
     pub(crate) fn holds(&'static self) {
         let (exploration, events) = self.explore(Protocol::SOUND);
         let (name, preemptions) = (self.name, exploration.preemptions);
@@ -48,10 +49,10 @@ impl Scenario {
         (exploration, events)
     }
 
-    /// One execution.
+    /// Runs one execution.
     fn run(&'static self, protocol: Protocol, events: Arc<Events>) {
         // All threads of a model are coroutines of one thread. loom's own `Arc` would add its
-        // counting to what is explored.
+        // counter to the exploration.
         let trie = Rc::new(Trie::new(&self.start, protocol, events));
         let writers = self.writers.iter().map(|updates| {
             let trie = Rc::clone(&trie);
@@ -69,9 +70,9 @@ impl Scenario {
     }
 }
 
-// A key is its subtree and two nibbles. The reader looks for `A`, or for `ABSENT`.
+// A key is its subtree and two nibbles. The reader looks up `A`, or `ABSENT`.
 const A: Key = [0, 1, 0];
-/// Sorts before `A`: beside it, `A`'s twig is in another position.
+/// Sorts before `A`: in a branch with `B`, `A`'s twig is in another position.
 const B: Key = [0, 0, 0];
 const C: Key = [0, 2, 0];
 const D: Key = [0, 3, 0];
@@ -95,7 +96,7 @@ const LEAF_F: Node = Leaf(5);
 const LEAF_X: Node = Leaf(6);
 const LEAF_Y: Node = Leaf(7);
 const LEAF_Z: Node = Leaf(8);
-/// A writer makes it.
+/// The leaf that a writer creates.
 const NEW: usize = 9;
 const LEAF_NEW: Node = Leaf(NEW);
 
@@ -105,14 +106,15 @@ const fn branch(index: u32, twigs: &'static [(u32, Node)]) -> Contents {
 
 /// Two leaves; `A`'s is in the first position.
 const PAIR: Contents = branch(1, &[(1, LEAF_A), (2, LEAF_C)]);
-/// The same place with `A`'s leaf in the second position.
+/// A branch for the same index, with `A`'s leaf in the second position.
 const SHIFTED: Contents = branch(1, &[(0, LEAF_B), (1, LEAF_A), (2, LEAF_C)]);
-/// The upper of two levels; the lower one, for `A`, is `Branch(1)` in its first position.
+/// The upper of two levels; the lower one, which has `A`, is `Branch(1)` in its first position.
 const UPPER: Contents = branch(1, &[(1, Branch(1)), (3, LEAF_D)]);
 const UPPER_AND_C: Contents = branch(1, &[(1, Branch(1)), (2, LEAF_C), (3, LEAF_D)]);
 const LOWER: Contents = branch(2, &[(0, LEAF_A), (1, LEAF_E)]);
 const LOWER_AND_F: Contents = branch(2, &[(0, LEAF_A), (1, LEAF_E), (2, LEAF_F)]);
-/// For the other subtree: by its shape `A` is absent, and its first twig is another key's leaf.
+/// For the other subtree: its shape says that `A` is absent, and its first twig is another key's
+/// leaf.
 const FOREIGN: Contents = branch(2, &[(2, LEAF_X), (3, LEAF_Y)]);
 
 const fn in_subtree(subtree: usize, steps: &'static [Step]) -> Update {
@@ -141,12 +143,13 @@ pub(crate) static OTHER_SHAPE: Scenario = Scenario {
     least: 500,
 };
 
-/// The same for a key that is never there; its way leads to the leaf that the writer makes.
+/// Like `OTHER_SHAPE`, for a key that is never there; its path leads to the leaf that the writer
+/// creates.
 pub(crate) static ABSENT_KEY: Scenario =
     Scenario { name: "absent_key", lookup: ABSENT, present: false, ..OTHER_SHAPE };
 
-/// The branch collapses to a leaf, and its slot is split again: the same branch is back in the
-/// same slot, and the key's twig is in another position.
+/// The branch collapses to a leaf, and its slot is split again: the same branch is back in the same
+/// slot, and the key's twig is in another position.
 pub(crate) static SAME_SLOT: Scenario = Scenario {
     name: "same_slot",
     start: Start { roots: [Branch(0), LEAF_X], branches: &[Some(PAIR)], leaves: LEAVES },
@@ -163,7 +166,7 @@ pub(crate) static SAME_SLOT: Scenario = Scenario {
     least: 2000,
 };
 
-/// A value is replaced; its leaf hangs in the root slot.
+/// A value is replaced; its leaf is directly in the root slot.
 pub(crate) static LEAF_AT_ROOT: Scenario = Scenario {
     name: "leaf_at_root",
     start: Start { roots: [LEAF_A, LEAF_X], branches: &[], leaves: LEAVES },
@@ -174,7 +177,7 @@ pub(crate) static LEAF_AT_ROOT: Scenario = Scenario {
     least: 2,
 };
 
-/// A value is replaced; its leaf hangs in a branch.
+/// A value is replaced; its leaf is in a branch.
 pub(crate) static LEAF_IN_BRANCH: Scenario = Scenario {
     name: "leaf_in_branch",
     start: Start { roots: [Branch(0), LEAF_X], branches: &[Some(PAIR)], leaves: LEAVES },
@@ -203,7 +206,7 @@ pub(crate) static SLOT_OVERWRITTEN: Scenario = Scenario {
     least: 500,
 };
 
-/// The parent is copied, freed, and reused elsewhere; the child stays, and hangs in the copy.
+/// The parent is copied, freed, and reused elsewhere; the child stays, below the copy.
 pub(crate) static PARENT_REUSED: Scenario = Scenario {
     name: "parent_reused",
     start: Start {
@@ -221,8 +224,8 @@ pub(crate) static PARENT_REUSED: Scenario = Scenario {
     least: 1500,
 };
 
-/// The parent is replaced by its copy, and not reused. Then the child is replaced in the copy,
-/// and reused elsewhere: the old parent's slot still names it (F3).
+/// The parent is replaced by its copy, and not reused. Then the child is replaced in the copy, and
+/// reused elsewhere: the old parent's slot still names it (F3).
 pub(crate) static FROZEN_PARENT: Scenario = Scenario {
     name: "frozen_parent",
     start: Start {
@@ -241,8 +244,8 @@ pub(crate) static FROZEN_PARENT: Scenario = Scenario {
     least: 8000,
 };
 
-/// The child moves to the other subtree. The parent follows, and there the child hangs in the
-/// same slot again.
+/// The child moves to the other subtree. The parent follows, and there the child is in the same
+/// slot again.
 pub(crate) static BOTH_MOVE: Scenario = Scenario {
     name: "both_move",
     start: Start {
@@ -265,7 +268,7 @@ pub(crate) static BOTH_MOVE: Scenario = Scenario {
     least: 100_000,
 };
 
-/// A branch of the other subtree arrives in the reader's.
+/// A branch of the other subtree moves to the reader's subtree.
 pub(crate) static ARRIVAL: Scenario = Scenario {
     name: "arrival",
     start: Start {
@@ -283,8 +286,8 @@ pub(crate) static ARRIVAL: Scenario = Scenario {
     least: 50,
 };
 
-/// A branch of the other subtree arrives below the reader's upper branch; then another writer
-/// removes what is beside it, and moves it up into the root slot.
+/// A branch of the other subtree moves below the reader's upper branch; then another writer removes
+/// its sibling, and moves it up into the root slot.
 pub(crate) static MOVED_UP: Scenario = Scenario {
     name: "moved_up",
     start: Start {

@@ -1,5 +1,5 @@
-//! The table under the model checker: a lookup beside a writer, each scenario explored to its end with
-//! every check in place and, with one check left out, until the answer is wrong.
+//! The table under the model checker: a lookup concurrent with a writer. Each scenario is explored
+//! completely with every check in place and, with one check omitted, until the answer is wrong.
 
 #[path = "../../../../qptrie/tests/loom/breaks.rs"]
 mod breaks;
@@ -18,25 +18,25 @@ use crate::{Fault, HashTable, Shape};
 
 type Table<P> = HashTable<Arc<MemAlloc<P>>>;
 
-/// What a lookup did, by the restarts that were counted.
+/// An event: a lookup restarted.
 const RESTARTED: &str = "a lookup started again";
 
-/// What a reader found that is no value of the key.
+/// A failure: the reader found a value that the key never had.
 const TORN: &str = "half of one value and half of another";
 
-/// The value with this number: two halves that belong together.
+/// Returns the value with this number: two halves that belong together.
 fn value(number: u32) -> [u64; 1] {
     [u64::from(number) << 32 | u64::from(number)]
 }
 
-/// What the writer does while the reader looks for the key that is always there.
+/// The action of the writer while the reader looks up a key that is always present.
 #[derive(Clone, Copy, Debug)]
 enum Scenario {
-    /// The element before it is removed, and its object becomes one of the other bucket.
+    /// The previous element is removed, and its object becomes one of the other bucket.
     Astray,
-    /// It is replaced.
+    /// The element is replaced.
     Replaced,
-    /// It is replaced, and the old object becomes another key of the same bucket.
+    /// The element is replaced, and the old object becomes another key of the same bucket.
     ReplacedAndReused,
 }
 
@@ -96,7 +96,7 @@ fn first<const N: usize>(mut keys: impl Iterator<Item = u32>) -> [u32; N] {
     std::array::from_fn(|_| keys.next().expect("there is no end of keys"))
 }
 
-/// The number of the second value; no key.
+/// The number of the second value; not a key.
 const NEWER: u32 = 1000;
 
 fn lookup_beside_a_writer<P: ReusePolicy>(scenario: Scenario, fault: Option<Fault>, seen: &Seen) {
@@ -181,8 +181,8 @@ fn a_replaced_key_is_missed_without_the_fence_of_a_writer() {
     breaks_without::<Immediate>(step, WRONG_ANSWER, Scenario::ReplacedAndReused, fault);
 }
 
-/// A lookup that has seen a value is followed by another, while the object that the first one stands on
-/// becomes the element of the newer value.
+/// Two lookups, one after the other, while the object that the first one reads becomes the element
+/// of the newer value.
 fn two_lookups_in_a_row(fault: Option<Fault>, seen: &Seen) {
     let scene = Arc::new(Scene::<Immediate>::new(fault));
     let reader = thread::spawn({
@@ -199,7 +199,7 @@ fn two_lookups_in_a_row(fault: Option<Fault>, seen: &Seen) {
     seen.note("the older value, then the newer", found[0] < found[1]);
 }
 
-/// What goes wrong when a value can be seen too soon.
+/// A failure: a value was visible too soon.
 const BACK: &str = "the value went back";
 
 #[test]

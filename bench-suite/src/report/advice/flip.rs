@@ -1,10 +1,10 @@
-//! Where the answer flips: along one number of the shape at a time, by halving.
+//! Finds where the answer flips: along one number of the shape at a time, by bisection.
 
 use memalloc::PolicyKind;
 
 use super::{Choice, Judgement};
 
-/// A number of the shape that is changed while all others stay.
+/// A number of the shape that varies while all others stay the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Axis {
     LongerSections,
@@ -15,7 +15,7 @@ pub(crate) enum Axis {
     MoreUpdates,
 }
 
-/// What a measurement at one point says.
+/// The outcome of a measurement at one point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opinion {
     Take(PolicyKind),
@@ -25,7 +25,7 @@ pub(crate) enum Opinion {
 }
 
 impl Opinion {
-    /// What a judgement comes to.
+    /// Reduces a judgement to its outcome.
     pub(crate) fn of(judgement: &Judgement) -> Self {
         match judgement.choice {
             Choice::Take { policy, .. } => Self::Take(policy),
@@ -36,20 +36,20 @@ impl Opinion {
     }
 }
 
-/// What came of a search along an axis.
+/// The result of a search along an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Flip {
     pub(crate) axis: Axis,
     /// The answer is the same up to here.
     pub(crate) held_to: f64,
-    /// And another one from here on.
+    /// The answer is different from here on.
     pub(crate) flipped_at: Option<(f64, Opinion)>,
-    /// The first point that was not told apart; between it and `flipped_at` anything may be true.
+    /// The first inconclusive point; between it and `flipped_at` the answer is unknown.
     pub(crate) unclear_at: Option<f64>,
 }
 
-/// Searches from a number at which the answer is `base` to `end`, with at most so many questions.
-/// `None` where the first question has no answer.
+/// Searches from a number at which the answer is `base` to `end`, with at most `questions`
+/// measurements. `None` if the first one gives no answer.
 pub(crate) fn search<E>(
     axis: Axis,
     base: Opinion,
@@ -69,12 +69,12 @@ pub(crate) fn search<E>(
             Opinion::Unclear => flip.unclear_at = Some(point),
             other => {
                 flip.flipped_at = Some((point, other));
-                // What is unclear lies before the flip.
+                // The inconclusive part is before the flip.
                 flip.unclear_at = None;
             }
         }
         let Some(edge) = flip.unclear_at.or(flip.flipped_at.map(|(at, _)| at)) else {
-            // The same answer at the end: nobody looks in between.
+            // The answer is the same at the end: points in between are not measured.
             return Ok(Some(flip));
         };
         point = (flip.held_to * edge).sqrt();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_holds_is_asked_for_once() {
+    fn an_answer_that_holds_at_the_end_is_measured_once() {
         let asked = std::cell::Cell::new(0);
         let flip = found(8, |_| {
             asked.set(asked.get() + 1);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unclear_stays_between_what_is_known() {
+    fn an_inconclusive_part_is_between_known_answers() {
         let flip = found(8, |point| {
             Some(match point {
                 point if point < 30.0 => BASE,
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_down_as_well_as_up_and_ends_when_time_does() {
+    fn a_search_goes_down_as_well_as_up_and_ends_when_time_runs_out() {
         let ask = |point| Ok::<_, Infallible>(Some(if point > 12.0 { BASE } else { OTHER }));
         let Ok(flip) = search(Axis::SmallerBudget, BASE, 100.0, 1.0, 6, ask);
         let flip = flip.unwrap();

@@ -1,18 +1,19 @@
-//! Which policy a user's own workload wants: from measurements to an answer, by a rule.
+//! Recommends a policy for a user's own workload: from measurements to an answer, by a rule.
 //!
 //! The rule, for the policies that are correct:
 //!
-//! 1. *Fits*: the interval of its peak memory lies below the budget, that of its update latency below
-//!    the limit, it refuses no update, and it keeps up with the frees that were asked for. What does
-//!    not fit is out; what goes across a limit is not told apart from it.
-//! 2. *Speed*: of two that fit, the one is preferred whose speed is larger by 5 % in the whole
-//!    interval.
-//! 3. *Latency*, where the speeds lie within 5 %: the same, by 25 % and more than a microsecond.
-//! 4. *Memory*, where these are alike too: the same, by 10 % and more than a MiB. Where its interval
-//!    goes across, it does not count.
-//! 5. Where nothing is preferred, either will do, and the one is named that asks less of readers.
-//!    Where the interval of 2 or 3 goes across its border, nothing is said but how long a run would
-//!    take to tell.
+//! 1. *Limits*: the interval of the peak memory must be below the budget and that of the update
+//!    latency below the limit; the policy must refuse no update and keep up with the requested
+//!    frees. A policy that misses a limit is excluded; if an interval crosses a limit, the result
+//!    is inconclusive.
+//! 2. *Speed*: of two policies that meet the limits, the one that is faster by 5 % in the whole
+//!    interval is preferred.
+//! 3. *Latency*, if the speeds are within 5 %: likewise, by 25 % and more than a microsecond.
+//! 4. *Memory*, if speed and latency are similar: likewise, by 10 % and more than a MiB. An
+//!    interval that crosses the threshold does not count.
+//! 5. If no policy is preferred, either will do, and the one that demands less of readers is named.
+//!    If the interval of 2 or 3 crosses its threshold, the answer is only how long a run would take
+//!    to decide.
 
 mod flip;
 mod text;
@@ -26,27 +27,27 @@ use crate::measure::{Comparison, Interval, Metric, Side, Verdict};
 use crate::record::Record;
 use crate::shape::Numbers;
 
-/// A whole interval beyond this decides by speed.
+/// Speed decides if the whole interval is beyond this ratio.
 const FASTER: f64 = 1.05;
 
-/// The same by latency, and the least difference that counts.
+/// The same for latency, and the least difference that counts.
 const SOONER: f64 = 1.25;
 const SOONER_NS: f64 = 1000.0;
 
-/// The same by memory.
+/// The same for memory.
 const SMALLER: f64 = 1.10;
 const SMALLER_BYTES: f64 = 1_048_576.0;
 
-/// What the sample's process has in memory beside its allocator: stacks, and pages of the program.
+/// Memory of a sample's process besides its allocator: stacks, and pages of the program.
 const BESIDE_BYTES: f64 = 512.0 * 1024.0;
 
-/// With less of the frees that were asked for a policy does not keep up.
+/// A policy that reaches less than this share of the requested frees does not keep up.
 const KEEPS_UP: f64 = 0.97;
 
-/// A run that would have to be longer by more than this is not worth it.
+/// A longer run than this is not suggested.
 const LONGEST_MINUTES: f64 = 60.0;
 
-/// What was measured of one policy, round by round.
+/// The measurements of one policy, round by round.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) policy: PolicyKind,
@@ -58,7 +59,7 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// What the records of a policy say; `None` where it has no speed.
+    /// Collects the records of a policy; `None` if it has no speed.
     pub(crate) fn of(records: &[Record], policy: PolicyKind) -> Option<Self> {
         let name = policy.to_string();
         let samples = |metric| {
@@ -78,7 +79,7 @@ impl Measured {
     }
 }
 
-/// What a policy has to keep to.
+/// The limits that a policy must meet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) budget_bytes: Option<f64>,
@@ -87,7 +88,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Those of a shape.
+    /// Returns the limits of a shape.
     pub(crate) fn of(numbers: &Numbers) -> Self {
         Self {
             budget_bytes: numbers.budget_bytes().map(|bytes| bytes as f64),
@@ -97,44 +98,44 @@ impl Limits {
     }
 }
 
-/// A limit that a policy does not keep to, or may not.
+/// A limit that a policy misses, or may miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// It takes more memory than the budget.
+    /// The policy takes more memory than the budget.
     Budget,
-    /// It refused updates, because its memory was used up.
+    /// The policy refused updates, because its memory was exhausted.
     Refuses,
-    /// Its updates take longer.
+    /// The updates take longer than the limit.
     Latency,
-    /// It frees less than was asked for.
+    /// The policy frees less than requested.
     Pace,
 }
 
-/// What was not told apart.
+/// An inconclusive comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Unclear {
-    /// Two policies, by speed or by latency.
+    /// Of two policies, by speed or by latency.
     Between(PolicyKind, PolicyKind, &'static str),
-    /// A policy from a limit.
+    /// Of a policy with a limit.
     FromLimit(PolicyKind, Limit),
-    /// Anything: there were too few rounds.
+    /// Of everything: there were too few rounds.
     TooFewRounds,
 }
 
-/// What follows.
+/// The answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Choice {
-    /// One is preferred to all others, for a reason; or alone fits.
+    /// One policy is preferred to all others, for a reason; or it alone meets the limits.
     Take { policy: PolicyKind, because: Option<&'static str> },
-    /// These are alike; the first of them asks least of readers.
+    /// These policies are similar; the first demands least of readers.
     Either(Vec<PolicyKind>),
-    /// A longer run would tell; `None` where it would take too long to be worth it.
+    /// A longer run would decide; `minutes` is `None` if it would take too long.
     CannotTell { unclear: Unclear, minutes: Option<f64> },
-    /// No policy keeps to the limits.
+    /// No policy meets the limits.
     NoneFits,
 }
 
-/// A choice, the one that comes next, and those that are out.
+/// A choice, the next best policy, and the excluded ones.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Judgement {
     pub(crate) choice: Choice,
@@ -142,24 +143,24 @@ pub(crate) struct Judgement {
     pub(crate) misfits: Vec<(PolicyKind, Limit)>,
 }
 
-/// Whether a policy keeps to its limits.
+/// The result of checking a policy against its limits.
 enum Fit {
     Fits,
     Unclear(Limit, f64),
     Misfit(Limit),
 }
 
-/// Which of two is preferred.
+/// The preferred one of two policies.
 enum Preference {
     First(&'static str),
     Second,
     Neither,
-    /// By what it is unclear, and so many times the rounds would tell.
+    /// Inconclusive by this quantity; this many times the rounds would decide.
     Unclear(&'static str, f64),
     TooFewRounds,
 }
 
-/// The answer to measurements that took so long.
+/// Judges measurements that took `minutes`.
 pub(crate) fn judge(all: &[Measured], limits: &Limits, minutes: f64) -> Judgement {
     let mut misfits = Vec::new();
     let mut unclear = Vec::new();
@@ -208,7 +209,7 @@ fn choose(
     for other in others {
         match prefer(first, other) {
             Preference::First(_) => {}
-            // Preferred in a circle: none of them is.
+            // The preferences form a cycle: none of them wins.
             Preference::Neither | Preference::Second => alike.push(other.policy),
             Preference::Unclear(by, times) => {
                 let unclear = Unclear::Between(first.policy, other.policy, by);
@@ -227,8 +228,8 @@ fn choose(
     Choice::Either(alike)
 }
 
-/// What a policy asks of readers, least first: to validate is most. Of those under which they need
-/// not, the usual one comes first.
+/// Ranks the demands of a policy on readers, least first. Validation is the greatest demand; of the
+/// policies that do not need it, the usual one comes first.
 fn asks(policy: PolicyKind) -> u8 {
     match policy {
         PolicyKind::AfterRcuGp => 0,
@@ -238,8 +239,8 @@ fn asks(policy: PolicyKind) -> u8 {
     }
 }
 
-/// The one that is preferred to those before it and to which none behind it is; where nothing is
-/// preferred, the fastest.
+/// Returns the policy that is preferred to those before it and to which none behind it is
+/// preferred; without a preference, the fastest.
 fn best<'m>(candidates: &[&'m Measured]) -> Option<&'m Measured> {
     let median = |one: &Measured| interval(&one.speed).map_or(0.0, |(_, median)| median);
     let mut sorted = candidates.to_vec();
@@ -318,19 +319,21 @@ fn prefer(one: &Measured, two: &Measured) -> Preference {
     }
 }
 
-/// Whether the medians are so far apart.
+/// Returns whether the medians differ by more than `least`.
 fn differ_by(one: &[f64], two: &[f64], least: f64) -> bool {
     let medians = interval(one).zip(interval(two));
     medians.is_some_and(|((_, one), (_, two))| (one - two).abs() > least)
 }
 
-/// So many times the rounds would have the interval of a ratio end before the nearest border.
+/// Returns by how much to multiply the rounds so that the interval of a ratio ends before the
+/// nearest threshold.
 fn times_for(comparison: &Comparison, margin: f64) -> f64 {
     let Interval { low, high } = comparison.interval;
     times_longer(low, high, comparison.ratio, &[margin, margin.recip()])
 }
 
-/// An interval is half as wide after four times the rounds.
+/// Returns by how much to multiply the rounds; four times the rounds halve the width of an
+/// interval.
 fn times_longer(low: f64, high: f64, middle: f64, borders: &[f64]) -> f64 {
     let half = (high / low.max(f64::MIN_POSITIVE)).ln() / 2.0;
     let nearest =
@@ -338,8 +341,8 @@ fn times_longer(low: f64, high: f64, middle: f64, borders: &[f64]) -> f64 {
     (half / nearest.max(1e-6)).powi(2).clamp(2.0, 1e9)
 }
 
-/// The bootstrap interval of the median of samples above zero, and the median; of samples among which
-/// there are zeros, their extremes.
+/// Returns the bootstrap interval of the median, and the median, of samples above zero; if some
+/// samples are zero, their extremes.
 fn interval(samples: &[f64]) -> Option<(Interval, f64)> {
     let ones = vec![1.0; samples.len()];
     if let Some(comparison) = Comparison::of(&ones, samples) {
@@ -393,23 +396,23 @@ mod tests {
     }
 
     #[test]
-    fn where_speeds_are_alike_latency_decides_and_then_memory() {
+    fn if_speeds_are_similar_latency_decides_and_then_memory() {
         let all = [one(AfterRcuGp, 1e6, 9.0, 2.0), one(Immediate, 1.01e6, 2.0, 9.0)];
         assert_eq!(taken(&all, Limits::default()), (Immediate, Some("sooner")));
-        // Below a microsecond no difference counts.
+        // A difference below a microsecond does not count.
         let all = [one(AfterRcuGp, 1e6, 0.9, 2.0), one(Immediate, 1.01e6, 0.2, 9.0)];
         assert_eq!(taken(&all, Limits::default()), (AfterRcuGp, Some("smaller")));
     }
 
     #[test]
-    fn where_nothing_differs_either_will_do_and_the_less_demanding_is_named_first() {
+    fn if_nothing_differs_either_will_do_and_the_less_demanding_is_named_first() {
         let all = [one(Immediate, 1e6, 1.0, 2.0), one(AfterRcuGp, 1.01e6, 1.0, 2.5)];
         let Judgement { choice, .. } = judged(&all, Limits::default());
         assert_eq!(choice, Choice::Either(vec![AfterRcuGp, Immediate]));
     }
 
     #[test]
-    fn a_policy_beyond_a_limit_is_out_however_fast_it_is() {
+    fn a_policy_that_misses_a_limit_is_excluded_even_if_it_is_fast() {
         let all = [one(AfterRcuGp, 9e6, 1.0, 20.0), one(Immediate, 1e6, 5.0, 3.0)];
         let budget = Limits { budget_bytes: Some(8.0 * MIB), ..Limits::default() };
         assert_eq!(taken(&all, budget), (Immediate, None));
@@ -426,28 +429,28 @@ mod tests {
     }
 
     #[test]
-    fn one_that_goes_across_a_border_is_not_told_and_a_longer_run_is_asked_for() {
+    fn an_interval_across_a_threshold_is_inconclusive_and_a_longer_run_is_suggested() {
         let wild = [0.9, 1.3, 1.0, 1.2, 1.15, 0.95, 1.25].map(|ratio| ratio * 1e6).to_vec();
         let all = [
             Measured { speed: wild, ..one(AfterRcuGp, 1e6, 1.0, 2.0) },
             one(Immediate, 1e6, 1.0, 2.0),
         ];
         let Choice::CannotTell { unclear, minutes } = judged(&all, Limits::default()).choice else {
-            panic!("told");
+            panic!("a decision");
         };
         assert!(matches!(unclear, Unclear::Between(.., "speed")), "{unclear:?}");
         assert!(minutes.is_some_and(|minutes| (2.0..=60.0).contains(&minutes)), "{minutes:?}");
-        // And one across its budget.
+        // A policy whose interval crosses its budget.
         let near = one(Immediate, 1e6, 1.0, 8.5);
         let limits = Limits { budget_bytes: Some(8.0 * MIB), ..Limits::default() };
         let Choice::CannotTell { unclear, .. } = judged(&[near], limits).choice else {
-            panic!("told");
+            panic!("a decision");
         };
         assert_eq!(unclear, Unclear::FromLimit(Immediate, Limit::Budget));
     }
 
     #[test]
-    fn too_few_rounds_tell_nothing_of_two_but_enough_of_one_alone() {
+    fn too_few_rounds_cannot_decide_between_two_policies_but_suffice_for_one() {
         let few = |policy| Measured { speed: vec![1e6; 3], ..one(policy, 1e6, 1.0, 2.0) };
         let two = judged(&[few(AfterRcuGp), few(Immediate)], Limits::default()).choice;
         let unclear = Unclear::TooFewRounds;
@@ -456,7 +459,7 @@ mod tests {
         assert_eq!(alone, Choice::Take { policy: AfterTasksTraceGp, because: None });
     }
 
-    /// Shapes that want different policies: what is correct, and what was measured of it, in M/s, µs
+    /// Workloads that need different policies: the correct ones, and their measurements in M/s, µs
     /// and MiB.
     #[test]
     fn different_workloads_get_different_answers() {
@@ -474,7 +477,7 @@ mod tests {
             judged(&all, Limits::of(&shape.numbers)).choice
         };
         let take = |policy, because| Choice::Take { policy, because };
-        // A read-mostly map with short sections: updates are too few to tell.
+        // A read-mostly map with short sections: too few updates to make a difference.
         let map = [
             (Immediate, 5.0, 0.6, 2.0),
             (AfterRcuGp, 4.98, 0.8, 2.7),
@@ -485,7 +488,7 @@ mod tests {
         assert_eq!(answer(validating, &map), Choice::Either(vec![AfterRcuGp, Immediate]));
         let blind = "[shape]\nthreads = \"2:0.01\"";
         assert_eq!(answer(blind, &map), take(AfterRcuGp, Some("faster")));
-        // A churn of small objects by many threads.
+        // Many threads that allocate and free small objects.
         let churn = [
             (Immediate, 90.0, 0.2, 1.5),
             (AfterRcuGp, 40.0, 0.3, 5.0),

@@ -1,4 +1,4 @@
-//! An answer in words.
+//! Formats an answer.
 
 use std::fmt::Write as _;
 
@@ -10,20 +10,20 @@ use crate::report::figures;
 use crate::report::paragraph::paragraph;
 use crate::shape::{Numbers, Plan, Shape, Standing};
 
-/// What there is to say.
+/// Everything that goes into an answer.
 #[derive(Debug)]
 pub(crate) struct Advice<'a> {
     pub(crate) shape: &'a Shape,
     pub(crate) measured: &'a [Measured],
     pub(crate) judgement: &'a Judgement,
     pub(crate) flips: &'a [Flip],
-    /// Axes for which no time was left.
+    /// Axes that were not searched for lack of time.
     pub(crate) unasked: &'a [Axis],
     /// Rounds at each point of the search.
     pub(crate) rounds_a_point: usize,
 }
 
-/// Which policies are correct, and what was assumed for it.
+/// Lists the policies with whether they are correct, and the assumptions behind it.
 pub(crate) fn correctness(standings: &[Standing], assumptions: &[&str]) -> String {
     let mut text = String::from("Correct for these readers:\n");
     for Standing { policy, out } in standings {
@@ -37,13 +37,14 @@ pub(crate) fn correctness(standings: &[Standing], assumptions: &[&str]) -> Strin
     text
 }
 
-/// The shape that comes from a recording, with what is said of that.
+/// Formats the shape derived from a recording, after a remark on the recording.
 pub(crate) fn derived(remark: &str, shape: &Shape) -> String {
-    let said = format!("{remark} The shape, to be edited and given to --shape:");
+    let said = format!("{remark} Its shape, which you can edit and pass to --shape:");
     format!("{}\n{}\n", paragraph(&said), shape.to_toml())
 }
 
-/// The answer where measuring would add nothing: nobody reads, or no policy is correct.
+/// Returns the answer if a measurement would add nothing: there are no readers, or no policy is
+/// correct.
 pub(crate) fn without_measuring(shape: &Shape, correct: &[PolicyKind]) -> Option<String> {
     if correct.is_empty() {
         let said = "Answer: none. No policy protects these readers: keep them in this process, or give \
@@ -53,20 +54,20 @@ pub(crate) fn without_measuring(shape: &Shape, correct: &[PolicyKind]) -> Option
     if shape.demands.readers {
         return None;
     }
-    let said = "Answer: any. No thread looks at an object while it is freed, so that no policy \
-                matters: free with `free_unshared`, which reuses at once under each of them.";
+    let said = "Answer: any. No thread reads an object while another frees it, so every policy is \
+                correct: free with `free_unshared`, which reuses at once under every policy.";
     let lines = Plan::new(PolicyKind::Immediate, shape).lines();
     Some(format!("\n{}\n{lines}", paragraph(said)))
 }
 
-/// The answer.
+/// Formats the answer.
 pub(crate) fn advice(advice: &Advice<'_>) -> String {
     let Advice { shape, measured, judgement, .. } = advice;
     let mut text = table(measured, judgement, &shape.numbers);
     text.push('\n');
     text += &paragraph(&answer(advice));
     for (policy, limit) in &judgement.misfits {
-        text += &paragraph(&format!("Out: {policy} {}.", misfit(*limit, &shape.numbers)));
+        text += &paragraph(&format!("Excluded: {policy} {}.", misfit(*limit, &shape.numbers)));
     }
     text += &flips(advice);
     for policy in pasted(judgement) {
@@ -75,7 +76,7 @@ pub(crate) fn advice(advice: &Advice<'_>) -> String {
     text
 }
 
-/// The policies whose lines are shown.
+/// Returns the policies whose code is shown.
 fn pasted(judgement: &Judgement) -> Vec<PolicyKind> {
     match &judgement.choice {
         Choice::Take { policy, .. } => vec![*policy],
@@ -84,7 +85,7 @@ fn pasted(judgement: &Judgement) -> Vec<PolicyKind> {
     }
 }
 
-/// "3.91 (3.80..4.02) M/s": the median and its interval.
+/// Formats the median and its interval, as in "3.91 (3.80..4.02) M/s".
 fn figure(metric: Metric, samples: &[f64]) -> String {
     let known = interval(samples);
     known.map_or_else(
@@ -109,7 +110,7 @@ fn table(measured: &[Measured], judgement: &Judgement, numbers: &Numbers) -> Str
             figure(Metric::OpsPerS, &one.speed),
             figure(Metric::UpdateLatencyNs, &one.latency_ns),
             figure(Metric::MemPeakBytes, &one.peak_bytes),
-            if is_out { ", out" } else { "" },
+            if is_out { ", excluded" } else { "" },
         );
         let _ = writeln!(text, "{}", row.trim_end());
     }
@@ -137,30 +138,31 @@ fn answer(advice: &Advice<'_>) -> String {
                     "sooner" => {
                         let ratio = ratio(&one.latency_ns, &two.latency_ns)?;
                         Some(format!(
-                            "speeds are alike, and the runner-up's updates take {ratio} times as long"
+                            "speeds are similar, and the runner-up's updates take {ratio} times as \
+                             long"
                         ))
                     }
                     _ => {
                         let ratio = ratio(&one.peak_bytes, &two.peak_bytes)?;
                         Some(format!(
-                            "speeds and latencies are alike, and the runner-up takes {ratio} times \
-                             the memory"
+                            "speeds and latencies are similar, and the runner-up takes {ratio} \
+                             times the memory"
                         ))
                     }
                 }
             };
             let because =
                 against(judgement).unwrap_or_else(|| match judgement.misfits.is_empty() {
-                    true => "nothing else is correct".into(),
-                    false => "nothing else keeps to the limits".into(),
+                    true => "no other policy is correct".into(),
+                    false => "no other policy meets the limits".into(),
                 });
             format!("Answer: {policy}: {because}.{runner_up}")
         }
         Choice::Either(policies) => {
             let names: Vec<_> = policies.iter().map(ToString::to_string).collect();
             format!(
-                "Answer: either will do ({}): speed, latency and memory are alike. {} asks least of \
-                 readers.",
+                "Answer: either will do ({}): speed, latency and memory are similar. {} demands \
+                 least of readers.",
                 names.join(", "),
                 names[0]
             )
@@ -168,13 +170,13 @@ fn answer(advice: &Advice<'_>) -> String {
         Choice::CannotTell { unclear, minutes } => {
             let what = match unclear {
                 Unclear::Between(one, two, by) => {
-                    format!("the {by} of {one} and {two} is not told apart")
+                    format!("the comparison of {one} and {two} by {by} is inconclusive")
                 }
                 Unclear::FromLimit(policy, limit) => {
-                    format!("{policy} is not told apart from {}", limit_name(*limit))
+                    format!("it is unclear whether {policy} {}", limit_name(*limit))
                 }
                 Unclear::TooFewRounds => {
-                    format!("fewer than {FEWEST_ROUNDS} rounds tell nothing")
+                    format!("at least {FEWEST_ROUNDS} rounds are needed")
                 }
             };
             let longer = match minutes {
@@ -182,16 +184,17 @@ fn answer(advice: &Advice<'_>) -> String {
                     let rounds = advice.measured.first().map_or(0, |one| one.speed.len());
                     let rounds = (rounds * 2).max(21);
                     format!(
-                        "Run about {minutes:.0} min to tell: --duration {:.0} --rounds {rounds}.",
+                        "Run for about {minutes:.0} min to decide: --duration {:.0} --rounds \
+                         {rounds}.",
                         minutes * 60.0
                     )
                 }
-                None => "An hour would not tell: take the one that asks less of readers.".into(),
+                None => "An hour is not enough: take the policy that demands less of readers.".into(),
             };
             format!("Answer: cannot tell: {what}. {longer}{runner_up}")
         }
         Choice::NoneFits => {
-            "Answer: none: no correct policy keeps to the limits. A larger budget, \
+            "Answer: none. No correct policy meets the limits. A larger budget, \
                              shorter sections or readers that validate would help."
                 .into()
         }
@@ -200,10 +203,10 @@ fn answer(advice: &Advice<'_>) -> String {
 
 fn limit_name(limit: Limit) -> &'static str {
     match limit {
-        Limit::Budget => "its memory budget",
-        Limit::Refuses => "refusing updates",
-        Limit::Latency => "the latency limit",
-        Limit::Pace => "the frees a second that it has to keep up with",
+        Limit::Budget => "stays within its memory budget",
+        Limit::Refuses => "accepts all updates",
+        Limit::Latency => "stays within the latency limit",
+        Limit::Pace => "keeps up with the requested frees",
     }
 }
 
@@ -214,17 +217,17 @@ fn misfit(limit: Limit, numbers: &Numbers) -> String {
     };
     match limit {
         Limit::Budget => {
-            format!("takes more than the budget{}", value(Metric::MemPeakBytes, budget_bytes))
+            format!("takes more memory than the budget{}", value(Metric::MemPeakBytes, budget_bytes))
         }
         Limit::Refuses => format!(
-            "ran out of the budget{}, and refused updates",
+            "exhausted the budget{} and refused updates",
             value(Metric::MemPeakBytes, budget_bytes)
         ),
         Limit::Latency => {
-            format!("exceeds the limit{}", value(Metric::UpdateLatencyNs, latency_ns))
+            format!("exceeds the latency limit{}", value(Metric::UpdateLatencyNs, latency_ns))
         }
         Limit::Pace => {
-            format!("does not keep up with the frees{}", value(Metric::UpdatesPerS, frees_per_s))
+            format!("does not keep up with the requested frees{}", value(Metric::UpdatesPerS, frees_per_s))
         }
     }
 }
@@ -235,14 +238,14 @@ fn flips(advice: &Advice<'_>) -> String {
         return String::new();
     }
     let mut text = format!(
-        "\nWhere it flips (one number changed at a time, {rounds_a_point} rounds a point):\n"
+        "\nWhere the answer flips (one number changed at a time, {rounds_a_point} rounds each):\n"
     );
     for flip in *flips {
         let _ = write!(text, "{}", paragraph(&format!("- {}", flipped(flip))));
     }
     if !unasked.is_empty() {
         let names: Vec<_> = unasked.iter().map(|axis| axis_name(*axis)).collect();
-        let said = format!("No time was left for {}: --duration gives more.", names.join(", "));
+        let said = format!("No time was left for {}: increase --duration.", names.join(", "));
         text += &paragraph(&said);
     }
     text
@@ -273,17 +276,17 @@ fn flipped(flip: &Flip) -> String {
     match (flip.flipped_at, flip.unclear_at) {
         (None, None) => format!("{name}: the same {to} {held}, where the search ended."),
         (None, Some(unclear)) => {
-            format!("{name}: the same {to} {held}, not told apart at {}.", figure(unclear))
+            format!("{name}: the same {to} {held}, inconclusive at {}.", figure(unclear))
         }
         (Some((at, other)), unclear) => {
             let other = match other {
                 Opinion::Take(policy) => format!("{policy} wins"),
                 Opinion::Either => "either will do".into(),
-                Opinion::NoneFits => "nothing keeps to the limits".into(),
-                Opinion::Unclear => "not told apart".into(),
+                Opinion::NoneFits => "no policy meets the limits".into(),
+                Opinion::Unclear => "inconclusive".into(),
             };
             let between = match unclear {
-                Some(unclear) => format!(", not told apart at {}", figure(unclear)),
+                Some(unclear) => format!(", inconclusive at {}", figure(unclear)),
                 None => String::new(),
             };
             format!("{name}: the same {to} {held}{between}; at {} {other}.", figure(at))
@@ -357,7 +360,7 @@ mod tests {
             alike.iter().map(|one| Measured { speed: vec![1e6; 3], ..one.clone() }).collect();
         let text = said(&few, "", &[]).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
-            text.contains("cannot tell: fewer than 7") && text.contains("--duration"),
+            text.contains("cannot tell: at least 7") && text.contains("--duration"),
             "{text}"
         );
         assert!(!text.contains("builder()"), "nothing to paste: {text}");
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_correct_is_said_of_every_policy() {
+    fn every_policy_is_listed_with_whether_it_is_correct() {
         let partial = PartialShape::from_toml("[correct]\nvalidate = false").unwrap();
         let assumptions = partial.assumptions();
         let text = correctness(&standings(&partial.complete().unwrap().demands), &assumptions);

@@ -1,4 +1,4 @@
-//! The answer first: the recommendation, and the factors that it follows from.
+//! The answer first: the recommendation, and the ratios behind it.
 
 use maud::{Markup, html};
 
@@ -7,12 +7,12 @@ use crate::measure::{Comparison, MARGIN, Side, Verdict};
 use crate::report::figures;
 use crate::report::verdict::{DEMANDS, Judgement, Line};
 
-/// Factors from 1 / this to this have room in a bar.
+/// The bars show ratios from 1 / this to this.
 const WIDEST: f64 = 8.0;
 
-/// The section, where something was measured under both policies.
+/// Returns the section if something was measured under both policies.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
-    // The rule is for the rows of one run.
+    // The rule applies to the rows of one run.
     let compared = page.runs.iter().rev().find(|run| run.header.command == "compare");
     let records = compared.map_or(page.records, |run| &run.records);
     let Judgement { lines, recommendation } = Judgement::of(records);
@@ -29,18 +29,18 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
                     p { code { (policy) } ": " (text.trim()) "." }
                 }
             }
-            h3 { code { "after-rcu-gp" } " against " code { "immediate" } ", as a factor" }
+            h3 { "Ratio of " code { "after-rcu-gp" } " to " code { "immediate" } }
             table.lines {
                 thead { tr {
-                    th { "what" } th.n { "factor" } th { "verdict" }
+                    th { "quantity" } th.n { "ratio" } th { "verdict" }
                     th.track { "95 % interval, 1/8 to 8 times" } th.n { "rows" }
                 } }
                 tbody { @for line in &lines { (row(line)) } }
             }
             p.soft {
-                "Green is better for " code { "after-rcu-gp" } ", red is better for " code { "immediate" }
-                ", grey is no difference of 3 % or not told apart. The middle is 1; a bar that touches \
-                 an end goes on."
+                "Green favours " code { "after-rcu-gp" } ", red favours " code { "immediate" }
+                "; grey is no difference (within 3 %) or inconclusive. The middle is 1; a bar that \
+                 touches an end extends beyond it."
             }
         },
     })
@@ -70,12 +70,12 @@ fn word(comparison: &Comparison, is_memory: bool) -> &'static str {
         (Verdict::Differ, true) => "faster",
         (Verdict::Differ, false) => "slower",
         (Verdict::NoDifference, _) => "no difference",
-        (Verdict::NotToldApart, _) => "not told apart",
+        (Verdict::NotToldApart, _) => "inconclusive",
         (Verdict::TooFewRounds, _) => "too few rounds",
     }
 }
 
-/// The interval on a logarithmic scale with 1 in the middle.
+/// Draws the interval on a logarithmic scale with 1 in the middle.
 fn bar(comparison: &Comparison, is_memory: bool) -> Markup {
     let place = |ratio: f64| (50.0 + 50.0 * ratio.max(1e-9).ln() / WIDEST.ln()).clamp(0.0, 100.0);
     let (low, high) = (place(comparison.interval.low), place(comparison.interval.high));

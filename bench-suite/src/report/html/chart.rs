@@ -1,8 +1,8 @@
-//! Drawing: one small figure with axes, as SVG that takes its colours from the page.
+//! Draws a small figure with axes, as SVG that takes its colours from the page.
 //!
-//! A figure has one size, for one column of a narrow page; wider pages have several columns. The plotting
-//! library knows fixed colours only: each stands for a variable of the page's style sheet, which takes
-//! its place afterwards, so that one drawing suits light and dark.
+//! All figures have one size, which fits a column of a narrow page; wider pages have several
+//! columns. The plotting library supports fixed colours only: each stands for a variable of the
+//! style sheet and is replaced by it afterwards, so that one drawing suits light and dark.
 
 use std::ops::Range;
 
@@ -14,23 +14,22 @@ use plotters::prelude::*;
 use crate::measure::Metric;
 use crate::report::figures;
 
-/// Pixels of a figure at its natural size.
+/// The natural size of a figure, in pixels.
 const SIZE: (u32, u32) = (380, 230);
 
-/// Units of the drawing in a pixel: the plotting library knows whole units only.
+/// Units of the drawing per pixel: the plotting library supports whole units only.
 const UNITS: u32 = 4;
 
-/// Values that are less than this factor apart are drawn on a linear axis: a logarithmic one would have
-/// no place to be labelled at.
+/// Values within this factor are drawn on a linear axis: a logarithmic one would have no labels.
 const WORTH_A_LOGARITHM: f64 = 12.0;
 
-// They stand for variables of the style sheet.
+// Placeholders for variables of the style sheet.
 const INK: RGBColor = RGBColor(10, 0, 1);
 const GRID: RGBColor = RGBColor(11, 0, 1);
 
-/// Stands for the colour of a series.
+/// Returns the placeholder for the colour of a series.
 fn colour(number: usize) -> RGBColor {
-    // There are not more than eight.
+    // The remainder is below 8.
     RGBColor(1 + (number % COLOURS) as u8, 0, 0)
 }
 
@@ -38,7 +37,7 @@ fn hex(RGBColor(red, green, blue): RGBColor) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
 }
 
-/// Colours of series that the style sheet knows; a ninth takes the first again.
+/// The number of series colours in the style sheet; a ninth series takes the first colour again.
 const COLOURS: usize = 8;
 
 /// A figure.
@@ -51,17 +50,17 @@ pub(super) struct Chart {
     pub(super) series: Vec<Series>,
 }
 
-/// One direction of a figure.
+/// One axis of a figure.
 pub(super) struct Axis {
     /// The quantity.
     pub(super) label: &'static str,
-    /// Whether equal factors have equal lengths.
+    /// True if a logarithmic axis is wanted.
     pub(super) is_log: bool,
-    /// Whether zero is on it.
+    /// True if the axis includes zero.
     pub(super) has_zero: bool,
-    /// Steps between labels are round in multiples of this.
+    /// Labels are at round multiples of this.
     pub(super) unit: f64,
-    /// A value in words.
+    /// Formats a value.
     pub(super) words: Box<dyn Fn(f64) -> String>,
 }
 
@@ -72,13 +71,13 @@ impl std::fmt::Debug for Axis {
 }
 
 impl Axis {
-    /// A linear axis.
+    /// Returns a linear axis.
     pub(super) fn new(label: &'static str, words: impl Fn(f64) -> String + 'static) -> Self {
         let words = Box::new(words);
         Self { label, is_log: false, has_zero: false, unit: 1.0, words }
     }
 
-    /// An axis of a metric.
+    /// Returns an axis for values of a metric.
     pub(super) fn of(label: &'static str, metric: Metric) -> Self {
         let is_memory = [Metric::MemAvgBytes, Metric::MemPeakBytes].contains(&metric);
         match is_memory {
@@ -87,13 +86,13 @@ impl Axis {
         }
     }
 
-    /// Whether some values are far enough apart for a logarithmic axis, if that is wanted.
+    /// Returns whether a logarithmic axis is wanted and the values are far enough apart for it.
     fn is_logarithmic(&self, values: impl Iterator<Item = f64>) -> bool {
         let (low, high) = bounds(values);
         self.is_log && low > 0.0 && high / low > WORTH_A_LOGARITHM
     }
 
-    /// The range that holds some values, with a little room.
+    /// Returns the range that contains the values, with a margin.
     fn range(&self, values: impl Iterator<Item = f64>, is_log: bool) -> Range<f64> {
         let (low, high) = bounds(values);
         match () {
@@ -111,36 +110,36 @@ impl Axis {
 
 const MIB: f64 = 1_048_576.0;
 
-/// "0.75 MiB": round steps look round.
+/// Formats mebibytes so that round steps look round, as in "0.75 MiB".
 fn mebibytes(bytes: f64) -> String {
     format!("{} MiB", (bytes / MIB * 1000.0).round() / 1000.0)
 }
 
-/// The smallest and the largest value.
+/// Returns the smallest and the largest value.
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let none = (f64::INFINITY, f64::NEG_INFINITY);
     values.fold(none, |(low, high), value| (low.min(value), high.max(value)))
 }
 
-/// Points of one subject.
+/// The points of one subject.
 #[derive(Debug)]
 pub(super) struct Series {
     pub(super) name: String,
-    /// The number of its colour and its marks.
+    /// The number of the colour and of the mark.
     pub(super) colour: usize,
-    /// Whether a line joins its points.
+    /// True if a line joins the points.
     pub(super) is_line: bool,
-    /// Whether each point is marked.
+    /// True if each point is marked.
     pub(super) is_marked: bool,
     pub(super) points: Vec<Point>,
 }
 
-/// A place in a figure.
+/// A point of a figure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Point {
     pub(super) x: f64,
     pub(super) y: f64,
-    /// Drawn hollow: something is to be reckoned with.
+    /// True if the mark is hollow: the value has a caveat.
     pub(super) is_hollow: bool,
 }
 
@@ -151,7 +150,7 @@ impl Point {
 }
 
 impl Chart {
-    /// The drawing; nothing where it can't be drawn.
+    /// Returns the drawing, or a sentence if it failed.
     pub(super) fn svg(&self) -> Markup {
         let mut text = String::new();
         let size = (SIZE.0 * UNITS, SIZE.1 * UNITS);
@@ -229,7 +228,7 @@ impl Chart {
             for is_hollow in [false, true].into_iter().filter(|_| series.is_marked) {
                 let points = series.points.iter().filter(|point| point.is_hollow == is_hollow);
                 let places = points.map(place);
-                // Each kind of mark is a type of its own.
+                // Each kind of mark has a type of its own.
                 let drawn = match (&shape, is_hollow) {
                     (Shape::Circle, _) => {
                         let style = if is_hollow { outlined } else { colour.filled() };
@@ -248,7 +247,7 @@ impl Chart {
         Ok(())
     }
 
-    /// The drawing with the page's colours, a title, and the width that the page gives it.
+    /// Adapts the drawing to the page: its colours, a title, and a flexible width.
     fn adapted(&self, text: &str) -> String {
         let (width, height) = (SIZE.0 * UNITS, SIZE.1 * UNITS);
         let fixed = format!("<svg width=\"{width}\" height=\"{height}\"");
@@ -265,7 +264,7 @@ impl Chart {
         text.replace(&hex(INK), "var(--soft)").replace(&hex(GRID), "var(--grid)")
     }
 
-    /// Names and marks of the series, in the page.
+    /// Returns the names and marks of the series.
     pub(super) fn legend(&self) -> Markup {
         html! {
             ul.legend {
@@ -276,7 +275,7 @@ impl Chart {
         }
     }
 
-    /// All points in a table.
+    /// Returns all points in a table.
     pub(super) fn table(&self) -> Markup {
         html! {
             div.scroll tabindex="0" role="region" aria-label=(self.alt) {
@@ -302,14 +301,14 @@ impl Chart {
 /// Half the size of a mark.
 const RADIUS: i32 = 3 * UNITS as i32;
 
-/// A mark.
+/// The shape of a mark.
 enum Shape {
     Circle,
-    /// Lines between places around its own.
+    /// Lines between offsets from the point.
     Corners(Vec<(i32, i32)>),
 }
 
-/// The mark of a series: series differ by shape, too.
+/// Returns the mark of a series: series differ by shape as well as colour.
 fn shape(number: usize) -> Shape {
     let size = RADIUS + 3;
     match number % 4 {
@@ -324,7 +323,7 @@ fn shape(number: usize) -> Shape {
     }
 }
 
-/// The mark of a series, beside its name.
+/// Returns the mark of a series for the legend.
 fn key(number: usize) -> Markup {
     let shape = match number % 4 {
         0 => "M6 2a4 4 0 1 0 .01 0z",

@@ -1,4 +1,4 @@
-//! Times by how many calls took no longer.
+//! Distributions of latency.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::measure::{Over, Summary};
 use crate::record::Record;
 use crate::report::rows::Row;
 
-/// The section, where distributions were recorded.
+/// Returns the section if distributions were recorded.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     let rows: Vec<&Row<'_>> = page.rows.iter().filter(|row| is_distributed(row)).collect();
     (!rows.is_empty()).then(|| Section {
@@ -16,8 +16,8 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Latency",
         body: html! {
             p {
-                "Read upwards from a share of all calls: they took no longer than the line says. Each point \
-                 is the median over all samples."
+                "The value above a share of all calls is the time within which that share \
+                 finished. Each point is the median over all samples."
             }
             div.figures { @for row in rows { (distribution(page, row)) } }
         },
@@ -48,14 +48,14 @@ fn distribution(page: &Page<'_>, row: &Row<'_>) -> Markup {
     let (name, about) = page.name_of(row);
     let chart = Chart {
         alt: format!("distribution of times: {name}; {about}"),
-        x: Axis::new("part of all calls", share),
+        x: Axis::new("share of all calls", share),
         y: Axis { is_log: true, ..Axis::of("time", metric) },
         series,
     };
     figure(&name, &about, &chart, common)
 }
 
-/// The places are nines: 0 is the fastest call, 1 is 90 %, 2 is 99 %.
+/// Formats a place on the axis, which is in nines: 0 is the fastest call, 1 is 90 %, 2 is 99 %.
 fn share(nines: f64) -> String {
     let percent = 100.0 * (1.0 - 10_f64.powf(-nines));
     match nines {
@@ -65,7 +65,8 @@ fn share(nines: f64) -> String {
     }
 }
 
-/// The medians over the curves of all samples, without the slowest call, which is at no finite place.
+/// Returns the medians over the curves of all samples, without the slowest call, whose place is
+/// infinite.
 fn middle(record: &Record) -> Vec<Point> {
     let Some(first) = record.curves.first() else { return Vec::new() };
     let parts = first.points.iter().map(|point| point[0]).filter(|&part| part < 1.0);

@@ -1,5 +1,5 @@
-//! Policies and rivals by kinds of readers: each cell a value, its colour the factor to the first
-//! subject in the same column.
+//! Policies and rivals by kinds of readers: each cell shows a value, and its colour the ratio to
+//! the first subject in the same column.
 
 use maud::{Markup, html};
 
@@ -11,16 +11,16 @@ use crate::report::labels::is_of;
 use crate::report::rows::Row;
 use crate::workload::{Params, threads_in_words};
 
-/// A factor of this has the full colour.
+/// A ratio of this has the full colour.
 const FULL: f64 = 16.0;
 
-/// The largest part of the colour in a cell, in percent: text stays readable.
+/// The largest share of the colour in a cell, in percent: text stays readable.
 const DEEPEST: f64 = 55.0;
 
 /// The parameter whose values are the columns.
 const READER: &str = "reader";
 
-/// The section, where a case was measured beside several kinds of readers.
+/// Returns the section if a case was measured with several kinds of readers.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     let mut maps: Vec<Vec<&Row<'_>>> = Vec::new();
     for row in page.rows.iter().filter(|row| is_shown(row)) {
@@ -32,11 +32,12 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     maps.retain(|map| map.len() > 1);
     (!maps.is_empty()).then(|| Section {
         id: "readers",
-        title: "Policies beside readers",
+        title: "Policies under concurrent readers",
         body: html! {
             p {
-                "Each column has its readers at work. The small figure is the factor to the first line in \
-                 the same column: green is better, red is worse, and the deeper the colour the more."
+                "Each column has its kind of concurrent readers. The small figure is the ratio to \
+                 the first line in the same column: green is better, red is worse; a deeper colour \
+                 means a larger difference."
             }
             div.figures.maps { @for map in &maps { (table(map)) } }
         },
@@ -51,7 +52,7 @@ fn is_shown(row: &Row<'_>) -> bool {
 
 fn without_reader(record: &Record) -> Params {
     let mut task = record.task();
-    // A busy reader is one thread more.
+    // A busy reader is one more thread.
     task.retain(|name, _| name != READER && name != "oversubscribed");
     task
 }

@@ -1,4 +1,4 @@
-//! The kernel's own beside what was modelled on it.
+//! The kernel's implementations next to the ones modelled on them.
 
 use maud::html;
 
@@ -8,10 +8,10 @@ use crate::report::labels::heading;
 use crate::report::rows::comparison;
 use crate::report::{beside_htab_mem, beside_the_kernel, figures};
 
-/// The subject of the kernel's own map in records.
+/// The subject of the kernel's map in records.
 const KERNEL: &str = "kernel";
 
-/// The section, where the kernel was measured, or figures were published for what was.
+/// Returns the section if the kernel was measured, or figures were published for what was measured.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     let published = beside_the_kernel(page.records) + &beside_htab_mem(page.records);
     let shown = page.rows.iter().filter(|row| heading(row, &page.rows).is_some());
@@ -33,10 +33,10 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     }
     Some(Section {
         id: "kernel",
-        title: "The kernel beside the model",
+        title: "Comparison with the kernel",
         body: html! {
             @if !pairs.is_empty() {
-                div.scroll tabindex="0" role="region" aria-label="the kernel beside the model" {
+                div.scroll tabindex="0" role="region" aria-label="comparison with the kernel" {
                     table {
                         thead { tr {
                             th { "case" } th.n { "threads" } th { "model" } th.n { "model's value" }

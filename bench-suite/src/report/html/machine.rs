@@ -1,4 +1,4 @@
-//! The machine: what it is, and whether it stayed the same.
+//! The machine, and whether its speed stayed the same.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::measure::Metric;
 use crate::record::{Host, Run};
 use crate::report::{figures, health};
 
-/// The section.
+/// Returns the section.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     let host = &page.runs.last()?.header.host;
     let known: Vec<&Run> = page.runs.iter().filter(|run| !run.header.command.is_empty()).collect();
@@ -25,7 +25,7 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     })
 }
 
-/// The health of one run, in sentences and in figures.
+/// Describes the health of one run, in sentences and in figures.
 fn health_of(run: &Run) -> Markup {
     let cut_off = match &run.end {
         Some(end) if end.workloads_done < end.workloads => Some(format!(
@@ -33,7 +33,7 @@ fn health_of(run: &Run) -> Markup {
             end.workloads_done, end.workloads
         )),
         Some(_) => None,
-        None => Some(format!("The run {} has no end: it was killed.", run.header.run)),
+        None => Some(format!("The run {} has no end record: it was killed.", run.header.run)),
     };
     html! {
         @if let Some(cut_off) = cut_off { p.warning { (cut_off) } }
@@ -45,7 +45,7 @@ fn health_of(run: &Run) -> Markup {
 }
 
 fn is_warning(sentence: &str) -> bool {
-    ["changed its speed", "believe no smaller", "was busy"]
+    ["speed changed", "ignore differences", "was busy"]
         .iter()
         .any(|part| sentence.contains(part))
 }
@@ -65,16 +65,16 @@ fn described(host: &Host) -> Markup {
     );
     facts.push((
         "Hypervisor",
-        host.hypervisor.clone().unwrap_or_else(|| "none, or not told".into()),
+        host.hypervisor.clone().unwrap_or_else(|| "none or unknown".into()),
     ));
-    facts.push(("Frequency governor", host.governor.clone().unwrap_or_else(|| "not told".into())));
+    facts.push(("Frequency governor", host.governor.clone().unwrap_or_else(|| "unknown".into())));
     facts.push(("System", host.kernel.clone()));
-    facts.push(("Allocator's caches", host.cpu_mode.clone()));
-    facts.push(("Barrier of readers", host.barrier.clone()));
+    facts.push(("Allocator's CPU mode", host.cpu_mode.clone()));
+    facts.push(("Reader barrier", host.barrier.clone()));
     html! { dl { @for (name, value) in facts { dt { (name) } dd { (value) } } } }
 }
 
-/// The looks of the probe, one before each sample.
+/// Draws the machine probes, one before each sample.
 fn probes(run: &Run) -> Markup {
     let Some(first) = run.records.iter().find(|record| !record.looks.at_s.is_empty()) else {
         return html! {};
@@ -86,7 +86,7 @@ fn probes(run: &Run) -> Markup {
         looks.extend(times.map(|((at, arithmetic), trip)| (*at, *arithmetic, *trip)));
     }
     looks.sort_by(|one, other| one.0.total_cmp(&other.0));
-    // Several records are of one sample.
+    // Several records share a sample.
     looks.dedup_by(|one, other| one.0 == other.0);
     let chart = |name: &str, colour, points: Vec<Point>| Chart {
         alt: format!("{name}, before each sample, over the time of the run"),
@@ -106,12 +106,12 @@ fn probes(run: &Run) -> Markup {
     let arithmetic = looks.iter().map(|look| Point::new(look.0, look.1)).collect();
     let trips: Vec<Point> =
         looks.iter().filter_map(|look| Some(Point::new(look.0, look.2?))).collect();
-    let about = "the probe, before each sample; a steady machine draws a level line";
+    let about = "the probe before each sample; constant on a steady machine";
     html! {
-        (figure("A step of arithmetic", about, &chart("a step of arithmetic", 0, arithmetic), first))
+        (figure("Arithmetic step", about, &chart("arithmetic step", 0, arithmetic), first))
         @if !trips.is_empty() {
-            @let chart = chart("a cache line to another CPU and back", 2, trips);
-            (figure("A cache line to another CPU and back", about, &chart, first))
+            @let chart = chart("cache-line round trip to another CPU", 2, trips);
+            (figure("Cache-line round trip to another CPU", about, &chart, first))
         }
     }
 }

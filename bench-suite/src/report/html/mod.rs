@@ -1,7 +1,7 @@
-//! A report: one page that has all in itself, and needs no network and no script.
+//! A report: one self-contained page that needs no network and no script.
 //!
-//! Each section shows what records there are for it, and is left out where there are none. A figure
-//! has its numbers and the command that made them below it.
+//! Each section shows the records that there are for it; a section without records is omitted.
+//! Below each figure are its numbers and the command that made it.
 
 mod answer;
 mod chart;
@@ -21,28 +21,28 @@ use super::rows::{Row, rows};
 use crate::record::{Record, Run, latest};
 use chart::Chart;
 
-/// The name by which a page of this program is known.
+/// Identifies a page as made by this program.
 pub(crate) const GENERATOR: &str = "bench-suite report";
 
 const STYLE: &str = include_str!("style.css");
 
 const BIAS: &str = include_str!("../../../../docs/BIAS.md");
 
-/// All that sections are made of.
+/// The input of all sections.
 struct Page<'r> {
     runs: &'r [Run],
     records: &'r [Record],
     rows: Vec<Row<'r>>,
 }
 
-/// A part of the page.
+/// A section of the page.
 struct Section {
     id: &'static str,
     title: &'static str,
     body: Markup,
 }
 
-/// The page.
+/// Formats the page.
 pub(crate) fn page(runs: &[Run]) -> String {
     let records = latest(runs);
     let page = Page { runs, records: &records, rows: rows(&records) };
@@ -94,10 +94,10 @@ pub(crate) fn page(runs: &[Run]) -> String {
                 }
                 footer {
                     p {
-                        "Each sample has a process of its own; subjects take turns; speeds are of all \
-                         threads together. Ratios are taken round by round; intervals are 95 % bootstrap \
-                         intervals. The rules are in docs/METHODOLOGY.md, the fields of the records in \
-                         docs/records.md."
+                        "Each sample runs in a separate process; subjects alternate; speeds are \
+                         totals over all threads. Ratios are computed round by round; intervals \
+                         are 95 % bootstrap intervals. The rules are in docs/METHODOLOGY.md, the \
+                         fields of the records in docs/records.md."
                     }
                 }
             }
@@ -135,7 +135,7 @@ impl<'r> Page<'r> {
         format!("{}, {cpus}, {}{time}", host.cpu, host.kernel)
     }
 
-    /// The rows with what they are called, and what they belong to.
+    /// Returns the name of a row, and the group that it belongs to.
     fn name_of(&self, row: &Row<'r>) -> (String, String) {
         let threads = crate::workload::threads_in_words(row.common().threads);
         let mark = if row.common().is_oversubscribed() { " (oversubscribed)" } else { "" };
@@ -144,7 +144,7 @@ impl<'r> Page<'r> {
     }
 }
 
-/// A figure of a chart, with its numbers and the command behind it.
+/// Shows a chart with its numbers and the command that made it.
 fn figure(name: &str, about: &str, chart: &Chart, record: &Record) -> Markup {
     html! {
         figure {
@@ -160,7 +160,7 @@ fn figure(name: &str, about: &str, chart: &Chart, record: &Record) -> Markup {
     }
 }
 
-/// The command that a record comes from.
+/// Shows the command that made a record.
 fn command(record: &Record) -> Markup {
     html! {
         @if record.run.command.is_empty() {
@@ -171,7 +171,8 @@ fn command(record: &Record) -> Markup {
     }
 }
 
-/// Colours: a policy has the same in every figure, and the others take what is left.
+/// Returns the colour of a subject: a policy has the same colour in every figure, and the others
+/// get the remaining colours.
 fn colour_of(record: &Record, others: &mut Vec<String>) -> usize {
     let policies = ["immediate", "after-rcu-gp", "free-after-rcu-gp", "after-tasks-trace-gp"];
     let manner = record.manner();
@@ -188,12 +189,12 @@ fn colour_of(record: &Record, others: &mut Vec<String>) -> usize {
     policies.len() + place
 }
 
-/// The subject in one line.
+/// Returns the subject in one line.
 fn subject_name(record: &Record) -> String {
     super::labels::name(record).replace('\n', " ")
 }
 
-/// The list of what is biased, each entry in one line.
+/// Lists the known biases, one line each.
 fn bias(_page: &Page<'_>) -> Option<Section> {
     let entries = BIAS.split("\n- **").skip(1).filter_map(|entry| {
         let (head, text) = entry.split_once("**")?;
@@ -208,7 +209,7 @@ fn bias(_page: &Page<'_>) -> Option<Section> {
         id: "bias",
         title: "Known bias",
         body: html! {
-            p { "Not removed, and to be reckoned with. docs/BIAS.md has the details." }
+            p { "These biases remain in the results. docs/BIAS.md has the details." }
             ul.bias {
                 @for (head, favour) in entries {
                     li { (head.trim_end_matches('.')) @if !favour.is_empty() { ": " em { (favour.replace('`', "")) } } }
@@ -224,12 +225,12 @@ fn commands(page: &Page<'_>) -> Option<Section> {
         id: "commands",
         title: "Commands",
         body: html! {
-            p { "Each run can be repeated. Add " code { "--json FILE" } " to keep its records." }
+            p { "These commands repeat the runs. Add " code { "--json FILE" } " to keep the records." }
             @for run in known {
                 pre { (run.header.command_line()) }
                 p.soft {
                     "Run " (run.header.run) ", commit " (run.header.build.git)
-                    @if run.header.build.dirty == Some(true) { " with changes" }
+                    @if run.header.build.dirty == Some(true) { " with uncommitted changes" }
                     ", " (run.header.build.rustc) ", profile " (run.header.build.profile)
                     @if let Some(end) = &run.end {
                         ", " (format!("{:.0}", end.seconds)) " s, " (end.workloads_done) " of "

@@ -9,10 +9,11 @@ use crate::record::Record;
 use crate::report::labels::{heading, title};
 use crate::report::rows::Row;
 
-/// A sample before which arithmetic took this much longer than usual in its run is marked.
+/// A sample is marked if arithmetic before it took longer than the median of its run by this
+/// factor.
 const SLOW: f64 = 1.1;
 
-/// The section, where there is more than one sample.
+/// Returns the section if there is more than one sample.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     let mut groups: Vec<(String, Vec<&Row<'_>>)> = Vec::new();
     for row in page.rows.iter().filter(|row| is_shown(page, row)) {
@@ -27,8 +28,9 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Every sample, in order",
         body: html! {
             p {
-                "Each mark is one process. Marks that scatter are noise; marks that drift together are the \
-                 machine. Hollow marks: the machine was more than 10 % slower than usual just before."
+                "Each mark is one process. Scatter is noise; a common drift of all marks comes \
+                 from the machine. Hollow marks: the machine was more than 10 % slower than usual \
+                 just before the sample."
             }
             @for (place, (name, rows)) in groups.iter().enumerate() {
                 details open[place == 0] {

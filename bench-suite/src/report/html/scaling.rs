@@ -9,7 +9,7 @@ use crate::report::labels::{is_of, label};
 use crate::report::rows::Row;
 use crate::workload::Params;
 
-/// The section, where something was measured with different numbers of threads.
+/// Returns the section if something was measured with several numbers of threads.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     let mut groups: Vec<Vec<&Row<'_>>> = Vec::new();
     for row in page.rows.iter().filter(|row| row.common().metric.is_speed()) {
@@ -24,8 +24,8 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Scaling over threads",
         body: html! {
             p {
-                "Speeds of all threads together. Hollow marks: more threads than CPUs. Nothing is said of \
-                 more CPUs than there are."
+                "Speeds are totals over all threads. Hollow marks: more threads than CPUs. These \
+                 figures say nothing about machines with more CPUs."
             }
             div.figures { @for group in &groups { (by_threads(page, group)) } }
         },

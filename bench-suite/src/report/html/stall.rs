@@ -1,4 +1,4 @@
-//! Speed and memory over time while a reader sits in its section.
+//! Speed and memory over time while a reader stalls.
 
 use maud::{Markup, html};
 
@@ -8,16 +8,17 @@ use crate::measure::{Curve, Metric, Over};
 use crate::record::Record;
 use crate::report::rows::Row;
 
-/// The section, where samples were recorded over time.
+/// Returns the section if samples were recorded over time.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     let rows: Vec<&Row<'_>> = page.rows.iter().filter(|row| has_curves(row)).collect();
     (!rows.is_empty()).then(|| Section {
         id: "stall",
-        title: "Behind a reader that stalls",
+        title: "Effect of a stalled reader",
         body: html! {
             p {
-                "One sample of each subject over time: the one whose value is the median. While the reader \
-                 sits in its section, deferred objects can't be reused; when it leaves, they all can."
+                "One sample of each subject over time: the one nearest to the median. While the \
+                 reader stays in its section, deferred objects can't be reused; when it leaves, \
+                 all of them can."
             }
             div.figures { @for row in rows { (over_time(page, row)) } }
         },
@@ -57,7 +58,7 @@ fn over_time(page: &Page<'_>, row: &Row<'_>) -> Markup {
     figure(&format!("{name}: {what}"), &about, &chart, common)
 }
 
-/// The curve of the sample that is nearest to the median.
+/// Returns the curve of the sample that is nearest to the median.
 fn middle(record: &Record) -> Option<&Curve> {
     let distance = |sample: f64| (sample - record.value).abs();
     let pairs = record.samples.iter().zip(&record.curves);

@@ -17,7 +17,7 @@ fn flood(reader: &str, policy: &str, metric: Metric, value: f64, threads: usize)
     record
 }
 
-/// A run in which each section has something.
+/// Returns a run with records for every section.
 fn run() -> Run {
     let mut records = Vec::new();
     for (policy, speed) in POLICIES {
@@ -55,7 +55,7 @@ fn ids(page: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_page_has_every_section_that_it_has_records_for() {
+fn a_page_has_every_section_that_has_records() {
     let all = [
         "answer",
         "machine",
@@ -73,15 +73,15 @@ fn a_page_has_every_section_that_it_has_records_for() {
 }
 
 #[test]
-fn a_section_without_records_is_left_out() {
+fn a_section_without_records_is_omitted() {
     let mut run = run();
     run.records = vec![specimen::of("update", "immediate", Metric::OpsPerS, &[1.0])];
     assert_eq!(ids(&page(&[run])), ["machine", "bias", "commands"]);
 }
 
-/// Nothing is loaded from elsewhere, and nothing that records say becomes markup.
+/// Nothing is loaded from elsewhere, and no text from records becomes markup.
 #[test]
-fn a_page_has_all_in_itself_and_no_markup_from_records() {
+fn a_page_is_self_contained_and_has_no_markup_from_records() {
     let mut run = run();
     run.records[0].params.insert("note".into(), "<script>alert(1)</script>".into());
     let page = page(&[run]);
@@ -108,9 +108,9 @@ fn every_figure_has_a_title_its_numbers_and_the_command_that_made_it() {
     }
 }
 
-/// Colours come from the style sheet, which has those of light and dark.
+/// Colours come from the style sheet, which has them for light and dark.
 #[test]
-fn drawings_have_no_colours_of_their_own() {
+fn drawings_take_all_colours_from_the_style_sheet() {
     let page = page(&[run()]);
     let drawings = page.split("<svg role").skip(1).map(|rest| rest.split("</svg>").next().unwrap());
     for drawing in drawings {

@@ -1,4 +1,4 @@
-//! Speed against memory: above and to the left is better.
+//! Speed against memory: points above and to the left are better.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::measure::Metric;
 use crate::report::labels::is_of;
 use crate::report::rows::Row;
 
-/// The section, where both were measured.
+/// Returns the section if both were measured.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     let speeds = page.rows.iter().filter(|row| row.common().metric == Metric::OpsPerS);
     let pairs: Vec<(&Row<'_>, &Row<'_>)> = speeds
@@ -25,7 +25,7 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         id: "trade-off",
         title: "Speed against memory",
         body: html! {
-            p { "Medians. Better is above, and to the left." }
+            p { "Medians. Points above and to the left are better." }
             div.figures { @for (speed, memory) in pairs { (scatter(page, speed, memory)) } }
         },
     })

@@ -1,4 +1,4 @@
-//! Where memory comes from: `memalloc`, and the system's allocator.
+//! The allocators: `memalloc`, and the system's.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -8,35 +8,35 @@ use memalloc::{MemAlloc, ReusePolicy};
 
 use crate::measure::WrongAnswer;
 
-/// Gives out memory.
+/// An allocator under test.
 pub(super) trait Allocator: Sync {
-    /// To be called by a thread before the first [`Allocator::alloc`] of a stretch of work.
+    /// Prepares the calling thread; must precede its first [`Allocator::alloc`] in a stretch of
+    /// work.
     fn enter(&self) {}
 
-    /// Memory for a layout of at least eight bytes, or `None` if there is no more.
+    /// Allocates memory for a layout of at least 8 bytes; `None` if memory is exhausted.
     fn alloc(&self, layout: Layout) -> Option<NonNull<u8>>;
 
-    /// Takes memory back.
+    /// Frees memory.
     ///
     /// # Safety
     ///
-    /// `place` came from [`Allocator::alloc`] of this allocator with this layout, and is not used any
-    /// more.
+    /// `place` came from [`Allocator::alloc`] of this allocator with this layout, and is not used
+    /// again.
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout);
 
-    /// Makes the calling thread one that may read, until it ends.
+    /// Registers the calling thread as a reader until it ends.
     fn register_reader(&self) {}
 
-    /// Calls `inside` in a read section. An allocator that has none calls it outside of any.
+    /// Calls `inside` in a read section, or directly if the allocator has no read sections.
     fn section(&self, inside: impl FnOnce()) {
         inside();
     }
 
-    /// Bytes held from the system, where that can be known.
+    /// Returns the bytes held from the system, if known.
     fn held_bytes(&self) -> Option<u64>;
 
-    /// Takes leave of the allocator, once everything has been given back to it, and checks that
-    /// nothing was lost.
+    /// Destroys the allocator, after everything was freed, and checks that nothing was lost.
     fn close(self) -> Result<(), WrongAnswer>;
 }
 
@@ -48,7 +48,7 @@ impl<P: ReusePolicy> Allocator for MemAlloc<P> {
 
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise is the one that `free` asks for.
+        // SAFETY: the caller's promise is the one that `free` requires.
         unsafe { self.free(place, layout) }
     }
 
@@ -88,7 +88,7 @@ impl<P: ReusePolicy> Allocator for MemAlloc<P> {
 pub(super) struct SystemMalloc;
 
 impl SystemMalloc {
-    /// What records call it.
+    /// The name in records.
     pub(super) const NAME: &'static str =
         if cfg!(all(target_os = "linux", target_env = "gnu")) { "glibc" } else { "malloc" };
 }
@@ -97,13 +97,13 @@ impl Allocator for SystemMalloc {
     #[inline]
     fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         debug_assert!(layout.size() > 0);
-        // SAFETY: the layout has a size, as `alloc` asks for.
+        // SAFETY: the layout has a size, as `alloc` requires.
         NonNull::new(unsafe { System.alloc(layout) })
     }
 
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise is the one that `dealloc` asks for.
+        // SAFETY: the caller's promise is the one that `dealloc` requires.
         unsafe { System.dealloc(place.as_ptr(), layout) }
     }
 
@@ -116,14 +116,14 @@ impl Allocator for SystemMalloc {
     }
 }
 
-/// Has glibc keep what is free at the top of its heap. Says whether it will.
+/// Tells glibc to keep free memory at the top of its heap. Returns whether it accepted.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(super) fn stop_trimming() -> bool {
     // SAFETY: it takes numbers, and locks what it changes.
     unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX) == 1 }
 }
 
-/// The version of the C library, where it tells.
+/// Returns the version of the C library, if known.
 pub(super) fn system_version() -> String {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -1,7 +1,7 @@
 //! Raw objects that one thread holds, behind a safe interface.
 //!
-//! - INV-O1: the first `held` places are objects that the allocator gave out for the
-//!   layout and that nobody else knows of; all its other places are stale.
+//! - INV-O1: the first `held` places are objects that the allocator handed out for the layout and
+//!   that are exclusively held here; all other places are stale.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -19,26 +19,26 @@ pub(super) struct HeldObjects<'s, S: Allocator, const N: usize> {
     held: usize,
 }
 
-// SAFETY: nothing else knows of the objects (INV-O1) and they have no tie to a thread; the allocator
-// is `Sync`, so that any thread may give them back.
+// SAFETY: the objects are exclusively held (INV-O1) and are not tied to a thread; the allocator is
+// `Sync`, so any thread may free them.
 unsafe impl<S: Allocator, const N: usize> Send for HeldObjects<'_, S, N> {}
 
 impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
-    /// None yet, for objects of a layout that a stamp fits in.
+    /// Creates an empty holder, for objects of a layout that a stamp fits in.
     pub(super) fn new(allocator: &'s S, layout: Layout) -> Self {
         assert!(layout.size() >= size_of::<u64>() && layout.align() >= align_of::<u64>());
         Self { allocator, layout, places: [NonNull::dangling(); N], held: 0 }
     }
 
-    /// Allocates until there are `N` objects, and writes a stamp into each: the first one's
-    /// given, each other one more than the one before. Returns how many it holds.
+    /// Allocates until there are `N` objects, and writes a stamp into each: `stamp` into the first,
+    /// and one more into each next one. Returns the number of objects held.
     #[inline]
     pub(super) fn fill(&mut self, stamp: u64) -> usize {
         while self.held < N {
             let Some(place) = self.allocator.alloc(self.layout) else { break };
             let place = shown(place);
-            // SAFETY: the object was just given out for a layout that a stamp fits in, and is
-            // nobody else's.
+            // SAFETY: the object was just handed out for a layout that a stamp fits in, and is
+            // exclusively held.
             unsafe { place.cast::<u64>().write(stamp + self.held as u64) };
             self.places[self.held] = place;
             self.held += 1;
@@ -46,7 +46,7 @@ impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
         self.held
     }
 
-    /// Gives all objects back, oldest first. Returns how many still had the stamp that
+    /// Frees all objects, oldest first. Returns how many still had the stamp that
     /// [`HeldObjects::fill`] wrote.
     #[inline]
     pub(super) fn empty(&mut self, stamp: u64) -> usize {
@@ -56,16 +56,16 @@ impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
             let place = shown(place);
             // SAFETY: the object is held (INV-O1), and `fill` wrote a stamp into it.
             intact += usize::from(unsafe { place.cast::<u64>().read() } == stamp);
-            // SAFETY: the object came from this allocator with this layout (INV-O1). It is not
-            // used again: `held` does not count it any more.
+            // SAFETY: the object came from this allocator with this layout (INV-O1). It is not used
+            // again: `held` no longer counts it.
             unsafe { self.allocator.free(place, self.layout) };
         }
         intact
     }
 }
 
-/// The same place, of which the optimiser must believe that somebody else has looked at it. It
-/// stays in a register: `black_box` would send it through memory, which takes as long as an
+/// Returns the same place in a way that makes the optimiser assume that other code has read it. It
+/// stays in a register: `black_box` would move it through memory, which takes as long as an
 /// allocation.
 #[inline(always)]
 fn shown(place: NonNull<u8>) -> NonNull<u8> {
@@ -91,13 +91,13 @@ mod tests {
     use crate::measure::WrongAnswer;
     use crate::workload::alloc::allocator::SystemMalloc;
 
-    /// Gives out the same object again and again while it is still in use.
+    /// Hands out the same object again and again while it is still in use.
     struct Careless {
         object: NonNull<u8>,
         out: AtomicUsize,
     }
 
-    // SAFETY: the object is only used by the one thread of the test.
+    // SAFETY: only the one thread of the test uses the object.
     unsafe impl Sync for Careless {}
 
     impl Allocator for Careless {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_was_handed_out_twice_is_noticed() {
+    fn an_object_that_was_handed_out_twice_is_detected() {
         let mut object = [0_u64; 8];
         let allocator = Careless { object: NonNull::from(&mut object).cast(), out: 0.into() };
         let mut objects = HeldObjects::<_, 4>::new(&allocator, layout());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_gives_everything_back_once() {
+    fn every_held_object_is_freed_once() {
         let mut object = [0_u64; 8];
         let allocator = Careless { object: NonNull::from(&mut object).cast(), out: 0.into() };
         let mut objects = HeldObjects::<_, 3>::new(&allocator, layout());

@@ -1,12 +1,12 @@
-//! The bench `alloc`: allocating and freeing, beside readers of one kind or none.
+//! The bench `alloc`: allocating and freeing, with concurrent readers of one kind or none.
 //!
 //! An operation is one allocation and one free. `hot-pair` frees each object at once; `batch-64`
-//! allocates 64, then frees them, oldest first; `producer-consumer` frees on another thread. A
-//! stamp is written into the first eight bytes of each object and compared before it is freed:
-//! nobody allocates to leave an object untouched, and an object that was handed out twice shows.
+//! allocates 64 objects, then frees them, oldest first; `producer-consumer` frees on another
+//! thread. A stamp is written into the first 8 bytes of each object and compared before the free: a
+//! real program writes to its objects, too, and an object that was handed out twice is detected.
 //!
 //! `memalloc` frees as its policy says: at once, or after a grace period (`free_rcu`). Other
-//! allocators have no policy: they free at once, and give their readers no promise at all.
+//! allocators have no policy: they free at once, and do not protect readers.
 
 mod allocator;
 mod held_objects;
@@ -40,13 +40,13 @@ pub(crate) const CASES: &[&str] = &[HOT_PAIR, BATCH_64, PRODUCER_CONSUMER];
 const HOT_PAIR: &str = "hot-pair";
 /// Allocates 64 objects, then frees them.
 const BATCH_64: &str = "batch-64";
-/// Frees on another thread, so that it needs two.
+/// Frees on another thread; needs two threads.
 pub(crate) const PRODUCER_CONSUMER: &str = "producer-consumer";
 
-/// Allocations between two looks at the clock.
+/// Allocations between two reads of the clock.
 const STRIDE: usize = 64;
 
-/// What the bench measures, for objects of these sizes.
+/// Returns the workloads of the bench for objects of these sizes.
 pub(crate) fn workloads<'d>(
     selection: &Selection,
     sizes: &[usize],
@@ -90,20 +90,20 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
     }
 }
 
-/// glibc's allocator as a program can tune it: it keeps free memory at the top of its heap, which
-/// otherwise goes back to the system above 128 KiB and is faulted in again. The setting is for the
-/// whole process, which takes one sample.
+/// Returns glibc's allocator as a program can tune it: it keeps free memory at the top of its heap.
+/// By default, memory above 128 KiB is returned to the system and faulted in again. The setting
+/// applies to the whole process, which takes one sample.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn glibc_without_trimming<'d>(setting: Setting) -> Option<Subject<'d>> {
     let mut subject = setting.subject("glibc-no-trim", None, || match allocator::stop_trimming() {
         true => Ok(SystemMalloc),
-        false => Err(WrongAnswer("glibc refuses to be told not to trim its heap".into())),
+        false => Err(WrongAnswer("glibc refused to keep its heap untrimmed".into())),
     });
     subject.params.insert("version".into(), allocator::system_version().into());
     Some(subject)
 }
 
-/// See the twin for glibc.
+/// See the version for glibc.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn glibc_without_trimming<'d>(_setting: Setting) -> Option<Subject<'d>> {
     None
@@ -114,7 +114,7 @@ fn rivals<'d>(setting: Setting) -> Vec<Subject<'d>> {
     rivals::subjects(setting)
 }
 
-/// None in this build. The command line has said so to whoever asked for them.
+/// This build has no rivals: the command line has refused `--rivals`.
 #[cfg(not(feature = "rivals"))]
 fn rivals<'d>(_setting: Setting) -> Vec<Subject<'d>> {
     Vec::new()
@@ -151,7 +151,7 @@ impl Setting {
         Subject { name, policy, params, on_wrong: OnWrong::EndTheRun, sampler }
     }
 
-    /// An allocator that is there once for the whole process.
+    /// Returns a subject for an allocator that exists once in the whole process.
     fn rival<'d, S: Allocator + Copy + 'd>(
         self,
         name: &'static str,
@@ -163,7 +163,7 @@ impl Setting {
         subject
     }
 
-    /// A team of threads at work, and the reader if there is to be one.
+    /// Returns a team of working threads, and the reader if there is one.
     fn team<'s, S: Allocator, W: Worker>(
         self,
         allocator: &'s S,
@@ -175,7 +175,7 @@ impl Setting {
     }
 }
 
-/// Has the calling thread begin a stretch of work.
+/// Prepares the calling thread for a stretch of work.
 fn enter<S: Allocator>(allocator: &S, may_read: bool) {
     allocator.enter();
     if may_read {
@@ -183,7 +183,7 @@ fn enter<S: Allocator>(allocator: &S, may_read: bool) {
     }
 }
 
-/// A thread that enters and leaves read sections, or sits in them.
+/// A thread that enters and leaves read sections, or stalls in them.
 struct ReaderThread<'s, S> {
     allocator: &'s S,
     reader: Reader,
@@ -210,14 +210,14 @@ impl<S: Allocator> Worker for ReaderThread<'_, S> {
     }
 }
 
-/// Runs a case with an allocator of its own each time.
+/// Runs a case with a new allocator each time.
 struct AllocSampler<B> {
     setting: Setting,
     build: B,
 }
 
 impl<S: Allocator, B: Fn() -> Result<S, WrongAnswer>> Sampler for AllocSampler<B> {
-    /// Nothing here is checked outside the samples.
+    /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }
@@ -238,7 +238,7 @@ impl<S: Allocator, B: Fn() -> Result<S, WrongAnswer>> Sampler for AllocSampler<B
     }
 }
 
-/// Has each thread hold up to `N` objects.
+/// Runs threads that each hold up to `N` objects.
 fn run<S: Allocator, const N: usize>(
     setting: Setting,
     layout: Layout,
@@ -267,7 +267,7 @@ fn run<S: Allocator, const N: usize>(
     Ok(readings)
 }
 
-/// Speed and cost of what all threads did.
+/// Returns the speed and cost of all threads together.
 fn readings(setting: Setting, throughput: &Throughput) -> Vec<Reading> {
     let Setting { case, reader, threads, .. } = setting;
     let per_second = throughput.per_second(throughput.operations()[..threads].iter().sum());
@@ -275,19 +275,19 @@ fn readings(setting: Setting, throughput: &Throughput) -> Vec<Reading> {
         Reading::new(case, Metric::OpsPerS, per_second),
         Reading::new(case, Metric::NsPerOp, threads as f64 * 1e9 / per_second.max(1.0)),
     ];
-    // A reader that sits does not want to run.
+    // A stalled reader sleeps: it does not want a CPU.
     if !reader.sits() {
         readings.extend(throughput.cpu_share(case));
     }
     readings
 }
 
-/// One thread that allocates and frees.
+/// A thread that allocates and frees.
 struct User<'s, S: Allocator, const N: usize> {
     allocator: &'s S,
     may_read: bool,
     objects: HeldObjects<'s, S, N>,
-    /// The next stamp; the threads' stamps are far apart.
+    /// The next stamp; the stamps of different threads are far apart.
     stamp: u64,
     fault: Option<WrongAnswer>,
 }
@@ -316,9 +316,9 @@ impl<S: Allocator, const N: usize> Worker for User<'_, S, N> {
 #[cold]
 fn fault(wanted: usize, served: usize, intact: usize) -> WrongAnswer {
     WrongAnswer(if served < wanted {
-        format!("{served} of {wanted} allocations were served")
+        format!("only {served} of {wanted} allocations succeeded")
     } else {
-        format!("of {served} objects {intact} still had what had been written into them")
+        format!("only {intact} of {served} objects still had their stamp")
     })
 }
 
@@ -329,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_case_runs_beside_every_reader_under_every_policy() {
+    fn every_case_runs_with_every_reader_under_every_policy() {
         for &case in CASES {
             for reader in [Reader::None, Reader::Idle, Reader::Busy, Reader::Stall(1)] {
                 let setting = Setting { case, size: 64, reader, threads: 2 };
@@ -339,7 +339,7 @@ mod tests {
                     let slice = Slice::new(Duration::from_millis(4), None);
                     let readings = subject.sampler.sample(slice).unwrap();
                     assert_eq!(readings[0].metric, Metric::OpsPerS, "{setting:?} {policy}");
-                    // Of a pair one may wait for the other as long as a short sample lasts.
+                    // In a short sample, one thread of a pair may wait for the other all the time.
                     let counts = readings[0].value > 0.0 || case == PRODUCER_CONSUMER;
                     assert!(counts, "{setting:?} {policy}");
                 }

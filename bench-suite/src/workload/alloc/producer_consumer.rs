@@ -1,11 +1,11 @@
-//! `producer-consumer`: of each two threads one allocates and the other frees, with a [`Ring`]
+//! `producer-consumer`: of every two threads one allocates and the other frees, with a [`Ring`]
 //! between them.
 //!
-//! The peak of memory is that of the process, beyond what it had before the allocator was built: it
-//! is the same measure for everybody, whether the memory is held in caches, in slabs or in what
-//! waits for a grace period. It contains the objects on the ring (at most [`ROOM`] for each two
-//! threads) and the stacks of the threads, which are the same for all. It means something only
-//! where the sample has a process of its own.
+//! The peak of memory is that of the process, beyond its memory before the allocator was built: it
+//! is the same measure for every subject, whether the memory is in caches, in slabs or pending. It
+//! includes the objects on the ring (at most [`ROOM`] per two threads) and the stacks of the
+//! threads, which are the same for all subjects. It is meaningful only if the sample has a separate
+//! process.
 
 use std::alloc::Layout;
 
@@ -18,13 +18,14 @@ use crate::measure::{
 };
 use crate::workload::reader::Reader;
 
-/// Has the peak of memory begin again. Returns what is resident now, in bytes.
+/// Resets the peak of memory. Returns the resident bytes.
 pub(super) fn resident_before() -> u64 {
     forget_peak();
     resident_bytes()
 }
 
-/// Has pairs of threads pass objects. `before` the allocator was built so much was resident.
+/// Runs pairs of threads that pass objects. `before` is the number of resident bytes before the
+/// allocator was built.
 pub(super) fn run<S: Allocator>(
     setting: Setting,
     layout: Layout,
@@ -53,7 +54,7 @@ pub(super) fn run<S: Allocator>(
     Ok(readings)
 }
 
-/// What a thread does.
+/// One thread of a pair.
 struct RingThread<'b, 's, S: Allocator> {
     allocator: &'s S,
     may_read: bool,
@@ -67,14 +68,14 @@ enum End<'b, 's, S: Allocator> {
 }
 
 impl<S: Allocator> Worker for RingThread<'_, '_, S> {
-    /// Counts what was freed.
+    /// Counts frees.
     fn work(&mut self, gate: &Gate) -> u64 {
         enter(self.allocator, self.may_read);
         match &mut self.end {
             End::Produces(producer) => {
                 if !producer.produce(gate) {
                     self.fault = Some(WrongAnswer(format!(
-                        "an allocation was not served, with at most {ROOM} objects out"
+                        "an allocation failed with at most {ROOM} objects in use"
                     )));
                 }
                 0
@@ -83,7 +84,7 @@ impl<S: Allocator> Worker for RingThread<'_, '_, S> {
                 let (count, intact) = consumer.consume(gate);
                 if intact < count {
                     self.fault = Some(WrongAnswer(format!(
-                        "of {count} objects {intact} still had what had been written into them"
+                        "only {intact} of {count} objects still had their stamp"
                     )));
                 }
                 count

@@ -1,13 +1,13 @@
-//! Raw objects on their way from the thread that allocates to the one that frees, behind a safe
-//! face: a ring with room for [`ROOM`] objects, one end for each of the two threads.
+//! Raw objects on their way from the thread that allocates to the thread that frees, behind a safe
+//! interface: a ring with room for [`ROOM`] objects, and one end for each thread.
 //!
-//! Each end works on its own count and shows it to the other end once in [`SHOWN_EVERY`] objects,
-//! and before it waits: passing an object on must cost little beside allocating it.
+//! Each end keeps a private count and publishes it once per [`SHOWN_EVERY`] objects, and before it
+//! waits: passing an object on must be cheap compared with allocating it.
 //!
-//! - INV-B1: the places from `taken` up to `put` are objects that the allocator gave out for the
-//!   ring's layout, each with its own number as a stamp, and that nobody else knows of. Only the
+//! - INV-B1: the places from `taken` up to `put` are objects that the allocator handed out for the
+//!   ring's layout, each with its number as a stamp, and that only the ring holds. Only the
 //!   producing end writes `put` and the places beyond, only the consuming end writes `taken`.
-//! - INV-B2: an end shows a count only after it has done what the count says.
+//! - INV-B2: an end publishes a count only after it has done what the count says.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -21,10 +21,10 @@ use crossbeam_utils::CachePadded;
 use super::allocator::Allocator;
 use crate::measure::Gate;
 
-/// How many objects there is room for.
+/// The capacity of the ring, in objects.
 pub(super) const ROOM: u64 = 1024;
 
-/// After how many objects an end shows its count, and looks whether there is time left.
+/// The number of objects after which an end publishes its count and checks the time.
 const SHOWN_EVERY: u64 = 32;
 
 /// The ring.
@@ -35,12 +35,12 @@ pub(super) struct Ring<'s, S: Allocator> {
     places: Box<[AtomicPtr<u8>]>,
     put: CachePadded<AtomicU64>,
     taken: CachePadded<AtomicU64>,
-    /// The allocator served no more, so that nothing more comes.
+    /// True if the allocator failed, so that no more objects come.
     dry: AtomicBool,
 }
 
 impl<'s, S: Allocator> Ring<'s, S> {
-    /// An empty ring, for objects of a layout that a stamp fits in.
+    /// Creates an empty ring, for objects of a layout that a stamp fits in.
     pub(super) fn new(allocator: &'s S, layout: Layout) -> Self {
         assert!(layout.size() >= size_of::<u64>() && layout.align() >= align_of::<u64>());
         Self {
@@ -53,7 +53,7 @@ impl<'s, S: Allocator> Ring<'s, S> {
         }
     }
 
-    /// Its two ends.
+    /// Returns the two ends.
     pub(super) fn ends<'b>(&'b mut self) -> (Producer<'b, 's, S>, Consumer<'b, 's, S>) {
         let (put, taken) = (*self.put.get_mut(), *self.taken.get_mut());
         let ring = &*self;
@@ -64,16 +64,16 @@ impl<'s, S: Allocator> Ring<'s, S> {
         &self.places[(number % ROOM) as usize]
     }
 
-    /// Takes the object from a place and gives it back. Says whether it still had its stamp.
+    /// Frees the object in a place. Returns whether it still had its stamp.
     ///
     /// # Safety
     ///
-    /// The place of `number` has an object (INV-B1), and is not used again until another is put
-    /// there.
+    /// The place of `number` has an object (INV-B1), and is not used again until another object is
+    /// put there.
     unsafe fn give_back(&self, number: u64) -> bool {
         let object = self.place(number).load(Ordering::Relaxed);
         let Some(object) = NonNull::new(black_box(object)) else { return false };
-        // SAFETY: an object on the ring is nobody else's and has its stamp (INV-B1).
+        // SAFETY: only the ring holds the object, which has its stamp (INV-B1).
         let intact = unsafe { object.cast::<u64>().read() } == number;
         // SAFETY: it came from this allocator with this layout (INV-B1), and the caller forgets it.
         unsafe { self.allocator.free(object, self.layout) };
@@ -82,7 +82,7 @@ impl<'s, S: Allocator> Ring<'s, S> {
 }
 
 impl<S: Allocator> Drop for Ring<'_, S> {
-    /// Gives back what was not unloaded.
+    /// Frees the remaining objects.
     fn drop(&mut self) {
         self.allocator.enter();
         for number in *self.taken.get_mut()..*self.put.get_mut() {
@@ -97,13 +97,13 @@ impl<S: Allocator> Drop for Ring<'_, S> {
 pub(super) struct Producer<'b, 's, S: Allocator> {
     ring: &'b Ring<'s, S>,
     put: u64,
-    /// As last seen.
+    /// The last value seen.
     taken: u64,
 }
 
 impl<S: Allocator> Producer<'_, '_, S> {
-    /// Allocates and puts on until the gate is closed, and while there is room. Says whether the
-    /// allocator served all that was asked for.
+    /// Allocates objects and puts them on the ring until the gate is closed, waiting for room.
+    /// Returns whether every allocation succeeded.
     pub(super) fn produce(&mut self, gate: &Gate) -> bool {
         loop {
             for _ in 0..SHOWN_EVERY {
@@ -116,8 +116,8 @@ impl<S: Allocator> Producer<'_, '_, S> {
                     return false;
                 };
                 let object = black_box(object);
-                // SAFETY: the object was just given out for a layout that a stamp fits in, and
-                // is nobody else's.
+                // SAFETY: the object was just handed out for a layout that a stamp fits in, and is
+                // exclusively held.
                 unsafe { object.cast::<u64>().write(self.put) };
                 self.ring.place(self.put).store(object.as_ptr(), Ordering::Relaxed);
                 self.put += 1;
@@ -130,9 +130,9 @@ impl<S: Allocator> Producer<'_, '_, S> {
     }
 
     fn show(&self) {
-        // ORDERING: Release pairs with the Acquire of `Consumer::wait_for_objects`: the stamps
-        // and the places are written before the count says so (INV-B2). Without it
-        // `what_goes_on_comes_off_once_and_in_order` reads stale places on a weakly ordered CPU.
+        // ORDERING: Release pairs with the Acquire of `Consumer::wait_for_objects`: the stamps and
+        // the places are written before the count says so (INV-B2). Without it
+        // `objects_leave_the_ring_once_and_in_order` reads stale places on a weakly ordered CPU.
         self.ring.put.store(self.put, Ordering::Release);
     }
 
@@ -155,13 +155,13 @@ impl<S: Allocator> Producer<'_, '_, S> {
 pub(super) struct Consumer<'b, 's, S: Allocator> {
     ring: &'b Ring<'s, S>,
     taken: u64,
-    /// As last seen.
+    /// The last value seen.
     put: u64,
 }
 
 impl<S: Allocator> Consumer<'_, '_, S> {
-    /// Takes off and frees until the gate is closed, at least one if any comes. Returns how many,
-    /// and how many of them still had the stamp of their turn.
+    /// Takes objects off the ring and frees them until the gate is closed, at least one if any
+    /// comes. Returns their number, and how many still had the stamp of their turn.
     pub(super) fn consume(&mut self, gate: &Gate) -> (u64, u64) {
         let (begun, mut intact) = (self.taken, 0);
         loop {
@@ -169,8 +169,8 @@ impl<S: Allocator> Consumer<'_, '_, S> {
                 if self.taken == self.put && !self.wait_for_objects(gate, begun) {
                     return (self.taken - begun, intact);
                 }
-                // SAFETY: the count of the other end was seen to be larger (INV-B1), and this
-                // end's moves on.
+                // SAFETY: the count of the other end was seen to be larger (INV-B1), and this end's
+                // count moves on.
                 intact += u64::from(unsafe { self.ring.give_back(self.taken) });
                 self.taken += 1;
             }
@@ -182,14 +182,14 @@ impl<S: Allocator> Consumer<'_, '_, S> {
     }
 
     fn show(&self) {
-        // ORDERING: Release pairs with the Acquire of `Producer::wait_for_room`: what was on the
-        // place has been read before the count says that there is room (INV-B2).
+        // ORDERING: Release pairs with the Acquire of `Producer::wait_for_room`: the place has been
+        // read before the count says that there is room (INV-B2).
         self.ring.taken.store(self.taken, Ordering::Release);
     }
 
     fn wait_for_objects(&mut self, gate: &Gate, begun: u64) -> bool {
         self.show();
-        // The other end puts at least one there before it looks at the gate.
+        // The other end puts at least one object on the ring before it checks the gate.
         let goes_on = || gate.is_open() || self.taken == begun;
         wait_until(
             || goes_on() && !self.ring.dry.load(Ordering::Relaxed),
@@ -202,9 +202,9 @@ impl<S: Allocator> Consumer<'_, '_, S> {
     }
 }
 
-/// Waits for as long as it `goes_on`. Says whether it came true.
+/// Waits while `goes_on` holds. Returns whether `comes_true` became true.
 fn wait_until(goes_on: impl Fn() -> bool, mut comes_true: impl FnMut() -> bool) -> bool {
-    /// Looks before the CPU is offered to somebody else, who may be the other end.
+    /// Checks before the CPU is yielded to other threads, such as the other end.
     const PATIENCE: u32 = 64;
     let mut looks = 0;
     while !comes_true() {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_comes_off_once_and_in_order() {
+    fn objects_leave_the_ring_once_and_in_order() {
         let mut ring = Ring::new(&SystemMalloc, layout());
         let gate = Gate::default();
         for _ in 0..2 {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_has_no_more_ends_the_wait() {
+    fn a_failed_allocation_ends_the_wait() {
         let mut ring = Ring::new(&Empty, layout());
         let gate = Gate::default();
         let (mut producer, mut consumer) = ring.ends();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_was_handed_out_twice_is_noticed() {
+    fn an_object_that_was_handed_out_twice_is_detected() {
         let mut object = [0_u64; 8];
         let allocator = Careless(AtomicPtr::new((&raw mut object).cast()));
         let mut ring = Ring::new(&allocator, layout());
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(consumer.consume(&gate), (SHOWN_EVERY, 1), "only the last stamp is there");
     }
 
-    /// Gives out the same object again and again.
+    /// Hands out the same object again and again.
     struct Careless(AtomicPtr<u8>);
 
     impl Allocator for Careless {
@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Has nothing to give.
+    /// Fails every allocation.
     struct Empty;
 
     impl Allocator for Empty {

@@ -1,6 +1,5 @@
-//! The allocators of others, called by the names that their libraries have, so that nothing
-//! stands between. Each is there once for the whole process and is never closed: what it keeps is
-//! its own affair.
+//! Rival allocators, called by the names in their libraries, without a layer in between. Each
+//! exists once in the whole process and is never closed.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -14,7 +13,7 @@ use crate::measure::WrongAnswer;
 use crate::workload::Subject;
 use crate::workload::rivals::version;
 
-/// All of them.
+/// Returns all rivals.
 pub(super) fn subjects<'d>(setting: Setting) -> Vec<Subject<'d>> {
     vec![
         setting.rival("mimalloc", version("libmimalloc-sys"), Mimalloc),
@@ -24,7 +23,7 @@ pub(super) fn subjects<'d>(setting: Setting) -> Vec<Subject<'d>> {
     ]
 }
 
-/// Every one of them aligns its blocks to this.
+/// The alignment of blocks that all rivals guarantee.
 const ALIGNMENT: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +33,13 @@ impl Allocator for Mimalloc {
     #[inline]
     fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         debug_assert!(layout.align() <= ALIGNMENT);
-        // SAFETY: any size may be asked for.
+        // SAFETY: every size is allowed.
         NonNull::new(unsafe { libmimalloc_sys::mi_malloc(layout.size()) }.cast())
     }
 
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, _layout: Layout) {
-        // SAFETY: the caller has it from `alloc`, and does not use it any more.
+        // SAFETY: the caller has it from `alloc`, and does not use it again.
         unsafe { libmimalloc_sys::mi_free(place.as_ptr().cast()) }
     }
 
@@ -60,13 +59,13 @@ impl Allocator for Jemalloc {
     #[inline]
     fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
         debug_assert!(layout.align() <= ALIGNMENT);
-        // SAFETY: any size may be asked for.
+        // SAFETY: every size is allowed.
         NonNull::new(unsafe { tikv_jemalloc_sys::malloc(layout.size()) }.cast())
     }
 
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller has it from `alloc` with this size, and does not use it any more.
+        // SAFETY: the caller has it from `alloc` with this size, and does not use it again.
         unsafe { tikv_jemalloc_sys::sdallocx(place.as_ptr().cast(), layout.size(), 0) }
     }
 
@@ -92,7 +91,7 @@ impl Allocator for Snmalloc {
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
         let (align, size) = (layout.align(), layout.size());
-        // SAFETY: the caller has it from `alloc` with this layout, and does not use it any more.
+        // SAFETY: the caller has it from `alloc` with this layout, and does not use it again.
         unsafe { snmalloc_sys::sn_rust_dealloc(place.as_ptr().cast(), align, size) };
     }
 
@@ -119,7 +118,7 @@ struct Heap;
 impl Heap {
     fn open() -> Self {
         static INITIALIZED: Once = Once::new();
-        // SAFETY: called once, before anything else of it: two threads at a time it does not bear.
+        // SAFETY: called once, before any other call: it does not support two threads at a time.
         INITIALIZED.call_once(|| unsafe {
             rpmalloc_sys::rpmalloc_initialize();
         });
@@ -131,7 +130,7 @@ impl Heap {
 
 impl Drop for Heap {
     fn drop(&mut self) {
-        // SAFETY: opened by this thread, which is about to end and asks for no more.
+        // SAFETY: opened by this thread, which is about to end and allocates no more.
         unsafe { rpmalloc_thread_finalize(1) }
     }
 }
@@ -154,7 +153,7 @@ impl Allocator for Rpmalloc {
 
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, _layout: Layout) {
-        // SAFETY: the caller has it from `alloc`, and does not use it any more.
+        // SAFETY: the caller has it from `alloc`, and does not use it again.
         unsafe { rpmalloc_sys::rpfree(place.as_ptr().cast()) }
     }
 
@@ -172,7 +171,7 @@ mod tests {
     use super::super::held_objects::HeldObjects;
     use super::*;
 
-    /// Each of them serves distinct, aligned objects, on threads that come and go.
+    /// Checks that an allocator serves distinct, aligned objects, on threads that start and end.
     #[track_caller]
     fn serves<S: Allocator + Copy>(allocator: S) {
         for size in [16, 64, 4096] {

@@ -1,4 +1,4 @@
-//! One callback for each object, instead of batches: what batching is worth.
+//! One callback per object instead of batches, which shows the benefit of batching.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -12,7 +12,7 @@ use super::object::{Found, Object, Slot};
 use super::scheme::{Scheme, Session};
 use crate::measure::WrongAnswer;
 
-/// The allocator of this project, whose objects are freed at once by a callback of RCU each.
+/// `memalloc` with one RCU callback per object, which frees it.
 #[derive(Debug)]
 pub(super) struct Callbacks {
     alloc: Arc<MemAlloc<Immediate>>,
@@ -24,19 +24,19 @@ pub(super) struct Callbacks {
 pub(super) struct CallbackSession<'s> {
     alloc: &'s Arc<MemAlloc<Immediate>>,
     layout: Layout,
-    /// From the first section on.
+    /// Set in the first section.
     reader: Option<LocalReader<'s>>,
 }
 
-/// An object on its way to its callback: nobody's but the callback's.
+/// An object on its way to its callback, exclusively held by it.
 struct Retired(NonNull<u8>);
 
-// SAFETY: the object was taken out by the thread that retired it, and has no tie to a thread
+// SAFETY: the object was taken out by the thread that retired it, and is not tied to a thread
 // (INV-F1).
 unsafe impl Send for Retired {}
 
 impl Retired {
-    /// Takes the object out again. (A closure that named the field would hold a bare pointer.)
+    /// Returns the object. (A closure that named the field would capture a bare pointer.)
     fn place(self) -> NonNull<u8> {
         self.0
     }
@@ -67,7 +67,7 @@ impl Scheme for Callbacks {
             .barrier()
             .map_err(|error| WrongAnswer(format!("waiting for callbacks failed: {error}")))?;
         let alloc = Arc::into_inner(self.alloc)
-            .ok_or_else(|| WrongAnswer("a callback has not run behind a barrier".into()))?;
+            .ok_or_else(|| WrongAnswer("a callback has not run after a barrier".into()))?;
         match alloc.destroy() {
             Ok(_) => Ok(()),
             Err(leak) => Err(WrongAnswer(format!("after everything was freed: {leak}"))),
@@ -79,8 +79,8 @@ impl Session for CallbackSession<'_> {
     #[inline]
     fn alloc(&mut self) -> Option<Object> {
         let place = self.alloc.alloc(self.layout).ok()?.cast();
-        // SAFETY: the allocator gave out the object for a layout that a stamp fits in; its memory
-        // is zero at first, and then what its last owner left there.
+        // SAFETY: the allocator handed out the object for a layout that a stamp fits in; its memory
+        // is zero at first, and later holds what its last owner left there.
         Some(unsafe { Object::given_out(place) })
     }
 
@@ -89,7 +89,7 @@ impl Session for CallbackSession<'_> {
         let (alloc, layout, object) =
             (Arc::clone(self.alloc), self.layout, Retired(object.place()));
         self.alloc.domain().rcu().call(move || {
-            // SAFETY: INV-F1, by the caller's promise, and no reader can look at it any more.
+            // SAFETY: INV-F1, by the caller's promise, and no reader can still read it.
             unsafe { alloc.free(object.place(), layout) };
         });
     }
@@ -98,7 +98,7 @@ impl Session for CallbackSession<'_> {
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
         let alloc = self.alloc;
         let _section = self.reader.get_or_insert_with(|| alloc.domain().local()).pin();
-        // SAFETY: INV-F2: loaded from a slot inside the section, behind which the callback waits.
+        // SAFETY: INV-F2: loaded from a slot inside the section, for whose end the callback waits.
         look(slot.find().map(|place| unsafe { Found::new(place) }));
     }
 }

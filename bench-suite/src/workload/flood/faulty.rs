@@ -1,5 +1,5 @@
-//! Subjects that are wrong on purpose: every fault has to end the run; and the real ones, which
-//! have to pass where the wrong ones fail.
+//! Subjects with deliberate faults, each of which has to end the run; and the real subjects, which
+//! have to pass the same checks.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -14,16 +14,16 @@ use super::scheme::Session;
 use super::*;
 use crate::measure::WrongAnswer;
 
-/// What is wrong with a scheme.
+/// The fault of a scheme: none.
 const NOTHING: u8 = 0;
-/// It gives out the object that it gave out last, again.
+/// It hands out the last object once more.
 const TWICE: u8 = 1;
-/// It reuses objects at once, and says that it does not.
+/// It reuses objects at once, and claims that it does not.
 const HASTY: u8 = 2;
-/// It has no memory after a while.
+/// It runs out of memory after a while.
 const SHORT: u8 = 3;
 
-/// Objects that are never given back to the system: a scheme may be as wrong as it likes.
+/// Objects that are never returned to the system, so that any fault is safe.
 struct Faulty<const FAULT: u8, const KEEPS: bool> {
     given: Mutex<Given>,
 }
@@ -65,7 +65,7 @@ impl<const FAULT: u8, const KEEPS: bool> Session for &Faulty<FAULT, KEEPS> {
         let word = again.or_else(|| given.free.pop());
         let word = word.unwrap_or_else(|| Box::leak(Box::default()));
         given.last = Some(word);
-        // SAFETY: the word is never freed; that others may have it too is the fault.
+        // SAFETY: the word is never freed; sharing it is the deliberate fault.
         Some(unsafe { Object::given_out(NonNull::from(word).cast()) })
     }
 
@@ -83,8 +83,7 @@ impl<const FAULT: u8, const KEEPS: bool> Session for &Faulty<FAULT, KEEPS> {
     }
 }
 
-/// A few puts, a reader that looks while the object is taken out and others are put in, and the
-/// end.
+/// Puts a few objects, takes one out and puts others in during a read, and closes.
 fn scene<S: Scheme>() -> Result<(), WrongAnswer> {
     let table = SlotTable::new(S::build(Layout::new::<u64>())?, 1);
     let (mut writes, mut reads) = Default::default();
@@ -118,23 +117,23 @@ fn a_scheme_without_a_fault_passes() {
 }
 
 #[test]
-fn an_object_that_is_given_out_twice_is_noticed() {
-    fails::<Faulty<TWICE, true>>("was given out while somebody had it");
-    fails::<Faulty<TWICE, false>>("in somebody else's hands too");
+fn an_object_that_is_handed_out_twice_is_detected() {
+    fails::<Faulty<TWICE, true>>("was handed out while it was in use");
+    fails::<Faulty<TWICE, false>>("was in use elsewhere");
 }
 
 #[test]
-fn an_object_reused_under_a_reader_is_noticed() {
-    fails::<Faulty<HASTY, true>>("reused under its eyes");
+fn an_object_reused_under_a_reader_is_detected() {
+    fails::<Faulty<HASTY, true>>("reused during its section");
 }
 
 #[test]
-fn memory_that_runs_out_is_noticed() {
+fn exhausted_memory_is_detected() {
     fails::<Faulty<SHORT, true>>("an allocation failed");
 }
 
 #[test]
-fn an_object_that_never_comes_back_is_noticed() {
+fn a_lost_object_is_detected() {
     let scheme = Memalloc::<AfterRcuGp>::build(Layout::new::<[u64; 32]>()).unwrap();
     let lost = scheme.session().alloc();
     assert!(lost.is_some());
@@ -164,7 +163,7 @@ fn every_case_and_reader_runs_under_every_policy() {
             ] {
                 let names: Vec<_> = readings.iter().map(|reading| reading.metric).collect();
                 assert_eq!(names[0], Metric::OpsPerS, "{setting:?}");
-                // Of a pair one may wait for the other as long as a short sample lasts.
+                // In a short sample, one thread of a pair may wait for the other all the time.
                 assert!(readings[0].value > 0.0 || *case == NEEDS_PAIRS, "{setting:?}");
                 assert_eq!(names.contains(&Metric::LookupsPerS), reader == Reader::Busy);
                 assert!(names.contains(&Metric::MemPeakBytes), "{setting:?}");
@@ -173,10 +172,10 @@ fn every_case_and_reader_runs_under_every_policy() {
     }
 }
 
-/// One test for all: kovan counts for one scheme at a time.
+/// One test for all rivals: kovan's counters are global, so only one scheme may run at a time.
 #[cfg(feature = "rivals")]
 #[test]
-fn rivals_pass_and_their_books_are_checked() {
+fn rivals_pass_and_their_counts_are_checked() {
     use super::rivals::{AS_MADE, Epoch, Haphazard, Kovan, Seize};
 
     fn passes<S: Scheme>() {
@@ -204,7 +203,7 @@ fn threads_of_a_pair_share_a_lane() {
     use Task::{Adds, Deletes, Overwrites};
     assert_eq!(tasks(ADD_DEL, 4), [(Adds, 0), (Deletes, 0), (Adds, 1), (Deletes, 1)]);
     assert_eq!(tasks(OVERWRITE, 2), [(Overwrites, 0), (Overwrites, 1)]);
-    assert_eq!(PLACES, 64, "as many as the kernel's batches");
+    assert_eq!(PLACES, 64, "the size of the kernel's batches");
 }
 
 fn slice() -> Slice {

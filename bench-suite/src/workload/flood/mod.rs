@@ -1,30 +1,27 @@
-//! The bench `flood`: how much memory waits for readers while writers give up objects as fast as
-//! they can.
+//! The bench `flood`: pending memory while writers retire objects at full speed.
 //!
-//! Every writer has 64 slots of its own, as every producer of the kernel's bench has keys of its
-//! own: two that fought for the same slots would measure how fast a cache line travels between
-//! CPUs, which is slower than any of the subjects. Readers look into all slots. An operation is
-//! one object's way: allocated, stamped, put into a slot, taken out, its stamp compared, and
-//! retired.
+//! Every writer has 64 slots of its own, as every producer of the kernel's bench has its own keys:
+//! two writers on the same slots would measure how fast a cache line bounces between CPUs, which is
+//! slower than any of the subjects. Readers read all slots. An operation is the life of one object:
+//! allocated, stamped, put into a slot, taken out, its stamp compared, and retired.
 //!
 //! | case | a writer |
 //! |---|---|
-//! | `overwrite` | swaps a fresh object into a random slot, and retires the one that was there |
+//! | `overwrite` | swaps a new object into a random slot, and retires the previous one |
 //! | `batch-add-batch-del` | fills its 64 slots, then empties them |
-//! | `add-del-on-diff-cpu` | fills slots that another one empties: two threads make a pair |
+//! | `add-del-on-diff-cpu` | fills slots that another thread empties: two threads make a pair |
 //!
-//! What reads meanwhile is a parameter: see [`reader`](super::reader).
+//! The concurrent readers are a parameter: see [`reader`](super::reader).
 //!
-//! Memory is what the process has grown by since before it had the scheme, the same measure for
-//! everybody: free objects in caches, those that wait, and what keeps track of them. It contains
-//! the stacks of the threads and the pages of the program that they touch, some 300 KiB that
-//! are the same for all. The peak is the kernel's own, exact at every moment; the average is of a
-//! look every few milliseconds. Each sample has a process of its own, so that what one leaves
-//! behind burdens nobody else.
+//! Memory is the growth of the process since before it built the scheme, the same measure for every
+//! subject: free objects in caches, pending objects, and bookkeeping. It includes the stacks of the
+//! threads and the pages of the program that they touch, some 300 KiB that are the same for all
+//! subjects. The peak comes from the kernel and is exact; the average is over a reading every few
+//! milliseconds. Each sample has a separate process, so no sample affects the next.
 //!
 //! Checked: every object that is taken out has the stamp that was written when it was put in; all
-//! that were put in come out once, and are free at the end; a reader finds the same object twice
-//! where the scheme promises that, and a stamp everywhere.
+//! objects that were put in come out once, and are free at the end; a reader finds the same object
+//! twice if the scheme guarantees that, and always finds a stamp.
 
 mod callbacks;
 #[cfg(test)]
@@ -60,39 +57,40 @@ pub(crate) const BENCH: &str = "flood";
 /// The cases, in the order in which they run.
 pub(crate) const CASES: &[&str] = &[OVERWRITE, BATCH, ADD_DEL];
 
-/// Each writer swaps fresh objects into its slots.
+/// Each writer swaps new objects into its slots.
 pub(crate) const OVERWRITE: &str = "overwrite";
 const BATCH: &str = "batch-add-batch-del";
 const ADD_DEL: &str = "add-del-on-diff-cpu";
 
-/// The case whose threads come in pairs.
+/// The case with pairs of threads.
 pub(crate) const NEEDS_PAIRS: &str = ADD_DEL;
 
-/// How memory was counted, and what bounds it.
+/// Explains how memory is counted, and its limit.
 pub(crate) fn footnote() -> String {
-    // Where no allocator can be built there is no sample either.
+    // Without an allocator there are no samples either.
     let limit = MemAlloc::<AfterRcuGp>::new().map_or(0, |alloc| alloc.stats().max_pending);
     format!(
-        "Memory: what each sample's process has grown by, the same measure for everybody; some 300 \
-         KiB of it\nare stacks and program. memalloc lets {} KiB wait (max_pending). malloc has \
-         no protection at all,\nand no reader: the ceiling.\n",
+        "Memory is the growth of each sample's process, the same measure for all subjects; some \
+         300 KiB of it\nare stacks and program. memalloc allows {} KiB of pending memory \
+         (max_pending). malloc protects\nno readers and has none: it is the upper bound of \
+         speed.\n",
         limit >> 10
     )
 }
 
-/// What records call objects that are freed by a callback each, beside `after-rcu-gp`.
+/// The name in records of objects that a callback frees each, next to `after-rcu-gp`.
 const CALLBACKS: &str = "memalloc-callbacks";
 
-/// Who takes part beside the policies.
+/// The subjects to measure besides the policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lineup {
-    /// Nobody.
+    /// None.
     Policies,
-    /// A callback for each object, and the rivals if they are wanted.
+    /// A callback per object, and the rivals if they are selected.
     Others,
 }
 
-/// What the bench measures.
+/// Returns the workloads of the bench.
 pub(crate) fn workloads<'d>(
     selection: &Selection,
     sizes: &[usize],
@@ -123,7 +121,7 @@ fn workload<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Work
     for &policy in &selection.policies {
         subjects.extend(with_policy!(policy, P => setting.ours::<P>()));
     }
-    // Nothing bounds what waits for callbacks, so that they have no place behind a reader that sits.
+    // Pending callbacks are not bounded, so this subject is not measured with a stalled reader.
     let callbacks = lineup == Lineup::Others && !reader.sits();
     if callbacks && selection.policies.contains(&PolicyKind::AfterRcuGp) {
         subjects.push(setting.subject::<Callbacks>(CALLBACKS, None));
@@ -146,19 +144,19 @@ fn rivals<'d>(setting: Setting) -> Vec<Subject<'d>> {
     rivals::subjects(setting)
 }
 
-/// None in this build. The command line has said so to whoever asked for them.
+/// This build has no rivals: the command line has refused `--rivals`.
 #[cfg(not(feature = "rivals"))]
 fn rivals<'d>(_setting: Setting) -> Vec<Subject<'d>> {
     Vec::new()
 }
 
-/// One workload, whoever runs it.
+/// One workload, for every subject.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     case: &'static str,
     size: usize,
     reader: Reader,
-    /// Writers.
+    /// The number of writers.
     threads: usize,
 }
 
@@ -181,7 +179,7 @@ impl Setting {
         Subject { name, policy, params, on_wrong: OnWrong::EndTheRun, sampler }
     }
 
-    /// What each thread does, and on which lane.
+    /// Returns the task of each thread, and its lane.
     fn tasks(self) -> Vec<(Task, usize)> {
         let writer = |number: usize| match self.case {
             OVERWRITE => (Task::Overwrites, number),
@@ -198,14 +196,14 @@ impl Setting {
     }
 }
 
-/// Runs a case with a scheme of its own each time.
+/// Runs a case with a new scheme each time.
 struct FloodSampler<S> {
     setting: Setting,
     scheme: PhantomData<fn() -> S>,
 }
 
 impl<S: Scheme> Sampler for FloodSampler<S> {
-    /// Nothing here is checked outside the samples.
+    /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }
@@ -242,10 +240,10 @@ fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongA
         timeline.note(done_now(), bytes);
     })?;
     if timeline.curves().is_none() {
-        // Of a short sample there was one look: its end is another.
+        // A short sample has only one point: its end is another.
         timeline.note(done_now(), held_now());
     }
-    // Beside all others every moment is like the next.
+    // With all other readers, the speed is constant over time.
     let curves = timeline.curves().filter(|_| reader.sits());
     let (speed_curve, held_curve) = curves.unzip();
     let peak = peak_resident_bytes().saturating_sub(before);
@@ -261,7 +259,7 @@ fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongA
         readings.extend(held.average(case).map(|average| average.with_curve(held_curve)));
         readings.push(Reading::new(case, Metric::MemPeakBytes, peak as f64));
     }
-    // A reader that sits does not want to run.
+    // A stalled reader sleeps: it does not want a CPU.
     if !reader.sits() {
         readings.extend(throughput.cpu_share(case));
     }

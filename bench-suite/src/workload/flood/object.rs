@@ -1,21 +1,21 @@
-//! Objects with a stamp, and the slots that they are found in: the one place of this bench that
-//! looks into memory that others may free.
+//! Objects with a stamp, and the slots that hold them: the only place of this bench that accesses
+//! memory that other threads may free.
 //!
-//! The first word of an object is its stamp. It says which slot the object was put into, by whom
-//! and when, and whether it is still there:
+//! The first word of an object is its stamp. It says which slot the object was put into, by which
+//! writer and when, and whether it is still there:
 //!
 //! | bits | |
 //! |---|---|
-//! | 56.. | a mark that other memory hardly has |
+//! | 56.. | a mark that is unlikely in other memory |
 //! | 46..56 | the lane, which is the writer's |
 //! | 40..46 | the place in the lane |
-//! | 1..40 | a number that counts on with every object of the lane |
+//! | 1..40 | a number that grows with every object of the lane |
 //! | 0 | set while the object is live |
 //!
-//! - INV-F1: an object in a slot was given out by the bench's scheme and is not retired. Who
-//!   swaps it out, and nobody else, retires it.
-//! - INV-F2: the stamp is only ever accessed atomically until the object is retired, and by
-//!   readers after that for as long as the scheme keeps the object, or its type, for them.
+//! - INV-F1: an object in a slot was handed out by the bench's scheme and is not retired. Only the
+//!   thread that swaps it out retires it.
+//! - INV-F2: the stamp is accessed only atomically until the object is retired, and by readers
+//!   after that for as long as the scheme keeps the object, or its type, for them.
 #![allow(unsafe_code)]
 
 use std::ptr::{self, NonNull};
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 /// Places in a lane.
 pub(super) const PLACES: usize = 64;
 
-/// The most lanes that stamps can tell apart.
+/// The most lanes that stamps can distinguish.
 pub(super) const MOST_LANES: usize = 1 << 10;
 
 const MARK: u64 = 0xa7 << 56;
@@ -32,61 +32,61 @@ const MARK_BITS: u64 = 0xff << 56;
 const LIVE: u64 = 1;
 const NUMBER_BITS: u64 = (1 << 39) - 1;
 
-/// What the first word of an object says.
+/// The content of the first word of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(u64);
 
 impl Stamp {
-    /// The stamp of a live object in a place of a lane.
+    /// Returns the stamp of a live object in a place of a lane.
     #[inline]
     pub(super) fn live(lane: usize, place: usize, number: u64) -> Self {
         let whose = (lane as u64) << 46 | (place as u64) << 40;
         Self(MARK | whose | (number & NUMBER_BITS) << 1 | LIVE)
     }
 
-    /// Whether it is a stamp at all, and of an object that is in its place.
+    /// Returns whether it is a valid stamp, and of an object that is in its place.
     #[inline]
     pub(super) fn is_live(self) -> bool {
         self.0 & (MARK_BITS | LIVE) == MARK | LIVE
     }
 
-    /// Whether it is a stamp at all.
+    /// Returns whether it is a valid stamp.
     #[inline]
     pub(super) fn is_stamp(self) -> bool {
         self.0 & MARK_BITS == MARK
     }
 
-    /// Whether the object is, or was last, in this place of this lane.
+    /// Returns whether the object is, or was last, in this place of this lane.
     #[inline]
     pub(super) fn is_of(self, lane: usize, place: usize) -> bool {
         let whose = MARK | (lane as u64) << 46 | (place as u64) << 40;
         self.0 >> 40 == whose >> 40
     }
 
-    /// Whether both are of one object in one life, live or taken out.
+    /// Returns whether both are of one object in one life, live or taken out.
     #[inline]
     pub(super) fn same_life(self, other: Self) -> bool {
         self.0 | LIVE == other.0 | LIVE
     }
 }
 
-/// An object that this thread alone may use: fresh from a scheme, or just swapped out.
+/// An object that this thread holds exclusively: new from a scheme, or just swapped out.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Object(NonNull<AtomicU64>);
 
 impl Object {
-    /// An object that a scheme has given out.
+    /// Wraps an object that a scheme has handed out.
     ///
     /// # Safety
     ///
     /// `place` is at least 8 bytes, aligned to 8, of initialised or freshly allocated memory that
-    /// is the caller's until it gives the object away.
+    /// the caller holds exclusively until it gives the object away.
     #[inline]
     pub(super) unsafe fn given_out(place: NonNull<u8>) -> Self {
         Self(place.cast())
     }
 
-    /// Where it lies.
+    /// Returns the address.
     #[inline]
     pub(super) fn place(&self) -> NonNull<u8> {
         self.0.cast()
@@ -94,12 +94,12 @@ impl Object {
 
     #[inline]
     fn word(&self) -> &AtomicU64 {
-        // SAFETY: INV-F2: the object is ours, so its memory is mapped, and nobody accesses the
-        // word other than atomically.
+        // SAFETY: INV-F2: this thread holds the object, so its memory is mapped, and no thread
+        // accesses the word other than atomically.
         unsafe { self.0.as_ref() }
     }
 
-    /// What its stamp says now.
+    /// Returns the stamp.
     #[inline]
     pub(super) fn stamp(&self) -> Stamp {
         Stamp(self.word().load(Ordering::Relaxed))
@@ -111,7 +111,7 @@ impl Object {
         self.word().store(stamp.0, Ordering::Relaxed);
     }
 
-    /// Says in the stamp that the object is no longer in its place. Returns what it said before.
+    /// Marks the object as taken out of its place. Returns the stamp before.
     #[inline]
     pub(super) fn take_out(&self) -> Stamp {
         let stamp = self.stamp();
@@ -120,16 +120,16 @@ impl Object {
     }
 }
 
-/// An object as a reader finds it: somebody may take it out at any moment.
+/// An object found by a reader: other threads may take it out at any moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found<'r>(&'r AtomicU64);
 
 impl<'r> Found<'r> {
-    /// The object at `place`.
+    /// Wraps the object at `place`.
     ///
     /// # Safety
     ///
-    /// It was loaded from a slot, and the scheme keeps its memory mapped and its first word a
+    /// `place` was loaded from a slot, and the scheme keeps its memory mapped and its first word a
     /// stamp for `'r` (INV-F2).
     #[inline]
     pub(super) unsafe fn new(place: NonNull<AtomicU64>) -> Self {
@@ -137,64 +137,64 @@ impl<'r> Found<'r> {
         Self(unsafe { place.as_ref() })
     }
 
-    /// What its stamp says now.
+    /// Returns the current stamp.
     #[inline]
     pub(super) fn stamp(&self) -> Stamp {
-        // ORDERING: Acquire keeps a second look after the first one. A reader that looks twice
-        // would else compare a stamp with itself: `an_object_reused_under_a_reader_is_noticed`.
+        // ORDERING: Acquire keeps a second read after the first one. Otherwise a reader that reads
+        // twice could compare a stamp with itself: `an_object_reused_under_a_reader_is_detected`.
         Stamp(self.0.load(Ordering::Acquire))
     }
 }
 
-/// Where an object is found, or none.
+/// A slot: the address of an object, or null.
 #[derive(Debug, Default)]
 pub(super) struct Slot(AtomicPtr<AtomicU64>);
 
 impl Slot {
-    /// The pointer itself, for rivals that protect what they find there in their own way.
+    /// Returns the pointer itself, for rivals that protect the object in their own way.
     #[cfg(feature = "rivals")]
     #[inline]
     pub(super) fn pointer(&self) -> &AtomicPtr<AtomicU64> {
         &self.0
     }
 
-    /// Where the object in it lies.
+    /// Returns the address of the object in the slot.
     #[inline]
     pub(super) fn find(&self) -> Option<NonNull<AtomicU64>> {
-        // ORDERING: Acquire pairs with the Release in `swap`: the stamp is seen. Only hardware
-        // that reorders such loads can show the difference; no test here does.
+        // ORDERING: Acquire pairs with the Release in `swap`: the stamp is seen. Only hardware that
+        // reorders such loads can show the difference; no test here does.
         NonNull::new(self.0.load(Ordering::Acquire))
     }
 
-    /// Whether there is an object. Says nothing about what it looks like.
+    /// Returns whether the slot has an object, without access to the object.
     #[inline]
     pub(super) fn is_taken(&self) -> bool {
         !self.0.load(Ordering::Relaxed).is_null()
     }
 
-    /// Puts an object in, or none, and takes out what was there.
+    /// Puts an object, or none, into the slot, and returns the previous one.
     #[inline]
     pub(super) fn swap(&self, object: Option<Object>) -> Option<Object> {
         let new = object.map_or(ptr::null_mut(), |object| object.0.as_ptr());
-        // ORDERING: Release pairs with the Acquires of `find` and of this swap in other threads:
-        // whoever gets the object gets its stamp. Only hardware that reorders stores can show
+        // ORDERING: Release pairs with the Acquires of `find` and of this swap in other threads: a
+        // thread that gets the object gets its stamp. Only hardware that reorders stores can show
         // the difference; no test here does.
         NonNull::new(self.0.swap(new, Ordering::AcqRel)).map(Object)
     }
 }
 
-/// The slots of one writer, on cache lines of their own.
+/// The slots of one writer, on separate cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Lane([Slot; PLACES]);
 
 impl Lane {
-    /// Empty slots.
+    /// Creates empty slots.
     pub(super) fn new() -> Self {
         Self(std::array::from_fn(|_| Slot::default()))
     }
 
-    /// The slot at a place, counted round and round.
+    /// Returns the slot at a place, modulo [`PLACES`].
     #[inline]
     pub(super) fn slot(&self, place: usize) -> &Slot {
         &self.0[place % PLACES]
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_tells_lanes_places_numbers_and_lives_apart() {
+    fn a_stamp_distinguishes_lanes_places_numbers_and_lives() {
         let stamp = Stamp::live(1023, 63, 7);
         assert!(stamp.is_live() && stamp.is_stamp() && stamp.is_of(1023, 63));
         assert!(!stamp.is_of(1022, 63) && !stamp.is_of(1023, 62));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_gives_out_what_was_put_in_once() {
+    fn a_slot_returns_each_object_once() {
         let word = AtomicU64::new(0);
         let lane = Lane::new();
         let slot = lane.slot(PLACES + 3);

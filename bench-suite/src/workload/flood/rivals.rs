@@ -1,9 +1,10 @@
 //! The rivals: schemes of other crates, over mimalloc, which is called directly.
 //!
-//! Each sample has a collector of its own; dropping it runs all that still waits, so that what
-//! was reclaimed can be compared with what was retired. kovan has one for the whole process, which
-//! is flushed instead; the process is the sample's own. Each thread counts what it reclaims by
-//! itself, and adds it up once, when its session ends: nobody pays for a shared counter.
+//! Each sample has a separate collector; dropping it reclaims everything that is still pending, so
+//! that the number of reclaimed objects can be compared with the number retired. kovan has one
+//! collector for the whole process, which is flushed instead; each sample has a separate process.
+//! Each thread counts privately what it reclaims, and adds the count to the total once, when its
+//! session ends: no subject pays for a shared counter.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -25,7 +26,7 @@ use crate::measure::WrongAnswer;
 use crate::workload::Subject;
 use crate::workload::rivals::version;
 
-/// All of them; the ceiling only where nobody reads.
+/// Returns all rivals; `Malloc`, the upper bound of speed, only without readers.
 pub(super) fn subjects<'d>(setting: Setting) -> Vec<Subject<'d>> {
     let mut ceiling = Vec::new();
     if setting.reader == Reader::None {
@@ -48,7 +49,7 @@ fn rival<'d, S: Scheme + 'd>(setting: Setting, name: &'static str, package: &str
     subject
 }
 
-/// Says in the record that each block is larger than the object.
+/// Notes in the record that each block is larger than the object.
 fn with_header(mut subject: Subject<'_>) -> Subject<'_> {
     let header = format!("{} B header", size_of::<Node>());
     subject.params.insert("header".into(), header.into());
@@ -56,17 +57,17 @@ fn with_header(mut subject: Subject<'_>) -> Subject<'_> {
 }
 
 thread_local! {
-    /// What this thread has reclaimed and not yet reported.
+    /// Objects that this thread has reclaimed and not yet reported.
     static RECLAIMED: Cell<u64> = const { Cell::new(0) };
-    /// What of it was live, or no object at all.
+    /// Those of them that were live, or not a valid object.
     static WRONG: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Frees an object that was retired.
+/// Frees a retired object.
 ///
 /// # Safety
 ///
-/// The object came from [`Memory::alloc`], was retired once, and no reader can look at it.
+/// The object came from [`Memory::alloc`], was retired once, and no reader can read it.
 #[inline]
 unsafe fn reclaim(place: NonNull<AtomicU64>) {
     // SAFETY: by the caller's promise the object is not free yet.
@@ -90,7 +91,7 @@ unsafe fn count(place: NonNull<AtomicU64>) {
     RECLAIMED.set(RECLAIMED.get() + 1);
 }
 
-/// What threads have counted and reported.
+/// The counts that threads have reported.
 #[derive(Debug)]
 struct Counts {
     reclaimed: AtomicU64,
@@ -102,20 +103,20 @@ impl Counts {
         Self { reclaimed: AtomicU64::new(0), wrong: AtomicU64::new(0) }
     }
 
-    /// Takes over what the calling thread has counted.
+    /// Adds the counts of the calling thread.
     fn report(&self) {
         self.reclaimed.fetch_add(RECLAIMED.take(), Ordering::Relaxed);
         self.wrong.fetch_add(WRONG.take(), Ordering::Relaxed);
     }
 
-    /// Takes over what was reported elsewhere.
+    /// Moves the counts of `other` here.
     fn take_over(&self, other: &Self) {
         self.reclaimed.fetch_add(other.reclaimed.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.wrong.fetch_add(other.wrong.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
-/// Where the objects of a rival come from, and how many came back.
+/// The source of a rival's objects, and the counts of those reclaimed.
 #[derive(Debug)]
 pub(super) struct Memory {
     size: usize,
@@ -129,24 +130,24 @@ impl Memory {
 
     #[inline]
     fn alloc(&self) -> Option<Object> {
-        // SAFETY: it was just given out, and a stamp fits in.
+        // SAFETY: it was just handed out, and a stamp fits in.
         Some(unsafe { Object::given_out(self.block()?) })
     }
 
-    /// A block of mimalloc's, aligned to eight.
+    /// Returns a block of mimalloc, aligned to 8.
     #[inline]
     fn block(&self) -> Option<NonNull<u8>> {
-        // SAFETY: any size may be asked for. Memory of eight bytes is aligned to eight, larger
-        // memory at least so.
+        // SAFETY: every size is allowed. Memory of 8 bytes is aligned to 8, larger memory at least
+        // so.
         NonNull::new(unsafe { libmimalloc_sys::mi_malloc(self.size) }.cast())
     }
 
-    /// Takes over what the calling thread has counted.
+    /// Adds the counts of the calling thread.
     fn report(&self) {
         self.counts.report();
     }
 
-    /// Compares what was retired with what was reclaimed, once nothing waits any more.
+    /// Compares the number of retired objects with that of reclaimed ones; nothing may be pending.
     fn close(self, retired: u64) -> Result<(), WrongAnswer> {
         self.report();
         let Counts { reclaimed, wrong } = self.counts;
@@ -163,8 +164,8 @@ impl Memory {
     }
 }
 
-/// Reports when a session ends. It has to be the last field, so that what the others reclaim
-/// when they are dropped is counted.
+/// Reports the counts when a session ends. It has to be the last field, so that objects reclaimed
+/// by dropping the other fields are counted.
 #[derive(Debug)]
 pub(super) struct Tally<'s>(&'s Memory);
 
@@ -174,7 +175,8 @@ impl Drop for Tally<'_> {
     }
 }
 
-/// No protection: an object is freed at once. Nobody may read: the ceiling.
+/// No protection: an object is freed at once, and readers are not allowed. The upper bound of
+/// speed.
 #[derive(Debug)]
 pub(super) struct Malloc(Memory);
 
@@ -205,11 +207,11 @@ impl Session for Tally<'_> {
 
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
-        // SAFETY: INV-F1, by the caller's promise; and no reader ever looks: see `read`.
+        // SAFETY: INV-F1, by the caller's promise; and no reader reads: see `read`.
         unsafe { reclaim(object.place().cast()) };
     }
 
-    /// Finds nothing: what is there may be free by now.
+    /// Finds nothing: the object in the slot may be free already.
     unsafe fn read(&mut self, _slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
         look(None);
     }
@@ -272,10 +274,10 @@ impl Session for EpochSession<'_> {
     }
 }
 
-/// The size of batches that seize has if it is not told another.
+/// The batch size of seize by default.
 pub(super) const AS_MADE: usize = 0;
 
-/// seize, with its guards for the current thread, and with batches of that many objects.
+/// seize, with its guards for the current thread, and with batches of `BATCH` objects.
 #[derive(Debug)]
 pub(super) struct Seize<const BATCH: usize> {
     collector: seize::Collector,
@@ -321,7 +323,7 @@ impl Session for SeizeSession<'_> {
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
         // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once.
-        // `reclaim` gets the pointer that was retired, when no reader can look at it.
+        // `reclaim` gets the pointer that was retired, when no reader can read it.
         unsafe {
             self.collector.retire(object.place().cast().as_ptr(), |place, _| {
                 reclaim(NonNull::new_unchecked(place));
@@ -345,7 +347,8 @@ pub(super) struct Haphazard {
     memory: Memory,
 }
 
-/// What was found in one domain is not retired in another: each field has slots of its own.
+/// Type tag of the domain: an object found in one domain is never retired in another, since each
+/// field has separate slots.
 #[derive(Debug)]
 pub(super) struct Family;
 
@@ -356,7 +359,7 @@ pub(super) struct HaphazardSession<'s> {
     tally: Tally<'s>,
 }
 
-/// Frees an object when haphazard lets it go.
+/// Frees an object when haphazard drops it.
 struct LetGo(NonNull<AtomicU64>);
 
 impl Deref for LetGo {
@@ -371,7 +374,7 @@ impl Deref for LetGo {
 impl Drop for LetGo {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: made of a retired object that no reader can look at any more, once.
+        // SAFETY: made once, of a retired object that no reader can read any more.
         unsafe { reclaim(self.0) };
     }
 }
@@ -422,8 +425,8 @@ impl Session for HaphazardSession<'_> {
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
         let place = object.place().cast().as_ptr();
-        // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once,
-        // in the domain of all hazard pointers that are used with these slots.
+        // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once, in
+        // the domain of all hazard pointers that are used with these slots.
         unsafe { self.domain.retire_ptr::<AtomicU64, LetGo>(place) };
     }
 
@@ -436,7 +439,7 @@ impl Session for HaphazardSession<'_> {
     }
 }
 
-/// kovan, whose collector is the process's: there is one of these at a time.
+/// kovan, whose collector is global: only one of these may exist at a time.
 #[derive(Debug)]
 pub(super) struct Kovan(Memory);
 
@@ -444,24 +447,24 @@ pub(super) struct Kovan(Memory);
 #[derive(Debug)]
 pub(super) struct KovanSession<'s>(Tally<'s>);
 
-/// What kovan wants at the start of each block. The object lies behind it, in the same block, and
-/// slots hold the address of the object.
+/// The header that kovan requires at the start of each block. The object is behind it, in the same
+/// block, and slots hold the address of the object.
 #[repr(C)]
 pub(super) struct Node(RetiredNode);
 
 thread_local! {
-    /// Whether what this thread reclaims will be reported by a session.
+    /// True if a session will report what this thread reclaims.
     static IN_SESSION: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What threads have reclaimed outside their sessions: a thread that exits frees what it still can.
+/// Counts of objects reclaimed outside sessions: a thread that exits frees all that it still can.
 static OUTSIDE: Counts = Counts::new();
 
-/// The most flushes at the end. One takes over what was left by threads that had one number, and
-/// numbers are given again: there are no more of them than threads at a time.
+/// The most flushes at the end. One flush takes over the rest of all threads that had one number,
+/// and numbers are reused: there are at most as many as concurrent threads.
 const FLUSHES: usize = 1 << 12;
 
-// SAFETY: the node begins with what kovan wants, in the order of C.
+// SAFETY: the node begins with kovan's header, in the C layout.
 unsafe impl Reclaimable for Node {
     fn retired_node(&self) -> &RetiredNode {
         &self.0
@@ -473,8 +476,8 @@ unsafe impl Reclaimable for Node {
 
     #[inline]
     unsafe fn dealloc(node: *mut Self) {
-        // SAFETY: the object lies behind its node. kovan calls this once for each object that was
-        // retired, when no reader can look at it any more.
+        // SAFETY: the object is behind its node. kovan calls this once for each retired object,
+        // when no reader can read it any more.
         unsafe { count(NonNull::new_unchecked(node.add(1).cast())) };
         if !IN_SESSION.get() {
             OUTSIDE.report();
@@ -484,16 +487,16 @@ unsafe impl Reclaimable for Node {
     }
 }
 
-/// A slot as kovan knows it, whose protection is a method of its own pointers.
+/// Returns a slot as kovan's pointer type, whose method protects the object.
 #[inline]
 fn as_kovan_has_it(slot: &AtomicPtr<AtomicU64>) -> &kovan::Atomic<AtomicU64> {
     const {
         assert!(size_of::<kovan::Atomic<AtomicU64>>() == size_of::<AtomicPtr<AtomicU64>>());
         assert!(align_of::<kovan::Atomic<AtomicU64>>() == align_of::<AtomicPtr<AtomicU64>>());
     };
-    // SAFETY: kovan's pointer is one atomic word that holds the address and nothing else, and fills
-    // it, as the pointer here does; both are only ever accessed atomically and as a whole. That
-    // kovan makes a pointer of a number is allowed for: `alloc` exposes the provenance.
+    // SAFETY: kovan's pointer is one atomic word that holds only the address and fills the type, as
+    // the pointer here does; both are only ever accessed atomically and as a whole. kovan makes a
+    // pointer from an integer, which is valid because `alloc` exposes the provenance.
     unsafe { &*ptr::from_ref(slot).cast() }
 }
 
@@ -515,8 +518,8 @@ impl Scheme for Kovan {
         KovanSession(Tally(&self.0))
     }
 
-    /// Nobody is in a section any more, and the threads have exited: what they could not free waits
-    /// for whoever flushes next.
+    /// All sections have ended and the threads have exited: a flush reclaims what they could not
+    /// free.
     fn close(self, retired: u64) -> Result<(), WrongAnswer> {
         for _ in 0..FLUSHES {
             kovan::flush();
@@ -531,7 +534,7 @@ impl Scheme for Kovan {
 }
 
 impl Drop for KovanSession<'_> {
-    /// Hands in what is not a full batch yet, and is in nobody's way from then on.
+    /// Hands in the incomplete batch, so that this thread blocks no other from then on.
     fn drop(&mut self) {
         kovan::flush();
         IN_SESSION.set(false);
@@ -539,15 +542,15 @@ impl Drop for KovanSession<'_> {
 }
 
 impl Session for KovanSession<'_> {
-    /// With a section, as kovan's own swap wants one: it is where a thread hears of new epochs, and
-    /// lets go of what waits for it. A thread that only adds would never do either, and with
-    /// objects that were born in an old epoch everything waits for it.
+    /// Allocates in a section, as kovan's own swap requires one: in it a thread observes new
+    /// epochs, and releases what waits for it. A thread that only adds objects would otherwise do
+    /// neither, and with objects that were born in an old epoch everything waits for it.
     #[inline]
     fn alloc(&mut self) -> Option<Object> {
         let block = self.0.0.block()?;
         let _section = kovan::pin();
         let node = block.cast::<Node>();
-        // SAFETY: the block was just given out, for a node and an object behind it.
+        // SAFETY: the block was just handed out, for a node and an object behind it.
         let place = unsafe {
             node.write(Node(RetiredNode::new()));
             node.add(1)
@@ -557,10 +560,10 @@ impl Session for KovanSession<'_> {
         Some(unsafe { Object::given_out(place.cast()) })
     }
 
-    /// Without a section: nothing is looked at.
+    /// Retires without a section: nothing is read.
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
-        // SAFETY: the object lies behind its node.
+        // SAFETY: the object is behind its node.
         let node = unsafe { object.place().cast::<Node>().sub(1) };
         // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once.
         unsafe { kovan::retire_reclaimable(node.as_ptr()) };

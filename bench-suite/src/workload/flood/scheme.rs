@@ -1,5 +1,5 @@
-//! Who is compared: schemes that give out objects, and keep those that were given up until no
-//! reader looks at them any more.
+//! The interface of the subjects: schemes that hand out objects, and keep retired ones until no
+//! reader can read them any more.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -10,45 +10,45 @@ use memalloc::{MemAlloc, ReusePolicy};
 use super::object::{Found, Object, Slot};
 use crate::measure::WrongAnswer;
 
-/// An allocator together with a way to wait for readers.
+/// An allocator with a way to wait for readers.
 pub(super) trait Scheme: Sync + Sized {
-    /// Whether what a reader finds stays the same object for as long as it reads.
+    /// True if a found object stays the same object until the end of the read section.
     const PROTECTS_IDENTITY: bool;
 
-    /// Whether a free object keeps its bytes, so that its stamp tells when it is given out
-    /// while somebody has it.
+    /// True if a free object keeps its bytes, so that its stamp reveals an object that is handed
+    /// out while in use.
     const KEEPS_BYTES: bool;
 
-    /// What one thread works with.
+    /// The per-thread handle.
     type Session<'s>: Session
     where
         Self: 's;
 
-    /// A scheme for objects of one layout, of at least eight bytes aligned to eight.
+    /// Builds a scheme for objects of one layout, of at least 8 bytes aligned to 8.
     fn build(layout: Layout) -> Result<Self, WrongAnswer>;
 
-    /// For the calling thread, which keeps it.
+    /// Returns a handle for the calling thread, which keeps it.
     fn session(&self) -> Self::Session<'_>;
 
-    /// Takes leave of the scheme, once so many objects have been retired and none is in use,
-    /// and checks that nothing was lost.
+    /// Destroys the scheme, after `retired` objects were retired and none is in use, and checks
+    /// that nothing was lost.
     fn close(self, retired: u64) -> Result<(), WrongAnswer>;
 }
 
-/// What one thread works with.
+/// The per-thread handle of a scheme.
 pub(super) trait Session {
-    /// An object, or `None` if there is no more.
+    /// Allocates an object; `None` if memory is exhausted.
     fn alloc(&mut self) -> Option<Object>;
 
-    /// Gives an object up. Its memory may serve others once the scheme lets it.
+    /// Retires an object. Its memory may be reused once the scheme allows it.
     ///
     /// # Safety
     ///
     /// The object came from this scheme, and is in no slot any more (INV-F1).
     unsafe fn retire(&mut self, object: Object);
 
-    /// Enters a read section, looks for the object in a slot, and has `look` look at it inside
-    /// the section.
+    /// Enters a read section, finds the object in a slot, and calls `look` with it inside the
+    /// section.
     ///
     /// # Safety
     ///
@@ -56,7 +56,7 @@ pub(super) trait Session {
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>));
 }
 
-/// The allocator of this project, under one policy.
+/// `memalloc` under one policy.
 #[derive(Debug)]
 pub(super) struct Memalloc<P: ReusePolicy> {
     alloc: MemAlloc<P>,
@@ -68,7 +68,7 @@ pub(super) struct Memalloc<P: ReusePolicy> {
 pub(super) struct MemallocSession<'s, P: ReusePolicy> {
     alloc: &'s MemAlloc<P>,
     layout: Layout,
-    /// From the first section on.
+    /// Set in the first section.
     reader: Option<LocalReader<'s>>,
 }
 
@@ -78,7 +78,7 @@ impl<P: ReusePolicy> Scheme for Memalloc<P> {
 
     type Session<'s> = MemallocSession<'s, P>;
 
-    /// On a domain of its own: nobody else's readers hold its objects up.
+    /// Builds it on a separate domain: readers of other domains do not delay its objects.
     fn build(layout: Layout) -> Result<Self, WrongAnswer> {
         let alloc = MemAlloc::builder()
             .domain(Domain::new())
@@ -111,16 +111,16 @@ impl<P: ReusePolicy> Session for MemallocSession<'_, P> {
     #[inline]
     fn alloc(&mut self) -> Option<Object> {
         let place = self.alloc.alloc(self.layout).ok()?.cast();
-        // SAFETY: the allocator gave out the object for a layout that a stamp fits in; its memory
-        // is zero at first, and then what its last owner left there.
+        // SAFETY: the allocator handed out the object for a layout that a stamp fits in; its memory
+        // is zero at first, and later holds what its last owner left there.
         Some(unsafe { Object::given_out(place) })
     }
 
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
-        // SAFETY: INV-F1, by the caller's promise: this thread took the object out, so that no
-        // reader can find it any more, and nobody else frees it. Under a policy that does not
-        // protect identity, readers believe nothing but that there is a stamp.
+        // SAFETY: INV-F1, by the caller's promise: this thread took the object out, so no reader
+        // can find it any more, and no other thread frees it. Under a policy that does not protect
+        // identity, readers rely only on there being a stamp.
         unsafe { self.alloc.free(object.place(), self.layout) };
     }
 
@@ -128,9 +128,8 @@ impl<P: ReusePolicy> Session for MemallocSession<'_, P> {
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
         let alloc = self.alloc;
         let _section = self.reader.get_or_insert_with(|| alloc.domain().local()).pin();
-        // SAFETY: INV-F2: loaded from a slot inside the section. Every policy keeps memory and
-        // type until it ends, and objects of the class are stamped before they are put into a
-        // slot.
+        // SAFETY: INV-F2: loaded from a slot inside the section. Every policy keeps memory and type
+        // until it ends, and objects of the class are stamped before they are put into a slot.
         look(slot.find().map(|place| unsafe { Found::new(place) }));
     }
 }

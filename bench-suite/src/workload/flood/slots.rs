@@ -1,7 +1,7 @@
 //! A scheme and the slots that hold its objects, behind a safe interface.
 //!
-//! - INV-F1 and INV-F2 of [`object`](super::object) hold because only this file puts objects
-//!   into slots and retires them: a table's slots hold objects of its own scheme.
+//! - INV-F1 and INV-F2 of [`object`](super::object) hold because only this file puts objects into
+//!   slots and retires them: a table's slots hold only objects of its scheme.
 #![allow(unsafe_code)]
 
 use super::object::{Found, Lane, MOST_LANES, Object, PLACES, Slot, Stamp};
@@ -15,7 +15,7 @@ pub(super) struct SlotTable<S> {
     lanes: Box<[Lane]>,
 }
 
-/// What a thread did, and the first thing that was wrong.
+/// The operations of a thread, and its first fault.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     put: u64,
@@ -25,7 +25,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Objects that were taken out, or looked at.
+    /// Returns the number of objects taken out or read.
     pub(super) fn done(&self) -> u64 {
         self.removed + self.looks
     }
@@ -37,7 +37,7 @@ impl<S: Scheme> SlotTable<S> {
         Self { scheme, lanes: (0..lanes).map(|_| Lane::new()).collect() }
     }
 
-    /// The calling thread's access to a lane; it adds to a ledger.
+    /// Gives the calling thread access to a lane, counted in `ledger`.
     pub(super) fn access<'f>(&'f self, lane: usize, ledger: &'f mut Ledger) -> LaneAccess<'f, S> {
         LaneAccess { session: self.scheme.session(), lanes: &self.lanes, lane, ledger }
     }
@@ -69,8 +69,8 @@ impl<S: Scheme> SlotTable<S> {
     }
 }
 
-/// What one thread works with: it puts objects into the slots of one lane and takes them out,
-/// and reads all of them.
+/// The access of one thread: it puts objects into the slots of one lane and takes them out, and
+/// reads all slots.
 pub(super) struct LaneAccess<'f, S: Scheme + 'f> {
     session: S::Session<'f>,
     lanes: &'f [Lane],
@@ -79,25 +79,25 @@ pub(super) struct LaneAccess<'f, S: Scheme + 'f> {
 }
 
 impl<S: Scheme> LaneAccess<'_, S> {
-    /// Whether something was wrong: there is no sense in going on.
+    /// Returns whether there was a fault, after which the thread stops.
     #[inline]
     pub(super) fn has_failed(&self) -> bool {
         self.ledger.fault.is_some()
     }
 
-    /// Objects that the thread has taken out, or looked at.
+    /// Returns the number of objects that the thread has taken out or read.
     #[inline]
     pub(super) fn done(&self) -> u64 {
         self.ledger.done()
     }
 
-    /// Whether there is an object in a slot of the lane.
+    /// Returns whether there is an object in a slot of the lane.
     #[inline]
     pub(super) fn is_taken(&self, place: usize) -> bool {
         self.slot(place).is_taken()
     }
 
-    /// Puts a fresh object into a slot, and retires the one that was there. Says whether one was.
+    /// Puts a new object into a slot, and retires the previous one. Returns whether there was one.
     #[inline(always)]
     pub(super) fn put(&mut self, place: usize) -> bool {
         let Some(object) = self.session.alloc() else {
@@ -105,7 +105,7 @@ impl<S: Scheme> LaneAccess<'_, S> {
             return false;
         };
         if S::KEEPS_BYTES && object.stamp().is_live() {
-            self.blame("an object was given out while somebody had it");
+            self.blame("an object was handed out while it was in use");
             return false;
         }
         object.set_stamp(Stamp::live(self.lane, place % PLACES, self.ledger.put));
@@ -114,21 +114,21 @@ impl<S: Scheme> LaneAccess<'_, S> {
         self.give_up(old, place)
     }
 
-    /// Retires the object in a slot. Says whether there was one.
+    /// Retires the object in a slot. Returns whether there was one.
     #[inline(always)]
     pub(super) fn take(&mut self, place: usize) -> bool {
         let old = self.slot(place).swap(None);
         self.give_up(old, place)
     }
 
-    /// As [`take`](Self::take), but looks first, which costs others nothing where there is none.
+    /// Like [`take`](Self::take), but checks first: an empty slot is not written.
     #[inline]
     pub(super) fn take_if_any(&mut self, place: usize) -> bool {
         self.is_taken(place) && self.take(place)
     }
 
-    /// Reads the object in a slot of any lane, has `meanwhile` pass the time inside the section,
-    /// and looks again.
+    /// Reads the object in a slot of any lane, calls `meanwhile` inside the section, and reads it
+    /// again.
     #[inline]
     pub(super) fn read(&mut self, lane: usize, place: usize, meanwhile: impl FnOnce()) {
         let lane = lane % self.lanes.len();
@@ -146,12 +146,12 @@ impl<S: Scheme> LaneAccess<'_, S> {
                 }
             });
         };
-        // SAFETY: INV-F1: the table's slots hold objects of its own scheme, which this file
-        // alone retires.
+        // SAFETY: INV-F1: the table's slots hold only objects of its scheme, and only this file
+        // retires them.
         unsafe { self.session.read(slot, look) };
         self.ledger.looks += 1;
         if !right {
-            self.blame("a reader found an object that was reused under its eyes");
+            self.blame("a reader found an object that was reused during its section");
         }
     }
 
@@ -165,8 +165,8 @@ impl<S: Scheme> LaneAccess<'_, S> {
         let Some(object) = old else { return false };
         let stamp = object.take_out();
         if !(stamp.is_live() && stamp.is_of(self.lane, place % PLACES)) {
-            // It is somebody else's to free.
-            self.blame("an object in a slot was in somebody else's hands too");
+            // Another holder will free it.
+            self.blame("an object in a slot was in use elsewhere");
             return true;
         }
         self.ledger.removed += 1;
@@ -175,7 +175,7 @@ impl<S: Scheme> LaneAccess<'_, S> {
         true
     }
 
-    /// Remembers the first thing that was wrong.
+    /// Records the first fault.
     #[cold]
     pub(super) fn blame(&mut self, what: &str) {
         self.ledger.fault.get_or_insert_with(|| what.to_owned());

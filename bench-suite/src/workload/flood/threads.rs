@@ -1,4 +1,4 @@
-//! What the threads of a flood do.
+//! The threads of the bench `flood`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -11,16 +11,16 @@ use super::slots::{LaneAccess, Ledger, SlotTable};
 use crate::measure::{Gate, Worker};
 use crate::workload::reader;
 
-/// Turns between two looks at the clock.
+/// Operations between two reads of the clock.
 const STRIDE: usize = 64;
 
-/// Random places that are made of one random number.
+/// Random places taken from one random number.
 const PLACES_A_DIE: usize = 8;
 
-/// What a thread does.
+/// The task of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
-    /// Puts objects into random slots of its lane, and retires those that were there.
+    /// Puts objects into random slots of its lane, and retires the previous ones.
     Overwrites,
     /// Fills all slots of its lane, then empties them.
     FillsAndEmpties,
@@ -28,32 +28,32 @@ pub(super) enum Task {
     Adds,
     /// Empties the slots that another thread fills.
     Deletes,
-    /// Enters and leaves read sections all the time, and looks at an object in each.
+    /// Enters and leaves read sections all the time, and reads an object in each.
     Reads,
-    /// Sits in a read section, holding an object, for so many milliseconds at a time.
+    /// Stays in a read section with an object for this many milliseconds at a time.
     Sits(u64),
 }
 
-/// One thread.
+/// A thread of the bench.
 pub(super) struct FloodThread<'f, S> {
     table: &'f SlotTable<S>,
     task: Task,
     lane: usize,
-    /// Whether it may read, and its scheme has to reckon with that.
+    /// True if the thread registers as a reader, so that its scheme has to wait for it.
     may_read: bool,
-    /// Where `Adds` and `Deletes` go on.
+    /// The next place of `Adds` and `Deletes`.
     place: usize,
     rng: fastrand::Rng,
     ledger: Ledger,
-    /// How much it has done so far, for others to see.
+    /// The number of operations so far, readable by other threads.
     progress: &'f Progress,
 }
 
-/// Operations of one thread, on a cache line of its own.
+/// The operations of one thread, on a separate cache line.
 pub(super) type Progress = CachePadded<AtomicU64>;
 
 impl<'f, S: Scheme> FloodThread<'f, S> {
-    /// A thread that writes to a lane, or that reads them all.
+    /// Creates a thread that writes to a lane, or reads all lanes.
     pub(super) fn new(
         table: &'f SlotTable<S>,
         task: Task,
@@ -66,14 +66,14 @@ impl<'f, S: Scheme> FloodThread<'f, S> {
         Self { table, task, lane, may_read, place: 0, rng, ledger: Ledger::default(), progress }
     }
 
-    /// What it did, to be handed to [`SlotTable::close`].
+    /// Takes the thread's counts, for [`SlotTable::close`].
     pub(super) fn ledger(&mut self) -> Ledger {
         std::mem::take(&mut self.ledger)
     }
 }
 
 impl<S: Scheme> Worker for FloodThread<'_, S> {
-    /// The operations are the objects that it took out, or looked at.
+    /// Counts the objects taken out or read.
     fn work(&mut self, gate: &Gate) -> u64 {
         let before = self.ledger.done();
         let mut access = self.table.access(self.lane, &mut self.ledger);
@@ -113,7 +113,7 @@ fn fill_and_empty<S: Scheme>(access: &mut LaneAccess<'_, S>) {
     let found_one = (0..PLACES).fold(false, |found, place| access.put(place) | found);
     let missed_one = (0..PLACES).fold(false, |missed, place| !access.take(place) | missed);
     if (found_one || missed_one) && !access.has_failed() {
-        access.blame("a slot was full that had been emptied, or empty that had been filled");
+        access.blame("an emptied slot was full, or a filled slot was empty");
     }
 }
 
@@ -136,7 +136,7 @@ fn delete<S: Scheme>(access: &mut LaneAccess<'_, S>, place: &mut usize) {
     }
 }
 
-/// Lets the other side work, where it waits for this CPU.
+/// Lets the other thread of the pair run, in case it waits for this CPU.
 fn give_way() {
     std::hint::spin_loop();
     thread::yield_now();
@@ -159,7 +159,7 @@ fn sit<S: Scheme>(
     access.read(lane, random_place(rng), || reader::sit(milliseconds, gate));
 }
 
-/// Slots know their place counted round and round.
+/// Returns a random number; slots take it modulo the number of places.
 #[inline]
 fn random_place(rng: &mut fastrand::Rng) -> usize {
     rng.u64(..) as usize

@@ -1,5 +1,5 @@
-//! Maps that are wrong on purpose: every fault has to end the run; and the real ones, which have to pass where
-//! the wrong ones fail.
+//! Maps with deliberate faults, each of which has to end the run; and the real maps, which have to
+//! pass the same checks.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,15 +15,15 @@ use super::{htab_mem, map_perf};
 use crate::measure::{Metric, Reading, Slice, WrongAnswer};
 use crate::workload::reader::Reader;
 
-/// What is wrong with a map.
+/// The fault of a map: none.
 const NOTHING: u8 = 0;
-/// It loses a key now and then.
+/// It loses some keys.
 const FORGETFUL: u8 = 1;
 /// It gives a key the value of another.
 const CONFUSED: u8 = 2;
-/// It keeps a key that was deleted.
+/// It keeps a deleted key.
 const CLINGING: u8 = 3;
-/// A reader of it finds a wrong value.
+/// A reader finds a wrong value.
 const TEARING: u8 = 4;
 
 /// A map under a lock.
@@ -126,24 +126,24 @@ fn a_map_without_a_fault_passes() {
 }
 
 #[test]
-fn a_key_that_is_lost_is_noticed() {
+fn a_lost_key_is_detected() {
     fails::<Faulty<FORGETFUL>>("overwrite", "and should have 128");
     fails::<Faulty<FORGETFUL>>("batch-add-batch-del", "failed");
     fails::<Faulty<FORGETFUL>>("add-del-on-diff-cpu", "");
 }
 
 #[test]
-fn the_value_of_another_key_is_noticed() {
+fn the_value_of_another_key_is_detected() {
     fails::<Faulty<CONFUSED>>("overwrite", "the value of key 0 is that of 1");
 }
 
 #[test]
-fn a_key_that_stays_is_noticed() {
+fn a_key_that_survives_its_deletion_is_detected() {
     fails::<Faulty<CLINGING>>("batch-add-batch-del", "failed");
 }
 
 #[test]
-fn a_wrong_value_under_a_reader_is_noticed() {
+fn a_wrong_value_in_a_read_section_is_detected() {
     for reader in [Reader::Idle, Reader::Busy, Reader::Stall(1)] {
         let WrongAnswer(reason) = end::<Faulty<TEARING>>("no-op", reader).unwrap_err();
         assert!(reason.contains("the value of key"), "{reader}: {reason}");
@@ -151,15 +151,15 @@ fn a_wrong_value_under_a_reader_is_noticed() {
 }
 
 #[test]
-fn an_element_that_is_never_freed_is_noticed() {
+fn an_element_that_is_never_freed_is_detected() {
     let shape = hash_table::Shape::new(16, 1).unwrap();
     let (elements, memory) = InBatches::<AfterRcuGp>::build(shape).unwrap();
     let table = hash_table::HashTable::new(shape, memory);
     table.update(7, &[7]).unwrap();
-    // A table that is never dropped gives nothing back.
+    // A table that is never dropped frees nothing.
     std::mem::forget(table);
     let WrongAnswer(reason) = elements.close().unwrap_err();
-    assert!(reason.contains("has not run behind a barrier"), "{reason}");
+    assert!(reason.contains("has not run after a barrier"), "{reason}");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn every_case_reader_and_size_runs_under_every_policy() {
                     let readings = outcome.readings(case, reader);
                     let has = |metric| readings.iter().any(|one| one.metric == metric);
                     assert_eq!(readings[0].metric, Metric::OpsPerS);
-                    // Of a pair one may wait for the other as long as a short sample lasts.
+                    // In a short sample, one thread of a pair may wait for the other all the time.
                     let is_pair = *case == htab_mem::NEEDS_PAIRS;
                     assert!(readings[0].value > 0.0 || is_pair, "{setting:?}");
                     assert_eq!(has(Metric::LookupsPerS), reader == Reader::Busy);
@@ -215,6 +215,6 @@ fn shares_add_up_and_are_never_below_zero() {
         map_perf::shares(all, immediate, alone).map(|Reading { value, .. }| value)
     };
     assert_eq!(values(1.0, 2.0, 4.0), [0.25, 0.25, 0.5]);
-    assert_eq!(values(2.0, 2.0, 4.0), [0.5, 0.5, 0.0], "immediate waits for nothing");
+    assert_eq!(values(2.0, 2.0, 4.0), [0.5, 0.5, 0.0], "immediate reuse has no grace periods");
     assert_eq!(values(3.0, 2.0, 4.0), [0.75, 0.75, 0.0], "noise");
 }

@@ -1,12 +1,13 @@
-//! The bench `htab-mem`: what a hash map holds while producers update it, in the shape of the kernel's bench of
-//! this name. `ops_per_s` counts operations; a loop of the kernel's bench is 64 of them.
+//! The bench `htab-mem`: the memory of a hash map while producers update it, modelled on the
+//! kernel's bench of this name. `ops_per_s` counts operations; a loop of the kernel's bench is 64
+//! of them.
 //!
 //! | case | a producer |
 //! |---|---|
-//! | `no-op` | goes through its keys and does nothing: what the loop costs |
+//! | `no-op` | iterates over its keys and does nothing: the cost of the loop |
 //! | `overwrite` | sets the values of its keys |
 //! | `batch-add-batch-del` | adds its keys, then deletes them |
-//! | `add-del-on-diff-cpu` | adds its keys, which another one deletes: two threads make a pair |
+//! | `add-del-on-diff-cpu` | adds its keys, which another thread deletes: two threads make a pair |
 
 use super::map::{Map, Task};
 use super::threads::{Plan, run};
@@ -25,20 +26,20 @@ const NO_OP: &str = "no-op";
 const OVERWRITE: &str = "overwrite";
 const BATCH: &str = "batch-add-batch-del";
 
-/// The case whose threads come in pairs.
+/// The case with pairs of threads.
 pub(crate) const NEEDS_PAIRS: &str = "add-del-on-diff-cpu";
 
-/// The sizes of values that run where nobody says, in bytes.
+/// The default sizes of values, in bytes.
 pub(crate) const VALUE_SIZES: [usize; 5] = [8, 64, 256, 1024, 4096];
 
-/// How memory was counted.
+/// Explains how memory is counted.
 pub(crate) const FOOTNOTE: &str = "\
-Memory: of memalloc what each sample's process has grown by, its threads' stacks included;
-of the kernel what the memory controller counts for the map, or where there is none its
-live elements alone. The kernel's programs run inside read sections, and may not sit in one.
+Memory: for memalloc the growth of each sample's process, its threads' stacks included;
+for the kernel the count of the memory controller for the map, or without one only its
+live elements. The kernel's programs run inside read sections, and may not stall in one.
 ";
 
-/// What the bench measures.
+/// Returns the workloads of the bench.
 pub(crate) fn workloads<'d>(
     selection: &Selection,
     value_sizes: &[usize],
@@ -115,7 +116,7 @@ impl Bench for Setting {
 }
 
 impl<M: Map> Sampler for ForMap<Setting, M> {
-    /// Nothing here is checked outside the samples.
+    /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }

@@ -1,15 +1,16 @@
-//! The kernel's own hash map, by programs of BPF.
+//! The kernel's hash map, driven by BPF programs.
 
 use super::map::{Keys, MAX_ENTRIES, Map, Session, Task, compare, wrong_value};
 use crate::bpf::{HashMap, Loops, MemoryGroup, Refused, Step};
 use crate::measure::WrongAnswer;
 
-/// A map whose elements are allocated at once (`PREALLOC`), or one by one from the kernel's allocator.
+/// A map whose elements are preallocated (`PREALLOC`), or allocated one by one from the kernel's
+/// allocator.
 pub(super) struct Kernel<const PREALLOC: bool> {
     map: HashMap,
-    /// One for each thread.
+    /// One program per thread.
     programs: Vec<(Task, Loops)>,
-    /// Dropped behind the map, which belongs to it.
+    /// The memory controller group of the map; dropped after it.
     group: Option<MemoryGroup>,
 }
 
@@ -79,7 +80,7 @@ impl Session for &(Task, Loops) {
         }
     }
 
-    /// A program may not sit: nothing asks for it.
+    /// A program may not stall: this is never called with a stalled reader.
     fn sit(&mut self, _key: u32, meanwhile: impl FnOnce()) -> Result<(), WrongAnswer> {
         meanwhile();
         Ok(())

@@ -1,20 +1,20 @@
-//! What is compared: maps of keys of four bytes, each thread of which has one thing to do.
+//! The interface of the subjects: maps with keys of 4 bytes, each thread of which has one task.
 
 use crate::measure::WrongAnswer;
 
-/// Keys of a thread.
+/// The number of keys of a thread.
 pub(super) const LOOP: u32 = 64;
 
-/// The most keys of a map, and the buckets of it.
+/// The most keys of a map, and the number of its buckets.
 pub(super) const MAX_ENTRIES: u32 = 16_384;
 
-/// As many threads have keys in it.
+/// The most threads, each with its own keys.
 pub(crate) const MOST_THREADS: usize = (MAX_ENTRIES / LOOP) as usize;
 
-/// What a thread does, again and again.
+/// The task that a thread repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
-    /// Nothing, 64 times: what a loop costs.
+    /// Nothing, 64 times: the cost of a loop.
     NoOp,
     /// Sets the values of its keys.
     Overwrite,
@@ -26,29 +26,29 @@ pub(super) enum Task {
     Delete,
     /// Sets the value of a key, looks it up, and deletes it: one key after the other.
     UpdateAndDelete,
-    /// Looks keys up, which may be there or not.
+    /// Looks up keys, which may or may not exist.
     Read,
 }
 
 impl Task {
-    /// Loops in one run: as many as it takes for the call of the kernel to cost next to nothing.
+    /// Returns the loops in one run: enough to make the cost of the system call negligible.
     pub(super) fn loops(self) -> u32 {
         match self {
-            // One at a time is handed over.
+            // The two threads of a pair alternate after each loop.
             Self::Add | Self::Delete => 1,
             Self::AddAndDelete | Self::UpdateAndDelete => 2,
             Self::NoOp | Self::Overwrite | Self::Read => 4,
         }
     }
 
-    /// Operations in one run.
+    /// Returns the operations in one run.
     pub(super) fn operations(self) -> u64 {
         let of_each_key = if self == Self::AddAndDelete { 2 } else { 1 };
         u64::from(self.loops() * LOOP * of_each_key)
     }
 }
 
-/// The keys of a thread: `from`, `from + step`, and so on, 64 of them.
+/// The keys of a thread: `from`, `from + step`, and so on, 64 in total.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys {
     pub(super) from: u32,
@@ -62,65 +62,67 @@ impl Keys {
     }
 }
 
-/// A map that is compared.
+/// A map to measure.
 pub(super) trait Map: Sync + Sized {
-    /// What one thread works with.
+    /// The per-thread handle.
     type Session<'m>: Session
     where
         Self: 'm;
 
-    /// An empty map for threads that have these tasks, with values of so many bytes, a multiple of eight.
+    /// Builds an empty map for threads with these tasks, and values of `value_size` bytes, a
+    /// multiple of 8.
     fn build(tasks: &[Task], value_size: usize) -> Result<Self, WrongAnswer>;
 
-    /// For the calling thread, which has the task of this number, and keeps it.
+    /// Returns a handle for the calling thread, whose task has the number `thread`.
     fn session(&self, thread: usize) -> Self::Session<'_>;
 
-    /// Bytes held now, if they are not this process's.
+    /// Returns the bytes held now, if they are outside this process.
     fn held_outside(&self) -> Option<u64> {
         None
     }
 
-    /// The most bytes held, if they are not this process's.
+    /// Returns the peak of the bytes held, if they are outside this process.
     fn peak_outside(&self) -> Option<u64> {
         None
     }
 
-    /// Whether its memory is this process's.
+    /// True if the map's memory belongs to this process.
     const IS_INSIDE: bool = true;
 
-    /// Checks that it has these keys, which are sorted, with their values and no others; and that nothing
-    /// was lost.
+    /// Checks that the map has exactly these sorted keys, with their values; and that nothing was
+    /// lost.
     fn close(self, keys: &[u32]) -> Result<(), WrongAnswer>;
 }
 
-/// What one thread works with.
+/// The per-thread handle of a map.
 pub(super) trait Session {
     /// Runs the loops of the task once.
     ///
     /// # Errors
     ///
-    /// What was wrong.
+    /// The fault.
     fn run(&mut self, keys: Keys) -> Result<(), WrongAnswer>;
 
-    /// Enters a read section, looks a key up, has `meanwhile` pass the time in the section, and looks again.
+    /// Enters a read section, looks up a key, calls `meanwhile` in the section, and looks up the
+    /// key again.
     ///
     /// # Errors
     ///
-    /// What was found is wrong.
+    /// A lookup found a wrong value.
     fn sit(&mut self, key: u32, meanwhile: impl FnOnce()) -> Result<(), WrongAnswer>;
 }
 
-/// A wrong value.
+/// Returns the fault of a wrong value.
 pub(super) fn wrong_value(key: u32, stamp: u64) -> WrongAnswer {
     WrongAnswer(format!("the value of key {key} is that of {stamp}"))
 }
 
-/// Compares the keys that a map has with those that it should have.
+/// Compares the keys of a map with the expected ones.
 pub(super) fn compare(found: &[u32], wanted: &[u32]) -> Result<(), WrongAnswer> {
     match found == wanted {
         true => Ok(()),
         false => Err(WrongAnswer(format!(
-            "in the end the map has {} keys, and should have {}{}",
+            "at the end the map has {} keys, and should have {}{}",
             found.len(),
             wanted.len(),
             if found.len() == wanted.len() { " others" } else { "" }

@@ -1,12 +1,13 @@
-//! The bench `map-perf`: how fast a hash map is updated and deleted from, in the shape of the kernel's
+//! The bench `map-perf`: the speed of updates and deletions in a hash map, modelled on the kernel's
 //! `map_perf_test`, and where the time goes.
 //!
-//! An operation sets the value of a key of the thread's own, looks it up, and deletes it.
+//! An operation sets the value of one of the thread's own keys, looks it up, and deletes it.
 //!
-//! The shares are found by leaving out: a sample runs the table as it is; again with elements that are reused
-//! at once; and again with elements that each thread keeps for itself, which is the table alone. What the
-//! second takes more than the third is the allocator's, what the first takes more than the second is the
-//! grace periods'. Time is that of the CPUs that the threads got. A share that comes out below zero is shown as zero.
+//! The shares are found by elimination: a sample runs the table as it is; again with elements that
+//! are reused at once; and again with elements that each thread keeps for itself, which is the
+//! table alone. The extra time of the second over the third is the allocator's share, that of the
+//! first over the second is the share of grace periods. Time is the CPU time of the threads. A
+//! negative share is shown as zero.
 
 use std::marker::PhantomData;
 
@@ -29,16 +30,16 @@ pub(crate) const CASES: &[&str] = &[UPDATE_DELETE];
 
 const UPDATE_DELETE: &str = "update-delete";
 
-/// What was published of the kernel.
+/// The published figures of the kernel.
 pub(crate) const FOOTNOTE: &str = "\
-An event of the kernel's map_perf_test is ten such operations: published are 800 k events a
-second and CPU under immediate reuse, and 600 k with reuse after an RCU grace period.
+An event of the kernel's map_perf_test is ten of these operations. Published: 800 k events per
+second and CPU with immediate reuse, and 600 k with reuse after an RCU grace period.
 ";
 
 /// Bytes of a value, as in the kernel's test.
 const VALUE_SIZE: usize = 8;
 
-/// What the bench measures.
+/// Returns the workloads of the bench.
 pub(crate) fn workloads<'d>(selection: &Selection, has_kernel: bool) -> Vec<Workload<'d>> {
     let wanted = selection.threads.iter().filter(|_| selection.wants(UPDATE_DELETE));
     wanted
@@ -99,7 +100,7 @@ impl Bench for Setting {
 }
 
 impl<M: Map> Sampler for ForMap<Setting, M> {
-    /// Nothing here is checked outside the samples.
+    /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }
@@ -110,10 +111,10 @@ impl<M: Map> Sampler for ForMap<Setting, M> {
     }
 }
 
-/// A sampler that also finds where the time goes.
+/// A sampler that also measures where the time goes.
 struct WithShares<M> {
     plan: Plan,
-    /// Whether there are grace periods.
+    /// True if there are grace periods.
     defers: bool,
     map: PhantomData<fn() -> M>,
 }
@@ -139,9 +140,9 @@ impl<M: Map> Sampler for WithShares<M> {
     }
 }
 
-/// The shares, from the speeds of all of it, without grace periods, and of the table alone.
+/// Returns the shares, from the speeds of the whole, without grace periods, and of the table alone.
 pub(super) fn shares(all: f64, immediate: f64, alone: f64) -> [Reading; 3] {
-    // The time of one operation, in units of the time that all of it takes.
+    // The time of one operation, relative to that of the whole.
     let time = |speed: f64| all / speed.max(f64::MIN_POSITIVE);
     let parts = [
         (Metric::TableShare, time(alone)),

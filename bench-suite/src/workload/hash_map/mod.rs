@@ -1,13 +1,13 @@
-//! Two benches of the kernel on a hash map: [`htab_mem`], which is about memory, and [`map_perf`], which is
-//! about speed. Both run on this project's hash table under every policy, with a callback for each element,
-//! and on the kernel's own map where `bpf(2)` is permitted.
+//! Two benches modelled on the kernel's, on a hash map: [`htab_mem`], which measures memory, and
+//! [`map_perf`], which measures speed. Both run on this project's hash table under every policy,
+//! with a callback for each element, and on the kernel's own map if `bpf(2)` is permitted.
 //!
-//! Threads have keys of their own, 64 each, as the producers of the kernel's bench have, and go through them
-//! in loops. A value begins with its key.
+//! Each thread has 64 keys of its own, like the producers of the kernel's bench, and iterates over
+//! them in loops. A value begins with its key.
 //!
-//! Checked: an addition is of a key that is not there, a deletion of one that is; whatever a reader finds
-//! has the value of its key; in the end the map has the keys that it should have, with their values, and
-//! nothing else; and of ours every element is free.
+//! Checked: an added key does not exist before, a deleted key does; a found value is that of its
+//! key; at the end the map has exactly the expected keys, with their values; and in our table every
+//! element is free.
 
 #[cfg(test)]
 mod faulty;
@@ -32,46 +32,46 @@ pub(crate) use map::MOST_THREADS;
 use map::Map;
 use ours::{Batched, Callbacks};
 
-/// Whether the kernel's map takes part, and if not, a line that says why.
+/// Returns `None` if the kernel's map is measured; otherwise a line that says why not.
 pub(crate) fn kernel_is_left_out() -> Option<String> {
     #[cfg(target_os = "linux")]
     return crate::bpf::permitted()
         .err()
-        .map(|refused| format!("kernel is left out: {refused}.\n"));
+        .map(|refused| format!("kernel is skipped: {refused}.\n"));
     #[cfg(not(target_os = "linux"))]
-    Some("kernel is left out: it is not Linux.\n".into())
+    Some("kernel is skipped: this system is not Linux.\n".into())
 }
 
-/// What records call elements that are freed by a callback each, beside `after-rcu-gp` and beside
+/// The names in records of elements that a callback frees each, next to `after-rcu-gp` and next to
 /// `after-tasks-trace-gp`.
 const CALLBACKS: [(PolicyKind, &str); 2] = [
     (PolicyKind::AfterRcuGp, "memalloc-callbacks"),
     (PolicyKind::AfterTasksTraceGp, "memalloc-callbacks-trace"),
 ];
 
-/// Makes samplers of a bench for one workload, by the type of the map.
+/// Makes the samplers of a bench for one workload, by the type of the map.
 trait Bench: Copy {
-    /// The sampler for a map.
+    /// Returns the sampler for a map.
     fn sampler<'d, M: Map + 'd>(self) -> Box<dyn Sampler + 'd>;
 
-    /// The same for the table on batches, which may have more to tell.
+    /// Returns the sampler for the table with batched frees, which may report more.
     fn batched<'d, P: ReusePolicy>(self) -> Box<dyn Sampler + 'd> {
         self.sampler::<Batched<P>>()
     }
 
-    /// The same for the table on callbacks.
+    /// Returns the sampler for the table with callbacks.
     fn one_by_one<'d, const SLEEPABLE: bool>(self) -> Box<dyn Sampler + 'd> {
         self.sampler::<Callbacks<SLEEPABLE>>()
     }
 
-    /// The parameters of its records.
+    /// Returns the parameters of the records.
     fn params(self) -> Params;
 
-    /// Who reads beside the threads.
+    /// Returns the concurrent reader.
     fn reader(self) -> Reader;
 }
 
-/// The subjects of a workload, in the order in which they are shown.
+/// Returns the subjects of a workload, in the order in which they are shown.
 fn subjects<'d>(bench: impl Bench, selection: &Selection, has_kernel: bool) -> Vec<Subject<'d>> {
     let subject = |name, policy, sampler| Subject {
         name,
@@ -86,7 +86,7 @@ fn subjects<'d>(bench: impl Bench, selection: &Selection, has_kernel: bool) -> V
         subjects.extend(sampler.map(|sampler| subject("memalloc", Some(policy), sampler)));
     }
     for (policy, name) in CALLBACKS {
-        // Nothing bounds what is pending there, so they have no place beside a reader that sits.
+        // Pending callbacks are not bounded, so these are not measured with a stalled reader.
         if selection.policies.contains(&policy) && !bench.reader().sits() {
             let sampler = match policy {
                 PolicyKind::AfterTasksTraceGp => bench.one_by_one::<true>(),
@@ -101,8 +101,8 @@ fn subjects<'d>(bench: impl Bench, selection: &Selection, has_kernel: bool) -> V
     subjects
 }
 
-/// The kernel's map, without and with elements that are allocated at once. It has no place beside a reader
-/// that sits: a program of BPF may not.
+/// Returns the kernel's map, without and with preallocated elements; nothing with a stalled reader,
+/// since a BPF program may not stall.
 #[cfg(target_os = "linux")]
 fn kernel_subjects<'d>(bench: impl Bench) -> Vec<Subject<'d>> {
     use kernel::Kernel;
@@ -126,12 +126,12 @@ fn kernel_subjects<'d>(_bench: impl Bench) -> Vec<Subject<'d>> {
     Vec::new()
 }
 
-/// Whether there are more threads at work than CPUs.
+/// Returns whether there are more working threads than CPUs.
 fn oversubscribed(threads: usize, reader: Reader) -> bool {
     threads + usize::from(reader.wants_cpu()) > available_cpus()
 }
 
-/// A sampler by its setting and the map that it is for.
+/// A sampler for a setting and a type of map.
 struct ForMap<S, M> {
     setting: S,
     map: PhantomData<fn() -> M>,

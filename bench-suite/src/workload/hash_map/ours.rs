@@ -9,19 +9,19 @@ use memalloc::{Immediate, MemAlloc, ReusePolicy};
 use super::map::{Keys, MAX_ENTRIES, Map, Session, Task, compare, wrong_value};
 use crate::measure::WrongAnswer;
 
-/// How elements are freed.
+/// The way elements are freed.
 pub(super) trait Elements: Sized {
-    /// What the table has its elements from.
+    /// The memory of the table's elements.
     type Memory: ElementMemory;
 
-    /// An allocator for the shape, on a domain of its own, and memory on it.
+    /// Builds an allocator for the shape, on a separate domain, and memory on it.
     fn build(shape: Shape) -> Result<(Self, Self::Memory), WrongAnswer>;
 
-    /// Checks, when the table is gone, that all elements are free.
+    /// Checks that all elements are free, after the table was dropped.
     fn close(self) -> Result<(), WrongAnswer>;
 }
 
-/// By the allocator, in batches.
+/// Frees through the allocator, in batches.
 pub(super) struct InBatches<P: ReusePolicy>(Arc<MemAlloc<P>>);
 
 /// The table under a policy.
@@ -40,7 +40,7 @@ impl<P: ReusePolicy> Elements for InBatches<P> {
     }
 }
 
-/// By a callback of RCU each, and where sleepers read, one of tasks trace before.
+/// Frees by one RCU callback per element, after a tasks-trace callback if readers may sleep.
 pub(super) struct ByCallbacks<const SLEEPABLE: bool>(Arc<MemAlloc<Immediate>>);
 
 /// The table with callbacks.
@@ -65,7 +65,8 @@ impl<const SLEEPABLE: bool> Elements for ByCallbacks<SLEEPABLE> {
     }
 }
 
-/// An allocator for a shape, on a domain of its own: nobody else's readers hold its objects up.
+/// Builds an allocator for a shape, on a separate domain: readers of other domains do not delay its
+/// objects.
 pub(super) fn allocator<P: ReusePolicy>(shape: Shape) -> Result<Arc<MemAlloc<P>>, WrongAnswer> {
     let builder = shape.configure(MemAlloc::builder().domain(Domain::new()));
     let built = builder.build();
@@ -76,7 +77,7 @@ pub(super) fn allocator<P: ReusePolicy>(shape: Shape) -> Result<Arc<MemAlloc<P>>
 
 fn destroy<P: ReusePolicy>(memory: Arc<MemAlloc<P>>) -> Result<(), WrongAnswer> {
     let memory = Arc::into_inner(memory)
-        .ok_or_else(|| WrongAnswer("a callback has not run behind a barrier".into()))?;
+        .ok_or_else(|| WrongAnswer("a callback has not run after a barrier".into()))?;
     match memory.destroy() {
         Ok(_) => Ok(()),
         Err(leak) => Err(WrongAnswer(format!("after everything was freed: {leak}"))),
@@ -90,11 +91,11 @@ pub(super) struct Table<E: Elements> {
     tasks: Vec<Task>,
 }
 
-/// What one thread works with.
+/// The per-thread handle.
 pub(super) struct TableSession<'m, M: ElementMemory> {
     table: &'m HashTable<M>,
     task: Task,
-    /// From the first section on.
+    /// Set in the first section.
     reader: Option<LocalReader<'m>>,
     /// A value of the right length, to write from or to read into.
     value: Vec<u64>,
@@ -162,7 +163,7 @@ impl<M: ElementMemory> TableSession<'_, M> {
         keys.iter().try_for_each(|key| self.remove(key))
     }
 
-    /// Looks a key up, in a section of its own, and checks its value.
+    /// Looks up a key, in a separate section, and checks its value.
     #[inline]
     fn look(&mut self, key: u32) -> Result<bool, WrongAnswer> {
         let table = self.table;

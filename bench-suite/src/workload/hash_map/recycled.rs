@@ -1,5 +1,5 @@
-//! Memory for elements that costs next to nothing, to see what the table costs alone: each thread takes back
-//! the one that it gave up last.
+//! Nearly free memory for elements, to measure the table alone: each thread reuses the element that
+//! it freed last.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -16,18 +16,18 @@ use super::ours::{Elements, allocator};
 use crate::measure::WrongAnswer;
 
 thread_local! {
-    /// The element that this thread gave up last. A process has one such memory (INV-Y1).
+    /// The element that this thread freed last. A process has one such memory (INV-Y1).
     static LAST: Cell<Option<Handle>> = const { Cell::new(None) };
 }
 
-/// See above.
+/// Memory in which each thread reuses the element that it freed last.
 ///
-/// - INV-Y1: a process makes one of it, and its elements have one layout: the element that a thread keeps is
-///   of this memory and layout.
+/// - INV-Y1: a process builds this once, and its elements have one layout: the element that a
+///   thread keeps is of this memory and layout.
 pub(super) struct Recycled(Arc<MemAlloc<Immediate>>);
 
-// SAFETY: objects are the allocator's; one that a thread keeps is nobody else's until it takes it again, for
-// the same layout (INV-Y1).
+// SAFETY: objects come from the allocator; one that a thread keeps is exclusively held until the
+// thread takes it again, for the same layout (INV-Y1).
 unsafe impl ElementMemory for Recycled {
     const PROTECTS_IDENTITY: bool = false;
 
@@ -46,7 +46,7 @@ unsafe impl ElementMemory for Recycled {
     #[inline]
     unsafe fn free(&self, object: Handle, layout: Layout) {
         if let Some(other) = LAST.replace(Some(object)) {
-            // SAFETY: the caller's promise when it was given up.
+            // SAFETY: the caller's promise when it was freed.
             unsafe { self.0.free_handle(other, layout) };
         }
     }
@@ -73,7 +73,7 @@ impl Elements for Recycling {
         Ok((Self, Recycled(allocator(shape)?)))
     }
 
-    /// Threads that have ended kept one each: there is nothing to check.
+    /// Does nothing: each ended thread has kept one element.
     fn close(self) -> Result<(), WrongAnswer> {
         Ok(())
     }

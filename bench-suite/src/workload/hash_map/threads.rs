@@ -1,4 +1,4 @@
-//! The threads of a run, and how it goes.
+//! The threads of a run, and its course.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,16 +10,16 @@ use crate::measure::{
 };
 use crate::workload::reader::{Member, Reader, sit};
 
-/// Whose turn it is of two threads that share keys: that of the one who deletes, if set.
+/// The turn of two threads that share keys: set while it is the deleting thread's.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Turn(AtomicBool);
 
 impl Turn {
-    /// Waits until it is this side's turn. Says whether it came before the time was up.
+    /// Waits until it is this side's turn. Returns false if the time was up first.
     fn wait(&self, is_deleter: bool, gate: &Gate) -> bool {
-        // ORDERING: pairs with the Release of `pass`: what the other side did to the map happens before.
-        // Maps synchronize by themselves; no test depends on it.
+        // ORDERING: pairs with the Release of `pass`: the other side's changes to the map happen
+        // before. Maps synchronize internally; no test depends on it.
         while self.0.load(Ordering::Acquire) != is_deleter {
             if !gate.is_open() {
                 return false;
@@ -43,9 +43,9 @@ struct Producer<'m, M> {
     task: Task,
     keys: Keys,
     turn: &'m Turn,
-    /// Whether it reads once before it begins.
+    /// True if it reads once before it begins.
     has_read: bool,
-    /// Whether it has run at all.
+    /// True if it has run at least once.
     has_run: bool,
     wrong: Option<WrongAnswer>,
 }
@@ -77,12 +77,12 @@ impl<M: Map> Worker for Producer<'_, M> {
     }
 }
 
-/// A thread that reads beside them.
+/// The concurrent reader.
 struct Beside<'m, M> {
     map: &'m M,
     number: usize,
     reader: Reader,
-    /// All keys of all threads.
+    /// The number of keys of all threads.
     keys: u32,
     rng: fastrand::Rng,
     wrong: Option<WrongAnswer>,
@@ -100,7 +100,7 @@ impl<M: Map> Worker for Beside<'_, M> {
                     looks += 1;
                 }
                 _ => {
-                    // Any 64 in a row.
+                    // Any 64 consecutive keys.
                     let from = self.rng.u32(..=self.keys - LOOP);
                     self.wrong = session.run(Keys { from, step: 1 }).err();
                     looks += Task::Read.operations();
@@ -114,10 +114,10 @@ impl<M: Map> Worker for Beside<'_, M> {
     }
 }
 
-/// What runs.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    /// What the threads do; of a pair, the first one.
+    /// The task of the threads; of a pair, the task of the first one.
     pub(super) task: Task,
     pub(super) threads: usize,
     pub(super) value_size: usize,
@@ -136,7 +136,7 @@ impl Plan {
         }
     }
 
-    /// How many have keys of their own.
+    /// Returns the number of distinct sets of keys.
     fn owners(self) -> usize {
         if self.in_pairs() { self.threads / 2 } else { self.threads }
     }
@@ -146,14 +146,14 @@ impl Plan {
         Keys { from: owner as u32, step: self.owners() as u32 }
     }
 
-    /// The tasks of all threads.
+    /// Returns the tasks of all threads.
     fn tasks(self) -> Vec<Task> {
         let reader = self.reader.has_thread().then_some(Task::Read);
         (0..self.threads).map(|number| self.task_of(number)).chain(reader).collect()
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(super) struct Outcome {
     throughput: Throughput,
@@ -163,20 +163,20 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Operations of all threads.
+    /// Returns the operations per second of all threads.
     pub(super) fn ops_per_s(&self) -> f64 {
         let operations = &self.throughput.operations()[..self.threads];
         self.throughput.per_second(operations.iter().sum())
     }
 
-    /// The same by the time that the threads were running, where the system tells: what else the machine did
-    /// meanwhile does not count.
+    /// Returns the operations per second of CPU time if it is known: other load on the machine does
+    /// not count.
     pub(super) fn ops_per_cpu_s(&self) -> f64 {
         let share = self.throughput.cpu_share("").map_or(1.0, |share| share.value);
         self.ops_per_s() / share
     }
 
-    /// Speed, memory, and how much of the CPUs there was.
+    /// Returns speed, memory, and the share of CPU time.
     pub(super) fn readings(&self, case: &'static str, reader: Reader) -> Vec<Reading> {
         let mut readings = vec![Reading::new(case, Metric::OpsPerS, self.ops_per_s())];
         if reader == Reader::Busy {
@@ -191,7 +191,7 @@ impl Outcome {
             }
             None => readings.extend(self.held.readings(case)),
         }
-        // A reader that sits does not want to run.
+        // A stalled reader sleeps: it does not want a CPU.
         if !reader.sits() {
             readings.extend(self.throughput.cpu_share(case));
         }
@@ -199,7 +199,7 @@ impl Outcome {
     }
 }
 
-/// Runs a plan on a map of its own, and checks what there is in the end.
+/// Runs a plan on a new map, and checks its final content.
 pub(super) fn run<M: Map>(plan: Plan, slice: Slice) -> Result<Outcome, WrongAnswer> {
     let Plan { threads, value_size, reader, .. } = plan;
     forget_peak();
@@ -253,11 +253,11 @@ pub(super) fn run<M: Map>(plan: Plan, slice: Slice) -> Result<Outcome, WrongAnsw
 }
 
 impl<M: Map> Producer<'_, M> {
-    /// The keys that it leaves in the map.
+    /// Returns the keys that the thread leaves in the map.
     fn left(&self) -> impl Iterator<Item = u32> {
         let leaves = match self.task {
             Task::Overwrite => self.has_run,
-            // It is the other side's turn, which has not come.
+            // The keys are there as long as the other side has not had its turn.
             Task::Add => self.turn.0.load(Ordering::Relaxed),
             _ => false,
         };

@@ -1,6 +1,6 @@
-//! `enter-leave`: a reader protects itself, loads one pointer and ends the protection, again and
-//! again. The load is part of it, because some schemes protect what is loaded and others the time
-//! in which it is: only with the load they do the same. Every pointer is compared.
+//! `enter-leave`: a reader protects itself, loads one pointer and ends the protection, repeatedly.
+//! The load is included because some schemes protect the loaded object and others the whole
+//! section: only with a load do both do the same work. Every pointer is compared.
 
 use std::sync::atomic::AtomicPtr;
 
@@ -10,10 +10,10 @@ use crate::measure::{Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer};
 /// The name of the case.
 pub(super) const CASE: &str = "enter-leave";
 
-/// Reads between two looks at the clock.
+/// Reads between two reads of the clock.
 const STRIDE: u64 = 256;
 
-/// Has every thread read.
+/// Runs readers on all threads.
 pub(super) fn run<S: Scheme>(
     scheme: &S,
     threads: usize,
@@ -28,7 +28,7 @@ pub(super) fn run<S: Scheme>(
     let throughput = team.run_for(slice, || {})?;
     let wrong: u64 = team.iter().map(|reader| reader.wrong).sum();
     if wrong > 0 {
-        return Err(WrongAnswer(format!("{wrong} reads found another pointer than was there")));
+        return Err(WrongAnswer(format!("{wrong} reads returned a wrong pointer")));
     }
     let each = threads as f64 * 1e9 / throughput.per_second(throughput.total()).max(1.0);
     let mut readings = vec![Reading::new(CASE, Metric::NsPerOp, each)];
@@ -36,22 +36,22 @@ pub(super) fn run<S: Scheme>(
     Ok(readings)
 }
 
-/// On a cache line of its own, beside which nobody writes.
+/// A pointer on a separate cache line, which no thread writes.
 #[repr(align(128))]
 struct Shown(AtomicPtr<u64>);
 
 struct Reader<'r, S> {
     scheme: &'r S,
     shown: &'r Shown,
-    /// The address that is shown.
+    /// The expected address.
     object: usize,
     wrong: u64,
 }
 
 impl<S: Scheme> Worker for Reader<'_, S> {
     fn work(&mut self, gate: &Gate) -> u64 {
-        // By value: what a scheme stores might be any of this, as far as the compiler knows, and
-        // would be loaded again for each read.
+        // Copies: as far as the compiler knows, a scheme's stores may alias the fields, which would
+        // then be loaded again for each read.
         let (scheme, place, object) = (self.scheme, &self.shown.0, self.object);
         let mut local = scheme.local();
         let (mut done, mut wrong) = (0, 0);
@@ -88,9 +88,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_finds_another_pointer_ends_the_run() {
+    fn a_wrong_pointer_ends_the_run() {
         let slice = Slice::new(Duration::from_millis(1), None);
         let WrongAnswer(reason) = run(&Blind, 1, slice).unwrap_err();
-        assert!(reason.contains("another pointer"), "{reason}");
+        assert!(reason.contains("wrong pointer"), "{reason}");
     }
 }

@@ -1,5 +1,5 @@
-//! `grace-period`: one thread waits for one grace period after the other while the others, if
-//! there are any, enter and leave read sections. A sample is the median of all calls in it.
+//! `grace-period`: one thread waits for grace periods one after the other, while the others, if
+//! any, enter and leave read sections. A sample is the median of all waits in it.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use crate::measure::{Curve, Gate, Metric, Reading, Slice, Summary, Team, Worker,
 /// The name of the case.
 pub(super) const CASE: &str = "grace-period";
 
-/// The most calls of which the times are kept.
+/// The most waits whose times are kept.
 const KEPT: usize = 1 << 20;
 
-/// Sections between two looks at the clock.
+/// Sections between two reads of the clock.
 const STRIDE: u64 = 64;
 
-/// How often a reader pauses in each section, so that there is something to wait for.
+/// The pauses of a reader in each section, so that there is something to wait for.
 const PAUSES: u32 = 8;
 
-/// Has one thread wait, and the others read.
+/// Runs one thread that waits, and others that read.
 pub(super) fn run<S: GracePeriods>(
     scheme: &S,
     threads: usize,
@@ -47,8 +47,8 @@ pub(super) fn run<S: GracePeriods>(
             Participant::Reads(Reader { broken: 0, .. }) => {}
             Participant::Reads(Reader { broken, .. }) => {
                 return Err(WrongAnswer(format!(
-                    "{broken} read sections were still open when a grace period that had to wait \
-                     for them ended"
+                    "{broken} read sections were still open at the end of a grace period that had \
+                     to wait for them"
                 )));
             }
         }
@@ -57,8 +57,7 @@ pub(super) fn run<S: GracePeriods>(
     Ok(readings)
 }
 
-/// Numbered versions of something: the newest that readers can find, and the newest that they may
-/// not use any more.
+/// Numbered versions: the newest that readers can find, and the newest that they may no longer use.
 #[derive(Debug)]
 struct Ledger {
     current: CachePadded<AtomicU64>,
@@ -72,26 +71,26 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// The version that a reader finds.
+    /// Returns the version that a reader finds.
     #[inline]
     fn find(&self) -> u64 {
-        // ORDERING: Relaxed is enough for a number that is nothing but compared; what orders it
-        // against the waiter is the scheme that is measured.
+        // ORDERING: Relaxed is enough for a number that is only compared; the measured scheme
+        // orders it against the waiter.
         self.current.load(Ordering::Relaxed)
     }
 
-    /// Whether a version that was found may still be used.
+    /// Returns whether a version that was found may still be used.
     #[inline]
     fn is_there(&self, version: u64) -> bool {
         self.gone.load(Ordering::Relaxed) < version
     }
 
-    /// Puts another version in the place of the current one, which is returned.
+    /// Replaces the current version, and returns it.
     fn replace(&self) -> u64 {
         self.current.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// After a grace period: nobody uses a version any more.
+    /// Records, after a grace period, that no reader uses a version any more.
     fn forget(&self, version: u64) {
         self.gone.store(version, Ordering::Relaxed);
     }
@@ -120,9 +119,10 @@ struct Waiter<'r, S> {
 
 impl<S: GracePeriods> Waiter<'_, S> {
     fn work(&mut self, gate: &Gate) -> u64 {
-        // What was measured in the warm-up does not count.
+        // Times of the warm-up do not count.
         self.times = Vec::with_capacity(KEPT);
-        // The domain knows a reader, who is not reading: without any there is nothing to look at.
+        // Registers a reader with the domain, outside any section: without readers there is nothing
+        // to check.
         self.scheme.section(|| ());
         loop {
             let version = self.ledger.replace();
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_that_is_forgotten_while_it_is_used_is_noticed() {
+    fn a_version_that_is_forgotten_while_in_use_is_detected() {
         let ledger = Ledger::default();
         let found = ledger.find();
         assert!(ledger.is_there(found));
@@ -185,7 +185,7 @@ mod tests {
         assert!(!ledger.is_there(found) && ledger.is_there(ledger.find()));
     }
 
-    /// Can't wait.
+    /// Fails every wait.
     struct Refuses;
 
     impl Scheme for Refuses {

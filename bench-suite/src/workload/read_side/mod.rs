@@ -1,5 +1,5 @@
-//! The bench `read-side`: what a reader pays for its protection, and how long a grace period takes
-//! when nobody reads and when somebody reads all the time.
+//! The bench `read-side`: the cost of protection for a reader, and the latency of a grace period
+//! without readers and with busy readers.
 
 mod enter_leave;
 mod grace_period;
@@ -22,7 +22,7 @@ const TRACE: &str = "memalloc-trace";
 /// The cases, in the order in which they run.
 pub(crate) const CASES: &[&str] = &[enter_leave::CASE, grace_period::CASE];
 
-/// The workloads of the bench.
+/// Returns the workloads of the bench.
 pub(crate) fn workloads<'d>(selection: &Selection) -> Vec<Workload<'d>> {
     let mut workloads = Vec::new();
     if selection.wants(enter_leave::CASE) {
@@ -57,7 +57,7 @@ fn enter_leave<'d>(threads: usize, selection: &Selection) -> Workload<'d> {
     }
 }
 
-/// One thread waits for grace periods, all others read.
+/// Returns the workload in which one thread waits for grace periods and all others read.
 fn grace_period<'d>(threads: usize) -> Workload<'d> {
     let reader = if threads > 1 { "busy" } else { "none" };
     let params: Params = [("reader".into(), reader.into())].into_iter().collect();
@@ -80,7 +80,7 @@ fn grace_period<'d>(threads: usize) -> Workload<'d> {
     }
 }
 
-/// The kinds of barrier that this system has.
+/// Returns the kinds of barrier that this system supports.
 fn barriers() -> impl Iterator<Item = BarrierKind> {
     BarrierKind::ALL.iter().copied().filter(|barrier| barrier.is_supported())
 }
@@ -114,17 +114,17 @@ fn rivals<'d>(threads: usize) -> Vec<Subject<'d>> {
     rivals::subjects(threads)
 }
 
-/// None in this build. The command line has said so to whoever asked for them.
+/// This build has no rivals: the command line has refused `--rivals`.
 #[cfg(not(feature = "rivals"))]
 fn rivals<'d>(_threads: usize) -> Vec<Subject<'d>> {
     Vec::new()
 }
 
-/// Takes the samples that a function takes.
+/// Takes samples by calling a function.
 struct ReadSideSampler<P>(P);
 
 impl<P: Fn(Slice) -> Result<Vec<Reading>, WrongAnswer>> Sampler for ReadSideSampler<P> {
-    /// Nothing here is checked outside the samples.
+    /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! How others protect their readers. Where a library has two ways, both are taken in turns within
-//! a sample, and the faster one counts.
+//! The read protection of rivals. If a library has two ways, a sample runs both in turn, and the
+//! faster one counts.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -9,7 +9,7 @@ use crate::measure::{Metric, Reading, Slice, WrongAnswer};
 use crate::workload::rivals::version;
 use crate::workload::{Params, Subject};
 
-/// All of them.
+/// Returns all rivals.
 pub(super) fn subjects<'d>(threads: usize) -> Vec<Subject<'d>> {
     let rival = |name, ways: &'static [Way]| {
         let mut params = Params::new();
@@ -51,7 +51,7 @@ fn fastest(ways: &[Way], threads: usize, slice: Slice) -> Result<Vec<Reading>, W
     Ok(best.unwrap_or_default())
 }
 
-/// A collector's handle that each thread keeps.
+/// Each thread keeps a handle of a collector.
 #[derive(Default)]
 struct EpochHandle(crossbeam_epoch::Collector);
 
@@ -65,12 +65,12 @@ impl Scheme for EpochHandle {
     #[inline]
     fn read<T>(&self, local: &mut Self::Local<'_>, place: &AtomicPtr<T>) -> *mut T {
         let _guard = local.pin();
-        // ORDERING: as a reader needs who follows the pointer; the same for all schemes.
+        // ORDERING: as for a reader that follows the pointer; the same for all schemes.
         place.load(Ordering::Acquire)
     }
 }
 
-/// The collector of the process, found each time.
+/// The global collector, looked up for each read.
 struct EpochPin;
 
 impl Scheme for EpochPin {
@@ -81,12 +81,12 @@ impl Scheme for EpochPin {
     #[inline]
     fn read<T>(&self, (): &mut (), place: &AtomicPtr<T>) -> *mut T {
         let _guard = crossbeam_epoch::pin();
-        // ORDERING: as a reader needs who follows the pointer; the same for all schemes.
+        // ORDERING: as for a reader that follows the pointer; the same for all schemes.
         place.load(Ordering::Acquire)
     }
 }
 
-/// A guard of the thread.
+/// A guard for the current thread, for each read.
 #[derive(Default)]
 struct Seize(seize::Collector);
 
@@ -98,12 +98,12 @@ impl Scheme for Seize {
     #[inline]
     fn read<T>(&self, (): &mut (), place: &AtomicPtr<T>) -> *mut T {
         use seize::Guard as _;
-        // ORDERING: as a reader needs who follows the pointer; the same for all schemes.
+        // ORDERING: as for a reader that follows the pointer; the same for all schemes.
         self.0.enter().protect(place, Ordering::Acquire)
     }
 }
 
-/// A guard that is kept and refreshed for each read.
+/// An owned guard that each thread keeps, and refreshes for each read.
 #[derive(Default)]
 struct SeizeOwned(seize::Collector);
 
@@ -118,12 +118,12 @@ impl Scheme for SeizeOwned {
     fn read<T>(&self, local: &mut Self::Local<'_>, place: &AtomicPtr<T>) -> *mut T {
         use seize::Guard as _;
         local.refresh();
-        // ORDERING: as a reader needs who follows the pointer; the same for all schemes.
+        // ORDERING: as for a reader that follows the pointer; the same for all schemes.
         local.protect(place, Ordering::Acquire)
     }
 }
 
-/// One hazard pointer for each thread, used again and again.
+/// One hazard pointer for each thread, reused for each read.
 struct Haphazard;
 
 impl Scheme for Haphazard {
@@ -152,7 +152,7 @@ impl Scheme for Sdd {
     #[inline]
     fn read<T>(&self, (): &mut (), place: &AtomicPtr<T>) -> *mut T {
         let _guard = sdd::Guard::new();
-        // ORDERING: as a reader needs who follows the pointer; the same for all schemes.
+        // ORDERING: as for a reader that follows the pointer; the same for all schemes.
         place.load(Ordering::Acquire)
     }
 }

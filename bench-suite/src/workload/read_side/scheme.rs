@@ -1,4 +1,4 @@
-//! What protects a reader.
+//! The interface of the subjects: ways to protect a reader.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -8,19 +8,19 @@ use crate::measure::WrongAnswer;
 
 /// A way to protect readers.
 pub(super) trait Scheme: Sync {
-    /// What a thread keeps from one read to the next.
+    /// The state that a thread keeps between reads.
     type Local<'s>
     where
         Self: 's;
 
-    /// Has the calling thread take part.
+    /// Registers the calling thread.
     fn local(&self) -> Self::Local<'_>;
 
-    /// Protects itself, loads a pointer as it may be followed then, and ends the protection.
+    /// Begins a protection, loads a pointer that may then be followed, and ends the protection.
     fn read<T>(&self, local: &mut Self::Local<'_>, place: &AtomicPtr<T>) -> *mut T;
 }
 
-/// A scheme whose writers wait until everybody has stopped reading.
+/// A scheme whose writers wait for the end of read sections.
 pub(super) trait GracePeriods: Scheme {
     /// Calls `inside` inside a read section.
     fn section<R>(&self, inside: impl FnOnce() -> R) -> R;
@@ -43,8 +43,8 @@ impl Scheme for Rcu {
     #[inline]
     fn read<T>(&self, local: &mut LocalReader<'_>, place: &AtomicPtr<T>) -> *mut T {
         let _guard = local.pin();
-        // ORDERING: Acquire, as a reader needs who follows the pointer: pairs with the store
-        // that publishes. Nobody stores here, and no test fails without it.
+        // ORDERING: Acquire, as for a reader that follows the pointer: pairs with the store that
+        // publishes. No thread stores here, and no test fails without it.
         place.load(Ordering::Acquire)
     }
 }

@@ -1,5 +1,5 @@
-//! Heaps that are wrong on purpose: every fault has to end the run; and the real ones, which have to
-//! pass where the wrong ones fail.
+//! Heaps with deliberate faults, each of which has to end the run; and the real heaps, which have
+//! to pass the same checks.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -11,14 +11,14 @@ use super::*;
 use crate::shape::{PartialShape, standings};
 
 const NOTHING: u8 = 0;
-/// It gives out its second object again as its third.
+/// It hands out its second object again as its third.
 const TWICE: u8 = 1;
-/// It reuses objects at once, and says that it does not.
+/// It reuses objects at once, and claims that it does not.
 const HASTY: u8 = 2;
-/// It loses count.
+/// It miscounts.
 const FORGETFUL: u8 = 3;
 
-/// Objects that are never given back to the system: it may be as wrong as it likes.
+/// Objects that are never returned to the system, so that any fault is safe.
 struct Faulty<const FAULT: u8> {
     free: Mutex<Vec<&'static [AtomicU64; 512]>>,
     given: Mutex<Vec<&'static [AtomicU64; 512]>>,
@@ -75,7 +75,7 @@ fn put<H: Heap>(table: &Table<H>, slot: usize, number: u64) -> Result<(), WrongA
     table.swap(slot, new).map(|_| ())
 }
 
-/// Takes an object out, frees it, and puts another in.
+/// Takes an object out, frees it, and puts another one in.
 fn replace<H: Heap>(table: &Table<H>) -> Result<(), WrongAnswer> {
     if let Some(old) = table.swap(0, None)? {
         table.free(old);
@@ -83,7 +83,7 @@ fn replace<H: Heap>(table: &Table<H>) -> Result<(), WrongAnswer> {
     put(table, 0, 2)
 }
 
-/// A few updates, and a reader whose object is taken out while it looks and whose place is filled.
+/// Updates a few slots; during a read, the object is taken out and another one is put in its slot.
 fn scene<H: Heap>() -> Result<(), WrongAnswer> {
     let shape = shape("[shape]\nlive_objects = 2\nthreads = \"1:0.5\"");
     let table = Table::<H>::new(&shape)?;
@@ -112,17 +112,17 @@ fn a_heap_without_a_fault_passes() {
 }
 
 #[test]
-fn an_object_that_is_given_out_twice_is_noticed() {
-    fails::<Faulty<TWICE>>("was given out while another thread had it");
+fn an_object_that_is_handed_out_twice_is_detected() {
+    fails::<Faulty<TWICE>>("was handed out while another thread had it");
 }
 
 #[test]
-fn an_object_reused_under_a_reader_is_noticed() {
-    fails::<Faulty<HASTY>>("reused in its section");
+fn an_object_reused_under_a_reader_is_detected() {
+    fails::<Faulty<HASTY>>("reused during its section");
 }
 
 #[test]
-fn an_object_that_never_comes_back_is_noticed() {
+fn a_lost_object_is_detected() {
     fails::<Faulty<FORGETFUL>>("books");
     let shape = shape("[shape]\nlive_objects = 2\nthreads = \"1:0.5\"");
     let table = Table::<Faulty<NOTHING>>::new(&shape).unwrap();
@@ -148,7 +148,8 @@ fn every_kind_of_shape_runs_under_every_policy() {
     for toml in shapes {
         let shape = shape(toml);
         let standings = standings(&shape.demands);
-        // Readers that find validation enough check no identity: what asks for more has it.
+        // Readers that rely on validation check no identity; readers that need more than a policy
+        // guarantees are excluded.
         for kind in standings
             .iter()
             .map(|standing| standing.policy)
@@ -160,7 +161,8 @@ fn every_kind_of_shape_runs_under_every_policy() {
             assert!(of(Metric::OpsPerS).value > 0.0, "{toml}");
             assert_eq!(of(Metric::RefusedShare).value, 0.0, "{toml}");
             if cfg!(target_os = "linux") {
-                // That it is measured: of the process, in which other tests free memory meanwhile.
+                // Only that it is measured: it is the peak of the whole process, in which other
+                // tests free memory.
                 of(Metric::MemPeakBytes);
             }
         }
@@ -168,7 +170,7 @@ fn every_kind_of_shape_runs_under_every_policy() {
 }
 
 #[test]
-fn a_budget_that_is_used_up_refuses_updates_and_is_no_fault() {
+fn an_exhausted_budget_refuses_updates_without_a_fault() {
     let shape = shape(
         "[shape]\nlive_objects = 240\nsizes = \"4096\"\nthreads = \"2:1\"\nbudget_mib = 1\n\
          stall_ms = 20.0",
@@ -176,7 +178,7 @@ fn a_budget_that_is_used_up_refuses_updates_and_is_no_fault() {
     let slice = Slice { measured: Duration::from_millis(60), ..slice() };
     let readings = run::<Memalloc<memalloc::AfterRcuGp>>(&shape, 1, slice).unwrap();
     let share = readings.iter().find(|reading| reading.metric == Metric::RefusedShare);
-    // One refusal may take until the reader leaves, so few there are; but some.
+    // A refusal may block until the reader leaves its section, so there may be few or none.
     assert!((0.0..=1.0).contains(&share.unwrap().value));
 }
 
@@ -200,6 +202,6 @@ fn updates_keep_to_their_pace() {
     let slice = Slice { measured: Duration::from_millis(100), warm_up: Duration::ZERO };
     let readings = run::<Faulty<NOTHING>>(&shape, 1, slice).unwrap();
     let speed = readings.iter().find(|reading| reading.metric == Metric::UpdatesPerS).unwrap();
-    // Never faster; how much slower is up to the machine.
+    // Never faster; how much slower depends on the machine.
     assert!(speed.value > 0.0 && speed.value < 1200.0, "{}", speed.value);
 }

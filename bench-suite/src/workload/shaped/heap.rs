@@ -1,4 +1,5 @@
-//! What gives out objects, and keeps those that were freed until no reader looks at them any more.
+//! The interface of the allocator: it hands out objects, and keeps freed ones until no reader can
+//! read them.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -9,15 +10,15 @@ use memalloc::{AllocErrorKind, MemAlloc, PolicyKind, ReusePolicy};
 use crate::measure::WrongAnswer;
 use crate::shape::Shape;
 
-/// An allocator, with the sections of its readers.
+/// An allocator with read sections.
 pub(super) trait Heap: Sync + Sized {
-    /// An allocator for a shape.
+    /// Builds an allocator for a shape.
     fn build(shape: &Shape) -> Result<Self, WrongAnswer>;
 
-    /// Whether what a reader finds stays the same object to the end of its section.
+    /// Returns whether a found object stays the same object until the end of the read section.
     fn protects_identity(sleeping: bool) -> bool;
 
-    /// An object; `None` where its memory is used up.
+    /// Allocates an object; `None` if the memory limit is reached.
     fn alloc(&self, layout: Layout) -> Result<Option<NonNull<u8>>, WrongAnswer>;
 
     /// Frees an object.
@@ -27,14 +28,14 @@ pub(super) trait Heap: Sync + Sized {
     /// It came from this heap with this layout, is in no slot any more, and is freed once.
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout);
 
-    /// Has `read` run inside a section, of the kind that may sleep or of the other.
+    /// Calls `read` inside a section, which may sleep if `sleeping`.
     fn section<R>(&self, sleeping: bool, read: impl FnOnce() -> R) -> R;
 
-    /// Takes leave of the heap, all of whose objects are free, and checks its books.
+    /// Destroys the heap, all of whose objects are free, and checks its statistics.
     fn close(self) -> Result<(), WrongAnswer>;
 }
 
-/// The allocator of this project, as its plan says.
+/// `memalloc`, built by the plan that the user is shown.
 #[derive(Debug)]
 pub(super) struct Memalloc<P: ReusePolicy>(MemAlloc<P>);
 
@@ -61,8 +62,8 @@ impl<P: ReusePolicy> Heap for Memalloc<P> {
 
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise. Under a policy that does not protect identity readers
-        // believe nothing but that there is a stamp (INV-O2).
+        // SAFETY: the caller's promise. Under a policy that does not protect identity, readers rely
+        // only on there being a stamp (INV-O2).
         unsafe { self.0.free(place, layout) };
     }
 

@@ -1,19 +1,19 @@
 //! The bench `advise`: a user's own workload under each policy that is correct for it.
 //!
-//! The live objects lie in slots, one each, whose sizes are dealt in the proportions of the shape.
-//! Every thread that updates has slots of its own. Its *update* swaps a fresh object into a random
-//! one of them and frees the old one: itself, or, for the part of the frees that the shape says, by
-//! handing it to the next thread, which runs on another CPU. Its *lookup* enters a section, finds
-//! the object in a random slot of all, stays as long as the shape says, and looks again. A thread
-//! does both in the proportion of its share of updates; where the shape has a number of frees a
-//! second, updates keep to it, and the thread sleeps when it is early. Where sections may be long,
-//! one more thread sits in a section for as long as the longest, leaves for as long, and begins again.
+//! The live objects are in slots, one each, whose sizes have the proportions of the shape. Every
+//! thread that updates has slots of its own. Its *update* swaps a new object into a random one of
+//! them and frees the old one: itself, or, for the share of frees given by the shape, by handing it
+//! to the next thread, which runs on another CPU. Its *lookup* enters a section, finds the object
+//! in a random slot of all, stays as long as the shape says, and checks it again. A thread does
+//! both in the proportion of its share of updates; if the shape limits the frees per second,
+//! updates keep that rate, and a thread that is early sleeps. If sections may be long, one more
+//! thread stays in a section for the longest time, stays outside for as long, and repeats.
 //!
-//! Where readers sleep, sections are those that may (`pin_trace`).
+//! If readers may sleep, sections are those of RCU tasks trace (`pin_trace`).
 //!
 //! Checked: every object that is taken out has the stamp that was written when it was put in, and
 //! so has every object that a reader finds; under a policy that protects identity it is the same
-//! object at the end of the section. All that were put in come out once, and in the end the
+//! object at the end of the section. All objects that were put in come out once, and at the end the
 //! statistics of the allocator add up.
 
 #[cfg(test)]
@@ -42,16 +42,17 @@ use threads::{Counts, Latencies, Part, ShapedThread};
 /// The name of the bench.
 pub(crate) const BENCH: &str = "advise";
 
-/// The one case.
+/// The only case.
 pub(crate) const CASE: &str = "shape";
 
-/// Objects on their way from one thread to the next.
+/// The most objects on their way from one thread to the next.
 const INBOX: usize = 1024;
 
-/// So many times a sample sees the longest section begin, at least.
+/// The least number of stalls in a sample.
 const STALLS: f64 = 2.0;
 
-/// A shape under some policies; `title` tells it from other shapes of the run.
+/// Returns the workload of a shape under some policies; `title` distinguishes it from other shapes
+/// of the run.
 pub(crate) fn workload<'d>(
     shape: &Shape,
     title: String,
@@ -72,7 +73,7 @@ pub(crate) fn workload<'d>(
     }
 }
 
-/// The least time of a sample: it has to see a few of the longest sections.
+/// Returns the least time of a sample, which has to contain a few of the longest sections.
 pub(crate) fn least_sample(shape: &Shape) -> Duration {
     Duration::from_secs_f64(shape.numbers.stall_ms / 1e3 * 2.0 * STALLS)
 }
@@ -102,7 +103,7 @@ fn subject<'d, P: ReusePolicy>(shape: &Shape, seed: u64) -> Subject<'d> {
     }
 }
 
-/// Runs a shape with an allocator of its own each time.
+/// Runs a shape with a new allocator each time.
 struct ShapedSampler<H> {
     shape: Shape,
     seed: u64,
@@ -110,7 +111,7 @@ struct ShapedSampler<H> {
 }
 
 impl<H: Heap> Sampler for ShapedSampler<H> {
-    /// Nothing here is checked outside the samples.
+    /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }
@@ -121,7 +122,7 @@ impl<H: Heap> Sampler for ShapedSampler<H> {
     }
 }
 
-/// What each thread does.
+/// Returns the part of each thread.
 fn parts(shape: &Shape) -> Vec<Part> {
     let numbers = &shape.numbers;
     let shares = numbers.threads.shares();
@@ -154,7 +155,7 @@ fn run<H: Heap>(shape: &Shape, seed: u64, slice: Slice) -> Result<Vec<Reading>, 
         (0..working).map(|_| sync_channel(INBOX)).map(|(send, take)| (take, send)).unzip();
     let mut inboxes = inboxes.into_iter();
     let hire = |(number, part): (usize, Part)| {
-        // A thread that sits takes nothing, and hands nothing on.
+        // A thread that stalls takes nothing, and hands nothing on.
         let outbox = outboxes[(number + 1) % working].clone();
         let seed = seed ^ (number as u64 + 1) << 32;
         ShapedThread::new(&table, part, inboxes.next(), outbox, seed)
@@ -190,7 +191,7 @@ fn run<H: Heap>(shape: &Shape, seed: u64, slice: Slice) -> Result<Vec<Reading>, 
         readings.extend(held.average(CASE));
         readings.push(reading(Metric::MemPeakBytes, peak as f64));
     }
-    // Threads that wait for the next update, or for a reader, do not want to run.
+    // Threads that wait for the next update, or for a reader, do not want a CPU.
     if shape.numbers.frees_per_s.is_none() && shape.numbers.stall_ms == 0.0 {
         readings.extend(throughput.cpu_share(CASE));
     }
@@ -200,7 +201,7 @@ fn run<H: Heap>(shape: &Shape, seed: u64, slice: Slice) -> Result<Vec<Reading>, 
     Ok(readings)
 }
 
-/// The allocator of a subject, by the plan that its user is shown.
+/// Returns the plan of the allocator, the same that the user is shown.
 fn plan(policy: PolicyKind, shape: &Shape) -> Plan {
     Plan::new(policy, shape)
 }

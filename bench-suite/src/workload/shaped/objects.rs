@@ -1,19 +1,19 @@
-//! Slots, and the stamped objects in them, behind a safe interface: the one place of this bench that
-//! looks into memory that others may free.
+//! Slots with stamped objects, behind a safe interface: the only place of this bench that accesses
+//! memory that other threads may free.
 //!
 //! The first word of an object is its stamp:
 //!
 //! | bits | |
 //! |---|---|
-//! | 56.. | a mark that other memory hardly has |
+//! | 56.. | a mark that is unlikely in other memory |
 //! | 30..56 | the slot |
-//! | 1..30 | a number that counts on with every object of the thread |
+//! | 1..30 | a number that grows with every object of the thread |
 //! | 0 | set while the object is in its slot |
 //!
 //! - INV-O1: an object in a slot came from the table's heap with the layout of the slot and is not
-//!   free. The thread that swaps it out, or the one that this thread hands it to, frees it once.
+//!   free. The thread that swaps it out, or the thread to which it is handed over, frees it once.
 //! - INV-O2: until an object is freed, and as long as the heap keeps its type for readers after
-//!   that, its words are accessed atomically only.
+//!   that, its words are accessed only atomically.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -41,14 +41,14 @@ fn is_of(stamp: u64, slot: usize) -> bool {
     stamp >> SLOT_SHIFT == (MARK | (slot as u64) << SLOT_SHIFT) >> SLOT_SHIFT
 }
 
-/// An object that was taken out and is not free yet: its holder's alone to free.
+/// An object that was taken out and is not free yet; its holder alone may free it.
 #[derive(Debug)]
 pub(super) struct Removed {
     place: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: INV-O1: an object that was taken out has no tie to a thread.
+// SAFETY: INV-O1: an object that was taken out is not tied to a thread.
 unsafe impl Send for Removed {}
 
 /// A heap and the slots with its live objects.
@@ -56,7 +56,7 @@ unsafe impl Send for Removed {}
 pub(super) struct Table<H> {
     heap: H,
     slots: Box<[AtomicPtr<AtomicU64>]>,
-    /// The different layouts, and which of them each slot has.
+    /// The different layouts, and the index of each slot's layout.
     layouts: Box<[Layout]>,
     which: Box<[u8]>,
     sleeping: bool,
@@ -79,7 +79,7 @@ impl<H: Heap> Table<H> {
         })
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -88,17 +88,18 @@ impl<H: Heap> Table<H> {
         self.layouts[usize::from(self.which[slot])]
     }
 
-    /// A fresh object for a slot, stamped, that is in no slot yet; `None` where memory is used up.
+    /// Allocates an object for a slot and stamps it; it is in no slot yet. `None` if the memory
+    /// limit is reached.
     #[inline]
     pub(super) fn alloc(&self, slot: usize, number: u64) -> Result<Option<Removed>, WrongAnswer> {
         let layout = self.layout(slot);
         let Some(place) = self.heap.alloc(layout)? else { return Ok(None) };
         let words = place.cast::<AtomicU64>();
-        // SAFETY: the heap gave out the object for a layout of at least a word, and INV-O2.
+        // SAFETY: the heap handed out the object for a layout of at least a word, and INV-O2.
         let first = unsafe { words.as_ref() };
         let before = first.load(Ordering::Relaxed);
         if before & (MARK_BITS | LIVE) == MARK | LIVE {
-            return Err(WrongAnswer("an object was given out while another thread had it".into()));
+            return Err(WrongAnswer("an object was handed out while another thread had it".into()));
         }
         first.store(stamp(slot, number), Ordering::Relaxed);
         for offset in (LINE..layout.size() - 7).step_by(LINE) {
@@ -109,11 +110,11 @@ impl<H: Heap> Table<H> {
         Ok(Some(Removed { place, layout }))
     }
 
-    /// Puts an object that was made for a slot into it, and takes out what was there.
+    /// Puts an object that was allocated for a slot into it, and returns the previous one.
     ///
     /// # Errors
     ///
-    /// What was there is not what was put in.
+    /// The previous object is not the one that was put in.
     #[inline]
     pub(super) fn swap(
         &self,
@@ -122,16 +123,16 @@ impl<H: Heap> Table<H> {
     ) -> Result<Option<Removed>, WrongAnswer> {
         let new = new.map_or(ptr::null_mut(), |object| object.place.as_ptr().cast());
         // ORDERING: Release pairs with the Acquire in `look` and in this swap by the thread that
-        // closes the table: what finds the object finds its stamp. Only hardware that reorders
-        // stores can show the difference; no test here does.
+        // closes the table: a thread that finds the object finds its stamp. Only hardware that
+        // reorders stores can show the difference; no test here does.
         let old = NonNull::new(self.slots[slot].swap(new, Ordering::AcqRel));
         let Some(old) = old else { return Ok(None) };
-        // SAFETY: INV-O1: the object is this thread's now, so its memory is mapped, and INV-O2.
+        // SAFETY: INV-O1: this thread holds the object now, so its memory is mapped, and INV-O2.
         let word = unsafe { old.as_ref() };
         let found = word.load(Ordering::Relaxed);
         if !(is_of(found, slot) && found & LIVE != 0) {
             return Err(WrongAnswer(
-                "an object in a slot was in the hands of another thread too".into(),
+                "an object in a slot was in use by another thread".into(),
             ));
         }
         word.store(found & !LIVE, Ordering::Relaxed);
@@ -142,16 +143,15 @@ impl<H: Heap> Table<H> {
     #[inline]
     pub(super) fn free(&self, object: Removed) {
         // SAFETY: INV-O1: made by `swap`, of this heap and with this layout; `Removed` can't be
-        // cloned. (One from `alloc` is swapped into its slot in any case.)
+        // cloned. (An object from `alloc` is always swapped into its slot.)
         unsafe { self.heap.free(object.place, object.layout) };
     }
 
-    /// Enters a section, looks at the object in a slot, has `meanwhile` pass the time, and looks
-    /// again.
+    /// Enters a section, reads the object in a slot, calls `meanwhile`, and reads the object again.
     ///
     /// # Errors
     ///
-    /// What was found is no object, or became another where the policy excludes that.
+    /// The object found has no stamp, or became another one although the policy excludes that.
     #[inline]
     pub(super) fn look(&self, slot: usize, meanwhile: impl FnOnce()) -> Result<(), WrongAnswer> {
         let looks = |first: u64, second: u64| match H::protects_identity(self.sleeping) {
@@ -164,21 +164,22 @@ impl<H: Heap> Table<H> {
                 meanwhile();
                 return true;
             };
-            // SAFETY: INV-O2: found in a slot inside the section, to whose end the heap keeps
+            // SAFETY: INV-O2: found in a slot inside the section, until whose end the heap keeps
             // memory and type.
             let word = unsafe { found.as_ref() };
-            // ORDERING: Acquire keeps the second look after the first. A reader that looks twice
-            // would else compare a stamp with itself: `an_object_reused_under_a_reader_is_noticed`.
+            // ORDERING: Acquire keeps the second read after the first. Otherwise a reader that
+            // reads twice could compare a stamp with itself:
+            // `an_object_reused_under_a_reader_is_detected`.
             let first = word.load(Ordering::Acquire);
             meanwhile();
             looks(first, word.load(Ordering::Acquire))
         });
         is_right.then_some(()).ok_or_else(|| {
-            WrongAnswer("a reader found an object that was reused in its section".into())
+            WrongAnswer("a reader found an object that was reused during its section".into())
         })
     }
 
-    /// Frees what is in slots and what was handed over and not freed; checks that nothing is
+    /// Frees the objects in slots and those handed over but not yet freed; checks that none is
     /// missing.
     pub(super) fn close(
         self,

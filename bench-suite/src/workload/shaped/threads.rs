@@ -1,4 +1,4 @@
-//! What the threads of a shape do, and how long it takes them.
+//! The threads of a shape, and their latencies.
 
 use std::ops::{AddAssign, Range};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
@@ -11,52 +11,52 @@ use super::heap::Heap;
 use super::objects::{Removed, Table};
 use crate::measure::{Gate, Metric, Worker, WrongAnswer};
 
-/// Operations between two looks at the clock and the gate.
+/// Operations between two checks of the clock and the gate.
 const STRIDE: usize = 32;
 
-/// One update in so many is timed, by chance.
+/// One update in this many is timed, at random.
 const TIMED: u32 = 8;
 
-/// Objects of other threads that are freed after each operation, at most.
+/// The most objects of other threads that are freed after each operation.
 const FREED_AT_ONCE: usize = 4;
 
-/// How soon a thread that sits, or that is early, notices that the time is up.
+/// The time within which a sleeping thread notices that the time is up.
 const NAP: Duration = Duration::from_micros(500);
 
 /// A thread that is early by less than this spins.
 const WORTH_A_SLEEP: Duration = Duration::from_micros(150);
 
-/// Sections shorter than this are not stretched: the looks themselves take so long.
+/// Shorter sections are not stretched: the two reads alone take this long.
 const LEAST_SECTION: Duration = Duration::from_nanos(50);
 
-/// What a thread does.
+/// The task of a thread.
 #[derive(Clone, Debug)]
 pub(super) enum Part {
-    /// Updates slots of its own and looks into all.
+    /// Updates its own slots, and reads all slots.
     Works {
         /// The share of updates.
         updates: f64,
         slots: Range<usize>,
-        /// Updates a second, if there is a limit.
+        /// Updates per second, if limited.
         pace: Option<f64>,
-        /// How long a section lasts.
+        /// The length of a section.
         section: Duration,
-        /// The part of the old objects that another thread frees.
+        /// The share of old objects that another thread frees.
         handed: f64,
     },
-    /// Sits in a section for so long at a time, and outside for as long.
+    /// Stays in a section for this long, then outside for as long, and repeats.
     Sits(Duration),
 }
 
-/// What was done, since the thread began or since the measurement began.
+/// The numbers of operations, since the thread or the measurement began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    /// Measured.
+    /// Since the measurement began.
     pub(super) updates: u64,
     pub(super) lookups: u64,
-    /// Updates for which there was no memory.
+    /// Updates that were refused for lack of memory.
     pub(super) refused: u64,
-    /// In all.
+    /// Since the thread began.
     pub(super) put: u64,
     pub(super) removed: u64,
 }
@@ -71,13 +71,13 @@ impl AddAssign for Counts {
     }
 }
 
-/// Times in nanoseconds: of allocations, frees, and updates as a whole.
+/// Times in nanoseconds: of allocations, frees, and whole updates.
 #[derive(Debug)]
 pub(super) struct Latencies([Histogram<u32>; 3]);
 
 impl Default for Latencies {
     fn default() -> Self {
-        // One part in a hundred, up to minutes: longer times count as the longest.
+        // A precision of 1 %, up to minutes: longer times count as the longest.
         let histogram = || Histogram::new_with_bounds(1, 300_000_000_000, 2);
         Self(std::array::from_fn(|_| histogram().unwrap_or_else(|_| unreachable!("valid bounds"))))
     }
@@ -96,12 +96,12 @@ impl Latencies {
 
     pub(super) fn add(&mut self, other: &Self) {
         for (sum, more) in self.0.iter_mut().zip(&other.0) {
-            // Of the same bounds, so that all of it fits.
+            // The bounds are the same, so everything fits.
             let _ = sum.add(more);
         }
     }
 
-    /// The times at a percentile; none where nothing was timed.
+    /// Returns the times at a percentile; empty if nothing was timed.
     pub(super) fn at(&self, percentile: f64) -> Vec<(Metric, f64)> {
         let metrics = [Metric::AllocLatencyNs, Metric::FreeLatencyNs, Metric::UpdateLatencyNs];
         let known = metrics.into_iter().zip(&self.0).filter(|(_, times)| !times.is_empty());
@@ -155,17 +155,17 @@ impl<'t, H: Heap> ShapedThread<'t, H> {
         &self.latencies
     }
 
-    /// The first thing that was wrong.
+    /// Returns the first fault.
     pub(super) fn fault(&self) -> Option<String> {
         self.fault.as_ref().map(|WrongAnswer(reason)| reason.clone())
     }
 
-    /// What others handed over and it has not freed.
+    /// Takes the objects that were handed over and are not freed.
     pub(super) fn leave(&mut self) -> Vec<Removed> {
         self.inbox.iter().flat_map(Receiver::try_iter).collect()
     }
 
-    /// Puts an object into every slot of its own.
+    /// Puts an object into each of its slots.
     fn fill(&mut self, slots: Range<usize>) -> Result<(), WrongAnswer> {
         for slot in slots {
             if let Some(object) = self.table.alloc(slot, self.counts.put)? {
@@ -190,7 +190,7 @@ impl<'t, H: Heap> ShapedThread<'t, H> {
         let begun = now();
         let Some(object) = self.table.alloc(slot, self.counts.put)? else {
             self.counts.refused += 1;
-            // The memory of others may be on its way; and it is no busy loop.
+            // Another thread may be about to free memory; and a busy loop would slow it down.
             thread::yield_now();
             return Ok(());
         };
@@ -201,7 +201,7 @@ impl<'t, H: Heap> ShapedThread<'t, H> {
         if let Some(old) = old {
             self.counts.removed += 1;
             match is_handed {
-                // A full inbox is nobody's fault: then it is freed here.
+                // A full inbox is not a fault: the object is freed here.
                 true => match self.outbox.try_send(old) {
                     Ok(()) => {}
                     Err(TrySendError::Full(old) | TrySendError::Disconnected(old)) => {
@@ -253,7 +253,7 @@ impl<'t, H: Heap> ShapedThread<'t, H> {
                     self.counts.lookups += 1;
                 }
                 self.free_of_others();
-                // A slow operation is no reason to stay long beyond the time.
+                // After a slow operation the gate is checked at once, to end in time.
                 if (pace.is_some() || section > WORTH_A_SLEEP) && !gate.is_open() {
                     return Ok(());
                 }
@@ -299,7 +299,7 @@ impl<H: Heap> Worker for ShapedThread<'_, H> {
     }
 }
 
-/// Passes the time of a section.
+/// Spins for the length of a section.
 #[inline]
 fn stay(section: Duration) {
     if section < LEAST_SECTION {

@@ -1,4 +1,4 @@
-//! Heaps that are wrong on purpose: every fault has to end the run.
+//! Heaps with deliberate faults, each of which has to end the run.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -11,26 +11,26 @@ use super::heap::Way;
 use super::held_objects::HeldObjects;
 use super::*;
 
-/// What is wrong with a heap.
+/// The fault of a heap: none.
 const NOTHING: u8 = 0;
-/// Now and then it gives out what somebody has.
+/// It sometimes hands out an object that is in use.
 const TWICE: u8 = 1;
-/// Now and then it loses what it is given back.
+/// It sometimes loses a freed object.
 const LOSES: u8 = 2;
-/// After a while it has no more.
+/// It runs out of memory after a while.
 const SHORT: u8 = 3;
 
-/// How often "now and then" is, and how long "a while": short enough for the shortest run.
+/// The period of a fault, in calls: short enough for the shortest run.
 const NOW_AND_THEN: u64 = 50;
 
-/// As large as any that is asked for.
+/// The largest layout that is used.
 const TAKEN: Layout = Layout::new::<[u64; 512]>();
 
-/// A right heap that is made wrong.
+/// A correct heap with an added fault.
 struct Faulty<const FAULT: u8> {
     alloc: MemAlloc<Immediate>,
-    /// What somebody has for good. (Only such an object can be given out once more and nothing else
-    /// go wrong: of any other, its owner may think that it is free to be given back.)
+    /// An object that is held for the whole run. (Only such an object can be handed out twice
+    /// without further faults: the owner of any other one may free it.)
     taken: AtomicPtr<u8>,
     turns: AtomicU64,
 }
@@ -39,7 +39,8 @@ impl<const FAULT: u8> Faulty<FAULT> {
     fn build() -> Self {
         let alloc = heap::build(CpuMode::best()).unwrap();
         let taken = Heap::alloc(&alloc, TAKEN).unwrap();
-        // SAFETY: the object is ours, and begins with a word that is only ever accessed atomically.
+        // SAFETY: the object is held here, and begins with a word that is only ever accessed
+        // atomically.
         unsafe { taken.cast::<AtomicU64>().as_ref() }.store(u64::MAX, Ordering::Relaxed);
         Self { alloc, taken: AtomicPtr::new(taken.as_ptr()), turns: AtomicU64::new(0) }
     }
@@ -77,7 +78,7 @@ impl<const FAULT: u8> Heap for Faulty<FAULT> {
 
     fn close(self) -> Result<u64, WrongAnswer> {
         let taken = NonNull::new(self.taken.load(Ordering::Relaxed)).unwrap();
-        // SAFETY: it came from here with this layout, and whoever was given it again noticed.
+        // SAFETY: it came from here with this layout, and a side that got it again noticed.
         unsafe { Heap::free(&self.alloc, taken, TAKEN, Way::Plain) };
         self.alloc.close()
     }
@@ -104,7 +105,7 @@ fn a_heap_without_a_fault_passes() {
 }
 
 #[test]
-fn objects_that_are_lost_or_given_out_twice_or_not_served_end_the_run() {
+fn lost_objects_duplicated_objects_and_failed_allocations_end_the_run() {
     fails::<LOSES>("objects lost, 0 handed out twice");
     fails::<TWICE>("handed out twice");
     fails::<SHORT>("allocations failed");
@@ -131,7 +132,7 @@ fn every_cpu_mode_and_policy_runs_and_loses_nothing() {
 }
 
 #[test]
-fn a_hold_gives_everything_back() {
+fn every_held_object_is_freed() {
     let heap = heap::build::<AfterRcuGp>(CpuMode::best()).unwrap();
     let mut objects = HeldObjects::<16>::new(1);
     for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! What is allocated from: by whatever a thread does, and by the handler that interrupts it.
+//! The interface of the allocator, which a thread and the handler that interrupts it both use.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -9,10 +9,10 @@ use memalloc::{CpuMode, MemAlloc, ReusePolicy};
 
 use crate::measure::WrongAnswer;
 
-/// How an object is freed.
+/// The way an object is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// As the policy says.
+    /// According to the policy.
     Plain,
     /// For reuse after a grace period.
     Deferred,
@@ -21,35 +21,35 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// The way that a number stands for, counted round and round.
+    /// Returns the way for a number, modulo the number of ways.
     pub(super) fn number(number: usize) -> Self {
         [Self::Plain, Self::Deferred, Self::Unshared][number % 3]
     }
 }
 
-/// Gives out memory, in any context.
+/// An allocator for any context.
 pub(super) trait Heap: Sync + Sized {
-    /// Memory, as much as the layout says. May wait.
+    /// Allocates memory for a layout. May block.
     fn alloc(&self, layout: Layout) -> Option<NonNull<u8>>;
 
-    /// As [`Heap::alloc`], in a signal handler; `None` also where it would have to wait.
+    /// Like [`Heap::alloc`], in a signal handler; returns `None` also if it would have to block.
     fn alloc_nowait(&self, layout: Layout) -> Option<NonNull<u8>>;
 
-    /// Takes memory back, also in a signal handler.
+    /// Frees memory, also in a signal handler.
     ///
     /// # Safety
     ///
-    /// `place` came from this heap with this layout, and is not used any more.
+    /// `place` came from this heap with this layout, and is not used again.
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout, way: Way);
 
-    /// One of the calls that a program makes seldom, and that take long, counted round and round.
+    /// Makes one of the rare and slow calls, selected by `number`.
     fn slow_call(&self, number: u64);
 
-    /// Takes leave of the heap once everything was freed. Returns how many objects are missing.
+    /// Destroys the heap after everything was freed. Returns the number of missing objects.
     fn close(self) -> Result<u64, WrongAnswer>;
 }
 
-/// The allocator of this project, on a domain of its own.
+/// Builds `memalloc` on a separate domain.
 pub(super) fn build<P: ReusePolicy>(mode: CpuMode) -> Result<MemAlloc<P>, WrongAnswer> {
     let built = MemAlloc::builder().cpu_mode(mode).domain(Domain::new()).build();
     built.map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))
@@ -68,7 +68,7 @@ impl<P: ReusePolicy> Heap for MemAlloc<P> {
 
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout, way: Way) {
-        // SAFETY: the caller's promise is what each of them asks for; nobody reads objects here.
+        // SAFETY: the caller's promise is what each of them requires; no thread reads objects here.
         unsafe {
             match way {
                 Way::Plain => self.free(place, layout),
@@ -79,8 +79,8 @@ impl<P: ReusePolicy> Heap for MemAlloc<P> {
     }
 
     fn slow_call(&self, number: u64) {
-        // Whether there was something to do does not matter: that it returns does. Once a thread
-        // has read, what the others defer has to wait.
+        // Only that the call returns matters, not its result. Once a thread has registered as a
+        // reader, deferred frees have to wait for it.
         match number % 5 {
             0 => _ = self.trim(),
             1 => self.domain().register(),

@@ -1,10 +1,10 @@
-//! Objects in the hands of one side: a thread, or the handler that interrupts it.
+//! Objects held by one side: a thread, or the handler that interrupts it.
 //!
-//! The first word of an object says who has it; 0 is nobody. A free object keeps its bytes and
-//! fresh memory is zero, so that whoever takes one finds a 0, unless somebody else has it too.
+//! The first word of an object is the number of its owner, 0 if it is free. A free object keeps its
+//! bytes and new memory is zero, so an allocated object has a 0, unless another side holds it, too.
 //!
-//! - INV-S1: the places have objects that the heap gave out for their layout; a `HeldObjects` is used
-//!   by one side only, which nobody interrupts but the other side.
+//! - INV-S1: the places have objects that the heap handed out for their layout; only one side uses
+//!   a `HeldObjects`, and only the other side interrupts it.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::heap::{Heap, Way};
 
-/// Objects small and large, of classes with deep caches and shallow ones.
+/// Small and large objects, of classes with deep and with shallow caches.
 pub(super) const LAYOUTS: [Layout; 4] = [
     Layout::new::<[u64; 2]>(),
     Layout::new::<[u64; 8]>(),
@@ -33,24 +33,25 @@ pub(super) struct HeldObjects<const N: usize> {
     owner: u64,
     places: [Option<Held>; N],
     rng: fastrand::Rng,
-    /// Objects that somebody else had too.
+    /// Objects that another side held, too.
     pub(super) duplicated: u64,
-    /// Allocations asked for, and those of them that were not served.
+    /// Allocations, and those of them that failed.
     pub(super) asked: u64,
     pub(super) refused: u64,
 }
 
-// SAFETY: nothing else knows of the objects, and they have no tie to a thread.
+// SAFETY: the objects are exclusively held, and are not tied to a thread.
 unsafe impl<const N: usize> Send for HeldObjects<N> {}
 
 impl<const N: usize> HeldObjects<N> {
-    /// Nothing yet; `owner` is a number that no other holder has, and not 0.
+    /// Creates an empty holder; `owner` is unique among holders, and not 0.
     pub(super) fn new(owner: u64) -> Self {
         let rng = fastrand::Rng::with_seed(owner);
         Self { owner, places: [None; N], rng, duplicated: 0, asked: 0, refused: 0 }
     }
 
-    /// Frees what is in some place, in some way, and puts a fresh object of some size there.
+    /// Frees the object in a random place, in a random way, and puts a new one of a random size
+    /// there.
     #[inline]
     pub(super) fn turn_over<H: Heap>(
         &mut self,
@@ -80,7 +81,7 @@ impl<const N: usize> HeldObjects<N> {
         if word(&object).swap(self.owner, Ordering::Relaxed) == 0 {
             self.places[place] = Some(object);
         } else {
-            // The other one frees it.
+            // The other holder frees it.
             self.duplicated += 1;
         }
     }
@@ -89,8 +90,7 @@ impl<const N: usize> HeldObjects<N> {
     fn give_back<H: Heap>(&mut self, heap: &H, place: usize, way: Way) {
         let Some(object) = self.places[place].take() else { return };
         if word(&object).swap(0, Ordering::Relaxed) == self.owner {
-            // SAFETY: INV-S1: it came from the heap with this layout, and is in no place any
-            // more.
+            // SAFETY: INV-S1: it came from the heap with this layout, and is in no place any more.
             unsafe { heap.free(object.place, object.layout, way) };
         } else {
             self.duplicated += 1;

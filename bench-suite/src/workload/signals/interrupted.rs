@@ -9,19 +9,19 @@ use super::timer::{Strike, Target, Timer};
 use super::watchdog::Pulse;
 use crate::measure::{Gate, Worker, WrongAnswer};
 
-/// Operations between two looks at the clock.
+/// Operations between two reads of the clock.
 const STRIDE: u64 = 64;
 
-/// Strides between two of the calls that take long.
+/// Strides between two slow calls.
 const STRIDES_A_CHORE: u64 = 256;
 
-/// What a handler does each time, an allocation and a free.
+/// The allocations of a handler per signal, each with a free.
 const TURNS: usize = 4;
 
-/// What belongs to the handler.
+/// The state of the handler.
 ///
-/// - INV-H1: while a timer strikes, only the handler touches the insides, on one thread; at
-///   other times only whoever has the storm by `&mut`.
+/// - INV-H1: while a timer runs, only the handler accesses `insides`, on one thread; at other times
+///   only code that has the `Storm` by `&mut`.
 #[derive(Debug)]
 struct Storm<'h, H> {
     heap: &'h H,
@@ -56,20 +56,20 @@ pub(super) struct Interrupted<'h, H> {
     fault: Option<WrongAnswer>,
 }
 
-/// What both sides saw.
+/// The counts of both sides.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Toll {
-    /// Signals that were handled.
+    /// Signals handled.
     pub(super) strikes: u64,
-    /// Allocations in handlers, and those of them for which nothing was ready.
+    /// Allocations in handlers, and those of them that would have blocked.
     pub(super) asked: u64,
     pub(super) refused: u64,
-    /// Objects that somebody else had too.
+    /// Objects that another side held, too.
     pub(super) duplicated: u64,
 }
 
 impl<'h, H: Heap> Interrupted<'h, H> {
-    /// The `number`th thread, to be struck so many times a second.
+    /// Creates the `number`th thread, to be interrupted `rate_hz` times per second.
     pub(super) fn new(heap: &'h H, number: u64, rate_hz: u32, pulse: &'h Pulse) -> Self {
         let insides = Insides { objects: HeldObjects::new(2 * number + 2), strikes: 0 };
         Self {
@@ -82,7 +82,7 @@ impl<'h, H: Heap> Interrupted<'h, H> {
         }
     }
 
-    /// Frees everything, and says what was seen.
+    /// Frees everything, and returns the counts.
     pub(super) fn close(&mut self) -> Result<Toll, WrongAnswer> {
         let Insides { objects, strikes } = self.storm.insides.get_mut();
         objects.empty(self.storm.heap);
@@ -99,7 +99,7 @@ impl<'h, H: Heap> Interrupted<'h, H> {
 impl<H: Heap> Worker for Interrupted<'_, H> {
     fn work(&mut self, gate: &Gate) -> u64 {
         let heap = self.storm.heap;
-        // What a handler can have is what is ready.
+        // A handler can allocate only objects that are ready.
         self.objects.turn_over(heap, H::alloc);
         let target = Target(&self.storm);
         // SAFETY: the timer is dropped below, before `target` ends.

@@ -1,15 +1,15 @@
-//! The bench `signals`: threads allocate and free as fast as they can, and a timer interrupts
-//! each of them many times a second with a handler that allocates and frees from the same caches.
+//! The bench `signals`: threads allocate and free at full speed, and a timer interrupts each of
+//! them many times per second with a handler that allocates and frees from the same caches.
 //!
-//! An operation is one allocation and one free of the thread that is interrupted: of 16 to 4096
-//! bytes, freed by the policy, after a grace period, or at once, by chance. Now and then it makes
-//! one of the calls that take long. The handler does the same four times with what is ready
-//! (`alloc_nowait`); `would_block_share` is the part of its allocations for which nothing was.
+//! An operation is one allocation and one free of the interrupted thread: of 16 to 4096 bytes,
+//! freed by the policy, after a grace period, or at once, at random. The thread sometimes makes one
+//! of the slow calls. The handler does four operations per signal with objects that are ready
+//! (`alloc_nowait`); `would_block_share` is the share of its allocations that would have blocked.
 //!
-//! Every object carries the number of the side that has it, so that one that was handed out
-//! twice shows (`duplicated`); what is missing once all was freed and all grace periods have
-//! passed is `lost`. Either fails the run, and so does a thread that makes no progress for 20
-//! seconds.
+//! Every object carries the number of the side that holds it, so an object that was handed out
+//! twice is detected (`duplicated`); objects that are missing after all were freed and all grace
+//! periods have passed are `lost`. Either fails the run, and so does a thread that makes no
+//! progress for 20 seconds.
 
 #[cfg(test)]
 mod faulty;
@@ -38,12 +38,12 @@ pub(crate) const CASES: &[&str] = &[HANDLER];
 
 const HANDLER: &str = "handler";
 
-/// What the run has shown, where it came to an end.
+/// The conclusion of a complete run.
 pub(crate) const FOOTNOTE: &str = "\
-Nothing was lost, nothing was handed out twice, and nobody waited for ever.
+Nothing was lost, nothing was handed out twice, and no thread deadlocked.
 ";
 
-/// What the bench measures: one workload for each CPU mode and number of threads.
+/// Returns the workloads of the bench: one for each CPU mode and number of threads.
 pub(crate) fn workloads<'d>(
     selection: &Selection,
     modes: &[CpuMode],
@@ -97,14 +97,14 @@ impl Setting {
     }
 }
 
-/// Runs the case with a heap of its own each time.
+/// Runs the case with a new heap each time.
 struct SignalsSampler<B> {
     setting: Setting,
     build: B,
 }
 
 impl<H: Heap, B: Fn() -> Result<H, WrongAnswer>> Sampler for SignalsSampler<B> {
-    /// Nothing here is checked outside the samples.
+    /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }
@@ -119,7 +119,7 @@ fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>,
     let pulses: Vec<Pulse> = (0..threads).map(|_| Pulse::default()).collect();
     let hire = |(number, pulse)| Interrupted::new(&heap, number, rate_hz, pulse);
     let mut team: Team<_> = (0..).zip(&pulses).map(hire).collect();
-    // Nothing has to warm up, and a deadlock would be as bad there.
+    // No warm-up is needed, and a deadlock in it would be as fatal.
     let slice = Slice { warm_up: Duration::ZERO, ..slice };
     let throughput = guarded(&pulses, || team.run_for(slice, || ()))?;
 

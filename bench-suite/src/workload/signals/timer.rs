@@ -1,7 +1,7 @@
-//! A timer that interrupts the thread that started it, again and again.
+//! A periodic timer that interrupts the thread that started it.
 //!
 //! - INV-T1: from the start of a timer to the end of its drop, and only then, signals that carry
-//!   the address of its target come to the thread that started it.
+//!   the address of its target are delivered to the thread that started it.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -9,24 +9,24 @@ use std::marker::PhantomData;
 use std::mem::zeroed;
 use std::ptr;
 
-/// What a timer's handler does. It interrupts whatever its thread does and nothing interrupts
+/// The action of a timer's handler. It interrupts any code of its thread, and nothing interrupts
 /// it: async-signal-safe calls only, and no panics.
 pub(super) trait Strike {
     /// Called by the handler.
     ///
     /// # Safety
     ///
-    /// Not to be called by anybody else.
+    /// Only the handler may call it.
     unsafe fn strike(&self);
 }
 
-/// What a timer strikes, under an address that fits into a signal.
+/// The target of a timer, whose address fits into a signal.
 pub(super) struct Target<'t>(pub(super) &'t dyn Strike);
 
 /// The signal. Nothing else in this program uses it.
 const SIGNAL: libc::c_int = libc::SIGUSR1;
 
-/// A timer that is running.
+/// A running timer.
 #[derive(Debug)]
 pub(super) struct Timer<'t> {
     id: libc::timer_t,
@@ -34,11 +34,11 @@ pub(super) struct Timer<'t> {
 }
 
 impl<'t> Timer<'t> {
-    /// Has `target` struck on this thread so many times a second.
+    /// Starts a timer that strikes `target` on this thread `rate_hz` times per second.
     ///
     /// # Errors
     ///
-    /// What the system says where it has no timer left.
+    /// The system's error if it has no timer left.
     ///
     /// # Safety
     ///
@@ -71,11 +71,11 @@ impl<'t> Timer<'t> {
 }
 
 impl Drop for Timer<'_> {
-    /// When it returns, no signal of the timer comes any more.
+    /// After it returns, no signal of the timer is delivered any more.
     fn drop(&mut self) {
         let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the timer is deleted once; the sets and times outlive the calls. The signal is
-        // blocked meanwhile, and one that was on its way is taken off.
+        // blocked during the calls, and a pending one is consumed.
         unsafe {
             let signal = only_ours();
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signal, ptr::null_mut());
@@ -102,8 +102,8 @@ fn install() -> io::Result<()> {
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_signal;
     action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
-    // SAFETY: the structure outlives the call; the handler is async-signal-safe because its
-    // target is.
+    // SAFETY: the structure outlives the call; the handler is async-signal-safe because its target
+    // is.
     checked(unsafe { libc::sigaction(SIGNAL, &raw const action, ptr::null_mut()) })
 }
 
@@ -116,14 +116,14 @@ extern "C" fn on_signal(
     info: *mut libc::siginfo_t,
     _context: *mut libc::c_void,
 ) {
-    // SAFETY: the kernel hands over what the signal carries.
+    // SAFETY: the kernel passes a valid pointer to the signal's data.
     let info = unsafe { &*info };
-    // Somebody else's signal carries no address of ours.
+    // Another sender's signal does not carry the address of a target.
     if info.si_code != libc::SI_TIMER {
         return;
     }
     // SAFETY: INV-T1: the signal carries the address of a target that lives until the timer is
-    // dropped, on this thread. `errno` is this thread's own.
+    // dropped, on this thread. `errno` is this thread's.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;

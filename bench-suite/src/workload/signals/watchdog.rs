@@ -1,32 +1,32 @@
-//! Noticing that somebody has stopped for good. A thread that waits for itself can't be joined,
-//! and no other can go on in its place: the process ends, and says why.
+//! Detects a deadlocked thread. A thread that deadlocks with itself can't be joined, so the process
+//! exits with a message.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a thread may make no progress. Everything that it does takes less than a
+/// The time that a thread may make no progress. Everything that it does takes less than a
 /// thousandth of that.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often a look is taken.
+/// The interval between checks.
 const NAP: Duration = Duration::from_millis(20);
 
-/// A number that its thread counts up, on cache lines of its own.
+/// A counter that its thread increments, on separate cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Pulse(AtomicU64);
 
 impl Pulse {
-    /// Says that there is progress.
+    /// Reports progress.
     #[inline]
     pub(super) fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Runs `work` while somebody watches that every pulse goes on.
+/// Runs `work` while a thread checks that every pulse makes progress.
 pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
     let over = &AtomicBool::new(false);
     thread::scope(|scope| {
@@ -47,7 +47,7 @@ pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
     })
 }
 
-/// What was seen, and when it last changed.
+/// The last count of each pulse, and the time of its last change.
 struct Watch(Vec<(u64, Instant)>);
 
 impl Watch {
@@ -55,7 +55,7 @@ impl Watch {
         Self(pulses.iter().map(|_| (0, now)).collect())
     }
 
-    /// The number of a pulse that has not changed for longer than anybody has [`PATIENCE`].
+    /// Returns the number of a pulse that has not changed for at least [`PATIENCE`].
     fn stopped(&mut self, now: Instant, pulses: &[Pulse]) -> Option<usize> {
         for ((seen, since), pulse) in self.0.iter_mut().zip(pulses) {
             let count = pulse.0.load(Ordering::Relaxed);
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pulse_that_stops_is_named_and_one_that_goes_on_is_not() {
+    fn only_a_pulse_that_stops_is_reported() {
         let pulses = [Pulse::default(), Pulse::default()];
         let start = Instant::now();
         let mut watch = Watch::new(start, &pulses);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_guarded_runs_and_returns() {
+    fn guarded_work_runs_and_returns() {
         assert_eq!(guarded(&[Pulse::default()], || 7), 7);
     }
 }

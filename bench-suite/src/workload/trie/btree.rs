@@ -1,5 +1,5 @@
-//! What everybody has at hand: the standard library's ordered map behind its lock. The lock is
-//! taken for one operation at a time, and for a scan once.
+//! The standard library's ordered map behind its lock. The lock is taken for each operation, and
+//! once for a scan.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,7 +9,7 @@ use super::map::{Before, OrderedMap, View};
 use crate::measure::WrongAnswer;
 use crate::workload::malloc_usage;
 
-/// A map that readers share and writers have to themselves.
+/// A map behind a reader-writer lock.
 pub(super) struct LockedBTree {
     entries: RwLock<BTreeMap<Box<[u8]>, u64>>,
     heap_before: Option<u64>,

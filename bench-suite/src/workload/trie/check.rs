@@ -1,20 +1,20 @@
-//! Comparing a map's answers with what they have to be.
+//! Compares a map's answers with the expected ones.
 
 use super::Value;
 use super::map::{Before, OrderedMap, View};
 use crate::data::{DataSet, Stream};
 use crate::measure::WrongAnswer;
 
-/// What one thread found wrong.
+/// The faults that one thread found.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Keys that were there and were not found.
+    /// Existing keys that were not found.
     missed: u64,
     first: Option<WrongAnswer>,
 }
 
 impl Findings {
-    /// Checks what `doing` something with `key` gave back.
+    /// Checks the result of `doing` something with `key`.
     #[inline]
     pub(super) fn check(
         &mut self,
@@ -34,8 +34,8 @@ impl Findings {
         self.first.get_or_insert_with(|| wrong(doing, key, found, right));
     }
 
-    /// Checks what a write to `key` said of the value before it, if it says anything; a write
-    /// that failed is a finding too.
+    /// Checks the previous value that a write to `key` returned, if it returns one; a failed write
+    /// is a fault, too.
     #[inline]
     pub(super) fn check_before(
         &mut self,
@@ -53,13 +53,13 @@ impl Findings {
         }
     }
 
-    /// Keeps something wrong that was found by other means.
+    /// Records a fault that was found by other means.
     pub(super) fn keep(&mut self, wrong: WrongAnswer) {
         self.first.get_or_insert(wrong);
     }
 }
 
-/// How many keys were missed: none, or it is an error.
+/// Returns the number of missed keys, which is zero; any fault is an error.
 pub(super) fn missed<'a>(
     findings: impl IntoIterator<Item = &'a Findings>,
 ) -> Result<f64, WrongAnswer> {
@@ -88,13 +88,13 @@ pub(super) fn same(
 pub(super) fn len<V: Value>(map: &impl OrderedMap<V>, right: usize) -> Result<(), WrongAnswer> {
     match map.len() {
         len if len == right as u64 => Ok(()),
-        len => Err(WrongAnswer(format!("the map says that it has {len} entries, not {right}"))),
+        len => Err(WrongAnswer(format!("the map reports {len} entries instead of {right}"))),
     }
 }
 
-/// Checks that a scan gives every key of the data set in order, and nothing else, each with the
-/// value that `right` gives for its number. Of a map without an order, that every key is found;
-/// its length says that there is nothing else.
+/// Checks that a scan returns every key of the data set in order, and nothing else, each with the
+/// value that `right` returns for its number. For a map without an order, checks that every key is
+/// found; its length shows that there are no others.
 pub(super) fn contents<V: Value, M: OrderedMap<V>>(
     map: &M,
     data: &DataSet,
@@ -121,8 +121,8 @@ pub(super) fn contents<V: Value, M: OrderedMap<V>>(
     }
 }
 
-/// Checks that every key of a stream is found, with the value that `right` gives for its place
-/// in the stream and its number.
+/// Checks that every key of a stream is found, with the value that `right` returns for its place in
+/// the stream and its number.
 pub(super) fn lookups<V: Value>(
     map: &impl OrderedMap<V>,
     stream: &Stream,
@@ -142,5 +142,5 @@ fn wrong(doing: &str, key: &[u8], found: Option<u64>, right: Option<u64>) -> Wro
     };
     let key = key.escape_ascii();
     let (found, right) = (words(found), words(right));
-    WrongAnswer(format!("wrong answer: {doing} \"{key}\" found {found}, right is {right}"))
+    WrongAnswer(format!("wrong answer: {doing} \"{key}\" found {found}, expected {right}"))
 }

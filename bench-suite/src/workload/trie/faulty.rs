@@ -1,4 +1,4 @@
-//! Workloads against maps that are wrong on purpose: every fault has to end the run.
+//! Workloads on maps with deliberate faults, each of which has to end the run.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -15,26 +15,26 @@ use super::update::Update;
 use super::*;
 use crate::data::DataName;
 
-/// What is wrong with a map.
+/// The fault of a map: none.
 const NOTHING: u8 = 0;
-/// Now and then a lookup misses a key.
+/// A lookup sometimes misses a key.
 const MISSES: u8 = 1;
-/// Now and then a removal leaves the key where it is.
+/// A removal sometimes leaves the key in the map.
 const KEEPS: u8 = 2;
-/// Now and then an overwritten value comes back.
+/// An overwritten value sometimes comes back.
 const REVERTS: u8 = 3;
-/// Values that are given up are never dropped.
+/// Replaced and removed values are never dropped.
 const LEAKS: u8 = 4;
 /// Scans go backwards.
 const BACKWARDS: u8 = 5;
-/// The length is one too many.
+/// The length is one too large.
 const MISCOUNTS: u8 = 6;
-/// Now and then a lookup finds what is not there.
+/// A lookup sometimes finds a key that does not exist.
 const INVENTS: u8 = 7;
-/// Now and then a seek passes over an entry.
+/// A seek sometimes skips an entry.
 const SKIPS: u8 = 8;
 
-/// How often "now and then" is: often enough for the shortest run.
+/// The period of a fault, in operations: often enough for the shortest run.
 const NOW_AND_THEN: u64 = 20;
 
 struct Locked<V, const FAULT: u8> {
@@ -147,20 +147,20 @@ fn a_map_without_a_fault_passes() {
 
 #[test]
 fn a_missed_key_ends_the_run() {
-    ends::<LookupHit, MISSES>("found nothing, right is the value");
-    ends::<Mixed, MISSES>("found nothing, right is the value");
-    ends::<Update, MISSES>("found nothing, right is the value");
+    ends::<LookupHit, MISSES>("found nothing, expected the value");
+    ends::<Mixed, MISSES>("found nothing, expected the value");
+    ends::<Update, MISSES>("found nothing, expected the value");
 }
 
 #[test]
 fn a_key_that_stays_after_its_removal_ends_the_run() {
-    ends::<InsertDelete, KEEPS>("entries, not 0");
-    ends::<Mixed, KEEPS>("right is nothing");
+    ends::<InsertDelete, KEEPS>("entries instead of 0");
+    ends::<Mixed, KEEPS>("expected nothing");
 }
 
 #[test]
 fn a_value_that_comes_back_ends_the_run() {
-    ends::<Update, REVERTS>("right is the value");
+    ends::<Update, REVERTS>("expected the value");
 }
 
 #[test]
@@ -171,21 +171,21 @@ fn a_scan_out_of_order_ends_the_run() {
 }
 
 #[test]
-fn a_key_that_is_found_and_is_not_there_ends_the_run() {
-    ends::<LookupMiss, INVENTS>("right is nothing");
+fn a_found_key_that_does_not_exist_ends_the_run() {
+    ends::<LookupMiss, INVENTS>("expected nothing");
 }
 
 #[test]
-fn a_seek_that_passes_over_an_entry_ends_the_run() {
+fn a_seek_that_skips_an_entry_ends_the_run() {
     ends::<Seek, SKIPS>("seeking past");
 }
 
 #[test]
 fn a_wrong_length_ends_the_run() {
-    ends::<LookupHit, MISCOUNTS>("says that it has 16377 entries, not 16376");
+    ends::<LookupHit, MISCOUNTS>("reports 16377 entries instead of 16376");
 }
 
-/// One test for all, because counted values are counted for the whole process.
+/// One test for all cases, because the counters of drops are global.
 #[test]
 fn a_value_that_is_never_dropped_ends_the_rehearsal() {
     assert!(run::<Update, NOTHING, Counted>().is_ok());

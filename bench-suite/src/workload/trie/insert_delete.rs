@@ -1,8 +1,8 @@
-//! `insert` and `delete`: all threads together fill an empty map, each with its part of the
-//! keys, and then empty it again, each taking out other keys than it put in. The two orders
-//! differ, so that objects do not come back in the order in which they were handed out.
+//! `insert` and `delete`: all threads together fill an empty map, each with its part of the keys,
+//! and then empty it again, each removing other keys than it inserted. The two orders differ, so
+//! objects are not freed in the order in which they were allocated.
 //!
-//! The first time is not measured: it takes the memory from the system.
+//! The first pass is not measured: it takes the memory from the system.
 
 use std::marker::PhantomData;
 use std::time::Instant;
@@ -64,7 +64,7 @@ enum Change {
     Delete,
 }
 
-/// What was done of one case, in all turns.
+/// The totals of one case, over all passes.
 #[derive(Default)]
 struct Total {
     throughput: Throughput,

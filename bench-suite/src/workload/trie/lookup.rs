@@ -1,6 +1,6 @@
-//! `lookup-hit` and `lookup-miss`: every thread looks up all keys, in random order, again and
-//! again; or as many that are not there, each of them one byte away from one that is. Every
-//! answer is compared with what it has to be.
+//! `lookup-hit` and `lookup-miss`: every thread looks up all keys, in random order, repeatedly; or
+//! as many keys that do not exist, each one byte away from an existing key. Every answer is
+//! compared with the expected one.
 
 use std::marker::PhantomData;
 
@@ -12,13 +12,13 @@ use super::{BATCH, Case, Setting, Value, filled};
 use crate::data::Stream;
 use crate::measure::{Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer};
 
-/// Lookups of keys that are there.
+/// Lookups of existing keys.
 pub(super) struct LookupHit;
 
-/// Lookups of keys that are not there.
+/// Lookups of keys that do not exist.
 pub(super) struct LookupMiss;
 
-/// How many keys a map looks up at once, if it does so.
+/// The number of keys in a batched lookup, for maps that have one.
 const AT_ONCE: usize = 16;
 
 const _: () = assert!(BATCH.is_multiple_of(AT_ONCE));
@@ -70,23 +70,23 @@ fn run<V: Value, M: OrderedMap<V>, const PRESENT: bool>(
     Ok(readings)
 }
 
-/// Looks up keys that are always there and whose values never change, or keys that never are.
+/// Looks up keys that always exist and whose values never change, or keys that never exist.
 pub(super) struct Reader<'r, V, M, const PRESENT: bool = true> {
     map: &'r M,
     walk: Walk<'r>,
     findings: Findings,
-    /// Lookups, those of the warm-up among them.
+    /// Lookups, including those of the warm-up.
     pub(super) lookups: u64,
     values: PhantomData<fn() -> V>,
 }
 
 impl<'r, V: Value, M: OrderedMap<V>, const PRESENT: bool> Reader<'r, V, M, PRESENT> {
-    /// Looks up what lies on `walk`.
+    /// Creates a reader of the keys on `walk`.
     pub(super) fn new(map: &'r M, walk: Walk<'r>) -> Self {
         Self { map, walk, findings: Findings::default(), lookups: 0, values: PhantomData }
     }
 
-    /// What was wrong.
+    /// Returns the faults.
     pub(super) fn findings(&self) -> &Findings {
         &self.findings
     }

@@ -1,4 +1,4 @@
-//! What a workload needs of a map, whoever made it.
+//! The interface of the subjects: what a workload needs from a map.
 
 use crate::measure::WrongAnswer;
 
@@ -9,34 +9,35 @@ pub(super) trait OrderedMap<V>: Sync + Sized {
     where
         Self: 'm;
 
-    /// Whether it knows an order, so that it can scan and seek. (A hash map takes part for scale.)
+    /// True if the map is ordered, so that it can scan and seek. (Hash maps take part for
+    /// comparison.)
     const ORDERED: bool = true;
 
-    /// Whether its lookups come several at once, see [`View::get_many`].
+    /// True if lookups are batched, see [`View::get_many`].
     const AT_ONCE: bool = false;
 
-    /// An empty map.
+    /// Builds an empty map.
     fn build() -> Result<Self, WrongAnswer>;
 
     /// Enters a read section.
     fn pin(&self) -> Self::View<'_>;
 
-    /// The number of entries.
+    /// Returns the number of entries.
     fn len(&self) -> u64;
 
-    /// Waits until nothing is pending, and every value that was given up has been dropped, as far
-    /// as the map lets itself be told to.
+    /// Waits until nothing is pending and every replaced or removed value has been dropped, as far
+    /// as the map supports that.
     fn quiesce(&self) -> Result<(), WrongAnswer>;
 
-    /// Bytes held now, for those who can tell beside threads at work.
+    /// Returns the bytes held now, if the map can count them under concurrent operations.
     fn held_now(&self) -> Option<u64> {
         None
     }
 
-    /// Bytes held by a map at rest, for those who can tell.
+    /// Returns the bytes held without concurrent operations, if the map can count them.
     fn held_at_rest(&self) -> Option<u64>;
 
-    /// How often lookups had to begin again since the map was built, for those who can tell.
+    /// Returns how often lookups have restarted since the map was built, if the map counts it.
     fn retries(&self) -> Option<u64> {
         None
     }
@@ -44,10 +45,10 @@ pub(super) trait OrderedMap<V>: Sync + Sized {
 
 /// Operations inside a read section. Values go in and come out as their numbers.
 pub(super) trait View {
-    /// The value of a key.
+    /// Returns the value of a key.
     fn get(&self, key: &[u8]) -> Option<u64>;
 
-    /// The values of several keys, looked up at once.
+    /// Returns the values of several keys, looked up in one batch.
     fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<u64>; N] {
         keys.map(|key| self.get(key))
     }
@@ -55,27 +56,27 @@ pub(super) trait View {
     /// Sets the value of a key.
     fn insert(&self, key: &[u8], number: u64) -> Result<Before, WrongAnswer>;
 
-    /// Sets the value of a key that is there, by whatever way is best for that.
+    /// Sets the value of an existing key, in the way that is best for that.
     fn overwrite(&self, key: &[u8], number: u64) -> Result<Before, WrongAnswer> {
         self.insert(key, number)
     }
 
-    /// Takes a key out; gives back its value.
+    /// Removes a key; returns its value.
     fn remove(&self, key: &[u8]) -> Option<u64>;
 
     /// Calls `each` for every entry, in ascending order of the keys.
     fn scan(&self, each: impl FnMut(&[u8], u64));
 
-    /// The value of the first key that is greater than `key`.
+    /// Returns the value of the first key that is greater than `key`.
     fn after(&self, key: &[u8]) -> Option<u64>;
 }
 
-/// What an insertion says of the value before it.
+/// The previous value that an insertion reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
-    /// This is what was there.
+    /// The previous value.
     Was(Option<u64>),
-    /// It does not say.
+    /// The map does not report it.
     #[cfg_attr(not(feature = "rivals"), allow(dead_code))]
     Untold,
 }

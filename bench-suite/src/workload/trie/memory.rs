@@ -1,9 +1,9 @@
-//! `memory`: what a map that is filled and at rest holds, by its entries. The overhead is what is
-//! left without the bytes of the keys and eight for each value.
+//! `memory`: the bytes that a filled map holds without concurrent operations, per entry. The
+//! overhead excludes the bytes of the keys and 8 for each value.
 //!
-//! Of the trie it is all that its allocators took from the system, used or not, and its table; of
-//! a map that keeps its entries on the heap it is the blocks in use, not what the heap keeps
-//! free.
+//! For the trie it is all memory that its allocators took from the system, used or not, and its
+//! table of hints; for a map that keeps its entries on the heap it is the blocks in use, not the
+//! free memory that the heap keeps.
 
 use super::map::OrderedMap;
 use super::value::Drops;
@@ -18,7 +18,7 @@ const CASE: &str = "memory";
 impl Case for Memory {
     const NAMES: &'static [&'static str] = &[CASE];
     const TAKES_LOCKS: bool = false;
-    /// It measures no time, and takes what filling a map takes.
+    /// It measures no time: a sample takes as long as filling a map.
     const SHARE: f64 = 0.5;
 
     fn threads(_wanted: &[usize]) -> Vec<usize> {

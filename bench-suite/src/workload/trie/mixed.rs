@@ -1,10 +1,10 @@
-//! `mixed`: readers look up one half of the keys, which are always there, while one writer
-//! takes the keys of the other half out and puts them in again. What it takes out at one place
-//! of the map it uses at another at once, where the policy lets it: the hardest test for readers
-//! that stand on a branch while it is reused.
+//! `mixed`: readers look up one half of the keys, which always exist, while one writer removes and
+//! reinserts the keys of the other half. Memory freed at one place of the map is used at another at
+//! once, if the policy allows it: the hardest test for readers that are on a branch while it is
+//! reused.
 //!
-//! The writer removes a key, then inserts the one that it removed [`AWAY`] removals ago, so
-//! that the map keeps its size. Memory is looked at every few milliseconds.
+//! The writer removes a key, then inserts the one that it removed [`AWAY`] removals ago, so the map
+//! keeps its size. Memory is read every few milliseconds.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::measure::{Gate, HeldBytes, Metric, Reading, Slice, Team, Worker, Wron
 /// The name of the case.
 pub(super) const CASE: &str = "mixed";
 
-/// How many keys the writer keeps out of the map.
+/// The number of keys that the writer keeps out of the map.
 const AWAY: u64 = 1024;
 
 /// The case.
@@ -85,7 +85,7 @@ impl Case for Mixed {
     }
 }
 
-/// What a thread does.
+/// The task of a thread.
 enum MixedThread<'r, V, M> {
     Reads(Reader<'r, V, M>),
     Writes(Writer<'r, V, M>),
@@ -112,7 +112,7 @@ impl<V: Value, M: OrderedMap<V>> Worker for MixedThread<'_, V, M> {
 struct Writer<'r, V, M> {
     map: &'r M,
     stream: &'r Stream,
-    /// Where in the stream the keys that come and go are.
+    /// The places in the stream of the keys that are removed and reinserted.
     part: Range<usize>,
     away: u64,
     removed: u64,
@@ -136,8 +136,8 @@ impl<'r, V: Value, M: OrderedMap<V>> Writer<'r, V, M> {
         }
     }
 
-    /// The key of the `turn`th removal or return, its number, and how often it has been removed
-    /// before.
+    /// Returns the key of the `turn`th removal or insertion: its number, the key, and how often it
+    /// was removed before.
     fn key(&self, turn: u64) -> (u32, &'r [u8], u64) {
         let len = self.part.len() as u64;
         let (number, key) = self.stream.get(self.part.start + (turn % len) as usize);
@@ -164,7 +164,7 @@ impl<'r, V: Value, M: OrderedMap<V>> Writer<'r, V, M> {
         }
     }
 
-    /// How often the key at a place of the stream has been removed.
+    /// Returns how often the key at a place of the stream has been removed.
     fn removals_of(&self, place: usize) -> u64 {
         let Some(place) = place.checked_sub(self.part.start) else { return 0 };
         let len = self.part.len() as u64;

@@ -1,10 +1,10 @@
-//! The bench `qp-trie`: an ordered map whose branches are reused at once (its readers validate
-//! what they read) or after a grace period (its readers just read).
+//! The bench `qp-trie`: an ordered map whose branches are reused at once (its readers validate what
+//! they read) or after a grace period (its readers just read).
 //!
 //! Values are 64-bit numbers. Leaves are reused after a grace period, and only the policy of the
-//! branches differs, but for the reader that copies. Threads stay in one read section for
-//! [`BATCH`] operations, as a program does that handles a batch of packets or a request, and look
-//! at the clock no more often than that.
+//! branches differs, except for the reader `copied`. Threads stay in one read section for [`BATCH`]
+//! operations, like a program that handles a batch of packets or a request, and read the clock no
+//! more often than that.
 
 mod btree;
 mod check;
@@ -51,63 +51,62 @@ pub(crate) const CASES: &[&str] = &[
     "memory",
 ];
 
-/// The one case that needs two threads.
+/// The only case that needs two threads.
 pub(crate) const NEEDS_TWO_THREADS: &str = mixed::CASE;
 
 /// Operations in one read section.
 const BATCH: usize = 64;
 
-/// How long a rehearsal measures.
+/// The duration of a rehearsal.
 const REHEARSAL: Slice =
     Slice { measured: Duration::from_millis(10), warm_up: Duration::from_millis(1) };
 
-/// What a case runs on.
+/// The input of a case.
 #[derive(Clone, Copy, Debug)]
 struct Setting<'d> {
     data: &'d DataSet,
     threads: usize,
 }
 
-/// A workload, over any map and any kind of value.
+/// A workload, generic over the map and the kind of value.
 trait Case: 'static {
-    /// The names under which its readings are filed.
+    /// The case names in its readings.
     const NAMES: &'static [&'static str];
 
-    /// The numbers of threads that it can run with, of those that are wanted.
+    /// Returns those of the selected numbers of threads with which it can run.
     fn threads(wanted: &[usize]) -> Vec<usize> {
         wanted.to_vec()
     }
 
-    /// How much of the time budget a sample takes.
+    /// The time of a sample relative to samples of other cases.
     const SHARE: f64 = 4.0;
 
-    /// Whether it does nothing but look up keys, so that several lookups may come at once.
+    /// True if the case only looks up keys, so that lookups can be batched.
     const LOOKS_UP_ONLY: bool = false;
 
-    /// Whether a lock for each first byte makes a difference to it.
+    /// True if a lock for each first byte makes a difference to the case.
     const TAKES_LOCKS: bool = true;
 
-    /// Whether it asks for what comes after what.
+    /// True if the case needs an ordered map.
     const NEEDS_ORDER: bool = false;
 
-    /// Builds a map, works on it for about as long as `slice` says, checks it and drops it.
+    /// Builds a map, works on it for about the time of `slice`, checks it and drops it.
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer>;
 }
 
-/// Who takes part.
+/// The subjects to measure.
 #[derive(Clone, Debug)]
 pub(crate) struct Lineup {
-    /// How the trie is read.
+    /// The readers of the trie.
     pub(crate) readers: Vec<Reader>,
-    /// Whether maps that are not ours take part: what the standard library has, and the rivals if
-    /// they are wanted.
+    /// Set to measure other maps: the standard library's, and the rivals if they are selected.
     pub(crate) others: bool,
 }
 
-/// The workloads of the bench.
+/// Returns the workloads of the bench.
 pub(crate) fn workloads<'d>(
     data: &'d [DataSet],
     selection: &Selection,
@@ -128,7 +127,7 @@ pub(crate) fn workloads<'d>(
     workloads
 }
 
-/// One line for each rival that does not take part because of the keys.
+/// Returns one line for each rival that does not support the keys.
 pub(crate) fn left_out(data: &[DataSet], selection: &Selection) -> String {
     let mut remarks = String::new();
     for set in data.iter().filter(|_| selection.rivals) {
@@ -137,7 +136,7 @@ pub(crate) fn left_out(data: &[DataSet], selection: &Selection) -> String {
     remarks
 }
 
-/// A set of keys, and who competes on it.
+/// Collects the workloads for a set of keys.
 struct TrieWorkloads<'d, 'c> {
     data: &'d DataSet,
     selection: &'c Selection,
@@ -193,7 +192,7 @@ fn rivals<'d, C: Case>(setting: Setting<'d>) -> Vec<Subject<'d>> {
     rivals::subjects::<C>(setting)
 }
 
-/// None in this build. The command line has said so to whoever asked for them.
+/// This build has no rivals: the command line has refused `--rivals`.
 #[cfg(not(feature = "rivals"))]
 fn rivals<'d, C: Case>(_setting: Setting<'d>) -> Vec<Subject<'d>> {
     Vec::new()
@@ -204,7 +203,7 @@ fn rivals_that_refuse(data: &DataSet) -> Option<String> {
     rivals::that_refuse(data)
 }
 
-/// See the twin.
+/// This build has no rivals.
 #[cfg(not(feature = "rivals"))]
 fn rivals_that_refuse(_data: &DataSet) -> Option<String> {
     None
@@ -214,7 +213,7 @@ fn ours<'d, C: Case, F: Family>(setting: Setting<'d>) -> Subject<'d> {
     read_by(F::READER, setting, Box::new(Ours::<C, F> { setting, played: PhantomData }))
 }
 
-/// The trie whose values are copied: it has no values that could count their drops.
+/// Returns the trie with copied values, which cannot count their drops.
 fn copied<'d, C: Case>(setting: Setting<'d>) -> Subject<'d> {
     let sampler = Guest::<C, ours::Copied> { setting, played: PhantomData };
     read_by(Reader::Copied, setting, Box::new(sampler))
@@ -236,7 +235,7 @@ fn read_by<'d>(
     }
 }
 
-/// A map that somebody else made, if it can do what the case asks for.
+/// Returns a map of another crate, if it supports the case.
 fn guest<'d, C: Case, M: OrderedMap<u64> + 'static>(
     name: &'static str,
     version: String,
@@ -273,8 +272,8 @@ struct Ours<'d, C, F> {
 }
 
 impl<C: Case, F: Family> Sampler for Ours<'_, C, F> {
-    /// Runs the case with values that count their drops: plain numbers, which the samples use,
-    /// need no drop, and a map rightly spends no time on it.
+    /// Runs the case with values that count their drops: the plain numbers of the samples need no
+    /// drop, and a map correctly spends no time on it.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         C::run::<Counted, F::Map<Counted>>(self.setting, REHEARSAL).map(drop)
     }
@@ -284,14 +283,14 @@ impl<C: Case, F: Family> Sampler for Ours<'_, C, F> {
     }
 }
 
-/// Runs a case on a map that drops no values, or whose own affair it is when it does.
+/// Runs a case on a map without counted values.
 struct Guest<'d, C, M> {
     setting: Setting<'d>,
     played: PhantomData<fn() -> (C, M)>,
 }
 
 impl<C: Case, M: OrderedMap<u64>> Sampler for Guest<'_, C, M> {
-    /// Nothing here is checked outside the samples.
+    /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }
@@ -301,7 +300,7 @@ impl<C: Case, M: OrderedMap<u64>> Sampler for Guest<'_, C, M> {
     }
 }
 
-/// A map with every key of the data set, each with its number as value.
+/// Builds a map with every key of the data set, each with its number as value.
 fn filled<V: Value, M: OrderedMap<V>>(data: &DataSet) -> Result<M, WrongAnswer> {
     let map = M::build()?;
     let mut findings = check::Findings::default();

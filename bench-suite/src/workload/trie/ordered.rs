@@ -1,11 +1,10 @@
-//! `iterate` and `seek`: what only a map with an order can do. In `iterate` every thread goes
-//! through all entries, from the first to the last, again and again; an operation is one entry.
-//! In `seek` every thread asks for the entry that follows a key which is there, for all keys in
-//! random order.
+//! `iterate` and `seek`: operations of ordered maps only. In `iterate` every thread visits all
+//! entries, from the first to the last, repeatedly; an operation is one entry. In `seek` every
+//! thread finds the entry that follows an existing key, for all keys in random order.
 //!
-//! The values of a map at rest are the places of their keys in the order, so that the right value
-//! shows the right place without a look at the right key, which would cost more than the answer.
-//! The keys themselves are compared once, after the measurement.
+//! The values of the map are the positions of their keys in the order, so the right value proves
+//! the right position without comparing the key, which would cost more than the answer. The keys
+//! themselves are compared once, after the measurement.
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -17,10 +16,10 @@ use super::walk::Walk;
 use super::{BATCH, Case, Setting, Value, filled};
 use crate::measure::{Gate, Metric, Reading, Slice, Team, Throughput, Worker, WrongAnswer};
 
-/// From the first entry to the last.
+/// Iterates from the first entry to the last.
 pub(super) struct Iterate;
 
-/// The entry that follows a key.
+/// Finds the entry that follows a key.
 pub(super) struct Seek;
 
 impl Case for Iterate {
@@ -111,14 +110,14 @@ impl<V: Value, M: OrderedMap<V>> Worker for Goer<'_, V, M> {
 #[cold]
 fn out_of_order(seen: u64, right: u64) -> WrongAnswer {
     WrongAnswer(format!(
-        "wrong answer: a scan gave {seen} of {right} entries, or not in the order of their keys"
+        "wrong answer: a scan returned {seen} of {right} entries, or not in the order of their keys"
     ))
 }
 
 struct Seeker<'r, V, M> {
     map: &'r M,
     walk: Walk<'r>,
-    /// The number of the last key, which nothing follows.
+    /// The number of the last key, which no key follows.
     last: u64,
     findings: Findings,
     values: PhantomData<fn() -> V>,

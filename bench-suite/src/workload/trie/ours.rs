@@ -1,4 +1,4 @@
-//! The trie, and the ways to read it.
+//! The trie with each of its readers.
 
 use std::cell::Cell;
 use std::fmt::{self, Display};
@@ -13,28 +13,28 @@ use super::Value;
 use super::map::{Before, OrderedMap, View};
 use crate::measure::WrongAnswer;
 
-/// How lookups protect themselves from writers.
+/// The way lookups are protected from writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// Branches are reused at once, and readers validate them.
     Validated,
     /// Branches are reused after a grace period, and readers need not validate.
     Plain,
-    /// As `Validated`, several lookups at once.
+    /// Like `Validated`, with batched lookups.
     Batched,
-    /// As `Validated`, and leaves are reused at once as well: values are copied out, and overwritten
+    /// Like `Validated`, and leaves are also reused at once: values are copied out, and overwritten
     /// in place.
     Copied,
-    /// As `Validated`, and around every operation a lock for the first byte of the key.
+    /// Like `Validated`, and every operation takes a lock for the first byte of the key.
     SubtreeLock,
 }
 
 impl Reader {
-    /// All of them, in the order in which they are shown.
+    /// Every reader, in the order in which they are shown.
     pub(crate) const ALL: [Self; 5] =
         [Self::Validated, Self::Plain, Self::Batched, Self::Copied, Self::SubtreeLock];
 
-    /// What records and the command line call it.
+    /// Returns the name in records and on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Validated => "validated",
@@ -45,7 +45,7 @@ impl Reader {
         }
     }
 
-    /// The policy of the branches that it reads.
+    /// Returns the policy of the branches.
     pub(crate) fn policy(self) -> PolicyKind {
         match self {
             Self::Validated | Self::Batched | Self::Copied | Self::SubtreeLock => {
@@ -62,7 +62,7 @@ impl FromStr for Reader {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|reader| reader.name() == name).ok_or_else(|| {
             let known = Self::ALL.map(Self::name).join(", ");
-            format!("unknown reader \"{name}\": allowed are {known}")
+            format!("unknown reader \"{name}\": expected one of {known}")
         })
     }
 }
@@ -73,9 +73,9 @@ impl Display for Reader {
     }
 }
 
-/// A kind of trie, for whatever values.
+/// A kind of trie, for any values.
 pub(super) trait Family: 'static {
-    /// How it is read.
+    /// The reader.
     const READER: Reader;
     /// The map.
     type Map<V: Value>: OrderedMap<V>;
@@ -184,7 +184,7 @@ impl<V: Value, B: ReusePolicy> View for TrieRef<'_, V, B, AfterRcuGp> {
     }
 }
 
-/// A trie whose lookups come several at once.
+/// A trie with batched lookups.
 pub(super) struct AtOnce<V: Value>(QpTrie<V, Immediate, AfterRcuGp>);
 
 impl<V: Value> OrderedMap<V> for AtOnce<V> {
@@ -217,7 +217,7 @@ impl<V: Value> OrderedMap<V> for AtOnce<V> {
     }
 }
 
-/// A trie whose leaves are reused at once, as only numbers can be. See [`Reader::Copied`].
+/// A trie whose leaves are reused at once, which works only with numbers. See [`Reader::Copied`].
 pub(super) type Copied = QpTrie<u64, Immediate, Immediate>;
 
 impl View for TrieRef<'_, u64, Immediate, Immediate> {
@@ -248,7 +248,7 @@ impl View for TrieRef<'_, u64, Immediate, Immediate> {
 
     #[inline]
     fn after(&self, key: &[u8]) -> Option<u64> {
-        // One buffer for all, as whoever asks often has.
+        // One buffer per thread, as a program with frequent lookups has.
         thread_local! { static FOUND: Cell<Vec<u8>> = const { Cell::new(Vec::new()) } }
         let mut found = FOUND.take();
         let value = self.lower_bound_copied(Bound::Excluded(key), &mut found);
@@ -257,8 +257,8 @@ impl View for TrieRef<'_, u64, Immediate, Immediate> {
     }
 }
 
-/// A trie whose readers and writers lock the subtree of the key's first byte, as those of the
-/// kernel's variant do that has no sequence counts. The empty key has a lock of its own.
+/// A trie whose readers and writers lock the subtree of the key's first byte, like the kernel's
+/// variant without sequence counts. The empty key has a separate lock.
 pub(super) struct Locked<V: Value> {
     trie: QpTrie<V, Immediate, AfterRcuGp>,
     locks: Box<[Mutex<()>]>,

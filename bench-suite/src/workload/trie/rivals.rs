@@ -1,8 +1,8 @@
-//! Maps that others have made. Keys are boxed slices where a map owns its keys, and all of them
-//! keep what they allocate on the program's heap.
+//! Maps of other crates. Keys are boxed slices if a map owns its keys, and all maps allocate on the
+//! program's heap.
 //!
-//! Each reads inside a section of its own kind for a batch of operations, as the trie does. Where
-//! an insertion does not say what it replaced, nobody asks for it.
+//! Each map reads inside its own kind of section for a batch of operations, as the trie does. If an
+//! insertion does not return the previous value, that value is not checked.
 
 use std::ops::Bound;
 
@@ -18,7 +18,7 @@ use crate::workload::{Subject, malloc_usage};
 
 type Key = Box<[u8]>;
 
-/// All that can take such keys and do what the case asks for.
+/// Returns all maps that support the keys and the case.
 pub(super) fn subjects<'d, C: Case>(setting: Setting<'d>) -> Vec<Subject<'d>> {
     let masstree = (!refuses(setting.data))
         .then(|| guest::<C, Mass>("masstree", version("masstree"), setting))
@@ -33,12 +33,12 @@ pub(super) fn subjects<'d, C: Case>(setting: Setting<'d>) -> Vec<Subject<'d>> {
     all.into_iter().flatten().collect()
 }
 
-/// A line about the one that can't take such keys.
+/// Returns a line about masstree if it does not support the keys.
 pub(super) fn that_refuse(data: &DataSet) -> Option<String> {
     let longest = masstree::MAX_KEY_LENGTH;
     refuses(data).then(|| {
         format!(
-            "masstree is left out of {}: it takes keys of at most {longest} bytes.\n",
+            "masstree is skipped for {}: it supports keys of at most {longest} bytes.\n",
             data.name
         )
     })
@@ -48,7 +48,7 @@ fn refuses(data: &DataSet) -> bool {
     data.keys.iter().any(|key| key.len() > masstree::MAX_KEY_LENGTH)
 }
 
-/// Has a map's reclamation go on until the heap does not shrink any more.
+/// Drives a map's reclamation until the heap shrinks no more.
 fn settle(mut push: impl FnMut()) {
     let mut least = u64::MAX;
     let mut idle = 0;
@@ -87,7 +87,7 @@ impl OrderedMap<u64> for Mass {
         self.tree.len() as u64
     }
 
-    /// Not by its own maintenance, which goes on for ever in a tree that has been emptied.
+    /// Does not use masstree's own maintenance, which never ends in an emptied tree.
     fn quiesce(&self) -> Result<(), WrongAnswer> {
         settle(|| self.tree.flush(&self.tree.guard()));
         Ok(())
@@ -111,7 +111,7 @@ impl View for MassRef<'_> {
 
     #[inline]
     fn remove(&self, key: &[u8]) -> Option<u64> {
-        // An error says that others were in the way too often, and nothing has changed.
+        // An error means that others interfered too often, and that nothing has changed.
         loop {
             if let Ok(found) = self.tree.remove_with_guard(key, &self.guard) {
                 return found;
@@ -139,7 +139,7 @@ impl View for MassRef<'_> {
     }
 }
 
-/// The skip list of crossbeam.
+/// crossbeam's skip list.
 struct Skip {
     map: crossbeam_skiplist::SkipMap<Key, u64>,
     heap_before: Option<u64>,
@@ -147,7 +147,7 @@ struct Skip {
 
 struct SkipRef<'m> {
     map: &'m crossbeam_skiplist::SkipMap<Key, u64>,
-    /// The pins of the operations find the thread pinned, which is cheaper.
+    /// Keeps the thread pinned, which makes the pins of the operations cheaper.
     _guard: crossbeam_epoch::Guard,
 }
 
@@ -205,7 +205,7 @@ impl View for SkipRef<'_> {
     }
 }
 
-/// The tree of scc.
+/// scc's tree.
 struct Tree {
     index: TreeIndex<Key, u64>,
     heap_before: Option<u64>,
@@ -276,7 +276,7 @@ impl View for TreeRef<'_> {
     }
 }
 
-/// A hash map, for scale.
+/// A hash map, for comparison.
 struct Papaya {
     map: papaya::HashMap<Key, u64>,
     heap_before: Option<u64>,
@@ -337,7 +337,7 @@ impl View for PapayaRef<'_> {
     }
 }
 
-/// A hash map with locks, for scale.
+/// A hash map with locks, for comparison.
 struct Dash {
     map: dashmap::DashMap<Key, u64>,
     heap_before: Option<u64>,

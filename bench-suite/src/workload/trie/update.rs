@@ -1,6 +1,6 @@
 //! `update`: every thread overwrites the values of its own part of the keys, in random order,
-//! again and again. Each write must give back the value of the write before it, where it gives back
-//! anything; in the end every key has the value that was written last.
+//! repeatedly. Each write must return the value of the previous write, if the map returns it; at
+//! the end every key has the value that was written last.
 
 use std::marker::PhantomData;
 

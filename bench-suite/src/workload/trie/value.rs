@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::map::OrderedMap;
 use crate::measure::WrongAnswer;
 
-/// What a map is filled with: a number, which says whose value it is.
+/// A value: a number that identifies its key.
 pub(super) trait Value: Send + Sync + 'static {
-    /// Whether values count how many of them were made and dropped.
+    /// True if constructions and drops of values are counted.
     const COUNTED: bool;
 
-    /// A value with a number.
+    /// Creates a value with a number.
     fn new(number: u64) -> Self;
 
-    /// Its number.
+    /// Returns the number.
     fn number(&self) -> u64;
 }
 
-/// What is measured: a value that needs no drop.
+/// The value of the samples, which needs no drop.
 impl Value for u64 {
     const COUNTED: bool = false;
 
@@ -33,8 +33,8 @@ impl Value for u64 {
     }
 }
 
-/// What rehearsals use: a value that leaves a trace when it is made and when it is dropped.
-/// Rehearsals follow each other; two at once would count each other's values.
+/// The value of rehearsals, which counts its construction and its drop. Rehearsals run one after
+/// the other; two concurrent ones would count each other's values.
 pub(super) struct Counted(u64);
 
 static MADE: AtomicU64 = AtomicU64::new(0);
@@ -59,7 +59,7 @@ impl Drop for Counted {
     }
 }
 
-/// Compares drops with what a workload took out of a map.
+/// Compares the drops with the values that a workload took out of a map.
 #[derive(Debug)]
 pub(super) struct Drops<V> {
     made: u64,
@@ -68,12 +68,12 @@ pub(super) struct Drops<V> {
 }
 
 impl<V: Value> Drops<V> {
-    /// Begins to count.
+    /// Starts to count.
     pub(super) fn begin() -> Self {
         Self { made: MADE.load(Relaxed), dropped: DROPPED.load(Relaxed), values: PhantomData }
     }
 
-    /// Gives the map up, after `given_up` values were replaced or removed: these must have been
+    /// Drops the map, after `given_up` values were replaced or removed: those must have been
     /// dropped once nothing is pending, and all others with the map.
     pub(super) fn close<M: OrderedMap<V>>(self, map: M, given_up: u64) -> Result<(), WrongAnswer> {
         map.quiesce()?;
@@ -86,7 +86,7 @@ impl<V: Value> Drops<V> {
         let dropped = DROPPED.load(Relaxed) - self.dropped;
         if V::COUNTED && dropped != expected {
             return Err(WrongAnswer(format!(
-                "{dropped} values were dropped {when}, expected were {expected}"
+                "{dropped} values were dropped {when}, expected {expected}"
             )));
         }
         Ok(())

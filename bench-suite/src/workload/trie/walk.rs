@@ -1,4 +1,4 @@
-//! One thread's way through a stream of keys.
+//! The way of one thread through a stream of keys.
 
 use std::ops::Range;
 
@@ -7,13 +7,13 @@ use crate::data::Stream;
 /// The bits of a value that hold the number of its key; above them is its version.
 const NUMBER_BITS: u32 = 32;
 
-/// The value of a key that has been written `version` times since the map was filled.
+/// Returns the value of a key that has been written `version` times since the map was filled.
 #[inline]
 pub(super) fn versioned(number: u32, version: u64) -> u64 {
     u64::from(number) | version << NUMBER_BITS
 }
 
-/// Goes through a part of a stream, round and round.
+/// Iterates over a part of a stream, repeatedly.
 #[derive(Clone, Debug)]
 pub(super) struct Walk<'d> {
     stream: &'d Stream,
@@ -28,7 +28,7 @@ impl<'d> Walk<'d> {
         Self { stream, place: part.start, part, passes: 0 }
     }
 
-    /// Ways through the same `part` for several members, who begin evenly spaced.
+    /// Returns walks through the same `part` for several threads, which begin evenly spaced.
     pub(super) fn spaced(
         stream: &'d Stream,
         part: Range<usize>,
@@ -41,12 +41,12 @@ impl<'d> Walk<'d> {
         })
     }
 
-    /// Ways through nearly equal parts of the whole stream, one for each member.
+    /// Returns walks through nearly equal parts of the whole stream, one for each thread.
     pub(super) fn parts(stream: &'d Stream, members: usize) -> impl Iterator<Item = Self> {
         split(0..stream.len(), members).map(|own| Self::through(stream, own))
     }
 
-    /// The number of the next key, and the key.
+    /// Returns the number of the next key, and the key.
     #[inline]
     pub(super) fn next(&mut self) -> (u32, &'d [u8]) {
         let next = self.stream.get(self.place);
@@ -58,25 +58,25 @@ impl<'d> Walk<'d> {
         next
     }
 
-    /// How often the end has been reached.
+    /// Returns how often the end has been reached.
     #[inline]
     pub(super) fn passes(&self) -> u64 {
         self.passes
     }
 
-    /// How many keys are left of this pass.
+    /// Returns the number of keys left in this pass.
     pub(super) fn left(&self) -> usize {
         self.part.end - self.place
     }
 
-    /// How often the key at a place of the stream has been visited, if the place is on the way.
-    /// Only for a walk that began at the beginning of its part.
+    /// Returns how often the key at a place of the stream has been visited, if the place is in the
+    /// part. Only for a walk that began at the beginning of its part.
     pub(super) fn visits(&self, place: usize) -> Option<u64> {
         self.part.contains(&place).then(|| self.passes + u64::from(place < self.place))
     }
 }
 
-/// Nearly equal parts of a range, in order.
+/// Splits a range into nearly equal parts, in order.
 fn split(whole: Range<usize>, parts: usize) -> impl Iterator<Item = Range<usize>> {
     let cut = move |part| whole.start + whole.len() * part / parts;
     (0..parts).map(move |part| cut(part)..cut(part + 1))
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_goes_round_and_counts_its_visits() {
+    fn a_walk_wraps_around_and_counts_its_visits() {
         let set = DataSet::load(&DataName::Random, 1).unwrap();
         let mut walk = Walk::through(&set.queries, 5..8);
         let first = walk.next();
