@@ -234,7 +234,10 @@ fn an_update_without_memory_changes_nothing() {
         let fits =
             (0..).take_while(|&key| table.update(key, &value(words, key, 0)).is_ok()).count();
         assert!(fits > 0 && table.len() == fits);
-        assert!(table.update(0, &value(words, 0, 1)).is_err(), "an update allocates an element first");
+        assert!(
+            table.update(0, &value(words, 0, 1)).is_err(),
+            "an update allocates an element first"
+        );
         let (guard, mut found) = (memory.domain().pin(), vec![0; words]);
         assert!(table.get(&guard, 0, &mut found) && found == value(words, 0, 0));
         drop(guard);

@@ -49,7 +49,7 @@ fn refuse_membarrier() -> bool {
 
 /// Uses every setup before and after `membarrier` is refused.
 fn use_allocators_while_membarrier_is_refused() {
-    let setups: Vec<_> = Setup::every().collect();
+    let setups = Setup::every();
     let allocs: Vec<_> = setups
         .iter()
         .map(|setup| (setup.allocator::<AfterRcuGp>(), setup.allocator::<FreeAfterRcuGp>()))

@@ -206,6 +206,10 @@ mod tests {
         assert_eq!(dealt.iter().filter(|&&size| size == 64).count(), 300);
         assert!(dealt.chunks(4).all(|four| four.contains(&256)), "well mixed");
         assert_eq!(sizes.mean_class(), 112.0);
-        assert_eq!("65".parse::<SizeWeights>().unwrap().mean_class(), 96.0, "the size of its class");
+        assert_eq!(
+            "65".parse::<SizeWeights>().unwrap().mean_class(),
+            96.0,
+            "the size of its class"
+        );
     }
 }

@@ -221,7 +221,11 @@ impl Shape {
         line("other_cpu_frees", Some(number(n.other_cpu_frees)), "share of frees on another CPU");
         line("budget_mib", n.budget_mib.map(number), "memory budget; unset: no limit");
         line("percentile", Some(number(n.percentile)), "latency percentile to judge by");
-        line("latency_limit_us", n.latency_limit_us.map(number), "at that percentile; unset: no limit");
+        line(
+            "latency_limit_us",
+            n.latency_limit_us.map(number),
+            "at that percentile; unset: no limit",
+        );
         text
     }
 }
@@ -270,9 +274,7 @@ mod tests {
         assert!(refused("[shape]\nsizes = \"0\"").contains("64:3,256"));
         assert!(refused("[shape").contains("line 1"));
         assert!(refused("[correct]\nsignals = \"maybe\"").contains("alloc-free"));
-        assert!(
-            refused("[shape]\nstall_ms = -1.0").contains("stall-ms -1: expected 0 to 10000")
-        );
+        assert!(refused("[shape]\nstall_ms = -1.0").contains("stall-ms -1: expected 0 to 10000"));
         assert!(refused("[shape]\nsection_us = nan").contains("expected"));
         assert!(refused("[shape]\nthreads=\"1:1\"\nother_cpu_frees=0.5").contains("2 threads"));
         let few = "[shape]\nlive_objects = 1000000\nbudget_mib = 16";

@@ -239,23 +239,28 @@ impl Slabs {
         cpu: usize,
     ) -> Option<Handle> {
         let units = classes.class(class).units();
-        let mut state = self.state.try_lock()?;
+        let mut lock = self.state.try_lock()?;
+        let state = &mut *lock;
         if self.constructor.is_some() || state.slabs.is_empty() {
             return None;
         }
         let shard = cpu % state.shards;
         let mut lists = class * state.shards..(class + 1) * state.shards;
         let listed = lists.find_map(|list| state.partial[list].last().copied());
-        let number = listed.or_else(|| self.reopen(&mut state, class, shard, units))?;
+        let number = match listed {
+            Some(number) => number,
+            None => self.reopen(state, class, shard, units)?,
+        };
         if state.slabs[number as usize].count == 1 {
             state.unlist(number);
         }
         state.taken[class] += 1;
-        let mut taken = None;
+        let (mut taken, mut end) = (None, 0);
         state.slabs[number as usize].take_lowest(1, |index| {
             taken = Handle::new(number * SLAB_UNITS + index * units);
-            state.touch(number, (index + 1) as usize * units as usize * UNIT);
+            end = (index + 1) as usize * units as usize * UNIT;
         });
+        state.touch(number, end);
         taken.inspect(|&object| self.arena.carved(object, units))
     }
 

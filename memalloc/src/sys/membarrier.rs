@@ -135,12 +135,12 @@ mod linux {
     }
 }
 
-#[cfg(all(target_os = "linux", not(any(loom, miri))))]
-pub(crate) use linux::{expedite, visit_every_cpu};
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri, counted))))]
 pub(crate) use linux::membarrier;
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 use linux::register;
+#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+pub(crate) use linux::{expedite, visit_every_cpu};
 
 #[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
 fn register() -> bool {

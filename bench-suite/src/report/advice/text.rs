@@ -189,15 +189,15 @@ fn answer(advice: &Advice<'_>) -> String {
                         minutes * 60.0
                     )
                 }
-                None => "An hour is not enough: take the policy that demands less of readers.".into(),
+                None => {
+                    "An hour is not enough: take the policy that demands less of readers.".into()
+                }
             };
             format!("Answer: cannot tell: {what}. {longer}{runner_up}")
         }
-        Choice::NoneFits => {
-            "Answer: none. No correct policy meets the limits. A larger budget, \
+        Choice::NoneFits => "Answer: none. No correct policy meets the limits. A larger budget, \
                              shorter sections or readers that validate would help."
-                .into()
-        }
+            .into(),
     }
 }
 
@@ -217,7 +217,10 @@ fn misfit(limit: Limit, numbers: &Numbers) -> String {
     };
     match limit {
         Limit::Budget => {
-            format!("takes more memory than the budget{}", value(Metric::MemPeakBytes, budget_bytes))
+            format!(
+                "takes more memory than the budget{}",
+                value(Metric::MemPeakBytes, budget_bytes)
+            )
         }
         Limit::Refuses => format!(
             "exhausted the budget{} and refused updates",
@@ -227,7 +230,10 @@ fn misfit(limit: Limit, numbers: &Numbers) -> String {
             format!("exceeds the latency limit{}", value(Metric::UpdateLatencyNs, latency_ns))
         }
         Limit::Pace => {
-            format!("does not keep up with the requested frees{}", value(Metric::UpdatesPerS, frees_per_s))
+            format!(
+                "does not keep up with the requested frees{}",
+                value(Metric::UpdatesPerS, frees_per_s)
+            )
         }
     }
 }
@@ -359,10 +365,7 @@ mod tests {
         let few: Vec<_> =
             alike.iter().map(|one| Measured { speed: vec![1e6; 3], ..one.clone() }).collect();
         let text = said(&few, "", &[]).split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(
-            text.contains("cannot tell: at least 7") && text.contains("--duration"),
-            "{text}"
-        );
+        assert!(text.contains("cannot tell: at least 7") && text.contains("--duration"), "{text}");
         assert!(!text.contains("builder()"), "nothing to paste: {text}");
         let text = said(&alike, "[shape]\nlive_objects = 100\nbudget_mib = 1.0", &[]);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -45,9 +45,7 @@ fn health_of(run: &Run) -> Markup {
 }
 
 fn is_warning(sentence: &str) -> bool {
-    ["speed changed", "ignore differences", "was busy"]
-        .iter()
-        .any(|part| sentence.contains(part))
+    ["speed changed", "ignore differences", "was busy"].iter().any(|part| sentence.contains(part))
 }
 
 fn described(host: &Host) -> Markup {
@@ -63,10 +61,7 @@ fn described(host: &Host) -> Markup {
         host.memory_bytes
             .map(|bytes| ("Memory", figures::value(Metric::MemPeakBytes, bytes as f64))),
     );
-    facts.push((
-        "Hypervisor",
-        host.hypervisor.clone().unwrap_or_else(|| "none or unknown".into()),
-    ));
+    facts.push(("Hypervisor", host.hypervisor.clone().unwrap_or_else(|| "none or unknown".into())));
     facts.push(("Frequency governor", host.governor.clone().unwrap_or_else(|| "unknown".into())));
     facts.push(("System", host.kernel.clone()));
     facts.push(("Allocator's CPU mode", host.cpu_mode.clone()));

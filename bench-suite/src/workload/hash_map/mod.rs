@@ -35,9 +35,7 @@ use ours::{Batched, Callbacks};
 /// Returns `None` if the kernel's map is measured; otherwise a line that says why not.
 pub(crate) fn kernel_is_left_out() -> Option<String> {
     #[cfg(target_os = "linux")]
-    return crate::bpf::permitted()
-        .err()
-        .map(|refused| format!("kernel is skipped: {refused}.\n"));
+    return crate::bpf::permitted().err().map(|refused| format!("kernel is skipped: {refused}.\n"));
     #[cfg(not(target_os = "linux"))]
     Some("kernel is skipped: this system is not Linux.\n".into())
 }

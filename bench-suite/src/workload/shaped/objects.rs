@@ -131,9 +131,7 @@ impl<H: Heap> Table<H> {
         let word = unsafe { old.as_ref() };
         let found = word.load(Ordering::Relaxed);
         if !(is_of(found, slot) && found & LIVE != 0) {
-            return Err(WrongAnswer(
-                "an object in a slot was in use by another thread".into(),
-            ));
+            return Err(WrongAnswer("an object in a slot was in use by another thread".into()));
         }
         word.store(found & !LIVE, Ordering::Relaxed);
         Ok(Some(Removed { place: old.cast(), layout: self.layout(slot) }))
