@@ -9,8 +9,10 @@ use memalloc::rcu::BarrierKind;
 use memalloc::{AfterRcuGp, FreeAfterRcuGp};
 use std::env;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 /// Seconds after which the process with the filter counts as stuck.
 const STUCK: u32 = 60;
@@ -64,8 +66,8 @@ fn use_allocators_while_membarrier_is_refused() {
         }
     };
     // Another thread has read, and there are objects in the cache of each CPU.
-    let (stay, leave) = mpsc::channel::<()>();
     let (tell, is_there) = mpsc::channel();
+    let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             run_on(Some(1));
@@ -74,20 +76,19 @@ fn use_allocators_while_membarrier_is_refused() {
             });
             work();
             tell.send(()).expect("the other thread waits");
-            // An error: the sender is dropped.
-            let _ = leave.recv();
+            while !over.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+            }
         });
         is_there.recv().expect("the thread reads");
         run_on(Some(0));
         work();
-        if !refuse_membarrier() {
-            return drop(stay);
-        }
-        for ((deferred, returned), setup) in allocs.iter().zip(&setups) {
+        let setups = if refuse_membarrier() { &setups[..] } else { &[] };
+        for ((deferred, returned), setup) in allocs.iter().zip(setups) {
             behind(
                 || deferred.domain().pin(),
                 || {
-                    let limit = std::time::Duration::from_millis(1);
+                    let limit = Duration::from_millis(1);
                     let ended = deferred.domain().rcu().synchronize_timeout(limit);
                     assert!(ended.is_err(), "{setup:?}: a reader is inside");
                 },
@@ -104,7 +105,7 @@ fn use_allocators_while_membarrier_is_refused() {
             assert_eq!(deferred.stats().taken.objects, 0, "{setup:?}");
             assert_eq!(returned.stats().taken.objects, 0, "{setup:?}");
         }
-        drop(stay);
+        over.store(true, Ordering::Relaxed);
     });
 }
 

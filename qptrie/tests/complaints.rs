@@ -154,7 +154,7 @@ fn a_scan_beside_changes_does_what_its_documentation_promises<B: ReusePolicy>(se
 /// Complaint 13: Trust based on stress tests alone, in which a branch that is reused under a reader
 /// occurs once in thousands of runs. Here it occurs every time: between the steps of a walk, and
 /// between the lookup of `compute` and its change, the branch is replaced and its memory reused for
-/// other keys. (Models check all other interleavings.)
+/// other keys. (The models explore what else can happen in between.)
 fn a_branch_that_is_reused_under_a_walk_or_a_change_deceives_neither<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let stable = [b"xa", b"xb", b"xc"];

@@ -159,7 +159,7 @@ fn any_steps_have_the_same_effect_as_on_a_btree_map<B: ReusePolicy>(setup: Setup
     }
 }
 
-/// Keys that share branches: changing one replaces branches that others are below.
+/// Keys that share branches: changing one replaces branches that the others are in.
 const COUNTERS: [&[u8]; 5] = [b"c", b"c\x00", b"c\x08", b"c\x10", b"c\x10\x00"];
 
 const THREADS: u64 = 3;

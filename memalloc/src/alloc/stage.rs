@@ -331,7 +331,7 @@ mod tests {
         let stage = Stage::new();
         (1..=5).for_each(|cookie| stage.push(&pool, stamped(&pool, cookie)));
         let completed = Stamp::of(9, 0);
-        let mut take = || drain(&pool, stage.take_passed(&pool, &completed, 2));
+        let take = || drain(&pool, stage.take_passed(&pool, &completed, 2));
         assert_eq!([take(), take(), take(), take()], [vec![1, 2], vec![3, 4], vec![5], vec![]]);
     }
 

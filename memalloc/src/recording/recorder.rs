@@ -72,8 +72,7 @@ impl Recording {
     /// As [`start`](Self::start).
     pub fn with_period(path: impl AsRef<Path>, period: u32) -> io::Result<Self> {
         let mut runs = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy =
-            || io::Error::new(io::ErrorKind::AlreadyExists, "a recording is already running");
+        let busy = || io::Error::new(io::ErrorKind::AlreadyExists, "another recording is running");
         if *runs {
             return Err(busy());
         }

@@ -7,12 +7,12 @@
 //! area that glibc registered for each thread; nothing is registered here.
 //!
 //! The sequences work on one cache for each CPU, [`CacheRow::CPU_BYTES`] apart. A cache begins with
-//! the [`CountWord`] of an array, whose objects are [`OBJECTS_AT`] bytes after the word. Elsewhere
+//! the `CountWord` of an array, whose objects are [`OBJECTS_AT`] bytes after the word. Elsewhere
 //! in the cache there may be another word with its objects. The first word says whether the cache
 //! is busy.
 //!
 //! - INV-Q1: while a cache is not busy, only sequences of its CPU change its words and objects.
-//! - INV-Q2: a cache becomes busy as [`CountWord::LOCAL`] only by a sequence of its CPU, and with a
+//! - INV-Q2: a cache becomes busy as `CountWord::LOCAL` only by a sequence of its CPU, and with a
 //!   ticket only by an exchange whose effect is checked after [`Rseq::restart_others`]: a sequence
 //!   that saw the cache free may commit over the ticket. The thread that made the cache busy has it
 //!   alone, wherever it runs, until it ends that itself.

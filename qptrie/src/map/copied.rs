@@ -13,7 +13,8 @@ use memalloc::{Handle, ReusePolicy};
 /// For values that are plain bits ([`PlainBits`]); the names end in `_copied`. They work under
 /// every policy of leaves. If leaves are reused at once (`QpTrie<V, B, Immediate>`), only they can
 /// read a value. Under that policy nothing has to be deferred, the value of a present key is
-/// overwritten in place without an allocation, and a leaf is eight bytes larger.
+/// overwritten in place without an allocation, and a leaf is 4 to 9 bytes larger before it is
+/// rounded up to a size class.
 ///
 /// ```
 /// use memalloc::Immediate;

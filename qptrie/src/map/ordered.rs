@@ -14,13 +14,13 @@ use std::ops::RangeBounds;
 ///
 /// Keys are ordered by their bytes, compared as unsigned numbers; a key comes before the longer
 /// keys that begin with it. These operations take no lock. If writers force too many retries of one
-/// ([`Builder::reader_retries`](crate::Builder::reader_retries)), it blocks further changes until
-/// it is done. They do not allocate while the path from the root has at most 24 branches (except
-/// for the buffer that `next_key` and `prev_key` fill).
+/// ([`Builder::reader_retries`](crate::Builder::reader_retries)), it blocks changes in the part of
+/// the trie that it searches until it is done. They do not allocate while the path from the root
+/// has at most 24 branches (except for the buffer that `next_key` and `prev_key` fill).
 ///
 /// While other threads write, each operation sees every key that is present throughout the
-/// operation, and returns entries that were present at a moment during it (for an iterator: during
-/// the call of `next` that returned the entry).
+/// operation, and returns entries that were present at a moment during it (for an iterator see
+/// [`Iter`]).
 ///
 /// These operations return references, so they exist only if the policy of leaves protects
 /// identity:

@@ -273,8 +273,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
     /// Returns the value of `key`. Linearizable, and takes no lock; if writers force too many
-    /// retries, it blocks further changes below its root until it is done. Takes one step for each
-    /// branch on the path: at most one for each byte of the key and one for its end.
+    /// retries, it blocks changes to all keys with the same first byte until it is done. Takes one
+    /// step for each branch on the path: at most one for each byte of the key and one for its end.
     #[doc(alias = "map_lookup_elem")]
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&V> {

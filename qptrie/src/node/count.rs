@@ -75,15 +75,25 @@ impl<'t> Count<'t> {
             // earlier holders stored into the slots. Falls to `loom` "lock taken relaxed".
             let order =
                 if self.faults.relaxed_locks() { Ordering::Relaxed } else { Ordering::Acquire };
-            match self.word.compare_exchange(life.0, life.0 | LOCKED, order, Ordering::Relaxed) {
+            let locked = life.0 | LOCKED;
+            match self.word.compare_exchange(life.0, locked, order, Ordering::Relaxed) {
                 Ok(_) => return Ok(Locked { count: self, life }),
-                Err(now) if now != life.0 | LOCKED => return Err(Retry),
+                Err(now) if now != locked => return Err(Retry),
                 // Another thread has the lock. It holds it for a few stores, sometimes an
-                // allocation.
-                Err(_) if spins < SPINS => pause(),
-                Err(_) => thread::yield_now(),
+                // allocation. A failed exchange takes the cache line from it, a load shares it.
+                Err(_) => loop {
+                    if spins < SPINS {
+                        pause()
+                    } else {
+                        thread::yield_now()
+                    }
+                    spins += 1;
+                    // A model would explore the same wait twice.
+                    if cfg!(loom) || self.word.load(Ordering::Relaxed) != locked {
+                        break;
+                    }
+                },
             }
-            spins += 1;
         }
     }
 
