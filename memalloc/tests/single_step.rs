@@ -61,10 +61,8 @@ in_every_setup! {
         let layout = layout(64, 8);
         Object::new(&alloc, layout, 1).free(&alloc);
         let status = step_through(|| {
-            for _ in 0..3 {
-                Object::new(&alloc, layout, 2).free(&alloc);
-                Object::new(&alloc, layout, 3).free_rcu(&alloc);
-            }
+            Object::new(&alloc, layout, 2).free(&alloc);
+            Object::new(&alloc, layout, 3).free_rcu(&alloc);
         });
         if let Some(status) = status {
             assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");

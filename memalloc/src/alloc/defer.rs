@@ -83,6 +83,7 @@ impl Raw {
         if !nobody_is_inside {
             passed = self.pass_with_stamp(class, &mut arrays.deferred, is_due);
         }
+        let passed = self.finished_by_this_call(&mut arrays.deferred, passed);
         let is_over = depot.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
@@ -150,6 +151,17 @@ impl Raw {
         most.max(1) as u32
     }
 
+    /// Returns the batches that this call finishes. The others stay with the CPU, if each object has
+    /// to be finalized or returned to its slab.
+    fn finished_by_this_call(&self, deferred: &mut Deferred, mut passed: Queue) -> Queue {
+        if !self.passes_by_batch() {
+            return passed;
+        }
+        let pool = &self.depot.pool;
+        deferred.unfinished.append(pool, &mut passed);
+        deferred.unfinished.take_first(pool, BATCHES_PER_CALL)
+    }
+
     /// Lets objects that have passed their grace period be allocated again. The objects that this
     /// CPU did not need go to the depot.
     fn let_pass(&self, class: usize, mut arrays: Active<'_>, passed: Queue) {
@@ -177,6 +189,7 @@ impl Raw {
                 return None;
             }
             let passed = self.take_passed(class, &mut arrays.deferred);
+            let passed = self.finished_by_this_call(&mut arrays.deferred, passed);
             if passed.is_empty() {
                 return None;
             }

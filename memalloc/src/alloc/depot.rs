@@ -260,6 +260,10 @@ impl Depot {
     /// without a stamp get one from `stamp`.
     fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
         self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
+        if !deferred.unfinished.is_empty() {
+            let stamped = self.stamp_all(class, deferred.unfinished.take(), Stamp::PASSED);
+            self.of(class).waiting_for_gp.push_all_oldest(&self.pool, stamped);
+        }
         if !deferred.waiting_for_gp.is_empty() {
             // That stamp may have passed already.
             let stamped = self.stamp_all(class, deferred.waiting_for_gp.take(), deferred.stamp());

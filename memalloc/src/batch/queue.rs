@@ -35,6 +35,17 @@ impl Queue {
         all
     }
 
+    /// Takes the first `most` batches.
+    pub(crate) fn take_first(&mut self, pool: &Pool, most: usize) -> Self {
+        let mut first = Self::new();
+        while (first.batches as usize) < most
+            && let Some(batch) = self.pop_front(pool)
+        {
+            first.push_back(pool, batch);
+        }
+        first
+    }
+
     /// Returns the batches in the opposite order.
     pub(crate) fn reversed(mut self, pool: &Pool) -> Self {
         let mut reversed = Self::new();

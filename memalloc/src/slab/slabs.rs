@@ -401,13 +401,20 @@ impl Slabs {
         Err(SlabError::System)
     }
 
-    /// As `open`, but only with a slab that has its memory, and without allocating.
+    /// As `open`, but only with a slab that has its memory, and without allocating: for the first
+    /// shard, from `shard` on, whose list has room.
     fn reopen(&self, state: &mut State, class: usize, shard: usize, units: u32) -> Option<u32> {
-        let (of, list) = (state.empty_of(class), class * state.shards + shard);
+        let of = state.empty_of(class);
         let number = state.empty[of].newest()?;
-        let has_room = state.slabs[number as usize].inside.capacity() >= Slab::words(units)
-            && state.partial[list].capacity() > state.owned[list];
-        if !has_room || state.in_use >= self.limit_slabs {
+        let has_room = |shard: &usize| {
+            let list = class * state.shards + shard;
+            state.partial[list].capacity() > state.owned[list]
+        };
+        let mut shards = (shard..state.shards).chain(0..shard);
+        let shard = shards.find(has_room)?;
+        if state.slabs[number as usize].inside.capacity() < Slab::words(units)
+            || state.in_use >= self.limit_slabs
+        {
             return None;
         }
         state.empty[of].take();
