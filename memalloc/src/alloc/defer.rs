@@ -2,6 +2,7 @@
 //! grace periods begin, what happens once they have passed, and how the pending memory is bounded.
 
 use super::raw::Raw;
+use super::reclaim::BATCHES_PER_CALL;
 use crate::batch::{Queue, Stack};
 use crate::cpu::{Active, Arrays, Deferred};
 use crate::rcu::{Backoff, WaitFor};
@@ -82,6 +83,7 @@ impl Raw {
         if !nobody_is_inside {
             passed = self.pass_with_stamp(class, &mut arrays.deferred, is_due);
         }
+        let passed = self.finished_by_this_call(&mut arrays.deferred, passed);
         let is_over = depot.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
@@ -149,6 +151,17 @@ impl Raw {
         most.max(1) as u32
     }
 
+    /// Returns the batches that this call finishes. The others stay with the CPU, if each object has
+    /// to be finalized or returned to its slab.
+    fn finished_by_this_call(&self, deferred: &mut Deferred, mut passed: Queue) -> Queue {
+        if !self.passes_by_batch() {
+            return passed;
+        }
+        let pool = &self.depot.pool;
+        deferred.unfinished.append(pool, &mut passed);
+        deferred.unfinished.take_first(pool, BATCHES_PER_CALL)
+    }
+
     /// Lets objects that have passed their grace period be allocated again. The objects that this
     /// CPU did not need go to the depot.
     fn let_pass(&self, class: usize, mut arrays: Active<'_>, passed: Queue) {
@@ -176,6 +189,7 @@ impl Raw {
                 return None;
             }
             let passed = self.take_passed(class, &mut arrays.deferred);
+            let passed = self.finished_by_this_call(&mut arrays.deferred, passed);
             if passed.is_empty() {
                 return None;
             }
@@ -214,7 +228,7 @@ impl Raw {
         } else {
             self.domain.advance_once(wait_for);
         }
-        self.end_waiting(class, false);
+        self.end_waiting(class, BATCHES_PER_CALL, false);
     }
 
     /// Returns true if no more is pending than allowed: `max_pending` bytes, and a part of that
@@ -260,7 +274,7 @@ impl Raw {
         let age = self.domain.completed(self.depot.route.deferred).age();
         if self.settled_at.swap(age, Relaxed) != age {
             self.depot.share_all_deferred(false, || self.stamp_deferred());
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
+            self.all_classes().for_each(|class| _ = self.end_waiting(class, usize::MAX, false));
         }
     }
 
@@ -274,7 +288,7 @@ impl Raw {
             if self.domain.pass(wait_for, stamp, 1) {
                 self.domain.advance_once(wait_for);
             }
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, false));
+            self.all_classes().for_each(|class| _ = self.end_waiting(class, usize::MAX, false));
             self.has_room()
         };
         let completed = || self.domain.completed_epochs(wait_for);

@@ -237,7 +237,7 @@ impl Depot {
         may_wait: bool,
         panics: &mut FirstPanic,
     ) -> u64 {
-        let (depot, mut returned) = (self.of(class), 0);
+        let (depot, mut returned, mut still_out) = (self.of(class), 0, Queue::new());
         while let Some(mut batch) = passed.pop_front(&self.pool) {
             // INV-R2: the grace period of the batch has passed, so only this thread can reach the
             // objects, and this runs once per grace period of an object.
@@ -248,9 +248,10 @@ impl Depot {
             }
             match self.put_back(batch, may_wait, panics) {
                 Ok(count) => returned += count,
-                Err(batch) => depot.waiting_for_gp_ttrace.push_again(&self.pool, batch),
+                Err(batch) => still_out.push_back(&self.pool, batch),
             }
         }
+        depot.waiting_for_gp_ttrace.push_all_oldest(&self.pool, still_out);
         returned
     }
 
@@ -259,26 +260,33 @@ impl Depot {
     /// without a stamp get one from `stamp`.
     fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
         self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
+        if !deferred.unfinished.is_empty() {
+            let stamped = self.stamp_all(class, deferred.unfinished.take(), Stamp::PASSED);
+            self.of(class).waiting_for_gp.push_all_oldest(&self.pool, stamped);
+        }
         if !deferred.waiting_for_gp.is_empty() {
-            self.share_waiting(class, deferred.waiting_for_gp.take(), deferred.stamp());
             // That stamp may have passed already.
-            self.of(class).waiting_for_gp.search_again();
+            let stamped = self.stamp_all(class, deferred.waiting_for_gp.take(), deferred.stamp());
+            self.of(class).waiting_for_gp.push_all_oldest(&self.pool, stamped);
         }
         if !deferred.free_by_rcu.is_empty() {
-            self.share_waiting(class, deferred.free_by_rcu.take(), stamp());
+            let stamped = self.stamp_all(class, deferred.free_by_rcu.take(), stamp());
+            self.of(class).waiting_for_gp.push_all(&self.pool, stamped);
         }
         deferred.give_spare(&self.pool);
         self.pending_bytes.fetch_sub(deferred.counted(), Ordering::Relaxed);
         deferred.set_counted(0);
     }
 
-    /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet.
-    /// Unless `may_wait`, skips caches that are in use.
+    /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet or were
+    /// freed while the cache was busy. Unless `may_wait`, skips caches that are in use.
     pub(super) fn share_all_deferred(&self, may_wait: bool, stamp: impl Fn() -> Stamp) {
-        self.caches.enter_all(self.used_classes(), may_wait, |class, _, mut arrays| {
+        self.caches.enter_all(self.used_classes(), may_wait, |class, cache, mut arrays| {
             let added = self.to_waiting(class, &stamp).add_all(arrays.free_by_rcu.as_slice());
             arrays.free_by_rcu.forget_oldest(added);
             self.share_deferred(class, &mut arrays.deferred, &stamp);
+            drop(arrays);
+            self.recover_extra(class, cache, &stamp);
         });
     }
 
@@ -286,8 +294,8 @@ impl Depot {
         objects * self.classes.class(class).size as u64
     }
 
-    /// Moves batches to `waiting_for_gp`. All their objects have been freed by now.
-    fn share_waiting(&self, class: usize, mut batches: Queue, stamp: Stamp) {
+    /// Stamps batches and counts them as pending. All their objects have been freed by now.
+    fn stamp_all(&self, class: usize, mut batches: Queue, stamp: Stamp) -> Queue {
         let mut stamped = Queue::new();
         while let Some(mut batch) = batches.pop_front(&self.pool) {
             self.pool.with(&mut batch, |body| body.set_stamp(stamp));
@@ -295,7 +303,7 @@ impl Depot {
         }
         let bytes = self.bytes(class, stamped.objects());
         self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.of(class).waiting_for_gp.push_all(&self.pool, stamped);
+        stamped
     }
 
     /// Moves a batch to `waiting_for_gp`. All its objects have been freed by now.
@@ -308,13 +316,17 @@ impl Depot {
         self.of(class).waiting_for_gp.push(&self.pool, batch);
     }
 
-    /// Moves the batches that `completed` allows from `waiting_for_gp` to `free_by_rcu_ttrace` or
-    /// to the slabs, after their finalizers. Returns the number of objects that went to the slabs.
-    pub(super) fn end_waiting(&self, class: usize, completed: &Stamp, may_wait: bool) -> u64 {
-        let mut passed = Queue::new();
-        self.of(class).waiting_for_gp.take_passed(&self.pool, completed, |batch| {
-            passed.push_back(&self.pool, batch);
-        });
+    /// Moves at most `most` batches that `completed` allows from `waiting_for_gp` to
+    /// `free_by_rcu_ttrace` or to the slabs, after their finalizers. Returns the number of objects
+    /// that went to the slabs.
+    pub(super) fn end_waiting(
+        &self,
+        class: usize,
+        completed: &Stamp,
+        most: usize,
+        may_wait: bool,
+    ) -> u64 {
+        let passed = self.of(class).waiting_for_gp.take_passed(&self.pool, completed, most);
         if passed.is_empty() {
             return 0;
         }
@@ -341,17 +353,26 @@ impl Depot {
         count
     }
 
-    /// Moves the batches that `completed` allows from `waiting_for_gp_ttrace` to the slabs. Returns
-    /// the number of objects.
-    pub(super) fn end_returning(&self, class: usize, completed: &Stamp, may_wait: bool) -> u64 {
-        let depot = self.of(class);
+    /// Moves at most `most` batches that `completed` allows from `waiting_for_gp_ttrace` to the
+    /// slabs. Returns the number of objects.
+    pub(super) fn end_returning(
+        &self,
+        class: usize,
+        completed: &Stamp,
+        most: usize,
+        may_wait: bool,
+    ) -> u64 {
+        let on_their_way = &self.of(class).waiting_for_gp_ttrace;
         let (mut returned, mut panics) = (0, FirstPanic::default());
-        depot.waiting_for_gp_ttrace.take_passed(&self.pool, completed, |batch| {
+        let mut passed = on_their_way.take_passed(&self.pool, completed, most);
+        let mut still_out = Queue::new();
+        while let Some(batch) = passed.pop_front(&self.pool) {
             match self.put_back(batch, may_wait, &mut panics) {
                 Ok(count) => returned += count,
-                Err(batch) => depot.waiting_for_gp_ttrace.push_again(&self.pool, batch),
+                Err(batch) => still_out.push_back(&self.pool, batch),
             }
-        });
+        }
+        on_their_way.push_all_oldest(&self.pool, still_out);
         panics.go_on();
         returned
     }

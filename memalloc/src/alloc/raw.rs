@@ -27,6 +27,9 @@ pub(crate) struct Raw {
     pub(super) reclaimed_at: Tally,
     /// The age of the completed grace periods when a thread inside a section last let objects pass.
     pub(super) settled_at: Tally,
+    /// The last time at which an allocation that may not wait moved pending objects along, in
+    /// nanoseconds of `thread::clock`.
+    pub(super) moved_along_at: Tally,
 }
 
 impl Raw {
@@ -38,6 +41,7 @@ impl Raw {
             max_pending,
             reclaimed_at: Tally::new(u64::MAX),
             settled_at: Tally::new(u64::MAX),
+            moved_along_at: Tally::new(0),
         }
     }
 
@@ -70,6 +74,7 @@ impl Raw {
         self.take_passed_nowait(class)
             .or_else(|| self.unpack(class, self.depot.take_ready(class)?))
             .or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_quietly))
+            .or_else(|| self.alloc_moved_along(class))
             .ok_or(AllocErrorKind::WouldBlock)
     }
 
@@ -139,9 +144,9 @@ fn end(depot: ManuallyDrop<Depot>) {
         passes += 1;
         let passed = Stamp::after_everything(passes);
         let return_class = |class| {
-            let finished = panics.catch(|| depot.end_waiting(class, &passed, true));
+            let finished = panics.catch(|| depot.end_waiting(class, &passed, usize::MAX, true));
             while depot.begin_returning(class, || Stamp::PASSED) > 0 {}
-            let returned = panics.catch(|| depot.end_returning(class, &passed, true));
+            let returned = panics.catch(|| depot.end_returning(class, &passed, usize::MAX, true));
             finished.unwrap_or(1) + returned.unwrap_or(1)
         };
         classes.clone().map(return_class).sum::<u64>()

@@ -3,10 +3,18 @@
 
 use super::error::AllocErrorKind;
 use super::raw::Raw;
+use super::reclaim::BATCHES_PER_CALL;
 use crate::batch::{Batch, Stack};
 use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, CpuCache, CpuCaches};
 use crate::slab::{Handle, SlabError};
+use crate::sync::Ordering::Relaxed;
+use crate::sys::thread;
+use std::time::Duration;
+
+/// The least time between two visits to every CPU's cache by allocations that may not wait. A visit
+/// may interrupt the other processors.
+const MOVE_ALONG_INTERVAL: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 150 });
 
 impl Raw {
     /// Allocates an object from any place once the cache of this CPU is at its low watermark.
@@ -54,6 +62,38 @@ impl Raw {
                 arrays.free.pop().or_else(|| arrays.deferred.unpack_passed(pool, Stack::pop))
             });
             object.or_else(|| cache.free_llist_extra.take_one(arena))
+        })
+    }
+
+    /// Allocates an object for a call that may not wait and finds none ready: moves pending objects
+    /// along first, because a program may make no other calls than this and deferred frees.
+    ///
+    /// Takes no lock. Visits the caches of every CPU and begins a grace period, which may issue a
+    /// barrier, at most once per [`MOVE_ALONG_INTERVAL`].
+    #[cold]
+    pub(super) fn alloc_moved_along(&self, class: usize) -> Option<Handle> {
+        let (depot, wait_for) = (self.depot(), self.depot.route.deferred);
+        self.recover_extra(class);
+        let now = thread::clock().as_nanos() as u64;
+        let ago = now.saturating_sub(self.moved_along_at.load(Relaxed));
+        // Finalizers and destructors do not run in an allocation: its caller may hold what they
+        // need.
+        if !depot.runs_hooks_when_passed() {
+            if Duration::from_nanos(ago) >= MOVE_ALONG_INTERVAL {
+                self.moved_along_at.store(now, Relaxed);
+                depot.share_all_deferred(false, || self.stamp_deferred());
+                self.domain.advance_once(wait_for);
+            } else {
+                self.domain.advance_begun(wait_for);
+            }
+            self.end_waiting(class, BATCHES_PER_CALL, false);
+        }
+        let ready = depot.take_ready(class).and_then(|batch| self.unpack(class, batch));
+        ready.or_else(|| {
+            // Under a policy that returns freed objects to their slabs, only slabs have them.
+            let current = || depot.caches.current_cpu();
+            let through_slab = depot.route.through_slab;
+            through_slab.then(|| depot.slabs.carve_nowait(&depot.classes, class, current()))?
         })
     }
 

@@ -28,6 +28,10 @@ const URGENT_BYTES: u64 = 2 << 20;
 /// owed, and begins a grace period. One interruption per interval is negligible.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// The most batches that one free or allocation moves along each part of the path. It bounds the
+/// longest call after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
+pub(super) const BATCHES_PER_CALL: usize = 8;
+
 /// Read the clock about once per this many objects: a read takes as long as handling several of
 /// them.
 const OBJECTS_PER_CLOCK: u64 = 64;
@@ -135,18 +139,18 @@ impl Raw {
         worth_while
     }
 
-    /// Moves the batches that have passed their grace period out of `waiting_for_gp`. Returns how
-    /// many objects went to the slabs.
-    pub(super) fn end_waiting(&self, class: usize, may_wait: bool) -> u64 {
+    /// Moves at most `most` batches that have passed their grace period out of `waiting_for_gp`.
+    /// Returns how many objects went to the slabs.
+    pub(super) fn end_waiting(&self, class: usize, most: usize, may_wait: bool) -> u64 {
         let completed = self.domain.completed(self.depot.route.deferred);
-        self.depot.end_waiting(class, &completed, may_wait)
+        self.depot.end_waiting(class, &completed, most, may_wait)
     }
 
-    /// Puts the batches of `waiting_for_gp_ttrace` that have passed their grace period into the
-    /// slabs. Returns how many objects.
-    fn end_returning(&self, class: usize, may_wait: bool) -> u64 {
+    /// Puts at most `most` batches of `waiting_for_gp_ttrace` that have passed their grace period
+    /// into the slabs. Returns how many objects.
+    fn end_returning(&self, class: usize, most: usize, may_wait: bool) -> u64 {
         let completed = self.domain.completed(self.depot.route.returned);
-        self.depot.end_returning(class, &completed, may_wait)
+        self.depot.end_returning(class, &completed, most, may_wait)
     }
 
     /// Lets pending objects be allocated again, for a caller that needs one and finds no other.
@@ -161,7 +165,7 @@ impl Raw {
         let bytes = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
         let due = Due { bytes, late: false };
         self.look_after(self.depot.route.deferred, &due);
-        self.end_waiting(class, false);
+        self.end_waiting(class, BATCHES_PER_CALL, false);
     }
 
     /// Moves every object that no user holds to the slabs, as far as readers allow at once.
@@ -184,12 +188,13 @@ impl Raw {
     /// their grace period.
     pub(super) fn return_surplus(&self, class: usize) {
         let depot = self.depot();
-        let mut begun = 0;
-        while depot.of(class).has_surplus(self.size(class)) {
+        let (mut begun, mut batches) = (0, 0);
+        while batches < BATCHES_PER_CALL && depot.of(class).has_surplus(self.size(class)) {
             match depot.begin_returning(class, || self.stamp_returned()) {
                 0 => break,
                 count => begun += count,
             }
+            batches += 1;
         }
         if begun > 0 {
             depot.of(class).gave_back();
@@ -199,7 +204,7 @@ impl Raw {
             if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
                 self.owed.begun();
             }
-            self.end_returning(class, false);
+            self.end_returning(class, BATCHES_PER_CALL, false);
         }
     }
 
@@ -220,7 +225,7 @@ impl Raw {
     /// Moves all objects of a class towards the slabs that are neither held by a user nor reserved
     /// nor pending.
     fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
-        let returned = self.end_waiting(class, true);
+        let returned = self.end_waiting(class, usize::MAX, true);
         reclaimed.add(returned, self.size(class));
         self.depot.of(class).keeps_least();
         while self.depot.begin_returning(class, || self.stamp_returned()) > 0 {}
@@ -241,7 +246,7 @@ impl Raw {
         self.depot.share_all_deferred(true, || self.stamp_deferred());
         self.domain.advance_once(self.readers());
         for class in self.all_classes() {
-            self.end_waiting(class, true);
+            self.end_waiting(class, usize::MAX, true);
             let mut idle = self.depot.of(class).free_by_rcu_ttrace.idle();
             if idle > 0 {
                 self.depot.of(class).keeps_least();
@@ -308,7 +313,7 @@ impl Raw {
 
     fn put_back_passed(&self, reclaimed: &mut Reclaimed) {
         for class in self.all_classes() {
-            let objects = self.end_returning(class, true);
+            let objects = self.end_returning(class, usize::MAX, true);
             reclaimed.add(objects, self.size(class));
         }
     }

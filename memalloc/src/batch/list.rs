@@ -101,7 +101,6 @@ impl BatchList {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::pool::Body;
     use super::*;
     use crate::rcu::Stamp;
     use crate::slab::Handle;
@@ -122,26 +121,6 @@ mod tests {
             pool.give(batch);
         }
         cookies
-    }
-
-    #[test]
-    fn batches_that_have_passed_are_taken_wherever_they_are_in_the_list() {
-        let pool = Pool::reserved(1 << 24);
-        let order = [3, 1, 4, 2];
-        for completed in 0..=4 {
-            let list = BatchList::new();
-            for cookie in order {
-                list.push(&pool, stamped(&pool, cookie));
-            }
-            let has_passed = |body: &Body| body.stamp().has_passed(&Stamp::of(completed, 0));
-            let (passed, waiting) = list.take_all(&pool).split(&pool, has_passed);
-            list.push_all(&pool, waiting);
-            let newest_first = || order.into_iter().rev();
-            let expected: Vec<_> = newest_first().filter(|cookie| *cookie <= completed).collect();
-            assert_eq!(drain(&pool, passed), expected);
-            let expected: Vec<_> = newest_first().filter(|cookie| *cookie > completed).collect();
-            assert_eq!(drain(&pool, list.take_all(&pool)), expected);
-        }
     }
 
     #[test]

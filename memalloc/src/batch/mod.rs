@@ -17,6 +17,6 @@ mod queue;
 mod stack;
 
 pub(crate) use list::BatchList;
-pub(crate) use pool::{Batch, Body, Pool};
+pub(crate) use pool::{Batch, Pool};
 pub(crate) use queue::Queue;
 pub(crate) use stack::Stack;

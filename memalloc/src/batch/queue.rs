@@ -1,6 +1,6 @@
 //! A chain of batches with one owner: no atomic instructions, no allocation.
 
-use super::pool::{Batch, Body, Pool};
+use super::pool::{Batch, Pool};
 use crate::sync::Ordering;
 
 /// A chain of batches, with the number of their objects. All zero, it is empty.
@@ -35,16 +35,24 @@ impl Queue {
         all
     }
 
-    /// Splits the batches into those that `accepts` returns true for and the others, each in their
-    /// order.
-    pub(crate) fn split(mut self, pool: &Pool, accepts: impl Fn(&Body) -> bool) -> (Self, Self) {
-        let (mut accepted, mut others) = (Self::new(), Self::new());
-        while let Some(mut batch) = self.pop_front(pool) {
-            let is_accepted = pool.with(&mut batch, |body| accepts(body));
-            let part = if is_accepted { &mut accepted } else { &mut others };
-            part.push_back(pool, batch);
+    /// Takes the first `most` batches.
+    pub(crate) fn take_first(&mut self, pool: &Pool, most: usize) -> Self {
+        let mut first = Self::new();
+        while (first.batches as usize) < most
+            && let Some(batch) = self.pop_front(pool)
+        {
+            first.push_back(pool, batch);
         }
-        (accepted, others)
+        first
+    }
+
+    /// Returns the batches in the opposite order.
+    pub(crate) fn reversed(mut self, pool: &Pool) -> Self {
+        let mut reversed = Self::new();
+        while let Some(batch) = self.pop_front(pool) {
+            reversed.push_front(pool, batch);
+        }
+        reversed
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -29,6 +29,9 @@ pub(crate) struct Deferred {
     stamp: [u32; 4],
     /// May be allocated; the batches that were freed last come first.
     pub(crate) passed: Queue,
+    /// Past their grace period, but to be finalized or returned to slabs before they are allocated
+    /// again.
+    pub(crate) unfinished: Queue,
     /// Empty batches.
     spare: Queue,
     /// This queue's part of the allocator's pending bytes, in units: an upper bound of what is
@@ -43,7 +46,7 @@ pub(crate) struct Deferred {
 
 impl Deferred {
     pub(crate) fn pending(&self) -> u64 {
-        self.free_by_rcu.objects() + self.waiting_for_gp.objects()
+        self.free_by_rcu.objects() + self.waiting_for_gp.objects() + self.unfinished.objects()
     }
 
     /// Returns this queue's part of the allocator's pending bytes.

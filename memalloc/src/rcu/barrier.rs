@@ -48,6 +48,9 @@ const LOOKS_PER_NOTE: u64 = 61;
 /// The assumed cost of a membarrier until one was measured, in nanoseconds.
 const FIRST_PRICE_NS: u64 = 10_000;
 
+/// The price of a membarrier once the system has refused one. It outweighs any time.
+const REFUSED_PRICE_NS: u64 = u64::MAX / LEAST_SHARE;
+
 #[derive(Debug)]
 pub(super) struct Barrier {
     kind: BarrierKind,
@@ -91,9 +94,9 @@ impl Barrier {
     /// The kind in force: `Membarrier` or `Fence`.
     pub(super) fn in_force(&self) -> BarrierKind {
         match self.kind {
-            BarrierKind::Adaptive if self.mode.load(Relaxed) != FENCED => BarrierKind::Membarrier,
-            BarrierKind::Adaptive => BarrierKind::Fence,
-            kind => kind,
+            BarrierKind::Fence => BarrierKind::Fence,
+            _ if self.mode.load(Relaxed) == FENCED => BarrierKind::Fence,
+            _ => BarrierKind::Membarrier,
         }
     }
 
@@ -173,12 +176,14 @@ impl Barrier {
         false
     }
 
-    /// Calls membarrier, and switches to fences if it costs too much. Returns `false` if the system
-    /// refused it.
+    /// Calls membarrier, and switches to fences if it costs too much or the system refuses it.
+    /// Returns `false` if the switch failed too.
     fn expedite(&self) -> bool {
         let begun = now();
         if !membarrier::expedite() {
-            return false;
+            // No barrier is cheap from now on, so fences are never given up again.
+            self.costs.price.store(REFUSED_PRICE_NS, Relaxed);
+            return self.take_fences();
         }
         if self.kind != BarrierKind::Adaptive {
             return true;
@@ -203,9 +208,9 @@ impl Barrier {
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: the membarrier separates the store above from what follows: every reader that
         // enters later sees the store, and all others have announced themselves before (INV-N1).
-        // The call includes this thread's own fence. Falls to `loom_protocol`
-        // "switch without membarrier".
-        if !membarrier::expedite() {
+        // The call includes this thread's own fence. A visit to every CPU orders as much. Falls to
+        // `loom_protocol` "switch without membarrier".
+        if !membarrier::expedite() && !membarrier::visit_every_cpu() {
             self.mode.store(PLAIN, Relaxed);
             return false;
         }

@@ -58,6 +58,11 @@ impl EmptySlabs {
         Some(number)
     }
 
+    /// Returns the slab that became empty last and has its memory.
+    pub(super) fn newest(&self) -> Option<u32> {
+        self.spare.last().copied()
+    }
+
     /// Adds a slab that has its memory, or gets it when it is touched.
     pub(super) fn add(&mut self, number: u32) {
         self.spare.push(number);

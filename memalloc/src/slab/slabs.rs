@@ -129,6 +129,17 @@ impl Slab {
         }
     }
 
+    /// Returns the number of words in the bitmap of a slab with objects of `units` units.
+    fn words(units: u32) -> usize {
+        (SLAB_UNITS / units).div_ceil(64) as usize
+    }
+
+    /// Makes room for a bitmap of `words` words. Returns `false` if there is no memory.
+    fn make_room(&mut self, words: usize) -> bool {
+        self.inside.clear();
+        self.inside.try_reserve_exact(words).is_ok()
+    }
+
     /// Returns the number of the object that begins `units` units behind the start of the slab.
     /// Exact: the reciprocal is too large by less than 2^-32 of a unit, and there are at most 4096
     /// units.
@@ -217,6 +228,40 @@ impl Slabs {
             state.touch(number, end);
         }
         Ok(())
+    }
+
+    /// Takes one object of a class out of a slab, unless that would wait for a lock, need memory
+    /// from the system or run a constructor. Async-signal-safe.
+    pub(crate) fn carve_nowait(
+        &self,
+        classes: &ClassTable,
+        class: usize,
+        cpu: usize,
+    ) -> Option<Handle> {
+        let units = classes.class(class).units();
+        let mut lock = self.state.try_lock()?;
+        let state = &mut *lock;
+        if self.constructor.is_some() || state.slabs.is_empty() {
+            return None;
+        }
+        let shard = cpu % state.shards;
+        let mut lists = class * state.shards..(class + 1) * state.shards;
+        let listed = lists.find_map(|list| state.partial[list].last().copied());
+        let number = match listed {
+            Some(number) => number,
+            None => self.reopen(state, class, shard, units)?,
+        };
+        if state.slabs[number as usize].count == 1 {
+            state.unlist(number);
+        }
+        state.taken[class] += 1;
+        let (mut taken, mut end) = (None, 0);
+        state.slabs[number as usize].take_lowest(1, |index| {
+            taken = Handle::new(number * SLAB_UNITS + index * units);
+            end = (index + 1) as usize * units as usize * UNIT;
+        });
+        state.touch(number, end);
+        taken.inspect(|&object| self.arena.carved(object, units))
     }
 
     /// Chooses a slab of a class with objects in it for a shard: one of its own, else one of a
@@ -346,33 +391,35 @@ impl Slabs {
             Some(number) => number,
             None => self.extend(state, of)?,
         };
-        let (objects, list) = (SLAB_UNITS / units, class * state.shards + shard);
-        let mut inside = std::mem::take(&mut state.slabs[number as usize].inside);
-        inside.clear();
-        if inside.try_reserve_exact(objects.div_ceil(64) as usize).is_err()
-            || !state.has_room_to_list(list)
-        {
-            state.empty[of].add(number);
-            return Err(SlabError::System);
+        let list = class * state.shards + shard;
+        let words = Slab::words(units);
+        if state.slabs[number as usize].make_room(words) && state.has_room_to_list(list) {
+            state.give_class(number, class, shard, units);
+            return Ok(number);
         }
-        for first in (0..objects).step_by(64) {
-            inside.push(u64::MAX >> (64 - (objects - first).min(64)));
-        }
-        let slab = &mut state.slabs[number as usize];
-        *slab = Slab {
-            class,
-            shard,
-            reciprocal: reciprocal(units),
-            inside,
-            count: objects,
-            listed_at: state.partial[list].len(),
-            touched: slab.touched,
+        state.empty[of].add(number);
+        Err(SlabError::System)
+    }
+
+    /// As `open`, but only with a slab that has its memory, and without allocating: for the first
+    /// shard, from `shard` on, whose list has room.
+    fn reopen(&self, state: &mut State, class: usize, shard: usize, units: u32) -> Option<u32> {
+        let of = state.empty_of(class);
+        let number = state.empty[of].newest()?;
+        let has_room = |shard: &usize| {
+            let list = class * state.shards + shard;
+            state.partial[list].capacity() > state.owned[list]
         };
-        state.partial[list].push(number);
-        state.in_use += 1;
-        state.opened += 1;
-        state.owned[list] += 1;
-        Ok(number)
+        let mut shards = (shard..state.shards).chain(0..shard);
+        let shard = shards.find(has_room)?;
+        if state.slabs[number as usize].inside.capacity() < Slab::words(units)
+            || state.in_use >= self.limit_slabs
+        {
+            return None;
+        }
+        state.empty[of].take();
+        state.give_class(number, class, shard, units);
+        Some(number)
     }
 
     /// Returns the number of a slab that was never used.
@@ -469,6 +516,31 @@ impl State {
     fn has_room_to_list(&mut self, list: usize) -> bool {
         let (most, listed) = (self.owned[list] + 1, &mut self.partial[list]);
         listed.try_reserve(most.saturating_sub(listed.len())).is_ok()
+    }
+
+    /// Gives an empty slab a class and lists it. The caller has made room for the bitmap and the
+    /// list.
+    fn give_class(&mut self, number: u32, class: usize, shard: usize, units: u32) {
+        let (objects, list) = (SLAB_UNITS / units, class * self.shards + shard);
+        let mut inside = std::mem::take(&mut self.slabs[number as usize].inside);
+        inside.clear();
+        for first in (0..objects).step_by(64) {
+            inside.push(u64::MAX >> (64 - (objects - first).min(64)));
+        }
+        let slab = &mut self.slabs[number as usize];
+        *slab = Slab {
+            class,
+            shard,
+            reciprocal: reciprocal(units),
+            inside,
+            count: objects,
+            listed_at: self.partial[list].len(),
+            touched: slab.touched,
+        };
+        self.partial[list].push(number);
+        self.in_use += 1;
+        self.opened += 1;
+        self.owned[list] += 1;
     }
 
     /// Takes a slab off its list.

@@ -25,7 +25,7 @@
 mod imp {
     use super::{CacheRow, OBJECTS_AT};
     use crate::sys::count_word::CountWord;
-    use crate::sys::membarrier::membarrier;
+    use crate::sys::membarrier::{membarrier, visit_every_cpu};
     use once_cell::race::OnceNonZeroUsize;
     use std::arch::asm;
     use std::mem::offset_of;
@@ -92,9 +92,14 @@ mod imp {
         membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ)
     }
 
+    /// The number of times that a sequence begins before its caller treats the cache as busy. A
+    /// debugger that steps through a sequence restarts it at every step.
+    const MOST_TRIES: u32 = 3;
+
     /// A sequence. It arms itself with its descriptor, then puts the address of this CPU's cache
     /// into `{cache}`, then executes the steps, the last of which is the commit. A restart begins
-    /// at the front. Other steps are out of line, and jump to label 8, the end.
+    /// at the front; after `MOST_TRIES` it executes the steps that are out of line instead, which
+    /// are those for a busy cache. They jump to label 8, the end.
     macro_rules! sequence {
         (
             [$($step:literal),*], [$($elsewhere:literal),*],
@@ -109,6 +114,7 @@ mod imp {
                     "2: .long 0, 0\n",
                     ".quad 3f, 4f - 3f, 5f\n",
                     ".popsection\n",
+                    "xor {tries:e}, {tries:e}\n",
                     "7: lea {cache}, [rip + 2b]\n",
                     "mov qword ptr fs:[{area} + 8], {cache}\n",
                     "3: movsxd {cache}, dword ptr fs:[{area} + 4]\n",
@@ -120,7 +126,9 @@ mod imp {
                     // The kernel checks this signature before it jumps to label 5.
                     ".byte 0x0f, 0xb9, 0x3d\n",
                     ".long 0x53053053\n",
-                    "5: jmp 7b\n",
+                    "5: inc {tries:e}\n",
+                    "cmp {tries:e}, {most_tries}\n",
+                    "jb 7b\n",
                     $($elsewhere, "\n",)*
                     ".popsection\n",
                     "8:\n",
@@ -129,6 +137,8 @@ mod imp {
                 row = in(reg) $row,
                 first_at = const offset_of!(CacheRow, first),
                 cpu_shift = const CacheRow::CPU_BYTES.trailing_zeros(),
+                tries = out(reg) _,
+                most_tries = const MOST_TRIES,
                 $($operands)*
                 options(nostack),
             )
@@ -224,7 +234,7 @@ mod imp {
                         "add {word}, {one}",
                         "mov qword ptr [{cache} + {at}], {word}"
                     ],
-                    [],
+                    ["jmp {full}"],
                     self, row,
                     at = const AT,
                     busy = const CountWord::BUSY_ABOVE,
@@ -282,7 +292,7 @@ mod imp {
         /// begins or restarts after this call sees all stores that this thread made before it.
         /// Returns `false` if the system refused.
         pub(crate) fn restart_others(self) -> bool {
-            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)
+            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) || visit_every_cpu()
         }
     }
 }

@@ -1,0 +1,123 @@
+//! A filter of system calls that comes into force while allocators and domains are in use, and
+//! refuses what they are built on.
+#![cfg(all(target_os = "linux", not(loom)))]
+
+mod common;
+
+use common::{Object, Setup, adds_up, behind, layout, run_on};
+use memalloc::rcu::BarrierKind;
+use memalloc::{AfterRcuGp, FreeAfterRcuGp};
+use std::env;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// Seconds after which the process with the filter counts as stuck.
+const STUCK: u32 = 60;
+
+/// Set in the process with the filter.
+const FILTERED: &str = "MEMALLOC_TEST_FILTERED";
+
+/// Makes `membarrier` fail in every thread of this process, for good. `false` where the system has
+/// no filters.
+fn refuse_membarrier() -> bool {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let number_at = 0;
+    let mut program = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, number_at),
+        libc::sock_filter {
+            code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+            jt: 0,
+            jf: 1,
+            k: libc::SYS_membarrier as u32,
+        },
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program outlives the call, which copies it.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                libc::SECCOMP_FILTER_FLAG_TSYNC,
+                &raw const filter,
+            ) == 0
+    }
+}
+
+/// Uses every setup before and after `membarrier` is refused.
+fn use_allocators_while_membarrier_is_refused() {
+    let setups = Setup::every();
+    let allocs: Vec<_> = setups
+        .iter()
+        .map(|setup| (setup.allocator::<AfterRcuGp>(), setup.allocator::<FreeAfterRcuGp>()))
+        .collect();
+    let layout = layout(64, 8);
+    let work = || {
+        for (deferred, returned) in &allocs {
+            for _ in 0..500 {
+                Object::new(deferred, layout, 1).free(deferred);
+                Object::new(returned, layout, 2).free(returned);
+            }
+        }
+    };
+    // Another thread has read, and there are objects in the cache of each CPU.
+    let (tell, is_there) = mpsc::channel();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            run_on(Some(1));
+            allocs.iter().for_each(|(alloc, other)| {
+                drop((alloc.domain().pin(), other.domain().pin()));
+            });
+            work();
+            tell.send(()).expect("the other thread waits");
+            while !over.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        is_there.recv().expect("the thread reads");
+        run_on(Some(0));
+        work();
+        let setups = if refuse_membarrier() { &setups[..] } else { &[] };
+        for ((deferred, returned), setup) in allocs.iter().zip(setups) {
+            behind(
+                || deferred.domain().pin(),
+                || {
+                    let limit = Duration::from_millis(1);
+                    let ended = deferred.domain().rcu().synchronize_timeout(limit);
+                    assert!(ended.is_err(), "{setup:?}: a reader is inside");
+                },
+            );
+            for domain in [deferred.domain(), returned.domain()] {
+                domain.rcu().synchronize().expect("no section is open");
+                domain.trace().synchronize().expect("no section is open");
+                assert_eq!(domain.rcu().stats().barrier, BarrierKind::Fence, "{setup:?}");
+            }
+            work();
+            adds_up(&deferred.stats(), 0);
+            deferred.quiesce().expect("no section is open");
+            returned.quiesce().expect("no section is open");
+            assert_eq!(deferred.stats().taken.objects, 0, "{setup:?}");
+            assert_eq!(returned.stats().taken.objects, 0, "{setup:?}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn everything_goes_on_when_membarrier_is_refused_later() {
+    if env::var_os(FILTERED).is_some() {
+        // SAFETY: a plain system call; its signal ends this process.
+        unsafe { libc::alarm(STUCK) };
+        return use_allocators_while_membarrier_is_refused();
+    }
+    let mut this = Command::new(env::current_exe().expect("this program"));
+    this.args(["--exact", "everything_goes_on_when_membarrier_is_refused_later", "--nocapture"]);
+    let status = this.env(FILTERED, "1").status().expect("a process");
+    assert!(status.success(), "{status}");
+}
