@@ -180,9 +180,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     /// moment, so it stays unchanged until the caller's section ends.
     #[inline(always)]
     pub(crate) fn is_linked(&self, leaf: Handle) -> bool {
+        // ORDERING: Acquire pairs with the Release store in `mark_linked`. Falls to `loom`
+        // `a_hint_is_believed_of_a_linked_leaf_only`.
         let order =
             if self.faults.hinted_leaf_relaxed() { Ordering::Relaxed } else { Ordering::Acquire };
-        // ORDERING: pairs with the Release store in `mark_linked`.
         self.length_word(leaf).load(order) & Mark::from(LINKED) != 0
             || self.faults.hinted_leaf_unlinked()
     }
