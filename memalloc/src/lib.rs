@@ -182,6 +182,7 @@ mod batch;
 mod class;
 mod cpu;
 mod first_panic;
+mod parse_name;
 mod policy;
 pub mod rcu;
 #[cfg(all(feature = "recording", not(loom)))]
@@ -196,14 +197,15 @@ mod sys;
 #[cfg(feature = "allocator-api2")]
 pub use alloc::WithFallback;
 pub use alloc::{
-    AllocError, AllocErrorKind, BuildError, Builder, Cache, MemAlloc, Reclaimed, SlabBox, SlotRef,
-    TypeStable, UninitBox,
+    AllocError, AllocErrorKind, BuildError, Builder, Cache, ExchangeError, MemAlloc, NewCellError,
+    OwnedRef, RcuCell, Reclaimed, SlabBox, SlotRef, TypeStable, UninitBox,
 };
 #[cfg(not(loom))]
 pub use alloc::{Worker, WorkerBuilder};
 pub use class::{
     Class, ClassError, ClassTable, KERNEL_SIZES, MAX_CLASSES, MAX_SIZE, UNIT, Watermarks,
 };
+pub use parse_name::ParseNameError;
 pub use policy::{
     AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, PolicyKind, ProtectsIdentity,
     ProtectsSleepers, ReusePolicy,
