@@ -13,7 +13,7 @@ use std::fmt;
 /// assert_eq!(error.name(), "later");
 /// assert_eq!(
 ///     error.to_string(),
-///     "unknown policy \"later\": allowed are immediate, after-rcu-gp, free-after-rcu-gp, \
+///     "unknown policy \"later\": allowed are immediate, after-rcu-gp, free-after-rcu-gp and \
 ///      after-tasks-trace-gp",
 /// );
 /// ```
@@ -49,7 +49,9 @@ pub(crate) fn parse_name<T: Copy + fmt::Display>(
     name: &str,
 ) -> Result<T, ParseNameError> {
     all.iter().copied().find(|value| value.to_string() == name).ok_or_else(|| {
-        let allowed: Vec<_> = all.iter().map(T::to_string).collect();
-        ParseNameError { what, name: name.to_owned(), allowed: allowed.join(", ") }
+        let mut allowed: Vec<_> = all.iter().map(T::to_string).collect();
+        let last = allowed.pop().expect("something is allowed");
+        let allowed = format!("{} and {last}", allowed.join(", "));
+        ParseNameError { what, name: name.to_owned(), allowed }
     })
 }

@@ -123,7 +123,7 @@ in_every_setup! {
 
 #[test]
 fn the_policy_and_the_classes_are_named() {
-    let alloc = MemAlloc::<Immediate>::new().expect("an allocator");
+    let alloc = MemAlloc::<Immediate>::with_policy().expect("an allocator");
     let stats = alloc.stats();
     assert_eq!(stats.policy, memalloc::PolicyKind::Immediate);
     let sizes: Vec<_> = stats.classes.iter().map(|class| class.size).collect();
