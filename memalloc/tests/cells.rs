@@ -13,6 +13,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// Counts its drops; both numbers are the same.
 struct Value {
@@ -43,7 +44,7 @@ fn cache<P: ProtectsIdentity>(setup: &Setup) -> Arc<Cache<Value, P>> {
     Arc::new(setup.cache_builder().build().expect("a cache"))
 }
 
-fn dropped(drops: &AtomicUsize) -> usize {
+fn number_of(drops: &AtomicUsize) -> usize {
     drops.load(Ordering::Relaxed)
 }
 
@@ -58,10 +59,10 @@ in_every_setup! {
         }
         assert_eq!((seen.check(), cell.load(&guard).check()), (1, 500));
         drop(cell);
-        assert_eq!((seen.check(), dropped(&drops)), (1, 0), "the section has not ended");
+        assert_eq!((seen.check(), number_of(&drops)), (1, 0), "the section has not ended");
         drop(guard);
         cache.quiesce().expect("no guard is left");
-        assert_eq!(dropped(&drops), 500, "each once");
+        assert_eq!(number_of(&drops), 500, "each once");
         adds_up(&cache.stats(), 0);
     }
 }
@@ -90,7 +91,7 @@ in_every_setup! {
         });
         drop(cell);
         cache.quiesce().expect("no guard is left");
-        assert_eq!(dropped(&drops), STORES + 1);
+        assert_eq!(number_of(&drops), STORES + 1);
     }
 }
 
@@ -138,7 +139,7 @@ in_every_setup! {
         let error = cell.compare_exchange(first, Value::new(3, &drops), &guard);
         let Err(error) = error else { panic!("it was replaced") };
         assert_eq!(error.into_value().check(), 3);
-        assert_eq!(dropped(&drops), 1, "what came back, and was dropped here");
+        assert_eq!(number_of(&drops), 1, "what came back, and was dropped here");
     }
 }
 
@@ -175,29 +176,34 @@ fn an_owned_value_outlives_the_cell_and_moves() {
         assert_eq!((seen.check(), owned.check()), (1, 1));
         drop(guard);
         drop(cell);
-        assert_eq!((owned.check(), dropped(&drops)), (1, 0), "its section has not ended");
+        assert_eq!((owned.check(), number_of(&drops)), (1, 0), "its section has not ended");
         thread::spawn(move || assert_eq!(owned.check(), 1)).join().expect("it does not panic");
-        assert_eq!(dropped(&drops), 2, "the last clone of the domain is gone: {setup:?}");
+        assert_eq!(number_of(&drops), 2, "the last clone of the domain is gone: {setup:?}");
     }
 }
 
 in_every_setup! {
-    /// More is pending than may be, and the reader stays: drops go on, however many.
+    /// More is pending than may be, and the reader stays: drops go on, however many. A free that
+    /// waits gives up after a while, and tells.
     fn a_drop_waits_for_nobody<ProtectsIdentity>(setup) {
         const CELLS: usize = 1_000;
-        let never = std::time::Duration::MAX;
-        let domain = Domain::builder().barrier(setup.barrier).stall_after(never).build();
-        let domain = domain.expect("a supported kind");
+        let told = Arc::new(AtomicUsize::new(0));
+        let tell = told.clone();
+        let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::from_millis(1));
+        let domain = domain.stall_handler(move |_| _ = tell.fetch_add(1, Ordering::Relaxed));
+        let domain = domain.build().expect("a supported kind");
         let builder = setup.cache_builder::<Value, P>().domain(domain.clone()).max_pending(0);
         let (cache, drops) = (Arc::new(builder.build().expect("a cache")), Arc::default());
         let new = |number| {
             RcuCell::new_in(Value::new(number, &drops), cache.clone()).expect("memory")
         };
         let cells: Vec<_> = (0..CELLS).map(new).collect();
-        behind(|| domain.pin(), || drop(cells));
-        assert!(dropped(&drops) <= CELLS);
+        behind(|| domain.pin(), || {
+            drop(cells);
+            assert_eq!(number_of(&told), 0, "a drop has waited");
+        });
         cache.quiesce().expect("no guard is left");
-        assert_eq!(dropped(&drops), CELLS);
+        assert_eq!(number_of(&drops), CELLS);
         adds_up(&cache.stats(), 0);
     }
 }
