@@ -66,6 +66,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`RcuCell`] does the same for one value without `unsafe`.
+//!
 //! Under [`Immediate`] the same object is initialised and read through atomics, and the reader
 //! validates:
 //!

@@ -125,8 +125,8 @@ impl fmt::Display for Stats {
             }
         }
         let amounts = [&self.live, &self.cached, &self.pending, &self.taken];
-        row(&"objects", amounts.map(|amount| &amount.objects as _))?;
-        row(&"bytes", amounts.map(|amount| &amount.bytes as _))?;
+        row(&"objects", amounts.map(|amount| &amount.objects as &dyn fmt::Display))?;
+        row(&"bytes", amounts.map(|amount| &amount.bytes as &dyn fmt::Display))?;
         let Self { slabs, slabs_opened, slabs_released, backing_bytes, .. } = self;
         writeln!(
             f,

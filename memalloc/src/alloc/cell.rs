@@ -196,7 +196,6 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// # elsewhere.join().expect("it does not panic");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
     pub fn load_owned(&self) -> OwnedRef<T>
     where
         P: ProtectsSleepers,
@@ -277,8 +276,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     ///
     /// # Errors
     ///
-    /// [`ExchangeError::Changed`] gives what the cell holds instead; [`ExchangeError::Alloc`] is as
-    /// for [`store`](Self::store). Both give `new` back.
+    /// [`ExchangeError::Changed`] if the cell holds another value, [`ExchangeError::Alloc`] as for
+    /// [`store`](Self::store). Both give `new` back.
     ///
     /// # Panics
     ///
@@ -289,12 +288,12 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         current: &T,
         new: T,
         guard: &'g Guard<'_>,
-    ) -> Result<&'g T, ExchangeError<'g, T>> {
+    ) -> Result<&'g T, ExchangeError<T>> {
         self.check(guard);
         let expected = ptr::from_ref(current).cast_mut();
         let new = self.cache.alloc(new)?.into_raw();
-        // ORDERING: where it succeeds as in `replace`, where it fails as in `current`.
-        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        // ORDERING: as in `replace`.
+        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
         match self.current.compare_exchange(expected, new.as_ptr(), success, failure) {
             Ok(old) => {
                 // SAFETY: INV-RC1: never null. INV-RC2.
@@ -302,20 +301,16 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
                 // SAFETY: INV-RC3: it became current inside the section that `'g` borrows.
                 Ok(unsafe { new.as_ref() })
             }
-            Err(other) => {
+            Err(_) => {
                 // SAFETY: the exchange failed, so the new object was never published (INV-O1).
-                let value = unsafe { SlabBox::from_raw(new, &self.cache) }.into_inner();
-                // SAFETY: INV-RC1: never null.
-                let other = unsafe { NonNull::new_unchecked(other) };
-                self.cache.note_read(other);
-                // SAFETY: INV-RC3: it was current inside the section that `'g` borrows.
-                Err(ExchangeError::Changed { current: unsafe { other.as_ref() }, value })
+                let new = unsafe { SlabBox::from_raw(new, &self.cache) };
+                Err(ExchangeError::Changed(new.into_inner()))
             }
         }
     }
 
     /// Replaces the value by what `change` makes of it (read, copy, update). Begins again with the
-    /// new value where another thread replaced it meanwhile, so `change` may run more than once.
+    /// value of another thread that replaced it meanwhile, so `change` may run more than once.
     ///
     /// Lock-free: it begins again only because another replacement succeeded.
     ///
@@ -335,11 +330,11 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// As [`store`](Self::store); the error gives the value that `change` made.
     pub fn update(&self, mut change: impl FnMut(&T) -> T) -> Result<(), AllocError<T>> {
         let guard = self.domain().pin();
-        let mut current = self.load(&guard);
         loop {
+            let current = self.load(&guard);
             match self.compare_exchange(current, change(current), &guard) {
                 Ok(_) => return Ok(()),
-                Err(ExchangeError::Changed { current: other, .. }) => current = other,
+                Err(ExchangeError::Changed(_)) => {}
                 Err(ExchangeError::Alloc(error)) => return Err(error),
             }
         }

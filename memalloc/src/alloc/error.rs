@@ -263,51 +263,46 @@ impl<T> std::error::Error for NewCellError<T> {
 /// The failure of [`RcuCell::compare_exchange`](crate::RcuCell::compare_exchange); gives the value
 /// back.
 #[non_exhaustive]
-pub enum ExchangeError<'g, T> {
-    /// The cell holds another value than the expected one.
-    Changed {
-        /// The value that the cell held instead.
-        current: &'g T,
-        /// The value that was to be stored.
-        value: T,
-    },
+pub enum ExchangeError<T> {
+    /// The cell holds another value than the expected one. This is the value that was to be stored.
+    Changed(T),
     /// The allocation of the value failed.
     Alloc(AllocError<T>),
 }
 
-impl<T> ExchangeError<'_, T> {
+impl<T> ExchangeError<T> {
     /// The value that was to be stored.
     pub fn into_value(self) -> T {
         match self {
-            Self::Changed { value, .. } => value,
+            Self::Changed(value) => value,
             Self::Alloc(error) => error.into_value(),
         }
     }
 }
 
-impl<T> From<AllocError<T>> for ExchangeError<'_, T> {
+impl<T> From<AllocError<T>> for ExchangeError<T> {
     fn from(error: AllocError<T>) -> Self {
         Self::Alloc(error)
     }
 }
 
-impl<T> fmt::Display for ExchangeError<'_, T> {
+impl<T> fmt::Display for ExchangeError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Changed { .. } => f.write_str("the cell holds another value than expected"),
+            Self::Changed(_) => f.write_str("the cell holds another value than the expected one"),
             Self::Alloc(error) => error.fmt(f),
         }
     }
 }
 
-/// For every `T`: no value is shown.
-impl<T> fmt::Debug for ExchangeError<'_, T> {
+/// For every `T`: the value is not shown.
+impl<T> fmt::Debug for ExchangeError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Changed { .. } => f.debug_struct("Changed").finish_non_exhaustive(),
+            Self::Changed(_) => f.debug_tuple("Changed").finish_non_exhaustive(),
             Self::Alloc(error) => f.debug_tuple("Alloc").field(error).finish(),
         }
     }
 }
 
-impl<T> std::error::Error for ExchangeError<'_, T> {}
+impl<T> std::error::Error for ExchangeError<T> {}

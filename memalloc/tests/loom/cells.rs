@@ -33,7 +33,7 @@ impl Drop for Value {
 }
 
 fn cell<P: ProtectsIdentity>() -> Arc<RcuCell<Value, P>> {
-    let cache = Cache::builder().domain(Domain::new()).build().expect("a cache");
+    let cache = Cache::<Value, P>::builder().domain(Domain::new()).build().expect("a cache");
     Arc::new(RcuCell::new_in(Value::new(1), Arc::new(cache)).expect("an object"))
 }
 
