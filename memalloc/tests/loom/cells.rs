@@ -102,7 +102,7 @@ fn a_value_is_dropped_by_another_writer_than_its_own() {
 fn an_update_beside_another_is_not_lost() {
     let model = Model {
         name: "an_update_beside_another_is_not_lost",
-        bound: Some(2),
+        bound: Some(1),
         least: 10,
         happens: &["begun again", "at once"],
     };

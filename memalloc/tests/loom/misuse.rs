@@ -3,9 +3,9 @@
 
 use crate::explore::{Model, Seen};
 use crate::pair::beside;
+use memalloc::Cache;
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicPtr, Ordering};
-use memalloc::Cache;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
