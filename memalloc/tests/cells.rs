@@ -236,7 +236,7 @@ fn without_memory_the_value_comes_back_and_the_cell_keeps_its_own() {
 #[test]
 fn what_fits_no_object_comes_back() {
     let page = [7_u8; 4097];
-    let error = RcuCell::new(page).err().expect("too large");
+    let error = RcuCell::new(page).expect_err("too large");
     assert!(matches!(error, NewCellError::Build { .. }));
     assert!(error.to_string().contains("4097"), "{error}");
     assert_eq!(error.into_value(), page);
