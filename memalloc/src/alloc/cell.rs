@@ -292,8 +292,9 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         self.check(guard);
         let expected = ptr::from_ref(current).cast_mut();
         let new = self.cache.alloc(new)?.into_raw();
-        // ORDERING: as in `replace`.
-        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+        // ORDERING: Release as in `replace`; falls to `loom` `an_update_beside_another_is_not_lost`.
+        // No Acquire: the load that gave `current` had it.
+        let (success, failure) = (Ordering::Release, Ordering::Relaxed);
         match self.current.compare_exchange(expected, new.as_ptr(), success, failure) {
             Ok(old) => {
                 // SAFETY: INV-RC1: never null. INV-RC2.
