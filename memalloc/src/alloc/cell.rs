@@ -372,8 +372,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         let new = self.cache.alloc(value)?.into_raw();
         // ORDERING: Release pairs with the Acquire of `current`; falls to `loom`
         // `a_loaded_value_stays_beside_a_store`. Acquire pairs with the Release of whoever stored
-        // the old value, which is written before it is dropped; falls to `loom`
-        // `a_value_is_dropped_by_another_writer_than_its_own`.
+        // the old value, which the caller may read; falls to `loom`
+        // `a_swap_gives_what_another_writer_has_just_stored`.
         let old = self.current.swap(new.as_ptr(), Ordering::AcqRel);
         // SAFETY: INV-RC1.
         Ok(unsafe { NonNull::new_unchecked(old) })
