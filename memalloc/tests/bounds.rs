@@ -316,8 +316,9 @@ in_every_setup! {
     /// batches that the thread holds do not wait for readers, and it would wait for itself. (A
     /// signal handler that frees may interrupt the same code.)
     fn a_free_does_not_wait_for_batches_that_its_own_thread_holds<ProtectsIdentity>(setup) {
-        let (builder, domain, _told) = bounded::<P>(setup, NEVER);
-        let cache = Cache::<Value, P>::with_builder(builder).expect("a cache");
+        let (_, domain, _told) = bounded::<P>(setup, NEVER);
+        let builder = setup.cache_builder::<Value, P>().domain(domain.clone());
+        let cache = builder.max_pending(MAX_PENDING).build().expect("a cache");
         let cache: &'static Cache<Value, P> = Box::leak(Box::new(cache));
         let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
         let free = move |then: Option<Box<dyn FnOnce() + Send + Sync>>| {

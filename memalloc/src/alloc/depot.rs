@@ -409,6 +409,9 @@ impl Depot {
         };
         self.pool.with(batch, |body| {
             for &object in body.objects.as_slice() {
+                // A model reports a reader that may still access what the hook writes.
+                #[cfg(loom)]
+                self.slabs.arena().writes_plain(object);
                 // SAFETY: the promise made when the hook was set (`Builder`); the grace periods of
                 // the object have passed (INV-R2), so only this thread has it.
                 panics.catch(|| unsafe { hook(self.slabs.arena().pointer(object)) });

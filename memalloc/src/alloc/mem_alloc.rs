@@ -47,7 +47,7 @@ use std::time::Duration;
 /// use memalloc::{Immediate, MemAlloc};
 /// use std::alloc::Layout;
 ///
-/// let alloc = MemAlloc::<Immediate>::new()?;
+/// let alloc = MemAlloc::<Immediate>::with_policy()?;
 /// let layout = Layout::new::<[u64; 8]>();
 /// let object = alloc.alloc(layout)?.cast::<u8>();
 /// // SAFETY: `object` was allocated with this layout and is not used any more.
@@ -77,14 +77,39 @@ impl<P: ReusePolicy> fmt::Debug for MemAlloc<P> {
     }
 }
 
-impl<P: ReusePolicy> MemAlloc<P> {
-    /// Creates an allocator with the kernel's size classes, on the global domain.
+impl MemAlloc {
+    /// Creates an allocator with the kernel's size classes, on the global domain, under the default policy,
+    /// [`AfterRcuGp`].
+    ///
+    /// It exists for the default policy only, so that the compiler infers the policy. For other
+    /// policies use [`with_policy`](Self::with_policy).
+    ///
+    /// ```
+    /// use memalloc::MemAlloc;
+    ///
+    /// let alloc = MemAlloc::new()?;
+    /// assert_eq!(alloc.stats().policy.to_string(), "after-rcu-gp");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// See [`Builder::build`].
     #[doc(alias = "bpf_mem_alloc_init")]
     pub fn new() -> Result<Self, BuildError> {
+        Self::with_policy()
+    }
+}
+
+impl<P: ReusePolicy> MemAlloc<P> {
+    /// An allocator with the kernel's size classes, on the global domain, under the policy that its
+    /// type names: `MemAlloc::<Immediate>::with_policy()`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Builder::build`].
+    #[doc(alias = "bpf_mem_alloc_init")]
+    pub fn with_policy() -> Result<Self, BuildError> {
         Self::builder().build()
     }
 
@@ -103,11 +128,13 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Returns the domain whose readers this allocator waits for.
+    #[must_use]
     pub fn domain(&self) -> &Domain {
         self.raw.domain()
     }
 
     /// Returns the size classes.
+    #[must_use]
     pub fn classes(&self) -> &ClassTable {
         &self.raw.depot().classes
     }
@@ -312,6 +339,18 @@ impl<P: ReusePolicy> MemAlloc<P> {
         unsafe { self.free_unshared_handle(self.handle_of(object), layout) };
     }
 
+    /// As [`free_rcu`](Self::free_rcu), but does not wait where too much is pending: for drops.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_rcu`](Self::free_rcu).
+    pub(super) unsafe fn free_rcu_unbounded(&self, object: NonNull<u8>, layout: Layout) {
+        recording::freed(Way::Deferred, || object);
+        // SAFETY: the caller's promise.
+        let handle = unsafe { self.handle_of(object) };
+        self.raw.free_rcu_unbounded(self.having(layout), handle);
+    }
+
     /// As [`free`](Self::free), by handle.
     ///
     /// # Safety
@@ -366,6 +405,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Returns the address of an object of this allocator.
+    #[must_use]
     #[inline(always)]
     pub fn pointer(&self, object: Handle) -> NonNull<u8> {
         self.raw.depot().slabs.arena().pointer(object)
@@ -373,6 +413,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
     /// Returns the handle of the object at `pointer`, which must be the start of an object of this
     /// allocator; for any other pointer the handle is meaningless.
+    #[must_use]
     #[inline(always)]
     pub fn handle(&self, pointer: NonNull<u8>) -> Handle {
         self.raw.depot().slabs.arena().handle(pointer)
@@ -412,6 +453,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
     /// Returns the bytes of whole pages that the slabs have touched and not returned to the system,
     /// as in [`Stats`](crate::Stats), at the cost of one lock.
+    #[must_use]
     pub fn backing_bytes(&self) -> u64 {
         self.raw.depot().slabs.backing_bytes()
     }

@@ -171,6 +171,7 @@ impl<F: Flavour> GracePeriods<F> {
     /// Returns whether the grace period of `cookie` has passed (`poll_state_synchronize_rcu`). One
     /// load, which drives no grace period; async-signal-safe.
     #[doc(alias = "poll_state_synchronize_rcu")]
+    #[must_use]
     pub fn poll(&self, cookie: Cookie<F>) -> bool {
         self.completed() >= cookie
     }
