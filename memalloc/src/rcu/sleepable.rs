@@ -67,6 +67,27 @@ impl<'d> TraceGuard<'d> {
         place.announce(flavour.epochs(), flavour.readers_barrier());
         Self { slot, own_slot, section: Section::begin(), _domain: PhantomData }
     }
+
+    /// Whether this marks a section of `domain`: for structures that work under a guard of their caller's, and
+    /// have to know that it is the right one.
+    ///
+    /// A comparison where the guard has the slot of this thread, which used the domain last; else a look at
+    /// where the domain's slots lie.
+    ///
+    /// ```
+    /// use memalloc::rcu::Domain;
+    ///
+    /// let (domain, other) = (Domain::new(), Domain::new());
+    /// let guard = domain.pin_trace();
+    /// assert!(guard.is_of(&domain) && guard.is_of(&domain.clone()));
+    /// assert!(!guard.is_of(&other));
+    /// ```
+    #[inline]
+    pub fn is_of(&self, domain: &Domain) -> bool {
+        let inner = domain.inner();
+        thread_slots::cached(Kind::Trace, inner) == Some(self.slot)
+            || inner.trace().slots().have(self.slot)
+    }
 }
 
 impl Drop for TraceGuard<'_> {
