@@ -4,7 +4,7 @@ use memalloc::{AllocErrorKind, MAX_SIZE};
 use std::fmt;
 
 /// An insertion that did not happen: why, and the value that was to be moved in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InsertError<V> {
     pub(super) kind: InsertErrorKind,
     pub(super) value: V,
@@ -28,7 +28,14 @@ impl<V> fmt::Display for InsertError<V> {
     }
 }
 
-impl<V: fmt::Debug> std::error::Error for InsertError<V> {}
+/// Without the value, so that values of every type may be refused.
+impl<V> fmt::Debug for InsertError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InsertError").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<V> std::error::Error for InsertError<V> {}
 
 /// Why an insertion did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +104,8 @@ pub enum InsertErrorKind {
     /// A leaf or a branch can't be allocated (`ENOMEM`): why.
     Memory(AllocErrorKind),
 }
+
+impl std::error::Error for InsertErrorKind {}
 
 impl fmt::Display for InsertErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
