@@ -104,8 +104,9 @@ mod write;
 #[cfg(loom)]
 pub use fault::Fault;
 pub use map::{
-    Builder, Computed, Hints, InsertError, InsertErrorKind, Iter, IterCopied, MemoryUsage,
-    Operation, QpTrie, TraceIter, TraceRef, TrieRef, TrieStats, Update,
+    Builder, Computed, Hints, InsertError, InsertErrorKind, Iter, IterCopied, KeyRange,
+    MemoryUsage, Operation, QpTrie, TraceIter, TraceRef, TrieGuard, TrieRef, TrieStats,
+    TrieTraceGuard, Update,
 };
 pub use node::PlainBits;
 

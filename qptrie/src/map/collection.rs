@@ -41,7 +41,7 @@ fn built<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     }
 }
 
-/// Panics where [`QpTrie::new`] returns an error.
+/// Panics where [`QpTrie::with_policies`] returns an error.
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Default for QpTrie<V, B, L> {
     fn default() -> Self {
         built(Self::builder())
@@ -74,7 +74,7 @@ where
     }
 }
 
-/// Panics where [`QpTrie::new`] or [`QpTrie::try_extend`] returns an error.
+/// Panics where [`QpTrie::with_policies`] or [`QpTrie::try_extend`] returns an error.
 impl<K, V, B, L> FromIterator<(K, V)> for QpTrie<V, B, L>
 where
     K: AsRef<[u8]>,
@@ -89,7 +89,7 @@ where
     }
 }
 
-/// Panics where [`QpTrie::new`] or [`QpTrie::try_extend`] returns an error.
+/// Panics where [`QpTrie::with_policies`] or [`QpTrie::try_extend`] returns an error.
 impl<K, V, B, L, const N: usize> From<[(K, V); N]> for QpTrie<V, B, L>
 where
     K: AsRef<[u8]>,

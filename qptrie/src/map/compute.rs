@@ -15,22 +15,20 @@ use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 
 /// What [`TrieRef::compute`] shall do.
-///
-/// Where nothing is ever aborted the compiler has to be told so: `Operation::<_>::Insert(value)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation<V, A = ()> {
+pub enum Operation<V> {
     /// Puts this value at the key, in place of the one that is there, if any.
     Insert(V),
     /// Takes the key out; where it is not there, nothing is done.
     Remove,
-    /// Does nothing, and gives this back.
-    Abort(A),
+    /// Does nothing. A closure that has more to tell writes it to a variable that it captures.
+    Abort,
 }
 
 /// What [`TrieRef::compute`] did. `T` is how a value is given: as a reference, or as a copy
 /// ([`TrieRef::compute_copied`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Computed<T, A = ()> {
+pub enum Computed<T> {
     /// The key was not there, and is now.
     Inserted(T),
     /// The key was there, and has another value.
@@ -45,12 +43,12 @@ pub enum Computed<T, A = ()> {
     /// The key was not there, and was to be removed.
     Absent,
     /// The closure gave up.
-    Aborted(A),
+    Aborted,
 }
 
-impl<T, A> Computed<T, A> {
+impl<T> Computed<T> {
     /// The same with other values.
-    pub(super) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Computed<U, A> {
+    pub(super) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Computed<U> {
         match self {
             Self::Inserted(value) => Computed::Inserted(change(value)),
             Self::Replaced { old, new } => {
@@ -58,23 +56,28 @@ impl<T, A> Computed<T, A> {
             }
             Self::Removed(value) => Computed::Removed(change(value)),
             Self::Absent => Computed::Absent,
-            Self::Aborted(reason) => Computed::Aborted(reason),
+            Self::Aborted => Computed::Aborted,
         }
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {
     /// What `read` makes of the value of `key`. As [`get`](Self::get).
     #[inline]
-    pub fn get_with<R>(&self, key: &[u8], read: impl FnOnce(&V) -> R) -> Option<R> {
+    pub fn get_with<R>(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R> {
         self.get(key).map(read)
     }
 
     /// The entry of `key`: the key as the trie keeps it, for the life of the section, and its
     /// value. As [`get`](Self::get).
-    pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+    #[inline]
+    pub fn get_key_value(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
         // SAFETY: `find` validated the leaf, inside the section.
-        self.find(key).map(|leaf| unsafe { self.entry(leaf) })
+        self.find(key.as_ref()).map(|leaf| unsafe { self.entry(leaf) })
     }
 
     /// Puts `value` at `key`, where there is none, and gives it as it lies there.
@@ -83,7 +86,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     ///
     /// [`InsertErrorKind::Exists`] when the key is there; else as
     /// [`update`](Self::update). The error gives the value back.
-    pub fn try_insert(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
+    #[inline]
+    pub fn try_insert(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<&V, InsertError<V>> {
+        self.try_insert_bytes(key.as_ref(), value)
+    }
+
+    /// [`try_insert`](Self::try_insert), compiled once for all types of keys.
+    pub(super) fn try_insert_bytes(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
         if self.is_refused_by_hint(key, Update::NoExist) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -109,7 +122,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Errors
     ///
     /// As [`update`](Self::update); the error gives the value that was made back.
+    #[inline]
     pub fn get_or_insert_with(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        make: impl FnOnce() -> V,
+    ) -> Result<&V, InsertError<V>> {
+        self.get_or_insert_with_bytes(key.as_ref(), make)
+    }
+
+    /// [`get_or_insert_with`](Self::get_or_insert_with), compiled once for all types of keys.
+    pub(super) fn get_or_insert_with_bytes(
         &self,
         key: &[u8],
         make: impl FnOnce() -> V,
@@ -119,7 +142,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
         let mut made = make();
         loop {
-            match self.try_insert(key, made) {
+            match self.try_insert_bytes(key, made) {
                 Ok(value) => return Ok(value),
                 Err(error) if error.kind() == InsertErrorKind::Exists => {
                     if let Some(value) = self.get(key) {
@@ -150,7 +173,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     ///     view.compute(b"key", |count| match count {
     ///         None => Operation::Insert(1),
     ///         Some(2) => Operation::Remove,
-    ///         Some(count) if *count > 2 => Operation::Abort("never"),
+    ///         Some(count) if *count > 2 => Operation::Abort,
     ///         Some(count) => Operation::Insert(count + 1),
     ///     })
     /// };
@@ -164,11 +187,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Errors
     ///
     /// As [`update`](Self::update), when `decide` wants to insert: the error gives its value back.
-    pub fn compute<A>(
+    #[inline]
+    pub fn compute(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        decide: impl FnMut(Option<&V>) -> Operation<V>,
+    ) -> Result<Computed<&V>, InsertError<V>> {
+        self.compute_bytes(key.as_ref(), decide)
+    }
+
+    /// [`compute`](Self::compute), compiled once for all types of keys.
+    pub(super) fn compute_bytes(
         &self,
         key: &[u8],
-        mut decide: impl FnMut(Option<&V>) -> Operation<V, A>,
-    ) -> Result<Computed<&V, A>, InsertError<V>> {
+        mut decide: impl FnMut(Option<&V>) -> Operation<V>,
+    ) -> Result<Computed<&V>, InsertError<V>> {
         let hash = self.prefetch_hint(key);
         loop {
             match self.place(key) {
@@ -194,7 +227,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                                 return Ok(Computed::Removed(old));
                             }
                         }
-                        Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                        Operation::Abort => return Ok(Computed::Aborted),
                     }
                 }
                 Place::Vacant(vacant) => match decide(None) {
@@ -204,7 +237,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                         }
                     }
                     Operation::Remove => return Ok(Computed::Absent),
-                    Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                    Operation::Abort => return Ok(Computed::Aborted),
                 },
             }
             pause();
@@ -225,7 +258,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn remove_if(&self, key: &[u8], mut accept: impl FnMut(&V) -> bool) -> Option<&V> {
+    #[inline]
+    pub fn remove_if(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        accept: impl FnMut(&V) -> bool,
+    ) -> Option<&V> {
+        self.remove_if_bytes(key.as_ref(), accept)
+    }
+
+    /// [`remove_if`](Self::remove_if), compiled once for all types of keys.
+    pub(super) fn remove_if_bytes(
+        &self,
+        key: &[u8],
+        mut accept: impl FnMut(&V) -> bool,
+    ) -> Option<&V> {
         let hash = self.prefetch_hint(key);
         loop {
             let Place::Found(found) = self.place(key) else {

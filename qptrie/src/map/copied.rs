@@ -19,7 +19,7 @@ use memalloc::{Handle, ReusePolicy};
 /// use memalloc::Immediate;
 /// use qptrie::{QpTrie, Update};
 ///
-/// let trie = QpTrie::<u64, Immediate, Immediate>::new()?;
+/// let trie = QpTrie::<u64, Immediate, Immediate>::with_policies()?;
 /// let view = trie.pin();
 /// assert_eq!(view.insert_copied(b"hits", 1)?, None);
 /// assert_eq!(view.insert_copied(b"hits", 2)?, Some(1));
@@ -29,12 +29,24 @@ use memalloc::{Handle, ReusePolicy};
 /// # drop(view);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     /// A copy of the value of `key`. Linearizable; takes no lock. As
     /// [`get`](Self::get), and a copy.
     #[doc(alias = "map_lookup_elem")]
     #[inline]
-    pub fn get_copied(&self, key: &[u8]) -> Option<V> {
+    pub fn get_copied(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<V>
+    where
+        V: PlainBits,
+    {
+        self.get_copied_bytes(key.as_ref())
+    }
+
+    /// [`get_copied`](Self::get_copied), compiled once for all types of keys.
+    #[inline]
+    pub(super) fn get_copied_bytes(&self, key: &[u8]) -> Option<V>
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         let hash = nodes.hints.hash(key);
         if let Some(value) = hash.and_then(|hash| find_hinted_copied(nodes, key, hash)) {
@@ -48,7 +60,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
 
     /// Copies of the values of several keys, in their order: as many calls of
     /// [`get_copied`](Self::get_copied), as [`get_many`](TrieRef::get_many).
-    pub fn get_many_copied<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<V>; N] {
+    pub fn get_many_copied<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<V>; N]
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         let hashes = self.prefetch_hinted(&keys);
         let hinted: [_; N] = std::array::from_fn(|number| {
@@ -76,8 +91,16 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// # Errors
     ///
     /// As [`update`](TrieRef::update).
-    pub fn insert_copied(&self, key: &[u8], value: V) -> Result<Option<V>, InsertError<V>> {
-        self.update_copied(key, value, Update::Any)
+    #[inline]
+    pub fn insert_copied(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<Option<V>, InsertError<V>>
+    where
+        V: PlainBits,
+    {
+        self.update_copied_bytes(key.as_ref(), value, Update::Any)
     }
 
     /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
@@ -90,12 +113,29 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     ///
     /// [`InsertError`] says why nothing was changed.
     #[doc(alias = "map_update_elem")]
+    #[inline]
     pub fn update_copied(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+        how: Update,
+    ) -> Result<Option<V>, InsertError<V>>
+    where
+        V: PlainBits,
+    {
+        self.update_copied_bytes(key.as_ref(), value, how)
+    }
+
+    /// [`update_copied`](Self::update_copied), compiled once for all types of keys.
+    pub(super) fn update_copied_bytes(
         &self,
         key: &[u8],
         value: V,
         how: Update,
-    ) -> Result<Option<V>, InsertError<V>> {
+    ) -> Result<Option<V>, InsertError<V>>
+    where
+        V: PlainBits,
+    {
         if self.is_refused_by_hint(key, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -129,7 +169,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         value: &V,
         how: Update,
         spare: &mut Option<Handle>,
-    ) -> Result<Option<V>, InsertErrorKind> {
+    ) -> Result<Option<V>, InsertErrorKind>
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         let hash = nodes.hints.hash(key);
         nodes.roots.of(key).let_readers_pass();
@@ -170,12 +213,27 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
 
     /// Takes `key` out and gives a copy of its value. Never fails for lack of memory.
     #[doc(alias = "map_delete_elem")]
-    pub fn remove_copied(&self, key: &[u8]) -> Option<V> {
-        self.remove_if_copied(key, |_| true)
+    #[inline]
+    pub fn remove_copied(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<V>
+    where
+        V: PlainBits,
+    {
+        self.remove_copied_bytes(key.as_ref())
+    }
+
+    /// [`remove_copied`](Self::remove_copied), compiled once for all types of keys.
+    pub(super) fn remove_copied_bytes(&self, key: &[u8]) -> Option<V>
+    where
+        V: PlainBits,
+    {
+        self.remove_if_copied_bytes(key, |_| true)
     }
 
     /// Copies the value of a leaf that the caller unlinked, and frees it.
-    pub(super) fn copy_out(&self, leaf: Handle) -> V {
+    pub(super) fn copy_out(&self, leaf: Handle) -> V
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         // SAFETY: the caller unlinked the leaf, so nobody else writes it or frees it: under immediate
         // reuse it ended the leaf's life, and the words are those of its last value (INV-N6);

@@ -1,5 +1,6 @@
 //! Entries in order, from both ends.
 
+use super::range::KeyRange;
 use super::view::TrieRef;
 use crate::node::Nodes;
 use crate::read::{Ascending, Descending, Direction, Walk};
@@ -8,7 +9,6 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
-use std::ops::RangeBounds;
 
 /// A key of an iterator's own.
 pub(super) type Key = SmallVec<[u8; 24]>;
@@ -17,9 +17,9 @@ pub(super) type Key = SmallVec<[u8; 24]>;
 pub(super) type Bounds = (Bound<Key>, Bound<Key>);
 
 /// Those of a range.
-pub(super) fn range_bounds<K: AsRef<[u8]> + ?Sized>(range: &impl RangeBounds<K>) -> Bounds {
-    let bytes = |bound: Bound<&K>| bound.map(|key| key.as_ref().into());
-    (bytes(range.start_bound()), bytes(range.end_bound()))
+pub(super) fn range_bounds(range: &impl KeyRange) -> Bounds {
+    let (start, end) = range.bounds();
+    (start.map(Key::from), end.map(Key::from))
 }
 
 /// Those of the keys that begin with `prefix`.
@@ -56,7 +56,7 @@ pub struct Iter<
     B: ReusePolicy = Immediate,
     L: ProtectsIdentity = AfterRcuGp,
 > {
-    view: &'r TrieRef<'r, V, B, L>,
+    view: &'r TrieRef<V, B, L>,
     front: End<Ascending>,
     back: End<Descending>,
     /// The ends have met: what is inserted behind them afterwards is not for this iterator.
@@ -103,7 +103,7 @@ impl<D: Direction> End<D> {
     #[inline]
     fn next<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity, O: Direction>(
         &mut self,
-        view: &'r TrieRef<'r, V, B, L>,
+        view: &'r TrieRef<V, B, L>,
         other: &End<O>,
     ) -> Option<(&'r [u8], &'r V)> {
         let nodes = &view.trie.nodes;
@@ -122,7 +122,7 @@ impl<D: Direction> End<D> {
 }
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Iter<'r, V, B, L> {
-    pub(super) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+    pub(super) fn new(view: &'r TrieRef<V, B, L>, (start, end): Bounds) -> Self {
         Self {
             view,
             front: End { walk: Walk::lost(), place: Place::Start(start) },

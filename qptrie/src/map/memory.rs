@@ -71,7 +71,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {
     /// How many entries there are below so many branches: element 0 counts those that hang on a
     /// root, element 1 those on a branch below it, and so on; no zeros at the end. A lookup takes as
     /// many steps.

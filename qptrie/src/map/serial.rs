@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Read {
     }
 }
 
-/// A trie as [`QpTrie::new`] makes it. Of keys that come twice the later value counts.
+/// A trie as [`QpTrie::with_policies`] makes it. Of keys that come twice the later value counts.
 impl<'de, V, B, L> Deserialize<'de> for QpTrie<V, B, L>
 where
     V: Deserialize<'de> + Send + Sync + 'static,
@@ -105,7 +105,7 @@ where
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let trie = QpTrie::new().map_err(A::Error::custom)?;
+                let trie = QpTrie::with_policies().map_err(A::Error::custom)?;
                 while let Some((Read(key), value)) = map.next_entry()? {
                     trie.pin().insert(&key, value).map_err(|e| A::Error::custom(e.kind()))?;
                 }

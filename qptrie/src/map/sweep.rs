@@ -3,7 +3,7 @@
 use super::view::TrieRef;
 use memalloc::{ProtectsIdentity, ReusePolicy};
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {
     /// Takes out every entry that `keep` does not want.
     ///
     /// Asks about entries in ascending order, beside writers as [`iter`](Self::iter) finds them:

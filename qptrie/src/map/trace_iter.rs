@@ -20,7 +20,7 @@ pub struct TraceIter<
     B: ReusePolicy = Immediate,
     L: ProtectsSleepers = AfterTasksTraceGp,
 > {
-    view: &'r TraceRef<'r, V, B, L>,
+    view: &'r TraceRef<V, B, L>,
     front: Place<'r>,
     back: Place<'r>,
     /// The ends have met: what is inserted behind them afterwards is not for this iterator.
@@ -46,7 +46,7 @@ impl Place<'_> {
 }
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceIter<'r, V, B, L> {
-    pub(super) fn new(view: &'r TraceRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+    pub(super) fn new(view: &'r TraceRef<V, B, L>, (start, end): Bounds) -> Self {
         Self { view, front: Place::Start(start), back: Place::Start(end), ended: false }
     }
 }

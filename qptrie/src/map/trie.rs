@@ -1,6 +1,7 @@
 //! The trie itself: what it is made of, what can be asked of it as a whole.
 
 use super::builder::{Builder, Settings};
+use super::guard::TrieGuard;
 use super::view::TrieRef;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
@@ -93,13 +94,45 @@ pub struct TrieStats {
     pub fallbacks: u64,
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
+impl<V: Send + Sync + 'static> QpTrie<V> {
     /// An empty trie on the global domain.
+    ///
+    /// Its policies are the default ones, so that the type of the values is all there is to infer, and the
+    /// first insertion tells it. [`with_policies`](Self::with_policies) makes a trie with other policies.
+    ///
+    /// ```
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::new()?;
+    /// trie.pin().insert("key", 1)?;
+    /// assert_eq!(trie.pin().get("key"), Some(&1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// See [`memalloc::Builder::build`].
     pub fn new() -> Result<Self, BuildError> {
+        Self::with_policies()
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
+    /// An empty trie on the global domain, with the policies that its type names.
+    ///
+    /// ```
+    /// use memalloc::Immediate;
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::<u64, Immediate, Immediate>::with_policies()?;
+    /// trie.pin().insert_copied("key", 1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`memalloc::Builder::build`].
+    pub fn with_policies() -> Result<Self, BuildError> {
         Self::builder().build()
     }
 
@@ -123,8 +156,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// Begins a read section, in which all operations are available and references to values
     /// hold. Hold it for an operation or a short batch of them: as long as it lasts, nothing that
     /// is freed deferred can be reused, in any structure on the same domain.
-    pub fn pin(&self) -> TrieRef<'_, V, B, L> {
-        TrieRef::new(self)
+    #[inline]
+    pub fn pin(&self) -> TrieGuard<'_, V, B, L> {
+        TrieGuard::new(self)
     }
 
     /// The same inside a section that the caller began: for several tries, or other structures, on
@@ -142,18 +176,44 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// References hold as long as the guard is borrowed, so a function may return them:
+    ///
+    /// ```
+    /// use memalloc::rcu::Guard;
+    /// use qptrie::QpTrie;
+    ///
+    /// fn name_of<'g>(names: &'g QpTrie<String>, guard: &'g Guard<'_>, key: &str) -> Option<&'g str> {
+    ///     names.view(guard).get(key).map(String::as_str)
+    /// }
+    /// # let names = QpTrie::from([("one", "a".to_owned())]);
+    /// # let guard = names.domain().pin();
+    /// # assert_eq!(name_of(&names, &guard, "one"), Some("a"));
+    /// ```
+    ///
+    /// But not longer:
+    ///
+    /// ```compile_fail,E0505
+    /// # use qptrie::QpTrie;
+    /// # let names = QpTrie::<String>::from([("one", "a".to_owned())]);
+    /// let guard = names.domain().pin();
+    /// let name = names.view(&guard).get("one");
+    /// drop(guard);
+    /// name.cloned();
+    /// ```
+    ///
     /// # Panics
     ///
     /// When the guard is of another domain than [the trie's](Self::domain): it would protect
     /// nothing here.
     #[inline]
-    pub fn view<'t>(&'t self, guard: &'t Guard<'_>) -> TrieRef<'t, V, B, L> {
-        TrieRef::inside(self, guard)
+    pub fn view<'g>(&'g self, guard: &'g Guard<'_>) -> &'g TrieRef<V, B, L> {
+        TrieRef::under(self, guard)
     }
 
     /// The number of entries. Exact when nothing runs.
-    pub fn len(&self) -> u64 {
-        self.nodes.entries.sum()
+    pub fn len(&self) -> usize {
+        // There are fewer than handles, which have 32 bits.
+        self.nodes.entries.sum() as usize
     }
 
     /// Whether there are no entries.
@@ -169,7 +229,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// Numbers about the trie, of this moment.
     pub fn stats(&self) -> TrieStats {
         TrieStats {
-            entries: self.len(),
+            entries: self.nodes.entries.sum(),
             retries: self.counters.retries.load(Ordering::Relaxed),
             fallbacks: self.counters.fallbacks.load(Ordering::Relaxed),
         }
@@ -184,12 +244,42 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// of the domain.
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         let branches = self.nodes.branches.quiesce()?;
-        let mut all = self.nodes.leaves.quiesce()?;
-        self.nodes.hints.fit(&self.domain, self.len(), true);
-        all.objects += branches.objects;
-        all.bytes += branches.bytes;
-        all.released_bytes += branches.released_bytes;
-        Ok(all)
+        let leaves = self.nodes.leaves.quiesce()?;
+        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
+        Ok(together(branches, leaves))
+    }
+
+    /// Returns nodes that nobody needs to their slabs, and empty slabs to the system, as far as that goes
+    /// without waiting for readers; and replaces a table of [hints](Builder::hints) that has become too large.
+    /// The free nodes of the CPUs' caches stay. [`quiesce`](Self::quiesce) returns all, and waits.
+    pub fn trim(&self) -> Reclaimed {
+        let reclaimed = together(self.nodes.branches.trim(), self.nodes.leaves.trim());
+        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
+        reclaimed
+    }
+
+    /// Moves along what moves without waiting for readers: grace periods, nodes that have waited long
+    /// enough, surplus memory, tables of [hints](Builder::hints) that were replaced. Changes of the trie do so
+    /// by the way; call this, or let a [`Worker`](memalloc::Worker) call it, while there are none. Runs the
+    /// callbacks of the domain that are due.
+    ///
+    /// ```
+    /// use memalloc::Worker;
+    /// use qptrie::QpTrie;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let trie = Arc::new(QpTrie::new()?);
+    /// trie.pin().insert("key", 1)?;
+    /// let worker = Worker::every(Duration::from_millis(10)).tend_with(&trie, QpTrie::tend).start()?;
+    /// # drop(worker);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "irq_work")]
+    pub fn tend(&self) {
+        self.nodes.branches.tend();
+        self.nodes.leaves.tend();
+        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), false);
     }
 
     /// The longest key that fits a leaf beside a value.
@@ -206,6 +296,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V
         let twigs = roots.map(|root| Twig::load(root.slot(), Ordering::Relaxed));
         Remains { nodes: &self.nodes, twigs: twigs.collect() }.drop_all();
     }
+}
+
+/// What two allocators gave back.
+fn together(mut all: Reclaimed, others: Reclaimed) -> Reclaimed {
+    all.objects += others.objects;
+    all.bytes += others.bytes;
+    all.released_bytes += others.released_bytes;
+    all
 }
 
 /// What is left of a trie that ends.

@@ -1,4 +1,8 @@
 //! The trie inside a read section: operations on keys.
+//!
+//! - INV-G1: as long as a `&TrieRef` lives, a read section of its trie's domain is open on its thread. It
+//!   is only ever made of a guard of that section and the trie, and borrows both. It stays on its thread, and
+//!   nobody has a `TrieRef` that is not borrowed so.
 
 use super::error::{InsertError, InsertErrorKind};
 use super::trie::QpTrie;
@@ -9,6 +13,7 @@ use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
 use std::fmt;
+use std::marker::PhantomData;
 
 /// Which keys [`TrieRef::update`] accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,38 +29,50 @@ pub enum Update {
 
 /// A [`QpTrie`] inside a read section: every operation, and references that hold as long as
 /// this is borrowed.
-#[must_use = "the read section ends when this is dropped"]
+///
+/// It is always behind a reference: [`QpTrie::view`] gives one that lasts as long as the caller's guard, and
+/// the [`TrieGuard`](crate::TrieGuard) of [`QpTrie::pin`] dereferences to it.
+///
+/// A key is a reference to whatever has bytes: `&str`, `&String`, `&[u8]`, `&[u8; N]`, `&Vec<u8>`.
+#[repr(transparent)]
 pub struct TrieRef<
-    't,
     V: Send + Sync + 'static,
     B: ReusePolicy = Immediate,
     L: ReusePolicy = AfterRcuGp,
 > {
-    pub(super) trie: &'t QpTrie<V, B, L>,
-    /// None where the section is the caller's.
-    _guard: Option<Guard<'t>>,
+    pub(super) trie: QpTrie<V, B, L>,
+    /// The section is one thread's (INV-G1).
+    _not_sync: PhantomData<*mut ()>,
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for TrieRef<V, B, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TrieRef").field(self.trie).finish()
+        f.debug_tuple("TrieRef").field(&self.trie).finish()
     }
 }
 
-impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V, B, L> {
-    #[inline]
-    pub(super) fn new(trie: &'t QpTrie<V, B, L>) -> Self {
-        Self { trie, _guard: Some(trie.domain.pin()) }
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
+    /// A trie, seen inside a section.
+    ///
+    /// # Safety
+    ///
+    /// For as long as the reference lives, a read section of the trie's domain is open on this thread.
+    #[inline(always)]
+    pub(super) unsafe fn inside(trie: &QpTrie<V, B, L>) -> &Self {
+        // SAFETY: the struct is transparent, so a trie is laid out as one; the section is the caller's
+        // promise (INV-G1).
+        unsafe { &*std::ptr::from_ref(trie).cast() }
     }
 
     #[inline]
-    pub(super) fn inside(trie: &'t QpTrie<V, B, L>, guard: &'t Guard<'_>) -> Self {
+    pub(super) fn under<'g>(trie: &'g QpTrie<V, B, L>, guard: &'g Guard<'_>) -> &'g Self {
         assert!(guard.is_of(&trie.domain), "the guard is not of the domain of this trie");
-        Self { trie, _guard: None }
+        // SAFETY: the guard keeps its section open, and is borrowed as long (INV-G1).
+        unsafe { Self::inside(trie) }
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Option<Handle> {
         let hash = self.trie.nodes.hints.hash(key);
@@ -89,7 +106,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     fn hint(&self, hash: u64, leaf: Handle, old: Option<Handle>) {
         let hints = &self.trie.nodes.hints;
         if hints.put(hash, leaf, old) {
-            hints.fit(&self.trie.domain, self.trie.len(), false);
+            hints.fit(&self.trie.domain, self.trie.nodes.entries.sum(), false);
         }
     }
 
@@ -165,7 +182,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         key: &[u8],
         mut look: impl FnMut() -> Result<R, Retry>,
     ) -> R {
-        let trie = self.trie;
+        let trie = &self.trie;
         for _ in 0..trie.settings.reader_retries {
             trie.counters.retries.fetch_add(1, Ordering::Relaxed);
             if let Ok(found) = look() {
@@ -177,8 +194,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 
     /// Whether `key` is there: a lookup. Under every policy.
-    pub fn contains_key(&self, key: &[u8]) -> bool {
-        self.find(key).is_some()
+    #[inline]
+    pub fn contains_key(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
+        self.find(key.as_ref()).is_some()
     }
 
     /// A leaf that is to be linked, made before anything is locked: this may run destructors of
@@ -270,15 +288,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {
     /// The value of `key`. Linearizable; takes no lock, and keeps writers from beginning further
     /// changes where they made it start again too often. A step for each branch on the way, at most
     /// one for each byte of the key and one for its end.
     #[doc(alias = "map_lookup_elem")]
     #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<&V> {
+    pub fn get(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
         // SAFETY: `find` validated the leaf, and the section that `self` keeps open protects it.
-        self.find(key).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
+        self.find(key.as_ref()).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
     }
 
     /// The values of several keys, in their order. As many calls of [`get`](Self::get), each for
@@ -308,8 +326,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Errors
     ///
     /// As [`update`](Self::update).
-    pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
-        self.update(key, value, Update::Any)
+    #[inline]
+    pub fn insert(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<Option<&V>, InsertError<V>> {
+        self.update_bytes(key.as_ref(), value, Update::Any)
     }
 
     /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
@@ -319,7 +342,23 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     ///
     /// [`InsertError`] says why nothing was changed, and gives the value back.
     #[doc(alias = "map_update_elem")]
-    pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
+    #[inline]
+    pub fn update(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+        how: Update,
+    ) -> Result<Option<&V>, InsertError<V>> {
+        self.update_bytes(key.as_ref(), value, how)
+    }
+
+    /// [`update`](Self::update), compiled once for all types of keys.
+    pub(super) fn update_bytes(
+        &self,
+        key: &[u8],
+        value: V,
+        how: Update,
+    ) -> Result<Option<&V>, InsertError<V>> {
         if self.is_refused_by_hint(key, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -350,7 +389,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
 
     /// Takes `key` out and gives its value. Never fails for lack of memory.
     #[doc(alias = "map_delete_elem")]
-    pub fn remove(&self, key: &[u8]) -> Option<&V> {
-        self.remove_if(key, |_| true)
+    #[inline]
+    pub fn remove(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
+        self.remove_bytes(key.as_ref())
+    }
+
+    /// [`remove`](Self::remove), compiled once for all types of keys.
+    pub(super) fn remove_bytes(&self, key: &[u8]) -> Option<&V> {
+        self.remove_if_bytes(key, |_| true)
     }
 }

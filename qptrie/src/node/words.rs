@@ -28,7 +28,7 @@ use std::mem::MaybeUninit;
 /// use qptrie::QpTrie;
 ///
 /// // A string owns memory that its bytes only point to.
-/// let trie = QpTrie::<String, Immediate, Immediate>::builder().build().unwrap();
+/// let trie = QpTrie::<String, Immediate, Immediate>::with_policies().unwrap();
 /// let value = trie.pin().get_copied(b"key");
 /// ```
 pub trait PlainBits: NoUninit + Send + Sync {}

@@ -444,16 +444,23 @@ impl<D: Direction> Walk<D> {
 /// The leaf with the longest key that is a beginning of `key`: at least as long as any that is
 /// there throughout.
 ///
+/// The answer is what `arrive` makes of that leaf, and of its key, as a part of `key`. Under immediate reuse
+/// the leaf may be another one by then: `arrive` has to look.
+///
 /// The caller is inside a read section. When nobody changes the subtree it never fails.
-pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-    nodes: &Nodes<V, B, L>,
+pub(crate) fn longest_prefix<'t, R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &'t Nodes<V, B, L>,
     key: &[u8],
-) -> Result<Option<Handle>, Retry> {
+    arrive: impl FnOnce(Reached<'t>, &[u8]) -> Result<R, Retry>,
+) -> Result<Option<R>, Retry> {
     let mut walk = Walk::<Descending>::lost();
     if let Some(nearest) = walk.descend(nodes, key)? {
         let difference = match nearest.parting(nodes, key)?.0 {
-            // The key itself, or a beginning of it.
-            None | Some((_, Symbol::END)) => return Ok(Some(nearest.leaf)),
+            None => return arrive(nearest, key).map(Some),
+            // A beginning of the key.
+            Some((index, Symbol::END)) => {
+                return arrive(nearest, &key[..index as usize]).map(Some);
+            }
             Some((index, _)) => index,
         };
         // A beginning of `key` parts from the nearest key where it ends, so there is a branch on
@@ -463,16 +470,19 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
             let way = nodes.way(branch, nodes.shape(branch), Symbol::END);
             stop.footing.confirm(nodes)?;
             let Some(way) = way else { continue };
-            let twig = follow::<B>(nodes.slot(branch, way));
+            let slot = nodes.slot(branch, way);
+            let twig = follow::<B>(slot);
             stop.footing.confirm(nodes)?;
             if let Node::Leaf(leaf) = twig.node() {
-                return Ok(Some(leaf));
+                let reached = Reached { leaf, slot, parent: Some(stop.footing) };
+                return arrive(reached, &key[..usize::from(stop.index)]).map(Some);
             }
         }
     }
+    let slot = nodes.roots.of(b"").slot();
     // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
-    match Twig::load(nodes.roots.of(b"").slot(), Ordering::Acquire).node() {
-        Node::Leaf(leaf) => Ok(Some(leaf)),
+    match Twig::load(slot, Ordering::Acquire).node() {
+        Node::Leaf(leaf) => arrive(Reached { leaf, slot, parent: None }, b"").map(Some),
         Node::Nothing | Node::Branch(_) => Ok(None),
     }
 }
