@@ -104,7 +104,7 @@ mod write;
 #[cfg(loom)]
 pub use fault::Fault;
 pub use map::{
-    Builder, Computed, Hints, InsertError, InsertErrorKind, Iter, IterCopied, KeyRange,
+    Builder, Computed, Hints, InsertError, InsertErrorKind, Iter, IterCopied, KeyRange, LeafPolicy,
     MemoryUsage, Operation, QpTrie, TraceIter, TraceRef, TrieGuard, TrieRef, TrieStats,
     TrieTraceGuard, Update,
 };

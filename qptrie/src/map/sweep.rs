@@ -1,5 +1,6 @@
 //! Taking many entries out: those that a caller does not want, or all.
 
+use super::leaf_policy::LeafPolicy;
 use super::view::TrieRef;
 use memalloc::{ProtectsIdentity, ReusePolicy};
 
@@ -34,12 +35,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
             }
         }
     }
+}
 
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     /// Takes out every entry that is there throughout; what others insert meanwhile may stay. Cost as
     /// [`retain`](Self::retain).
-    pub fn clear(&self) {
-        for key in self.keys() {
-            self.remove(key);
+    pub fn clear(&self)
+    where
+        L: LeafPolicy<V>,
+    {
+        for (key, _) in L::entries(self) {
+            L::remove(self, key.as_ref());
         }
     }
 }
