@@ -56,6 +56,18 @@
 //! Operations whose names end in `_copied`, and [`TrieRef::contains_key`], are there under every
 //! policy of leaves; those that give references only where a leaf keeps its identity.
 //!
+//! ## Coming from `BTreeMap`
+//!
+//! | `BTreeMap` | here |
+//! |---|---|
+//! | `get`, `insert`, `remove`, `range`, `first_key_value`, … | through [`QpTrie::pin`] or [`QpTrie::view`], by `&self`; keys are [whatever has bytes](TrieRef) |
+//! | `pop_first`, `pop_last` | the same; by copy [`TrieRef::pop_first_copied`] |
+//! | `entry` | [`TrieRef::compute`], [`TrieRef::get_or_insert_with`]: an entry that is held would be a lock that is held |
+//! | `get_mut`, `values_mut` | none: others may read the value. [`TrieRef::compute`] replaces it |
+//! | `into_iter` by value | none: others may hold references to the values. [`TrieRef::iter`] and clone them |
+//! | `Ord`, `Hash` | none: what is compared could change meanwhile. [`Iterator::cmp`] compares two scans |
+//! | `Extend`, `FromIterator`, `Clone`, `PartialEq` | the same, under every [policy of leaves](LeafPolicy) |
+//!
 //! ## Features
 //!
 //! - `serde`: a trie as a map in the formats of serde.

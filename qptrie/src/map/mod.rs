@@ -13,6 +13,7 @@ mod iter_copied;
 mod leaf_policy;
 mod memory;
 mod ordered;
+mod pop;
 mod range;
 #[cfg(feature = "serde")]
 mod serial;
@@ -21,6 +22,7 @@ mod trace;
 mod trace_iter;
 mod trie;
 mod view;
+mod visit;
 
 pub use builder::{Builder, Hints};
 pub use compute::{Computed, Operation};
