@@ -1,28 +1,36 @@
 //! The public type.
 
+// The order in which documentation has the methods of `TrieRef`: rustdoc takes that of the modules.
+mod view;
+
+mod compute;
+mod ordered;
+
+mod pop;
+mod visit;
+
+mod sweep;
+
+mod copied;
+
+mod compute_copied;
+mod copied_order;
+
+mod memory;
+
 mod builder;
 mod collection;
-mod compute;
-mod compute_copied;
-mod copied;
-mod copied_order;
 mod error;
 mod guard;
 mod iter;
 mod iter_copied;
 mod leaf_policy;
-mod memory;
-mod ordered;
-mod pop;
 mod range;
 #[cfg(feature = "serde")]
 mod serial;
-mod sweep;
 mod trace;
 mod trace_iter;
 mod trie;
-mod view;
-mod visit;
 
 pub use builder::{Builder, Hints};
 pub use compute::{Computed, Operation};

@@ -193,12 +193,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         trie.nodes.roots.of(key).insist(look)
     }
 
-    /// Whether `key` is there: a lookup. Under every policy.
-    #[inline]
-    pub fn contains_key(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
-        self.find(key.as_ref()).is_some()
-    }
-
     /// A leaf that is to be linked, made before anything is locked: this may run destructors of
     /// values.
     pub(super) fn new_leaf(&self, key: &[u8], value: V) -> Result<Handle, InsertError<V>> {
@@ -299,6 +293,45 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         self.find(key.as_ref()).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
     }
 
+    /// Puts `value` at `key` and gives the value that was there: [`update`](Self::update) with
+    /// [`Update::Any`].
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    #[inline]
+    pub fn insert(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<Option<&V>, InsertError<V>> {
+        self.update_bytes(key.as_ref(), value, Update::Any)
+    }
+
+    /// Takes `key` out and gives its value. Never fails for lack of memory.
+    #[doc(alias = "map_delete_elem")]
+    #[inline]
+    pub fn remove(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
+        self.remove_bytes(key.as_ref())
+    }
+
+    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
+    /// reader finds the old value or the new one, never neither.
+    ///
+    /// # Errors
+    ///
+    /// [`InsertError`] says why nothing was changed, and gives the value back.
+    #[doc(alias = "map_update_elem")]
+    #[inline]
+    pub fn update(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+        how: Update,
+    ) -> Result<Option<&V>, InsertError<V>> {
+        self.update_bytes(key.as_ref(), value, how)
+    }
+
     /// The values of several keys, in their order. As many calls of [`get`](Self::get), each for
     /// itself, but while the memory that one lookup needs is on its way the others go on: faster
     /// where the trie is larger than the processor's caches. 8 to 16 keys are enough.
@@ -318,38 +351,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         let leaves = self.find_many(&keys);
         // SAFETY: as in `get`.
         leaves.map(|leaf| leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) }))
-    }
-
-    /// Puts `value` at `key` and gives the value that was there: [`update`](Self::update) with
-    /// [`Update::Any`].
-    ///
-    /// # Errors
-    ///
-    /// As [`update`](Self::update).
-    #[inline]
-    pub fn insert(
-        &self,
-        key: &(impl AsRef<[u8]> + ?Sized),
-        value: V,
-    ) -> Result<Option<&V>, InsertError<V>> {
-        self.update_bytes(key.as_ref(), value, Update::Any)
-    }
-
-    /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
-    /// reader finds the old value or the new one, never neither.
-    ///
-    /// # Errors
-    ///
-    /// [`InsertError`] says why nothing was changed, and gives the value back.
-    #[doc(alias = "map_update_elem")]
-    #[inline]
-    pub fn update(
-        &self,
-        key: &(impl AsRef<[u8]> + ?Sized),
-        value: V,
-        how: Update,
-    ) -> Result<Option<&V>, InsertError<V>> {
-        self.update_bytes(key.as_ref(), value, how)
     }
 
     /// [`update`](Self::update), compiled once for all types of keys.
@@ -373,6 +374,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         }
     }
 
+    /// [`remove`](Self::remove), compiled once for all types of keys.
+    pub(super) fn remove_bytes(&self, key: &[u8]) -> Option<&V> {
+        self.remove_if_bytes(key, |_| true)
+    }
+
     /// Frees a leaf, and gives its value for as long as the section lasts.
     ///
     /// # Safety
@@ -386,16 +392,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
             value
         }
     }
+}
 
-    /// Takes `key` out and gives its value. Never fails for lack of memory.
-    #[doc(alias = "map_delete_elem")]
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
+    /// Whether `key` is there: a lookup. Under every policy.
     #[inline]
-    pub fn remove(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
-        self.remove_bytes(key.as_ref())
-    }
-
-    /// [`remove`](Self::remove), compiled once for all types of keys.
-    pub(super) fn remove_bytes(&self, key: &[u8]) -> Option<&V> {
-        self.remove_if_bytes(key, |_| true)
+    pub fn contains_key(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
+        self.find(key.as_ref()).is_some()
     }
 }
