@@ -286,6 +286,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     /// The value of `key`. Linearizable; takes no lock, and keeps writers from beginning further
     /// changes where they made it start again too often. A step for each branch on the way, at most
     /// one for each byte of the key and one for its end.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// view.insert("key", 1)?;
+    /// assert_eq!(view.get("key"), Some(&1));
+    /// assert_eq!(view.get(b"absent"), None);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "map_lookup_elem")]
     #[inline]
     pub fn get(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
@@ -295,6 +306,16 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
 
     /// Puts `value` at `key` and gives the value that was there: [`update`](Self::update) with
     /// [`Update::Any`].
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// assert_eq!(view.insert("key", 1)?, None);
+    /// assert_eq!(view.insert("key", 2)?, Some(&1));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -309,6 +330,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     }
 
     /// Takes `key` out and gives its value. Never fails for lack of memory.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// view.insert("key", 1)?;
+    /// assert_eq!(view.remove("key"), Some(&1));
+    /// assert_eq!(view.remove("key"), None);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "map_delete_elem")]
     #[inline]
     pub fn remove(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
@@ -317,6 +349,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
 
     /// Puts `value` at `key`, if `how` accepts the key, and gives the value that was there. A
     /// reader finds the old value or the new one, never neither.
+    ///
+    /// ```
+    /// # use qptrie::{QpTrie, Update};
+    /// # let trie = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// assert_eq!(view.update("key", 1, Update::NoExist)?, None);
+    /// assert!(view.update("key", 2, Update::NoExist).is_err());
+    /// assert_eq!(view.update("key", 3, Update::Exist)?, Some(&1));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
