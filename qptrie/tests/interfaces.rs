@@ -83,6 +83,9 @@ fn a_key_of_a_sleeper_is_whatever_has_bytes() -> Result<(), AnyError> {
     assert_eq!(view.compute(&text, more)?, Computed::Replaced { old: &2, new: &3 });
     assert_eq!(view.remove_if(&text, |value| *value > 3), None);
     assert_eq!(view.remove(&text), Some(&3));
+    trie.try_extend([("a", 1), ("b", 2), ("c", 3)])?;
+    let (first, last) = (view.pop_first(), view.pop_last());
+    assert_eq!((first, last, trie.len()), (Some((&b"a"[..], &1)), Some((&b"c"[..], &3)), 1));
     Ok(())
 }
 

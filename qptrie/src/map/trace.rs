@@ -313,6 +313,22 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
         self.upper_bound(Unbounded)
     }
 
+    /// Takes the entry with the least key out, and gives it: see
+    /// [`TrieRef::pop_first`](crate::TrieRef::pop_first).
+    pub fn pop_first(&self) -> Option<(&[u8], &V)> {
+        let view = self.trie.pin();
+        // SAFETY: the key found, and the value unlinked, in this section.
+        view.pop_first().map(|(key, value)| unsafe { (kept(key), kept(value)) })
+    }
+
+    /// Takes the entry with the greatest key out, and gives it: see
+    /// [`TrieRef::pop_last`](crate::TrieRef::pop_last).
+    pub fn pop_last(&self) -> Option<(&[u8], &V)> {
+        let view = self.trie.pin();
+        // SAFETY: as in `pop_first`.
+        view.pop_last().map(|(key, value)| unsafe { (kept(key), kept(value)) })
+    }
+
     /// The entry with the longest key that `key` begins with: see
     /// [`TrieRef::longest_prefix`](crate::TrieRef::longest_prefix).
     pub fn longest_prefix(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
