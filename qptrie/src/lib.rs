@@ -56,6 +56,18 @@
 //! of leaves. Operations that return references exist only where the policy protects a leaf's
 //! identity.
 //!
+//! ## Coming from `BTreeMap`
+//!
+//! | `BTreeMap` | here |
+//! |---|---|
+//! | `get`, `insert`, `remove`, `range`, `first_key_value`, … | through [`QpTrie::pin`] or [`QpTrie::view`], by `&self`; keys are references to [anything that has bytes](TrieRef) |
+//! | `pop_first`, `pop_last` | the same; [`TrieRef::pop_first_copied`] copies |
+//! | `entry` | [`TrieRef::compute`], [`TrieRef::get_or_insert_with`]; an entry API would hold a lock as long as the entry |
+//! | `get_mut`, `values_mut` | none, because other threads may read the value; [`TrieRef::compute`] replaces it |
+//! | `into_iter` by value | none, because other threads may hold references to the values; use [`TrieRef::iter`] and clone them |
+//! | `Ord`, `Hash` | none, because the entries may change during the comparison; [`Iterator::cmp`] compares two scans |
+//! | `Extend`, `FromIterator`, `Clone`, `PartialEq` | the same, under every [policy of leaves](LeafPolicy) |
+//!
 //! ## Features
 //!
 //! - `serde`: serializes and deserializes a trie as a map.
@@ -107,8 +119,9 @@ mod write;
 #[cfg(loom)]
 pub use fault::Fault;
 pub use map::{
-    Builder, Computed, Hints, InsertError, InsertErrorKind, Iter, IterCopied, MemoryUsage,
-    Operation, QpTrie, TraceIter, TraceRef, TrieRef, TrieStats, Update,
+    Builder, Computed, Hints, InsertError, InsertErrorKind, Iter, IterCopied, KeyRange, LeafPolicy,
+    MemoryUsage, Operation, QpTrie, TraceIter, TraceRef, TrieGuard, TrieRef, TrieStats,
+    TrieTraceGuard, Update,
 };
 pub use node::PlainBits;
 

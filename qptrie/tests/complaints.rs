@@ -32,7 +32,7 @@ fn abandoned_ranges_leak_nothing<B: ReusePolicy>(setup: Setup) {
         let (low, high) = (&keys[0], &keys[1]);
         for taken in 0..10 {
             let mut range =
-                view.range::<[u8], _>((Included(&low.min(high)[..]), Excluded(&low.max(high)[..])));
+                view.range((Included(&low.min(high)[..]), Excluded(&low.max(high)[..])));
             let mut all = view.iter();
             for _ in 0..taken {
                 _ = (range.next(), range.next_back(), all.next_back());
@@ -46,7 +46,7 @@ fn abandoned_ranges_leak_nothing<B: ReusePolicy>(setup: Setup) {
     let model = trie.pin().iter().map(|(key, value)| (key.to_vec(), value.clone())).collect();
     same_memory(&trie, &model);
     let alive = Arc::strong_count(&token) - model.len() - 1;
-    assert_eq!(alive as u64, trie.len(), "as many values as entries");
+    assert_eq!(alive, trie.len(), "as many values as entries");
     trie.pin().clear();
     same_memory(&trie, &Model::new());
 }
@@ -71,7 +71,7 @@ fn a_key_is_there_while_its_value_is_replaced<B: ReusePolicy>(setup: Setup) {
                         0 => assert!(view.insert(key, round).expect("memory").is_some()),
                         1 => {
                             let replaced = view.compute(key, |value| {
-                                Operation::<_>::Insert(value.expect("always there") + 1)
+                                Operation::Insert(value.expect("always there") + 1)
                             });
                             assert!(matches!(replaced, Ok(Computed::Replaced { .. })));
                         }
@@ -186,7 +186,7 @@ fn a_branch_that_is_reused_under_a_walk_or_a_change_deceives_neither<B: ReusePol
             if looks == 1 {
                 reuse(round);
             }
-            Operation::<_>::Insert(value.expect("always there") + 1)
+            Operation::Insert(value.expect("always there") + 1)
         });
         let Ok(Computed::Replaced { new, .. }) = done else { panic!("{done:?}") };
         assert_eq!((view.get(key), looks), (Some(new), 2), "no change is lost, nor made twice");

@@ -62,7 +62,7 @@ fn chosen([nothing, even, odd]: [Decision; 3], value: Option<&u64>) -> Decision 
 }
 
 fn compute<B: ReusePolicy>(
-    view: &TrieRef<'_, u64, B>,
+    view: &TrieRef<u64, B>,
     model: &mut Model<u64>,
     (key, decisions, number): (Vec<u8>, [Decision; 3], u64),
 ) {
@@ -74,7 +74,7 @@ fn compute<B: ReusePolicy>(
         match decision {
             Decision::Insert => Operation::Insert(number),
             Decision::Remove => Operation::Remove,
-            Decision::Abort => Operation::Abort(number),
+            Decision::Abort => Operation::Abort,
         }
     });
     let expected = match (decision, &there) {
@@ -82,7 +82,7 @@ fn compute<B: ReusePolicy>(
         (Decision::Insert, Some(old)) => Computed::Replaced { old, new: &number },
         (Decision::Remove, None) => Computed::Absent,
         (Decision::Remove, Some(old)) => Computed::Removed(old),
-        (Decision::Abort, _) => Computed::Aborted(number),
+        (Decision::Abort, _) => Computed::Aborted,
     };
     assert_eq!(done, Ok(expected), "{key:?}");
     assert_eq!(asked.get(), 1, "no other thread changes anything");
@@ -140,7 +140,7 @@ fn run<B: ReusePolicy>(trie: &QpTrie<u64, B>, steps: Vec<Step>) -> Model<u64> {
                 model.clear();
             }
         }
-        assert_eq!(trie.len(), model.len() as u64);
+        assert_eq!(trie.len(), model.len());
     }
     model
 }
@@ -181,14 +181,14 @@ fn increments_of_several_threads_add_up<B: ReusePolicy>(setup: Setup) {
                             let remove = dice.roll(8) == 0;
                             let done = view.compute(key, |count| match count {
                                 Some(_) if remove => Operation::Remove,
-                                _ => Operation::<_>::Insert(count.map_or(1, |count| count + 1)),
+                                _ => Operation::Insert(count.map_or(1, |count| count + 1)),
                             });
                             match done.expect("memory") {
                                 Computed::Inserted(new) => assert_eq!(*new, 1),
                                 Computed::Replaced { old, new } => assert_eq!(*new, old + 1),
                                 // This round does not increment.
                                 Computed::Removed(count) => taken += count + 1,
-                                Computed::Absent | Computed::Aborted(()) => {
+                                Computed::Absent | Computed::Aborted => {
                                     unreachable!("not decided")
                                 }
                             }
@@ -305,7 +305,7 @@ fn a_decision_is_repeated_if_the_value_has_changed() {
         if seen.len() < 4 {
             let _ = view.insert(b"key", seen.len() as u64).expect("memory");
         }
-        Operation::<_>::Insert(10 + found.copied().unwrap_or(0))
+        Operation::Insert(10 + found.copied().unwrap_or(0))
     });
     assert_eq!(done, Ok(Computed::Replaced { old: &3, new: &13 }));
     assert_eq!(seen, [None, Some(1), Some(2), Some(3)]);
@@ -342,7 +342,7 @@ fn a_full_trie_accepts_a_new_value_for_a_present_key() {
         if old.is_none() {
             view.insert(b"key", 1).expect("room");
         }
-        Operation::<_>::Insert(2)
+        Operation::Insert(2)
     });
     assert_eq!(done, Ok(Computed::Replaced { old: &1, new: &2 }));
     let full = view.try_insert(b"other", 1).unwrap_err();
@@ -355,7 +355,7 @@ fn a_full_trie_accepts_a_new_value_for_a_present_key() {
         if old.is_none() {
             view.insert_copied(b"key", 1).expect("room");
         }
-        Operation::<_>::Insert(2)
+        Operation::Insert(2)
     });
     assert_eq!(done, Ok(Computed::Replaced { old: 1, new: 2 }));
 }
@@ -371,13 +371,13 @@ fn a_rejected_value_is_returned_and_nothing_changes() {
         (view.try_insert(b"key", value()).unwrap_err(), InsertErrorKind::Exists),
         (view.try_insert(b"other", value()).unwrap_err(), full),
         (view.get_or_insert_with(b"other", value).unwrap_err(), full),
-        (view.compute(b"other", |_| Operation::<_>::Insert(value())).unwrap_err(), full),
+        (view.compute(b"other", |_| Operation::Insert(value())).unwrap_err(), full),
     ];
     for (error, kind) in refused {
         assert_eq!((error.kind(), error.into_value()), (kind, value()));
     }
     let long = [0; 5000];
-    let error = view.compute(&long, |_| Operation::<_>::Insert(value())).unwrap_err();
+    let error = view.compute(&long, |_| Operation::Insert(value())).unwrap_err();
     assert!(matches!(error.kind(), InsertErrorKind::TooLarge { key: 5000, .. }), "{error}");
     assert_eq!((trie.len(), view.get(b"other")), (1, None));
 }

@@ -257,7 +257,7 @@ impl<B: ReusePolicy> Scene<B> {
         }
         let (from, to) = (dice.roll(self.stable.len()), dice.roll(self.stable.len()));
         let (from, to) = (from.min(to), from.max(to));
-        let range = view.range::<Vec<u8>, _>(&self.stable[from]..=&self.stable[to]);
+        let range = view.range(&self.stable[from]..=&self.stable[to]);
         let is_stable = |key: &&[u8]| self.stable.binary_search_by(|s| s[..].cmp(key)).is_ok();
         let found = range.map(|(key, _)| key).filter(is_stable);
         assert!(found.eq(self.stable[from..=to].iter().map(|key| &key[..])));

@@ -74,7 +74,7 @@ fn same_as_the_model<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     }
     trie.quiesce().expect("outside of read sections");
     let usage = trie.memory_usage();
-    assert_eq!(trie.len(), model.len() as u64);
+    assert_eq!(trie.len(), model.len());
     assert_eq!(usage.branches.live.objects, branches(&model));
     assert_eq!(usage.leaves.live.objects, model.len() as u64);
     assert_eq!(usage.leaves.pending.objects, 0);
@@ -203,7 +203,7 @@ fn copies_match<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
         }
     });
     trie.quiesce().expect("outside of read sections");
-    assert_eq!(trie.memory_usage().leaves.live.objects, trie.len());
+    assert_eq!(trie.memory_usage().leaves.live.objects, trie.len() as u64);
 }
 
 /// While leaves are reused for other keys, every copy is a whole value of its key and never older
@@ -253,7 +253,7 @@ in_every_setup![
 ];
 
 fn comes_back<V: PlainBits + PartialEq + std::fmt::Debug>(values: [V; 2]) {
-    let trie = QpTrie::<V, Immediate, Immediate>::new().expect("a trie");
+    let trie = QpTrie::<V, Immediate, Immediate>::with_policies().expect("a trie");
     let view = trie.pin();
     let keys: Vec<Vec<u8>> =
         (0..40).map(|length| (1..=length).collect()).chain([vec![9; 1000]]).collect();
@@ -308,7 +308,7 @@ fn a_value_is_overwritten_in_place_and_without_memory() {
 
 #[test]
 fn a_removed_leaf_is_reused_for_another_key_at_once() {
-    let trie = QpTrie::<u64, Immediate, Immediate>::new().expect("a trie");
+    let trie = QpTrie::<u64, Immediate, Immediate>::with_policies().expect("a trie");
     let view = trie.pin();
     for round in 0..10_000_u64 {
         let key = round.to_le_bytes();
@@ -324,7 +324,7 @@ fn a_removed_leaf_is_reused_for_another_key_at_once() {
 #[test]
 fn a_key_whose_length_is_beyond_16_bits_is_not_taken_for_a_shorter_one() {
     fn check<L: ReusePolicy>() {
-        let trie = QpTrie::<u64, Immediate, L>::new().expect("a trie");
+        let trie = QpTrie::<u64, Immediate, L>::with_policies().expect("a trie");
         let view = trie.pin();
         for key in [&b""[..], b"a", b"ab", b"abc\0"] {
             view.insert_copied(key, 1).expect("memory");
@@ -348,7 +348,7 @@ fn a_key_whose_length_is_beyond_16_bits_is_not_taken_for_a_shorter_one() {
 #[test]
 fn the_longest_key_fits_a_leaf_of_words_and_one_byte_more_is_too_large() {
     fn limit<const N: usize>(longest: usize) {
-        let trie = QpTrie::<[u8; N], Immediate, Immediate>::new().expect("a trie");
+        let trie = QpTrie::<[u8; N], Immediate, Immediate>::with_policies().expect("a trie");
         let view = trie.pin();
         let key = vec![b'k'; longest + 1];
         assert_eq!(view.insert_copied(&key[1..], [3; N]), Ok(None));
@@ -360,7 +360,7 @@ fn the_longest_key_fits_a_leaf_of_words_and_one_byte_more_is_too_large() {
     limit::<8>(4096 - 4 - 8 - 2);
     limit::<5>(4096 - 4 - 8 - 2);
     limit::<4088>(2);
-    let trie = QpTrie::<[u8; 4092], Immediate, Immediate>::new().expect("a trie");
+    let trie = QpTrie::<[u8; 4092], Immediate, Immediate>::with_policies().expect("a trie");
     let error = trie.pin().insert_copied(b"", [0; 4092]).expect_err("no room for a length");
     assert_eq!(
         error.to_string(),

@@ -116,12 +116,12 @@ fn max_entries_is_exact_with_several_threads<B: ReusePolicy>(setup: Setup) {
                             removed.fetch_add(1, Ordering::Relaxed);
                         }
                     }
-                    assert!(trie.len() <= ROOM);
+                    assert!(trie.len() as u64 <= ROOM);
                 }
             });
         }
     });
-    assert_eq!(trie.len(), ROOM, "there were more than enough attempts");
+    assert_eq!(trie.len() as u64, ROOM, "there were more than enough attempts");
     assert_eq!(inserted.into_inner() - removed.into_inner(), ROOM);
     assert_eq!(trie.pin().iter().count() as u64, ROOM);
 }

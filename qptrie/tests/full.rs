@@ -43,7 +43,7 @@ fn nothing_is_refused<B: ReusePolicy, L: ReusePolicy>(operations: u64) {
                 }
                 _ => balance -= i64::from(view.remove_copied(&key).is_some()),
             }
-            assert!(trie.len() <= KEYS as u64, "{policies:?}");
+            assert!(trie.len() <= KEYS, "{policies:?}");
         }
         balance
     };

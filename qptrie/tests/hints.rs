@@ -69,7 +69,7 @@ fn run<B: ReusePolicy, L: ReusePolicy>(setup: Setup, steps: &[Step]) {
             }
             Step::Add(key, more) => {
                 let sum = |old: Option<u64>| old.unwrap_or(0).wrapping_add(*more);
-                view.compute_copied(key, |old| Operation::<_>::Insert(sum(old))).expect("memory");
+                view.compute_copied(key, |old| Operation::Insert(sum(old))).expect("memory");
                 let sum = sum(model.get(key).copied());
                 model.insert(key.clone(), sum);
             }
@@ -86,7 +86,7 @@ fn run<B: ReusePolicy, L: ReusePolicy>(setup: Setup, steps: &[Step]) {
                 trie.quiesce().expect("outside of read sections");
             }
         }
-        assert_eq!(trie.len(), model.len() as u64);
+        assert_eq!(trie.len(), model.len());
     }
 }
 
@@ -183,7 +183,7 @@ fn stays_right<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(trie.len(), STAY);
+    assert_eq!(trie.len() as u64, STAY);
 }
 
 fn keys_that_stay_are_found_while_leaves_are_reused<B: ReusePolicy>(setup: Setup) {
@@ -204,7 +204,7 @@ fn no_addition_is_lost<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
         for number in 0..3000 {
             let key = key_of(dice.roll(20) as u64);
             let view = trie.pin();
-            view.compute_copied(&key, |sum| Operation::<_>::Insert(sum.unwrap_or(0) + 1))
+            view.compute_copied(&key, |sum| Operation::Insert(sum.unwrap_or(0) + 1))
                 .expect("memory");
             if number % 5 == 0 {
                 taken += view.remove_copied(&key).unwrap_or(0);

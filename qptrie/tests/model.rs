@@ -45,7 +45,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 }
 
 fn update<B: ReusePolicy>(
-    view: &TrieRef<'_, u64, B>,
+    view: &TrieRef<u64, B>,
     model: &mut Model<u64>,
     (key, value, how): (Vec<u8>, u64, Update),
 ) {
@@ -64,11 +64,7 @@ fn update<B: ReusePolicy>(
     }
 }
 
-fn next_key<B: ReusePolicy>(
-    view: &TrieRef<'_, u64, B>,
-    model: &Model<u64>,
-    after: Option<Vec<u8>>,
-) {
+fn next_key<B: ReusePolicy>(view: &TrieRef<u64, B>, model: &Model<u64>, after: Option<Vec<u8>>) {
     let expected = match &after {
         None => model.keys().next(),
         Some(after) => {
@@ -117,7 +113,7 @@ fn run<B: ReusePolicy>(trie: &QpTrie<u64, B>, operations: Vec<Operation>) -> Mod
                 }
             }
         }
-        assert_eq!(trie.len(), model.len() as u64);
+        assert_eq!(trie.len(), model.len());
     }
     model
 }

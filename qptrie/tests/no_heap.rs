@@ -61,11 +61,11 @@ fn far_above() -> Vec<u8> {
 
 /// Inserts, replaces, looks up and removes keys in a trie that has the prefixes of the longest key.
 fn check<L: ReusePolicy>(
-    insert: impl Fn(&TrieRef<'_, u64, Immediate, L>, &[u8], u64) -> Option<u64>,
-    get: impl Fn(&TrieRef<'_, u64, Immediate, L>, &[u8]) -> Option<u64>,
-    remove: impl Fn(&TrieRef<'_, u64, Immediate, L>, &[u8]) -> Option<u64>,
+    insert: impl Fn(&TrieRef<u64, Immediate, L>, &[u8], u64) -> Option<u64>,
+    get: impl Fn(&TrieRef<u64, Immediate, L>, &[u8]) -> Option<u64>,
+    remove: impl Fn(&TrieRef<u64, Immediate, L>, &[u8]) -> Option<u64>,
 ) {
-    let trie = QpTrie::<u64, Immediate, L>::new().expect("a trie");
+    let trie = QpTrie::<u64, Immediate, L>::with_policies().expect("a trie");
     let view = trie.pin();
     let key = [b'k'; DEPTH];
     for length in FIRST..DEPTH {

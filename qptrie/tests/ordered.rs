@@ -91,7 +91,7 @@ fn a_range_is_that_of_a_btree_map_from_both_ends<B: ReusePolicy>(setup: Setup) {
     for_all((entries(), (bound(), bound()), turns), |(model, bounds, turns)| {
         let trie = filled::<B>(setup, &model);
         let (view, expected) = (trie.pin(), between(&model, &bounds));
-        let range = || view.range::<[u8], _>(borrowed(&bounds));
+        let range = || view.range(borrowed(&bounds));
         assert_eq!(range().collect::<Vec<_>>(), expected, "{bounds:?}");
         let descending: Vec<_> = expected.iter().rev().copied().collect();
         assert_eq!(range().rev().collect::<Vec<_>>(), descending, "{bounds:?}");
@@ -147,7 +147,7 @@ fn a_path_of_any_length_is_walked<B: ReusePolicy>(setup: Setup) {
     assert_eq!(view.longest_prefix(&[0xff; 500]), expected.last().copied());
 }
 
-fn neighbours<B: ReusePolicy>(view: &TrieRef<'_, u64, B>, model: &Model<u64>, key: &[u8]) {
+fn neighbours<B: ReusePolicy>(view: &TrieRef<u64, B>, model: &Model<u64>, key: &[u8]) {
     for bound in [Included(key), Excluded(key), Unbounded] {
         let above = between(model, &(bound.map(<[u8]>::to_vec), Unbounded));
         assert_eq!(view.lower_bound(bound), above.first().copied(), "{bound:?}");
@@ -232,8 +232,8 @@ fn a_range_whose_start_is_beyond_its_end_is_empty() {
     assert_eq!(view.range("c".."a").next(), None);
     assert_eq!(view.range("c".."a").next_back(), None);
     let both = (Excluded("b"), Excluded("b"));
-    assert_eq!(view.range::<str, _>(both).next(), None);
-    assert_eq!(view.range::<str, _>(both).next_back(), None);
+    assert_eq!(view.range(both).next(), None);
+    assert_eq!(view.range(both).next_back(), None);
 }
 
 /// An entry that is inserted between the ends is returned only by the end that reaches it first.

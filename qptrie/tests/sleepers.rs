@@ -5,7 +5,7 @@ mod common;
 
 use common::{Setup, in_every_setup};
 use memalloc::{AfterTasksTraceGp, ReusePolicy};
-use qptrie::{Computed, Operation, QpTrie, TraceRef};
+use qptrie::{Computed, Operation, QpTrie, TrieTraceGuard};
 use std::future::poll_fn;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::pin::Pin;
@@ -42,7 +42,7 @@ fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
 }
 
 /// Sums three values, each found before a pause and read after it.
-async fn sum<B: ReusePolicy>(view: TraceRef<'_, Counted, B>) -> u64 {
+async fn sum<B: ReusePolicy>(view: TrieTraceGuard<'_, Counted, B>) -> u64 {
     let first = view.get(b"a").expect("there");
     pause().await;
     let (key, second) = view.lower_bound(Excluded(b"a")).expect("there");
@@ -132,7 +132,7 @@ fn values_that_a_sleeper_changes_stay_readable<B: ReusePolicy>(setup: Setup) {
     assert_eq!(view.get_or_insert_with(b"tree", || 1).expect("memory"), &1);
     assert_eq!(view.try_insert(b"tree", 2).expect_err("there").into_value(), 2);
     assert_eq!(view.try_insert(b"trees", 3).expect("memory"), &3);
-    let more = |value: Option<&u64>| Operation::<_>::Insert(value.map_or(0, |value| value + 10));
+    let more = |value: Option<&u64>| Operation::Insert(value.map_or(0, |value| value + 10));
     let done = view.compute(b"tree", more).expect("memory");
     trie.pin().remove(b"tree").expect("there");
     trie.domain().synchronize().expect("outside of RCU sections");

@@ -9,7 +9,7 @@ use common::reference::{Model, same_entries, same_memory};
 use common::{Setup, in_every_setup};
 use memalloc::rcu::Domain;
 use memalloc::{Immediate, ReusePolicy};
-use qptrie::{Iter, QpTrie, TrieRef, Update};
+use qptrie::{Iter, QpTrie, TrieGuard, TrieRef, Update};
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -81,7 +81,7 @@ fn every_value_is_dropped_exactly_once<B: ReusePolicy>(setup: Setup) {
         drop(view);
         if step % 5000 == 0 {
             trie.quiesce().expect("outside of read sections");
-            assert_eq!(ledger.alive() as u64, trie.len(), "only the entries of the trie are left");
+            assert_eq!(ledger.alive(), trie.len(), "only the entries of the trie are left");
         }
     }
     assert!(trie.len() > 100, "there is something to drop");
@@ -232,7 +232,7 @@ fn a_destructor_may_use_the_trie<B: ReusePolicy>(setup: Setup) {
         trie.quiesce().expect("outside of read sections");
     }
     assert!(ledger.made.load(Ordering::Relaxed) > STEPS, "destructors have inserted");
-    assert_eq!(trie.pin().iter().count() as u64, trie.len());
+    assert_eq!(trie.pin().iter().count(), trie.len());
     let trie = Arc::into_inner(trie).expect("destructors have given their references back");
     drop(trie);
     assert_eq!(ledger.alive(), 0);
@@ -350,8 +350,9 @@ fn a_section_stays_on_its_thread() {
     struct Sendable;
     impl<T: ?Sized> AmbiguousIfSend<()> for T {}
     impl<T: ?Sized + Send> AmbiguousIfSend<Sendable> for T {}
-    <TrieRef<'_, u64> as AmbiguousIfSend<_>>::check();
-    <&TrieRef<'_, u64> as AmbiguousIfSend<_>>::check();
+    <TrieGuard<'_, u64> as AmbiguousIfSend<_>>::check();
+    <&TrieGuard<'_, u64> as AmbiguousIfSend<_>>::check();
+    <&TrieRef<u64> as AmbiguousIfSend<_>>::check();
     <Iter<'_, u64> as AmbiguousIfSend<_>>::check();
 }
 
@@ -395,5 +396,5 @@ fn dropping_a_trie_drops_every_value_even_if_one_panics() {
 #[should_panic(expected = "the guard belongs to another domain than this trie")]
 fn a_guard_of_another_domain_is_refused() {
     let (trie, domain) = (Setup::every().map(Setup::trie::<u64, Immediate>).next(), Domain::new());
-    drop(trie.expect("a setup").view(&domain.pin()));
+    trie.expect("a setup").view(&domain.pin()).get("key");
 }

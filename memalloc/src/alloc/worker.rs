@@ -114,6 +114,33 @@ impl WorkerBuilder {
         self
     }
 
+    /// Adds a structure of another type, for as long as it has another owner: each round calls
+    /// `tend` with it. `tend` must not wait for readers.
+    ///
+    /// ```
+    /// use memalloc::{AfterRcuGp, MemAlloc, Worker};
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// struct Index {
+    ///     nodes: MemAlloc<AfterRcuGp>,
+    /// }
+    ///
+    /// let index = Arc::new(Index { nodes: MemAlloc::<AfterRcuGp>::builder().build()? });
+    /// let worker = Worker::every(Duration::from_millis(10))
+    ///     .tend_with(&index, |index| index.nodes.tend())
+    ///     .start()?;
+    /// # drop(worker);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tend_with<T: Send + Sync + 'static>(
+        self,
+        object: &Arc<T>,
+        tend: impl Fn(&T) + Send + 'static,
+    ) -> Self {
+        self.tend(Arc::downgrade(object), tend)
+    }
+
     fn tend<T: Send + Sync + 'static>(
         mut self,
         object: Weak<T>,

@@ -4,7 +4,7 @@ use memalloc::{AllocErrorKind, MAX_SIZE};
 use std::fmt;
 
 /// A failed insertion: the reason and the value that was not inserted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InsertError<V> {
     pub(super) kind: InsertErrorKind,
     pub(super) value: V,
@@ -28,7 +28,14 @@ impl<V> fmt::Display for InsertError<V> {
     }
 }
 
-impl<V: fmt::Debug> std::error::Error for InsertError<V> {}
+/// Leaves out the value, so that values need not implement `Debug`.
+impl<V> fmt::Debug for InsertError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InsertError").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<V> std::error::Error for InsertError<V> {}
 
 /// Why an insertion failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +105,8 @@ pub enum InsertErrorKind {
     /// The allocation of a leaf or a branch failed (`ENOMEM`), for this reason.
     Memory(AllocErrorKind),
 }
+
+impl std::error::Error for InsertErrorKind {}
 
 impl fmt::Display for InsertErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

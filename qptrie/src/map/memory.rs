@@ -71,7 +71,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {
     /// Returns a histogram of leaf depth: element `i` counts the entries with `i` branches above
     /// them, and the last element is not zero. A lookup of an entry takes as many steps as branches
     /// are above it.

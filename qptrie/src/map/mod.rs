@@ -1,11 +1,18 @@
 //! The public types. Operations are grouped by what they return (`by_ref`, `by_copy`) or by the kind
 //! of section (`sleepable`); the same question is in a file of the same name.
 
-mod builder;
-mod by_copy;
+// The order of the modules is that of the methods of `TrieRef` in the documentation.
 mod by_ref;
-mod error;
+
+mod by_copy;
+
 mod memory;
+
+mod builder;
+mod error;
+mod guard;
+mod leaf_policy;
+mod range;
 #[cfg(feature = "serde")]
 mod serde_impls;
 mod sleepable;
@@ -18,7 +25,10 @@ pub use by_ref::compute::{Computed, Operation};
 pub use by_ref::iter::Iter;
 pub use by_ref::point::{TrieRef, Update};
 pub use error::{InsertError, InsertErrorKind};
+pub use guard::{TrieGuard, TrieTraceGuard};
+pub use leaf_policy::LeafPolicy;
 pub use memory::MemoryUsage;
+pub use range::KeyRange;
 pub use sleepable::iter::TraceIter;
 pub use sleepable::view::TraceRef;
 pub use trie::{QpTrie, TrieStats};

@@ -5,10 +5,12 @@
 //! From a human-readable format this reads keys as bytes, text or a sequence of numbers; from any
 //! other format, as bytes.
 
+use crate::map::leaf_policy::LeafPolicy;
 use crate::map::trie::QpTrie;
-use memalloc::{ProtectsIdentity, ReusePolicy};
+use memalloc::ReusePolicy;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -29,16 +31,16 @@ impl<V, B, L> Serialize for QpTrie<V, B, L>
 where
     V: Serialize + Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let view = self.pin();
         // While other threads write, the number of entries is not known in advance, and some
         // formats need it first.
-        let entries: Vec<_> = view.iter().collect();
+        let entries: Vec<_> = L::entries(&view).collect();
         let mut map = serializer.serialize_map(Some(entries.len()))?;
         for (key, value) in entries {
-            map.serialize_entry(&Written(key), value)?;
+            map.serialize_entry(&Written(key.as_ref()), Borrow::<V>::borrow(&value))?;
         }
         map.end()
     }
@@ -90,7 +92,7 @@ impl<'de, V, B, L> Deserialize<'de> for QpTrie<V, B, L>
 where
     V: Deserialize<'de> + Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TrieVisitor<T>(PhantomData<T>);
@@ -98,7 +100,7 @@ where
         where
             V: Deserialize<'de> + Send + Sync + 'static,
             B: ReusePolicy,
-            L: ProtectsIdentity,
+            L: LeafPolicy<V>,
         {
             type Value = QpTrie<V, B, L>;
 
@@ -107,9 +109,9 @@ where
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let trie = QpTrie::new().map_err(A::Error::custom)?;
+                let trie = QpTrie::with_policies().map_err(A::Error::custom)?;
                 while let Some((Read(key), value)) = map.next_entry()? {
-                    trie.pin().insert(&key, value).map_err(|e| A::Error::custom(e.kind()))?;
+                    L::insert(&trie.pin(), &key, value).map_err(|e| A::Error::custom(e.kind()))?;
                 }
                 Ok(trie)
             }

@@ -5,10 +5,12 @@
 
 use crate::map::builder::{Builder, Settings};
 use crate::map::error::InsertError;
+use crate::map::leaf_policy::LeafPolicy;
 use crate::map::trie::QpTrie;
-use memalloc::{ProtectsIdentity, ReusePolicy};
+use memalloc::ReusePolicy;
+use std::borrow::Borrow;
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> QpTrie<V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: LeafPolicy<V>> QpTrie<V, B, L> {
     /// Inserts entries, each in its own section. If a key occurs twice, the later value wins.
     ///
     /// # Errors
@@ -20,9 +22,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> QpTrie<V, B,
         &self,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), InsertError<V>> {
-        entries
-            .into_iter()
-            .try_for_each(|(key, value)| self.pin().insert(key.as_ref(), value).map(|_| ()))
+        entries.into_iter().try_for_each(|(key, value)| L::insert(&self.pin(), key.as_ref(), value))
     }
 
     /// Like [`try_extend`](Self::try_extend), but panics on an error.
@@ -55,7 +55,7 @@ where
     K: AsRef<[u8]>,
     V: Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
         self.extend_or_panic(entries);
@@ -68,7 +68,7 @@ where
     K: AsRef<[u8]>,
     V: Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
         self.extend_or_panic(entries);
@@ -81,7 +81,7 @@ where
     K: AsRef<[u8]>,
     V: Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let trie = Self::default();
@@ -96,7 +96,7 @@ where
     K: AsRef<[u8]>,
     V: Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
     fn from(entries: [(K, V); N]) -> Self {
         entries.into_iter().collect()
@@ -116,14 +116,17 @@ impl<V, B, L> Clone for QpTrie<V, B, L>
 where
     V: Clone + Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
     fn clone(&self) -> Self {
         // If keys are inserted and removed meanwhile, a scan may return more keys than are present
         // at any one time.
         let unlimited = Settings { max_entries: u64::MAX, ..self.settings.clone() };
         let mut clone = built(Builder::new(Some(self.domain.clone()), unlimited));
-        clone.extend_or_panic(self.pin().iter().map(|(key, value)| (key, value.clone())));
+        let view = self.pin();
+        let copy = |value: L::Value<'_>| Borrow::<V>::borrow(&value).clone();
+        clone.extend_or_panic(L::entries(&view).map(|(key, value)| (key, copy(value))));
+        drop(view);
         clone.nodes.entries.limit_to(self.settings.max_entries);
         clone.settings = self.settings.clone();
         clone
@@ -136,10 +139,23 @@ impl<V, B, L> PartialEq for QpTrie<V, B, L>
 where
     V: PartialEq + Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.pin().iter().eq(other.pin().iter())
+        if self.len() != other.len() {
+            return false;
+        }
+        let (ours, theirs) = (self.pin(), other.pin());
+        let (mut ours, mut theirs) = (L::entries(&ours), L::entries(&theirs));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some((key, value)), Some((other_key, other)))
+                    if key.as_ref() == other_key.as_ref()
+                        && Borrow::<V>::borrow(&value) == Borrow::<V>::borrow(&other) => {}
+                _ => return false,
+            }
+        }
     }
 }
 
@@ -147,6 +163,6 @@ impl<V, B, L> Eq for QpTrie<V, B, L>
 where
     V: Eq + Send + Sync + 'static,
     B: ReusePolicy,
-    L: ProtectsIdentity,
+    L: LeafPolicy<V>,
 {
 }

@@ -22,16 +22,50 @@ use std::mem::MaybeUninit;
 /// pattern has to be valid. But uninitialised bytes (padding) must not be loaded, and a reference
 /// can't be built from numbers. The trait is implemented for every type that qualifies.
 ///
+/// It requires less than `bytemuck::Pod`, for which every bit pattern is valid. A type of your own
+/// derives `bytemuck::NoUninit`, which checks that it has no padding (`cargo add bytemuck --features
+/// derive`):
+///
+/// ```
+/// use bytemuck::NoUninit;
+/// use memalloc::Immediate;
+/// use qptrie::QpTrie;
+///
+/// #[derive(Clone, Copy, Debug, PartialEq, NoUninit)]
+/// #[repr(C)]
+/// struct Route {
+///     gateway: u32,
+///     metric: u16,
+///     is_up: bool,
+///     is_default: bool,
+/// }
+///
+/// let routes = QpTrie::<Route, Immediate, Immediate>::with_policies()?;
+/// let route = Route { gateway: 1, metric: 100, is_up: true, is_default: false };
+/// routes.pin().insert_copied("10.0/16", route)?;
+/// assert_eq!(routes.pin().get_copied("10.0/16"), Some(route));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// ```compile_fail,E0277
 /// use memalloc::Immediate;
 /// use qptrie::QpTrie;
 ///
 /// // A string owns memory that its bytes only point to.
-/// let trie = QpTrie::<String, Immediate, Immediate>::builder().build().unwrap();
+/// let trie = QpTrie::<String, Immediate, Immediate>::with_policies().unwrap();
 /// let value = trie.pin().get_copied(b"key");
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "values of type `{Self}` can't be copied out of a leaf that is reused at once",
+    label = "not plain bits",
+    note = "for a `#[repr(C)]` type without padding, derive `Clone`, `Copy` and `bytemuck::NoUninit` \
+            (`cargo add bytemuck --features derive`)",
+    note = "values of any other type need leaves that are kept for readers, as in `QpTrie<{Self}>`, and \
+            the operations without `_copied`"
+)]
 pub trait PlainBits: NoUninit + Send + Sync {}
 
+#[diagnostic::do_not_recommend]
 impl<V: NoUninit + Send + Sync> PlainBits for V {}
 
 const WORD_BYTES: usize = size_of::<u32>();

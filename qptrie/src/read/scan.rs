@@ -445,16 +445,23 @@ impl<D: Direction> Walk<D> {
 /// Returns the leaf with the longest key that is a prefix of `key`: at least as long as any that is
 /// present throughout.
 ///
+/// Returns what `arrive` makes of that leaf, and of its key as a prefix of `key`. Under immediate
+/// reuse the leaf may have become another one: `arrive` has to validate it.
+///
 /// The caller is inside a read section. Never fails while the subtree does not change.
-pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-    nodes: &Nodes<V, B, L>,
+pub(crate) fn longest_prefix<'t, R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &'t Nodes<V, B, L>,
     key: &[u8],
-) -> Result<Option<Handle>, Retry> {
+    arrive: impl FnOnce(LeafAt<'t>, &[u8]) -> Result<R, Retry>,
+) -> Result<Option<R>, Retry> {
     let mut walk = Walk::<Descending>::lost();
     if let Some(nearest) = walk.descend(nodes, key)? {
         let difference = match nearest.parting(nodes, key)?.0 {
-            // It has the key itself or a prefix of it.
-            None | Some((_, Symbol::END)) => return Ok(Some(nearest.leaf)),
+            None => return arrive(nearest, key).map(Some),
+            // A prefix of the key.
+            Some((index, Symbol::END)) => {
+                return arrive(nearest, &key[..index as usize]).map(Some);
+            }
             Some((index, _)) => index,
         };
         // A prefix of `key` differs from the nearest key where the prefix ends, so a branch on the
@@ -464,16 +471,19 @@ pub(crate) fn longest_prefix<V: Send + Sync + 'static, B: ReusePolicy, L: ReuseP
             let way = nodes.way(branch, nodes.shape(branch), Symbol::END);
             level.linked.confirm(nodes)?;
             let Some(way) = way else { continue };
-            let twig = follow::<B>(nodes.slot(branch, way));
+            let slot = nodes.slot(branch, way);
+            let twig = follow::<B>(slot);
             level.linked.confirm(nodes)?;
             if let Node::Leaf(leaf) = twig.node() {
-                return Ok(Some(leaf));
+                let reached = LeafAt { leaf, slot, parent: Some(level.linked) };
+                return arrive(reached, &key[..usize::from(level.index)]).map(Some);
             }
         }
     }
+    let slot = nodes.roots.of(b"").slot();
     // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
-    match Twig::load(nodes.roots.of(b"").slot(), Ordering::Acquire).node() {
-        Node::Leaf(leaf) => Ok(Some(leaf)),
+    match Twig::load(slot, Ordering::Acquire).node() {
+        Node::Leaf(leaf) => arrive(LeafAt { leaf, slot, parent: None }, b"").map(Some),
         Node::Nothing | Node::Branch(_) => Ok(None),
     }
 }

@@ -56,7 +56,7 @@ where
     let listed: Vec<_> = view.iter().take(model.len() + 1).collect();
     let expected: Vec<_> = model.iter().map(|(key, value)| (&key[..], value)).collect();
     assert!(listed == expected, "listed {listed:?}\nexpected {expected:?}");
-    assert_eq!(trie.len(), model.len() as u64);
+    assert_eq!(trie.len(), model.len());
     assert_eq!(trie.is_empty(), model.is_empty());
 }
 

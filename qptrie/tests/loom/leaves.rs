@@ -129,6 +129,20 @@ fn comes_back_itself<B: ReusePolicy>(under_a_branch: bool, fault: Option<Fault>,
     note(seen, found);
 }
 
+/// The leaf of a prefix comes back to the same slot with another key of the same length.
+fn prefix_comes_back_as_another(fault: Option<Fault>, seen: &Seen) {
+    let trie = built::<Immediate>(fault, &[KEY]);
+    let reader = in_background(&trie, |trie| {
+        let found = trie.pin().longest_prefix_copied(b"113");
+        found.map(|(prefix, value)| (prefix.len(), value))
+    });
+    remove(&trie, KEY);
+    put(&trie, SIBLING, SECOND);
+    let found = reader.join().expect("the reader does not panic");
+    check(&trie, matches!(found, None | Some((2, FIRST))), WRONG_COPY);
+    note(seen, found.map(|(_, value)| value));
+}
+
 /// A key that a seek is about to return is removed, and its leaf comes back to the same slot with a
 /// key before the bound.
 fn sought(seen: &Seen) {
@@ -335,6 +349,20 @@ fn a_seek_copies_the_key_that_it_found_with_its_value() {
     let name = "a leaf that is sought comes back with a key of another length";
     let model = Model { name, bound: Some(3), least: 100, happens: &[FOUND, NEWER, NOTHING] };
     model.explore(|seen| sought_with_another_length(None, seen));
+}
+
+#[test]
+fn a_prefix_has_the_value_of_another_key_when_the_count_of_its_leaf_is_not_read_again() {
+    breaks("prefix: leaf's count not read again", WRONG_COPY, || {
+        prefix_comes_back_as_another(Some(Fault::LeafUnconfirmed), &Seen::default());
+    });
+}
+
+#[test]
+fn a_prefix_is_copied_with_its_own_value() {
+    let name = "the leaf of a prefix comes back with another key";
+    let model = Model { name, bound: Some(3), least: 100, happens: &[FOUND, NOTHING] };
+    model.explore(|seen| prefix_comes_back_as_another(None, seen));
 }
 
 #[test]

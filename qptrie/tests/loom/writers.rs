@@ -185,7 +185,7 @@ fn race<B: ReusePolicy>(race: Race, fault: Option<Fault>) {
     };
     let all_found = after.iter().all(|(key, value)| trie.pin().get(key) == Some(value));
     let is_right = all_found
-        && trie.len() == after.len() as u64
+        && trie.len() == after.len()
         && is_some_order(&before, (race.one, &told_one), (race.other, &told_other), &after);
     if !is_right {
         // Dropping the trie needs a running model, which a panic ends first.

@@ -113,7 +113,7 @@ pub(crate) type Deferred = QpTrie<u64, Immediate, AfterRcuGp>;
 
 impl Trie for Deferred {
     fn empty() -> Self {
-        Self::new().expect("memory")
+        Self::with_policies().expect("memory")
     }
 
     fn get(&self, key: &[u8]) -> Option<u64> {
@@ -138,7 +138,7 @@ pub(crate) type AtOnce = QpTrie<u64, Immediate, Immediate>;
 
 impl Trie for AtOnce {
     fn empty() -> Self {
-        Self::new().expect("memory")
+        Self::with_policies().expect("memory")
     }
 
     fn get(&self, key: &[u8]) -> Option<u64> {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memalloc::{AfterRcuGp, Immediate, PolicyKind, ReusePolicy};
-use qptrie::{QpTrie, TrieRef};
+use qptrie::{QpTrie, TrieGuard};
 
 use super::Value;
 use super::map::{Before, OrderedMap, View};
@@ -115,12 +115,12 @@ impl Family for SubtreeLock {
 
 impl<V: Value, B: ReusePolicy, L: ReusePolicy> OrderedMap<V> for QpTrie<V, B, L>
 where
-    for<'m> TrieRef<'m, V, B, L>: View,
+    for<'m> TrieGuard<'m, V, B, L>: View,
 {
-    type View<'m> = TrieRef<'m, V, B, L>;
+    type View<'m> = TrieGuard<'m, V, B, L>;
 
     fn build() -> Result<Self, WrongAnswer> {
-        Self::new().map_err(|error| failed("building a trie", error))
+        Self::with_policies().map_err(|error| failed("building a trie", error))
     }
 
     fn pin(&self) -> Self::View<'_> {
@@ -128,7 +128,7 @@ where
     }
 
     fn len(&self) -> u64 {
-        self.len()
+        self.len() as u64
     }
 
     fn quiesce(&self) -> Result<(), WrongAnswer> {
@@ -148,20 +148,20 @@ where
     }
 }
 
-impl<V: Value, B: ReusePolicy> View for TrieRef<'_, V, B, AfterRcuGp> {
+impl<V: Value, B: ReusePolicy> View for TrieGuard<'_, V, B, AfterRcuGp> {
     #[inline]
     fn get(&self, key: &[u8]) -> Option<u64> {
-        self.get(key).map(V::number)
+        (**self).get(key).map(V::number)
     }
 
     #[inline]
     fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<u64>; N] {
-        self.get_many(keys).map(|found| found.map(V::number))
+        (**self).get_many(keys).map(|found| found.map(V::number))
     }
 
     #[inline]
     fn insert(&self, key: &[u8], number: u64) -> Result<Before, WrongAnswer> {
-        match self.insert(key, V::new(number)) {
+        match (**self).insert(key, V::new(number)) {
             Ok(before) => Ok(Before::Was(before.map(V::number))),
             Err(error) => Err(failed("inserting", error)),
         }
@@ -169,7 +169,7 @@ impl<V: Value, B: ReusePolicy> View for TrieRef<'_, V, B, AfterRcuGp> {
 
     #[inline]
     fn remove(&self, key: &[u8]) -> Option<u64> {
-        self.remove(key).map(V::number)
+        (**self).remove(key).map(V::number)
     }
 
     fn scan(&self, mut each: impl FnMut(&[u8], u64)) {
@@ -188,7 +188,7 @@ impl<V: Value, B: ReusePolicy> View for TrieRef<'_, V, B, AfterRcuGp> {
 pub(super) struct AtOnce<V: Value>(QpTrie<V, Immediate, AfterRcuGp>);
 
 impl<V: Value> OrderedMap<V> for AtOnce<V> {
-    type View<'m> = TrieRef<'m, V, Immediate, AfterRcuGp>;
+    type View<'m> = TrieGuard<'m, V, Immediate, AfterRcuGp>;
 
     const AT_ONCE: bool = true;
 
@@ -201,7 +201,7 @@ impl<V: Value> OrderedMap<V> for AtOnce<V> {
     }
 
     fn len(&self) -> u64 {
-        self.0.len()
+        self.0.len() as u64
     }
 
     fn quiesce(&self) -> Result<(), WrongAnswer> {
@@ -220,7 +220,7 @@ impl<V: Value> OrderedMap<V> for AtOnce<V> {
 /// A trie whose leaves are reused at once, which works only with numbers. See [`Reader::Copied`].
 pub(super) type Copied = QpTrie<u64, Immediate, Immediate>;
 
-impl View for TrieRef<'_, u64, Immediate, Immediate> {
+impl View for TrieGuard<'_, u64, Immediate, Immediate> {
     #[inline]
     fn get(&self, key: &[u8]) -> Option<u64> {
         self.get_copied(key)
@@ -266,7 +266,7 @@ pub(super) struct Locked<V: Value> {
 
 /// See [`Locked`].
 pub(super) struct LockedRef<'m, V: Value> {
-    view: TrieRef<'m, V, Immediate, AfterRcuGp>,
+    view: TrieGuard<'m, V, Immediate, AfterRcuGp>,
     locks: &'m [Mutex<()>],
 }
 
@@ -283,7 +283,7 @@ impl<V: Value> OrderedMap<V> for Locked<V> {
     }
 
     fn len(&self) -> u64 {
-        self.trie.len()
+        self.trie.len() as u64
     }
 
     fn quiesce(&self) -> Result<(), WrongAnswer> {

@@ -18,9 +18,9 @@ use memalloc::{Handle, ReusePolicy};
 /// use memalloc::Immediate;
 /// use qptrie::{Computed, Operation, QpTrie};
 ///
-/// let trie = QpTrie::<u64, Immediate, Immediate>::new()?;
+/// let trie = QpTrie::<u64, Immediate, Immediate>::with_policies()?;
 /// let view = trie.pin();
-/// let more = |hits: Option<u64>| Operation::<_>::Insert(hits.unwrap_or(0) + 1);
+/// let more = |hits: Option<u64>| Operation::Insert(hits.unwrap_or(0) + 1);
 /// assert_eq!(view.compute_copied(b"hits", more)?, Computed::Inserted(1));
 /// assert_eq!(view.compute_copied(b"hits", more)?, Computed::Replaced { old: 1, new: 2 });
 /// assert_eq!(view.remove_if_copied(b"hits", |hits| hits > 2), None);
@@ -30,7 +30,7 @@ use memalloc::{Handle, ReusePolicy};
 /// # drop(view);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     /// Looks up `key`, calls `decide` with a copy of its value, and applies the result, all as one
     /// atomic step: [`compute`](TrieRef::compute) with copies.
     ///
@@ -40,11 +40,27 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// # Errors
     ///
     /// Same as [`update_copied`](Self::update_copied), if `decide` returns `Insert`.
-    pub fn compute_copied<A>(
+    #[inline]
+    pub fn compute_copied(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        decide: impl FnMut(Option<V>) -> Operation<V>,
+    ) -> Result<Computed<V>, InsertError<V>>
+    where
+        V: PlainBits,
+    {
+        self.compute_copied_bytes(key.as_ref(), decide)
+    }
+
+    /// [`compute_copied`](Self::compute_copied), compiled once for all key types.
+    fn compute_copied_bytes(
         &self,
         key: &[u8],
-        mut decide: impl FnMut(Option<V>) -> Operation<V, A>,
-    ) -> Result<Computed<V, A>, InsertError<V>> {
+        mut decide: impl FnMut(Option<V>) -> Operation<V>,
+    ) -> Result<Computed<V>, InsertError<V>>
+    where
+        V: PlainBits,
+    {
         let (nodes, hash) = (&self.trie.nodes, self.prefetch_hint(key));
         if !L::PROTECTS_IDENTITY
             && let Some(at) = self.find_hinted(key, hash)
@@ -59,7 +75,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                 }
                 // Removing needs the place of the leaf; `decide` is called once more.
                 Operation::Remove => {}
-                Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                Operation::Abort => return Ok(Computed::Aborted),
             }
         }
         loop {
@@ -81,7 +97,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                                 return Ok(Computed::Removed(old));
                             }
                         }
-                        Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                        Operation::Abort => return Ok(Computed::Aborted),
                     }
                 }
                 Located::Vacant(vacant) => match decide(None) {
@@ -92,7 +108,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
                         }
                     }
                     Operation::Remove => return Ok(Computed::Absent),
-                    Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                    Operation::Abort => return Ok(Computed::Aborted),
                 },
             }
             pause();
@@ -101,7 +117,27 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
 
     /// Removes `key` if `accept` returns true for its value, and returns the value: exactly the one
     /// that `accept` saw last. Never fails for lack of memory.
-    pub fn remove_if_copied(&self, key: &[u8], mut accept: impl FnMut(V) -> bool) -> Option<V> {
+    #[inline]
+    pub fn remove_if_copied(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        accept: impl FnMut(V) -> bool,
+    ) -> Option<V>
+    where
+        V: PlainBits,
+    {
+        self.remove_if_copied_bytes(key.as_ref(), accept)
+    }
+
+    /// [`remove_if_copied`](Self::remove_if_copied), compiled once for all key types.
+    pub(in crate::map) fn remove_if_copied_bytes(
+        &self,
+        key: &[u8],
+        mut accept: impl FnMut(V) -> bool,
+    ) -> Option<V>
+    where
+        V: PlainBits,
+    {
         let hash = self.prefetch_hint(key);
         loop {
             let Located::Found(found) = self.place(key) else {
@@ -127,17 +163,33 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// # Errors
     ///
     /// Same as [`update_copied`](Self::update_copied).
+    #[inline]
     pub fn get_or_insert_with_copied(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        make: impl FnOnce() -> V,
+    ) -> Result<V, InsertError<V>>
+    where
+        V: PlainBits,
+    {
+        self.get_or_insert_with_copied_bytes(key.as_ref(), make)
+    }
+
+    /// [`get_or_insert_with_copied`](Self::get_or_insert_with_copied), compiled once for all key types.
+    fn get_or_insert_with_copied_bytes(
         &self,
         key: &[u8],
         make: impl FnOnce() -> V,
-    ) -> Result<V, InsertError<V>> {
+    ) -> Result<V, InsertError<V>>
+    where
+        V: PlainBits,
+    {
         if let Some(value) = self.get_copied(key) {
             return Ok(value);
         }
         let made = make();
         loop {
-            match self.update_copied(key, made, Update::NoExist) {
+            match self.update_copied_bytes(key, made, Update::NoExist) {
                 Ok(_) => return Ok(made),
                 Err(error) if error.kind() == InsertErrorKind::Exists => {
                     if let Some(value) = self.get_copied(key) {
@@ -157,7 +209,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// is removed.
     ///
     /// Cost: a step of a scan for each entry, and a removal for each rejected one.
-    pub fn retain_copied(&self, mut keep: impl FnMut(&[u8], V) -> bool) {
+    pub fn retain_copied(&self, mut keep: impl FnMut(&[u8], V) -> bool)
+    where
+        V: PlainBits,
+    {
         let (mut scan, mut key) = (self.iter_copied(), Vec::new());
         while let Some(seen) = scan.next_into(&mut key) {
             if !keep(&key, seen) {
@@ -174,7 +229,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         hash: Option<u64>,
         found: &Found<'_>,
         value: V,
-    ) -> Result<bool, InsertErrorKind> {
+    ) -> Result<bool, InsertErrorKind>
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         if !L::PROTECTS_IDENTITY {
             return Ok(found.overwrite(nodes, &value).is_ok());
@@ -198,7 +256,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         hash: Option<u64>,
         vacant: &Vacant<'_>,
         value: V,
-    ) -> Result<bool, InsertErrorKind> {
+    ) -> Result<bool, InsertErrorKind>
+    where
+        V: PlainBits,
+    {
         let leaf = self.new_copied(key, value)?;
         let filled = self.fill(vacant, leaf);
         if filled == Ok(true) {
@@ -212,14 +273,20 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
 
     /// Unlinks and frees a leaf if it still has the value that was found. Returns a copy of that
     /// value.
-    fn take_copied(&self, hash: Option<u64>, found: &Found<'_>) -> Option<V> {
+    fn take_copied(&self, hash: Option<u64>, found: &Found<'_>) -> Option<V>
+    where
+        V: PlainBits,
+    {
         found.remove(&self.trie.nodes).ok()?;
         self.forget_hint(hash, found.leaf);
         Some(self.copy_out(found.leaf))
     }
 
     /// Allocates a leaf that is not linked yet.
-    fn new_copied(&self, key: &[u8], value: V) -> Result<Handle, InsertErrorKind> {
+    fn new_copied(&self, key: &[u8], value: V) -> Result<Handle, InsertErrorKind>
+    where
+        V: PlainBits,
+    {
         if L::PROTECTS_IDENTITY {
             return self.new_leaf(key, value).map_err(|error| error.kind());
         }

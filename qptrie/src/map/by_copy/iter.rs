@@ -27,7 +27,7 @@ pub struct IterCopied<
     B: ReusePolicy = Immediate,
     L: ReusePolicy = AfterRcuGp,
 > {
-    view: &'r TrieRef<'r, V, B, L>,
+    view: &'r TrieRef<V, B, L>,
     front: End<Ascending>,
     back: End<Descending>,
     /// The ends have met: later insertions beyond them are not returned.
@@ -58,7 +58,7 @@ impl<D: Direction> End<D> {
     #[inline]
     fn next<V: PlainBits, B: ReusePolicy, L: ReusePolicy, O: Direction>(
         &mut self,
-        view: &TrieRef<'_, V, B, L>,
+        view: &TrieRef<V, B, L>,
         other: &End<O>,
     ) -> Option<V> {
         let Self { walk, place, begun } = self;
@@ -88,7 +88,7 @@ impl<D: Direction> End<D> {
 }
 
 impl<'r, V: PlainBits, B: ReusePolicy, L: ReusePolicy> IterCopied<'r, V, B, L> {
-    pub(in crate::map) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+    pub(in crate::map) fn new(view: &'r TrieRef<V, B, L>, (start, end): Bounds) -> Self {
         Self { view, front: End::new(start), back: End::new(end), ended: false }
     }
 
@@ -99,7 +99,7 @@ impl<'r, V: PlainBits, B: ReusePolicy, L: ReusePolicy> IterCopied<'r, V, B, L> {
     /// use memalloc::Immediate;
     /// use qptrie::QpTrie;
     ///
-    /// let trie = QpTrie::<u32, Immediate, Immediate>::new()?;
+    /// let trie = QpTrie::<u32, Immediate, Immediate>::with_policies()?;
     /// let view = trie.pin();
     /// view.insert_copied(b"a", 1)?;
     /// view.insert_copied(b"b", 2)?;
@@ -119,6 +119,20 @@ impl<'r, V: PlainBits, B: ReusePolicy, L: ReusePolicy> IterCopied<'r, V, B, L> {
         let value = self.front.next(self.view, &self.back);
         self.ended = value.is_none();
         put(&self.front, key, value)
+    }
+
+    /// Returns the next entry; the key is borrowed from the iterator.
+    #[inline]
+    pub(in crate::map) fn next_borrowed(&mut self) -> Option<(&[u8], V)> {
+        if self.ended {
+            return None;
+        }
+        let value = self.front.next(self.view, &self.back);
+        self.ended = value.is_none();
+        match self.front.bound() {
+            Excluded(key) => value.map(|value| (key, value)),
+            _ => None,
+        }
     }
 
     /// Writes the last remaining key to `key`, and returns its value. At the end returns `None` and

@@ -1,6 +1,14 @@
 //! Operations that return copies of values of plain bits, under every policy of leaves.
 
-mod compute;
-pub(super) mod iter;
-mod order;
+// The order of the modules is that of the methods of `TrieRef` in the documentation.
 mod point;
+
+mod compute;
+
+mod order;
+
+mod pop;
+
+mod visit;
+
+pub(super) mod iter;

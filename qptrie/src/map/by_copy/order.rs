@@ -4,18 +4,18 @@
 use crate::map::by_copy::iter::IterCopied;
 use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
 use crate::map::by_ref::point::TrieRef;
+use crate::map::range::KeyRange;
 use crate::node::{KeyCopy, PlainBits, Retry};
-use crate::read::{Ascending, Descending, Direction, Walk};
+use crate::read::{Ascending, Descending, Direction, LeafAt, Walk, longest_prefix};
 use memalloc::{Handle, ReusePolicy};
 use std::ops::Bound::{self, Unbounded};
-use std::ops::RangeBounds;
 
 /// # Operations on the order of keys that copy values
 ///
 /// If leaves are reused at once, keys can't be borrowed either: they are copied into a buffer of
 /// the caller. The guarantees while other threads write are those of the other operations on the
 /// order of keys.
-impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     /// Writes the smallest key that is at least (`Included`) or greater than (`Excluded`) the bound
     /// (the first key for `Unbounded`) to `key`, and returns a copy of its value. If there is no
     /// such key, returns `None` and leaves `key` unchanged.
@@ -29,7 +29,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// use qptrie::QpTrie;
     /// use std::ops::Bound::{Excluded, Unbounded};
     ///
-    /// let trie = QpTrie::<u32, Immediate, Immediate>::new()?;
+    /// let trie = QpTrie::<u32, Immediate, Immediate>::with_policies()?;
     /// let view = trie.pin();
     /// for (key, value) in [("b", 2), ("a", 1), ("c", 3)] {
     ///     view.insert_copied(key.as_bytes(), value)?;
@@ -45,14 +45,20 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn lower_bound_copied(&self, bound: Bound<&[u8]>, key: &mut Vec<u8>) -> Option<V> {
+    pub fn lower_bound_copied(&self, bound: Bound<&[u8]>, key: &mut Vec<u8>) -> Option<V>
+    where
+        V: PlainBits,
+    {
         self.nearest_copied::<Ascending>(bound, key)
     }
 
     /// Writes the greatest key that is at most (`Included`) or less than (`Excluded`) the bound
     /// (the last key for `Unbounded`) to `key`, and returns a copy of its value. If there is no
     /// such key, returns `None` and leaves `key` unchanged.
-    pub fn upper_bound_copied(&self, bound: Bound<&[u8]>, key: &mut Vec<u8>) -> Option<V> {
+    pub fn upper_bound_copied(&self, bound: Bound<&[u8]>, key: &mut Vec<u8>) -> Option<V>
+    where
+        V: PlainBits,
+    {
         self.nearest_copied::<Descending>(bound, key)
     }
 
@@ -63,7 +69,7 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// use memalloc::Immediate;
     /// use qptrie::QpTrie;
     ///
-    /// let trie = QpTrie::<u32, Immediate, Immediate>::new()?;
+    /// let trie = QpTrie::<u32, Immediate, Immediate>::with_policies()?;
     /// let view = trie.pin();
     /// for (key, value) in [("b", 2), ("a", 1), ("c", 3)] {
     ///     view.insert_copied(key.as_bytes(), value)?;
@@ -73,27 +79,80 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn iter_copied(&self) -> IterCopied<'_, V, B, L> {
+    pub fn iter_copied(&self) -> IterCopied<'_, V, B, L>
+    where
+        V: PlainBits,
+    {
         IterCopied::new(self, (Unbounded, Unbounded))
     }
 
     /// Returns copies of the entries whose keys are in `range`, from both ends, like
     /// [`range`](TrieRef::range). A range whose start is after its end is empty.
-    pub fn range_copied<K, R>(&self, range: R) -> IterCopied<'_, V, B, L>
+    pub fn range_copied(&self, range: impl KeyRange) -> IterCopied<'_, V, B, L>
     where
-        K: AsRef<[u8]> + ?Sized,
-        R: RangeBounds<K>,
+        V: PlainBits,
     {
         IterCopied::new(self, range_bounds(&range))
     }
 
     /// Returns copies of the entries whose keys begin with `prefix`, including `prefix` itself,
     /// from both ends, like [`prefix`](TrieRef::prefix).
-    pub fn prefix_copied(&self, prefix: &[u8]) -> IterCopied<'_, V, B, L> {
-        IterCopied::new(self, prefix_bounds(prefix))
+    pub fn prefix_copied(&self, prefix: &(impl AsRef<[u8]> + ?Sized)) -> IterCopied<'_, V, B, L>
+    where
+        V: PlainBits,
+    {
+        IterCopied::new(self, prefix_bounds(prefix.as_ref()))
     }
 
-    fn nearest_copied<D: Direction>(&self, from: Bound<&[u8]>, key: &mut Vec<u8>) -> Option<V> {
+    /// Returns the longest key that is a prefix of `key`, as a part of `key`, and a copy of its
+    /// value. Otherwise like [`longest_prefix`](TrieRef::longest_prefix), under every policy of
+    /// leaves. Does not allocate.
+    ///
+    /// ```
+    /// use memalloc::Immediate;
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::<u32, Immediate, Immediate>::with_policies()?;
+    /// let view = trie.pin();
+    /// view.insert_copied("/", 1)?;
+    /// view.insert_copied("/usr/lib", 2)?;
+    /// assert_eq!(view.longest_prefix_copied("/usr/lib/rust"), Some((&b"/usr/lib"[..], 2)));
+    /// assert_eq!(view.longest_prefix_copied("/usr/li"), Some((&b"/"[..], 1)));
+    /// assert_eq!(view.longest_prefix_copied("usr"), None);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "trie_lookup_elem")]
+    #[inline]
+    pub fn longest_prefix_copied<'k, K: AsRef<[u8]> + ?Sized>(
+        &self,
+        key: &'k K,
+    ) -> Option<(&'k [u8], V)>
+    where
+        V: PlainBits,
+    {
+        self.longest_prefix_copied_bytes(key.as_ref())
+    }
+
+    fn longest_prefix_copied_bytes<'k>(&self, key: &'k [u8]) -> Option<(&'k [u8], V)>
+    where
+        V: PlainBits,
+    {
+        let nodes = &self.trie.nodes;
+        // If the leaf has another key now, it is no longer the leaf that was found.
+        let arrive = |reached: LeafAt<'_>, prefix: &[u8]| {
+            let value = reached.value_of(nodes, prefix)?.ok_or(Retry)?;
+            Ok::<_, Retry>((prefix.len(), value))
+        };
+        let look = || longest_prefix(nodes, key, arrive);
+        let found = self.until_placed(look, || nodes.roots.of(key).insist(look));
+        found.map(|(length, value)| (&key[..length], value))
+    }
+
+    fn nearest_copied<D: Direction>(&self, from: Bound<&[u8]>, key: &mut Vec<u8>) -> Option<V>
+    where
+        V: PlainBits,
+    {
         let (copy, value) = self.seek_copied(&mut Walk::<D>::lost(), from)?;
         key.clear();
         key.extend_from_slice(&copy);
@@ -105,7 +164,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         &self,
         walk: &mut Walk<D>,
         from: Bound<&[u8]>,
-    ) -> Option<(KeyCopy, V)> {
+    ) -> Option<(KeyCopy, V)>
+    where
+        V: PlainBits,
+    {
         let look = || {
             let leaf = walk.seek(&self.trie.nodes, from)?;
             let entry = leaf.map(|leaf| self.arrive_copied(walk, leaf, from)).transpose();
@@ -127,7 +189,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         walk: &Walk<D>,
         leaf: Handle,
         from: Bound<&[u8]>,
-    ) -> Result<(KeyCopy, V), Retry> {
+    ) -> Result<(KeyCopy, V), Retry>
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         let mut copy = KeyCopy::new();
         let value = walk.reached(nodes, leaf).entry(nodes, &mut copy)?;

@@ -20,7 +20,7 @@ use memalloc::{Handle, ReusePolicy};
 /// use memalloc::Immediate;
 /// use qptrie::{QpTrie, Update};
 ///
-/// let trie = QpTrie::<u64, Immediate, Immediate>::new()?;
+/// let trie = QpTrie::<u64, Immediate, Immediate>::with_policies()?;
 /// let view = trie.pin();
 /// assert_eq!(view.insert_copied(b"hits", 1)?, None);
 /// assert_eq!(view.insert_copied(b"hits", 2)?, Some(1));
@@ -30,12 +30,24 @@ use memalloc::{Handle, ReusePolicy};
 /// # drop(view);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     /// Returns a copy of the value of `key`. Linearizable, and takes no lock. Otherwise like
     /// [`get`](Self::get).
     #[doc(alias = "map_lookup_elem")]
     #[inline]
-    pub fn get_copied(&self, key: &[u8]) -> Option<V> {
+    pub fn get_copied(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<V>
+    where
+        V: PlainBits,
+    {
+        self.get_copied_bytes(key.as_ref())
+    }
+
+    /// [`get_copied`](Self::get_copied), compiled once for all key types.
+    #[inline]
+    pub(in crate::map) fn get_copied_bytes(&self, key: &[u8]) -> Option<V>
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         let hash = nodes.hints.hash(key);
         if let Some(value) = hash.and_then(|hash| find_hinted_copied(nodes, key, hash)) {
@@ -49,7 +61,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
 
     /// Returns copies of the values of several keys, in the order of the keys. Each lookup is a
     /// separate [`get_copied`](Self::get_copied), overlapped as in [`get_many`](TrieRef::get_many).
-    pub fn get_many_copied<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<V>; N] {
+    pub fn get_many_copied<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<V>; N]
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         let hashes = self.prefetch_hinted(&keys);
         let hinted: [_; N] = std::array::from_fn(|number| {
@@ -77,8 +92,16 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     /// # Errors
     ///
     /// Same as [`update`](TrieRef::update).
-    pub fn insert_copied(&self, key: &[u8], value: V) -> Result<Option<V>, InsertError<V>> {
-        self.update_copied(key, value, Update::Any)
+    #[inline]
+    pub fn insert_copied(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<Option<V>, InsertError<V>>
+    where
+        V: PlainBits,
+    {
+        self.update_copied_bytes(key.as_ref(), value, Update::Any)
     }
 
     /// Sets the value of `key` if `how` accepts the key, and returns the old value. A reader finds
@@ -91,12 +114,29 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
     ///
     /// [`InsertError`] has the reason; nothing was changed.
     #[doc(alias = "map_update_elem")]
+    #[inline]
     pub fn update_copied(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+        how: Update,
+    ) -> Result<Option<V>, InsertError<V>>
+    where
+        V: PlainBits,
+    {
+        self.update_copied_bytes(key.as_ref(), value, how)
+    }
+
+    /// [`update_copied`](Self::update_copied), compiled once for all key types.
+    pub(in crate::map) fn update_copied_bytes(
         &self,
         key: &[u8],
         value: V,
         how: Update,
-    ) -> Result<Option<V>, InsertError<V>> {
+    ) -> Result<Option<V>, InsertError<V>>
+    where
+        V: PlainBits,
+    {
         if self.is_refused_by_hint(key, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -130,7 +170,10 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
         value: &V,
         how: Update,
         spare: &mut Option<Handle>,
-    ) -> Result<Option<V>, InsertErrorKind> {
+    ) -> Result<Option<V>, InsertErrorKind>
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         let hash = nodes.hints.hash(key);
         nodes.roots.of(key).let_readers_pass();
@@ -173,12 +216,27 @@ impl<V: PlainBits, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
 
     /// Removes `key` and returns a copy of its value. Never fails for lack of memory.
     #[doc(alias = "map_delete_elem")]
-    pub fn remove_copied(&self, key: &[u8]) -> Option<V> {
-        self.remove_if_copied(key, |_| true)
+    #[inline]
+    pub fn remove_copied(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<V>
+    where
+        V: PlainBits,
+    {
+        self.remove_copied_bytes(key.as_ref())
+    }
+
+    /// [`remove_copied`](Self::remove_copied), compiled once for all key types.
+    pub(in crate::map) fn remove_copied_bytes(&self, key: &[u8]) -> Option<V>
+    where
+        V: PlainBits,
+    {
+        self.remove_if_copied_bytes(key, |_| true)
     }
 
     /// Copies the value of a leaf that the caller unlinked, and frees the leaf.
-    pub(in crate::map) fn copy_out(&self, leaf: Handle) -> V {
+    pub(in crate::map) fn copy_out(&self, leaf: Handle) -> V
+    where
+        V: PlainBits,
+    {
         let nodes = &self.trie.nodes;
         // SAFETY: the caller unlinked the leaf, so no other thread writes or frees it: under
         // immediate reuse the caller ended the leaf's life, and the words are those of its last

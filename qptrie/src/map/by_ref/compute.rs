@@ -10,27 +10,26 @@
 
 use crate::map::by_ref::point::{TrieRef, Update};
 use crate::map::error::{InsertError, InsertErrorKind};
+use crate::map::leaf_policy::LeafPolicy;
 use crate::write::{Found, Located, Vacant};
 use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 
 /// The operation that [`TrieRef::compute`] performs.
-///
-/// If a closure never aborts, the compiler can't infer `A`: write `Operation::<_>::Insert(value)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation<V, A = ()> {
+pub enum Operation<V> {
     /// Sets this value, in place of the current one, if any.
     Insert(V),
     /// Removes the key; does nothing if it is absent.
     Remove,
-    /// Does nothing and returns this.
-    Abort(A),
+    /// Does nothing. To return a reason, the closure writes it to a variable that it captures.
+    Abort,
 }
 
 /// The result of [`TrieRef::compute`]. `T` is a reference to a value, or a copy of one
 /// ([`TrieRef::compute_copied`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Computed<T, A = ()> {
+pub enum Computed<T> {
     /// The key was absent and has been inserted.
     Inserted(T),
     /// The key was present and its value has been replaced.
@@ -45,12 +44,12 @@ pub enum Computed<T, A = ()> {
     /// The key was absent, and the operation was to remove it.
     Absent,
     /// The closure aborted.
-    Aborted(A),
+    Aborted,
 }
 
-impl<T, A> Computed<T, A> {
+impl<T> Computed<T> {
     /// Converts the values.
-    pub(in crate::map) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Computed<U, A> {
+    pub(in crate::map) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Computed<U> {
         match self {
             Self::Inserted(value) => Computed::Inserted(change(value)),
             Self::Replaced { old, new } => {
@@ -58,23 +57,28 @@ impl<T, A> Computed<T, A> {
             }
             Self::Removed(value) => Computed::Removed(change(value)),
             Self::Absent => Computed::Absent,
-            Self::Aborted(reason) => Computed::Aborted(reason),
+            Self::Aborted => Computed::Aborted,
         }
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {
     /// Applies `read` to the value of `key`. Otherwise like [`get`](Self::get).
     #[inline]
-    pub fn get_with<R>(&self, key: &[u8], read: impl FnOnce(&V) -> R) -> Option<R> {
+    pub fn get_with<R>(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R> {
         self.get(key).map(read)
     }
 
     /// Returns the entry of `key`: the key as the trie stores it, and its value; both are valid as
     /// long as the view is borrowed. Otherwise like [`get`](Self::get).
-    pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+    #[inline]
+    pub fn get_key_value(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
         // SAFETY: `find` validated the leaf, inside the section.
-        self.find(key).map(|leaf| unsafe { self.entry(leaf) })
+        self.find(key.as_ref()).map(|leaf| unsafe { self.entry(leaf) })
     }
 
     /// Inserts `value` if `key` is absent, and returns a reference to it in the trie.
@@ -83,7 +87,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     ///
     /// [`InsertErrorKind::Exists`] if the key is present; otherwise the same as
     /// [`update`](Self::update). The error contains the value.
-    pub fn try_insert(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
+    #[inline]
+    pub fn try_insert(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<&V, InsertError<V>> {
+        self.try_insert_bytes(key.as_ref(), value)
+    }
+
+    /// [`try_insert`](Self::try_insert), compiled once for all key types.
+    pub(in crate::map) fn try_insert_bytes(
+        &self,
+        key: &[u8],
+        value: V,
+    ) -> Result<&V, InsertError<V>> {
         if self.is_refused_by_hint(key, Update::NoExist) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -109,7 +127,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Errors
     ///
     /// Same as [`update`](Self::update); the error contains the value that was made.
+    #[inline]
     pub fn get_or_insert_with(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        make: impl FnOnce() -> V,
+    ) -> Result<&V, InsertError<V>> {
+        self.get_or_insert_with_bytes(key.as_ref(), make)
+    }
+
+    /// [`get_or_insert_with`](Self::get_or_insert_with), compiled once for all key types.
+    pub(in crate::map) fn get_or_insert_with_bytes(
         &self,
         key: &[u8],
         make: impl FnOnce() -> V,
@@ -119,7 +147,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
         let mut made = make();
         loop {
-            match self.try_insert(key, made) {
+            match self.try_insert_bytes(key, made) {
                 Ok(value) => return Ok(value),
                 Err(error) if error.kind() == InsertErrorKind::Exists => {
                     if let Some(value) = self.get(key) {
@@ -150,7 +178,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     ///     view.compute(b"key", |count| match count {
     ///         None => Operation::Insert(1),
     ///         Some(2) => Operation::Remove,
-    ///         Some(count) if *count > 2 => Operation::Abort("never"),
+    ///         Some(count) if *count > 2 => Operation::Abort,
     ///         Some(count) => Operation::Insert(count + 1),
     ///     })
     /// };
@@ -165,11 +193,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     ///
     /// Same as [`update`](Self::update), if `decide` returns `Insert`; the error contains its
     /// value.
-    pub fn compute<A>(
+    #[inline]
+    pub fn compute(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        decide: impl FnMut(Option<&V>) -> Operation<V>,
+    ) -> Result<Computed<&V>, InsertError<V>> {
+        self.compute_bytes(key.as_ref(), decide)
+    }
+
+    /// [`compute`](Self::compute), compiled once for all key types.
+    pub(in crate::map) fn compute_bytes(
         &self,
         key: &[u8],
-        mut decide: impl FnMut(Option<&V>) -> Operation<V, A>,
-    ) -> Result<Computed<&V, A>, InsertError<V>> {
+        mut decide: impl FnMut(Option<&V>) -> Operation<V>,
+    ) -> Result<Computed<&V>, InsertError<V>> {
         let hash = self.prefetch_hint(key);
         loop {
             match self.place(key) {
@@ -196,7 +234,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                                 return Ok(Computed::Removed(old));
                             }
                         }
-                        Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                        Operation::Abort => return Ok(Computed::Aborted),
                     }
                 }
                 Located::Vacant(vacant) => match decide(None) {
@@ -206,7 +244,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                         }
                     }
                     Operation::Remove => return Ok(Computed::Absent),
-                    Operation::Abort(reason) => return Ok(Computed::Aborted(reason)),
+                    Operation::Abort => return Ok(Computed::Aborted),
                 },
             }
             pause();
@@ -227,7 +265,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn remove_if(&self, key: &[u8], mut accept: impl FnMut(&V) -> bool) -> Option<&V> {
+    #[inline]
+    pub fn remove_if(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        accept: impl FnMut(&V) -> bool,
+    ) -> Option<&V> {
+        self.remove_if_bytes(key.as_ref(), accept)
+    }
+
+    /// [`remove_if`](Self::remove_if), compiled once for all key types.
+    pub(in crate::map) fn remove_if_bytes(
+        &self,
+        key: &[u8],
+        mut accept: impl FnMut(&V) -> bool,
+    ) -> Option<&V> {
         let hash = self.prefetch_hint(key);
         loop {
             let Located::Found(found) = self.place(key) else {
@@ -276,14 +328,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         }
     }
 
-    /// Removes every entry that is present throughout; entries that other threads insert meanwhile
-    /// may stay. Costs the same as [`retain`](Self::retain).
-    pub fn clear(&self) {
-        for key in self.keys() {
-            self.remove(key);
-        }
-    }
-
     /// Unlinks and frees a leaf that was found, if it is still linked.
     fn take(&self, hash: Option<u64>, found: &Found<'_>) -> Option<&V> {
         found.remove(&self.trie.nodes).ok()?;
@@ -329,6 +373,19 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                 // SAFETY: the leaf was not published.
                 Err(InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } })
             }
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
+    /// Removes every entry that is present throughout; entries that other threads insert meanwhile
+    /// may stay. Costs the same as [`retain`](Self::retain).
+    pub fn clear(&self)
+    where
+        L: LeafPolicy<V>,
+    {
+        for (key, _) in L::entries(self) {
+            L::remove(self, key.as_ref());
         }
     }
 }

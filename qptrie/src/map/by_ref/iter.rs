@@ -1,6 +1,7 @@
 //! Double-ended iteration over entries in order.
 
 use crate::map::by_ref::point::TrieRef;
+use crate::map::range::KeyRange;
 use crate::node::Nodes;
 use crate::read::{Ascending, Descending, Direction, Walk};
 use memalloc::{AfterRcuGp, Handle, Immediate, ProtectsIdentity, ReusePolicy};
@@ -8,7 +9,6 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
-use std::ops::RangeBounds;
 
 /// A key that an iterator owns.
 pub(in crate::map) type Key = SmallVec<[u8; 24]>;
@@ -17,9 +17,9 @@ pub(in crate::map) type Key = SmallVec<[u8; 24]>;
 pub(in crate::map) type Bounds = (Bound<Key>, Bound<Key>);
 
 /// Returns the bounds of a range.
-pub(in crate::map) fn range_bounds<K: AsRef<[u8]> + ?Sized>(range: &impl RangeBounds<K>) -> Bounds {
-    let bytes = |bound: Bound<&K>| bound.map(|key| key.as_ref().into());
-    (bytes(range.start_bound()), bytes(range.end_bound()))
+pub(in crate::map) fn range_bounds(range: &impl KeyRange) -> Bounds {
+    let (start, end) = range.bounds();
+    (start.map(Key::from), end.map(Key::from))
 }
 
 /// Returns the bounds of the keys that begin with `prefix`.
@@ -57,7 +57,7 @@ pub struct Iter<
     B: ReusePolicy = Immediate,
     L: ProtectsIdentity = AfterRcuGp,
 > {
-    view: &'r TrieRef<'r, V, B, L>,
+    view: &'r TrieRef<V, B, L>,
     front: End<Ascending>,
     back: End<Descending>,
     /// The ends have met: later insertions beyond them are not returned.
@@ -104,7 +104,7 @@ impl<D: Direction> End<D> {
     #[inline]
     fn next<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity, O: Direction>(
         &mut self,
-        view: &'r TrieRef<'r, V, B, L>,
+        view: &'r TrieRef<V, B, L>,
         other: &End<O>,
     ) -> Option<(&'r [u8], &'r V)> {
         let nodes = &view.trie.nodes;
@@ -124,7 +124,7 @@ impl<D: Direction> End<D> {
 }
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> Iter<'r, V, B, L> {
-    pub(in crate::map) fn new(view: &'r TrieRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+    pub(in crate::map) fn new(view: &'r TrieRef<V, B, L>, (start, end): Bounds) -> Self {
         Self {
             view,
             front: End { walk: Walk::lost(), place: Position::Start(start) },

@@ -1,6 +1,14 @@
 //! Operations that return references, under policies of leaves that protect identity.
 
-pub(super) mod compute;
-pub(super) mod iter;
-mod order;
+// The order of the modules is that of the methods of `TrieRef` in the documentation.
 pub(super) mod point;
+
+pub(super) mod compute;
+
+mod order;
+
+mod pop;
+
+mod visit;
+
+pub(super) mod iter;

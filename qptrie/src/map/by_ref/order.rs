@@ -2,13 +2,13 @@
 
 use crate::map::by_ref::iter::{Iter, prefix_bounds, range_bounds};
 use crate::map::by_ref::point::TrieRef;
+use crate::map::range::KeyRange;
 use crate::node::{Retry, Roots};
 use crate::read::{Ascending, Descending, Direction, Walk, longest_prefix};
 use memalloc::sync::{Ordering, explored};
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 use std::iter::FusedIterator;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
-use std::ops::RangeBounds;
 
 /// # Operations on the order of keys
 ///
@@ -29,11 +29,11 @@ use std::ops::RangeBounds;
 /// use memalloc::Immediate;
 /// use qptrie::QpTrie;
 ///
-/// let trie = QpTrie::<u64, Immediate, Immediate>::new().unwrap();
+/// let trie = QpTrie::<u64, Immediate, Immediate>::with_policies().unwrap();
 /// let view = trie.pin();
 /// let first = view.iter().next();
 /// ```
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {
     /// Returns all entries in ascending order; use [`rev`](Iterator::rev) for descending order. See
     /// [`Iter`] for its guarantees while other threads write.
     ///
@@ -69,18 +69,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// }
     /// let keys = |range| -> Vec<&[u8]> { Iterator::map(range, |(key, _)| key).collect() };
     /// assert_eq!(keys(view.range("b".."d")), [b"b", b"c"]);
-    /// assert_eq!(keys(view.range::<[u8], _>((Excluded(&b"b"[..]), Unbounded))), [b"c", b"d"]);
+    /// assert_eq!(keys(view.range((Excluded("b"), Unbounded))), [b"c", b"d"]);
     /// assert!(keys(view.range("d"..="a")).is_empty());
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// [`BTreeMap::range`]: std::collections::BTreeMap::range
-    pub fn range<K, R>(&self, range: R) -> Iter<'_, V, B, L>
-    where
-        K: AsRef<[u8]> + ?Sized,
-        R: RangeBounds<K>,
-    {
+    pub fn range(&self, range: impl KeyRange) -> Iter<'_, V, B, L> {
         Iter::new(self, range_bounds(&range))
     }
 
@@ -99,8 +95,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn prefix(&self, prefix: &[u8]) -> Iter<'_, V, B, L> {
-        Iter::new(self, prefix_bounds(prefix))
+    pub fn prefix(&self, prefix: &(impl AsRef<[u8]> + ?Sized)) -> Iter<'_, V, B, L> {
+        Iter::new(self, prefix_bounds(prefix.as_ref()))
     }
 
     /// Returns the keys in ascending order. See [`iter`](Self::iter).
@@ -170,12 +166,16 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "trie_lookup_elem")]
-    pub fn longest_prefix(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+    #[inline]
+    pub fn longest_prefix(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
+        self.longest_prefix_bytes(key.as_ref())
+    }
+
+    /// [`longest_prefix`](Self::longest_prefix), compiled once for all key types.
+    pub(in crate::map) fn longest_prefix_bytes(&self, key: &[u8]) -> Option<(&[u8], &V)> {
         let nodes = &self.trie.nodes;
-        let leaf = self.until_placed(
-            || longest_prefix(nodes, key),
-            || nodes.roots.of(key).insist(|| longest_prefix(nodes, key)),
-        )?;
+        let look = || longest_prefix(nodes, key, |reached, _| Ok(reached.leaf));
+        let leaf = self.until_placed(look, || nodes.roots.of(key).insist(look))?;
         // SAFETY: `longest_prefix` confirmed the leaf, inside the section.
         Some(unsafe { self.entry(leaf) })
     }
@@ -229,14 +229,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     /// Tries `look` up to the limit for readers, and then insists.
     pub(in crate::map) fn until_placed<R>(
         &self,
         mut look: impl FnMut() -> Result<Option<R>, Retry>,
         insist: impl FnOnce() -> Option<R>,
     ) -> Option<R> {
-        let trie = self.trie;
+        let trie = &self.trie;
         if let Ok(found) = look() {
             return found;
         }
@@ -285,7 +285,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
 }
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> IntoIterator
-    for &'r TrieRef<'_, V, B, L>
+    for &'r TrieRef<V, B, L>
 {
     type Item = (&'r [u8], &'r V);
     type IntoIter = Iter<'r, V, B, L>;
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_walk_whose_seek_came_to_a_leaf_that_is_written_is_lost() {
         for (from, written) in [(b"xA7", b"xB9"), (b"xA:", b"xB1")] {
-            let trie = QpTrie::<u64, Immediate, Immediate>::new().expect("a trie");
+            let trie = QpTrie::<u64, Immediate, Immediate>::with_policies().expect("a trie");
             let view = trie.pin();
             for key in [b"xB1", b"xB5", b"xB9"] {
                 view.insert_copied(key, 0).expect("memory");

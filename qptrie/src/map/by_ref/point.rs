@@ -1,4 +1,8 @@
 //! Operations on keys inside a read section.
+//!
+//! - INV-G1: as long as a `&TrieRef` lives, a read section of its trie's domain is open on its
+//!   thread. A `&TrieRef` is only made from a guard of that section and the trie, and borrows both.
+//!   It stays on its thread, and every `TrieRef` is borrowed in this way.
 
 use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::trie::QpTrie;
@@ -9,6 +13,7 @@ use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
 use std::fmt;
+use std::marker::PhantomData;
 
 /// The keys that [`TrieRef::update`] accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,39 +28,52 @@ pub enum Update {
 }
 
 /// A [`QpTrie`] inside a read section, with all operations. References to values and keys are valid
-/// as long as this view is borrowed.
-#[must_use = "the read section ends when this is dropped"]
+/// as long as this is borrowed.
+///
+/// It is always behind a reference: [`QpTrie::view`] returns one that lasts as long as the caller's
+/// guard, and the [`TrieGuard`](crate::TrieGuard) of [`QpTrie::pin`] dereferences to it.
+///
+/// A key is a reference to anything that has bytes: `&str`, `&String`, `&[u8]`, `&[u8; N]`,
+/// `&Vec<u8>`.
+#[repr(transparent)]
 pub struct TrieRef<
-    't,
     V: Send + Sync + 'static,
     B: ReusePolicy = Immediate,
     L: ReusePolicy = AfterRcuGp,
 > {
-    pub(in crate::map) trie: &'t QpTrie<V, B, L>,
-    /// `None` if the caller holds the guard.
-    _guard: Option<Guard<'t>>,
+    pub(in crate::map) trie: QpTrie<V, B, L>,
+    /// The section belongs to one thread (INV-G1).
+    _not_sync: PhantomData<*mut ()>,
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for TrieRef<V, B, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TrieRef").field(self.trie).finish()
+        f.debug_tuple("TrieRef").field(&self.trie).finish()
     }
 }
 
-impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'t, V, B, L> {
-    #[inline]
-    pub(in crate::map) fn new(trie: &'t QpTrie<V, B, L>) -> Self {
-        Self { trie, _guard: Some(trie.domain.pin()) }
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
+    /// Views a trie inside a section.
+    ///
+    /// # Safety
+    ///
+    /// As long as the reference lives, a read section of the trie's domain is open on this thread.
+    #[inline(always)]
+    pub(in crate::map) unsafe fn inside(trie: &QpTrie<V, B, L>) -> &Self {
+        // SAFETY: the struct is transparent, so a trie has its layout; the caller keeps the
+        // section open (INV-G1).
+        unsafe { &*std::ptr::from_ref(trie).cast() }
     }
 
     #[inline]
-    pub(in crate::map) fn inside(trie: &'t QpTrie<V, B, L>, guard: &'t Guard<'_>) -> Self {
+    pub(in crate::map) fn under<'g>(trie: &'g QpTrie<V, B, L>, guard: &'g Guard<'_>) -> &'g Self {
         assert!(guard.is_of(&trie.domain), "the guard belongs to another domain than this trie");
-        Self { trie, _guard: None }
+        // SAFETY: the guard keeps its section open and is borrowed for as long (INV-G1).
+        unsafe { Self::inside(trie) }
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     #[inline]
     pub(in crate::map) fn find(&self, key: &[u8]) -> Option<Handle> {
         let hash = self.trie.nodes.hints.hash(key);
@@ -89,7 +107,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     fn hint(&self, hash: u64, leaf: Handle, old: Option<Handle>) {
         let hints = &self.trie.nodes.hints;
         if hints.put(hash, leaf, old) {
-            hints.fit(&self.trie.domain, self.trie.len(), false);
+            hints.fit(&self.trie.domain, self.trie.nodes.entries.sum(), false);
         }
     }
 
@@ -172,7 +190,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         key: &[u8],
         mut look: impl FnMut() -> Result<R, Retry>,
     ) -> R {
-        let trie = self.trie;
+        let trie = &self.trie;
         for _ in 0..trie.settings.reader_retries {
             trie.counters.retries.fetch_add(1, Ordering::Relaxed);
             if let Ok(found) = look() {
@@ -181,11 +199,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
         }
         trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
         trie.nodes.roots.of(key).insist(look)
-    }
-
-    /// Returns true if `key` is present. Costs a lookup; available under every policy.
-    pub fn contains_key(&self, key: &[u8]) -> bool {
-        self.find(key).is_some()
     }
 
     /// Allocates a leaf before anything is locked, since allocating may run destructors of values.
@@ -283,15 +296,97 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {
     /// Returns the value of `key`. Linearizable, and takes no lock; if writers force too many
     /// retries, it blocks changes to all keys with the same first byte until it is done. Takes one
     /// step for each branch on the path: at most one for each byte of the key and one for its end.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// view.insert("key", 1)?;
+    /// assert_eq!(view.get("key"), Some(&1));
+    /// assert_eq!(view.get(b"absent"), None);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "map_lookup_elem")]
     #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<&V> {
+    pub fn get(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
         // SAFETY: `find` validated the leaf, and the section that `self` keeps open protects it.
-        self.find(key).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
+        self.find(key.as_ref()).map(|leaf| unsafe { self.trie.nodes.value(leaf) })
+    }
+
+    /// Inserts or replaces the value of `key` and returns the old value: [`update`](Self::update)
+    /// with [`Update::Any`].
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// assert_eq!(view.insert("key", 1)?, None);
+    /// assert_eq!(view.insert("key", 2)?, Some(&1));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Same as [`update`](Self::update).
+    #[inline]
+    pub fn insert(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<Option<&V>, InsertError<V>> {
+        self.update_bytes(key.as_ref(), value, Update::Any)
+    }
+
+    /// Removes `key` and returns its value. Never fails for lack of memory.
+    ///
+    /// ```
+    /// # use qptrie::QpTrie;
+    /// # let trie = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// view.insert("key", 1)?;
+    /// assert_eq!(view.remove("key"), Some(&1));
+    /// assert_eq!(view.remove("key"), None);
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "map_delete_elem")]
+    #[inline]
+    pub fn remove(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
+        self.remove_bytes(key.as_ref())
+    }
+
+    /// Sets the value of `key` if `how` accepts the key, and returns the old value. A reader finds
+    /// either the old value or the new one.
+    ///
+    /// ```
+    /// # use qptrie::{QpTrie, Update};
+    /// # let trie = QpTrie::new()?;
+    /// let view = trie.pin();
+    /// assert_eq!(view.update("key", 1, Update::NoExist)?, None);
+    /// assert!(view.update("key", 2, Update::NoExist).is_err());
+    /// assert_eq!(view.update("key", 3, Update::Exist)?, Some(&1));
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InsertError`] has the reason and the value; nothing was changed.
+    #[doc(alias = "map_update_elem")]
+    #[inline]
+    pub fn update(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+        how: Update,
+    ) -> Result<Option<&V>, InsertError<V>> {
+        self.update_bytes(key.as_ref(), value, how)
     }
 
     /// Returns the values of several keys, in the order of the keys. Each lookup is a separate
@@ -315,24 +410,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
         leaves.map(|leaf| leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) }))
     }
 
-    /// Inserts or replaces the value of `key` and returns the old value: [`update`](Self::update)
-    /// with [`Update::Any`].
-    ///
-    /// # Errors
-    ///
-    /// Same as [`update`](Self::update).
-    pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
-        self.update(key, value, Update::Any)
-    }
-
-    /// Sets the value of `key` if `how` accepts the key, and returns the old value. A reader finds
-    /// either the old value or the new one.
-    ///
-    /// # Errors
-    ///
-    /// [`InsertError`] has the reason and the value; nothing was changed.
-    #[doc(alias = "map_update_elem")]
-    pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
+    /// [`update`](Self::update), compiled once for all key types.
+    pub(in crate::map) fn update_bytes(
+        &self,
+        key: &[u8],
+        value: V,
+        how: Update,
+    ) -> Result<Option<&V>, InsertError<V>> {
         if self.is_refused_by_hint(key, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -345,6 +429,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
                 Err(InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } })
             }
         }
+    }
+
+    /// [`remove`](Self::remove), compiled once for all key types.
+    pub(in crate::map) fn remove_bytes(&self, key: &[u8]) -> Option<&V> {
+        self.remove_if_bytes(key, |_| true)
     }
 
     /// Frees a leaf and returns its value, which stays valid as long as the section lasts.
@@ -360,10 +449,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<'_, 
             value
         }
     }
+}
 
-    /// Removes `key` and returns its value. Never fails for lack of memory.
-    #[doc(alias = "map_delete_elem")]
-    pub fn remove(&self, key: &[u8]) -> Option<&V> {
-        self.remove_if(key, |_| true)
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
+    /// Returns true if `key` is present. Costs a lookup; available under every policy.
+    #[inline]
+    pub fn contains_key(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
+        self.find(key.as_ref()).is_some()
     }
 }

@@ -21,7 +21,7 @@ pub struct TraceIter<
     B: ReusePolicy = Immediate,
     L: ProtectsSleepers = AfterTasksTraceGp,
 > {
-    view: &'r TraceRef<'r, V, B, L>,
+    view: &'r TraceRef<V, B, L>,
     front: Position<'r>,
     back: Position<'r>,
     /// The ends have met: later insertions beyond them are not returned.
@@ -47,7 +47,7 @@ impl Position<'_> {
 }
 
 impl<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceIter<'r, V, B, L> {
-    pub(in crate::map) fn new(view: &'r TraceRef<'r, V, B, L>, (start, end): Bounds) -> Self {
+    pub(in crate::map) fn new(view: &'r TraceRef<V, B, L>, (start, end): Bounds) -> Self {
         Self { view, front: Position::Start(start), back: Position::Start(end), ended: false }
     }
 }

@@ -1,19 +1,24 @@
 //! The trie inside a section that may sleep.
+//!
+//! - INV-G2: as long as a `&TraceRef` lives, a section of its trie's domain that may sleep is open.
+//!   A `&TraceRef` is only made from a guard of that section and the trie, and borrows both. Any
+//!   thread may have it, and every `TraceRef` is borrowed in this way.
 
 use crate::map::by_ref::compute::{Computed, Operation};
 use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
 use crate::map::by_ref::point::Update;
 use crate::map::error::InsertError;
+use crate::map::guard::TrieTraceGuard;
+use crate::map::range::KeyRange;
 use crate::map::sleepable::iter::TraceIter;
 use crate::map::trie::QpTrie;
 use memalloc::rcu::TraceGuard;
 use memalloc::{AfterTasksTraceGp, Immediate, ProtectsSleepers, ReusePolicy};
 use std::fmt;
 use std::ops::Bound::{self, Unbounded};
-use std::ops::RangeBounds;
 
 /// A [`QpTrie`] inside a section that may sleep. References are valid as long as this view is
-/// borrowed, across blocking calls and `.await`; the view may move to another thread meanwhile.
+/// borrowed, across blocking calls and `.await`; other threads may use the view meanwhile.
 ///
 /// Exists only if the policy of leaves protects sleepers ([`AfterTasksTraceGp`]):
 ///
@@ -27,22 +32,23 @@ use std::ops::RangeBounds;
 /// Each operation reads branches in its own RCU section, so branches may have any policy. An
 /// operation costs the same as in a [`TrieRef`](crate::TrieRef), plus that section; for a batch of
 /// operations without a pause a `TrieRef` is cheaper.
-#[must_use = "the section ends when this is dropped"]
+///
+/// It is always behind a reference: [`QpTrie::view_trace`] returns one that lasts as long as the
+/// caller's guard, and the [`TrieTraceGuard`] of [`QpTrie::pin_trace`] dereferences to it.
+#[repr(transparent)]
 pub struct TraceRef<
-    't,
     V: Send + Sync + 'static,
     B: ReusePolicy = Immediate,
     L: ProtectsSleepers = AfterTasksTraceGp,
 > {
-    trie: &'t QpTrie<V, B, L>,
-    _guard: TraceGuard<'t>,
+    trie: QpTrie<V, B, L>,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> fmt::Debug
-    for TraceRef<'_, V, B, L>
+    for TraceRef<V, B, L>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TraceRef").field(self.trie).finish()
+        f.debug_tuple("TraceRef").field(&self.trie).finish()
     }
 }
 
@@ -54,7 +60,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B,
     /// use memalloc::{AfterTasksTraceGp, Immediate};
     /// use qptrie::QpTrie;
     ///
-    /// let trie = QpTrie::<String, Immediate, AfterTasksTraceGp>::new()?;
+    /// let trie = QpTrie::<String, Immediate, AfterTasksTraceGp>::with_policies()?;
     /// let view = trie.pin_trace();
     /// view.insert(b"name", "trie".to_owned())?;
     /// let name = view.get(b"name");
@@ -64,8 +70,44 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B,
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "rcu_read_lock_trace")]
-    pub fn pin_trace(&self) -> TraceRef<'_, V, B, L> {
-        TraceRef { trie: self, _guard: self.domain.pin_trace() }
+    pub fn pin_trace(&self) -> TrieTraceGuard<'_, V, B, L> {
+        TrieTraceGuard::new(self)
+    }
+
+    /// Returns a view inside a section that the caller began, to use several tries or other
+    /// structures on one domain in one section. References are valid as long as the guard is
+    /// borrowed.
+    ///
+    /// ```
+    /// use memalloc::rcu::TraceGuard;
+    /// use memalloc::{AfterTasksTraceGp, Immediate};
+    /// use qptrie::QpTrie;
+    ///
+    /// type Names = QpTrie<String, Immediate, AfterTasksTraceGp>;
+    ///
+    /// fn name_of<'g>(names: &'g Names, guard: &'g TraceGuard<'_>, key: &str) -> Option<&'g str> {
+    ///     names.view_trace(guard).get(key).map(String::as_str)
+    /// }
+    ///
+    /// let names = Names::with_policies()?;
+    /// let guard = names.domain().pin_trace();
+    /// names.view_trace(&guard).insert("one", "a".to_owned())?;
+    /// let name = name_of(&names, &guard, "one");
+    /// names.view_trace(&guard).remove("one");
+    /// std::thread::sleep(std::time::Duration::from_millis(1));
+    /// assert_eq!(name, Some("a"));
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the guard belongs to another domain than [the trie](Self::domain): it would protect
+    /// nothing here.
+    pub fn view_trace<'g>(&'g self, guard: &'g TraceGuard<'_>) -> &'g TraceRef<V, B, L> {
+        assert!(guard.is_of(&self.domain), "the guard belongs to another domain than this trie");
+        // SAFETY: the guard keeps its section open and is borrowed for as long (INV-G2).
+        unsafe { TraceRef::inside(self) }
     }
 }
 
@@ -81,16 +123,28 @@ unsafe fn kept<'r, T: ?Sized>(found: &T) -> &'r T {
     unsafe { &*std::ptr::from_ref(found) }
 }
 
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, B, L> {
+    /// Views a trie inside a section that may sleep.
+    ///
+    /// # Safety
+    ///
+    /// As long as the reference lives, such a section of the trie's domain is open.
+    #[inline(always)]
+    pub(in crate::map) unsafe fn inside(trie: &QpTrie<V, B, L>) -> &Self {
+        // SAFETY: the struct is transparent, so a trie has its layout; the caller keeps the
+        // section open (INV-G2).
+        unsafe { &*std::ptr::from_ref(trie).cast() }
+    }
+
     /// Returns the value of `key`: see [`TrieRef::get`](crate::TrieRef::get).
-    pub fn get(&self, key: &[u8]) -> Option<&V> {
+    pub fn get(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
         // SAFETY: found in this section.
-        self.trie.pin().get(key).map(|value| unsafe { kept(value) })
+        self.trie.pin().get(key.as_ref()).map(|value| unsafe { kept(value) })
     }
 
     /// Returns true if `key` is present.
-    pub fn contains_key(&self, key: &[u8]) -> bool {
-        self.trie.pin().contains_key(key)
+    pub fn contains_key(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
+        self.trie.pin().contains_key(key.as_ref())
     }
 
     /// Inserts or replaces the value of `key` and returns the old value: see
@@ -99,8 +153,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     /// # Errors
     ///
     /// Same as [`TrieRef::insert`](crate::TrieRef::insert).
-    pub fn insert(&self, key: &[u8], value: V) -> Result<Option<&V>, InsertError<V>> {
-        self.update(key, value, Update::Any)
+    pub fn insert(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<Option<&V>, InsertError<V>> {
+        self.update(key.as_ref(), value, Update::Any)
     }
 
     /// Sets the value of `key` if `how` accepts the key, and returns the old value: see
@@ -109,22 +167,27 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     /// # Errors
     ///
     /// Same as [`TrieRef::update`](crate::TrieRef::update).
-    pub fn update(&self, key: &[u8], value: V, how: Update) -> Result<Option<&V>, InsertError<V>> {
+    pub fn update(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+        how: Update,
+    ) -> Result<Option<&V>, InsertError<V>> {
         // SAFETY: unlinked in this section.
-        Ok(self.trie.pin().update(key, value, how)?.map(|old| unsafe { kept(old) }))
+        Ok(self.trie.pin().update_bytes(key.as_ref(), value, how)?.map(|old| unsafe { kept(old) }))
     }
 
     /// Removes `key` and returns its value: see [`TrieRef::remove`](crate::TrieRef::remove).
-    pub fn remove(&self, key: &[u8]) -> Option<&V> {
+    pub fn remove(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
         // SAFETY: unlinked in this section.
-        self.trie.pin().remove(key).map(|value| unsafe { kept(value) })
+        self.trie.pin().remove_bytes(key.as_ref()).map(|value| unsafe { kept(value) })
     }
 
     /// Returns the entry of `key`: see [`TrieRef::get_key_value`](crate::TrieRef::get_key_value).
-    pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+    pub fn get_key_value(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.
-        view.get_key_value(key).map(|(key, value)| unsafe { (kept(key), kept(value)) })
+        view.get_key_value(key.as_ref()).map(|(key, value)| unsafe { (kept(key), kept(value)) })
     }
 
     /// Returns the values of several keys, in the order of the keys: see
@@ -139,9 +202,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     /// # Errors
     ///
     /// Same as [`TrieRef::try_insert`](crate::TrieRef::try_insert).
-    pub fn try_insert(&self, key: &[u8], value: V) -> Result<&V, InsertError<V>> {
+    pub fn try_insert(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        value: V,
+    ) -> Result<&V, InsertError<V>> {
         // SAFETY: linked in this section.
-        self.trie.pin().try_insert(key, value).map(|value| unsafe { kept(value) })
+        self.trie.pin().try_insert_bytes(key.as_ref(), value).map(|value| unsafe { kept(value) })
     }
 
     /// Returns the value of `key`; if it is absent, inserts the value that `make` returns: see
@@ -153,12 +220,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     /// Same as [`TrieRef::get_or_insert_with`](crate::TrieRef::get_or_insert_with).
     pub fn get_or_insert_with(
         &self,
-        key: &[u8],
+        key: &(impl AsRef<[u8]> + ?Sized),
         make: impl FnOnce() -> V,
     ) -> Result<&V, InsertError<V>> {
         let view = self.trie.pin();
         // SAFETY: found or linked in this section.
-        view.get_or_insert_with(key, make).map(|value| unsafe { kept(value) })
+        view.get_or_insert_with_bytes(key.as_ref(), make).map(|value| unsafe { kept(value) })
     }
 
     /// Looks up `key`, calls `decide` with its value, and applies the result, all as one atomic
@@ -168,22 +235,28 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     /// # Errors
     ///
     /// Same as [`TrieRef::compute`](crate::TrieRef::compute).
-    pub fn compute<A>(
+    pub fn compute(
         &self,
-        key: &[u8],
-        decide: impl FnMut(Option<&V>) -> Operation<V, A>,
-    ) -> Result<Computed<&V, A>, InsertError<V>> {
+        key: &(impl AsRef<[u8]> + ?Sized),
+        decide: impl FnMut(Option<&V>) -> Operation<V>,
+    ) -> Result<Computed<&V>, InsertError<V>> {
         let view = self.trie.pin();
         // SAFETY: found, linked or unlinked in this section.
-        view.compute(key, decide).map(|done| done.map(|value| unsafe { kept(value) }))
+        view.compute_bytes(key.as_ref(), decide)
+            .map(|done| done.map(|value| unsafe { kept(value) }))
     }
 
     /// Removes `key` if `accept` returns true for its value: see
     /// [`TrieRef::remove_if`](crate::TrieRef::remove_if). `accept` runs inside an RCU section: it
     /// must not sleep.
-    pub fn remove_if(&self, key: &[u8], accept: impl FnMut(&V) -> bool) -> Option<&V> {
+    pub fn remove_if(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        accept: impl FnMut(&V) -> bool,
+    ) -> Option<&V> {
+        let view = self.trie.pin();
         // SAFETY: unlinked in this section.
-        self.trie.pin().remove_if(key, accept).map(|value| unsafe { kept(value) })
+        view.remove_if_bytes(key.as_ref(), accept).map(|value| unsafe { kept(value) })
     }
 
     /// Removes every entry for which `keep` returns false: see
@@ -204,7 +277,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
     /// use memalloc::{AfterTasksTraceGp, Immediate};
     /// use qptrie::QpTrie;
     ///
-    /// let trie = QpTrie::<u32, Immediate, AfterTasksTraceGp>::new()?;
+    /// let trie = QpTrie::<u32, Immediate, AfterTasksTraceGp>::with_policies()?;
     /// let view = trie.pin_trace();
     /// for (key, value) in [("b", 2), ("a", 1), ("c", 3)] {
     ///     view.insert(key.as_bytes(), value)?;
@@ -222,18 +295,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
 
     /// Returns the entries whose keys are in `range`, from both ends. A range whose start is after
     /// its end is empty.
-    pub fn range<K, R>(&self, range: R) -> TraceIter<'_, V, B, L>
-    where
-        K: AsRef<[u8]> + ?Sized,
-        R: RangeBounds<K>,
-    {
+    pub fn range(&self, range: impl KeyRange) -> TraceIter<'_, V, B, L> {
         TraceIter::new(self, range_bounds(&range))
     }
 
     /// Returns the entries whose keys begin with `prefix`, including `prefix` itself, from both
     /// ends.
-    pub fn prefix(&self, prefix: &[u8]) -> TraceIter<'_, V, B, L> {
-        TraceIter::new(self, prefix_bounds(prefix))
+    pub fn prefix(&self, prefix: &(impl AsRef<[u8]> + ?Sized)) -> TraceIter<'_, V, B, L> {
+        TraceIter::new(self, prefix_bounds(prefix.as_ref()))
     }
 
     /// Returns the entry with the smallest key.
@@ -246,12 +315,29 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
         self.upper_bound(Unbounded)
     }
 
+    /// Removes the entry with the smallest key and returns it: see
+    /// [`TrieRef::pop_first`](crate::TrieRef::pop_first).
+    pub fn pop_first(&self) -> Option<(&[u8], &V)> {
+        let view = self.trie.pin();
+        // SAFETY: the key was found, and the value unlinked, inside this section.
+        view.pop_first().map(|(key, value)| unsafe { (kept(key), kept(value)) })
+    }
+
+    /// Removes the entry with the greatest key and returns it: see
+    /// [`TrieRef::pop_last`](crate::TrieRef::pop_last).
+    pub fn pop_last(&self) -> Option<(&[u8], &V)> {
+        let view = self.trie.pin();
+        // SAFETY: as in `pop_first`.
+        view.pop_last().map(|(key, value)| unsafe { (kept(key), kept(value)) })
+    }
+
     /// Returns the entry with the longest key that is a prefix of `key`: see
     /// [`TrieRef::longest_prefix`](crate::TrieRef::longest_prefix).
-    pub fn longest_prefix(&self, key: &[u8]) -> Option<(&[u8], &V)> {
+    pub fn longest_prefix(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.
-        view.longest_prefix(key).map(|(key, value)| unsafe { (kept(key), kept(value)) })
+        view.longest_prefix_bytes(key.as_ref())
+            .map(|(key, value)| unsafe { (kept(key), kept(value)) })
     }
 
     /// Returns the entry with the smallest key that is at least (`Included`) or greater than
@@ -274,5 +360,5 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<'_,
 
 const _: () = {
     const fn moves<T: Send + Sync>() {}
-    moves::<TraceRef<'static, String>>();
+    moves::<&TraceRef<String>>();
 };

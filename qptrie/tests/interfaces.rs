@@ -1,0 +1,257 @@
+//! The public interface as its users expect it: what std's maps let one write compiles, without annotations
+//! and without a trait for every type.
+#![cfg(not(loom))]
+
+use memalloc::rcu::{Domain, Guard, TraceGuard};
+use memalloc::{AfterTasksTraceGp, FreeAfterRcuGp, Immediate};
+use qptrie::{Computed, InsertErrorKind, KeyRange, Operation, PlainBits, QpTrie, TrieRef, Update};
+use std::error::Error;
+use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::ops::ControlFlow::{Break, Continue};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+type AnyError = Box<dyn Error + Send + Sync>;
+
+#[test]
+fn a_trie_bound_by_let_needs_no_type() -> Result<(), AnyError> {
+    let trie = QpTrie::new()?;
+    trie.pin().insert("abc", 1)?;
+    assert_eq!(trie.pin().get("abc"), Some(&1));
+    let copied = QpTrie::<_, Immediate, Immediate>::with_policies()?;
+    copied.pin().insert_copied("abc", 1_u8)?;
+    let kept = QpTrie::<_, Immediate, FreeAfterRcuGp>::with_policies()?;
+    kept.pin().insert("abc", "value")?;
+    Ok(())
+}
+
+#[test]
+fn a_key_is_whatever_has_bytes() -> Result<(), AnyError> {
+    let trie = QpTrie::new()?;
+    let view = trie.pin();
+    let (text, bytes) = ("key".to_owned(), b"key".to_vec());
+    view.insert("key", 1)?;
+    assert_eq!(view.insert(&text, 2)?, Some(&1));
+    assert_eq!(view.insert(&bytes, 3)?, Some(&2));
+    assert_eq!(view.get(&text), Some(&3));
+    assert_eq!(view.get(&bytes), view.get(b"key"));
+    assert_eq!(view.get(&bytes[..]), view.get(text.as_bytes()));
+    assert_eq!(view.get_with(&text, |value| value + 1), Some(4));
+    assert_eq!(view.get_key_value(&text), Some((&b"key"[..], &3)));
+    assert!(view.contains_key(&text));
+    assert_eq!(view.update(&text, 4, Update::Exist)?, Some(&3));
+    assert_eq!(view.try_insert(&text, 5).unwrap_err().kind(), InsertErrorKind::Exists);
+    assert_eq!(view.get_or_insert_with(&text, || 6)?, &4);
+    assert_eq!(view.prefix("k").count(), 1);
+    assert_eq!(view.longest_prefix("keys"), Some((&b"key"[..], &4)));
+    assert_eq!(view.remove_if(&text, |_| false), None);
+    assert_eq!(view.remove(&text), Some(&4));
+    assert_eq!(view.remove(&7_u32.to_be_bytes()), None);
+    Ok(())
+}
+
+#[test]
+fn a_key_of_copies_is_whatever_has_bytes() -> Result<(), AnyError> {
+    let trie = QpTrie::<u32, Immediate, Immediate>::with_policies()?;
+    let (view, text) = (trie.pin(), "key".to_owned());
+    assert_eq!(view.insert_copied("key", 1)?, None);
+    assert_eq!(view.update_copied(&text, 2, Update::Exist)?, Some(1));
+    assert_eq!((view.get_copied(&text), view.get_copied("absent")), (Some(2), None));
+    assert_eq!(view.get_or_insert_with_copied(&text, || 3)?, 2);
+    assert_eq!(view.prefix_copied("k").count(), 1);
+    assert_eq!(view.longest_prefix_copied("keys"), Some((&b"key"[..], 2)));
+    let more = |value: Option<u32>| Operation::Insert(value.unwrap_or(0) + 1);
+    assert_eq!(view.compute_copied(&text, more)?, Computed::Replaced { old: 2, new: 3 });
+    assert_eq!(view.remove_if_copied(&text, |value| value > 3), None);
+    assert_eq!(view.remove_copied(&text), Some(3));
+    Ok(())
+}
+
+#[test]
+fn a_key_of_a_sleeper_is_whatever_has_bytes() -> Result<(), AnyError> {
+    let trie = QpTrie::<u32, Immediate, AfterTasksTraceGp>::with_policies()?;
+    let (view, text) = (trie.pin_trace(), "key".to_owned());
+    assert_eq!(view.insert("key", 1)?, None);
+    assert_eq!(view.update(&text, 2, Update::Exist)?, Some(&1));
+    assert_eq!((view.get(&text), view.contains_key("absent")), (Some(&2), false));
+    assert_eq!(view.get_key_value(&text), Some((&b"key"[..], &2)));
+    assert_eq!(view.try_insert(&text, 5).unwrap_err().into_value(), 5);
+    assert_eq!(view.get_or_insert_with(&text, || 3)?, &2);
+    assert_eq!(view.prefix("k").count() + view.range(..).count(), 2);
+    assert_eq!(view.longest_prefix("keys"), Some((&b"key"[..], &2)));
+    let more = |value: Option<&u32>| Operation::Insert(value.map_or(1, |value| value + 1));
+    assert_eq!(view.compute(&text, more)?, Computed::Replaced { old: &2, new: &3 });
+    assert_eq!(view.remove_if(&text, |value| *value > 3), None);
+    assert_eq!(view.remove(&text), Some(&3));
+    trie.try_extend([("a", 1), ("b", 2), ("c", 3)])?;
+    let (first, last) = (view.pop_first(), view.pop_last());
+    assert_eq!((first, last, trie.len()), (Some((&b"a"[..], &1)), Some((&b"c"[..], &3)), 1));
+    Ok(())
+}
+
+#[test]
+fn ranges_infer() -> Result<(), AnyError> {
+    fn count(view: &TrieRef<u32>, range: impl KeyRange) -> usize {
+        view.range(range).count()
+    }
+
+    let trie: QpTrie<u32> = [("a", 1), ("b", 2), ("c", 3)].into();
+    let view = trie.pin();
+    assert_eq!((count(&view, ..), view.range(..).count()), (3, 3));
+    assert_eq!((count(&view, b"a"..b"c"), view.range(b"a"..b"c").count()), (2, 2));
+    assert_eq!(count(&view, "b"..), 2);
+    assert_eq!(count(&view, ..="b"), 2);
+    assert_eq!(count(&view, .."b".to_owned()), 1);
+    assert_eq!(count(&view, "a"..="b"), 2);
+    assert_eq!(count(&view, (Excluded(&b"a"[..]), Unbounded)), 2);
+    assert_eq!(count(&view, (Excluded([b'a']), Included([b'b']))), 1);
+    assert_eq!(count(&view, "c".."a"), 0);
+    let copied: QpTrie<u32, Immediate, Immediate> = [("a", 1), ("b", 2)].into();
+    assert_eq!(copied.pin().range_copied(..).count(), 2);
+    assert_eq!(copied.pin().range_copied(b"b"..).count(), 1);
+    Ok(())
+}
+
+#[test]
+fn what_is_decided_infers() -> Result<(), AnyError> {
+    let trie = QpTrie::new()?;
+    let view = trie.pin();
+    assert_eq!(view.compute("key", |_| Operation::Insert(1))?, Computed::Inserted(&1));
+    let mut seen = None;
+    let given_up = view.compute("key", |value| {
+        seen = value.copied();
+        Operation::Abort
+    })?;
+    assert_eq!((given_up, seen), (Computed::Aborted, Some(1)));
+    assert_eq!(view.compute("key", |_| Operation::Remove)?, Computed::Removed(&1));
+    Ok(())
+}
+
+/// Neither `Debug`, nor `Clone`, nor anything else.
+struct Node(u32);
+
+fn insert_with_question_mark(trie: &QpTrie<Node>, key: &str) -> Result<(), Box<dyn Error>> {
+    trie.pin().insert(key, Node(1))?;
+    Ok(())
+}
+
+#[test]
+fn an_error_is_one_for_values_of_every_type() {
+    let trie = QpTrie::<Node>::builder().max_entries(1).build().unwrap();
+    insert_with_question_mark(&trie, "a").unwrap();
+    trie.pin().insert("a", Node(2)).unwrap();
+    let error = insert_with_question_mark(&trie, "b").unwrap_err();
+    assert_eq!(error.to_string(), "the trie is full: it allows 1 entries");
+    let Err(error) = trie.pin().insert("b", Node(3)).map(drop) else { panic!("there is no room") };
+    let text = format!("{error:?}");
+    assert!(text.contains("InsertError") && text.contains("Full"), "{text}");
+    let kind: Box<dyn Error + Send + Sync> = error.kind().into();
+    assert_eq!(kind.to_string(), error.to_string());
+    assert_eq!(error.into_value().0, 3);
+}
+
+fn found<'g>(trie: &'g QpTrie<String>, guard: &'g Guard<'_>, key: &str) -> Option<&'g String> {
+    trie.view(guard).get(key)
+}
+
+fn all<'g>(
+    trie: &'g QpTrie<String>,
+    guard: &'g Guard<'_>,
+) -> impl DoubleEndedIterator<Item = (&'g [u8], &'g String)> {
+    trie.view(guard).iter()
+}
+
+/// A reference is the guard's, so that a function can return it; and holds as long as that.
+#[test]
+fn a_reference_lives_as_long_as_the_guard() -> Result<(), AnyError> {
+    let domain = Domain::new();
+    let trie = QpTrie::<String>::builder().domain(domain.clone()).build()?;
+    trie.try_extend([("a", "1".to_owned()), ("b", "2".to_owned())])?;
+    let guard = domain.pin();
+    let first = found(&trie, &guard, "a");
+    let entries = all(&trie, &guard);
+    let old = trie.view(&guard).insert("a", "3".to_owned())?;
+    let gone = trie.view(&guard).remove("b");
+    let popped = trie.view(&guard).pop_first();
+    thread::scope(|scope| scope.spawn(|| trie.pin().insert("a", "4".to_owned()).map(drop)).join())
+        .expect("no panic")?;
+    assert_eq!((first, old), (Some(&"1".to_owned()), Some(&"1".to_owned())));
+    assert_eq!(
+        (gone.map(|value| &value[..]), popped.map(|(key, _)| key)),
+        (Some("2"), Some(&b"a"[..]))
+    );
+    assert_eq!(entries.map(|(_, value)| &value[..]).collect::<Vec<_>>(), ["4"]);
+    drop(guard);
+    Ok(())
+}
+
+type Kept = QpTrie<String, Immediate, AfterTasksTraceGp>;
+
+fn found_asleep<'g>(trie: &'g Kept, guard: &'g TraceGuard<'_>, key: &str) -> Option<&'g String> {
+    trie.view_trace(guard).get(key)
+}
+
+/// The same for sleepers: the guard may be a task's own, and its references go to other threads.
+#[test]
+fn a_sleepers_reference_lives_as_long_as_the_guard() -> Result<(), AnyError> {
+    let (domain, other) = (Domain::new(), Domain::new());
+    let trie = Kept::builder().domain(domain.clone()).build()?;
+    trie.try_extend([("a", "1".to_owned()), ("b", "2".to_owned())])?;
+    let owned = domain.pin_trace_owned();
+    let first = found_asleep(&trie, owned.guard(), "a");
+    let view = trie.view_trace(owned.guard());
+    view.remove("a");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            trie.domain().synchronize().expect("outside of read sections");
+            assert_eq!(first.map(String::as_str), Some("1"));
+            assert_eq!(view.iter().count(), 1);
+        });
+    });
+    let wrong = AssertUnwindSafe(|| trie.view_trace(&other.pin_trace()).contains_key("b"));
+    catch_unwind(wrong).expect_err("the guard would protect nothing");
+    Ok(())
+}
+
+#[test]
+fn a_length_is_what_std_counts_in() {
+    let trie: QpTrie<u32> = [("a", 1), ("b", 2)].into();
+    let lengths: [usize; 2] = [trie.len(), ["a", "b"].len()];
+    assert_eq!(lengths[0], lengths[1]);
+}
+
+#[test]
+fn a_closure_sees_what_an_iterator_gives() {
+    let trie: QpTrie<u32> = [("a", 1), ("b", 2), ("c", 3)].into();
+    let view = trie.pin();
+    let mut seen = Vec::new();
+    view.for_each(.., |key, value| seen.push((key, value)));
+    assert!(view.iter().eq(seen));
+    let found =
+        view.try_for_each("b".., |_, value| if *value > 2 { Break(value) } else { Continue(()) });
+    assert_eq!(found, Break(&3));
+}
+
+/// A number and a mark, without padding. Not every bit pattern is one.
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
+#[repr(C)]
+struct Marked {
+    number: u32,
+    mark: [bool; 4],
+}
+
+/// No more is asked of a value that is copied than that it has no byte without a value.
+#[test]
+fn a_value_that_is_copied_may_have_invalid_bit_patterns() -> Result<(), AnyError> {
+    fn is_plain<V: PlainBits>() {}
+
+    is_plain::<bool>();
+    is_plain::<char>();
+    is_plain::<std::num::NonZeroU32>();
+    is_plain::<[f64; 3]>();
+    let trie = QpTrie::<Marked, Immediate, Immediate>::with_policies()?;
+    let value = Marked { number: 7, mark: [true, false, true, true] };
+    trie.pin().insert_copied("key", value)?;
+    assert_eq!(trie.pin().get_copied("key"), Some(value));
+    Ok(())
+}
