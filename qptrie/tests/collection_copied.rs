@@ -1,4 +1,4 @@
-//! A trie whose leaves are reused at once, among the collections of std and in data formats.
+//! The traits of std's maps and of serde, for a trie whose leaves are reused at once.
 #![cfg(not(loom))]
 
 mod common;
@@ -26,8 +26,8 @@ fn is<B: ReusePolicy>(trie: &QpTrie<u64, B, Immediate>, model: &Model<u64>) {
     assert!(trie.pin().iter_copied().eq(model.iter().map(|(key, value)| (key.clone(), *value))));
 }
 
-/// Of keys that come twice the later value counts, as in a `BTreeMap`.
-fn entries_in_any_order_make_the_trie_that_they_make_of_a_btree_map<B: ReusePolicy>(setup: Setup) {
+/// If a key occurs twice, the later value wins, as in a `BTreeMap`.
+fn entries_in_any_order_make_the_same_trie_as_a_btree_map<B: ReusePolicy>(setup: Setup) {
     let mut trie = trie::<B>(setup);
     let mut model = Model::new();
     for seed in 0..3 {
@@ -48,8 +48,8 @@ fn entries_in_any_order_make_the_trie_that_they_make_of_a_btree_map<B: ReusePoli
     assert_eq!(collected, trie);
 }
 
-/// A clone has its own nodes, and what the original was built with.
-fn a_clone_goes_its_own_way<B: ReusePolicy>(setup: Setup) {
+/// A clone has its own nodes and the settings of the original.
+fn a_clone_is_independent_of_its_original<B: ReusePolicy>(setup: Setup) {
     let builder = QpTrie::<u32, B, Immediate>::builder().domain(setup.domain());
     let trie = builder.max_entries(3).max_key_len(5).build().expect("a trie");
     trie.try_extend([("a", 1), ("ab", 2)]).expect("room");
@@ -69,8 +69,8 @@ fn a_clone_goes_its_own_way<B: ReusePolicy>(setup: Setup) {
     assert_eq!(clone.len(), 3);
 }
 
-/// Beside a writer a clone has what was there throughout.
-fn a_clone_beside_a_writer_has_what_was_always_there<B: ReusePolicy>(setup: Setup) {
+/// While another thread writes, a clone has every entry that is present throughout.
+fn a_clone_beside_a_writer_has_every_entry_that_is_always_present<B: ReusePolicy>(setup: Setup) {
     let trie = trie::<B>(setup);
     trie.try_extend((0..100_u64).map(|number| (number.to_be_bytes(), number))).expect("room");
     let done = AtomicBool::new(false);
@@ -96,8 +96,8 @@ fn a_clone_beside_a_writer_has_what_was_always_there<B: ReusePolicy>(setup: Setu
     });
 }
 
-/// What is written is read again.
-fn a_trie_of_copies_is_read_as_it_was_written<B: ReusePolicy>(setup: Setup) {
+/// A trie that is serialized and deserialized is equal to the original.
+fn a_trie_of_copied_values_is_deserialized_as_it_was_serialized<B: ReusePolicy>(setup: Setup) {
     let trie = trie::<B>(setup);
     trie.try_extend(entries(7)).expect("memory");
     let mut bytes = Vec::new();
@@ -109,10 +109,10 @@ fn a_trie_of_copies_is_read_as_it_was_written<B: ReusePolicy>(setup: Setup) {
 }
 
 in_every_setup![
-    entries_in_any_order_make_the_trie_that_they_make_of_a_btree_map,
-    a_clone_goes_its_own_way,
-    a_clone_beside_a_writer_has_what_was_always_there,
-    a_trie_of_copies_is_read_as_it_was_written,
+    entries_in_any_order_make_the_same_trie_as_a_btree_map,
+    a_clone_is_independent_of_its_original,
+    a_clone_beside_a_writer_has_every_entry_that_is_always_present,
+    a_trie_of_copied_values_is_deserialized_as_it_was_serialized,
 ];
 
 /// The same code makes a trie under each policy of leaves.

@@ -1,5 +1,5 @@
-//! The public interface as its users expect it: what std's maps let one write compiles, without annotations
-//! and without a trait for every type.
+//! Code that compiles with std's maps compiles with the trie, without annotations and for values of
+//! every type.
 #![cfg(not(loom))]
 
 use memalloc::rcu::{Domain, Guard, TraceGuard};
@@ -14,7 +14,7 @@ use std::thread;
 type AnyError = Box<dyn Error + Send + Sync>;
 
 #[test]
-fn a_trie_bound_by_let_needs_no_type() -> Result<(), AnyError> {
+fn the_type_of_a_trie_is_inferred() -> Result<(), AnyError> {
     let trie = QpTrie::new()?;
     trie.pin().insert("abc", 1)?;
     assert_eq!(trie.pin().get("abc"), Some(&1));
@@ -26,7 +26,7 @@ fn a_trie_bound_by_let_needs_no_type() -> Result<(), AnyError> {
 }
 
 #[test]
-fn a_key_is_whatever_has_bytes() -> Result<(), AnyError> {
+fn a_key_is_anything_that_has_bytes() -> Result<(), AnyError> {
     let trie = QpTrie::new()?;
     let view = trie.pin();
     let (text, bytes) = ("key".to_owned(), b"key".to_vec());
@@ -51,7 +51,7 @@ fn a_key_is_whatever_has_bytes() -> Result<(), AnyError> {
 }
 
 #[test]
-fn a_key_of_copies_is_whatever_has_bytes() -> Result<(), AnyError> {
+fn a_key_of_a_copied_value_is_anything_that_has_bytes() -> Result<(), AnyError> {
     let trie = QpTrie::<u32, Immediate, Immediate>::with_policies()?;
     let (view, text) = (trie.pin(), "key".to_owned());
     assert_eq!(view.insert_copied("key", 1)?, None);
@@ -68,7 +68,7 @@ fn a_key_of_copies_is_whatever_has_bytes() -> Result<(), AnyError> {
 }
 
 #[test]
-fn a_key_of_a_sleeper_is_whatever_has_bytes() -> Result<(), AnyError> {
+fn a_key_of_a_sleeper_is_anything_that_has_bytes() -> Result<(), AnyError> {
     let trie = QpTrie::<u32, Immediate, AfterTasksTraceGp>::with_policies()?;
     let (view, text) = (trie.pin_trace(), "key".to_owned());
     assert_eq!(view.insert("key", 1)?, None);
@@ -90,7 +90,7 @@ fn a_key_of_a_sleeper_is_whatever_has_bytes() -> Result<(), AnyError> {
 }
 
 #[test]
-fn ranges_infer() -> Result<(), AnyError> {
+fn types_of_ranges_are_inferred() -> Result<(), AnyError> {
     fn count(view: &TrieRef<u32>, range: impl KeyRange) -> usize {
         view.range(range).count()
     }
@@ -113,7 +113,7 @@ fn ranges_infer() -> Result<(), AnyError> {
 }
 
 #[test]
-fn what_is_decided_infers() -> Result<(), AnyError> {
+fn types_of_compute_are_inferred() -> Result<(), AnyError> {
     let trie = QpTrie::new()?;
     let view = trie.pin();
     assert_eq!(view.compute("key", |_| Operation::Insert(1))?, Computed::Inserted(&1));
@@ -127,7 +127,7 @@ fn what_is_decided_infers() -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Neither `Debug`, nor `Clone`, nor anything else.
+/// Implements neither `Debug` nor `Clone`.
 struct Node(u32);
 
 fn insert_with_question_mark(trie: &QpTrie<Node>, key: &str) -> Result<(), Box<dyn Error>> {
@@ -136,7 +136,7 @@ fn insert_with_question_mark(trie: &QpTrie<Node>, key: &str) -> Result<(), Box<d
 }
 
 #[test]
-fn an_error_is_one_for_values_of_every_type() {
+fn an_insert_error_is_an_error_for_values_of_every_type() {
     let trie = QpTrie::<Node>::builder().max_entries(1).build().unwrap();
     insert_with_question_mark(&trie, "a").unwrap();
     trie.pin().insert("a", Node(2)).unwrap();
@@ -161,7 +161,7 @@ fn all<'g>(
     trie.view(guard).iter()
 }
 
-/// A reference is the guard's, so that a function can return it; and holds as long as that.
+/// A reference borrows the guard, so a function can return it, and is valid as long as the guard.
 #[test]
 fn a_reference_lives_as_long_as_the_guard() -> Result<(), AnyError> {
     let domain = Domain::new();
@@ -191,7 +191,7 @@ fn found_asleep<'g>(trie: &'g Kept, guard: &'g TraceGuard<'_>, key: &str) -> Opt
     trie.view_trace(guard).get(key)
 }
 
-/// The same for sleepers: the guard may be a task's own, and its references go to other threads.
+/// The same for sleepers: a task may own the guard, and references move to other threads.
 #[test]
 fn a_sleepers_reference_lives_as_long_as_the_guard() -> Result<(), AnyError> {
     let (domain, other) = (Domain::new(), Domain::new());
@@ -214,14 +214,14 @@ fn a_sleepers_reference_lives_as_long_as_the_guard() -> Result<(), AnyError> {
 }
 
 #[test]
-fn a_length_is_what_std_counts_in() {
+fn a_length_is_a_usize() {
     let trie: QpTrie<u32> = [("a", 1), ("b", 2)].into();
     let lengths: [usize; 2] = [trie.len(), ["a", "b"].len()];
     assert_eq!(lengths[0], lengths[1]);
 }
 
 #[test]
-fn a_closure_sees_what_an_iterator_gives() {
+fn a_closure_sees_the_entries_of_an_iterator() {
     let trie: QpTrie<u32> = [("a", 1), ("b", 2), ("c", 3)].into();
     let view = trie.pin();
     let mut seen = Vec::new();
@@ -232,7 +232,7 @@ fn a_closure_sees_what_an_iterator_gives() {
     assert_eq!(found, Break(&3));
 }
 
-/// A number and a mark, without padding. Not every bit pattern is one.
+/// A number and a mark, without padding. Some bit patterns are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
 #[repr(C)]
 struct Marked {
@@ -240,7 +240,7 @@ struct Marked {
     mark: [bool; 4],
 }
 
-/// No more is asked of a value that is copied than that it has no byte without a value.
+/// A copied value needs only to have all its bytes initialized.
 #[test]
 fn a_value_that_is_copied_may_have_invalid_bit_patterns() -> Result<(), AnyError> {
     fn is_plain<V: PlainBits>() {}

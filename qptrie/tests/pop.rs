@@ -1,4 +1,4 @@
-//! Entries that are taken out at the ends.
+//! Removal of the first and the last entry.
 #![cfg(not(loom))]
 
 mod common;
@@ -11,8 +11,8 @@ use qptrie::QpTrie;
 use std::collections::HashSet;
 use std::thread;
 
-/// What a `BTreeMap` pops, in the same order.
-fn ends_are_taken_out_as_from_a_btree_map<B: ReusePolicy>(setup: Setup) {
+/// A trie pops the same entries as a `BTreeMap`, in the same order.
+fn entries_are_popped_as_from_a_btree_map<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let copied = QpTrie::<u64, B, Immediate>::builder().domain(setup.domain()).build();
     let copied = copied.expect("a trie");
@@ -46,13 +46,17 @@ fn ends_are_taken_out_as_from_a_btree_map<B: ReusePolicy>(setup: Setup) {
     same_entries(&trie, &model);
     same_memory(&trie, &model);
     while copied.pin().pop_last_copied(&mut buffer).is_some() {}
-    assert_eq!(buffer, *model.first_key_value().expect("not empty").0, "left alone at the end");
+    assert_eq!(
+        buffer,
+        *model.first_key_value().expect("not empty").0,
+        "unchanged when the trie is empty"
+    );
 }
 
 const ENTRIES: u64 = 4_000;
 const THREADS: u64 = 3;
 
-/// Threads that pop, each from both ends and beside inserts, get every entry once.
+/// Threads that pop from both ends, while others insert, get every entry once.
 fn each_is_once(insert: impl Fn(u64) + Sync, pop: impl Fn(bool) -> Option<u64> + Sync) {
     let (insert, pop) = (&insert, &pop);
     let popped: Vec<u64> = thread::scope(|scope| {
@@ -75,12 +79,13 @@ fn each_is_once(insert: impl Fn(u64) + Sync, pop: impl Fn(bool) -> Option<u64> +
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
     });
-    // A thread may have come to the end before another inserted its last entries, which pops itself.
+    // A thread may find the trie empty before another inserts its last entries; that thread pops
+    // them.
     assert_eq!(popped.len(), ENTRIES as usize);
     assert_eq!(popped.iter().collect::<HashSet<_>>().len(), popped.len(), "an entry came twice");
 }
 
-/// By reference and by copy, whatever the branches are.
+/// The same by reference and by copy, under every policy of branches.
 fn an_entry_is_popped_once<B: ReusePolicy>(setup: Setup) {
     let trie = setup.trie::<u64, B>();
     let number = |(key, value): (&[u8], &u64)| {
@@ -116,4 +121,4 @@ fn copies_once<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     assert!(trie.is_empty());
 }
 
-in_every_setup![ends_are_taken_out_as_from_a_btree_map, an_entry_is_popped_once];
+in_every_setup![entries_are_popped_as_from_a_btree_map, an_entry_is_popped_once];

@@ -1,5 +1,5 @@
-//! A trie that nobody uses is kept moving by a worker. Tests wait for what it does, and fail when that has not
-//! come after a minute.
+//! A worker tends an idle trie. Each test waits for an effect of the worker, and fails if there is
+//! none after a minute.
 #![cfg(not(loom))]
 
 mod common;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_millis(1);
 const LONG: Duration = Duration::from_secs(60);
 
-/// Waits for the worker to bring something about.
+/// Waits until `is_so` returns true.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -25,7 +25,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A value that counts how many were dropped.
+/// A value that counts its drops.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -34,8 +34,8 @@ impl Drop for Counted {
     }
 }
 
-/// Removed inside a section, so that their values had to wait, and then nobody uses the trie any more. What a
-/// CPU holds of them stays with it: less than half, by far.
+/// Entries are removed inside a section, so their values are pending; then the trie is idle. Values
+/// in the caches of CPUs stay there: far less than half.
 fn values_are_dropped_while_the_program_is_idle<B: ReusePolicy>(setup: Setup) {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let entries = 2_000 * cpus;
@@ -53,20 +53,20 @@ fn values_are_dropped_while_the_program_is_idle<B: ReusePolicy>(setup: Setup) {
     drop(worker);
 }
 
-/// It does not keep the trie alive.
-fn a_worker_lets_the_trie_end<B: ReusePolicy>(setup: Setup) {
+/// The worker does not keep the trie alive.
+fn a_worker_does_not_keep_a_trie_alive<B: ReusePolicy>(setup: Setup) {
     let backing = Arc::new(FailOnDemand::new(System));
     let builder = setup.builder::<u64, B>().backing(backing.clone()).range_bytes(16 << 20);
     let trie = Arc::new(builder.build().expect("a trie"));
     let worker = Worker::every(INTERVAL).tend_with(&trie, QpTrie::tend).start().expect("a thread");
     trie.pin().insert("key", 1).expect("memory");
     drop(trie);
-    until("the trie ends", || Arc::strong_count(&backing) == 1);
+    until("the trie is dropped", || Arc::strong_count(&backing) == 1);
     drop(worker);
 }
 
-/// Without waiting, and of what readers have left: here all but what the caches of CPUs hold.
-fn trimming_gives_memory_back<B: ReusePolicy>(setup: Setup) {
+/// `trim` does not wait for readers. Here it returns all memory except that in the caches of CPUs.
+fn trimming_returns_memory<B: ReusePolicy>(setup: Setup) {
     let trie = setup.builder::<u64, B>().hints(Hints::On).build().expect("a trie");
     let entries = 50_000_u64;
     for number in 0..entries {
@@ -76,7 +76,7 @@ fn trimming_gives_memory_back<B: ReusePolicy>(setup: Setup) {
     trie.pin().clear();
     trie.domain().synchronize().expect("outside of read sections");
     let mut released = 0;
-    until("most memory is given back", || {
+    until("most memory is returned", || {
         trie.tend();
         released += trie.trim().released_bytes;
         trie.backing_bytes() < full / 2
@@ -88,6 +88,6 @@ fn trimming_gives_memory_back<B: ReusePolicy>(setup: Setup) {
 
 in_every_setup![
     values_are_dropped_while_the_program_is_idle,
-    a_worker_lets_the_trie_end,
-    trimming_gives_memory_back,
+    a_worker_does_not_keep_a_trie_alive,
+    trimming_returns_memory,
 ];

@@ -17,7 +17,7 @@ fn built<B: ReusePolicy, L: ReusePolicy>(setup: Setup) -> QpTrie<u64, B, L> {
     builder.build().expect("a trie")
 }
 
-/// What a scan of a range gives, up to the entry that it breaks at.
+/// The entries of a scan, up to the one at which it breaks, and its result.
 type Seen = (Vec<(Vec<u8>, u64)>, ControlFlow<u64>);
 
 fn by_reference<B: ReusePolicy, L: ProtectsIdentity>(
@@ -46,8 +46,8 @@ fn by_copy<B: ReusePolicy, L: ReusePolicy>(
     (seen, end)
 }
 
-/// Any range, any end, as a sorted map has it.
-fn a_closure_is_called_for_what_a_sorted_map_has<B: ReusePolicy>(setup: Setup) {
+/// A scan visits the same entries as that of a `BTreeMap`, for any range and any break.
+fn a_closure_sees_the_entries_of_a_sorted_map<B: ReusePolicy>(setup: Setup) {
     let (kept, copied) = (built::<B, AfterRcuGp>(setup), built::<B, Immediate>(setup));
     let (mut dice, mut model) = (Dice::new(31), Model::new());
     for step in 0..300 {
@@ -83,15 +83,15 @@ fn a_closure_is_called_for_what_a_sorted_map_has<B: ReusePolicy>(setup: Setup) {
     }
 }
 
-/// Keys in order, none twice, and each that is there throughout.
+/// Checks that the keys are in order without duplicates, with every key that is present throughout.
 fn check(keys: &[u64], stay: u64) {
     assert!(keys.is_sorted_by(|one, next| one < next), "{keys:?}");
     assert_eq!(keys.iter().filter(|&key| key % 2 == 0).count() as u64, stay);
 }
 
-/// Even numbers stay; odd ones come and go, and every change replaces a branch that the scan is on. The
-/// closure changes the trie as well.
-fn a_closure_sees_every_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
+/// Even numbers stay; odd ones are inserted and removed, and every change replaces a branch on the
+/// path of the scan. The closure changes the trie as well.
+fn a_closure_sees_every_key_that_is_always_present<B: ReusePolicy>(setup: Setup) {
     const STAY: u64 = 300;
     let (kept, copied) = (built::<B, AfterRcuGp>(setup), built::<B, Immediate>(setup));
     for number in 0..STAY {
@@ -137,7 +137,7 @@ fn a_closure_sees_every_key_that_is_always_there<B: ReusePolicy>(setup: Setup) {
     });
 }
 
-/// The longest prefix that is always there is found, or a longer one, with its own value.
+/// A lookup finds the longest prefix that is always present, or a longer one, with its own value.
 fn prefixes<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     const PATH: &[u8] = b"/usr/lib/rust/src/core";
     const ALWAYS: usize = 8;
@@ -152,7 +152,7 @@ fn prefixes<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
             scope.spawn(move || {
                 let mut dice = Dice::new(seed);
                 while !done.load(Ordering::Relaxed) {
-                    // What comes and goes: longer prefixes, keys beside them, and shorter ones.
+                    // Longer prefixes, shorter ones, and keys beside them are inserted and removed.
                     let length = dice.roll(PATH.len() + 1);
                     if [0, 1, 4, ALWAYS].contains(&length) {
                         continue;
@@ -168,7 +168,7 @@ fn prefixes<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
             });
         }
         for _ in 0..20_000 {
-            let (found, length) = trie.pin().longest_prefix_copied(PATH).expect("always there");
+            let (found, length) = trie.pin().longest_prefix_copied(PATH).expect("always present");
             assert!(found.len() >= ALWAYS && PATH.starts_with(found));
             assert_eq!(found.len() as u64, length, "the value of another key");
         }
@@ -176,13 +176,13 @@ fn prefixes<B: ReusePolicy, L: ReusePolicy>(setup: Setup) {
     });
 }
 
-fn a_prefix_that_is_always_there_is_found_with_its_value<B: ReusePolicy>(setup: Setup) {
+fn a_prefix_that_is_always_present_is_found_with_its_value<B: ReusePolicy>(setup: Setup) {
     prefixes::<B, Immediate>(setup);
     prefixes::<B, AfterRcuGp>(setup);
 }
 
-/// The longest prefix is the greatest key that the asked one begins with.
-fn the_longest_prefix_is_that_of_a_sorted_map<B: ReusePolicy>(setup: Setup) {
+/// The longest prefix is the greatest key of a `BTreeMap` that is a prefix of the given key.
+fn the_longest_prefix_is_the_same_as_in_a_sorted_map<B: ReusePolicy>(setup: Setup) {
     let (kept, copied) = (built::<B, AfterRcuGp>(setup), built::<B, Immediate>(setup));
     let (mut dice, mut model) = (Dice::new(41), Model::new());
     for step in 0..2_000 {
@@ -206,8 +206,8 @@ fn the_longest_prefix_is_that_of_a_sorted_map<B: ReusePolicy>(setup: Setup) {
 }
 
 in_every_setup![
-    a_closure_is_called_for_what_a_sorted_map_has,
-    a_closure_sees_every_key_that_is_always_there,
-    a_prefix_that_is_always_there_is_found_with_its_value,
-    the_longest_prefix_is_that_of_a_sorted_map,
+    a_closure_sees_the_entries_of_a_sorted_map,
+    a_closure_sees_every_key_that_is_always_present,
+    a_prefix_that_is_always_present_is_found_with_its_value,
+    the_longest_prefix_is_the_same_as_in_a_sorted_map,
 ];

@@ -175,7 +175,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         self.get_or_insert_with_copied_bytes(key.as_ref(), make)
     }
 
-    /// [`get_or_insert_with_copied`](Self::get_or_insert_with_copied), compiled once for all key types.
+    /// [`get_or_insert_with_copied`](Self::get_or_insert_with_copied), compiled once for all key
+    /// types.
     fn get_or_insert_with_copied_bytes(
         &self,
         key: &[u8],
