@@ -34,7 +34,7 @@ impl CountedStack {
     ///
     /// When there is no memory.
     pub fn new(domain: &Domain) -> Result<Self, BuildError> {
-        let nodes = Cache::builder().domain(domain.clone()).build()?;
+        let nodes = Cache::<Node, Immediate>::builder().domain(domain.clone()).build()?;
         Ok(Self { head: AtomicU64::new(0), nodes, counts: true })
     }
 
@@ -45,7 +45,9 @@ impl CountedStack {
     /// As [`new`](Self::new).
     #[cfg(loom)]
     pub fn without_its_count(domain: &Domain) -> Result<Self, BuildError> {
-        Ok(Self { counts: false, ..Self::new(domain)? })
+        let mut stack = Self::new(domain)?;
+        stack.counts = false;
+        Ok(stack)
     }
 
     /// Puts `value` on top.
@@ -91,7 +93,8 @@ impl CountedStack {
     fn replace(&self, head: u64, first: u32) -> bool {
         let count = (head >> 32).wrapping_add(u64::from(self.counts)) << 32;
         // Release pairs with the Acquire in `pop`: the node arrives whole.
-        let (new, release, relaxed) = (count | u64::from(first), Ordering::Release, Ordering::Relaxed);
+        let (new, release, relaxed) =
+            (count | u64::from(first), Ordering::Release, Ordering::Relaxed);
         self.head.compare_exchange(head, new, release, relaxed).is_ok()
     }
 }

@@ -26,7 +26,7 @@ impl<T: Send + Sync + 'static> Stack<T> {
     ///
     /// When `T` is too large for a cache, or there is no memory.
     pub fn new(domain: &Domain) -> Result<Self, BuildError> {
-        let nodes = Cache::builder().domain(domain.clone()).build()?;
+        let nodes = Cache::<Node<T>>::builder().domain(domain.clone()).build()?;
         Ok(Self { head: AtomicPtr::new(ptr::null_mut()), nodes })
     }
 

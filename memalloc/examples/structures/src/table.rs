@@ -37,7 +37,7 @@ impl<V: Send + Sync + 'static> Table<V> {
     /// When `V` is too large for a cache, or there is no memory.
     pub fn new(chains: usize, domain: &Domain) -> Result<Self, BuildError> {
         let chain = |_| Chain { first: AtomicPtr::new(ptr::null_mut()), lock: Mutex::new(()) };
-        let nodes = Cache::builder().domain(domain.clone()).build()?;
+        let nodes = Cache::<Node<V>>::builder().domain(domain.clone()).build()?;
         Ok(Self { chains: (0..chains.max(1)).map(chain).collect(), nodes })
     }
 

@@ -41,7 +41,7 @@ fn values_of_a_stack_come_out_once() {
 /// second on another CPU, so that the first is the next to be allocated.
 fn the_first_node_comes_back(stack: CountedStack) {
     let stack = Arc::new(stack);
-    [1, 2, 3].map(|value| stack.push(value).expect("memory"));
+    (1..=3).for_each(|value| stack.push(value).expect("memory"));
     let other = {
         let stack = stack.clone();
         thread::spawn(move || {
@@ -72,7 +72,9 @@ fn values_of_a_counted_stack_come_out_once() {
 #[test]
 #[should_panic(expected = "claim")]
 fn without_its_count_a_stack_loses_values() {
-    explore(|| the_first_node_comes_back(CountedStack::without_its_count(&Domain::new()).expect("a stack")));
+    explore(|| {
+        the_first_node_comes_back(CountedStack::without_its_count(&Domain::new()).expect("a stack"))
+    });
 }
 
 #[test]

@@ -9,10 +9,7 @@ use structures::{CountedStack, Stack, Table};
 const VALUES: u64 = 20_000;
 
 /// Pushes and pops values on four threads; returns the sum of what was popped.
-fn sum_of_popped(
-    push: impl Fn(u64) + Sync,
-    pop: impl Fn() -> Option<u64> + Sync,
-) -> u64 {
+fn sum_of_popped(push: impl Fn(u64) + Sync, pop: impl Fn() -> Option<u64> + Sync) -> u64 {
     let sum = AtomicU64::new(0);
     thread::scope(|scope| {
         for first in 0..4 {
