@@ -14,6 +14,7 @@
 //!   grace periods call membarrier.
 //! - INV-N3: the mode is changed by the driver of a grace period only (INV-R4).
 
+use crate::broken::{self, Fault};
 use crate::sync::{AtomicU32, Ordering, Tally, fence};
 use crate::sys::membarrier::{self, BarrierKind};
 use crate::sys::thread;
@@ -201,7 +202,7 @@ impl Barrier {
         // ORDERING: the membarrier stands between the store above, which every reader that enters
         // later sees, and the announcements of all others (INV-N1). Its own fence is in the call.
         // Falls to `loom_protocol` "switch without membarrier".
-        if !membarrier::expedite() {
+        if !broken::lingers(&[Fault::SwitchBarrier]) && !membarrier::expedite() {
             self.mode.store(PLAIN, Relaxed);
             return false;
         }
