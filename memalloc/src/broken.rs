@@ -34,6 +34,7 @@ pub enum Fault {
 mod chosen {
     use super::Fault;
     use std::cell::Cell;
+    use std::fmt;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     static CHOSEN: AtomicU32 = AtomicU32::new(0);
@@ -44,8 +45,8 @@ mod chosen {
     /// one in this many spins.
     const VISITS_PER_SPIN: u32 = 4;
 
-    /// The longest spin, in turns of a loop: a few microseconds.
-    const MOST_TURNS: u32 = 2_000;
+    /// The longest spin, in turns of a loop: some microseconds.
+    const MOST_TURNS: u32 = 256;
 
     impl Fault {
         /// Every fault.
@@ -62,9 +63,30 @@ mod chosen {
             Self::ForkRepair,
         ];
 
+        fn name(self) -> &'static str {
+            match self {
+                Self::GracePeriod => "grace-period",
+                Self::ParentSlot => "parent-slot",
+                Self::FrozenCount => "frozen-count",
+                Self::NoCount => "no-count",
+                Self::Busy => "busy",
+                Self::Restart => "restart",
+                Self::LookAgain => "look-again",
+                Self::SwitchBarrier => "switch-barrier",
+                Self::HintLiveness => "hint-liveness",
+                Self::ForkRepair => "fork-repair",
+            }
+        }
+
         /// Leaves this step out, in the whole process, from now on.
         pub fn choose(self) {
             CHOSEN.store(self as u32, Ordering::Relaxed);
+        }
+    }
+
+    impl fmt::Display for Fault {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.pad(self.name())
         }
     }
 

@@ -1,7 +1,7 @@
 //! `list`: what there is to be measured.
 
 #[cfg(target_os = "linux")]
-use super::signals;
+use super::{signals, torture};
 use super::{Failure, advise, alloc, compare, flood, hash_map, print, qp_trie, read_side};
 use crate::report::{self, Listing};
 
@@ -23,6 +23,8 @@ fn all() -> Vec<Listing> {
         advise::listing(),
         #[cfg(target_os = "linux")]
         signals::listing(),
+        #[cfg(target_os = "linux")]
+        torture::listing(),
     ]
 }
 

@@ -38,7 +38,10 @@ impl Build {
             rustc: known(option_env!("BENCH_RUSTC")),
             git: known(option_env!("BENCH_GIT")),
             dirty: option_env!("BENCH_GIT_DIRTY").and_then(|dirty| dirty.parse().ok()),
-            features: cfg!(feature = "rivals").then(|| "rivals".into()).into_iter().collect(),
+            features: [("rivals", cfg!(feature = "rivals")), ("broken", cfg!(feature = "broken"))]
+                .into_iter()
+                .filter_map(|(name, is_in)| is_in.then(|| name.into()))
+                .collect(),
         }
     }
 }

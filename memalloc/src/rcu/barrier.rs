@@ -198,11 +198,12 @@ impl Barrier {
     /// Has readers fence from now on. `false` when the system refused the barrier.
     #[cold]
     fn take_fences(&self) -> bool {
+        let without = broken::lingers(&[Fault::SwitchBarrier]);
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: the membarrier stands between the store above, which every reader that enters
         // later sees, and the announcements of all others (INV-N1). Its own fence is in the call.
         // Falls to `loom_protocol` "switch without membarrier".
-        if !broken::lingers(&[Fault::SwitchBarrier]) && !membarrier::expedite() {
+        if !without && !membarrier::expedite() {
             self.mode.store(PLAIN, Relaxed);
             return false;
         }
