@@ -126,8 +126,8 @@ pub(crate) fn run(request: &Request, mut tell: impl FnMut(News<'_>)) -> End {
         });
         let patience = if request.broken { SHORT_PATIENCE } else { PATIENCE };
         let mut minutes = 0;
-        while !conductor.is_finished() {
-            thread::sleep(TICK);
+        loop {
+            let is_over = conductor.is_finished();
             let (elapsed, now) = (begun.elapsed(), lock());
             let lasted = now.since.elapsed();
             if lasted > LENGTH + patience {
@@ -138,7 +138,7 @@ pub(crate) fn run(request: &Request, mut tell: impl FnMut(News<'_>)) -> End {
             }
             let tally = || verdict.tally(now.ended, elapsed.as_secs_f64());
             if let Some(error) = verdict.first() {
-                let (text, number) = (now.phase.to_string(), now.phase.number());
+                let (text, number) = (now.phase.to_string(), now.phase.number);
                 tell(News::Failed(tally(), &error, text, number));
                 std::process::exit(1);
             }
@@ -149,6 +149,11 @@ pub(crate) fn run(request: &Request, mut tell: impl FnMut(News<'_>)) -> End {
             if elapsed >= request.duration || interrupt.is_asked() {
                 gate.close();
             }
+            drop(now);
+            if is_over {
+                break;
+            }
+            thread::sleep(TICK);
         }
     });
     let ended = lock().ended;

@@ -112,6 +112,8 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         verdict: &'v Verdict,
     ) -> Result<Self, BuildError> {
         let mut builder = MemAlloc::builder().domain(domain.clone()).cpu_mode(phase.mode);
+        // Where an object of one size was, none of another finds what it left (INV-T2).
+        builder = builder.keep_class(true);
         if let Some(bytes) = max_pending {
             builder = builder.max_pending(bytes);
         }
@@ -256,7 +258,7 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
 
     /// Looks into all caches, or returns what nobody needs: what only other CPUs do to a cache.
     pub(super) fn look_around(&self, which: usize) {
-        match which % 8 {
+        match which {
             0 => _ = self.alloc.trim(),
             1 => self.alloc.tend(),
             2 => _ = self.alloc.quiesce_timeout(Duration::from_millis(2)),

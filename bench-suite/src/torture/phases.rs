@@ -65,7 +65,7 @@ impl fmt::Display for Mix {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Phase {
     /// Its number in the run.
-    number: u64,
+    pub(super) number: u64,
     /// Where the random numbers of its threads begin.
     pub(super) seed: u64,
     /// How threads find their caches.
@@ -84,13 +84,6 @@ pub(crate) struct Phase {
     pub(super) small: bool,
     /// What threads do most.
     pub(super) mix: Mix,
-}
-
-impl Phase {
-    /// Its number in the run.
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
 }
 
 impl fmt::Display for Phase {
