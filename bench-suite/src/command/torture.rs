@@ -68,7 +68,8 @@ pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
             unwritten.get_or_insert(error);
         }
     });
-    let tally = TortureTally { run: &header.run, tally: end.tally, error: None, phase: None, again: None };
+    let tally =
+        TortureTally { run: &header.run, tally: end.tally, error: None, phase: None, again: None };
     let phases = end.tally.phases as usize;
     let end_line = RunEnd::now(&header, begun.elapsed(), (phases, phases), None, Health::default());
     for written in [sink.torture(&tally), sink.end(&end_line)] {

@@ -175,7 +175,8 @@ impl<P: ReusePolicy, B: ReusePolicy> Ground<'_, '_, '_, P, B> {
             Bout::TrieRead => self.trie.look_up(random),
             Bout::TrieScan => self.trie.scan(random),
             Bout::Switch => {
-                if switches::switch(self.phase, owner, random, 16, self.verdict).is_err() {
+                if switches::switch(self.phase, owner, random, 16, self.verdict, self.gate).is_err()
+                {
                     self.verdict.complain(Wrong::NoMemory, [0; 3]);
                 }
             }

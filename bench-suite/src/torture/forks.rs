@@ -53,7 +53,8 @@ pub(super) fn fork<P: ReusePolicy>(objects: &Objects<'_, P>, domain: &Domain) {
             // SAFETY: `status` is a place for the answer.
             while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1
                 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
-            {}
+            {
+            }
             if status != 0 {
                 let failed_in = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 0 };
                 let details = [u64::from(status as u32), failed_in as u64, 0];

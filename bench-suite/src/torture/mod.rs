@@ -164,7 +164,9 @@ pub(crate) fn run(request: &Request, mut tell: impl FnMut(News<'_>)) -> End {
 /// Goes through one phase, or as far as the time lets it.
 fn go_through(phase: &Phase, threads: usize, verdict: &Verdict, gate: &Gate) {
     let went = match phase.validated {
-        true => with_policy!(phase.policy, P => with::<P, Immediate>(phase, threads, verdict, gate)),
+        true => {
+            with_policy!(phase.policy, P => with::<P, Immediate>(phase, threads, verdict, gate))
+        }
         false => {
             with_policy!(phase.policy, P => with::<P, AfterRcuGp>(phase, threads, verdict, gate))
         }
@@ -182,10 +184,11 @@ fn with<P: ReusePolicy, B: ReusePolicy>(
     run: &Gate,
 ) -> Option<()> {
     let domain = &Domain::builder().barrier(phase.barrier).stall_after(STALL).build().ok()?;
+    let gate = Gate::default();
     let max_pending = phase.small.then_some(LITTLE_PENDING);
-    let objects = Objects::<P>::new(phase, domain, max_pending, verdict).ok()?;
+    let objects = Objects::<P>::new(phase, domain, max_pending, verdict, &gate).ok()?;
     let trie = Trie::<B, P>::new(phase, domain, threads, verdict).ok()?;
-    let (callbacks, movable, gate) = (Callbacks::default(), Movable::default(), Gate::default());
+    let (callbacks, movable) = (Callbacks::default(), Movable::default());
     let parcels = Parcels::default();
     let ground = &Ground {
         phase,

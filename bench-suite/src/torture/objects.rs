@@ -24,6 +24,7 @@ use memalloc::{BuildError, Class, ClassTable, MemAlloc, PolicyKind, ReusePolicy,
 
 use super::phases::Phase;
 use super::verdict::{Count, Verdict, Wrong};
+use crate::measure::Gate;
 
 /// The sizes of objects, in bytes.
 const SIZES: [usize; 2] = [64, 256];
@@ -90,6 +91,7 @@ pub(super) struct Objects<'v, P: ReusePolicy> {
     slots: [AtomicPtr<u8>; SLOTS],
     by_hand: bool,
     verdict: &'v Verdict,
+    gate: &'v Gate,
 }
 
 /// How an object is freed that no reader has seen.
@@ -110,6 +112,7 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         domain: &Domain,
         max_pending: Option<u64>,
         verdict: &'v Verdict,
+        gate: &'v Gate,
     ) -> Result<Self, BuildError> {
         let mut builder = MemAlloc::builder().domain(domain.clone()).cpu_mode(phase.mode);
         // Where an object of one size was, none of another finds what it left (INV-T2).
@@ -126,7 +129,7 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
             false => builder.classes(ClassTable::new(&SIZES)?),
         };
         let slots = [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS];
-        Ok(Self { alloc: builder.build()?, slots, by_hand: phase.by_hand, verdict })
+        Ok(Self { alloc: builder.build()?, slots, by_hand: phase.by_hand, verdict, gate })
     }
 
     /// What a section of such a reader keeps.
@@ -277,6 +280,11 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         if left != [0; 3] {
             self.verdict.complain(Wrong::Lost, left);
         }
+    }
+
+    /// Whether there is time left. A free may wait for readers, so it is asked between two frees.
+    pub(super) fn go_on(&self) -> bool {
+        self.gate.is_open()
     }
 
     /// Where amounts and complaints go.

@@ -15,6 +15,9 @@ use crate::workload::signals::timer::{Strike, Target, Timer};
 /// Signals a second.
 const RATE: u32 = 20_000;
 
+/// Signals of one storm that do something: each may wait for readers longer than the next takes to come.
+const MOST_SIGNALS: u64 = 200;
+
 /// Objects that the handler keeps.
 const KEPT: usize = 8;
 
@@ -32,6 +35,10 @@ struct Storm<'a, 'v, P: ReusePolicy> {
 
 impl<P: ReusePolicy> Strike for Storm<'_, '_, P> {
     unsafe fn strike(&self) {
+        let signals = self.signals.fetch_add(1, Ordering::Relaxed);
+        if signals >= MOST_SIGNALS || !self.objects.go_on() {
+            return;
+        }
         // SAFETY: the handler alone touches it while the timer runs, on one thread, and nothing interrupts
         // the handler (INV-T1).
         let (held, random) = unsafe { &mut *self.own.get() };
@@ -44,10 +51,13 @@ impl<P: ReusePolicy> Strike for Storm<'_, '_, P> {
         let new = self.objects.take_nowait(slot, self.owner);
         let old = std::mem::replace(&mut held[random.usize(..KEPT)], new);
         if let Some(old) = old {
-            let ways = [Way::Policy, Way::Rcu, Way::Unshared];
-            self.objects.free(old, self.owner, ways[random.usize(..ways.len())]);
+            let way = match random.u8(..8) {
+                0 => Way::Policy,
+                1 => Way::Rcu,
+                _ => Way::Unshared,
+            };
+            self.objects.free(old, self.owner, way);
         }
-        self.signals.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -70,7 +80,9 @@ pub(super) fn storm<P: ReusePolicy>(
     let timer = unsafe { Timer::start(&target, RATE) };
     work(random);
     drop(timer);
-    objects.verdict().count(Count::Signals, storm.signals.load(Ordering::Relaxed));
+    objects
+        .verdict()
+        .count(Count::Signals, storm.signals.load(Ordering::Relaxed).min(MOST_SIGNALS));
     let (held, _) = storm.own.into_inner();
     held.into_iter().flatten().for_each(|held| objects.free(held, owner, Way::Policy));
 }

@@ -16,6 +16,7 @@ use super::affinity;
 use super::objects::{Objects, Section};
 use super::phases::Phase;
 use super::verdict::{Count, Verdict};
+use crate::measure::Gate;
 
 /// Rounds behind a change of the kind, in which a reader that was not seen shows.
 const AFTERWARDS: u64 = 4;
@@ -42,6 +43,7 @@ pub(super) fn switch(
     random: &mut fastrand::Rng,
     changes: u64,
     verdict: &Verdict,
+    gate: &Gate,
 ) -> Result<(), BuildError> {
     let Ok(mut cold) = COLD.try_lock() else { return Ok(()) };
     if cold.is_empty() {
@@ -53,10 +55,14 @@ pub(super) fn switch(
     // Readers keep identity, and every free looks at them.
     let phase = Phase { small: true, by_hand: false, ..phase.clone() };
     for _ in 0..changes {
+        if !gate.is_open() {
+            break;
+        }
         let Ok(domain) = Domain::builder().barrier(BarrierKind::Adaptive).build() else {
             return Ok(());
         };
-        let objects: Objects<'_, AfterRcuGp> = Objects::new(&phase, &domain, Some(NEXT_TO_NOTHING), verdict)?;
+        let objects: Objects<'_, AfterRcuGp> =
+            Objects::new(&phase, &domain, Some(NEXT_TO_NOTHING), verdict, gate)?;
         let (gone, seed) = (&AtomicBool::new(false), random.u64(..));
         thread::scope(|scope| {
             let reader = || {
@@ -80,7 +86,7 @@ pub(super) fn switch(
 /// Replaces the object in one slot, until the domain has changed its kind and for some time after.
 fn replace(objects: &Objects<'_, AfterRcuGp>, domain: &Domain, owner: u64, verdict: &Verdict) {
     let mut left = MOST;
-    while left > 0 && verdict.is_clean() {
+    while left > 0 && objects.go_on() && verdict.is_clean() {
         if domain.stats().barrier_switches > 0 {
             left = left.min(AFTERWARDS);
         }

@@ -233,7 +233,8 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
         let (mut last, mut key) = (None::<Vec<u8>>, Vec::new());
         let (mut entries, mut stable) = (0, 0);
         loop {
-            let entry = if forwards { scan.next_into(&mut key) } else { scan.next_back_into(&mut key) };
+            let entry =
+                if forwards { scan.next_into(&mut key) } else { scan.next_back_into(&mut key) };
             let Some(found) = entry else { break };
             entries += 1;
             let in_order = match &last {

@@ -20,20 +20,22 @@ pub(super) fn update<P: ReusePolicy>(
     random: &mut fastrand::Rng,
     updates: u64,
 ) {
-    for _ in 0..updates {
+    let mut done = 0;
+    while done < updates && objects.go_on() {
+        done += 1;
         let slot = random.usize(..SLOTS);
         if random.u8(..) == 0 {
             objects.withdraw(slot);
             continue;
         }
-        let Some(new) = objects.take(slot, owner) else { return };
+        let Some(new) = objects.take(slot, owner) else { break };
         objects.fill(&new);
         match random.u8(..) {
             0..8 => objects.free(new, owner, Way::Unshared),
             _ => objects.publish(slot, new),
         }
     }
-    objects.verdict().count(Count::Updates, updates);
+    objects.verdict().count(Count::Updates, done);
 }
 
 /// Allocates and frees objects of one size that nobody sees, as fast as can be.
@@ -72,6 +74,9 @@ impl Hoard {
     ) {
         const ROUNDS: u64 = 100;
         for _ in 0..ROUNDS {
+            if !objects.go_on() {
+                break;
+            }
             self.0.extend(objects.take(random.usize(..2), owner));
             while self.0.len() > MOST_HELD || (!self.0.is_empty() && random.bool()) {
                 let held = self.0.swap_remove(random.usize(..self.0.len()));

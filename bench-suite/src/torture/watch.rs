@@ -58,7 +58,8 @@ extern "C" fn on_fatal(signal: libc::c_int) {
     let number = [b'0' + (signal / 10 % 10) as u8, b'0' + (signal % 10) as u8];
     let before = b"bench-suite: torture: an error: signal ";
     // ORDERING: see `says`.
-    let said = TEXT[..LENGTH.load(Ordering::Acquire)].iter().map(|byte| byte.load(Ordering::Relaxed));
+    let said =
+        TEXT[..LENGTH.load(Ordering::Acquire)].iter().map(|byte| byte.load(Ordering::Relaxed));
     let all = before.iter().copied().chain(number).chain(*b" in ").chain(said).chain(*b"\n");
     for (place, byte) in line.iter_mut().zip(all) {
         *place = byte;
