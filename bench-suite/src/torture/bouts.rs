@@ -121,7 +121,7 @@ impl<P: ReusePolicy, B: ReusePolicy> Ground<'_, '_, '_, P, B> {
         self.movable.join();
         self.domain.register();
         let weights = weights(self.phase.mix);
-        let all = weights.iter().map(|(_, weight)| weight).sum();
+        let all: u32 = weights.iter().map(|(_, weight)| weight).sum();
         while self.gate.is_open() && self.verdict.is_clean() {
             let mut left = random.u32(..all);
             for &(bout, weight) in weights {

@@ -35,7 +35,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use memalloc::rcu::Domain;
-use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
+use memalloc::ReusePolicy;
 
 use crate::measure::{Gate, Interrupt};
 use crate::workload::policy::with_policy;
