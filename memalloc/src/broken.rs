@@ -40,7 +40,7 @@ mod chosen {
     static CHOSEN: AtomicU32 = AtomicU32::new(0);
 
     /// One visit in this many of a broken place gives the CPU away, and
-    const VISITS_PER_YIELD: u32 = 64;
+    const VISITS_PER_YIELD: u32 = 32;
 
     /// one in this many spins.
     const VISITS_PER_SPIN: u32 = 4;

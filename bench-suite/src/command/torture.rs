@@ -41,11 +41,13 @@ pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
     };
     let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
     let say = if sink.is_standard_output() { print_aside } else { print };
+    let mut choices = Choices::new(options.seed, options.first, modes, policies);
+    let fault = choose_fault(options, &mut choices)?;
     let request = Request {
-        choices: Choices { seed: options.seed, first: options.first, modes, policies },
+        choices,
         threads: options.threads,
         duration: options.duration(),
-        broken: choose_fault(options).is_some(),
+        broken: fault.is_some(),
     };
     let (header, begun) = (RunHeader::begin(options.seed), Instant::now());
     let mut unwritten = sink.begin(&header).err();
@@ -53,7 +55,7 @@ pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
         let (tally, error, phase, again) = match news {
             News::Minute(tally) => (tally, None, None, None),
             News::Failed(tally, error, phase, number) => {
-                (tally, Some(error), Some(phase), Some(again(options, number)))
+                (tally, Some(error), Some(phase), Some(again(options, number, fault.as_deref())))
             }
         };
         let _ = say(&format!("{tally}\n"));
@@ -88,12 +90,12 @@ fn closing(is_cut_off: bool) -> String {
 }
 
 /// The command that repeats what was found in a phase.
-fn again(options: &TortureOptions, phase: u64) -> String {
+fn again(options: &TortureOptions, phase: u64, fault: Option<&str>) -> String {
     let list = |option: &str, values: Vec<String>| match values.is_empty() {
         true => String::new(),
         false => format!(" {option} {}", values.join(",")),
     };
-    let fault = choose_fault(options).map(|name| format!(" --broken {name}")).unwrap_or_default();
+    let fault = fault.map(|name| format!(" --broken {name}")).unwrap_or_default();
     format!(
         "bench-suite torture --seed {} --phase {phase} --threads {}{}{}{fault}",
         options.seed,
@@ -105,14 +107,25 @@ fn again(options: &TortureOptions, phase: u64) -> String {
 
 /// Leaves the step out that was asked for, and gives its name.
 #[cfg(feature = "broken")]
-fn choose_fault(options: &TortureOptions) -> Option<String> {
-    let fault = options.broken?;
+fn choose_fault(
+    options: &TortureOptions,
+    choices: &mut Choices,
+) -> Result<Option<String>, Failure> {
+    let Some(fault) = options.broken else { return Ok(None) };
+    choices.turn_towards(fault);
+    if choices.modes.is_empty() || choices.policies.is_empty() {
+        let message = format!("--broken {fault}: it shows under no mode or policy asked for");
+        return Err(Failure::Request(message));
+    }
     fault.choose();
-    Some(fault.to_string())
+    Ok(Some(fault.to_string()))
 }
 
 /// Without the feature `broken` there is none.
 #[cfg(not(feature = "broken"))]
-fn choose_fault(_options: &TortureOptions) -> Option<String> {
-    None
+fn choose_fault(
+    _options: &TortureOptions,
+    _choices: &mut Choices,
+) -> Result<Option<String>, Failure> {
+    Ok(None)
 }

@@ -156,7 +156,7 @@ impl<P: ReusePolicy, B: ReusePolicy> Ground<'_, '_, '_, P, B> {
             Bout::Pairs => updaters::pairs(objects, owner, random, 4_000),
             Bout::Hoard => hoard.stir(objects, owner, random),
             Bout::Pretend => updaters::pretend(objects, domain, self.callbacks, random),
-            Bout::LookAround => (0..64).for_each(|_| objects.look_around(random.usize(..64))),
+            Bout::LookAround => (0..64).for_each(|_| objects.look_around(random.usize(..16))),
             Bout::Come => self.come(random),
             Bout::Storm => storms::storm(objects, domain, owner, random, |random| {
                 let begun = Instant::now();

@@ -14,8 +14,8 @@ use super::verdict::{Count, Wrong};
 /// After so many seconds a child is stuck.
 const STUCK_SECONDS: u32 = 15;
 
-/// The longest that a child waits for a grace period, in which there is no other thread to wait for.
-const WAITS: Duration = Duration::from_secs(2);
+/// The longest that a child waits for a grace period. It has no other thread to wait for, so it does not.
+const WAITS: Duration = Duration::from_millis(250);
 
 /// The owner of the child's objects.
 const CHILD: u64 = 1 << 33;

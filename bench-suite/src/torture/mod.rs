@@ -34,8 +34,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use memalloc::rcu::Domain;
 use memalloc::ReusePolicy;
+use memalloc::rcu::Domain;
 
 use crate::measure::{Gate, Interrupt};
 use crate::workload::policy::with_policy;

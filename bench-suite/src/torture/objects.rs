@@ -265,6 +265,7 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
             0 => _ = self.alloc.trim(),
             1 => self.alloc.tend(),
             2 => _ = self.alloc.quiesce_timeout(Duration::from_millis(2)),
+            3..8 => _ = self.alloc.quiesce_timeout(Duration::ZERO),
             _ => _ = self.alloc.stats(),
         }
     }

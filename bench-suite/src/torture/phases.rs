@@ -112,6 +112,42 @@ pub(crate) struct Choices {
     pub(crate) modes: Vec<CpuMode>,
     /// Policies.
     pub(crate) policies: Vec<PolicyKind>,
+    /// What threads do most.
+    mixes: Vec<Mix>,
+    /// Whether there are phases without hints.
+    without_hints: bool,
+}
+
+impl Choices {
+    /// All mixes with these modes and policies.
+    pub(crate) fn new(
+        seed: u64,
+        first: u64,
+        modes: Vec<CpuMode>,
+        policies: Vec<PolicyKind>,
+    ) -> Self {
+        Self { seed, first, modes, policies, mixes: Mix::ALL.to_vec(), without_hints: true }
+    }
+
+    /// Leaves out the phases in which a fault can't show, or hardly.
+    #[cfg(feature = "broken")]
+    pub(crate) fn turn_towards(&mut self, fault: memalloc::broken::Fault) {
+        use memalloc::broken::Fault;
+        match fault {
+            Fault::Busy => self.modes.retain(|mode| *mode != CpuMode::Rseq),
+            Fault::Restart => {
+                self.modes.retain(|mode| *mode == CpuMode::Rseq);
+                self.mixes = vec![Mix::Caches];
+            }
+            Fault::SwitchBarrier => self.mixes = vec![Mix::Switches],
+            Fault::HintLiveness => {
+                self.policies.retain(|policy| *policy != PolicyKind::Immediate);
+                (self.mixes, self.without_hints) = (vec![Mix::Trie], false);
+            }
+            Fault::ForkRepair => self.mixes = vec![Mix::Forks],
+            _ => {}
+        }
+    }
 }
 
 /// The phases of a run, without end.
@@ -143,9 +179,9 @@ impl Phases {
             policies: Deck::new(choices.policies.clone()),
             by_hand: Deck::new(vec![false, false, true]),
             validated: Deck::new(vec![true, true, false]),
-            hints: Deck::new(vec![false, true]),
+            hints: Deck::new(if choices.without_hints { vec![false, true] } else { vec![true] }),
             small: Deck::new(vec![false, true]),
-            mixes: Deck::new(Mix::ALL.to_vec()),
+            mixes: Deck::new(choices.mixes.clone()),
         };
         (0..choices.first).for_each(|_| _ = phases.next());
         phases
@@ -200,7 +236,7 @@ mod tests {
 
     fn choices(seed: u64, first: u64) -> Choices {
         let (modes, policies) = (CpuMode::ALL.to_vec(), PolicyKind::ALL.to_vec());
-        Choices { seed, first, modes, policies }
+        Choices::new(seed, first, modes, policies)
     }
 
     fn phases(seed: u64, first: u64, count: usize) -> Vec<Phase> {

@@ -121,7 +121,8 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
                 self.replace_stable(own, random);
                 continue;
             }
-            let place = random.usize(..own.values.len());
+            // One of them more often than the others.
+            let place = if random.bool() { 0 } else { random.usize(..own.values.len()) };
             let (number, before) = own.values[place];
             let key = &self.passing[number];
             own.version += 1;
@@ -192,7 +193,8 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
                 let found = self.trie.pin().get_copied(&self.stable[first].key);
                 self.check_stable(first, before, found);
             }
-            let number = random.usize(..self.passing.len());
+            let most = if random.bool() { self.threads } else { usize::MAX };
+            let number = random.usize(..self.passing.len().min(most));
             if let Some(found) = self.seen(number) {
                 self.check_passing(number, found);
             }

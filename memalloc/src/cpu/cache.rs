@@ -203,7 +203,7 @@ impl CpuCache {
     /// The right that comes with having made the cache busy, when its word was `word`.
     #[inline(always)]
     fn active(&self, word: CountWord) -> Active<'_> {
-        broken::lingers(&[Fault::Busy]);
+        broken::lingers(&[Fault::Busy, Fault::Restart]);
         let mut active = Active { cache: self };
         let arrays = &mut *active;
         arrays.free.set_len(word.count());
