@@ -177,7 +177,9 @@
 //! `backing`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
 
 #[cfg(all(feature = "broken", not(debug_assertions)))]
-compile_error!("the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only");
+compile_error!(
+    "the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only"
+);
 
 mod alloc;
 pub mod backing;

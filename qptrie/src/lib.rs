@@ -96,7 +96,9 @@
 //!   overwrite all the time may have to begin again as often.
 
 #[cfg(all(feature = "broken", not(debug_assertions)))]
-compile_error!("the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only");
+compile_error!(
+    "the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only"
+);
 
 mod fault;
 mod map;

@@ -1,8 +1,8 @@
 //! `list`: what there is to be measured.
 
+use super::{Failure, advise, alloc, compare, flood, hash_map, print, qp_trie, read_side};
 #[cfg(target_os = "linux")]
 use super::{signals, torture};
-use super::{Failure, advise, alloc, compare, flood, hash_map, print, qp_trie, read_side};
 use crate::report::{self, Listing};
 
 /// Lists all commands that measure.

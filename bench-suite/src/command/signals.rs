@@ -25,7 +25,11 @@ pub(super) fn listing() -> Listing {
         USUAL_SECONDS,
         vec![(
             MODE_OPTION,
-            modes_asked_for(MODE_OPTION, &[]).unwrap_or_default().iter().map(ToString::to_string).collect(),
+            modes_asked_for(MODE_OPTION, &[])
+                .unwrap_or_default()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         )],
     )
 }

@@ -40,7 +40,8 @@ impl Build {
             dirty: option_env!("BENCH_GIT_DIRTY").and_then(|dirty| dirty.parse().ok()),
             features: [("rivals", cfg!(feature = "rivals")), ("broken", cfg!(feature = "broken"))]
                 .into_iter()
-                .filter_map(|(name, is_in)| is_in.then(|| name.into()))
+                .filter(|(_, is_in)| *is_in)
+                .map(|(name, _)| name.into())
                 .collect(),
         }
     }

@@ -216,7 +216,7 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
         match found {
             None => self.verdict.complain(Wrong::KeyMissed, [of as u64, 0, 0]),
             Some(found) if !(value(of, done)..=value(of, begun)).contains(&found) => {
-                self.verdict.complain(Wrong::ValueWrong, [of as u64, found, done]);
+                self.verdict.complain(Wrong::StaleValue, [of as u64, found, done]);
             }
             Some(_) => {}
         }
@@ -224,7 +224,7 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
 
     fn check_passing(&self, number: usize, found: u64) {
         if found >> 32 != (PASSING + number) as u64 {
-            self.verdict.complain(Wrong::ValueWrong, [(PASSING + number) as u64, found, 0]);
+            self.verdict.complain(Wrong::StaleValue, [(PASSING + number) as u64, found, 0]);
         }
     }
 
@@ -253,7 +253,7 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
                 None => self.stable.get(of).is_some_and(|stable| stable.key == key),
             };
             if !is_its_own {
-                return self.verdict.complain(Wrong::ValueWrong, [u64::MAX, found, 0]);
+                return self.verdict.complain(Wrong::StaleValue, [u64::MAX, found, 0]);
             }
             stable += usize::from(of < PASSING);
             last.get_or_insert_default().clone_from(&key);
@@ -279,7 +279,7 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
             let done = done.load(Ordering::Relaxed);
             self.check_stable(of, done, self.trie.pin().remove_copied(key));
         }
-        if self.trie.len() != 0 {
+        if !self.trie.is_empty() {
             self.verdict.complain(Wrong::Miscounted, [self.trie.len(), 0, 0]);
         }
         if self.trie.quiesce().is_err() {

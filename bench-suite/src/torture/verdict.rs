@@ -66,7 +66,7 @@ pub(crate) enum Wrong {
     /// A key that is always there was missed.
     KeyMissed,
     /// A value was none that the key had during the question.
-    ValueWrong,
+    StaleValue,
     /// An answer to the only writer of a key contradicts what it did before.
     ChangeLost,
     /// A scan was not in order.
@@ -96,7 +96,7 @@ impl Wrong {
         Self::CallbackLost,
         Self::NoMemory,
         Self::KeyMissed,
-        Self::ValueWrong,
+        Self::StaleValue,
         Self::ChangeLost,
         Self::OutOfOrder,
         Self::ScanIncomplete,
@@ -131,7 +131,7 @@ impl Wrong {
             Self::CallbackLost => format!("callbacks are lost: {second} of {first} ran"),
             Self::NoMemory => "an allocation failed".into(),
             Self::KeyMissed => format!("key {first}, which is always there, was missed"),
-            Self::ValueWrong => format!(
+            Self::StaleValue => format!(
                 "key {first} had the value {second:#x}, which is not current: version {third} was"
             ),
             Self::ChangeLost => format!(

@@ -81,7 +81,8 @@ impl Domain {
         // the reader sees all that was unlinked before. Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
         fence(Ordering::SeqCst);
         broken::leaves_out(Fault::GracePeriod)
-            || self.rcu().nobody_is_inside() && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
+            || self.rcu().nobody_is_inside()
+                && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
     }
 
     /// The newest of what was waited for that have passed.
