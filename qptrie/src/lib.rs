@@ -98,6 +98,11 @@
 //!   writer is preempted in between. A thread that removes a key, or inserts next to one, may have
 //!   to retry as often as other threads overwrite that key's value.
 
+#[cfg(all(feature = "broken", not(debug_assertions)))]
+compile_error!(
+    "the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only"
+);
+
 mod fault;
 mod map;
 mod node;

@@ -2,6 +2,7 @@
 
 use super::domain::{Domain, Inner};
 use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
+use crate::broken::{self, Fault};
 use crate::sync::{Ordering, fence};
 use crate::sys::thread;
 use std::sync::Arc;
@@ -81,7 +82,9 @@ impl Domain {
         // slot; if this fence comes first, the reader sees everything that was unlinked before.
         // Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
         fence(Ordering::SeqCst);
-        self.rcu().nobody_is_inside() && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
+        broken::leaves_out(Fault::GracePeriod)
+            || self.rcu().nobody_is_inside()
+                && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
     }
 
     /// Returns a stamp of the newest grace periods that have passed.
