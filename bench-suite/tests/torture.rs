@@ -60,8 +60,8 @@ fn no_step_can_be_left_out_without_the_feature() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("unknown option --broken"));
 }
 
-/// The limit is generous, since nothing rests on how fast a fault shows: `docs/CONTRIBUTING.md` says how
-/// fast it does.
+/// The limit is generous, since nothing rests on how fast a fault shows: `docs/CONTRIBUTING.md` has the
+/// command that tells.
 #[cfg(feature = "broken")]
 mod broken {
     use super::*;

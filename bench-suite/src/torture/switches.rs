@@ -19,7 +19,7 @@ use super::verdict::{Count, Verdict};
 use crate::measure::Gate;
 
 /// Rounds behind a change of the kind, in which a reader that was not seen shows.
-const AFTERWARDS: u64 = 4;
+const AFTERWARDS: u64 = 64;
 
 /// The most rounds of replacements for one change.
 const MOST: u64 = 512;
