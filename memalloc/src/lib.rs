@@ -176,9 +176,20 @@
 //! code. Layers, each of which imports only from those before it: `sync`, `sys`, `recording`,
 //! `backing`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
 
+#[cfg(all(feature = "broken", not(debug_assertions)))]
+compile_error!(
+    "the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only"
+);
+
 mod alloc;
 pub mod backing;
 mod batch;
+#[cfg(feature = "broken")]
+#[doc(hidden)]
+pub mod broken;
+#[cfg(not(feature = "broken"))]
+#[allow(dead_code, unreachable_pub, reason = "some steps are left out in qptrie")]
+mod broken;
 mod class;
 mod cpu;
 mod first_panic;

@@ -95,6 +95,11 @@
 //!   interrupted in between. Whoever removes a key, or inserts beside one, whose value others
 //!   overwrite all the time may have to begin again as often.
 
+#[cfg(all(feature = "broken", not(debug_assertions)))]
+compile_error!(
+    "the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only"
+);
+
 mod fault;
 mod map;
 mod node;

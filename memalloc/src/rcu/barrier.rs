@@ -14,6 +14,7 @@
 //!   grace periods call membarrier.
 //! - INV-N3: the mode is changed by the driver of a grace period only (INV-R4).
 
+use crate::broken::{self, Fault};
 use crate::sync::{AtomicU32, Ordering, Tally, fence};
 use crate::sys::membarrier::{self, BarrierKind};
 use crate::sys::thread;
@@ -197,11 +198,12 @@ impl Barrier {
     /// Has readers fence from now on. `false` when the system refused the barrier.
     #[cold]
     fn take_fences(&self) -> bool {
+        let without = broken::lingers(&[Fault::SwitchBarrier]);
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: the membarrier stands between the store above, which every reader that enters
         // later sees, and the announcements of all others (INV-N1). Its own fence is in the call.
         // Falls to `loom_protocol` "switch without membarrier".
-        if !membarrier::expedite() {
+        if !without && !membarrier::expedite() {
             self.mode.store(PLAIN, Relaxed);
             return false;
         }
@@ -215,6 +217,10 @@ impl Barrier {
     fn judge_fences(&self) {
         if self.kind != BarrierKind::Adaptive {
             return;
+        }
+        if broken::leaves_out(Fault::SwitchBarrier) {
+            // So that it is switched all the time.
+            return self.give_fences_up();
         }
         let (costs, now) = (&*self.costs, now());
         let elapsed = now.saturating_sub(costs.since.load(Relaxed));

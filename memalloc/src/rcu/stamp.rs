@@ -2,6 +2,7 @@
 
 use super::domain::{Domain, Inner};
 use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
+use crate::broken::{self, Fault};
 use crate::sync::{Ordering, fence};
 use crate::sys::thread;
 use std::sync::Arc;
@@ -79,7 +80,9 @@ impl Domain {
         // becomes one (`Slots::claim`). If that comes first, its slot is seen; if this one does,
         // the reader sees all that was unlinked before. Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
         fence(Ordering::SeqCst);
-        self.rcu().nobody_is_inside() && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
+        broken::leaves_out(Fault::GracePeriod)
+            || self.rcu().nobody_is_inside()
+                && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
     }
 
     /// The newest of what was waited for that have passed.

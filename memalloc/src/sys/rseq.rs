@@ -23,6 +23,7 @@
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri, counted))))]
 mod imp {
     use super::{CacheRow, OBJECTS_AT};
+    use crate::broken::{self, Fault};
     use crate::sys::count_word::CountWord;
     use crate::sys::membarrier::membarrier;
     use once_cell::race::OnceNonZeroUsize;
@@ -280,7 +281,8 @@ mod imp {
         /// thread stored before is seen by every sequence that begins, or begins again, after.
         /// `false` when the system could not do it.
         pub(crate) fn restart_others(self) -> bool {
-            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)
+            broken::leaves_out(Fault::Restart)
+                || membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)
         }
     }
 }

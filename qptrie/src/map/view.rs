@@ -87,6 +87,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<'_, V, B,
     /// Hints at `leaf`, in place of `old`.
     #[inline]
     fn hint(&self, hash: u64, leaf: Handle, old: Option<Handle>) {
+        self.trie.nodes.faults.linger();
         let hints = &self.trie.nodes.hints;
         if hints.put(hash, leaf, old) {
             hints.fit(&self.trie.domain, self.trie.len(), false);
