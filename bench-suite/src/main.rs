@@ -10,6 +10,7 @@
 //! | `bpf` | the kernel's own hash map, by `bpf(2)` |
 //! | `shape` | a user's workload in numbers, and which policies are correct for it |
 //! | `workload` | what is measured and how its answers are checked; not how it is shown |
+//! | `torture` | what the libraries promise, checked while threads do everything at once |
 //! | `record` | the measurements of a run as lines of JSON, and the machine that they were made on |
 //! | `report` | tables, the recommendation, the page with figures, the progress bar: all made from records |
 //! | `cli` | options and their errors |
@@ -38,6 +39,8 @@ mod record;
 mod report;
 #[forbid(unsafe_code)]
 mod shape;
+#[cfg(target_os = "linux")]
+mod torture;
 // Allocating and freeing by pointer is unsafe: the files of this layer that do so allow it.
 mod workload;
 

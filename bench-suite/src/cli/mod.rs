@@ -6,6 +6,8 @@ mod advise;
 mod common;
 mod complaint;
 mod recorded;
+#[cfg(target_os = "linux")]
+mod torture;
 mod values;
 
 use std::ffi::OsString;
@@ -19,6 +21,8 @@ use memalloc::CpuMode;
 pub(crate) use advise::AdviseOptions;
 pub(crate) use common::{CommonOptions, RunOptions};
 pub(crate) use recorded::{CmpOptions, ExportOptions, Format, ReportOptions};
+#[cfg(target_os = "linux")]
+pub(crate) use torture::TortureOptions;
 
 use crate::data::DataName;
 
@@ -44,6 +48,9 @@ pub(crate) enum Invocation {
     /// Allocating in signal handlers.
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
+    /// What the libraries promise, checked under stress.
+    #[cfg(target_os = "linux")]
+    Torture(TortureOptions),
     /// What there is to be measured.
     List,
     /// Two files of records against each other.
@@ -96,6 +103,9 @@ enum Command {
     /// Allocating and freeing in a signal handler that interrupts the same
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
+    /// Check both libraries while threads do everything at once; exits with 1 if something was wrong
+    #[cfg(target_os = "linux")]
+    Torture(TortureOptions),
     /// Commands, their cases and parameters, and how long they take
     List,
     /// Compare the records of two files row by row; exits with 1 if something became worse
@@ -247,6 +257,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Command::Advise(options)) => Invocation::Advise(options),
         #[cfg(target_os = "linux")]
         Some(Command::Signals(options)) => Invocation::Signals(options),
+        #[cfg(target_os = "linux")]
+        Some(Command::Torture(options)) => Invocation::Torture(options),
         Some(Command::List) => Invocation::List,
         Some(Command::Cmp(options)) => Invocation::Cmp(options),
         Some(Command::Export(options)) => Invocation::Export(options),

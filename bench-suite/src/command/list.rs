@@ -1,8 +1,8 @@
 //! `list`: what there is to be measured.
 
-#[cfg(target_os = "linux")]
-use super::signals;
 use super::{Failure, advise, alloc, compare, flood, hash_map, print, qp_trie, read_side};
+#[cfg(target_os = "linux")]
+use super::{signals, torture};
 use crate::report::{self, Listing};
 
 /// Lists all commands that measure.
@@ -23,6 +23,8 @@ fn all() -> Vec<Listing> {
         advise::listing(),
         #[cfg(target_os = "linux")]
         signals::listing(),
+        #[cfg(target_os = "linux")]
+        torture::listing(),
     ]
 }
 

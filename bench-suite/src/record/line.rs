@@ -21,8 +21,28 @@ pub(super) enum Line<'r> {
     Run(&'r RunHeader),
     /// A measurement.
     Record(Box<Measured>),
+    /// What torture has seen so far.
+    #[cfg(target_os = "linux")]
+    Torture(&'r TortureTally<'r>),
     /// A run has ended.
     End(&'r RunEnd),
+}
+
+/// What torture has seen until some moment.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Serialize)]
+pub(crate) struct TortureTally<'r> {
+    /// The run.
+    pub(crate) run: &'r str,
+    /// The amounts.
+    #[serde(flatten)]
+    pub(crate) tally: crate::torture::Tally,
+    /// What was wrong; null for nothing.
+    pub(crate) error: Option<&'r str>,
+    /// The phase in which it was.
+    pub(crate) phase: Option<&'r str>,
+    /// The command that repeats it.
+    pub(crate) again: Option<&'r str>,
 }
 
 /// A line with the version of its names.

@@ -20,6 +20,8 @@ use crate::measure::{Curve, Look, Metric, Outcome, Series, Summary, WrongAnswer,
 use crate::workload::{OnWrong, Params, Selection, Subject, Workload};
 pub(crate) use build::Build;
 pub(crate) use host::Host;
+#[cfg(target_os = "linux")]
+pub(crate) use line::TortureTally;
 pub(crate) use read::{Run, latest, pooled, read};
 pub(crate) use run::{Control, Health, RunEnd, RunHeader};
 pub(crate) use sink::Sink;
