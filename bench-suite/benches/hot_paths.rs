@@ -17,7 +17,7 @@ fn layout(size: usize) -> Layout {
 }
 
 fn allocator<P: ReusePolicy>() -> MemAlloc<P> {
-    MemAlloc::new().expect("an allocator can be built")
+    MemAlloc::with_policy().expect("an allocator can be built")
 }
 
 /// An allocation and the free of the policy.

@@ -66,6 +66,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`RcuCell`] does the same for one value without `unsafe`.
+//!
 //! Under [`Immediate`] the same object is initialised and read through atomics, and the reader
 //! validates:
 //!
@@ -182,6 +184,7 @@ mod batch;
 mod class;
 mod cpu;
 mod first_panic;
+mod parse_name;
 mod policy;
 pub mod rcu;
 #[cfg(all(feature = "recording", not(loom)))]
@@ -196,14 +199,15 @@ mod sys;
 #[cfg(feature = "allocator-api2")]
 pub use alloc::WithFallback;
 pub use alloc::{
-    AllocError, AllocErrorKind, BuildError, Builder, Cache, MemAlloc, Reclaimed, SlabBox, SlotRef,
-    TypeStable, UninitBox,
+    AllocError, AllocErrorKind, BuildError, Builder, Cache, ExchangeError, MemAlloc, NewCellError,
+    OwnedRef, RcuCell, Reclaimed, SlabBox, SlotRef, TypeStable, UninitBox,
 };
 #[cfg(not(loom))]
 pub use alloc::{Worker, WorkerBuilder};
 pub use class::{
     Class, ClassError, ClassTable, KERNEL_SIZES, MAX_CLASSES, MAX_SIZE, UNIT, Watermarks,
 };
+pub use parse_name::ParseNameError;
 pub use policy::{
     AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, PolicyKind, ProtectsIdentity,
     ProtectsSleepers, ReusePolicy,

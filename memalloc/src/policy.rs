@@ -1,5 +1,6 @@
 //! The reuse policies, as types and as a value.
 
+use crate::parse_name::{ParseNameError, parse_name};
 use std::fmt;
 use std::str::FromStr;
 
@@ -120,13 +121,10 @@ impl fmt::Display for PolicyKind {
 }
 
 impl FromStr for PolicyKind {
-    type Err = String;
+    type Err = ParseNameError;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.iter().copied().find(|kind| kind.to_string() == name).ok_or_else(|| {
-            let allowed: Vec<_> = Self::ALL.iter().map(Self::to_string).collect();
-            format!("unknown policy \"{name}\": allowed are {}", allowed.join(", "))
-        })
+    fn from_str(name: &str) -> Result<Self, ParseNameError> {
+        parse_name("policy", Self::ALL, name)
     }
 }
 
@@ -139,7 +137,7 @@ mod tests {
         for &kind in PolicyKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
-        let error = "later".parse::<PolicyKind>().unwrap_err();
+        let error = "later".parse::<PolicyKind>().unwrap_err().to_string();
         assert!(error.contains("\"later\"") && error.contains("after-rcu-gp"), "{error}");
     }
 }

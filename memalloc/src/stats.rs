@@ -94,6 +94,54 @@ pub struct Stats {
     pub classes: Vec<ClassStats>,
 }
 
+/// The modes, a line for each class that has objects outside of its slabs, the totals, and the
+/// memory that they take.
+///
+/// ```text
+/// policy after-rcu-gp, CPU mode rseq, barrier membarrier (0 switches)
+///      size       live     cached    pending      taken
+///        64          1         31          0         32
+///      1024          2         29          1         32
+///   objects          3         60          1         64
+///     bytes       2112      31680       1024      34816
+/// 2 slabs (2 opened, 0 released): 36864 bytes; tables: 557056 bytes; pending at most 4194304 bytes
+/// grace periods passed: 3 of RCU, 0 of RCU tasks trace
+/// ```
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { policy, cpu_mode, barrier, barrier_switches, .. } = self;
+        writeln!(
+            f,
+            "policy {policy}, CPU mode {cpu_mode}, barrier {barrier} ({barrier_switches} switches)"
+        )?;
+        let mut row = |name: &dyn fmt::Display, numbers: [&dyn fmt::Display; 4]| {
+            let [live, cached, pending, taken] = numbers;
+            writeln!(f, "{name:>9} {live:>10} {cached:>10} {pending:>10} {taken:>10}")
+        };
+        row(&"size", [&"live", &"cached", &"pending", &"taken"])?;
+        for ClassStats { size, taken, cached, pending, live } in &self.classes {
+            if *taken > 0 {
+                row(size, [live, cached, pending, taken])?;
+            }
+        }
+        let amounts = [&self.live, &self.cached, &self.pending, &self.taken];
+        row(&"objects", amounts.map(|amount| &amount.objects as &dyn fmt::Display))?;
+        row(&"bytes", amounts.map(|amount| &amount.bytes as &dyn fmt::Display))?;
+        let Self { slabs, slabs_opened, slabs_released, backing_bytes, .. } = self;
+        writeln!(
+            f,
+            "{slabs} slabs ({slabs_opened} opened, {slabs_released} released): {backing_bytes} \
+             bytes; tables: {} bytes; pending at most {} bytes",
+            self.table_bytes, self.max_pending
+        )?;
+        let Self { grace_periods, trace_grace_periods, .. } = self;
+        write!(
+            f,
+            "grace periods passed: {grace_periods} of RCU, {trace_grace_periods} of RCU tasks trace"
+        )
+    }
+}
+
 /// Objects that were not free when their allocator was destroyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -129,6 +177,7 @@ impl std::error::Error for LeakReport {}
 impl<P: ReusePolicy> MemAlloc<P> {
     /// Counts where the objects are. Looks into the cache of every CPU, waiting for whoever uses
     /// it at the moment; not for signal handlers. Exact when nobody allocates or frees.
+    #[must_use]
     pub fn stats(&self) -> Stats {
         let (raw, depot) = (self.raw(), self.raw().depot());
         let usage = depot.slabs.usage();
@@ -214,6 +263,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
     /// See [`MemAlloc::stats`].
+    #[must_use]
     pub fn stats(&self) -> Stats {
         self.mem_alloc().stats()
     }

@@ -313,8 +313,9 @@ in_every_setup! {
     /// in his own hands does not wait for readers, and he would wait for himself. (A signal handler
     /// that frees may interrupt the same.)
     fn a_free_does_not_wait_for_what_its_own_thread_has_in_hand<ProtectsIdentity>(setup) {
-        let (builder, domain, _told) = bounded::<P>(setup, NEVER);
-        let cache = Cache::<Value, P>::with_builder(builder).expect("a cache");
+        let (_, domain, _told) = bounded::<P>(setup, NEVER);
+        let builder = setup.cache_builder::<Value, P>().domain(domain.clone());
+        let cache = builder.max_pending(MAX_PENDING).build().expect("a cache");
         let cache: &'static Cache<Value, P> = Box::leak(Box::new(cache));
         let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
         let free = move |then: Option<Box<dyn FnOnce() + Send + Sync>>| {

@@ -7,7 +7,7 @@ mod common;
 use common::{Announce, Object, Setup, adds_up, behind, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{BarrierKind, Domain, Flavour, GracePeriods, SynchronizeError, drop_box};
-use memalloc::{AfterRcuGp, AfterTasksTraceGp, AllocErrorKind, Cache, CpuMode, MemAlloc};
+use memalloc::{AfterRcuGp, AfterTasksTraceGp, AllocErrorKind, CpuMode, MemAlloc};
 use std::pin::pin;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ in_every_setup! {
     /// all but the last MiBs; what is left is dropped by `quiesce`, or at the end.
     fn values_are_dropped_while_work_goes_on<ProtectsIdentity>(setup) {
         let drops = Arc::new(AtomicUsize::new(0));
-        let cache = Cache::<Counted, P>::with_builder(setup.builder()).expect("a cache");
+        let cache = setup.cache_builder::<Counted, P>().build().expect("a cache");
         let free_one = || {
             let Ok(value) = cache.alloc(Counted::new(&drops)) else { panic!("memory") };
             // SAFETY: never published, freed once.
@@ -207,9 +207,9 @@ in_every_setup! {
         let others = setup.allocator_in::<P>(&domain);
         let kept = Object::new(&others, layout(64, 1), 1);
         let backing = Arc::new(FailOnDemand::new(System));
-        let builder = setup.builder::<P>().domain(domain.clone()).range_bytes(16 * MIB);
-        let builder = builder.backing(Arc::clone(&backing));
-        let cache = Cache::<Counted, P>::with_builder(builder).expect("a cache");
+        let builder = setup.cache_builder::<Counted, P>().domain(domain.clone());
+        let builder = builder.range_bytes(16 * MIB).backing(Arc::clone(&backing));
+        let cache = builder.build().expect("a cache");
         let guard = domain.pin();
         for _ in 0..300 {
             let Ok(value) = cache.alloc(Counted::new(&drops)) else { panic!("memory") };
@@ -256,7 +256,8 @@ in_every_setup! {
         let backing = Arc::new(FailOnDemand::new(System));
         let builder = || setup.builder::<P>().backing(Arc::clone(&backing)).range_bytes(16 * MIB);
         let alloc = builder().build().expect("an allocator");
-        let cache = Cache::<Counted, P>::with_builder(builder()).expect("a cache");
+        let builder_of_cache = setup.cache_builder::<Counted, P>().range_bytes(16 * MIB);
+        let cache = builder_of_cache.backing(Arc::clone(&backing)).build().expect("a cache");
         let (drops, layout) = (Arc::new(AtomicUsize::new(0)), layout(4096, 1));
 
         backing.fail(..);

@@ -90,7 +90,7 @@ in_every_setup! {
     fn values_are_dropped_once_each_and_not_inside_a_section<ProtectsIdentity>(setup) {
         const VALUES: usize = 4_000;
         let all = Arc::new(AtomicUsize::new(0));
-        let cache = Cache::<Counted, P>::with_builder(setup.builder()).expect("a cache");
+        let cache = setup.cache_builder::<Counted, P>().build().expect("a cache");
         let value = || cache.alloc(counted(&all)).expect("memory").into_raw();
 
         let guard = cache.domain().pin();
@@ -146,8 +146,8 @@ in_every_setup! {
         let domain = setup.domain();
         let guard = domain.pin();
         for values in 1..=3 {
-            let builder = setup.builder().domain(domain.clone());
-            let cache = Cache::<Counted, P>::with_builder(builder).expect("a cache");
+            let builder = setup.cache_builder::<Counted, P>().domain(domain.clone());
+            let cache = builder.build().expect("a cache");
             for _ in 0..values {
                 let value = cache.alloc(counted(&all)).expect("memory").into_raw();
                 // SAFETY: never published, freed once.
@@ -184,9 +184,9 @@ in_every_setup! {
         let domain = setup.domain();
         let backing = Arc::new(FailOnDemand::new(System));
         let build = || {
-            let builder = setup.builder::<P>().domain(domain.clone()).range_bytes(16 << 20);
-            let builder = builder.backing(Arc::clone(&backing));
-            Cache::<Counted, P>::with_builder(builder).expect("a cache")
+            let builder = setup.cache_builder::<Counted, P>().domain(domain.clone());
+            let builder = builder.range_bytes(16 << 20).backing(Arc::clone(&backing));
+            builder.build().expect("a cache")
         };
         let use_it = |cache: &Cache<Counted, P>| {
             let value = cache.alloc(counted(&all)).expect("memory").into_raw();
@@ -258,7 +258,7 @@ in_every_setup! {
     /// Far less is freed than makes a grace period worth its price while there are readers.
     fn values_are_dropped_while_little_is_freed_now_and_then<ProtectsIdentity>(setup) {
         let all = Arc::new(AtomicUsize::new(0));
-        let cache = Cache::<Counted, P>::with_builder(setup.builder()).expect("a cache");
+        let cache = setup.cache_builder::<Counted, P>().build().expect("a cache");
         let free_some = |values: usize| (0..values).for_each(|_| {
             let value = cache.alloc(counted(&all)).expect("memory").into_raw();
             // SAFETY: never published, freed once.
@@ -448,8 +448,7 @@ fn a_value_may_own_objects_of_its_own_cache() {
             }
         }
     }
-    let cache =
-        Cache::<Link>::with_builder(MemAlloc::builder().domain(Domain::new())).expect("a cache");
+    let cache = Cache::<Link>::builder().domain(Domain::new()).build().expect("a cache");
     let cache: &'static Cache<Link> = Box::leak(Box::new(cache));
     let all = Arc::new(AtomicUsize::new(0));
     let mut next = None;
@@ -515,9 +514,9 @@ impl Drop for Tree {
 
 /// A cache of trees for good, and how to free in it.
 fn trees<P: ProtectsIdentity>(
-    builder: memalloc::Builder<P>,
+    builder: memalloc::Builder<P, Cache<Tree, P>>,
 ) -> (&'static Cache<Tree, P>, &'static (dyn Fn(NonNull<Tree>) + Sync)) {
-    let cache: &'static _ = Box::leak(Box::new(Cache::with_builder(builder).expect("a cache")));
+    let cache: &'static _ = Box::leak(Box::new(builder.build().expect("a cache")));
     // SAFETY: each is freed once, by its owner.
     let free = move |tree: NonNull<Tree>| unsafe { Cache::<Tree, P>::free_raw(cache, tree) };
     (cache, Box::leak(Box::new(free)))
@@ -528,7 +527,7 @@ in_every_setup! {
     /// below them; none of them in an allocation.
     fn what_destructors_free_takes_no_stack_and_no_allocation_runs_them<ProtectsIdentity>(setup) {
         const VALUES: usize = 100_000;
-        let (cache, free) = trees::<P>(setup.builder());
+        let (cache, free) = trees::<P>(setup.cache_builder());
         let dropped: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
         let new = |below| {
             IN_ALLOC.set(true);
@@ -564,7 +563,7 @@ in_every_setup! {
     /// panic goes on afterwards, and the counts stay true.
     fn a_value_that_panics_loses_no_other<ProtectsIdentity>(setup) {
         const VALUES: usize = 3_000;
-        let (cache, free) = trees::<P>(setup.builder());
+        let (cache, free) = trees::<P>(setup.cache_builder());
         let dropped: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
         let mut panics = 0;
         for n in 0..VALUES {

@@ -160,7 +160,7 @@ fn a_cpu_mode_is_read_back_from_what_it_prints() {
     for mode in CpuMode::ALL {
         assert_eq!(mode.to_string().parse(), Ok(*mode));
     }
-    let error = "percpu".parse::<CpuMode>().unwrap_err();
+    let error = "percpu".parse::<CpuMode>().unwrap_err().to_string();
     assert!(error.contains("\"percpu\"") && error.contains("active-thread"), "{error}");
 }
 

@@ -52,7 +52,7 @@ fn handlers_that_were_registered_before_the_first_allocator_may_take_a_lock_to_a
                         unsafe { alloc.free_unshared(object.cast(), layout(4096, 1)) };
                     }
                     alloc.trim();
-                    alloc.stats();
+                    _ = alloc.stats();
                     unlock();
                 }
             });

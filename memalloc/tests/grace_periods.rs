@@ -255,7 +255,7 @@ fn barrier_kinds_are_read_back_from_what_they_print() {
     for kind in BarrierKind::ALL {
         assert_eq!(kind.to_string().parse(), Ok(*kind));
     }
-    let error = "mfence".parse::<BarrierKind>().unwrap_err();
+    let error = "mfence".parse::<BarrierKind>().unwrap_err().to_string();
     assert!(error.contains("\"mfence\"") && error.contains("membarrier and fence"), "{error}");
     for kind in BarrierKind::ALL.iter().filter(|kind| !kind.is_supported()) {
         let error = Domain::builder().barrier(*kind).build().unwrap_err().to_string();

@@ -101,7 +101,7 @@ fn an_allocator_leaves_the_addresses_that_it_does_not_use_to_others() {
             let limits = libc::rlimit { rlim_cur: size, rlim_max: size };
             // SAFETY: of this process alone.
             assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limits) }, 0);
-            let alloc = MemAlloc::<Immediate>::new().expect("an allocator");
+            let alloc = MemAlloc::<Immediate>::with_policy().expect("an allocator");
             let first = alloc.alloc(layout(4096, 1)).expect("memory").cast::<u8>();
             let beside = vec![7_u8; 100 << 20];
             let (mut held, error) = fill(&alloc, usize::MAX);
@@ -126,7 +126,7 @@ fn an_allocator_leaves_the_addresses_that_it_does_not_use_to_others() {
 #[test]
 fn memory_is_asked_for_in_proportion_to_what_is_used() {
     let status = in_child(SECONDS, || {
-        let alloc = MemAlloc::<Immediate>::new().expect("an allocator");
+        let alloc = MemAlloc::<Immediate>::with_policy().expect("an allocator");
         let before = writable_bytes();
         assert!(alloc.stats().table_bytes < KIB, "nobody has allocated");
         let (held, _) = fill(&alloc, (64 * MIB / 4096) as usize);

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Object, Setup, adds_up, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
-use memalloc::{AfterRcuGp, AllocErrorKind, BuildError, Cache, ClassTable, MemAlloc, ReusePolicy};
+use memalloc::{AfterRcuGp, AllocErrorKind, BuildError, ClassTable, MemAlloc, ReusePolicy};
 use std::io;
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -180,8 +180,8 @@ in_every_setup! {
         static DROPPED: AtomicUsize = AtomicUsize::new(0);
         DROPPED.store(0, Ordering::Relaxed);
         let backing = Arc::new(FailOnDemand::new(Behind::default()));
-        let builder = setup.builder().backing(Arc::clone(&backing));
-        let cache = Cache::<Counted, P>::with_builder(builder).expect("a cache");
+        let builder = setup.cache_builder::<Counted, P>().backing(Arc::clone(&backing));
+        let cache = builder.build().expect("a cache");
         let value = || cache.alloc(Counted(&DROPPED)).expect("memory").into_raw();
         let values: Vec<_> = (0..MANY).map(|_| value()).collect();
         let domain = cache.domain().clone();

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Object, Setup, adds_up, in_every_setup, layout};
-use memalloc::{AfterRcuGp, Cache, Immediate, TypeStable};
+use memalloc::{AfterRcuGp, Immediate, TypeStable};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 in_every_setup! {
@@ -161,7 +161,7 @@ unsafe impl TypeStable for Counted {}
 
 in_every_setup! {
     fn a_type_stable_object_keeps_what_its_earlier_life_left(setup) {
-        let cache = Cache::<Counted, Immediate>::type_stable_with(setup.builder());
+        let cache = setup.cache_builder::<Counted, Immediate>().build();
         let cache = cache.expect("a cache");
         let guard = cache.domain().pin();
         let mut most = 0;
@@ -183,7 +183,7 @@ in_every_setup! {
 
 in_every_setup! {
     fn a_typed_cache_moves_values_in_and_drops_them<ProtectsIdentity>(setup) {
-        let cache = Cache::<Vec<u8>, P>::with_builder(setup.builder()).expect("a cache");
+        let cache = setup.cache_builder::<Vec<u8>, P>().build().expect("a cache");
         let boxes: Vec<_> = (0..100).map(|n| cache.alloc(vec![n; 100]).expect("memory")).collect();
         for (n, value) in boxes.iter().enumerate() {
             assert_eq!(**value, vec![n as u8; 100]);

@@ -123,11 +123,50 @@ in_every_setup! {
 
 #[test]
 fn the_policy_and_the_classes_are_named() {
-    let alloc = MemAlloc::<Immediate>::new().expect("an allocator");
+    let alloc = MemAlloc::<Immediate>::with_policy().expect("an allocator");
     let stats = alloc.stats();
     assert_eq!(stats.policy, memalloc::PolicyKind::Immediate);
     let sizes: Vec<_> = stats.classes.iter().map(|class| class.size).collect();
     assert_eq!(sizes, memalloc::KERNEL_SIZES);
+}
+
+in_every_setup! {
+    /// Printed: the modes, a line for each class that is in use, the totals.
+    fn statistics_print_the_modes_a_line_a_class_and_the_totals<P>(setup) {
+        common::stay_on_this_cpu();
+        let alloc = setup.allocator::<P>();
+        assert_eq!(alloc.stats().to_string().lines().count(), 6, "no class is in use yet");
+        let held = [16, 1000, 1000].map(|size| Object::new(&alloc, layout(size, 1), 1));
+        let stats = alloc.stats();
+        let text = stats.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        let [modes, head, small, large, objects, bytes, slabs, grace_periods] = lines[..] else {
+            panic!("{text}");
+        };
+        let modes_in_force = format!("policy {}, CPU mode {}, barrier ", P::KIND, setup.cpu_mode);
+        assert!(modes.starts_with(&modes_in_force), "{text}");
+        assert!(modes.contains(&stats.barrier.to_string()), "{text}");
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(head), ["size", "live", "cached", "pending", "taken"]);
+        let row = |name: &str, numbers: [u64; 4]| {
+            [&[name.to_owned()][..], &numbers.map(|number| number.to_string())].concat()
+        };
+        for (line, size) in [(small, 16), (large, 1024)] {
+            let class = stats.classes.iter().find(|class| class.size == size).expect("a class");
+            let numbers = [class.live, class.cached, class.pending, class.taken];
+            assert_eq!(words(line), row(&size.to_string(), numbers));
+        }
+        let amounts = [stats.live, stats.cached, stats.pending, stats.taken];
+        assert_eq!(amounts[0].objects, 3);
+        assert_eq!(words(objects), row("objects", amounts.map(|amount| amount.objects)));
+        assert_eq!(words(bytes), row("bytes", amounts.map(|amount| amount.bytes)));
+        assert!(slabs.starts_with("2 slabs (2 opened, 0 released): "), "{text}");
+        assert!(slabs.contains(&format!("pending at most {} bytes", stats.max_pending)), "{text}");
+        assert!(grace_periods.starts_with("grace periods passed: "), "{text}");
+        let columns = [head, small, large, objects, bytes].map(str::len);
+        assert!(columns.iter().all(|&length| length == columns[0]), "in columns: {text}");
+        held.into_iter().for_each(|object| object.free(&alloc));
+    }
 }
 
 in_every_setup! {

@@ -7,7 +7,7 @@ mod common;
 use common::{Object, adds_up, cpus, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
-use memalloc::{Cache, Watermarks, Worker};
+use memalloc::{Watermarks, Worker};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -186,8 +186,8 @@ in_every_setup! {
     /// It does not keep what it looks after alive, and its thread ends when all of that is gone.
     fn a_worker_ends_with_the_caches_that_it_looks_after<ProtectsIdentity>(setup) {
         let backing = Arc::new(FailOnDemand::new(System));
-        let builder = setup.builder::<P>().backing(Arc::clone(&backing)).range_bytes(16 << 20);
-        let cache = Arc::new(Cache::<Mark, P>::with_builder(builder).expect("a cache"));
+        let builder = setup.cache_builder::<Mark, P>().backing(Arc::clone(&backing));
+        let cache = Arc::new(builder.range_bytes(16 << 20).build().expect("a cache"));
         let worker = Worker::every(INTERVAL).cache(&cache).start().expect("a thread");
 
         let (left, dropped) = (Arc::new(()), Arc::new(AtomicUsize::new(0)));

@@ -40,7 +40,7 @@ pub(crate) struct Host {
 impl Host {
     /// This machine.
     pub(crate) fn here() -> Self {
-        let modes = MemAlloc::<memalloc::Immediate>::new().ok().map(|allocator| {
+        let modes = MemAlloc::<memalloc::Immediate>::with_policy().ok().map(|allocator| {
             let stats = allocator.stats();
             (stats.cpu_mode.to_string(), stats.barrier.to_string())
         });

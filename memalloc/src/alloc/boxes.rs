@@ -1,7 +1,7 @@
 //! Objects of a cache that were not published yet.
 //!
-//! - INV-O1: a box is the only way to its object, which no reader has found; that of a
-//!   [`SlabBox`] holds a value.
+//! - INV-O1: a box is the only way to its object, which no reader has found, or can look at any
+//!   more; that of a [`SlabBox`] holds a value.
 
 use super::cache::Cache;
 use crate::policy::{AfterRcuGp, ProtectsIdentity};
@@ -30,10 +30,47 @@ impl<T: fmt::Debug + Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for 
     }
 }
 
-impl<T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'_, T, P> {
-    /// Gives the object up, to be published, and at last freed with [`Cache::free_raw`].
+impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'c, T, P> {
+    /// Gives the object up, to be published, and at last freed with [`Cache::free_raw`], or taken
+    /// back with [`from_raw`](Self::from_raw).
+    #[must_use = "the object leaks unless it is freed"]
     pub fn into_raw(self) -> NonNull<T> {
         ManuallyDrop::new(self).place
+    }
+
+    /// Takes an object back that [`into_raw`](Self::into_raw) gave up, for example because the
+    /// exchange that was to publish it failed.
+    ///
+    /// ```
+    /// use memalloc::{Cache, SlabBox};
+    ///
+    /// let cache = Cache::new()?;
+    /// let object = cache.alloc("spare".to_owned())?.into_raw();
+    /// // SAFETY: `object` is of this cache, and was never published.
+    /// let spare = unsafe { SlabBox::from_raw(object, &cache) };
+    /// assert_eq!(spare.into_inner(), "spare");
+    /// # cache.destroy()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// `object` came from [`into_raw`](Self::into_raw) of a box of `cache`, was neither freed nor
+    /// taken back since, and is unshared, as
+    /// [`Cache::free_unshared`](Cache::free_unshared) says.
+    pub unsafe fn from_raw(object: NonNull<T>, cache: &'c Cache<T, P>) -> Self {
+        Self { place: object, cache }
+    }
+
+    /// Moves the value out, and frees the object for immediate reuse.
+    pub fn into_inner(self) -> T {
+        let this = ManuallyDrop::new(self);
+        this.cache.note_write(this.place);
+        // SAFETY: INV-O1: the box is given up, so the value is read once, and the empty object is
+        // freed by the drop of an `UninitBox`.
+        let value = unsafe { this.place.read() };
+        drop(UninitBox::new(this.cache, this.place.cast()));
+        value
     }
 }
 
@@ -55,7 +92,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> DerefMut for SlabBox<'_, T, 
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for SlabBox<'_, T, P> {
     fn drop(&mut self) {
-        // SAFETY: INV-O1: it was never published.
+        self.cache.note_write(self.place);
+        // SAFETY: INV-O1: no reader can look at it.
         unsafe {
             self.place.drop_in_place();
             self.cache.mem_alloc().free_unshared(self.place.cast(), Layout::new::<T>());

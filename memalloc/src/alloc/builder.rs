@@ -23,7 +23,8 @@ const MOST_RANGE: u64 = (u32::MAX as u64 + 1) * UNIT as u64;
 /// Bytes that may wait for a grace period. Models never wait for room.
 const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 4 << 20 };
 
-/// Configures a [`MemAlloc`].
+/// Configures a [`MemAlloc`], or what else `A` is: [`Cache::builder`](crate::Cache::builder) gives
+/// the builder of a [`Cache`](crate::Cache).
 ///
 /// ```
 /// use memalloc::{ClassTable, Immediate, MemAlloc};
@@ -36,7 +37,7 @@ const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 4 << 20 };
 /// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it builds"]
-pub struct Builder<P: ReusePolicy = AfterRcuGp> {
+pub struct Builder<P: ReusePolicy = AfterRcuGp, A = MemAlloc<P>> {
     domain: Option<Domain>,
     cpu_mode: Option<CpuMode>,
     classes: ClassTable,
@@ -48,10 +49,10 @@ pub struct Builder<P: ReusePolicy = AfterRcuGp> {
     constructor: Option<Constructor>,
     hooks: Hooks,
     max_pending: u64,
-    policy: PhantomData<P>,
+    builds: PhantomData<fn() -> (P, A)>,
 }
 
-impl<P: ReusePolicy> Builder<P> {
+impl<P: ReusePolicy, A> Builder<P, A> {
     pub(super) fn new() -> Self {
         Self {
             domain: None,
@@ -65,7 +66,7 @@ impl<P: ReusePolicy> Builder<P> {
             constructor: None,
             hooks: Hooks::default(),
             max_pending: DEFAULT_MAX_PENDING,
-            policy: PhantomData,
+            builds: PhantomData,
         }
     }
 
@@ -219,12 +220,7 @@ impl<P: ReusePolicy> Builder<P> {
         }
     }
 
-    /// The allocator.
-    ///
-    /// # Errors
-    ///
-    /// See [`BuildError`]. Nothing is held when it fails.
-    pub fn build(self) -> Result<MemAlloc<P>, BuildError> {
+    pub(super) fn build_alloc(self) -> Result<MemAlloc<P>, BuildError> {
         let mode = match self.cpu_mode {
             Some(mode) => mode,
             None => mode_of_environment()?.unwrap_or_else(CpuMode::best),
@@ -244,6 +240,17 @@ impl<P: ReusePolicy> Builder<P> {
         let depot = Depot::new(self.classes, caches, pool, slabs, self.hooks, Route::of(P::KIND));
         let domain = self.domain.unwrap_or_else(default_domain);
         Ok(MemAlloc::from_raw(Raw::new(domain, depot, self.max_pending)))
+    }
+}
+
+impl<P: ReusePolicy> Builder<P> {
+    /// The allocator.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`]. Nothing is held when it fails.
+    pub fn build(self) -> Result<MemAlloc<P>, BuildError> {
+        self.build_alloc()
     }
 }
 

@@ -56,7 +56,7 @@ pub unsafe trait TypeStable: Default + Send + Sync + 'static {}
 /// ```compile_fail
 /// use memalloc::{Cache, Immediate};
 ///
-/// let cache = Cache::<u64, Immediate>::new()?;
+/// let cache = Cache::<u64, Immediate>::with_policy()?;
 /// let value = cache.alloc(7)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -106,29 +106,64 @@ unsafe fn write_default<T: Default>(object: NonNull<u8>) {
     unsafe { object.cast::<T>().write(T::default()) };
 }
 
-impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
-    /// A cache on the global domain.
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> Builder<P, Cache<T, P>> {
+    /// The cache. Its one size class is that of `T`, whatever [`classes`](Self::classes) said.
     ///
     /// # Errors
     ///
     /// [`BuildError::Type`] when `T` is larger, or more strictly aligned, than 4096 bytes; see
-    /// also [`Builder::build`].
-    pub fn new() -> Result<Self, BuildError> {
-        Self::with_builder(MemAlloc::builder())
-    }
-
-    /// A cache that `builder` configures; its size classes are replaced by the one for `T`.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new).
-    pub fn with_builder(builder: Builder<P>) -> Result<Self, BuildError> {
-        let mut builder = builder.classes(table::<T>()?);
+    /// also [`BuildError`]. Nothing is held when it fails.
+    pub fn build(self) -> Result<Cache<T, P>, BuildError> {
+        let mut builder = self.classes(table::<T>()?);
         if needs_drop::<T>() {
             // SAFETY: every object that is freed deferred holds a `T` (`free_raw`).
             builder = unsafe { builder.finalizer(drop_value::<T>) };
         }
-        Ok(Self { alloc: builder.build()?, _objects: PhantomData })
+        Ok(Cache { alloc: builder.build_alloc()?, _objects: PhantomData })
+    }
+}
+
+impl<T: TypeStable> Builder<Immediate, Cache<T, Immediate>> {
+    const NO_DROP: () = assert!(!needs_drop::<T>(), "a TypeStable type needs no drop");
+
+    /// The cache. Its one size class is that of `T`, whatever [`classes`](Self::classes) said.
+    ///
+    /// # Errors
+    ///
+    /// As for a cache under other policies.
+    pub fn build(self) -> Result<Cache<T, Immediate>, BuildError> {
+        let () = Self::NO_DROP;
+        let builder = self.classes(table::<T>()?).constructor(write_default::<T>);
+        Ok(Cache { alloc: builder.build_alloc()?, _objects: PhantomData })
+    }
+}
+
+impl<T: Send + Sync + 'static> Cache<T> {
+    /// A cache on the global domain, under the default policy, [`AfterRcuGp`].
+    ///
+    /// It exists for the default policy only, so that the policy need not be named: other policies
+    /// have [`with_policy`](Self::with_policy) and [`type_stable`](Cache::type_stable).
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Type`] when `T` is larger, or more strictly aligned, than 4096 bytes; see
+    /// also [`BuildError`].
+    #[doc(alias = "kmem_cache_create")]
+    pub fn new() -> Result<Self, BuildError> {
+        Self::with_policy()
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
+    /// A cache on the global domain, under the policy that its type names:
+    /// `Cache::<String, AfterTasksTraceGp>::with_policy()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Cache::new).
+    #[doc(alias = "kmem_cache_create")]
+    pub fn with_policy() -> Result<Self, BuildError> {
+        Self::builder().build()
     }
 
     /// Moves `value` into an object.
@@ -198,12 +233,21 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// A published object, for the length of a read section of this cache's domain
     /// (`rcu_dereference`).
     ///
+    /// Under loom this notes a read of the object, and each allocation of it a write: a model
+    /// reports a reader that looks at an object which was freed before its section began.
+    ///
+    /// # Panics
+    ///
+    /// With debug assertions, when `guard` is of another domain.
+    ///
     /// # Safety
     ///
     /// `object` came from [`SlabBox::into_raw`] of this cache and was freed, if at all, after
-    /// `_guard` began, which is a guard of this cache's domain.
+    /// `guard` began, which is a guard of this cache's domain.
     #[doc(alias = "rcu_dereference")]
-    pub unsafe fn read<'g>(&'g self, object: NonNull<T>, _guard: &'g Guard<'_>) -> &'g T {
+    pub unsafe fn read<'g>(&'g self, object: NonNull<T>, guard: &'g Guard<'_>) -> &'g T {
+        self.check_guard(guard);
+        self.note_read(object);
         // SAFETY: the caller's promise; the policy keeps the value for the section (INV-L1).
         unsafe { object.as_ref() }
     }
@@ -213,7 +257,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// ```
     /// use memalloc::{AfterTasksTraceGp, Cache};
     ///
-    /// let cache = Cache::<String, AfterTasksTraceGp>::new()?;
+    /// let cache = Cache::<String, AfterTasksTraceGp>::with_policy()?;
     /// let word = cache.alloc("trie".to_owned())?.into_raw();
     /// let guard = cache.domain().pin_trace();
     /// // SAFETY: not freed yet, and the guard is of this cache's domain.
@@ -235,6 +279,10 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// let seen = unsafe { cache.read_sleeping(word, &guard) };
     /// ```
     ///
+    /// # Panics
+    ///
+    /// As [`read`](Self::read).
+    ///
     /// # Safety
     ///
     /// As [`read`](Self::read).
@@ -242,11 +290,13 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     pub unsafe fn read_sleeping<'g>(
         &'g self,
         object: NonNull<T>,
-        _guard: &'g TraceGuard<'_>,
+        guard: &'g TraceGuard<'_>,
     ) -> &'g T
     where
         P: ProtectsSleepers,
     {
+        self.check_trace_guard(guard);
+        self.note_read(object);
         // SAFETY: as in `read`.
         unsafe { object.as_ref() }
     }
@@ -263,29 +313,76 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         // SAFETY: the caller's promise.
         unsafe { self.alloc.free(object.cast(), Layout::new::<T>()) };
     }
+
+    /// As [`free_raw`](Self::free_raw), but does not wait where too much is pending: for drops.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_raw`](Self::free_raw).
+    pub(super) unsafe fn free_raw_unbounded(&self, object: NonNull<T>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.alloc.free_rcu_unbounded(object.cast(), Layout::new::<T>()) };
+    }
+
+    /// Drops the value of an unshared object, and frees the object for immediate reuse, without a
+    /// grace period.
+    ///
+    /// # Unshared
+    ///
+    /// An object is unshared if it was never published, or if it is unlinked and every section in
+    /// which a reader may have found it has ended: so it is after a grace period, and in the drop
+    /// of a structure whose readers borrow the structure.
+    ///
+    /// ```
+    /// use memalloc::Cache;
+    /// use std::ptr;
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let (cache, slot) = (Cache::new()?, AtomicPtr::new(ptr::null_mut()));
+    /// let mine = cache.alloc("mine".to_owned())?.into_raw();
+    /// # slot.store(cache.alloc("theirs".to_owned())?.into_raw().as_ptr(), Ordering::Relaxed);
+    /// let (empty, new) = (ptr::null_mut(), mine.as_ptr());
+    /// if slot.compare_exchange(empty, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+    ///     // SAFETY: the exchange failed, so `mine` was never published; it is freed once.
+    ///     unsafe { cache.free_unshared(mine) };
+    /// }
+    /// # let theirs = ptr::NonNull::new(slot.into_inner()).expect("stored above");
+    /// # // SAFETY: nobody else knows it, and it is freed once.
+    /// # unsafe { cache.free_unshared(theirs) };
+    /// # cache.destroy()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// `object` came from [`SlabBox::into_raw`] of this cache, is freed only once, and is unshared.
+    #[doc(alias = "kmem_cache_free")]
+    pub unsafe fn free_unshared(&self, object: NonNull<T>) {
+        // SAFETY: the caller's promise is what a box asks for (INV-O1).
+        drop(unsafe { SlabBox::from_raw(object, self) });
+    }
+
+    /// Tells a model that the calling thread reads an object.
+    #[inline(always)]
+    pub(super) fn note_read(&self, object: NonNull<T>) {
+        self.alloc.reads_plain(self.alloc.handle(object.cast()));
+    }
+
+    /// Tells a model that the calling thread drops the value of an object, or moves it out.
+    #[inline(always)]
+    pub(super) fn note_write(&self, object: NonNull<T>) {
+        self.alloc.writes_plain(self.alloc.handle(object.cast()));
+    }
 }
 
 impl<T: TypeStable> Cache<T, Immediate> {
-    const NO_DROP: () = assert!(!needs_drop::<T>(), "a TypeStable type needs no drop");
-
     /// A cache on the global domain whose objects are reused at once.
     ///
     /// # Errors
     ///
     /// As [`Cache::new`] under other policies.
     pub fn type_stable() -> Result<Self, BuildError> {
-        Self::type_stable_with(MemAlloc::builder())
-    }
-
-    /// The same, as `builder` configures it; its size classes are replaced by the one for `T`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Cache::new`] under other policies.
-    pub fn type_stable_with(builder: Builder<Immediate>) -> Result<Self, BuildError> {
-        let () = Self::NO_DROP;
-        let builder = builder.classes(table::<T>()?).constructor(write_default::<T>);
-        Ok(Self { alloc: builder.build()?, _objects: PhantomData })
+        Self::builder().build()
     }
 
     /// An object, as its earlier life left it, for the caller to initialise by stores. Readers
@@ -311,11 +408,16 @@ impl<T: TypeStable> Cache<T, Immediate> {
     /// The object that `slot` names, for the length of a read section of this cache's domain.
     /// By the time that it is looked at it may be another: validate what you read.
     ///
+    /// # Panics
+    ///
+    /// With debug assertions, when `guard` is of another domain.
+    ///
     /// # Safety
     ///
-    /// `slot` was given out by this cache, and was freed, if at all, after `_guard` began, which
+    /// `slot` was given out by this cache, and was freed, if at all, after `guard` began, which
     /// is a guard of this cache's domain.
-    pub unsafe fn slot<'g>(&'g self, slot: Handle, _guard: &'g Guard<'_>) -> SlotRef<'g, T> {
+    pub unsafe fn slot<'g>(&'g self, slot: Handle, guard: &'g Guard<'_>) -> SlotRef<'g, T> {
+        self.check_guard(guard);
         // SAFETY: the slot was constructed when it left its slab, and does not go back before
         // the guard ends (INV-L2): it is a valid `T` with atomic fields only.
         SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
@@ -323,14 +425,19 @@ impl<T: TypeStable> Cache<T, Immediate> {
 
     /// The same for a section that may sleep: for those too, memory and type hold.
     ///
+    /// # Panics
+    ///
+    /// As [`slot`](Self::slot).
+    ///
     /// # Safety
     ///
     /// As [`slot`](Self::slot).
     pub unsafe fn slot_sleeping<'g>(
         &'g self,
         slot: Handle,
-        _guard: &'g TraceGuard<'_>,
+        guard: &'g TraceGuard<'_>,
     ) -> SlotRef<'g, T> {
+        self.check_trace_guard(guard);
         // SAFETY: as in `slot`; the way back to its slab waits for both flavours (`Route`).
         SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
     }
@@ -378,7 +485,32 @@ impl<T: TypeStable> Cache<T, Immediate> {
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
+    /// A cache that is configured step by step, as an allocator is.
+    ///
+    /// ```
+    /// use memalloc::Cache;
+    /// use memalloc::rcu::Domain;
+    ///
+    /// let cache = Cache::<String>::builder().domain(Domain::new()).max_pending(64 << 10).build()?;
+    /// assert_eq!(*cache.alloc("trie".to_owned())?, "trie");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder() -> Builder<P, Self> {
+        Builder::new()
+    }
+
+    #[inline(always)]
+    fn check_guard(&self, guard: &Guard<'_>) {
+        debug_assert!(guard.is_of(self.domain()), "the guard is not of the domain of this cache");
+    }
+
+    #[inline(always)]
+    fn check_trace_guard(&self, guard: &TraceGuard<'_>) {
+        debug_assert!(guard.is_of(self.domain()), "the guard is not of the domain of this cache");
+    }
+
     /// The domain whose readers this cache waits for.
+    #[must_use]
     pub fn domain(&self) -> &Domain {
         self.alloc.domain()
     }
@@ -434,6 +566,14 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
 pub struct SlotRef<'g, T> {
     object: &'g T,
 }
+
+impl<T> Clone for SlotRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SlotRef<'_, T> {}
 
 impl<T> fmt::Debug for SlotRef<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -40,7 +40,7 @@ use std::ptr::NonNull;
 /// ```compile_fail
 /// use memalloc::{Immediate, MemAlloc};
 ///
-/// let alloc = MemAlloc::<Immediate>::new()?;
+/// let alloc = MemAlloc::<Immediate>::with_policy()?;
 /// let numbers = allocator_api2::vec::Vec::<u32, _>::new_in(&alloc);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -7,6 +7,7 @@ use crate::cpu::{Active, Arrays, Deferred};
 use crate::rcu::{Backoff, WaitFor};
 use crate::slab::Handle;
 use crate::sync::Ordering::Relaxed;
+use crate::sys::rseq::CacheRow;
 use crate::sys::thread;
 
 /// The most that a CPU collects of a class before it looks at readers, while a look needs no
@@ -31,25 +32,38 @@ const ROOM_PER_STALL: u64 = 16;
 impl Raw {
     #[cold]
     pub(super) fn free_rcu_slow(&self, class: usize, object: Handle) {
+        if self.collect(class, object) {
+            self.hold_back();
+        }
+    }
+
+    /// As `free_rcu`, but does not wait for room.
+    pub(super) fn free_rcu_unbounded(&self, caches: &CacheRow, object: Handle) {
+        if !self.depot.caches.push_by_rcu(caches, object) {
+            self.collect(caches.class.into(), object);
+        }
+    }
+
+    /// Adds an object to what this CPU defers; returns whether more is pending than may be.
+    fn collect(&self, class: usize, object: Handle) -> bool {
         let batch = self.depot.classes.class(class).deferred_batch();
         match self.depot.caches.try_enter(class) {
             Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
                 arrays.free_by_rcu.push(object);
-                if arrays.free_by_rcu.len() >= batch {
-                    self.defer(class, arrays);
-                }
+                arrays.free_by_rcu.len() >= batch && self.defer(class, arrays)
             }
             _ => {
                 let cache = self.depot.caches.current(class);
                 cache.free_llist_extra_rcu.push(self.depot.slabs.arena(), object);
+                false
             }
         }
     }
 
     /// Looks at readers if that is due, and lets what a cache has collected be allocated again, or
-    /// makes a batch of it.
+    /// makes a batch of it. Returns whether more is pending than may be.
     #[cold]
-    fn defer(&self, class: usize, mut arrays: Active<'_>) {
+    fn defer(&self, class: usize, mut arrays: Active<'_>) -> bool {
         let (depot, pool) = (self.depot(), &self.depot.pool);
         let wait_for = depot.route.deferred;
         let is_due = arrays.deferred.is_due_for_one_more();
@@ -85,9 +99,7 @@ impl Raw {
             self.end_shared(class);
         }
         self.return_surplus(class);
-        if is_over {
-            self.hold_back();
-        }
+        is_over
     }
 
     /// Whether objects that have passed their grace period can't go straight to a cache.

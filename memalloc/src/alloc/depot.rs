@@ -383,6 +383,9 @@ impl Depot {
         };
         self.pool.with(batch, |body| {
             for &object in body.objects.as_slice() {
+                // A model reports a reader that may still look at what the hook writes.
+                #[cfg(loom)]
+                self.slabs.arena().writes_plain(object);
                 // SAFETY: the promise of who set the hook (`Builder`); the grace periods of the
                 // object have passed (INV-R2), so this thread alone has it.
                 panics.catch(|| unsafe { hook(self.slabs.arena().pointer(object)) });

@@ -1,6 +1,7 @@
 //! What can go wrong, as values.
 
 use crate::class::ClassError;
+use crate::parse_name::ParseNameError;
 use crate::slab::SlabError;
 use crate::sys::cpu::CpuMode;
 use std::alloc::Layout;
@@ -9,7 +10,7 @@ use std::io;
 
 /// An allocation that failed: why, and the value that was to be moved in (`()` where there is
 /// none).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct AllocError<T = ()> {
     kind: AllocErrorKind,
     value: T,
@@ -17,6 +18,7 @@ pub struct AllocError<T = ()> {
 
 impl<T> AllocError<T> {
     /// Why it failed.
+    #[must_use]
     pub fn kind(&self) -> AllocErrorKind {
         self.kind
     }
@@ -27,6 +29,7 @@ impl<T> AllocError<T> {
     }
 
     /// The same error, giving `value` back.
+    #[must_use]
     pub fn with_value<U>(self, value: U) -> AllocError<U> {
         AllocError { kind: self.kind, value }
     }
@@ -44,7 +47,14 @@ impl<T> fmt::Display for AllocError<T> {
     }
 }
 
-impl<T: fmt::Debug> std::error::Error for AllocError<T> {}
+/// For every `T`: the value is not shown.
+impl<T> fmt::Debug for AllocError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AllocError").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<T> std::error::Error for AllocError<T> {}
 
 /// Why an allocation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +140,8 @@ impl fmt::Display for AllocErrorKind {
     }
 }
 
+impl std::error::Error for AllocErrorKind {}
+
 /// Why an allocator can't be built.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -137,7 +149,7 @@ pub enum BuildError {
     /// The size classes contradict each other.
     Classes(ClassError),
     /// The environment variable `MEMALLOC_CPU_MODE` does not name a CPU mode: what is wrong.
-    Environment(String),
+    Environment(ParseNameError),
     /// This system does not have the CPU mode that was asked for.
     CpuMode(CpuMode),
     /// The type does not fit an object: size and alignment in bytes, and the size allowed.
@@ -175,6 +187,7 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Classes(error) => Some(error),
+            Self::Environment(error) => Some(error),
             Self::Reserve(error) => Some(error),
             _ => None,
         }
@@ -186,3 +199,110 @@ impl From<ClassError> for BuildError {
         Self::Classes(error)
     }
 }
+
+/// The failure of [`RcuCell::new`](crate::RcuCell::new); gives the value back.
+#[non_exhaustive]
+pub enum NewCellError<T> {
+    /// The cell's cache can't be built.
+    Build {
+        /// Why not.
+        error: BuildError,
+        /// The value that was to be moved in.
+        value: T,
+    },
+    /// The allocation of the value failed.
+    Alloc(AllocError<T>),
+}
+
+impl<T> NewCellError<T> {
+    /// The value that was to be moved in.
+    pub fn into_value(self) -> T {
+        match self {
+            Self::Build { value, .. } => value,
+            Self::Alloc(error) => error.into_value(),
+        }
+    }
+}
+
+impl<T> From<AllocError<T>> for NewCellError<T> {
+    fn from(error: AllocError<T>) -> Self {
+        Self::Alloc(error)
+    }
+}
+
+impl<T> fmt::Display for NewCellError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build { error, .. } => error.fmt(f),
+            Self::Alloc(error) => error.fmt(f),
+        }
+    }
+}
+
+/// For every `T`: the value is not shown.
+impl<T> fmt::Debug for NewCellError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build { error, .. } => {
+                f.debug_struct("Build").field("error", error).finish_non_exhaustive()
+            }
+            Self::Alloc(error) => f.debug_tuple("Alloc").field(error).finish(),
+        }
+    }
+}
+
+impl<T> std::error::Error for NewCellError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Build { error, .. } => error.source(),
+            Self::Alloc(_) => None,
+        }
+    }
+}
+
+/// The failure of [`RcuCell::compare_exchange`](crate::RcuCell::compare_exchange); gives the value
+/// back.
+#[non_exhaustive]
+pub enum ExchangeError<T> {
+    /// The cell holds another value than the expected one. This is the value that was to be stored.
+    Changed(T),
+    /// The allocation of the value failed.
+    Alloc(AllocError<T>),
+}
+
+impl<T> ExchangeError<T> {
+    /// The value that was to be stored.
+    pub fn into_value(self) -> T {
+        match self {
+            Self::Changed(value) => value,
+            Self::Alloc(error) => error.into_value(),
+        }
+    }
+}
+
+impl<T> From<AllocError<T>> for ExchangeError<T> {
+    fn from(error: AllocError<T>) -> Self {
+        Self::Alloc(error)
+    }
+}
+
+impl<T> fmt::Display for ExchangeError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed(_) => f.write_str("the cell holds another value than the expected one"),
+            Self::Alloc(error) => error.fmt(f),
+        }
+    }
+}
+
+/// For every `T`: the value is not shown.
+impl<T> fmt::Debug for ExchangeError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed(_) => f.debug_tuple("Changed").finish_non_exhaustive(),
+            Self::Alloc(error) => f.debug_tuple("Alloc").field(error).finish(),
+        }
+    }
+}
+
+impl<T> std::error::Error for ExchangeError<T> {}

@@ -47,7 +47,7 @@ use std::time::Duration;
 /// use memalloc::{Immediate, MemAlloc};
 /// use std::alloc::Layout;
 ///
-/// let alloc = MemAlloc::<Immediate>::new()?;
+/// let alloc = MemAlloc::<Immediate>::with_policy()?;
 /// let layout = Layout::new::<[u64; 8]>();
 /// let object = alloc.alloc(layout)?.cast::<u8>();
 /// // SAFETY: `object` was allocated with this layout and is not used any more.
@@ -76,14 +76,39 @@ impl<P: ReusePolicy> fmt::Debug for MemAlloc<P> {
     }
 }
 
-impl<P: ReusePolicy> MemAlloc<P> {
-    /// An allocator with the kernel's size classes, on the global domain.
+impl MemAlloc {
+    /// An allocator with the kernel's size classes, on the global domain, under the default policy,
+    /// [`AfterRcuGp`].
+    ///
+    /// It exists for the default policy only, so that the policy need not be named: other policies
+    /// have [`with_policy`](Self::with_policy).
+    ///
+    /// ```
+    /// use memalloc::MemAlloc;
+    ///
+    /// let alloc = MemAlloc::new()?;
+    /// assert_eq!(alloc.stats().policy.to_string(), "after-rcu-gp");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// See [`Builder::build`].
     #[doc(alias = "bpf_mem_alloc_init")]
     pub fn new() -> Result<Self, BuildError> {
+        Self::with_policy()
+    }
+}
+
+impl<P: ReusePolicy> MemAlloc<P> {
+    /// An allocator with the kernel's size classes, on the global domain, under the policy that its
+    /// type names: `MemAlloc::<Immediate>::with_policy()`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Builder::build`].
+    #[doc(alias = "bpf_mem_alloc_init")]
+    pub fn with_policy() -> Result<Self, BuildError> {
         Self::builder().build()
     }
 
@@ -102,11 +127,13 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// The domain whose readers this allocator waits for.
+    #[must_use]
     pub fn domain(&self) -> &Domain {
         self.raw.domain()
     }
 
     /// The size classes.
+    #[must_use]
     pub fn classes(&self) -> &ClassTable {
         &self.raw.depot().classes
     }
@@ -304,6 +331,18 @@ impl<P: ReusePolicy> MemAlloc<P> {
         unsafe { self.free_unshared_handle(self.handle_of(object), layout) };
     }
 
+    /// As [`free_rcu`](Self::free_rcu), but does not wait where too much is pending: for drops.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_rcu`](Self::free_rcu).
+    pub(super) unsafe fn free_rcu_unbounded(&self, object: NonNull<u8>, layout: Layout) {
+        recording::freed(Way::Deferred, || object);
+        // SAFETY: the caller's promise.
+        let handle = unsafe { self.handle_of(object) };
+        self.raw.free_rcu_unbounded(self.having(layout), handle);
+    }
+
     /// As [`free`](Self::free), by handle.
     ///
     /// # Safety
@@ -358,6 +397,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Where an object of this allocator lies.
+    #[must_use]
     #[inline(always)]
     pub fn pointer(&self, object: Handle) -> NonNull<u8> {
         self.raw.depot().slabs.arena().pointer(object)
@@ -365,6 +405,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
     /// The handle of the object at `pointer`, which must be the start of an object of this
     /// allocator; any other pointer gives a handle that means nothing.
+    #[must_use]
     #[inline(always)]
     pub fn handle(&self, pointer: NonNull<u8>) -> Handle {
         self.raw.depot().slabs.arena().handle(pointer)
@@ -404,6 +445,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
     /// Bytes of whole pages that the slabs have touched and not given back; as in
     /// [`Stats`](crate::Stats), at the cost of one lock.
+    #[must_use]
     pub fn backing_bytes(&self) -> u64 {
         self.raw.depot().slabs.backing_bytes()
     }

@@ -3,6 +3,7 @@
 mod boxes;
 mod builder;
 mod cache;
+mod cell;
 #[cfg(feature = "allocator-api2")]
 mod container;
 mod defer;
@@ -23,9 +24,10 @@ mod worker;
 pub use boxes::{SlabBox, UninitBox};
 pub use builder::Builder;
 pub use cache::{Cache, SlotRef, TypeStable};
+pub use cell::{OwnedRef, RcuCell};
 #[cfg(feature = "allocator-api2")]
 pub use container::WithFallback;
-pub use error::{AllocError, AllocErrorKind, BuildError};
+pub use error::{AllocError, AllocErrorKind, BuildError, ExchangeError, NewCellError};
 pub use mem_alloc::MemAlloc;
 pub use reclaim::Reclaimed;
 #[cfg(not(loom))]

@@ -239,6 +239,7 @@ impl Domain {
     }
 
     /// See [`GracePeriods::poll`].
+    #[must_use]
     pub fn poll(&self, cookie: Cookie) -> bool {
         self.rcu().poll(cookie)
     }

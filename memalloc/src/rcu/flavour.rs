@@ -170,6 +170,7 @@ impl<F: Flavour> GracePeriods<F> {
     /// Whether the grace period of `cookie` has passed (`poll_state_synchronize_rcu`). One load;
     /// moves nothing along; async-signal-safe.
     #[doc(alias = "poll_state_synchronize_rcu")]
+    #[must_use]
     pub fn poll(&self, cookie: Cookie<F>) -> bool {
         self.completed() >= cookie
     }

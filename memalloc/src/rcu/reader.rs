@@ -102,6 +102,7 @@ impl<'d> Guard<'d> {
     /// assert!(guard.is_of(&domain) && guard.is_of(&domain.clone()));
     /// assert!(!guard.is_of(&other));
     /// ```
+    #[must_use]
     #[inline]
     pub fn is_of(&self, domain: &Domain) -> bool {
         let inner = domain.inner();

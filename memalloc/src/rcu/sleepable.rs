@@ -67,6 +67,27 @@ impl<'d> TraceGuard<'d> {
         place.announce(flavour.epochs(), flavour.readers_barrier());
         Self { slot, own_slot, section: Section::begin(), _domain: PhantomData }
     }
+
+    /// Whether this marks a section of `domain`, as [`Guard::is_of`](super::Guard::is_of) tells of
+    /// the other flavour.
+    ///
+    /// A comparison where the calling thread used the domain last and keeps the section in its own
+    /// slot; else a look at the domain's slots.
+    ///
+    /// ```
+    /// use memalloc::rcu::Domain;
+    ///
+    /// let (domain, other) = (Domain::new(), Domain::new());
+    /// let guard = domain.pin_trace();
+    /// assert!(guard.is_of(&domain) && !guard.is_of(&other));
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn is_of(&self, domain: &Domain) -> bool {
+        let inner = domain.inner();
+        thread_slots::cached(Kind::Trace, inner) == Some(self.slot)
+            || inner.trace().slots().have(self.slot)
+    }
 }
 
 impl Drop for TraceGuard<'_> {

@@ -4,6 +4,7 @@
 //! numbering will do, holes included; a number beyond the slots wraps.
 
 use super::rseq::Rseq;
+use crate::parse_name::{ParseNameError, parse_name};
 use std::fmt;
 use std::str::FromStr;
 
@@ -63,12 +64,10 @@ impl fmt::Display for CpuMode {
 }
 
 impl FromStr for CpuMode {
-    type Err = String;
+    type Err = ParseNameError;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.iter().copied().find(|mode| mode.to_string() == name).ok_or_else(|| {
-            format!("unknown CPU mode \"{name}\": allowed are rseq, active-cpu and active-thread")
-        })
+    fn from_str(name: &str) -> Result<Self, ParseNameError> {
+        parse_name("CPU mode", Self::ALL, name)
     }
 }
 

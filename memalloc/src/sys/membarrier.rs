@@ -1,6 +1,7 @@
 //! The system call that orders the memory accesses of other threads, and the kinds of barrier that
 //! are built on it (`rcu::barrier`).
 
+use crate::parse_name::{ParseNameError, parse_name};
 use std::fmt;
 use std::str::FromStr;
 
@@ -57,12 +58,10 @@ impl fmt::Display for BarrierKind {
 }
 
 impl FromStr for BarrierKind {
-    type Err = String;
+    type Err = ParseNameError;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.iter().copied().find(|kind| kind.to_string() == name).ok_or_else(|| {
-            format!("unknown barrier kind \"{name}\": allowed are adaptive, membarrier and fence")
-        })
+    fn from_str(name: &str) -> Result<Self, ParseNameError> {
+        parse_name("barrier kind", Self::ALL, name)
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 use memalloc::rcu::{BarrierKind, Domain};
-use memalloc::{Amount, Builder, CpuMode, MemAlloc, ReusePolicy, Stats};
+use memalloc::{Amount, Builder, Cache, CpuMode, MemAlloc, ReusePolicy, Stats};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +36,15 @@ impl Setup {
     /// The builder of an allocator on a domain of its own.
     pub(crate) fn builder<P: ReusePolicy>(&self) -> Builder<P> {
         MemAlloc::builder().cpu_mode(self.cpu_mode).domain(self.domain())
+    }
+
+    /// The same of a cache.
+    pub(crate) fn cache_builder<T, P>(&self) -> Builder<P, Cache<T, P>>
+    where
+        T: Send + Sync + 'static,
+        P: ReusePolicy,
+    {
+        Cache::builder().cpu_mode(self.cpu_mode).domain(self.domain())
     }
 
     pub(crate) fn allocator<P: ReusePolicy>(&self) -> MemAlloc<P> {

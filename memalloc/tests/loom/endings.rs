@@ -4,7 +4,7 @@ use crate::explore::Model;
 use crate::pair::{Plain, adds_up, allocator_in, beside, give_rcu, take};
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicBool, Ordering};
-use memalloc::{AfterRcuGp, Cache, MemAlloc};
+use memalloc::{AfterRcuGp, Cache};
 use std::sync::Arc;
 
 /// A value whose destructor writes to what readers read.
@@ -29,9 +29,7 @@ fn a_cache_that_is_dropped_ends_when_the_reader_has_left() {
     };
     model.explore(|seen| {
         let domain = Domain::new();
-        let cache =
-            Cache::<Node, AfterRcuGp>::with_builder(MemAlloc::builder().domain(domain.clone()))
-                .expect("a cache");
+        let cache = Cache::<Node>::builder().domain(domain.clone()).build().expect("a cache");
         let payload = Plain::default();
         let object = cache.alloc(Node(payload.clone())).expect("an object").into_raw();
         let linked = Arc::new(AtomicBool::new(true));
@@ -76,9 +74,7 @@ fn an_allocator_dropped_inside_a_section_ends_with_the_callbacks() {
     };
     model.explore(|seen| {
         let domain = Domain::new();
-        let cache =
-            Cache::<Node, AfterRcuGp>::with_builder(MemAlloc::builder().domain(domain.clone()))
-                .expect("a cache");
+        let cache = Cache::<Node>::builder().domain(domain.clone()).build().expect("a cache");
         let payload = Plain::default();
         let object = cache.alloc(Node(payload.clone())).expect("an object").into_raw();
 

@@ -9,9 +9,11 @@
 mod batches;
 mod caches;
 mod callbacks;
+mod cells;
 mod endings;
 mod explore;
 mod grace_periods;
+mod misuse;
 mod pair;
 mod sleepers;
 mod waiting;

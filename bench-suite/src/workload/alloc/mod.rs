@@ -122,7 +122,7 @@ fn rivals<'d>(_setting: Setting) -> Vec<Subject<'d>> {
 
 fn memalloc_under<'d, P: ReusePolicy>(setting: Setting) -> Subject<'d> {
     setting.subject("memalloc", Some(P::KIND), || {
-        MemAlloc::<P>::new()
+        MemAlloc::<P>::with_policy()
             .map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))
     })
 }

@@ -1,0 +1,111 @@
+//! A `Cache` that is used wrongly is found out: reads are noted where a reader gets its reference,
+//! writes where an object is allocated, dropped or freed for good.
+
+use crate::explore::{Model, Seen};
+use crate::pair::beside;
+use memalloc::Cache;
+use memalloc::rcu::Domain;
+use memalloc::sync::{AtomicPtr, Ordering};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// How a reader and a writer share an object of a cache.
+#[derive(Clone, Copy)]
+struct Usage {
+    name: &'static str,
+    /// The reader looks at the object in the section that it found it in.
+    reads_in_the_same_section: bool,
+    /// The writer frees what it unlinked for after a grace period, not at once.
+    frees_deferred: bool,
+    /// The writer unlinks the object before it frees it.
+    unlinks_first: bool,
+}
+
+/// Frees an object beside a reader, and allocates again.
+fn explore(usage: Usage) {
+    let right = usage.reads_in_the_same_section && usage.frees_deferred && usage.unlinks_first;
+    let model = Model {
+        name: usage.name,
+        bound: Some(2),
+        least: 10,
+        happens: if right { &["found", "not found", "used again"] } else { &[] },
+    };
+    model.explore(move |seen| run(usage, seen));
+}
+
+fn run(usage: Usage, seen: &Seen) {
+    let cache = Arc::new(Cache::<u64>::builder().domain(Domain::new()).build().expect("a cache"));
+    let object = cache.alloc(1).expect("an object").into_raw();
+    let link = Arc::new(AtomicPtr::new(object.as_ptr()));
+
+    let (there, shared) = (cache.clone(), link.clone());
+    let read = move || {
+        let mut guard = there.domain().pin();
+        let found = NonNull::new(shared.load(Ordering::Acquire))?;
+        if !usage.reads_in_the_same_section {
+            drop(guard);
+            guard = there.domain().pin();
+        }
+        // SAFETY: that of the model; where it is not given, loom stops here or at the writer.
+        Some(*unsafe { there.read(found, &guard) })
+    };
+    let unlink = || link.store(std::ptr::null_mut(), Ordering::Release);
+    let write = || {
+        if usage.unlinks_first {
+            unlink();
+        }
+        if usage.frees_deferred {
+            // SAFETY: freed once, and unlinked but where the model is about that.
+            unsafe { cache.free_raw(object) };
+        } else {
+            // SAFETY: not unshared, which is what the model is about.
+            unsafe { cache.free_unshared(object) };
+        }
+        let again = cache.alloc(2).expect("an object").into_raw();
+        if !usage.unlinks_first {
+            unlink();
+        }
+        again
+    };
+    let (found, again) = beside(1, read, write);
+    seen.note("found", found.is_some());
+    seen.note("not found", found.is_none());
+    seen.note("used again", again == object);
+    assert!(found.is_none_or(|value| value == 1), "claim: of another life");
+    // SAFETY: nobody else knows the object.
+    unsafe { cache.free_unshared(again) };
+    cache.quiesce().expect("no guard is left");
+}
+
+const RIGHT: Usage = Usage {
+    name: "a_reader_that_keeps_to_its_section_is_right",
+    reads_in_the_same_section: true,
+    frees_deferred: true,
+    unlinks_first: true,
+};
+
+#[test]
+fn a_reader_that_keeps_to_its_section_is_right() {
+    explore(RIGHT);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_reader_that_keeps_an_object_after_its_section_is_found_out() {
+    let name = "a_reader_that_keeps_an_object_after_its_section_is_found_out";
+    explore(Usage { name, reads_in_the_same_section: false, ..RIGHT });
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_free_at_once_beside_a_reader_is_found_out() {
+    let name = "a_free_at_once_beside_a_reader_is_found_out";
+    explore(Usage { name, frees_deferred: false, ..RIGHT });
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_free_before_the_unlinking_is_found_out() {
+    let name = "a_free_before_the_unlinking_is_found_out";
+    explore(Usage { name, unlinks_first: false, ..RIGHT });
+}
