@@ -20,8 +20,9 @@ const SIZE: (u32, u32) = (380, 230);
 /// Units of the drawing per pixel: the plotting library supports whole units only.
 const UNITS: u32 = 4;
 
-/// Values within this factor are drawn on a linear axis: a logarithmic one would have no labels.
-const WORTH_A_LOGARITHM: f64 = 12.0;
+/// Values within this factor are drawn on a linear axis. A logarithmic one has labels at powers of
+/// ten, and from this factor on at least two of them, given the margins of the range.
+const WORTH_A_LOGARITHM: f64 = 60.0;
 
 // Placeholders for variables of the style sheet.
 const INK: RGBColor = RGBColor(10, 0, 1);
