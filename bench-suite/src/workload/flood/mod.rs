@@ -102,22 +102,9 @@ pub(crate) fn workloads<'d>(
     readers: &[Reader],
     lineup: Lineup,
 ) -> Vec<Workload<'d>> {
-    let mut workloads = Vec::new();
-    for &case in CASES.iter().filter(|case| selection.wants(case)) {
-        let numbers = match case {
-            NEEDS_PAIRS => selection.threads_in_pairs(),
-            _ => selection.threads.clone(),
-        };
-        for &size in sizes {
-            for &reader in readers {
-                for &threads in &numbers {
-                    let setting = Setting { case, size, reader, threads };
-                    workloads.push(workload(setting, selection, lineup));
-                }
-            }
-        }
-    }
-    workloads
+    selection.workloads(CASES, NEEDS_PAIRS, sizes, readers, |case, size, reader, threads| {
+        workload(Setting { case, size, reader, threads }, selection, lineup)
+    })
 }
 
 fn workload<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Workload<'d> {
