@@ -206,7 +206,8 @@ impl Chart {
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID.stroke_width(UNITS))
             .axis_style(GRID.stroke_width(UNITS))
-            .x_labels(5)
+            // Labels with a unit are wide.
+            .x_labels(if self.x.unit > 1.0 { 4 } else { 5 })
             .y_labels(5)
             .x_label_formatter(&|value| (self.x.words)(*value * self.x.unit))
             .y_label_formatter(&|value| (self.y.words)(*value * self.y.unit))
