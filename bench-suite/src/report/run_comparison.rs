@@ -242,6 +242,20 @@ mod tests {
         assert!(larger.text.contains("2 rows: 0 better, 1 worse, 1 without"), "{}", larger.text);
     }
 
+    /// The longest of more groups is longer: it says nothing about two runs of different lengths.
+    #[test]
+    fn the_longest_group_of_updates_is_not_compared() {
+        let with = |metric, time: f64| {
+            let mut runs = run(1e6, 1e6);
+            runs[0].records.push(specimen::of("overwrite", "immediate", metric, &[time; 7]));
+            runs
+        };
+        let worse = |metric| {
+            RunComparison::of(&with(metric, 1e4), &with(metric, 1e8), 1.03).unwrap().got_worse
+        };
+        assert!(worse(Metric::UpdateGroupP99Ns) && !worse(Metric::UpdateGroupMaxNs));
+    }
+
     #[test]
     fn a_wider_threshold_allows_more() {
         let of = |margin| RunComparison::of(&run(1e6, 1.0), &run(0.9e6, 1.0), margin).unwrap();

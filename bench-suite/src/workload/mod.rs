@@ -189,8 +189,14 @@ mod tests {
         let workloads = selection.workloads(&cases, "pairs", &[8, 64], &readers, make);
         let titles: Vec<&str> = workloads.iter().map(|one| one.title.as_str()).collect();
         assert_eq!(titles.len(), 2 * 2 * 3 + 2 * 2, "{titles:?}");
-        assert_eq!(titles[..4], ["alone 8 none 1", "alone 8 none 2", "alone 8 none 3", "alone 8 busy 1"]);
+        assert_eq!(
+            titles[..4],
+            ["alone 8 none 1", "alone 8 none 2", "alone 8 none 3", "alone 8 busy 1"]
+        );
         // Two and three threads are one pair.
-        assert_eq!(titles[12..], ["pairs 8 none 2", "pairs 8 busy 2", "pairs 64 none 2", "pairs 64 busy 2"]);
+        assert_eq!(
+            titles[12..],
+            ["pairs 8 none 2", "pairs 8 busy 2", "pairs 64 none 2", "pairs 64 busy 2"]
+        );
     }
 }

@@ -157,7 +157,7 @@ fn add<S: Scheme>(access: &mut LaneAccess<'_, S>, place: &mut usize) {
 }
 
 fn delete<S: Scheme>(access: &mut LaneAccess<'_, S>, place: &mut usize) {
-    // Up to a multiple of the stride: a group of timed updates then ends after as many as any other.
+    // Up to a multiple of the stride, so that every group of timed updates is of the same size.
     let left = STRIDE as u64 - access.done() % STRIDE as u64;
     for _ in 0..left {
         if !access.take_if_any(*place) {
