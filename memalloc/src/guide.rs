@@ -2,5 +2,7 @@
 //!
 //! [How an object lives]: crate#more
 //! [How a lookup reads]: crate#more
+//! [structures]: crate#more
+//! [hash table]: crate#more
 //!
 #![doc = include_str!("../docs/guide.md")]

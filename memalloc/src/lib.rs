@@ -174,8 +174,10 @@
 //!
 //! The [guide] leads from the choice of a policy through the whole interface to tests under loom. In
 //! the repository, `docs/object-life.md` follows one allocation and one free through the code, and
-//! `docs/lookup.md` the lookup of a structure of several levels under [`Immediate`]. Layers, each of which imports only from those before it: `sync`, `sys`, `recording`,
-//! `backing`, `policy`, `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
+//! `docs/lookup.md` the lookup of a structure of several levels under [`Immediate`]. Complete
+//! examples with models are `memalloc/examples/structures` and `bench-suite/src/hash_table`. Layers,
+//! each of which imports only from those before it: `sync`, `sys`, `recording`, `backing`, `policy`,
+//! `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
 
 mod alloc;
 pub mod backing;

@@ -3,5 +3,7 @@
 //! [How a lookup reads]: crate#consistency
 //! [Consistency of the trie]: crate#consistency
 //! [`Immediate`]: memalloc::Immediate
+//! [`longest_prefix`]: crate::TrieRef::longest_prefix
+//! [`InsertErrorKind::TooLarge`]: crate::InsertErrorKind::TooLarge
 //!
 #![doc = include_str!("../docs/guide.md")]
