@@ -1,6 +1,7 @@
 //! A domain of readers of both flavours: the public interface.
 
-use super::flavour::{Cookie, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace};
+use super::flavour::{Rcu, TasksTrace};
+use super::grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError};
 use super::reader::{Guard, LocalReader};
 use super::sleepable::{OwnedTraceGuard, TraceGuard};
 use super::stall::{StallReport, StallWatch};

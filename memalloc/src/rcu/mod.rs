@@ -64,6 +64,7 @@ mod debt;
 mod domain;
 mod epoch;
 mod flavour;
+mod grace_period;
 mod reader;
 mod sleepable;
 mod slots;
@@ -74,10 +75,8 @@ mod thread_slots;
 pub use crate::sys::membarrier::BarrierKind;
 pub(crate) use backoff::Backoff;
 pub use domain::{Builder, Domain, UnsupportedBarrier};
-pub use flavour::{
-    Cookie, Flavour, FlavourKind, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace,
-    drop_box,
-};
+pub use flavour::{Flavour, FlavourKind, Rcu, TasksTrace};
+pub use grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError, drop_box};
 pub use reader::{Guard, LocalReader};
 pub use sleepable::{OwnedTraceGuard, TraceGuard};
 pub use stall::{Reader, StallReport};

@@ -1,7 +1,8 @@
 //! Stamps: the grace periods, of one or both flavours, that a freed object waits for.
 
 use super::domain::{Domain, Inner};
-use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
+use super::flavour::{Rcu, TasksTrace};
+use super::grace_period::{Cookie, SynchronizeError};
 use crate::sync::{Ordering, fence};
 use crate::sys::thread;
 use std::sync::Arc;
