@@ -182,6 +182,41 @@ impl Drop for LocalReader<'_> {
     }
 }
 
+impl Domain {
+    /// Begins a read section (`rcu_read_lock`), which ends when the guard is dropped.
+    ///
+    /// Costs two stores to memory of this thread and a compiler fence, or a SeqCst fence, depending
+    /// on [`BarrierKind`](super::BarrierKind). A thread's first use of a domain allocates a slot
+    /// (see [`register`](Self::register)). After that `pin` is async-signal-safe, as long as the
+    /// thread uses no other domain.
+    ///
+    /// Dropping the guard waits if the thread has freed more inside the section than
+    /// [`max_pending`](crate::Builder::max_pending) allows.
+    ///
+    /// # Panics
+    ///
+    /// If this thread already has 2^29 live or leaked guards.
+    #[doc(alias = "rcu_read_lock")]
+    #[inline]
+    pub fn pin(&self) -> Guard<'_> {
+        Guard::enter(self)
+    }
+
+    /// Claims a slot for a loop that reads all the time; see [`LocalReader`].
+    pub fn local(&self) -> LocalReader<'_> {
+        LocalReader::new(self)
+    }
+
+    /// Claims the calling thread's slot for [`pin`](Self::pin), as the first section does. After
+    /// this a signal handler on this thread may pin this domain, as long as the thread uses no
+    /// other domain: a handler that pins one domain while the thread is about to pin another could
+    /// make the thread use the wrong slot. A grace period needs no barrier if no other thread has a
+    /// slot in the domain, so do not register threads that never read.
+    pub fn register(&self) {
+        drop(self.pin());
+    }
+}
+
 #[cold]
 fn nest(slot: &Announcement) {
     // SAFETY: INV-R5: only the owning thread touches `nested`.

@@ -158,3 +158,56 @@ impl OwnedTraceGuard {
         &self.guard
     }
 }
+
+impl Domain {
+    /// Begins a read section that may sleep and may end on another thread (`rcu_read_lock_trace`).
+    ///
+    /// Costs the same as [`pin`](Self::pin) with [`BarrierKind::Fence`](super::BarrierKind::Fence)
+    /// for a thread's first open section. Each further open section claims its own slot, with an
+    /// atomic read-modify-write. Not async-signal-safe.
+    ///
+    /// A section counts as a section of the thread that began it, wherever its guard is. That
+    /// thread gets [`SynchronizeError::InsideReadSection`] if it would wait for the section. A
+    /// thread that holds a guard from another thread gets no error and waits for itself forever. A
+    /// task must therefore not hold a guard across a call that waits for this flavour
+    /// (`synchronize`, `barrier`, or the `quiesce` and `destroy` of an allocator whose policy waits
+    /// for it), whatever thread it is resumed on. If that cannot be ruled out, use
+    /// [`synchronize_timeout`], `quiesce_timeout` or `destroy_timeout`.
+    ///
+    /// [`SynchronizeError::InsideReadSection`]: super::SynchronizeError::InsideReadSection
+    /// [`synchronize_timeout`]: super::GracePeriods::synchronize_timeout
+    ///
+    /// ```
+    /// use memalloc::rcu::{Domain, SynchronizeError};
+    /// use std::time::Duration;
+    ///
+    /// let domain = Domain::new();
+    /// let guard = domain.pin_trace();
+    /// std::thread::scope(|scope| {
+    ///     // Another thread may wait for the section,
+    ///     let waiting = scope.spawn(|| domain.trace().synchronize_timeout(Duration::from_millis(1)));
+    ///     assert!(matches!(waiting.join(), Ok(Err(SynchronizeError::TimedOut { .. }))));
+    ///     // and another may end it.
+    ///     scope.spawn(move || drop(guard));
+    /// });
+    /// domain.trace().synchronize()?;
+    /// # Ok::<(), SynchronizeError>(())
+    /// ```
+    #[doc(alias = "rcu_read_lock_trace")]
+    #[inline]
+    pub fn pin_trace(&self) -> TraceGuard<'_> {
+        TraceGuard::enter(self)
+    }
+
+    /// As [`pin_trace`](Self::pin_trace), with a guard that keeps the domain alive, for tasks that
+    /// must be `'static`. Costs one more atomic increment.
+    pub fn pin_trace_owned(&self) -> OwnedTraceGuard {
+        OwnedTraceGuard::enter(self)
+    }
+}
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<TraceGuard<'static>>();
+    shared::<OwnedTraceGuard>();
+};

@@ -181,13 +181,6 @@ impl Domain {
         });
     }
 
-    /// Drives the grace periods of both flavours as far as readers allow, and runs the callbacks
-    /// that are due.
-    pub(crate) fn run_all_callbacks(&self) {
-        self.rcu().run_callbacks();
-        self.trace().run_callbacks();
-    }
-
     /// Waits for readers, for at most `limit`.
     pub(crate) fn synchronize_with(
         &self,
