@@ -1,7 +1,8 @@
 //! A domain of readers of both flavours: the public interface.
 
-use super::flavour::{Rcu, TasksTrace};
+use super::flavour::{FlavourKind, Rcu, TasksTrace};
 use super::grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError};
+use super::slots::{Announcement, Slot};
 use super::stall::{StallReport, StallWatch};
 use crate::first_panic::FirstPanic;
 use crate::sys::fork::{AtFork, Forking, Registration};
@@ -55,6 +56,26 @@ impl Inner {
     #[inline(always)]
     pub(super) fn trace(&self) -> &GracePeriods<TasksTrace> {
         &self.trace
+    }
+
+    /// Claims a slot of a flavour for the calling thread alone.
+    pub(super) fn claim_slot(&self, flavour: FlavourKind) -> NonNull<Slot> {
+        let slots = match flavour {
+            FlavourKind::Rcu => self.rcu.slots(),
+            FlavourKind::TasksTrace => self.trace.slots(),
+        };
+        slots.claim(NonNull::from(self).cast())
+    }
+
+    /// Returns the domain of a slot.
+    ///
+    /// # Safety
+    ///
+    /// The slot was claimed with [`claim_slot`](Self::claim_slot), and its domain outlives the
+    /// returned reference.
+    pub(super) unsafe fn of_slot<'d>(slot: &Announcement) -> &'d Self {
+        // SAFETY: INV-R7, and the caller's promise: the address is that of the domain.
+        unsafe { &*slot.domain().cast::<Self>() }
     }
 }
 

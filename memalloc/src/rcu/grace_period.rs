@@ -5,7 +5,7 @@ use super::barrier::Barrier;
 use super::callback::{Callback, Callbacks};
 use super::epoch::Epochs;
 use super::flavour::{Flavour, FlavourKind, Rcu};
-use super::slots::Slots;
+use super::slots::{Announcement, Slots};
 use super::stall::{Reader, StallReport, StallWatch};
 use super::{reader, sleepable};
 use crate::sync::{Ordering, Tally};
@@ -69,14 +69,10 @@ impl<F: Flavour> GracePeriods<F> {
         }
     }
 
+    /// Announces a section in a slot that shows none. Only the owner calls it.
     #[inline(always)]
-    pub(super) fn epochs(&self) -> &Epochs {
-        &self.epochs
-    }
-
-    #[inline(always)]
-    pub(super) fn readers_barrier(&self) -> &Barrier {
-        &self.barrier
+    pub(super) fn announce(&self, slot: &Announcement) {
+        slot.announce(self.epochs.current(), &self.barrier);
     }
 
     /// The requested kind of barrier.

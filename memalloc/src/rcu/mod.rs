@@ -55,7 +55,8 @@
 //!   ended by the thread that drops its guard.
 //! - INV-R6: a thread announces sections in a slot only after a SeqCst fence that follows its claim
 //!   of the slot, and the slot names the thread for as long as it may announce sections there.
-//! - INV-R7: a slot names its domain, and the domain does not move until its slots are freed.
+//! - INV-R7: a claimed slot has the address of its domain, and the domain does not move until its
+//!   slots are freed.
 
 mod backoff;
 mod barrier;

@@ -3,10 +3,11 @@
 //! The thread has one slot in the domain. The outermost section announces itself there; the
 //! sections inside it are counted.
 
-use super::domain::Domain;
+use super::domain::{Domain, Inner};
+use super::flavour::FlavourKind;
 use super::slots::{Announcement, Slot};
 use super::stamp::WaitFor;
-use super::thread_slots::{self, Kind};
+use super::thread_slots;
 use crate::recording::{Flavour, Section};
 use std::fmt;
 use std::marker::PhantomData;
@@ -61,8 +62,8 @@ impl<'d> Guard<'d> {
     #[inline(never)]
     fn enter_slow(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        let slot = thread_slots::cached(Kind::Rcu, inner).unwrap_or_else(|| {
-            let (slot, own_slot) = thread_slots::find(Kind::Rcu, inner);
+        let slot = thread_slots::cached(FlavourKind::Rcu, inner).unwrap_or_else(|| {
+            let (slot, own_slot) = thread_slots::find(FlavourKind::Rcu, inner);
             if own_slot {
                 // The thread's storage is gone: the last guard of the slot gives it back.
                 // SAFETY: INV-R3, and INV-R5: the slot was just claimed for this thread.
@@ -79,8 +80,7 @@ impl<'d> Guard<'d> {
         let place = unsafe { slot.as_ref() };
         // SAFETY: INV-R5: the slot is this thread's.
         let section = if unsafe { place.announced_here() } == 0 {
-            let flavour = domain.inner().rcu();
-            place.announce(flavour.epochs(), flavour.readers_barrier());
+            domain.inner().rcu().announce(place);
             Section::begin()
         } else {
             nest(place);
@@ -106,7 +106,7 @@ impl<'d> Guard<'d> {
     #[inline]
     pub fn is_of(&self, domain: &Domain) -> bool {
         let inner = domain.inner();
-        thread_slots::cached(Kind::Rcu, inner) == Some(self.slot)
+        thread_slots::cached(FlavourKind::Rcu, inner) == Some(self.slot)
             || inner.rcu().slots().have(self.slot)
     }
 }
@@ -157,7 +157,7 @@ impl fmt::Debug for LocalReader<'_> {
 
 impl<'d> LocalReader<'d> {
     pub(super) fn new(domain: &'d Domain) -> Self {
-        let slot = domain.inner().rcu().slots().claim(domain.inner());
+        let slot = domain.inner().claim_slot(FlavourKind::Rcu);
         Self { slot, domain, _not_send: PhantomData }
     }
 
@@ -246,8 +246,8 @@ fn leave_inner(slot: &Announcement, inner: u32) {
     let puts_off = std::thread::panicking();
     set_nested(if puts_off { inner & !ABANDONED } else { 0 });
     slot.clear();
-    // SAFETY: the caller is the drop of a guard, which borrows the domain.
-    let domain = unsafe { slot.domain() };
+    // SAFETY: INV-R7, and the caller is the drop of a guard, which borrows the domain.
+    let domain = unsafe { Inner::of_slot(slot) };
     if inner & ABANDONED != 0 {
         set_nested(0);
         slot.give_back();

@@ -4,10 +4,11 @@
 //! A thread announces its first open section in its own slot, and claims a slot for each further
 //! open section. The thread that drops the guard ends the section.
 
-use super::domain::Domain;
+use super::domain::{Domain, Inner};
+use super::flavour::FlavourKind;
 use super::slots::{Announcement, ORPHANED, Slot};
 use super::stamp::WaitFor;
-use super::thread_slots::{self, Kind};
+use super::thread_slots;
 use crate::recording::{Flavour, Section};
 use crate::sync::Ordering;
 use crate::sys::thread;
@@ -50,9 +51,9 @@ impl<'d> TraceGuard<'d> {
     #[inline]
     pub(super) fn enter(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        let (mut slot, mut own_slot) = match thread_slots::cached(Kind::Trace, inner) {
+        let (mut slot, mut own_slot) = match thread_slots::cached(FlavourKind::TasksTrace, inner) {
             Some(slot) => (slot, false),
-            None => thread_slots::find(Kind::Trace, inner),
+            None => thread_slots::find(FlavourKind::TasksTrace, inner),
         };
         // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
         let mut place = unsafe { slot.as_ref() };
@@ -60,12 +61,11 @@ impl<'d> TraceGuard<'d> {
         // thread: our announcement of a newer epoch is proof that that section has ended too. Falls
         // to `loom` `a_section_that_ended_elsewhere_is_vouched_for`.
         if place.epoch.load(Ordering::Acquire) != 0 {
-            (slot, own_slot) = (inner.trace().slots().claim(inner), true);
+            (slot, own_slot) = (inner.claim_slot(FlavourKind::TasksTrace), true);
             // SAFETY: as above.
             place = unsafe { slot.as_ref() };
         }
-        let flavour = inner.trace();
-        place.announce(flavour.epochs(), flavour.readers_barrier());
+        inner.trace().announce(place);
         Self { slot, own_slot, section: Section::begin(), _domain: PhantomData }
     }
 }
@@ -89,8 +89,8 @@ impl Drop for TraceGuard<'_> {
 #[cold]
 fn end_elsewhere(slot: &Announcement, own_slot: bool) {
     let owes = !std::thread::panicking() && slot.take_debt_of(thread::current());
-    // SAFETY: the caller is the drop of a guard, which borrows the domain.
-    let domain = unsafe { slot.domain() };
+    // SAFETY: INV-R7, and the caller is the drop of a guard, which borrows the domain.
+    let domain = unsafe { Inner::of_slot(slot) };
     // ORDERING: Release as in `clear`. It is a read-modify-write, so that it and the mark of an
     // owner that ends see one another. Acquire pairs with the Release of that mark: what the owner
     // did with the slot happens before what its next owner does.

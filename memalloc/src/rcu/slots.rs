@@ -8,8 +8,6 @@
 //! the current number of readers, not the highest number so far.
 
 use super::barrier::Barrier;
-use super::domain::Inner;
-use super::epoch::Epochs;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell, fence, owner_load_u64};
 use crate::sys::fork::Survivor;
 use crate::sys::thread;
@@ -53,9 +51,9 @@ struct Ownership {
     /// The index of the slot in its chunk.
     index: u32,
     chunk: *const Chunk,
-    /// The domain of the slot (INV-R7), set when the slot is claimed. Orders nothing: a thread that
-    /// loads it got the slot from the thread that claimed it.
-    domain: std::sync::atomic::AtomicPtr<Inner>,
+    /// The address of the domain (INV-R7), set when the slot is claimed. Orders nothing: a thread
+    /// that loads it got the slot from the thread that claimed it.
+    domain: std::sync::atomic::AtomicPtr<()>,
 }
 
 /// A block of slots.
@@ -295,14 +293,14 @@ impl Slots {
         })
     }
 
-    /// Claims a slot for the calling thread alone. `domain` is the domain of these slots.
-    pub(super) fn claim(&self, domain: &Inner) -> NonNull<Slot> {
+    /// Claims a slot for the calling thread alone. `domain` is the address of the domain of these
+    /// slots.
+    pub(super) fn claim(&self, domain: NonNull<()>) -> NonNull<Slot> {
         let me = thread::current();
         let slot = self.claim_lowest(me);
         // SAFETY: INV-R3: the slot lives as long as `self`.
         let place = unsafe { slot.as_ref() };
-        let domain = ptr::from_ref(domain).cast_mut();
-        place.ownership.domain.store(domain, std::sync::atomic::Ordering::Relaxed);
+        place.ownership.domain.store(domain.as_ptr(), std::sync::atomic::Ordering::Relaxed);
         // ORDERING: pairs with the fence of a grace period before `others_may_read`. If the grace
         // period's fence comes first, this thread sees everything that was unlinked before it; if
         // this fence comes first, the grace period sees the claim. Falls to `loom_protocol`
@@ -339,12 +337,13 @@ impl Drop for Slots {
 }
 
 impl Announcement {
-    /// Announces a section in a slot that shows none. Only the owner calls it.
+    /// Announces a section that begins in `epoch`, in a slot that shows none. Only the owner calls
+    /// it.
     #[inline(always)]
-    pub(super) fn announce(&self, epochs: &Epochs, barrier: &Barrier) {
+    pub(super) fn announce(&self, epoch: u64, barrier: &Barrier) {
         // ORDERING: Release: a scan may skip this newer epoch, and takes it as proof that the
         // earlier sections have ended. Falls to `loom_protocol` "slot store relaxed".
-        self.epoch.store(epochs.current(), Ordering::Release);
+        self.epoch.store(epoch, Ordering::Release);
         barrier.light();
     }
 
@@ -394,15 +393,9 @@ impl Announcement {
         owner.compare_exchange(me | INDEBTED, me, relaxed, relaxed).is_ok()
     }
 
-    /// The domain of the slot.
-    ///
-    /// # Safety
-    ///
-    /// The domain must outlive the returned reference.
-    pub(super) unsafe fn domain<'d>(&self) -> &'d Inner {
-        let domain = self.ownership.domain.load(std::sync::atomic::Ordering::Relaxed);
-        // SAFETY: INV-R7, and the caller's promise. The slot was claimed, so the pointer is set.
-        unsafe { &*domain }
+    /// The address of the domain of the slot, which is claimed (INV-R7).
+    pub(super) fn domain(&self) -> *const () {
+        self.ownership.domain.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Clears the owner: when it ends while a section is open, and when the slot becomes free.
@@ -420,8 +413,10 @@ impl Announcement {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::domain::Domain;
     use super::*;
+
+    /// Slots alone do not use the address of their domain.
+    const NO_DOMAIN: NonNull<()> = NonNull::dangling();
 
     /// The number of words that a scan of the slots reads, besides one for each chunk.
     fn words_read(slots: &Slots) -> usize {
@@ -432,34 +427,31 @@ mod tests {
 
     #[test]
     fn a_scan_costs_what_the_current_readers_cost_not_the_most_there_ever_were() {
-        let domain = Domain::new();
-        let slots = domain.rcu().slots();
-        let first = slots.claim(domain.inner());
-        let before = (slots.iter().count(), words_read(slots));
-        let many: Vec<_> = (0..10_000).map(|_| slots.claim(domain.inner())).collect();
+        let slots = Slots::new();
+        let first = slots.claim(NO_DOMAIN);
+        let before = (slots.iter().count(), words_read(&slots));
+        let many: Vec<_> = (0..10_000).map(|_| slots.claim(NO_DOMAIN)).collect();
         assert_eq!(slots.iter().count(), 10_001);
         assert!(slots.chunks().count() <= 11, "each is twice as large as the one before");
         let distinct: std::collections::HashSet<_> = many.iter().collect();
         assert_eq!(distinct.len(), 10_000);
-        // SAFETY: INV-R3: the domain lives.
+        // SAFETY: INV-R3: `slots` lives.
         many.iter().for_each(|slot| unsafe { slot.as_ref() }.give_back());
-        let after = (slots.iter().count(), words_read(slots));
+        let after = (slots.iter().count(), words_read(&slots));
         assert_eq!(after.0, before.0);
         assert!(after.1 <= before.1 + 4, "one for each chunk of up to 64: {after:?}");
-        assert!(slots.have(first) && slots.claim(domain.inner()) == many[0], "the lowest is next");
+        assert!(slots.have(first) && slots.claim(NO_DOMAIN) == many[0], "the lowest is next");
     }
 
     #[test]
     fn no_two_threads_claim_one_slot() {
-        let domain = Domain::new();
-        let slots = domain.rcu().slots();
+        let slots = Slots::new();
         let rounds = |_| {
             for round in 0..2_000 {
-                let claimed: Vec<_> =
-                    (0..round % 90).map(|_| slots.claim(domain.inner())).collect();
+                let claimed: Vec<_> = (0..round % 90).map(|_| slots.claim(NO_DOMAIN)).collect();
                 let me = thread::current();
                 for slot in claimed {
-                    // SAFETY: INV-R3: the domain lives.
+                    // SAFETY: INV-R3: `slots` lives.
                     let slot = unsafe { slot.as_ref() };
                     assert_eq!(slot.owner(), me, "another thread has it too");
                     slot.give_back();
