@@ -5,9 +5,9 @@ use super::barrier::Barrier;
 use super::callback::{Callback, Callbacks};
 use super::epoch::Epochs;
 use super::flavour::{Flavour, FlavourKind, Rcu};
+use super::handover;
 use super::slots::{Announcement, Slots};
 use super::stall::{Reader, StallReport, StallWatch};
-use super::{reader, sleepable};
 use crate::sync::{Ordering, Tally};
 use crate::sys::fork::Forking;
 use crate::sys::membarrier::BarrierKind;
@@ -97,9 +97,9 @@ impl<F: Flavour> GracePeriods<F> {
             self.slots.repair_after_fork(
                 survivor,
                 match F::KIND {
-                    FlavourKind::Rcu => reader::clear_of_dead_thread,
+                    FlavourKind::Rcu => handover::clear_of_dead_thread,
                     // The guard may have moved to the survivor.
-                    FlavourKind::TasksTrace => sleepable::abandon,
+                    FlavourKind::TasksTrace => handover::abandon_trace,
                 },
             );
         }

@@ -66,6 +66,7 @@ mod domain;
 mod epoch;
 mod flavour;
 mod grace_period;
+mod handover;
 mod reader;
 mod sleepable;
 mod slots;

@@ -5,27 +5,14 @@
 
 use super::domain::{Domain, Inner};
 use super::flavour::FlavourKind;
-use super::slots::{Announcement, Slot};
+use super::handover;
+use super::slots::{ABANDONED, Announcement, MOST_NESTED, OWES_BOTH, OWES_RCU, Slot};
 use super::stamp::WaitFor;
 use super::thread_slots;
 use crate::recording::{Flavour, Section};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-
-/// Set in `nested` when the thread's storage is gone: the last guard of the slot gives the slot
-/// back.
-const ABANDONED: u32 = 1 << 31;
-
-/// Set in `nested` when the thread freed more inside the section than may be pending: it waits for
-/// RCU readers once the outermost section has ended.
-const OWES_RCU: u32 = 1 << 30;
-
-/// As [`OWES_RCU`], for readers of both flavours.
-const OWES_BOTH: u32 = 1 << 29;
-
-/// The largest number of sections inside the outermost one: all bits of `nested` below the flags.
-const MOST_NESTED: u32 = OWES_BOTH - 1;
 
 /// An open read section. An object that was found inside it stays, as the policy of its allocator
 /// promises, until the guard is dropped.
@@ -178,7 +165,7 @@ impl Drop for LocalReader<'_> {
         // SAFETY: INV-R3: `self` borrows the domain.
         let slot = unsafe { self.slot.as_ref() };
         // Guards borrow the reader, so none is left. If one was leaked, its slot stays claimed.
-        abandon(slot);
+        handover::abandon_rcu(slot);
     }
 }
 
@@ -255,36 +242,6 @@ fn leave_inner(slot: &Announcement, inner: u32) {
     if let Some(wait_for) = owes.filter(|_| !puts_off) {
         domain.pay(wait_for);
     }
-}
-
-/// Makes the thread wait when the section in its slot has ended. Called by the owner;
-/// async-signal-safe.
-pub(super) fn mark_indebted(slot: &Announcement, wait_for: WaitFor) {
-    let debt = if wait_for == WaitFor::Rcu { OWES_RCU } else { OWES_BOTH };
-    // SAFETY: INV-R5: only the owning thread touches `nested`. A signal handler that interrupts a
-    // change of it may lose its mark; the next free beyond the limit sets it again.
-    slot.nested.with_mut(|nested| unsafe { *nested |= debt });
-}
-
-/// Gives back the slot of a thread that ends. If a section is open, leaves that to its last guard.
-/// Called by the owner.
-pub(super) fn abandon(slot: &Announcement) {
-    if slot.is_inside() {
-        // SAFETY: INV-R5: only the owning thread touches `nested`.
-        slot.nested.with_mut(|nested| unsafe { *nested |= ABANDONED });
-    } else {
-        // SAFETY: as above. A remaining debt ends with the thread.
-        slot.nested.with_mut(|nested| unsafe { *nested = 0 });
-        slot.give_back();
-    }
-}
-
-/// Takes back the slot of a thread that vanished in a fork with its guards. Called in the child.
-pub(super) fn clear_of_dead_thread(slot: &Announcement) {
-    // SAFETY: INV-R5: the owner is gone, and the child has no other thread yet.
-    slot.nested.with_mut(|nested| unsafe { *nested = 0 });
-    slot.clear();
-    slot.give_back();
 }
 
 #[cfg(all(test, not(loom)))]

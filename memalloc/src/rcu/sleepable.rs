@@ -103,33 +103,6 @@ fn end_elsewhere(slot: &Announcement, own_slot: bool) {
     }
 }
 
-/// Makes the thread wait when it ends the section in its slot. Called by the owner;
-/// async-signal-safe.
-pub(super) fn mark_indebted(slot: &Announcement) {
-    slot.mark_owner_indebted();
-}
-
-/// Gives back the slot of a thread that ends. If a section is open, leaves that to the thread that
-/// ends it. Called by the owner.
-pub(super) fn abandon(slot: &Announcement) {
-    // ORDERING: Acquire, here and where the exchange fails, pairs with the Release of the thread
-    // that ended the section elsewhere: a thread that finds the slot free finds that section over.
-    // Falls to `loom` `a_reuse_at_once_is_after_a_section_that_outlived_its_thread`.
-    let mut seen = slot.epoch.load(Ordering::Acquire);
-    if seen != 0 {
-        slot.disown();
-    }
-    while seen != 0 {
-        let orphaned = seen | ORPHANED;
-        // ORDERING: Release pairs with the Acquire in `end_elsewhere`.
-        match slot.epoch.compare_exchange(seen, orphaned, Ordering::Release, Ordering::Acquire) {
-            Ok(_) => return,
-            Err(changed) => seen = changed,
-        }
-    }
-    slot.give_back();
-}
-
 /// A [`TraceGuard`] that keeps its domain alive, for tasks that must be `'static`.
 #[must_use = "the read section ends when the guard is dropped"]
 pub struct OwnedTraceGuard {

@@ -24,6 +24,20 @@ pub(super) type Slot = CachePadded<Announcement>;
 /// gives the slot back. Never set alone.
 pub(super) const ORPHANED: u64 = 1 << 63;
 
+/// Set in `nested` when the thread's storage is gone: the last guard of the slot gives the slot
+/// back.
+pub(super) const ABANDONED: u32 = 1 << 31;
+
+/// Set in `nested` when the thread freed more inside the section than may be pending: it waits for
+/// RCU readers once the outermost section has ended.
+pub(super) const OWES_RCU: u32 = 1 << 30;
+
+/// As [`OWES_RCU`], for readers of both flavours.
+pub(super) const OWES_BOTH: u32 = 1 << 29;
+
+/// The largest number of sections inside the outermost one: all bits of `nested` below the flags.
+pub(super) const MOST_NESTED: u32 = OWES_BOTH - 1;
+
 /// Set in the owner's number while the open section owes a wait. The word then equals no thread's
 /// number.
 const INDEBTED: u32 = 1 << 31;
@@ -381,7 +395,7 @@ impl Announcement {
         self.ownership.owner.load(Ordering::Relaxed) == me
     }
 
-    /// Marks the owner as owing a wait. Only the owner calls it.
+    /// Makes the owner wait when it ends the section. Called by the owner; async-signal-safe.
     pub(super) fn mark_owner_indebted(&self) {
         self.ownership.owner.store(self.owner() | INDEBTED, Ordering::Relaxed);
     }

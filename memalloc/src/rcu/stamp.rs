@@ -159,11 +159,6 @@ impl Domain {
         self.inner().would_wait_for_itself(what)
     }
 
-    /// See [`Inner::owe`].
-    pub(crate) fn owe(&self, what: WaitFor) {
-        self.inner().owe(what);
-    }
-
     /// Runs `callback` after a grace period of each flavour. For both flavours, an RCU callback
     /// queues the tasks-trace callback.
     pub(crate) fn call_after(&self, what: WaitFor, callback: impl FnOnce() + Send + 'static) {

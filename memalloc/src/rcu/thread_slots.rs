@@ -5,8 +5,8 @@
 
 use super::domain::Inner;
 use super::flavour::FlavourKind;
+use super::handover;
 use super::slots::Slot;
-use super::{reader, sleepable};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
@@ -40,10 +40,10 @@ impl Drop for Registry {
                 let (rcu, trace) = unsafe {
                     (entry.rcu.map(|slot| slot.as_ref()), entry.trace.map(|slot| slot.as_ref()))
                 };
-                rcu.into_iter().for_each(|slot| reader::abandon(slot));
+                rcu.into_iter().for_each(|slot| handover::abandon_rcu(slot));
                 if let Some(slot) = trace {
                     let me = slot.owner();
-                    sleepable::abandon(slot);
+                    handover::abandon_trace(slot);
                     // Slots that were claimed for single guards, which may be on other threads:
                     // `me` may become the number of another thread before those guards are dropped.
                     domain.trace().slots().disown_all(me);
