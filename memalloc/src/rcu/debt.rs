@@ -18,6 +18,15 @@ fn mark_indebted(slot: &Announcement, wait_for: WaitFor) {
     slot.nested.with_mut(|nested| unsafe { *nested |= debt });
 }
 
+/// Returns the readers that the owner of an RCU slot has to wait for, given the slot's `nested`.
+pub(super) fn owed_by(nested: u32) -> Option<WaitFor> {
+    match nested & (OWES_RCU | OWES_BOTH) {
+        0 => None,
+        OWES_RCU => Some(WaitFor::Rcu),
+        _ => Some(WaitFor::Both),
+    }
+}
+
 impl Domain {
     /// See [`Inner::owe`].
     pub(crate) fn owe(&self, what: WaitFor) {

@@ -4,8 +4,7 @@ use super::backoff::Backoff;
 use super::barrier::Barrier;
 use super::callback::{Callback, Callbacks};
 use super::epoch::Epochs;
-use super::flavour::{Flavour, FlavourKind, Rcu};
-use super::handover;
+use super::flavour::{Flavour, Rcu};
 use super::slots::{Announcement, Slots};
 use super::stall::{Reader, StallReport, StallWatch};
 use crate::sync::{Ordering, Tally};
@@ -94,14 +93,7 @@ impl<F: Flavour> GracePeriods<F> {
         if let Some(survivor) = fork.survivor() {
             self.epochs.repair_after_fork(survivor);
             self.barrier.repair_after_fork();
-            self.slots.repair_after_fork(
-                survivor,
-                match F::KIND {
-                    FlavourKind::Rcu => handover::clear_of_dead_thread,
-                    // The guard may have moved to the survivor.
-                    FlavourKind::TasksTrace => handover::abandon_trace,
-                },
-            );
+            self.slots.repair_after_fork(F::KIND, survivor);
         }
         self.callbacks.after_fork(fork);
     }

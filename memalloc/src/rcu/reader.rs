@@ -3,11 +3,11 @@
 //! The thread has one slot in the domain. The outermost section announces itself there; the
 //! sections inside it are counted.
 
+use super::debt::owed_by;
 use super::domain::{Domain, Inner};
 use super::flavour::FlavourKind;
 use super::handover;
-use super::slots::{ABANDONED, Announcement, MOST_NESTED, OWES_BOTH, OWES_RCU, Slot};
-use super::stamp::WaitFor;
+use super::slots::{ABANDONED, Announcement, MOST_NESTED, Slot};
 use super::thread_slots;
 use crate::recording::{Flavour, Section};
 use std::fmt;
@@ -53,8 +53,8 @@ impl<'d> Guard<'d> {
             let (slot, own_slot) = thread_slots::find(FlavourKind::Rcu, inner);
             if own_slot {
                 // The thread's storage is gone: the last guard of the slot gives it back.
-                // SAFETY: INV-R3, and INV-R5: the slot was just claimed for this thread.
-                unsafe { slot.as_ref() }.nested.with_mut(|nested| unsafe { *nested = ABANDONED });
+                // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
+                handover::leave_to_last_guard(unsafe { slot.as_ref() });
             }
             slot
         });
@@ -224,11 +224,7 @@ fn leave_inner(slot: &Announcement, inner: u32) {
     if inner & MOST_NESTED != 0 {
         return set_nested(inner - 1);
     }
-    let owes = match inner & (OWES_RCU | OWES_BOTH) {
-        0 => None,
-        OWES_RCU => Some(WaitFor::Rcu),
-        _ => Some(WaitFor::Both),
-    };
+    let owes = owed_by(inner);
     // A panicking thread does not wait: its next section pays.
     let puts_off = std::thread::panicking();
     set_nested(if puts_off { inner & !ABANDONED } else { 0 });
@@ -236,8 +232,7 @@ fn leave_inner(slot: &Announcement, inner: u32) {
     // SAFETY: INV-R7, and the caller is the drop of a guard, which borrows the domain.
     let domain = unsafe { Inner::of_slot(slot) };
     if inner & ABANDONED != 0 {
-        set_nested(0);
-        slot.give_back();
+        handover::abandon_rcu(slot);
     }
     if let Some(wait_for) = owes.filter(|_| !puts_off) {
         domain.pay(wait_for);

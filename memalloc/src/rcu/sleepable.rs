@@ -6,7 +6,8 @@
 
 use super::domain::{Domain, Inner};
 use super::flavour::FlavourKind;
-use super::slots::{Announcement, ORPHANED, Slot};
+use super::handover;
+use super::slots::{Announcement, Slot};
 use super::stamp::WaitFor;
 use super::thread_slots;
 use crate::recording::{Flavour, Section};
@@ -79,7 +80,7 @@ impl Drop for TraceGuard<'_> {
         if slot.is_plainly_of(thread::current()) && !self.own_slot {
             slot.clear();
         } else {
-            end_elsewhere(slot, self.own_slot);
+            end_and_pay(slot, self.own_slot);
         }
     }
 }
@@ -87,17 +88,11 @@ impl Drop for TraceGuard<'_> {
 /// Ends a section whose slot this thread does not keep, or whose thread owes a wait. The debt is
 /// paid here if the section ends on the thread that began it.
 #[cold]
-fn end_elsewhere(slot: &Announcement, own_slot: bool) {
+fn end_and_pay(slot: &Announcement, own_slot: bool) {
     let owes = !std::thread::panicking() && slot.take_debt_of(thread::current());
     // SAFETY: INV-R7, and the caller is the drop of a guard, which borrows the domain.
     let domain = unsafe { Inner::of_slot(slot) };
-    // ORDERING: Release as in `clear`. It is a read-modify-write, so that it and the mark of an
-    // owner that ends see one another. Acquire pairs with the Release of that mark: what the owner
-    // did with the slot happens before what its next owner does.
-    let announced = slot.epoch.swap(0, Ordering::AcqRel);
-    if own_slot || announced & ORPHANED != 0 {
-        slot.give_back();
-    }
+    handover::end_elsewhere(slot, own_slot);
     if owes {
         domain.pay(WaitFor::Both);
     }

@@ -1,7 +1,8 @@
 //! Slots: readers announce their sections in them, and grace periods scan them.
 //!
 //! While a slot is claimed it belongs to one thread, and only that thread announces sections in it.
-//! Both flavours use slots; `reader` and `sleepable` define how a section ends.
+//! Both flavours use slots; `reader` and `sleepable` define how a section ends, `handover` how a
+//! slot changes hands.
 //!
 //! Slots are in chunks. Each chunk has one bit per slot, which is set while the slot is claimed.
 //! The lowest free slot is claimed first, and a scan visits only claimed slots: its cost follows
@@ -9,7 +10,6 @@
 
 use super::barrier::Barrier;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell, fence, owner_load_u64};
-use crate::sys::fork::Survivor;
 use crate::sys::thread;
 use crossbeam_utils::CachePadded;
 use std::ptr::{self, NonNull};
@@ -223,7 +223,7 @@ impl Slots {
     }
 
     /// The slots that are claimed.
-    fn iter(&self) -> impl Iterator<Item = &Slot> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.chunks().flat_map(Chunk::claimed)
     }
 
@@ -275,29 +275,6 @@ impl Slots {
         let me = thread::current();
         let here = self.iter().filter(|slot| slot.owner() == me && slot.is_inside());
         here.for_each(|slot| then(slot));
-    }
-
-    /// Clears the owner of every slot that the calling thread, number `me`, claimed.
-    pub(super) fn disown_all(&self, me: u32) {
-        for slot in self.iter().filter(|slot| slot.owner() == me) {
-            // Fails if the thread that ended the section has given the slot back; another thread
-            // may have claimed it since.
-            let (owner, relaxed) = (&slot.ownership.owner, Ordering::Relaxed);
-            let _ = owner.compare_exchange(me, 0, relaxed, relaxed);
-            let _ = owner.compare_exchange(me | INDEBTED, 0, relaxed, relaxed);
-        }
-    }
-
-    /// In the child of a fork: renumbers the survivor's slots, and calls `abandon` with those that
-    /// vanished threads had claimed.
-    pub(super) fn repair_after_fork(&self, survivor: Survivor, abandon: impl Fn(&Announcement)) {
-        for slot in self.iter() {
-            if slot.owner() == survivor.was {
-                slot.ownership.owner.store(survivor.is, Ordering::Relaxed);
-            } else {
-                abandon(slot);
-            }
-        }
     }
 
     /// Returns the number of claimed slots, and the number of those that announce a section.
@@ -410,6 +387,18 @@ impl Announcement {
     /// The address of the domain of the slot, which is claimed (INV-R7).
     pub(super) fn domain(&self) -> *const () {
         self.ownership.domain.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Gives the owner another number, and forgets a wait that it owes.
+    pub(super) fn renumber_owner(&self, number: u32) {
+        self.ownership.owner.store(number, Ordering::Relaxed);
+    }
+
+    /// Clears the owner if it is still thread `me`.
+    pub(super) fn disown_if_of(&self, me: u32) {
+        let (owner, relaxed) = (&self.ownership.owner, Ordering::Relaxed);
+        let _ = owner.compare_exchange(me, 0, relaxed, relaxed);
+        let _ = owner.compare_exchange(me | INDEBTED, 0, relaxed, relaxed);
     }
 
     /// Clears the owner: when it ends while a section is open, and when the slot becomes free.

@@ -41,13 +41,7 @@ impl Drop for Registry {
                     (entry.rcu.map(|slot| slot.as_ref()), entry.trace.map(|slot| slot.as_ref()))
                 };
                 rcu.into_iter().for_each(|slot| handover::abandon_rcu(slot));
-                if let Some(slot) = trace {
-                    let me = slot.owner();
-                    handover::abandon_trace(slot);
-                    // Slots that were claimed for single guards, which may be on other threads:
-                    // `me` may become the number of another thread before those guards are dropped.
-                    domain.trace().slots().disown_all(me);
-                }
+                trace.into_iter().for_each(|slot| domain.trace().slots().end_of_thread(slot));
             }
         }
     }
