@@ -2,7 +2,7 @@
 //! are returned during other calls or on request.
 
 use super::hook_frame;
-use super::owed::{BARRIER_BYTES, BARRIER_INTERVAL, Due, URGENT_BYTES};
+use super::owed::Due;
 use super::raw::Raw;
 use crate::rcu::{Stamp, SynchronizeError, WaitFor};
 use crate::sync::Ordering::Relaxed;
@@ -55,11 +55,10 @@ impl Raw {
         if self.domain.is_under_way(wait_for) {
             return false;
         }
-        let worth_while = due.late
-            || !self.domain.costs_a_barrier(wait_for)
-            || due.bytes >= URGENT_BYTES
-            || (due.bytes >= BARRIER_BYTES && self.domain.begun_ago(wait_for) >= BARRIER_INTERVAL)
-            || self.depot.pending_bytes() > self.max_pending / 2;
+        let worth_while = due.is_worth_a_grace_period(
+            || self.domain.costs_a_barrier(wait_for),
+            || self.domain.begun_ago(wait_for),
+        ) || self.depot.pending_bytes() > self.max_pending / 2;
         if worth_while {
             self.domain.advance_once(wait_for);
         }
@@ -87,10 +86,7 @@ impl Raw {
         if waiting.is_empty() || self.depot.runs_hooks_when_passed() {
             return;
         }
-        let bytes = waiting.objects() * self.size(class);
-        // A quarter of `BARRIER_BYTES` is enough here, since carving new memory has a cost too.
-        let bytes = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
-        let due = Due { bytes, late: false };
+        let due = Due::for_allocation(waiting.objects() * self.size(class));
         self.look_after(self.depot.route.deferred, &due);
         self.end_waiting(class, BATCHES_PER_CALL, false);
     }
@@ -127,7 +123,7 @@ impl Raw {
             depot.of(class).gave_back();
         }
         if begun > 0 || !depot.of(class).waiting_for_gp_ttrace.is_empty() {
-            let due = self.owed.add(begun, self.size(class));
+            let due = self.owed.add(begun, self.size(class), thread::coarse_clock);
             if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
                 self.owed.begun();
             }
