@@ -1,4 +1,5 @@
-//! A domain of readers of both flavours: the public interface.
+//! A domain of readers of both flavours: the public interface, except for the read sections, which
+//! stand beside their guards in `reader` and `sleepable`.
 
 use super::flavour::{FlavourKind, Rcu, TasksTrace};
 use super::grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError};

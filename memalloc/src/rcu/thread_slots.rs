@@ -1,7 +1,7 @@
 //! The calling thread's slots: one of each flavour for every domain that it reads in.
 //!
-//! The registry of slots is thread-local; its destructor gives the slots back. A guard that is
-//! created after that claims a slot for itself alone.
+//! The registry of slots is thread-local; its destructor hands the slots over (see `handover`). A
+//! guard that is created after that claims a slot for itself alone.
 
 use super::domain::Inner;
 use super::flavour::FlavourKind;
