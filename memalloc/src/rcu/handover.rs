@@ -1,12 +1,15 @@
 //! How a slot changes hands: at the end of its thread, at the end of a section on another thread,
 //! and in the child of a fork.
 //!
-//! | event | no open section | a section of RCU | a section of tasks trace |
-//! |---|---|---|---|
-//! | the thread ends | it gives the slot back | it marks the slot [`ABANDONED`]; the last guard gives the slot back | it marks the slot [`ORPHANED`]; the thread that ends the section gives the slot back |
-//! | the thread vanished in a fork | the child gives the slot back | as without a section: the guards vanished too | the child marks the slot [`ORPHANED`]: the survivor may have the guard |
-//!
-//! A slot that was claimed for a single guard is given back when that guard is dropped.
+//! - A thread that ends outside of sections gives its slots back.
+//! - A thread that ends inside an RCU section marks its slot [`ABANDONED`], and the last guard gives
+//!   the slot back.
+//! - A thread that ends while a tasks-trace section is open in its slot marks the slot [`ORPHANED`],
+//!   and the thread that ends the section gives the slot back.
+//! - The child of a fork gives back the RCU slots of threads that vanished: their guards vanished
+//!   too. A tasks-trace section of such a thread may go on, because the survivor may have its guard;
+//!   its slot is marked [`ORPHANED`].
+//! - A slot that was claimed for a single guard is given back when that guard is dropped.
 
 use super::flavour::FlavourKind;
 use super::slots::{ABANDONED, Announcement, ORPHANED, Slots};
