@@ -227,4 +227,3 @@ pub use sys::cpu::run_on;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct PackageReadme;
-
