@@ -62,8 +62,8 @@
 //!
 //! ## Consistency
 //!
-//! (`docs/consistency.md` gives the argument and the tests for each promise; `docs/trie-guide.md`
-//! is an introduction.)
+//! (In the repository, `docs/consistency.md` gives the argument and the tests for each promise, and
+//! `docs/lookup.md` the steps of a lookup. The [guide] is an introduction.)
 //!
 //! - Operations on one key are linearizable.
 //! - Replacing a value never hides its key.
@@ -104,6 +104,8 @@ compile_error!(
 );
 
 mod fault;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod map;
 mod node;
 mod read;
@@ -117,17 +119,7 @@ pub use map::{
 };
 pub use node::PlainBits;
 
-/// Runs the README's examples as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
 /// Runs the examples of the package's README as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct PackageReadme;
-
-/// Runs the guide's examples as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/trie-guide.md")]
-struct Guide;

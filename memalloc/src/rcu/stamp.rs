@@ -1,7 +1,8 @@
 //! Stamps: the grace periods, of one or both flavours, that a freed object waits for.
 
 use super::domain::{Domain, Inner};
-use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
+use super::flavour::{Rcu, TasksTrace};
+use super::grace_period::{Cookie, SynchronizeError};
 use crate::broken::{self, Fault};
 use crate::sync::{Ordering, fence};
 use crate::sys::thread;
@@ -161,11 +162,6 @@ impl Domain {
         self.inner().would_wait_for_itself(what)
     }
 
-    /// See [`Inner::owe`].
-    pub(crate) fn owe(&self, what: WaitFor) {
-        self.inner().owe(what);
-    }
-
     /// Runs `callback` after a grace period of each flavour. For both flavours, an RCU callback
     /// queues the tasks-trace callback.
     pub(crate) fn call_after(&self, what: WaitFor, callback: impl FnOnce() + Send + 'static) {
@@ -181,13 +177,6 @@ impl Domain {
             // The domain is being dropped, so no reader is left.
             None => callback(),
         });
-    }
-
-    /// Drives the grace periods of both flavours as far as readers allow, and runs the callbacks
-    /// that are due.
-    pub(crate) fn run_all_callbacks(&self) {
-        self.rcu().run_callbacks();
-        self.trace().run_callbacks();
     }
 
     /// Waits for readers, for at most `limit`.
