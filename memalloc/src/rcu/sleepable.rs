@@ -70,11 +70,10 @@ impl<'d> TraceGuard<'d> {
         Self { slot, own_slot, section: Section::begin(), _domain: PhantomData }
     }
 
-    /// Whether this marks a section of `domain`, as [`Guard::is_of`](super::Guard::is_of) tells of
-    /// the other flavour.
+    /// Returns true if this guard is of `domain`.
     ///
-    /// A comparison where the calling thread used the domain last and keeps the section in its own
-    /// slot; else a look at the domain's slots.
+    /// Costs one comparison if the calling thread used the domain last and the section is in its
+    /// own slot; else a scan of the domain's slots.
     ///
     /// ```
     /// use memalloc::rcu::Domain;
@@ -87,7 +86,7 @@ impl<'d> TraceGuard<'d> {
     #[inline]
     pub fn is_of(&self, domain: &Domain) -> bool {
         let inner = domain.inner();
-        thread_slots::cached(Kind::Trace, inner) == Some(self.slot)
+        thread_slots::cached(FlavourKind::TasksTrace, inner) == Some(self.slot)
             || inner.trace().slots().have(self.slot)
     }
 }
