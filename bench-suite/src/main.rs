@@ -38,6 +38,8 @@ mod record;
 mod report;
 #[forbid(unsafe_code)]
 mod shape;
+#[cfg(target_os = "linux")]
+mod torture;
 // Allocating and freeing by pointer is unsafe: the files of this layer that do it allow it.
 mod workload;
 

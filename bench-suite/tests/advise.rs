@@ -52,6 +52,19 @@ fn a_shape_is_measured_under_the_correct_policies_and_answered() {
     }
 }
 
+/// The options that shorten a run of other commands do not exist here.
+#[test]
+fn a_run_that_exceeds_its_time_names_options_that_advise_has() {
+    let text = briefly(&["--validate", "yes", "--stall-ms", "50"]);
+    assert!(text.contains("This run takes at least"), "{text}");
+    let remedy = text.split("of --duration.").nth(1).unwrap().split("shorten it").next().unwrap();
+    for option in remedy.split_whitespace().filter(|word| word.starts_with("--")) {
+        let help = said(&["--help"]);
+        assert!(help.contains(option), "{option} is not in {help}");
+    }
+    assert!(remedy.contains("--rounds") && !remedy.contains("--case"), "{remedy}");
+}
+
 #[test]
 fn readers_that_sleep_with_references_leave_one_policy_and_its_lines() {
     let text = briefly(&["--references", "yes", "--sleep", "yes", "--percentile", "99.9"]);

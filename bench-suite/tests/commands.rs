@@ -143,12 +143,16 @@ fn read_side_measures_every_kind_of_barrier_and_grace_periods_with_and_without_a
 fn flood_measures_speed_and_memory_of_every_case_with_every_reader() {
     let (records, text) = records("flood", &["--size", "8", "--threads", "2"]);
     assert!(text.contains("flood, speed") && text.contains("flood, memory"), "{text}");
+    assert!(text.contains("longest 512 updates") && text.contains("512 updates, 99 %"), "{text}");
     let found = distinct(&records, &["case", "reader", "policy", "size", "threads", "metric"]);
     for case in ["overwrite", "batch-add-batch-del", "add-del-on-diff-cpu"] {
         for reader in ["none", "idle", "busy", "stall-100ms"] {
             for policy in POLICIES {
                 let what = format!("{case} {reader} {policy} 8 2");
                 has(&found, &[&format!("{what} ops_per_s")]);
+                for metric in ["group_p50", "group_p99", "group_max", "p50", "p99"] {
+                    has(&found, &[&format!("{what} update_{metric}_ns")]);
+                }
                 if cfg!(target_os = "linux") {
                     has(&found, &[&format!("{what} mem_avg_bytes")]);
                     has(&found, &[&format!("{what} mem_peak_bytes")]);
@@ -163,7 +167,10 @@ fn flood_measures_speed_and_memory_of_every_case_with_every_reader() {
         let is_timed = record["params"]["reader"] == "stall-100ms"
             && ["ops_per_s", "mem_avg_bytes"].contains(&record["metric"].as_str().unwrap());
         // A sample of a few milliseconds may be too short for a second point.
-        if let Some(curves) = record["curves"].as_array() {
+        if record["metric"] == "update_group_p50_ns" {
+            let curves = record["curves"].as_array().unwrap();
+            assert!(curves.len() == 2 && curves.iter().all(|one| one["over"] == "quantile"));
+        } else if let Some(curves) = record["curves"].as_array() {
             assert!(is_timed && curves.iter().all(|curve| curve["over"] == "time_s"), "{record}");
         }
     }

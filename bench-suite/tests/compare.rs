@@ -1,6 +1,7 @@
 //! A short run of `compare` from end to end.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -55,6 +56,52 @@ fn a_short_run_records_every_case_under_both_policies_and_misses_no_key() {
     }
 }
 
+/// Runs `compare` in a directory in which it can't write its report, and checks that it says so in
+/// one line and shows the results.
+#[track_caller]
+fn shows_its_results_without_a_report_in(directory: &Path) {
+    let output = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+        .args(["--duration", "1", "--rounds", "1", "--warmup", "0.001", "--quiet"])
+        .args(["--data", "random", "--case", "update", "--threads", "1"])
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{stderr}");
+    let begins = "No report: bench-suite-report.html: ";
+    assert!(stderr.lines().count() == 1 && stderr.starts_with(begins), "{stderr}");
+    assert!(stderr.contains("--html FILE names another place"), "{stderr}");
+    assert!(stdout.contains("write speed") && stdout.contains("Recommendation: "), "{stdout}");
+    assert!(!stdout.contains("Report: "), "{stdout}");
+}
+
+#[test]
+fn a_directory_with_the_name_of_the_report_costs_only_the_report() {
+    let directory = tempfile::tempdir().unwrap();
+    let obstacle = directory.path().join("bench-suite-report.html");
+    std::fs::create_dir(&obstacle).unwrap();
+    shows_its_results_without_a_report_in(directory.path());
+    assert!(obstacle.is_dir());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[test]
+fn somebody_elses_file_with_the_name_of_the_report_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bench-suite-report.html");
+    std::fs::write(&file, "a letter").unwrap();
+    shows_its_results_without_a_report_in(directory.path());
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "a letter");
+}
+
+/// Nobody can create a file in `/proc`, whatever their permissions.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_cannot_be_written_costs_only_the_report() {
+    shows_its_results_without_a_report_in(Path::new("/proc"));
+}
+
 /// Returns the fields that identify a record.
 fn identity(record: &Value) -> String {
     let params = &record["params"];
@@ -94,7 +141,7 @@ fn expected() -> impl Iterator<Item = String> {
     for policy in POLICIES {
         for size in [256, 4096] {
             for reader in ["none", "idle", "busy", "stall-100ms"] {
-                for metric in ["ops_per_s", "mem_peak_bytes"] {
+                for metric in ["ops_per_s", "mem_peak_bytes", "update_group_max_ns"] {
                     all.push(format!(
                         "flood overwrite memalloc {policy} 2 {metric} {size} {reader}"
                     ));

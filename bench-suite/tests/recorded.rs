@@ -142,3 +142,17 @@ fn list_shows_what_each_command_measures_and_how_long_it_takes() {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }
 }
+
+#[test]
+fn the_values_of_all_commands_begin_in_one_column_of_the_list() {
+    let (stdout, _) = text(&bench_suite(&["list"]));
+    let options = stdout.lines().filter(|line| line.starts_with("  --"));
+    let columns: Vec<usize> = options
+        .map(|line| {
+            let option = 2 + line[2..].find(' ').unwrap();
+            option + line[option..].find(|letter| letter != ' ').unwrap()
+        })
+        .collect();
+    assert!(columns.len() > 10, "{stdout}");
+    assert!(columns.iter().all(|&column| column == columns[0]), "{stdout}");
+}

@@ -75,15 +75,43 @@ impl Faults {
     }
 }
 
+/// Whether the fault that a build with the feature `broken` has chosen is the one that is asked for.
+#[cfg(all(not(loom), feature = "broken"))]
+#[inline(always)]
+fn is_left_out(question: &str) -> bool {
+    use memalloc::broken::{Fault, leaves_out};
+    match question {
+        "slot_not_reread" => leaves_out(Fault::ParentSlot),
+        "counts_on_reuse_only" => leaves_out(Fault::FrozenCount),
+        "without_counts" => leaves_out(Fault::NoCount),
+        "hinted_leaf_unlinked" => leaves_out(Fault::HintLiveness),
+        _ => false,
+    }
+}
+
 macro_rules! questions {
     ($($question:ident => $fault:ident;)*) => {
         impl Faults {
+            /// Pauses where a fault of a build with the feature `broken` shows.
+            #[inline(always)]
+            pub(crate) fn linger(self) {
+                #[cfg(feature = "broken")]
+                memalloc::broken::lingers(&[
+                    memalloc::broken::Fault::ParentSlot,
+                    memalloc::broken::Fault::FrozenCount,
+                    memalloc::broken::Fault::NoCount,
+                    memalloc::broken::Fault::HintLiveness,
+                ]);
+            }
+
             $(
                 #[inline(always)]
                 pub(crate) fn $question(self) -> bool {
                     #[cfg(loom)]
                     return self.fault == Some(Fault::$fault);
-                    #[cfg(not(loom))]
+                    #[cfg(all(not(loom), feature = "broken"))]
+                    return is_left_out(stringify!($question));
+                    #[cfg(not(any(loom, feature = "broken")))]
                     false
                 }
             )*

@@ -74,8 +74,8 @@
 //!
 //! ## Consistency
 //!
-//! (`docs/consistency.md` gives the argument and the tests for each promise; `docs/trie-guide.md`
-//! is an introduction.)
+//! (In the repository, `docs/consistency.md` gives the argument and the tests for each promise, and
+//! `docs/lookup.md` the steps of a lookup. The [guide] is an introduction.)
 //!
 //! - Operations on one key are linearizable.
 //! - Replacing a value never hides its key.
@@ -110,7 +110,14 @@
 //!   writer is preempted in between. A thread that removes a key, or inserts next to one, may have
 //!   to retry as often as other threads overwrite that key's value.
 
+#[cfg(all(feature = "broken", not(debug_assertions)))]
+compile_error!(
+    "the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only"
+);
+
 mod fault;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod map;
 mod node;
 mod read;
@@ -125,17 +132,7 @@ pub use map::{
 };
 pub use node::PlainBits;
 
-/// Runs the README's examples as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
 /// Runs the examples of the package's README as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct PackageReadme;
-
-/// Runs the guide's examples as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/trie-guide.md")]
-struct Guide;

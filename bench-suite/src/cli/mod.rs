@@ -6,6 +6,8 @@ mod advise;
 mod common;
 mod complaint;
 mod recorded;
+#[cfg(target_os = "linux")]
+mod torture;
 mod values;
 
 use std::ffi::OsString;
@@ -19,6 +21,8 @@ use memalloc::CpuMode;
 pub(crate) use advise::AdviseOptions;
 pub(crate) use common::{CommonOptions, RunOptions};
 pub(crate) use recorded::{CmpOptions, ExportOptions, Format, ReportOptions};
+#[cfg(target_os = "linux")]
+pub(crate) use torture::TortureOptions;
 
 use crate::data::DataName;
 
@@ -44,6 +48,9 @@ pub(crate) enum Invocation {
     /// Measures allocating in signal handlers.
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
+    /// Checks the promises of the libraries under stress.
+    #[cfg(target_os = "linux")]
+    Torture(TortureOptions),
     /// Lists the commands with their cases and parameters.
     List,
     /// Compares two files of records.
@@ -97,6 +104,9 @@ enum Command {
     /// Allocate and free in a signal handler that interrupts allocating and freeing
     #[cfg(target_os = "linux")]
     Signals(SignalsOptions),
+    /// Check both libraries while threads do everything at once; exits with 1 after an error
+    #[cfg(target_os = "linux")]
+    Torture(TortureOptions),
     /// List commands, their cases and parameters, and their duration
     List,
     /// Compare the records of two files row by row; exits with 1 if something became worse
@@ -249,6 +259,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
         Some(Command::Advise(options)) => Invocation::Advise(options),
         #[cfg(target_os = "linux")]
         Some(Command::Signals(options)) => Invocation::Signals(options),
+        #[cfg(target_os = "linux")]
+        Some(Command::Torture(options)) => Invocation::Torture(options),
         Some(Command::List) => Invocation::List,
         Some(Command::Cmp(options)) => Invocation::Cmp(options),
         Some(Command::Export(options)) => Invocation::Export(options),

@@ -53,6 +53,22 @@ pub(super) fn rate(text: &str) -> Result<u32, String> {
     within(text, 1..=50_000, "a number")
 }
 
+/// Parses the number of a phase of torture.
+#[cfg(target_os = "linux")]
+pub(super) fn phase(text: &str) -> Result<u64, String> {
+    within(text, 0..=5_000_000, "a number")
+}
+
+/// Parses the name of a fault, in a build with the feature `broken`.
+#[cfg(feature = "broken")]
+pub(super) fn fault(text: &str) -> Result<memalloc::broken::Fault, String> {
+    let all = memalloc::broken::Fault::ALL;
+    all.iter().copied().find(|fault| fault.to_string() == text).ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+        format!("allowed are {}", names.join(", "))
+    })
+}
+
 /// Parses a difference in percent.
 pub(super) fn percent(text: &str) -> Result<f64, String> {
     within(text, 0.0..=1000.0, "a number")

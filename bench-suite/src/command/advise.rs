@@ -18,7 +18,7 @@ use crate::record::{self, Health, Record, RunEnd, RunHeader, Sink};
 use crate::report::{
     self, Advice, Axis, Choice, Flip, Judgement, Limits, Listing, Measured, Opinion, Progress,
 };
-use crate::shape::{self, PartialShape, Recorded, Shape, standings};
+use crate::shape::{self, LONGEST_STALL_MS, PartialShape, Recorded, Shape, standings};
 use crate::workload::{Selection, shaped};
 
 /// The default time for all measurements, in seconds.
@@ -328,8 +328,9 @@ impl Search {
         let Some(pair) = pair(judgement) else { return Ok(()) };
         self.run.rounds = FEWEST_ROUNDS;
         let axes = axes(shape, measured, pair[0]);
-        for (place, &(axis, from, end)) in axes.iter().enumerate() {
-            let whole = self.left() / (axes.len() - place) as u32;
+        for (place, &Span { axis, from, end, weight }) in axes.iter().enumerate() {
+            let weights: u32 = axes[place..].iter().map(|span| span.weight).sum();
+            let whole = self.left() * weight / weights;
             let deadline = Instant::now() + whole;
             let flip = report::search(axis, base, from, end, POINTS, |value| {
                 let point = at(shape, axis, value);
@@ -339,8 +340,7 @@ impl Search {
                 else {
                     return Ok(None);
                 };
-                let least = shaped::least_sample(&point).max(LEAST_POINT_SAMPLE) + BESIDE_A_SAMPLE;
-                let least = least * (2 * FEWEST_ROUNDS) as u32;
+                let least = least_time(&point);
                 let left = deadline.saturating_duration_since(Instant::now());
                 if least > left {
                     return Ok(None);
@@ -368,6 +368,12 @@ struct Flips {
     unasked: Vec<Axis>,
 }
 
+/// Returns the least time of a point of the search, which measures two policies.
+fn least_time(point: &Shape) -> Duration {
+    let sample = shaped::least_sample(point).max(LEAST_POINT_SAMPLE) + BESIDE_A_SAMPLE;
+    sample * (2 * FEWEST_ROUNDS) as u32
+}
+
 /// Returns the two policies between which the answer may flip: the recommended one and the next.
 fn pair(judgement: &Judgement) -> Option<[PolicyKind; 2]> {
     let Judgement { choice, runner_up, misfits } = judgement;
@@ -379,39 +385,68 @@ fn pair(judgement: &Judgement) -> Option<[PolicyKind; 2]> {
     }
 }
 
-/// The most axes to search.
-const MOST_AXES: usize = 4;
+/// The most axes to search: both directions of a section's length, a stall, the budget and the
+/// share of updates.
+const MOST_AXES: usize = 8;
 
-/// Returns the axes of a shape, each with its start and its end.
-fn axes(shape: &Shape, measured: &[Measured], taken: PolicyKind) -> Vec<(Axis, f64, f64)> {
+/// The weight of an axis in the time for the search: the direction of a number in which a flip is
+/// more likely, and the other one.
+const FIRST: u32 = 3;
+const SECOND: u32 = 1;
+
+/// The search for fewer updates ends here.
+const FEWEST_UPDATES_PERCENT: f64 = 0.1;
+
+/// A number of the shape to vary, from its value to an end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Span {
+    axis: Axis,
+    from: f64,
+    end: f64,
+    /// The share of the time, relative to the other axes.
+    weight: u32,
+}
+
+/// Returns the axes of a shape. Those with more time come first: what they leave is for the others.
+fn axes(shape: &Shape, measured: &[Measured], taken: PolicyKind) -> Vec<Span> {
     const MIB: f64 = crate::shape::MIB;
     let numbers = &shape.numbers;
     let mut axes = Vec::new();
+    let mut add = |axis, from, end, weight| axes.push(Span { axis, from, end, weight });
     let section = numbers.section_us.max(0.1);
-    axes.push((Axis::LongerSections, section, (section * 100.0).clamp(100.0, 10_000.0)));
+    add(Axis::LongerSections, section, (section * 100.0).clamp(100.0, 10_000.0), FIRST);
+    add(Axis::ShorterSections, section, (section / 100.0).max(0.1), SECOND);
     match numbers.stall_ms {
-        stall if stall > 0.0 => axes.push((Axis::ShorterStalls, stall, stall / 1000.0)),
-        _ => axes.push((Axis::LongerStalls, section / 1000.0, 100.0)),
+        stall if stall > 0.0 => {
+            add(Axis::ShorterStalls, stall, stall / 1000.0, FIRST);
+            add(Axis::LongerStalls, stall, (stall * 10.0).min(LONGEST_STALL_MS), SECOND);
+        }
+        _ => add(Axis::LongerStalls, section / 1000.0, 100.0, FIRST),
     }
     let least = (numbers.live_bytes() as f64 / MIB * 1.1).max(1.0);
     match numbers.budget_mib {
-        Some(budget) => axes.push((Axis::LargerBudget, budget, budget * 16.0)),
+        Some(budget) => {
+            add(Axis::LargerBudget, budget, budget * 16.0, FIRST);
+            add(Axis::SmallerBudget, budget, least, SECOND);
+        }
         None => {
             let peaks = measured.iter().find(|one| one.policy == taken);
             let peak = peaks.and_then(|one| crate::measure::Summary::of(&one.peak_bytes));
             let peak = peak.map_or(0.0, |peak| peak.high / MIB) + 1.0;
-            if peak > least {
-                axes.push((Axis::SmallerBudget, peak, least));
-            }
+            add(Axis::SmallerBudget, peak, least, FIRST);
         }
     }
     let shares = numbers.threads.shares();
-    let most = shares.iter().copied().fold(0.0, f64::max);
-    if most < 1.0 {
-        axes.push((Axis::MoreUpdates, most * 100.0, 100.0));
-    }
-    axes.retain(|(_, from, end)| from != end);
-    axes.truncate(MOST_AXES);
+    let most = shares.iter().copied().fold(0.0, f64::max) * 100.0;
+    add(Axis::MoreUpdates, most, 100.0, FIRST);
+    let fewer = if most < 100.0 { SECOND } else { FIRST };
+    add(Axis::FewerUpdates, most, (most / 100.0).max(FEWEST_UPDATES_PERCENT), fewer);
+    axes.retain(|span| match span.axis.goes_down() {
+        true => span.end < span.from,
+        false => span.end > span.from,
+    });
+    // The order of axes with the same weight stays.
+    axes.sort_by_key(|span| std::cmp::Reverse(span.weight));
     axes
 }
 
@@ -420,10 +455,10 @@ fn at(shape: &Shape, axis: Axis, value: f64) -> Shape {
     let mut changed = shape.clone();
     let numbers = &mut changed.numbers;
     match axis {
-        Axis::LongerSections => numbers.section_us = value,
+        Axis::LongerSections | Axis::ShorterSections => numbers.section_us = value,
         Axis::LongerStalls | Axis::ShorterStalls => numbers.stall_ms = value,
         Axis::SmallerBudget | Axis::LargerBudget => numbers.budget_mib = Some(value),
-        Axis::MoreUpdates => {
+        Axis::MoreUpdates | Axis::FewerUpdates => {
             let shares = numbers.threads.shares();
             let most = shares.iter().copied().fold(0.0, f64::max);
             numbers.threads = numbers.threads.with_shares(|share| share / most * value / 100.0);
@@ -447,15 +482,61 @@ mod tests {
         assert_eq!(changed.numbers.threads.shares(), [1.0, 0.5]);
         let back = at(&changed, Axis::MoreUpdates, 20.0);
         assert_eq!(back.numbers.threads.shares(), [0.2, 0.1]);
+        use Axis::{
+            FewerUpdates, LargerBudget, LongerSections, LongerStalls, MoreUpdates, ShorterSections,
+            ShorterStalls, SmallerBudget,
+        };
         let axes = axes(&shape, &[], PolicyKind::Immediate);
-        let names: Vec<_> = axes.iter().map(|(axis, ..)| *axis).collect();
-        use Axis::{LargerBudget, LongerSections, MoreUpdates, ShorterStalls};
-        assert_eq!(names, [LongerSections, ShorterStalls, LargerBudget, MoreUpdates]);
-        for (axis, from, end) in axes {
+        assert!(axes.len() <= MOST_AXES);
+        assert_eq!(
+            axes.iter().map(|span| span.axis).collect::<Vec<_>>(),
+            [
+                LongerSections,
+                ShorterStalls,
+                LargerBudget,
+                MoreUpdates,
+                ShorterSections,
+                LongerStalls,
+                SmallerBudget,
+                FewerUpdates,
+            ]
+        );
+        for Span { axis, from, end, .. } in axes {
             assert_ne!(at(&shape, axis, end), shape, "{axis:?}");
-            if axis != MoreUpdates {
+            if ![MoreUpdates, FewerUpdates].contains(&axis) {
                 assert_eq!(at(&shape, axis, from), shape, "{axis:?}");
             }
+        }
+    }
+
+    /// A search towards a number that the shape has already, or beyond it, would find nothing.
+    #[test]
+    fn every_axis_leads_away_from_the_shape() {
+        for toml in [
+            "",
+            "[shape]\nthreads = \"2:1\"\nsection_us = 0.05",
+            "[shape]\nthreads = \"2:0.0001\"\nsection_us = 20000\nstall_ms = 10000",
+            "[shape]\nlive_objects = 100\nbudget_mib = 1.0",
+        ] {
+            let shape = shape(toml);
+            for Span { axis, from, end, .. } in axes(&shape, &[], PolicyKind::Immediate) {
+                assert!(from > 0.0 && end > 0.0, "{axis:?} of {toml}");
+                assert_eq!(end < from, axis.goes_down(), "{axis:?} of {toml}");
+            }
+        }
+    }
+
+    /// The longest stall that is searched by default takes most of a sample's time: it must fit.
+    #[test]
+    fn the_first_point_of_every_main_axis_fits_into_the_usual_time() {
+        let shape = shape("[shape]\nthreads = \"1:0.5,1:0.1\"");
+        let axes = axes(&shape, &[], PolicyKind::Immediate);
+        // With a smaller budget, which needs measurements.
+        let weights = axes.iter().map(|span| span.weight).sum::<u32>() + FIRST;
+        let time = Duration::from_secs(USUAL_SECONDS).mul_f64(1.0 - MAIN_PART);
+        for span in axes.iter().filter(|span| span.weight == FIRST) {
+            let least = least_time(&at(&shape, span.axis, span.end));
+            assert!(least <= time * span.weight / weights, "{:?}: {least:?}", span.axis);
         }
     }
 

@@ -1,8 +1,8 @@
 //! `list`: the commands with their cases and parameters.
 
-#[cfg(target_os = "linux")]
-use super::signals;
 use super::{Failure, advise, alloc, compare, flood, hash_map, print, qp_trie, read_side};
+#[cfg(target_os = "linux")]
+use super::{signals, torture};
 use crate::report::{self, Listing};
 
 /// Lists every command that measures.
@@ -23,6 +23,8 @@ fn all() -> Vec<Listing> {
         advise::listing(),
         #[cfg(target_os = "linux")]
         signals::listing(),
+        #[cfg(target_os = "linux")]
+        torture::listing(),
     ]
 }
 

@@ -15,6 +15,8 @@ mod select;
 mod sets;
 #[cfg(target_os = "linux")]
 mod signals;
+#[cfg(target_os = "linux")]
+mod torture;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -71,6 +73,8 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
         Invocation::Advise(options) => advise::run(options),
         #[cfg(target_os = "linux")]
         Invocation::Signals(options) => signals::run(options),
+        #[cfg(target_os = "linux")]
+        Invocation::Torture(options) => torture::run(options),
         Invocation::List => list::run(),
         Invocation::Cmp(options) => recorded::cmp(options),
         Invocation::Export(options) => recorded::export(options),

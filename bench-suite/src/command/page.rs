@@ -17,12 +17,16 @@ const HEAD: u64 = 1024;
 
 /// The path of a report.
 #[derive(Debug)]
-pub(super) struct PagePath(PathBuf);
+pub(super) struct PagePath {
+    path: PathBuf,
+    /// True if the user named it.
+    is_named: bool,
+}
 
 impl PagePath {
     /// Returns the default path.
     pub(super) fn usual() -> Self {
-        Self(USUAL.into())
+        Self { path: USUAL.into(), is_named: false }
     }
 
     /// Returns the path that the options ask for; `None` if no report is wanted.
@@ -43,7 +47,7 @@ impl PagePath {
     ///
     /// One line that says why no report can be written there.
     pub(super) fn checked(path: &Path) -> Result<Self, String> {
-        let page = Self(path.to_owned());
+        let page = Self { path: path.to_owned(), is_named: true };
         page.is_free()?;
         let directory = page.directory();
         match fs::metadata(directory) {
@@ -62,7 +66,7 @@ impl PagePath {
     pub(super) fn write(&self, runs: &[Run]) -> Result<String, String> {
         let replaces = self.is_free()?;
         self.write_whole(&report::page(runs)).map_err(|error| self.complain(error))?;
-        let path = fs::canonicalize(&self.0).unwrap_or_else(|_| self.0.clone());
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let older = if replaces { " (replaced an older report)" } else { "" };
         Ok(format!("Report: {}{older}\n", path.display()))
     }
@@ -81,11 +85,15 @@ impl PagePath {
     }
 
     fn complain(&self, error: impl std::fmt::Display) -> String {
-        format!("--html {}: {error}", self.0.display())
+        let path = self.path.display();
+        match self.is_named {
+            true => format!("--html {path}: {error}"),
+            false => format!("{path}: {error}; --html FILE names another place"),
+        }
     }
 
     fn directory(&self) -> &Path {
-        match self.0.parent() {
+        match self.path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         }
@@ -93,7 +101,7 @@ impl PagePath {
 
     /// Returns whether an older report exists; an error if the path holds anything else.
     fn is_free(&self) -> Result<bool, String> {
-        let kind = match fs::metadata(&self.0) {
+        let kind = match fs::metadata(&self.path) {
             Ok(kind) => kind,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(self.complain(error)),
@@ -102,7 +110,7 @@ impl PagePath {
             return Err(self.complain("expected a regular file"));
         }
         let mut head = String::new();
-        let read = File::open(&self.0).map(|file| file.take(HEAD).read_to_string(&mut head));
+        let read = File::open(&self.path).map(|file| file.take(HEAD).read_to_string(&mut head));
         match read {
             Ok(_) if kind.len() == 0 || head.contains(report::GENERATOR) => Ok(true),
             Ok(_) => Err(self.complain("it exists and is not a report: choose another name")),
@@ -123,7 +131,7 @@ impl PagePath {
         }
         let mut file = builder.tempfile_in(self.directory())?;
         file.write_all(page.as_bytes())?;
-        file.persist(&self.0)?;
+        file.persist(&self.path)?;
         Ok(())
     }
 }

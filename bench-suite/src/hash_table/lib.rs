@@ -98,3 +98,8 @@ pub use lookup::ValueRef;
 pub use memory::{ElementMemory, KeepsIdentity, OneByOne};
 pub use shape::{Shape, ShapeError};
 pub use table::HashTable;
+
+/// Runs the examples of the workspace's README as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

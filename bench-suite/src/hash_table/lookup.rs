@@ -1,6 +1,6 @@
 //! Lookups, which take no lock: a walk along a chain that may lead into another one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use memalloc::Handle;
 use memalloc::rcu::Guard;
@@ -168,6 +168,3 @@ impl<M: KeepsIdentity> HashTable<M> {
         Some(ValueRef { memory: self.memory(), object, first, len: self.shape().words() })
     }
 }
-
-/// A counter for statistics only.
-pub(crate) type Tally = AtomicU64;

@@ -1,6 +1,7 @@
 //! The table.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 
 use memalloc::AllocError;
 use memalloc::rcu::Domain;
@@ -8,7 +9,6 @@ use memalloc::rcu::Domain;
 use crate::bucket::Bucket;
 use crate::element::Element;
 use crate::fault::Faults;
-use crate::lookup::Tally;
 use crate::memory::ElementMemory;
 use crate::shape::Shape;
 
@@ -23,6 +23,9 @@ pub struct HashTable<M: ElementMemory> {
     pub(crate) restarts: Tally,
     pub(crate) faults: Faults,
 }
+
+/// A counter for statistics only.
+type Tally = AtomicU64;
 
 impl<M: ElementMemory> fmt::Debug for HashTable<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

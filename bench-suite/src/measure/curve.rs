@@ -37,13 +37,16 @@ impl Curve {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
+        let value_at = |part: f64| sorted[(part * last as f64).ceil() as usize];
+        Self::from_quantiles(sorted.len() as u64, value_at)
+    }
+
+    /// Returns the distribution of so many values by their quantiles; `None` without values.
+    pub(crate) fn from_quantiles(values: u64, value_at: impl Fn(f64) -> f64) -> Option<Self> {
         // A quantile within one call of the end equals the largest value.
-        let known = |part: &f64| *part == 1.0 || (1.0 - part) * sorted.len() as f64 >= 1.0;
-        let points = QUANTILES
-            .into_iter()
-            .filter(known)
-            .map(|part| [part, sorted[(part * last as f64).ceil() as usize]]);
-        Some(Self { over: Over::Quantile, points: points.collect() })
+        let known = |part: &f64| *part == 1.0 || (1.0 - part) * values as f64 >= 1.0;
+        let points = QUANTILES.into_iter().filter(known).map(|part| [part, value_at(part)]);
+        (values > 0).then(|| Self { over: Over::Quantile, points: points.collect() })
     }
 }
 

@@ -52,6 +52,16 @@ pub(crate) enum Metric {
     /// The time of a whole update, at the percentile in the parameters: an allocation, a swap and a
     /// free.
     UpdateLatencyNs,
+    /// The median time of a group of 512 updates of one thread.
+    UpdateGroupP50Ns,
+    /// The time within which 99 % of the groups of 512 updates finished.
+    UpdateGroupP99Ns,
+    /// The time of the longest group of 512 updates: no update took longer.
+    UpdateGroupMaxNs,
+    /// The average time of an update in a group that took the median time.
+    UpdateP50Ns,
+    /// The average time of an update in a group at the 99th percentile.
+    UpdateP99Ns,
     /// The share of the updates that were refused for lack of memory.
     RefusedShare,
     /// Memory held from the system, averaged over a workload.
@@ -80,7 +90,12 @@ impl Metric {
             | Self::GpLatencyNs
             | Self::AllocLatencyNs
             | Self::FreeLatencyNs
-            | Self::UpdateLatencyNs => "ns",
+            | Self::UpdateLatencyNs
+            | Self::UpdateGroupP50Ns
+            | Self::UpdateGroupP99Ns
+            | Self::UpdateGroupMaxNs
+            | Self::UpdateP50Ns
+            | Self::UpdateP99Ns => "ns",
             Self::CpuShare
             | Self::FalseNegatives
             | Self::Lost

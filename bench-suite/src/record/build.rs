@@ -38,7 +38,11 @@ impl Build {
             rustc: known(option_env!("BENCH_RUSTC")),
             git: known(option_env!("BENCH_GIT")),
             dirty: option_env!("BENCH_GIT_DIRTY").and_then(|dirty| dirty.parse().ok()),
-            features: cfg!(feature = "rivals").then(|| "rivals".into()).into_iter().collect(),
+            features: [("rivals", cfg!(feature = "rivals")), ("broken", cfg!(feature = "broken"))]
+                .into_iter()
+                .filter(|(_, is_in)| *is_in)
+                .map(|(name, _)| name.into())
+                .collect(),
         }
     }
 }

@@ -21,8 +21,28 @@ pub(super) enum Line<'r> {
     Run(&'r RunHeader),
     /// A measurement.
     Record(Box<Measured>),
+    /// The state of a torture run.
+    #[cfg(target_os = "linux")]
+    Torture(&'r TortureTally<'r>),
     /// The end of a run.
     End(&'r RunEnd),
+}
+
+/// The state of a torture run at one moment.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Serialize)]
+pub(crate) struct TortureTally<'r> {
+    /// The run.
+    pub(crate) run: &'r str,
+    /// The amounts.
+    #[serde(flatten)]
+    pub(crate) tally: crate::torture::Tally,
+    /// The error, if there was one.
+    pub(crate) error: Option<&'r str>,
+    /// The phase of the error.
+    pub(crate) phase: Option<&'r str>,
+    /// The command that repeats the phase.
+    pub(crate) again: Option<&'r str>,
 }
 
 /// A line with the version of the format.

@@ -21,6 +21,8 @@ use crate::measure::{Curve, Look, Metric, Outcome, Series, Summary, WrongAnswer,
 use crate::workload::{OnWrong, Params, Selection, Subject, Workload};
 pub(crate) use build::Build;
 pub(crate) use host::Host;
+#[cfg(target_os = "linux")]
+pub(crate) use line::TortureTally;
 pub(crate) use read::{Run, latest, pooled, read};
 pub(crate) use run::{Control, Health, RunEnd, RunHeader};
 pub(crate) use sink::Sink;
@@ -380,6 +382,11 @@ mod tests {
             Metric::AllocLatencyNs,
             Metric::FreeLatencyNs,
             Metric::UpdateLatencyNs,
+            Metric::UpdateGroupP50Ns,
+            Metric::UpdateGroupP99Ns,
+            Metric::UpdateGroupMaxNs,
+            Metric::UpdateP50Ns,
+            Metric::UpdateP99Ns,
             Metric::RefusedShare,
             Metric::MemAvgBytes,
             Metric::MemPeakBytes,
@@ -415,6 +422,11 @@ mod tests {
             (Metric::AllocLatencyNs, "alloc_latency_ns"),
             (Metric::FreeLatencyNs, "free_latency_ns"),
             (Metric::UpdateLatencyNs, "update_latency_ns"),
+            (Metric::UpdateGroupP50Ns, "update_group_p50_ns"),
+            (Metric::UpdateGroupP99Ns, "update_group_p99_ns"),
+            (Metric::UpdateGroupMaxNs, "update_group_max_ns"),
+            (Metric::UpdateP50Ns, "update_p50_ns"),
+            (Metric::UpdateP99Ns, "update_p99_ns"),
             (Metric::RefusedShare, "refused_share"),
             (Metric::MemAvgBytes, "mem_avg_bytes"),
             (Metric::MemPeakBytes, "mem_peak_bytes"),

@@ -124,6 +124,8 @@ fn add(runs: &mut Vec<Run>, line: &str) -> Result<(), String> {
             let record = measured.of(&run.header);
             run.add(record)?;
         }
+        // No measurement.
+        (2, "torture") => {}
         (2, "end") => {
             let end: RunEnd = typed(line)?;
             let run = find(runs, &end.run)?;

@@ -5,6 +5,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use super::line::Line;
+#[cfg(target_os = "linux")]
+use super::line::TortureTally;
 use super::{Record, RunEnd, RunHeader};
 
 /// A file to which records are appended, or standard output, or nothing.
@@ -50,6 +52,12 @@ impl Sink {
     /// are dropped.
     pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
         self.write(records.iter().map(|record| Line::Record(Box::new(record.into()))))
+    }
+
+    /// Appends what torture has seen, as [`append`](Self::append) does.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn torture(&mut self, tally: &TortureTally<'_>) -> io::Result<()> {
+        self.write(std::iter::once(Line::Torture(tally)))
     }
 
     /// Appends the end of a run, as [`append`](Self::append) does.

@@ -19,7 +19,12 @@ fn scale(metric: Metric, value: f64) -> Scale {
         | Metric::GpLatencyNs
         | Metric::AllocLatencyNs
         | Metric::FreeLatencyNs
-        | Metric::UpdateLatencyNs => TIME,
+        | Metric::UpdateLatencyNs
+        | Metric::UpdateGroupP50Ns
+        | Metric::UpdateGroupP99Ns
+        | Metric::UpdateGroupMaxNs
+        | Metric::UpdateP50Ns
+        | Metric::UpdateP99Ns => TIME,
         Metric::MemAvgBytes | Metric::MemPeakBytes => MEMORY,
         Metric::BytesPerEntry | Metric::OverheadBytesPerEntry => BYTES,
         Metric::CpuShare

@@ -25,6 +25,8 @@ pub(super) fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
         Metric::AllocLatencyNs => Some("alloc"),
         Metric::FreeLatencyNs => Some("free"),
         Metric::UpdateLatencyNs => Some("update"),
+        Metric::UpdateGroupP99Ns => Some("512 updates, 99 %"),
+        Metric::UpdateGroupMaxNs => Some("longest 512 updates"),
         Metric::RefusedShare => Some("refused"),
         Metric::RetriesPerLookup => Some("retries per lookup"),
         Metric::MemPeakBytes => Some("peak"),
@@ -32,7 +34,11 @@ pub(super) fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
         Metric::MemAvgBytes => Some("average"),
         Metric::BytesPerEntry => Some("per entry"),
         Metric::OverheadBytesPerEntry => Some("per entry beyond key and value"),
-        Metric::CpuShare
+        // The median is the speed again; its distribution has a figure.
+        Metric::UpdateGroupP50Ns
+        | Metric::UpdateP50Ns
+        | Metric::UpdateP99Ns
+        | Metric::CpuShare
         | Metric::FalseNegatives
         | Metric::Lost
         | Metric::Duplicated
@@ -53,7 +59,12 @@ pub(super) fn title(row: &Row<'_>) -> String {
         | Metric::GpLatencyNs
         | Metric::AllocLatencyNs
         | Metric::FreeLatencyNs
-        | Metric::UpdateLatencyNs => "time",
+        | Metric::UpdateLatencyNs
+        | Metric::UpdateGroupP50Ns
+        | Metric::UpdateGroupP99Ns
+        | Metric::UpdateGroupMaxNs
+        | Metric::UpdateP50Ns
+        | Metric::UpdateP99Ns => "time",
         Metric::WouldBlockShare => "share of allocations in handlers",
         Metric::TableShare | Metric::AllocatorShare | Metric::GracePeriodShare => "share of time",
         Metric::RefusedShare => "share of updates",

@@ -54,8 +54,19 @@ pub(super) struct Line {
     pub(super) comparison: Option<Comparison>,
     /// The number of rows.
     pub(super) rows: usize,
-    /// True if smaller values are better.
-    pub(super) is_memory: bool,
+    /// The quantity.
+    pub(super) quantity: Quantity,
+}
+
+/// The quantity of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quantity {
+    /// More is better.
+    Speed,
+    /// Less is better.
+    Memory,
+    /// Less is better.
+    Time,
 }
 
 impl Judgement {
@@ -64,19 +75,22 @@ impl Judgement {
         let rows = rows(records);
         let pairs: Vec<Pair<'_>> = rows.iter().filter_map(Pair::of).collect();
         let (reading, changing) = (of(&pairs, Pair::is_reading), of(&pairs, Pair::is_changing));
-        let mut kinds = vec![("lookup speed".to_owned(), reading.clone(), false)];
-        kinds.push(("write speed".into(), changing.clone(), false));
+        use Quantity::{Memory, Speed, Time};
+        let mut kinds = vec![("lookup speed".to_owned(), reading.clone(), Speed)];
+        kinds.push(("write speed".into(), changing.clone(), Speed));
         for reader in Reader::USUAL {
             let peaks = of(&pairs, |pair| pair.is_peak_beside(reader));
-            kinds.push((format!("peak memory, {}", beside(reader)), peaks, true));
+            kinds.push((format!("peak memory, {}", beside(reader)), peaks, Memory));
         }
         let stalled = of(&pairs, Pair::is_changing_behind_a_stall);
-        kinds.push(("write speed during a stall".into(), stalled, false));
+        kinds.push(("write speed during a stall".into(), stalled, Speed));
+        let longest = of(&pairs, Pair::is_longest_behind_a_stall);
+        kinds.push(("longest 512 writes in a stall".into(), longest, Time));
         let found = kinds.into_iter().filter(|(_, rows, _)| !rows.is_empty());
         let lines: Vec<Line> = found
-            .map(|(what, rows, is_memory)| {
+            .map(|(what, rows, quantity)| {
                 let comparison = Comparison::of_groups(&[group(&rows)]);
-                Line { what, comparison, rows: rows.len(), is_memory }
+                Line { what, comparison, rows: rows.len(), quantity }
             })
             .collect();
         let recommendation = match Comparison::of_groups(&[group(&reading), group(&changing)]) {
@@ -138,6 +152,10 @@ impl<'r> Pair<'r> {
 
     fn is_changing_behind_a_stall(&self) -> bool {
         self.is_change() && self.is_stalled()
+    }
+
+    fn is_longest_behind_a_stall(&self) -> bool {
+        self.common.metric == Metric::UpdateGroupMaxNs && self.is_stalled()
     }
 
     fn is_peak_beside(&self, reader: Reader) -> bool {
@@ -236,6 +254,28 @@ mod tests {
         assert!(text.contains("lookup speed                  1.50"), "{text}");
         assert!(text.contains("write speed                   no difference"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    /// Only the writes beside a stalled reader have the line, and it decides nothing.
+    #[test]
+    fn the_longest_writes_in_a_stall_have_a_line() {
+        let longest = |reader: &str| {
+            let mut rows = pair("overwrite", Metric::UpdateGroupMaxNs, 1e5, 1e8);
+            for row in &mut rows {
+                row.params.retain(|name, _| name == "oversubscribed");
+                row.params.insert("reader".into(), reader.into());
+            }
+            rows
+        };
+        let speeds = [
+            pair("lookup-hit", Metric::OpsPerS, 1e6, 2e6),
+            pair("update", Metric::OpsPerS, 1e6, 2e6),
+        ];
+        let of = |reader| verdict(&[speeds.concat(), longest(reader)].concat());
+        let stalled = of("stall-100ms");
+        assert!(stalled.contains("longest 512 writes in a stall 1000"), "{stalled}");
+        assert!(stalled.contains("Recommendation: after-rcu-gp."), "{stalled}");
+        assert!(!of("busy").contains("longest"), "{}", of("busy"));
     }
 
     #[test]

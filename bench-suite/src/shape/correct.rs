@@ -94,7 +94,7 @@ pub(crate) fn standings(demands: &Demands) -> Vec<Standing> {
     PolicyKind::ALL.iter().map(standing).collect()
 }
 
-/// Returns the guarantee of a policy: see the table in docs/guide.md.
+/// Returns the guarantee of a policy: see the table in memalloc/docs/guide.md.
 fn promise(policy: PolicyKind, sleeps: bool) -> Promise {
     match (policy, sleeps) {
         (PolicyKind::Immediate, _) | (PolicyKind::AfterRcuGp, true) => Promise::Type,

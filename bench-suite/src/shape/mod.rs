@@ -11,7 +11,7 @@ mod recording;
 
 pub(crate) use correct::{Demands, Shared, Signals, Standing, standings};
 pub(crate) use notation::{SizeWeights, ThreadGroups};
-pub(crate) use partial::{PartialDemands, PartialNumbers, PartialShape};
+pub(crate) use partial::{LONGEST_STALL_MS, PartialDemands, PartialNumbers, PartialShape};
 pub(crate) use plan::Plan;
 pub(crate) use recording::{Recorded, read as read_recording};
 

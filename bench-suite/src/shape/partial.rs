@@ -47,7 +47,7 @@ pub(crate) struct PartialNumbers {
 
 /// The longest section, and the longest stall.
 const LONGEST_SECTION_US: f64 = 1e6;
-const LONGEST_STALL_MS: f64 = 10_000.0;
+pub(crate) const LONGEST_STALL_MS: f64 = 10_000.0;
 
 /// The most live objects: an object's number has 26 bits in its stamp.
 const MOST_OBJECTS: u64 = 1 << 26;

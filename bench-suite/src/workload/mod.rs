@@ -33,6 +33,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::data::DataSet;
 use crate::measure::Sampler;
+use reader::Reader;
 
 /// Parameters that distinguish measurements of the same case, by the names used in records.
 pub(crate) type Params = Map<String, Json>;
@@ -128,9 +129,74 @@ impl Selection {
         }
         numbers
     }
+
+    /// Returns a workload for each selected one of `cases` with each size, reader and number of
+    /// threads, in this order. The threads of the case `in_pairs` work in pairs.
+    pub(crate) fn workloads<'d>(
+        &self,
+        cases: &[&'static str],
+        in_pairs: &str,
+        sizes: &[usize],
+        readers: &[Reader],
+        make: impl Fn(&'static str, usize, Reader, usize) -> Workload<'d>,
+    ) -> Vec<Workload<'d>> {
+        let mut workloads = Vec::new();
+        for &case in cases.iter().filter(|case| self.wants(case)) {
+            let numbers = match case {
+                case if case == in_pairs => self.threads_in_pairs(),
+                _ => self.threads.clone(),
+            };
+            for &size in sizes {
+                for &reader in readers {
+                    for &threads in &numbers {
+                        workloads.push(make(case, size, reader, threads));
+                    }
+                }
+            }
+        }
+        workloads
+    }
 }
 
 /// Formats a number of threads, as in "1 thread", "2 threads".
 pub(crate) fn threads_in_words(threads: usize) -> String {
     format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_selected_case_has_every_size_reader_and_number_of_threads() {
+        let selection = Selection {
+            cases: vec!["alone", "pairs"],
+            threads: vec![1, 2, 3],
+            policies: Vec::new(),
+            rivals: false,
+            seed: 1,
+        };
+        let make = |case, size, reader: Reader, threads| Workload {
+            bench: "bench",
+            title: format!("{case} {size} {reader} {threads}"),
+            keys: None,
+            threads,
+            share: 1.0,
+            subjects: Vec::new(),
+        };
+        let readers = [Reader::None, Reader::Busy];
+        let cases = ["left-out", "alone", "pairs"];
+        let workloads = selection.workloads(&cases, "pairs", &[8, 64], &readers, make);
+        let titles: Vec<&str> = workloads.iter().map(|one| one.title.as_str()).collect();
+        assert_eq!(titles.len(), 2 * 2 * 3 + 2 * 2, "{titles:?}");
+        assert_eq!(
+            titles[..4],
+            ["alone 8 none 1", "alone 8 none 2", "alone 8 none 3", "alone 8 busy 1"]
+        );
+        // Two and three threads are one pair.
+        assert_eq!(
+            titles[12..],
+            ["pairs 8 none 2", "pairs 8 busy 2", "pairs 64 none 2", "pairs 64 busy 2"]
+        );
+    }
 }

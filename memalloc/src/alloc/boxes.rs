@@ -58,7 +58,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'c, T, P> {
     ///
     /// `object` came from [`into_raw`](Self::into_raw) of a box of `cache`, was neither freed nor
     /// taken back since, and is unshared, as
-    /// [`Cache::free_unshared`](Cache::free_unshared#unshared) says.
+    /// [`Cache::free_unshared`](Cache::free_unshared) says.
     pub unsafe fn from_raw(object: NonNull<T>, cache: &'c Cache<T, P>) -> Self {
         Self { place: object, cache }
     }

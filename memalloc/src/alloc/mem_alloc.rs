@@ -526,6 +526,6 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
 const _: () = {
     const fn shared<T: Send + Sync>() {}
-    shared::<MemAlloc<crate::Immediate>>();
+    shared::<MemAlloc<crate::policy::Immediate>>();
     shared::<MemAlloc<AfterRcuGp>>();
 };

@@ -12,6 +12,7 @@ mod error;
 mod filler;
 mod hook_frame;
 mod mem_alloc;
+mod owed;
 mod raw;
 mod raw_alloc;
 mod raw_free;

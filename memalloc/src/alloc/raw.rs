@@ -4,7 +4,7 @@
 
 use super::depot::Depot;
 use super::error::AllocErrorKind;
-use super::reclaim::Owed;
+use super::owed::Owed;
 use crate::class::MAX_SIZE;
 use crate::cpu::CpuCaches;
 use crate::first_panic::FirstPanic;

@@ -2,89 +2,16 @@
 //! are returned during other calls or on request.
 
 use super::hook_frame;
+use super::owed::Due;
 use super::raw::Raw;
 use crate::rcu::{Stamp, SynchronizeError, WaitFor};
 use crate::sync::Ordering::Relaxed;
-use crate::sync::Tally;
 use crate::sys::thread;
 use std::time::Duration;
-
-/// Check grace periods once this many more bytes are owed. A grace period that needs no barrier
-/// begins then.
-const LOOK_BYTES: u64 = if cfg!(loom) { 1 } else { 64 << 10 };
-
-/// Begin a grace period that interrupts the other processors once this many bytes are owed, at most
-/// once per `BARRIER_INTERVAL`.
-const BARRIER_BYTES: u64 = if cfg!(loom) { 1 } else { 1 << 20 };
-
-/// The least time between two grace periods that interrupt the other processors. An interruption
-/// takes as long as thousands of allocations, and covers everything that was freed before it.
-const BARRIER_INTERVAL: Duration = Duration::from_micros(if cfg!(loom) { 0 } else { 150 });
-
-/// Begin a grace period at once when this many bytes are owed, regardless of `BARRIER_INTERVAL`.
-const URGENT_BYTES: u64 = 2 << 20;
-
-/// If the last check is longer ago than this, the next addition triggers one, however few bytes are
-/// owed, and begins a grace period. One interruption per interval is negligible.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The most batches that one free or allocation moves along each part of the path. It bounds the
 /// longest call after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
 pub(super) const BATCHES_PER_CALL: usize = 8;
-
-/// Read the clock about once per this many objects: a read takes as long as handling several of
-/// them.
-const OBJECTS_PER_CLOCK: u64 = 64;
-
-/// Bytes on their way to the slabs whose grace period has not begun.
-#[derive(Debug)]
-pub(super) struct Owed {
-    /// Since the last check.
-    recent: Tally,
-    /// Before the last check, since the last grace period was begun.
-    earlier: Tally,
-    /// The time of the last check, in nanoseconds of `thread::coarse_clock`.
-    looked_at: Tally,
-}
-
-/// A check that is due.
-struct Due {
-    /// The bytes owed.
-    bytes: u64,
-    /// True if the last check was `LOOK_INTERVAL` ago or longer.
-    late: bool,
-}
-
-impl Owed {
-    pub(super) fn new() -> Self {
-        Self { recent: Tally::new(0), earlier: Tally::new(0), looked_at: Tally::new(0) }
-    }
-
-    /// Adds objects of a size. Returns the check to make, if one is due.
-    fn add(&self, objects: u64, size: u64) -> Option<Due> {
-        let bytes = objects * size;
-        let before = self.recent.fetch_add(bytes, Relaxed);
-        let recent = before + bytes;
-        let step = (size * OBJECTS_PER_CLOCK).next_power_of_two();
-        if recent < LOOK_BYTES && recent & !(step - 1) == before & !(step - 1) {
-            return None;
-        }
-        let now = thread::coarse_clock().as_nanos() as u64;
-        let looked_ago = Duration::from_nanos(now.saturating_sub(self.looked_at.load(Relaxed)));
-        let late = looked_ago >= LOOK_INTERVAL;
-        (late || recent >= LOOK_BYTES).then(|| {
-            // Bytes that others add meanwhile may be lost: the count decides when to check, not
-            // what is there.
-            self.recent.store(0, Relaxed);
-            self.looked_at.store(now, Relaxed);
-            Due { bytes: recent + self.earlier.fetch_add(recent, Relaxed), late }
-        })
-    }
-
-    fn begun(&self) {
-        self.earlier.store(0, Relaxed);
-    }
-}
 
 /// The amount of memory that a call returned to the slabs and to the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,11 +55,10 @@ impl Raw {
         if self.domain.is_under_way(wait_for) {
             return false;
         }
-        let worth_while = due.late
-            || !self.domain.costs_a_barrier(wait_for)
-            || due.bytes >= URGENT_BYTES
-            || (due.bytes >= BARRIER_BYTES && self.domain.begun_ago(wait_for) >= BARRIER_INTERVAL)
-            || self.depot.pending_bytes() > self.max_pending / 2;
+        let worth_while = due.is_worth_a_grace_period(
+            || self.domain.costs_a_barrier(wait_for),
+            || self.domain.begun_ago(wait_for),
+        ) || self.depot.pending_bytes() > self.max_pending / 2;
         if worth_while {
             self.domain.advance_once(wait_for);
         }
@@ -160,10 +86,7 @@ impl Raw {
         if waiting.is_empty() || self.depot.runs_hooks_when_passed() {
             return;
         }
-        let bytes = waiting.objects() * self.size(class);
-        // A quarter of `BARRIER_BYTES` is enough here, since carving new memory has a cost too.
-        let bytes = if bytes > BARRIER_BYTES / 4 { bytes.max(BARRIER_BYTES) } else { bytes };
-        let due = Due { bytes, late: false };
+        let due = Due::for_allocation(waiting.objects() * self.size(class));
         self.look_after(self.depot.route.deferred, &due);
         self.end_waiting(class, BATCHES_PER_CALL, false);
     }
@@ -200,7 +123,7 @@ impl Raw {
             depot.of(class).gave_back();
         }
         if begun > 0 || !depot.of(class).waiting_for_gp_ttrace.is_empty() {
-            let due = self.owed.add(begun, self.size(class));
+            let due = self.owed.add(begun, self.size(class), thread::coarse_clock);
             if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
                 self.owed.begun();
             }

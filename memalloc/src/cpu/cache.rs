@@ -3,6 +3,7 @@
 use super::deferred::Deferred;
 use super::spill_list::SpillList;
 use crate::batch::Stack;
+use crate::broken::{self, Fault};
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, MAX_CLASSES};
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 use crate::sys::count_word::CountWord;
@@ -148,7 +149,7 @@ impl CpuCache {
     #[inline(always)]
     fn set_busy(&self, by: CountWord) -> Option<CountWord> {
         let mut seen = self.seen();
-        while !seen.is_busy() {
+        while broken::leaves_out(Fault::Busy) || !seen.is_busy() {
             // ORDERING: Acquire pairs with the Release in `Active::drop`: uses of the cache follow
             // one another. Falls to `loom` `an_object_is_never_handed_out_twice`. An exchange that
             // fails stores nothing: another thread was first, or the CPU's sequences continue.
@@ -203,6 +204,7 @@ impl CpuCache {
     /// Returns the access of a thread that has marked the cache busy, when its word was `word`.
     #[inline(always)]
     fn active(&self, word: CountWord) -> Active<'_> {
+        broken::lingers(&[Fault::Busy, Fault::Restart]);
         let mut active = Active { cache: self };
         let arrays = &mut *active;
         arrays.free.set_len(word.count());

@@ -14,6 +14,7 @@
 //!   and grace periods call membarrier.
 //! - INV-N3: only the driver of a grace period changes the mode (INV-R4).
 
+use crate::broken::{self, Fault};
 use crate::sync::{AtomicU32, Ordering, Tally, fence};
 use crate::sys::membarrier::{self, BarrierKind};
 use crate::sys::thread;
@@ -205,12 +206,13 @@ impl Barrier {
     /// Makes readers fence from now on. Returns `false` if the system refused the membarrier.
     #[cold]
     fn take_fences(&self) -> bool {
+        let without = broken::lingers(&[Fault::SwitchBarrier]);
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: the membarrier separates the store above from what follows: every reader that
         // enters later sees the store, and all others have announced themselves before (INV-N1).
         // The call includes this thread's own fence. A visit to every CPU orders as much. Falls to
         // `loom_protocol` "switch without membarrier".
-        if !membarrier::expedite() && !membarrier::visit_every_cpu() {
+        if !without && !membarrier::expedite() && !membarrier::visit_every_cpu() {
             self.mode.store(PLAIN, Relaxed);
             return false;
         }
@@ -225,6 +227,10 @@ impl Barrier {
     fn judge_fences(&self) {
         if self.kind != BarrierKind::Adaptive {
             return;
+        }
+        if broken::leaves_out(Fault::SwitchBarrier) {
+            // So that it is switched all the time.
+            return self.give_fences_up();
         }
         let (costs, now) = (&*self.costs, now());
         let elapsed = now.saturating_sub(costs.since.load(Relaxed));

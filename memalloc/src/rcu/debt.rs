@@ -5,17 +5,42 @@
 //! ends on another thread than the one that began it, that thread does not wait, and the mark
 //! stays.
 
-use super::domain::Inner;
+use super::domain::{Domain, Inner};
+use super::slots::{Announcement, OWES_BOTH, OWES_RCU};
 use super::stamp::WaitFor;
-use super::{reader, sleepable};
+
+/// Makes the thread wait when the section in its slot has ended. Called by the owner;
+/// async-signal-safe.
+fn mark_indebted(slot: &Announcement, wait_for: WaitFor) {
+    let debt = if wait_for == WaitFor::Rcu { OWES_RCU } else { OWES_BOTH };
+    // SAFETY: INV-R5: only the owning thread touches `nested`. A signal handler that interrupts a
+    // change of it may lose its mark; the next free beyond the limit sets it again.
+    slot.nested.with_mut(|nested| unsafe { *nested |= debt });
+}
+
+/// Returns the readers that the owner of an RCU slot has to wait for, given the slot's `nested`.
+pub(super) fn owed_by(nested: u32) -> Option<WaitFor> {
+    match nested & (OWES_RCU | OWES_BOTH) {
+        0 => None,
+        OWES_RCU => Some(WaitFor::Rcu),
+        _ => Some(WaitFor::Both),
+    }
+}
+
+impl Domain {
+    /// See [`Inner::owe`].
+    pub(crate) fn owe(&self, what: WaitFor) {
+        self.inner().owe(what);
+    }
+}
 
 impl Inner {
     /// Makes the calling thread wait for readers once its open sections have ended.
     /// Async-signal-safe.
     pub(super) fn owe(&self, wait_for: WaitFor) {
-        self.rcu().slots().each_inside_here(|slot| reader::mark_indebted(slot, wait_for));
+        self.rcu().slots().each_inside_here(|slot| mark_indebted(slot, wait_for));
         if wait_for == WaitFor::Both {
-            self.trace().slots().each_inside_here(sleepable::mark_indebted);
+            self.trace().slots().each_inside_here(Announcement::mark_owner_indebted);
         }
     }
 

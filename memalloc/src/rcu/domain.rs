@@ -1,8 +1,9 @@
-//! A domain of readers of both flavours: the public interface.
+//! A domain of readers of both flavours: the public interface, except for the read sections, which
+//! stand beside their guards in `reader` and `sleepable`.
 
-use super::flavour::{Cookie, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace};
-use super::reader::{Guard, LocalReader};
-use super::sleepable::{OwnedTraceGuard, TraceGuard};
+use super::flavour::{FlavourKind, Rcu, TasksTrace};
+use super::grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError};
+use super::slots::{Announcement, Slot};
 use super::stall::{StallReport, StallWatch};
 use crate::first_panic::FirstPanic;
 use crate::sys::fork::{AtFork, Forking, Registration};
@@ -56,6 +57,26 @@ impl Inner {
     #[inline(always)]
     pub(super) fn trace(&self) -> &GracePeriods<TasksTrace> {
         &self.trace
+    }
+
+    /// Claims a slot of a flavour for the calling thread alone.
+    pub(super) fn claim_slot(&self, flavour: FlavourKind) -> NonNull<Slot> {
+        let slots = match flavour {
+            FlavourKind::Rcu => self.rcu.slots(),
+            FlavourKind::TasksTrace => self.trace.slots(),
+        };
+        slots.claim(NonNull::from(self).cast())
+    }
+
+    /// Returns the domain of a slot.
+    ///
+    /// # Safety
+    ///
+    /// The slot was claimed with [`claim_slot`](Self::claim_slot), and its domain outlives the
+    /// returned reference.
+    pub(super) unsafe fn of_slot<'d>(slot: &Announcement) -> &'d Self {
+        // SAFETY: INV-R7, and the caller's promise: the address is that of the domain.
+        unsafe { &*slot.domain().cast::<Self>() }
     }
 }
 
@@ -159,80 +180,11 @@ impl Domain {
         &self.inner.trace
     }
 
-    /// Begins a read section (`rcu_read_lock`), which ends when the guard is dropped.
-    ///
-    /// Costs two stores to memory of this thread and a compiler fence, or a SeqCst fence, depending
-    /// on [`BarrierKind`]. A thread's first use of a domain allocates a slot (see
-    /// [`register`](Self::register)). After that `pin` is async-signal-safe, as long as the thread
-    /// uses no other domain.
-    ///
-    /// Dropping the guard waits if the thread has freed more inside the section than
-    /// [`max_pending`](crate::Builder::max_pending) allows.
-    ///
-    /// # Panics
-    ///
-    /// If this thread already has 2^29 live or leaked guards.
-    #[doc(alias = "rcu_read_lock")]
-    #[inline]
-    pub fn pin(&self) -> Guard<'_> {
-        Guard::enter(self)
-    }
-
-    /// Claims a slot for a loop that reads all the time; see [`LocalReader`].
-    pub fn local(&self) -> LocalReader<'_> {
-        LocalReader::new(self)
-    }
-
-    /// Begins a read section that may sleep and may end on another thread (`rcu_read_lock_trace`).
-    ///
-    /// Costs the same as [`pin`](Self::pin) with [`BarrierKind::Fence`] for a thread's first open
-    /// section. Each further open section claims its own slot, with an atomic read-modify-write.
-    /// Not async-signal-safe.
-    ///
-    /// A section counts as a section of the thread that began it, wherever its guard is. That
-    /// thread gets [`SynchronizeError::InsideReadSection`] if it would wait for the section. A
-    /// thread that holds a guard from another thread gets no error and waits for itself forever. A
-    /// task must therefore not hold a guard across a call that waits for this flavour
-    /// (`synchronize`, `barrier`, or the `quiesce` and `destroy` of an allocator whose policy waits
-    /// for it), whatever thread it is resumed on. If that cannot be ruled out, use
-    /// [`synchronize_timeout`](GracePeriods::synchronize_timeout), `quiesce_timeout` or
-    /// `destroy_timeout`.
-    ///
-    /// ```
-    /// use memalloc::rcu::{Domain, SynchronizeError};
-    /// use std::time::Duration;
-    ///
-    /// let domain = Domain::new();
-    /// let guard = domain.pin_trace();
-    /// std::thread::scope(|scope| {
-    ///     // Another thread may wait for the section,
-    ///     let waiting = scope.spawn(|| domain.trace().synchronize_timeout(Duration::from_millis(1)));
-    ///     assert!(matches!(waiting.join(), Ok(Err(SynchronizeError::TimedOut { .. }))));
-    ///     // and another may end it.
-    ///     scope.spawn(move || drop(guard));
-    /// });
-    /// domain.trace().synchronize()?;
-    /// # Ok::<(), SynchronizeError>(())
-    /// ```
-    #[doc(alias = "rcu_read_lock_trace")]
-    #[inline]
-    pub fn pin_trace(&self) -> TraceGuard<'_> {
-        TraceGuard::enter(self)
-    }
-
-    /// As [`pin_trace`](Self::pin_trace), with a guard that keeps the domain alive, for tasks that
-    /// must be `'static`. Costs one more atomic increment.
-    pub fn pin_trace_owned(&self) -> OwnedTraceGuard {
-        OwnedTraceGuard::enter(self)
-    }
-
-    /// Claims the calling thread's slot for [`pin`](Self::pin), as the first section does. After
-    /// this a signal handler on this thread may pin this domain, as long as the thread uses no
-    /// other domain: a handler that pins one domain while the thread is about to pin another could
-    /// make the thread use the wrong slot. A grace period needs no barrier if no other thread has a
-    /// slot in the domain, so do not register threads that never read.
-    pub fn register(&self) {
-        drop(self.pin());
+    /// Drives the grace periods of both flavours as far as readers allow, and runs the callbacks
+    /// that are due.
+    pub(crate) fn run_all_callbacks(&self) {
+        self.rcu().run_callbacks();
+        self.trace().run_callbacks();
     }
 
     /// See [`GracePeriods::start_poll`].
@@ -361,6 +313,4 @@ impl std::error::Error for UnsupportedBarrier {}
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Domain>();
-    shared::<TraceGuard<'static>>();
-    shared::<OwnedTraceGuard>();
 };

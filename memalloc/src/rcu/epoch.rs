@@ -7,6 +7,7 @@
 
 use super::barrier::Barrier;
 use super::slots::Slots;
+use crate::broken::{self, Fault};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Tally, UnsafeCell, owner_load_u64};
 use crate::sys::fork::Survivor;
 use crate::sys::thread;
@@ -169,7 +170,9 @@ impl Epochs {
         if phase == Phase::Raised && barrier.heavy(|| slots.others_may_read()) {
             phase = Phase::Waiting;
         }
-        let ended = phase == Phase::Waiting && slots.reader_before(completed + 2).is_none();
+        let ended = phase == Phase::Waiting
+            && (broken::leaves_out(Fault::LookAgain)
+                || slots.reader_before(completed + 2).is_none());
         if ended {
             phase = Phase::Idle;
         }

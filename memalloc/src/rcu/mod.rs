@@ -55,7 +55,8 @@
 //!   ended by the thread that drops its guard.
 //! - INV-R6: a thread announces sections in a slot only after a SeqCst fence that follows its claim
 //!   of the slot, and the slot names the thread for as long as it may announce sections there.
-//! - INV-R7: a slot names its domain, and the domain does not move until its slots are freed.
+//! - INV-R7: a claimed slot has the address of its domain, and the domain does not move until its
+//!   slots are freed.
 
 mod backoff;
 mod barrier;
@@ -64,6 +65,8 @@ mod debt;
 mod domain;
 mod epoch;
 mod flavour;
+mod grace_period;
+mod handover;
 mod reader;
 mod sleepable;
 mod slots;
@@ -74,10 +77,8 @@ mod thread_slots;
 pub use crate::sys::membarrier::BarrierKind;
 pub(crate) use backoff::Backoff;
 pub use domain::{Builder, Domain, UnsupportedBarrier};
-pub use flavour::{
-    Cookie, Flavour, FlavourKind, FlavourStats, GracePeriods, Rcu, SynchronizeError, TasksTrace,
-    drop_box,
-};
+pub use flavour::{Flavour, FlavourKind, Rcu, TasksTrace};
+pub use grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError, drop_box};
 pub use reader::{Guard, LocalReader};
 pub use sleepable::{OwnedTraceGuard, TraceGuard};
 pub use stall::{Reader, StallReport};

@@ -3,28 +3,16 @@
 //! The thread has one slot in the domain. The outermost section announces itself there; the
 //! sections inside it are counted.
 
-use super::domain::Domain;
-use super::slots::{Announcement, Slot};
-use super::stamp::WaitFor;
-use super::thread_slots::{self, Kind};
+use super::debt::owed_by;
+use super::domain::{Domain, Inner};
+use super::flavour::FlavourKind;
+use super::handover;
+use super::slots::{ABANDONED, Announcement, MOST_NESTED, Slot};
+use super::thread_slots;
 use crate::recording::{Flavour, Section};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-
-/// Set in `nested` when the thread's storage is gone: the last guard of the slot gives the slot
-/// back.
-const ABANDONED: u32 = 1 << 31;
-
-/// Set in `nested` when the thread freed more inside the section than may be pending: it waits for
-/// RCU readers once the outermost section has ended.
-const OWES_RCU: u32 = 1 << 30;
-
-/// As [`OWES_RCU`], for readers of both flavours.
-const OWES_BOTH: u32 = 1 << 29;
-
-/// The largest number of sections inside the outermost one: all bits of `nested` below the flags.
-const MOST_NESTED: u32 = OWES_BOTH - 1;
 
 /// An open read section. An object that was found inside it stays, as the policy of its allocator
 /// promises, until the guard is dropped.
@@ -61,12 +49,12 @@ impl<'d> Guard<'d> {
     #[inline(never)]
     fn enter_slow(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        let slot = thread_slots::cached(Kind::Rcu, inner).unwrap_or_else(|| {
-            let (slot, own_slot) = thread_slots::find(Kind::Rcu, inner);
+        let slot = thread_slots::cached(FlavourKind::Rcu, inner).unwrap_or_else(|| {
+            let (slot, own_slot) = thread_slots::find(FlavourKind::Rcu, inner);
             if own_slot {
                 // The thread's storage is gone: the last guard of the slot gives it back.
-                // SAFETY: INV-R3, and INV-R5: the slot was just claimed for this thread.
-                unsafe { slot.as_ref() }.nested.with_mut(|nested| unsafe { *nested = ABANDONED });
+                // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
+                handover::leave_to_last_guard(unsafe { slot.as_ref() });
             }
             slot
         });
@@ -79,8 +67,7 @@ impl<'d> Guard<'d> {
         let place = unsafe { slot.as_ref() };
         // SAFETY: INV-R5: the slot is this thread's.
         let section = if unsafe { place.announced_here() } == 0 {
-            let flavour = domain.inner().rcu();
-            place.announce(flavour.epochs(), flavour.readers_barrier());
+            domain.inner().rcu().announce(place);
             Section::begin()
         } else {
             nest(place);
@@ -107,7 +94,7 @@ impl<'d> Guard<'d> {
     #[inline]
     pub fn is_of(&self, domain: &Domain) -> bool {
         let inner = domain.inner();
-        thread_slots::cached(Kind::Rcu, inner) == Some(self.slot)
+        thread_slots::cached(FlavourKind::Rcu, inner) == Some(self.slot)
             || inner.rcu().slots().have(self.slot)
     }
 }
@@ -158,7 +145,7 @@ impl fmt::Debug for LocalReader<'_> {
 
 impl<'d> LocalReader<'d> {
     pub(super) fn new(domain: &'d Domain) -> Self {
-        let slot = domain.inner().rcu().slots().claim(domain.inner());
+        let slot = domain.inner().claim_slot(FlavourKind::Rcu);
         Self { slot, domain, _not_send: PhantomData }
     }
 
@@ -179,7 +166,42 @@ impl Drop for LocalReader<'_> {
         // SAFETY: INV-R3: `self` borrows the domain.
         let slot = unsafe { self.slot.as_ref() };
         // Guards borrow the reader, so none is left. If one was leaked, its slot stays claimed.
-        abandon(slot);
+        handover::abandon_rcu(slot);
+    }
+}
+
+impl Domain {
+    /// Begins a read section (`rcu_read_lock`), which ends when the guard is dropped.
+    ///
+    /// Costs two stores to memory of this thread and a compiler fence, or a SeqCst fence, depending
+    /// on [`BarrierKind`](super::BarrierKind). A thread's first use of a domain allocates a slot
+    /// (see [`register`](Self::register)). After that `pin` is async-signal-safe, as long as the
+    /// thread uses no other domain.
+    ///
+    /// Dropping the guard waits if the thread has freed more inside the section than
+    /// [`max_pending`](crate::Builder::max_pending) allows.
+    ///
+    /// # Panics
+    ///
+    /// If this thread already has 2^29 live or leaked guards.
+    #[doc(alias = "rcu_read_lock")]
+    #[inline]
+    pub fn pin(&self) -> Guard<'_> {
+        Guard::enter(self)
+    }
+
+    /// Claims a slot for a loop that reads all the time; see [`LocalReader`].
+    pub fn local(&self) -> LocalReader<'_> {
+        LocalReader::new(self)
+    }
+
+    /// Claims the calling thread's slot for [`pin`](Self::pin), as the first section does. After
+    /// this a signal handler on this thread may pin this domain, as long as the thread uses no
+    /// other domain: a handler that pins one domain while the thread is about to pin another could
+    /// make the thread use the wrong slot. A grace period needs no barrier if no other thread has a
+    /// slot in the domain, so do not register threads that never read.
+    pub fn register(&self) {
+        drop(self.pin());
     }
 }
 
@@ -203,54 +225,19 @@ fn leave_inner(slot: &Announcement, inner: u32) {
     if inner & MOST_NESTED != 0 {
         return set_nested(inner - 1);
     }
-    let owes = match inner & (OWES_RCU | OWES_BOTH) {
-        0 => None,
-        OWES_RCU => Some(WaitFor::Rcu),
-        _ => Some(WaitFor::Both),
-    };
+    let owes = owed_by(inner);
     // A panicking thread does not wait: its next section pays.
     let puts_off = std::thread::panicking();
     set_nested(if puts_off { inner & !ABANDONED } else { 0 });
     slot.clear();
-    // SAFETY: the caller is the drop of a guard, which borrows the domain.
-    let domain = unsafe { slot.domain() };
+    // SAFETY: INV-R7, and the caller is the drop of a guard, which borrows the domain.
+    let domain = unsafe { Inner::of_slot(slot) };
     if inner & ABANDONED != 0 {
-        set_nested(0);
-        slot.give_back();
+        handover::abandon_rcu(slot);
     }
     if let Some(wait_for) = owes.filter(|_| !puts_off) {
         domain.pay(wait_for);
     }
-}
-
-/// Makes the thread wait when the section in its slot has ended. Called by the owner;
-/// async-signal-safe.
-pub(super) fn mark_indebted(slot: &Announcement, wait_for: WaitFor) {
-    let debt = if wait_for == WaitFor::Rcu { OWES_RCU } else { OWES_BOTH };
-    // SAFETY: INV-R5: only the owning thread touches `nested`. A signal handler that interrupts a
-    // change of it may lose its mark; the next free beyond the limit sets it again.
-    slot.nested.with_mut(|nested| unsafe { *nested |= debt });
-}
-
-/// Gives back the slot of a thread that ends. If a section is open, leaves that to its last guard.
-/// Called by the owner.
-pub(super) fn abandon(slot: &Announcement) {
-    if slot.is_inside() {
-        // SAFETY: INV-R5: only the owning thread touches `nested`.
-        slot.nested.with_mut(|nested| unsafe { *nested |= ABANDONED });
-    } else {
-        // SAFETY: as above. A remaining debt ends with the thread.
-        slot.nested.with_mut(|nested| unsafe { *nested = 0 });
-        slot.give_back();
-    }
-}
-
-/// Takes back the slot of a thread that vanished in a fork with its guards. Called in the child.
-pub(super) fn clear_of_dead_thread(slot: &Announcement) {
-    // SAFETY: INV-R5: the owner is gone, and the child has no other thread yet.
-    slot.nested.with_mut(|nested| unsafe { *nested = 0 });
-    slot.clear();
-    slot.give_back();
 }
 
 #[cfg(all(test, not(loom)))]

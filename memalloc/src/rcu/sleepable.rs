@@ -4,10 +4,12 @@
 //! A thread announces its first open section in its own slot, and claims a slot for each further
 //! open section. The thread that drops the guard ends the section.
 
-use super::domain::Domain;
-use super::slots::{Announcement, ORPHANED, Slot};
+use super::domain::{Domain, Inner};
+use super::flavour::FlavourKind;
+use super::handover;
+use super::slots::{Announcement, Slot};
 use super::stamp::WaitFor;
-use super::thread_slots::{self, Kind};
+use super::thread_slots;
 use crate::recording::{Flavour, Section};
 use crate::sync::Ordering;
 use crate::sys::thread;
@@ -50,9 +52,9 @@ impl<'d> TraceGuard<'d> {
     #[inline]
     pub(super) fn enter(domain: &'d Domain) -> Self {
         let inner = domain.inner();
-        let (mut slot, mut own_slot) = match thread_slots::cached(Kind::Trace, inner) {
+        let (mut slot, mut own_slot) = match thread_slots::cached(FlavourKind::TasksTrace, inner) {
             Some(slot) => (slot, false),
-            None => thread_slots::find(Kind::Trace, inner),
+            None => thread_slots::find(FlavourKind::TasksTrace, inner),
         };
         // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
         let mut place = unsafe { slot.as_ref() };
@@ -60,20 +62,18 @@ impl<'d> TraceGuard<'d> {
         // thread: our announcement of a newer epoch is proof that that section has ended too. Falls
         // to `loom` `a_section_that_ended_elsewhere_is_vouched_for`.
         if place.epoch.load(Ordering::Acquire) != 0 {
-            (slot, own_slot) = (inner.trace().slots().claim(inner), true);
+            (slot, own_slot) = (inner.claim_slot(FlavourKind::TasksTrace), true);
             // SAFETY: as above.
             place = unsafe { slot.as_ref() };
         }
-        let flavour = inner.trace();
-        place.announce(flavour.epochs(), flavour.readers_barrier());
+        inner.trace().announce(place);
         Self { slot, own_slot, section: Section::begin(), _domain: PhantomData }
     }
 
-    /// Whether this marks a section of `domain`, as [`Guard::is_of`](super::Guard::is_of) tells of
-    /// the other flavour.
+    /// Returns true if this guard is of `domain`.
     ///
-    /// A comparison where the calling thread used the domain last and keeps the section in its own
-    /// slot; else a look at the domain's slots.
+    /// Costs one comparison if the calling thread used the domain last and the section is in its
+    /// own slot; else a scan of the domain's slots.
     ///
     /// ```
     /// use memalloc::rcu::Domain;
@@ -86,7 +86,7 @@ impl<'d> TraceGuard<'d> {
     #[inline]
     pub fn is_of(&self, domain: &Domain) -> bool {
         let inner = domain.inner();
-        thread_slots::cached(Kind::Trace, inner) == Some(self.slot)
+        thread_slots::cached(FlavourKind::TasksTrace, inner) == Some(self.slot)
             || inner.trace().slots().have(self.slot)
     }
 }
@@ -100,7 +100,7 @@ impl Drop for TraceGuard<'_> {
         if slot.is_plainly_of(thread::current()) && !self.own_slot {
             slot.clear();
         } else {
-            end_elsewhere(slot, self.own_slot);
+            end_and_pay(slot, self.own_slot);
         }
     }
 }
@@ -108,47 +108,14 @@ impl Drop for TraceGuard<'_> {
 /// Ends a section whose slot this thread does not keep, or whose thread owes a wait. The debt is
 /// paid here if the section ends on the thread that began it.
 #[cold]
-fn end_elsewhere(slot: &Announcement, own_slot: bool) {
+fn end_and_pay(slot: &Announcement, own_slot: bool) {
     let owes = !std::thread::panicking() && slot.take_debt_of(thread::current());
-    // SAFETY: the caller is the drop of a guard, which borrows the domain.
-    let domain = unsafe { slot.domain() };
-    // ORDERING: Release as in `clear`. It is a read-modify-write, so that it and the mark of an
-    // owner that ends see one another. Acquire pairs with the Release of that mark: what the owner
-    // did with the slot happens before what its next owner does.
-    let announced = slot.epoch.swap(0, Ordering::AcqRel);
-    if own_slot || announced & ORPHANED != 0 {
-        slot.give_back();
-    }
+    // SAFETY: INV-R7, and the caller is the drop of a guard, which borrows the domain.
+    let domain = unsafe { Inner::of_slot(slot) };
+    handover::end_elsewhere(slot, own_slot);
     if owes {
         domain.pay(WaitFor::Both);
     }
-}
-
-/// Makes the thread wait when it ends the section in its slot. Called by the owner;
-/// async-signal-safe.
-pub(super) fn mark_indebted(slot: &Announcement) {
-    slot.mark_owner_indebted();
-}
-
-/// Gives back the slot of a thread that ends. If a section is open, leaves that to the thread that
-/// ends it. Called by the owner.
-pub(super) fn abandon(slot: &Announcement) {
-    // ORDERING: Acquire, here and where the exchange fails, pairs with the Release of the thread
-    // that ended the section elsewhere: a thread that finds the slot free finds that section over.
-    // Falls to `loom` `a_reuse_at_once_is_after_a_section_that_outlived_its_thread`.
-    let mut seen = slot.epoch.load(Ordering::Acquire);
-    if seen != 0 {
-        slot.disown();
-    }
-    while seen != 0 {
-        let orphaned = seen | ORPHANED;
-        // ORDERING: Release pairs with the Acquire in `end_elsewhere`.
-        match slot.epoch.compare_exchange(seen, orphaned, Ordering::Release, Ordering::Acquire) {
-            Ok(_) => return,
-            Err(changed) => seen = changed,
-        }
-    }
-    slot.give_back();
 }
 
 /// A [`TraceGuard`] that keeps its domain alive, for tasks that must be `'static`.
@@ -179,3 +146,56 @@ impl OwnedTraceGuard {
         &self.guard
     }
 }
+
+impl Domain {
+    /// Begins a read section that may sleep and may end on another thread (`rcu_read_lock_trace`).
+    ///
+    /// Costs the same as [`pin`](Self::pin) with [`BarrierKind::Fence`](super::BarrierKind::Fence)
+    /// for a thread's first open section. Each further open section claims its own slot, with an
+    /// atomic read-modify-write. Not async-signal-safe.
+    ///
+    /// A section counts as a section of the thread that began it, wherever its guard is. That
+    /// thread gets [`SynchronizeError::InsideReadSection`] if it would wait for the section. A
+    /// thread that holds a guard from another thread gets no error and waits for itself forever. A
+    /// task must therefore not hold a guard across a call that waits for this flavour
+    /// (`synchronize`, `barrier`, or the `quiesce` and `destroy` of an allocator whose policy waits
+    /// for it), whatever thread it is resumed on. If that cannot be ruled out, use
+    /// [`synchronize_timeout`], `quiesce_timeout` or `destroy_timeout`.
+    ///
+    /// [`SynchronizeError::InsideReadSection`]: super::SynchronizeError::InsideReadSection
+    /// [`synchronize_timeout`]: super::GracePeriods::synchronize_timeout
+    ///
+    /// ```
+    /// use memalloc::rcu::{Domain, SynchronizeError};
+    /// use std::time::Duration;
+    ///
+    /// let domain = Domain::new();
+    /// let guard = domain.pin_trace();
+    /// std::thread::scope(|scope| {
+    ///     // Another thread may wait for the section,
+    ///     let waiting = scope.spawn(|| domain.trace().synchronize_timeout(Duration::from_millis(1)));
+    ///     assert!(matches!(waiting.join(), Ok(Err(SynchronizeError::TimedOut { .. }))));
+    ///     // and another may end it.
+    ///     scope.spawn(move || drop(guard));
+    /// });
+    /// domain.trace().synchronize()?;
+    /// # Ok::<(), SynchronizeError>(())
+    /// ```
+    #[doc(alias = "rcu_read_lock_trace")]
+    #[inline]
+    pub fn pin_trace(&self) -> TraceGuard<'_> {
+        TraceGuard::enter(self)
+    }
+
+    /// As [`pin_trace`](Self::pin_trace), with a guard that keeps the domain alive, for tasks that
+    /// must be `'static`. Costs one more atomic increment.
+    pub fn pin_trace_owned(&self) -> OwnedTraceGuard {
+        OwnedTraceGuard::enter(self)
+    }
+}
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<TraceGuard<'static>>();
+    shared::<OwnedTraceGuard>();
+};

@@ -1,17 +1,15 @@
 //! Slots: readers announce their sections in them, and grace periods scan them.
 //!
 //! While a slot is claimed it belongs to one thread, and only that thread announces sections in it.
-//! Both flavours use slots; `reader` and `sleepable` define how a section ends.
+//! Both flavours use slots; `reader` and `sleepable` define how a section ends, `handover` how a
+//! slot changes hands.
 //!
 //! Slots are in chunks. Each chunk has one bit per slot, which is set while the slot is claimed.
 //! The lowest free slot is claimed first, and a scan visits only claimed slots: its cost follows
 //! the current number of readers, not the highest number so far.
 
 use super::barrier::Barrier;
-use super::domain::Inner;
-use super::epoch::Epochs;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, UnsafeCell, fence, owner_load_u64};
-use crate::sys::fork::Survivor;
 use crate::sys::thread;
 use crossbeam_utils::CachePadded;
 use std::ptr::{self, NonNull};
@@ -25,6 +23,20 @@ pub(super) type Slot = CachePadded<Announcement>;
 /// Set in an announcement when the thread that made it has ended: the thread that ends the section
 /// gives the slot back. Never set alone.
 pub(super) const ORPHANED: u64 = 1 << 63;
+
+/// Set in `nested` when the thread's storage is gone: the last guard of the slot gives the slot
+/// back.
+pub(super) const ABANDONED: u32 = 1 << 31;
+
+/// Set in `nested` when the thread freed more inside the section than may be pending: it waits for
+/// RCU readers once the outermost section has ended.
+pub(super) const OWES_RCU: u32 = 1 << 30;
+
+/// As [`OWES_RCU`], for readers of both flavours.
+pub(super) const OWES_BOTH: u32 = 1 << 29;
+
+/// The largest number of sections inside the outermost one: all bits of `nested` below the flags.
+pub(super) const MOST_NESTED: u32 = OWES_BOTH - 1;
 
 /// Set in the owner's number while the open section owes a wait. The word then equals no thread's
 /// number.
@@ -53,9 +65,9 @@ struct Ownership {
     /// The index of the slot in its chunk.
     index: u32,
     chunk: *const Chunk,
-    /// The domain of the slot (INV-R7), set when the slot is claimed. Orders nothing: a thread that
-    /// loads it got the slot from the thread that claimed it.
-    domain: std::sync::atomic::AtomicPtr<Inner>,
+    /// The address of the domain (INV-R7), set when the slot is claimed. Orders nothing: a thread
+    /// that loads it got the slot from the thread that claimed it.
+    domain: std::sync::atomic::AtomicPtr<()>,
 }
 
 /// A block of slots.
@@ -211,7 +223,7 @@ impl Slots {
     }
 
     /// The slots that are claimed.
-    fn iter(&self) -> impl Iterator<Item = &Slot> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.chunks().flat_map(Chunk::claimed)
     }
 
@@ -265,29 +277,6 @@ impl Slots {
         here.for_each(|slot| then(slot));
     }
 
-    /// Clears the owner of every slot that the calling thread, number `me`, claimed.
-    pub(super) fn disown_all(&self, me: u32) {
-        for slot in self.iter().filter(|slot| slot.owner() == me) {
-            // Fails if the thread that ended the section has given the slot back; another thread
-            // may have claimed it since.
-            let (owner, relaxed) = (&slot.ownership.owner, Ordering::Relaxed);
-            let _ = owner.compare_exchange(me, 0, relaxed, relaxed);
-            let _ = owner.compare_exchange(me | INDEBTED, 0, relaxed, relaxed);
-        }
-    }
-
-    /// In the child of a fork: renumbers the survivor's slots, and calls `abandon` with those that
-    /// vanished threads had claimed.
-    pub(super) fn repair_after_fork(&self, survivor: Survivor, abandon: impl Fn(&Announcement)) {
-        for slot in self.iter() {
-            if slot.owner() == survivor.was {
-                slot.ownership.owner.store(survivor.is, Ordering::Relaxed);
-            } else {
-                abandon(slot);
-            }
-        }
-    }
-
     /// Returns the number of claimed slots, and the number of those that announce a section.
     pub(super) fn count(&self) -> (usize, usize) {
         self.iter().fold((0, 0), |(claimed, inside), slot| {
@@ -295,14 +284,14 @@ impl Slots {
         })
     }
 
-    /// Claims a slot for the calling thread alone. `domain` is the domain of these slots.
-    pub(super) fn claim(&self, domain: &Inner) -> NonNull<Slot> {
+    /// Claims a slot for the calling thread alone. `domain` is the address of the domain of these
+    /// slots.
+    pub(super) fn claim(&self, domain: NonNull<()>) -> NonNull<Slot> {
         let me = thread::current();
         let slot = self.claim_lowest(me);
         // SAFETY: INV-R3: the slot lives as long as `self`.
         let place = unsafe { slot.as_ref() };
-        let domain = ptr::from_ref(domain).cast_mut();
-        place.ownership.domain.store(domain, std::sync::atomic::Ordering::Relaxed);
+        place.ownership.domain.store(domain.as_ptr(), std::sync::atomic::Ordering::Relaxed);
         // ORDERING: pairs with the fence of a grace period before `others_may_read`. If the grace
         // period's fence comes first, this thread sees everything that was unlinked before it; if
         // this fence comes first, the grace period sees the claim. Falls to `loom_protocol`
@@ -339,12 +328,13 @@ impl Drop for Slots {
 }
 
 impl Announcement {
-    /// Announces a section in a slot that shows none. Only the owner calls it.
+    /// Announces a section that begins in `epoch`, in a slot that shows none. Only the owner calls
+    /// it.
     #[inline(always)]
-    pub(super) fn announce(&self, epochs: &Epochs, barrier: &Barrier) {
+    pub(super) fn announce(&self, epoch: u64, barrier: &Barrier) {
         // ORDERING: Release: a scan may skip this newer epoch, and takes it as proof that the
         // earlier sections have ended. Falls to `loom_protocol` "slot store relaxed".
-        self.epoch.store(epochs.current(), Ordering::Release);
+        self.epoch.store(epoch, Ordering::Release);
         barrier.light();
     }
 
@@ -382,7 +372,7 @@ impl Announcement {
         self.ownership.owner.load(Ordering::Relaxed) == me
     }
 
-    /// Marks the owner as owing a wait. Only the owner calls it.
+    /// Makes the owner wait when it ends the section. Called by the owner; async-signal-safe.
     pub(super) fn mark_owner_indebted(&self) {
         self.ownership.owner.store(self.owner() | INDEBTED, Ordering::Relaxed);
     }
@@ -394,15 +384,21 @@ impl Announcement {
         owner.compare_exchange(me | INDEBTED, me, relaxed, relaxed).is_ok()
     }
 
-    /// The domain of the slot.
-    ///
-    /// # Safety
-    ///
-    /// The domain must outlive the returned reference.
-    pub(super) unsafe fn domain<'d>(&self) -> &'d Inner {
-        let domain = self.ownership.domain.load(std::sync::atomic::Ordering::Relaxed);
-        // SAFETY: INV-R7, and the caller's promise. The slot was claimed, so the pointer is set.
-        unsafe { &*domain }
+    /// The address of the domain of the slot, which is claimed (INV-R7).
+    pub(super) fn domain(&self) -> *const () {
+        self.ownership.domain.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Gives the owner another number, and forgets a wait that it owes.
+    pub(super) fn renumber_owner(&self, number: u32) {
+        self.ownership.owner.store(number, Ordering::Relaxed);
+    }
+
+    /// Clears the owner if it is still thread `me`.
+    pub(super) fn disown_if_of(&self, me: u32) {
+        let (owner, relaxed) = (&self.ownership.owner, Ordering::Relaxed);
+        let _ = owner.compare_exchange(me, 0, relaxed, relaxed);
+        let _ = owner.compare_exchange(me | INDEBTED, 0, relaxed, relaxed);
     }
 
     /// Clears the owner: when it ends while a section is open, and when the slot becomes free.
@@ -420,8 +416,10 @@ impl Announcement {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::domain::Domain;
     use super::*;
+
+    /// Slots alone do not use the address of their domain.
+    const NO_DOMAIN: NonNull<()> = NonNull::dangling();
 
     /// The number of words that a scan of the slots reads, besides one for each chunk.
     fn words_read(slots: &Slots) -> usize {
@@ -432,34 +430,31 @@ mod tests {
 
     #[test]
     fn a_scan_costs_what_the_current_readers_cost_not_the_most_there_ever_were() {
-        let domain = Domain::new();
-        let slots = domain.rcu().slots();
-        let first = slots.claim(domain.inner());
-        let before = (slots.iter().count(), words_read(slots));
-        let many: Vec<_> = (0..10_000).map(|_| slots.claim(domain.inner())).collect();
+        let slots = Slots::new();
+        let first = slots.claim(NO_DOMAIN);
+        let before = (slots.iter().count(), words_read(&slots));
+        let many: Vec<_> = (0..10_000).map(|_| slots.claim(NO_DOMAIN)).collect();
         assert_eq!(slots.iter().count(), 10_001);
         assert!(slots.chunks().count() <= 11, "each is twice as large as the one before");
         let distinct: std::collections::HashSet<_> = many.iter().collect();
         assert_eq!(distinct.len(), 10_000);
-        // SAFETY: INV-R3: the domain lives.
+        // SAFETY: INV-R3: `slots` lives.
         many.iter().for_each(|slot| unsafe { slot.as_ref() }.give_back());
-        let after = (slots.iter().count(), words_read(slots));
+        let after = (slots.iter().count(), words_read(&slots));
         assert_eq!(after.0, before.0);
         assert!(after.1 <= before.1 + 4, "one for each chunk of up to 64: {after:?}");
-        assert!(slots.have(first) && slots.claim(domain.inner()) == many[0], "the lowest is next");
+        assert!(slots.have(first) && slots.claim(NO_DOMAIN) == many[0], "the lowest is next");
     }
 
     #[test]
     fn no_two_threads_claim_one_slot() {
-        let domain = Domain::new();
-        let slots = domain.rcu().slots();
+        let slots = Slots::new();
         let rounds = |_| {
             for round in 0..2_000 {
-                let claimed: Vec<_> =
-                    (0..round % 90).map(|_| slots.claim(domain.inner())).collect();
+                let claimed: Vec<_> = (0..round % 90).map(|_| slots.claim(NO_DOMAIN)).collect();
                 let me = thread::current();
                 for slot in claimed {
-                    // SAFETY: INV-R3: the domain lives.
+                    // SAFETY: INV-R3: `slots` lives.
                     let slot = unsafe { slot.as_ref() };
                     assert_eq!(slot.owner(), me, "another thread has it too");
                     slot.give_back();

@@ -1,7 +1,9 @@
 //! Stamps: the grace periods, of one or both flavours, that a freed object waits for.
 
 use super::domain::{Domain, Inner};
-use super::flavour::{Cookie, Rcu, SynchronizeError, TasksTrace};
+use super::flavour::{Rcu, TasksTrace};
+use super::grace_period::{Cookie, SynchronizeError};
+use crate::broken::{self, Fault};
 use crate::sync::{Ordering, fence};
 use crate::sys::thread;
 use std::sync::Arc;
@@ -81,7 +83,9 @@ impl Domain {
         // slot; if this fence comes first, the reader sees everything that was unlinked before.
         // Falls to `loom` `free_rcu_is_not_reused_inside_a_read_section`.
         fence(Ordering::SeqCst);
-        self.rcu().nobody_is_inside() && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
+        broken::leaves_out(Fault::GracePeriod)
+            || self.rcu().nobody_is_inside()
+                && (what == WaitFor::Rcu || self.trace().nobody_is_inside())
     }
 
     /// Returns a stamp of the newest grace periods that have passed.
@@ -158,11 +162,6 @@ impl Domain {
         self.inner().would_wait_for_itself(what)
     }
 
-    /// See [`Inner::owe`].
-    pub(crate) fn owe(&self, what: WaitFor) {
-        self.inner().owe(what);
-    }
-
     /// Runs `callback` after a grace period of each flavour. For both flavours, an RCU callback
     /// queues the tasks-trace callback.
     pub(crate) fn call_after(&self, what: WaitFor, callback: impl FnOnce() + Send + 'static) {
@@ -178,13 +177,6 @@ impl Domain {
             // The domain is being dropped, so no reader is left.
             None => callback(),
         });
-    }
-
-    /// Drives the grace periods of both flavours as far as readers allow, and runs the callbacks
-    /// that are due.
-    pub(crate) fn run_all_callbacks(&self) {
-        self.rcu().run_callbacks();
-        self.trace().run_callbacks();
     }
 
     /// Waits for readers, for at most `limit`.

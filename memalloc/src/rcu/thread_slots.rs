@@ -1,11 +1,12 @@
 //! The calling thread's slots: one of each flavour for every domain that it reads in.
 //!
-//! The registry of slots is thread-local; its destructor gives the slots back. A guard that is
-//! created after that claims a slot for itself alone.
+//! The registry of slots is thread-local; its destructor hands the slots over (see `handover`). A
+//! guard that is created after that claims a slot for itself alone.
 
 use super::domain::Inner;
+use super::flavour::FlavourKind;
+use super::handover;
 use super::slots::Slot;
-use super::{reader, sleepable};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
@@ -39,14 +40,8 @@ impl Drop for Registry {
                 let (rcu, trace) = unsafe {
                     (entry.rcu.map(|slot| slot.as_ref()), entry.trace.map(|slot| slot.as_ref()))
                 };
-                rcu.into_iter().for_each(|slot| reader::abandon(slot));
-                if let Some(slot) = trace {
-                    let me = slot.owner();
-                    sleepable::abandon(slot);
-                    // Slots that were claimed for single guards, which may be on other threads:
-                    // `me` may become the number of another thread before those guards are dropped.
-                    domain.trace().slots().disown_all(me);
-                }
+                rcu.into_iter().for_each(|slot| handover::abandon_rcu(slot));
+                trace.into_iter().for_each(|slot| domain.trace().slots().end_of_thread(slot));
             }
         }
     }
@@ -54,13 +49,6 @@ impl Drop for Registry {
 
 crate::sync::thread_local! {
     static REGISTRY: RefCell<Registry> = RefCell::new(Registry::default());
-}
-
-/// The flavour of a slot.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Kind {
-    Rcu,
-    Trace,
 }
 
 /// Returns the thread's RCU slot if `inner` is the domain that the thread used last. The fast path
@@ -72,19 +60,15 @@ pub(super) fn cached_rcu(inner: &Inner) -> Option<NonNull<Slot>> {
 
 /// Returns the thread's slot if `inner` is the domain that the thread used last.
 #[inline(always)]
-pub(super) fn cached(kind: Kind, inner: &Inner) -> Option<NonNull<Slot>> {
-    last::get(kind, inner.id())
+pub(super) fn cached(flavour: FlavourKind, inner: &Inner) -> Option<NonNull<Slot>> {
+    last::get(flavour, inner.id())
 }
 
 /// Returns the thread's slot and `false`; claims the slot if the thread has none. If the registry
 /// is gone or in use, claims a slot for a single guard, and returns it with `true`.
 #[cold]
-pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
+pub(super) fn find(flavour: FlavourKind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
     let id = inner.id();
-    let slots = match kind {
-        Kind::Rcu => inner.rcu().slots(),
-        Kind::Trace => inner.trace().slots(),
-    };
     let found = REGISTRY.try_with(|registry| {
         // Already borrowed if a signal handler interrupted this function.
         let mut registry = registry.try_borrow_mut().ok()?;
@@ -95,17 +79,17 @@ pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
             entries.len() - 1
         });
         let entry = &mut entries[at];
-        let place = match kind {
-            Kind::Rcu => &mut entry.rcu,
-            Kind::Trace => &mut entry.trace,
+        let place = match flavour {
+            FlavourKind::Rcu => &mut entry.rcu,
+            FlavourKind::TasksTrace => &mut entry.trace,
         };
-        let slot = *place.get_or_insert_with(|| slots.claim(inner));
+        let slot = *place.get_or_insert_with(|| inner.claim_slot(flavour));
         last::set(id, entry.rcu, entry.trace);
         Some(slot)
     });
     match found {
         Ok(Some(slot)) => (slot, false),
-        Ok(None) | Err(_) => (slots.claim(inner), true),
+        Ok(None) | Err(_) => (inner.claim_slot(flavour), true),
     }
 }
 
@@ -114,7 +98,7 @@ pub(super) fn find(kind: Kind, inner: &Arc<Inner>) -> (NonNull<Slot>, bool) {
 /// complete entry.
 #[cfg(not(loom))]
 mod last {
-    use super::{Kind, NonNull, Slot};
+    use super::{FlavourKind, NonNull, Slot};
     use crate::sync::{Ordering, compiler_fence};
     use std::cell::Cell;
 
@@ -148,14 +132,14 @@ mod last {
     }
 
     #[inline(always)]
-    pub(super) fn get(kind: Kind, domain: u64) -> Option<NonNull<Slot>> {
+    pub(super) fn get(flavour: FlavourKind, domain: u64) -> Option<NonNull<Slot>> {
         LAST.with(|last| {
             if last.domain.get() != domain {
                 return None;
             }
-            match kind {
-                Kind::Rcu => last.rcu.get(),
-                Kind::Trace => last.trace.get(),
+            match flavour {
+                FlavourKind::Rcu => last.rcu.get(),
+                FlavourKind::TasksTrace => last.trace.get(),
             }
         })
     }
@@ -186,9 +170,9 @@ mod last {
 /// In a model, every lookup goes to the registry.
 #[cfg(loom)]
 mod last {
-    use super::{Kind, NonNull, Slot};
+    use super::{FlavourKind, NonNull, Slot};
 
-    pub(super) fn get(_kind: Kind, _domain: u64) -> Option<NonNull<Slot>> {
+    pub(super) fn get(_flavour: FlavourKind, _domain: u64) -> Option<NonNull<Slot>> {
         None
     }
 

@@ -25,6 +25,7 @@
     allow(dead_code, reason = "unused where no thread forks")
 )]
 
+use crate::broken::{self, Fault};
 use crate::sync::{Lock, LockGuard};
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -49,7 +50,7 @@ pub(crate) struct Forking {
 impl Forking {
     /// Returns the only thread of the child, if called in the child.
     pub(crate) fn survivor(&self) -> Option<Survivor> {
-        self.survivor
+        self.survivor.filter(|_| !broken::leaves_out(Fault::ForkRepair))
     }
 }
 

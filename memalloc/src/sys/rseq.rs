@@ -24,6 +24,7 @@
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(any(loom, miri, counted))))]
 mod imp {
     use super::{CacheRow, OBJECTS_AT};
+    use crate::broken::{self, Fault};
     use crate::sys::count_word::CountWord;
     use crate::sys::membarrier::{membarrier, visit_every_cpu};
     use once_cell::race::OnceNonZeroUsize;
@@ -292,7 +293,9 @@ mod imp {
         /// begins or restarts after this call sees all stores that this thread made before it.
         /// Returns `false` if the system refused.
         pub(crate) fn restart_others(self) -> bool {
-            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) || visit_every_cpu()
+            broken::leaves_out(Fault::Restart)
+                || membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)
+                || visit_every_cpu()
         }
     }
 }

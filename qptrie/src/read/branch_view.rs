@@ -32,6 +32,7 @@ impl LinkedBranch {
         if B::PROTECTS_IDENTITY && L::PROTECTS_IDENTITY && !TO_CHANGE {
             return Ok(Self { branch, life: Life::ONLY });
         }
+        nodes.faults.linger();
         let life = nodes.count(branch).life().ok_or(Retry)?;
         if B::PROTECTS_IDENTITY {
             return Ok(Self { branch, life });

@@ -8,11 +8,28 @@ use super::{Choice, Judgement};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Axis {
     LongerSections,
+    ShorterSections,
     LongerStalls,
     ShorterStalls,
     SmallerBudget,
     LargerBudget,
     MoreUpdates,
+    FewerUpdates,
+}
+
+impl Axis {
+    /// Returns whether the number becomes smaller.
+    pub(crate) fn goes_down(self) -> bool {
+        match self {
+            Self::ShorterSections
+            | Self::ShorterStalls
+            | Self::SmallerBudget
+            | Self::FewerUpdates => true,
+            Self::LongerSections | Self::LongerStalls | Self::LargerBudget | Self::MoreUpdates => {
+                false
+            }
+        }
+    }
 }
 
 /// The outcome of a measurement at one point.

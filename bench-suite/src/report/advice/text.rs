@@ -260,24 +260,25 @@ fn flips(advice: &Advice<'_>) -> String {
 fn axis_name(axis: Axis) -> &'static str {
     match axis {
         Axis::LongerSections => "longer sections",
+        Axis::ShorterSections => "shorter sections",
         Axis::LongerStalls => "longer stalls",
         Axis::ShorterStalls => "shorter stalls",
         Axis::SmallerBudget => "a smaller budget",
         Axis::LargerBudget => "a larger budget",
         Axis::MoreUpdates => "more updates",
+        Axis::FewerUpdates => "fewer updates",
     }
 }
 
 fn flipped(flip: &Flip) -> String {
     let (name, unit) = match flip.axis {
-        Axis::LongerSections => ("sections", " µs"),
+        Axis::LongerSections | Axis::ShorterSections => ("sections", " µs"),
         Axis::LongerStalls | Axis::ShorterStalls => ("stalls", " ms"),
         Axis::SmallerBudget | Axis::LargerBudget => ("a budget", " MiB"),
-        Axis::MoreUpdates => ("updates", " % of operations"),
+        Axis::MoreUpdates | Axis::FewerUpdates => ("updates", " % of operations"),
     };
     let figure = |value: f64| format!("{}{unit}", figures::digits(value));
-    let goes_down = matches!(flip.axis, Axis::ShorterStalls | Axis::SmallerBudget);
-    let to = if goes_down { "down to" } else { "up to" };
+    let to = if flip.axis.goes_down() { "down to" } else { "up to" };
     let held = figure(flip.held_to);
     match (flip.flipped_at, flip.unclear_at) {
         (None, None) => format!("{name}: the same {to} {held}, where the search ended."),
@@ -352,6 +353,17 @@ mod tests {
             "No time was left for more updates",
             "MemAlloc::<Immediate>::builder()",
         ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_search_towards_smaller_numbers_says_down_to() {
+        let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
+        let flip = |axis, held_to| Flip { axis, held_to, flipped_at: None, unclear_at: None };
+        let flips = [flip(Axis::ShorterSections, 0.5), flip(Axis::FewerUpdates, 2.0)];
+        let text = said(&all, "", &flips).split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in ["sections: the same down to 0.50 µs", "updates: the same down to 2.00 %"] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
     }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{Page, Section};
 use crate::measure::{Comparison, MARGIN, Side, Verdict};
 use crate::report::figures;
-use crate::report::verdict::{DEMANDS, Judgement, Line};
+use crate::report::verdict::{DEMANDS, Judgement, Line, Quantity};
 
 /// The bars show ratios from 1 / this to this.
 const WIDEST: f64 = 8.0;
@@ -46,15 +46,15 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     })
 }
 
-fn row(Line { what, comparison, rows, is_memory }: &Line) -> Markup {
+fn row(Line { what, comparison, rows, quantity }: &Line) -> Markup {
     html! {
         tr {
             th scope="row" { (what) }
             @match comparison {
                 Some(comparison) => {
                     td.n { (figures::ratio_and_interval(comparison)) }
-                    td { (word(comparison, *is_memory)) }
-                    td.track { (bar(comparison, *is_memory)) }
+                    td { (word(comparison, *quantity)) }
+                    td.track { (bar(comparison, *quantity)) }
                 }
                 None => { td.n {} td { "no ratio" } td.track {} }
             }
@@ -63,12 +63,14 @@ fn row(Line { what, comparison, rows, is_memory }: &Line) -> Markup {
     }
 }
 
-fn word(comparison: &Comparison, is_memory: bool) -> &'static str {
-    match (comparison.verdict, comparison.ratio > 1.0) {
-        (Verdict::Differ, true) if is_memory => "larger",
-        (Verdict::Differ, false) if is_memory => "smaller",
-        (Verdict::Differ, true) => "faster",
-        (Verdict::Differ, false) => "slower",
+fn word(comparison: &Comparison, quantity: Quantity) -> &'static str {
+    match (comparison.verdict, quantity) {
+        (Verdict::Differ, Quantity::Speed) if comparison.ratio > 1.0 => "faster",
+        (Verdict::Differ, Quantity::Speed) => "slower",
+        (Verdict::Differ, Quantity::Memory) if comparison.ratio > 1.0 => "larger",
+        (Verdict::Differ, Quantity::Memory) => "smaller",
+        (Verdict::Differ, Quantity::Time) if comparison.ratio > 1.0 => "longer",
+        (Verdict::Differ, Quantity::Time) => "shorter",
         (Verdict::NoDifference, _) => "no difference",
         (Verdict::NotToldApart, _) => "inconclusive",
         (Verdict::TooFewRounds, _) => "too few rounds",
@@ -76,15 +78,15 @@ fn word(comparison: &Comparison, is_memory: bool) -> &'static str {
 }
 
 /// Draws the interval on a logarithmic scale with 1 in the middle.
-fn bar(comparison: &Comparison, is_memory: bool) -> Markup {
+fn bar(comparison: &Comparison, quantity: Quantity) -> Markup {
     let place = |ratio: f64| (50.0 + 50.0 * ratio.max(1e-9).ln() / WIDEST.ln()).clamp(0.0, 100.0);
     let (low, high) = (place(comparison.interval.low), place(comparison.interval.high));
     let left = low.min(99.0);
     let class = match (comparison.verdict, comparison.interval.side(MARGIN)) {
-        (Verdict::Differ, Side::Above) if is_memory => "bad",
-        (Verdict::Differ, Side::Below) if is_memory => "good",
-        (Verdict::Differ, Side::Above) => "good",
-        (Verdict::Differ, Side::Below) => "bad",
+        (Verdict::Differ, Side::Above) if quantity == Quantity::Speed => "good",
+        (Verdict::Differ, Side::Below) if quantity == Quantity::Speed => "bad",
+        (Verdict::Differ, Side::Above) => "bad",
+        (Verdict::Differ, Side::Below) => "good",
         _ => "",
     };
     let style = format!("left:{left:.1}%;width:{:.1}%", (high - left).max(1.0));

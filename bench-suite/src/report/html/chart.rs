@@ -20,8 +20,9 @@ const SIZE: (u32, u32) = (380, 230);
 /// Units of the drawing per pixel: the plotting library supports whole units only.
 const UNITS: u32 = 4;
 
-/// Values within this factor are drawn on a linear axis: a logarithmic one would have no labels.
-const WORTH_A_LOGARITHM: f64 = 12.0;
+/// Values within this factor are drawn on a linear axis. A logarithmic one has labels at powers of
+/// ten, and from this factor on at least two of them, given the margins of the range.
+const WORTH_A_LOGARITHM: f64 = 60.0;
 
 // Placeholders for variables of the style sheet.
 const INK: RGBColor = RGBColor(10, 0, 1);
@@ -205,7 +206,8 @@ impl Chart {
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID.stroke_width(UNITS))
             .axis_style(GRID.stroke_width(UNITS))
-            .x_labels(5)
+            // Labels with a unit are wide.
+            .x_labels(if self.x.unit > 1.0 { 4 } else { 5 })
             .y_labels(5)
             .x_label_formatter(&|value| (self.x.words)(*value * self.x.unit))
             .y_label_formatter(&|value| (self.y.words)(*value * self.y.unit))

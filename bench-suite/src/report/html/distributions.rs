@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::chart::{Axis, Chart, Point, Series};
 use super::{Page, Section, colour_of, figure, subject_name};
-use crate::measure::{Over, Summary};
+use crate::measure::{Metric, Over, Summary};
 use crate::record::Record;
 use crate::report::rows::Row;
 
@@ -17,7 +17,9 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         body: html! {
             p {
                 "The value above a share of all calls is the time within which that share \
-                 finished. Each point is the median over all samples."
+                 finished. Each point is the median over all samples. A call is one that waits for \
+                 a grace period, or in " code { "flood" } " a group of 512 updates of one thread: \
+                 the slowest groups contain an update that waited."
             }
             div.figures { @for row in rows { (distribution(page, row)) } }
         },
@@ -45,10 +47,14 @@ fn distribution(page: &Page<'_>, row: &Row<'_>) -> Markup {
             points: middle(record),
         })
         .collect();
-    let (name, about) = page.name_of(row);
+    let is_group = metric == Metric::UpdateGroupP50Ns;
+    let (mut name, about) = page.name_of(row);
+    if is_group {
+        name.push_str(": 512 updates");
+    }
     let chart = Chart {
         alt: format!("distribution of times: {name}; {about}"),
-        x: Axis::new("share of all calls", share),
+        x: Axis::new(if is_group { "share of all groups" } else { "share of all calls" }, share),
         y: Axis { is_log: true, ..Axis::of("time", metric) },
         series,
     };

@@ -119,20 +119,21 @@ fn cell(row: &Row<'_>, subject: &Record) -> Markup {
         true => factor.unwrap_or(1.0),
         false => factor.unwrap_or(1.0).recip(),
     };
-    let depth = (better.ln().abs() / FULL.ln()).min(1.0) * DEEPEST;
-    let colour = if better >= 1.0 { "--good" } else { "--bad" };
-    let style = match depth >= 1.0 {
-        true => {
-            format!("background:color-mix(in srgb,var({colour}) {depth:.0}%,var(--card))")
-        }
-        false => String::new(),
-    };
     html! {
-        td style=[(!style.is_empty()).then_some(style)] {
+        td style=[tint(better)] {
             b { (figures::value(record.metric, record.value)) }
             @if let Some(factor) = factor.filter(|_| !is_of(record, base)) {
                 span { (figures::factor(factor)) }
             }
         }
     }
+}
+
+/// Returns the style of a cell that is better than the base by this ratio, or worse if the ratio is
+/// below 1; `None` if it is the same.
+pub(super) fn tint(better: f64) -> Option<String> {
+    let depth = (better.ln().abs() / FULL.ln()).min(1.0) * DEEPEST;
+    let colour = if better >= 1.0 { "--good" } else { "--bad" };
+    let mix = format!("background:color-mix(in srgb,var({colour}) {depth:.0}%,var(--card))");
+    (depth >= 1.0).then_some(mix)
 }

@@ -87,6 +87,8 @@ fn probes(run: &Run) -> Markup {
         alt: format!("{name}, before each sample, over the time of the run"),
         x: Axis::new("seconds since the run began", |value| format!("{value:.0}")),
         y: Axis {
+            // One slow step must not flatten all others.
+            is_log: true,
             has_zero: true,
             ..Axis::new("time", |value| figures::value(Metric::NsPerOp, value))
         },

@@ -30,6 +30,10 @@ fn run() -> Run {
                 }
                 records.push(record);
                 records.push(flood(reader, policy, Metric::MemPeakBytes, 1e12 / speed, threads));
+                let mut times = flood(reader, policy, Metric::UpdateGroupP50Ns, 5e3, threads);
+                let groups = Curve::distribution(&[4e3, 5e3, 1e8]);
+                times.curves = groups.into_iter().cycle().take(2).collect();
+                records.push(times);
             }
         }
         let mut period = specimen::of("grace-period", policy, Metric::GpLatencyNs, &[5e3; 2]);
@@ -117,4 +121,36 @@ fn drawings_take_all_colours_from_the_style_sheet() {
         assert!(!drawing.contains("=\"#"), "{drawing}");
         assert!(drawing.contains("var(--"), "{drawing}");
     }
+}
+
+/// Returns a section of the page.
+fn section<'p>(page: &'p str, id: &str) -> &'p str {
+    let rest = page.split(&format!("<section id=\"{id}\">")).nth(1).unwrap();
+    rest.split("</section>").next().unwrap()
+}
+
+#[test]
+fn latency_has_a_distribution_of_updates_beside_those_of_grace_periods() {
+    let page = page(&[run()]);
+    let latency = section(&page, "latency");
+    assert!(latency.contains("<figcaption>grace-period"), "{latency}");
+    for reader in ["none", "stall-100ms"] {
+        let name = format!("<figcaption>overwrite, reader {reader}, 256 B: 512 updates");
+        assert_eq!(latency.matches(&name).count(), 2, "one for each number of threads: {latency}");
+    }
+    assert!(latency.contains("share of all groups"), "{latency}");
+}
+
+/// A row for each task, a column for each subject, and no ratio of the kernel to itself.
+#[test]
+fn the_kernel_has_the_first_column_and_ours_a_ratio_to_it() {
+    let page = page(&[run()]);
+    let kernel = section(&page, "kernel");
+    let table = kernel.split("</table>").next().unwrap();
+    let cells: Vec<&str> = table.split("<td data-of=\"").skip(1).collect();
+    let names: Vec<&str> = cells.iter().map(|cell| cell.split('"').next().unwrap()).collect();
+    assert_eq!(names, ["kernel", "immediate", "after-rcu-gp"]);
+    let ratios: Vec<bool> = cells.iter().map(|cell| cell.contains("<span>×")).collect();
+    assert_eq!(ratios, [false, true, true], "{kernel}");
+    assert!(table.contains("<span>1 thread</span>"), "{table}");
 }

@@ -52,21 +52,9 @@ pub(crate) fn workloads<'d>(
     sizes: &[usize],
     readers: &[Reader],
 ) -> Vec<Workload<'d>> {
-    let mut workloads = Vec::new();
-    for &case in CASES.iter().filter(|case| selection.wants(case)) {
-        let numbers = match case {
-            PRODUCER_CONSUMER => selection.threads_in_pairs(),
-            _ => selection.threads.clone(),
-        };
-        for &size in sizes {
-            for &reader in readers {
-                for &threads in &numbers {
-                    workloads.push(workload(Setting { case, size, reader, threads }, selection));
-                }
-            }
-        }
-    }
-    workloads
+    selection.workloads(CASES, PRODUCER_CONSUMER, sizes, readers, |case, size, reader, threads| {
+        workload(Setting { case, size, reader, threads }, selection)
+    })
 }
 
 fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {

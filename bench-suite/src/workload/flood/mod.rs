@@ -13,6 +13,9 @@
 //!
 //! The concurrent readers are a parameter: see [`reader`](super::reader).
 //!
+//! The time of every 512 updates of a thread is recorded as well: an update that waits for a grace
+//! period is not visible in a speed.
+//!
 //! Memory is the growth of the process since before it built the scheme, the same measure for every
 //! subject: free objects in caches, pending objects, and bookkeeping. It includes the stacks of the
 //! threads and the pages of the program that they touch, some 300 KiB that are the same for all
@@ -26,6 +29,7 @@
 mod callbacks;
 #[cfg(test)]
 mod faulty;
+mod group_times;
 mod object;
 #[cfg(feature = "rivals")]
 mod rivals;
@@ -47,6 +51,7 @@ use crate::measure::{
     forget_peak, peak_resident_bytes, resident_bytes,
 };
 use callbacks::Callbacks;
+use group_times::GroupTimes;
 use scheme::{Memalloc, Scheme};
 use slots::SlotTable;
 use threads::{FloodThread, Progress, Task};
@@ -97,22 +102,9 @@ pub(crate) fn workloads<'d>(
     readers: &[Reader],
     lineup: Lineup,
 ) -> Vec<Workload<'d>> {
-    let mut workloads = Vec::new();
-    for &case in CASES.iter().filter(|case| selection.wants(case)) {
-        let numbers = match case {
-            NEEDS_PAIRS => selection.threads_in_pairs(),
-            _ => selection.threads.clone(),
-        };
-        for &size in sizes {
-            for &reader in readers {
-                for &threads in &numbers {
-                    let setting = Setting { case, size, reader, threads };
-                    workloads.push(workload(setting, selection, lineup));
-                }
-            }
-        }
-    }
-    workloads
+    selection.workloads(CASES, NEEDS_PAIRS, sizes, readers, |case, size, reader, threads| {
+        workload(Setting { case, size, reader, threads }, selection, lineup)
+    })
 }
 
 fn workload<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Workload<'d> {
@@ -219,15 +211,18 @@ fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongA
         .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;
     let tasks = setting.tasks();
     let lanes = 1 + tasks.iter().map(|(_, lane)| lane).max().copied().unwrap_or(0);
+    // Before the memory is looked at: the counters are not part of it.
+    let times: Vec<_> =
+        tasks.iter().map(|(task, _)| task.is_timed().then(GroupTimes::new)).collect();
     forget_peak();
     let before = resident_bytes();
     let table = SlotTable::new(S::build(layout)?, lanes);
     let may_read = reader != Reader::None;
     let progress: Vec<Progress> = tasks.iter().map(|_| Progress::default()).collect();
-    let hire = |((seed, &(task, lane)), progress)| {
-        FloodThread::new(&table, task, lane, may_read, seed, progress)
+    let hire = |(((seed, &(task, lane)), progress), times)| {
+        FloodThread::new(&table, task, lane, may_read, seed, progress, times)
     };
-    let mut team: Team<_> = (1..).zip(&tasks).zip(&progress).map(hire).collect();
+    let mut team: Team<_> = (1..).zip(&tasks).zip(&progress).zip(times).map(hire).collect();
     let (mut held, mut timeline) = (HeldBytes::default(), Timeline::default());
     let held_now = || resident_bytes().saturating_sub(before);
     let done_now = || {
@@ -263,6 +258,9 @@ fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongA
     if !reader.sits() {
         readings.extend(throughput.cpu_share(case));
     }
+    let mut times = GroupTimes::new();
+    team.iter().filter_map(|one| one.times()).for_each(|more| times.add(more));
+    readings.extend(times.readings(case));
     let ledgers: Vec<_> = team.iter_mut().map(FloodThread::ledger).collect();
     drop(team);
     table.close(ledgers.into_iter())?;

@@ -5,6 +5,7 @@ use std::thread;
 
 use crossbeam_utils::CachePadded;
 
+use super::group_times::GroupTimes;
 use super::object::PLACES;
 use super::scheme::Scheme;
 use super::slots::{LaneAccess, Ledger, SlotTable};
@@ -34,6 +35,16 @@ pub(super) enum Task {
     Sits(u64),
 }
 
+impl Task {
+    /// Returns whether the thread takes objects out, so that its updates are timed.
+    pub(super) fn is_timed(self) -> bool {
+        match self {
+            Self::Overwrites | Self::FillsAndEmpties | Self::Deletes => true,
+            Self::Adds | Self::Reads | Self::Sits(_) => false,
+        }
+    }
+}
+
 /// A thread of the bench.
 pub(super) struct FloodThread<'f, S> {
     table: &'f SlotTable<S>,
@@ -47,6 +58,8 @@ pub(super) struct FloodThread<'f, S> {
     ledger: Ledger,
     /// The number of operations so far, readable by other threads.
     progress: &'f Progress,
+    /// The times of its updates, if it makes any.
+    times: Option<GroupTimes>,
 }
 
 /// The operations of one thread, on a separate cache line.
@@ -61,14 +74,21 @@ impl<'f, S: Scheme> FloodThread<'f, S> {
         may_read: bool,
         seed: u64,
         progress: &'f Progress,
+        times: Option<GroupTimes>,
     ) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { table, task, lane, may_read, place: 0, rng, ledger: Ledger::default(), progress }
+        let ledger = Ledger::default();
+        Self { table, task, lane, may_read, place: 0, rng, ledger, progress, times }
     }
 
     /// Takes the thread's counts, for [`SlotTable::close`].
     pub(super) fn ledger(&mut self) -> Ledger {
         std::mem::take(&mut self.ledger)
+    }
+
+    /// Returns the times of the thread's updates, if it makes any.
+    pub(super) fn times(&self) -> Option<&GroupTimes> {
+        self.times.as_ref()
     }
 }
 
@@ -80,6 +100,9 @@ impl<S: Scheme> Worker for FloodThread<'_, S> {
         if self.may_read {
             access.read(self.lane, self.place, || ());
         }
+        if let Some(times) = &mut self.times {
+            times.restart(access.done());
+        }
         while !access.has_failed() {
             match self.task {
                 Task::Overwrites => overwrite(&mut access, &mut self.rng),
@@ -90,9 +113,15 @@ impl<S: Scheme> Worker for FloodThread<'_, S> {
                 Task::Sits(milliseconds) => sit(&mut access, &mut self.rng, milliseconds, gate),
             }
             self.progress.store(access.done(), Ordering::Relaxed);
+            if let Some(times) = &mut self.times {
+                times.note(access.done());
+            }
             if !gate.is_open() {
                 break;
             }
+        }
+        if let Some(times) = &mut self.times {
+            times.end();
         }
         drop(access);
         self.ledger.done() - before
@@ -128,7 +157,9 @@ fn add<S: Scheme>(access: &mut LaneAccess<'_, S>, place: &mut usize) {
 }
 
 fn delete<S: Scheme>(access: &mut LaneAccess<'_, S>, place: &mut usize) {
-    for _ in 0..STRIDE {
+    // Up to a multiple of the stride, so that every group of timed updates is of the same size.
+    let left = STRIDE as u64 - access.done() % STRIDE as u64;
+    for _ in 0..left {
         if !access.take_if_any(*place) {
             return give_way();
         }

@@ -46,32 +46,18 @@ pub(crate) fn workloads<'d>(
     readers: &[Reader],
     has_kernel: bool,
 ) -> Vec<Workload<'d>> {
-    let mut workloads = Vec::new();
-    for &case in CASES.iter().filter(|case| selection.wants(case)) {
-        let numbers = match case {
-            NEEDS_PAIRS => selection.threads_in_pairs(),
-            _ => selection.threads.clone(),
-        };
-        for &value_size in value_sizes {
-            for &reader in readers {
-                for &threads in &numbers {
-                    let setting = Setting { case, value_size, reader, threads };
-                    workloads.push(Workload {
-                        bench: BENCH,
-                        title: format!(
-                            "{case}, values of {value_size} bytes, {}, reader {reader}",
-                            threads_in_words(threads)
-                        ),
-                        keys: None,
-                        threads,
-                        share: reader.share(),
-                        subjects: subjects(setting, selection, has_kernel),
-                    });
-                }
-            }
-        }
-    }
-    workloads
+    let make = |case, value_size, reader: Reader, threads| Workload {
+        bench: BENCH,
+        title: format!(
+            "{case}, values of {value_size} bytes, {}, reader {reader}",
+            threads_in_words(threads)
+        ),
+        keys: None,
+        threads,
+        share: reader.share(),
+        subjects: subjects(Setting { case, value_size, reader, threads }, selection, has_kernel),
+    };
+    selection.workloads(CASES, NEEDS_PAIRS, value_sizes, readers, make)
 }
 
 /// One case with its parameters.

@@ -16,7 +16,7 @@ mod faulty;
 mod heap;
 mod held_objects;
 mod interrupted;
-mod timer;
+pub(crate) mod timer;
 mod watchdog;
 
 use std::time::Duration;

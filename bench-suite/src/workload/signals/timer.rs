@@ -11,7 +11,7 @@ use std::ptr;
 
 /// The action of a timer's handler. It interrupts any code of its thread, and nothing interrupts
 /// it: async-signal-safe calls only, and no panics.
-pub(super) trait Strike {
+pub(crate) trait Strike {
     /// Called by the handler.
     ///
     /// # Safety
@@ -21,14 +21,14 @@ pub(super) trait Strike {
 }
 
 /// The target of a timer, whose address fits into a signal.
-pub(super) struct Target<'t>(pub(super) &'t dyn Strike);
+pub(crate) struct Target<'t>(pub(crate) &'t dyn Strike);
 
 /// The signal. Nothing else in this program uses it.
 const SIGNAL: libc::c_int = libc::SIGUSR1;
 
 /// A running timer.
 #[derive(Debug)]
-pub(super) struct Timer<'t> {
+pub(crate) struct Timer<'t> {
     id: libc::timer_t,
     _target: PhantomData<&'t Target<'t>>,
 }
@@ -43,7 +43,7 @@ impl<'t> Timer<'t> {
     /// # Safety
     ///
     /// The timer is dropped, on this thread (INV-T1), before `target` ends.
-    pub(super) unsafe fn start(target: &'t Target<'t>, rate_hz: u32) -> io::Result<Self> {
+    pub(crate) unsafe fn start(target: &'t Target<'t>, rate_hz: u32) -> io::Result<Self> {
         install()?;
         // SAFETY: plain numbers and pointers, for which zero is valid.
         let mut event: libc::sigevent = unsafe { zeroed() };

@@ -105,6 +105,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     /// Adds a hint for `leaf`, in place of the hint for `old`.
     #[inline]
     fn hint(&self, hash: u64, leaf: Handle, old: Option<Handle>) {
+        self.trie.nodes.faults.linger();
         let hints = &self.trie.nodes.hints;
         if hints.put(hash, leaf, old) {
             hints.fit(&self.trie.domain, self.trie.nodes.entries.sum(), false);

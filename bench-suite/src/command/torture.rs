@@ -1,0 +1,131 @@
+//! `torture`: what both libraries promise, checked while threads do everything at once.
+
+use std::time::Instant;
+
+use memalloc::PolicyKind;
+
+use super::run::ended;
+use super::select::distinct;
+use super::signals::modes_asked_for;
+use super::{Failure, print, print_aside};
+use crate::cli::TortureOptions;
+use crate::record::{Health, RunEnd, RunHeader, Sink, TortureTally};
+use crate::report::Listing;
+use crate::torture::{self, Choices, News, Request};
+
+/// The usual time, in seconds.
+const USUAL_SECONDS: u64 = 60;
+
+/// The option that names CPU modes.
+const MODE_OPTION: &str = "--mode";
+
+/// What it goes through.
+pub(super) fn listing() -> Listing {
+    let modes = modes_asked_for(MODE_OPTION, &[]).unwrap_or_default();
+    Listing {
+        command: "torture",
+        seconds: USUAL_SECONDS,
+        choices: vec![
+            (MODE_OPTION, modes.iter().map(ToString::to_string).collect()),
+            ("--policy", PolicyKind::ALL.iter().map(ToString::to_string).collect()),
+        ],
+    }
+}
+
+/// Checks the request, and goes through phases.
+pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
+    let modes = modes_asked_for(MODE_OPTION, &options.modes).map_err(Failure::Request)?;
+    let policies = match options.policies.is_empty() {
+        true => PolicyKind::ALL.to_vec(),
+        false => distinct(&options.policies),
+    };
+    let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
+    let say = if sink.is_standard_output() { print_aside } else { print };
+    let mut choices = Choices::new(options.seed, options.first, modes, policies);
+    let fault = choose_fault(options, &mut choices)?;
+    let request = Request {
+        choices,
+        threads: options.threads,
+        duration: options.duration(),
+        broken: fault.is_some(),
+    };
+    let (header, begun) = (RunHeader::begin(options.seed), Instant::now());
+    let mut unwritten = sink.begin(&header).err();
+    let end = torture::run(&request, |news| {
+        let (tally, error, phase, again) = match news {
+            News::Minute(tally) => (tally, None, None, None),
+            News::Failed(tally, error, phase, number) => {
+                (tally, Some(error), Some(phase), Some(again(options, number, fault.as_deref())))
+            }
+        };
+        let _ = say(&format!("{tally}\n"));
+        if let (Some(error), Some(phase), Some(again)) = (error, &phase, &again) {
+            let _ = print_aside(&format!(
+                "bench-suite: torture: an error: {error}\n  in {phase}\n  again: {again}\n"
+            ));
+        }
+        let (run, phase, again) = (&header.run[..], phase.as_deref(), again.as_deref());
+        let written = sink.torture(&TortureTally { run, tally, error, phase, again });
+        if let Err(error) = written {
+            unwritten.get_or_insert(error);
+        }
+    });
+    let tally =
+        TortureTally { run: &header.run, tally: end.tally, error: None, phase: None, again: None };
+    let phases = end.tally.phases as usize;
+    let end_line = RunEnd::now(&header, begun.elapsed(), (phases, phases), None, Health::default());
+    for written in [sink.torture(&tally), sink.end(&end_line)] {
+        if let Err(error) = written {
+            unwritten.get_or_insert(error);
+        }
+    }
+    say(&format!("{}\n{}", end.tally, closing(end.interrupted)))?;
+    ended(unwritten, end.interrupted)
+}
+
+/// What a run without an error has shown.
+fn closing(is_cut_off: bool) -> String {
+    let until = if is_cut_off { "Interrupted: until then nothing" } else { "Nothing" };
+    format!("{until} was wrong.\n")
+}
+
+/// The command that repeats what was found in a phase.
+fn again(options: &TortureOptions, phase: u64, fault: Option<&str>) -> String {
+    let list = |option: &str, values: Vec<String>| match values.is_empty() {
+        true => String::new(),
+        false => format!(" {option} {}", values.join(",")),
+    };
+    let fault = fault.map(|name| format!(" --broken {name}")).unwrap_or_default();
+    format!(
+        "bench-suite torture --seed {} --phase {phase} --threads {}{}{}{fault}",
+        options.seed,
+        options.threads,
+        list(MODE_OPTION, options.modes.iter().map(ToString::to_string).collect()),
+        list("--policy", options.policies.iter().map(ToString::to_string).collect()),
+    )
+}
+
+/// Leaves the step out that was asked for, and gives its name.
+#[cfg(feature = "broken")]
+fn choose_fault(
+    options: &TortureOptions,
+    choices: &mut Choices,
+) -> Result<Option<String>, Failure> {
+    let Some(fault) = options.broken else { return Ok(None) };
+    choices.turn_towards(fault);
+    if choices.modes.is_empty() || choices.policies.is_empty() {
+        let message = format!("--broken {fault}: it shows under no mode or policy asked for");
+        return Err(Failure::Request(message));
+    }
+    fault.choose();
+    Ok(Some(fault.to_string()))
+}
+
+/// Without the feature `broken` there is none.
+#[cfg(not(feature = "broken"))]
+fn choose_fault(
+    _options: &TortureOptions,
+    _choices: &mut Choices,
+) -> Result<Option<String>, Failure> {
+    Ok(None)
+}

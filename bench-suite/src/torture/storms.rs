@@ -1,0 +1,88 @@
+//! Signal storms: a timer interrupts its thread thousands of times a second, with a handler that reads,
+//! allocates and frees as the code does that it interrupts.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memalloc::ReusePolicy;
+use memalloc::rcu::Domain;
+
+use super::objects::{Held, Objects, SLOTS, Section, Way};
+use super::verdict::Count;
+use crate::workload::signals::timer::{Strike, Target, Timer};
+
+/// Signals a second.
+const RATE: u32 = 20_000;
+
+/// Signals of one storm that do something: each may wait for readers longer than the next takes to come.
+const MOST_SIGNALS: u64 = 200;
+
+/// Objects that the handler keeps.
+const KEPT: usize = 8;
+
+/// The owner of the handler's objects, beside that of its thread's.
+const HANDLER: u64 = 1 << 32;
+
+/// What the handler works with.
+struct Storm<'a, 'v, P: ReusePolicy> {
+    objects: &'a Objects<'v, P>,
+    domain: &'a Domain,
+    owner: u64,
+    own: UnsafeCell<([Option<Held>; KEPT], fastrand::Rng)>,
+    signals: AtomicU64,
+}
+
+impl<P: ReusePolicy> Strike for Storm<'_, '_, P> {
+    unsafe fn strike(&self) {
+        let signals = self.signals.fetch_add(1, Ordering::Relaxed);
+        if signals >= MOST_SIGNALS || !self.objects.go_on() {
+            return;
+        }
+        // SAFETY: the handler alone touches it while the timer runs, on one thread, and nothing interrupts
+        // the handler (INV-T1).
+        let (held, random) = unsafe { &mut *self.own.get() };
+        let slot = random.usize(..SLOTS);
+        let section = self.domain.pin();
+        if let Some(found) = self.objects.find(slot) {
+            self.objects.check(found, self.objects.keeps(Section::Rcu));
+        }
+        drop(section);
+        let new = self.objects.take_nowait(slot, self.owner);
+        let old = std::mem::replace(&mut held[random.usize(..KEPT)], new);
+        if let Some(old) = old {
+            let way = match random.u8(..8) {
+                0 => Way::Policy,
+                1 => Way::Rcu,
+                _ => Way::Unshared,
+            };
+            self.objects.free(old, self.owner, way);
+        }
+    }
+}
+
+/// Runs `work` while signals interrupt it.
+pub(super) fn storm<P: ReusePolicy>(
+    objects: &Objects<'_, P>,
+    domain: &Domain,
+    owner: u64,
+    random: &mut fastrand::Rng,
+    work: impl FnOnce(&mut fastrand::Rng),
+) {
+    // The handler pins: the thread has a slot, and this is the domain that it used last.
+    domain.register();
+    let owner = owner | HANDLER;
+    let own = UnsafeCell::new(([const { None }; KEPT], random.fork()));
+    let storm = Storm { objects, domain, owner, own, signals: AtomicU64::new(0) };
+    let target = Target(&storm);
+    // SAFETY: the timer is dropped below, on this thread, before what it strikes; `work` unwinds only in
+    // a run that ends with the process.
+    let timer = unsafe { Timer::start(&target, RATE) };
+    work(random);
+    drop(timer);
+    objects
+        .verdict()
+        .count(Count::Signals, storm.signals.load(Ordering::Relaxed).min(MOST_SIGNALS));
+    let (held, _) = storm.own.into_inner();
+    held.into_iter().flatten().for_each(|held| objects.free(held, owner, Way::Policy));
+}

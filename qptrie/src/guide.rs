@@ -1,0 +1,9 @@
+//! The structure of the trie, and recipes.
+//!
+//! [How a lookup reads]: crate#consistency
+//! [Consistency of the trie]: crate#consistency
+//! [`Immediate`]: memalloc::Immediate
+//! [`longest_prefix`]: crate::TrieRef::longest_prefix
+//! [`InsertErrorKind::TooLarge`]: crate::InsertErrorKind::TooLarge
+//!
+#![doc = include_str!("../docs/guide.md")]
