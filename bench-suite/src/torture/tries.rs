@@ -268,9 +268,10 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
     /// Counts, removes everything, and looks whether all of it came back. No other thread is left.
     pub(super) fn drain(&self, owns: &[Own]) {
         let there = owns.iter().flat_map(|own| &own.values).filter(|(_, value)| *value != 0);
-        let entries = (self.stable.len() + there.count()) as u64;
-        if self.trie.len() != entries {
-            self.verdict.complain(Wrong::Miscounted, [self.trie.len(), entries, 0]);
+        let (entries, counted) =
+            ((self.stable.len() + there.count()) as u64, self.trie.len() as u64);
+        if counted != entries {
+            self.verdict.complain(Wrong::Miscounted, [counted, entries, 0]);
         }
         for &(number, left) in owns.iter().flat_map(|own| &own.values) {
             self.same(number, left, self.trie.pin().remove_copied(&self.passing[number]));
@@ -280,7 +281,7 @@ impl<'v, B: ReusePolicy, L: ReusePolicy> Trie<'v, B, L> {
             self.check_stable(of, done, self.trie.pin().remove_copied(key));
         }
         if !self.trie.is_empty() {
-            self.verdict.complain(Wrong::Miscounted, [self.trie.len(), 0, 0]);
+            self.verdict.complain(Wrong::Miscounted, [self.trie.len() as u64, 0, 0]);
         }
         if self.trie.quiesce().is_err() {
             self.verdict.complain(Wrong::Waits, [0; 3]);
