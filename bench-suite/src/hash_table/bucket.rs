@@ -51,7 +51,7 @@ impl Bucket {
     }
 }
 
-/// A chain whose lock is held: only the holder changes it (INV-HT3).
+/// A chain whose lock is held: only the holder changes it (BEN-HT3).
 pub(crate) struct Chain<'t, M> {
     bucket: &'t Bucket,
     memory: &'t M,
@@ -73,7 +73,7 @@ impl<'t, M: ElementMemory> Chain<'t, M> {
     }
 
     fn element(&self, handle: Handle) -> Element<'t, M> {
-        // SAFETY: INV-HT1: a link of the chain names an element; INV-HT3: the lock keeps it there,
+        // SAFETY: BEN-HT1: a link of the chain names an element; BEN-HT3: the lock keeps it there,
         // and the result is used under the lock, or by the writer that unlinked the element.
         unsafe { Element::new(self.memory, handle) }
     }

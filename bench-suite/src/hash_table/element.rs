@@ -38,7 +38,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     /// # Safety
     ///
     /// The memory handed out the handle for the layout of elements, and the element, or its type,
-    /// is kept for `'t`: by its holder, by the lock of its bucket or by a read section (INV-HT1).
+    /// is kept for `'t`: by its holder, by the lock of its bucket or by a read section (BEN-HT1).
     #[inline]
     pub(crate) unsafe fn new(memory: &'t M, handle: Handle) -> Self {
         Self { memory, handle }
@@ -50,7 +50,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
 
     #[inline]
     fn word(self, index: usize) -> &'t AtomicU32 {
-        // SAFETY: INV-HT1: a header is 16 bytes; INV-HT2: it is accessed only atomically.
+        // SAFETY: BEN-HT1: a header is 16 bytes; BEN-HT2: it is accessed only atomically.
         unsafe { self.memory.word(self.handle, index) }
     }
 
@@ -70,7 +70,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
         let place = apart.unwrap_or(self.handle);
         self.word(VALUE).store(place.get(), Ordering::Relaxed);
         let first = if apart.is_some() { 0 } else { HEADER };
-        // SAFETY: INV-HT1: the value is inside the object that was allocated for it, which this
+        // SAFETY: BEN-HT1: the value is inside the object that was allocated for it, which this
         // thread holds.
         unsafe { words::store(self.memory, place, first, value) };
         if faults.even_too_soon() {
@@ -147,7 +147,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     #[inline]
     pub(crate) fn place(self) -> (Handle, usize) {
         let named = Handle::new(self.word(VALUE).load(Ordering::Relaxed)).unwrap_or(self.handle);
-        // An element with its value inside in one life has it there in every life (INV-HT1).
+        // An element with its value inside in one life has it there in every life (BEN-HT1).
         (named, if named == self.handle { HEADER } else { 0 })
     }
 
@@ -155,7 +155,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     #[inline]
     pub(crate) fn copy_value(self, value: &mut [u64]) {
         let (object, first) = self.place();
-        // SAFETY: INV-HT1: any object that an element ever named is as large as the value; INV-HT2.
+        // SAFETY: BEN-HT1: any object that an element ever named is as large as the value; BEN-HT2.
         unsafe { words::load(self.memory, object, first, value) };
     }
 }

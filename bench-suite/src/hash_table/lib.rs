@@ -65,12 +65,12 @@
 //!
 //! ## Invariants
 //!
-//! - INV-HT1: every element that a link names was handed out by the table's memory for the table's
+//! - BEN-HT1: every element that a link names was handed out by the table's memory for the table's
 //!   layout, and every value that an element names for the layout of values. All lives of an object
 //!   have the same layout.
-//! - INV-HT2: words of elements and values are accessed only atomically, from the first life to the
+//! - BEN-HT2: words of elements and values are accessed only atomically, from the first life to the
 //!   last.
-//! - INV-HT3: links and heads change only under the lock of the bucket. The writer that unlinks an
+//! - BEN-HT3: links and heads change only under the lock of the bucket. The writer that unlinks an
 //!   element frees it, after that and once.
 //!
 //! ## Files

@@ -38,7 +38,7 @@ impl Link {
     pub(crate) fn of(word: u32) -> Self {
         match Handle::new(word) {
             Some(handle) if word < END => Self::Element(handle),
-            // Zero occurs in memory that was never an element: no link leads there (INV-HT1).
+            // Zero occurs in memory that was never an element: no link leads there (BEN-HT1).
             _ => Self::End(word & !END),
         }
     }

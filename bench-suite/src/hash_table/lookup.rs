@@ -40,7 +40,7 @@ impl<M: ElementMemory> ValueRef<'_, M> {
     /// Copies the value, up to the length of `value`.
     pub fn copy_to(&self, value: &mut [u64]) {
         let len = self.len.min(value.len());
-        // SAFETY: INV-HT1 and INV-HT2; the policy keeps the element and its value for the section.
+        // SAFETY: BEN-HT1 and BEN-HT2; the policy keeps the element and its value for the section.
         unsafe { words::load(self.memory, self.object, self.first, &mut value[..len]) };
     }
 }
@@ -106,7 +106,7 @@ impl<M: ElementMemory> HashTable<M> {
                 Link::End(_) if bucket.head_again() == head => return Walk::Absent,
                 Link::End(_) => break,
             };
-            // SAFETY: INV-HT1, and the section keeps at least the type (`ElementMemory`).
+            // SAFETY: BEN-HT1, and the section keeps at least the type (`ElementMemory`).
             let element = unsafe { Element::new(self.memory(), handle) };
             // Objects that keep their identity need no version.
             let version = if M::PROTECTS_IDENTITY { 0 } else { element.version() };

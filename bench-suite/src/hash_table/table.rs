@@ -133,7 +133,7 @@ impl<M: ElementMemory> HashTable<M> {
     #[inline]
     fn alloc(&self, key: u32, value: &[u64]) -> Result<Element<'_, M>, AllocError> {
         let handle = self.memory.alloc(self.shape.element())?;
-        // SAFETY: INV-HT1: just handed out for this layout, and exclusively held.
+        // SAFETY: BEN-HT1: just handed out for this layout, and exclusively held.
         let element = unsafe { Element::new(&self.memory, handle) };
         let apart = match self.shape.apart() {
             None => None,
@@ -155,7 +155,7 @@ impl<M: ElementMemory> HashTable<M> {
     fn free(&self, element: Element<'_, M>) {
         element.mark_unlinked();
         let (value, _) = element.place();
-        // SAFETY: INV-HT3: unlinked by this thread, which frees both once, with their layouts.
+        // SAFETY: BEN-HT3: unlinked by this thread, which frees both once, with their layouts.
         unsafe {
             if let Some(layout) = self.shape.apart() {
                 self.memory.free(value, layout);

@@ -4,7 +4,7 @@
 //! The process runs the same program with the same arguments, and an additional one that names the
 //! sample. Its readings come back over the pipe of its standard output.
 //!
-//! - INV-A1: a child that ends without readings or a wrong answer counts as a wrong answer.
+//! - BEN-A1: a child that ends without readings or a wrong answer counts as a wrong answer.
 
 use std::env;
 use std::ffi::OsString;
@@ -128,7 +128,7 @@ pub(crate) fn answer(sample: Result<Vec<Reading>, WrongAnswer>) -> String {
         Ok(readings) => Answer::Readings(readings.into_iter().map(Line::from).collect()),
         Err(WrongAnswer(reason)) => Answer::Wrong(reason),
     };
-    // Serializing an answer to JSON can't fail; an empty line is no answer (INV-A1).
+    // Serializing an answer to JSON can't fail; an empty line is no answer (BEN-A1).
     serde_json::to_string(&answer).unwrap_or_default()
 }
 

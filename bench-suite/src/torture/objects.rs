@@ -5,12 +5,12 @@
 //!  word   | 0: owner | 1: life | 2: mark | 3 …: pattern
 //! ```
 //!
-//! - INV-T2: every word of an object is an atomic, and only ever accessed as one. Nothing but this file
+//! - BEN-T2: every word of an object is an atomic, and only ever accessed as one. Nothing but this file
 //!   touches them, and the allocator leaves free objects alone, so that a free one has no owner: all of
 //!   its words are 0, or what its last life left.
-//! - INV-T3: an object is freed by value ([`Held`]), by the thread that has it. One that was published was
+//! - BEN-T3: an object is freed by value ([`Held`]), by the thread that has it. One that was published was
 //!   taken out of its slot before.
-//! - INV-T4: a reader looks at an object only as long as the section lasts in which it found it, and under
+//! - BEN-T4: a reader looks at an object only as long as the section lasts in which it found it, and under
 //!   a policy that keeps its class for such a section.
 #![allow(unsafe_code)]
 
@@ -70,7 +70,7 @@ pub(super) struct Held {
     size: usize,
 }
 
-// SAFETY: it is the only holder of the object, whose words are atomics (INV-T2).
+// SAFETY: it is the only holder of the object, whose words are atomics (BEN-T2).
 unsafe impl Send for Held {}
 
 /// An object that a reader found, and the life that it was in.
@@ -81,7 +81,7 @@ pub(super) struct Found {
     life: u64,
 }
 
-// SAFETY: as above; it is looked at inside a section, on whichever thread that is (INV-T4).
+// SAFETY: as above; it is looked at inside a section, on whichever thread that is (BEN-T4).
 unsafe impl Send for Found {}
 
 /// An allocator, and slots in which its objects are published.
@@ -115,7 +115,7 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         gate: &'v Gate,
     ) -> Result<Self, BuildError> {
         let mut builder = MemAlloc::builder().domain(domain.clone()).cpu_mode(phase.mode);
-        // Where an object of one size was, none of another finds what it left (INV-T2).
+        // Where an object of one size was, none of another finds what it left (BEN-T2).
         builder = builder.keep_class(true);
         if let Some(bytes) = max_pending {
             builder = builder.max_pending(bytes);
@@ -189,7 +189,7 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         if found != owner {
             self.verdict.complain(Wrong::Taken, [address(object), found, owner]);
         }
-        // SAFETY: INV-T3: it was allocated here with this layout, nobody else has it, and no reader.
+        // SAFETY: BEN-T3: it was allocated here with this layout, nobody else has it, and no reader.
         unsafe {
             match way {
                 Way::Policy => self.alloc.free(object, layout(size)),
@@ -219,7 +219,7 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         if owner == 0 {
             self.verdict.complain(Wrong::Taken, [address(old), 0, u64::MAX]);
         }
-        // SAFETY: INV-T3: the exchange took it out of its slot, so it is freed once. Readers keep what
+        // SAFETY: BEN-T3: the exchange took it out of its slot, so it is freed once. Readers keep what
         // `keeps` says.
         unsafe {
             match self.by_hand {
@@ -331,8 +331,8 @@ fn address(object: NonNull<u8>) -> u64 {
 /// A word of an object that the caller has, or has found in its section.
 fn word<'o>(object: NonNull<u8>, index: usize) -> &'o AtomicU64 {
     debug_assert!(index < words(SIZES[1]));
-    // SAFETY: INV-T2: objects are arrays of atomic words, mapped as long as their allocator lives, which
-    // outlives every use (INV-T3, INV-T4).
+    // SAFETY: BEN-T2: objects are arrays of atomic words, mapped as long as their allocator lives, which
+    // outlives every use (BEN-T3, BEN-T4).
     unsafe { object.cast::<AtomicU64>().add(index).as_ref() }
 }
 

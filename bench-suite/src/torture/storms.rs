@@ -40,7 +40,7 @@ impl<P: ReusePolicy> Strike for Storm<'_, '_, P> {
             return;
         }
         // SAFETY: the handler alone touches it while the timer runs, on one thread, and nothing interrupts
-        // the handler (INV-T1).
+        // the handler (BEN-T1).
         let (held, random) = unsafe { &mut *self.own.get() };
         let slot = random.usize(..SLOTS);
         let section = self.domain.pin();

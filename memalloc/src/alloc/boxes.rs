@@ -1,6 +1,6 @@
 //! Owning pointers to objects of a cache that have not been published yet.
 //!
-//! - INV-O1: a box is the only way to its object, and no reader has found the object. The object of
+//! - MEM-O1: a box is the only way to its object, and no reader has found the object. The object of
 //!   a [`SlabBox`] holds a value.
 
 use super::cache::Cache;
@@ -67,7 +67,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'c, T, P> {
     pub fn into_inner(self) -> T {
         let this = ManuallyDrop::new(self);
         this.cache.note_write(this.place);
-        // SAFETY: INV-O1: the box is given up, so the value is read once, and the empty object is
+        // SAFETY: MEM-O1: the box is given up, so the value is read once, and the empty object is
         // freed by the drop of an `UninitBox`.
         let value = unsafe { this.place.read() };
         drop(UninitBox::new(this.cache, this.place.cast()));
@@ -79,7 +79,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Deref for SlabBox<'_, T, P> 
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the box owns the object, which holds a value (INV-O1).
+        // SAFETY: the box owns the object, which holds a value (MEM-O1).
         unsafe { self.place.as_ref() }
     }
 }
@@ -94,7 +94,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> DerefMut for SlabBox<'_, T, 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for SlabBox<'_, T, P> {
     fn drop(&mut self) {
         self.cache.note_write(self.place);
-        // SAFETY: INV-O1: no reader can look at it.
+        // SAFETY: MEM-O1: no reader can look at it.
         unsafe {
             self.place.drop_in_place();
             self.cache.mem_alloc().free_unshared(self.place.cast(), Layout::new::<T>());
@@ -128,7 +128,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
 
     /// Moves `value` into the object.
     pub fn write(self, value: T) -> SlabBox<'c, T, P> {
-        // SAFETY: INV-O1; the object is as large and aligned as its class, made for `T`.
+        // SAFETY: MEM-O1; the object is as large and aligned as its class, made for `T`.
         unsafe {
             self.place.cast::<T>().write(value);
             self.assume_init()
@@ -153,7 +153,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for UninitBox<'_, T, P> {
     fn drop(&mut self) {
-        // SAFETY: INV-O1.
+        // SAFETY: MEM-O1.
         unsafe { self.cache.mem_alloc().free_unshared(self.place.cast(), Layout::new::<T>()) };
     }
 }

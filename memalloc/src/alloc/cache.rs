@@ -248,7 +248,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     pub unsafe fn read<'g>(&'g self, object: NonNull<T>, guard: &'g Guard<'_>) -> &'g T {
         self.check_guard(guard);
         self.note_read(object);
-        // SAFETY: the caller's promise; the policy keeps the value for the section (INV-L1).
+        // SAFETY: the caller's promise; the policy keeps the value for the section (MEM-L1).
         unsafe { object.as_ref() }
     }
 
@@ -359,7 +359,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// `object` came from [`SlabBox::into_raw`] of this cache, is freed only once, and is unshared.
     #[doc(alias = "kmem_cache_free")]
     pub unsafe fn free_unshared(&self, object: NonNull<T>) {
-        // SAFETY: the caller's promise is what a box asks for (INV-O1).
+        // SAFETY: the caller's promise is what a box asks for (MEM-O1).
         drop(unsafe { SlabBox::from_raw(object, self) });
     }
 
@@ -420,7 +420,7 @@ impl<T: TypeStable> Cache<T, Immediate> {
     pub unsafe fn slot<'g>(&'g self, slot: Handle, guard: &'g Guard<'_>) -> SlotRef<'g, T> {
         self.check_guard(guard);
         // SAFETY: the slot was constructed when it left its slab, and does not return to it before
-        // the guard ends (INV-L2): it is a valid `T` with atomic fields only.
+        // the guard ends (MEM-L2): it is a valid `T` with atomic fields only.
         SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
     }
 

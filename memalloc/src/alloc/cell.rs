@@ -1,10 +1,10 @@
 //! One value that many threads read and few replace.
 //!
-//! - INV-RC1: `current` of a cell points to an object of the cell's cache that holds a value, and
+//! - MEM-RC1: `current` of a cell points to an object of the cell's cache that holds a value, and
 //!   is never null.
-//! - INV-RC2: whoever takes a pointer out of `current` frees that object, once, as the policy of
+//! - MEM-RC2: whoever takes a pointer out of `current` frees that object, once, as the policy of
 //!   the cache says: it is unlinked by then.
-//! - INV-RC3: an object that was in `current` at any moment of a section of the cache's domain, of
+//! - MEM-RC3: an object that was in `current` at any moment of a section of the cache's domain, of
 //!   a flavour that the policy protects, keeps its value until the section ends, even if the cell
 //!   and the cache are dropped meanwhile: a drop leaves to the domain what a reader may look at.
 
@@ -133,7 +133,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         self.check(guard);
         let current = self.current();
         self.cache.note_read(current);
-        // SAFETY: INV-RC1, and INV-RC3: it was current inside the section that `'g` borrows.
+        // SAFETY: MEM-RC1, and MEM-RC3: it was current inside the section that `'g` borrows.
         unsafe { current.as_ref() }
     }
 
@@ -218,7 +218,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     #[doc(alias = "rcu_assign_pointer")]
     pub fn store(&self, value: T) -> Result<(), AllocError<T>> {
         let old = self.replace(value)?;
-        // SAFETY: INV-RC2.
+        // SAFETY: MEM-RC2.
         unsafe { self.cache.free_raw(old) };
         Ok(())
     }
@@ -250,9 +250,9 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         self.check(guard);
         let old = self.replace(value)?;
         self.cache.note_read(old);
-        // SAFETY: INV-RC2.
+        // SAFETY: MEM-RC2.
         unsafe { self.cache.free_raw(old) };
-        // SAFETY: INV-RC1, and INV-RC3: it was current inside the section that `'g` borrows.
+        // SAFETY: MEM-RC1, and MEM-RC3: it was current inside the section that `'g` borrows.
         Ok(unsafe { old.as_ref() })
     }
 
@@ -297,13 +297,13 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         let (success, failure) = (Ordering::Release, Ordering::Relaxed);
         match self.current.compare_exchange(expected, new.as_ptr(), success, failure) {
             Ok(old) => {
-                // SAFETY: INV-RC1: never null. INV-RC2.
+                // SAFETY: MEM-RC1: never null. MEM-RC2.
                 unsafe { self.cache.free_raw(NonNull::new_unchecked(old)) };
-                // SAFETY: INV-RC3: it became current inside the section that `'g` borrows.
+                // SAFETY: MEM-RC3: it became current inside the section that `'g` borrows.
                 Ok(unsafe { new.as_ref() })
             }
             Err(_) => {
-                // SAFETY: the exchange failed, so the new object was never published (INV-O1).
+                // SAFETY: the exchange failed, so the new object was never published (MEM-O1).
                 let new = unsafe { SlabBox::from_raw(new, &self.cache) };
                 Err(ExchangeError::Changed(new.into_inner()))
             }
@@ -363,11 +363,11 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         // ORDERING: Acquire pairs with the Release of `replace` and `compare_exchange`: the value
         // was written before. Falls to `loom` `a_loaded_value_stays_beside_a_store`.
         let current = self.current.load(Ordering::Acquire);
-        // SAFETY: INV-RC1.
+        // SAFETY: MEM-RC1.
         unsafe { NonNull::new_unchecked(current) }
     }
 
-    /// Publishes a value and gives the object of the old one, which the caller frees (INV-RC2).
+    /// Publishes a value and gives the object of the old one, which the caller frees (MEM-RC2).
     fn replace(&self, value: T) -> Result<NonNull<T>, AllocError<T>> {
         let new = self.cache.alloc(value)?.into_raw();
         // ORDERING: Release pairs with the Acquire of `current`; falls to `loom`
@@ -375,7 +375,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         // the old value, which the caller may read; falls to `loom`
         // `a_swap_gives_what_another_writer_has_just_stored`.
         let old = self.current.swap(new.as_ptr(), Ordering::AcqRel);
-        // SAFETY: INV-RC1.
+        // SAFETY: MEM-RC1.
         Ok(unsafe { NonNull::new_unchecked(old) })
     }
 }
@@ -385,7 +385,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for RcuCell<T, P> {
     fn drop(&mut self) {
         // Relaxed: `&mut self` is after every use of the cell.
         let last = self.current.load(Ordering::Relaxed);
-        // SAFETY: INV-RC1, and INV-RC2: nobody finds the cell any more.
+        // SAFETY: MEM-RC1, and MEM-RC2: nobody finds the cell any more.
         unsafe { self.cache.free_raw_unbounded(NonNull::new_unchecked(last)) };
     }
 }
@@ -411,7 +411,7 @@ impl<T> Deref for OwnedRef<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: INV-RC3: the section lasts as long as `self`.
+        // SAFETY: MEM-RC3: the section lasts as long as `self`.
         unsafe { self.value.as_ref() }
     }
 }

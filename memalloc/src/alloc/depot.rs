@@ -21,11 +21,11 @@
 //! their slabs. This module knows when a move is allowed (the stamp of a batch), not when it is
 //! worth while; `raw_alloc`, `defer` and `reclaim` decide that.
 //!
-//! - INV-L1: an object enters a cache's array, `passed` or `free_by_rcu_ttrace` only when its
+//! - MEM-L1: an object enters a cache's array, `passed` or `free_by_rcu_ttrace` only when its
 //!   policy lets it be allocated again.
-//! - INV-L2: an object enters its slab only after the grace periods that its policy asks for, so
-//!   memory and type hold for every reader that the policy knows (INV-A3).
-//! - INV-L3: the reserved objects of `free_by_rcu_ttrace` are left there, where every CPU finds
+//! - MEM-L2: an object enters its slab only after the grace periods that its policy asks for, so
+//!   memory and type hold for every reader that the policy knows (MEM-A3).
+//! - MEM-L3: the reserved objects of `free_by_rcu_ttrace` are left there, where every CPU finds
 //!   them, except by callers that have no other way to get an object.
 
 use super::error::AllocErrorKind;
@@ -239,7 +239,7 @@ impl Depot {
     ) -> u64 {
         let (depot, mut returned, mut still_out) = (self.of(class), 0, Queue::new());
         while let Some(mut batch) = passed.pop_front(&self.pool) {
-            // INV-R2: the grace period of the batch has passed, so only this thread can reach the
+            // MEM-R2: the grace period of the batch has passed, so only this thread can reach the
             // objects, and this runs once per grace period of an object.
             self.run(self.hooks.finalizer, &mut batch, panics);
             if !self.route.through_slab {
@@ -378,7 +378,7 @@ impl Depot {
     }
 
     /// Puts the objects of a batch into their slabs and returns how many they were, or returns the
-    /// batch if that would block. INV-L2: the caller has seen that its grace periods have passed.
+    /// batch if that would block. MEM-L2: the caller has seen that its grace periods have passed.
     fn put_back(
         &self,
         mut batch: Batch,
@@ -413,7 +413,7 @@ impl Depot {
                 #[cfg(loom)]
                 self.slabs.arena().writes_plain(object);
                 // SAFETY: the promise made when the hook was set (`Builder`); the grace periods of
-                // the object have passed (INV-R2), so only this thread has it.
+                // the object have passed (MEM-R2), so only this thread has it.
                 panics.catch(|| unsafe { hook(self.slabs.arena().pointer(object)) });
             }
         });

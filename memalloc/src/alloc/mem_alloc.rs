@@ -219,7 +219,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// As [`alloc`](Self::alloc).
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         let object = self.alloc(layout)?;
-        // SAFETY: the object is ours, and as long as its slice says (INV-A2).
+        // SAFETY: the object is ours, and as long as its slice says (MEM-A2).
         unsafe { object.cast::<u8>().write_bytes(0, object.len()) };
         Ok(object)
     }

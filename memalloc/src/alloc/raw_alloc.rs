@@ -155,7 +155,7 @@ impl Raw {
     }
 
     /// Returns one object of a batch. The others go to the cache or, if they are reserved, to where
-    /// every CPU finds them (INV-L3). The batch is not empty.
+    /// every CPU finds them (MEM-L3). The batch is not empty.
     pub(super) fn unpack(&self, class: usize, mut batch: Batch) -> Option<Handle> {
         let (pool, depot) = (&self.depot.pool, self.depot.of(class));
         let stays = depot.lacks_reserved();

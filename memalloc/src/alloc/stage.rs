@@ -160,7 +160,7 @@ const LEAST_READY: u64 = 1 << 20;
 pub(crate) struct ClassDepot {
     /// Objects that may be allocated again immediately.
     pub(crate) free_by_rcu_ttrace: Stage,
-    /// The number of objects reserved for callers that must not carve (INV-L3).
+    /// The number of objects reserved for callers that must not carve (MEM-L3).
     reserved: Tally,
     /// Ready objects beyond this many bytes go back to the slabs.
     most_ready: Tally,
@@ -262,7 +262,7 @@ impl ClassDepot {
         self.most_ready.store(LEAST_READY, Ordering::Relaxed);
     }
 
-    /// Returns true if a batch may be taken from `free_by_rcu_ttrace` (INV-L3).
+    /// Returns true if a batch may be taken from `free_by_rcu_ttrace` (MEM-L3).
     pub(super) fn has_spare_batch(&self) -> bool {
         let reserved = self.reserved.load(Ordering::Relaxed);
         reserved == 0 || self.free_by_rcu_ttrace.objects() >= reserved + self.batch as u64

@@ -32,9 +32,9 @@
 //! a backing: the list of the slabs and the tables on them come from the global allocator. Under
 //! loom the model has its own memory, and the backing is not used.
 //!
-//! - INV-K1: a range stays reserved, and its backing alive, until the part of the allocator that
+//! - MEM-K1: a range stays reserved, and its backing alive, until the part of the allocator that
 //!   asked for it is dropped.
-//! - INV-K2: committed memory stays readable and writable as long as its range is reserved.
+//! - MEM-K2: committed memory stays readable and writable as long as its range is reserved.
 
 mod fail_on_demand;
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]

@@ -63,7 +63,7 @@ impl Region {
         if bytes <= reserved {
             return Ok(());
         }
-        // SAFETY: the range is ours (INV-K1), and only this thread grows it.
+        // SAFETY: the range is ours (MEM-K1), and only this thread grows it.
         unsafe { self.backing.grow(self.base, reserved, bytes)? };
         // ORDERING: Release pairs with the load in `reserved`: the addresses are there before any
         // thread commits memory for them. No test can see it weakened: the system call orders the
@@ -95,7 +95,7 @@ impl Region {
         if offset.checked_add(bytes).is_none_or(|end| end > self.reserved()) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        // SAFETY: `part` returns a part of our own range (INV-K1).
+        // SAFETY: `part` returns a part of our own range (MEM-K1).
         unsafe { self.backing.commit(self.part(offset, bytes)) }
     }
 
@@ -132,7 +132,7 @@ impl Drop for Region {
         let reserved = self.reserved();
         // SAFETY: no larger than `layout`, which is valid.
         let layout = unsafe { Layout::from_size_align_unchecked(reserved, self.layout.align()) };
-        // SAFETY: INV-K1: `reserved` bytes are reserved, and the owner drops this when the range is
+        // SAFETY: MEM-K1: `reserved` bytes are reserved, and the owner drops this when the range is
         // no longer used.
         unsafe { self.backing.unreserve(self.base, layout) };
     }

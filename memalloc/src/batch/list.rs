@@ -67,7 +67,7 @@ impl BatchList {
         // exchanges that follows it. Falls to `loom` `a_batch_arrives_whole`.
         let mut seen = self.head.load(Ordering::Acquire);
         while link_of(seen) != 0 {
-            // INV-B2: if another thread has taken the batch meanwhile, the exchange fails.
+            // MEM-B2: if another thread has taken the batch meanwhile, the exchange fails.
             let next = pool.node(link_of(seen)).next.load(Ordering::Relaxed);
             let new = head(next, next_tag(seen));
             // ORDERING: on failure Acquire, as the first load.
@@ -94,7 +94,7 @@ impl BatchList {
                 Err(changed) => seen = changed,
             }
         }
-        // SAFETY: INV-B1: the exchange took the whole chain off the list.
+        // SAFETY: MEM-B1: the exchange took the whole chain off the list.
         unsafe { Queue::of_chain(pool, link_of(seen)) }
     }
 }

@@ -3,12 +3,12 @@
 //! Beyond the CPU, objects move in batches, and every such move is the same: a batch is taken from
 //! one list and pushed to another. This layer knows nothing of slabs, CPUs or policies.
 //!
-//! - INV-B1: a [`Batch`] is the only way to its body, and is neither copied nor cloned: the thread
+//! - MEM-B1: a [`Batch`] is the only way to its body, and is neither copied nor cloned: the thread
 //!   that has it has exclusive access to the body. Between push and pop no thread has it.
-//! - INV-B2: the memory of batches stays mapped for the life of the [`Pool`], and `next` is atomic:
+//! - MEM-B2: the memory of batches stays mapped for the life of the [`Pool`], and `next` is atomic:
 //!   a popper that lost a race reads an old `next`, never anything else, and the tag of the list
 //!   head makes its exchange fail.
-//! - INV-B3: a batch is requested only by a thread that has, or had, an object to put into it, and
+//! - MEM-B3: a batch is requested only by a thread that has, or had, an object to put into it, and
 //!   the first chunk of batches is committed before the first object leaves its slab.
 
 mod list;

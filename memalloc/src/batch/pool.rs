@@ -42,7 +42,7 @@ impl Batch {
     ///
     /// # Safety
     ///
-    /// The caller took `link` off a list, and so no other thread has the batch (INV-B1).
+    /// The caller took `link` off a list, and so no other thread has the batch (MEM-B1).
     pub(super) unsafe fn from_link(link: u32) -> Option<Self> {
         link.checked_sub(1).map(|number| Self { number })
     }
@@ -92,7 +92,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-// SAFETY: bodies are reached only through a `Batch`, which one thread has at a time (INV-B1).
+// SAFETY: bodies are reached only through a `Batch`, which one thread has at a time (MEM-B1).
 unsafe impl Send for Pool {}
 // SAFETY: as above; everything else is atomic.
 unsafe impl Sync for Pool {}
@@ -153,7 +153,7 @@ impl Pool {
 
     /// Calls `f` with the body of a batch.
     pub(crate) fn with<R>(&self, batch: &mut Batch, f: impl FnOnce(&mut Body) -> R) -> R {
-        // SAFETY: INV-B1: `&mut Batch` is the only way to the body.
+        // SAFETY: MEM-B1: `&mut Batch` is the only way to the body.
         self.table.node(batch.number).body.with_mut(|body| f(unsafe { &mut *body }))
     }
 }
@@ -185,7 +185,7 @@ mod imp {
                 most,
                 nodes: Arc::new(Region::reserve_growing(backing, bytes, 4096)?),
                 used: AtomicU32::new(0),
-                // INV-B3.
+                // MEM-B3.
                 committed: AtomicU32::new(CHUNK_NODES),
             })
         }
@@ -196,7 +196,7 @@ mod imp {
 
         #[inline(always)]
         pub(super) fn node(&self, number: u32) -> &Node {
-            // SAFETY: INV-B2 and INV-B3: `extend` committed the node before it returned the number,
+            // SAFETY: MEM-B2 and MEM-B3: `extend` committed the node before it returned the number,
             // and a node of zeros is an empty one.
             unsafe { self.nodes.base().cast::<Node>().add(number as usize).as_ref() }
         }

@@ -24,10 +24,10 @@ impl Queue {
     /// # Safety
     ///
     /// The caller took the chain that begins at this link off a list, and so no other thread has
-    /// its batches (INV-B1).
+    /// its batches (MEM-B1).
     pub(super) unsafe fn of_chain(pool: &Pool, first: u32) -> Self {
         let (mut all, mut link) = (Self::new(), first);
-        // SAFETY: the caller's promise (INV-B1); each link is taken once.
+        // SAFETY: the caller's promise (MEM-B1); each link is taken once.
         while let Some(batch) = unsafe { Batch::from_link(link) } {
             link = pool.node(link).next.load(Ordering::Relaxed);
             all.push_back(pool, batch);
@@ -88,7 +88,7 @@ impl Queue {
 
     pub(crate) fn pop_front(&mut self, pool: &Pool) -> Option<Batch> {
         let link = self.first;
-        // SAFETY: INV-B1: the queue is the only holder of its batches, and the link is taken off.
+        // SAFETY: MEM-B1: the queue is the only holder of its batches, and the link is taken off.
         let mut batch = unsafe { Batch::from_link(link)? };
         self.first = pool.node(link).next.load(Ordering::Relaxed);
         self.batches -= 1;

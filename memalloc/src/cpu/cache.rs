@@ -78,7 +78,7 @@ impl fmt::Debug for CpuCache {
     }
 }
 
-// SAFETY: the arrays are touched only while the word is busy (INV-C1); the rest is atomic.
+// SAFETY: the arrays are touched only while the word is busy (MEM-C1); the rest is atomic.
 unsafe impl Sync for CpuCache {}
 
 impl CpuCache {
@@ -105,7 +105,7 @@ impl CpuCache {
     pub(super) fn repair_after_fork(&self, _survivor: crate::sys::fork::Survivor) {
         let was_busy = CountWord::from_bits(self.word.load(Ordering::Relaxed)).is_busy();
         self.arrays.with_mut(|arrays| {
-            // SAFETY: INV-C1: the thread that had marked the cache busy no longer exists, and no
+            // SAFETY: MEM-C1: the thread that had marked the cache busy no longer exists, and no
             // other thread can mark it yet.
             let arrays = unsafe { &mut *arrays };
             if arrays.deferred.counted() != 0 {
@@ -242,7 +242,7 @@ impl Deref for Active<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &Arrays {
-        // SAFETY: INV-C1; the borrow of `self` keeps the cache busy.
+        // SAFETY: MEM-C1; the borrow of `self` keeps the cache busy.
         self.cache.arrays.with(|arrays| unsafe { &*arrays })
     }
 }
@@ -250,7 +250,7 @@ impl Deref for Active<'_> {
 impl DerefMut for Active<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut Arrays {
-        // SAFETY: INV-C1, and `&mut self` is the only way in.
+        // SAFETY: MEM-C1, and `&mut self` is the only way in.
         self.cache.arrays.with_mut(|arrays| unsafe { &mut *arrays })
     }
 }

@@ -132,7 +132,7 @@ impl AtFork for Owner {
 }
 
 /// Returns the process's twin. For sequences, it has room to read in place of a cache for each of
-/// `cpus` CPUs, as many as there can be, and for numbers that are no CPU's (INV-Q3).
+/// `cpus` CPUs, as many as there can be, and for numbers that are no CPU's (MEM-Q3).
 fn twin(cpus: Option<usize>) -> io::Result<&'static Live> {
     static READABLE: AtomicPtr<Live> = AtomicPtr::new(ptr::null_mut());
     static UNREADABLE: AtomicPtr<Live> = AtomicPtr::new(ptr::null_mut());

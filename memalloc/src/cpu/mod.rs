@@ -7,12 +7,12 @@
 //! restartable sequences, single objects move without marking the cache busy, and a sequence marks
 //! it busy too (`sys::rseq`). This module knows nothing of slabs or grace periods.
 //!
-//! - INV-C1: the arrays of a cache are touched only by the thread that has marked it busy, which
+//! - MEM-C1: the arrays of a cache are touched only by the thread that has marked it busy, which
 //!   holds an [`Active`], or by a restartable sequence that finds it not busy.
-//! - INV-C2: an object is in one place only: an array, a list, or outside. The link of an object is
+//! - MEM-C2: an object is in one place only: an array, a list, or outside. The link of an object is
 //!   used only by the list that the object is in.
-//! - INV-C3: every cache keeps its address for the lifetime of the [`CpuCaches`].
-//! - INV-C4: the caches (`live`) exist once an object has been allocated; until then every row that
+//! - MEM-C3: every cache keeps its address for the lifetime of the [`CpuCaches`].
+//! - MEM-C4: the caches (`live`) exist once an object has been allocated; until then every row that
 //!   is found serves no layout.
 
 mod by_size;
@@ -89,7 +89,7 @@ impl CpuCaches {
         self.slots.count()
     }
 
-    /// INV-C4: called only when the caches exist.
+    /// MEM-C4: called only when the caches exist.
     fn table(&self) -> &Table {
         let Some(table) = &self.live.get().table else {
             unreachable!("no object has been allocated yet");
@@ -136,7 +136,7 @@ impl CpuCaches {
     #[inline(always)]
     pub(crate) fn pop(&self, caches: &CacheRow) -> Option<Handle> {
         match self.sequences {
-            // SAFETY: the layout is asserted in `cache`, and the caches stay (INV-C3).
+            // SAFETY: the layout is asserted in `cache`, and the caches stay (MEM-C3).
             Some(sequences) => Handle::new(unsafe { sequences.pop(caches) }),
             None => self.pop_active(caches),
         }

@@ -14,8 +14,8 @@ mod imp {
     use std::ptr::NonNull;
     use std::sync::Arc;
 
-    /// INV-C3: `memory` is committed, zero at first, and has a [`CpuCache`] for each class of each
-    /// CPU, behind room for numbers that are no CPU's (INV-Q3).
+    /// MEM-C3: `memory` is committed, zero at first, and has a [`CpuCache`] for each class of each
+    /// CPU, behind room for numbers that are no CPU's (MEM-Q3).
     #[derive(Debug)]
     pub(crate) struct Table {
         _memory: Region,
@@ -77,7 +77,7 @@ mod imp {
         pub(crate) fn cache(&self, cpu: usize, class: usize) -> &CpuCache {
             assert!(cpu < self.cpus && class < self.classes);
             let offset = cpu * CacheRow::CPU_BYTES + class * CACHE_BYTES;
-            // SAFETY: INV-C3, and both numbers are in bounds.
+            // SAFETY: MEM-C3, and both numbers are in bounds.
             unsafe { self.at(self.base.add(offset)) }
         }
 
@@ -88,7 +88,7 @@ mod imp {
         /// `place` is the address of a cache of this table.
         #[inline(always)]
         pub(crate) unsafe fn at(&self, place: NonNull<u8>) -> &CpuCache {
-            // SAFETY: the caller's promise; INV-C3.
+            // SAFETY: the caller's promise; MEM-C3.
             unsafe { place.cast().as_ref() }
         }
     }

@@ -6,13 +6,13 @@
 //! threads of this process; in [`FENCED`] mode both are SeqCst fences. An adaptive barrier changes
 //! its mode while readers enter and leave.
 //!
-//! - INV-N1: a reader loads the mode after it announced itself. So a reader that saw `PLAIN` before
+//! - MEM-N1: a reader loads the mode after it announced itself. So a reader that saw `PLAIN` before
 //!   a membarrier has announced itself before that barrier, and every other reader sees what was
 //!   stored before the barrier.
-//! - INV-N2: the mode becomes `FENCED` only after a membarrier since it was `PLAIN`, and `PLAIN`
+//! - MEM-N2: the mode becomes `FENCED` only after a membarrier since it was `PLAIN`, and `PLAIN`
 //!   only after a SeqCst fence since it was `FENCED`. In between it is `SETTLING`: readers fence,
 //!   and grace periods call membarrier.
-//! - INV-N3: only the driver of a grace period changes the mode (INV-R4).
+//! - MEM-N3: only the driver of a grace period changes the mode (MEM-R4).
 
 use crate::broken::{self, Fault};
 use crate::sync::{AtomicU32, Ordering, Tally, fence};
@@ -111,7 +111,7 @@ impl Barrier {
     pub(super) fn light(&self) {
         #[cfg(not(any(loom, miri)))]
         {
-            // ORDERING: keeps the load of the mode behind the announcement (INV-N1). Falls to
+            // ORDERING: keeps the load of the mode behind the announcement (MEM-N1). Falls to
             // `loom_protocol` "mode before the announcement".
             crate::sync::compiler_fence(Ordering::SeqCst);
             // ORDERING: Acquire pairs with the Release in `give_fences_up`: a reader that no longer
@@ -153,7 +153,7 @@ impl Barrier {
     #[inline(always)]
     pub(super) fn is_fenced(&self) -> bool {
         // ORDERING: Acquire pairs with the Release in `take_fences`: readers that did not fence
-        // have announced themselves before (INV-N1, INV-N2). Falls to `loom_protocol`
+        // have announced themselves before (MEM-N1, MEM-N2). Falls to `loom_protocol`
         // "look at the mode relaxed".
         self.kind == BarrierKind::Fence || self.mode.load(Ordering::Acquire) == FENCED
     }
@@ -209,7 +209,7 @@ impl Barrier {
         let without = broken::lingers(&[Fault::SwitchBarrier]);
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: the membarrier separates the store above from what follows: every reader that
-        // enters later sees the store, and all others have announced themselves before (INV-N1).
+        // enters later sees the store, and all others have announced themselves before (MEM-N1).
         // The call includes this thread's own fence. A visit to every CPU orders as much. Falls to
         // `loom_protocol` "switch without membarrier".
         if !without && !membarrier::expedite() && !membarrier::visit_every_cpu() {

@@ -13,7 +13,7 @@ use super::stamp::WaitFor;
 /// async-signal-safe.
 fn mark_indebted(slot: &Announcement, wait_for: WaitFor) {
     let debt = if wait_for == WaitFor::Rcu { OWES_RCU } else { OWES_BOTH };
-    // SAFETY: INV-R5: only the owning thread touches `nested`. A signal handler that interrupts a
+    // SAFETY: MEM-R5: only the owning thread touches `nested`. A signal handler that interrupts a
     // change of it may lose its mark; the next free beyond the limit sets it again.
     slot.nested.with_mut(|nested| unsafe { *nested |= debt });
 }

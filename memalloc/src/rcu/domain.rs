@@ -75,7 +75,7 @@ impl Inner {
     /// The slot was claimed with [`claim_slot`](Self::claim_slot), and its domain outlives the
     /// returned reference.
     pub(super) unsafe fn of_slot<'d>(slot: &Announcement) -> &'d Self {
-        // SAFETY: INV-R7, and the caller's promise: the address is that of the domain.
+        // SAFETY: MEM-R7, and the caller's promise: the address is that of the domain.
         unsafe { &*slot.domain().cast::<Self>() }
     }
 }

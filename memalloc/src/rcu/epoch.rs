@@ -42,7 +42,7 @@ pub(super) struct Epochs {
 
 impl std::panic::RefUnwindSafe for Epochs {}
 
-// SAFETY: INV-R4: only the driver touches `phase`, and drivers follow one another.
+// SAFETY: MEM-R4: only the driver touches `phase`, and drivers follow one another.
 unsafe impl Sync for Epochs {}
 
 impl Epochs {
@@ -111,7 +111,7 @@ impl Epochs {
             _ => (),
         }
         let phase = if self.is_under_way() { Phase::Raised } else { Phase::Idle };
-        // SAFETY: INV-R4: the driver is gone, and no other thread can follow it yet.
+        // SAFETY: MEM-R4: the driver is gone, and no other thread can follow it yet.
         self.phase.with_mut(|place| unsafe { *place = phase });
         self.driver.store(0, Ordering::Relaxed);
     }
@@ -152,12 +152,12 @@ impl Epochs {
     /// Advances one grace period as far as it can go now, and returns whether it has passed. Only
     /// the driver calls it.
     fn step(&self, target: u64, slots: &Slots, barrier: &Barrier) -> bool {
-        // SAFETY: INV-R4: only the driver stores to `completed`.
+        // SAFETY: MEM-R4: only the driver stores to `completed`.
         let completed = unsafe { owner_load_u64(&self.completed) };
         if completed >= target {
             return true;
         }
-        // SAFETY: INV-R4: only the driver touches `phase`.
+        // SAFETY: MEM-R4: only the driver touches `phase`.
         let mut phase = self.phase.with(|phase| unsafe { *phase });
         if phase == Phase::Idle {
             // Relaxed: a link of the chain that `start_poll` began.

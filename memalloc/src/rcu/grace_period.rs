@@ -351,7 +351,7 @@ impl<F: Flavour> GracePeriods<F> {
     ///
     /// Once every section that is open now has ended, `free(object)` must be sound on any thread.
     pub unsafe fn retire(&self, object: NonNull<u8>, free: unsafe fn(NonNull<u8>)) {
-        // SAFETY: the caller's promise; callbacks run after their grace period (INV-R2).
+        // SAFETY: the caller's promise; callbacks run after their grace period (MEM-R2).
         self.queue(unsafe { Callback::object(object, free) });
     }
 

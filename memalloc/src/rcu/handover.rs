@@ -22,7 +22,7 @@ pub(super) fn abandon_rcu(slot: &Announcement) {
     if slot.is_inside() {
         leave_to_last_guard(slot);
     } else {
-        // SAFETY: INV-R5: only the owning thread touches `nested`. A remaining debt ends with the
+        // SAFETY: MEM-R5: only the owning thread touches `nested`. A remaining debt ends with the
         // thread.
         slot.nested.with_mut(|nested| unsafe { *nested = 0 });
         slot.give_back();
@@ -31,14 +31,14 @@ pub(super) fn abandon_rcu(slot: &Announcement) {
 
 /// Makes the last guard of an RCU slot give the slot back. Called by the owner.
 pub(super) fn leave_to_last_guard(slot: &Announcement) {
-    // SAFETY: INV-R5: only the owning thread touches `nested`.
+    // SAFETY: MEM-R5: only the owning thread touches `nested`.
     slot.nested.with_mut(|nested| unsafe { *nested |= ABANDONED });
 }
 
 /// Gives back the RCU slot of a thread that vanished in a fork with its guards. Called in the
 /// child.
 fn clear_of_dead_thread(slot: &Announcement) {
-    // SAFETY: INV-R5: the owner is gone, and the child has no other thread yet.
+    // SAFETY: MEM-R5: the owner is gone, and the child has no other thread yet.
     slot.nested.with_mut(|nested| unsafe { *nested = 0 });
     slot.clear();
     slot.give_back();

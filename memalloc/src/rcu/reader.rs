@@ -53,7 +53,7 @@ impl<'d> Guard<'d> {
             let (slot, own_slot) = thread_slots::find(FlavourKind::Rcu, inner);
             if own_slot {
                 // The thread's storage is gone: the last guard of the slot gives it back.
-                // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
+                // SAFETY: MEM-R3: the slot lives as long as the domain that `'d` borrows.
                 handover::leave_to_last_guard(unsafe { slot.as_ref() });
             }
             slot
@@ -63,9 +63,9 @@ impl<'d> Guard<'d> {
 
     #[inline(always)]
     fn enter_slot(domain: &'d Domain, slot: NonNull<Slot>) -> Self {
-        // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
+        // SAFETY: MEM-R3: the slot lives as long as the domain that `'d` borrows.
         let place = unsafe { slot.as_ref() };
-        // SAFETY: INV-R5: the slot is this thread's.
+        // SAFETY: MEM-R5: the slot is this thread's.
         let section = if unsafe { place.announced_here() } == 0 {
             domain.inner().rcu().announce(place);
             Section::begin()
@@ -103,9 +103,9 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         self.section.end(Flavour::Rcu);
-        // SAFETY: INV-R3: `self` borrows the domain, so the slot lives.
+        // SAFETY: MEM-R3: `self` borrows the domain, so the slot lives.
         let slot = unsafe { self.slot.as_ref() };
-        // SAFETY: INV-R5: only the owning thread touches `nested`.
+        // SAFETY: MEM-R5: only the owning thread touches `nested`.
         let inner = slot.nested.with(|nested| unsafe { *nested });
         if inner == 0 {
             slot.clear();
@@ -163,7 +163,7 @@ impl<'d> LocalReader<'d> {
 
 impl Drop for LocalReader<'_> {
     fn drop(&mut self) {
-        // SAFETY: INV-R3: `self` borrows the domain.
+        // SAFETY: MEM-R3: `self` borrows the domain.
         let slot = unsafe { self.slot.as_ref() };
         // Guards borrow the reader, so none is left. If one was leaked, its slot stays claimed.
         handover::abandon_rcu(slot);
@@ -207,9 +207,9 @@ impl Domain {
 
 #[cold]
 fn nest(slot: &Announcement) {
-    // SAFETY: INV-R5: only the owning thread touches `nested`.
+    // SAFETY: MEM-R5: only the owning thread touches `nested`.
     let inner = slot.nested.with(|nested| unsafe { *nested });
-    // INV-R1: one more would carry into the flags, and the first guard dropped would end the
+    // MEM-R1: one more would carry into the flags, and the first guard dropped would end the
     // section of all. That many guards cannot be held, only leaked.
     assert!(inner & MOST_NESTED < MOST_NESTED, "{MOST_NESTED} read sections are nested already");
     // SAFETY: as above.
@@ -220,7 +220,7 @@ fn nest(slot: &Announcement) {
 /// gone.
 #[cold]
 fn leave_inner(slot: &Announcement, inner: u32) {
-    // SAFETY: INV-R5: only the owning thread touches `nested`.
+    // SAFETY: MEM-R5: only the owning thread touches `nested`.
     let set_nested = |now| slot.nested.with_mut(|nested| unsafe { *nested = now });
     if inner & MOST_NESTED != 0 {
         return set_nested(inner - 1);
@@ -230,7 +230,7 @@ fn leave_inner(slot: &Announcement, inner: u32) {
     let puts_off = std::thread::panicking();
     set_nested(if puts_off { inner & !ABANDONED } else { 0 });
     slot.clear();
-    // SAFETY: INV-R7, and the caller is the drop of a guard, which borrows the domain.
+    // SAFETY: MEM-R7, and the caller is the drop of a guard, which borrows the domain.
     let domain = unsafe { Inner::of_slot(slot) };
     if inner & ABANDONED != 0 {
         handover::abandon_rcu(slot);
@@ -246,7 +246,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     fn set_nested(guard: &Guard<'_>, nested: u32) {
-        // SAFETY: INV-R3, and INV-R5: the guard is this thread's.
+        // SAFETY: MEM-R3, and MEM-R5: the guard is this thread's.
         unsafe { guard.slot.as_ref().nested.with_mut(|place| *place = nested) };
     }
 

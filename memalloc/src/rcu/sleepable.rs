@@ -36,8 +36,8 @@ pub struct TraceGuard<'d> {
     _domain: PhantomData<&'d Domain>,
 }
 
-// SAFETY: the section is a number in a slot, which any thread may reset (INV-R5), and the slot
-// lives as long as the domain (INV-R3).
+// SAFETY: the section is a number in a slot, which any thread may reset (MEM-R5), and the slot
+// lives as long as the domain (MEM-R3).
 unsafe impl Send for TraceGuard<'_> {}
 // SAFETY: a shared guard allows no operation.
 unsafe impl Sync for TraceGuard<'_> {}
@@ -56,7 +56,7 @@ impl<'d> TraceGuard<'d> {
             Some(slot) => (slot, false),
             None => thread_slots::find(FlavourKind::TasksTrace, inner),
         };
-        // SAFETY: INV-R3: the slot lives as long as the domain that `'d` borrows.
+        // SAFETY: MEM-R3: the slot lives as long as the domain that `'d` borrows.
         let mut place = unsafe { slot.as_ref() };
         // ORDERING: Acquire pairs with the Release of `clear` or of `end_elsewhere` on another
         // thread: our announcement of a newer epoch is proof that that section has ended too. Falls
@@ -95,7 +95,7 @@ impl Drop for TraceGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         self.section.end(Flavour::Trace);
-        // SAFETY: INV-R3: `self` borrows the domain, so the slot lives.
+        // SAFETY: MEM-R3: `self` borrows the domain, so the slot lives.
         let slot = unsafe { self.slot.as_ref() };
         if slot.is_plainly_of(thread::current()) && !self.own_slot {
             slot.clear();
@@ -110,7 +110,7 @@ impl Drop for TraceGuard<'_> {
 #[cold]
 fn end_and_pay(slot: &Announcement, own_slot: bool) {
     let owes = !std::thread::panicking() && slot.take_debt_of(thread::current());
-    // SAFETY: INV-R7, and the caller is the drop of a guard, which borrows the domain.
+    // SAFETY: MEM-R7, and the caller is the drop of a guard, which borrows the domain.
     let domain = unsafe { Inner::of_slot(slot) };
     handover::end_elsewhere(slot, own_slot);
     if owes {
@@ -136,7 +136,7 @@ impl OwnedTraceGuard {
     pub(super) fn enter(domain: &Domain) -> Self {
         let TraceGuard { slot, own_slot, section, .. } =
             *std::mem::ManuallyDrop::new(domain.pin_trace());
-        // The slot lives as long as the domain (INV-R3), which is dropped after the guard.
+        // The slot lives as long as the domain (MEM-R3), which is dropped after the guard.
         let guard = TraceGuard { slot, own_slot, section, _domain: PhantomData };
         Self { guard, _domain: domain.clone() }
     }

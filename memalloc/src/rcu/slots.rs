@@ -65,7 +65,7 @@ struct Ownership {
     /// The index of the slot in its chunk.
     index: u32,
     chunk: *const Chunk,
-    /// The address of the domain (INV-R7), set when the slot is claimed. Orders nothing: a thread
+    /// The address of the domain (MEM-R7), set when the slot is claimed. Orders nothing: a thread
     /// that loads it got the slot from the thread that claimed it.
     domain: std::sync::atomic::AtomicPtr<()>,
 }
@@ -129,7 +129,7 @@ impl Chunk {
         let none = several && self.claims.load(Ordering::Acquire) == 0;
         let words = if none { &[] } else { &self.claimed[..] };
         words.iter().zip(self.slots.chunks(64)).flat_map(|(word, slots)| {
-            // INV-R6. ORDERING: Acquire pairs with the Release in `give_back`: if a slot is free
+            // MEM-R6. ORDERING: Acquire pairs with the Release in `give_back`: if a slot is free
             // again, the reads of its last section happen before what the caller does next. Falls
             // to `loom_protocol` "look relaxed" and `loom`
             // `free_rcu_is_not_reused_inside_a_read_section`.
@@ -212,7 +212,7 @@ impl Slots {
     fn chunks(&self) -> impl Iterator<Item = &Chunk> {
         let mut next: *const Chunk = self.first.as_ptr();
         std::iter::from_fn(move || {
-            // SAFETY: INV-R3: a published chunk lives as long as `self`.
+            // SAFETY: MEM-R3: a published chunk lives as long as `self`.
             let chunk = unsafe { next.as_ref()? };
             // ORDERING: Acquire pairs with the Release that published the chunk in `extend`. A
             // chunk that is published after the load has only slots of readers that announce
@@ -289,7 +289,7 @@ impl Slots {
     pub(super) fn claim(&self, domain: NonNull<()>) -> NonNull<Slot> {
         let me = thread::current();
         let slot = self.claim_lowest(me);
-        // SAFETY: INV-R3: the slot lives as long as `self`.
+        // SAFETY: MEM-R3: the slot lives as long as `self`.
         let place = unsafe { slot.as_ref() };
         place.ownership.domain.store(domain.as_ptr(), std::sync::atomic::Ordering::Relaxed);
         // ORDERING: pairs with the fence of a grace period before `others_may_read`. If the grace
@@ -303,7 +303,7 @@ impl Slots {
     fn claim_lowest(&self, me: u32) -> NonNull<Slot> {
         let mut chunk = self.first;
         loop {
-            // SAFETY: INV-R3: a published chunk lives as long as `self`.
+            // SAFETY: MEM-R3: a published chunk lives as long as `self`.
             let this = unsafe { chunk.as_ref() };
             if let Some(slot) = this.claim(me) {
                 return slot;
@@ -319,7 +319,7 @@ impl Drop for Slots {
     fn drop(&mut self) {
         let mut next = self.first.as_ptr();
         while !next.is_null() {
-            // SAFETY: INV-R3: no other thread can reach the slots any more, and each chunk came
+            // SAFETY: MEM-R3: no other thread can reach the slots any more, and each chunk came
             // from a box.
             let chunk = unsafe { Box::from_raw(next) };
             next = chunk.next.load(Ordering::Relaxed);
@@ -347,7 +347,7 @@ impl Announcement {
         self.epoch.store(0, Ordering::Release);
     }
 
-    /// Returns what the slot announces, for its owner: no other thread announces in it (INV-R5).
+    /// Returns what the slot announces, for its owner: no other thread announces in it (MEM-R5).
     ///
     /// # Safety
     ///
@@ -384,7 +384,7 @@ impl Announcement {
         owner.compare_exchange(me | INDEBTED, me, relaxed, relaxed).is_ok()
     }
 
-    /// The address of the domain of the slot, which is claimed (INV-R7).
+    /// The address of the domain of the slot, which is claimed (MEM-R7).
     pub(super) fn domain(&self) -> *const () {
         self.ownership.domain.load(std::sync::atomic::Ordering::Relaxed)
     }
@@ -409,7 +409,7 @@ impl Announcement {
     /// Frees the slot, which announces nothing, for any thread to claim.
     pub(super) fn give_back(&self) {
         self.disown();
-        // SAFETY: INV-R3: the chunk lives as long as its slots.
+        // SAFETY: MEM-R3: the chunk lives as long as its slots.
         unsafe { &*self.ownership.chunk }.give_back(self.ownership.index);
     }
 }
@@ -438,7 +438,7 @@ mod tests {
         assert!(slots.chunks().count() <= 11, "each is twice as large as the one before");
         let distinct: std::collections::HashSet<_> = many.iter().collect();
         assert_eq!(distinct.len(), 10_000);
-        // SAFETY: INV-R3: `slots` lives.
+        // SAFETY: MEM-R3: `slots` lives.
         many.iter().for_each(|slot| unsafe { slot.as_ref() }.give_back());
         let after = (slots.iter().count(), words_read(&slots));
         assert_eq!(after.0, before.0);
@@ -454,7 +454,7 @@ mod tests {
                 let claimed: Vec<_> = (0..round % 90).map(|_| slots.claim(NO_DOMAIN)).collect();
                 let me = thread::current();
                 for slot in claimed {
-                    // SAFETY: INV-R3: `slots` lives.
+                    // SAFETY: MEM-R3: `slots` lives.
                     let slot = unsafe { slot.as_ref() };
                     assert_eq!(slot.owner(), me, "another thread has it too");
                     slot.give_back();

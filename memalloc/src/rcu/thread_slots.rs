@@ -36,7 +36,7 @@ impl Drop for Registry {
             // `domain` is held to the end of the block: it may be the last clone by now.
             if let Some(domain) = entry.domain.upgrade() {
                 // SAFETY: `domain` lives as long as this reference, and slots as long as their
-                // domain (INV-R3).
+                // domain (MEM-R3).
                 let (rcu, trace) = unsafe {
                     (entry.rcu.map(|slot| slot.as_ref()), entry.trace.map(|slot| slot.as_ref()))
                 };

@@ -1,6 +1,6 @@
 //! The hooks that run in the library's calls while a recording runs.
 //!
-//! - INV-RE1: a hook is async-signal-safe: it uses thread-local cells that need no initialisation,
+//! - MEM-RE1: a hook is async-signal-safe: it uses thread-local cells that need no initialisation,
 //!   atomics, and clocks; no allocation and no lock.
 
 use super::event::{Event, Kind};

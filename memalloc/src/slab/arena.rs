@@ -175,7 +175,7 @@ mod imp {
         /// The arena gave out `object` at some time, and `index` is inside its class.
         #[inline(always)]
         pub(crate) unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
-            // SAFETY: by the caller's promise and INV-A1 the word is committed memory, aligned to
+            // SAFETY: by the caller's promise and MEM-A1 the word is committed memory, aligned to
             // 4, and stays mapped as long as `self` lives; every bit pattern is a valid word.
             unsafe { self.pointer(object).cast::<AtomicU32>().add(index).as_ref() }
         }
@@ -184,7 +184,7 @@ mod imp {
         #[inline(always)]
         pub(crate) fn link(&self, object: Handle) -> &AtomicU32 {
             // SAFETY: the table has a word for each unit of the range, and the part that
-            // belongs to an open slab is committed (INV-A1).
+            // belongs to an open slab is committed (MEM-A1).
             unsafe { self.links.base().cast::<AtomicU32>().add(object.get() as usize).as_ref() }
         }
 
@@ -237,7 +237,7 @@ mod imp {
         shadows: Box<[OnceLock<Shadow>]>,
     }
 
-    // SAFETY: only the holder of an object touches its bytes (INV-A2), which loom checks through
+    // SAFETY: only the holder of an object touches its bytes (MEM-A2), which loom checks through
     // `reads_plain` and `writes_plain`.
     unsafe impl Sync for Arena {}
 

@@ -5,11 +5,11 @@
 //! found by a shift of its handle. This layer knows nothing of CPUs or grace periods: its callers
 //! return an object only once no reader can hold it any more.
 //!
-//! - INV-A1: the range stays mapped at one address for the life of the arena; a handle that this
+//! - MEM-A1: the range stays mapped at one address for the life of the arena; a handle that this
 //!   layer has given out lies inside committed memory, aligned as its class says.
-//! - INV-A2: an object is either in its slab (its bit is set) or outside; only the holder of an
+//! - MEM-A2: an object is either in its slab (its bit is set) or outside; only the holder of an
 //!   object outside may touch it, as the life of the object allows.
-//! - INV-A3: a slab changes class, or returns to the system, only when all its objects are in it,
+//! - MEM-A3: a slab changes class, or returns to the system, only when all its objects are in it,
 //!   and objects return only after the grace periods that protect memory and type. If slabs keep
 //!   their class, they never change it.
 

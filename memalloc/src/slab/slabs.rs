@@ -220,7 +220,7 @@ impl Slabs {
                 self.arena.carved(object, units);
                 if let Some(construct) = self.constructor {
                     // SAFETY: the object has just left its slab, so only this thread holds it
-                    // (INV-A2, INV-A3), and its place is as large and aligned as its class.
+                    // (MEM-A2, MEM-A3), and its place is as large and aligned as its class.
                     unsafe { construct(self.arena.pointer(object)) };
                 }
                 receive(object);
@@ -293,7 +293,7 @@ impl Slabs {
     /// Puts objects back into their slabs. Returns false, and puts none back, if the lock is taken
     /// and `may_wait` is not set.
     ///
-    /// The caller holds the objects, and no reader can (INV-A3).
+    /// The caller holds the objects, and no reader can (MEM-A3).
     #[doc(alias = "free_all")]
     pub(crate) fn put_back(
         &self,

@@ -39,7 +39,7 @@ impl CpuMode {
     /// Returns whether this process can use the mode.
     pub fn is_supported(self) -> bool {
         match self {
-            // A sequence does not check that there is a cache for its CPU (INV-Q3).
+            // A sequence does not check that there is a cache for its CPU (MEM-Q3).
             Self::Rseq => Rseq::find().is_some() && imp::possible_cpus().is_some(),
             Self::ActiveCpu => imp::cpu_number_is_known(),
             Self::ActiveThread => true,
@@ -188,7 +188,7 @@ mod imp {
     pub(super) fn own_mask() -> Option<(usize, usize)> {
         let mut mask = [0u64; 1 << 10];
         let (own_thread, room, place) = (0, size_of_val(&mask), mask.as_mut_ptr());
-        // SAFETY: INV-S1: `mask` has `room` bytes. Unlike the C library's function, the call itself
+        // SAFETY: MEM-S1: `mask` has `room` bytes. Unlike the C library's function, the call itself
         // returns how many of them the kernel has filled.
         let filled = unsafe { libc::syscall(libc::SYS_sched_getaffinity, own_thread, room, place) };
         let words = usize::try_from(filled).ok()?.div_ceil(size_of::<u64>());

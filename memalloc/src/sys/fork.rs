@@ -15,9 +15,9 @@
 //! Only threads that fork, register or end a registration pay for this. The module knows nothing of
 //! the values that it holds. Without `pthread_atfork`, in models and under Miri, no thread forks.
 //!
-//! - INV-F1: a [`Forking`] exists only on a thread that forks, between the handlers before and
+//! - MEM-F1: a [`Forking`] exists only on a thread that forks, between the handlers before and
 //!   after the fork, while the registry is held.
-//! - INV-F2: a registered value stays where it is until its [`Registration`] is dropped, which
+//! - MEM-F2: a registered value stays where it is until its [`Registration`] is dropped, which
 //!   waits for a fork under way.
 //!   waits for a fork under way.
 #![cfg_attr(
@@ -41,7 +41,7 @@ pub(crate) trait AtFork: Send + Sync {
     fn after(&self, fork: &Forking);
 }
 
-/// A fork that the calling thread is making (INV-F1).
+/// A fork that the calling thread is making (MEM-F1).
 pub(crate) struct Forking {
     survivor: Option<Survivor>,
     _not_send: PhantomData<*mut ()>,
@@ -70,10 +70,10 @@ pub(crate) struct ForkLock<T: 'static> {
     lock: Lock<T>,
 }
 
-// SAFETY: only the one thread that forks touches `held` (INV-F1); the rest is a lock.
+// SAFETY: only the one thread that forks touches `held` (MEM-F1); the rest is a lock.
 unsafe impl<T: Send> Sync for ForkLock<T> {}
 // SAFETY: the guard exists only between two handlers, while the registry keeps `self` in its place
-// (INV-F2).
+// (MEM-F2).
 unsafe impl<T: Send> Send for ForkLock<T> {}
 
 impl<T: Default> Default for ForkLock<T> {
@@ -119,8 +119,8 @@ impl<T> ForkLock<T> {
     pub(crate) fn hold(&self, _fork: &Forking, then: impl FnOnce(&mut T)) {
         let mut guard = self.lock.lock();
         then(&mut guard);
-        // SAFETY: INV-F2: `self` stays until the guard is taken out again, so the guard may have
-        // any lifetime; INV-F1: only this thread accesses `held`.
+        // SAFETY: MEM-F2: `self` stays until the guard is taken out again, so the guard may have
+        // any lifetime; MEM-F1: only this thread accesses `held`.
         unsafe {
             let guard = std::mem::transmute::<LockGuard<'_, T>, LockGuard<'static, T>>(guard);
             *self.held.get() = Some(guard);
@@ -129,7 +129,7 @@ impl<T> ForkLock<T> {
 
     /// Calls `then` with the guarded value, and releases the lock.
     pub(crate) fn release(&self, _fork: &Forking, then: impl FnOnce(&mut T)) {
-        // SAFETY: INV-F1: only this thread accesses `held`.
+        // SAFETY: MEM-F1: only this thread accesses `held`.
         if let Some(mut guard) = unsafe { (*self.held.get()).take() } {
             then(&mut guard);
         }
@@ -156,12 +156,12 @@ mod imp {
     /// A registered value.
     struct Place(*const dyn AtFork);
 
-    // SAFETY: INV-F2, and registered values can be shared.
+    // SAFETY: MEM-F2, and registered values can be shared.
     unsafe impl Send for Place {}
 
     impl Place {
         fn get(&self) -> &dyn AtFork {
-            // SAFETY: INV-F2: a place in the registry is valid while the registry is locked.
+            // SAFETY: MEM-F2: a place in the registry is valid while the registry is locked.
             unsafe { &*self.0 }
         }
     }

@@ -1,6 +1,6 @@
 //! Address space: reserved at once or as it grows, and backed by memory piece by piece.
 //!
-//! INV-M1: a range from `reserve` or `extend` stays mapped, at the same place, until `unmap` ends
+//! BEN-M1: a range from `reserve` or `extend` stays mapped, at the same place, until `unmap` ends
 //! it. A part that is not committed faults on access. A part that was released reads as zero or as
 //! its old contents, and can be written again.
 
@@ -16,7 +16,7 @@ pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
     // mappings.
     let padding = if align > PAGE_BYTES { align } else { 0 };
     let padded = bytes.checked_add(padding).ok_or(io::ErrorKind::OutOfMemory)?;
-    // SAFETY: an anonymous mapping at a place of the kernel's choice replaces nothing (INV-S1).
+    // SAFETY: an anonymous mapping at a place of the kernel's choice replaces nothing (MEM-S1).
     let start = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -81,7 +81,7 @@ pub(crate) unsafe fn unreserve(start: NonNull<u8>, reserved: usize) {
 /// Returns whether the addresses of this process are limited (`ulimit -v`).
 fn addresses_are_limited() -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: INV-S1: `limit` has room for the answer.
+    // SAFETY: MEM-S1: `limit` has room for the answer.
     let told = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
     told && limit.rlim_cur != libc::RLIM_INFINITY
 }
@@ -94,7 +94,7 @@ fn place(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
         debug_assert!(start.is_multiple_of(align));
         let start = std::ptr::with_exposed_provenance_mut::<u8>(start);
         let mut resident = 0;
-        // SAFETY: INV-S1: `resident` has room for the answer about one page.
+        // SAFETY: MEM-S1: `resident` has room for the answer about one page.
         let found = unsafe { libc::mincore(start.cast(), PAGE_BYTES, &mut resident) };
         if found != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOMEM) {
             return NonNull::new(start).ok_or_else(|| io::ErrorKind::OutOfMemory.into());
@@ -112,7 +112,7 @@ fn place(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
 /// The range must be the caller's, with nothing reserved from `from` on.
 pub(crate) unsafe fn extend(start: NonNull<u8>, from: usize, to: usize) -> io::Result<()> {
     let wanted = start.as_ptr().wrapping_add(from);
-    // SAFETY: an anonymous mapping that replaces nothing (INV-S1).
+    // SAFETY: an anonymous mapping that replaces nothing (MEM-S1).
     let got = unsafe {
         libc::mmap(
             wanted.cast(),
@@ -141,7 +141,7 @@ pub(crate) unsafe fn extend(start: NonNull<u8>, from: usize, to: usize) -> io::R
 /// Maps `bytes` of read-only zeros, with no memory behind them.
 pub(crate) fn zeros(bytes: usize) -> io::Result<NonNull<u8>> {
     let start = reserve(bytes, PAGE_BYTES)?;
-    // SAFETY: just mapped; INV-S1.
+    // SAFETY: just mapped; MEM-S1.
     if unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_READ) } == 0 {
         return Ok(start);
     }
@@ -155,7 +155,7 @@ pub(crate) fn zeros(bytes: usize) -> io::Result<NonNull<u8>> {
 ///
 /// # Safety
 ///
-/// The part must lie in a range from `reserve` that is still mapped (INV-M1).
+/// The part must lie in a range from `reserve` that is still mapped (BEN-M1).
 pub(crate) unsafe fn commit(part: NonNull<[u8]>) -> io::Result<()> {
     // SAFETY: the caller's promise. Making memory accessible takes nothing away.
     let result = unsafe {
@@ -199,7 +199,7 @@ pub(crate) unsafe fn release(part: NonNull<[u8]>) -> bool {
 ///
 /// # Safety
 ///
-/// It must lie in a range that `reserve` mapped, and must not be used any more (INV-M1).
+/// It must lie in a range that `reserve` mapped, and must not be used any more (BEN-M1).
 pub(crate) unsafe fn unmap(start: *mut u8, bytes: usize) {
     if bytes > 0 {
         // SAFETY: the caller's promise.

@@ -72,7 +72,7 @@ mod linux {
 
     /// Executes `command`, and returns whether it succeeded.
     pub(crate) fn membarrier(command: libc::c_int) -> bool {
-        // SAFETY: INV-S1: the call takes no pointers and affects no memory of ours.
+        // SAFETY: MEM-S1: the call takes no pointers and affects no memory of ours.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
@@ -95,7 +95,7 @@ mod linux {
         const WORD_BYTES: usize = size_of::<u64>();
         let mut own = [0_u64; WORDS];
         let own_thread = 0;
-        // SAFETY: INV-S1: the sets have as many bytes as are passed to the calls.
+        // SAFETY: MEM-S1: the sets have as many bytes as are passed to the calls.
         let set = |cpus: &[u64]| unsafe {
             let (call, bytes) = (libc::SYS_sched_setaffinity, size_of_val(cpus));
             libc::syscall(call, own_thread, bytes, cpus.as_ptr()) == 0

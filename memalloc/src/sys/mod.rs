@@ -3,7 +3,7 @@
 //! Each part has a portable version for systems that lack it, for loom and for Miri. The layer
 //! knows nothing of objects, classes or grace periods.
 //!
-//! - INV-S1: a raw system call is made only with plain numbers, names that end in NUL, buffers of
+//! - MEM-S1: a raw system call is made only with plain numbers, names that end in NUL, buffers of
 //!   the caller with their length, and ranges that this crate mapped itself.
 
 pub(crate) mod count_word;

@@ -11,12 +11,12 @@
 //! in the cache there may be another word with its objects. The first word says whether the cache
 //! is busy.
 //!
-//! - INV-Q1: while a cache is not busy, only sequences of its CPU change its words and objects.
-//! - INV-Q2: a cache becomes busy as `CountWord::LOCAL` only by a sequence of its CPU, and with a
+//! - MEM-Q1: while a cache is not busy, only sequences of its CPU change its words and objects.
+//! - MEM-Q2: a cache becomes busy as `CountWord::LOCAL` only by a sequence of its CPU, and with a
 //!   ticket only by an exchange whose effect is checked after [`Rseq::restart_others`]: a sequence
 //!   that saw the cache free may commit over the ticket. The thread that made the cache busy has it
 //!   alone, wherever it runs, until it ends that itself.
-//! - INV-Q3: there is a cache for every number that the kernel can give a CPU (`CpuSlots::count`),
+//! - MEM-Q3: there is a cache for every number that the kernel can give a CPU (`CpuSlots::count`),
 //!   and in front of CPU 0's cache there is room for the numbers -1 and -2, which the area of an
 //!   unregistered thread contains. No thread writes to that room: all zero, these caches look empty
 //!   and full.
@@ -182,8 +182,8 @@ mod imp {
         #[inline(always)]
         pub(crate) unsafe fn pop(self, row: &CacheRow) -> u32 {
             let object: u32;
-            // SAFETY: INV-Q1: between the start and the commit only this thread is in the cache of
-            // its CPU, or the kernel restarts it; `count > low` objects are there. INV-Q3: there is
+            // SAFETY: MEM-Q1: between the start and the commit only this thread is in the cache of
+            // its CPU, or the kernel restarts it; `count > low` objects are there. MEM-Q3: there is
             // such a cache.
             unsafe {
                 sequence!(
@@ -217,7 +217,7 @@ mod imp {
         /// As [`pop`](Self::pop). The array at `AT` must be as long as the limit in its word.
         #[inline(always)]
         pub(crate) unsafe fn push<const AT: usize>(self, row: &CacheRow, object: u32) -> bool {
-            // SAFETY: INV-Q1, as in `pop`. A restart after the object's store and before the commit
+            // SAFETY: MEM-Q1, as in `pop`. A restart after the object's store and before the commit
             // leaves the object above the count, where no thread looks.
             unsafe {
                 sequence!(
@@ -260,9 +260,9 @@ mod imp {
         #[inline(always)]
         pub(crate) unsafe fn enter(self, row: &CacheRow) -> Option<(NonNull<u8>, CountWord)> {
             let (cache, word): (*mut u8, u64);
-            // SAFETY: INV-Q2: the commit happens on the cache's own CPU, so no other sequence of
+            // SAFETY: MEM-Q2: the commit happens on the cache's own CPU, so no other sequence of
             // that CPU is half done, or it is restarted and finds the cache busy. An unregistered
-            // thread does not write (INV-Q3).
+            // thread does not write (MEM-Q3).
             unsafe {
                 sequence!(
                     [

@@ -81,7 +81,7 @@ impl Rseq {
     #[track_caller]
     pub(crate) unsafe fn pop(self, row: &CacheRow) -> u32 {
         let sequence = Sequence::begin(row, Location::caller());
-        // SAFETY: INV-Q1: no other thread runs before the sequence ends; `count > low` objects are
+        // SAFETY: MEM-Q1: no other thread runs before the sequence ends; `count > low` objects are
         // there.
         unsafe {
             let word: u64 = sequence.load(0);
@@ -103,7 +103,7 @@ impl Rseq {
     #[track_caller]
     pub(crate) unsafe fn push<const AT: usize>(self, row: &CacheRow, object: u32) -> bool {
         let sequence = Sequence::begin(row, Location::caller());
-        // SAFETY: INV-Q1, as in `pop`.
+        // SAFETY: MEM-Q1, as in `pop`.
         unsafe {
             if AT != 0 && is_busy(sequence.load(0)) {
                 return false;
@@ -126,7 +126,7 @@ impl Rseq {
     #[track_caller]
     pub(crate) unsafe fn enter(self, row: &CacheRow) -> Option<(NonNull<u8>, CountWord)> {
         let sequence = Sequence::begin(row, Location::caller());
-        // SAFETY: INV-Q2: no other thread runs before the sequence ends.
+        // SAFETY: MEM-Q2: no other thread runs before the sequence ends.
         let word = unsafe {
             let word: u64 = sequence.load(0);
             if is_busy(word) {

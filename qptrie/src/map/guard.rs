@@ -40,7 +40,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Deref for TrieGua
     #[inline(always)]
     fn deref(&self) -> &TrieRef<V, B, L> {
         // SAFETY: the section is open until `self` is dropped, and the result borrows `self`
-        // (INV-G1).
+        // (QPT-G1).
         unsafe { TrieRef::inside(self.trie) }
     }
 }
@@ -97,7 +97,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> Deref
     #[inline(always)]
     fn deref(&self) -> &TraceRef<V, B, L> {
         // SAFETY: the section is open until `self` is dropped, and the result borrows `self`
-        // (INV-G2).
+        // (QPT-G2).
         unsafe { TraceRef::inside(self.trie) }
     }
 }

@@ -26,9 +26,9 @@ fn layout(words: usize) -> Layout {
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     fn word(&self, branch: Handle, index: usize) -> &AtomicU32 {
-        // SAFETY: handles of branches come from twigs of this trie (INV-N4) or from its allocator;
+        // SAFETY: handles of branches come from twigs of this trie (QPT-N4) or from its allocator;
         // word numbers come from a shape or a header that this branch had in some life, so they are
-        // inside its class (INV-N7); and every access is atomic (INV-N1).
+        // inside its class (QPT-N7); and every access is atomic (QPT-N1).
         unsafe { self.branches.word(branch, index) }
     }
 

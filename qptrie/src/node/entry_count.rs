@@ -9,7 +9,7 @@
 //! counted from before it is linked until after it is unlinked; during its insertion or removal the
 //! word has one change under way.
 //!
-//! - INV-E1: with a limit, the number of linked entries is never above the count, and the count is
+//! - QPT-E1: with a limit, the number of linked entries is never above the count, and the count is
 //!   never above the limit (except for entries that were there before the limit was set). While no
 //!   change is under way, the number of linked entries equals the count. So if the word is at the
 //!   limit with nothing under way, the trie was full when the word was read.

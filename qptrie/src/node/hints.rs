@@ -15,10 +15,10 @@
 //! of this size is meant for, an empty table replaces it, and lookups that walked the trie fill it.
 //! The old table is freed after a grace period.
 //!
-//! - INV-H1: every handle in a table was that of a leaf of this trie at some time. With hints,
+//! - QPT-H1: every handle in a table was that of a leaf of this trie at some time. With hints,
 //!   slabs of leaves keep their class, so the memory at a handle is a leaf, was a leaf, or says
 //!   "not linked".
-//! - INV-H2: a table that was found inside a section is not freed before the section ends.
+//! - QPT-H2: a table that was found inside a section is not freed before the section ends.
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
@@ -55,7 +55,7 @@ pub(crate) struct Hints {
 }
 
 // SAFETY: the tables behind the pointers consist of atomics, and are freed by one thread when no
-// other thread can use them (INV-H2).
+// other thread can use them (QPT-H2).
 unsafe impl Send for Hints {}
 // SAFETY: as above.
 unsafe impl Sync for Hints {}
@@ -184,7 +184,7 @@ impl Hints {
         // filled by other threads.
         let table = NonNull::new(self.current.load(Ordering::Acquire))?;
         // SAFETY: callers are inside a section, in which the table is not freed, or hold
-        // `replaced`, without which no table is replaced (INV-H2).
+        // `replaced`, without which no table is replaced (QPT-H2).
         Some(unsafe { table.as_ref() })
     }
 
@@ -288,7 +288,7 @@ impl Hints {
         replaced.retain(|&(table, cookie)| {
             let stays = !domain.poll(cookie);
             if !stays {
-                // SAFETY: it was taken out of `current` before the grace period began (INV-H2).
+                // SAFETY: it was taken out of `current` before the grace period began (QPT-H2).
                 drop(unsafe { Box::from_raw(table.as_ptr()) });
             }
             stays

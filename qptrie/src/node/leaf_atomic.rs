@@ -141,9 +141,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     fn leaf_word(&self, leaf: Handle, index: usize) -> &AtomicU32 {
         debug_assert!(!L::PROTECTS_IDENTITY, "such leaves are plain memory");
-        // SAFETY: handles of leaves come from twigs of this trie (INV-N4) or from its allocator.
+        // SAFETY: handles of leaves come from twigs of this trie (QPT-N4) or from its allocator.
         // Word numbers come from a value's size, or from a length that this leaf had in some life,
-        // so they are inside its class (INV-N6); and every access is atomic (INV-N6).
+        // so they are inside its class (QPT-N6); and every access is atomic (QPT-N6).
         unsafe { self.leaves.word(leaf, index) }
     }
 
@@ -196,7 +196,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         let old = self.copy_value(leaf);
         self.put_value(leaf, value);
         // SAFETY: no other thread writes the leaf while it is locked, so these are the bytes of the
-        // value that was stored last (INV-N6).
+        // value that was stored last (QPT-N6).
         Ok(unsafe { old.assume_init() })
     }
 

@@ -75,7 +75,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         self.leaves.writes_plain(leaf);
         let start = self.leaves.pointer(leaf);
         // SAFETY: this thread owns the object, which has the size and alignment of the layout, and
-        // no reader knows it (INV-N3).
+        // no reader knows it (QPT-N3).
         unsafe {
             start.cast::<V>().write(value);
             let place = start.add(length_at::<V>() + LENGTH_BYTES);
@@ -95,7 +95,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     pub(crate) unsafe fn key<'a>(&self, leaf: Handle) -> &'a [u8] {
         debug_assert!(L::PROTECTS_IDENTITY, "such leaves are words");
         self.leaves.reads_plain(leaf);
-        // SAFETY: a published leaf is never written (INV-N3), and the caller's section or lock
+        // SAFETY: a published leaf is never written (QPT-N3), and the caller's section or lock
         // protects it.
         unsafe {
             let place = self.leaves.pointer(leaf).add(length_at::<V>() + LENGTH_BYTES);
@@ -107,7 +107,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     #[inline(always)]
     fn length_word(&self, leaf: Handle) -> &AtomicU16 {
         debug_assert!(L::PROTECTS_IDENTITY, "such leaves are words");
-        // SAFETY: the handle is that of a leaf, now or earlier (INV-N4, INV-H1). In the leaf's
+        // SAFETY: the handle is that of a leaf, now or earlier (QPT-N4, QPT-H1). In the leaf's
         // class this word is atomic and aligned to 2: no leaf has its value or key there.
         unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<AtomicU16>().as_ref() }
     }

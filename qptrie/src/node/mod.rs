@@ -25,34 +25,34 @@
 //! This layer knows memory and bits; it does not know when a twig may be followed (`read`) or
 //! changed (`write`).
 //!
-//! - INV-N1: every word of a branch is an atomic and is only ever accessed as one.
-//! - INV-N2: the count of a branch is odd from the moment it is unlinked until it has been
+//! - QPT-N1: every word of a branch is an atomic and is only ever accessed as one.
+//! - QPT-N2: the count of a branch is odd from the moment it is unlinked until it has been
 //!   initialised for its next life, and even otherwise. Inside one read section no two lives have
 //!   the same count, until it wraps after 2^30 lives. (It restarts when its slab was returned to
 //!   the system, which can't happen within a section.)
-//! - INV-N3: under a policy that protects identity a leaf is plain memory, except for the word with
+//! - QPT-N3: under a policy that protects identity a leaf is plain memory, except for the word with
 //!   its mark. It is written before it is published and never after, and freed only after a grace
 //!   period, so a reader inside a section may keep `&V`.
-//! - INV-N8: with hints, a leaf is marked as linked only while a slot of a linked branch, or of a
+//! - QPT-N8: with hints, a leaf is marked as linked only while a slot of a linked branch, or of a
 //!   root, names it. The mark is set after the store to the slot that links the leaf, and cleared
 //!   before the store that unlinks it, both under the lock of the slot. A leaf whose mark was seen
 //!   inside a section was linked at that moment, and keeps its identity until the section ends, if
 //!   the policy protects identity.
-//! - INV-N5: all keys that are ever below a branch in one of its lives begin with the same symbols,
+//! - QPT-N5: all keys that are ever below a branch in one of its lives begin with the same symbols,
 //!   as many as the index of the symbol that the branch tests. Its header does not change during
 //!   that life, except for the number of twigs in the full form. Only the holder of its lock
 //!   changes that number and its slots.
-//! - INV-N6: under immediate reuse every word of a leaf is an atomic. The length in it is that of
+//! - QPT-N6: under immediate reuse every word of a leaf is an atomic. The length in it is that of
 //!   some life of this leaf, from its first life on, so it never points beyond its class; and all
 //!   leaves have the same type of value. Its count is odd from before it is unlinked until it has
 //!   been initialised again, and while its value is overwritten; only the thread that made the
 //!   count odd writes the value. No two of its versions have the same count, until it wraps after
 //!   2^30 versions.
-//! - INV-N7: a word of a branch is accessed by one of three kinds of number: a number below four;
+//! - QPT-N7: a word of a branch is accessed by one of three kinds of number: a number below four;
 //!   one that a shape found in the branch gives for its header; or one that a header gives for its
 //!   slots, if the lock, or a count read after all of the header, shows that the header belongs to
 //!   one life. All of these are inside the branch's class.
-//! - INV-N4: a twig in a linked branch, or in a root, names a node of this trie.
+//! - QPT-N4: a twig in a linked branch, or in a root, names a node of this trie.
 
 mod bits;
 mod branch;
@@ -113,10 +113,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         hints: bool,
         faults: Faults,
     ) -> Result<Self, BuildError> {
-        // A hint may be arbitrarily old (INV-H1).
+        // A hint may be arbitrarily old (QPT-H1).
         let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?).keep_class(hints);
         if std::mem::needs_drop::<V>() {
-            // SAFETY: every object of this allocator that is freed deferred is a leaf (INV-N3).
+            // SAFETY: every object of this allocator that is freed deferred is a leaf (QPT-N3).
             leaves = unsafe { leaves.finalizer(leaf_plain::drop_value::<V>) };
         }
         Ok(Self {

@@ -1,7 +1,7 @@
 //! Lookup of one key by its hint.
 //!
 //! A useful hint leads to a linked leaf with this key: then the key was present at the moment at
-//! which the leaf's mark was read (INV-V5). Anything else proves nothing: no hint, or a leaf that
+//! which the leaf's mark was read (QPT-V5). Anything else proves nothing: no hint, or a leaf that
 //! is unlinked, belongs to another key, is being written, or changed meanwhile. Then the lookup
 //! walks the trie; only the trie can show that a key is absent.
 

@@ -14,14 +14,14 @@
 //!    6  now trust "another key", or build a value from the copy
 //! ```
 //!
-//! - INV-V4: after step 3, `f` was linked at a moment between step 1 and step 3, in version `s` or
+//! - QPT-V4: after step 3, `f` was linked at a moment between step 1 and step 3, in version `s` or
 //!   in a later version of the same life. After step 5 it had version `s` at every moment between
 //!   step 1 and step 4.
 //!
 //! A reader that follows a hint (`hinted`) has no slot. For it the leaf's mark, in the word that is
 //! read first, replaces steps 2 and 3.
 //!
-//! - INV-V5: a leaf found by a hint was linked at the moment at which its mark was read. Under a
+//! - QPT-V5: a leaf found by a hint was linked at the moment at which its mark was read. Under a
 //!   policy that protects identity it stays unchanged until the section ends; under immediate
 //!   reuse, as long as its count is unchanged (step 5).
 //!
@@ -168,7 +168,7 @@ impl LinkedLeaf {
     ) -> Result<bool, Retry> {
         if L::PROTECTS_IDENTITY {
             // SAFETY: a validated step led here, or the leaf was marked as linked inside the
-            // section (INV-V5), which keeps it (INV-N3).
+            // section (QPT-V5), which keeps it (QPT-N3).
             return Ok(unsafe { nodes.key(self.leaf) } == key);
         }
         let same = nodes.has_key(self.leaf, key);
@@ -190,8 +190,8 @@ impl LinkedLeaf {
         }
         let value = nodes.has_key(self.leaf, key).then(|| nodes.copy_value(self.leaf));
         self.confirm(nodes)?;
-        // SAFETY: the leaf had one version all the time (INV-V4), so these are the bytes of the
-        // value that was stored with it (INV-N6).
+        // SAFETY: the leaf had one version all the time (QPT-V4), so these are the bytes of the
+        // value that was stored with it (QPT-N6).
         Ok(value.map(|value| unsafe { value.assume_init() }))
     }
 

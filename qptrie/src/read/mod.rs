@@ -17,11 +17,11 @@
 //!    8  now step down, read a leaf, or trust "absent" if the slot is empty
 //! ```
 //!
-//! - INV-V1: after step 3, `p` was linked at a moment between step 1 and step 3.
-//! - INV-V2: after step 5, `p` was linked, and the header belonged to it, at every moment between
+//! - QPT-V1: after step 3, `p` was linked at a moment between step 1 and step 3.
+//! - QPT-V2: after step 5, `p` was linked, and the header belonged to it, at every moment between
 //!   step 1 and step 4; so an answer that the key has no slot is valid. After step 7 the same is
 //!   true of the twig, until step 6.
-//! - INV-V3: a key that is in the trie throughout is below every branch that a lookup of it has
+//! - QPT-V3: a key that is in the trie throughout is below every branch that a lookup of it has
 //!   validly reached: a branch moves only by being copied, and a copy leaves the original unlinked.
 
 mod branch_view;

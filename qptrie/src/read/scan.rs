@@ -11,33 +11,33 @@
 //!
 //! Why a scan is strictly ordered and misses no key that is present throughout:
 //!
-//! - INV-S1: a branch on the path was linked, in the life that its `LinkedBranch` names, at a moment since
-//!   the scan began (INV-V1, INV-V2). As long as it is linked, *all* keys that begin with the
+//! - QPT-S1: a branch on the path was linked, in the life that its `LinkedBranch` names, at a moment since
+//!   the scan began (QPT-V1, QPT-V2). As long as it is linked, *all* keys that begin with the
 //!   symbols before the one it tests are below it, each always by the same way; these keys are
 //!   adjacent in the order of keys.
-//! - INV-S2: every key below a remaining twig, now or later in this life of its branch, is beyond
+//! - QPT-S2: every key below a remaining twig, now or later in this life of its branch, is beyond
 //!   every key that was returned: the ways of a branch are in the order of its keys, and the ways
 //!   up to the last one taken do not remain.
-//! - INV-S3: every key that is present throughout and beyond the last returned key is below a
+//! - QPT-S3: every key that is present throughout and beyond the last returned key is below a
 //!   remaining twig or root. When a twig is taken, it is confirmed: it is a leaf that is returned,
 //!   or a branch of which everything remains, or there was no such key. And when nothing remains of
 //!   a branch, its shape was confirmed with the last twig: it never had a further way in this life.
-//! - INV-S4: the nearest leaf that [`Walk::descend`] finds for a key agrees with it for at least as
+//! - QPT-S4: the nearest leaf that [`Walk::descend`] finds for a key agrees with it for at least as
 //!   many symbols as any key that is present throughout. As far as such a key agrees, it is below
 //!   every branch that was entered, by the way that was taken. So at each branch before the first
 //!   difference, and at the branch that tests it, the keys beyond the given key are right of (left
 //!   of) the way. Below a branch that tests a later symbol, all keys are beyond it or none, as the
 //!   nearest leaf is or is not.
-//! - INV-S5: the bound of a seek does not exclude any key below a twig that the seek left, now or
+//! - QPT-S5: the bound of a seek does not exclude any key below a twig that the seek left, now or
 //!   later: such a key agrees with the bound up to the symbol in which it is beyond the bound. That
 //!   is not true of a twig that is visited again after all of it had been taken to be beyond the
-//!   bound (the "all" of INV-S4): it may name other nodes by then. So the first leaf below such a
-//!   twig is compared with the bound; the further leaves follow it by INV-S2.
+//!   bound (the "all" of QPT-S4): it may name other nodes by then. So the first leaf below such a
+//!   twig is compared with the bound; the further leaves follow it by QPT-S2.
 //!
 //! Under a policy that protects identity nothing is confirmed, and a branch on the path may be
-//! unlinked. It was linked at a moment since the scan began, and then held every key of INV-S1 that
+//! unlinked. It was linked at a moment since the scan began, and then held every key of QPT-S1 that
 //! is present throughout. From its unlinking on, it and its slots do not change, and the nodes that
-//! they name were linked when it was unlinked. So INV-S3 and INV-S4 hold; INV-S2 holds because a
+//! they name were linked when it was unlinked. So QPT-S3 and QPT-S4 hold; QPT-S2 holds because a
 //! branch keeps the common prefix of its keys as long as the section protects it.
 
 use super::branch_view::{LinkedBranch, follow};
@@ -243,7 +243,7 @@ impl<D: Direction> Walk<D> {
         self.kept_if(leaf)
     }
 
-    /// Takes the first step of a seek (INV-S5).
+    /// Takes the first step of a seek (QPT-S5).
     fn arrive<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,
         nodes: &Nodes<V, B, L>,
@@ -330,7 +330,7 @@ impl<D: Direction> Walk<D> {
         Ok(Next::Again)
     }
 
-    /// Goes down to a leaf that agrees with `key` in as many symbols as any does (INV-S4). At each
+    /// Goes down to a leaf that agrees with `key` in as many symbols as any does (QPT-S4). At each
     /// branch on the path, the ways beyond that of `key` remain. Returns `None` in an empty
     /// subtree.
     fn descend<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(

@@ -2,7 +2,7 @@
 //!
 //! A walk follows the key's own twigs, and where the key has none, any others, to a leaf. The
 //! symbol in which that leaf's key differs from this one determines which branch on the path has
-//! the place: all keys below a branch begin with the same symbols (INV-N5), so they differ from the
+//! the place: all keys below a branch begin with the same symbols (QPT-N5), so they differ from the
 //! key where that leaf does. Only the last two branches that the key's own twigs led to are kept,
 //! so no heap memory is needed, however deep the place is. If the place is above these two, a
 //! second walk finds it.

@@ -18,23 +18,23 @@
 //! A branch with many twigs has ways for all symbols, most of them holes at first, so that it is
 //! not copied for each twig that it gains or loses.
 //!
-//! - INV-W1: a branch has at least two twigs that are not holes.
-//! - INV-W2: a node is freed once, by the writer whose store unlinked it, after that store.
-//! - INV-W3: only the holder of the lock of a branch (or root) stores into its slots. Only the
+//! - QPT-W1: a branch has at least two twigs that are not holes.
+//! - QPT-W2: a node is freed once, by the writer whose store unlinked it, after that store.
+//! - QPT-W3: only the holder of the lock of a branch (or root) stores into its slots. Only the
 //!   holder of two locks unlinks a branch: its own and that of the slot that names it. So nothing
 //!   is lost: a writer that copies a branch has read all its slots, and a writer that stores into a
 //!   slot knows that its branch is linked.
-//! - INV-W4: a writer waits for at most two locks, that of the upper branch first. While it holds
+//! - QPT-W4: a writer waits for at most two locks, that of the upper branch first. While it holds
 //!   the upper lock, the lower branch stays linked below the upper one (the slot was read under the
 //!   lock). So threads that wait for one another are on one downward path, and the last of them
 //!   waits for no lock: there is no deadlock. (A new branch is created locked; no thread waits for
 //!   that lock before the branch is published.)
-//! - INV-W5: the lock of a copy is held until the count of the original is odd. Between the store
+//! - QPT-W5: the lock of a copy is held until the count of the original is odd. Between the store
 //!   that publishes the copy and that moment the original looks linked, and its slots do not
 //!   change. If the slots of the copy could change, the original would be a frozen parent (F3): a
 //!   reader could follow its slot to a branch that was replaced in the copy, and reused. Falls to
 //!   `loom` "copy not locked".
-//! - INV-W6: under immediate reuse, a leaf is written, and its life is ended, only by the thread
+//! - QPT-W6: under immediate reuse, a leaf is written, and its life is ended, only by the thread
 //!   that took a version of it that was seen linked. A leaf is unlinked by the holder of the slot's
 //!   lock, which ended its life before. So a thread that takes a version that was seen linked knows
 //!   that the leaf is linked, without the lock of a branch. The holder of a version waits for
@@ -102,7 +102,7 @@ impl Found<'_> {
     }
 
     /// Overwrites the value of the leaf, under immediate reuse of leaves, and returns the old
-    /// value. Takes only the leaf's own lock (INV-W6), and needs no memory.
+    /// value. Takes only the leaf's own lock (QPT-W6), and needs no memory.
     pub(crate) fn overwrite<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,
@@ -119,13 +119,13 @@ impl Found<'_> {
         nodes: &Nodes<V, B, L>,
     ) -> Result<V, Retry> {
         if L::PROTECTS_IDENTITY {
-            // SAFETY: `locate` confirmed the leaf; the caller's section keeps it (INV-N3).
+            // SAFETY: `locate` confirmed the leaf; the caller's section keeps it (QPT-N3).
             return Ok(unsafe { *nodes.value(self.leaf) });
         }
         let value = nodes.copy_value(self.leaf);
         self.at.confirm(nodes)?;
-        // SAFETY: the leaf had one version all the time (INV-V4), so these are the bytes of the
-        // value that was stored there (INV-N6).
+        // SAFETY: the leaf had one version all the time (QPT-V4), so these are the bytes of the
+        // value that was stored there (QPT-N6).
         Ok(unsafe { value.assume_init() })
     }
 
@@ -165,7 +165,7 @@ impl Found<'_> {
                 counting.done();
                 return Ok(());
             }
-            // Take the upper lock first (INV-W4).
+            // Take the upper lock first (QPT-W4).
         }
         let upper = above.lock(nodes)?;
         let lower = self.slot_at.lock(nodes)?;
@@ -313,7 +313,7 @@ fn replace_branch<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     }
     twig.publish(above.slot);
     // Before the other locks are released: a branch that is no longer linked must not look linked
-    // to a thread that changes what replaced it (INV-W5).
+    // to a thread that changes what replaced it (QPT-W5).
     lower.unlink();
     published();
     drop((copy, upper));
@@ -343,7 +343,7 @@ fn new_branch<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     }
 }
 
-/// Returns true if a locked branch has enough twigs (INV-W1) to lose one without a copy.
+/// Returns true if a locked branch has enough twigs (QPT-W1) to lose one without a copy.
 fn stays_full<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     branch: Handle,

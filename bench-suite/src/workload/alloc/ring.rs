@@ -4,10 +4,10 @@
 //! Each end keeps a private count and publishes it once per [`SHOWN_EVERY`] objects, and before it
 //! waits: passing an object on must be cheap compared with allocating it.
 //!
-//! - INV-B1: the places from `taken` up to `put` are objects that the allocator handed out for the
+//! - BEN-B1: the places from `taken` up to `put` are objects that the allocator handed out for the
 //!   ring's layout, each with its number as a stamp, and that only the ring holds. Only the
 //!   producing end writes `put` and the places beyond, only the consuming end writes `taken`.
-//! - INV-B2: an end publishes a count only after it has done what the count says.
+//! - BEN-B2: an end publishes a count only after it has done what the count says.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -68,14 +68,14 @@ impl<'s, S: Allocator> Ring<'s, S> {
     ///
     /// # Safety
     ///
-    /// The place of `number` has an object (INV-B1), and is not used again until another object is
+    /// The place of `number` has an object (BEN-B1), and is not used again until another object is
     /// put there.
     unsafe fn give_back(&self, number: u64) -> bool {
         let object = self.place(number).load(Ordering::Relaxed);
         let Some(object) = NonNull::new(black_box(object)) else { return false };
-        // SAFETY: only the ring holds the object, which has its stamp (INV-B1).
+        // SAFETY: only the ring holds the object, which has its stamp (BEN-B1).
         let intact = unsafe { object.cast::<u64>().read() } == number;
-        // SAFETY: it came from this allocator with this layout (INV-B1), and the caller forgets it.
+        // SAFETY: it came from this allocator with this layout (BEN-B1), and the caller forgets it.
         unsafe { self.allocator.free(object, self.layout) };
         intact
     }
@@ -86,7 +86,7 @@ impl<S: Allocator> Drop for Ring<'_, S> {
     fn drop(&mut self) {
         self.allocator.enter();
         for number in *self.taken.get_mut()..*self.put.get_mut() {
-            // SAFETY: the ends are gone, and between the two counts there are objects (INV-B1).
+            // SAFETY: the ends are gone, and between the two counts there are objects (BEN-B1).
             unsafe { self.give_back(number) };
         }
     }
@@ -131,7 +131,7 @@ impl<S: Allocator> Producer<'_, '_, S> {
 
     fn show(&self) {
         // ORDERING: Release pairs with the Acquire of `Consumer::wait_for_objects`: the stamps and
-        // the places are written before the count says so (INV-B2). Without it
+        // the places are written before the count says so (BEN-B2). Without it
         // `objects_leave_the_ring_once_and_in_order` reads stale places on a weakly ordered CPU.
         self.ring.put.store(self.put, Ordering::Release);
     }
@@ -169,7 +169,7 @@ impl<S: Allocator> Consumer<'_, '_, S> {
                 if self.taken == self.put && !self.wait_for_objects(gate, begun) {
                     return (self.taken - begun, intact);
                 }
-                // SAFETY: the count of the other end was seen to be larger (INV-B1), and this end's
+                // SAFETY: the count of the other end was seen to be larger (BEN-B1), and this end's
                 // count moves on.
                 intact += u64::from(unsafe { self.ring.give_back(self.taken) });
                 self.taken += 1;
@@ -183,7 +183,7 @@ impl<S: Allocator> Consumer<'_, '_, S> {
 
     fn show(&self) {
         // ORDERING: Release pairs with the Acquire of `Producer::wait_for_room`: the place has been
-        // read before the count says that there is room (INV-B2).
+        // read before the count says that there is room (BEN-B2).
         self.ring.taken.store(self.taken, Ordering::Release);
     }
 

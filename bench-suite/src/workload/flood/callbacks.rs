@@ -32,7 +32,7 @@ pub(super) struct CallbackSession<'s> {
 struct Retired(NonNull<u8>);
 
 // SAFETY: the object was taken out by the thread that retired it, and is not tied to a thread
-// (INV-F1).
+// (BEN-F1).
 unsafe impl Send for Retired {}
 
 impl Retired {
@@ -89,7 +89,7 @@ impl Session for CallbackSession<'_> {
         let (alloc, layout, object) =
             (Arc::clone(self.alloc), self.layout, Retired(object.place()));
         self.alloc.domain().rcu().call(move || {
-            // SAFETY: INV-F1, by the caller's promise, and no reader can still read it.
+            // SAFETY: BEN-F1, by the caller's promise, and no reader can still read it.
             unsafe { alloc.free(object.place(), layout) };
         });
     }
@@ -98,7 +98,7 @@ impl Session for CallbackSession<'_> {
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
         let alloc = self.alloc;
         let _section = self.reader.get_or_insert_with(|| alloc.domain().local()).pin();
-        // SAFETY: INV-F2: loaded from a slot inside the section, for whose end the callback waits.
+        // SAFETY: BEN-F2: loaded from a slot inside the section, for whose end the callback waits.
         look(slot.find().map(|place| unsafe { Found::new(place) }));
     }
 }

@@ -12,9 +12,9 @@
 //! | 1..40 | a number that grows with every object of the lane |
 //! | 0 | set while the object is live |
 //!
-//! - INV-F1: an object in a slot was handed out by the bench's scheme and is not retired. Only the
+//! - BEN-F1: an object in a slot was handed out by the bench's scheme and is not retired. Only the
 //!   thread that swaps it out retires it.
-//! - INV-F2: the stamp is accessed only atomically until the object is retired, and by readers
+//! - BEN-F2: the stamp is accessed only atomically until the object is retired, and by readers
 //!   after that for as long as the scheme keeps the object, or its type, for them.
 #![allow(unsafe_code)]
 
@@ -94,7 +94,7 @@ impl Object {
 
     #[inline]
     fn word(&self) -> &AtomicU64 {
-        // SAFETY: INV-F2: this thread holds the object, so its memory is mapped, and no thread
+        // SAFETY: BEN-F2: this thread holds the object, so its memory is mapped, and no thread
         // accesses the word other than atomically.
         unsafe { self.0.as_ref() }
     }
@@ -130,7 +130,7 @@ impl<'r> Found<'r> {
     /// # Safety
     ///
     /// `place` was loaded from a slot, and the scheme keeps its memory mapped and its first word a
-    /// stamp for `'r` (INV-F2).
+    /// stamp for `'r` (BEN-F2).
     #[inline]
     pub(super) unsafe fn new(place: NonNull<AtomicU64>) -> Self {
         // SAFETY: the caller's promise.

@@ -207,7 +207,7 @@ impl Session for Tally<'_> {
 
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
-        // SAFETY: INV-F1, by the caller's promise; and no reader reads: see `read`.
+        // SAFETY: BEN-F1, by the caller's promise; and no reader reads: see `read`.
         unsafe { reclaim(object.place().cast()) };
     }
 
@@ -261,7 +261,7 @@ impl Session for EpochSession<'_> {
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
         let place = object.place().cast();
-        // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once.
+        // SAFETY: BEN-F1, by the caller's promise: the object was taken out and is retired once.
         // The closure runs when all readers that could have found it have left.
         unsafe { self.handle.pin().defer_unchecked(move || reclaim(place)) };
     }
@@ -269,7 +269,7 @@ impl Session for EpochSession<'_> {
     #[inline]
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
         let _section = self.handle.pin();
-        // SAFETY: INV-F2: loaded from a slot inside the section, which keeps the object.
+        // SAFETY: BEN-F2: loaded from a slot inside the section, which keeps the object.
         look(slot.find().map(|place| unsafe { Found::new(place) }));
     }
 }
@@ -322,7 +322,7 @@ impl Session for SeizeSession<'_> {
 
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
-        // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once.
+        // SAFETY: BEN-F1, by the caller's promise: the object was taken out and is retired once.
         // `reclaim` gets the pointer that was retired, when no reader can read it.
         unsafe {
             self.collector.retire(object.place().cast().as_ptr(), |place, _| {
@@ -336,7 +336,7 @@ impl Session for SeizeSession<'_> {
         let section = self.collector.enter();
         // ORDERING: Acquire, as in `Slot::find`.
         let place = section.protect(slot.pointer(), Ordering::Acquire);
-        // SAFETY: INV-F2: loaded from a slot inside the section, which keeps the object.
+        // SAFETY: BEN-F2: loaded from a slot inside the section, which keeps the object.
         look(NonNull::new(place).map(|place| unsafe { Found::new(place) }));
     }
 }
@@ -425,7 +425,7 @@ impl Session for HaphazardSession<'_> {
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
         let place = object.place().cast().as_ptr();
-        // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once, in
+        // SAFETY: BEN-F1, by the caller's promise: the object was taken out and is retired once, in
         // the domain of all hazard pointers that are used with these slots.
         unsafe { self.domain.retire_ptr::<AtomicU64, LetGo>(place) };
     }
@@ -433,7 +433,7 @@ impl Session for HaphazardSession<'_> {
     #[inline]
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
         let found = self.pointer.protect_ptr(slot.pointer());
-        // SAFETY: INV-F2: the hazard pointer keeps the object until it is reset.
+        // SAFETY: BEN-F2: the hazard pointer keeps the object until it is reset.
         look(found.map(|(place, _)| unsafe { Found::new(place) }));
         self.pointer.reset_protection();
     }
@@ -565,7 +565,7 @@ impl Session for KovanSession<'_> {
     unsafe fn retire(&mut self, object: Object) {
         // SAFETY: the object is behind its node.
         let node = unsafe { object.place().cast::<Node>().sub(1) };
-        // SAFETY: INV-F1, by the caller's promise: the object was taken out and is retired once.
+        // SAFETY: BEN-F1, by the caller's promise: the object was taken out and is retired once.
         unsafe { kovan::retire_reclaimable(node.as_ptr()) };
     }
 
@@ -574,7 +574,7 @@ impl Session for KovanSession<'_> {
         let section = kovan::pin();
         // ORDERING: Acquire, as in `Slot::find`.
         let place = as_kovan_has_it(slot.pointer()).load(Ordering::Acquire, &section).as_raw();
-        // SAFETY: INV-F2: loaded from a slot inside the section, which keeps the object.
+        // SAFETY: BEN-F2: loaded from a slot inside the section, which keeps the object.
         look(NonNull::new(place).map(|place| unsafe { Found::new(place) }));
     }
 }

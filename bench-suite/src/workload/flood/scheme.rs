@@ -44,7 +44,7 @@ pub(super) trait Session {
     ///
     /// # Safety
     ///
-    /// The object came from this scheme, and is in no slot any more (INV-F1).
+    /// The object came from this scheme, and is in no slot any more (BEN-F1).
     unsafe fn retire(&mut self, object: Object);
 
     /// Enters a read section, finds the object in a slot, and calls `look` with it inside the
@@ -52,7 +52,7 @@ pub(super) trait Session {
     ///
     /// # Safety
     ///
-    /// The slot only ever holds objects of this scheme, which are retired as INV-F1 says.
+    /// The slot only ever holds objects of this scheme, which are retired as BEN-F1 says.
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>));
 }
 
@@ -118,7 +118,7 @@ impl<P: ReusePolicy> Session for MemallocSession<'_, P> {
 
     #[inline]
     unsafe fn retire(&mut self, object: Object) {
-        // SAFETY: INV-F1, by the caller's promise: this thread took the object out, so no reader
+        // SAFETY: BEN-F1, by the caller's promise: this thread took the object out, so no reader
         // can find it any more, and no other thread frees it. Under a policy that does not protect
         // identity, readers rely only on there being a stamp.
         unsafe { self.alloc.free(object.place(), self.layout) };
@@ -128,7 +128,7 @@ impl<P: ReusePolicy> Session for MemallocSession<'_, P> {
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
         let alloc = self.alloc;
         let _section = self.reader.get_or_insert_with(|| alloc.domain().local()).pin();
-        // SAFETY: INV-F2: loaded from a slot inside the section. Every policy keeps memory and type
+        // SAFETY: BEN-F2: loaded from a slot inside the section. Every policy keeps memory and type
         // until it ends, and objects of the class are stamped before they are put into a slot.
         look(slot.find().map(|place| unsafe { Found::new(place) }));
     }

@@ -1,6 +1,6 @@
 //! A scheme and the slots that hold its objects, behind a safe interface.
 //!
-//! - INV-F1 and INV-F2 of [`object`](super::object) hold because only this file puts objects into
+//! - BEN-F1 and BEN-F2 of [`object`](super::object) hold because only this file puts objects into
 //!   slots and retires them: a table's slots hold only objects of its scheme.
 #![allow(unsafe_code)]
 
@@ -146,7 +146,7 @@ impl<S: Scheme> LaneAccess<'_, S> {
                 }
             });
         };
-        // SAFETY: INV-F1: the table's slots hold only objects of its scheme, and only this file
+        // SAFETY: BEN-F1: the table's slots hold only objects of its scheme, and only this file
         // retires them.
         unsafe { self.session.read(slot, look) };
         self.ledger.looks += 1;
@@ -170,7 +170,7 @@ impl<S: Scheme> LaneAccess<'_, S> {
             return true;
         }
         self.ledger.removed += 1;
-        // SAFETY: INV-F1: the object is of this table's scheme, and this thread swapped it out.
+        // SAFETY: BEN-F1: the object is of this table's scheme, and this thread swapped it out.
         unsafe { self.session.retire(object) };
         true
     }

@@ -16,18 +16,18 @@ use super::ours::{Elements, allocator};
 use crate::measure::WrongAnswer;
 
 thread_local! {
-    /// The element that this thread freed last. A process has one such memory (INV-Y1).
+    /// The element that this thread freed last. A process has one such memory (BEN-Y1).
     static LAST: Cell<Option<Handle>> = const { Cell::new(None) };
 }
 
 /// Memory in which each thread reuses the element that it freed last.
 ///
-/// - INV-Y1: a process builds this once, and its elements have one layout: the element that a
+/// - BEN-Y1: a process builds this once, and its elements have one layout: the element that a
 ///   thread keeps is of this memory and layout.
 pub(super) struct Recycled(Arc<MemAlloc<Immediate>>);
 
 // SAFETY: objects come from the allocator; one that a thread keeps is exclusively held until the
-// thread takes it again, for the same layout (INV-Y1).
+// thread takes it again, for the same layout (BEN-Y1).
 unsafe impl ElementMemory for Recycled {
     const PROTECTS_IDENTITY: bool = false;
 

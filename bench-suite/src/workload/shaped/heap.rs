@@ -63,7 +63,7 @@ impl<P: ReusePolicy> Heap for Memalloc<P> {
     #[inline]
     unsafe fn free(&self, place: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise. Under a policy that does not protect identity, readers rely
-        // only on there being a stamp (INV-O2).
+        // only on there being a stamp (BEN-O2).
         unsafe { self.0.free(place, layout) };
     }
 

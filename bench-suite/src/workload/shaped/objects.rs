@@ -10,9 +10,9 @@
 //! | 1..30 | a number that grows with every object of the thread |
 //! | 0 | set while the object is in its slot |
 //!
-//! - INV-O1: an object in a slot came from the table's heap with the layout of the slot and is not
+//! - BEN-O1: an object in a slot came from the table's heap with the layout of the slot and is not
 //!   free. The thread that swaps it out, or the thread to which it is handed over, frees it once.
-//! - INV-O2: until an object is freed, and as long as the heap keeps its type for readers after
+//! - BEN-O2: until an object is freed, and as long as the heap keeps its type for readers after
 //!   that, its words are accessed only atomically.
 #![allow(unsafe_code)]
 
@@ -48,7 +48,7 @@ pub(super) struct Removed {
     layout: Layout,
 }
 
-// SAFETY: INV-O1: an object that was taken out is not tied to a thread.
+// SAFETY: BEN-O1: an object that was taken out is not tied to a thread.
 unsafe impl Send for Removed {}
 
 /// A heap and the slots with its live objects.
@@ -95,7 +95,7 @@ impl<H: Heap> Table<H> {
         let layout = self.layout(slot);
         let Some(place) = self.heap.alloc(layout)? else { return Ok(None) };
         let words = place.cast::<AtomicU64>();
-        // SAFETY: the heap handed out the object for a layout of at least a word, and INV-O2.
+        // SAFETY: the heap handed out the object for a layout of at least a word, and BEN-O2.
         let first = unsafe { words.as_ref() };
         let before = first.load(Ordering::Relaxed);
         if before & (MARK_BITS | LIVE) == MARK | LIVE {
@@ -127,7 +127,7 @@ impl<H: Heap> Table<H> {
         // reorders stores can show the difference; no test here does.
         let old = NonNull::new(self.slots[slot].swap(new, Ordering::AcqRel));
         let Some(old) = old else { return Ok(None) };
-        // SAFETY: INV-O1: this thread holds the object now, so its memory is mapped, and INV-O2.
+        // SAFETY: BEN-O1: this thread holds the object now, so its memory is mapped, and BEN-O2.
         let word = unsafe { old.as_ref() };
         let found = word.load(Ordering::Relaxed);
         if !(is_of(found, slot) && found & LIVE != 0) {
@@ -140,7 +140,7 @@ impl<H: Heap> Table<H> {
     /// Frees an object.
     #[inline]
     pub(super) fn free(&self, object: Removed) {
-        // SAFETY: INV-O1: made by `swap`, of this heap and with this layout; `Removed` can't be
+        // SAFETY: BEN-O1: made by `swap`, of this heap and with this layout; `Removed` can't be
         // cloned. (An object from `alloc` is always swapped into its slot.)
         unsafe { self.heap.free(object.place, object.layout) };
     }
@@ -162,7 +162,7 @@ impl<H: Heap> Table<H> {
                 meanwhile();
                 return true;
             };
-            // SAFETY: INV-O2: found in a slot inside the section, until whose end the heap keeps
+            // SAFETY: BEN-O2: found in a slot inside the section, until whose end the heap keeps
             // memory and type.
             let word = unsafe { found.as_ref() };
             // ORDERING: Acquire keeps the second read after the first. Otherwise a reader that

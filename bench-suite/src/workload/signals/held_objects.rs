@@ -3,7 +3,7 @@
 //! The first word of an object is the number of its owner, 0 if it is free. A free object keeps its
 //! bytes and new memory is zero, so an allocated object has a 0, unless another side holds it, too.
 //!
-//! - INV-S1: the places have objects that the heap handed out for their layout; only one side uses
+//! - BEN-S1: the places have objects that the heap handed out for their layout; only one side uses
 //!   a `HeldObjects`, and only the other side interrupts it.
 #![allow(unsafe_code)]
 
@@ -90,7 +90,7 @@ impl<const N: usize> HeldObjects<N> {
     fn give_back<H: Heap>(&mut self, heap: &H, place: usize, way: Way) {
         let Some(object) = self.places[place].take() else { return };
         if word(&object).swap(0, Ordering::Relaxed) == self.owner {
-            // SAFETY: INV-S1: it came from the heap with this layout, and is in no place any more.
+            // SAFETY: BEN-S1: it came from the heap with this layout, and is in no place any more.
             unsafe { heap.free(object.place, object.layout, way) };
         } else {
             self.duplicated += 1;
@@ -100,7 +100,7 @@ impl<const N: usize> HeldObjects<N> {
 
 #[inline]
 fn word(object: &Held) -> &AtomicU64 {
-    // SAFETY: INV-S1: the object is at least a word, aligned to it, and mapped while the heap
+    // SAFETY: BEN-S1: the object is at least a word, aligned to it, and mapped while the heap
     // lives; the word is only ever accessed in this way.
     unsafe { object.place.cast().as_ref() }
 }

@@ -20,7 +20,7 @@ const TURNS: usize = 4;
 
 /// The state of the handler.
 ///
-/// - INV-H1: while a timer runs, only the handler accesses `insides`, on one thread; at other times
+/// - BEN-H1: while a timer runs, only the handler accesses `insides`, on one thread; at other times
 ///   only code that has the `Storm` by `&mut`.
 #[derive(Debug)]
 struct Storm<'h, H> {
@@ -36,7 +36,7 @@ struct Insides {
 
 impl<H: Heap> Strike for Storm<'_, H> {
     unsafe fn strike(&self) {
-        // SAFETY: INV-H1: this is the handler, and nothing interrupts it.
+        // SAFETY: BEN-H1: this is the handler, and nothing interrupts it.
         let insides = unsafe { &mut *self.insides.get() };
         for _ in 0..TURNS {
             insides.objects.turn_over(self.heap, H::alloc_nowait);

@@ -1,6 +1,6 @@
 //! A periodic timer that interrupts the thread that started it.
 //!
-//! - INV-T1: from the start of a timer to the end of its drop, and only then, signals that carry
+//! - BEN-T1: from the start of a timer to the end of its drop, and only then, signals that carry
 //!   the address of its target are delivered to the thread that started it.
 #![allow(unsafe_code)]
 
@@ -42,7 +42,7 @@ impl<'t> Timer<'t> {
     ///
     /// # Safety
     ///
-    /// The timer is dropped, on this thread (INV-T1), before `target` ends.
+    /// The timer is dropped, on this thread (BEN-T1), before `target` ends.
     pub(crate) unsafe fn start(target: &'t Target<'t>, rate_hz: u32) -> io::Result<Self> {
         install()?;
         // SAFETY: plain numbers and pointers, for which zero is valid.
@@ -122,7 +122,7 @@ extern "C" fn on_signal(
     if info.si_code != libc::SI_TIMER {
         return;
     }
-    // SAFETY: INV-T1: the signal carries the address of a target that lives until the timer is
+    // SAFETY: BEN-T1: the signal carries the address of a target that lives until the timer is
     // dropped, on this thread. `errno` is this thread's.
     unsafe {
         let errno = libc::__errno_location();

@@ -240,7 +240,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         let nodes = &self.trie.nodes;
         // SAFETY: the caller unlinked the leaf, so no other thread writes or frees it: under
         // immediate reuse the caller ended the leaf's life, and the words are those of its last
-        // value (INV-N6); otherwise the section protects it (INV-N3).
+        // value (QPT-N6); otherwise the section protects it (QPT-N3).
         unsafe {
             if L::PROTECTS_IDENTITY {
                 let value = *nodes.value(leaf);

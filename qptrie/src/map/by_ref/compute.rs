@@ -5,8 +5,8 @@
 //! the trie. Its result is applied under the locks if the slot still names the leaf that the
 //! closure saw, or is still vacant; otherwise the closure is called again.
 //!
-//! - INV-U1: a slot that names the same handle twice within one section names the same leaf: a leaf
-//!   is linked once, and its handle is not reused before the section ends (INV-N3).
+//! - QPT-U1: a slot that names the same handle twice within one section names the same leaf: a leaf
+//!   is linked once, and its handle is not reused before the section ends (QPT-N3).
 
 use crate::map::by_ref::point::{TrieRef, Update};
 use crate::map::error::{InsertError, InsertErrorKind};
@@ -212,14 +212,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         loop {
             match self.place(key) {
                 Located::Found(found) => {
-                    // SAFETY: `place` confirmed the leaf, and the section keeps it (INV-N3).
+                    // SAFETY: `place` confirmed the leaf, and the section keeps it (QPT-N3).
                     let old = unsafe { self.trie.nodes.value(found.leaf) };
                     match decide(Some(old)) {
                         Operation::Insert(value) => {
                             let leaf = self.new_leaf(key, value)?;
                             if found.replace(&self.trie.nodes, leaf).is_ok() {
                                 self.hint_linked(hash, leaf, Some(found.leaf));
-                                // SAFETY: the old leaf was replaced here (INV-U1), and the new one
+                                // SAFETY: the old leaf was replaced here (QPT-U1), and the new one
                                 // was published.
                                 let (old, new) = unsafe {
                                     (self.unlinked(found.leaf), self.trie.nodes.value(leaf))
@@ -285,7 +285,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
             let Located::Found(found) = self.place(key) else {
                 return None;
             };
-            // SAFETY: `place` confirmed the leaf, and the section keeps it (INV-N3).
+            // SAFETY: `place` confirmed the leaf, and the section keeps it (QPT-N3).
             if !accept(unsafe { self.trie.nodes.value(found.leaf) }) {
                 return None;
             }
@@ -332,7 +332,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     fn take(&self, hash: Option<u64>, found: &Found<'_>) -> Option<&V> {
         found.remove(&self.trie.nodes).ok()?;
         self.forget_hint(hash, found.leaf);
-        // SAFETY: the leaf was unlinked here (INV-U1).
+        // SAFETY: the leaf was unlinked here (QPT-U1).
         Some(unsafe { self.unlinked(found.leaf) })
     }
 
@@ -367,7 +367,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         linked: Result<(), InsertErrorKind>,
     ) -> Result<&V, InsertError<V>> {
         match linked {
-            // SAFETY: the leaf was published inside the section, which keeps it (INV-N3).
+            // SAFETY: the leaf was published inside the section, which keeps it (QPT-N3).
             Ok(()) => Ok(unsafe { self.trie.nodes.value(leaf) }),
             Err(kind) => {
                 // SAFETY: the leaf was not published.

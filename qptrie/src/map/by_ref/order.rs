@@ -224,7 +224,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     ///
     /// The leaf was linked inside this section.
     pub(in crate::map) unsafe fn entry(&self, leaf: Handle) -> (&[u8], &V) {
-        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
+        // SAFETY: as the caller says; the section protects the leaf (QPT-N3).
         unsafe { (self.trie.nodes.key(leaf), self.trie.nodes.value(leaf)) }
     }
 }

@@ -1,6 +1,6 @@
 //! Operations on keys inside a read section.
 //!
-//! - INV-G1: as long as a `&TrieRef` lives, a read section of its trie's domain is open on its
+//! - QPT-G1: as long as a `&TrieRef` lives, a read section of its trie's domain is open on its
 //!   thread. A `&TrieRef` is only made from a guard of that section and the trie, and borrows both.
 //!   It stays on its thread, and every `TrieRef` is borrowed in this way.
 
@@ -42,7 +42,7 @@ pub struct TrieRef<
     L: ReusePolicy = AfterRcuGp,
 > {
     pub(in crate::map) trie: QpTrie<V, B, L>,
-    /// The section belongs to one thread (INV-G1).
+    /// The section belongs to one thread (QPT-G1).
     _not_sync: PhantomData<*mut ()>,
 }
 
@@ -61,14 +61,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     #[inline(always)]
     pub(in crate::map) unsafe fn inside(trie: &QpTrie<V, B, L>) -> &Self {
         // SAFETY: the struct is transparent, so a trie has its layout; the caller keeps the
-        // section open (INV-G1).
+        // section open (QPT-G1).
         unsafe { &*std::ptr::from_ref(trie).cast() }
     }
 
     #[inline]
     pub(in crate::map) fn under<'g>(trie: &'g QpTrie<V, B, L>, guard: &'g Guard<'_>) -> &'g Self {
         assert!(guard.is_of(&trie.domain), "the guard belongs to another domain than this trie");
-        // SAFETY: the guard keeps its section open and is borrowed for as long (INV-G1).
+        // SAFETY: the guard keeps its section open and is borrowed for as long (QPT-G1).
         unsafe { Self::inside(trie) }
     }
 }
@@ -443,7 +443,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     ///
     /// The caller unlinked the leaf inside this section, and frees it only here.
     pub(in crate::map) unsafe fn unlinked(&self, leaf: Handle) -> &V {
-        // SAFETY: as the caller says; the section protects the leaf (INV-N3).
+        // SAFETY: as the caller says; the section protects the leaf (QPT-N3).
         unsafe {
             let value = self.trie.nodes.value(leaf);
             self.trie.nodes.free_leaf(leaf);

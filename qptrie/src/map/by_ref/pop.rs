@@ -37,7 +37,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     fn pop<D: Direction>(&self) -> Option<(&[u8], &V)> {
         loop {
             let leaf = self.seek(&mut Walk::<D>::lost(), Unbounded)?;
-            // SAFETY: `seek` found the leaf linked, inside the section (INV-G1).
+            // SAFETY: `seek` found the leaf linked, inside the section (QPT-G1).
             let (key, _) = unsafe { self.entry(leaf) };
             if let Some(value) = self.remove_bytes(key) {
                 return Some((key, value));

@@ -54,7 +54,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         let mut walk = Walk::<Ascending>::lost();
         let mut leaf = self.seek(&mut walk, start);
         while let Some(found) = leaf {
-            // SAFETY: the walk found the leaf inside the section (INV-G1).
+            // SAFETY: the walk found the leaf inside the section (QPT-G1).
             let (key, value) = unsafe { self.entry(found) };
             if !Descending::admits(end, key) {
                 break;

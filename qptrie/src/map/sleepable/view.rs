@@ -1,6 +1,6 @@
 //! The trie inside a section that may sleep.
 //!
-//! - INV-G2: as long as a `&TraceRef` lives, a section of its trie's domain that may sleep is open.
+//! - QPT-G2: as long as a `&TraceRef` lives, a section of its trie's domain that may sleep is open.
 //!   A `&TraceRef` is only made from a guard of that section and the trie, and borrows both. Any
 //!   thread may have it, and every `TraceRef` is borrowed in this way.
 
@@ -106,7 +106,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B,
     /// nothing here.
     pub fn view_trace<'g>(&'g self, guard: &'g TraceGuard<'_>) -> &'g TraceRef<V, B, L> {
         assert!(guard.is_of(&self.domain), "the guard belongs to another domain than this trie");
-        // SAFETY: the guard keeps its section open and is borrowed for as long (INV-G2).
+        // SAFETY: the guard keeps its section open and is borrowed for as long (QPT-G2).
         unsafe { TraceRef::inside(self) }
     }
 }
@@ -119,7 +119,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B,
 /// view's section, under a policy that protects sleepers.
 unsafe fn kept<'r, T: ?Sized>(found: &T) -> &'r T {
     // SAFETY: if the leaf was freed, the section of the view was open then, so the policy keeps the
-    // leaf until that section ends (INV-N3).
+    // leaf until that section ends (QPT-N3).
     unsafe { &*std::ptr::from_ref(found) }
 }
 
@@ -132,7 +132,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
     #[inline(always)]
     pub(in crate::map) unsafe fn inside(trie: &QpTrie<V, B, L>) -> &Self {
         // SAFETY: the struct is transparent, so a trie has its layout; the caller keeps the
-        // section open (INV-G2).
+        // section open (QPT-G2).
         unsafe { &*std::ptr::from_ref(trie).cast() }
     }
 

@@ -1,0 +1,236 @@
+//! The comments that the code's soundness rests on keep their form: invariants, SAFETY, ORDERING,
+//! and the tests that these name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A crate, and the prefix of its invariants.
+const CRATES: [(&str, &str); 3] =
+    [("memalloc", "MEM-"), ("qptrie", "QPT-"), ("bench-suite", "BEN-")];
+
+/// Memory orderings that need a reason.
+const ORDERINGS: [&str; 4] =
+    ["Ordering::Acquire", "Ordering::Release", "Ordering::AcqRel", "Ordering::SeqCst"];
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
+}
+
+/// Every file below `directory` whose name ends in `extension`, with its text.
+fn files(directory: &Path, extension: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries.map(|entry| entry.expect("a directory entry")) {
+            let (path, kind) = (entry.path(), entry.file_type().expect("a file type"));
+            if kind.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                let text = fs::read_to_string(&path).expect("a text file");
+                found.push((path, text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The sources of a crate that are compiled into it.
+fn sources(name: &str) -> Vec<(PathBuf, String)> {
+    files(&root().join(name).join("src"), "rs")
+}
+
+/// A comment of several lines as one line of text, and where it begins.
+struct Comment {
+    place: String,
+    text: String,
+    /// The number of the line behind it.
+    next: usize,
+}
+
+/// The comments of a file that stand on lines of their own, doc comments included.
+fn comments(path: &Path, text: &str) -> Vec<Comment> {
+    let mut all: Vec<Comment> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let Some(words) = line.trim_start().strip_prefix("//") else { continue };
+        let words = words.trim_start_matches(['/', '!']).trim();
+        let item = words.starts_with("- ");
+        match all.last_mut().filter(|last| last.next == number && !item && !words.is_empty()) {
+            Some(last) => {
+                last.text.push(' ');
+                last.text.push_str(words);
+                last.next = number + 1;
+            }
+            None => all.push(Comment {
+                place: format!("{}:{}", path.display(), number + 1),
+                text: words.to_owned(),
+                next: number + 1,
+            }),
+        }
+    }
+    all
+}
+
+/// The names of invariants in a text: a prefix, capitals, digits.
+fn invariants(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (_, prefix) in CRATES {
+        for (at, _) in text.match_indices(prefix) {
+            let rest = &text[at + prefix.len()..];
+            let letters = rest.bytes().take_while(u8::is_ascii_uppercase).count();
+            let digits = rest[letters..].bytes().take_while(u8::is_ascii_digit).count();
+            if letters > 0 && digits > 0 {
+                found.insert(format!("{prefix}{}", &rest[..letters + digits]));
+            }
+        }
+    }
+    found
+}
+
+/// The invariant that a comment defines: a list item that begins with its name and a colon.
+fn defined(text: &str) -> Option<String> {
+    let (name, _) = text.strip_prefix("- ")?.split_once(':')?;
+    invariants(name).into_iter().find(|found| found == name)
+}
+
+#[test]
+fn every_invariant_is_defined_once_by_its_own_crate_and_cited() {
+    let (mut definitions, mut citations) = (BTreeMap::<String, String>::new(), BTreeSet::new());
+    for (name, prefix) in CRATES {
+        for directory in ["src", "tests", "benches"] {
+            for (path, text) in files(&root().join(name).join(directory), "rs") {
+                assert!(!text.contains("INV-"), "{}: an invariant without prefix", path.display());
+                for comment in comments(&path, &text) {
+                    let Some(invariant) = defined(&comment.text) else {
+                        citations.extend(invariants(&comment.text));
+                        continue;
+                    };
+                    let place = &comment.place;
+                    assert!(
+                        invariant.starts_with(prefix),
+                        "{place}: {invariant} is another crate's"
+                    );
+                    // Invariants may build on one another.
+                    let mut cited = invariants(&comment.text);
+                    cited.remove(&invariant);
+                    citations.extend(cited);
+                    if let Some(other) = definitions.insert(invariant.clone(), place.clone()) {
+                        panic!("{invariant} is defined at {other} and at {place}");
+                    }
+                }
+            }
+        }
+    }
+    for (_, text) in files(&root().join("docs"), "md") {
+        citations.extend(invariants(&text));
+    }
+    let defined: BTreeSet<_> = definitions.keys().cloned().collect();
+    let unknown: Vec<_> = citations.difference(&defined).collect();
+    assert!(unknown.is_empty(), "cited, but not defined: {unknown:?}");
+    let unused: Vec<_> = defined.difference(&citations).collect();
+    assert!(unused.is_empty(), "defined, but not cited: {unused:?}");
+    assert!(defined.len() > 50, "{} are not all", defined.len());
+}
+
+#[test]
+fn every_safety_comment_cites_an_invariant_or_gives_a_reason() {
+    /// A reason that cites nothing has so many words at least.
+    const WORDS: usize = 4;
+    let mut seen = 0;
+    for (name, _) in CRATES {
+        for (path, text) in sources(name) {
+            for comment in comments(&path, &text) {
+                let Some(reason) = comment.text.strip_prefix("SAFETY:") else { continue };
+                seen += 1;
+                let words = reason.split_whitespace().count();
+                let enough = !invariants(reason).is_empty() || words >= WORDS;
+                assert!(enough, "{}: \"{}\"", comment.place, comment.text);
+            }
+        }
+    }
+    assert!(seen > 200, "{seen} are not all");
+}
+
+/// The names in back quotes and in quotation marks that follow "Falls to" in a comment.
+fn named_tests(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, begin) in text.match_indices("Falls to") {
+        let sentence = &text[at + begin.len()..];
+        let sentence = sentence.split_once(". ").map_or(sentence, |(sentence, _)| sentence);
+        for quote in ['`', '"'] {
+            names.extend(sentence.split(quote).skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_test_and_mutation_that_a_comment_names_exists() {
+    let tests: String = CRATES
+        .iter()
+        .flat_map(|(name, _)| {
+            let directory = root().join(name);
+            let mut all = files(&directory.join("tests"), "rs");
+            all.extend(files(&directory.join("src"), "rs"));
+            all
+        })
+        .map(|(path, text)| format!("\nfile {}\n{text}", path.display()))
+        .collect();
+    let exists = |name: &str| {
+        let file = tests.contains(&format!("/tests/{name}.rs"))
+            || tests.contains(&format!("/tests/{name}/"));
+        file || tests.contains(&format!("fn {name}("))
+            || {
+                // A mutation is a string of a table. The comment that names it does not count.
+                let quoted = format!("\"{name}\"");
+                tests
+                    .lines()
+                    .any(|line| line.contains(&quoted) && !line.trim_start().starts_with("//"))
+            }
+            || tests.contains(&format!("fn {name}<"))
+    };
+    let mut seen = 0;
+    for (name, _) in CRATES {
+        for (path, text) in sources(name) {
+            for comment in comments(&path, &text) {
+                for test in named_tests(&comment.text) {
+                    seen += 1;
+                    assert!(exists(&test), "{}: there is no \"{test}\"", comment.place);
+                }
+            }
+        }
+    }
+    assert!(seen > 40, "{seen} are not all");
+}
+
+/// The part of a source before its unit tests, which may order as they like.
+fn without_unit_tests(text: &str) -> &str {
+    text.split_once("mod tests {").map_or(text, |(code, _)| code)
+}
+
+#[test]
+fn every_ordering_above_relaxed_has_its_reason() {
+    /// A comment may stand so many lines above an ordering: on a call whose arguments are many.
+    const LINES: usize = 14;
+    let mut seen = 0;
+    for (name, _) in &CRATES[..2] {
+        for (path, text) in sources(name) {
+            let lines: Vec<_> = without_unit_tests(&text).lines().collect();
+            for (number, line) in lines.iter().enumerate() {
+                let code = line.split("//").next().unwrap_or_default();
+                // A comparison with an ordering orders nothing.
+                if code.contains("== Ordering") || !ORDERINGS.iter().any(|one| code.contains(one)) {
+                    continue;
+                }
+                seen += 1;
+                let above = &lines[number.saturating_sub(LINES)..number];
+                let has_reason = above.iter().any(|line| line.contains("ORDERING:"));
+                assert!(has_reason, "{}:{}: {line}", path.display(), number + 1);
+            }
+        }
+    }
+    assert!(seen > 80, "{seen} are not all");
+}
