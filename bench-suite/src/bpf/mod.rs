@@ -4,7 +4,7 @@
 //! helpers, and is assembled here. The kernel's test-run command runs it, on the CPU of the calling
 //! thread.
 //!
-//! - BEN-B1: memory that the kernel accesses through a pointer in an attribute lives until the call
+//! - BEN-K1: memory that the kernel accesses through a pointer in an attribute lives until the call
 //!   returns, and is as large as the attribute or the map says.
 
 mod assembler;

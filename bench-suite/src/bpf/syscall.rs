@@ -98,11 +98,11 @@ impl Attributes for ProgramRun {
     const WHAT: &'static str = "bpf(2), running a program";
 }
 
-/// Makes the system call. Pointers in the attributes must satisfy BEN-B1.
+/// Makes the system call. Pointers in the attributes must satisfy BEN-K1.
 fn call<A: Attributes>(attributes: &mut A) -> Result<i32, Refused> {
     let (pointer, size): (*mut A, _) = (attributes, size_of::<A>());
     // SAFETY: the attributes have the given size and the layout of their command, and their
-    // pointers satisfy BEN-B1.
+    // pointers satisfy BEN-K1.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, A::COMMAND, pointer, size) };
     match answer {
         0.. => Ok(answer as i32),

@@ -3,10 +3,10 @@
 //! Knows the sources of keys and the orders of their use; not what they are used for. A data set is
 //! loaded before anything runs, so an unusable file costs no time.
 //!
-//! - BEN-D1: the keys of a set are distinct and ascend by their bytes; the place of a key in that
+//! - the keys of a set are distinct and ascend by their bytes; the place of a key in that
 //!   order is its number.
-//! - BEN-D2: a set has at least [`MIN_KEYS`] keys, each of 1 to [`MAX_KEY_LEN`] bytes.
-//! - BEN-D3: the same name, seed and source give the same keys in the same orders.
+//! - a set has at least [`MIN_KEYS`] keys, each of 1 to [`MAX_KEY_LEN`] bytes.
+//! - the same name, seed and source give the same keys in the same orders.
 
 mod absent;
 mod domains;

@@ -2,14 +2,14 @@
 //!
 //! Knows nothing of the workloads. The rules:
 //!
-//! - BEN-M1: subjects that are compared take turns in one run, and the order of the turns is
+//! - subjects that are compared take turns in one run, and the order of the turns is
 //!   reversed from round to round, so that neither a drift of the machine nor the position favours
 //!   any of them. Each sample runs in a separate process.
-//! - BEN-M2: a speed counts the operations of all threads together, from the moment when the first
+//! - a speed counts the operations of all threads together, from the moment when the first
 //!   of them begins to the moment when the last one ends.
-//! - BEN-M3: a difference is claimed only if an interval excludes that there is none (see
+//! - a difference is claimed only if an interval excludes that there is none (see
 //!   [`Comparison`]).
-//! - BEN-M4: a wrong answer never becomes a sample. It ends the run, or only its sampler is
+//! - a wrong answer never becomes a sample. It ends the run, or only its sampler is
 //!   withdrawn, and the earlier samples of that sampler are dropped.
 
 mod budget;

@@ -1,6 +1,6 @@
 //! The lines of a file of records.
 //!
-//! - BEN-R1: a line is one JSON object without a line break, and begins with `schema` and `kind`.
+//! - a line is one JSON object without a line break, and begins with `schema` and `kind`.
 
 use std::sync::Arc;
 

@@ -4,9 +4,9 @@
 //! it in turns. To add a bench, a case or a rival, add it here; the layers above (rounds, records,
 //! tables) need no change.
 //!
-//! - BEN-W1: a workload checks every answer that it gets. A wrong one is an error that names the
+//! - a workload checks every answer that it gets. A wrong one is an error that names the
 //!   subject, and no speed is reported: a wrong answer of ours ends the run, a rival is withdrawn.
-//! - BEN-W2: subjects of one workload do the same operations on the same keys in the same order.
+//! - subjects of one workload do the same operations on the same keys in the same order.
 
 pub(crate) mod alloc;
 pub(crate) mod flood;

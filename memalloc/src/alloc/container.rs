@@ -4,9 +4,9 @@
 //! every policy. Only policies that protect identity implement the trait: under the others a racing
 //! reader may still read the object that a container gets, and container memory is not atomic.
 //!
-//! QPT-E1: all layouts that fit a block (sizes from the requested size to the granted size) have
-//! the same class, or none: the class is the first that is large and aligned enough, and no other
-//! class lies between the two sizes. So the layout alone tells which allocator a block belongs to.
+//! - MEM-E1: all layouts that fit a block (sizes from the requested size to the granted size) have
+//!   the same class, or none: the class is the first that is large and aligned enough, and no other
+//!   class lies between the two sizes. So the layout alone tells which allocator a block belongs to.
 
 use super::MemAlloc;
 use crate::policy::{AfterRcuGp, ProtectsIdentity};
@@ -59,7 +59,7 @@ unsafe impl<P: ProtectsIdentity> Allocator for MemAlloc<P> {
     #[inline]
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
         if layout.size() > 0 {
-            // SAFETY: the caller's promise; any fitting layout has the object's class (QPT-E1).
+            // SAFETY: the caller's promise; any fitting layout has the object's class (MEM-E1).
             unsafe { self.free_unshared(block, layout) };
         }
     }
@@ -142,7 +142,7 @@ impl<F: Clone, P: ProtectsIdentity> Clone for WithFallback<'_, F, P> {
 }
 
 // SAFETY: each block belongs to `small` or to `large`, and is freed to the same one, as its layout
-// says (QPT-E1). Both keep the promises, and a clone shares the one and clones the other.
+// says (MEM-E1). Both keep the promises, and a clone shares the one and clones the other.
 unsafe impl<F: Allocator, P: ProtectsIdentity> Allocator for WithFallback<'_, F, P> {
     #[inline]
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -163,7 +163,7 @@ unsafe impl<F: Allocator, P: ProtectsIdentity> Allocator for WithFallback<'_, F,
 
     #[inline]
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise, and QPT-E1.
+        // SAFETY: the caller's promise, and MEM-E1.
         unsafe {
             if self.small.serves(layout) {
                 self.small.deallocate(block, layout)
@@ -179,7 +179,7 @@ unsafe impl<F: Allocator, P: ProtectsIdentity> Allocator for WithFallback<'_, F,
         old: Layout,
         new: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
-        // SAFETY: the caller's promise, and QPT-E1; `new` is the longer layout.
+        // SAFETY: the caller's promise, and MEM-E1; `new` is the longer layout.
         unsafe {
             match (self.small.serves(old), self.small.serves(new)) {
                 (true, true) => self.small.grow(block, old, new),
@@ -211,7 +211,7 @@ unsafe impl<F: Allocator, P: ProtectsIdentity> Allocator for WithFallback<'_, F,
         old: Layout,
         new: Layout,
     ) -> Result<NonNull<[u8]>, AllocError> {
-        // SAFETY: the caller's promise, and QPT-E1; `new` is the shorter layout.
+        // SAFETY: the caller's promise, and MEM-E1; `new` is the shorter layout.
         unsafe {
             match (self.small.serves(old), self.small.serves(new)) {
                 (true, true) => self.small.shrink(block, old, new),

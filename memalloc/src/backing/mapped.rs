@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 #[doc(alias = "mmap")]
 pub struct Mapped;
 
-// SAFETY: BEN-M1 is this contract; anonymous memory is zero until it is written, and a system call
+// SAFETY: MEM-M1 is this contract; anonymous memory is zero until it is written, and a system call
 // does not unwind and is async-signal-safe.
 unsafe impl Backing for Mapped {
     /// Returns the 64 GiB that handles can address: addresses cost nothing until they have memory.

@@ -156,7 +156,7 @@ pub(crate) fn allocated(size: usize, place: impl FnOnce() -> NonNull<u8>) {
     }
 }
 
-/// Records that an object was allocated by a call that must not wait.
+/// Records that an object was allocated by a call that must not wait (MEM-RE1).
 #[inline(always)]
 pub(crate) fn allocated_nowait(size: usize, place: impl FnOnce() -> NonNull<u8>) {
     if is_on() {

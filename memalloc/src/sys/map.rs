@@ -1,8 +1,8 @@
 //! Address space: reserved at once or as it grows, and backed by memory piece by piece.
 //!
-//! BEN-M1: a range from `reserve` or `extend` stays mapped, at the same place, until `unmap` ends
-//! it. A part that is not committed faults on access. A part that was released reads as zero or as
-//! its old contents, and can be written again.
+//! - MEM-M1: a range from `reserve` or `extend` stays mapped, at the same place, until `unmap` ends
+//!   it. A part that is not committed faults on access. A part that was released reads as zero or as
+//!   its old contents, and can be written again.
 
 use super::places;
 use crate::sync::{AtomicUsize, Ordering};
@@ -155,7 +155,7 @@ pub(crate) fn zeros(bytes: usize) -> io::Result<NonNull<u8>> {
 ///
 /// # Safety
 ///
-/// The part must lie in a range from `reserve` that is still mapped (BEN-M1).
+/// The part must lie in a range from `reserve` that is still mapped (MEM-M1).
 pub(crate) unsafe fn commit(part: NonNull<[u8]>) -> io::Result<()> {
     // SAFETY: the caller's promise. Making memory accessible takes nothing away.
     let result = unsafe {
@@ -199,7 +199,7 @@ pub(crate) unsafe fn release(part: NonNull<[u8]>) -> bool {
 ///
 /// # Safety
 ///
-/// It must lie in a range that `reserve` mapped, and must not be used any more (BEN-M1).
+/// It must lie in a range that `reserve` mapped, and must not be used any more (MEM-M1).
 pub(crate) unsafe fn unmap(start: *mut u8, bytes: usize) {
     if bytes > 0 {
         // SAFETY: the caller's promise.

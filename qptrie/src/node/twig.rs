@@ -48,7 +48,8 @@ impl Twig {
     pub(crate) fn publish(self, slot: &AtomicU32) {
         // ORDERING: Release pairs with the reader's Acquire load of the slot (plain readers), or
         // its Acquire fence after a Relaxed load (validating readers): a reader that sees the twig
-        // sees the node that it names. Falls to `loom_protocol` "publish relaxed".
+        // sees the node that it names. Falls to `loom_protocol` "publish relaxed, leaf" and
+        // "publish relaxed, branch".
         slot.store(self.0, Ordering::Release);
     }
 

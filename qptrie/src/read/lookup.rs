@@ -29,7 +29,7 @@ impl<'t> Lookup<'t> {
     }
 
     /// Goes one branch down. Breaks at the end, with the only leaf that may belong to `key`, if
-    /// any.
+    /// any: a key that is present throughout is below every branch reached here (QPT-V3).
     #[inline(always)]
     fn step<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,

@@ -129,7 +129,7 @@ impl Found<'_> {
         Ok(unsafe { value.assume_init() })
     }
 
-    /// Unlinks the leaf. Needs no memory.
+    /// Unlinks the leaf. Needs no memory. The caller frees the leaf (QPT-W2).
     pub(crate) fn remove<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,

@@ -1,6 +1,6 @@
 //! Raw objects that one thread holds, behind a safe interface.
 //!
-//! - BEN-O1: the first `held` places are objects that the allocator handed out for the layout and
+//! - BEN-HO1: the first `held` places are objects that the allocator handed out for the layout and
 //!   that are exclusively held here; all other places are stale.
 #![allow(unsafe_code)]
 
@@ -19,7 +19,7 @@ pub(super) struct HeldObjects<'s, S: Allocator, const N: usize> {
     held: usize,
 }
 
-// SAFETY: the objects are exclusively held (BEN-O1) and are not tied to a thread; the allocator is
+// SAFETY: the objects are exclusively held (BEN-HO1) and are not tied to a thread; the allocator is
 // `Sync`, so any thread may free them.
 unsafe impl<S: Allocator, const N: usize> Send for HeldObjects<'_, S, N> {}
 
@@ -54,9 +54,9 @@ impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
         let mut intact = 0;
         for (&place, stamp) in self.places[..held].iter().zip(stamp..) {
             let place = shown(place);
-            // SAFETY: the object is held (BEN-O1), and `fill` wrote a stamp into it.
+            // SAFETY: the object is held (BEN-HO1), and `fill` wrote a stamp into it.
             intact += usize::from(unsafe { place.cast::<u64>().read() } == stamp);
-            // SAFETY: the object came from this allocator with this layout (BEN-O1). It is not used
+            // SAFETY: the object came from this allocator with this layout (BEN-HO1). It is not used
             // again: `held` no longer counts it.
             unsafe { self.allocator.free(place, self.layout) };
         }
