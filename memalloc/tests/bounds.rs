@@ -184,10 +184,14 @@ fn pending_of_one_who_frees_inside<P: ReusePolicy, S, G>(
                     freed.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            while freed.load(Ordering::Relaxed) * SIZE + 128 * KIB < MAX_PENDING {
+            // Until the thread waits, or would never wait.
+            let (mut seen, mut unchanged) = (0, 0);
+            while unchanged < 2_000 && seen < OBJECTS {
                 thread::yield_now();
+                let now = freed.load(Ordering::Relaxed);
+                unchanged = if now == seen { unchanged + 1 } else { 0 };
+                seen = now;
             }
-            (0..300).for_each(|_| thread::yield_now());
             alloc.stats().pending.bytes
         })
     });

@@ -154,7 +154,9 @@ fn summary(changes: &[Change], margin: f64) -> String {
         // Writing to a string can't fail.
         let _ = write!(text, ", {few} not comparable");
     }
-    let _ = write!(text, ". The threshold is {:.3} %.", (margin - 1.0) * 100.0);
+    let threshold = format!("{:.3}", (margin - 1.0) * 100.0);
+    let threshold = threshold.trim_end_matches('0').trim_end_matches('.');
+    let _ = write!(text, ". The threshold is {threshold} %.");
     text.replace(".000 %", " %")
 }
 

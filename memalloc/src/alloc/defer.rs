@@ -164,9 +164,10 @@ impl Raw {
     }
 
     /// Returns the batches that this call finishes. The others stay with the CPU, if each object has
-    /// to be finalized or returned to its slab.
+    /// to be finalized. Objects that return to their slabs go at once: in portions they leave more
+    /// slabs partly filled, and slabs are then opened and released over and over.
     fn finished_by_this_call(&self, deferred: &mut Deferred, mut passed: Queue) -> Queue {
-        if !self.passes_by_batch() {
+        if !self.passes_by_batch() || self.depot.route.through_slab {
             return passed;
         }
         let pool = &self.depot.pool;
