@@ -2,6 +2,8 @@
 #![cfg(all(target_os = "linux", not(loom)))]
 
 mod common;
+#[path = "common/timer.rs"]
+mod timer;
 
 use common::{Dice, adds_up, behind, claim, disclaim, in_every_setup};
 use memalloc::{MemAlloc, ReusePolicy};
@@ -10,6 +12,7 @@ use std::cell::UnsafeCell;
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use timer::Timer;
 
 /// Number of signals in each configuration, without a reader and beside one.
 const SIGNALS: usize = 500;
@@ -92,44 +95,6 @@ extern "C" fn on_signal<P: ReusePolicy>(_signal: libc::c_int) {
     }
 }
 
-/// A timer that signals the thread that created it.
-struct Timer(libc::timer_t);
-
-impl Timer {
-    fn start<P: ReusePolicy>() -> Self {
-        // SAFETY: all structures are plain numbers for which zero is valid, and they outlive the
-        // calls that read them; the handler calls async-signal-safe functions only.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = on_signal::<P> as *const () as usize;
-            action.sa_flags = libc::SA_RESTART;
-            assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut()), 0);
-
-            let mut event: libc::sigevent = std::mem::zeroed();
-            event.sigev_notify = libc::SIGEV_THREAD_ID;
-            event.sigev_signo = libc::SIGUSR1;
-            event.sigev_notify_thread_id = libc::gettid();
-            let mut timer: libc::timer_t = ptr::null_mut();
-            let clock = libc::CLOCK_MONOTONIC;
-            assert_eq!(libc::timer_create(clock, &raw mut event, &raw mut timer), 0);
-
-            let period = libc::timespec { tv_sec: 0, tv_nsec: PERIOD_NS };
-            let when = libc::itimerspec { it_interval: period, it_value: period };
-            assert_eq!(libc::timer_settime(timer, 0, &raw const when, ptr::null_mut()), 0);
-            Self(timer)
-        }
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        // SAFETY: the timer was created by `start` and is deleted once.
-        unsafe { libc::timer_delete(self.0) };
-        // A signal that is still pending is harmless: it finds no storm.
-        STORM.store(ptr::null_mut(), Ordering::Relaxed);
-    }
-}
-
 /// The storm is global to the process, so one test at a time uses it.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -147,7 +112,7 @@ fn storm<P: ReusePolicy>(alloc: &MemAlloc<P>) {
         got: AtomicUsize::new(0),
     };
     STORM.store((&raw const storm).cast_mut().cast(), Ordering::Relaxed);
-    let timer = Timer::start::<P>();
+    let timer = Timer::start(PERIOD_NS, on_signal::<P>);
 
     let mut dice = Dice::new(3);
     let mut held: Vec<Held> = Vec::new();
@@ -175,6 +140,8 @@ fn storm<P: ReusePolicy>(alloc: &MemAlloc<P>) {
         }
     }
     drop(timer);
+    // A signal that is still pending is harmless: it finds no storm.
+    STORM.store(ptr::null_mut(), Ordering::Relaxed);
 
     let left = storm.held.into_inner();
     let left: Vec<_> = left.into_iter().flatten().collect();

@@ -1,6 +1,8 @@
 //! Backoff for a thread that waits for others.
 
 use crate::sync::pause;
+use crate::sys::thread;
+use std::time::Duration;
 
 /// Waits longer with each round: spins at first, then sleeps, so that a preempted reader gets this
 /// thread's processor.
@@ -30,11 +32,5 @@ impl Backoff {
 
 /// Sleeps for 1 µs at first, and twice as long each time, up to 512 µs.
 fn nap(earlier: u32) {
-    #[cfg(not(loom))]
-    crate::sync::thread::sleep(std::time::Duration::from_micros(1 << earlier.min(9)));
-    #[cfg(loom)]
-    {
-        let _ = earlier;
-        pause();
-    }
+    thread::nap(Duration::from_micros(1 << earlier.min(9)));
 }

@@ -10,21 +10,13 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 pub use std::sync::atomic::{Ordering, compiler_fence};
 pub use std::thread_local;
 
-/// std's threads, except for the functions that wait.
+/// std's threads, except for the function that waits.
 pub mod thread {
     pub use std::thread::*;
 
     /// Lets another thread of the machine run.
     pub fn yield_now() {
         super::pause();
-    }
-
-    /// Lets other threads run for `time` on the machine's clock.
-    pub fn sleep(time: std::time::Duration) {
-        match super::machine::installed() {
-            Some(machine) => machine.sleep(time),
-            None => std::thread::sleep(time),
-        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The calling thread's number, the clock, and the start of threads that signals do not interrupt.
-//! All but `name_of` and `without_signals` are async-signal-safe.
+//! The calling thread's number, the clock, a short sleep, and the start of threads that signals do
+//! not interrupt. All but `name_of` and `without_signals` are async-signal-safe.
 
 use std::time::Duration;
 
@@ -56,6 +56,19 @@ pub(crate) fn clock() -> Duration {
     imp::clock()
 }
 
+/// Sleeps for `time`, or until a signal handler has run.
+///
+/// `std::thread::sleep` sleeps for the remaining time after a signal. Linux adds the timer slack of
+/// the thread, 50 µs by default, to that time, so that such a sleep gets longer with each signal and
+/// never ends if they come faster. In a model this lets another thread run.
+pub(crate) fn nap(time: Duration) {
+    #[cfg(counted)]
+    if let Some(machine) = crate::sync::machine::installed() {
+        return machine.sleep(time);
+    }
+    imp::nap(time);
+}
+
 /// As [`clock`], at a fraction of the cost: the time of the last tick, a few milliseconds ago at
 /// most.
 #[inline]
@@ -102,6 +115,16 @@ mod imp {
         unsafe { libc::syscall(libc::SYS_gettid) as u32 }
     }
 
+    pub(super) fn nap(time: Duration) {
+        let time = libc::timespec {
+            tv_sec: time.as_secs() as libc::time_t,
+            tv_nsec: time.subsec_nanos() as libc::c_long,
+        };
+        // SAFETY: MEM-S1: `time` is valid, and a null pointer means that the remaining time is not
+        // asked for.
+        unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &time, std::ptr::null_mut()) };
+    }
+
     pub(super) fn clock() -> Duration {
         read(libc::CLOCK_MONOTONIC)
     }
@@ -131,6 +154,16 @@ mod imp {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(1);
         NEXT.fetch_add(1, Ordering::Relaxed) & (u32::MAX >> 1)
+    }
+
+    pub(super) fn nap(time: Duration) {
+        #[cfg(not(loom))]
+        std::thread::sleep(time);
+        #[cfg(loom)]
+        {
+            let _ = time;
+            crate::sync::pause();
+        }
     }
 
     pub(super) fn coarse_clock() -> Duration {
