@@ -212,14 +212,19 @@ impl Run {
             // The first reading is the main quantity of a workload.
             let main = first.first().zip(again.first());
             self.control = main.zip(named.first()).and_then(|((first, again), named)| {
-                Control::of(bench, named.subject, *threads, first, again)
+                let first = (first, &named.subprocess.looks[..]);
+                Control::of(bench, named.subject, *threads, first, (again, &control.looks[..]))
             });
         }
         Ok(outcomes.into_iter().zip(named.into_iter().map(|one| one.subprocess.looks)).collect())
     }
 }
 
-/// Takes each sample in a separate process, after probing the machine.
+/// A sample during which the placement of the CPUs changed is of neither placement. It is taken
+/// again, this many times at most.
+const MOST_RETAKES: u32 = 2;
+
+/// Takes each sample in a separate process, between two probes of the machine.
 struct Subprocess<'r> {
     request: SampleRequest,
     input: &'r [u8],
@@ -239,9 +244,18 @@ impl Sampler for Subprocess<'_> {
         if self.interrupt.is_asked() {
             return Err(WrongAnswer::interrupted());
         }
-        self.looks.push(self.probe.borrow_mut().look());
         self.request.slice = slice;
-        self.request.send(self.cases, self.input, self.interrupt)
+        let mut before = self.probe.borrow_mut().look();
+        for retakes in 0.. {
+            let readings = self.request.send(self.cases, self.input, self.interrupt)?;
+            let after = self.probe.borrow_mut().look();
+            if retakes == MOST_RETAKES || before.is_of_the_same_placement(&after) {
+                self.looks.push(before);
+                return Ok(readings);
+            }
+            before = after;
+        }
+        unreachable!("the loop returns")
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Summary;
+use super::placement::comparable;
+use super::{Placed, Summary, ratios};
 
 /// A ratio from 1 / this to this is no difference: the placement of code and data in memory has
 /// effects of this size.
@@ -23,7 +24,8 @@ const COVERAGE: f64 = 0.95;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Comparison {
     /// The median of the ratios of the second subject's samples to the first one's, round by round:
-    /// a disturbance of a whole round affects both, and cancels out.
+    /// a disturbance of a whole round affects both, and cancels out. (For samples of several
+    /// placements see [`ratios`].)
     pub(crate) ratio: f64,
     /// The 95 % bootstrap interval of that median.
     pub(crate) interval: Interval,
@@ -80,7 +82,7 @@ pub(crate) enum Verdict {
 
 impl Comparison {
     /// Compares samples of the same rounds; `None` if there are none, or one of them is zero.
-    pub(crate) fn of(base: &[f64], other: &[f64]) -> Option<Self> {
+    pub(crate) fn of(base: Placed<'_>, other: Placed<'_>) -> Option<Self> {
         Self::of_groups(&[vec![ratios(base, other)?]])
     }
 
@@ -116,11 +118,12 @@ impl Comparison {
     /// Compares samples that were not taken in the same rounds, such as those of two runs: the
     /// ratio of the two medians, with each side drawn independently. A ratio from 1 / `margin` to
     /// `margin` is no difference. `None` if there are no samples, or one of them is zero.
-    pub(crate) fn of_runs(base: &[f64], other: &[f64], margin: f64) -> Option<Self> {
-        if base.iter().chain(other).any(|&sample| sample <= 0.0) {
+    pub(crate) fn of_runs(base: Placed<'_>, other: Placed<'_>, margin: f64) -> Option<Self> {
+        let (base, other) = comparable(base, other);
+        if base.iter().chain(&other).any(|&sample| sample <= 0.0) {
             return None;
         }
-        let ratio = Summary::of(other)?.median / Summary::of(base)?.median;
+        let ratio = Summary::of(&other)?.median / Summary::of(&base)?.median;
         let mut rng = fastrand::Rng::with_seed(1);
         let mut drawn = Vec::new();
         let mut draw = |samples: &[f64]| {
@@ -129,7 +132,7 @@ impl Comparison {
             Some(Summary::of(&drawn)?.median)
         };
         let mut drawn_ratios: Vec<f64> =
-            (0..DRAWS).map_while(|_| Some(draw(other)? / draw(base)?)).collect();
+            (0..DRAWS).map_while(|_| Some(draw(&other)? / draw(&base)?)).collect();
         Self::judge(ratio, &mut drawn_ratios, base.len().min(other.len()), margin)
     }
 
@@ -148,20 +151,16 @@ impl Comparison {
     }
 }
 
-/// Returns the ratios of the second to the first, round by round; `None` if the samples are not of
-/// the same rounds, or if a zero leaves a ratio without meaning.
-pub(crate) fn ratios(base: &[f64], other: &[f64]) -> Option<Vec<f64>> {
-    let meaningful =
-        base.len() == other.len() && base.iter().chain(other).all(|&sample| sample > 0.0);
-    meaningful.then(|| base.iter().zip(other).map(|(base, other)| other / base).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn compare(base: &[f64], other: &[f64]) -> Option<Comparison> {
+        Comparison::of(Placed::anywhere(base), Placed::anywhere(other))
+    }
+
     fn verdict(base: &[f64], other: &[f64]) -> Verdict {
-        Comparison::of(base, other).unwrap().verdict
+        compare(base, other).unwrap().verdict
     }
 
     #[test]
@@ -169,7 +168,7 @@ mod tests {
         // The machine is twice as fast in the last rounds; the ratio is unaffected.
         let base = [10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0];
         let other = base.map(|sample| sample * 1.1);
-        let comparison = Comparison::of(&base, &other).unwrap();
+        let comparison = compare(&base, &other).unwrap();
         assert!((comparison.ratio - 1.1).abs() < 1e-9 && comparison.verdict == Verdict::Differ);
         let Interval { low, high } = comparison.interval;
         assert!((low - 1.1).abs() < 1e-9 && (high - 1.1).abs() < 1e-9);
@@ -206,7 +205,7 @@ mod tests {
         for rounds in [7_u8, 9] {
             let samples: Vec<f64> = (1..=rounds).map(f64::from).collect();
             let base = vec![1.0; samples.len()];
-            let Interval { low, high } = Comparison::of(&base, &samples).unwrap().interval;
+            let Interval { low, high } = compare(&base, &samples).unwrap().interval;
             assert!((low - 2.0).abs() < 1e-9, "{rounds} rounds: {low}");
             assert!((high - f64::from(rounds - 1)).abs() < 1e-9, "{rounds} rounds: {high}");
         }
@@ -242,10 +241,10 @@ mod tests {
 
     #[test]
     fn there_is_no_ratio_without_samples_or_with_zeros() {
-        assert!(Comparison::of(&[], &[]).is_none());
-        assert!(Comparison::of(&[0.0; 7], &[1.0; 7]).is_none());
-        assert!(Comparison::of(&[1.0; 7], &[0.0; 7]).is_none());
-        assert!(Comparison::of(&[1.0; 7], &[1.0; 6]).is_none());
+        assert!(compare(&[], &[]).is_none());
+        assert!(compare(&[0.0; 7], &[1.0; 7]).is_none());
+        assert!(compare(&[1.0; 7], &[0.0; 7]).is_none());
+        assert!(compare(&[1.0; 7], &[1.0; 6]).is_none());
     }
 
     /// Samples of two runs are not paired: their order means nothing, and the spread of both
@@ -256,18 +255,19 @@ mod tests {
         let more = base.map(|sample| 1.3 * sample);
         let mut shuffled = more;
         shuffled.reverse();
-        let of = |other: &[f64]| Comparison::of_runs(&base, other, 1.03).unwrap();
+        let runs = |base: &[f64], other: &[f64], margin| {
+            Comparison::of_runs(Placed::anywhere(base), Placed::anywhere(other), margin)
+        };
+        let of = |other: &[f64]| runs(&base, other, 1.03).unwrap();
         assert_eq!(of(&more).ratio, of(&shuffled).ratio);
         assert_eq!(of(&more).verdict, Verdict::NotToldApart, "{:?}", of(&more));
         // Round by round, the same samples differ.
         assert_eq!(verdict(&base, &more), Verdict::Differ);
         let calm = |middle: f64| [0.99, 1.0, 1.01, 1.0, 0.995, 1.005, 1.0].map(|one| one * middle);
-        let of = |ratio, margin| {
-            Comparison::of_runs(&calm(5.0), &calm(5.0 * ratio), margin).unwrap().verdict
-        };
+        let of = |ratio, margin| runs(&calm(5.0), &calm(5.0 * ratio), margin).unwrap().verdict;
         assert_eq!([of(1.1, 1.03), of(1.1, 1.2)], [Verdict::Differ, Verdict::NoDifference]);
-        assert!(Comparison::of_runs(&[0.0; 7], &[1.0; 7], 1.03).is_none());
-        assert!(Comparison::of_runs(&[], &[1.0; 7], 1.03).is_none());
+        assert!(runs(&[0.0; 7], &[1.0; 7], 1.03).is_none());
+        assert!(runs(&[], &[1.0; 7], 1.03).is_none());
     }
 
     #[test]

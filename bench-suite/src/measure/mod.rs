@@ -7,6 +7,8 @@
 //!   any of them. Each sample runs in a separate process.
 //! - a speed counts the operations of all threads together, from the moment when the first
 //!   of them begins to the moment when the last one ends.
+//! - samples of a workload with several threads are compared only with samples of the same
+//!   placement of the CPUs (see [`Placed`]).
 //! - a difference is claimed only if an interval excludes that there is none (see
 //!   [`Comparison`]).
 //! - a wrong answer never becomes a sample. It ends the run, or only its sampler is
@@ -19,6 +21,7 @@ mod curve;
 mod held;
 mod interrupt;
 mod metric;
+mod placement;
 mod probe;
 mod resident;
 mod rounds;
@@ -28,12 +31,13 @@ mod team;
 mod throughput;
 
 pub(crate) use budget::{Budget, Slice};
-pub(crate) use comparison::{Comparison, FEWEST_ROUNDS, Interval, MARGIN, Side, Verdict, ratios};
+pub(crate) use comparison::{Comparison, FEWEST_ROUNDS, Interval, MARGIN, Side, Verdict};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use curve::{Curve, Over, Timeline};
 pub(crate) use held::HeldBytes;
 pub(crate) use interrupt::Interrupt;
 pub(crate) use metric::{Metric, Reading};
+pub(crate) use placement::{Placed, ratios};
 pub(crate) use probe::{Look, Probe};
 pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
 pub(crate) use rounds::{Outcome, Sampler, Series, WrongAnswer, run_rounds};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::placement::is_same;
 use super::{Summary, cpus};
 
 /// Steps of arithmetic, each dependent on the previous one: about a quarter of a millisecond.
@@ -38,6 +39,13 @@ pub(crate) struct Look {
     pub(crate) arithmetic_ns: f64,
     /// The time of a cache line's round trip to another CPU, in nanoseconds; `None` with one CPU.
     pub(crate) round_trip_ns: Option<f64>,
+}
+
+impl Look {
+    /// Returns whether the CPUs were at the same distance from each other at another moment.
+    pub(crate) fn is_of_the_same_placement(&self, other: &Self) -> bool {
+        is_same(self.round_trip_ns, other.round_trip_ns)
+    }
 }
 
 impl Default for Probe {

@@ -17,7 +17,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{Curve, Look, Metric, Outcome, Series, Summary, WrongAnswer, available_cpus};
+use crate::measure::{
+    Curve, Look, Metric, Outcome, Placed, Series, Summary, WrongAnswer, available_cpus,
+};
+use crate::workload::reader::Reader;
 use crate::workload::{OnWrong, Params, Selection, Subject, Workload};
 pub(crate) use build::Build;
 pub(crate) use host::Host;
@@ -77,6 +80,15 @@ pub(crate) struct Looks {
     pub(crate) arithmetic_ns: Vec<f64>,
     /// The time of a cache line's round trip to another CPU, in nanoseconds; null with one CPU.
     pub(crate) round_trip_ns: Vec<Option<f64>>,
+}
+
+impl Looks {
+    /// Appends those of another run of the same row.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.at_s.extend(&other.at_s);
+        self.arithmetic_ns.extend(&other.arithmetic_ns);
+        self.round_trip_ns.extend(&other.round_trip_ns);
+    }
 }
 
 impl FromIterator<Look> for Looks {
@@ -212,6 +224,16 @@ impl Record {
         (self.metric == Metric::WrongAnswers).then(|| self.param(WRONG_ANSWER))
     }
 
+    /// Returns the samples for a comparison. The placement of the CPUs matters if several threads
+    /// ran.
+    pub(crate) fn placed(&self) -> Placed<'_> {
+        let beside: Option<Reader> = self.param("reader").parse().ok();
+        match self.threads > 1 || beside.is_some_and(Reader::has_thread) {
+            true => Placed::of(&self.samples, &self.looks.round_trip_ns),
+            false => Placed::anywhere(&self.samples),
+        }
+    }
+
     /// Returns whether there were more threads than CPUs.
     pub(crate) fn is_oversubscribed(&self) -> bool {
         self.params.get("oversubscribed").and_then(serde_json::Value::as_bool) == Some(true)
@@ -235,7 +257,7 @@ pub(crate) mod specimen {
             threads: 1,
             params: Params::new(),
             metric: Metric::OpsPerS,
-            comparison: Comparison::of(&first, again).unwrap(),
+            comparison: Comparison::of(Placed::anywhere(&first), Placed::anywhere(again)).unwrap(),
             samples: first,
             again: again.to_vec(),
         };

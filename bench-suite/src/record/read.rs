@@ -67,6 +67,7 @@ pub(crate) fn pooled(runs: &[Run]) -> Vec<Record> {
         match pooled.iter_mut().find(|other| other.is_same_row(record)) {
             Some(other) => {
                 other.samples.extend(&record.samples);
+                other.looks.extend(&record.looks);
                 other.value = Summary::of(&other.samples).map_or(other.value, |all| all.median);
             }
             None => pooled.push(record.clone()),

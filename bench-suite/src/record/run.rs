@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Host, Record};
-use crate::measure::{Comparison, Metric, Probe, Series, Summary, Verdict};
+use crate::measure::{Comparison, Look, Metric, Placed, Probe, Series, Summary, Verdict};
 use crate::workload::{Params, Subject};
 
 /// The first line of a run. Its records refer to it by `run`.
@@ -173,14 +173,23 @@ impl Health {
 }
 
 impl Control {
-    /// Compares two series of one subject; `None` if a sample is zero.
+    /// Compares two series of one subject, given the probes before their samples; `None` if a
+    /// sample is zero.
     pub(crate) fn of(
         bench: &str,
         subject: &Subject<'_>,
         threads: usize,
-        first: &Series,
-        again: &Series,
+        (first, looks): (&Series, &[Look]),
+        (again, looks_again): (&Series, &[Look]),
     ) -> Option<Self> {
+        let trips =
+            |looks: &[Look]| looks.iter().map(|look| look.round_trip_ns).collect::<Vec<_>>();
+        let (trips, trips_again) = (trips(looks), trips(looks_again));
+        let (base, other) = match threads > 1 {
+            true => (Placed::of(&first.samples, &trips), Placed::of(&again.samples, &trips_again)),
+            false => (Placed::anywhere(&first.samples), Placed::anywhere(&again.samples)),
+        };
+        let comparison = Comparison::of(base, other)?;
         Some(Self {
             bench: bench.into(),
             case: first.case.into(),
@@ -191,7 +200,7 @@ impl Control {
             metric: first.metric,
             samples: first.samples.clone(),
             again: again.samples.clone(),
-            comparison: Comparison::of(&first.samples, &again.samples)?,
+            comparison,
         })
     }
 

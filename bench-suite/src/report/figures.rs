@@ -123,6 +123,7 @@ pub(super) fn digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Placed;
 
     #[test]
     fn numbers_have_three_digits_and_a_unit_of_the_right_size() {
@@ -145,7 +146,10 @@ mod tests {
 
     #[test]
     fn a_ratio_is_shown_only_if_there_is_a_difference() {
-        let of = |base: &[f64], other: &[f64]| ratio(&Comparison::of(base, other).unwrap());
+        let of = |base: &[f64], other: &[f64]| {
+            let (base, other) = (Placed::anywhere(base), Placed::anywhere(other));
+            ratio(&Comparison::of(base, other).unwrap())
+        };
         assert_eq!(of(&[2.0; 7], &[3.0; 7]), "1.50");
         assert_eq!(of(&[2.0; 7], &[2.0; 7]), "no difference");
         let other = [1.4, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8];

@@ -30,7 +30,7 @@ pub(crate) fn beside_the_kernel(records: &[Record]) -> String {
             let Some((own_free, own_locked)) = here("validated").zip(here("subtree-lock")) else {
                 continue;
             };
-            let ratio = Comparison::of(&own_locked.samples, &own_free.samples);
+            let ratio = Comparison::of(own_locked.placed(), own_free.placed());
             let [own_free, own_locked] =
                 [own_free, own_locked].map(|record| figures::value(Metric::OpsPerS, record.value));
             let ratio = ratio.as_ref().map_or_else(String::new, figures::ratio);

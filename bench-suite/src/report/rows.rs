@@ -45,9 +45,9 @@ impl<'r> Row<'r> {
     }
 }
 
-/// Compares two records of a row, round by round.
+/// Compares two records of a row.
 pub(super) fn comparison(base: &Record, other: &Record) -> Option<Comparison> {
-    Comparison::of(&base.samples, &other.samples)
+    Comparison::of(base.placed(), other.placed())
 }
 
 /// Groups records into rows, in the order in which their cases first occur.

@@ -98,7 +98,7 @@ fn full_label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
 
 fn compare(before: &Record, after: &Record, margin: f64) -> (Change, String) {
     let is_zero = |record: &Record| record.samples.iter().all(|&sample| sample == 0.0);
-    let Some(comparison) = Comparison::of_runs(&before.samples, &after.samples, margin) else {
+    let Some(comparison) = Comparison::of_runs(before.placed(), after.placed(), margin) else {
         let change = match is_zero(before) && is_zero(after) {
             true => Change::None,
             false => Change::NoRatio,

@@ -115,7 +115,7 @@ after-rcu-gp  freed objects wait for a grace period: pending objects take memory
 /// A row measured under both policies.
 struct Pair<'r> {
     common: &'r Record,
-    /// The ratios of deferred to immediate reuse, round by round.
+    /// The ratios of deferred to immediate reuse.
     ratios: Vec<f64>,
 }
 
@@ -123,7 +123,7 @@ impl<'r> Pair<'r> {
     fn of(row: &Row<'r>) -> Option<Self> {
         let immediate = row.under(&PolicyKind::Immediate.to_string())?;
         let deferred = row.under(&PolicyKind::AfterRcuGp.to_string())?;
-        let ratios = ratios(&immediate.samples, &deferred.samples)?;
+        let ratios = ratios(immediate.placed(), deferred.placed())?;
         Some(Self { common: row.common(), ratios })
     }
 

@@ -23,7 +23,7 @@ use memalloc::PolicyKind;
 pub(crate) use flip::{Axis, Flip, Opinion, search};
 pub(crate) use text::{Advice, advice, correctness, derived, without_measuring};
 
-use crate::measure::{Comparison, Interval, Metric, Side, Verdict};
+use crate::measure::{Comparison, Interval, Metric, Placed, Side, Verdict};
 use crate::record::Record;
 use crate::shape::Numbers;
 
@@ -51,6 +51,8 @@ const LONGEST_MINUTES: f64 = 60.0;
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) policy: PolicyKind,
+    /// The round trip before each sample, if the placement of the CPUs matters.
+    pub(crate) round_trip_ns: Vec<Option<f64>>,
     pub(crate) speed: Vec<f64>,
     pub(crate) updates: Vec<f64>,
     pub(crate) latency_ns: Vec<f64>,
@@ -62,20 +64,32 @@ impl Measured {
     /// Collects the records of a policy; `None` if it has no speed.
     pub(crate) fn of(records: &[Record], policy: PolicyKind) -> Option<Self> {
         let name = policy.to_string();
-        let samples = |metric| {
+        let of = |metric| {
             let own = |record: &&Record| record.policy.as_deref() == Some(name.as_str());
-            let found = records.iter().filter(own).find(|record| record.metric == metric);
-            found.map_or_else(Vec::new, |record| record.samples.clone())
+            records.iter().filter(own).find(|record| record.metric == metric)
         };
-        let speed = samples(Metric::OpsPerS);
-        (!speed.is_empty()).then(|| Self {
+        let samples =
+            |metric| of(metric).map_or_else(Vec::new, |record: &Record| record.samples.clone());
+        let speed = of(Metric::OpsPerS)?;
+        (!speed.samples.is_empty()).then(|| Self {
             policy,
-            speed,
+            round_trip_ns: speed.placed().round_trips().to_vec(),
+            speed: speed.samples.clone(),
             updates: samples(Metric::UpdatesPerS),
             latency_ns: samples(Metric::UpdateLatencyNs),
             peak_bytes: samples(Metric::MemPeakBytes),
             refused: samples(Metric::RefusedShare),
         })
+    }
+
+    /// Compares some samples of `other` with those of this policy.
+    pub(super) fn compare(
+        &self,
+        other: &Self,
+        of: impl Fn(&Self) -> &Vec<f64>,
+    ) -> Option<Comparison> {
+        let placed = |one| Placed::of(of(one), &one.round_trip_ns);
+        Comparison::of(placed(self), placed(other))
     }
 }
 
@@ -285,7 +299,7 @@ fn fit(one: &Measured, limits: &Limits) -> Fit {
 }
 
 fn prefer(one: &Measured, two: &Measured) -> Preference {
-    let Some(speed) = Comparison::of(&one.speed, &two.speed) else {
+    let Some(speed) = one.compare(two, |one| &one.speed) else {
         return Preference::TooFewRounds;
     };
     if speed.verdict == Verdict::TooFewRounds {
@@ -297,7 +311,7 @@ fn prefer(one: &Measured, two: &Measured) -> Preference {
         Side::Across => return Preference::Unclear("speed", times_for(&speed, FASTER)),
         Side::Within => {}
     }
-    if let Some(latency) = Comparison::of(&one.latency_ns, &two.latency_ns)
+    if let Some(latency) = one.compare(two, |one| &one.latency_ns)
         && differ_by(&one.latency_ns, &two.latency_ns, SOONER_NS)
     {
         match latency.interval.side(SOONER) {
@@ -307,7 +321,7 @@ fn prefer(one: &Measured, two: &Measured) -> Preference {
             Side::Within => {}
         }
     }
-    match Comparison::of(&one.peak_bytes, &two.peak_bytes) {
+    match one.compare(two, |one| &one.peak_bytes) {
         Some(memory) if differ_by(&one.peak_bytes, &two.peak_bytes, SMALLER_BYTES) => {
             match memory.interval.side(SMALLER) {
                 Side::Above => Preference::First("smaller"),
@@ -345,7 +359,7 @@ fn times_longer(low: f64, high: f64, middle: f64, borders: &[f64]) -> f64 {
 /// samples are zero, their extremes.
 fn interval(samples: &[f64]) -> Option<(Interval, f64)> {
     let ones = vec![1.0; samples.len()];
-    if let Some(comparison) = Comparison::of(&ones, samples) {
+    if let Some(comparison) = Comparison::of(Placed::anywhere(&ones), Placed::anywhere(samples)) {
         return Some((comparison.interval, comparison.ratio));
     }
     let median = crate::measure::Summary::of(samples)?.median;
@@ -365,6 +379,7 @@ mod tests {
         let times = |value: f64| STEADY.map(|sample| sample * value).to_vec();
         Measured {
             policy,
+            round_trip_ns: Vec::new(),
             speed: times(speed),
             updates: times(speed / 2.0),
             latency_ns: times(latency_us * 1e3),

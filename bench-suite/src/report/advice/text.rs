@@ -126,24 +126,23 @@ fn answer(advice: &Advice<'_>) -> String {
             let against = |judgement: &Judgement| {
                 let of = |policy| measured.iter().find(|one| one.policy == policy);
                 let (one, two) = (of(*policy)?, of(judgement.runner_up?)?);
-                let ratio = |base: &[f64], other: &[f64]| {
-                    let comparison = crate::measure::Comparison::of(base, other)?;
-                    Some(figures::interval(&comparison.interval))
+                let ratio = |base: &Measured, other, of: fn(&Measured) -> &Vec<f64>| {
+                    Some(figures::interval(&base.compare(other, of)?.interval))
                 };
                 match (*because)? {
                     "faster" => {
-                        let ratio = ratio(&two.speed, &one.speed)?;
+                        let ratio = ratio(two, one, |one| &one.speed)?;
                         Some(format!("it is {ratio} times as fast as the runner-up"))
                     }
                     "sooner" => {
-                        let ratio = ratio(&one.latency_ns, &two.latency_ns)?;
+                        let ratio = ratio(one, two, |one| &one.latency_ns)?;
                         Some(format!(
                             "speeds are similar, and the runner-up's updates take {ratio} times as \
                              long"
                         ))
                     }
                     _ => {
-                        let ratio = ratio(&one.peak_bytes, &two.peak_bytes)?;
+                        let ratio = ratio(one, two, |one| &one.peak_bytes)?;
                         Some(format!(
                             "speeds and latencies are similar, and the runner-up takes {ratio} \
                              times the memory"
@@ -310,6 +309,7 @@ mod tests {
     fn measured(policy: PolicyKind, speed: f64) -> Measured {
         Measured {
             policy,
+            round_trip_ns: Vec::new(),
             speed: vec![speed; 7],
             updates: vec![speed; 7],
             latency_ns: vec![1500.0; 7],
