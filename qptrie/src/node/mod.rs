@@ -101,6 +101,10 @@ pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     values: PhantomData<fn(V) -> V>,
 }
 
+/// The largest leaf that the allocator of leaves has a class for. Keys of models are short: every
+/// execution builds all classes, and a fence of the model checker visits each of their atomics.
+const LARGEST_LEAF: usize = if cfg!(loom) { 64 } else { MAX_SIZE };
+
 /// The range that a twig can address: one of its 32 bits distinguishes branches from leaves. The
 /// range of neither allocator may be larger.
 pub(crate) const MOST_RANGE_BYTES: u64 = (1 << 31) * memalloc::UNIT as u64;
@@ -114,7 +118,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         faults: Faults,
     ) -> Result<Self, BuildError> {
         // A hint may be arbitrarily old (QPT-H1).
-        let mut leaves = leaves.classes(ClassTable::fine(MAX_SIZE)?).keep_class(hints);
+        let mut leaves = leaves.classes(ClassTable::fine(LARGEST_LEAF)?).keep_class(hints);
         if std::mem::needs_drop::<V>() {
             // SAFETY: every object of this allocator that is freed deferred is a leaf (QPT-N3).
             leaves = unsafe { leaves.finalizer(leaf_plain::drop_value::<V>) };
