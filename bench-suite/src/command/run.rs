@@ -136,12 +136,12 @@ pub(super) fn ended(unwritten: Option<io::Error>, is_cut_off: bool) -> Result<()
     }
 }
 
-/// Estimates the least overhead of a sample: starting a process and filling a map.
+/// Estimates the least time of a sample, with starting a process and filling a map.
 fn least(workload: &Workload<'_>) -> Duration {
     const START: Duration = Duration::from_millis(20);
     const KEY: Duration = Duration::from_micros(1);
     let keys = workload.keys.map_or(0, |set| set.keys.len());
-    START + KEY * keys as u32
+    START + KEY * keys as u32 + workload.shortest
 }
 
 /// The advice for a run that does not fit into its time.
@@ -177,7 +177,7 @@ impl Run {
         cases: &[&'static str],
         has_control: bool,
     ) -> Result<Vec<(Outcome, Vec<Look>)>, WrongAnswer> {
-        let Workload { bench, title, keys, threads, share, subjects } = workload;
+        let Workload { bench, title, keys, threads, share, shortest, subjects } = workload;
         let probe = RefCell::new(&mut self.probe);
         let request = |subject| SampleRequest {
             workload: title.clone(),
@@ -204,8 +204,13 @@ impl Run {
             samplers.push(&mut control);
         }
         let after_each = || self.progress.step();
-        let mut outcomes =
-            run_rounds(&mut samplers, self.rounds, &mut self.budget, *share, after_each)?;
+        let mut outcomes = run_rounds(
+            &mut samplers,
+            self.rounds,
+            &mut self.budget,
+            (*share, *shortest),
+            after_each,
+        )?;
         if has_control
             && let (Some(Ok(again)), Some(Ok(first))) = (outcomes.pop(), outcomes.first())
         {

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// The shortest sample: in a shorter one the clock and the starting line matter.
-const SHORTEST: Duration = Duration::from_millis(2);
+/// The shortest sample: in a shorter one the clock and the starting line matter. A workload may need
+/// longer ones.
+pub(crate) const SHORTEST: Duration = Duration::from_millis(2);
 
 /// The default warm-up is the sample's time divided by this.
 const WARM_UP_PART: u32 = 8;
@@ -27,7 +28,7 @@ impl Slice {
 }
 
 /// Distributes the rest of a time budget, sample by sample. If a sample takes too long, the later
-/// ones get less; if nothing is left, each still gets the shortest time: a budget may be exceeded,
+/// ones get less; if nothing is left, each still gets the time that it needs: a budget may be exceeded,
 /// but no round is skipped.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -42,14 +43,14 @@ impl Budget {
         Self { end: Instant::now() + budget, shares_left: shares, warm_up }
     }
 
-    /// Returns the time of the next sample, given its share and its overhead, which includes the
-    /// warm-up. At least a quarter of its part is measured.
-    pub(crate) fn slice(&mut self, share: f64, overhead: Duration) -> Slice {
+    /// Returns the time of the next sample, given its share, its overhead, which includes the
+    /// warm-up, and the shortest time that it needs. At least a quarter of its part is measured.
+    pub(crate) fn slice(&mut self, share: f64, overhead: Duration, shortest: Duration) -> Slice {
         let left = self.end.saturating_duration_since(Instant::now());
         let part = (share / self.shares_left.max(share)).clamp(0.0, 1.0);
         self.shares_left -= share;
         let whole = left.mul_f64(part);
-        let measured = whole.saturating_sub(overhead).max(whole / 4).max(SHORTEST);
+        let measured = whole.saturating_sub(overhead).max(whole / 4).max(shortest);
         Slice::new(measured, self.warm_up)
     }
 }
@@ -65,32 +66,42 @@ mod tests {
     #[test]
     fn equal_shares_of_an_unused_budget_grow_as_fewer_are_left() {
         let mut budget = budget(1000, 10.0);
-        let first = budget.slice(1.0, Duration::ZERO).measured;
+        let first = budget.slice(1.0, Duration::ZERO, SHORTEST).measured;
         assert!(first > Duration::from_secs(90) && first <= Duration::from_secs(100));
-        let second = budget.slice(1.0, Duration::ZERO).measured;
+        let second = budget.slice(1.0, Duration::ZERO, SHORTEST).measured;
         assert!(second > first);
     }
 
     #[test]
     fn overhead_is_taken_off_but_never_all_of_the_time() {
         let mut budget = budget(1000, 10.0);
-        assert!(budget.slice(1.0, Duration::from_secs(50)).measured < Duration::from_secs(60));
-        assert!(budget.slice(1.0, Duration::from_secs(5000)).measured > Duration::from_secs(20));
+        assert!(
+            budget.slice(1.0, Duration::from_secs(50), SHORTEST).measured < Duration::from_secs(60)
+        );
+        assert!(
+            budget.slice(1.0, Duration::from_secs(5000), SHORTEST).measured
+                > Duration::from_secs(20)
+        );
     }
 
     #[test]
     fn a_spent_budget_still_gives_every_sample_the_shortest_time() {
         let mut budget = budget(0, 2.0);
         for _ in 0..4 {
-            assert_eq!(budget.slice(1.0, Duration::ZERO).measured, SHORTEST);
+            assert_eq!(budget.slice(1.0, Duration::ZERO, SHORTEST).measured, SHORTEST);
         }
+        let longer = 100 * SHORTEST;
+        assert_eq!(budget.slice(1.0, Duration::ZERO, longer).measured, longer);
     }
 
     #[test]
     fn a_warm_up_has_the_given_time_or_a_part_of_the_sample() {
         let wanted = Duration::from_millis(70);
         let mut told = Budget::new(Duration::ZERO, 1.0, Some(wanted));
-        assert_eq!(told.slice(1.0, Duration::ZERO).warm_up, wanted);
-        assert_eq!(budget(0, 1.0).slice(1.0, Duration::ZERO).warm_up, SHORTEST / WARM_UP_PART);
+        assert_eq!(told.slice(1.0, Duration::ZERO, SHORTEST).warm_up, wanted);
+        assert_eq!(
+            budget(0, 1.0).slice(1.0, Duration::ZERO, SHORTEST).warm_up,
+            SHORTEST / WARM_UP_PART
+        );
     }
 }

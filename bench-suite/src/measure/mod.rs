@@ -30,7 +30,7 @@ mod summary;
 mod team;
 mod throughput;
 
-pub(crate) use budget::{Budget, Slice};
+pub(crate) use budget::{Budget, SHORTEST, Slice};
 pub(crate) use comparison::{Comparison, FEWEST_ROUNDS, Interval, MARGIN, Side, Verdict};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use curve::{Curve, Over, Timeline};

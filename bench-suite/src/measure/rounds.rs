@@ -60,7 +60,8 @@ pub(crate) struct Series {
     pub(crate) curves: Vec<Curve>,
 }
 
-/// Runs `rounds` rounds; each sample has `share` shares in the `budget`. Calls `after_each` after
+/// Runs `rounds` rounds; each sample has `share` shares in the `budget`, and at least the time
+/// `shortest`. Calls `after_each` after
 /// every turn. Returns the outcome of each sampler.
 ///
 /// # Errors
@@ -70,7 +71,7 @@ pub(crate) fn run_rounds(
     samplers: &mut [&mut dyn Sampler],
     rounds: usize,
     budget: &mut Budget,
-    share: f64,
+    (share, shortest): (f64, Duration),
     mut after_each: impl FnMut(),
 ) -> Result<Vec<Outcome>, WrongAnswer> {
     let mut outcomes: Vec<Outcome> = Vec::new();
@@ -84,7 +85,7 @@ pub(crate) fn run_rounds(
     for round in 0..rounds {
         for turn in 0..samplers.len() {
             let which = if round % 2 == 0 { turn } else { samplers.len() - 1 - turn };
-            let slice = budget.slice(share, overheads[which]);
+            let slice = budget.slice(share, overheads[which], shortest);
             if let Ok(series) = &mut outcomes[which] {
                 let begun = Instant::now();
                 match samplers[which].sample(slice) {
@@ -120,6 +121,9 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::measure::SHORTEST;
+
+    const SHARE: (f64, Duration) = (1.0, SHORTEST);
 
     struct Scribe<'a> {
         name: char,
@@ -160,7 +164,7 @@ mod tests {
             scribes.iter_mut().map(|scribe| scribe as &mut dyn Sampler).collect();
         let mut budget = Budget::new(Duration::ZERO, 9.0, None);
         let mut samples = 0;
-        let series = run_rounds(&mut samplers, 3, &mut budget, 1.0, || samples += 1).unwrap();
+        let series = run_rounds(&mut samplers, 3, &mut budget, SHARE, || samples += 1).unwrap();
         assert_eq!(log.borrow().as_str(), "abcABCCBAABC");
         assert_eq!(samples, 9);
         assert_eq!(series[0].as_ref().unwrap()[0].samples, [4.0, 9.0, 10.0]);
@@ -172,7 +176,7 @@ mod tests {
         let mut right = scribe('A', &log, false);
         let mut wrong = scribe('B', &log, true);
         let mut budget = Budget::new(Duration::ZERO, 1.0, None);
-        let end = run_rounds(&mut [&mut right, &mut wrong], 5, &mut budget, 1.0, || {});
+        let end = run_rounds(&mut [&mut right, &mut wrong], 5, &mut budget, SHARE, || {});
         assert_eq!(end, Err(WrongAnswer("wrong".into())));
         assert_eq!(log.borrow().as_str(), "abAB");
     }
@@ -184,7 +188,7 @@ mod tests {
         let mut wrong = Scribe { is_guest: true, ..scribe('B', &log, true) };
         let mut budget = Budget::new(Duration::ZERO, 1.0, None);
         let outcomes =
-            run_rounds(&mut [&mut right, &mut wrong], 3, &mut budget, 1.0, || {}).unwrap();
+            run_rounds(&mut [&mut right, &mut wrong], 3, &mut budget, SHARE, || {}).unwrap();
         assert_eq!(outcomes[0].as_ref().unwrap()[0].samples.len(), 3);
         assert_eq!(outcomes[1], Err(WrongAnswer("wrong".into())));
         assert_eq!(log.borrow().as_str(), "abABAA");

@@ -27,6 +27,7 @@ pub(crate) mod signals;
 pub(crate) mod trie;
 
 use std::fmt;
+use std::time::Duration;
 
 use memalloc::PolicyKind;
 use serde_json::{Map, Value as Json};
@@ -50,6 +51,8 @@ pub(crate) struct Workload<'d> {
     pub(crate) threads: usize,
     /// The time of a sample relative to samples of other workloads.
     pub(crate) share: f64,
+    /// The shortest time of a sample that means something.
+    pub(crate) shortest: Duration,
     /// The subjects that run the workload in turns.
     pub(crate) subjects: Vec<Subject<'d>>,
 }
@@ -166,6 +169,7 @@ pub(crate) fn threads_in_words(threads: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::SHORTEST;
 
     #[test]
     fn every_selected_case_has_every_size_reader_and_number_of_threads() {
@@ -182,6 +186,7 @@ mod tests {
             keys: None,
             threads,
             share: 1.0,
+            shortest: SHORTEST,
             subjects: Vec::new(),
         };
         let readers = [Reader::None, Reader::Busy];

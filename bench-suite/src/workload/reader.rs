@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::measure::{Gate, Worker};
+use crate::measure::{Gate, SHORTEST, Worker};
 
 /// The kind of concurrent reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,15 @@ impl Reader {
         match self {
             Self::Stall(milliseconds) => 4.0 * (milliseconds as f64 / 100.0).max(1.0),
             _ => 1.0,
+        }
+    }
+
+    /// Returns the shortest time of a sample that means something: one with a whole section of a
+    /// stalled reader.
+    pub(crate) fn shortest_sample(self) -> Duration {
+        match self {
+            Self::Stall(milliseconds) => 2 * Duration::from_millis(milliseconds),
+            _ => SHORTEST,
         }
     }
 

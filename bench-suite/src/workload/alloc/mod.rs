@@ -74,6 +74,7 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: reader.share(),
+        shortest: reader.shortest_sample(),
         subjects,
     }
 }

@@ -55,6 +55,7 @@ pub(crate) fn workloads<'d>(
         keys: None,
         threads,
         share: reader.share(),
+        shortest: reader.shortest_sample(),
         subjects: subjects(Setting { case, value_size, reader, threads }, selection, has_kernel),
     };
     selection.workloads(CASES, NEEDS_PAIRS, value_sizes, readers, make)

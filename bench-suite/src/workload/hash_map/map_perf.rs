@@ -18,7 +18,7 @@ use super::ours::{Batched, Callbacks, Table};
 use super::recycled::Recycling;
 use super::threads::{Plan, run};
 use super::{Bench, ForMap, oversubscribed, subjects};
-use crate::measure::{Metric, Reading, Sampler, Slice, WrongAnswer};
+use crate::measure::{Metric, Reading, SHORTEST, Sampler, Slice, WrongAnswer};
 use crate::workload::reader::Reader;
 use crate::workload::{Params, Selection, Workload, threads_in_words};
 
@@ -49,6 +49,7 @@ pub(crate) fn workloads<'d>(selection: &Selection, has_kernel: bool) -> Vec<Work
             keys: None,
             threads,
             share: 1.0,
+            shortest: SHORTEST,
             subjects: subjects(Setting { threads }, selection, has_kernel),
         })
         .collect()

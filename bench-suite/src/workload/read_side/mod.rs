@@ -10,7 +10,7 @@ mod scheme;
 use memalloc::rcu::{BarrierKind, Domain};
 
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
-use crate::measure::{Reading, Sampler, Slice, WrongAnswer};
+use crate::measure::{Reading, SHORTEST, Sampler, Slice, WrongAnswer};
 use scheme::{Rcu, Trace};
 
 /// The name of the bench.
@@ -53,6 +53,7 @@ fn enter_leave<'d>(threads: usize, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        shortest: SHORTEST,
         subjects,
     }
 }
@@ -76,6 +77,7 @@ fn grace_period<'d>(threads: usize) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        shortest: SHORTEST,
         subjects,
     }
 }

@@ -31,8 +31,8 @@ use memalloc::{PolicyKind, ReusePolicy};
 use super::policy::with_policy;
 use super::{OnWrong, Params, Subject, Workload};
 use crate::measure::{
-    HeldBytes, Metric, Reading, Sampler, Slice, Team, WrongAnswer, available_cpus, forget_peak,
-    peak_resident_bytes, resident_bytes,
+    HeldBytes, Metric, Reading, SHORTEST, Sampler, Slice, Team, WrongAnswer, available_cpus,
+    forget_peak, peak_resident_bytes, resident_bytes,
 };
 use crate::shape::{Plan, Shape};
 use heap::{Heap, Memalloc};
@@ -69,6 +69,7 @@ pub(crate) fn workload<'d>(
         keys: None,
         threads: shape.numbers.threads.count(),
         share: 1.0,
+        shortest: least_sample(shape).max(SHORTEST),
         subjects,
     }
 }

@@ -25,7 +25,7 @@ use memalloc::{CpuMode, ReusePolicy};
 
 use super::policy::with_policy;
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
-use crate::measure::{Metric, Reading, Sampler, Slice, Team, WrongAnswer};
+use crate::measure::{Metric, Reading, SHORTEST, Sampler, Slice, Team, WrongAnswer};
 use heap::Heap;
 use interrupted::{Interrupted, Toll};
 use watchdog::{Pulse, guarded};
@@ -70,6 +70,7 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        shortest: SHORTEST,
         subjects,
     }
 }

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::data::DataSet;
-use crate::measure::{Reading, Sampler, Slice, WrongAnswer};
+use crate::measure::{Reading, SHORTEST, Sampler, Slice, WrongAnswer};
 use map::{OrderedMap, View};
 pub(crate) use ours::Reader;
 use ours::{Batched, Family, Plain, SubtreeLock, Validated};
@@ -159,6 +159,7 @@ impl<'d> TrieWorkloads<'d, '_> {
                 keys: Some(data),
                 threads,
                 share: C::SHARE,
+                shortest: SHORTEST,
                 subjects,
             });
         }
