@@ -200,7 +200,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         match self.alloc.alloc_nowait(Layout::new::<T>()) {
             Ok(object) => {
                 self.alloc.writes_plain(self.alloc.handle(object.cast()));
-                Ok(UninitBox::new(self, object.cast()).write(value))
+                Ok(UninitBox::new(&self.alloc, object.cast()).write(value))
             }
             Err(error) => Err(error.with_value(value)),
         }
@@ -227,7 +227,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     pub fn alloc_uninit(&self) -> Result<UninitBox<'_, T, P>, AllocError> {
         let object = self.alloc.alloc_handle(Layout::new::<T>())?;
         self.alloc.writes_plain(object);
-        Ok(UninitBox::new(self, self.alloc.pointer(object).cast()))
+        Ok(UninitBox::new(&self.alloc, self.alloc.pointer(object).cast()))
     }
 
     /// Returns a reference to a published object, valid for a read section of this cache's domain
@@ -368,11 +368,30 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     pub(super) fn note_read(&self, object: NonNull<T>) {
         self.alloc.reads_plain(self.alloc.handle(object.cast()));
     }
+}
 
-    /// Tells a model that the calling thread drops the value of an object, or moves it out.
-    #[inline(always)]
-    pub(super) fn note_write(&self, object: NonNull<T>) {
-        self.alloc.writes_plain(self.alloc.handle(object.cast()));
+impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'c, T, P> {
+    /// Takes an object back that [`into_raw`](Self::into_raw) gave up, for example because the
+    /// exchange that was to publish it failed.
+    ///
+    /// ```
+    /// use memalloc::{Cache, SlabBox};
+    ///
+    /// let cache = Cache::new()?;
+    /// let object = cache.alloc("spare".to_owned())?.into_raw();
+    /// // SAFETY: `object` is of this cache, and was never published.
+    /// let spare = unsafe { SlabBox::from_raw(object, &cache) };
+    /// assert_eq!(spare.into_inner(), "spare");
+    /// # cache.destroy()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// `object` came from [`into_raw`](Self::into_raw) of a box of `cache`, was neither freed nor
+    /// taken back since, and is unshared, as [`Cache::free_unshared`] says.
+    pub unsafe fn from_raw(object: NonNull<T>, cache: &'c Cache<T, P>) -> Self {
+        Self::new(&cache.alloc, object)
     }
 }
 
