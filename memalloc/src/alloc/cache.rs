@@ -2,7 +2,7 @@
 
 use super::MemAlloc;
 use super::boxes::{SlabBox, UninitBox};
-use super::builder::Builder;
+use super::builder::{Builder, FromBuilder, sealed};
 use super::error::{AllocError, BuildError};
 use super::reclaim::Reclaimed;
 use crate::class::{Class, ClassTable, MAX_SIZE, UNIT, Watermarks};
@@ -106,35 +106,24 @@ unsafe fn write_default<T: Default>(object: NonNull<u8>) {
     unsafe { object.cast::<T>().write(T::default()) };
 }
 
-impl<T: Send + Sync + 'static, P: ProtectsIdentity> Builder<P, Cache<T, P>> {
-    /// Builds the cache. Its only size class is that of `T`, whatever [`classes`](Self::classes) said.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError::Type`] when `T` is larger, or more strictly aligned, than 4096 bytes; see
-    /// also [`BuildError`]. A failed build holds no resources.
-    pub fn build(self) -> Result<Cache<T, P>, BuildError> {
-        let mut builder = self.classes(table::<T>()?);
+impl<T: Send + Sync + 'static, P: ReusePolicy> sealed::Sealed for Cache<T, P> {}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> FromBuilder<P> for Cache<T, P> {
+    fn from_builder(builder: Builder<P, Self>) -> Result<Self, BuildError> {
+        let mut builder = builder.classes(table::<T>()?);
         if needs_drop::<T>() {
             // SAFETY: every object that is freed deferred holds a `T` (`free_raw`).
             builder = unsafe { builder.finalizer(drop_value::<T>) };
         }
-        Ok(Cache { alloc: builder.build_alloc()?, _objects: PhantomData })
+        Ok(Self { alloc: builder.build_alloc()?, _objects: PhantomData })
     }
 }
 
-impl<T: TypeStable> Builder<Immediate, Cache<T, Immediate>> {
-    const NO_DROP: () = assert!(!needs_drop::<T>(), "a TypeStable type needs no drop");
-
-    /// The cache. Its one size class is that of `T`, whatever [`classes`](Self::classes) said.
-    ///
-    /// # Errors
-    ///
-    /// As for a cache under other policies.
-    pub fn build(self) -> Result<Cache<T, Immediate>, BuildError> {
-        let () = Self::NO_DROP;
-        let builder = self.classes(table::<T>()?).constructor(write_default::<T>);
-        Ok(Cache { alloc: builder.build_alloc()?, _objects: PhantomData })
+impl<T: TypeStable> FromBuilder<Immediate> for Cache<T, Immediate> {
+    fn from_builder(builder: Builder<Immediate, Self>) -> Result<Self, BuildError> {
+        const { assert!(!needs_drop::<T>(), "a TypeStable type needs no drop") };
+        let builder = builder.classes(table::<T>()?).constructor(write_default::<T>);
+        Ok(Self { alloc: builder.build_alloc()?, _objects: PhantomData })
     }
 }
 
@@ -507,13 +496,16 @@ impl<T: TypeStable> Cache<T, Immediate> {
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
-    /// Returns a builder of a cache, which has the same settings as that of an allocator.
+    /// Returns a builder of a cache, which has the same settings as that of an allocator. The type of
+    /// the cache is named once, on either side.
     ///
     /// ```
     /// use memalloc::Cache;
     /// use memalloc::rcu::Domain;
     ///
-    /// let cache = Cache::<String>::builder().domain(Domain::new()).max_pending(64 << 10).build()?;
+    /// let cache: Cache<String> = Cache::builder().domain(Domain::new()).build()?;
+    /// # drop(cache);
+    /// let cache = Cache::<String>::builder().max_pending(64 << 10).build()?;
     /// assert_eq!(*cache.alloc("trie".to_owned())?, "trie");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

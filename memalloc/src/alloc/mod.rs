@@ -23,7 +23,7 @@ mod stage;
 mod worker;
 
 pub use boxes::{SlabBox, UninitBox};
-pub use builder::Builder;
+pub use builder::{Builder, FromBuilder};
 pub use cache::{Cache, SlotRef, TypeStable};
 pub use cell::{OwnedRef, RcuCell};
 #[cfg(feature = "allocator-api2")]
