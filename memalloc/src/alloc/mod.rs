@@ -19,17 +19,19 @@ mod raw_free;
 mod reclaim;
 mod recount;
 mod stage;
+mod type_stable;
 #[cfg(not(loom))]
 mod worker;
 
 pub use boxes::{SlabBox, UninitBox};
 pub use builder::{Builder, FromBuilder};
-pub use cache::{Cache, SlotRef, TypeStable};
+pub use cache::Cache;
 pub use cell::{OwnedRef, RcuCell};
 #[cfg(feature = "allocator-api2")]
 pub use container::WithFallback;
 pub use error::{AllocError, AllocErrorKind, BuildError, ExchangeError, NewCellError};
 pub use mem_alloc::MemAlloc;
 pub use reclaim::Reclaimed;
+pub use type_stable::{SlotRef, TypeStable};
 #[cfg(not(loom))]
 pub use worker::{Worker, WorkerBuilder};

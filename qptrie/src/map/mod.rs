@@ -10,15 +10,17 @@ mod by_ref;
 
 mod by_copy;
 
+mod sleepable;
+
+mod leaf_policy;
+
 mod memory;
 
 mod builder;
 mod error;
-mod leaf_policy;
 mod range;
 #[cfg(feature = "serde")]
 mod serde_impls;
-mod sleepable;
 mod std_impls;
 
 pub use builder::{Builder, Hints};
