@@ -274,12 +274,12 @@ mod a_guard_of_another_domain_is_noticed {
 
     #[test]
     #[should_panic(expected = "the guard is not of the domain of this cache")]
-    fn by_read_sleeping() {
+    fn by_read_trace() {
         let cache = Cache::<u64, AfterTasksTraceGp>::with_policy().expect("a cache");
         let object = cache.alloc(7).expect("memory").into_raw();
         let other = Domain::new();
         // SAFETY: the panic comes first.
-        unsafe { cache.read_sleeping(object, &other.pin_trace()) };
+        unsafe { cache.read_trace(object, &other.pin_trace()) };
     }
 
     #[test]

@@ -293,7 +293,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// let word = cache.alloc("trie".to_owned())?.into_raw();
     /// let guard = cache.domain().pin_trace();
     /// // SAFETY: not freed yet, and the guard is of this cache's domain.
-    /// let seen = unsafe { cache.read_sleeping(word, &guard) };
+    /// let seen = unsafe { cache.read_trace(word, &guard) };
     /// // SAFETY: known only here, and freed once.
     /// unsafe { cache.free_raw(word) };
     /// assert_eq!(seen, "trie", "still there");
@@ -308,7 +308,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// let cache = Cache::<String, AfterRcuGp>::new().unwrap();
     /// let word = cache.alloc("trie".to_owned()).unwrap().into_raw();
     /// let guard = cache.domain().pin_trace();
-    /// let seen = unsafe { cache.read_sleeping(word, &guard) };
+    /// let seen = unsafe { cache.read_trace(word, &guard) };
     /// ```
     ///
     /// # Panics
@@ -319,11 +319,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// As [`read`](Self::read).
     #[doc(alias = "rcu_dereference")]
-    pub unsafe fn read_sleeping<'g>(
-        &'g self,
-        object: NonNull<T>,
-        guard: &'g TraceGuard<'_>,
-    ) -> &'g T
+    pub unsafe fn read_trace<'g>(&'g self, object: NonNull<T>, guard: &'g TraceGuard<'_>) -> &'g T
     where
         P: ProtectsSleepers,
     {

@@ -109,7 +109,7 @@ impl<T: TypeStable> Cache<T, Immediate> {
     /// # Safety
     ///
     /// As [`slot`](Self::slot).
-    pub unsafe fn slot_sleeping<'g>(
+    pub unsafe fn slot_trace<'g>(
         &'g self,
         slot: Handle,
         guard: &'g TraceGuard<'_>,

@@ -44,7 +44,7 @@ pub struct Builder {
 
 impl Builder {
     /// Sets the kind of barrier for RCU readers. The default is [`BarrierKind::best`].
-    pub fn barrier(mut self, kind: BarrierKind) -> Self {
+    pub fn barrier_kind(mut self, kind: BarrierKind) -> Self {
         self.barrier = Some(kind);
         self
     }

@@ -31,7 +31,10 @@ impl Setup {
     }
 
     pub(crate) fn domain(&self) -> Domain {
-        Domain::builder().barrier(self.barrier).build().expect("only supported kinds are listed")
+        Domain::builder()
+            .barrier_kind(self.barrier)
+            .build()
+            .expect("only supported kinds are listed")
     }
 
     /// Returns the builder of an allocator with its own domain.
