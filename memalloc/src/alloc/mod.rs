@@ -1,8 +1,14 @@
 //! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type.
 
+// The order of these modules is that of the methods of `MemAlloc` and `Cache` in the documentation.
+mod mem_alloc;
+
+mod cache;
+
+mod type_stable;
+
 mod boxes;
 mod builder;
-mod cache;
 mod cell;
 #[cfg(feature = "allocator-api2")]
 mod container;
@@ -11,7 +17,6 @@ mod depot;
 mod error;
 mod filler;
 mod hook_frame;
-mod mem_alloc;
 mod owed;
 mod raw;
 mod raw_alloc;
@@ -19,7 +24,6 @@ mod raw_free;
 mod reclaim;
 mod recount;
 mod stage;
-mod type_stable;
 #[cfg(not(loom))]
 mod worker;
 
