@@ -56,7 +56,7 @@ fn free_rcu(criterion: &mut Criterion) {
 /// Returns a domain for every kind of barrier that this system supports, with its name.
 fn domains() -> impl Iterator<Item = (String, Domain)> {
     BarrierKind::ALL.iter().filter_map(|&barrier| {
-        Some((barrier.to_string(), Domain::builder().barrier(barrier).build().ok()?))
+        Some((barrier.to_string(), Domain::builder().barrier_kind(barrier).build().ok()?))
     })
 }
 

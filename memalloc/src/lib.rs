@@ -215,8 +215,8 @@ mod sys;
 #[cfg(feature = "allocator-api2")]
 pub use alloc::WithFallback;
 pub use alloc::{
-    AllocError, AllocErrorKind, BuildError, Builder, Cache, ExchangeError, MemAlloc, NewCellError,
-    OwnedRef, RcuCell, Reclaimed, SlabBox, SlotRef, TypeStable, UninitBox,
+    AllocError, AllocErrorKind, BuildError, Builder, Cache, ExchangeError, FromBuilder, MemAlloc,
+    NewCellError, OwnedRef, RcuCell, Reclaimed, SlabBox, SlotRef, TypeStable, UninitBox,
 };
 #[cfg(not(loom))]
 pub use alloc::{Worker, WorkerBuilder};

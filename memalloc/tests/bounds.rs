@@ -30,7 +30,7 @@ fn bounded<P: ReusePolicy>(
 ) -> (Builder<P>, Domain, Receiver<StallReport>) {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
-    let domain = Domain::builder().barrier(setup.barrier).stall_after(stall_after);
+    let domain = Domain::builder().barrier_kind(setup.barrier).stall_after(stall_after);
     let domain = domain.stall_handler(move |report| {
         let _ = tell.lock().expect("never poisoned").send(*report);
     });

@@ -168,7 +168,7 @@ fn an_owned_value_outlives_the_cell_and_moves() {
         let cache = cache::<AfterTasksTraceGp>(&setup);
         let cell = RcuCell::new_in(Value::new(1, &drops), cache).expect("memory");
         let guard = cell.domain().pin_trace();
-        let seen = cell.load_sleeping(&guard);
+        let seen = cell.load_trace(&guard);
         let owned = cell.load_owned();
         assert!(ptr::eq(seen, &raw const *owned));
         cell.store(Value::new(2, &drops)).expect("memory");
@@ -188,7 +188,7 @@ in_every_setup! {
         const CELLS: usize = 1_000;
         let told = Arc::new(AtomicUsize::new(0));
         let tell = told.clone();
-        let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::from_millis(1));
+        let domain = Domain::builder().barrier_kind(setup.barrier).stall_after(Duration::from_millis(1));
         let domain = domain.stall_handler(move |_| _ = tell.fetch_add(1, Ordering::Relaxed));
         let domain = domain.build().expect("a supported kind");
         let builder = setup.cache_builder::<Value, P>().domain(domain.clone()).max_pending(0);
@@ -275,6 +275,6 @@ mod a_guard_of_another_domain_is_refused {
     #[should_panic(expected = "the guard is not of the domain of this cell")]
     fn by_load_sleeping() {
         let other = Domain::new();
-        cell::<AfterTasksTraceGp>().load_sleeping(&other.pin_trace());
+        cell::<AfterTasksTraceGp>().load_trace(&other.pin_trace());
     }
 }

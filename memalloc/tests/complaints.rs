@@ -133,7 +133,7 @@ in_every_setup! {
             let name = report.reader.thread_name();
             let _ = tell.lock().expect("never poisoned").send((name, report.to_string()));
         };
-        let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::from_millis(2));
+        let domain = Domain::builder().barrier_kind(setup.barrier).stall_after(Duration::from_millis(2));
         let domain = domain.stall_handler(handler).build().expect("a supported kind");
         let builder = setup.builder::<P>().domain(domain.clone());
         let alloc = builder.max_pending(MIB).limit_bytes(2 * MIB).build().expect("an allocator");
@@ -555,7 +555,7 @@ in_every_setup! {
     /// Complaint 12: Deadlock around guards and `.await`. A task that holds a guard may free more
     /// than may be pending, and end an allocator; neither waits for the task itself.
     fn frees_and_ends_beside_a_guard_held_across_await_go_on<ProtectsIdentity>(setup) {
-        let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::MAX).build();
+        let domain = Domain::builder().barrier_kind(setup.barrier).stall_after(Duration::MAX).build();
         let domain = domain.expect("a supported kind");
         let builder = setup.builder::<P>().domain(domain.clone()).max_pending(64 * KIB);
         let alloc = builder.build().expect("an allocator");

@@ -259,7 +259,7 @@ fn barrier_kinds_are_read_back_from_what_they_print() {
     let error = "mfence".parse::<BarrierKind>().unwrap_err().to_string();
     assert!(error.contains("\"mfence\"") && error.contains("membarrier and fence"), "{error}");
     for kind in BarrierKind::ALL.iter().filter(|kind| !kind.is_supported()) {
-        let error = Domain::builder().barrier(*kind).build().unwrap_err().to_string();
+        let error = Domain::builder().barrier_kind(*kind).build().unwrap_err().to_string();
         assert!(error.contains(&kind.to_string()), "{error}");
     }
 }
@@ -268,7 +268,7 @@ fn barrier_kinds_are_read_back_from_what_they_print() {
 /// rare. The test waits for each change, however long it takes.
 #[test]
 fn an_adaptive_barrier_takes_fences_while_barriers_cost_much_and_gives_them_up() {
-    let Ok(domain) = Domain::builder().barrier(BarrierKind::Adaptive).build() else {
+    let Ok(domain) = Domain::builder().barrier_kind(BarrierKind::Adaptive).build() else {
         return;
     };
     let (done, leave) = std::sync::mpsc::channel::<()>();

@@ -4,7 +4,8 @@
 use memalloc::rcu::Domain;
 use memalloc::{
     AfterRcuGp, AfterTasksTraceGp, AllocError, AllocErrorKind, BuildError, Cache, CpuMode, Handle,
-    Immediate, MemAlloc, ParseNameError, PolicyKind, ReusePolicy, SlabBox, SlotRef, TypeStable,
+    Immediate, MemAlloc, ParseNameError, PolicyKind, ProtectsIdentity, ReusePolicy, SlabBox,
+    SlotRef, TypeStable,
 };
 use std::alloc::Layout;
 use std::error::Error;
@@ -64,6 +65,27 @@ fn a_cache_has_a_builder_of_its_own_under_every_policy() -> Outcome {
     let slot = points.alloc_slot()?;
     // SAFETY: allocated above, freed once.
     unsafe { points.free_slot(slot) };
+    Ok(())
+}
+
+#[test]
+fn the_type_of_a_built_cache_is_named_once_on_either_side() -> Outcome {
+    struct Holder {
+        words: Cache<String>,
+    }
+    fn built<P: ProtectsIdentity>() -> Result<Cache<u64, P>, BuildError> {
+        Cache::builder().build()
+    }
+    let holder = Holder { words: Cache::builder().max_pending(1 << 16).build()? };
+    assert_eq!(*holder.words.alloc("a word".to_owned())?, "a word");
+    let right: Cache<u64> = Cache::builder().build()?;
+    let left = Cache::<u64>::builder().build()?;
+    let stable: Cache<Counted, Immediate> = Cache::builder().build()?;
+    let alloc: MemAlloc = MemAlloc::builder().build()?;
+    let policies = [right.stats(), left.stats(), stable.stats(), alloc.stats()].map(|s| s.policy);
+    let usual = PolicyKind::AfterRcuGp;
+    assert_eq!(policies, [usual, usual, PolicyKind::Immediate, usual]);
+    assert_eq!(built::<AfterTasksTraceGp>()?.stats().policy, PolicyKind::AfterTasksTraceGp);
     Ok(())
 }
 
@@ -252,12 +274,12 @@ mod a_guard_of_another_domain_is_noticed {
 
     #[test]
     #[should_panic(expected = "the guard is not of the domain of this cache")]
-    fn by_read_sleeping() {
+    fn by_read_trace() {
         let cache = Cache::<u64, AfterTasksTraceGp>::with_policy().expect("a cache");
         let object = cache.alloc(7).expect("memory").into_raw();
         let other = Domain::new();
         // SAFETY: the panic comes first.
-        unsafe { cache.read_sleeping(object, &other.pin_trace()) };
+        unsafe { cache.read_trace(object, &other.pin_trace()) };
     }
 
     #[test]

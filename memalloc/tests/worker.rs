@@ -71,7 +71,7 @@ in_every_setup! {
     fn stalls_are_reported_while_the_program_is_idle(setup) {
         let (tell, told) = channel();
         let tell = Mutex::new(tell);
-        let domain = Domain::builder().barrier(setup.barrier).stall_after(INTERVAL);
+        let domain = Domain::builder().barrier_kind(setup.barrier).stall_after(INTERVAL);
         let domain = domain.stall_handler(move |report: &StallReport| {
             let _ = tell.lock().expect("never poisoned").send(*report);
         });

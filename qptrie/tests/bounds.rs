@@ -30,7 +30,8 @@ fn overwrite<B: ReusePolicy>(trie: &QpTrie<Value, B>, round: u64) {
 fn pending_memory_stays_bounded_and_the_reader_is_reported<B: ReusePolicy>(setup: Setup) {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
-    let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::from_millis(1));
+    let domain =
+        Domain::builder().barrier_kind(setup.barrier).stall_after(Duration::from_millis(1));
     let domain = domain.stall_handler(move |report: &StallReport| {
         let _ = tell.lock().expect("never poisoned").send((*report, report.reader.thread_name()));
     });

@@ -23,15 +23,6 @@ const CHILD: u64 = 1 << 33;
 /// One at a time: two children that end need two parents that wait.
 static FORKING: Mutex<()> = Mutex::new(());
 
-/// What a child does, by the numbers with which it exits where it can't go on.
-const STEPS: [&str; 5] =
-    ["the fork", "a grace period", "allocating and freeing", "reading", "a free after reading"];
-
-/// The name of a step.
-pub(super) fn step(number: u64) -> &'static str {
-    STEPS.get(number as usize).copied().unwrap_or("an unknown step")
-}
-
 /// Forks, unless another thread does, and complains if the child could not go on.
 pub(super) fn fork<P: ReusePolicy>(objects: &Objects<'_, P>, domain: &Domain) {
     let Ok(_alone) = FORKING.try_lock() else { return };
@@ -65,7 +56,8 @@ pub(super) fn fork<P: ReusePolicy>(objects: &Objects<'_, P>, domain: &Domain) {
     }
 }
 
-/// The life of the child: 0, or the step in which it could not go on.
+/// The life of the child: 0, or the number of the step in which it could not go on, whose name
+/// [`Wrong::ChildFailed`] knows.
 fn go_on<P: ReusePolicy>(objects: &Objects<'_, P>, domain: &Domain) -> libc::c_int {
     let was_clean = objects.verdict().is_clean();
     let step = Cell::new(1);

@@ -183,7 +183,7 @@ fn with<P: ReusePolicy, B: ReusePolicy>(
     verdict: &Verdict,
     run: &Gate,
 ) -> Option<()> {
-    let domain = &Domain::builder().barrier(phase.barrier).stall_after(STALL).build().ok()?;
+    let domain = &Domain::builder().barrier_kind(phase.barrier).stall_after(STALL).build().ok()?;
     let gate = Gate::default();
     let max_pending = phase.small.then_some(LITTLE_PENDING);
     let objects = Objects::<P>::new(phase, domain, max_pending, verdict, &gate).ok()?;

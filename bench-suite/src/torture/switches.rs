@@ -58,7 +58,7 @@ pub(super) fn switch(
         if !gate.is_open() {
             break;
         }
-        let Ok(domain) = Domain::builder().barrier(BarrierKind::Adaptive).build() else {
+        let Ok(domain) = Domain::builder().barrier_kind(BarrierKind::Adaptive).build() else {
             return Ok(());
         };
         let objects: Objects<'_, AfterRcuGp> =

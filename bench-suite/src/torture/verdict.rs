@@ -43,6 +43,14 @@ const COUNTS: usize = Count::Switches as usize + 1;
 /// Ages that are told apart; the last one is everything from there on.
 pub(crate) const AGES: usize = 8;
 
+/// The steps of the child of a fork, by the numbers with which it exits where it can't go on.
+const STEPS_OF_CHILD: [&str; 5] =
+    ["the fork", "a grace period", "allocating and freeing", "reading", "a free after reading"];
+
+fn step_of_child(number: u64) -> &'static str {
+    STEPS_OF_CHILD.get(number as usize).copied().unwrap_or("an unknown step")
+}
+
 /// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -145,7 +153,7 @@ impl Wrong {
             Self::Waits => "a grace period does not end though no reader is left".into(),
             Self::ChildFailed => format!(
                 "the child of a fork could not go on: status {first:#x}, in {}",
-                super::forks::step(second)
+                step_of_child(second)
             ),
             Self::Panicked => "a thread panicked (see above)".into(),
             Self::Stuck => format!("the phase did not end within {first} ms"),

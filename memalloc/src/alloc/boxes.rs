@@ -3,20 +3,34 @@
 //! - MEM-O1: a box is the only way to its object, and no reader has found the object. The object of
 //!   a [`SlabBox`] holds a value.
 
-use super::cache::Cache;
+use super::MemAlloc;
 use crate::policy::{AfterRcuGp, ProtectsIdentity};
 use std::alloc::Layout;
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// Owns an object of a [`Cache`] that has not been published yet. Dropping it drops the value and
-/// frees the object for immediate reuse. [`into_raw`](Self::into_raw) gives up ownership so that
-/// the object can be published.
+/// Owns an object of a [`Cache`](crate::Cache) that has not been published yet. Dropping it drops
+/// the value and frees the object for immediate reuse. [`into_raw`](Self::into_raw) gives up
+/// ownership so that the object can be published.
 pub struct SlabBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
     place: NonNull<T>,
-    cache: &'c Cache<T, P>,
+    alloc: &'c MemAlloc<P>,
+    /// Makes `T` invariant, as it is in a cache: the value of a box that is published is dropped as
+    /// the type that the cache was built for.
+    ///
+    /// ```compile_fail,E0308
+    /// use memalloc::SlabBox;
+    ///
+    /// fn narrow<'c>(
+    ///     wide: SlabBox<'c, for<'a> fn(&'a str)>,
+    /// ) -> SlabBox<'c, fn(&'static str)> {
+    ///     wide
+    /// }
+    /// ```
+    _objects: PhantomData<fn(T) -> T>,
 }
 
 // SAFETY: the box is the only owner of its value, and both the value and the cache may move between
@@ -33,44 +47,32 @@ impl<T: fmt::Debug + Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for 
 
 impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'c, T, P> {
     /// Gives up ownership of the object, so that it can be published. Free it with
-    /// [`Cache::free_raw`], or take it back with [`from_raw`](Self::from_raw).
+    /// [`Cache::free_raw`](crate::Cache::free_raw), or take it back with
+    /// [`from_raw`](Self::from_raw).
     #[must_use = "the object leaks unless it is freed"]
     pub fn into_raw(self) -> NonNull<T> {
         ManuallyDrop::new(self).place
     }
 
-    /// Takes an object back that [`into_raw`](Self::into_raw) gave up, for example because the
-    /// exchange that was to publish it failed.
-    ///
-    /// ```
-    /// use memalloc::{Cache, SlabBox};
-    ///
-    /// let cache = Cache::new()?;
-    /// let object = cache.alloc("spare".to_owned())?.into_raw();
-    /// // SAFETY: `object` is of this cache, and was never published.
-    /// let spare = unsafe { SlabBox::from_raw(object, &cache) };
-    /// assert_eq!(spare.into_inner(), "spare");
-    /// # cache.destroy()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Safety
-    ///
-    /// `object` came from [`into_raw`](Self::into_raw) of a box of `cache`, was neither freed nor
-    /// taken back since, and is unshared, as
-    /// [`Cache::free_unshared`](Cache::free_unshared) says.
-    pub unsafe fn from_raw(object: NonNull<T>, cache: &'c Cache<T, P>) -> Self {
-        Self { place: object, cache }
+    /// Owns the object at `place`, which is of the class of `T`, holds a value and is unshared.
+    pub(super) fn new(alloc: &'c MemAlloc<P>, place: NonNull<T>) -> Self {
+        Self { place, alloc, _objects: PhantomData }
+    }
+
+    /// Tells a model that the value is dropped or moved out.
+    #[inline(always)]
+    fn note_write(&self) {
+        self.alloc.writes_plain(self.alloc.handle(self.place.cast()));
     }
 
     /// Moves the value out, and frees the object for immediate reuse.
     pub fn into_inner(self) -> T {
         let this = ManuallyDrop::new(self);
-        this.cache.note_write(this.place);
+        this.note_write();
         // SAFETY: MEM-O1: the box is given up, so the value is read once, and the empty object is
         // freed by the drop of an `UninitBox`.
         let value = unsafe { this.place.read() };
-        drop(UninitBox::new(this.cache, this.place.cast()));
+        drop(UninitBox::<T, P>::new(this.alloc, this.place.cast()));
         value
     }
 }
@@ -93,20 +95,22 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> DerefMut for SlabBox<'_, T, 
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for SlabBox<'_, T, P> {
     fn drop(&mut self) {
-        self.cache.note_write(self.place);
+        self.note_write();
         // SAFETY: MEM-O1: no reader can look at it.
         unsafe {
             self.place.drop_in_place();
-            self.cache.mem_alloc().free_unshared(self.place.cast(), Layout::new::<T>());
+            self.alloc.free_unshared(self.place.cast(), Layout::new::<T>());
         }
     }
 }
 
-/// Owns an object of a [`Cache`] that holds no value yet. Dropping it frees the object for
-/// immediate reuse and drops no value, even if bytes have been written to it.
+/// Owns an object of a [`Cache`](crate::Cache) that holds no value yet. Dropping it frees the object
+/// for immediate reuse and drops no value, even if bytes have been written to it.
 pub struct UninitBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
     place: NonNull<MaybeUninit<T>>,
-    cache: &'c Cache<T, P>,
+    alloc: &'c MemAlloc<P>,
+    /// As in [`SlabBox`].
+    _objects: PhantomData<fn(T) -> T>,
 }
 
 // SAFETY: as for `SlabBox`; there is no value.
@@ -121,9 +125,9 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> fmt::Debug for UninitBox<'_,
 }
 
 impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
-    /// Wraps an object that has just been allocated from `cache`.
-    pub(super) fn new(cache: &'c Cache<T, P>, place: NonNull<MaybeUninit<T>>) -> Self {
-        Self { place, cache }
+    /// Owns an object of the class of `T` that has just been allocated.
+    pub(super) fn new(alloc: &'c MemAlloc<P>, place: NonNull<MaybeUninit<T>>) -> Self {
+        Self { place, alloc, _objects: PhantomData }
     }
 
     /// Moves `value` into the object.
@@ -147,13 +151,13 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
     /// The object holds a valid `T`.
     pub unsafe fn assume_init(self) -> SlabBox<'c, T, P> {
         let this = ManuallyDrop::new(self);
-        SlabBox { place: this.place.cast(), cache: this.cache }
+        SlabBox::new(this.alloc, this.place.cast())
     }
 }
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for UninitBox<'_, T, P> {
     fn drop(&mut self) {
         // SAFETY: MEM-O1.
-        unsafe { self.cache.mem_alloc().free_unshared(self.place.cast(), Layout::new::<T>()) };
+        unsafe { self.alloc.free_unshared(self.place.cast(), Layout::new::<T>()) };
     }
 }

@@ -23,8 +23,8 @@ const MOST_RANGE: u64 = (u32::MAX as u64 + 1) * UNIT as u64;
 /// Default of [`Builder::max_pending`], in bytes. Models never wait for room.
 const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 4 << 20 };
 
-/// Configures a [`MemAlloc`], or what else `A` is: [`Cache::builder`](crate::Cache::builder) gives
-/// the builder of a [`Cache`](crate::Cache).
+/// Configures a [`MemAlloc`] or, as returned by [`Cache::builder`](crate::Cache::builder), a
+/// [`Cache`](crate::Cache).
 ///
 /// ```
 /// use memalloc::{ClassTable, Immediate, MemAlloc};
@@ -247,14 +247,52 @@ impl<P: ReusePolicy, A> Builder<P, A> {
     }
 }
 
-impl<P: ReusePolicy> Builder<P> {
-    /// Builds the allocator.
+impl<P: ReusePolicy, A: FromBuilder<P>> Builder<P, A> {
+    /// Builds the allocator, or the cache. The only size class of a [`Cache`](crate::Cache) is that
+    /// of its type, whatever [`classes`](Self::classes) said.
+    ///
+    /// ```
+    /// use memalloc::{Cache, MemAlloc};
+    ///
+    /// let alloc: MemAlloc = MemAlloc::builder().build()?;
+    /// let cache: Cache<String> = Cache::builder().limit_bytes(64 << 20).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// See [`BuildError`]. A failed build holds no resources.
-    pub fn build(self) -> Result<MemAlloc<P>, BuildError> {
-        self.build_alloc()
+    /// [`BuildError::Type`] when the type of a cache is larger, or more strictly aligned, than 4096
+    /// bytes; see also [`BuildError`]. A failed build holds no resources.
+    pub fn build(self) -> Result<A, BuildError> {
+        A::from_builder(self)
+    }
+}
+
+/// A [`MemAlloc`], or a [`Cache`](crate::Cache) under a policy that fits its type: what a
+/// [`Builder`] builds.
+///
+/// Code that is generic over the policy requires this trait of the cache that it builds, or
+/// [`ProtectsIdentity`](crate::ProtectsIdentity) of the policy. Other crates can't implement it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be built",
+    note = "under `Immediate` a cache has objects of a type that is `TypeStable`",
+    note = "under the other policies, which implement `ProtectsIdentity`, it has objects of any type"
+)]
+pub trait FromBuilder<P: ReusePolicy>: Sized + sealed::Sealed {
+    #[doc(hidden)]
+    fn from_builder(builder: Builder<P, Self>) -> Result<Self, BuildError>;
+}
+
+pub(super) mod sealed {
+    /// Other crates can't name this trait.
+    pub trait Sealed {}
+}
+
+impl<P: ReusePolicy> sealed::Sealed for MemAlloc<P> {}
+
+impl<P: ReusePolicy> FromBuilder<P> for MemAlloc<P> {
+    fn from_builder(builder: Builder<P, Self>) -> Result<Self, BuildError> {
+        builder.build_alloc()
     }
 }
 

@@ -2,41 +2,25 @@
 
 use super::MemAlloc;
 use super::boxes::{SlabBox, UninitBox};
-use super::builder::Builder;
+use super::builder::{Builder, FromBuilder, sealed};
 use super::error::{AllocError, BuildError};
 use super::reclaim::Reclaimed;
 use crate::class::{Class, ClassTable, MAX_SIZE, UNIT, Watermarks};
-use crate::policy::{AfterRcuGp, Immediate, ProtectsIdentity, ProtectsSleepers, ReusePolicy};
+use crate::policy::{AfterRcuGp, ProtectsIdentity, ProtectsSleepers, ReusePolicy};
 use crate::rcu::{Domain, Guard, SynchronizeError, TraceGuard};
-use crate::slab::Handle;
 use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::needs_drop;
-use std::ops::Deref;
 use std::ptr::NonNull;
 use std::time::Duration;
-
-/// A type whose objects may be reused while readers still look at them
-/// (`SLAB_TYPESAFE_BY_RCU`).
-///
-/// Its `Default` is the constructor: it runs once when an object leaves its slab, and every later
-/// life begins with the contents that the earlier one left. It runs under the lock of the slabs, so
-/// it must not use this cache, build or end an allocator, a cache or a domain, or fork. If it
-/// panics, up to a batch of objects is lost.
-///
-/// # Safety
-///
-/// Every field that a reader can reach is an atomic (or made of atomics), any contents left by an
-/// earlier life are valid for a later one, and the type needs no drop.
-pub unsafe trait TypeStable: Default + Send + Sync + 'static {}
 
 /// An allocator of objects of type `T` with a cache for each CPU (`bpf_mem_alloc` with a size,
 /// `kmem_cache`).
 ///
 /// Under a policy that protects identity, values move in, and references to published objects are
-/// valid inside a read section. Under [`Immediate`] the type must be [`TypeStable`], an object is
-/// initialised through `&T`, and a reader gets a [`SlotRef`], which guarantees memory and type but
+/// valid inside a read section. Under [`Immediate`](crate::Immediate) the type must be [`TypeStable`](crate::TypeStable), an object is
+/// initialised through `&T`, and a reader gets a [`SlotRef`](crate::SlotRef), which guarantees memory and type but
 /// not identity.
 ///
 /// ```
@@ -84,7 +68,7 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> fmt::Debug for Cache<T, P> {
 }
 
 /// Returns the only class of a cache of `T`: the smallest aligned size that handles allow.
-fn table<T>() -> Result<ClassTable, BuildError> {
+pub(super) fn table<T>() -> Result<ClassTable, BuildError> {
     let layout = Layout::new::<T>();
     let size = layout.size().max(1).next_multiple_of(layout.align().max(UNIT));
     if size > MAX_SIZE {
@@ -100,41 +84,16 @@ unsafe fn drop_value<T>(object: NonNull<u8>) {
     unsafe { object.cast::<T>().drop_in_place() };
 }
 
-unsafe fn write_default<T: Default>(object: NonNull<u8>) {
-    // SAFETY: a constructor gets an object that no other thread can reach, as large and aligned as
-    // its class, which was made for `T`.
-    unsafe { object.cast::<T>().write(T::default()) };
-}
+impl<T: Send + Sync + 'static, P: ReusePolicy> sealed::Sealed for Cache<T, P> {}
 
-impl<T: Send + Sync + 'static, P: ProtectsIdentity> Builder<P, Cache<T, P>> {
-    /// Builds the cache. Its only size class is that of `T`, whatever [`classes`](Self::classes) said.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError::Type`] when `T` is larger, or more strictly aligned, than 4096 bytes; see
-    /// also [`BuildError`]. A failed build holds no resources.
-    pub fn build(self) -> Result<Cache<T, P>, BuildError> {
-        let mut builder = self.classes(table::<T>()?);
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> FromBuilder<P> for Cache<T, P> {
+    fn from_builder(builder: Builder<P, Self>) -> Result<Self, BuildError> {
+        let mut builder = builder.classes(table::<T>()?);
         if needs_drop::<T>() {
             // SAFETY: every object that is freed deferred holds a `T` (`free_raw`).
             builder = unsafe { builder.finalizer(drop_value::<T>) };
         }
-        Ok(Cache { alloc: builder.build_alloc()?, _objects: PhantomData })
-    }
-}
-
-impl<T: TypeStable> Builder<Immediate, Cache<T, Immediate>> {
-    const NO_DROP: () = assert!(!needs_drop::<T>(), "a TypeStable type needs no drop");
-
-    /// The cache. Its one size class is that of `T`, whatever [`classes`](Self::classes) said.
-    ///
-    /// # Errors
-    ///
-    /// As for a cache under other policies.
-    pub fn build(self) -> Result<Cache<T, Immediate>, BuildError> {
-        let () = Self::NO_DROP;
-        let builder = self.classes(table::<T>()?).constructor(write_default::<T>);
-        Ok(Cache { alloc: builder.build_alloc()?, _objects: PhantomData })
+        Ok(Self::over(builder.build_alloc()?))
     }
 }
 
@@ -165,7 +124,28 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     pub fn with_policy() -> Result<Self, BuildError> {
         Self::builder().build()
     }
+}
 
+impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
+    /// Returns a builder of a cache, which has the same settings as that of an allocator. The type of
+    /// the cache is named once, on either side.
+    ///
+    /// ```
+    /// use memalloc::Cache;
+    /// use memalloc::rcu::Domain;
+    ///
+    /// let cache: Cache<String> = Cache::builder().domain(Domain::new()).build()?;
+    /// # drop(cache);
+    /// let cache = Cache::<String>::builder().max_pending(64 << 10).build()?;
+    /// assert_eq!(*cache.alloc("trie".to_owned())?, "trie");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder() -> Builder<P, Self> {
+        Builder::new()
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// Moves `value` into an object.
     ///
     /// # Errors
@@ -176,58 +156,6 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
             Ok(place) => Ok(place.write(value)),
             Err(error) => Err(error.with_value(value)),
         }
-    }
-
-    /// Moves `value` into a ready object, without taking a lock or asking the system for memory
-    /// (`GFP_NOWAIT`). Async-signal-safe.
-    ///
-    /// ```
-    /// use memalloc::{AllocErrorKind, Cache};
-    ///
-    /// let cache = Cache::<u64>::new()?;
-    /// let error = cache.alloc_nowait(7).expect_err("nothing is ready yet");
-    /// assert_eq!((error.kind(), error.into_value()), (AllocErrorKind::WouldBlock, 7));
-    ///
-    /// cache.prefill(100)?;
-    /// assert_eq!(*cache.alloc_nowait(7)?, 7);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`MemAlloc::alloc_nowait`]; the error returns the value.
-    pub fn alloc_nowait(&self, value: T) -> Result<SlabBox<'_, T, P>, AllocError<T>> {
-        match self.alloc.alloc_nowait(Layout::new::<T>()) {
-            Ok(object) => {
-                self.alloc.writes_plain(self.alloc.handle(object.cast()));
-                Ok(UninitBox::new(self, object.cast()).write(value))
-            }
-            Err(error) => Err(error.with_value(value)),
-        }
-    }
-
-    /// Allocates an object without a value, so that the value can be built in place.
-    ///
-    /// ```
-    /// use memalloc::Cache;
-    ///
-    /// let cache = Cache::<[u8; 4096]>::new()?;
-    /// let mut page = cache.alloc_uninit()?;
-    /// // SAFETY: the object is ours, and as large as the type.
-    /// unsafe { page.as_mut_ptr().write_bytes(7, 1) };
-    /// // SAFETY: every byte was written.
-    /// let page = unsafe { page.assume_init() };
-    /// assert_eq!(page[4095], 7);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`MemAlloc::alloc`].
-    pub fn alloc_uninit(&self) -> Result<UninitBox<'_, T, P>, AllocError> {
-        let object = self.alloc.alloc_handle(Layout::new::<T>())?;
-        self.alloc.writes_plain(object);
-        Ok(UninitBox::new(self, self.alloc.pointer(object).cast()))
     }
 
     /// Returns a reference to a published object, valid for a read section of this cache's domain
@@ -252,56 +180,6 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         unsafe { object.as_ref() }
     }
 
-    /// Returns a reference to a published object, valid for a section that may sleep. The policy
-    /// must protect objects for sleepers.
-    ///
-    /// ```
-    /// use memalloc::{AfterTasksTraceGp, Cache};
-    ///
-    /// let cache = Cache::<String, AfterTasksTraceGp>::with_policy()?;
-    /// let word = cache.alloc("trie".to_owned())?.into_raw();
-    /// let guard = cache.domain().pin_trace();
-    /// // SAFETY: not freed yet, and the guard is of this cache's domain.
-    /// let seen = unsafe { cache.read_sleeping(word, &guard) };
-    /// // SAFETY: known only here, and freed once.
-    /// unsafe { cache.free_raw(word) };
-    /// assert_eq!(seen, "trie", "still there");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// It does not compile under any other policy:
-    ///
-    /// ```compile_fail,E0277
-    /// use memalloc::{AfterRcuGp, Cache};
-    ///
-    /// let cache = Cache::<String, AfterRcuGp>::new().unwrap();
-    /// let word = cache.alloc("trie".to_owned()).unwrap().into_raw();
-    /// let guard = cache.domain().pin_trace();
-    /// let seen = unsafe { cache.read_sleeping(word, &guard) };
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// As [`read`](Self::read).
-    ///
-    /// # Safety
-    ///
-    /// As [`read`](Self::read).
-    #[doc(alias = "rcu_dereference")]
-    pub unsafe fn read_sleeping<'g>(
-        &'g self,
-        object: NonNull<T>,
-        guard: &'g TraceGuard<'_>,
-    ) -> &'g T
-    where
-        P: ProtectsSleepers,
-    {
-        self.check_trace_guard(guard);
-        self.note_read(object);
-        // SAFETY: as in `read`.
-        unsafe { object.as_ref() }
-    }
-
     /// Frees a published object. After the grace period of the policy the value is dropped and the
     /// object may be allocated again.
     ///
@@ -313,16 +191,6 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     pub unsafe fn free_raw(&self, object: NonNull<T>) {
         // SAFETY: the caller's promise.
         unsafe { self.alloc.free(object.cast(), Layout::new::<T>()) };
-    }
-
-    /// As [`free_raw`](Self::free_raw), but does not wait where too much is pending: for drops.
-    ///
-    /// # Safety
-    ///
-    /// As [`free_raw`](Self::free_raw).
-    pub(super) unsafe fn free_raw_unbounded(&self, object: NonNull<T>) {
-        // SAFETY: the caller's promise.
-        unsafe { self.alloc.free_rcu_unbounded(object.cast(), Layout::new::<T>()) };
     }
 
     /// Drops the value of an unshared object, and frees the object for immediate reuse, without a
@@ -363,161 +231,106 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
         drop(unsafe { SlabBox::from_raw(object, self) });
     }
 
-    /// Tells a model that the calling thread reads an object.
-    #[inline(always)]
-    pub(super) fn note_read(&self, object: NonNull<T>) {
-        self.alloc.reads_plain(self.alloc.handle(object.cast()));
-    }
-
-    /// Tells a model that the calling thread drops the value of an object, or moves it out.
-    #[inline(always)]
-    pub(super) fn note_write(&self, object: NonNull<T>) {
-        self.alloc.writes_plain(self.alloc.handle(object.cast()));
-    }
-}
-
-impl<T: TypeStable> Cache<T, Immediate> {
-    /// Creates a cache on the global domain whose objects are reused immediately.
+    /// Moves `value` into a ready object, without taking a lock or asking the system for memory
+    /// (`GFP_NOWAIT`). Async-signal-safe.
+    ///
+    /// ```
+    /// use memalloc::{AllocErrorKind, Cache};
+    ///
+    /// let cache = Cache::<u64>::new()?;
+    /// let error = cache.alloc_nowait(7).expect_err("nothing is ready yet");
+    /// assert_eq!((error.kind(), error.into_value()), (AllocErrorKind::WouldBlock, 7));
+    ///
+    /// cache.prefill(100)?;
+    /// assert_eq!(*cache.alloc_nowait(7)?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`Cache::new`] under other policies.
-    pub fn type_stable() -> Result<Self, BuildError> {
-        Self::builder().build()
+    /// As [`MemAlloc::alloc_nowait`]; the error returns the value.
+    pub fn alloc_nowait(&self, value: T) -> Result<SlabBox<'_, T, P>, AllocError<T>> {
+        match self.alloc.alloc_nowait(Layout::new::<T>()) {
+            Ok(object) => {
+                self.alloc.writes_plain(self.alloc.handle(object.cast()));
+                Ok(UninitBox::new(&self.alloc, object.cast()).write(value))
+            }
+            Err(error) => Err(error.with_value(value)),
+        }
     }
 
-    /// Allocates an object with the contents that its earlier life left. The caller initialises it
-    /// by stores. Readers of the earlier life may still read it.
+    /// Allocates an object without a value, so that the value can be built in place.
+    ///
+    /// ```
+    /// use memalloc::Cache;
+    ///
+    /// let cache = Cache::<[u8; 4096]>::new()?;
+    /// let mut page = cache.alloc_uninit()?;
+    /// // SAFETY: the object is ours, and as large as the type.
+    /// unsafe { page.as_mut_ptr().write_bytes(7, 1) };
+    /// // SAFETY: every byte was written.
+    /// let page = unsafe { page.assume_init() };
+    /// assert_eq!(page[4095], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`MemAlloc::alloc`].
-    pub fn alloc_slot(&self) -> Result<Handle, AllocError> {
-        self.alloc.alloc_handle(Layout::new::<T>())
+    pub fn alloc_uninit(&self) -> Result<UninitBox<'_, T, P>, AllocError> {
+        let object = self.alloc.alloc_handle(Layout::new::<T>())?;
+        self.alloc.writes_plain(object);
+        Ok(UninitBox::new(&self.alloc, self.alloc.pointer(object).cast()))
     }
 
-    /// As [`alloc_slot`](Self::alloc_slot), but only if an object is ready. Async-signal-safe.
-    ///
-    /// # Errors
-    ///
-    /// As [`MemAlloc::alloc_nowait`].
-    pub fn alloc_slot_nowait(&self) -> Result<Handle, AllocError> {
-        let object = self.alloc.alloc_nowait(Layout::new::<T>())?;
-        Ok(self.alloc.handle(object.cast()))
-    }
-
-    /// Returns the object that `slot` names, for the length of a read section of this cache's
-    /// domain. The object may have been reused: validate what you read.
-    ///
-    /// # Panics
-    ///
-    /// With debug assertions, when `guard` is of another domain.
-    ///
-    /// # Safety
-    ///
-    /// `slot` was allocated from this cache, and was freed, if at all, after `guard` began.
-    /// `guard` is a guard of this cache's domain.
-    pub unsafe fn slot<'g>(&'g self, slot: Handle, guard: &'g Guard<'_>) -> SlotRef<'g, T> {
-        self.check_guard(guard);
-        // SAFETY: the slot was constructed when it left its slab, and does not return to it before
-        // the guard ends (MEM-L2): it is a valid `T` with atomic fields only.
-        SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
-    }
-
-    /// Returns the object that `slot` names, for the length of a section that may sleep. Memory and
-    /// type are guaranteed for such a section too; validate what you read.
-    ///
-    /// # Panics
-    ///
-    /// As [`slot`](Self::slot).
-    ///
-    /// # Safety
-    ///
-    /// As [`slot`](Self::slot).
-    pub unsafe fn slot_sleeping<'g>(
-        &'g self,
-        slot: Handle,
-        guard: &'g TraceGuard<'_>,
-    ) -> SlotRef<'g, T> {
-        self.check_trace_guard(guard);
-        // SAFETY: as in `slot`; an object waits for both flavours before it returns to its slab
-        // (`Route`).
-        SlotRef { object: unsafe { self.alloc.pointer(slot).cast().as_ref() } }
-    }
-
-    /// Frees an object, which may be allocated again immediately.
-    ///
-    /// # Safety
-    ///
-    /// `slot` came from [`alloc_slot`](Self::alloc_slot) of this cache, is freed only once, and
-    /// readers can no longer find it.
-    pub unsafe fn free_slot(&self, slot: Handle) {
-        // SAFETY: the caller's promise.
-        unsafe { self.alloc.free_handle(slot, Layout::new::<T>()) };
-    }
-
-    /// Frees an object, which may be allocated again once an RCU grace period has passed. Readers
-    /// that found it before, in a section of [`pin`](Domain::pin), keep it until they leave.
+    /// Returns a reference to a published object, valid for a section that may sleep. The policy
+    /// must protect objects for sleepers.
     ///
     /// ```
-    /// use memalloc::{Cache, TypeStable};
-    /// use std::sync::atomic::AtomicU64;
+    /// use memalloc::{AfterTasksTraceGp, Cache};
     ///
-    /// #[derive(Default)]
-    /// struct Count(AtomicU64);
-    /// // SAFETY: an atomic, of which every value is valid, and nothing to drop.
-    /// unsafe impl TypeStable for Count {}
-    ///
-    /// let cache = Cache::<Count, memalloc::Immediate>::type_stable()?;
-    /// let slot = cache.alloc_slot()?;
-    /// let guard = cache.domain().pin();
+    /// let cache = Cache::<String, AfterTasksTraceGp>::with_policy()?;
+    /// let word = cache.alloc("trie".to_owned())?.into_raw();
+    /// let guard = cache.domain().pin_trace();
+    /// // SAFETY: not freed yet, and the guard is of this cache's domain.
+    /// let seen = unsafe { cache.read_trace(word, &guard) };
     /// // SAFETY: known only here, and freed once.
-    /// unsafe { cache.free_rcu_slot(slot) };
-    /// assert_ne!(cache.alloc_slot()?, slot, "not before the section has ended");
+    /// unsafe { cache.free_raw(word) };
+    /// assert_eq!(seen, "trie", "still there");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// It does not compile under any other policy:
+    ///
+    /// ```compile_fail,E0277
+    /// use memalloc::{AfterRcuGp, Cache};
+    ///
+    /// let cache = Cache::<String, AfterRcuGp>::new().unwrap();
+    /// let word = cache.alloc("trie".to_owned()).unwrap().into_raw();
+    /// let guard = cache.domain().pin_trace();
+    /// let seen = unsafe { cache.read_trace(word, &guard) };
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`read`](Self::read).
+    ///
     /// # Safety
     ///
-    /// As [`free_slot`](Self::free_slot).
-    #[doc(alias = "free_rcu_raw")]
-    pub unsafe fn free_rcu_slot(&self, slot: Handle) {
-        // SAFETY: the caller's promise.
-        unsafe { self.alloc.free_rcu_handle(slot, Layout::new::<T>()) };
+    /// As [`read`](Self::read).
+    #[doc(alias = "rcu_dereference")]
+    pub unsafe fn read_trace<'g>(&'g self, object: NonNull<T>, guard: &'g TraceGuard<'_>) -> &'g T
+    where
+        P: ProtectsSleepers,
+    {
+        self.check_trace_guard(guard);
+        self.note_read(object);
+        // SAFETY: as in `read`.
+        unsafe { object.as_ref() }
     }
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
-    /// Returns a builder of a cache, which has the same settings as that of an allocator.
-    ///
-    /// ```
-    /// use memalloc::Cache;
-    /// use memalloc::rcu::Domain;
-    ///
-    /// let cache = Cache::<String>::builder().domain(Domain::new()).max_pending(64 << 10).build()?;
-    /// assert_eq!(*cache.alloc("trie".to_owned())?, "trie");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn builder() -> Builder<P, Self> {
-        Builder::new()
-    }
-
-    #[inline(always)]
-    fn check_guard(&self, guard: &Guard<'_>) {
-        debug_assert!(guard.is_of(self.domain()), "the guard is not of the domain of this cache");
-    }
-
-    #[inline(always)]
-    fn check_trace_guard(&self, guard: &TraceGuard<'_>) {
-        debug_assert!(guard.is_of(self.domain()), "the guard is not of the domain of this cache");
-    }
-
-    /// Returns the domain whose readers this cache waits for.
-    #[must_use]
-    pub fn domain(&self) -> &Domain {
-        self.alloc.domain()
-    }
-
     /// See [`MemAlloc::prefill`].
     ///
     /// # Errors
@@ -555,6 +368,47 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
         self.alloc.quiesce_timeout(limit)
     }
 
+    /// Returns the domain whose readers this cache waits for.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        self.alloc.domain()
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
+    /// As [`free_raw`](Self::free_raw), but does not wait where too much is pending: for drops.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_raw`](Self::free_raw).
+    pub(super) unsafe fn free_raw_unbounded(&self, object: NonNull<T>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.alloc.free_rcu_unbounded(object.cast(), Layout::new::<T>()) };
+    }
+
+    /// Tells a model that the calling thread reads an object.
+    #[inline(always)]
+    pub(super) fn note_read(&self, object: NonNull<T>) {
+        self.alloc.reads_plain(self.alloc.handle(object.cast()));
+    }
+}
+
+impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
+    /// Returns a cache of the objects of `alloc`, whose only class is that of `T`.
+    pub(super) fn over(alloc: MemAlloc<P>) -> Self {
+        Self { alloc, _objects: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(super) fn check_guard(&self, guard: &Guard<'_>) {
+        debug_assert!(guard.is_of(self.domain()), "the guard is not of the domain of this cache");
+    }
+
+    #[inline(always)]
+    pub(super) fn check_trace_guard(&self, guard: &TraceGuard<'_>) {
+        debug_assert!(guard.is_of(self.domain()), "the guard is not of the domain of this cache");
+    }
+
     pub(crate) fn mem_alloc(&self) -> &MemAlloc<P> {
         &self.alloc
     }
@@ -564,30 +418,27 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
     }
 }
 
-/// A reader's reference to an object of a type-stable cache. Memory and type are guaranteed for the
-/// length of the read section; identity is not.
-pub struct SlotRef<'g, T> {
-    object: &'g T,
-}
-
-impl<T> Clone for SlotRef<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for SlotRef<'_, T> {}
-
-impl<T> fmt::Debug for SlotRef<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlotRef").finish_non_exhaustive()
-    }
-}
-
-impl<T> Deref for SlotRef<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.object
+impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'c, T, P> {
+    /// Takes an object back that [`into_raw`](Self::into_raw) gave up, for example because the
+    /// exchange that was to publish it failed.
+    ///
+    /// ```
+    /// use memalloc::{Cache, SlabBox};
+    ///
+    /// let cache = Cache::new()?;
+    /// let object = cache.alloc("spare".to_owned())?.into_raw();
+    /// // SAFETY: `object` is of this cache, and was never published.
+    /// let spare = unsafe { SlabBox::from_raw(object, &cache) };
+    /// assert_eq!(spare.into_inner(), "spare");
+    /// # cache.destroy()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// `object` came from [`into_raw`](Self::into_raw) of a box of `cache`, was neither freed nor
+    /// taken back since, and is unshared, as [`Cache::free_unshared`] says.
+    pub unsafe fn from_raw(object: NonNull<T>, cache: &'c Cache<T, P>) -> Self {
+        Self::new(&cache.alloc, object)
     }
 }

@@ -146,7 +146,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// let cache = Cache::<String, AfterTasksTraceGp>::with_policy()?;
     /// let word = RcuCell::new_in("trie".to_owned(), Arc::new(cache))?;
     /// let guard = word.domain().pin_trace();
-    /// assert_eq!(word.load_sleeping(&guard), "trie");
+    /// assert_eq!(word.load_trace(&guard), "trie");
     /// # drop(guard);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -158,7 +158,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     ///
     /// let word = RcuCell::new("trie".to_owned()).unwrap();
     /// let guard = word.domain().pin_trace();
-    /// word.load_sleeping(&guard);
+    /// word.load_trace(&guard);
     /// ```
     ///
     /// # Panics
@@ -166,7 +166,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// When `guard` is of another domain than the [cell's](Self::domain).
     #[doc(alias = "rcu_dereference")]
     #[inline]
-    pub fn load_sleeping<'g>(&self, guard: &'g TraceGuard<'_>) -> &'g T
+    pub fn load_trace<'g>(&self, guard: &'g TraceGuard<'_>) -> &'g T
     where
         P: ProtectsSleepers,
     {

@@ -118,74 +118,6 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Builder::new()
     }
 
-    pub(super) fn from_raw(raw: Raw) -> Self {
-        Self { raw, policy: PhantomData }
-    }
-
-    #[inline(always)]
-    pub(crate) fn raw(&self) -> &Raw {
-        &self.raw
-    }
-
-    /// Returns the domain whose readers this allocator waits for.
-    #[must_use]
-    pub fn domain(&self) -> &Domain {
-        self.raw.domain()
-    }
-
-    /// Returns the size classes.
-    #[must_use]
-    pub fn classes(&self) -> &ClassTable {
-        &self.raw.depot().classes
-    }
-
-    #[inline(always)]
-    fn serving(&self, layout: Layout) -> &CacheRow {
-        self.raw.depot().caches.serving(layout)
-    }
-
-    /// Returns the caches for an object that this allocator allocated for `layout`.
-    #[inline(always)]
-    fn having(&self, layout: Layout) -> &CacheRow {
-        let caches = self.serving(layout);
-        debug_assert!(caches.size > 0, "no object of this allocator has {layout:?}");
-        caches
-    }
-
-    fn check_served(&self, layout: Layout) -> Result<(), AllocError> {
-        if self.classes().class_for(layout).is_some() {
-            return Ok(());
-        }
-        let classes = self.classes();
-        let (size, align) = (classes.max_size(), classes.max_align_for(layout.size()));
-        Err(AllocErrorKind::unservable(layout, size, align).into())
-    }
-
-    /// Returns the caches for a layout, after creating them if there are none yet.
-    fn awake(&self, layout: Layout) -> Result<&CacheRow, AllocError> {
-        self.check_served(layout)?;
-        self.raw.depot().wake()?;
-        Ok(self.serving(layout))
-    }
-
-    /// Allocates an object when the cache of this CPU has none.
-    #[cold]
-    #[inline(never)]
-    fn alloc_slow(&self, layout: Layout) -> Result<Handle, AllocError> {
-        let caches = self.awake(layout)?;
-        let object = self.raw.alloc_slow(caches.class.into())?;
-        recording::allocated(layout.size(), || self.pointer(object));
-        Ok(object)
-    }
-
-    /// As `alloc_slow`, but returns the object with its size.
-    #[cold]
-    #[inline(never)]
-    fn alloc_slice_slow(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        let object = self.alloc_slow(layout)?;
-        Ok(self.slice(self.serving(layout), object))
-    }
-
     /// Allocates an object of at least `layout.size()` bytes, as long as its class and aligned as
     /// requested (`bpf_mem_alloc`). Its contents are undefined. A size of zero allocates an object
     /// of the smallest class.
@@ -208,6 +140,51 @@ impl<P: ReusePolicy> MemAlloc<P> {
             }
             None => self.alloc_slice_slow(layout),
         }
+    }
+
+    /// Frees an object as the policy says. Under a deferring policy it may block, as
+    /// [`free_rcu`](Self::free_rcu) does.
+    ///
+    /// # Safety
+    ///
+    /// `object` was allocated from this allocator with this layout, is freed only once, can no
+    /// longer be found by readers, and is not touched by the caller again. Under `Immediate` no
+    /// reader may rely on the object's identity.
+    #[doc(alias = "bpf_mem_free")]
+    #[inline(always)]
+    pub unsafe fn free(&self, object: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_handle(self.handle_of(object), layout) };
+    }
+
+    /// Frees an object, which may be allocated again once a grace period has passed, under every
+    /// policy.
+    ///
+    /// Beyond [`max_pending`](Builder::max_pending) it blocks until readers leave, for at most the
+    /// domain's [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and
+    /// then calls the stall handler; see [any context](Self#any-context).
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free), but readers inside a section may keep using the object that they
+    /// found.
+    #[doc(alias = "bpf_mem_free_rcu")]
+    #[inline(always)]
+    pub unsafe fn free_rcu(&self, object: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_rcu_handle(self.handle_of(object), layout) };
+    }
+
+    /// Frees an object that no other thread has ever seen. It may be allocated again immediately,
+    /// under every policy.
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free), and the object was never published.
+    #[inline(always)]
+    pub unsafe fn free_unshared(&self, object: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_unshared_handle(self.handle_of(object), layout) };
     }
 
     /// As [`alloc`](Self::alloc), and every byte of the object is zero. Only for objects that no
@@ -270,192 +247,6 @@ impl<P: ReusePolicy> MemAlloc<P> {
     pub fn prefill(&self, layout: Layout, objects: usize) -> Result<(), AllocError> {
         let caches = self.awake(layout)?;
         Ok(self.raw.prefill(caches.class.into(), objects as u64)?)
-    }
-
-    /// As [`alloc`](Self::alloc), by handle.
-    ///
-    /// # Errors
-    ///
-    /// As [`alloc`](Self::alloc).
-    #[inline(always)]
-    pub fn alloc_handle(&self, layout: Layout) -> Result<Handle, AllocError> {
-        let caches = self.serving(layout);
-        match self.raw.alloc(caches) {
-            Some(object) => {
-                recording::allocated(layout.size(), || self.pointer(object));
-                Ok(object)
-            }
-            None => self.alloc_slow(layout),
-        }
-    }
-
-    #[inline(always)]
-    fn slice(&self, caches: &CacheRow, object: Handle) -> NonNull<[u8]> {
-        NonNull::slice_from_raw_parts(self.pointer(object), caches.size.into())
-    }
-
-    /// Frees an object as the policy says. Under a deferring policy it may block, as
-    /// [`free_rcu`](Self::free_rcu) does.
-    ///
-    /// # Safety
-    ///
-    /// `object` was allocated from this allocator with this layout, is freed only once, can no
-    /// longer be found by readers, and is not touched by the caller again. Under `Immediate` no
-    /// reader may rely on the object's identity.
-    #[doc(alias = "bpf_mem_free")]
-    #[inline(always)]
-    pub unsafe fn free(&self, object: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { self.free_handle(self.handle_of(object), layout) };
-    }
-
-    /// Frees an object, which may be allocated again once a grace period has passed, under every
-    /// policy.
-    ///
-    /// Beyond [`max_pending`](Builder::max_pending) it blocks until readers leave, for at most the
-    /// domain's [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and
-    /// then calls the stall handler; see [any context](Self#any-context).
-    ///
-    /// # Safety
-    ///
-    /// As [`free`](Self::free), but readers inside a section may keep using the object that they
-    /// found.
-    #[doc(alias = "bpf_mem_free_rcu")]
-    #[inline(always)]
-    pub unsafe fn free_rcu(&self, object: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { self.free_rcu_handle(self.handle_of(object), layout) };
-    }
-
-    /// Frees an object that no other thread has ever seen. It may be allocated again immediately,
-    /// under every policy.
-    ///
-    /// # Safety
-    ///
-    /// As [`free`](Self::free), and the object was never published.
-    #[inline(always)]
-    pub unsafe fn free_unshared(&self, object: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { self.free_unshared_handle(self.handle_of(object), layout) };
-    }
-
-    /// As [`free_rcu`](Self::free_rcu), but does not wait where too much is pending: for drops.
-    ///
-    /// # Safety
-    ///
-    /// As [`free_rcu`](Self::free_rcu).
-    pub(super) unsafe fn free_rcu_unbounded(&self, object: NonNull<u8>, layout: Layout) {
-        recording::freed(Way::Deferred, || object);
-        // SAFETY: the caller's promise.
-        let handle = unsafe { self.handle_of(object) };
-        self.raw.free_rcu_unbounded(self.having(layout), handle);
-    }
-
-    /// As [`free`](Self::free), by handle.
-    ///
-    /// # Safety
-    ///
-    /// As [`free`](Self::free).
-    #[inline(always)]
-    pub unsafe fn free_handle(&self, object: Handle, layout: Layout) {
-        let caches = self.having(layout);
-        match P::KIND {
-            PolicyKind::Immediate => {
-                recording::freed(Way::Now, || self.pointer(object));
-                self.raw.free_now(caches, object)
-            }
-            PolicyKind::AfterRcuGp | PolicyKind::FreeAfterRcuGp | PolicyKind::AfterTasksTraceGp => {
-                recording::freed(Way::Deferred, || self.pointer(object));
-                self.raw.free_rcu(caches, object)
-            }
-        }
-    }
-
-    /// As [`free_rcu`](Self::free_rcu), by handle.
-    ///
-    /// # Safety
-    ///
-    /// As [`free_rcu`](Self::free_rcu).
-    #[inline(always)]
-    pub unsafe fn free_rcu_handle(&self, object: Handle, layout: Layout) {
-        recording::freed(Way::Deferred, || self.pointer(object));
-        self.raw.free_rcu(self.having(layout), object);
-    }
-
-    /// As [`free_unshared`](Self::free_unshared), by handle.
-    ///
-    /// # Safety
-    ///
-    /// As [`free_unshared`](Self::free_unshared).
-    #[inline(always)]
-    pub unsafe fn free_unshared_handle(&self, object: Handle, layout: Layout) {
-        recording::freed(Way::Unshared, || self.pointer(object));
-        self.raw.free_now(self.having(layout), object);
-    }
-
-    /// Returns the handle of an object.
-    ///
-    /// # Safety
-    ///
-    /// `object` was allocated from this allocator.
-    #[inline(always)]
-    unsafe fn handle_of(&self, object: NonNull<u8>) -> Handle {
-        // SAFETY: the caller's promise.
-        unsafe { self.raw.depot().slabs.arena().handle_of(object) }
-    }
-
-    /// Returns the address of an object of this allocator.
-    #[must_use]
-    #[inline(always)]
-    pub fn pointer(&self, object: Handle) -> NonNull<u8> {
-        self.raw.depot().slabs.arena().pointer(object)
-    }
-
-    /// Returns the handle of the object at `pointer`, which must be the start of an object of this
-    /// allocator; for any other pointer the handle is meaningless.
-    #[must_use]
-    #[inline(always)]
-    pub fn handle(&self, pointer: NonNull<u8>) -> Handle {
-        self.raw.depot().slabs.arena().handle(pointer)
-    }
-
-    /// Returns word number `index` of an object as an atomic. This is the way to read an object
-    /// that may be reused at any moment, in an ordinary build and under loom alike.
-    ///
-    /// The word stays mapped for the lifetime of the allocator. The caller has to validate that it
-    /// still belongs to the object that was found.
-    ///
-    /// # Safety
-    ///
-    /// `object` was allocated from this allocator at some time, and `index` is inside its class.
-    /// All accesses to the word are atomic.
-    #[inline(always)]
-    pub unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.raw.depot().slabs.arena().word(object, index) }
-    }
-
-    /// Declares that the calling thread reads plain (non-atomic) memory of an object. Under loom,
-    /// reports a write that is not ordered with it; otherwise does nothing.
-    #[inline(always)]
-    #[cfg_attr(counted, track_caller)]
-    pub fn reads_plain(&self, object: Handle) {
-        self.raw.depot().slabs.arena().reads_plain(object);
-    }
-
-    /// Declares that the calling thread writes plain (non-atomic) memory of an object. Under loom,
-    /// reports an access that is not ordered with it; otherwise does nothing.
-    #[inline(always)]
-    #[cfg_attr(counted, track_caller)]
-    pub fn writes_plain(&self, object: Handle) {
-        self.raw.depot().slabs.arena().writes_plain(object);
-    }
-
-    /// Returns the bytes of whole pages that the slabs have touched and not returned to the system,
-    /// as in [`Stats`](crate::Stats), at the cost of one lock.
-    #[must_use]
-    pub fn backing_bytes(&self) -> u64 {
-        self.raw.depot().slabs.backing_bytes()
     }
 
     /// Does the background work that needs no waiting for readers: drives grace periods, lets
@@ -521,6 +312,217 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// the way. Nothing is lost then; another call continues.
     pub fn quiesce_timeout(&self, limit: Duration) -> Result<Reclaimed, SynchronizeError> {
         self.raw.quiesce(Some(limit))
+    }
+
+    /// Returns the domain whose readers this allocator waits for.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        self.raw.domain()
+    }
+
+    /// Returns the size classes.
+    #[must_use]
+    pub fn classes(&self) -> &ClassTable {
+        &self.raw.depot().classes
+    }
+
+    /// Returns the bytes of whole pages that the slabs have touched and not returned to the system,
+    /// as in [`Stats`](crate::Stats), at the cost of one lock.
+    #[must_use]
+    pub fn backing_bytes(&self) -> u64 {
+        self.raw.depot().slabs.backing_bytes()
+    }
+
+    /// As [`alloc`](Self::alloc), by handle.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    #[inline(always)]
+    pub fn alloc_handle(&self, layout: Layout) -> Result<Handle, AllocError> {
+        let caches = self.serving(layout);
+        match self.raw.alloc(caches) {
+            Some(object) => {
+                recording::allocated(layout.size(), || self.pointer(object));
+                Ok(object)
+            }
+            None => self.alloc_slow(layout),
+        }
+    }
+
+    /// As [`free`](Self::free), by handle.
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free).
+    #[inline(always)]
+    pub unsafe fn free_handle(&self, object: Handle, layout: Layout) {
+        let caches = self.having(layout);
+        match P::KIND {
+            PolicyKind::Immediate => {
+                recording::freed(Way::Now, || self.pointer(object));
+                self.raw.free_now(caches, object)
+            }
+            PolicyKind::AfterRcuGp | PolicyKind::FreeAfterRcuGp | PolicyKind::AfterTasksTraceGp => {
+                recording::freed(Way::Deferred, || self.pointer(object));
+                self.raw.free_rcu(caches, object)
+            }
+        }
+    }
+
+    /// As [`free_rcu`](Self::free_rcu), by handle.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_rcu`](Self::free_rcu).
+    #[inline(always)]
+    pub unsafe fn free_rcu_handle(&self, object: Handle, layout: Layout) {
+        recording::freed(Way::Deferred, || self.pointer(object));
+        self.raw.free_rcu(self.having(layout), object);
+    }
+
+    /// As [`free_unshared`](Self::free_unshared), by handle.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_unshared`](Self::free_unshared).
+    #[inline(always)]
+    pub unsafe fn free_unshared_handle(&self, object: Handle, layout: Layout) {
+        recording::freed(Way::Unshared, || self.pointer(object));
+        self.raw.free_now(self.having(layout), object);
+    }
+
+    /// Returns the address of an object of this allocator.
+    #[must_use]
+    #[inline(always)]
+    pub fn pointer(&self, object: Handle) -> NonNull<u8> {
+        self.raw.depot().slabs.arena().pointer(object)
+    }
+
+    /// Returns the handle of the object at `pointer`, which must be the start of an object of this
+    /// allocator; for any other pointer the handle is meaningless.
+    #[must_use]
+    #[inline(always)]
+    pub fn handle(&self, pointer: NonNull<u8>) -> Handle {
+        self.raw.depot().slabs.arena().handle(pointer)
+    }
+
+    /// Returns word number `index` of an object as an atomic. This is the way to read an object
+    /// that may be reused at any moment, in an ordinary build and under loom alike.
+    ///
+    /// The word stays mapped for the lifetime of the allocator. The caller has to validate that it
+    /// still belongs to the object that was found.
+    ///
+    /// # Safety
+    ///
+    /// `object` was allocated from this allocator at some time, and `index` is inside its class.
+    /// All accesses to the word are atomic.
+    #[inline(always)]
+    pub unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.depot().slabs.arena().word(object, index) }
+    }
+
+    /// Declares that the calling thread reads plain (non-atomic) memory of an object. Under loom,
+    /// reports a write that is not ordered with it; otherwise does nothing.
+    #[inline(always)]
+    #[cfg_attr(counted, track_caller)]
+    pub fn reads_plain(&self, object: Handle) {
+        self.raw.depot().slabs.arena().reads_plain(object);
+    }
+
+    /// Declares that the calling thread writes plain (non-atomic) memory of an object. Under loom,
+    /// reports an access that is not ordered with it; otherwise does nothing.
+    #[inline(always)]
+    #[cfg_attr(counted, track_caller)]
+    pub fn writes_plain(&self, object: Handle) {
+        self.raw.depot().slabs.arena().writes_plain(object);
+    }
+}
+
+impl<P: ReusePolicy> MemAlloc<P> {
+    pub(super) fn from_raw(raw: Raw) -> Self {
+        Self { raw, policy: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> &Raw {
+        &self.raw
+    }
+
+    #[inline(always)]
+    fn serving(&self, layout: Layout) -> &CacheRow {
+        self.raw.depot().caches.serving(layout)
+    }
+
+    /// Returns the caches for an object that this allocator allocated for `layout`.
+    #[inline(always)]
+    fn having(&self, layout: Layout) -> &CacheRow {
+        let caches = self.serving(layout);
+        debug_assert!(caches.size > 0, "no object of this allocator has {layout:?}");
+        caches
+    }
+
+    fn check_served(&self, layout: Layout) -> Result<(), AllocError> {
+        if self.classes().class_for(layout).is_some() {
+            return Ok(());
+        }
+        let classes = self.classes();
+        let (size, align) = (classes.max_size(), classes.max_align_for(layout.size()));
+        Err(AllocErrorKind::unservable(layout, size, align).into())
+    }
+
+    /// Returns the caches for a layout, after creating them if there are none yet.
+    fn awake(&self, layout: Layout) -> Result<&CacheRow, AllocError> {
+        self.check_served(layout)?;
+        self.raw.depot().wake()?;
+        Ok(self.serving(layout))
+    }
+
+    /// Allocates an object when the cache of this CPU has none.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slow(&self, layout: Layout) -> Result<Handle, AllocError> {
+        let caches = self.awake(layout)?;
+        let object = self.raw.alloc_slow(caches.class.into())?;
+        recording::allocated(layout.size(), || self.pointer(object));
+        Ok(object)
+    }
+
+    /// As `alloc_slow`, but returns the object with its size.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slice_slow(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
+        let object = self.alloc_slow(layout)?;
+        Ok(self.slice(self.serving(layout), object))
+    }
+
+    #[inline(always)]
+    fn slice(&self, caches: &CacheRow, object: Handle) -> NonNull<[u8]> {
+        NonNull::slice_from_raw_parts(self.pointer(object), caches.size.into())
+    }
+
+    /// As [`free_rcu`](Self::free_rcu), but does not wait where too much is pending: for drops.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_rcu`](Self::free_rcu).
+    pub(super) unsafe fn free_rcu_unbounded(&self, object: NonNull<u8>, layout: Layout) {
+        recording::freed(Way::Deferred, || object);
+        // SAFETY: the caller's promise.
+        let handle = unsafe { self.handle_of(object) };
+        self.raw.free_rcu_unbounded(self.having(layout), handle);
+    }
+
+    /// Returns the handle of an object.
+    ///
+    /// # Safety
+    ///
+    /// `object` was allocated from this allocator.
+    #[inline(always)]
+    unsafe fn handle_of(&self, object: NonNull<u8>) -> Handle {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.depot().slabs.arena().handle_of(object) }
     }
 }
 

@@ -1,8 +1,14 @@
 //! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type.
 
+// The order of these modules is that of the methods of `MemAlloc` and `Cache` in the documentation.
+mod mem_alloc;
+
+mod cache;
+
+mod type_stable;
+
 mod boxes;
 mod builder;
-mod cache;
 mod cell;
 #[cfg(feature = "allocator-api2")]
 mod container;
@@ -11,7 +17,6 @@ mod depot;
 mod error;
 mod filler;
 mod hook_frame;
-mod mem_alloc;
 mod owed;
 mod raw;
 mod raw_alloc;
@@ -23,13 +28,14 @@ mod stage;
 mod worker;
 
 pub use boxes::{SlabBox, UninitBox};
-pub use builder::Builder;
-pub use cache::{Cache, SlotRef, TypeStable};
+pub use builder::{Builder, FromBuilder};
+pub use cache::Cache;
 pub use cell::{OwnedRef, RcuCell};
 #[cfg(feature = "allocator-api2")]
 pub use container::WithFallback;
 pub use error::{AllocError, AllocErrorKind, BuildError, ExchangeError, NewCellError};
 pub use mem_alloc::MemAlloc;
 pub use reclaim::Reclaimed;
+pub use type_stable::{SlotRef, TypeStable};
 #[cfg(not(loom))]
 pub use worker::{Worker, WorkerBuilder};

@@ -288,40 +288,21 @@ impl ClassDepot {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::slab::Handle;
-
-    fn stamped(pool: &Pool, cookie: u64) -> Batch {
-        let mut batch = pool.take(true).unwrap();
-        pool.with(&mut batch, |body| {
-            body.set_stamp(Stamp::of(cookie, 0));
-            body.objects.push(Handle::new(cookie as u32).unwrap());
-        });
-        batch
-    }
-
-    fn drain(pool: &Pool, mut batches: Queue) -> Vec<u64> {
-        let mut cookies = Vec::new();
-        while let Some(mut batch) = batches.pop_front(pool) {
-            cookies.push(pool.with(&mut batch, |body| body.stamp().age()));
-            pool.give(batch);
-        }
-        cookies
-    }
 
     #[test]
     fn batches_are_taken_oldest_first_as_far_as_their_grace_periods_have_ended() {
         let pool = Pool::reserved(1 << 24);
         let stage = Stage::new();
-        (1..=4).for_each(|cookie| stage.push(&pool, stamped(&pool, cookie)));
+        (1..=4).for_each(|cookie| stage.push(&pool, pool.stamped(cookie)));
         let take = |completed| {
-            drain(&pool, stage.take_passed(&pool, &Stamp::of(completed, 0), usize::MAX))
+            stage.take_passed(&pool, &Stamp::of(completed, 0), usize::MAX).into_ages(&pool)
         };
         assert_eq!(take(2), [1, 2]);
         assert_eq!(take(2), [], "one search for each grace period");
-        (5..=6).for_each(|cookie| stage.push(&pool, stamped(&pool, cookie)));
+        (5..=6).for_each(|cookie| stage.push(&pool, pool.stamped(cookie)));
         assert_eq!(take(5), [3, 4, 5]);
         assert_eq!(stage.objects(), 1);
-        assert_eq!(drain(&pool, stage.take_all(&pool)), [6]);
+        assert_eq!(stage.take_all(&pool).into_ages(&pool), [6]);
         assert!(stage.is_empty());
     }
 
@@ -329,9 +310,9 @@ mod tests {
     fn a_bounded_search_leaves_the_rest_to_the_next_one() {
         let pool = Pool::reserved(1 << 24);
         let stage = Stage::new();
-        (1..=5).for_each(|cookie| stage.push(&pool, stamped(&pool, cookie)));
+        (1..=5).for_each(|cookie| stage.push(&pool, pool.stamped(cookie)));
         let completed = Stamp::of(9, 0);
-        let take = || drain(&pool, stage.take_passed(&pool, &completed, 2));
+        let take = || stage.take_passed(&pool, &completed, 2).into_ages(&pool);
         assert_eq!([take(), take(), take(), take()], [vec![1, 2], vec![3, 4], vec![5], vec![]]);
     }
 
@@ -339,12 +320,12 @@ mod tests {
     fn a_batch_that_waits_for_no_later_grace_period_is_not_held_up_by_others() {
         let pool = Pool::reserved(1 << 24);
         let stage = Stage::new();
-        stage.push(&pool, stamped(&pool, 7));
+        stage.push(&pool, pool.stamped(7));
         assert!(stage.take_passed(&pool, &Stamp::of(3, 0), usize::MAX).is_empty());
         let mut older = Queue::new();
-        older.push_back(&pool, stamped(&pool, 2));
+        older.push_back(&pool, pool.stamped(2));
         stage.push_all_oldest(&pool, older);
-        assert_eq!(drain(&pool, stage.take_passed(&pool, &Stamp::of(3, 0), usize::MAX)), [2]);
+        assert_eq!(stage.take_passed(&pool, &Stamp::of(3, 0), usize::MAX).into_ages(&pool), [2]);
     }
 
     /// A stalled reader of one flavour must not make every grace period of the other look at all
@@ -353,7 +334,7 @@ mod tests {
     fn a_search_in_vain_looks_at_one_batch() {
         let pool = Pool::reserved(1 << 24);
         let stage = Stage::new();
-        (100..110).for_each(|cookie| stage.push(&pool, stamped(&pool, cookie)));
+        (100..110).for_each(|cookie| stage.push(&pool, pool.stamped(cookie)));
         assert!(stage.take_passed(&pool, &Stamp::of(1, 0), usize::MAX).is_empty());
         // A batch without its stamp would pass, if the search looked at it.
         let mut ordered = stage.ordered.take_all(&pool);

@@ -102,31 +102,11 @@ impl BatchList {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::rcu::Stamp;
-    use crate::slab::Handle;
-
-    fn stamped(pool: &Pool, cookie: u64) -> Batch {
-        let mut batch = pool.take(true).unwrap();
-        pool.with(&mut batch, |body| {
-            body.set_stamp(Stamp::of(cookie, 0));
-            body.objects.push(Handle::new(cookie as u32).unwrap());
-        });
-        batch
-    }
-
-    fn drain(pool: &Pool, mut batches: Queue) -> Vec<u64> {
-        let mut cookies = Vec::new();
-        while let Some(mut batch) = batches.pop_front(pool) {
-            cookies.push(pool.with(&mut batch, |body| body.stamp().age()));
-            pool.give(batch);
-        }
-        cookies
-    }
 
     #[test]
     fn batches_are_used_again() {
         let pool = Pool::reserved(1 << 24);
-        let first = stamped(&pool, 7);
+        let first = pool.stamped(7);
         let number = format!("{first:?}");
         pool.give(first);
         let mut again = pool.take(true).unwrap();
@@ -139,7 +119,7 @@ mod tests {
     fn threads_that_push_and_pop_lose_no_batch() {
         let (pool, list) = (Pool::reserved(1 << 24), BatchList::new());
         for cookie in 1..=8 {
-            list.push(&pool, stamped(&pool, cookie));
+            list.push(&pool, pool.stamped(cookie));
         }
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -154,7 +134,7 @@ mod tests {
                 });
             }
         });
-        let mut cookies = drain(&pool, list.take_all(&pool));
+        let mut cookies = list.take_all(&pool).into_ages(&pool);
         cookies.sort_unstable();
         assert_eq!(cookies, (1..=8).collect::<Vec<_>>());
     }

@@ -145,6 +145,17 @@ impl Pool {
         self.free.pop(self).or_else(|| self.table.extend(may_map).map(|number| Batch { number }))
     }
 
+    /// Takes a batch that waits for the grace period `cookie`, with one object.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn stamped(&self, cookie: u64) -> Batch {
+        let mut batch = self.take(true).expect("memory");
+        self.with(&mut batch, |body| {
+            body.set_stamp(Stamp::of(cookie, 0));
+            body.objects.push(crate::slab::Handle::new(cookie as u32).expect("not 0"));
+        });
+        batch
+    }
+
     /// Gives a batch back. Objects that are still in it are lost.
     pub(crate) fn give(&self, mut batch: Batch) {
         self.with(&mut batch, |body| body.objects.truncate(0));

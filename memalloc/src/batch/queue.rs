@@ -115,6 +115,17 @@ impl Queue {
         self.objects += other.objects;
     }
 
+    /// Gives all batches back. Returns the ages of their stamps, in order.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn into_ages(mut self, pool: &Pool) -> Vec<u64> {
+        let mut ages = Vec::new();
+        while let Some(mut batch) = self.pop_front(pool) {
+            ages.push(pool.with(&mut batch, |body| body.stamp().age()));
+            pool.give(batch);
+        }
+        ages
+    }
+
     /// Gives up the batches. Returns the links of the first and the last.
     pub(super) fn into_links(self) -> Option<(u32, u32)> {
         (!self.is_empty()).then_some((self.first, self.last))

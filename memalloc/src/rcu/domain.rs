@@ -1,17 +1,16 @@
-//! A domain of readers of both flavours: the public interface, except for the read sections, which
-//! stand beside their guards in `reader` and `sleepable`.
+//! A domain of readers of both flavours: the public interface, except for the constructors in
+//! `builder`, and for the read sections, which stand beside their guards in `reader` and `sleepable`.
 
 use super::flavour::{FlavourKind, Rcu, TasksTrace};
 use super::grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError};
 use super::slots::{Announcement, Slot};
-use super::stall::{StallReport, StallWatch};
+use super::stall::StallWatch;
 use crate::first_panic::FirstPanic;
 use crate::sys::fork::{AtFork, Forking, Registration};
 use crate::sys::membarrier::BarrierKind;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 /// A set of readers and the grace periods that wait for them. Cheap to clone: clones are the same
 /// domain, and any number of allocators and data structures may share it.
@@ -112,97 +111,7 @@ impl fmt::Debug for Domain {
     }
 }
 
-impl Default for Domain {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Domain {
-    /// Creates a domain with the barrier of [`BarrierKind::best`].
-    pub fn new() -> Self {
-        Self::configured(BarrierKind::best(), StallWatch::default())
-    }
-
-    /// Returns a builder, which configures a domain.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    /// The domain of the process. Allocators and structures use it unless they are given another.
-    #[cfg(not(loom))]
-    pub fn global() -> &'static Self {
-        // `OnceBox` never waits for the initialization by another thread, which may have vanished
-        // in a fork.
-        static GLOBAL: once_cell::race::OnceBox<Domain> = once_cell::race::OnceBox::new();
-        GLOBAL.get_or_init(|| Box::new(Self::new()))
-    }
-
-    fn configured(barrier: BarrierKind, stall: StallWatch) -> Self {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        // Names a domain. Orders nothing, so loom need not see it.
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let inner = Arc::new(Inner {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            rcu: GracePeriods::new(barrier, stall.clone()),
-            // Readers that may sleep gain nothing from `membarrier`: their guards cost more than a
-            // fence anyway.
-            trace: GracePeriods::new(BarrierKind::Fence, stall),
-            registration: OnceLock::new(),
-        });
-        // SAFETY: the `Arc` keeps the value at its place, and the registration ends when the drop
-        // of the value begins.
-        inner.registration.get_or_init(|| unsafe { Registration::new(&inner) });
-        Self { inner }
-    }
-
-    #[inline(always)]
-    pub(super) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
-    }
-
-    /// The kind of barrier between RCU readers and grace periods that the domain was built with.
-    /// [`stats`](Self::stats) reports the kind in force. The tasks-trace flavour always uses
-    /// [`BarrierKind::Fence`].
-    pub fn barrier_kind(&self) -> BarrierKind {
-        self.inner.rcu.barrier_kind()
-    }
-
-    /// The grace periods that wait for the readers of [`pin`](Self::pin).
-    #[inline]
-    pub fn rcu(&self) -> &GracePeriods<Rcu> {
-        &self.inner.rcu
-    }
-
-    /// The grace periods that wait for the readers of [`pin_trace`](Self::pin_trace).
-    #[inline]
-    pub fn trace(&self) -> &GracePeriods<TasksTrace> {
-        &self.inner.trace
-    }
-
-    /// Drives the grace periods of both flavours as far as readers allow, and runs the callbacks
-    /// that are due.
-    pub(crate) fn run_all_callbacks(&self) {
-        self.rcu().run_callbacks();
-        self.trace().run_callbacks();
-    }
-
-    /// See [`GracePeriods::start_poll`].
-    pub fn start_poll(&self) -> Cookie {
-        self.rcu().start_poll()
-    }
-
-    /// See [`GracePeriods::poll`].
-    #[must_use]
-    pub fn poll(&self, cookie: Cookie) -> bool {
-        self.rcu().poll(cookie)
-    }
-
-    /// See [`GracePeriods::advance`].
-    pub fn advance(&self, cookie: Cookie) -> bool {
-        self.rcu().advance(cookie)
-    }
-
     /// See [`GracePeriods::synchronize`].
     ///
     /// # Errors
@@ -227,11 +136,6 @@ impl Domain {
         unsafe { self.rcu().retire(object, free) };
     }
 
-    /// See [`GracePeriods::run_callbacks`].
-    pub fn run_callbacks(&self) -> usize {
-        self.rcu().run_callbacks()
-    }
-
     /// See [`GracePeriods::barrier`].
     ///
     /// # Errors
@@ -241,74 +145,83 @@ impl Domain {
         self.rcu().barrier()
     }
 
+    /// See [`GracePeriods::run_callbacks`].
+    pub fn run_callbacks(&self) -> usize {
+        self.rcu().run_callbacks()
+    }
+
+    /// See [`GracePeriods::start_poll`].
+    pub fn start_poll(&self) -> Cookie {
+        self.rcu().start_poll()
+    }
+
+    /// See [`GracePeriods::poll`].
+    #[must_use]
+    pub fn poll(&self, cookie: Cookie) -> bool {
+        self.rcu().poll(cookie)
+    }
+
+    /// See [`GracePeriods::advance`].
+    pub fn advance(&self, cookie: Cookie) -> bool {
+        self.rcu().advance(cookie)
+    }
+
+    /// The grace periods that wait for the readers of [`pin`](Self::pin).
+    #[inline]
+    pub fn rcu(&self) -> &GracePeriods<Rcu> {
+        &self.inner.rcu
+    }
+
+    /// The grace periods that wait for the readers of [`pin_trace`](Self::pin_trace).
+    #[inline]
+    pub fn trace(&self) -> &GracePeriods<TasksTrace> {
+        &self.inner.trace
+    }
+
+    /// The kind of barrier between RCU readers and grace periods that the domain was built with.
+    /// [`stats`](Self::stats) reports the kind in force. The tasks-trace flavour always uses
+    /// [`BarrierKind::Fence`].
+    pub fn barrier_kind(&self) -> BarrierKind {
+        self.inner.rcu.barrier_kind()
+    }
+
     /// See [`GracePeriods::stats`].
     pub fn stats(&self) -> FlavourStats {
         self.rcu().stats()
     }
 }
 
-/// Configures a [`Domain`].
-#[derive(Clone, Debug, Default)]
-#[must_use = "a builder does nothing until it builds"]
-pub struct Builder {
-    barrier: Option<BarrierKind>,
-    stall: StallWatch,
-}
-
-impl Builder {
-    /// Sets the kind of barrier for RCU readers. The default is [`BarrierKind::best`].
-    pub fn barrier(mut self, kind: BarrierKind) -> Self {
-        self.barrier = Some(kind);
-        self
+impl Domain {
+    pub(super) fn configured(barrier: BarrierKind, stall: StallWatch) -> Self {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        // Names a domain. Orders nothing, so loom need not see it.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let inner = Arc::new(Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            rcu: GracePeriods::new(barrier, stall.clone()),
+            // Readers that may sleep gain nothing from `membarrier`: their guards cost more than a
+            // fence anyway.
+            trace: GracePeriods::new(BarrierKind::Fence, stall),
+            registration: OnceLock::new(),
+        });
+        // SAFETY: the `Arc` keeps the value at its place, and the registration ends when the drop
+        // of the value begins.
+        inner.registration.get_or_init(|| unsafe { Registration::new(&inner) });
+        Self { inner }
     }
 
-    /// Sets the time after which a grace period counts as stalled. The default is one second. A
-    /// free waits for room behind a reader for at most this time (see `max_pending` of the
-    /// allocator's builder).
-    pub fn stall_after(mut self, time: Duration) -> Self {
-        self.stall.after = time;
-        self
+    #[inline(always)]
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
-    /// Sets the function that receives reports of stalled grace periods. The thread that waits for
-    /// the grace period calls it, holding no locks. The default is none. If signal handlers free
-    /// deferred objects, the function may run in one and must be async-signal-safe.
-    pub fn stall_handler(mut self, handler: impl Fn(&StallReport) + Send + Sync + 'static) -> Self {
-        self.stall.handler = Some(Arc::new(handler));
-        self
-    }
-
-    /// Builds the domain.
-    ///
-    /// # Errors
-    ///
-    /// [`UnsupportedBarrier`] if this system does not support the requested kind of barrier.
-    pub fn build(self) -> Result<Domain, UnsupportedBarrier> {
-        let kind = self.barrier.unwrap_or_else(BarrierKind::best);
-        if kind.is_supported() {
-            Ok(Domain::configured(kind, self.stall))
-        } else {
-            Err(UnsupportedBarrier(kind))
-        }
+    /// Drives the grace periods of both flavours as far as readers allow, and runs the callbacks
+    /// that are due.
+    pub(crate) fn run_all_callbacks(&self) {
+        self.rcu().run_callbacks();
+        self.trace().run_callbacks();
     }
 }
-
-/// This system does not support the requested kind of barrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnsupportedBarrier(pub BarrierKind);
-
-impl fmt::Display for UnsupportedBarrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "barrier kind {} is not available on this system; {} is",
-            self.0,
-            BarrierKind::best()
-        )
-    }
-}
-
-impl std::error::Error for UnsupportedBarrier {}
 
 const _: () = {
     const fn shared<T: Send + Sync>() {}

@@ -58,17 +58,23 @@
 //! - MEM-R7: a claimed slot has the address of its domain, and the domain does not move until its
 //!   slots are freed.
 
+// The order of these modules is that of the methods of `Domain` in the documentation.
+mod builder;
+
+mod reader;
+
+mod sleepable;
+
+mod domain;
+
 mod backoff;
 mod barrier;
 mod callback;
 mod debt;
-mod domain;
 mod epoch;
 mod flavour;
 mod grace_period;
 mod handover;
-mod reader;
-mod sleepable;
 mod slots;
 mod stall;
 mod stamp;
@@ -76,7 +82,8 @@ mod thread_slots;
 
 pub use crate::sys::membarrier::BarrierKind;
 pub(crate) use backoff::Backoff;
-pub use domain::{Builder, Domain, UnsupportedBarrier};
+pub use builder::{Builder, UnsupportedBarrier};
+pub use domain::Domain;
 pub use flavour::{Flavour, FlavourKind, Rcu, TasksTrace};
 pub use grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError, drop_box};
 pub use reader::{Guard, LocalReader};

@@ -14,8 +14,10 @@
 //!   their class, they never change it.
 
 mod arena;
+mod descriptor;
 mod empty;
 mod handle;
+mod lists;
 mod slabs;
 
 #[cfg(not(loom))]

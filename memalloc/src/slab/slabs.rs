@@ -9,15 +9,15 @@
 
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
+use super::descriptor::Slab;
 use super::empty::EmptySlabs;
+use super::lists::{State, pages};
 use crate::class::{ClassTable, UNIT};
 use crate::sync::LockGuard;
 use crate::sys::fork::{ForkLock, Registration};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
-
-const PAGE_BYTES: usize = 4096;
 
 /// A shard carves from another's slabs only if that one has more than this many with objects in
 /// them.
@@ -63,97 +63,6 @@ pub(crate) struct Slabs {
     /// Dropped before `state`.
     _registration: Registration,
     state: Arc<ForkLock<State>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// By slab number; slab 0 is never used, so that no handle is 0. This and the lists are empty
-    /// until an object is carved.
-    slabs: Vec<Slab>,
-    /// Slabs without objects outside: one list per class if slabs keep their class, else one list.
-    empty: Vec<EmptySlabs>,
-    shards: usize,
-    classes: usize,
-    /// The number of lists of empty slabs to create.
-    empty_lists: usize,
-    /// For each shard of each class, the slabs that have objects in them.
-    partial: Vec<Vec<u32>>,
-    taken: Vec<u64>,
-    /// For each shard of each class, the number of its slabs.
-    owned: Vec<usize>,
-    /// Number of slabs that have a class.
-    in_use: u64,
-    /// The number of times that a slab was given a class.
-    opened: u64,
-    /// The number of times that a slab returned its memory.
-    released: u64,
-    backing_bytes: u64,
-    /// Bytes that have ever been returned to the system.
-    released_bytes: u64,
-}
-
-#[derive(Debug, Default)]
-struct Slab {
-    class: usize,
-    /// The shard that last carved from it.
-    shard: usize,
-    /// Divides by the units of an object: see `index_of`.
-    reciprocal: u64,
-    /// A set bit: the object is in the slab.
-    inside: Vec<u64>,
-    /// The number of set bits.
-    count: u32,
-    /// The index of this slab in its list of `State::partial`, while `count > 0` and it has a
-    /// class.
-    listed_at: usize,
-    /// Bytes from the start of the slab that have been carved since it got its memory.
-    touched: usize,
-}
-
-impl Slab {
-    /// Takes out the lowest `count` objects, which must be there, and gives the number of each to
-    /// `receive`.
-    fn take_lowest(&mut self, count: u32, mut receive: impl FnMut(u32)) {
-        self.count -= count;
-        let mut left = count;
-        for (word, bits) in (0..).zip(&mut self.inside) {
-            while *bits != 0 && left > 0 {
-                let bit = bits.trailing_zeros();
-                *bits &= *bits - 1;
-                left -= 1;
-                receive(word * 64 + bit);
-            }
-            if left == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Returns the number of words in the bitmap of a slab with objects of `units` units.
-    fn words(units: u32) -> usize {
-        (SLAB_UNITS / units).div_ceil(64) as usize
-    }
-
-    /// Makes room for a bitmap of `words` words. Returns `false` if there is no memory.
-    fn make_room(&mut self, words: usize) -> bool {
-        self.inside.clear();
-        self.inside.try_reserve_exact(words).is_ok()
-    }
-
-    /// Returns the number of the object that begins `units` units behind the start of the slab.
-    /// Exact: the reciprocal is too large by less than 2^-32 of a unit, and there are at most 4096
-    /// units.
-    fn index_of(&self, units: u32) -> u32 {
-        ((u64::from(units) * self.reciprocal) >> 32) as u32
-    }
-}
-
-const fn reciprocal(units: u32) -> u64 {
-    (1_u64 << 32).div_ceil(units as u64)
-}
-
-fn pages(bytes: usize) -> u64 {
-    bytes.next_multiple_of(PAGE_BYTES) as u64
 }
 
 impl Slabs {
@@ -484,98 +393,6 @@ impl Slabs {
     }
 }
 
-impl State {
-    /// Creates the lists. Returns false if there is no memory.
-    fn begin(&mut self) -> bool {
-        fn filled<T: Clone>(list: &mut Vec<T>, count: usize, value: T) -> bool {
-            let room = list.try_reserve_exact(count - list.len()).is_ok();
-            if room {
-                list.resize(count, value);
-            }
-            room
-        }
-        let lists = self.classes * self.shards;
-        let begun = filled(&mut self.partial, lists, Vec::new())
-            && filled(&mut self.owned, lists, 0)
-            && filled(&mut self.taken, self.classes, 0)
-            && filled(&mut self.empty, self.empty_lists, EmptySlabs::default())
-            && self.slabs.try_reserve(1).is_ok();
-        if begun {
-            self.slabs.push(Slab::default());
-        }
-        begun
-    }
-
-    /// Returns the index of the list of empty slabs that may get the class `class`.
-    fn empty_of(&self, class: usize) -> usize {
-        if self.empty.len() == 1 { 0 } else { class }
-    }
-
-    /// Makes room to list every slab of a shard and one more, so that an object can be put back
-    /// without allocating memory: that may happen in a signal handler.
-    fn has_room_to_list(&mut self, list: usize) -> bool {
-        let (most, listed) = (self.owned[list] + 1, &mut self.partial[list]);
-        listed.try_reserve(most.saturating_sub(listed.len())).is_ok()
-    }
-
-    /// Gives an empty slab a class and lists it. The caller has made room for the bitmap and the
-    /// list.
-    fn give_class(&mut self, number: u32, class: usize, shard: usize, units: u32) {
-        let (objects, list) = (SLAB_UNITS / units, class * self.shards + shard);
-        let mut inside = std::mem::take(&mut self.slabs[number as usize].inside);
-        inside.clear();
-        for first in (0..objects).step_by(64) {
-            inside.push(u64::MAX >> (64 - (objects - first).min(64)));
-        }
-        let slab = &mut self.slabs[number as usize];
-        *slab = Slab {
-            class,
-            shard,
-            reciprocal: reciprocal(units),
-            inside,
-            count: objects,
-            listed_at: self.partial[list].len(),
-            touched: slab.touched,
-        };
-        self.partial[list].push(number);
-        self.in_use += 1;
-        self.opened += 1;
-        self.owned[list] += 1;
-    }
-
-    /// Takes a slab off its list.
-    fn unlist(&mut self, number: u32) {
-        let slab = &self.slabs[number as usize];
-        let (list, at) = (slab.class * self.shards + slab.shard, slab.listed_at);
-        self.partial[list].swap_remove(at);
-        if let Some(&moved) = self.partial[list].get(at) {
-            self.slabs[moved as usize].listed_at = at;
-        }
-    }
-
-    /// Moves a slab from another shard's list to a shard. Returns its number, or `None` if there is
-    /// no memory to list it.
-    fn take_over(&mut self, from: usize, class: usize, shard: usize) -> Option<u32> {
-        let to = class * self.shards + shard;
-        let number = self.partial[from].first().copied().filter(|_| self.has_room_to_list(to))?;
-        self.unlist(number);
-        self.owned[from] -= 1;
-        self.owned[to] += 1;
-        let slab = &mut self.slabs[number as usize];
-        (slab.shard, slab.listed_at) = (shard, self.partial[to].len());
-        self.partial[to].push(number);
-        Some(number)
-    }
-
-    fn touch(&mut self, slab: u32, end: usize) {
-        let slab = &mut self.slabs[slab as usize];
-        if end > slab.touched {
-            self.backing_bytes += pages(end) - pages(slab.touched);
-            slab.touched = end;
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -653,16 +470,6 @@ mod tests {
         assert!(slabs.put_back(&classes, &first, true));
         assert_eq!(carve(&slabs, &classes, 2, 48), first);
         assert_eq!(slabs.usage().backing_bytes, 4096);
-    }
-
-    #[test]
-    fn an_object_knows_its_number_whatever_its_size() {
-        for units in 1..=256 {
-            let slab = Slab { reciprocal: reciprocal(units), ..Slab::default() };
-            for index in 0..SLAB_UNITS / units {
-                assert_eq!(slab.index_of(index * units), index, "{units} units");
-            }
-        }
     }
 
     #[test]

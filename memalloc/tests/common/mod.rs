@@ -6,7 +6,8 @@ use memalloc::rcu::{BarrierKind, Domain};
 use memalloc::{Amount, Builder, Cache, CpuMode, MemAlloc, ReusePolicy, Stats};
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -30,7 +31,10 @@ impl Setup {
     }
 
     pub(crate) fn domain(&self) -> Domain {
-        Domain::builder().barrier(self.barrier).build().expect("only supported kinds are listed")
+        Domain::builder()
+            .barrier_kind(self.barrier)
+            .build()
+            .expect("only supported kinds are listed")
     }
 
     /// Returns the builder of an allocator with its own domain.
@@ -219,6 +223,24 @@ impl Object {
         // SAFETY: as in `free`, and no reader has ever seen the object.
         unsafe { alloc.free_unshared(self.place, self.layout) };
     }
+}
+
+/// Counts its drops, and panics if it is dropped twice.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) dropped: AtomicU64,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        assert_eq!(self.dropped.fetch_add(1, Ordering::Relaxed), 0, "dropped twice");
+        self.all.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn counted(all: &Arc<AtomicUsize>) -> Counted {
+    Counted { dropped: AtomicU64::new(0), all: all.clone() }
 }
 
 /// Returns the first word of an object, which names its owner; 0 means none. A free object keeps

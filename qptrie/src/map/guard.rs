@@ -27,10 +27,14 @@ pub struct TrieGuard<
     _section: Guard<'t>,
 }
 
-impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieGuard<'t, V, B, L> {
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
+    /// Begins a read section and returns its guard, which has all operations; references to values
+    /// are valid as long as the guard is borrowed. Keep it for one operation or a short batch: while
+    /// it lasts, no object that is freed deferred can be reused, in any structure on the same
+    /// domain.
     #[inline]
-    pub(super) fn new(trie: &'t QpTrie<V, B, L>) -> Self {
-        Self { trie, _section: trie.domain.pin() }
+    pub fn pin(&self) -> TrieGuard<'_, V, B, L> {
+        TrieGuard { trie: self, _section: self.domain.pin() }
     }
 }
 
@@ -81,11 +85,26 @@ pub struct TrieTraceGuard<
     _section: TraceGuard<'t>,
 }
 
-impl<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers>
-    TrieTraceGuard<'t, V, B, L>
-{
-    pub(super) fn new(trie: &'t QpTrie<V, B, L>) -> Self {
-        Self { trie, _section: trie.domain.pin_trace() }
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B, L> {
+    /// Begins a section that may sleep, in which references to values are valid. While it lasts,
+    /// nothing that is freed for sleepers can be reused, in any structure on the same domain.
+    ///
+    /// ```
+    /// use memalloc::{AfterTasksTraceGp, Immediate};
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::<String, Immediate, AfterTasksTraceGp>::with_policies()?;
+    /// let view = trie.pin_trace();
+    /// view.insert(b"name", "trie".to_owned())?;
+    /// let name = view.get(b"name");
+    /// view.remove(b"name");
+    /// std::thread::scope(|scope| scope.spawn(|| assert_eq!(name.unwrap(), "trie")).join().unwrap());
+    /// # drop(view);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "rcu_read_lock_trace")]
+    pub fn pin_trace(&self) -> TrieTraceGuard<'_, V, B, L> {
+        TrieTraceGuard { trie: self, _section: self.domain.pin_trace() }
     }
 }
 

@@ -122,3 +122,16 @@ macro_rules! for_any_value {
 }
 
 for_any_value!(AfterRcuGp FreeAfterRcuGp AfterTasksTraceGp);
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
+    /// Removes every entry that is present throughout; entries that other threads insert meanwhile
+    /// may stay. Costs the same as [`retain`](Self::retain).
+    pub fn clear(&self)
+    where
+        L: LeafPolicy<V>,
+    {
+        for (key, _) in L::entries(self) {
+            L::remove(self, key.as_ref());
+        }
+    }
+}

@@ -1,10 +1,25 @@
-//! The memory usage and the depth of a trie.
+//! The maintenance of a trie, its statistics, its memory usage and its depth.
 
 use crate::map::by_ref::point::TrieRef;
 use crate::map::trie::QpTrie;
 use crate::read::{Ascending, Walk};
-use memalloc::{ProtectsIdentity, ReusePolicy, Stats};
+use memalloc::rcu::SynchronizeError;
+use memalloc::sync::Ordering;
+use memalloc::{ProtectsIdentity, Reclaimed, ReusePolicy, Stats};
 use std::ops::Bound::{Excluded, Unbounded};
+
+/// Statistics of a trie, returned by [`QpTrie::stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TrieStats {
+    /// The number of entries; exact when nothing runs.
+    pub entries: u64,
+    /// The number of times that lookups and scans retried because a branch had changed under them.
+    pub retries: u64,
+    /// The number of lookups and seeks that insisted after too many retries and blocked changes
+    /// below their root until they were done.
+    pub fallbacks: u64,
+}
 
 /// The memory usage of a trie, returned by [`QpTrie::memory_usage`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +56,63 @@ impl MemoryUsage {
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
+    /// Does pending maintenance without waiting for readers: drives grace periods, frees nodes whose
+    /// grace period has passed, releases surplus memory, and frees replaced tables of
+    /// [hints](crate::Builder::hints). Changes of the trie do the same in passing; while there are none,
+    /// call this, or let a [`Worker`](memalloc::Worker) call it. Runs the callbacks of the domain
+    /// that are due.
+    ///
+    /// ```
+    /// use memalloc::Worker;
+    /// use qptrie::QpTrie;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// let trie = Arc::new(QpTrie::new()?);
+    /// trie.pin().insert("key", 1)?;
+    /// let worker = Worker::every(Duration::from_millis(10)).tend_with(&trie, QpTrie::tend).start()?;
+    /// # drop(worker);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "irq_work")]
+    pub fn tend(&self) {
+        self.nodes.branches.tend();
+        self.nodes.leaves.tend();
+        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), false);
+    }
+
+    /// Returns unused nodes to their slabs and empty slabs to the system without waiting for
+    /// readers, and replaces a table of [hints](crate::Builder::hints) that has become too large. Free nodes
+    /// in the caches of CPUs stay there. [`quiesce`](Self::quiesce) returns all unused memory, but
+    /// waits.
+    pub fn trim(&self) -> Reclaimed {
+        let reclaimed = together(self.nodes.branches.trim(), self.nodes.leaves.trim());
+        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
+        reclaimed
+    }
+
+    /// Waits for readers until no removed node is pending, and returns unused memory to the system.
+    ///
+    /// # Errors
+    ///
+    /// [`SynchronizeError::InsideReadSection`] if the calling thread is inside a read section of
+    /// the domain.
+    pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
+        let branches = self.nodes.branches.quiesce()?;
+        let leaves = self.nodes.leaves.quiesce()?;
+        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
+        Ok(together(branches, leaves))
+    }
+
+    /// Returns the current statistics of the trie.
+    pub fn stats(&self) -> TrieStats {
+        TrieStats {
+            entries: self.nodes.entries.sum(),
+            retries: self.counters.retries.load(Ordering::Relaxed),
+            fallbacks: self.counters.fallbacks.load(Ordering::Relaxed),
+        }
+    }
+
     /// Returns the number of bytes of slab memory that branches and leaves have touched and not
     /// returned to the system, plus the size of the trie itself, its roots and its hints. This is
     /// [`MemoryUsage::total_bytes`] without the tables of the allocators, and takes only two locks.
@@ -69,6 +141,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     fn root_bytes(&self) -> u64 {
         size_of::<Self>() as u64 + self.nodes.roots.bytes() + self.nodes.entries.bytes()
     }
+}
+
+/// Adds up what two allocators returned.
+fn together(mut all: Reclaimed, others: Reclaimed) -> Reclaimed {
+    all.objects += others.objects;
+    all.bytes += others.bytes;
+    all.released_bytes += others.released_bytes;
+    all
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B, L> {

@@ -1,23 +1,27 @@
 //! The public types. Operations are grouped by what they return (`by_ref`, `by_copy`) or by the kind
 //! of section (`sleepable`); the same question is in a file of the same name.
 
-// The order of the modules is that of the methods of `TrieRef` in the documentation.
+// The order of the modules is that of the methods of `QpTrie` and `TrieRef` in the documentation.
+mod trie;
+
+mod guard;
+
 mod by_ref;
 
 mod by_copy;
+
+mod sleepable;
+
+mod leaf_policy;
 
 mod memory;
 
 mod builder;
 mod error;
-mod guard;
-mod leaf_policy;
 mod range;
 #[cfg(feature = "serde")]
 mod serde_impls;
-mod sleepable;
 mod std_impls;
-mod trie;
 
 pub use builder::{Builder, Hints};
 pub use by_copy::iter::IterCopied;
@@ -27,8 +31,8 @@ pub use by_ref::point::{TrieRef, Update};
 pub use error::{InsertError, InsertErrorKind};
 pub use guard::{TrieGuard, TrieTraceGuard};
 pub use leaf_policy::LeafPolicy;
-pub use memory::MemoryUsage;
+pub use memory::{MemoryUsage, TrieStats};
 pub use range::KeyRange;
 pub use sleepable::iter::TraceIter;
 pub use sleepable::view::TraceRef;
-pub use trie::{QpTrie, TrieStats};
+pub use trie::QpTrie;

@@ -1,13 +1,11 @@
 //! The trie, and operations on it as a whole.
 
 use crate::map::builder::{Builder, Settings};
-use crate::map::by_ref::point::TrieRef;
-use crate::map::guard::TrieGuard;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
-use memalloc::rcu::{Domain, Guard, SynchronizeError};
+use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicU64, Ordering};
-use memalloc::{AfterRcuGp, BuildError, Immediate, MAX_SIZE, Reclaimed, ReusePolicy};
+use memalloc::{AfterRcuGp, BuildError, Immediate, MAX_SIZE, ReusePolicy};
 use std::fmt;
 
 /// An ordered concurrent map from byte strings to values of type `V`.
@@ -85,19 +83,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Qp
     }
 }
 
-/// Statistics of a trie, returned by [`QpTrie::stats`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TrieStats {
-    /// The number of entries; exact when nothing runs.
-    pub entries: u64,
-    /// The number of times that lookups and scans retried because a branch had changed under them.
-    pub retries: u64,
-    /// The number of lookups and seeks that insisted after too many retries and blocked changes
-    /// below their root until they were done.
-    pub fallbacks: u64,
-}
-
 impl<V: Send + Sync + 'static> QpTrie<V> {
     /// Creates an empty trie on the global domain.
     ///
@@ -157,64 +142,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         }
     }
 
-    /// Begins a read section and returns its guard, which has all operations; references to values
-    /// are valid as long as the guard is borrowed. Keep it for one operation or a short batch: while
-    /// it lasts, no object that is freed deferred can be reused, in any structure on the same
-    /// domain.
-    #[inline]
-    pub fn pin(&self) -> TrieGuard<'_, V, B, L> {
-        TrieGuard::new(self)
-    }
-
-    /// Returns a view inside a section that the caller began, to use several tries or other
-    /// structures on one domain in one section.
-    ///
-    /// ```
-    /// use qptrie::QpTrie;
-    ///
-    /// let numbers: QpTrie<u32> = QpTrie::new()?;
-    /// let names: QpTrie<String> = QpTrie::new()?;
-    /// let guard = numbers.domain().pin();
-    /// let (by_number, by_name) = (numbers.view(&guard), names.view(&guard));
-    /// by_number.insert(b"a", 1)?;
-    /// by_name.insert(b"one", "a".to_owned())?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// References are valid as long as the guard is borrowed, so a function may return them:
-    ///
-    /// ```
-    /// use memalloc::rcu::Guard;
-    /// use qptrie::QpTrie;
-    ///
-    /// fn name_of<'g>(names: &'g QpTrie<String>, guard: &'g Guard<'_>, key: &str) -> Option<&'g str> {
-    ///     names.view(guard).get(key).map(String::as_str)
-    /// }
-    /// # let names = QpTrie::from([("one", "a".to_owned())]);
-    /// # let guard = names.domain().pin();
-    /// # assert_eq!(name_of(&names, &guard, "one"), Some("a"));
-    /// ```
-    ///
-    /// They can't outlive it:
-    ///
-    /// ```compile_fail,E0505
-    /// # use qptrie::QpTrie;
-    /// # let names = QpTrie::<String>::from([("one", "a".to_owned())]);
-    /// let guard = names.domain().pin();
-    /// let name = names.view(&guard).get("one");
-    /// drop(guard);
-    /// name.cloned();
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// If the guard is of another domain than [the trie's](Self::domain): it would protect nothing
-    /// here.
-    #[inline]
-    pub fn view<'g>(&'g self, guard: &'g Guard<'_>) -> &'g TrieRef<V, B, L> {
-        TrieRef::under(self, guard)
-    }
-
     /// Returns the number of entries. Exact when nothing runs.
     pub fn len(&self) -> usize {
         // There are fewer entries than handles, which have 32 bits.
@@ -231,63 +158,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         &self.domain
     }
 
-    /// Returns the current statistics of the trie.
-    pub fn stats(&self) -> TrieStats {
-        TrieStats {
-            entries: self.nodes.entries.sum(),
-            retries: self.counters.retries.load(Ordering::Relaxed),
-            fallbacks: self.counters.fallbacks.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Waits for readers until no removed node is pending, and returns unused memory to the system.
-    ///
-    /// # Errors
-    ///
-    /// [`SynchronizeError::InsideReadSection`] if the calling thread is inside a read section of
-    /// the domain.
-    pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
-        let branches = self.nodes.branches.quiesce()?;
-        let leaves = self.nodes.leaves.quiesce()?;
-        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
-        Ok(together(branches, leaves))
-    }
-
-    /// Returns unused nodes to their slabs and empty slabs to the system without waiting for
-    /// readers, and replaces a table of [hints](Builder::hints) that has become too large. Free nodes
-    /// in the caches of CPUs stay there. [`quiesce`](Self::quiesce) returns all unused memory, but
-    /// waits.
-    pub fn trim(&self) -> Reclaimed {
-        let reclaimed = together(self.nodes.branches.trim(), self.nodes.leaves.trim());
-        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
-        reclaimed
-    }
-
-    /// Does pending maintenance without waiting for readers: drives grace periods, frees nodes whose
-    /// grace period has passed, releases surplus memory, and frees replaced tables of
-    /// [hints](Builder::hints). Changes of the trie do the same in passing; while there are none,
-    /// call this, or let a [`Worker`](memalloc::Worker) call it. Runs the callbacks of the domain
-    /// that are due.
-    ///
-    /// ```
-    /// use memalloc::Worker;
-    /// use qptrie::QpTrie;
-    /// use std::sync::Arc;
-    /// use std::time::Duration;
-    ///
-    /// let trie = Arc::new(QpTrie::new()?);
-    /// trie.pin().insert("key", 1)?;
-    /// let worker = Worker::every(Duration::from_millis(10)).tend_with(&trie, QpTrie::tend).start()?;
-    /// # drop(worker);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[doc(alias = "irq_work")]
-    pub fn tend(&self) {
-        self.nodes.branches.tend();
-        self.nodes.leaves.tend();
-        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), false);
-    }
-
     /// The length of the longest key that fits a leaf beside a value, in bytes.
     pub(super) const LONGEST_KEY: usize = {
         let room = MAX_SIZE.saturating_sub(leaf_overhead::<V, L>());
@@ -302,14 +172,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Drop for QpTrie<V
         let twigs = roots.map(|root| Twig::load(root.slot(), Ordering::Relaxed));
         Remains { nodes: &self.nodes, twigs: twigs.collect() }.drop_all();
     }
-}
-
-/// Adds up what two allocators returned.
-fn together(mut all: Reclaimed, others: Reclaimed) -> Reclaimed {
-    all.objects += others.objects;
-    all.bytes += others.bytes;
-    all.released_bytes += others.released_bytes;
-    all
 }
 
 /// The nodes of a trie that is being dropped and are still to be freed.

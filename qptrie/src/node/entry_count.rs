@@ -136,7 +136,10 @@ impl EntryCount {
     /// Creates a count of 0 that never exceeds `limit`.
     pub(crate) fn new(limit: u64) -> Self {
         // A model needs the stripes before its threads begin.
-        let stripes = if cfg!(loom) { OnceBox::with_value(no_entries()) } else { OnceBox::new() };
+        let stripes = OnceBox::new();
+        if cfg!(loom) {
+            _ = stripes.set(no_entries());
+        }
         Self { stripes, limited: CachePadded::new(AtomicU64::new(0)), limit }
     }
 

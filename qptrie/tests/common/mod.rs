@@ -27,7 +27,10 @@ impl Setup {
     }
 
     pub(crate) fn domain(self) -> Domain {
-        Domain::builder().barrier(self.barrier).build().expect("only supported kinds are listed")
+        Domain::builder()
+            .barrier_kind(self.barrier)
+            .build()
+            .expect("only supported kinds are listed")
     }
 
     /// Returns the builder of a trie on a new domain.

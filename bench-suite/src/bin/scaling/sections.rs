@@ -16,7 +16,7 @@ pub(crate) fn measure(
     grace_periods: bool,
     workers: usize,
 ) -> Measured {
-    let build = || Domain::builder().barrier(barrier).build().expect("the machine has both");
+    let build = || Domain::builder().barrier_kind(barrier).build().expect("the machine has both");
     let is_rcu = flavour == FlavourKind::Rcu;
     let outcome = run((workers, usize::from(grace_periods)), 1, build, |domain, cpu| {
         if cpu.number() >= workers {

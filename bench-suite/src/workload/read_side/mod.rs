@@ -88,7 +88,7 @@ fn barriers() -> impl Iterator<Item = BarrierKind> {
 }
 
 fn domain(barrier: BarrierKind) -> Result<Domain, WrongAnswer> {
-    let domain = Domain::builder().barrier(barrier).build();
+    let domain = Domain::builder().barrier_kind(barrier).build();
     domain.map_err(|error| WrongAnswer(format!("building a domain failed: {error}")))
 }
 

@@ -10,7 +10,6 @@
 
 use crate::map::by_ref::point::{TrieRef, Update};
 use crate::map::error::{InsertError, InsertErrorKind};
-use crate::map::leaf_policy::LeafPolicy;
 use crate::write::{Found, Located, Vacant};
 use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
@@ -373,19 +372,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
                 // SAFETY: the leaf was not published.
                 Err(InsertError { kind, value: unsafe { self.trie.nodes.take_back(leaf) } })
             }
-        }
-    }
-}
-
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
-    /// Removes every entry that is present throughout; entries that other threads insert meanwhile
-    /// may stay. Costs the same as [`retain`](Self::retain).
-    pub fn clear(&self)
-    where
-        L: LeafPolicy<V>,
-    {
-        for (key, _) in L::entries(self) {
-            L::remove(self, key.as_ref());
         }
     }
 }

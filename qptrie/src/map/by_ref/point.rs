@@ -64,12 +64,58 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         // section open (QPT-G1).
         unsafe { &*std::ptr::from_ref(trie).cast() }
     }
+}
 
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
+    /// Returns a view inside a section that the caller began, to use several tries or other
+    /// structures on one domain in one section.
+    ///
+    /// ```
+    /// use qptrie::QpTrie;
+    ///
+    /// let numbers: QpTrie<u32> = QpTrie::new()?;
+    /// let names: QpTrie<String> = QpTrie::new()?;
+    /// let guard = numbers.domain().pin();
+    /// let (by_number, by_name) = (numbers.view(&guard), names.view(&guard));
+    /// by_number.insert(b"a", 1)?;
+    /// by_name.insert(b"one", "a".to_owned())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// References are valid as long as the guard is borrowed, so a function may return them:
+    ///
+    /// ```
+    /// use memalloc::rcu::Guard;
+    /// use qptrie::QpTrie;
+    ///
+    /// fn name_of<'g>(names: &'g QpTrie<String>, guard: &'g Guard<'_>, key: &str) -> Option<&'g str> {
+    ///     names.view(guard).get(key).map(String::as_str)
+    /// }
+    /// # let names = QpTrie::from([("one", "a".to_owned())]);
+    /// # let guard = names.domain().pin();
+    /// # assert_eq!(name_of(&names, &guard, "one"), Some("a"));
+    /// ```
+    ///
+    /// They can't outlive it:
+    ///
+    /// ```compile_fail,E0505
+    /// # use qptrie::QpTrie;
+    /// # let names = QpTrie::<String>::from([("one", "a".to_owned())]);
+    /// let guard = names.domain().pin();
+    /// let name = names.view(&guard).get("one");
+    /// drop(guard);
+    /// name.cloned();
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the guard is of another domain than [the trie's](Self::domain): it would protect nothing
+    /// here.
     #[inline]
-    pub(in crate::map) fn under<'g>(trie: &'g QpTrie<V, B, L>, guard: &'g Guard<'_>) -> &'g Self {
-        assert!(guard.is_of(&trie.domain), "the guard belongs to another domain than this trie");
+    pub fn view<'g>(&'g self, guard: &'g Guard<'_>) -> &'g TrieRef<V, B, L> {
+        assert!(guard.is_of(&self.domain), "the guard belongs to another domain than this trie");
         // SAFETY: the guard keeps its section open and is borrowed for as long (QPT-G1).
-        unsafe { Self::inside(trie) }
+        unsafe { TrieRef::inside(self) }
     }
 }
 

@@ -8,7 +8,6 @@ use crate::map::by_ref::compute::{Computed, Operation};
 use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
 use crate::map::by_ref::point::Update;
 use crate::map::error::InsertError;
-use crate::map::guard::TrieTraceGuard;
 use crate::map::range::KeyRange;
 use crate::map::sleepable::iter::TraceIter;
 use crate::map::trie::QpTrie;
@@ -34,7 +33,7 @@ use std::ops::Bound::{self, Unbounded};
 /// operations without a pause a `TrieRef` is cheaper.
 ///
 /// It is always behind a reference: [`QpTrie::view_trace`] returns one that lasts as long as the
-/// caller's guard, and the [`TrieTraceGuard`] of [`QpTrie::pin_trace`] dereferences to it.
+/// caller's guard, and the [`TrieTraceGuard`](crate::TrieTraceGuard) of [`QpTrie::pin_trace`] dereferences to it.
 #[repr(transparent)]
 pub struct TraceRef<
     V: Send + Sync + 'static,
@@ -53,27 +52,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> fmt::Debug
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B, L> {
-    /// Begins a section that may sleep, in which references to values are valid. While it lasts,
-    /// nothing that is freed for sleepers can be reused, in any structure on the same domain.
-    ///
-    /// ```
-    /// use memalloc::{AfterTasksTraceGp, Immediate};
-    /// use qptrie::QpTrie;
-    ///
-    /// let trie = QpTrie::<String, Immediate, AfterTasksTraceGp>::with_policies()?;
-    /// let view = trie.pin_trace();
-    /// view.insert(b"name", "trie".to_owned())?;
-    /// let name = view.get(b"name");
-    /// view.remove(b"name");
-    /// std::thread::scope(|scope| scope.spawn(|| assert_eq!(name.unwrap(), "trie")).join().unwrap());
-    /// # drop(view);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[doc(alias = "rcu_read_lock_trace")]
-    pub fn pin_trace(&self) -> TrieTraceGuard<'_, V, B, L> {
-        TrieTraceGuard::new(self)
-    }
-
     /// Returns a view inside a section that the caller began, to use several tries or other
     /// structures on one domain in one section. References are valid as long as the guard is
     /// borrowed.
