@@ -165,7 +165,7 @@ impl CpuCaches {
     #[inline(never)]
     fn push_active(&self, caches: &CacheRow, object: Handle) -> bool {
         let arrays = self.try_enter(caches.class.into());
-        arrays.is_some_and(|mut arrays| arrays.free.push_below(caches.limit, object))
+        arrays.is_some_and(|mut arrays| arrays.push_free(object))
     }
 
     /// As `push`, for an object that waits for a grace period.
@@ -181,9 +181,7 @@ impl CpuCaches {
     #[inline(never)]
     fn push_by_rcu_active(&self, caches: &CacheRow, object: Handle) -> bool {
         let arrays = self.try_enter(caches.class.into());
-        arrays.is_some_and(|mut arrays| {
-            arrays.free_by_rcu.push_below(caches.by_rcu_limit.into(), object)
-        })
+        arrays.is_some_and(|mut arrays| arrays.push_by_rcu(object))
     }
 
     /// Returns the arrays of this CPU's cache, unless it is in use. Async-signal-safe, never waits.
