@@ -29,7 +29,7 @@ pub(crate) use spill_list::SpillList;
 use crate::backing::Backing;
 use crate::class::ClassTable;
 use crate::slab::Handle;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, let_others_run};
 use crate::sys::count_word::CountWord;
 use crate::sys::cpu::{CpuMode, CpuSlots};
 use crate::sys::rseq::{CacheRow, Rseq};
@@ -235,12 +235,14 @@ impl CpuCaches {
 
     /// Returns the arrays of any CPU's cache. Waits while it is in use. Not for signal handlers.
     fn enter_any<'a>(&self, cache: &'a CpuCache) -> Active<'a> {
+        let mut round = 0;
         loop {
             if let Some(active) = self.try_enter_any(cache) {
                 return active;
             }
             // The thread that uses it may have been preempted.
-            crate::sync::thread::yield_now();
+            let_others_run(round);
+            round += 1;
         }
     }
 
