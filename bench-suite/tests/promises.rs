@@ -235,3 +235,21 @@ fn every_ordering_above_relaxed_has_its_reason() {
     }
     assert!(seen > 80, "{seen} are not all");
 }
+
+/// A thread scheduled by `SCHED_FIFO` that only yields keeps its processor from one of lower
+/// priority, even if it waits for it. So each wait by yields ends in a sleep, which
+/// `sync::let_others_run` and `rcu::Backoff` see to.
+#[test]
+fn no_thread_waits_for_another_by_yields_alone() {
+    let may =
+        ["memalloc/src/sync.rs", "memalloc/src/sync/counted.rs", "memalloc/src/rcu/backoff.rs"];
+    // Builds that leave steps out on purpose.
+    let others = ["memalloc/src/broken.rs"];
+    for (path, text) in ["memalloc", "qptrie"].into_iter().flat_map(sources) {
+        if may.iter().chain(&others).any(|allowed| path.ends_with(allowed)) {
+            continue;
+        }
+        let found = text.lines().position(|line| line.contains("yield_now("));
+        assert!(found.is_none(), "{}:{}", path.display(), found.unwrap_or(0) + 1);
+    }
+}

@@ -90,6 +90,11 @@ impl Watermarks {
         self.high.saturating_add(self.reserve)
     }
 
+    /// The maximum number of objects in a cache whose objects each may keep a slab of their own.
+    pub(crate) const fn full_if_sparse(&self) -> usize {
+        at_most(self.full(), self.low + at_least(self.batch / 2, 1))
+    }
+
     /// The number of objects that a full cache gives away at once.
     pub(crate) const fn surplus(&self) -> usize {
         at_least(at_most(self.reserve, BATCH_CAPACITY), self.batch)

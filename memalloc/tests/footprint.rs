@@ -53,6 +53,47 @@ in_every_setup! {
     }
 }
 
+in_every_setup! {
+    /// Each free object that stays ready may keep a slab of 64 KiB, in the caches as well. The more
+    /// slabs there are for few objects, the fewer objects stay: without any call after the last
+    /// free.
+    fn frees_in_any_order_leave_less_than_eight_mib_however_much_there_was<P>(setup) {
+        const OBJECTS: usize = 200_000;
+        stay_on_this_cpu();
+        let alloc = setup.allocator::<P>();
+        let mut dice = Dice::new(7);
+        let mut held: Vec<_> = (0..OBJECTS).map(|_| Object::new(&alloc, layout(64, 1), 1)).collect();
+        assert!(alloc.backing_bytes() >= 12 * MIB);
+        while !held.is_empty() {
+            held.swap_remove(dice.roll(held.len())).free(&alloc);
+        }
+        let left = held_bytes(&alloc.stats());
+        assert!(left < 8 * MIB, "{left} bytes are left");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// A class keeps objects ready for its next allocation, unless only others are used meanwhile.
+    fn classes_that_come_and_go_in_turn_leave_less_than_sixteen_mib<P>(setup) {
+        const TIDE: usize = 6 << 20;
+        stay_on_this_cpu();
+        // The lists that all CPUs share do not depend on how a CPU finds its caches.
+        if setup.cpu_mode != Setup::every()[0].cpu_mode {
+            return;
+        }
+        let alloc = setup.allocator::<P>();
+        for size in [KERNEL_SIZES, KERNEL_SIZES].concat() {
+            let layout = layout(size, 1);
+            let held: Vec<_> = (0..TIDE / size).map(|_| Object::new(&alloc, layout, 1)).collect();
+            held.into_iter().for_each(|object| object.free(&alloc));
+        }
+        let left = held_bytes(&alloc.stats());
+        assert!(left < 16 * MIB, "{left} bytes are left");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
 /// The other thread beside a stream of replaced objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {

@@ -4,6 +4,7 @@
 use super::raw::Raw;
 use super::reclaim::BATCHES_PER_CALL;
 use crate::batch::{Queue, Stack};
+use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, Arrays, Deferred};
 use crate::rcu::{Backoff, WaitFor};
 use crate::slab::Handle;
@@ -51,7 +52,7 @@ impl Raw {
 
     /// Adds an object to what this CPU defers; returns whether more is pending than may be.
     fn collect(&self, class: usize, object: Handle) -> bool {
-        let batch = self.depot.classes.class(class).deferred_batch();
+        let batch = self.depot.classes.class(class).deferred_batch().min(self.most_cached(class));
         match self.depot.caches.try_enter(class) {
             Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
                 arrays.free_by_rcu.push(object);
@@ -74,11 +75,12 @@ impl Raw {
         let is_due = arrays.deferred.is_due_for_one_more();
         let nobody_is_inside = is_due && self.domain.nobody_is_inside(wait_for);
         let mut passed = Queue::new();
+        self.shed_if_sparse(class, &mut arrays);
         if nobody_is_inside {
             passed = arrays.deferred.pass_all(pool);
             if !self.passes_by_batch() && !depot.of(class).lacks_reserved() {
                 let Arrays { free, free_by_rcu, .. } = &mut *arrays;
-                free.take_newest(free_by_rcu, depot.classes.class(class).watermarks.full());
+                free.take_newest(free_by_rcu, self.most_cached(class));
             }
         }
         // Without memory for a batch the array fills up; further objects go to the extra list.
@@ -106,6 +108,18 @@ impl Raw {
         }
         self.return_surplus(class);
         is_over
+    }
+
+    /// Moves a batch of the objects that a cache may allocate from to where any CPU refills from, if
+    /// the cache has too many for sparse slabs.
+    fn shed_if_sparse(&self, class: usize, arrays: &mut Arrays) {
+        let most = self.most_if_sparse(class);
+        arrays.lower_limits(most);
+        let surplus = most.map_or(0, |most| arrays.free.len().saturating_sub(most));
+        let count = surplus.min(BATCH_CAPACITY);
+        if count > 0 && self.depot.make_ready(class, &arrays.free.as_slice()[..count]) {
+            arrays.free.forget_oldest(count);
+        }
     }
 
     /// Returns true if objects that have passed their grace period cannot go straight to a cache.
@@ -187,7 +201,10 @@ impl Raw {
             depot.finish(class, passed, false);
             return;
         }
-        let unneeded = arrays.deferred.let_pass(&depot.pool, passed);
+        let mut unneeded = arrays.deferred.let_pass(&depot.pool, passed);
+        if depot.slabs.is_sparse(class) {
+            unneeded.append(&depot.pool, &mut arrays.deferred.passed);
+        }
         drop(arrays);
         depot.of(class).free_by_rcu_ttrace.push_all(&depot.pool, unneeded);
     }
@@ -215,7 +232,7 @@ impl Raw {
             depot.of(class).free_by_rcu_ttrace.push_all(pool, passed);
             return None;
         }
-        let full = depot.classes.class(class).watermarks.full();
+        let full = self.most_cached(class);
         let Arrays { free, deferred, .. } = &mut *arrays;
         deferred.unpack_passed(pool, |objects| {
             let object = objects.pop();

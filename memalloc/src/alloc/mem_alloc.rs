@@ -34,7 +34,7 @@ use std::time::Duration;
 /// only if the allocator has no destructor and, for deferred frees, no finalizer. All of these may
 /// change `errno`. Build the allocator before the first signal, and [`prefill`](Self::prefill) it
 /// with the objects that a handler may need. A handler that pins needs its thread to be
-/// [registered](Domain::register) and must use no other domain.
+/// [registered](Domain::register) with the domain.
 ///
 /// A deferred free may block, in a handler as elsewhere. Beyond
 /// [`max_pending`](Builder::max_pending) it waits until readers leave, for at most the domain's

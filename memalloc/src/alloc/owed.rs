@@ -80,6 +80,12 @@ impl Owed {
         })
     }
 
+    /// Returns a check to make now, whether or not one is due.
+    pub(super) fn at_once(&self) -> Due {
+        let recent = self.recent.swap(0, Relaxed);
+        Due { bytes: recent + self.earlier.fetch_add(recent, Relaxed), late: false }
+    }
+
     /// Notes that a grace period has begun for the bytes of every check so far.
     pub(super) fn begun(&self) {
         self.earlier.store(0, Relaxed);

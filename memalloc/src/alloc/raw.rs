@@ -25,6 +25,8 @@ pub(crate) struct Raw {
     pub(super) max_pending: u64,
     /// The age of the completed grace periods when `reclaim` last searched every place.
     pub(super) reclaimed_at: Tally,
+    /// Bytes that have left the depot for the slabs as surplus.
+    pub(super) surplus: Tally,
     /// The age of the completed grace periods when a thread inside a section last let objects pass.
     pub(super) settled_at: Tally,
     /// The last time at which an allocation that may not wait moved pending objects along, in
@@ -40,6 +42,7 @@ impl Raw {
             owed: Owed::new(),
             max_pending,
             reclaimed_at: Tally::new(u64::MAX),
+            surplus: Tally::new(0),
             settled_at: Tally::new(u64::MAX),
             moved_along_at: Tally::new(0),
         }
@@ -102,6 +105,18 @@ impl Raw {
         let size = self.depot.classes.class(class).size;
         debug_assert!(size <= MAX_SIZE);
         size as u64
+    }
+
+    /// Returns the most objects that a cache of a class holds, if that is fewer than usual.
+    pub(super) fn most_if_sparse(&self, class: usize) -> Option<usize> {
+        let sparse = self.depot.slabs.is_sparse(class);
+        sparse.then(|| self.depot.classes.class(class).watermarks.full_if_sparse())
+    }
+
+    /// Returns the most objects that a cache of a class holds.
+    pub(super) fn most_cached(&self, class: usize) -> usize {
+        let full = || self.depot.classes.class(class).watermarks.full();
+        self.most_if_sparse(class).unwrap_or_else(full)
     }
 
     pub(super) fn all_classes(&self) -> std::ops::Range<usize> {

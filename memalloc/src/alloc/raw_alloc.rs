@@ -178,10 +178,11 @@ impl Raw {
     /// Puts as many of the last `objects` into the cache of the current CPU as there is room for,
     /// unless the cache is in use. Returns how many are left.
     fn stock(&self, class: usize, objects: &[Handle]) -> usize {
-        let full = self.depot.classes.class(class).watermarks.full();
+        let full = self.most_cached(class);
         let Some(mut arrays) = self.depot.caches.try_enter(class) else {
             return objects.len();
         };
+        arrays.lower_limits(self.most_if_sparse(class));
         let left = objects.len() - objects.len().min(full.saturating_sub(arrays.free.len()));
         arrays.free.extend(&objects[left..]);
         left

@@ -8,10 +8,11 @@ use crate::slab::Handle;
 impl Raw {
     #[cold]
     pub(super) fn free_slow(&self, class: usize, object: Handle) {
-        let full = self.depot.classes.class(class).watermarks.full();
+        let full = self.most_cached(class);
         match self.depot.caches.try_enter(class) {
             Some(mut arrays) if !arrays.free.is_full() => {
                 arrays.free.push(object);
+                arrays.lower_limits(self.most_if_sparse(class));
                 if arrays.free.len() > full {
                     self.flush(class, arrays);
                 }

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// longest call after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
 pub(super) const BATCHES_PER_CALL: usize = 8;
 
+/// Once this many bytes have left for the slabs, the unneeded objects of other classes do so too.
+const IDLE_STEP: u64 = 2 << 20;
+
 /// The amount of memory that a call returned to the slabs and to the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -111,8 +114,8 @@ impl Raw {
     /// their grace period.
     pub(super) fn return_surplus(&self, class: usize) {
         let depot = self.depot();
-        let (mut begun, mut batches) = (0, 0);
-        while batches < BATCHES_PER_CALL && depot.of(class).has_surplus(self.size(class)) {
+        let (mut begun, mut batches, sparse) = (0, 0, depot.slabs.is_sparse(class));
+        while batches < BATCHES_PER_CALL && depot.of(class).has_surplus(self.size(class), sparse) {
             match depot.begin_returning(class, || self.stamp_returned()) {
                 0 => break,
                 count => begun += count,
@@ -124,10 +127,43 @@ impl Raw {
         }
         if begun > 0 || !depot.of(class).waiting_for_gp_ttrace.is_empty() {
             let due = self.owed.add(begun, self.size(class), thread::coarse_clock);
+            let due = due.or_else(|| sparse.then(|| self.owed.at_once()));
             if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
                 self.owed.begun();
             }
             self.end_returning(class, BATCHES_PER_CALL, false);
+        }
+        let bytes = begun * self.size(class);
+        let before = self.surplus.fetch_add(bytes, Relaxed);
+        if before / IDLE_STEP != (before + bytes) / IDLE_STEP {
+            self.return_idle_of_others(class);
+        }
+    }
+
+    /// Moves objects of the other classes towards the slabs that were ready and not needed since
+    /// the previous call, a few batches each.
+    #[cold]
+    fn return_idle_of_others(&self, class: usize) {
+        for other in self.all_classes().filter(|&other| other != class) {
+            let idle = self.depot.of(other).free_by_rcu_ttrace.idle();
+            self.begin_returning_idle(other, idle, BATCHES_PER_CALL);
+            self.end_returning(other, BATCHES_PER_CALL, false);
+        }
+    }
+
+    /// Moves `idle` objects of a class towards the slabs, in at most `most` batches.
+    fn begin_returning_idle(&self, class: usize, mut idle: u64, most: usize) {
+        if idle > 0 {
+            self.depot.of(class).keeps_least();
+        }
+        for _ in 0..most {
+            if idle == 0 {
+                return;
+            }
+            match self.depot.begin_returning(class, || self.stamp_returned()) {
+                0 => return,
+                count => idle = idle.saturating_sub(count),
+            }
         }
     }
 
@@ -170,16 +206,8 @@ impl Raw {
         self.domain.advance_once(self.readers());
         for class in self.all_classes() {
             self.end_waiting(class, usize::MAX, true);
-            let mut idle = self.depot.of(class).free_by_rcu_ttrace.idle();
-            if idle > 0 {
-                self.depot.of(class).keeps_least();
-            }
-            while idle > 0 {
-                match self.depot.begin_returning(class, || self.stamp_returned()) {
-                    0 => break,
-                    count => idle = idle.saturating_sub(count),
-                }
-            }
+            let idle = self.depot.of(class).free_by_rcu_ttrace.idle();
+            self.begin_returning_idle(class, idle, usize::MAX);
         }
         self.domain.advance_once(self.readers());
         self.put_back_passed(&mut Reclaimed::default());

@@ -233,9 +233,11 @@ impl ClassDepot {
         }
     }
 
-    /// Returns true if more objects, of `size` bytes each, are ready than stay for the next refill.
-    pub(super) fn has_surplus(&self, size: u64) -> bool {
-        self.free_by_rcu_ttrace.objects() * size > self.most_ready.load(Ordering::Relaxed)
+    /// Returns true if more objects, of `size` bytes each, are ready than stay for the next refill:
+    /// none if their slabs are `sparse`.
+    pub(super) fn has_surplus(&self, size: u64, sparse: bool) -> bool {
+        let most = if sparse { 0 } else { self.most_ready.load(Ordering::Relaxed) };
+        self.free_by_rcu_ttrace.objects() * size > most
     }
 
     /// Records that surplus objects have gone back to the slabs.

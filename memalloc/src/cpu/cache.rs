@@ -5,6 +5,7 @@ use super::spill_list::SpillList;
 use crate::batch::Stack;
 use crate::broken::{self, Fault};
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, MAX_CLASSES};
+use crate::slab::Handle;
 use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 use crate::sys::count_word::CountWord;
 use crate::sys::rseq::{CacheRow, OBJECTS_AT};
@@ -34,6 +35,26 @@ pub(crate) struct Arrays {
 struct Limits {
     free: u16,
     by_rcu: u16,
+    /// Lowers both, unless it is 0.
+    most: u16,
+}
+
+impl Arrays {
+    /// Lowers the limits of the sequences to `most` from now on, or ends that if it is `None`.
+    pub(crate) fn lower_limits(&mut self, most: Option<usize>) {
+        self.limits.most = most.map_or(0, |most| most as u16);
+        self.limits.apply_most();
+    }
+}
+
+impl Limits {
+    #[inline(always)]
+    fn apply_most(&mut self) {
+        if self.most != 0 {
+            self.free = self.free.min(self.most);
+            self.by_rcu = self.by_rcu.min(self.most);
+        }
+    }
 }
 
 /// One CPU's cache of one class. All zero, it is an empty cache that is not in use.
@@ -229,11 +250,27 @@ impl<'a> Active<'a> {
         cache.active(word)
     }
 
-    /// Sets the limits of the sequences to those of `row`.
+    /// Sets the limits of the sequences to those of `row`, or lower.
     #[inline(always)]
     pub(super) fn limited_by(mut self, row: &CacheRow) -> Self {
-        self.limits = Limits { free: row.limit, by_rcu: row.by_rcu_limit.into() };
+        let Limits { most, .. } = self.limits;
+        self.limits = Limits { free: row.limit, by_rcu: row.by_rcu_limit.into(), most };
+        self.limits.apply_most();
         self
+    }
+
+    /// Adds an object to the first array, if it is below its limit.
+    #[inline(always)]
+    pub(super) fn push_free(&mut self, object: Handle) -> bool {
+        let limit = self.limits.free;
+        self.free.push_below(limit, object)
+    }
+
+    /// Adds an object to the second array, if it is below its limit.
+    #[inline(always)]
+    pub(super) fn push_by_rcu(&mut self, object: Handle) -> bool {
+        let limit = self.limits.by_rcu;
+        self.free_by_rcu.push_below(limit, object)
     }
 }
 

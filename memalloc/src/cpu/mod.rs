@@ -29,7 +29,7 @@ pub(crate) use spill_list::SpillList;
 use crate::backing::Backing;
 use crate::class::ClassTable;
 use crate::slab::Handle;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, let_others_run};
 use crate::sys::count_word::CountWord;
 use crate::sys::cpu::{CpuMode, CpuSlots};
 use crate::sys::rseq::{CacheRow, Rseq};
@@ -165,7 +165,7 @@ impl CpuCaches {
     #[inline(never)]
     fn push_active(&self, caches: &CacheRow, object: Handle) -> bool {
         let arrays = self.try_enter(caches.class.into());
-        arrays.is_some_and(|mut arrays| arrays.free.push_below(caches.limit, object))
+        arrays.is_some_and(|mut arrays| arrays.push_free(object))
     }
 
     /// As `push`, for an object that waits for a grace period.
@@ -181,9 +181,7 @@ impl CpuCaches {
     #[inline(never)]
     fn push_by_rcu_active(&self, caches: &CacheRow, object: Handle) -> bool {
         let arrays = self.try_enter(caches.class.into());
-        arrays.is_some_and(|mut arrays| {
-            arrays.free_by_rcu.push_below(caches.by_rcu_limit.into(), object)
-        })
+        arrays.is_some_and(|mut arrays| arrays.push_by_rcu(object))
     }
 
     /// Returns the arrays of this CPU's cache, unless it is in use. Async-signal-safe, never waits.
@@ -237,12 +235,14 @@ impl CpuCaches {
 
     /// Returns the arrays of any CPU's cache. Waits while it is in use. Not for signal handlers.
     fn enter_any<'a>(&self, cache: &'a CpuCache) -> Active<'a> {
+        let mut round = 0;
         loop {
             if let Some(active) = self.try_enter_any(cache) {
                 return active;
             }
             // The thread that uses it may have been preempted.
-            crate::sync::thread::yield_now();
+            let_others_run(round);
+            round += 1;
         }
     }
 

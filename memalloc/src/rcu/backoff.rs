@@ -15,8 +15,11 @@ pub(crate) struct Backoff {
 impl Backoff {
     const SPINS: u32 = 64;
 
-    /// Returns a backoff that yields instead of sleeping.
-    pub(super) fn restless() -> Self {
+    /// The number of yields of a restless backoff, some hundred microseconds.
+    const YIELDS: u32 = 1 << 10;
+
+    /// Returns a backoff that yields many times before it sleeps.
+    pub(crate) fn restless() -> Self {
         Self { rounds: 0, restless: true }
     }
 
@@ -24,8 +27,12 @@ impl Backoff {
         self.rounds = self.rounds.saturating_add(1);
         match self.rounds.checked_sub(Self::SPINS) {
             None => pause(),
-            Some(_) if self.restless => crate::sync::thread::yield_now(),
-            Some(naps) => nap(naps),
+            Some(rounds) if !self.restless => nap(rounds),
+            Some(rounds) => match rounds.checked_sub(Self::YIELDS) {
+                None => crate::sync::thread::yield_now(),
+                // A reader of lower priority may need this processor.
+                Some(naps) => nap(naps),
+            },
         }
     }
 }

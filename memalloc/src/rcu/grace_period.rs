@@ -196,8 +196,8 @@ impl<F: Flavour> GracePeriods<F> {
         self.synchronize_within(None)
     }
 
-    /// As [`synchronize`](Self::synchronize), but never sleeps: it keeps a processor busy to save
-    /// microseconds (`synchronize_rcu_expedited`).
+    /// As [`synchronize`](Self::synchronize), but sleeps only after a thousand checks: it keeps a
+    /// processor busy to save microseconds (`synchronize_rcu_expedited`).
     ///
     /// # Errors
     ///

@@ -79,8 +79,8 @@ impl<'d> Guard<'d> {
     /// Returns whether this guard marks a section of `domain`. For structures that work under a
     /// caller's guard and have to check that it is the right one.
     ///
-    /// Costs one comparison if the thread used `domain` last, else one for each chunk of the
-    /// domain's slots.
+    /// Costs one comparison if the thread used `domain` last or the time before, else one for each
+    /// chunk of the domain's slots.
     ///
     /// ```
     /// use memalloc::rcu::Domain;
@@ -175,8 +175,8 @@ impl Domain {
     ///
     /// Costs two stores to memory of this thread and a compiler fence, or a SeqCst fence, depending
     /// on [`BarrierKind`](super::BarrierKind). A thread's first use of a domain allocates a slot
-    /// (see [`register`](Self::register)). After that `pin` is async-signal-safe, as long as the
-    /// thread uses no other domain.
+    /// (see [`register`](Self::register)). After that `pin` is async-signal-safe. A thread that
+    /// alternates between more than two domains searches its list of domains each time.
     ///
     /// Dropping the guard waits if the thread has freed more inside the section than
     /// [`max_pending`](crate::Builder::max_pending) allows.
@@ -196,10 +196,9 @@ impl Domain {
     }
 
     /// Claims the calling thread's slot for [`pin`](Self::pin), as the first section does. After
-    /// this a signal handler on this thread may pin this domain, as long as the thread uses no
-    /// other domain: a handler that pins one domain while the thread is about to pin another could
-    /// make the thread use the wrong slot. A grace period needs no barrier if no other thread has a
-    /// slot in the domain, so do not register threads that never read.
+    /// this a signal handler on this thread may pin this domain, whatever domains the thread itself
+    /// uses. A grace period needs no barrier if no other thread has a slot in the domain, so do not
+    /// register threads that never read.
     pub fn register(&self) {
         drop(self.pin());
     }

@@ -13,7 +13,7 @@ use super::descriptor::Slab;
 use super::empty::EmptySlabs;
 use super::lists::{State, pages};
 use crate::class::{ClassTable, UNIT};
-use crate::sync::LockGuard;
+use crate::sync::{LockGuard, Ordering, Tally};
 use crate::sys::fork::{ForkLock, Registration};
 use std::io;
 use std::ptr::NonNull;
@@ -22,6 +22,12 @@ use std::sync::Arc;
 /// A shard carves from another's slabs only if that one has more than this many with objects in
 /// them.
 const LEFT_ALONE: usize = 2;
+
+/// The slabs of a class are sparse once they have more than this many bytes, and more than
+/// `SPARSE_FROM` times those of their objects outside, until that is `SPARSE_UNTIL` times.
+const SPARSE_BYTES: u64 = 4 << 20;
+const SPARSE_FROM: u64 = 8;
+const SPARSE_UNTIL: u64 = 4;
 
 /// The most shards.
 const MOST_SHARDS: usize = if cfg!(loom) { 1 } else { 8 };
@@ -60,6 +66,8 @@ pub(crate) struct Slabs {
     arena: Arena,
     limit_slabs: u64,
     constructor: Option<Constructor>,
+    /// A bit for each class: set while its slabs are sparse. Stored under the lock.
+    sparse: Tally,
     /// Dropped before `state`.
     _registration: Registration,
     state: Arc<ForkLock<State>>,
@@ -81,7 +89,8 @@ impl Slabs {
         // SAFETY: the place is in the `Arc`, which is dropped after the registration.
         let _registration = unsafe { Registration::new(&state) };
         let limit_slabs = limit_bytes / SLAB_BYTES as u64;
-        Self { arena, limit_slabs, constructor, _registration, state }
+        let sparse = Tally::new(0);
+        Self { arena, limit_slabs, constructor, sparse, _registration, state }
     }
 
     #[inline(always)]
@@ -136,6 +145,7 @@ impl Slabs {
             });
             state.touch(number, end);
         }
+        self.note_sparse(&state, classes, class);
         Ok(())
     }
 
@@ -217,6 +227,10 @@ impl Slabs {
         for &object in objects {
             self.put_back_one(&mut state, classes, object);
         }
+        if let Some(object) = objects.first() {
+            let slab = object.get() / SLAB_UNITS;
+            self.note_sparse(&state, classes, state.slabs[slab as usize].class);
+        }
         true
     }
 
@@ -244,6 +258,24 @@ impl Slabs {
             state.empty[of].add(number);
             let surplus = state.empty[of].surplus();
             self.release(state, of, surplus);
+        }
+    }
+
+    /// Returns true if the slabs of a class hold many times the bytes of its objects outside. Free
+    /// objects should then return to their slabs, because each may keep 64 KiB.
+    pub(crate) fn is_sparse(&self, class: usize) -> bool {
+        self.sparse.load(Ordering::Relaxed) >> class & 1 != 0
+    }
+
+    /// Finds out whether the slabs of a class are sparse.
+    fn note_sparse(&self, state: &State, classes: &ClassTable, class: usize) {
+        let owned = &state.owned[class * state.shards..(class + 1) * state.shards];
+        let held = owned.iter().sum::<usize>() as u64 * SLAB_BYTES as u64;
+        let outside = state.taken[class] * classes.class(class).size as u64;
+        let was_sparse = self.is_sparse(class);
+        let times = if was_sparse { SPARSE_UNTIL } else { SPARSE_FROM };
+        if was_sparse != (held > SPARSE_BYTES && held > times * outside) {
+            self.sparse.fetch_xor(1 << class, Ordering::Relaxed);
         }
     }
 

@@ -250,12 +250,12 @@ impl<T> Mutex<T> {
 
     #[track_caller]
     pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        loop {
+        for round in 0.. {
             match self.try_lock() {
                 Err(TryLockError::WouldBlock) => match machine::installed() {
                     // The holder runs only while this thread does not.
                     Some(machine) => machine.pause(),
-                    None => std::thread::yield_now(),
+                    None => super::let_others_run(round),
                 },
                 Ok(guard) => return Ok(guard),
                 Err(TryLockError::Poisoned(_)) => unreachable!("never poisoned"),

@@ -13,7 +13,7 @@
 //! A root has a count too, in its only life.
 
 use crate::fault::Faults;
-use memalloc::sync::{AtomicU32, Ordering, owner_load, pause, thread};
+use memalloc::sync::{AtomicU32, Ordering, let_others_run, owner_load, pause};
 
 const UNLINKED: u32 = 1;
 const LOCKED: u32 = 2;
@@ -82,10 +82,9 @@ impl<'t> Count<'t> {
                 // Another thread has the lock. It holds it for a few stores, sometimes an
                 // allocation. A failed exchange takes the cache line from it, a load shares it.
                 Err(_) => loop {
-                    if spins < SPINS {
-                        pause()
-                    } else {
-                        thread::yield_now()
+                    match u32::checked_sub(spins, SPINS) {
+                        None => pause(),
+                        Some(round) => let_others_run(round),
                     }
                     spins += 1;
                     // A model would explore the same wait twice.

@@ -16,7 +16,7 @@
 
 use crate::fault::Faults;
 use crossbeam_utils::CachePadded;
-use memalloc::sync::{AtomicU64, Ordering, pause, thread};
+use memalloc::sync::{AtomicU64, Ordering, YIELDS, let_others_run, pause};
 use once_cell::race::OnceBox;
 
 /// The number of stripes of a count without a limit.
@@ -207,16 +207,25 @@ impl EntryCount {
     /// Waits for changes under way that leave it unknown whether the trie is full.
     #[cold]
     pub(crate) fn wait(&self) {
+        let is_known = || {
+            let word = self.limited.load(Ordering::Relaxed);
+            word < UNDER_WAY || entries(word) < self.limit
+        };
         let mut left = SPINS;
         while left > 0 {
-            let word = self.limited.load(Ordering::Relaxed);
-            if word < UNDER_WAY || entries(word) < self.limit {
+            if is_known() {
                 return;
             }
             pause();
             left -= 1;
         }
-        thread::yield_now();
+        // A yield lets a thread of this priority run, a sleep also one of a lower.
+        for round in [0, YIELDS] {
+            let_others_run(round);
+            if cfg!(loom) || is_known() {
+                return;
+            }
+        }
     }
 
     #[inline]

@@ -12,7 +12,7 @@
 
 use super::Retry;
 use crate::fault::Faults;
-use memalloc::sync::{AtomicU32, Ordering, fence, owner_load, pause, thread};
+use memalloc::sync::{AtomicU32, Ordering, YIELDS, fence, let_others_run, owner_load, pause};
 
 const BUSY: u32 = 1;
 const LINKED: u32 = 2;
@@ -102,7 +102,13 @@ impl<'t> Versions<'t> {
             pause();
             left -= 1;
         }
-        thread::yield_now();
+        // A yield lets a thread of this priority run, a sleep also one of a lower.
+        for round in [0, YIELDS] {
+            let_others_run(round);
+            if cfg!(loom) || self.word.load(Ordering::Relaxed) & BUSY == 0 {
+                return;
+            }
+        }
     }
 
     /// Begins the next life: the leaf may now be linked. Only the caller knows it.

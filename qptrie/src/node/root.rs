@@ -2,7 +2,7 @@
 
 use super::{Count, Retry};
 use crate::fault::Faults;
-use memalloc::sync::{AtomicU32, Ordering, explored, pause, thread};
+use memalloc::sync::{AtomicU32, Ordering, explored, let_others_run, pause};
 
 /// Keys with the same first byte share a subtree; the empty key has a separate one. (A model has
 /// few subtrees, each for a range of first bytes.)
@@ -57,10 +57,9 @@ impl Root {
                 return found;
             }
             // A thread that writes a leaf in place may be waiting for the processor.
-            if tries < SPINS {
-                pause();
-            } else {
-                thread::yield_now();
+            match u32::checked_sub(tries, SPINS) {
+                None => pause(),
+                Some(round) => let_others_run(round),
             }
             tries += 1;
         }
@@ -70,8 +69,10 @@ impl Root {
     /// attempts.
     #[inline]
     pub(crate) fn let_readers_pass(&self) {
+        let mut round = 0;
         while self.insisting.load(Ordering::Relaxed) > 0 {
-            thread::yield_now();
+            let_others_run(round);
+            round += 1;
         }
     }
 }
