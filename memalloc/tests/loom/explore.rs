@@ -9,7 +9,8 @@ use std::time::Instant;
 pub(crate) struct Model {
     /// The name of the test.
     pub(crate) name: &'static str,
-    /// The maximum number of preemptions in one execution; `None` for any number.
+    /// The maximum number of preemptions in one execution; `None` for any number. `LOOM_DEEPER=1`
+    /// allows one more in every model.
     pub(crate) bound: Option<usize>,
     /// The minimum number of executions.
     pub(crate) least: usize,
@@ -39,7 +40,8 @@ impl Model {
     /// time, so that no run is cut short silently.
     pub(crate) fn explore(self, model: impl Fn(&Seen) + Send + Sync + 'static) {
         let mut loom = loom::model::Builder::new();
-        loom.preemption_bound = self.bound;
+        let bound = self.bound.map(|most| most + deeper());
+        loom.preemption_bound = bound;
         loom.max_branches = 20_000;
         loom.max_permutations = None;
         loom.max_duration = None;
@@ -53,8 +55,7 @@ impl Model {
         });
 
         let executions = executions.load(Ordering::Relaxed);
-        let bound = self
-            .bound
+        let bound = bound
             .map_or("no preemption bound".to_owned(), |most| format!("preemption bound {most}"));
         let happened: Vec<_> =
             self.happens.iter().map(|what| format!("{what}: {}", seen.count(what))).collect();
@@ -68,5 +69,13 @@ impl Model {
         for what in self.happens {
             assert!(seen.count(what) > 0, "no execution saw: {what}");
         }
+    }
+}
+
+/// The number of preemptions that `LOOM_DEEPER` adds to every bound.
+fn deeper() -> usize {
+    match std::env::var("LOOM_DEEPER") {
+        Ok(more) => more.parse().expect("LOOM_DEEPER is a number of preemptions"),
+        Err(_) => 0,
     }
 }

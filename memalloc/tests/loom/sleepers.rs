@@ -61,7 +61,7 @@ fn a_section_that_ended_elsewhere_is_vouched_for() {
 fn a_slot_vouches_for_the_section_of_its_earlier_owner() {
     let model = Model {
         name: "a_slot_vouches_for_the_section_of_its_earlier_owner",
-        bound: Some(3),
+        bound: Some(2),
         least: 100,
         happens: &["passed in its slot", "held up"],
     };
