@@ -27,6 +27,22 @@ use std::time::Duration;
 /// The fast path is a restartable sequence of a dozen instructions on memory of this CPU or, if the
 /// system has no such sequences, one atomic exchange and a store: see [`CpuMode`](crate::CpuMode).
 ///
+/// ```
+/// use memalloc::{Immediate, MemAlloc};
+/// use std::alloc::Layout;
+///
+/// let alloc = MemAlloc::<Immediate>::with_policy()?;
+/// let layout = Layout::new::<[u64; 8]>();
+/// let object = alloc.alloc(layout)?.cast::<u8>();
+/// // SAFETY: `object` was allocated with this layout and is not used any more.
+/// unsafe { alloc.free(object, layout) };
+/// // The same memory, at once: last in, first out.
+/// assert_eq!(alloc.alloc(layout)?.cast(), object);
+/// # // SAFETY: as above.
+/// # unsafe { alloc.free(object, layout) };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Any context
 ///
 /// `alloc_nowait`, `free`, `free_rcu` and `free_unshared` (and their forms by handle) are
@@ -43,21 +59,7 @@ use std::time::Duration;
 /// is inside a read section (the thread then blocks when the section ends) or was driving a grace
 /// period.
 ///
-/// ```
-/// use memalloc::{Immediate, MemAlloc};
-/// use std::alloc::Layout;
-///
-/// let alloc = MemAlloc::<Immediate>::with_policy()?;
-/// let layout = Layout::new::<[u64; 8]>();
-/// let object = alloc.alloc(layout)?.cast::<u8>();
-/// // SAFETY: `object` was allocated with this layout and is not used any more.
-/// unsafe { alloc.free(object, layout) };
-/// // The same memory, at once: last in, first out.
-/// assert_eq!(alloc.alloc(layout)?.cast(), object);
-/// # // SAFETY: as above.
-/// # unsafe { alloc.free(object, layout) };
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// # Ending
 ///
 /// Dropping an allocator never blocks. If a reader may still look at its objects, the domain ends
 /// the allocator once that reader has left: with its [callbacks](Domain::run_callbacks), when

@@ -10,6 +10,23 @@ use std::fmt;
 
 /// An ordered concurrent map from byte strings to values of type `V`.
 ///
+/// Operations are methods of the view that [`pin`](Self::pin) returns, or [`view`](Self::view)
+/// under a guard of the caller: see [`TrieRef`](crate::TrieRef).
+///
+/// ```
+/// use qptrie::QpTrie;
+///
+/// let trie = QpTrie::new()?;
+/// let view = trie.pin();
+/// view.insert("tree", 1)?;
+/// view.insert("trie", 2)?;
+/// assert_eq!(view.get("trie"), Some(&2));
+/// assert_eq!(view.first(), Some((&b"tree"[..], &1)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Policies
+///
 /// `B` is the reuse policy of branches: under [`Immediate`] readers validate every step, under
 /// [`AfterRcuGp`] they need not. `L` is the reuse policy of leaves: a lookup can return a reference
 /// only if `L` protects identity. Both are part of the type:
@@ -47,8 +64,7 @@ use std::fmt;
 /// let narrow: &QpTrie<fn(&'static str)> = &trie;
 /// ```
 ///
-/// Operations are methods of the view that [`pin`](Self::pin) returns, or [`view`](Self::view)
-/// under a guard of the caller.
+/// # Ending
 ///
 /// Dropping a trie drops its values; references to them borrow the trie. A value that was replaced
 /// or removed earlier is dropped after a grace period: at the latest when the trie is dropped, or,
