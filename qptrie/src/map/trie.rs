@@ -1,11 +1,11 @@
 //! The trie, and operations on it as a whole.
 
-use crate::map::builder::{Builder, Settings};
+use crate::map::settings::Settings;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicU64, Ordering};
-use memalloc::{AfterRcuGp, BuildError, Immediate, MAX_SIZE, ReusePolicy};
+use memalloc::{AfterRcuGp, Immediate, MAX_SIZE, ReusePolicy};
 use std::fmt;
 
 /// An ordered concurrent map from byte strings to values of type `V`.
@@ -99,53 +99,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Qp
     }
 }
 
-impl<V: Send + Sync + 'static> QpTrie<V> {
-    /// Creates an empty trie on the global domain.
-    ///
-    /// It has the default policies, so that the compiler infers the type of the values from the
-    /// first insertion. For other policies use [`with_policies`](Self::with_policies).
-    ///
-    /// ```
-    /// use qptrie::QpTrie;
-    ///
-    /// let trie = QpTrie::new()?;
-    /// trie.pin().insert("key", 1)?;
-    /// assert_eq!(trie.pin().get("key"), Some(&1));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`memalloc::Builder::build`].
-    pub fn new() -> Result<Self, BuildError> {
-        Self::with_policies()
-    }
-}
-
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
-    /// Creates an empty trie on the global domain, with the policies in its type.
-    ///
-    /// ```
-    /// use memalloc::Immediate;
-    /// use qptrie::QpTrie;
-    ///
-    /// let trie = QpTrie::<u64, Immediate, Immediate>::with_policies()?;
-    /// trie.pin().insert_copied("key", 1)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`memalloc::Builder::build`].
-    pub fn with_policies() -> Result<Self, BuildError> {
-        Self::builder().build()
-    }
-
-    /// Returns a builder to configure a trie.
-    pub fn builder() -> Builder<V, B, L> {
-        Builder::new(None, Settings::default())
-    }
-
     pub(super) fn from_parts(nodes: Nodes<V, B, L>, domain: Domain, settings: Settings) -> Self {
         Self {
             nodes,
