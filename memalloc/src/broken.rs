@@ -1,8 +1,9 @@
-//! Steps of the protocols that a build with the feature `broken` leaves out on request, to show that
-//! `bench-suite torture` notices.
+//! Steps of the protocols that a build with the feature `broken` leaves out on request, to show
+//! that `bench-suite torture` notices.
 //!
-//! Without the feature [`leaves_out`] is a constant `false`, and nothing of this is compiled. A build with
-//! the feature and without debug assertions is refused (`lib.rs`), so that no release has it.
+//! Without the feature [`leaves_out`] is a constant `false`, and nothing of this is compiled. A
+//! build with the feature and without debug assertions is refused (`lib.rs`), so that no release
+//! has it.
 
 /// A step that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,8 +97,8 @@ mod chosen {
         CHOSEN.load(Ordering::Relaxed) == fault as u32
     }
 
-    /// Whether one of these is left out. Then the caller is where it shows, and pauses for a random time.
-    /// Async-signal-safe.
+    /// Whether one of these is left out. Then the caller is where it shows, and pauses for a random
+    /// time. Async-signal-safe.
     #[inline(always)]
     pub fn lingers(faults: &[Fault]) -> bool {
         let found = faults.iter().any(|&fault| leaves_out(fault));

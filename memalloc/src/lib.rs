@@ -17,27 +17,6 @@
 //! thread reads what others free, or if a plain `Arc` is fast enough. The crate is built and
 //! measured on Linux on x86_64. Other systems use portable versions, which have not been measured.
 //!
-//! ## Policies
-//!
-//! | policy | kernel | a freed object is allocated again | a section of [`pin`] keeps | a section of [`pin_trace`] keeps |
-//! |---|---|---|---|---|
-//! | [`Immediate`] | `bpf_mem_free` | at once | memory, type | memory, type |
-//! | [`AfterRcuGp`] | `bpf_mem_free_rcu` | after an RCU grace period | memory, type, identity | memory, type |
-//! | [`FreeAfterRcuGp`] | `BPF_MA_FREE_AFTER_RCU_GP` | after an RCU grace period, from its slab | memory, type, identity | nothing |
-//! | [`AfterTasksTraceGp`] | `call_rcu_tasks_trace` | after a grace period of either flavour | memory, type, identity | memory, type, identity |
-//!
-//! *Memory*: the address holds what objects of this allocator left in it. (It stays mapped for the
-//! life of the allocator, under every policy.) *Type*: it holds an object of the same class, of the
-//! same size and alignment. *Identity*: it holds the very object that was found. A reader without
-//! identity has to validate what it reads.
-//!
-//! The two kinds of sections are the two flavours of [`rcu`]. A section of [`pin`] stays on its
-//! thread and must be short; a section of [`pin_trace`] may sleep and move to another thread. The
-//! choice of a policy is the first question of the [guide].
-//!
-//! [`pin`]: rcu::Domain::pin
-//! [`pin_trace`]: rcu::Domain::pin_trace
-//!
 //! ## Example
 //!
 //! ```
@@ -102,6 +81,27 @@
 //! # cache.destroy()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! ## Policies
+//!
+//! | policy | kernel | a freed object is allocated again | a section of [`pin`] keeps | a section of [`pin_trace`] keeps |
+//! |---|---|---|---|---|
+//! | [`Immediate`] | `bpf_mem_free` | at once | memory, type | memory, type |
+//! | [`AfterRcuGp`] | `bpf_mem_free_rcu` | after an RCU grace period | memory, type, identity | memory, type |
+//! | [`FreeAfterRcuGp`] | `BPF_MA_FREE_AFTER_RCU_GP` | after an RCU grace period, from its slab | memory, type, identity | nothing |
+//! | [`AfterTasksTraceGp`] | `call_rcu_tasks_trace` | after a grace period of either flavour | memory, type, identity | memory, type, identity |
+//!
+//! *Memory*: the address holds what objects of this allocator left in it. (It stays mapped for the
+//! life of the allocator, under every policy.) *Type*: it holds an object of the same class, of the
+//! same size and alignment. *Identity*: it holds the very object that was found. A reader without
+//! identity has to validate what it reads.
+//!
+//! The two kinds of sections are the two flavours of [`rcu`]. A section of [`pin`] stays on its
+//! thread and must be short; a section of [`pin_trace`] may sleep and move to another thread. The
+//! choice of a policy is the first question of the [guide].
+//!
+//! [`pin`]: rcu::Domain::pin
+//! [`pin_trace`]: rcu::Domain::pin_trace
 //!
 //! ## Consistency
 //!
@@ -174,12 +174,10 @@
 //!
 //! ## More
 //!
-//! The [guide] leads from the choice of a policy through the whole interface to tests under loom. In
-//! the repository, `docs/object-life.md` follows one allocation and one free through the code, and
-//! `docs/lookup.md` the lookup of a structure of several levels under [`Immediate`]. Complete
-//! examples with models are `memalloc/examples/structures` and `bench-suite/src/hash_table`. Layers,
-//! each of which imports only from those before it: `sync`, `sys`, `recording`, `backing`, `policy`,
-//! `class`, `slab` and `rcu`, `batch`, `cpu`, `alloc`, `stats`.
+//! The [guide] leads from the choice of a policy through the whole interface to tests under loom.
+//! In the repository, `docs/object-life.md` follows one allocation and one free through the code,
+//! and `docs/lookup.md` the lookup of a structure of several levels under [`Immediate`]. Complete
+//! examples with models are `memalloc/examples/structures` and `bench-suite/src/hash_table`.
 
 #[cfg(all(feature = "broken", not(debug_assertions)))]
 compile_error!(

@@ -13,12 +13,15 @@
 
 #[cfg(not(any(loom, counted)))]
 mod imp {
+    #[doc(no_inline)]
     pub use std::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
         compiler_fence, fence,
     };
     pub(super) use std::sync::{Mutex, MutexGuard};
+    #[doc(no_inline)]
     pub use std::thread;
+    #[doc(no_inline)]
     pub use std::thread_local;
 
     /// An `UnsafeCell` whose accesses are closures, so that loom can check them.

@@ -75,7 +75,8 @@ impl Faults {
     }
 }
 
-/// Whether the fault that a build with the feature `broken` has chosen is the one that is asked for.
+/// Whether the fault that a build with the feature `broken` has chosen is the one that is asked
+/// for.
 #[cfg(all(not(loom), feature = "broken"))]
 #[inline(always)]
 fn is_left_out(question: &str) -> bool {

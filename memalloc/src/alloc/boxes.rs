@@ -104,8 +104,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for SlabBox<'_, T, P> {
     }
 }
 
-/// Owns an object of a [`Cache`](crate::Cache) that holds no value yet. Dropping it frees the object
-/// for immediate reuse and drops no value, even if bytes have been written to it.
+/// Owns an object of a [`Cache`](crate::Cache) that holds no value yet. Dropping it frees the
+/// object for immediate reuse and drops no value, even if bytes have been written to it.
 pub struct UninitBox<'c, T: Send + Sync + 'static, P: ProtectsIdentity = AfterRcuGp> {
     place: NonNull<MaybeUninit<T>>,
     alloc: &'c MemAlloc<P>,

@@ -1,4 +1,4 @@
-//! Configures an allocator.
+//! Makes allocators.
 
 use super::MemAlloc;
 use super::depot::{Depot, Hooks, Route};
@@ -22,6 +22,48 @@ const MOST_RANGE: u64 = (u32::MAX as u64 + 1) * UNIT as u64;
 
 /// Default of [`Builder::max_pending`], in bytes. Models never wait for room.
 const DEFAULT_MAX_PENDING: u64 = if cfg!(loom) { u64::MAX } else { 4 << 20 };
+
+impl MemAlloc {
+    /// Creates an allocator with the kernel's size classes, on the global domain, under the default
+    /// policy, [`AfterRcuGp`].
+    ///
+    /// It exists for the default policy only, so that the compiler infers the policy. For other
+    /// policies use [`with_policy`](Self::with_policy).
+    ///
+    /// ```
+    /// use memalloc::MemAlloc;
+    ///
+    /// let alloc = MemAlloc::new()?;
+    /// assert_eq!(alloc.stats().policy.to_string(), "after-rcu-gp");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Builder::build`].
+    #[doc(alias = "bpf_mem_alloc_init")]
+    pub fn new() -> Result<Self, BuildError> {
+        Self::with_policy()
+    }
+}
+
+impl<P: ReusePolicy> MemAlloc<P> {
+    /// An allocator with the kernel's size classes, on the global domain, under the policy that its
+    /// type names: `MemAlloc::<Immediate>::with_policy()`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Builder::build`].
+    #[doc(alias = "bpf_mem_alloc_init")]
+    pub fn with_policy() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    /// Returns a builder that configures an allocator.
+    pub fn builder() -> Builder<P> {
+        Builder::new()
+    }
+}
 
 /// Configures a [`MemAlloc`] or, as returned by [`Cache::builder`](crate::Cache::builder), a
 /// [`Cache`](crate::Cache).
@@ -276,7 +318,7 @@ impl<P: ReusePolicy, A: FromBuilder<P>> Builder<P, A> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be built",
     note = "under `Immediate` a cache has objects of a type that is `TypeStable`",
-    note = "under the other policies, which implement `ProtectsIdentity`, it has objects of any type"
+    note = "under the other policies (`ProtectsIdentity`) it has objects of any type"
 )]
 pub trait FromBuilder<P: ReusePolicy>: Sized + sealed::Sealed {
     #[doc(hidden)]

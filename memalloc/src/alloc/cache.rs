@@ -19,9 +19,9 @@ use std::time::Duration;
 /// `kmem_cache`).
 ///
 /// Under a policy that protects identity, values move in, and references to published objects are
-/// valid inside a read section. Under [`Immediate`](crate::Immediate) the type must be [`TypeStable`](crate::TypeStable), an object is
-/// initialised through `&T`, and a reader gets a [`SlotRef`](crate::SlotRef), which guarantees memory and type but
-/// not identity.
+/// valid inside a read section. Under [`Immediate`](crate::Immediate) the type must be
+/// [`TypeStable`](crate::TypeStable), an object is initialised through `&T`, and a reader gets a
+/// [`SlotRef`](crate::SlotRef), which guarantees memory and type but not identity.
 ///
 /// ```
 /// use memalloc::Cache;
@@ -127,8 +127,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
-    /// Returns a builder of a cache, which has the same settings as that of an allocator. The type of
-    /// the cache is named once, on either side.
+    /// Returns a builder of a cache, which has the same settings as that of an allocator. The type
+    /// of the cache is named once, on either side.
     ///
     /// ```
     /// use memalloc::Cache;

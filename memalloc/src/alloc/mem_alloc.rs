@@ -1,7 +1,6 @@
 //! Allocation by layout, for every size class.
 
-use super::builder::Builder;
-use super::error::{AllocError, AllocErrorKind, BuildError};
+use super::error::{AllocError, AllocErrorKind};
 use super::raw::Raw;
 use super::reclaim::Reclaimed;
 use crate::class::ClassTable;
@@ -27,22 +26,6 @@ use std::time::Duration;
 /// The fast path is a restartable sequence of a dozen instructions on memory of this CPU or, if the
 /// system has no such sequences, one atomic exchange and a store: see [`CpuMode`](crate::CpuMode).
 ///
-/// # Any context
-///
-/// `alloc_nowait`, `free`, `free_rcu` and `free_unshared` (and their forms by handle) are
-/// async-signal-safe, also in a handler that interrupted one of them. Frees are async-signal-safe
-/// only if the allocator has no destructor and, for deferred frees, no finalizer. All of these may
-/// change `errno`. Build the allocator before the first signal, and [`prefill`](Self::prefill) it
-/// with the objects that a handler may need. A handler that pins needs its thread to be
-/// [registered](Domain::register) with the domain.
-///
-/// A deferred free may block, in a handler as elsewhere. Beyond
-/// [`max_pending`](Builder::max_pending) it waits until readers leave, for at most the domain's
-/// [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler, which has
-/// to be async-signal-safe too if signal handlers free. It does not block if the interrupted thread
-/// is inside a read section (the thread then blocks when the section ends) or was driving a grace
-/// period.
-///
 /// ```
 /// use memalloc::{Immediate, MemAlloc};
 /// use std::alloc::Layout;
@@ -58,6 +41,24 @@ use std::time::Duration;
 /// # unsafe { alloc.free(object, layout) };
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Any context
+///
+/// `alloc_nowait`, `free`, `free_rcu` and `free_unshared` (and their forms by handle) are
+/// async-signal-safe, also in a handler that interrupted one of them. Frees are async-signal-safe
+/// only if the allocator has no destructor and, for deferred frees, no finalizer. All of these may
+/// change `errno`. Build the allocator before the first signal, and [`prefill`](Self::prefill) it
+/// with the objects that a handler may need. A handler that pins needs its thread to be
+/// [registered](Domain::register) with the domain.
+///
+/// A deferred free may block, in a handler as elsewhere. Beyond
+/// [`max_pending`](crate::Builder::max_pending) it waits until readers leave, for at most the domain's
+/// [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler, which has
+/// to be async-signal-safe too if signal handlers free. It does not block if the interrupted thread
+/// is inside a read section (the thread then blocks when the section ends) or was driving a grace
+/// period.
+///
+/// # Ending
 ///
 /// Dropping an allocator never blocks. If a reader may still look at its objects, the domain ends
 /// the allocator once that reader has left: with its [callbacks](Domain::run_callbacks), when
@@ -77,47 +78,7 @@ impl<P: ReusePolicy> fmt::Debug for MemAlloc<P> {
     }
 }
 
-impl MemAlloc {
-    /// Creates an allocator with the kernel's size classes, on the global domain, under the default policy,
-    /// [`AfterRcuGp`].
-    ///
-    /// It exists for the default policy only, so that the compiler infers the policy. For other
-    /// policies use [`with_policy`](Self::with_policy).
-    ///
-    /// ```
-    /// use memalloc::MemAlloc;
-    ///
-    /// let alloc = MemAlloc::new()?;
-    /// assert_eq!(alloc.stats().policy.to_string(), "after-rcu-gp");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`Builder::build`].
-    #[doc(alias = "bpf_mem_alloc_init")]
-    pub fn new() -> Result<Self, BuildError> {
-        Self::with_policy()
-    }
-}
-
 impl<P: ReusePolicy> MemAlloc<P> {
-    /// An allocator with the kernel's size classes, on the global domain, under the policy that its
-    /// type names: `MemAlloc::<Immediate>::with_policy()`.
-    ///
-    /// # Errors
-    ///
-    /// See [`Builder::build`].
-    #[doc(alias = "bpf_mem_alloc_init")]
-    pub fn with_policy() -> Result<Self, BuildError> {
-        Self::builder().build()
-    }
-
-    /// Returns a builder that configures an allocator.
-    pub fn builder() -> Builder<P> {
-        Builder::new()
-    }
-
     /// Allocates an object of at least `layout.size()` bytes, as long as its class and aligned as
     /// requested (`bpf_mem_alloc`). Its contents are undefined. A size of zero allocates an object
     /// of the smallest class.
@@ -160,7 +121,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// Frees an object, which may be allocated again once a grace period has passed, under every
     /// policy.
     ///
-    /// Beyond [`max_pending`](Builder::max_pending) it blocks until readers leave, for at most the
+    /// Beyond [`max_pending`](crate::Builder::max_pending) it blocks until readers leave, for at most the
     /// domain's [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and
     /// then calls the stall handler; see [any context](Self#any-context).
     ///

@@ -1,6 +1,8 @@
 //! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type.
 
 // The order of these modules is that of the methods of `MemAlloc` and `Cache` in the documentation.
+mod builder;
+
 mod mem_alloc;
 
 mod cache;
@@ -8,7 +10,6 @@ mod cache;
 mod type_stable;
 
 mod boxes;
-mod builder;
 mod cell;
 #[cfg(feature = "allocator-api2")]
 mod container;

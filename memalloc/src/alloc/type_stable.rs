@@ -121,7 +121,8 @@ impl<T: TypeStable> Cache<T, Immediate> {
     }
 
     /// Frees an object, which may be allocated again once an RCU grace period has passed. Readers
-    /// that found it before, in a section of [`pin`](crate::rcu::Domain::pin), keep it until they leave.
+    /// that found it before, in a section of [`pin`](crate::rcu::Domain::pin), keep it until they
+    /// leave.
     ///
     /// ```
     /// use memalloc::{Cache, TypeStable};

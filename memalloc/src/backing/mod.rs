@@ -31,10 +31,12 @@
 //! This layer knows nothing of the contents of a range. Not all of an allocator's memory comes from
 //! a backing: the list of the slabs and the tables on them come from the global allocator. Under
 //! loom the model has its own memory, and the backing is not used.
-//!
-//! - MEM-K1: a range stays reserved, and its backing alive, until the part of the allocator that
-//!   asked for it is dropped.
-//! - MEM-K2: committed memory stays readable and writable as long as its range is reserved.
+
+// Invariants:
+//
+// - MEM-K1: a range stays reserved, and its backing alive, until the part of the allocator that
+//   asked for it is dropped.
+// - MEM-K2: committed memory stays readable and writable as long as its range is reserved.
 
 mod fail_on_demand;
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]

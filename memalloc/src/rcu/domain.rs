@@ -1,5 +1,6 @@
 //! A domain of readers of both flavours: the public interface, except for the constructors in
-//! `builder`, and for the read sections, which stand beside their guards in `reader` and `sleepable`.
+//! `builder`, and for the read sections, which stand beside their guards in `reader` and
+//! `sleepable`.
 
 use super::flavour::{FlavourKind, Rcu, TasksTrace};
 use super::grace_period::{Cookie, FlavourStats, GracePeriods, SynchronizeError};
@@ -14,6 +15,19 @@ use std::sync::{Arc, OnceLock};
 
 /// A set of readers and the grace periods that wait for them. Cheap to clone: clones are the same
 /// domain, and any number of allocators and data structures may share it.
+///
+/// ```
+/// use memalloc::rcu::Domain;
+///
+/// let domain = Domain::new();
+/// let guard = domain.pin();
+/// let cookie = domain.start_poll();
+/// assert!(!domain.advance(cookie), "a reader is inside");
+/// drop(guard);
+/// domain.synchronize()?;
+/// assert!(domain.poll(cookie), "every reader of that time has left");
+/// # Ok::<(), memalloc::rcu::SynchronizeError>(())
+/// ```
 ///
 /// The methods here use the RCU flavour; [`trace`](Self::trace) returns the tasks-trace flavour.
 #[derive(Clone)]

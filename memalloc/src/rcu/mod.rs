@@ -42,21 +42,23 @@
 //! A read section that began before a cookie was taken has ended, with all its reads, before `poll`
 //! returns `true` for that cookie. A section that begins later sees everything that happened before
 //! the cookie was taken.
-//!
-//! - MEM-R1: while the outermost section of a reader lasts, its slot holds a non-zero number: an
-//!   epoch that was current at or before the start of the section.
-//! - MEM-R2: `completed` is `e` only when every section that began before a cookie `e` was taken
-//!   has ended.
-//! - MEM-R3: slots are freed only with their domain; a [`Guard`] borrows the domain.
-//! - MEM-R4: only the thread that has entered itself as the `driver` changes `completed` and the
-//!   phase of a grace period. There is one driver at a time.
-//! - MEM-R5: only the thread that claimed a slot touches the non-atomic fields of the slot and
-//!   announces sections in it. That thread also ends an RCU section. A section that may sleep is
-//!   ended by the thread that drops its guard.
-//! - MEM-R6: a thread announces sections in a slot only after a SeqCst fence that follows its claim
-//!   of the slot, and the slot names the thread for as long as it may announce sections there.
-//! - MEM-R7: a claimed slot has the address of its domain, and the domain does not move until its
-//!   slots are freed.
+
+// Invariants:
+//
+// - MEM-R1: while the outermost section of a reader lasts, its slot holds a non-zero number: an
+//   epoch that was current at or before the start of the section.
+// - MEM-R2: `completed` is `e` only when every section that began before a cookie `e` was taken
+//   has ended.
+// - MEM-R3: slots are freed only with their domain; a [`Guard`] borrows the domain.
+// - MEM-R4: only the thread that has entered itself as the `driver` changes `completed` and the
+//   phase of a grace period. There is one driver at a time.
+// - MEM-R5: only the thread that claimed a slot touches the non-atomic fields of the slot and
+//   announces sections in it. That thread also ends an RCU section. A section that may sleep is
+//   ended by the thread that drops its guard.
+// - MEM-R6: a thread announces sections in a slot only after a SeqCst fence that follows its claim
+//   of the slot, and the slot names the thread for as long as it may announce sections there.
+// - MEM-R7: a claimed slot has the address of its domain, and the domain does not move until its
+//   slots are freed.
 
 // The order of these modules is that of the methods of `Domain` in the documentation.
 mod builder;

@@ -1,8 +1,9 @@
-//! Configuration of a trie.
+//! Makes tries.
 
 #[cfg(loom)]
 use crate::fault::Fault;
 use crate::fault::Faults;
+use crate::map::settings::{Hints, Settings};
 use crate::map::trie::QpTrie;
 use crate::node::{LONGEST_KEY, MOST_RANGE_BYTES, Nodes};
 use memalloc::backing::Backing;
@@ -10,6 +11,54 @@ use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, BuildError, CpuMode, Immediate, MemAlloc, ReusePolicy};
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+impl<V: Send + Sync + 'static> QpTrie<V> {
+    /// Creates an empty trie on the global domain.
+    ///
+    /// It has the default policies, so that the compiler infers the type of the values from the
+    /// first insertion. For other policies use [`with_policies`](Self::with_policies).
+    ///
+    /// ```
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::new()?;
+    /// trie.pin().insert("key", 1)?;
+    /// assert_eq!(trie.pin().get("key"), Some(&1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`memalloc::Builder::build`].
+    pub fn new() -> Result<Self, BuildError> {
+        Self::with_policies()
+    }
+}
+
+impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
+    /// Creates an empty trie on the global domain, with the policies in its type.
+    ///
+    /// ```
+    /// use memalloc::Immediate;
+    /// use qptrie::QpTrie;
+    ///
+    /// let trie = QpTrie::<u64, Immediate, Immediate>::with_policies()?;
+    /// trie.pin().insert_copied("key", 1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`memalloc::Builder::build`].
+    pub fn with_policies() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    /// Returns a builder to configure a trie.
+    pub fn builder() -> Builder<V, B, L> {
+        Builder::new(None, Settings::default())
+    }
+}
 
 /// Configures a [`QpTrie`].
 ///
@@ -31,50 +80,6 @@ pub struct Builder<
     faults: Faults,
     values: PhantomData<fn() -> V>,
     policies: PhantomData<(B, L)>,
-}
-
-/// Selects whether a trie keeps hints: a table from the hash of a key to its leaf
-/// ([`Builder::hints`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Hints {
-    /// No hints: every lookup walks from the root to a leaf.
-    #[default]
-    Off,
-    /// Hints: the lookup of a present key usually goes directly to its leaf.
-    On,
-}
-
-/// The settings of a trie, without its domain.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) cpu_mode: Option<CpuMode>,
-    pub(super) max_entries: u64,
-    pub(super) max_key_len: usize,
-    pub(super) reader_retries: u32,
-    pub(super) limit_bytes: u64,
-    pub(super) max_pending: Option<u64>,
-    pub(super) backing: Option<Arc<dyn Backing>>,
-    pub(super) range_bytes: Option<u64>,
-    pub(super) huge_pages: bool,
-    pub(super) hints: Hints,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            cpu_mode: None,
-            max_entries: u64::MAX,
-            max_key_len: LONGEST_KEY,
-            reader_retries: if cfg!(loom) { 2 } else { 64 },
-            limit_bytes: u64::MAX,
-            max_pending: None,
-            backing: None,
-            range_bytes: None,
-            huge_pages: false,
-            hints: Hints::Off,
-        }
-    }
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> {

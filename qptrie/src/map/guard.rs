@@ -29,8 +29,8 @@ pub struct TrieGuard<
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// Begins a read section and returns its guard, which has all operations; references to values
-    /// are valid as long as the guard is borrowed. Keep it for one operation or a short batch: while
-    /// it lasts, no object that is freed deferred can be reused, in any structure on the same
+    /// are valid as long as the guard is borrowed. Keep it for one operation or a short batch:
+    /// while it lasts, no object that is freed deferred can be reused, in any structure on the same
     /// domain.
     #[inline]
     pub fn pin(&self) -> TrieGuard<'_, V, B, L> {

@@ -56,11 +56,11 @@ impl MemoryUsage {
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
-    /// Does pending maintenance without waiting for readers: drives grace periods, frees nodes whose
-    /// grace period has passed, releases surplus memory, and frees replaced tables of
-    /// [hints](crate::Builder::hints). Changes of the trie do the same in passing; while there are none,
-    /// call this, or let a [`Worker`](memalloc::Worker) call it. Runs the callbacks of the domain
-    /// that are due.
+    /// Does pending maintenance without waiting for readers: drives grace periods, frees nodes
+    /// whose grace period has passed, releases surplus memory, and frees replaced tables of
+    /// [hints](crate::Builder::hints). Changes of the trie do the same in passing; while there are
+    /// none, call this, or let a [`Worker`](memalloc::Worker) call it. Runs the callbacks of the
+    /// domain that are due.
     ///
     /// ```
     /// use memalloc::Worker;
@@ -82,9 +82,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     }
 
     /// Returns unused nodes to their slabs and empty slabs to the system without waiting for
-    /// readers, and replaces a table of [hints](crate::Builder::hints) that has become too large. Free nodes
-    /// in the caches of CPUs stay there. [`quiesce`](Self::quiesce) returns all unused memory, but
-    /// waits.
+    /// readers, and replaces a table of [hints](crate::Builder::hints) that has become too large.
+    /// Free nodes in the caches of CPUs stay there. [`quiesce`](Self::quiesce) returns all unused
+    /// memory, but waits.
     pub fn trim(&self) -> Reclaimed {
         let reclaimed = together(self.nodes.branches.trim(), self.nodes.leaves.trim());
         self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);

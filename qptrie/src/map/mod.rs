@@ -1,7 +1,9 @@
-//! The public types. Operations are grouped by what they return (`by_ref`, `by_copy`) or by the kind
-//! of section (`sleepable`); the same question is in a file of the same name.
+//! The public types. Operations are grouped by what they return (`by_ref`, `by_copy`) or by the
+//! kind of section (`sleepable`); the same question is in a file of the same name.
 
 // The order of the modules is that of the methods of `QpTrie` and `TrieRef` in the documentation.
+mod builder;
+
 mod trie;
 
 mod guard;
@@ -16,14 +18,14 @@ mod leaf_policy;
 
 mod memory;
 
-mod builder;
 mod error;
 mod range;
 #[cfg(feature = "serde")]
 mod serde_impls;
+mod settings;
 mod std_impls;
 
-pub use builder::{Builder, Hints};
+pub use builder::Builder;
 pub use by_copy::iter::IterCopied;
 pub use by_ref::compute::{Computed, Operation};
 pub use by_ref::iter::Iter;
@@ -33,6 +35,7 @@ pub use guard::{TrieGuard, TrieTraceGuard};
 pub use leaf_policy::LeafPolicy;
 pub use memory::{MemoryUsage, TrieStats};
 pub use range::KeyRange;
+pub use settings::Hints;
 pub use sleepable::iter::TraceIter;
 pub use sleepable::view::TraceRef;
 pub use trie::QpTrie;

@@ -1,6 +1,7 @@
 //! Ranges of keys.
 
-use std::ops::Bound::{self, Unbounded};
+use smallvec::SmallVec;
+use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use std::ops::{
     Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive,
 };
@@ -80,4 +81,28 @@ impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
     fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
         bytes(self)
     }
+}
+
+/// A key that an iterator owns.
+pub(super) type Key = SmallVec<[u8; 24]>;
+
+/// The bounds of a scan.
+pub(super) type Bounds = (Bound<Key>, Bound<Key>);
+
+/// Returns the bounds of a range.
+pub(super) fn range_bounds(range: &impl KeyRange) -> Bounds {
+    let (start, end) = range.bounds();
+    (start.map(Key::from), end.map(Key::from))
+}
+
+/// Returns the bounds of the keys that begin with `prefix`.
+pub(super) fn prefix_bounds(prefix: &[u8]) -> Bounds {
+    // These keys end before the next greater key of the same length; bytes 0xff at the end of the
+    // prefix are dropped first, since they can't be incremented.
+    let end = prefix.iter().rposition(|&byte| byte < 0xff).map_or(Unbounded, |last| {
+        let mut next: Key = prefix[..=last].into();
+        next[last] += 1;
+        Excluded(next)
+    });
+    (Included(prefix.into()), end)
 }

@@ -3,9 +3,10 @@
 //! These traits can't return errors, so they panic where [`TrieRef`](crate::TrieRef) returns an
 //! error. Each has an alternative that does not panic.
 
-use crate::map::builder::{Builder, Settings};
+use crate::map::builder::Builder;
 use crate::map::error::InsertError;
 use crate::map::leaf_policy::LeafPolicy;
+use crate::map::settings::Settings;
 use crate::map::trie::QpTrie;
 use memalloc::ReusePolicy;
 use std::borrow::Borrow;

@@ -1,14 +1,31 @@
 //! The trie, and operations on it as a whole.
 
-use crate::map::builder::{Builder, Settings};
+use crate::map::settings::Settings;
 use crate::node::{LONGEST_KEY, Node, Nodes, Twig, leaf_overhead};
 use crossbeam_utils::CachePadded;
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicU64, Ordering};
-use memalloc::{AfterRcuGp, BuildError, Immediate, MAX_SIZE, ReusePolicy};
+use memalloc::{AfterRcuGp, Immediate, MAX_SIZE, ReusePolicy};
 use std::fmt;
 
 /// An ordered concurrent map from byte strings to values of type `V`.
+///
+/// Operations are methods of the view that [`pin`](Self::pin) returns, or [`view`](Self::view)
+/// under a guard of the caller: see [`TrieRef`](crate::TrieRef).
+///
+/// ```
+/// use qptrie::QpTrie;
+///
+/// let trie = QpTrie::new()?;
+/// let view = trie.pin();
+/// view.insert("tree", 1)?;
+/// view.insert("trie", 2)?;
+/// assert_eq!(view.get("trie"), Some(&2));
+/// assert_eq!(view.first(), Some((&b"tree"[..], &1)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Policies
 ///
 /// `B` is the reuse policy of branches: under [`Immediate`] readers validate every step, under
 /// [`AfterRcuGp`] they need not. `L` is the reuse policy of leaves: a lookup can return a reference
@@ -47,8 +64,7 @@ use std::fmt;
 /// let narrow: &QpTrie<fn(&'static str)> = &trie;
 /// ```
 ///
-/// Operations are methods of the view that [`pin`](Self::pin) returns, or [`view`](Self::view)
-/// under a guard of the caller.
+/// # Ending
 ///
 /// Dropping a trie drops its values; references to them borrow the trie. A value that was replaced
 /// or removed earlier is dropped after a grace period: at the latest when the trie is dropped, or,
@@ -83,53 +99,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for Qp
     }
 }
 
-impl<V: Send + Sync + 'static> QpTrie<V> {
-    /// Creates an empty trie on the global domain.
-    ///
-    /// It has the default policies, so that the compiler infers the type of the values from the
-    /// first insertion. For other policies use [`with_policies`](Self::with_policies).
-    ///
-    /// ```
-    /// use qptrie::QpTrie;
-    ///
-    /// let trie = QpTrie::new()?;
-    /// trie.pin().insert("key", 1)?;
-    /// assert_eq!(trie.pin().get("key"), Some(&1));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`memalloc::Builder::build`].
-    pub fn new() -> Result<Self, BuildError> {
-        Self::with_policies()
-    }
-}
-
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
-    /// Creates an empty trie on the global domain, with the policies in its type.
-    ///
-    /// ```
-    /// use memalloc::Immediate;
-    /// use qptrie::QpTrie;
-    ///
-    /// let trie = QpTrie::<u64, Immediate, Immediate>::with_policies()?;
-    /// trie.pin().insert_copied("key", 1)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`memalloc::Builder::build`].
-    pub fn with_policies() -> Result<Self, BuildError> {
-        Self::builder().build()
-    }
-
-    /// Returns a builder to configure a trie.
-    pub fn builder() -> Builder<V, B, L> {
-        Builder::new(None, Settings::default())
-    }
-
     pub(super) fn from_parts(nodes: Nodes<V, B, L>, domain: Domain, settings: Settings) -> Self {
         Self {
             nodes,

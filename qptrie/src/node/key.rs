@@ -1,5 +1,8 @@
 //! Symbols, the units in which keys are compared.
 
+/// The maximum key length, in bytes: the limit of symbol numbers and of a leaf's length.
+pub(crate) const LONGEST_KEY: usize = 4095;
+
 /// A byte of a key, or the key's end, which comes before every byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Symbol(Option<u8>);

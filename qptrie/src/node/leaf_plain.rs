@@ -5,7 +5,7 @@
 //! linked. The mark exists for readers that reach a leaf through a hint, and is kept only with
 //! hints; a reader that comes through a slot does not need it.
 
-use super::{Nodes, leaf_atomic};
+use super::{LONGEST_KEY, Nodes, leaf_atomic};
 #[cfg(not(loom))]
 use memalloc::sync::AtomicU16;
 #[cfg(loom)]
@@ -26,9 +26,6 @@ type Mark = u32;
 /// The mark: the leaf is linked.
 const LINKED: u16 = 1 << 15;
 const _: () = assert!(LONGEST_KEY < LINKED as usize);
-
-/// The maximum key length, in bytes: the limit of symbol numbers and of a leaf's length.
-pub(crate) const LONGEST_KEY: usize = 4095;
 
 /// The size of a leaf before its key, for a value of type `V`, in bytes.
 pub(crate) const fn leaf_overhead<V, L: ReusePolicy>() -> usize {

@@ -1,8 +1,8 @@
 //! Changes that depend on the current value, with values as copies, under every policy of leaves.
 //!
-//! As in `by_ref::compute` the decision is a closure of the caller and runs without locks. If leaves are
-//! reused at once, the closure saw one version of a leaf: the change takes that version or fails,
-//! and then the closure is called again.
+//! As in `by_ref::compute` the decision is a closure of the caller and runs without locks. If
+//! leaves are reused at once, the closure saw one version of a leaf: the change takes that version
+//! or fails, and then the closure is called again.
 
 use crate::map::by_ref::compute::{Computed, Operation};
 use crate::map::by_ref::point::{TrieRef, Update};

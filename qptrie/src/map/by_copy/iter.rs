@@ -1,7 +1,7 @@
 //! Double-ended iteration over copies of entries, in order.
 
-use crate::map::by_ref::iter::Bounds;
 use crate::map::by_ref::point::TrieRef;
+use crate::map::range::Bounds;
 use crate::node::{KeyCopy, PlainBits, Retry};
 use crate::read::{Ascending, Descending, Direction, Walk};
 use memalloc::sync::{Ordering, explored};

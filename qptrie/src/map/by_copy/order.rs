@@ -2,9 +2,8 @@
 //! leaves.
 
 use crate::map::by_copy::iter::IterCopied;
-use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
 use crate::map::by_ref::point::TrieRef;
-use crate::map::range::KeyRange;
+use crate::map::range::{KeyRange, prefix_bounds, range_bounds};
 use crate::node::{KeyCopy, PlainBits, Retry};
 use crate::read::{Ascending, Descending, Direction, LeafAt, Walk, longest_prefix};
 use memalloc::{Handle, ReusePolicy};

@@ -34,8 +34,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         });
     }
 
-    /// Calls `visit` for the entries in `range` in ascending order, with a copy of each value, until
-    /// `visit` breaks; returns the value of the break. Otherwise like
+    /// Calls `visit` for the entries in `range` in ascending order, with a copy of each value,
+    /// until `visit` breaks; returns the value of the break. Otherwise like
     /// [`for_each_copied`](Self::for_each_copied).
     pub fn try_for_each_copied<T>(
         &self,

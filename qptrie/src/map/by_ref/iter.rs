@@ -1,38 +1,13 @@
 //! Double-ended iteration over entries in order.
 
 use crate::map::by_ref::point::TrieRef;
-use crate::map::range::KeyRange;
+use crate::map::range::{Bounds, Key};
 use crate::node::Nodes;
 use crate::read::{Ascending, Descending, Direction, Walk};
 use memalloc::{AfterRcuGp, Handle, Immediate, ProtectsIdentity, ReusePolicy};
-use smallvec::SmallVec;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::ops::Bound::{self, Excluded, Included, Unbounded};
-
-/// A key that an iterator owns.
-pub(in crate::map) type Key = SmallVec<[u8; 24]>;
-
-/// The bounds of a scan.
-pub(in crate::map) type Bounds = (Bound<Key>, Bound<Key>);
-
-/// Returns the bounds of a range.
-pub(in crate::map) fn range_bounds(range: &impl KeyRange) -> Bounds {
-    let (start, end) = range.bounds();
-    (start.map(Key::from), end.map(Key::from))
-}
-
-/// Returns the bounds of the keys that begin with `prefix`.
-pub(in crate::map) fn prefix_bounds(prefix: &[u8]) -> Bounds {
-    // These keys end before the next greater key of the same length; bytes 0xff at the end of the
-    // prefix are dropped first, since they can't be incremented.
-    let end = prefix.iter().rposition(|&byte| byte < 0xff).map_or(Unbounded, |last| {
-        let mut next: Key = prefix[..=last].into();
-        next[last] += 1;
-        Excluded(next)
-    });
-    (Included(prefix.into()), end)
-}
+use std::ops::Bound::{self, Excluded};
 
 /// A double-ended iterator over entries in order: all entries ([`TrieRef::iter`]), those in a range
 /// ([`TrieRef::range`]), or those with a common prefix ([`TrieRef::prefix`]).

@@ -1,8 +1,8 @@
 //! Operations on the order of keys inside a read section.
 
-use crate::map::by_ref::iter::{Iter, prefix_bounds, range_bounds};
+use crate::map::by_ref::iter::Iter;
 use crate::map::by_ref::point::TrieRef;
-use crate::map::range::KeyRange;
+use crate::map::range::{KeyRange, prefix_bounds, range_bounds};
 use crate::node::{Retry, Roots};
 use crate::read::{Ascending, Descending, Direction, Walk, longest_prefix};
 use memalloc::sync::{Ordering, explored};

@@ -30,6 +30,19 @@ pub enum Update {
 /// A [`QpTrie`] inside a read section, with all operations. References to values and keys are valid
 /// as long as this is borrowed.
 ///
+/// ```
+/// use qptrie::{QpTrie, TrieRef};
+///
+/// fn greet(names: &TrieRef<String>, key: &str) -> String {
+///     names.get(key).map_or("hello".to_owned(), |name| format!("hello, {name}"))
+/// }
+///
+/// let names = QpTrie::new()?;
+/// names.pin().insert("me", "trie".to_owned())?;
+/// assert_eq!(greet(&names.pin(), "me"), "hello, trie");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// It is always behind a reference: [`QpTrie::view`] returns one that lasts as long as the caller's
 /// guard, and the [`TrieGuard`](crate::TrieGuard) of [`QpTrie::pin`] dereferences to it.
 ///

@@ -13,8 +13,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     /// entry. A smaller key that another thread inserts meanwhile may stay. Never fails for lack of
     /// memory.
     ///
-    /// Cost: a lookup of the smallest key and a removal; both are repeated if another thread removes
-    /// the entry first. Threads that all pop change the same few branches and wait for one another.
+    /// Cost: a lookup of the smallest key and a removal; both are repeated if another thread
+    /// removes the entry first. Threads that all pop change the same few branches and wait for one
+    /// another.
     ///
     /// ```
     /// # use qptrie::QpTrie;

@@ -1,7 +1,7 @@
 //! Scans that call a closure for each entry.
 //!
-//! Such a scan is one end of an [`Iter`](crate::Iter), without a place for the other end and without
-//! copies of the bounds.
+//! Such a scan is one end of an [`Iter`](crate::Iter), without a place for the other end and
+//! without copies of the bounds.
 
 use crate::map::by_ref::point::TrieRef;
 use crate::map::range::KeyRange;
@@ -32,8 +32,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         });
     }
 
-    /// Calls `visit` for the entries in `range` in ascending order until `visit` breaks; returns the
-    /// value of the break. Otherwise like [`for_each`](Self::for_each).
+    /// Calls `visit` for the entries in `range` in ascending order until `visit` breaks; returns
+    /// the value of the break. Otherwise like [`for_each`](Self::for_each).
     ///
     /// ```
     /// # use qptrie::QpTrie;

@@ -1,6 +1,6 @@
 //! Double-ended iteration over entries in order, for readers that sleep in between.
 
-use crate::map::by_ref::iter::{Bounds, Key};
+use crate::map::range::{Bounds, Key};
 use crate::map::sleepable::view::TraceRef;
 use crate::read::{Ascending, Descending, Direction};
 use memalloc::{AfterTasksTraceGp, Immediate, ProtectsSleepers, ReusePolicy};

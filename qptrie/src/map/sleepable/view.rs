@@ -5,10 +5,9 @@
 //!   thread may have it, and every `TraceRef` is borrowed in this way.
 
 use crate::map::by_ref::compute::{Computed, Operation};
-use crate::map::by_ref::iter::{prefix_bounds, range_bounds};
 use crate::map::by_ref::point::Update;
 use crate::map::error::InsertError;
-use crate::map::range::KeyRange;
+use crate::map::range::{KeyRange, prefix_bounds, range_bounds};
 use crate::map::sleepable::iter::TraceIter;
 use crate::map::trie::QpTrie;
 use memalloc::rcu::TraceGuard;
@@ -33,7 +32,8 @@ use std::ops::Bound::{self, Unbounded};
 /// operations without a pause a `TrieRef` is cheaper.
 ///
 /// It is always behind a reference: [`QpTrie::view_trace`] returns one that lasts as long as the
-/// caller's guard, and the [`TrieTraceGuard`](crate::TrieTraceGuard) of [`QpTrie::pin_trace`] dereferences to it.
+/// caller's guard, and the [`TrieTraceGuard`](crate::TrieTraceGuard) of [`QpTrie::pin_trace`]
+/// dereferences to it.
 #[repr(transparent)]
 pub struct TraceRef<
     V: Send + Sync + 'static,
