@@ -31,7 +31,7 @@ use crate::class::ClassTable;
 use crate::slab::Handle;
 use crate::sync::{AtomicU64, Ordering, let_others_run};
 use crate::sys::count_word::CountWord;
-use crate::sys::cpu::{CpuMode, CpuSlots};
+use crate::sys::cpu::{ChosenMode, CpuMode, CpuSlots};
 use crate::sys::rseq::{CacheRow, Rseq};
 use cache::{BY_RCU_AT, FREE_AT};
 use live::{Live, LiveCell};
@@ -47,6 +47,7 @@ pub(crate) struct CpuCaches {
     sequences: Option<Rseq>,
     live: LiveCell,
     slots: CpuSlots,
+    mode: ChosenMode,
     tickets: AtomicU64,
     backing: Arc<dyn Backing>,
 }
@@ -55,14 +56,14 @@ impl CpuCaches {
     /// Creates no caches yet; [`wake`](Self::wake) does, in memory of the backing.
     pub(crate) fn new(
         backing: &Arc<dyn Backing>,
-        mode: CpuMode,
+        mode: ChosenMode,
         classes: &ClassTable,
     ) -> io::Result<Self> {
-        let slots = CpuSlots::new(mode);
+        let slots = CpuSlots::new(mode.mode);
         let sequences = Rseq::find().filter(|_| slots.mode() == CpuMode::Rseq);
         let live = LiveCell::new(sequences.is_some().then(|| slots.count()))?;
         let (tickets, backing) = (AtomicU64::new(0), Arc::clone(backing));
-        let caches = Self { sequences, live, slots, tickets, backing };
+        let caches = Self { sequences, live, slots, mode, tickets, backing };
         if cfg!(loom) {
             // In a model they exist before its threads begin.
             caches.wake(classes)?;
@@ -102,8 +103,8 @@ impl CpuCaches {
         self.slots.current()
     }
 
-    pub(crate) fn mode(&self) -> CpuMode {
-        self.slots.mode()
+    pub(crate) fn mode(&self) -> ChosenMode {
+        self.mode
     }
 
     /// Returns the bytes of the caches of every CPU, used or not, and of the rows that lead to
