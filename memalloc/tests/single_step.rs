@@ -101,7 +101,8 @@ extern "C" fn pins_other(_signal: c_int) {
 fn a_section_is_of_its_own_domain_wherever_a_handler_pins_another() {
     let own = Domain::new();
     let other = OTHER.get_or_init(Domain::new);
-    (own.register(), other.register());
+    own.register();
+    other.register();
     // SAFETY: the structure is plain numbers for which zero is valid; the handler only pins.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
