@@ -228,9 +228,9 @@ pub use policy::{
 };
 pub use slab::Handle;
 pub use stats::{Amount, ClassStats, LeakReport, Stats};
-pub use sys::cpu::CpuMode;
 #[cfg(loom)]
 pub use sys::cpu::run_on;
+pub use sys::cpu::{CpuMode, CpuModeReason};
 
 /// The package's README, as a test.
 #[cfg(doctest)]

@@ -3,7 +3,7 @@
 use crate::alloc::{Cache, MemAlloc, Reclaimed};
 use crate::policy::{PolicyKind, ReusePolicy};
 use crate::rcu::{BarrierKind, Reader, SynchronizeError};
-use crate::sys::cpu::CpuMode;
+use crate::sys::cpu::{CpuMode, CpuModeReason};
 use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -55,6 +55,8 @@ pub struct Stats {
     pub policy: PolicyKind,
     /// The way in which a thread finds its cache.
     pub cpu_mode: CpuMode,
+    /// The reason for that way: where it is not the fastest, what is missing for that.
+    pub cpu_mode_reason: CpuModeReason,
     /// The barrier in force between RCU readers and grace periods: [`BarrierKind::Membarrier`] or
     /// [`BarrierKind::Fence`].
     pub barrier: BarrierKind,
@@ -98,7 +100,7 @@ pub struct Stats {
 /// memory that they take.
 ///
 /// ```text
-/// policy after-rcu-gp, CPU mode rseq, barrier membarrier (0 switches)
+/// policy after-rcu-gp, CPU mode rseq (the fastest), barrier membarrier (0 switches)
 ///      size       live     cached    pending      taken
 ///        64          1         31          0         32
 ///      1024          2         29          1         32
@@ -109,10 +111,11 @@ pub struct Stats {
 /// ```
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { policy, cpu_mode, barrier, barrier_switches, .. } = self;
+        let Self { policy, cpu_mode, cpu_mode_reason, barrier, barrier_switches, .. } = self;
         writeln!(
             f,
-            "policy {policy}, CPU mode {cpu_mode}, barrier {barrier} ({barrier_switches} switches)"
+            "policy {policy}, CPU mode {cpu_mode} ({cpu_mode_reason}), barrier {barrier} \
+             ({barrier_switches} switches)"
         )?;
         let mut row = |name: &dyn fmt::Display, numbers: [&dyn fmt::Display; 4]| {
             let [live, cached, pending, taken] = numbers;
@@ -185,7 +188,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
         let rcu = raw.domain().rcu().stats();
         let mut stats = Stats {
             policy: P::KIND,
-            cpu_mode: depot.caches.mode(),
+            cpu_mode: depot.caches.mode().mode,
+            cpu_mode_reason: depot.caches.mode().reason,
             barrier: rcu.barrier,
             barrier_switches: rcu.barrier_switches,
             grace_periods: rcu.grace_periods,

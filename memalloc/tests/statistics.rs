@@ -143,7 +143,7 @@ in_every_setup! {
         let [modes, head, small, large, objects, bytes, slabs, grace_periods] = lines[..] else {
             panic!("{text}");
         };
-        let modes_in_force = format!("policy {}, CPU mode {}, barrier ", P::KIND, setup.cpu_mode);
+        let modes_in_force = format!("policy {}, CPU mode {} (requested), barrier ", P::KIND, setup.cpu_mode);
         assert!(modes.starts_with(&modes_in_force), "{text}");
         assert!(modes.contains(&stats.barrier.to_string()), "{text}");
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();

@@ -11,7 +11,7 @@ use crate::cpu::CpuCaches;
 use crate::policy::{AfterRcuGp, ReusePolicy};
 use crate::rcu::Domain;
 use crate::slab::{Arena, Constructor, LEAST_RANGE, Slabs};
-use crate::sys::cpu::CpuMode;
+use crate::sys::cpu::{ChosenMode, CpuMode, CpuModeReason};
 use std::ffi::OsStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -247,7 +247,7 @@ impl<P: ReusePolicy, A> Builder<P, A> {
 
     /// Reserves addresses for the range, or for as large a part as the system grants, with its
     /// batches and the caches of the CPUs.
-    fn reserve(&self, mode: CpuMode) -> Result<(Arena, Pool, CpuCaches), BuildError> {
+    fn reserve(&self, mode: ChosenMode) -> Result<(Arena, Pool, CpuCaches), BuildError> {
         let backing = &self.backing.clone().unwrap_or_else(backing::usual);
         let bytes = self.range_bytes.unwrap_or_else(|| backing.default_range_bytes());
         let mut bytes = usize::try_from(bytes.min(MOST_RANGE)).unwrap_or(usize::MAX / 4);
@@ -267,12 +267,15 @@ impl<P: ReusePolicy, A> Builder<P, A> {
     }
 
     pub(super) fn build_alloc(self) -> Result<MemAlloc<P>, BuildError> {
+        let asked = |mode, reason| ChosenMode { mode, reason };
         let mode = match self.cpu_mode {
-            Some(mode) => mode,
-            None => mode_of_environment()?.unwrap_or_else(CpuMode::best),
+            Some(mode) => asked(mode, CpuModeReason::Requested),
+            None => mode_of_environment()?
+                .map(|mode| asked(mode, CpuModeReason::Environment))
+                .unwrap_or_else(ChosenMode::best),
         };
-        if !mode.is_supported() {
-            return Err(BuildError::CpuMode(mode));
+        if !mode.mode.is_supported() {
+            return Err(BuildError::CpuMode(mode.mode));
         }
         let (arena, pool, caches) = self.reserve(mode)?;
         let slabs = Slabs::new(

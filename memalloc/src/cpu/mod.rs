@@ -31,7 +31,7 @@ use crate::class::ClassTable;
 use crate::slab::Handle;
 use crate::sync::{AtomicU64, Ordering, let_others_run};
 use crate::sys::count_word::CountWord;
-use crate::sys::cpu::{CpuMode, CpuSlots};
+use crate::sys::cpu::{ChosenMode, CpuMode, CpuSlots};
 use crate::sys::rseq::{CacheRow, Rseq};
 use cache::{BY_RCU_AT, FREE_AT};
 use live::{Live, LiveCell};
@@ -47,6 +47,7 @@ pub(crate) struct CpuCaches {
     sequences: Option<Rseq>,
     live: LiveCell,
     slots: CpuSlots,
+    mode: ChosenMode,
     tickets: AtomicU64,
     backing: Arc<dyn Backing>,
 }
@@ -55,14 +56,14 @@ impl CpuCaches {
     /// Creates no caches yet; [`wake`](Self::wake) does, in memory of the backing.
     pub(crate) fn new(
         backing: &Arc<dyn Backing>,
-        mode: CpuMode,
+        mode: ChosenMode,
         classes: &ClassTable,
     ) -> io::Result<Self> {
-        let slots = CpuSlots::new(mode);
+        let slots = CpuSlots::new(mode.mode);
         let sequences = Rseq::find().filter(|_| slots.mode() == CpuMode::Rseq);
         let live = LiveCell::new(sequences.is_some().then(|| slots.count()))?;
         let (tickets, backing) = (AtomicU64::new(0), Arc::clone(backing));
-        let caches = Self { sequences, live, slots, tickets, backing };
+        let caches = Self { sequences, live, slots, mode, tickets, backing };
         if cfg!(loom) {
             // In a model they exist before its threads begin.
             caches.wake(classes)?;
@@ -102,8 +103,8 @@ impl CpuCaches {
         self.slots.current()
     }
 
-    pub(crate) fn mode(&self) -> CpuMode {
-        self.slots.mode()
+    pub(crate) fn mode(&self) -> ChosenMode {
+        self.mode
     }
 
     /// Returns the bytes of the caches of every CPU, used or not, and of the rows that lead to
@@ -256,42 +257,98 @@ impl CpuCaches {
         may_wait: bool,
         mut look: impl FnMut(usize, &'a CpuCache, Active<'a>),
     ) {
-        let all = classes.flat_map(|class| self.of_class(class).map(move |cache| (class, cache)));
-        let all = all.filter(|(_, cache)| cache.was_used());
-        let Some(sequences) = self.sequences else {
-            for (class, cache) in all {
-                if may_wait {
-                    look(class, cache, self.enter_any(cache));
-                } else if let Some(active) = self.try_enter_any(cache) {
-                    look(class, cache, active);
-                }
+        let mut all = Used { caches: self, classes, cpus: 0..0 };
+        if let Some(sequences) = self.sequences {
+            return self.enter_by_sequences(sequences, all, may_wait, look);
+        }
+        while let Some((class, cache)) = all.next() {
+            if may_wait {
+                look(class, cache, self.enter_any(cache));
+            } else if let Some(active) = self.try_enter_any(cache) {
+                look(class, cache, active);
             }
-            return;
-        };
-        let mut all = all.peekable();
-        while all.peek().is_some() {
-            let mut some = [None; AT_ONCE];
-            some.iter_mut().zip(&mut all).for_each(|(place, found)| *place = Some(found));
+        }
+    }
+
+    fn enter_by_sequences<'a>(
+        &'a self,
+        sequences: Rseq,
+        mut all: Used<'a>,
+        may_wait: bool,
+        mut look: impl FnMut(usize, &'a CpuCache, Active<'a>),
+    ) {
+        // A signal handler may have a small stack: these take 1 KiB, and nothing copies them.
+        let mut some: [Option<&CpuCache>; AT_ONCE] = [None; AT_ONCE];
+        let mut of_class = [0; AT_ONCE];
+        // A word that is busy stands for a cache that was.
+        let mut words = [CountWord::LOCAL; AT_ONCE];
+        loop {
             let ticket = self.ticket();
-            let asked = some.map(|found| found.and_then(|(_, cache)| cache.ask(ticket)));
-            let restarted = asked.iter().any(Option::is_some) && sequences.restart_others();
-            for (place, asked) in some.iter_mut().zip(asked) {
-                let Some((class, cache)) = *place else { break };
-                if let Some(word) = asked
+            let (mut count, mut asked) = (0, false);
+            while count < AT_ONCE
+                && let Some((class, cache)) = all.next()
+            {
+                let word = cache.ask(ticket);
+                asked |= word.is_some();
+                words[count] = word.unwrap_or(CountWord::LOCAL);
+                (some[count], of_class[count]) = (Some(cache), class as u8);
+                count += 1;
+            }
+            if count == 0 {
+                return;
+            }
+            let restarted = asked && sequences.restart_others();
+            for (place, (&class, &word)) in
+                some[..count].iter_mut().zip(of_class.iter().zip(&words))
+            {
+                if !word.is_busy()
+                    && let Some(cache) = *place
                     && let Some(active) = cache.enter_with(ticket, word, restarted)
                 {
-                    look(class, cache, active);
+                    look(class.into(), cache, active);
                     *place = None;
                 }
             }
             // Wait only while holding no cache: two threads that wait for each other would
             // deadlock.
-            for (class, cache) in some.into_iter().flatten() {
+            for (place, &class) in some[..count].iter_mut().zip(&of_class) {
+                let Some(cache) = place.take() else { continue };
                 if may_wait {
-                    look(class, cache, self.enter_any(cache));
+                    look(class.into(), cache, self.enter_any(cache));
                 } else if restarted && let Some(active) = self.try_enter_any(cache) {
-                    look(class, cache, active);
+                    look(class.into(), cache, active);
                 }
+            }
+        }
+    }
+}
+
+/// The caches of some classes that were ever used, class by class. (An iterator by closures takes a
+/// kilobyte of stack in a build without optimisation.)
+struct Used<'a> {
+    caches: &'a CpuCaches,
+    /// The classes from the next one on.
+    classes: Range<usize>,
+    /// The CPUs whose caches of the class before are still to come.
+    cpus: Range<usize>,
+}
+
+impl<'a> Used<'a> {
+    fn next(&mut self) -> Option<(usize, &'a CpuCache)> {
+        let table = self.caches.live.get().table.as_ref()?;
+        loop {
+            if self.cpus.start == self.cpus.end {
+                if self.classes.start == self.classes.end {
+                    return None;
+                }
+                self.classes.start += 1;
+                self.cpus = 0..table.cpus();
+            }
+            let class = self.classes.start - 1;
+            let cache = table.cache(self.cpus.start, class);
+            self.cpus.start += 1;
+            if cache.was_used() {
+                return Some((class, cache));
             }
         }
     }

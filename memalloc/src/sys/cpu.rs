@@ -48,8 +48,70 @@ impl CpuMode {
 
     /// Returns the fastest mode that this process can use.
     pub fn best() -> Self {
-        let supported = Self::ALL.iter().copied().find(|mode| mode.is_supported());
-        supported.unwrap_or(Self::ActiveThread)
+        ChosenMode::best().mode
+    }
+}
+
+/// The reason that an allocator has its [`CpuMode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CpuModeReason {
+    /// [`Builder::cpu_mode`](crate::Builder::cpu_mode) asked for it.
+    Requested,
+    /// The environment variable `MEMALLOC_CPU_MODE` asks for it.
+    Environment,
+    /// It is the fastest of all modes.
+    Fastest,
+    /// There are no restartable sequences in a build for this system: they need Linux on x86_64.
+    NotForThisSystem,
+    /// The C library has registered no area for restartable sequences: it is not glibc 2.35 or
+    /// newer, is linked statically, or was told not to (`GLIBC_TUNABLES=glibc.pthread.rseq=0`).
+    NoRseqArea,
+    /// The kernel refuses the `membarrier` that restarts the sequences of other threads. A filter
+    /// of system calls, or an older kernel, does that.
+    NoRseqBarrier,
+    /// The kernel does not tell how many CPUs there can be (`sched_getaffinity`).
+    UnknownCpus,
+    /// The system does not tell a thread the number of its CPU.
+    NoCpuNumber,
+}
+
+impl fmt::Display for CpuModeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Requested => "requested",
+            Self::Environment => "MEMALLOC_CPU_MODE",
+            Self::Fastest => "the fastest",
+            Self::NotForThisSystem => "rseq: only on Linux on x86_64",
+            Self::NoRseqArea => "rseq: not registered by the C library",
+            Self::NoRseqBarrier => "rseq: membarrier refused",
+            Self::UnknownCpus => "rseq: number of CPUs unknown",
+            Self::NoCpuNumber => "no CPU numbers",
+        })
+    }
+}
+
+/// A mode, and the reason for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChosenMode {
+    pub(crate) mode: CpuMode,
+    pub(crate) reason: CpuModeReason,
+}
+
+impl ChosenMode {
+    /// The fastest mode that this process can use.
+    pub(crate) fn best() -> Self {
+        let fallback = |reason| match imp::cpu_number_is_known() {
+            true => Self { mode: CpuMode::ActiveCpu, reason },
+            false => Self { mode: CpuMode::ActiveThread, reason: CpuModeReason::NoCpuNumber },
+        };
+        match Rseq::find() {
+            Some(_) if CpuMode::Rseq.is_supported() => {
+                Self { mode: CpuMode::Rseq, reason: CpuModeReason::Fastest }
+            }
+            Some(_) => fallback(CpuModeReason::UnknownCpus),
+            None => fallback(Rseq::missing()),
+        }
     }
 }
 
@@ -162,25 +224,26 @@ mod imp {
         if let Some(machine) = crate::sync::machine::installed() {
             return Some(machine.cpus());
         }
-        /// That number plus one, or 1 for `None`.
+        /// That number plus one, or 1 for `None`. Each allocator uses the same, and the file is
+        /// read once.
         static POSSIBLE: OnceNonZeroUsize = OnceNonZeroUsize::new();
         let look = || {
             let list = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok();
             let (allowed, room) = own_mask()?;
-            believable(list.as_deref(), allowed, room)
+            Some(bound(list.as_deref(), allowed, room))
         };
         let found = POSSIBLE.get_or_init(|| NonZeroUsize::MIN.saturating_add(look().unwrap_or(0)));
         Some(found.get() - 1).filter(|&cpus| cpus > 0)
     }
 
-    /// Returns one more than the highest number in `list`, or `room` if there is none. Returns
-    /// `None` if the list cannot be the kernel's (a container may provide its own): this thread may
-    /// run on CPUs below `allowed`, and the kernel has no room for more than `room`.
-    pub(super) fn believable(list: Option<&str>, allowed: usize, room: usize) -> Option<usize> {
+    /// Returns one more than the highest number in `list`, or `room` if there is none, or if the
+    /// list cannot be the kernel's (a container may provide its own): this thread may run on CPUs
+    /// below `allowed`, and the kernel has no room for more than `room`.
+    pub(super) fn bound(list: Option<&str>, allowed: usize, room: usize) -> usize {
         let last = |list: &str| list.trim().split(['-', ',']).next_back()?.parse().ok();
         let highest: Option<usize> = list.and_then(last);
-        let listed = highest.map_or(Some(room), |highest| highest.checked_add(1))?;
-        (allowed..=room).contains(&listed).then_some(listed)
+        let listed = highest.and_then(|highest| highest.checked_add(1));
+        listed.filter(|listed| (allowed..=room).contains(listed)).unwrap_or(room)
     }
 
     /// Returns one more than the highest CPU that this thread may run on, and the number of CPUs
@@ -260,14 +323,14 @@ mod tests {
 
     #[test]
     fn a_list_of_cpus_is_believed_unless_the_kernel_contradicts_it() {
-        let believed = |list, allowed| imp::believable(Some(list), allowed, 64);
-        assert_eq!(believed("0-3\n", 2), Some(4));
-        assert_eq!(believed("0,2-5\n", 6), Some(6));
-        assert_eq!(believed("0\n", 1), Some(1));
-        assert_eq!(believed("0\n", 2), None, "this thread may run on CPU 1");
-        assert_eq!(believed("0-64\n", 2), None, "the kernel has no room for 65");
-        assert_eq!(believed("none", 2), Some(64));
-        assert_eq!(imp::believable(None, 2, 64), Some(64));
+        let bound = |list, allowed| imp::bound(Some(list), allowed, 64);
+        assert_eq!(bound("0-3\n", 2), 4);
+        assert_eq!(bound("0,2-5\n", 6), 6);
+        assert_eq!(bound("0\n", 1), 1);
+        assert_eq!(bound("0\n", 2), 64, "this thread may run on CPU 1");
+        assert_eq!(bound("0-64\n", 2), 64, "the kernel has no room for 65");
+        assert_eq!(bound("none", 2), 64);
+        assert_eq!(imp::bound(None, 2, 64), 64);
     }
 
     #[test]

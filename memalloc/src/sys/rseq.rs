@@ -26,6 +26,7 @@ mod imp {
     use super::{CacheRow, OBJECTS_AT};
     use crate::broken::{self, Fault};
     use crate::sys::count_word::CountWord;
+    use crate::sys::cpu::CpuModeReason;
     use crate::sys::membarrier::{membarrier, visit_every_cpu};
     use once_cell::race::OnceNonZeroUsize;
     use std::arch::asm;
@@ -155,6 +156,14 @@ mod imp {
             });
             let area = NonZeroIsize::new(found.get().cast_signed()).filter(|_| found != NONE);
             area.map(|area| Self { area })
+        }
+
+        /// Returns the reason that `find` returns `None`.
+        pub(crate) fn missing() -> CpuModeReason {
+            match find_area().filter(|rseq| rseq.cpu().is_some()) {
+                Some(_) => CpuModeReason::NoRseqBarrier,
+                None => CpuModeReason::NoRseqArea,
+            }
         }
 
         /// Returns the CPU that this thread is on, or `None` if its area is not registered.
@@ -308,6 +317,7 @@ mod imp;
 mod imp {
     use super::CacheRow;
     use crate::sys::count_word::CountWord;
+    use crate::sys::cpu::CpuModeReason;
     use std::ptr::NonNull;
 
     /// There are no sequences on this system.
@@ -317,6 +327,10 @@ mod imp {
     impl Rseq {
         pub(crate) fn find() -> Option<Self> {
             None
+        }
+
+        pub(crate) fn missing() -> CpuModeReason {
+            CpuModeReason::NotForThisSystem
         }
 
         #[cfg(all(target_os = "linux", not(any(loom, miri))))]

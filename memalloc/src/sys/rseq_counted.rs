@@ -5,6 +5,7 @@
 use super::{CacheRow, OBJECTS_AT};
 use crate::sync::machine::{self, Access, AccessKind};
 use crate::sys::count_word::CountWord;
+use crate::sys::cpu::CpuModeReason;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 
@@ -66,6 +67,10 @@ impl Rseq {
     /// Returns the sequences of the machine, whatever the system has.
     pub(crate) fn find() -> Option<Self> {
         machine::installed().map(|_| Self)
+    }
+
+    pub(crate) fn missing() -> CpuModeReason {
+        CpuModeReason::NotForThisSystem
     }
 
     /// Returns the CPU that this thread is on.
