@@ -260,11 +260,13 @@ mod imp {
         Some(((last + 1) * bits - mask[last].leading_zeros() as usize, words * bits))
     }
 
-    /// Guesses the number of CPUs.
+    /// Guesses the number of CPUs. The C library may have it from the list that `believable`
+    /// rejects, so the guess keeps to the same limits.
     pub(super) fn likely_cpus() -> usize {
         // SAFETY: a plain query.
         let configured = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
-        usize::try_from(configured).unwrap_or(1).max(1)
+        let guess = usize::try_from(configured).unwrap_or(1).max(1);
+        own_mask().map_or(guess, |(allowed, room)| guess.clamp(allowed, room))
     }
 }
 
