@@ -1,6 +1,6 @@
 //! Shared by the tests: every configuration that this system supports, the tree that a set of keys
 //! must lead to, and keys that are close together.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 pub(crate) mod keys;
 pub(crate) mod reference;
