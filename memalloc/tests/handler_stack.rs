@@ -131,7 +131,7 @@ in_every_setup! {
             action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
             assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut()), 0);
         }
-        let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::from_millis(1));
+        let domain = Domain::builder().barrier_kind(setup.barrier).stall_after(Duration::from_millis(1));
         let domain = domain.build().expect("a supported kind");
         let builder = setup.builder::<P>().domain(domain).max_pending(64 << 10);
         let alloc = &builder.build().expect("an allocator");
