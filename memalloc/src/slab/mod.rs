@@ -16,6 +16,8 @@
 mod arena;
 mod empty;
 mod handle;
+#[cfg(not(loom))]
+mod poison;
 mod slabs;
 
 #[cfg(not(loom))]

@@ -60,6 +60,8 @@ pub(crate) struct Slabs {
     arena: Arena,
     limit_slabs: u64,
     constructor: Option<Constructor>,
+    #[cfg(poison)]
+    keep_class: bool,
     /// Dropped before `state`.
     _registration: Registration,
     state: Arc<ForkLock<State>>,
@@ -156,6 +158,18 @@ fn pages(bytes: usize) -> u64 {
     bytes.next_multiple_of(PAGE_BYTES) as u64
 }
 
+/// The system, or the backing, gets its memory back without marks.
+#[cfg(poison)]
+impl Drop for Slabs {
+    fn drop(&mut self) {
+        let slabs = self.state.lock().slabs.len() as u32;
+        let first_units = (1..slabs).map(|number| number * SLAB_UNITS);
+        for object in first_units.filter_map(Handle::new) {
+            self.arena.carved(object, SLAB_UNITS);
+        }
+    }
+}
+
 impl Slabs {
     pub(crate) fn new(
         arena: Arena,
@@ -172,7 +186,15 @@ impl Slabs {
         // SAFETY: the place is in the `Arc`, which is dropped after the registration.
         let _registration = unsafe { Registration::new(&state) };
         let limit_slabs = limit_bytes / SLAB_BYTES as u64;
-        Self { arena, limit_slabs, constructor, _registration, state }
+        Self {
+            arena,
+            limit_slabs,
+            constructor,
+            #[cfg(poison)]
+            keep_class,
+            _registration,
+            state,
+        }
     }
 
     #[inline(always)]
@@ -321,6 +343,10 @@ impl Slabs {
         slab.inside[word] |= 1 << bit;
         slab.count += 1;
         let (class, count) = (slab.class, slab.count);
+        #[cfg(poison)]
+        if !self.keep_class {
+            self.arena.went_back(object, classes.class(class).units());
+        }
         let list = class * state.shards + slab.shard;
         state.taken[class] -= 1;
         if count == 1 {
@@ -581,10 +607,13 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    fn arena() -> Arena {
+        Arena::reserve(&crate::backing::usual(), 1 << 30, false).unwrap()
+    }
+
     fn slabs(limit_bytes: u64) -> (Slabs, ClassTable) {
         let classes = ClassTable::default();
-        let arena = Arena::reserve(&crate::backing::usual(), 1 << 30, false).unwrap();
-        (Slabs::new(arena, &classes, limit_bytes, None, false, 2), classes)
+        (Slabs::new(arena(), &classes, limit_bytes, None, false, 2), classes)
     }
 
     fn carve(slabs: &Slabs, classes: &ClassTable, class: usize, wanted: usize) -> Vec<Handle> {
@@ -612,8 +641,8 @@ mod tests {
 
     #[test]
     fn a_slab_that_keeps_its_class_serves_no_other_though_its_memory_went_back() {
-        let (arena, classes) = (slabs(u64::MAX).0.arena, ClassTable::default());
-        let slabs = Slabs::new(arena, &classes, u64::MAX, None, true, 2);
+        let classes = ClassTable::default();
+        let slabs = Slabs::new(arena(), &classes, u64::MAX, None, true, 2);
         let small = carve(&slabs, &classes, 0, 4 * 4096);
         assert!(slabs.put_back(&classes, &small, true));
         slabs.release_spare();
