@@ -209,7 +209,7 @@ impl<B: ReusePolicy, L: Leaves> Run<'_, B, L> {
                 assert_eq!(last.map(|value| (popped, value)), self.model.pop_last());
             }
             2 => {
-                let is_kept = |other: &[u8], value: u64| other < key || value % 3 > 0;
+                let is_kept = |other: &[u8], value: u64| other < key || !value.is_multiple_of(3);
                 view.retain_copied(is_kept);
                 self.model.retain(|other, value| is_kept(other, *value));
             }
