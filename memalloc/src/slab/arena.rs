@@ -27,6 +27,7 @@ pub(super) const SLAB_BYTES: usize = SLAB_UNITS as usize * UNIT;
 
 #[cfg(not(loom))]
 mod imp {
+    use super::super::poison;
     use super::*;
     use crate::backing::Region;
     use std::io;
@@ -132,7 +133,15 @@ mod imp {
 
         /// Called for every object when it leaves its slab.
         #[inline(always)]
-        pub(in super::super) fn carved(&self, _object: Handle, _units: u32) {}
+        pub(in super::super) fn carved(&self, object: Handle, units: u32) {
+            poison::unpoison(self.pointer(object), units as usize * UNIT);
+        }
+
+        /// Called for every object when it has returned to its slab.
+        #[cfg(poison)]
+        pub(in super::super) fn went_back(&self, object: Handle, units: u32) {
+            poison::poison(self.pointer(object), units as usize * UNIT);
+        }
 
         #[inline(always)]
         pub(crate) fn pointer(&self, object: Handle) -> NonNull<u8> {

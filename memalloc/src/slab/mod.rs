@@ -18,6 +18,8 @@ mod descriptor;
 mod empty;
 mod handle;
 mod lists;
+#[cfg(not(loom))]
+mod poison;
 mod slabs;
 
 #[cfg(not(loom))]

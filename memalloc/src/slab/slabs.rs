@@ -68,9 +68,23 @@ pub(crate) struct Slabs {
     constructor: Option<Constructor>,
     /// A bit for each class: set while its slabs are sparse. Stored under the lock.
     sparse: Tally,
+    #[cfg(poison)]
+    keep_class: bool,
     /// Dropped before `state`.
     _registration: Registration,
     state: Arc<ForkLock<State>>,
+}
+
+/// The system, or the backing, gets its memory back without marks.
+#[cfg(poison)]
+impl Drop for Slabs {
+    fn drop(&mut self) {
+        let slabs = self.state.lock().slabs.len() as u32;
+        let first_units = (1..slabs).map(|number| number * SLAB_UNITS);
+        for object in first_units.filter_map(Handle::new) {
+            self.arena.carved(object, SLAB_UNITS);
+        }
+    }
 }
 
 impl Slabs {
@@ -90,7 +104,16 @@ impl Slabs {
         let _registration = unsafe { Registration::new(&state) };
         let limit_slabs = limit_bytes / SLAB_BYTES as u64;
         let sparse = Tally::new(0);
-        Self { arena, limit_slabs, constructor, sparse, _registration, state }
+        Self {
+            arena,
+            limit_slabs,
+            constructor,
+            sparse,
+            #[cfg(poison)]
+            keep_class,
+            _registration,
+            state,
+        }
     }
 
     #[inline(always)]
@@ -244,6 +267,10 @@ impl Slabs {
         slab.inside[word] |= 1 << bit;
         slab.count += 1;
         let (class, count) = (slab.class, slab.count);
+        #[cfg(poison)]
+        if !self.keep_class {
+            self.arena.went_back(object, classes.class(class).units());
+        }
         let list = class * state.shards + slab.shard;
         state.taken[class] -= 1;
         if count == 1 {
@@ -430,10 +457,13 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    fn arena() -> Arena {
+        Arena::reserve(&crate::backing::usual(), 1 << 30, false).unwrap()
+    }
+
     fn slabs(limit_bytes: u64) -> (Slabs, ClassTable) {
         let classes = ClassTable::default();
-        let arena = Arena::reserve(&crate::backing::usual(), 1 << 30, false).unwrap();
-        (Slabs::new(arena, &classes, limit_bytes, None, false, 2), classes)
+        (Slabs::new(arena(), &classes, limit_bytes, None, false, 2), classes)
     }
 
     fn carve(slabs: &Slabs, classes: &ClassTable, class: usize, wanted: usize) -> Vec<Handle> {
@@ -461,8 +491,8 @@ mod tests {
 
     #[test]
     fn a_slab_that_keeps_its_class_serves_no_other_though_its_memory_went_back() {
-        let (arena, classes) = (slabs(u64::MAX).0.arena, ClassTable::default());
-        let slabs = Slabs::new(arena, &classes, u64::MAX, None, true, 2);
+        let classes = ClassTable::default();
+        let slabs = Slabs::new(arena(), &classes, u64::MAX, None, true, 2);
         let small = carve(&slabs, &classes, 0, 4 * 4096);
         assert!(slabs.put_back(&classes, &small, true));
         slabs.release_spare();

@@ -186,6 +186,10 @@ mod tests {
     #[test]
     fn a_place_has_one_owner_until_it_is_given_back() {
         static AREA: Area = Area::new(0..1);
+        if address_space().is_none() {
+            // Under memcheck, stacks are at low addresses.
+            return assert_eq!(AREA.take(), None);
+        }
         let taken: Vec<_> = (0..100).map(|_| AREA.take().expect("a place")).collect();
         assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 100);
         AREA.give(taken[7]);

@@ -93,7 +93,8 @@ macro_rules! leaves {
                         assert!(visited.into_iter().eq(model.range(..=from.clone()).map(slice)));
                     }
                     _ => {
-                        let is_kept = |key: &[u8], value: &u64| key > &one[..] || !value.is_multiple_of(3);
+                        let is_kept =
+                            |key: &[u8], value: &u64| key > &one[..] || !value.is_multiple_of(3);
                         view.retain(is_kept);
                         model.retain(|key, value| is_kept(key, value));
                     }
