@@ -250,16 +250,18 @@ impl<T> Mutex<T> {
 
     #[track_caller]
     pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        for round in 0.. {
+        let mut round = 0;
+        loop {
             match self.try_lock() {
                 Err(TryLockError::WouldBlock) => match machine::installed() {
                     // The holder runs only while this thread does not.
                     Some(machine) => machine.pause(),
-                    None => super::let_others_run(round),
+                    None => crate::sync::let_others_run(round),
                 },
                 Ok(guard) => return Ok(guard),
                 Err(TryLockError::Poisoned(_)) => unreachable!("never poisoned"),
             }
+            round += 1;
         }
     }
 
