@@ -316,7 +316,8 @@ impl<'a, P: ReusePolicy> Model<'a, P> {
 fn run<P: ReusePolicy>(setup: Setup, script: &mut Script<'_>) -> Option<()> {
     let settings = script.byte()?;
     let backing = Arc::new(FailOnDemand::new(Behind::default()));
-    let domain = Domain::builder().barrier(setup.barrier).stall_after(Duration::from_micros(100));
+    let domain =
+        Domain::builder().barrier_kind(setup.barrier).stall_after(Duration::from_micros(100));
     let domain = domain.stall_handler(|_| ()).build().expect("only supported kinds are listed");
     let limit = (settings & 1 == 1).then_some(12 << 16);
     let mut builder = setup.builder::<P>().domain(domain).backing(Arc::clone(&backing));
