@@ -75,6 +75,18 @@ fn quiesce_releases_only_unused_memory<B: ReusePolicy>(setup: Setup) {
     assert_eq!((again.objects, again.released_bytes), (0, 0), "{again:?}");
 }
 
+/// A clone takes about as much memory as its original, under every policy of branches: it does not
+/// keep the branches that it replaced while it grew.
+fn a_clone_takes_the_memory_of_its_original<B: ReusePolicy>(setup: Setup) {
+    let trie = setup.trie::<u64, B>();
+    let model = many(&trie, 100_000);
+    let clone = trie.clone();
+    let (own, original) =
+        [&clone, &trie].map(|trie| trie.memory_usage().branches.backing_bytes).into();
+    assert!(own < original + original / 4, "{own} bytes of branches instead of {original}");
+    same_entries(&clone, &model);
+}
+
 /// With no readers, overwriting and churning for a long time costs no more memory than a few grace
 /// periods' worth of frees: far less than everything that was allocated.
 fn churn_does_not_accumulate_memory<B: ReusePolicy>(setup: Setup) {
@@ -121,6 +133,7 @@ in_every_setup![
     an_emptied_trie_returns_its_memory,
     quiesce_releases_only_unused_memory,
     churn_does_not_accumulate_memory,
+    a_clone_takes_the_memory_of_its_original,
 ];
 
 /// The reference is checked on trees that are small enough to count by hand.

@@ -8,7 +8,7 @@ use crate::map::trie::QpTrie;
 use crate::node::{LONGEST_KEY, MOST_RANGE_BYTES, Nodes};
 use memalloc::backing::Backing;
 use memalloc::rcu::Domain;
-use memalloc::{AfterRcuGp, BuildError, CpuMode, Immediate, MemAlloc, ReusePolicy};
+use memalloc::{AfterRcuGp, BuildError, CpuMode, Immediate, MAX_SIZE, MemAlloc, ReusePolicy};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -129,6 +129,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
 
     /// Sets the maximum memory for branches, and the same maximum again for leaves, in bytes; see
     /// [`memalloc::Builder::limit_bytes`].
+    ///
+    /// Memory is taken in slabs of 64 KiB, each for nodes of one size. There are 17 sizes of
+    /// branches, and more of leaves if keys have many lengths: with a limit below 2 MiB a few
+    /// entries may be too many.
     pub fn limit_bytes(mut self, bytes: u64) -> Self {
         self.settings.limit_bytes = bytes;
         self
@@ -201,10 +205,22 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
 
     /// Builds the trie.
     ///
+    /// Values that are aligned to 4096 bytes or more fit no leaf. They are refused when the program
+    /// is compiled:
+    ///
+    /// ```compile_fail,E0080
+    /// #[repr(align(4096))]
+    /// struct Page([u8; 4096]);
+    /// let trie = qptrie::QpTrie::<Page>::builder().build();
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`memalloc::Builder::build`].
     pub fn build(self) -> Result<QpTrie<V, B, L>, BuildError> {
+        const {
+            assert!(align_of::<V>() < MAX_SIZE, "no leaf has room for a value with this alignment");
+        }
         fn configured<P: ReusePolicy>(
             domain: &Domain,
             settings: &Settings,

@@ -8,6 +8,7 @@ use crate::map::error::InsertError;
 use crate::node::PlainBits;
 use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, ReusePolicy};
 use std::borrow::Borrow;
+use std::ops::Bound::{Excluded, Unbounded};
 
 /// The policies that leaves with values of type `V` may have: [`Immediate`] if the values are
 /// [plain bits](PlainBits), the other policies for values of any type.
@@ -50,6 +51,13 @@ pub trait LeafPolicy<V: Send + Sync + 'static>: ReusePolicy + sealed::Sealed<V> 
     #[doc(hidden)]
     fn entries<B: ReusePolicy>(view: &TrieRef<V, B, Self>) -> Self::Entries<'_, B>;
 
+    /// Returns the entries after a key, in ascending order; all entries for `None`.
+    #[doc(hidden)]
+    fn entries_after<'r, B: ReusePolicy>(
+        view: &'r TrieRef<V, B, Self>,
+        key: Option<&[u8]>,
+    ) -> Self::Entries<'r, B>;
+
     /// Inserts or replaces the value of a key.
     #[doc(hidden)]
     fn insert<B: ReusePolicy>(
@@ -79,6 +87,13 @@ impl<V: PlainBits> LeafPolicy<V> for Immediate {
         view.iter_copied()
     }
 
+    fn entries_after<'r, B: ReusePolicy>(
+        view: &'r TrieRef<V, B, Self>,
+        key: Option<&[u8]>,
+    ) -> Self::Entries<'r, B> {
+        view.range_copied((key.map_or(Unbounded, Excluded), Unbounded))
+    }
+
     fn insert<B: ReusePolicy>(
         view: &TrieRef<V, B, Self>,
         key: &[u8],
@@ -104,6 +119,13 @@ macro_rules! for_any_value {
 
             fn entries<B: ReusePolicy>(view: &TrieRef<V, B, Self>) -> Self::Entries<'_, B> {
                 view.iter()
+            }
+
+            fn entries_after<'r, B: ReusePolicy>(
+                view: &'r TrieRef<V, B, Self>,
+                key: Option<&[u8]>,
+            ) -> Self::Entries<'r, B> {
+                view.range((key.map_or(Unbounded, Excluded), Unbounded))
             }
 
             fn insert<B: ReusePolicy>(

@@ -104,12 +104,15 @@ where
     }
 }
 
+/// The number of entries that a clone copies in one section.
+const CLONED_AT_ONCE: usize = if cfg!(loom) { 2 } else { 1024 };
+
 /// Creates a separate trie with the same settings, on the same domain.
 ///
 /// If other threads write meanwhile, the clone has the entries that an [`Iter`](crate::Iter)
 /// returns: every key that is present throughout, each with a value that it had meanwhile. It is
-/// not a snapshot, and the clone of a full trie may have more than `max_entries` entries. One
-/// section lasts for the whole clone.
+/// not a snapshot, and the clone of a full trie may have more than `max_entries` entries. A section
+/// lasts for 1024 entries, so that the branches that the clone replaces while it grows are reused.
 ///
 /// Panics if [`Builder::build`] or an insertion returns an error, which happens only for lack of
 /// memory.
@@ -124,10 +127,18 @@ where
         // at any one time.
         let unlimited = Settings { max_entries: u64::MAX, ..self.settings.clone() };
         let mut clone = built(Builder::new(Some(self.domain.clone()), unlimited));
-        let view = self.pin();
-        let copy = |value: L::Value<'_>| Borrow::<V>::borrow(&value).clone();
-        clone.extend_or_panic(L::entries(&view).map(|(key, value)| (key, copy(value))));
-        drop(view);
+        let (mut last, mut copied) = (None::<Vec<u8>>, CLONED_AT_ONCE);
+        while copied == CLONED_AT_ONCE {
+            copied = 0;
+            let view = self.pin();
+            for (key, value) in L::entries_after(&view, last.as_deref()).take(CLONED_AT_ONCE) {
+                clone.extend_or_panic([(key.as_ref(), Borrow::<V>::borrow(&value).clone())]);
+                copied += 1;
+                if copied == CLONED_AT_ONCE {
+                    last = Some(key.as_ref().to_vec());
+                }
+            }
+        }
         clone.nodes.entries.limit_to(self.settings.max_entries);
         clone.settings = self.settings.clone();
         clone

@@ -7,6 +7,7 @@ use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicU64, Ordering};
 use memalloc::{AfterRcuGp, Immediate, MAX_SIZE, ReusePolicy};
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// An ordered concurrent map from byte strings to values of type `V`.
 ///
@@ -72,8 +73,8 @@ use std::fmt;
 /// waits for readers.
 ///
 /// If the destructor of a value panics, all other values are still dropped. An operation may
-/// unwind, after its change is done, with the panic of a value that was replaced or removed
-/// earlier.
+/// unwind with the panic of a value that was replaced or removed earlier: after its change is done,
+/// or, if it has to reclaim memory for a new node, before it changes anything.
 pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: ReusePolicy = AfterRcuGp>
 {
     pub(super) nodes: Nodes<V, B, L>,
@@ -81,6 +82,17 @@ pub struct QpTrie<V: Send + Sync + 'static, B: ReusePolicy = Immediate, L: Reuse
     pub(super) settings: Settings,
     /// Padded to a cache line apart from the fields that lookups read.
     pub(super) counters: CachePadded<Counters>,
+}
+
+// Values can be reached through a shared trie. No panic leaves a change half done: closures of the
+// caller run outside of locks, and so do destructors.
+impl<V: Send + Sync + RefUnwindSafe + 'static, B: ReusePolicy, L: ReusePolicy> UnwindSafe
+    for QpTrie<V, B, L>
+{
+}
+impl<V: Send + Sync + RefUnwindSafe + 'static, B: ReusePolicy, L: ReusePolicy> RefUnwindSafe
+    for QpTrie<V, B, L>
+{
 }
 
 #[derive(Debug)]
@@ -183,4 +195,7 @@ const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<QpTrie<u64, Immediate>>();
     shared::<QpTrie<String, AfterRcuGp>>();
+    const fn unwinds<T: UnwindSafe + RefUnwindSafe>() {}
+    unwinds::<QpTrie<u64, Immediate, Immediate>>();
+    unwinds::<QpTrie<String>>();
 };

@@ -227,6 +227,13 @@ impl Shape {
         first as u16..(first + count) as u16
     }
 
+    /// Returns the numbers of the slots of a pair or a list; `None` for any other form. They follow
+    /// from the shape alone, so they are inside the branch, in whichever life.
+    #[inline(always)]
+    pub(crate) fn slots_of_list(self) -> Option<Range<u16>> {
+        (self.form() <= LIST).then(|| self.slots(|_| 0))
+    }
+
     /// Returns the index of the word with the number of twigs that are not holes. Only the full
     /// form has it: with few slots, counting them is faster.
     #[inline(always)]

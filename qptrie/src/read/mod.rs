@@ -25,6 +25,7 @@
 //!   validly reached: a branch moves only by being copied, and a copy leaves the original unlinked.
 
 mod branch_view;
+mod fetch;
 mod hinted;
 mod leaf_view;
 mod lookup;

@@ -41,6 +41,7 @@
 //! branch keeps the common prefix of its keys as long as the section protects it.
 
 use super::branch_view::{LinkedBranch, follow};
+use super::fetch::fetch_below;
 use super::leaf_view::LeafAt;
 use crate::node::{Node, Nodes, Parting, Retry, Roots, Symbol, Twig, parting, symbol_at};
 use memalloc::sync::Ordering;
@@ -145,6 +146,8 @@ struct Level {
     /// The index of the symbol that the branch tests.
     index: u16,
     left: Range<u16>,
+    /// True if all nodes below the branch have been prefetched.
+    is_fetched: bool,
 }
 
 /// The number of branches on a path that a walk stores without an allocation.
@@ -376,7 +379,8 @@ impl<D: Direction> Walk<D> {
                 }
             };
             linked.confirm(nodes)?;
-            self.way.push(Level { linked, index: shape.index() as u16, left });
+            let index = shape.index() as u16;
+            self.way.push(Level { linked, index, left, is_fetched: false });
             parent = Some(linked);
         }
     }
@@ -387,7 +391,7 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
     ) -> Result<Option<Handle>, Retry> {
         loop {
-            let (slot, twig, parent) = match self.way.last_mut() {
+            let (slot, twig, parent, is_fetched) = match self.way.last_mut() {
                 Some(level) => {
                     let Some(slot) = D::take(&mut level.left) else {
                         self.way.pop();
@@ -399,7 +403,7 @@ impl<D: Direction> Walk<D> {
                     if !nodes.faults.scan_unconfirmed() {
                         confirmed?;
                     }
-                    (slot, twig, Some(level.linked))
+                    (slot, twig, Some(level.linked), level.is_fetched)
                 }
                 None => {
                     let Some(number) = D::take(&mut self.roots) else {
@@ -407,7 +411,7 @@ impl<D: Direction> Walk<D> {
                     };
                     let slot = nodes.roots.all()[usize::from(number)].slot();
                     // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
-                    (slot, Twig::load(slot, Ordering::Acquire), None)
+                    (slot, Twig::load(slot, Ordering::Acquire), None, false)
                 }
             };
             match twig.node() {
@@ -419,11 +423,10 @@ impl<D: Direction> Walk<D> {
                     let shape = nodes.shape(branch);
                     let left = nodes.slots(branch, shape);
                     linked.confirm(nodes)?;
-                    // They are visited next and are scattered in memory: prefetch all of them.
-                    for slot in left.clone().map(|slot| nodes.slot(branch, slot)) {
-                        nodes.prefetch(Twig::load(slot, Ordering::Relaxed));
-                    }
-                    self.way.push(Level { linked, index: shape.index() as u16, left });
+                    // The position does not depend on it (QPT-S6).
+                    let is_fetched = is_fetched || fetch_below(nodes, linked, left.clone());
+                    let index = shape.index() as u16;
+                    self.way.push(Level { linked, index, left, is_fetched });
                 }
             }
         }

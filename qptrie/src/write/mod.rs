@@ -183,6 +183,8 @@ impl Found<'_> {
         if let Err(retry) = self.at.end(nodes) {
             if let Some((copy, Some(held))) = replacement {
                 held.unlink();
+                // Freeing takes longer than a lock should be held.
+                drop((counting, lower, upper));
                 discard(nodes, copy);
             }
             return Err(retry);

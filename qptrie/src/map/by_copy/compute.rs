@@ -207,7 +207,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     /// Calls `keep` with entries in ascending order. If other threads write, it visits the entries
     /// that [`iter_copied`](Self::iter_copied) returns: every key that is present throughout. For
     /// an entry that it rejects, `keep` is called again with the value that the entry has when it
-    /// is removed.
+    /// is removed. If `keep` itself changes that value each time, this never returns.
     ///
     /// Cost: a step of a scan for each entry, and a removal for each rejected one.
     pub fn retain_copied(&self, mut keep: impl FnMut(&[u8], V) -> bool)

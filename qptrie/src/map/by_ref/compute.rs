@@ -300,7 +300,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     /// Calls `keep` with entries in ascending order. If other threads write, it visits the entries
     /// that [`iter`](Self::iter) returns: every key that is present throughout. A removed entry is
     /// exactly the one that `keep` rejected; if another thread replaced the value meanwhile, `keep`
-    /// is called with the new value.
+    /// is called with the new value. If `keep` itself changes the value of a key that it rejects,
+    /// each time that it is asked about it, this never returns.
     ///
     /// Cost: a step of a scan for each entry, and a removal for each rejected one. Removed entries
     /// are not reused before the section ends: in a large trie, remove entries in portions, each in

@@ -1,0 +1,71 @@
+//! Prefetching ahead of a scan.
+//!
+//! The address of a node is known only after the branch above it was read. A scan that prefetched
+//! the twigs of one branch at a time would wait for memory at each further branch. So when a scan
+//! enters a branch with few nodes below it, it prefetches all of them, level by level: the memory
+//! accesses of one level overlap, and so do the translations of their addresses.
+//!
+//! - QPT-S6: prefetching decides nothing. The position of the scan does not depend on it, and the
+//!   scan validates each node when it reaches it. A handle is only followed if a confirmed branch
+//!   named it, and only slots that a shape alone gives are read before the branch is confirmed
+//!   (QPT-N7).
+
+use super::branch_view::{LinkedBranch, follow};
+use crate::node::{Life, Node, Nodes};
+use memalloc::ReusePolicy;
+use std::ops::Range;
+
+/// The maximum number of branches below the one that a scan enters, to prefetch them.
+const MOST_BRANCHES: usize = 16;
+
+/// The maximum number of nodes below the branch that a scan enters, to prefetch them.
+const MOST_NODES: usize = 64;
+
+/// Prefetches the nodes below a branch that has these slots. Returns false if there are too many of
+/// them, or if they change meanwhile: then some may be missing.
+///
+/// The branch was confirmed after the numbers of its slots were read. The caller is inside a read
+/// section.
+#[inline(never)]
+pub(super) fn fetch_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    top: LinkedBranch,
+    slots: Range<u16>,
+) -> bool {
+    let mut queue = [top.branch; MOST_BRANCHES];
+    let (mut entered, mut found, mut total) = (0, 0, 0);
+    let (mut at, mut slots) = (top, slots);
+    loop {
+        total += slots.len();
+        if total > MOST_NODES {
+            return false;
+        }
+        for slot in slots {
+            let twig = follow::<B>(nodes.slot(at.branch, slot));
+            nodes.prefetch(twig);
+            if let Node::Branch(branch) = twig.node() {
+                let Some(place) = queue.get_mut(found) else { return false };
+                *place = branch;
+                found += 1;
+            }
+        }
+        // In another life these words may be no twigs.
+        if at.confirm(nodes).is_err() {
+            return false;
+        }
+        if entered == found {
+            return true;
+        }
+        // To a model, which prefetches nothing, more loads are only more orders to explore.
+        if cfg!(loom) {
+            return false;
+        }
+        let branch = queue[entered];
+        entered += 1;
+        let life = if B::PROTECTS_IDENTITY { Some(Life::ONLY) } else { nodes.count(branch).life() };
+        let (Some(life), Some(below)) = (life, nodes.shape(branch).slots_of_list()) else {
+            return false;
+        };
+        (at, slots) = (LinkedBranch { branch, life }, below);
+    }
+}
