@@ -1,6 +1,6 @@
 //! Allocators and domains on machines that refuse, hide or limit what they are built on, from
 //! before the program starts: each claim starts this test again under such a limit.
-#![cfg(all(target_os = "linux", not(any(loom, miri))))]
+#![cfg(all(target_os = "linux", target_env = "gnu", not(any(loom, miri))))]
 
 mod common;
 
