@@ -228,9 +228,12 @@ pub use policy::{
 };
 pub use slab::Handle;
 pub use stats::{Amount, ClassStats, LeakReport, Stats};
+pub use sys::cpu::CpuMode;
 #[cfg(loom)]
 pub use sys::cpu::run_on;
-pub use sys::cpu::{CpuMode, CpuModeReason};
+pub use sys::cpu_mode_reason::CpuModeReason;
+#[doc(hidden)]
+pub use sys::thread::{YIELDS, let_others_run};
 
 /// The package's README, as a test.
 #[cfg(doctest)]

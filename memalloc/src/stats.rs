@@ -3,7 +3,8 @@
 use crate::alloc::{Cache, MemAlloc, Reclaimed};
 use crate::policy::{PolicyKind, ReusePolicy};
 use crate::rcu::{BarrierKind, Reader, SynchronizeError};
-use crate::sys::cpu::{CpuMode, CpuModeReason};
+use crate::sys::cpu::CpuMode;
+use crate::sys::cpu_mode_reason::CpuModeReason;
 use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;

@@ -96,24 +96,6 @@ pub(crate) use imp::AtomicU64 as Tally;
 #[cfg(not(counted))]
 pub(crate) use std::sync::atomic::AtomicU64 as Tally;
 
-/// The number of times that [`let_others_run`] yields before it sleeps.
-pub const YIELDS: u32 = 16;
-
-/// Lets the thread run that this one waits for: in the first rounds of a wait by a yield, then by a
-/// sleep of 1 µs, and twice as long each time, up to 512 µs.
-///
-/// A yield alone never lets a thread of lower priority run, where the waiting one is scheduled by
-/// `SCHED_FIFO`. Async-signal-safe.
-#[cold]
-pub fn let_others_run(round: u32) {
-    match round.checked_sub(YIELDS) {
-        None => thread::yield_now(),
-        Some(naps) => {
-            crate::sys::thread::nap(std::time::Duration::from_micros(1 << naps.min(9)));
-        }
-    }
-}
-
 /// A mutual exclusion lock that a panicking holder does not poison: the guarded value is consistent
 /// between any two statements of this crate.
 #[derive(Debug, Default)]
@@ -184,31 +166,4 @@ pub unsafe fn owner_load_u64(word: &AtomicU64) -> u64 {
     return unsafe { word.unsync_load() };
     #[cfg(not(loom))]
     word.load(Ordering::Relaxed)
-}
-
-#[cfg(all(test, target_os = "linux", not(any(loom, miri, counted))))]
-mod tests {
-    use super::*;
-
-    /// Returns how often the calling thread has given its processor up to sleep: a yield does not
-    /// count.
-    fn sleeps() -> libc::c_long {
-        // SAFETY: the structure is plain numbers for which zero is valid; the call fills it.
-        unsafe {
-            let mut usage: libc::rusage = std::mem::zeroed();
-            assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage), 0);
-            usage.ru_nvcsw
-        }
-    }
-
-    #[test]
-    fn a_thread_that_waits_for_long_sleeps() {
-        let before = sleeps();
-        (0..YIELDS + 4).for_each(let_others_run);
-        assert!(sleeps() >= before + 4);
-        let mut restless = crate::rcu::Backoff::restless();
-        let before = sleeps();
-        (0..1_200).for_each(|_| restless.wait());
-        assert!(sleeps() >= before + 100, "also one that saves microseconds");
-    }
 }

@@ -3,14 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::placement::comparable;
+use super::rounds::FEWEST_ROUNDS;
 use super::{Placed, Summary, ratios};
 
 /// A ratio from 1 / this to this is no difference: the placement of code and data in memory has
 /// effects of this size.
 pub(crate) const MARGIN: f64 = 1.03;
-
-/// With fewer rounds there is no verdict.
-pub(crate) const FEWEST_ROUNDS: usize = 7;
 
 /// The number of times that the rounds are redrawn, with replacement, for the interval (the
 /// percentile bootstrap over processes). The draws are the same in every run: the same samples give

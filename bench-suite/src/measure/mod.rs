@@ -31,7 +31,7 @@ mod team;
 mod throughput;
 
 pub(crate) use budget::{Budget, SHORTEST, Slice};
-pub(crate) use comparison::{Comparison, FEWEST_ROUNDS, Interval, MARGIN, Side, Verdict};
+pub(crate) use comparison::{Comparison, Interval, MARGIN, Side, Verdict};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use curve::{Curve, Over, Timeline};
 pub(crate) use held::HeldBytes;
@@ -40,7 +40,7 @@ pub(crate) use metric::{Metric, Reading};
 pub(crate) use placement::{Placed, ratios};
 pub(crate) use probe::{Look, Probe};
 pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
-pub(crate) use rounds::{Outcome, Sampler, Series, WrongAnswer, run_rounds};
+pub(crate) use rounds::{FEWEST_ROUNDS, Outcome, Sampler, Series, WrongAnswer, run_rounds};
 pub(crate) use sample_request::{SampleRequest, answer};
 pub(crate) use summary::Summary;
 pub(crate) use team::{Gate, Team, Worker};

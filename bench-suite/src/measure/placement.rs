@@ -6,7 +6,7 @@
 //! probe's round trip tells the placement. Which subject meets which placement is chance, and a
 //! ratio of samples of different placements says nothing of the subjects.
 
-use super::FEWEST_ROUNDS;
+use super::rounds::FEWEST_ROUNDS;
 
 /// Round trips that differ by at most this factor are of the same placement. Those of two
 /// placements differ by a factor of two or more.

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{Budget, Curve, Metric, Reading, Slice};
 
+/// With fewer rounds there is no verdict.
+pub(crate) const FEWEST_ROUNDS: usize = 7;
+
 /// An answer that a workload knows to be wrong, as text. It ends the run or withdraws its sampler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrongAnswer(pub(crate) String);

@@ -41,3 +41,31 @@ impl Backoff {
 fn nap(earlier: u32) {
     thread::nap(Duration::from_micros(1 << earlier.min(9)));
 }
+
+#[cfg(all(test, target_os = "linux", not(any(loom, miri, counted))))]
+mod tests {
+    use super::*;
+    use crate::sys::thread::{YIELDS, let_others_run};
+
+    /// Returns how often the calling thread has given its processor up to sleep: a yield does not
+    /// count.
+    fn sleeps() -> libc::c_long {
+        // SAFETY: the structure is plain numbers for which zero is valid; the call fills it.
+        unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage), 0);
+            usage.ru_nvcsw
+        }
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_long_sleeps() {
+        let before = sleeps();
+        (0..YIELDS + 4).for_each(let_others_run);
+        assert!(sleeps() >= before + 4);
+        let mut restless = Backoff::restless();
+        let before = sleeps();
+        (0..1_200).for_each(|_| restless.wait());
+        assert!(sleeps() >= before + 100, "also one that saves microseconds");
+    }
+}

@@ -250,18 +250,16 @@ impl<T> Mutex<T> {
 
     #[track_caller]
     pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        let mut round = 0;
         loop {
             match self.try_lock() {
                 Err(TryLockError::WouldBlock) => match machine::installed() {
                     // The holder runs only while this thread does not.
                     Some(machine) => machine.pause(),
-                    None => crate::sync::let_others_run(round),
+                    None => std::thread::yield_now(),
                 },
                 Ok(guard) => return Ok(guard),
                 Err(TryLockError::Poisoned(_)) => unreachable!("never poisoned"),
             }
-            round += 1;
         }
     }
 

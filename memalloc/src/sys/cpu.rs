@@ -3,6 +3,7 @@
 //! The answer may be stale when it is used, so code that enters a cache does not rely on it. Any
 //! numbering works, with or without holes; a number beyond the slots wraps.
 
+use super::cpu_mode_reason::CpuModeReason;
 use super::rseq::Rseq;
 use crate::parse_name::{ParseNameError, parse_name};
 use std::fmt;
@@ -49,45 +50,6 @@ impl CpuMode {
     /// Returns the fastest mode that this process can use.
     pub fn best() -> Self {
         ChosenMode::best().mode
-    }
-}
-
-/// The reason that an allocator has its [`CpuMode`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CpuModeReason {
-    /// [`Builder::cpu_mode`](crate::Builder::cpu_mode) asked for it.
-    Requested,
-    /// The environment variable `MEMALLOC_CPU_MODE` asks for it.
-    Environment,
-    /// It is the fastest of all modes.
-    Fastest,
-    /// There are no restartable sequences in a build for this system: they need Linux on x86_64.
-    NotForThisSystem,
-    /// The C library has registered no area for restartable sequences: it is not glibc 2.35 or
-    /// newer, is linked statically, or was told not to (`GLIBC_TUNABLES=glibc.pthread.rseq=0`).
-    NoRseqArea,
-    /// The kernel refuses the `membarrier` that restarts the sequences of other threads. A filter
-    /// of system calls, or an older kernel, does that.
-    NoRseqBarrier,
-    /// The kernel does not tell how many CPUs there can be (`sched_getaffinity`).
-    UnknownCpus,
-    /// The system does not tell a thread the number of its CPU.
-    NoCpuNumber,
-}
-
-impl fmt::Display for CpuModeReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Requested => "requested",
-            Self::Environment => "MEMALLOC_CPU_MODE",
-            Self::Fastest => "the fastest",
-            Self::NotForThisSystem => "rseq: only on Linux on x86_64",
-            Self::NoRseqArea => "rseq: not registered by the C library",
-            Self::NoRseqBarrier => "rseq: membarrier refused",
-            Self::UnknownCpus => "rseq: number of CPUs unknown",
-            Self::NoCpuNumber => "no CPU numbers",
-        })
     }
 }
 
@@ -260,7 +222,7 @@ mod imp {
         Some(((last + 1) * bits - mask[last].leading_zeros() as usize, words * bits))
     }
 
-    /// Guesses the number of CPUs. The C library may have it from the list that `believable`
+    /// Guesses the number of CPUs. The C library may have it from the list that `bound`
     /// rejects, so the guess keeps to the same limits.
     pub(super) fn likely_cpus() -> usize {
         // SAFETY: a plain query.

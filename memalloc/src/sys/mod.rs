@@ -8,6 +8,7 @@
 
 pub(crate) mod count_word;
 pub(crate) mod cpu;
+pub(crate) mod cpu_mode_reason;
 pub(crate) mod fork;
 pub(crate) mod heap;
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]

@@ -26,7 +26,7 @@ mod imp {
     use super::{CacheRow, OBJECTS_AT};
     use crate::broken::{self, Fault};
     use crate::sys::count_word::CountWord;
-    use crate::sys::cpu::CpuModeReason;
+    use crate::sys::cpu_mode_reason::CpuModeReason;
     use crate::sys::membarrier::{membarrier, visit_every_cpu};
     use once_cell::race::OnceNonZeroUsize;
     use std::arch::asm;
@@ -317,7 +317,7 @@ mod imp;
 mod imp {
     use super::CacheRow;
     use crate::sys::count_word::CountWord;
-    use crate::sys::cpu::CpuModeReason;
+    use crate::sys::cpu_mode_reason::CpuModeReason;
     use std::ptr::NonNull;
 
     /// There are no sequences on this system.

@@ -5,7 +5,7 @@
 use super::{CacheRow, OBJECTS_AT};
 use crate::sync::machine::{self, Access, AccessKind};
 use crate::sys::count_word::CountWord;
-use crate::sys::cpu::CpuModeReason;
+use crate::sys::cpu_mode_reason::CpuModeReason;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 

@@ -69,6 +69,24 @@ pub(crate) fn nap(time: Duration) {
     imp::nap(time);
 }
 
+/// The number of times that [`let_others_run`] yields before it sleeps.
+pub const YIELDS: u32 = 16;
+
+/// Lets the thread run that this one waits for: in the first rounds of a wait by a yield, then by a
+/// sleep of 1 µs, and twice as long each time, up to 512 µs.
+///
+/// A yield alone never lets a thread of lower priority run, where the waiting one is scheduled by
+/// `SCHED_FIFO`. Async-signal-safe.
+#[cold]
+pub fn let_others_run(round: u32) {
+    match round.checked_sub(YIELDS) {
+        None => crate::sync::thread::yield_now(),
+        Some(naps) => {
+            nap(Duration::from_micros(1 << naps.min(9)));
+        }
+    }
+}
+
 /// As [`clock`], at a fraction of the cost: the time of the last tick, a few milliseconds ago at
 /// most.
 #[inline]

@@ -13,7 +13,8 @@
 //! A root has a count too, in its only life.
 
 use crate::fault::Faults;
-use memalloc::sync::{AtomicU32, Ordering, let_others_run, owner_load, pause};
+use memalloc::let_others_run;
+use memalloc::sync::{AtomicU32, Ordering, owner_load, pause};
 
 const UNLINKED: u32 = 1;
 const LOCKED: u32 = 2;

@@ -16,7 +16,8 @@
 
 use crate::fault::Faults;
 use crossbeam_utils::CachePadded;
-use memalloc::sync::{AtomicU64, Ordering, YIELDS, let_others_run, pause};
+use memalloc::sync::{AtomicU64, Ordering, pause};
+use memalloc::{YIELDS, let_others_run};
 use once_cell::race::OnceBox;
 
 /// The number of stripes of a count without a limit.

@@ -12,7 +12,8 @@
 
 use super::Retry;
 use crate::fault::Faults;
-use memalloc::sync::{AtomicU32, Ordering, YIELDS, fence, let_others_run, owner_load, pause};
+use memalloc::sync::{AtomicU32, Ordering, fence, owner_load, pause};
+use memalloc::{YIELDS, let_others_run};
 
 const BUSY: u32 = 1;
 const LINKED: u32 = 2;

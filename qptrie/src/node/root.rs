@@ -2,7 +2,8 @@
 
 use super::{Count, Retry};
 use crate::fault::Faults;
-use memalloc::sync::{AtomicU32, Ordering, explored, let_others_run, pause};
+use memalloc::let_others_run;
+use memalloc::sync::{AtomicU32, Ordering, explored, pause};
 
 /// Keys with the same first byte share a subtree; the empty key has a separate one. (A model has
 /// few subtrees, each for a range of first bytes.)
