@@ -133,10 +133,12 @@ impl Raw {
             }
             self.end_returning(class, BATCHES_PER_CALL, false);
         }
-        let bytes = begun * self.size(class);
-        let before = self.surplus.fetch_add(bytes, Relaxed);
-        if before / IDLE_STEP != (before + bytes) / IDLE_STEP {
-            self.return_idle_of_others(class);
+        if begun > 0 {
+            let bytes = begun * self.size(class);
+            let before = self.surplus.fetch_add(bytes, Relaxed);
+            if before / IDLE_STEP != (before + bytes) / IDLE_STEP {
+                self.return_idle_of_others(class);
+            }
         }
     }
 
