@@ -11,6 +11,8 @@
 //! 3. *Latency*, if the speeds are within 5 %: likewise, by 25 % and more than a microsecond.
 //! 4. *Memory*, if speed and latency are similar: likewise, by 10 % and more than a MiB. An
 //!    interval that crosses the threshold does not count.
+//!    3 and 4 also prefer a policy if the interval of 2 excludes only that it is slower: it is then
+//!    the better one, whether it is faster or only as fast.
 //! 5. If no policy is preferred, either will do, and the one that demands less of readers is named.
 //!    If the interval of 2 or 3 crosses its threshold, the answer is only how long a run would take
 //!    to decide.
@@ -305,12 +307,22 @@ fn prefer(one: &Measured, two: &Measured) -> Preference {
     if speed.verdict == Verdict::TooFewRounds {
         return Preference::TooFewRounds;
     }
-    match speed.interval.side(FASTER) {
-        Side::Above => return Preference::Second,
-        Side::Below => return Preference::First("faster"),
-        Side::Across => return Preference::Unclear("speed", times_for(&speed, FASTER)),
-        Side::Within => {}
+    // One policy is not the slower one, wherever in the interval the ratio is. If the other
+    // quantities prefer it too, a narrower interval would change nothing.
+    let (first_keeps_up, second_keeps_up) =
+        (speed.interval.high <= FASTER, speed.interval.low >= FASTER.recip());
+    match (speed.interval.side(FASTER), prefer_at_similar_speed(one, two)) {
+        (Side::Above, _) => Preference::Second,
+        (Side::Below, _) => Preference::First("faster"),
+        (Side::Within, otherwise) => otherwise,
+        (_, first @ Preference::First(_)) if first_keeps_up => first,
+        (_, Preference::Second) if second_keeps_up => Preference::Second,
+        _ => Preference::Unclear("speed", times_for(&speed, FASTER)),
     }
+}
+
+/// Compares two policies by latency and memory.
+fn prefer_at_similar_speed(one: &Measured, two: &Measured) -> Preference {
     if let Some(latency) = one.compare(two, |one| &one.latency_ns)
         && differ_by(&one.latency_ns, &two.latency_ns, SOONER_NS)
     {
@@ -462,6 +474,25 @@ mod tests {
             panic!("a decision");
         };
         assert_eq!(unclear, Unclear::FromLimit(Immediate, Limit::Budget));
+    }
+
+    /// A policy that may be faster, and is not slower, needs no narrower interval if it is sooner.
+    #[test]
+    fn a_policy_that_keeps_up_is_decided_for_by_the_other_quantities() {
+        // Up to a quarter slower, or as fast.
+        let slower = [0.78, 0.95, 1.0, 0.85, 0.9, 1.02, 0.8].map(|ratio| ratio * 1e6).to_vec();
+        let of = |latency_us| {
+            let other = Measured { speed: slower.clone(), ..one(AfterRcuGp, 1e6, latency_us, 2.0) };
+            [one(Immediate, 1e6, 5.0, 2.0), other]
+        };
+        let none = Limits::default();
+        assert_eq!(taken(&of(9.0), none), (Immediate, Some("sooner")));
+        let unclear = |latency_us| {
+            let choice = judged(&of(latency_us), none).choice;
+            matches!(choice, Choice::CannotTell { .. })
+        };
+        assert!(unclear(5.0), "nothing else decides");
+        assert!(unclear(1.0), "it is sooner, but may be slower");
     }
 
     #[test]

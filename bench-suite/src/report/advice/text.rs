@@ -137,14 +137,14 @@ fn answer(advice: &Advice<'_>) -> String {
                     "sooner" => {
                         let ratio = ratio(one, two, |one| &one.latency_ns)?;
                         Some(format!(
-                            "speeds are similar, and the runner-up's updates take {ratio} times as \
+                            "it is at least about as fast, and the runner-up's updates take {ratio} times as \
                              long"
                         ))
                     }
                     _ => {
                         let ratio = ratio(one, two, |one| &one.peak_bytes)?;
                         Some(format!(
-                            "speeds and latencies are similar, and the runner-up takes {ratio} \
+                            "it is at least about as fast, latencies are similar, and the runner-up takes {ratio} \
                              times the memory"
                         ))
                     }
