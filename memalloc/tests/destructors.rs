@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Counted, Object, Setup, adds_up, behind, counted, in_every_setup, layout};
+use common::{Counted, Object, adds_up, behind, counted, in_every_setup, layout};
 use memalloc::rcu::Domain;
-use memalloc::{AfterRcuGp, Cache, PolicyKind, ProtectsIdentity};
+use memalloc::{Cache, PolicyKind, ProtectsIdentity};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -112,11 +112,10 @@ unsafe fn count(object: NonNull<u8>) {
     SEEN.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The finalizer runs only for deferred objects, under every policy.
-#[test]
-fn a_finalizer_runs_for_deferred_objects_only() {
-    let _turn = TURN.lock();
-    fn check<P: memalloc::ReusePolicy>(setup: &Setup) {
+in_every_setup! {
+    /// The finalizer runs only for deferred objects, under every policy.
+    fn a_finalizer_runs_for_deferred_objects_only<P>(setup) {
+        let _turn = TURN.lock();
         // SAFETY: every object that is deferred below holds a number that is not zero.
         let builder = unsafe { setup.builder::<P>().finalizer(count_and_clear) };
         let alloc = builder.build().expect("an allocator");
@@ -132,20 +131,13 @@ fn a_finalizer_runs_for_deferred_objects_only() {
         let deferred = if P::KIND == PolicyKind::Immediate { 100 } else { 200 };
         assert_eq!(SEEN.load(Ordering::Relaxed) - before, deferred);
     }
-    for setup in Setup::every() {
-        check::<memalloc::Immediate>(&setup);
-        check::<AfterRcuGp>(&setup);
-        check::<memalloc::FreeAfterRcuGp>(&setup);
-        check::<memalloc::AfterTasksTraceGp>(&setup);
-    }
 }
 
-/// Every object that returns to its slab is destroyed first, however it was freed, and whether the
-/// allocator quiesces or ends. An object that is kept is not destroyed.
-#[test]
-fn a_destructor_runs_for_every_object_that_goes_back_to_its_slab() {
-    let _turn = TURN.lock();
-    fn check<P: memalloc::ReusePolicy>(setup: &Setup) {
+in_every_setup! {
+    /// Every object that returns to its slab is destroyed first, however it was freed, and whether the
+    /// allocator quiesces or ends. An object that is kept is not destroyed.
+    fn a_destructor_runs_for_every_object_that_goes_back_to_its_slab<P>(setup) {
+        let _turn = TURN.lock();
         // SAFETY: the hook is sound for every object that was written to, and all are.
         let builder = unsafe { setup.builder::<P>().destructor(count) };
         let batch = memalloc::Class {
@@ -173,12 +165,6 @@ fn a_destructor_runs_for_every_object_that_goes_back_to_its_slab() {
         drop(alloc);
         assert_eq!(SEEN.load(Ordering::Relaxed) - before, destroyed + 1, "all but the live one");
         live.check();
-    }
-    for setup in Setup::every() {
-        check::<memalloc::Immediate>(&setup);
-        check::<AfterRcuGp>(&setup);
-        check::<memalloc::FreeAfterRcuGp>(&setup);
-        check::<memalloc::AfterTasksTraceGp>(&setup);
     }
 }
 

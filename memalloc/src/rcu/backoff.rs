@@ -1,8 +1,7 @@
 //! Backoff for a thread that waits for others.
 
 use crate::sync::pause;
-use crate::sys::thread;
-use std::time::Duration;
+use crate::sys::thread::nap;
 
 /// Waits longer with each round: spins at first, then sleeps, so that a preempted reader gets this
 /// thread's processor.
@@ -35,11 +34,6 @@ impl Backoff {
             },
         }
     }
-}
-
-/// Sleeps for 1 µs at first, and twice as long each time, up to 512 µs.
-fn nap(earlier: u32) {
-    thread::nap(Duration::from_micros(1 << earlier.min(9)));
 }
 
 #[cfg(all(test, target_os = "linux", not(any(loom, miri, counted))))]

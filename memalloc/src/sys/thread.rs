@@ -56,12 +56,14 @@ pub(crate) fn clock() -> Duration {
     imp::clock()
 }
 
-/// Sleeps for `time`, or until a signal handler has run.
+/// Sleeps for 1 µs after no `earlier` naps of a wait, and twice as long each time, up to 512 µs; or
+/// until a signal handler has run.
 ///
 /// `std::thread::sleep` sleeps for the remaining time after a signal. Linux adds the timer slack of
 /// the thread, 50 µs by default, to that time, so that such a sleep gets longer with each signal and
 /// never ends if they come faster. In a model this lets another thread run.
-pub(crate) fn nap(time: Duration) {
+pub(crate) fn nap(earlier: u32) {
+    let time = Duration::from_micros(1 << earlier.min(9));
     #[cfg(counted)]
     if let Some(machine) = crate::sync::machine::installed() {
         return machine.sleep(time);
@@ -73,7 +75,7 @@ pub(crate) fn nap(time: Duration) {
 pub const YIELDS: u32 = 16;
 
 /// Lets the thread run that this one waits for: in the first rounds of a wait by a yield, then by a
-/// sleep of 1 µs, and twice as long each time, up to 512 µs.
+/// sleep, up to 512 µs long.
 ///
 /// A yield alone never lets a thread of lower priority run, where the waiting one is scheduled by
 /// `SCHED_FIFO`. Async-signal-safe.
@@ -81,9 +83,7 @@ pub const YIELDS: u32 = 16;
 pub fn let_others_run(round: u32) {
     match round.checked_sub(YIELDS) {
         None => crate::sync::thread::yield_now(),
-        Some(naps) => {
-            nap(Duration::from_micros(1 << naps.min(9)));
-        }
+        Some(naps) => nap(naps),
     }
 }
 
