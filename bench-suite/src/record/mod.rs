@@ -224,19 +224,30 @@ impl Record {
         (self.metric == Metric::WrongAnswers).then(|| self.param(WRONG_ANSWER))
     }
 
-    /// Returns the samples for a comparison. The placement of the CPUs matters if several threads
-    /// ran.
+    /// Returns the samples for a comparison.
     pub(crate) fn placed(&self) -> Placed<'_> {
-        let beside: Option<Reader> = self.param("reader").parse().ok();
-        match self.threads > 1 || beside.is_some_and(Reader::has_thread) {
-            true => Placed::of(&self.samples, &self.looks.round_trip_ns),
-            false => Placed::anywhere(&self.samples),
-        }
+        placed(self.threads, &self.params, &self.samples, &self.looks.round_trip_ns)
     }
 
     /// Returns whether there were more threads than CPUs.
     pub(crate) fn is_oversubscribed(&self) -> bool {
         self.params.get("oversubscribed").and_then(serde_json::Value::as_bool) == Some(true)
+    }
+}
+
+/// Returns samples for a comparison. The placement of the CPUs matters if several threads ran,
+/// including one that only reads.
+fn placed<'s>(
+    threads: usize,
+    params: &Params,
+    samples: &'s [f64],
+    round_trips: &'s [Option<f64>],
+) -> Placed<'s> {
+    let reader = params.get("reader").and_then(serde_json::Value::as_str);
+    let beside = reader.and_then(|name| name.parse::<Reader>().ok());
+    match threads > 1 || beside.is_some_and(Reader::has_thread) {
+        true => Placed::of(samples, round_trips),
+        false => Placed::anywhere(samples),
     }
 }
 

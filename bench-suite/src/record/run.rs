@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Build, Host, Record};
-use crate::measure::{Comparison, Look, Metric, Placed, Probe, Series, Summary, Verdict};
+use crate::measure::{Comparison, Look, Metric, Probe, Series, Summary, Verdict};
 use crate::workload::{Params, Subject};
 
 /// The first line of a run. Its records refer to it by `run`.
@@ -185,10 +185,8 @@ impl Control {
         let trips =
             |looks: &[Look]| looks.iter().map(|look| look.round_trip_ns).collect::<Vec<_>>();
         let (trips, trips_again) = (trips(looks), trips(looks_again));
-        let (base, other) = match threads > 1 {
-            true => (Placed::of(&first.samples, &trips), Placed::of(&again.samples, &trips_again)),
-            false => (Placed::anywhere(&first.samples), Placed::anywhere(&again.samples)),
-        };
+        let placed = |series, trips| super::placed(threads, &subject.params, series, trips);
+        let (base, other) = (placed(&first.samples, &trips), placed(&again.samples, &trips_again));
         let comparison = Comparison::of(base, other)?;
         Some(Self {
             bench: bench.into(),
