@@ -5,10 +5,11 @@
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
-use std::arch::asm;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::allocator::Allocator;
+use super::opaque::opaque;
 
 /// Up to `N` objects that one thread holds.
 #[derive(Debug)]
@@ -34,47 +35,64 @@ impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
     /// and one more into each next one. Returns the number of objects held.
     #[inline]
     pub(super) fn fill(&mut self, stamp: u64) -> usize {
-        while self.held < N {
-            let Some(place) = self.allocator.alloc(self.layout) else { break };
-            let place = shown(place);
+        // In registers: for all that the compiler knows, an allocator changes the fields.
+        let Self { allocator, layout, ref mut places, mut held } = *self;
+        while held < N {
+            let Some(place) = allocator.alloc(layout) else { break };
+            let place = opaque(place);
             // SAFETY: the object was just handed out for a layout that a stamp fits in, and is
             // exclusively held.
-            unsafe { place.cast::<u64>().write(stamp + self.held as u64) };
-            self.places[self.held] = place;
-            self.held += 1;
+            unsafe { place.cast::<u64>().write(stamp + held as u64) };
+            places[held] = place;
+            held += 1;
         }
-        self.held
+        self.held = held;
+        held
     }
 
     /// Frees all objects, oldest first. Returns how many still had the stamp that
     /// [`HeldObjects::fill`] wrote.
     #[inline]
     pub(super) fn empty(&mut self, stamp: u64) -> usize {
+        let Self { allocator, layout, ref places, .. } = *self;
         let held = std::mem::take(&mut self.held);
         let mut intact = 0;
-        for (&place, stamp) in self.places[..held].iter().zip(stamp..) {
-            let place = shown(place);
+        for (&place, stamp) in places[..held].iter().zip(stamp..) {
+            let place = opaque(place);
             // SAFETY: the object is held (BEN-HO1), and `fill` wrote a stamp into it.
             intact += usize::from(unsafe { place.cast::<u64>().read() } == stamp);
             // SAFETY: the object came from this allocator with this layout (BEN-HO1). It is not used
             // again: `held` no longer counts it.
-            unsafe { self.allocator.free(place, self.layout) };
+            unsafe { allocator.free(place, layout) };
         }
         intact
     }
 }
 
-/// Returns the same place in a way that makes the optimiser assume that other code has read it. It
-/// stays in a register: `black_box` would move it through memory, which takes as long as an
-/// allocation.
-#[inline(always)]
-fn shown(place: NonNull<u8>) -> NonNull<u8> {
-    let mut shown = place.as_ptr();
-    // SAFETY: there is no instruction, so what goes in comes out.
-    unsafe {
-        asm!("/* {shown} */", shown = inout(reg) shown, options(nostack, preserves_flags));
-        NonNull::new_unchecked(shown)
+/// Allocates an object, writes a stamp into it, compares it and frees the object, for each of the
+/// stamps. Stops at an allocation that fails. Returns how many succeeded, and how many objects still
+/// had their stamp. Keeps everything in registers, unlike [`HeldObjects`].
+#[inline]
+pub(super) fn one_by_one<S: Allocator>(
+    allocator: &S,
+    layout: Layout,
+    stamps: Range<u64>,
+) -> (usize, usize) {
+    assert!(layout.size() >= size_of::<u64>() && layout.align() >= align_of::<u64>());
+    let (mut served, mut intact) = (0, 0);
+    for stamp in stamps {
+        let Some(place) = allocator.alloc(layout).map(opaque) else { break };
+        served += 1;
+        // SAFETY: the object was just handed out for a layout that a stamp fits in, and is
+        // exclusively held.
+        unsafe { place.cast::<u64>().write(stamp) };
+        let place = opaque(place);
+        // SAFETY: as above, and it has been written.
+        intact += usize::from(unsafe { place.cast::<u64>().read() } == stamp);
+        // SAFETY: the object came from this allocator with this layout, and is not used again.
+        unsafe { allocator.free(place, layout) };
     }
+    (served, intact)
 }
 
 impl<S: Allocator, const N: usize> Drop for HeldObjects<'_, S, N> {

@@ -10,6 +10,7 @@
 
 mod allocator;
 mod held_objects;
+mod opaque;
 mod producer_consumer;
 mod ring;
 #[cfg(feature = "rivals")]
@@ -28,7 +29,7 @@ use crate::measure::{
     available_cpus,
 };
 use allocator::{Allocator, SystemMalloc};
-use held_objects::HeldObjects;
+use held_objects::{HeldObjects, one_by_one};
 
 /// The name of the bench.
 pub(crate) const BENCH: &str = "alloc";
@@ -43,7 +44,7 @@ const BATCH_64: &str = "batch-64";
 /// Frees on another thread; needs two threads.
 pub(crate) const PRODUCER_CONSUMER: &str = "producer-consumer";
 
-/// Allocations between two reads of the clock.
+/// Allocations between two reads of the clock, and objects of a batch.
 const STRIDE: usize = 64;
 
 /// Returns the workloads of the bench for objects of these sizes.
@@ -218,8 +219,7 @@ impl<S: Allocator, B: Fn() -> Result<S, WrongAnswer>> Sampler for AllocSampler<B
         let before = producer_consumer::resident_before();
         let allocator = (self.build)()?;
         let readings = match self.setting.case {
-            HOT_PAIR => run::<S, 1>(self.setting, layout, &allocator, slice),
-            BATCH_64 => run::<S, 64>(self.setting, layout, &allocator, slice),
+            HOT_PAIR | BATCH_64 => run(self.setting, layout, &allocator, slice),
             _ => producer_consumer::run(self.setting, layout, &allocator, slice, before),
         }?;
         allocator.close()?;
@@ -227,17 +227,18 @@ impl<S: Allocator, B: Fn() -> Result<S, WrongAnswer>> Sampler for AllocSampler<B
     }
 }
 
-/// Runs threads that each hold up to `N` objects.
-fn run<S: Allocator, const N: usize>(
+/// Runs threads that allocate and free.
+fn run<S: Allocator>(
     setting: Setting,
     layout: Layout,
     allocator: &S,
     slice: Slice,
 ) -> Result<Vec<Reading>, WrongAnswer> {
-    let users = (0..setting.threads as u64).map(|number| User::<S, N> {
+    let users = (0..setting.threads as u64).map(|number| User {
         allocator,
+        layout,
         may_read: setting.reader != Reader::None,
-        objects: HeldObjects::new(allocator, layout),
+        batch: (setting.case == BATCH_64).then(|| HeldObjects::new(allocator, layout)),
         stamp: number << 48,
         fault: None,
     });
@@ -272,28 +273,31 @@ fn readings(setting: Setting, throughput: &Throughput) -> Vec<Reading> {
 }
 
 /// A thread that allocates and frees.
-struct User<'s, S: Allocator, const N: usize> {
+struct User<'s, S: Allocator> {
     allocator: &'s S,
+    layout: Layout,
     may_read: bool,
-    objects: HeldObjects<'s, S, N>,
+    /// The objects of a batch; `None` if each is freed at once.
+    batch: Option<HeldObjects<'s, S, STRIDE>>,
     /// The next stamp; the stamps of different threads are far apart.
     stamp: u64,
     fault: Option<WrongAnswer>,
 }
 
-impl<S: Allocator, const N: usize> Worker for User<'_, S, N> {
+impl<S: Allocator> Worker for User<'_, S> {
     fn work(&mut self, gate: &Gate) -> u64 {
         enter(self.allocator, self.may_read);
         let mut done = 0;
         loop {
-            for _ in 0..STRIDE / N {
-                let served = self.objects.fill(self.stamp);
-                let intact = self.objects.empty(self.stamp);
-                if served < N || intact < N {
-                    self.fault.get_or_insert_with(|| fault(N, served, intact));
-                }
-                self.stamp += N as u64;
+            let stamps = self.stamp..self.stamp + STRIDE as u64;
+            let (served, intact) = match &mut self.batch {
+                Some(objects) => (objects.fill(stamps.start), objects.empty(stamps.start)),
+                None => one_by_one(self.allocator, self.layout, stamps.clone()),
+            };
+            if served < STRIDE || intact < STRIDE {
+                self.fault.get_or_insert_with(|| fault(served, intact));
             }
+            self.stamp = stamps.end;
             done += STRIDE as u64;
             if !gate.is_open() || self.fault.is_some() {
                 return done;
@@ -303,9 +307,9 @@ impl<S: Allocator, const N: usize> Worker for User<'_, S, N> {
 }
 
 #[cold]
-fn fault(wanted: usize, served: usize, intact: usize) -> WrongAnswer {
-    WrongAnswer(if served < wanted {
-        format!("only {served} of {wanted} allocations succeeded")
+fn fault(served: usize, intact: usize) -> WrongAnswer {
+    WrongAnswer(if served < STRIDE {
+        format!("only {served} of {STRIDE} allocations succeeded")
     } else {
         format!("only {intact} of {served} objects still had their stamp")
     })

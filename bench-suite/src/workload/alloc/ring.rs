@@ -11,7 +11,7 @@
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
-use std::hint::{black_box, spin_loop};
+use std::hint::spin_loop;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::thread;
@@ -19,6 +19,7 @@ use std::thread;
 use crossbeam_utils::CachePadded;
 
 use super::allocator::Allocator;
+use super::opaque::opaque;
 use crate::measure::Gate;
 
 /// The capacity of the ring, in objects.
@@ -72,7 +73,7 @@ impl<'s, S: Allocator> Ring<'s, S> {
     /// put there.
     unsafe fn give_back(&self, number: u64) -> bool {
         let object = self.place(number).load(Ordering::Relaxed);
-        let Some(object) = NonNull::new(black_box(object)) else { return false };
+        let Some(object) = NonNull::new(object).map(opaque) else { return false };
         // SAFETY: only the ring holds the object, which has its stamp (BEN-B1).
         let intact = unsafe { object.cast::<u64>().read() } == number;
         // SAFETY: it came from this allocator with this layout (BEN-B1), and the caller forgets it.
@@ -105,22 +106,28 @@ impl<S: Allocator> Producer<'_, '_, S> {
     /// Allocates objects and puts them on the ring until the gate is closed, waiting for room.
     /// Returns whether every allocation succeeded.
     pub(super) fn produce(&mut self, gate: &Gate) -> bool {
+        let (allocator, layout) = (self.ring.allocator, self.ring.layout);
         loop {
-            for _ in 0..SHOWN_EVERY {
-                if self.put - self.taken == ROOM && !self.wait_for_room(gate) {
+            let room = ROOM - (self.put - self.taken);
+            if room == 0 {
+                if !self.wait_for_room(gate) {
                     return true;
                 }
-                let Some(object) = self.ring.allocator.alloc(self.ring.layout) else {
+                continue;
+            }
+            let begun = self.put;
+            for number in begun..begun + room.min(SHOWN_EVERY) {
+                let Some(object) = allocator.alloc(layout) else {
                     self.show();
                     self.ring.dry.store(true, Ordering::Relaxed);
                     return false;
                 };
-                let object = black_box(object);
+                let object = opaque(object);
                 // SAFETY: the object was just handed out for a layout that a stamp fits in, and is
                 // exclusively held.
-                unsafe { object.cast::<u64>().write(self.put) };
-                self.ring.place(self.put).store(object.as_ptr(), Ordering::Relaxed);
-                self.put += 1;
+                unsafe { object.cast::<u64>().write(number) };
+                self.ring.place(number).store(object.as_ptr(), Ordering::Relaxed);
+                self.put = number + 1;
             }
             self.show();
             if !gate.is_open() {
@@ -165,10 +172,14 @@ impl<S: Allocator> Consumer<'_, '_, S> {
     pub(super) fn consume(&mut self, gate: &Gate) -> (u64, u64) {
         let (begun, mut intact) = (self.taken, 0);
         loop {
-            for _ in 0..SHOWN_EVERY {
-                if self.taken == self.put && !self.wait_for_objects(gate, begun) {
+            let present = self.put - self.taken;
+            if present == 0 {
+                if !self.wait_for_objects(gate, begun) {
                     return (self.taken - begun, intact);
                 }
+                continue;
+            }
+            for _ in 0..present.min(SHOWN_EVERY) {
                 // SAFETY: the count of the other end was seen to be larger (BEN-B1), and this end's
                 // count moves on.
                 intact += u64::from(unsafe { self.ring.give_back(self.taken) });
