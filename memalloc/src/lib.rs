@@ -128,7 +128,7 @@
 //!   inside one section may exceed the limit. Behind a stalled reader, a sixteenth of the limit, or
 //!   one batch, is added for each [`stall_after`](rcu::Builder::stall_after).
 //! - The caches of a CPU hold more than the kernel's: [`Watermarks::reserve`] objects above the
-//!   high watermark. With the kernel's classes, a CPU whose caches are all full has 837 KiB in
+//!   high watermark. With the kernel's classes, a CPU whose caches are all full has 873 KiB in
 //!   them, or 170 KiB if the reserve is 0.
 //! - Slabs count memory in pages of 4096 bytes that they have touched. If the system provides huge
 //!   pages unasked, it may hold more.

@@ -466,7 +466,7 @@ in_every_setup! {
             Class { size, watermarks: Watermarks { reserve: 0, ..Watermarks::for_size(size) } }
         });
         let kernel = ClassTable::with_watermarks(&kernel).expect("a table");
-        for (table, documented) in [(ClassTable::default(), 837 * KIB), (kernel, 170 * KIB)] {
+        for (table, documented) in [(ClassTable::default(), 873 * KIB), (kernel, 170 * KIB)] {
             let allowed = full_bytes(&table);
             assert_eq!(allowed.div_ceil(KIB), documented / KIB, "the sum of the watermarks");
             let alloc = setup.builder::<P>().classes(table).build().expect("an allocator");
