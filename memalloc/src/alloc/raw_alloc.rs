@@ -9,7 +9,7 @@ use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, CpuCache, CpuCaches};
 use crate::slab::{Handle, SlabError};
 use crate::sync::Ordering::Relaxed;
-use crate::sys::thread;
+use crate::sys::{prefetch, thread};
 use std::time::Duration;
 
 /// The least time between two visits to every CPU's cache by allocations that may not wait. A visit
@@ -185,6 +185,12 @@ impl Raw {
         arrays.lower_limits(self.most_if_sparse(class));
         let left = objects.len() - objects.len().min(full.saturating_sub(arrays.free.len()));
         arrays.free.extend(&objects[left..]);
+        // They come from another CPU's cache, which may have their memory. Fetched one after the
+        // other, as they are handed out, each would be waited for.
+        let arena = self.depot.slabs.arena();
+        for &object in objects[left..].iter().rev() {
+            prefetch::line_for_write(arena.pointer(object).as_ptr());
+        }
         left
     }
 }

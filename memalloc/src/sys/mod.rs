@@ -1,4 +1,5 @@
-//! The operating system and the processor: CPU numbers, `membarrier`, address space, forks.
+//! The operating system and the processor: CPU numbers, `membarrier`, address space, forks,
+//! prefetching.
 //!
 //! Each part has a portable version for systems that lack it, for loom and for Miri. The layer
 //! knows nothing of objects, classes or grace periods.
@@ -16,5 +17,6 @@ pub(crate) mod map;
 pub(crate) mod membarrier;
 #[cfg(all(target_os = "linux", not(miri), not(loom)))]
 pub(crate) mod places;
+pub(crate) mod prefetch;
 pub(crate) mod rseq;
 pub(crate) mod thread;
