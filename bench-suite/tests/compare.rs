@@ -159,6 +159,7 @@ fn check(record: &Value, cores: u64) {
         "at_s",
         "bench",
         "case",
+        "independent_ns",
         "kind",
         "metric",
         "params",
@@ -174,7 +175,7 @@ fn check(record: &Value, cores: u64) {
     ];
     assert_eq!(keys.into_iter().filter(|key| *key != "curves").collect::<Vec<_>>(), schema);
     assert_eq!((&record["schema"], &record["kind"]), (&2.into(), &"record".into()));
-    for looks in ["at_s", "arithmetic_ns", "round_trip_ns"] {
+    for looks in ["at_s", "arithmetic_ns", "independent_ns", "round_trip_ns"] {
         assert_eq!(record[looks].as_array().unwrap().len(), 2, "{record}");
     }
 

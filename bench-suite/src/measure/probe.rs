@@ -1,5 +1,9 @@
-//! Probes of the machine between samples: the speed of a CPU, and the time of a cache line between
-//! two CPUs. In a virtual machine either can change at any moment, by a factor of three.
+//! Probes of the machine between samples: the speed of a CPU, by arithmetic whose steps depend on
+//! each other and by arithmetic whose steps do not, and the time of a cache line between two CPUs. In
+//! a virtual machine each can change at any moment, by a factor of three.
+//!
+//! A core that runs two threads shares out its instruction slots. A neighbour there, which a virtual
+//! machine does not see, doubles the time of independent steps and leaves dependent ones alone.
 
 use std::hint::{black_box, spin_loop};
 use std::ops::Range;
@@ -27,6 +31,7 @@ const UNSTEADY: f64 = 1.25;
 pub(crate) struct Probe {
     begun: Instant,
     arithmetic_ns: Vec<f64>,
+    independent_ns: Vec<f64>,
     round_trip_ns: Vec<f64>,
 }
 
@@ -35,8 +40,10 @@ pub(crate) struct Probe {
 pub(crate) struct Look {
     /// The time since the run began.
     pub(crate) at: Duration,
-    /// The time of an arithmetic step, in nanoseconds.
+    /// The time of an arithmetic step that depends on the previous one, in nanoseconds.
     pub(crate) arithmetic_ns: f64,
+    /// The time of six arithmetic steps that do not depend on each other, in nanoseconds.
+    pub(crate) independent_ns: f64,
     /// The time of a cache line's round trip to another CPU, in nanoseconds; `None` with one CPU.
     pub(crate) round_trip_ns: Option<f64>,
 }
@@ -51,7 +58,12 @@ impl Look {
 impl Default for Probe {
     /// Starts the clock, without a probe.
     fn default() -> Self {
-        Self { begun: Instant::now(), arithmetic_ns: Vec::new(), round_trip_ns: Vec::new() }
+        Self {
+            begun: Instant::now(),
+            arithmetic_ns: Vec::new(),
+            independent_ns: Vec::new(),
+            round_trip_ns: Vec::new(),
+        }
     }
 }
 
@@ -59,11 +71,12 @@ impl Probe {
     /// Probes the machine, which takes about a millisecond.
     pub(crate) fn look(&mut self) -> Look {
         let at = self.begun.elapsed();
-        let arithmetic_ns = arithmetic_ns();
+        let (arithmetic_ns, independent_ns) = (arithmetic_ns(), independent_ns());
         let round_trip_ns = if cpus::available() > 1 { round_trip_ns() } else { None };
         self.arithmetic_ns.push(arithmetic_ns);
+        self.independent_ns.push(independent_ns);
         self.round_trip_ns.extend(round_trip_ns);
-        Look { at, arithmetic_ns, round_trip_ns }
+        Look { at, arithmetic_ns, independent_ns, round_trip_ns }
     }
 
     /// Returns the time since the start.
@@ -71,9 +84,14 @@ impl Probe {
         self.begun.elapsed()
     }
 
-    /// Returns the time of an arithmetic step, in nanoseconds; `None` without a probe.
+    /// Returns the time of a dependent arithmetic step, in nanoseconds; `None` without a probe.
     pub(crate) fn arithmetic(&self) -> Option<Summary> {
         Summary::of(&self.arithmetic_ns)
+    }
+
+    /// Returns the time of six independent arithmetic steps, in nanoseconds; `None` without a probe.
+    pub(crate) fn independent(&self) -> Option<Summary> {
+        Summary::of(&self.independent_ns)
     }
 
     /// Returns the time of a cache line's round trip to another CPU, in nanoseconds; `None` with
@@ -85,7 +103,7 @@ impl Probe {
     /// Returns whether the machine changed so much that values of different moments mean little.
     pub(crate) fn is_unsteady(&self) -> bool {
         let wide = |summary: Summary| summary.high > summary.low * UNSTEADY;
-        self.arithmetic().is_some_and(wide) || self.round_trip().is_some_and(wide)
+        [self.arithmetic(), self.independent(), self.round_trip()].into_iter().flatten().any(wide)
     }
 }
 
@@ -95,6 +113,23 @@ fn arithmetic_ns() -> f64 {
     for _ in 0..STEPS {
         number = black_box(number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
     }
+    begun.elapsed().as_nanos() as f64 / STEPS as f64
+}
+
+/// Times steps of arithmetic of which six do not depend on each other: as many as a core can begin at
+/// once. Each is another operation, or the compiler would do several as one.
+fn independent_ns() -> f64 {
+    let begun = Instant::now();
+    let [mut a, mut b, mut c, mut d, mut e, mut f] = black_box([1_u64, 2, 3, 4, 5, 6]);
+    for step in 0..STEPS {
+        a = a.wrapping_add(step).rotate_left(1);
+        b = (b ^ step).rotate_left(3);
+        c = c.wrapping_sub(step).rotate_left(5);
+        d = (d & !step).rotate_left(7);
+        e = (e | step).rotate_left(11);
+        f = step.wrapping_sub(f).rotate_left(13);
+    }
+    black_box([a, b, c, d, e, f]);
     begun.elapsed().as_nanos() as f64 / STEPS as f64
 }
 
@@ -146,6 +181,7 @@ mod tests {
         assert!(probe.arithmetic().is_none() && !probe.is_unsteady());
         probe.look();
         assert!(probe.arithmetic().unwrap().median > 0.0);
+        assert!(probe.independent().unwrap().median > 0.0);
         assert_eq!(probe.round_trip().is_some(), cpus::available() > 1);
     }
 
@@ -156,5 +192,9 @@ mod tests {
         assert!(!steady.is_unsteady(), "one disturbance does not count");
         let round_trip_ns = [100.0, 100.0, 300.0, 300.0, 300.0].to_vec();
         assert!(Probe { round_trip_ns, ..steady }.is_unsteady());
+        let steady = Probe { arithmetic_ns: vec![1.0; 5], ..Probe::default() };
+        assert!(!steady.is_unsteady());
+        let independent_ns = [1.0, 1.0, 2.0, 2.0, 2.0].to_vec();
+        assert!(Probe { independent_ns, ..steady }.is_unsteady(), "a neighbour on the core");
     }
 }

@@ -76,8 +76,11 @@ pub(crate) struct Record {
 pub(crate) struct Looks {
     /// Seconds since the beginning of the run.
     pub(crate) at_s: Vec<f64>,
-    /// The time of an arithmetic step, in nanoseconds.
+    /// The time of an arithmetic step that depends on the previous one, in nanoseconds.
     pub(crate) arithmetic_ns: Vec<f64>,
+    /// The time of six that do not depend on each other, in nanoseconds; empty in older records.
+    #[serde(default)]
+    pub(crate) independent_ns: Vec<f64>,
     /// The time of a cache line's round trip to another CPU, in nanoseconds; null with one CPU.
     pub(crate) round_trip_ns: Vec<Option<f64>>,
 }
@@ -87,6 +90,7 @@ impl Looks {
     pub(super) fn extend(&mut self, other: &Self) {
         self.at_s.extend(&other.at_s);
         self.arithmetic_ns.extend(&other.arithmetic_ns);
+        self.independent_ns.extend(&other.independent_ns);
         self.round_trip_ns.extend(&other.round_trip_ns);
     }
 }
@@ -94,9 +98,10 @@ impl Looks {
 impl FromIterator<Look> for Looks {
     fn from_iter<I: IntoIterator<Item = Look>>(looks: I) -> Self {
         let mut all = Self::default();
-        for Look { at, arithmetic_ns, round_trip_ns } in looks {
+        for Look { at, arithmetic_ns, independent_ns, round_trip_ns } in looks {
             all.at_s.push(run::rounded(at.as_secs_f64()));
             all.arithmetic_ns.push(run::rounded(arithmetic_ns));
+            all.independent_ns.push(run::rounded(independent_ns));
             all.round_trip_ns.push(round_trip_ns.map(run::rounded));
         }
         all
@@ -275,6 +280,7 @@ pub(crate) mod specimen {
         let summary = Summary::of(&[1.0, 1.5, 2.0]);
         let health = Health {
             arithmetic_ns: summary,
+            independent_ns: summary,
             round_trip_ns: summary,
             is_unsteady: true,
             cpu_share: Some(0.5),
@@ -372,7 +378,8 @@ mod tests {
         let mut written = Vec::new();
         let mut record = specimen::of("update", "immediate", Metric::OpsPerS, &[1.0]);
         let (at, arithmetic_ns) = (std::time::Duration::from_secs(1), 1.0);
-        record.looks = [Look { at, arithmetic_ns, round_trip_ns: None }].into_iter().collect();
+        let look = Look { at, arithmetic_ns, independent_ns: 1.0, round_trip_ns: None };
+        record.looks = [look].into_iter().collect();
         record.curves = Curve::distribution(&[1.0]).into_iter().collect();
         let end = specimen::end(&[1.0; 7]);
         line::Line::Run(&record.run).write(&mut written).unwrap();

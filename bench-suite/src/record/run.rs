@@ -147,11 +147,14 @@ pub(crate) struct Control {
 /// The state of the machine during a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Health {
-    /// The time of an arithmetic step, in nanoseconds.
+    /// The time of an arithmetic step that depends on the previous one, in nanoseconds.
     pub(crate) arithmetic_ns: Option<Summary>,
+    /// The time of six that do not depend on each other, in nanoseconds; `None` in older records.
+    #[serde(default)]
+    pub(crate) independent_ns: Option<Summary>,
     /// The time of a cache line's round trip to another CPU, in nanoseconds.
     pub(crate) round_trip_ns: Option<Summary>,
-    /// True if one of the two changed by more than a quarter.
+    /// True if one of the three changed by more than a quarter.
     pub(crate) is_unsteady: bool,
     /// The median CPU share of the threads in all samples that were not oversubscribed.
     pub(crate) cpu_share: Option<f64>,
@@ -165,6 +168,7 @@ impl Health {
         let shares: Vec<f64> = shares.flat_map(|record| record.samples.iter().copied()).collect();
         Self {
             arithmetic_ns: probe.arithmetic(),
+            independent_ns: probe.independent(),
             round_trip_ns: probe.round_trip(),
             is_unsteady: probe.is_unsteady(),
             cpu_share: Summary::of(&shares).map(|summary| summary.median),

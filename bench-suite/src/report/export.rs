@@ -25,7 +25,7 @@ pub(crate) fn csv(runs: &[Run]) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "run",
     "time",
     "bench",
@@ -40,11 +40,12 @@ const COLUMNS: [&str; 16] = [
     "value",
     "at_s",
     "arithmetic_ns",
+    "independent_ns",
     "round_trip_ns",
     "git",
 ];
 
-fn sample(record: &Record, round: usize) -> [String; 16] {
+fn sample(record: &Record, round: usize) -> [String; 17] {
     let number = |numbers: &[f64]| numbers.get(round).map_or_else(String::new, f64::to_string);
     let trip = record.looks.round_trip_ns.get(round).copied().flatten();
     [
@@ -62,6 +63,7 @@ fn sample(record: &Record, round: usize) -> [String; 16] {
         number(&record.samples),
         number(&record.looks.at_s),
         number(&record.looks.arithmetic_ns),
+        number(&record.looks.independent_ns),
         trip.map_or_else(String::new, |trip| trip.to_string()),
         record.run.build.git.clone(),
     ]

@@ -19,14 +19,20 @@ pub(crate) fn health(end: &RunEnd) -> String {
 
 /// Returns the remarks on the run, one sentence each.
 pub(super) fn sentences(RunEnd { control, health, .. }: &RunEnd) -> Vec<String> {
-    let Health { arithmetic_ns, round_trip_ns, is_unsteady, cpu_share } = health;
+    let Health { arithmetic_ns, independent_ns, round_trip_ns, is_unsteady, cpu_share } = health;
     let time = |summary: &Summary| figures::spread(Metric::NsPerOp, summary);
     let mut said = Vec::new();
     if let Some(arithmetic) = arithmetic_ns {
         let trip = round_trip_ns.as_ref().map_or_else(String::new, |trip| {
             format!(", and a cache-line round trip to another CPU took {}", time(trip))
         });
-        said.push(format!("Between samples an arithmetic step took {}{trip}.", time(arithmetic)));
+        let six = independent_ns
+            .as_ref()
+            .map_or_else(String::new, |six| format!(", six independent ones {}", time(six)));
+        said.push(format!(
+            "Between samples an arithmetic step took {}{six}{trip}.",
+            time(arithmetic)
+        ));
     }
     if *is_unsteady {
         let warning = "The machine's speed changed during the run: compare ratios, not values.";

@@ -1,5 +1,7 @@
 //! The machine, and whether its speed stayed the same.
 
+use std::iter;
+
 use maud::{Markup, html};
 
 use super::chart::{Axis, Chart, Point, Series};
@@ -74,11 +76,12 @@ fn probes(run: &Run) -> Markup {
     let Some(first) = run.records.iter().find(|record| !record.looks.at_s.is_empty()) else {
         return html! {};
     };
-    let mut looks: Vec<(f64, f64, Option<f64>)> = Vec::new();
+    let mut looks: Vec<(f64, f64, Option<f64>, Option<f64>)> = Vec::new();
     for record in &run.records {
         let of = &record.looks;
-        let times = of.at_s.iter().zip(&of.arithmetic_ns).zip(&of.round_trip_ns);
-        looks.extend(times.map(|((at, arithmetic), trip)| (*at, *arithmetic, *trip)));
+        let six = of.independent_ns.iter().copied().map(Some).chain(iter::repeat(None));
+        let times = of.at_s.iter().zip(&of.arithmetic_ns).zip(six).zip(&of.round_trip_ns);
+        looks.extend(times.map(|(((at, arithmetic), six), trip)| (*at, *arithmetic, six, *trip)));
     }
     looks.sort_by(|one, other| one.0.total_cmp(&other.0));
     // Several records share a sample.
@@ -101,11 +104,18 @@ fn probes(run: &Run) -> Markup {
         }],
     };
     let arithmetic = looks.iter().map(|look| Point::new(look.0, look.1)).collect();
-    let trips: Vec<Point> =
+    let six: Vec<Point> =
         looks.iter().filter_map(|look| Some(Point::new(look.0, look.2?))).collect();
+    let trips: Vec<Point> =
+        looks.iter().filter_map(|look| Some(Point::new(look.0, look.3?))).collect();
     let about = "the probe before each sample; constant on a steady machine";
     html! {
         (figure("Arithmetic step", about, &chart("arithmetic step", 0, arithmetic), first))
+        @if !six.is_empty() {
+            @let chart = chart("six independent arithmetic steps", 1, six);
+            @let about = "another thread on the same core doubles it; constant on a steady machine";
+            (figure("Six independent arithmetic steps", about, &chart, first))
+        }
         @if !trips.is_empty() {
             @let chart = chart("cache-line round trip to another CPU", 2, trips);
             (figure("Cache-line round trip to another CPU", about, &chart, first))

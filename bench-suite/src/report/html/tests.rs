@@ -11,8 +11,12 @@ fn flood(reader: &str, policy: &str, metric: Metric, value: f64, threads: usize)
     record.params.retain(|name, _| name == "oversubscribed");
     record.params.insert("reader".into(), reader.into());
     record.params.insert("size".into(), 256.into());
-    let look =
-        |at| Look { at: Duration::from_secs(at), arithmetic_ns: 1.2, round_trip_ns: Some(140.0) };
+    let look = |at| Look {
+        at: Duration::from_secs(at),
+        arithmetic_ns: 1.2,
+        independent_ns: 1.1,
+        round_trip_ns: Some(140.0),
+    };
     record.looks = [look(1), look(2)].into_iter().collect();
     record
 }
