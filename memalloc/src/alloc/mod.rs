@@ -25,6 +25,7 @@ mod raw_free;
 mod reclaim;
 mod recount;
 mod stage;
+mod wanted;
 #[cfg(not(loom))]
 mod worker;
 

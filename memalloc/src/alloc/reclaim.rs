@@ -204,6 +204,7 @@ impl Raw {
     /// without such calls. Objects that were ready and not needed since the previous call return to
     /// the slabs.
     pub(super) fn tend(&self) {
+        self.answer();
         self.depot.share_all_deferred(true, || self.stamp_deferred());
         self.domain.advance_once(self.readers());
         for class in self.all_classes() {
