@@ -9,6 +9,7 @@ mod cache;
 
 mod type_stable;
 
+mod answer;
 mod boxes;
 mod cell;
 #[cfg(feature = "allocator-api2")]

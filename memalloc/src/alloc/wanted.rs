@@ -1,7 +1,6 @@
-//! The classes of which a call that may not wait has found too few objects ready, and the workers
-//! that make more ready (the kernel's `irq_work`).
+//! The classes of which a call that may not wait has found too few objects ready, and the workers to
+//! wake for them. Knows numbers only.
 
-use super::raw::Raw;
 use crate::class::MAX_CLASSES;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::Tally;
@@ -24,65 +23,59 @@ impl Wanted {
     pub(super) const fn new() -> Self {
         Self { classes: Tally::new(0), bells: Bells::new() }
     }
-}
 
-impl Raw {
-    /// Wakes the worker whose bell this is whenever a call that may not wait finds too little.
+    /// Adds the bell of a worker that refills the classes from now on.
     #[cfg(not(loom))]
     pub(super) fn served_by(&self, bell: Bell) {
-        self.wanted.bells.add(bell);
+        self.bells.add(bell);
     }
 
-    /// Wakes the workers if too few objects of a class are ready, once until they have made more
-    /// ready. Without a worker, does nothing. Async-signal-safe.
-    pub(super) fn want(&self, class: usize) {
-        let (wanted, bit) = (&self.wanted, 1 << class);
-        if wanted.bells.is_empty() || wanted.classes.load(Relaxed) & bit != 0 {
-            return;
-        }
-        let is_low = self.depot.caches.is_live().then(|| self.missing(class)) != Some(0);
-        if is_low && wanted.classes.fetch_or(bit, Relaxed) & bit == 0 {
-            wanted.bells.ring();
-        }
+    /// Returns true if a worker would be woken for a class.
+    pub(super) fn wakes_for(&self, class: usize) -> bool {
+        !self.bells.is_empty() && self.classes.load(Relaxed) & 1 << class == 0
     }
 
-    /// Makes objects ready of the classes that are wanted. Not for signal handlers.
-    pub(super) fn answer(&self) {
-        let mut left = self.wanted.classes.swap(0, Relaxed);
-        let mut refused = 0;
-        while left != 0 {
-            let class = left.trailing_zeros() as usize;
-            left &= left - 1;
-            if !self.refill_depot(class) {
-                refused |= 1 << class;
-            }
-        }
-        if refused != 0 {
-            // No further ring for these: the next round tries again.
-            self.wanted.classes.fetch_or(refused, Relaxed);
+    /// Adds a class, and wakes the workers if it is new. Async-signal-safe.
+    pub(super) fn add(&self, class: usize) {
+        if self.classes.fetch_or(1 << class, Relaxed) & 1 << class == 0 {
+            self.bells.ring();
         }
     }
 
-    /// Makes a batch of objects ready, or as many as are reserved. Returns false if memory has run
-    /// out.
-    fn refill_depot(&self, class: usize) -> bool {
-        if self.depot.wake().is_err() {
-            return false;
-        }
-        self.end_shared(class);
-        loop {
-            match self.missing(class) {
-                0 => return true,
-                missing if self.carve_ready(class, missing as usize).is_err() => return false,
-                _ => (),
-            }
-        }
+    /// Adds a class for the next round of the workers.
+    pub(super) fn put_off(&self, class: usize) {
+        self.classes.fetch_or(1 << class, Relaxed);
     }
 
-    /// Returns how many more objects have to be ready so that a call that may not wait finds some
-    /// on any CPU.
-    fn missing(&self, class: usize) -> u64 {
-        let depot = self.depot.of(class);
-        depot.least_ready().saturating_sub(depot.free_by_rcu_ttrace.objects())
+    /// Takes all classes.
+    pub(super) fn take(&self) -> impl Iterator<Item = usize> + use<> {
+        let classes = self.classes.swap(0, Relaxed);
+        (0..MAX_CLASSES).filter(move |class| classes >> class & 1 != 0)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_woken_once_for_a_class_until_they_have_taken_it() {
+        let (wanted, bell) = (Wanted::new(), Bell::next());
+        assert!(!wanted.wakes_for(3), "there is no worker");
+        wanted.served_by(bell);
+        let rings = || bell.rings();
+        let before = rings();
+        assert!(wanted.wakes_for(3));
+        [3, 63, 3].iter().for_each(|&class| wanted.add(class));
+        assert_eq!(rings(), before + 2);
+        assert!(!wanted.wakes_for(3) && wanted.wakes_for(4));
+        assert_eq!(wanted.take().collect::<Vec<_>>(), [3, 63]);
+        wanted.put_off(3);
+        wanted.add(3);
+        assert_eq!(
+            (rings(), wanted.take().count()),
+            (before + 2, 1),
+            "it waits for the next round"
+        );
     }
 }

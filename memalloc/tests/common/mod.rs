@@ -350,7 +350,8 @@ pub(crate) fn short_lived_threads_leave_nothing_behind<P: ReusePolicy>(setup: &S
     let bound = (ROUNDS_KEPT * AT_ONCE * carved) as u64;
     for _ in 0..2_000 / AT_ONCE / Setup::every().len() {
         thread::scope(|scope| {
-            let threads: Vec<_> = (0..AT_ONCE as u8).map(|n| scope.spawn(move || work(n))).collect();
+            let threads: Vec<_> =
+                (0..AT_ONCE as u8).map(|n| scope.spawn(move || work(n))).collect();
             // The end of the scope alone would not wait for the drop of thread-local storage.
             threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
         });
