@@ -21,9 +21,12 @@ pub enum AfterRcuGp {}
 
 /// A freed object goes back to its slab after one RCU grace period, and is allocated again only
 /// from there (the RFC flag `BPF_MA_FREE_AFTER_RCU_GP`).
+///
 /// Inside a read section an address keeps the object that was found there. Readers that may sleep
 /// can rely on nothing, not even on memory.
-/// sleep nothing holds, not even memory.
+///
+/// After a stall, one free returns up to 16,000 objects to their slabs, and the next frees the
+/// others. (Under the other policies a free moves up to 2,000.)
 #[derive(Debug)]
 #[doc(alias = "BPF_MA_FREE_AFTER_RCU_GP")]
 pub enum FreeAfterRcuGp {}

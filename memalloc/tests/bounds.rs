@@ -199,6 +199,42 @@ fn pending_of_one_who_frees_inside<P: ReusePolicy, S, G>(
     pending
 }
 
+in_every_setup! {
+    /// The bound holds for writers together, behind a reader that may sleep, for all memory that the
+    /// allocator holds.
+    fn two_writers_behind_a_sleeper_hold_little_more_than_may_be_pending<AfterTasksTraceGp>(setup) {
+        const MOST: u64 = 4 << 20;
+        for size in [64, 256, 4096] {
+            let (builder, domain, _told) = bounded::<P>(setup, NEVER);
+            let alloc = &builder.max_pending(MOST).build().expect("an allocator");
+            let freed = &AtomicU64::new(0);
+            thread::scope(|scope| {
+                behind(|| domain.pin_trace(), || {
+                    for _ in 0..2 {
+                        scope.spawn(move || {
+                            for _ in 0..MOST / size {
+                                Object::new(alloc, layout(size as usize, 1), 1).free_rcu(alloc);
+                                freed.fetch_add(size, Ordering::Relaxed);
+                            }
+                        });
+                    }
+                    // Until both wait, or would never wait.
+                    let (mut seen, mut unchanged) = (0, 0);
+                    while unchanged < 2_000 && seen < 2 * MOST {
+                        thread::yield_now();
+                        let now = freed.load(Ordering::Relaxed);
+                        unchanged = if now == seen { unchanged + 1 } else { 0 };
+                        seen = now;
+                    }
+                    let (held, bound) = (alloc.backing_bytes(), MOST + cpus() as u64 * (1 << 20));
+                    assert!(held <= bound, "{held} bytes of {size} each are held, {bound} allowed");
+                });
+            });
+            adds_up(&alloc.stats(), 0);
+        }
+    }
+}
+
 /// Returns the most bytes that may be pending behind a reader: the bound, and a batch for each CPU.
 fn most_pending() -> u64 {
     let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;

@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Object, Setup, adds_up, behind, layout, run_on};
+use common::{
+    Object, Setup, adds_up, behind, layout, run_on, short_lived_threads_leave_nothing_behind,
+};
 use memalloc::rcu::BarrierKind;
 use memalloc::{
     AfterRcuGp, AfterTasksTraceGp, CpuMode, FreeAfterRcuGp, Immediate, MemAlloc, ReusePolicy,
@@ -271,4 +273,19 @@ fn any_list_of_possible_cpus_serves() {
             },
         );
     }
+}
+
+/// Where threads use the caches in turn, each of many threads uses another of 1024.
+#[test]
+fn thousands_of_short_lived_threads_leave_nothing_behind_in_a_thousand_caches() {
+    let claim = "thousands_of_short_lived_threads_leave_nothing_behind_in_a_thousand_caches";
+    let prepare = || pretend_possible("0-1023");
+    on_machine(claim, "1024 CPUs are possible", prepare, || {
+        for setup in &Setup::every() {
+            short_lived_threads_leave_nothing_behind::<Immediate>(setup);
+            short_lived_threads_leave_nothing_behind::<AfterRcuGp>(setup);
+            short_lived_threads_leave_nothing_behind::<FreeAfterRcuGp>(setup);
+            short_lived_threads_leave_nothing_behind::<AfterTasksTraceGp>(setup);
+        }
+    });
 }

@@ -3,37 +3,18 @@
 
 mod common;
 
-use common::{Object, Setup, adds_up, in_every_setup, layout};
+use common::{
+    Object, Setup, adds_up, in_every_setup, layout, short_lived_threads_leave_nothing_behind,
+};
 use memalloc::rcu::{Domain, Guard};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
 in_every_setup! {
-    /// Slots, caches and objects of ended threads are reused by later ones.
+    /// Slots and objects of ended threads are reused by later ones or go back.
     fn thousands_of_short_lived_threads_leave_nothing_behind<P>(setup) {
-        let alloc = setup.allocator::<P>();
-        let mut most_taken = 0;
-        for _ in 0..2_000 / 8 / Setup::every().len() {
-            thread::scope(|scope| {
-                let alloc = &alloc;
-                let work = |pattern| {
-                    let guard = alloc.domain().pin();
-                    let objects = [0, 1].map(|_| Object::new(alloc, layout(200, 1), pattern));
-                    drop(guard);
-                    let [first, second] = objects;
-                    first.free(alloc);
-                    second.free_rcu(alloc);
-                };
-                let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || work(n))).collect();
-                // The end of the scope alone would not wait for the drop of thread-local storage.
-                threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
-            });
-            most_taken = most_taken.max(alloc.stats().taken.objects);
-        }
-        adds_up(&alloc.stats(), 0);
-        assert_eq!(alloc.domain().stats().slots, 0);
-        assert!(most_taken < 20_000, "{most_taken} objects for 16");
+        short_lived_threads_leave_nothing_behind::<P>(setup);
     }
 }
 

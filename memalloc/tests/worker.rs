@@ -7,9 +7,10 @@ mod common;
 use common::{Object, adds_up, cpus, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
-use memalloc::{Watermarks, Worker};
+use memalloc::{AfterRcuGp, MemAlloc, Watermarks, Worker};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -133,6 +134,76 @@ in_every_setup! {
             tell.send("dropped").expect("a receiver");
         });
         assert_eq!(told.recv_timeout(LONG).expect("within a minute"), "dropped");
+    }
+}
+
+in_every_setup! {
+    /// The test holds every object, and the interval is longer than it waits: only a worker that is
+    /// woken makes more objects ready. The first call is the first of the allocator.
+    fn an_allocation_that_may_not_wait_and_finds_nothing_ready_wakes_the_worker<P>(setup) {
+        let alloc = Arc::new(setup.allocator::<P>());
+        let worker = Worker::every(10 * LONG).alloc(&alloc).start().expect("a thread");
+        let (layout, mut held) = (layout(256, 8), Vec::new());
+        for _ in 0..1_500 {
+            until("an object is ready", || {
+                let memory = alloc.alloc_nowait(layout).ok();
+                held.extend(memory.map(|memory| Object::filled(memory.cast(), layout, 1)));
+                memory.is_some()
+            });
+        }
+        held.into_iter().for_each(|object| object.free(&alloc));
+        drop(worker);
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// A call that succeeds wakes the worker too, if it leaves fewer objects ready than are
+    /// reserved.
+    fn a_worker_that_is_woken_makes_as_many_objects_ready_as_are_reserved<P>(setup) {
+        const RESERVED: usize = 1_000;
+        let alloc = Arc::new(setup.allocator::<P>());
+        let layout = layout(64, 8);
+        alloc.prefill(layout, RESERVED).expect("memory");
+        let worker = Worker::every(10 * LONG).alloc(&alloc).start().expect("a thread");
+        let object = |_| {
+            let memory = alloc.alloc_nowait(layout).expect("it is reserved");
+            Object::filled(memory.cast(), layout, 1)
+        };
+        let held: Vec<_> = (0..RESERVED / 2).map(object).collect();
+        until("the reserve is full", || alloc.stats().cached.objects >= RESERVED as u64);
+        held.into_iter().for_each(|object| object.free(&alloc));
+        drop(worker);
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+#[cfg(unix)]
+in_every_setup! {
+    /// A signal handler makes all of the calls.
+    fn a_signal_handler_that_finds_nothing_ready_wakes_the_worker(setup) {
+        const OBJECTS: usize = 1_500;
+        static ALLOC: AtomicPtr<MemAlloc<AfterRcuGp>> = AtomicPtr::new(ptr::null_mut());
+        static GOT: AtomicUsize = AtomicUsize::new(0);
+        extern "C" fn on_signal(_: libc::c_int) {
+            // SAFETY: the test leaves its allocators in place.
+            let alloc = unsafe { &*ALLOC.load(Ordering::Relaxed) };
+            while alloc.alloc_nowait(layout(64, 8)).is_ok()
+                && GOT.fetch_add(1, Ordering::Relaxed) < OBJECTS
+            {}
+        }
+        let alloc = Arc::new(setup.allocator());
+        let worker = Worker::every(10 * LONG).alloc(&alloc).start().expect("a thread");
+        ALLOC.store(Arc::into_raw(alloc).cast_mut(), Ordering::Relaxed);
+        GOT.store(0, Ordering::Relaxed);
+        // SAFETY: the handler is async-signal-safe, and stays in place.
+        unsafe { libc::signal(libc::SIGUSR2, on_signal as *const () as libc::sighandler_t) };
+        until("the handler has enough objects", || {
+            // SAFETY: a plain call; the handler is in place.
+            unsafe { libc::raise(libc::SIGUSR2) };
+            GOT.load(Ordering::Relaxed) >= OBJECTS
+        });
+        drop(worker);
     }
 }
 

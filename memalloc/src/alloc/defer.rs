@@ -21,6 +21,11 @@ const MOST_BYTES: u64 = 256 << 10;
 /// which takes as long as thousands of allocations.
 const MOST_BARRIER_BYTES: u64 = 512 << 10;
 
+/// The most batches that one free returns to their slabs, under a policy that returns every object
+/// there. More than elsewhere: in small steps they leave more slabs partly filled, and slabs are
+/// then opened and released over and over.
+const MOST_RETURNED: usize = if cfg!(loom) { 2 } else { 64 };
+
 /// The number of times to check a reader that is inside a section. Most sections are shorter than a
 /// few checks.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
@@ -178,15 +183,16 @@ impl Raw {
     }
 
     /// Returns the batches that this call finishes. The others stay with the CPU, if each object has
-    /// to be finalized. Objects that return to their slabs go at once: in portions they leave more
-    /// slabs partly filled, and slabs are then opened and released over and over.
+    /// to be finalized or to return to its slab, so that no call takes longer the more was held up.
     fn finished_by_this_call(&self, deferred: &mut Deferred, mut passed: Queue) -> Queue {
-        if !self.passes_by_batch() || self.depot.route.through_slab {
+        if !self.passes_by_batch() {
             return passed;
         }
         let pool = &self.depot.pool;
         deferred.unfinished.append(pool, &mut passed);
-        deferred.unfinished.take_first(pool, BATCHES_PER_CALL)
+        let through_slab = self.depot.route.through_slab;
+        let most = if through_slab { MOST_RETURNED } else { BATCHES_PER_CALL };
+        deferred.unfinished.take_first(pool, most)
     }
 
     /// Lets objects that have passed their grace period be allocated again. The objects that this

@@ -281,10 +281,27 @@ impl Depot {
     /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet or were
     /// freed while the cache was busy. Unless `may_wait`, skips caches that are in use.
     pub(super) fn share_all_deferred(&self, may_wait: bool, stamp: impl Fn() -> Stamp) {
+        self.share_all(may_wait, false, stamp);
+    }
+
+    /// As `share_all_deferred`, waiting for caches that are in use, and also for the free objects of
+    /// caches that their CPUs have not used since the previous call.
+    pub(super) fn share_all_idle(&self, stamp: impl Fn() -> Stamp) {
+        self.share_all(true, true, stamp);
+    }
+
+    fn share_all(&self, may_wait: bool, idle: bool, stamp: impl Fn() -> Stamp) {
         self.caches.enter_all(self.used_classes(), may_wait, |class, cache, mut arrays| {
+            if idle && arrays.is_idle() {
+                let added = self.to_ready(class).add_all(arrays.free.as_slice());
+                arrays.free.forget_oldest(added);
+            }
             let added = self.to_waiting(class, &stamp).add_all(arrays.free_by_rcu.as_slice());
             arrays.free_by_rcu.forget_oldest(added);
             self.share_deferred(class, &mut arrays.deferred, &stamp);
+            if idle {
+                arrays.watch();
+            }
             drop(arrays);
             self.recover_extra(class, cache, &stamp);
         });

@@ -170,6 +170,11 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// a program that calls nothing but this and deferred frees does not starve. It runs no
     /// finalizers and no destructors.
     ///
+    /// A call that fails, or that leaves fewer ready objects than a batch, wakes the
+    /// [`Worker`](crate::Worker) of the allocator, if it has one. The worker makes a batch ready, or
+    /// as many objects as [`prefill`](Self::prefill) reserved (the kernel's `irq_work`), so that the
+    /// next calls find objects.
+    ///
     /// # Errors
     ///
     /// [`WouldBlock`](AllocErrorKind::WouldBlock) if neither this CPU's cache nor the batches that
@@ -180,6 +185,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         if caches.size == 0 {
             self.check_served(layout)?;
             // Nothing has been allocated yet.
+            self.classes().class_for(layout).into_iter().for_each(|class| self.raw.want(class));
             return Err(AllocErrorKind::WouldBlock.into());
         }
         let object = self.raw.alloc_nowait(caches)?;
@@ -194,8 +200,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// Calls that may block leave the reserve alone until memory has run out, and
     /// [`trim`](Self::trim), [`tend`](Self::tend) and a [`Worker`](crate::Worker) keep it. After
     /// `alloc_nowait` has taken objects from the reserve, objects that the program frees refill it,
-    /// unless they return to their slabs first ([`FreeAfterRcuGp`](crate::FreeAfterRcuGp)); the
-    /// next call of `prefill` refills it too. The largest number requested counts, until
+    /// unless they return to their slabs first ([`FreeAfterRcuGp`](crate::FreeAfterRcuGp)); a
+    /// [`Worker`](crate::Worker) and the next call of `prefill` refill it too. The largest number requested counts, until
     /// [`quiesce`](Self::quiesce) releases the reserve.
     ///
     /// A call of `alloc_nowait` holds up to 250 objects for a moment: reserve that many more for
@@ -211,7 +217,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Does the background work that needs no waiting for readers: drives grace periods, lets
-    /// objects that have passed theirs be reused, and returns surplus memory. Calls that allocate
+    /// objects that have passed theirs be reused, and returns surplus memory, also that of caches
+    /// that their CPUs have not used since the previous call. Calls that allocate
     /// and free do this too; `tend` is for times without such calls, and a
     /// [`Worker`](crate::Worker) calls it. Runs the callbacks of the domain that are due, which
     /// also ends allocators of the domain that were dropped while a reader was inside a section.
@@ -220,8 +227,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Returns unneeded objects to their slabs, and empty slabs to the system, as far as that is
-    /// possible without waiting for readers. The free objects in the CPUs' caches stay, and objects
-    /// that [`prefill`](Self::prefill) reserved stay ready.
+    /// possible without waiting for readers. The free objects stay in the caches that their CPUs have
+    /// used since the previous call of this or [`tend`](Self::tend), and objects that
+    /// [`prefill`](Self::prefill) reserved stay ready.
     pub fn trim(&self) -> Reclaimed {
         self.raw.trim()
     }

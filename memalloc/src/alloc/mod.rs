@@ -9,6 +9,7 @@ mod cache;
 
 mod type_stable;
 
+mod answer;
 mod boxes;
 mod cell;
 #[cfg(feature = "allocator-api2")]
@@ -25,6 +26,7 @@ mod raw_free;
 mod reclaim;
 mod recount;
 mod stage;
+mod wanted;
 #[cfg(not(loom))]
 mod worker;
 

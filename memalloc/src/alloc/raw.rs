@@ -5,6 +5,7 @@
 use super::depot::Depot;
 use super::error::AllocErrorKind;
 use super::owed::Owed;
+use super::wanted::Wanted;
 use crate::class::MAX_SIZE;
 use crate::cpu::CpuCaches;
 use crate::first_panic::FirstPanic;
@@ -32,6 +33,8 @@ pub(crate) struct Raw {
     /// The last time at which an allocation that may not wait moved pending objects along, in
     /// nanoseconds of `thread::clock`.
     pub(super) moved_along_at: Tally,
+    /// The classes that workers are to refill.
+    pub(super) wanted: Wanted,
 }
 
 impl Raw {
@@ -45,6 +48,7 @@ impl Raw {
             surplus: Tally::new(0),
             settled_at: Tally::new(u64::MAX),
             moved_along_at: Tally::new(0),
+            wanted: Wanted::new(),
         }
     }
 
@@ -68,17 +72,20 @@ impl Raw {
         self.depot.caches.pop(caches)
     }
 
-    /// As `alloc`, but only if an object is ready: no lock, no system call.
+    /// As `alloc`, but only if an object is ready: takes no lock. Wakes a worker if this leaves too
+    /// few ready for the next call.
     pub(super) fn alloc_nowait(&self, caches: &CacheRow) -> Result<Handle, AllocErrorKind> {
         if let Some(object) = self.depot.caches.pop(&CacheRow { low: 0, ..*caches }) {
             return Ok(object);
         }
         let class = caches.class.into();
-        self.take_passed_nowait(class)
+        let object = self
+            .take_passed_nowait(class)
             .or_else(|| self.unpack(class, self.depot.take_ready(class)?))
             .or_else(|| self.alloc_anywhere(class, CpuCaches::try_enter_quietly))
-            .or_else(|| self.alloc_moved_along(class))
-            .ok_or(AllocErrorKind::WouldBlock)
+            .or_else(|| self.alloc_moved_along(class));
+        self.want(class);
+        object.ok_or(AllocErrorKind::WouldBlock)
     }
 
     /// Frees an object that may be allocated again immediately (`unit_free`). Async-signal-safe if

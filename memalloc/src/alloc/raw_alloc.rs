@@ -140,7 +140,7 @@ impl Raw {
     }
 
     /// Carves a batch of at most `most` objects to where any CPU may refill from.
-    fn carve_ready(&self, class: usize, most: usize) -> Result<(), AllocErrorKind> {
+    pub(super) fn carve_ready(&self, class: usize, most: usize) -> Result<(), AllocErrorKind> {
         let depot = self.depot();
         let mut fresh = Stack::<BATCH_CAPACITY>::new();
         let cpu = depot.caches.current_cpu();

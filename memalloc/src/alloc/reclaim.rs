@@ -171,7 +171,7 @@ impl Raw {
 
     /// Returns all unneeded and unreserved objects to the slabs, without waiting for readers.
     pub(super) fn trim(&self) -> Reclaimed {
-        self.depot.share_all_deferred(true, || self.stamp_deferred());
+        self.depot.share_all_idle(|| self.stamp_deferred());
         self.advance_twice();
         let released_before = self.depot.slabs.released_bytes();
         let mut reclaimed = Reclaimed::default();
@@ -204,7 +204,8 @@ impl Raw {
     /// without such calls. Objects that were ready and not needed since the previous call return to
     /// the slabs.
     pub(super) fn tend(&self) {
-        self.depot.share_all_deferred(true, || self.stamp_deferred());
+        self.answer();
+        self.depot.share_all_idle(|| self.stamp_deferred());
         self.domain.advance_once(self.readers());
         for class in self.all_classes() {
             self.end_waiting(class, usize::MAX, true);

@@ -276,6 +276,11 @@ impl ClassDepot {
         reserved > 0 && self.free_by_rcu_ttrace.objects() < reserved
     }
 
+    /// Returns the number of objects that are ready after a refill: a batch, or the reserved ones.
+    pub(super) fn least_ready(&self) -> u64 {
+        self.reserved.load(Ordering::Relaxed).max(self.batch as u64)
+    }
+
     /// Raises the number of reserved objects to `objects`, if it is smaller.
     pub(super) fn reserve(&self, objects: u64) {
         self.reserved.fetch_max(objects, Ordering::Relaxed);

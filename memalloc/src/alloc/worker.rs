@@ -3,22 +3,36 @@
 use super::{Cache, MemAlloc};
 use crate::policy::ReusePolicy;
 use crate::rcu::Domain;
+use crate::sys::bell::Bell;
 use crate::sys::fork;
-use crate::sys::thread::without_signals;
+use crate::sys::thread::{clock, without_signals};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+/// The reason for a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    /// The interval is over.
+    Interval,
+    /// A call that may not wait has found too few objects ready.
+    Rung,
+}
+
 /// Does one round for an allocator, cache or domain. Returns false once it is gone.
-type Round = Box<dyn FnMut() -> bool + Send>;
+type Round = Box<dyn FnMut(Occasion) -> bool + Send>;
 
 /// A thread that regularly does the background work of allocators and domains (the kernel's
 /// `irq_work`): it ends grace periods, runs callbacks, returns surplus memory to the slabs and to
 /// the system, and reports stalled readers. It ends when this is dropped, or when everything that
 /// was added to it is gone.
+///
+/// Between its rounds, it is woken by an `alloc_nowait` of an allocator or cache that leaves too few
+/// objects ready, on Linux at once and elsewhere within a millisecond, and makes more ready.
 ///
 /// A worker is optional: without it, the calls that allocate, free or wait do the same work. It
 /// does not exist in the child of a fork; dropping a `Worker` there does nothing.
@@ -45,24 +59,55 @@ type Round = Box<dyn FnMut() -> bool + Send>;
 #[doc(alias = "irq_work")]
 #[must_use = "the worker ends when this is dropped"]
 pub struct Worker {
-    stop: Arc<Stop>,
+    stop: Arc<AtomicBool>,
+    bell: Bell,
     thread: Option<JoinHandle<()>>,
     /// The process that it was started in, by number of forks.
     generation: u32,
 }
 
-#[derive(Default)]
-struct Stop {
-    wanted: Mutex<bool>,
-    changed: Condvar,
+/// Tells the thread of a worker when its rounds are due.
+struct Schedule {
+    interval: Duration,
+    due: Duration,
+    bell: Bell,
+    /// The rings of the bell that have been answered.
+    rings: u32,
+    stop: Arc<AtomicBool>,
 }
 
-impl Stop {
-    /// Waits for `interval`, or until the worker has to stop. Returns true if it has to stop.
-    fn wait(&self, interval: Duration) -> bool {
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(wanted, interval, |wanted| !*wanted);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+impl Schedule {
+    fn new(interval: Duration, bell: Bell) -> Self {
+        let due = clock().saturating_add(interval);
+        // Calls may have found too little before the worker was there: it looks once at first.
+        let rings = bell.rings().wrapping_sub(1);
+        Self { interval, due, bell, rings, stop: Arc::default() }
+    }
+
+    /// Waits for the next round. Returns `None` if the worker has to stop.
+    fn next(&mut self) -> Option<Occasion> {
+        loop {
+            let rings = self.bell.rings();
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let left = self.due.saturating_sub(clock());
+            if left.is_zero() {
+                return Some(Occasion::Interval);
+            }
+            if self.rings != rings {
+                self.rings = rings;
+                return Some(Occasion::Rung);
+            }
+            self.bell.wait(rings, left);
+        }
+    }
+
+    /// Records the end of a round.
+    fn done(&mut self, occasion: Occasion) {
+        if occasion == Occasion::Interval {
+            self.due = clock().saturating_add(self.interval);
+        }
     }
 }
 
@@ -76,6 +121,7 @@ impl fmt::Debug for Worker {
 #[must_use = "nothing is done before `start`"]
 pub struct WorkerBuilder {
     interval: Duration,
+    bell: Bell,
     rounds: Vec<Round>,
 }
 
@@ -88,34 +134,37 @@ impl fmt::Debug for WorkerBuilder {
 impl Worker {
     /// Returns a builder of a worker that does a round after each `interval`.
     pub fn every(interval: Duration) -> WorkerBuilder {
-        WorkerBuilder { interval, rounds: Vec::new() }
+        WorkerBuilder { interval, bell: Bell::next(), rounds: Vec::new() }
     }
 }
 
 impl WorkerBuilder {
     /// Adds an allocator, for as long as it has another owner.
     pub fn alloc<P: ReusePolicy>(self, alloc: &Arc<MemAlloc<P>>) -> Self {
-        self.tend(Arc::downgrade(alloc), MemAlloc::tend)
+        self.serve(alloc, |alloc| alloc)
     }
 
     /// Adds a cache, for as long as it has another owner.
     pub fn cache<T: Send + Sync + 'static, P: ReusePolicy>(self, cache: &Arc<Cache<T, P>>) -> Self {
-        self.tend(Arc::downgrade(cache), |cache| cache.mem_alloc().tend())
+        self.serve(cache, Cache::mem_alloc)
     }
 
     /// Adds a domain and keeps it alive.
     pub fn domain(mut self, domain: &Domain) -> Self {
         let domain = domain.clone();
-        self.rounds.push(Box::new(move || {
-            domain.rcu().tend();
-            domain.trace().tend();
+        self.rounds.push(Box::new(move |occasion| {
+            if occasion == Occasion::Interval {
+                domain.rcu().tend();
+                domain.trace().tend();
+            }
             true
         }));
         self
     }
 
     /// Adds a structure of another type, for as long as it has another owner: each round calls
-    /// `tend` with it. `tend` must not wait for readers.
+    /// `tend` with it. `tend` must not wait for readers. (The worker is not woken for it between
+    /// rounds.)
     ///
     /// ```
     /// use memalloc::{AfterRcuGp, MemAlloc, Worker};
@@ -138,16 +187,33 @@ impl WorkerBuilder {
         object: &Arc<T>,
         tend: impl Fn(&T) + Send + 'static,
     ) -> Self {
-        self.tend(Arc::downgrade(object), tend)
+        self.add(Arc::downgrade(object), move |object, occasion| {
+            if occasion == Occasion::Interval {
+                tend(object);
+            }
+        })
     }
 
-    fn tend<T: Send + Sync + 'static>(
+    fn serve<T: Send + Sync + 'static, P: ReusePolicy>(
+        self,
+        owner: &Arc<T>,
+        alloc_of: fn(&T) -> &MemAlloc<P>,
+    ) -> Self {
+        alloc_of(owner).raw().served_by(self.bell);
+        self.add(Arc::downgrade(owner), move |owner, occasion| match occasion {
+            Occasion::Interval => alloc_of(owner).tend(),
+            Occasion::Rung => alloc_of(owner).raw().answer(),
+        })
+    }
+
+    fn add<T: Send + Sync + 'static>(
         mut self,
         object: Weak<T>,
-        tend: impl Fn(&T) + Send + 'static,
+        round: impl Fn(&T, Occasion) + Send + 'static,
     ) -> Self {
-        self.rounds
-            .push(Box::new(move || object.upgrade().inspect(|object| tend(object)).is_some()));
+        self.rounds.push(Box::new(move |occasion| {
+            object.upgrade().inspect(|object| round(object, occasion)).is_some()
+        }));
         self
     }
 
@@ -157,31 +223,36 @@ impl WorkerBuilder {
     ///
     /// If the system cannot create a thread.
     pub fn start(self) -> io::Result<Worker> {
-        let Self { interval, mut rounds } = self;
-        let stop = Arc::new(Stop::default());
-        let told = stop.clone();
+        let Self { interval, bell, mut rounds } = self;
+        let mut schedule = Schedule::new(interval, bell);
+        let stop = schedule.stop.clone();
         // An allocator may be dropped in a round, and a hook may panic in one: no lock is held, and
         // the rounds of the others go on.
-        let is_there = |round: &mut Round| catch_unwind(AssertUnwindSafe(round)).unwrap_or(true);
+        let is_there = |round: &mut Round, occasion| {
+            catch_unwind(AssertUnwindSafe(|| round(occasion))).unwrap_or(true)
+        };
         let work = move || {
-            while !rounds.is_empty() && !told.wait(interval) {
-                rounds.retain_mut(is_there);
+            while !rounds.is_empty()
+                && let Some(occasion) = schedule.next()
+            {
+                rounds.retain_mut(|round| is_there(round, occasion));
+                schedule.done(occasion);
             }
         };
         let builder = thread::Builder::new().name("memalloc-worker".to_owned());
         let thread = without_signals(|| builder.spawn(work))?;
-        Ok(Worker { stop, thread: Some(thread), generation: fork::generation() })
+        Ok(Worker { stop, bell, thread: Some(thread), generation: fork::generation() })
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         if self.generation != fork::generation() {
-            // The thread exists only in the parent: it cannot be joined, nor unlock its mutex.
+            // The thread exists only in the parent: it cannot be joined.
             return std::mem::forget(self.thread.take());
         }
-        *self.stop.wanted.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.changed.notify_one();
+        self.stop.store(true, Ordering::Relaxed);
+        self.bell.ring();
         // Code on the worker's own thread would wait for itself.
         let other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
         if let Some(thread) = self.thread.take().filter(other) {

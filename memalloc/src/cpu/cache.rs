@@ -37,6 +37,8 @@ struct Limits {
     by_rcu: u16,
     /// Lowers both, unless it is 0.
     most: u16,
+    /// The number of objects in `free` when the cache was last watched.
+    watched: u16,
 }
 
 impl Arrays {
@@ -44,6 +46,21 @@ impl Arrays {
     pub(crate) fn lower_limits(&mut self, most: Option<usize>) {
         self.limits.most = most.map_or(0, |most| most as u16);
         self.limits.apply_most();
+    }
+
+    /// Lets `is_idle` tell whether the cache's CPU uses it from now on: the next free takes the slow
+    /// path, which sets the limits again. Only while nothing is deferred here: with limits of 0, a
+    /// cache that is emptied looks unused (`CpuCache::was_used`).
+    pub(crate) fn watch(&mut self) {
+        if self.free_by_rcu.is_empty() && self.deferred.is_empty() {
+            (self.limits.free, self.limits.by_rcu) = (0, 0);
+            self.limits.watched = self.free.len() as u16;
+        }
+    }
+
+    /// Returns true if the cache's CPU has neither allocated nor freed here since `watch`.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.limits.free == 0 && self.free.len() == self.limits.watched.into()
     }
 }
 
@@ -253,8 +270,8 @@ impl<'a> Active<'a> {
     /// Sets the limits of the sequences to those of `row`, or lower.
     #[inline(always)]
     pub(super) fn limited_by(mut self, row: &CacheRow) -> Self {
-        let Limits { most, .. } = self.limits;
-        self.limits = Limits { free: row.limit, by_rcu: row.by_rcu_limit.into(), most };
+        self.limits.free = row.limit;
+        self.limits.by_rcu = row.by_rcu_limit.into();
         self.limits.apply_most();
         self
     }

@@ -49,6 +49,11 @@ impl Deferred {
         self.free_by_rcu.objects() + self.waiting_for_gp.objects() + self.unfinished.objects()
     }
 
+    /// Returns true if no object is here, pending or passed, nor counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending() == 0 && self.passed.is_empty() && self.counted_units == 0
+    }
+
     /// Returns this queue's part of the allocator's pending bytes.
     pub(crate) fn counted(&self) -> u64 {
         u64::from(self.counted_units) * UNIT as u64

@@ -1,6 +1,7 @@
 //! Describes one slab: its class, its shard, and a bitmap of the objects that are in it.
 
 use super::arena::SLAB_UNITS;
+use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(super) struct Slab {
@@ -18,6 +19,8 @@ pub(super) struct Slab {
     pub(super) listed_at: usize,
     /// Bytes from the start of the slab that have been carved since it got its memory.
     pub(super) touched: usize,
+    /// The time at which it last returned its memory.
+    pub(super) released_at: Duration,
 }
 
 impl Slab {

@@ -1,39 +1,68 @@
 //! Decides which empty slabs keep their memory for the next class that needs one, and which return
 //! it to the system.
 //!
-//! At first, two keep it. Whenever a slab that has returned its memory is taken, four more may keep
-//! theirs. So if slabs, up to 4 MiB of them, are emptied and filled over and over, none of them
+//! At first, two keep it. Whenever a slab that has returned its memory is taken, twice as many may
+//! keep theirs. So if slabs, up to 4 MiB of them, are emptied and filled over and over, none of them
 //! returns its memory after a while.
+//!
+//! Beyond 4 MiB, slabs keep their memory only while one class falls and rises over and over: for
+//! each slab that a class takes again within [`RECENT`] after it has given its memory back, one more
+//! keeps it, until it is not needed for that long. Nothing runs by itself: the time is looked at
+//! when slabs are carved from or filled, and by `tend`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 /// The number of empty slabs that keep their memory however seldom they are needed.
 const LEAST_SPARE: usize = 2;
 
 /// The most slabs that keep their memory: 4 MiB, the default of the most memory that may be
-/// pending.
+/// pending; not counting those that are kept because they were needed again.
 const MOST_SPARE: usize = 64;
 
-/// The number of slabs that additionally keep their memory after one was missing.
+/// The fewest slabs that additionally keep their memory after one was missing.
 const MORE_SPARE: usize = 4;
+
+/// The time within which a class that needs a slab again would rather have kept it, and after which
+/// slabs that were not needed are no longer kept.
+pub(super) const RECENT: Duration = Duration::from_secs(1);
+
+/// The most slabs to return beside another operation, and one more for each that it empties.
+const MOST_AT_ONCE: usize = 8;
 
 #[derive(Clone, Debug)]
 pub(super) struct EmptySlabs {
     /// Slabs that still have their memory, if it was ever touched, in the order in which they
     /// became empty.
-    spare: Vec<u32>,
+    spare: VecDeque<u32>,
     /// Slabs that have returned their memory.
     released: Vec<u32>,
-    /// The most slabs that may be spare.
+    /// The most slabs that may be spare, beside those that are kept.
     most_spare: usize,
+    /// The number of slabs that may be spare because they were needed again.
+    kept: usize,
     /// The fewest spare slabs since the last call of `idle`.
     fewest: usize,
+    /// The fewest spare slabs since `checked_at`.
+    fewest_recently: usize,
+    /// The time of the last decision about `kept`.
+    checked_at: Duration,
     /// The number of slabs that may be added here.
     known: usize,
 }
 
 impl Default for EmptySlabs {
     fn default() -> Self {
-        let (spare, released) = (Vec::new(), Vec::new());
-        Self { spare, released, most_spare: LEAST_SPARE, fewest: 0, known: 0 }
+        Self {
+            spare: VecDeque::new(),
+            released: Vec::new(),
+            most_spare: LEAST_SPARE,
+            kept: 0,
+            fewest: 0,
+            fewest_recently: 0,
+            checked_at: Duration::ZERO,
+            known: 0,
+        }
     }
 }
 
@@ -47,57 +76,91 @@ impl EmptySlabs {
         room
     }
 
-    /// Takes an empty slab, preferably one that has its memory.
-    pub(super) fn take(&mut self) -> Option<u32> {
-        if let Some(number) = self.spare.pop() {
-            self.fewest = self.fewest.min(self.spare.len());
+    /// Takes an empty slab, preferably one that has its memory. `was_needed` tells of one that has
+    /// not whether the same class has given it back recently.
+    pub(super) fn take(&mut self, was_needed: impl FnOnce(u32) -> bool) -> Option<u32> {
+        if let Some(number) = self.spare.pop_back() {
+            self.note_fewest();
             return Some(number);
         }
         let number = self.released.pop()?;
-        self.most_spare = (self.most_spare + MORE_SPARE).min(MOST_SPARE);
+        if self.most_spare < MOST_SPARE {
+            self.most_spare = (self.most_spare + self.most_spare.max(MORE_SPARE)).min(MOST_SPARE);
+        } else if was_needed(number) {
+            self.kept += 1;
+        }
         Some(number)
     }
 
     /// Returns the slab that became empty last and has its memory.
     pub(super) fn newest(&self) -> Option<u32> {
-        self.spare.last().copied()
+        self.spare.back().copied()
     }
 
     /// Adds a slab that has its memory, or gets it when it is touched.
     pub(super) fn add(&mut self, number: u32) {
-        self.spare.push(number);
+        self.spare.push_back(number);
     }
 
     /// Returns how many more slabs are spare than may stay.
-    pub(super) fn surplus(&self) -> usize {
-        self.spare.len().saturating_sub(self.most_spare)
+    fn surplus(&self) -> usize {
+        self.spare.len().saturating_sub(self.most_spare + self.kept)
     }
 
-    /// Returns how many slabs have not been needed since the last call, and lowers the number that
-    /// may stay by that.
-    pub(super) fn idle(&mut self) -> usize {
-        let idle = self.fewest.min(self.spare.len());
+    /// Returns true if more slabs are spare than may stay.
+    pub(super) fn has_surplus(&self) -> bool {
+        self.surplus() > 0
+    }
+
+    /// Returns how many slabs to return beside an operation. `now` is called only if slabs are
+    /// kept because they were needed again.
+    pub(super) fn surplus_at(&mut self, now: impl FnOnce() -> Duration) -> usize {
+        if self.kept > 0 {
+            self.forget_unneeded(now());
+        }
+        self.surplus().min(MOST_AT_ONCE)
+    }
+
+    /// Stops keeping the slabs that were not needed in the last [`RECENT`].
+    fn forget_unneeded(&mut self, now: Duration) {
+        if now.saturating_sub(self.checked_at) >= RECENT {
+            self.kept = self.kept.saturating_sub(self.fewest_recently);
+            self.fewest_recently = self.spare.len();
+            self.checked_at = now;
+        }
+    }
+
+    /// Returns how many slabs to return that have not been needed since the last call, and lowers
+    /// the number that may stay by that.
+    pub(super) fn idle(&mut self, now: Duration) -> usize {
+        self.forget_unneeded(now);
+        let idle = self.fewest.min(self.spare.len()).saturating_sub(self.kept);
         self.most_spare = self.most_spare.saturating_sub(idle).max(LEAST_SPARE);
         self.fewest = self.spare.len() - idle;
-        idle
+        idle.max(self.surplus())
     }
 
     /// Returns the number of spare slabs, and resets the number that may stay to the initial one.
     pub(super) fn all(&mut self) -> usize {
-        self.most_spare = LEAST_SPARE;
+        (self.most_spare, self.kept) = (LEAST_SPARE, 0);
         self.spare.len()
     }
 
     /// Returns the oldest spare slab, if `release` returns its memory.
     pub(super) fn release_oldest(&mut self, release: impl FnOnce(u32) -> bool) -> Option<u32> {
-        let number = *self.spare.first()?;
+        let number = *self.spare.front()?;
         if !release(number) {
             return None;
         }
-        self.spare.remove(0);
+        self.spare.pop_front();
         self.released.push(number);
-        self.fewest = self.fewest.min(self.spare.len());
+        self.note_fewest();
         Some(number)
+    }
+
+    fn note_fewest(&mut self) {
+        self.fewest = self.fewest.min(self.spare.len());
+        self.fewest_recently = self.fewest_recently.min(self.spare.len());
     }
 
     /// Returns the bytes of the lists.
@@ -111,42 +174,92 @@ mod tests {
     use super::*;
 
     /// Empties these slabs, and returns those that returned their memory.
-    fn empty(slabs: &mut EmptySlabs, numbers: &[u32]) -> Vec<u32> {
+    fn empty(slabs: &mut EmptySlabs, now: Duration, numbers: &[u32]) -> Vec<u32> {
         let mut gone = Vec::new();
         for &number in numbers {
             slabs.add(number);
-            if slabs.surplus() > 0 {
+            for _ in 0..slabs.surplus_at(|| now) {
                 gone.extend(slabs.release_oldest(|_| true));
             }
         }
         gone
     }
 
-    #[test]
-    fn slabs_that_are_emptied_and_filled_again_keep_their_memory_after_a_while() {
-        let mut slabs = EmptySlabs::default();
-        assert_eq!(empty(&mut slabs, &[1, 2, 3, 4, 5]), [1, 2, 3], "two stay at first");
-        for _ in 0..3 {
-            let taken: Vec<_> = (0..5).map_while(|_| slabs.take()).collect();
-            assert_eq!(empty(&mut slabs, &taken), [], "three were missed once");
-        }
-        assert_eq!(slabs.idle(), 0, "all were needed");
-        assert_eq!(slabs.release_oldest(|_| false), None, "the system does not take it");
-        assert_eq!(slabs.idle(), 5, "none was");
-        assert!((0..5).all(|_| slabs.release_oldest(|_| true).is_some()));
-        let taken: Vec<_> = (0..5).map_while(|_| slabs.take()).collect();
-        assert_eq!(empty(&mut slabs, &taken), [], "they were missed again");
+    /// Takes `count` slabs for the class that has given them back `recently` or not.
+    fn take(slabs: &mut EmptySlabs, count: usize, recently: bool) -> Vec<u32> {
+        (0..count).map_while(|_| slabs.take(|_| recently)).collect()
     }
 
     #[test]
-    fn no_more_than_four_mib_are_spare_however_many_are_missed() {
-        let mut slabs = EmptySlabs::default();
-        let numbers: Vec<_> = (1..=200).collect();
-        empty(&mut slabs, &numbers);
+    fn slabs_that_are_emptied_and_filled_again_keep_their_memory_after_a_while() {
+        let (mut slabs, now) = (EmptySlabs::default(), Duration::ZERO);
+        assert_eq!(empty(&mut slabs, now, &[1, 2, 3, 4, 5]), [1, 2, 3], "two stay at first");
         for _ in 0..3 {
-            let taken: Vec<_> = (0..200).map_while(|_| slabs.take()).collect();
-            assert_eq!(empty(&mut slabs, &taken).len(), 200 - MOST_SPARE);
+            let taken = take(&mut slabs, 5, false);
+            assert_eq!(empty(&mut slabs, now, &taken), [], "three were missed once");
+        }
+        assert_eq!(slabs.idle(now), 0, "all were needed");
+        assert_eq!(slabs.release_oldest(|_| false), None, "the system does not take it");
+        assert_eq!(slabs.idle(now), 5, "none was");
+        assert!((0..5).all(|_| slabs.release_oldest(|_| true).is_some()));
+        let taken = take(&mut slabs, 5, false);
+        assert_eq!(empty(&mut slabs, now, &taken), [], "they were missed again");
+    }
+
+    #[test]
+    fn no_more_than_four_mib_are_spare_however_many_others_have_given_back() {
+        let (mut slabs, now) = (EmptySlabs::default(), Duration::ZERO);
+        let numbers: Vec<_> = (1..=200).collect();
+        empty(&mut slabs, now, &numbers);
+        for _ in 0..3 {
+            let taken = take(&mut slabs, 200, false);
+            assert_eq!(empty(&mut slabs, now, &taken).len(), 200 - MOST_SPARE);
         }
         assert_eq!(slabs.all(), MOST_SPARE);
+    }
+
+    #[test]
+    fn slabs_that_one_class_needs_over_and_over_keep_their_memory_until_it_does_not() {
+        let (mut slabs, mut now) = (EmptySlabs::default(), Duration::from_secs(9));
+        let numbers: Vec<_> = (1..=200).collect();
+        assert_eq!(empty(&mut slabs, now, &numbers).len(), 198, "at first");
+        for _ in 0..5 {
+            let taken = take(&mut slabs, 200, true);
+            assert_eq!(empty(&mut slabs, now, &taken), [], "all were missed once");
+            assert_eq!(slabs.idle(now), 0);
+            now += RECENT;
+        }
+        // Half of them, from now on.
+        let mut gone = 0;
+        for _ in 0..2 {
+            let half = take(&mut slabs, 100, true);
+            gone += empty(&mut slabs, now, &half).len();
+            now += RECENT;
+        }
+        assert!((1..=100).contains(&gone), "{gone} of those that were not needed have gone");
+        // None.
+        for _ in 0..3 {
+            now += RECENT;
+            let idle = slabs.idle(now);
+            gone += (0..idle).filter_map(|_| slabs.release_oldest(|_| true)).count();
+        }
+        assert_eq!(gone, 200);
+    }
+
+    #[test]
+    fn an_operation_returns_a_few_slabs_at_once_however_many_are_no_longer_kept() {
+        let (mut slabs, mut now) = (EmptySlabs::default(), Duration::from_secs(9));
+        let numbers: Vec<_> = (1..=200).collect();
+        empty(&mut slabs, now, &numbers);
+        let taken = take(&mut slabs, 200, true);
+        assert_eq!(empty(&mut slabs, now, &taken), [], "all were missed once");
+        let mut gone = 0;
+        for _ in 0..200 {
+            now += RECENT;
+            let most = slabs.surplus_at(|| now);
+            assert!(most <= MOST_AT_ONCE);
+            gone += (0..most).filter_map(|_| slabs.release_oldest(|_| true)).count();
+        }
+        assert_eq!(gone, 200 - MOST_SPARE);
     }
 }

@@ -90,6 +90,7 @@ impl State {
             count: objects,
             listed_at: self.partial[list].len(),
             touched: slab.touched,
+            released_at: slab.released_at,
         };
         self.partial[list].push(number);
         self.in_use += 1;

@@ -10,11 +10,12 @@
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
 use super::descriptor::Slab;
-use super::empty::EmptySlabs;
+use super::empty::{EmptySlabs, RECENT};
 use super::lists::{State, pages};
 use crate::class::{ClassTable, UNIT};
 use crate::sync::{LockGuard, Ordering, Tally};
 use crate::sys::fork::{ForkLock, Registration};
+use crate::sys::thread::coarse_clock;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -169,6 +170,7 @@ impl Slabs {
             state.touch(number, end);
         }
         self.note_sparse(&state, classes, class);
+        self.release_surplus(&mut state, class);
         Ok(())
     }
 
@@ -252,7 +254,9 @@ impl Slabs {
         }
         if let Some(object) = objects.first() {
             let slab = object.get() / SLAB_UNITS;
-            self.note_sparse(&state, classes, state.slabs[slab as usize].class);
+            let class = state.slabs[slab as usize].class;
+            self.note_sparse(&state, classes, class);
+            self.release_surplus(&mut state, class);
         }
         true
     }
@@ -283,9 +287,16 @@ impl Slabs {
             state.in_use -= 1;
             let of = state.empty_of(class);
             state.empty[of].add(number);
-            let surplus = state.empty[of].surplus();
-            self.release(state, of, surplus);
+            // One batch may empty a slab with each object.
+            self.release(state, of, usize::from(state.empty[of].has_surplus()));
         }
+    }
+
+    /// Returns the memory of a few of the empty slabs that need not stay.
+    fn release_surplus(&self, state: &mut State, class: usize) {
+        let of = state.empty_of(class);
+        let surplus = state.empty[of].surplus_at(coarse_clock);
+        self.release(state, of, surplus);
     }
 
     /// Returns true if the slabs of a class hold many times the bytes of its objects outside. Free
@@ -315,11 +326,12 @@ impl Slabs {
         }
     }
 
-    /// Returns the memory of the empty slabs that have not been needed since the last call.
+    /// Returns the memory of the empty slabs that have not been needed since the last call, or
+    /// recently, if they are kept for that long.
     pub(crate) fn release_idle(&self) {
         let mut state = self.state.lock();
         for of in 0..state.empty.len() {
-            let idle = state.empty[of].idle();
+            let idle = state.empty[of].idle(coarse_clock());
             self.release(&mut state, of, idle);
         }
     }
@@ -340,6 +352,7 @@ impl Slabs {
             state.backing_bytes -= pages(slab.touched);
             state.released_bytes += pages(slab.touched);
             slab.touched = 0;
+            slab.released_at = coarse_clock();
         }
     }
 
@@ -355,7 +368,12 @@ impl Slabs {
             return Err(SlabError::Limit(self.limit_slabs * SLAB_BYTES as u64));
         }
         let of = state.empty_of(class);
-        let number = match state.empty[of].take() {
+        let (empty, slabs) = (&mut state.empty[of], &state.slabs);
+        let was_needed = |number: u32| {
+            let slab = &slabs[number as usize];
+            slab.class == class && coarse_clock().saturating_sub(slab.released_at) < RECENT
+        };
+        let number = match empty.take(was_needed) {
             Some(number) => number,
             None => self.extend(state, of)?,
         };
@@ -385,7 +403,7 @@ impl Slabs {
         {
             return None;
         }
-        state.empty[of].take();
+        state.empty[of].take(|_| false);
         state.give_class(number, class, shard, units);
         Some(number)
     }

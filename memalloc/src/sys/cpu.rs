@@ -29,7 +29,9 @@ pub enum CpuMode {
     /// One cache per CPU, entered with one atomic exchange (the kernel's `active` counter).
     ActiveCpu,
     /// As many caches, but each thread always uses the same one. For systems that provide no CPU
-    /// number, and for tests.
+    /// number, and for tests. Threads that end leave free objects in their caches, for later threads
+    /// that use these; [`tend`](crate::MemAlloc::tend), `trim` and a `Worker` return them if none
+    /// does.
     ActiveThread,
 }
 

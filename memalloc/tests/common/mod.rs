@@ -3,7 +3,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 use memalloc::rcu::{BarrierKind, Domain};
-use memalloc::{Amount, Builder, Cache, CpuMode, MemAlloc, ReusePolicy, Stats};
+use memalloc::{Amount, Builder, Cache, CpuMode, MemAlloc, PolicyKind, ReusePolicy, Stats};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -323,6 +323,46 @@ pub(crate) fn behind<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce()
         let _stay = stay;
         work()
     })
+}
+
+/// Starts threads, eight at a time, that allocate, read and free, and tends the allocator after each
+/// eight. However many caches there are, and each thread may use another one, little stays in those
+/// that no thread uses any more, and in the end nothing.
+pub(crate) fn short_lived_threads_leave_nothing_behind<P: ReusePolicy>(setup: &Setup) {
+    const AT_ONCE: usize = 8;
+    /// What a cache carves at its first use is idle after two rounds, ready for others, and after a
+    /// few more in its slab.
+    const ROUNDS_KEPT: usize = 8;
+    let alloc = &setup.allocator::<P>();
+    let layout = layout(200, 1);
+    let work = |pattern| {
+        let guard = alloc.domain().pin();
+        let [first, second] = [0, 1].map(|_| Object::new(alloc, layout, pattern));
+        drop(guard);
+        first.free(alloc);
+        second.free_rcu(alloc);
+    };
+    let class = alloc.classes().classes()[alloc.classes().class_for(layout).expect("a class")];
+    let carved = match P::KIND {
+        PolicyKind::FreeAfterRcuGp => class.watermarks.deferred(class.size),
+        _ => class.watermarks.batch,
+    };
+    let bound = (ROUNDS_KEPT * AT_ONCE * carved) as u64;
+    for _ in 0..2_000 / AT_ONCE / Setup::every().len() {
+        thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..AT_ONCE as u8).map(|n| scope.spawn(move || work(n))).collect();
+            // The end of the scope alone would not wait for the drop of thread-local storage.
+            threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
+        });
+        alloc.tend();
+        let taken = alloc.stats().taken.objects;
+        assert!(taken <= bound, "{taken} objects, {bound} allowed");
+    }
+    adds_up(&alloc.stats(), 0);
+    assert_eq!(alloc.domain().stats().slots, 0);
+    (0..ROUNDS_KEPT).for_each(|_| alloc.tend());
+    assert_eq!(alloc.stats().taken.objects, 0, "all are in their slabs");
 }
 
 /// Restricts the calling thread to this CPU, if the system has it, or lets it run on all.
