@@ -70,6 +70,8 @@ fn an_unknown_case_or_policy_names_those_that_exist() {
 fn an_unknown_reader_or_cpu_mode_names_those_that_exist() {
     let readers = "validated, plain, batched, copied, subtree-lock";
     refused_with(&["qp-trie", "--reader", "nobody"], &["nobody", readers]);
+    refused_with(&["qp-trie", "--hints", "off,maybe"], &["maybe", "--hints", "expected off or on"]);
+    refused_with(&["flood", "--hints", "on"], &["--hints"]);
     for command in ["flood", "alloc", "htab-mem"] {
         for reader in ["nobody", "stall-0ms", "stall-99999ms"] {
             let allowed = "none, idle, busy and stall-1ms to stall-10000ms";
@@ -171,7 +173,7 @@ fn the_error_for_conflicting_options_says_what_would_work() {
 #[test]
 fn commands_refuse_what_they_cannot_do() {
     refused_with(&["alloc", "--size", "8"], &["\"8\"", "--size", "from 16 to 4096"]);
-    refused_with(&["qp-trie", "--case", "nap"], &["nap", "lookup-hit, lookup-miss, update"]);
+    refused_with(&["qp-trie", "--case", "nap"], &["nap", "lookup-miss, lookup-half, update"]);
     refused_with(&["qp-trie", "--policy", "free-after-rcu-gp"], &["immediate, after-rcu-gp"]);
     refused_with(&["alloc", "--case", "nap"], &["nap", "hot-pair, batch-64, producer-consumer"]);
     let needy = ["alloc", "--case", "producer-consumer", "--threads", "1"];

@@ -294,12 +294,13 @@ fn qp_trie_measures_every_case_with_every_reader_next_to_the_standard_map() {
     let (batched, copied) = ("qptrie immediate batched", "qptrie immediate copied");
     let standard = "rwlock-btreemap null null";
     for threads in [1, 2] {
-        for case in ["lookup-hit", "lookup-miss", "update", "insert", "delete", "seek"] {
+        let lookups = ["lookup-hit", "lookup-miss", "lookup-half"];
+        for case in lookups.into_iter().chain(["update", "insert", "delete", "seek"]) {
             for subject in ours.iter().chain([&locked, &standard]) {
                 has(&found, &[&format!("{case} {subject} {threads} ops_per_s")]);
             }
         }
-        for case in ["lookup-hit", "lookup-miss"] {
+        for case in lookups {
             for subject in [batched, copied] {
                 has(&found, &[&format!("{case} {subject} {threads} ops_per_s")]);
             }
@@ -426,6 +427,32 @@ fn an_interrupted_run_shows_what_it_has() {
     assert_eq!(output.status.code(), Some(130), "{text}");
     assert!(text.contains("Interrupted after 1 of 2 workloads"), "{text}");
     assert!(text.contains("reader none") && !text.contains("reader stall"), "{text}");
+}
+
+#[test]
+fn qp_trie_measures_each_reader_without_hints_and_with_them_in_turns() {
+    let (_file, data) = some_keys(50);
+    let arguments = ["--threads", "1", "--case", "lookup-half,memory", "--hints", "off,on"];
+    let (records, text) = records("qp-trie", &[&arguments[..], &["--data", &data]].concat());
+    assert!(text.contains("hints on"), "{text}");
+    let found = distinct(&records, &["case", "subject", "policy", "reader", "hints", "metric"]);
+    let memory = |hints: &str| {
+        let is_it = |record: &&Value| {
+            (&record["case"], &record["metric"], &record["params"]["hints"])
+                == (&"memory".into(), &"bytes_per_entry".into(), &hints.into())
+                && record["params"]["reader"] == "validated"
+        };
+        records.iter().find(is_it).unwrap()["value"].as_f64().unwrap()
+    };
+    for hints in ["off", "on"] {
+        for subject in ["immediate validated", "after-rcu-gp plain", "immediate batched"] {
+            has(&found, &[&format!("lookup-half qptrie {subject} {hints} ops_per_s")]);
+        }
+        let plain = format!("memory qptrie after-rcu-gp plain {hints} overhead_bytes_per_entry");
+        has(&found, &[&plain]);
+    }
+    has(&found, &["lookup-half rwlock-btreemap null null null ops_per_s"]);
+    assert!(memory("on") > memory("off"), "the table of hints takes memory");
 }
 
 /// A case that shares its samples with another can be selected alone.

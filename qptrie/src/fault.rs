@@ -57,6 +57,12 @@ pub enum Fault {
     MarkedEarly,
     /// A leaf is marked as linked after its slot no longer names it.
     UnmarkedLate,
+    /// A writer that found a slot by the parent of a leaf stores into it without the lock of the
+    /// parent.
+    ParentUnlocked,
+    /// A writer that found a slot by the parent of a leaf stores into it although the parent's life
+    /// has ended.
+    ParentLifeIgnored,
     /// A writer treats a trie as full while an entry is being inserted or removed.
     FullWhileUnderWay,
 }
@@ -145,5 +151,7 @@ questions! {
     hinted_leaf_relaxed => HintedLeafRelaxed;
     marked_early => MarkedEarly;
     unmarked_late => UnmarkedLate;
+    parent_unlocked => ParentUnlocked;
+    parent_life_ignored => ParentLifeIgnored;
     full_while_under_way => FullWhileUnderWay;
 }

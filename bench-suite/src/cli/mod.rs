@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 #[cfg(target_os = "linux")]
 use memalloc::CpuMode;
+use qptrie::Hints;
 
 pub(crate) use advise::AdviseOptions;
 pub(crate) use common::{CommonOptions, RunOptions};
@@ -168,6 +169,11 @@ pub(crate) struct QpTrieOptions {
     /// Readers of the trie: validated, plain, batched, copied, subtree-lock [default: all]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
+
+    /// Whether the trie keeps hints from the hash of a key to its leaf: off, on [default: the
+    /// default of the trie]
+    #[arg(long, value_name = "HINTS,..", value_delimiter = ',', value_parser = values::hints)]
+    pub(crate) hints: Vec<Hints>,
 }
 
 /// The options of `alloc`.

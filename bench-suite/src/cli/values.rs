@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use qptrie::Hints;
+
 use crate::data::DataName;
 
 /// Parses a time budget of at most a day.
@@ -77,6 +79,15 @@ pub(super) fn percent(text: &str) -> Result<f64, String> {
 /// Parses a seed, which may be any number.
 pub(super) fn seed(text: &str) -> Result<u64, String> {
     within(text, 0..=u64::MAX, "a number")
+}
+
+/// Parses the setting of a trie's hints.
+pub(super) fn hints(text: &str) -> Result<Hints, String> {
+    match text {
+        "off" => Ok(Hints::Off),
+        "on" => Ok(Hints::On),
+        _ => Err("expected off or on".into()),
+    }
 }
 
 /// Parses `yes` or `no`.

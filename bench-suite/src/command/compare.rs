@@ -1,6 +1,7 @@
 //! `compare`: everything that decides between immediate and deferred reuse.
 
 use memalloc::PolicyKind;
+use qptrie::Hints;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
@@ -36,8 +37,11 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let data =
         sets::load(&options.data.names(), &[DataName::Symbols], CHOICES.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
-    let lineup =
-        trie::Lineup { readers: vec![trie::Reader::Validated, trie::Reader::Plain], others: false };
+    let lineup = trie::Lineup {
+        readers: vec![trie::Reader::Validated, trie::Reader::Plain],
+        hints: vec![Hints::default()],
+        others: false,
+    };
     let mut workloads = trie::workloads(&data, &selection, &lineup);
     // The largest number of threads: here the readers matter more than the number of threads.
     let most = selection.threads.iter().max().copied().unwrap_or(1);

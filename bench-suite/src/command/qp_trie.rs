@@ -1,6 +1,7 @@
 //! `qp-trie`: the trie under each reader, next to other ordered maps.
 
 use memalloc::PolicyKind;
+use qptrie::Hints;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
@@ -33,6 +34,7 @@ pub(super) fn listing() -> Listing {
         vec![
             ("--data", USUAL_DATA.map(|name| name.to_string()).to_vec()),
             ("--reader", Reader::ALL.map(|reader| reader.to_string()).to_vec()),
+            ("--hints", vec![trie::hints_in_words(Hints::default()).to_owned()]),
         ],
     )
 }
@@ -44,7 +46,11 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
     let sample = options.common.run.sample.as_ref();
     let data = sets::load(&options.data.names(), &USUAL_DATA, CHOICES.cases, &selection, sample);
     let data = data.map_err(Failure::Request)?;
-    let lineup = trie::Lineup { readers, others: true };
+    let hints = match &options.hints[..] {
+        [] => vec![Hints::default()],
+        wanted => distinct(wanted),
+    };
+    let lineup = trie::Lineup { readers, hints, others: true };
     run_program(Program {
         options: &options.common.run,
         selection: &selection,

@@ -38,6 +38,12 @@ const VERSION: &str = "version";
 const FOR_SCALE: [(&str, &str); 3] =
     [("flood", "malloc"), ("qp-trie", "papaya"), ("qp-trie", "dashmap")];
 
+/// The parameter with the setting of a trie's hints. Records made before there were hints lack it.
+const HINTS: &str = "hints";
+
+/// The setting of a trie without hints.
+const NO_HINTS: &str = "off";
+
 /// The parameter with the wrong answer of a rival.
 const WRONG_ANSWER: &str = "wrong_answer";
 
@@ -170,6 +176,9 @@ impl Record {
         let told = |record: &Self| {
             let mut params = record.params.clone();
             params.retain(|name, _| !found_out.contains(&name.as_str()));
+            if record.is_trie() {
+                params.entry(HINTS).or_insert_with(|| NO_HINTS.into());
+            }
             params
         };
         (&self.bench, &self.case, self.threads, self.metric)
@@ -190,6 +199,15 @@ impl Record {
     /// Returns whether the subject is a crate of this workspace.
     pub(crate) fn is_ours(&self) -> bool {
         ["memalloc", "qptrie"].iter().any(|name| self.subject.starts_with(name))
+    }
+
+    fn is_trie(&self) -> bool {
+        (self.bench.as_str(), self.subject.as_str()) == ("qp-trie", "qptrie")
+    }
+
+    /// Returns whether the subject is a trie with hints.
+    pub(crate) fn has_hints(&self) -> bool {
+        self.is_trie() && ![NO_HINTS, ""].contains(&self.param(HINTS).as_str())
     }
 
     /// Returns whether the subject is a rival: made by others, with the same guarantees. Subjects
@@ -216,12 +234,18 @@ impl Record {
         let told = [VERSION, WRONG_ANSWER];
         let own = self.params.iter();
         let own = own.filter(|(name, _)| self.is_own(name) && !told.contains(&name.as_str()));
-        own.map(|(name, _)| self.param(name)).collect::<Vec<_>>().join(", ")
+        let words = own.filter_map(|(name, _)| match (name.as_str(), self.param(name)) {
+            // Not shown: a trie keeps hints only if that is said.
+            (HINTS, setting) if setting == NO_HINTS => None,
+            (HINTS, setting) => Some(format!("{HINTS} {setting}")),
+            (_, word) => Some(word),
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 
     fn is_own(&self, param: &str) -> bool {
         [VERSION, WRONG_ANSWER, "barrier", "allocator", "header", "prealloc"].contains(&param)
-            || (self.bench.as_str(), param) == ("qp-trie", "reader")
+            || self.bench == "qp-trie" && ["reader", HINTS].contains(&param)
     }
 
     /// Returns the wrong answer, if there are no values because of it.
@@ -398,6 +422,21 @@ mod tests {
         for name in known {
             assert!(DESCRIPTION.contains(&format!("| `{name}` |")), "{name} is not described");
         }
+    }
+
+    #[test]
+    fn a_trie_with_hints_is_another_subject_and_one_of_an_old_record_has_none() {
+        let old = specimen::of("update", "immediate", Metric::OpsPerS, &[1.0]);
+        let with = |setting: &str| {
+            let mut record = old.clone();
+            record.params.insert(HINTS.into(), setting.into());
+            record
+        };
+        let (off, on) = (with("off"), with("on"));
+        assert!(old.is_same_row(&off) && off.is_same_row(&old) && !on.is_same_row(&off));
+        assert_eq!([&old, &off, &on].map(Record::manner), ["", "", "hints on"]);
+        assert_eq!([&old, &off, &on].map(Record::has_hints), [false, false, true]);
+        assert!(on.is_same_task(&off) && on.is_same_task(&old));
     }
 
     #[test]

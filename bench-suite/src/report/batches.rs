@@ -20,15 +20,17 @@ pub(crate) fn slower_in_batches(records: &[Record]) -> String {
         let batched = by("batched").find(|batched| {
             (&batched.case, batched.threads) == (&one.case, one.threads)
                 && batched.param("data") == one.param("data")
+                && batched.has_hints() == one.has_hints()
         });
         let ratio = batched.and_then(|batched| comparison(one, batched));
         let Some(ratio) = ratio.filter(is_slower) else { continue };
         // Writing to a string can't fail.
         let _ = writeln!(
             lines,
-            "  {} {}, threads {}: {}",
+            "  {} {}{}, threads {}: {}",
             one.param("data"),
             one.case,
+            if one.has_hints() { ", hints on" } else { "" },
             one.threads,
             figures::ratio(&ratio)
         );
@@ -63,6 +65,18 @@ mod tests {
     fn batches_that_are_slower_are_named() {
         let text = slower_in_batches(&[read_by("validated", 5e6), read_by("batched", 4e6)]);
         assert!(text.ends_with("  symbols lookup-hit, threads 2: 0.80\n"), "{text}");
+    }
+
+    #[test]
+    fn batches_are_compared_with_single_lookups_by_the_same_hints() {
+        let by_hint = |mut record: Record| {
+            record.params.insert("hints".into(), "on".into());
+            record
+        };
+        let fast = [read_by("validated", 5e6), by_hint(read_by("batched", 4e6))];
+        assert_eq!(slower_in_batches(&fast), "");
+        let text = slower_in_batches(&fast.map(by_hint));
+        assert!(text.ends_with("  symbols lookup-hit, hints on, threads 2: 0.80\n"), "{text}");
     }
 
     #[test]

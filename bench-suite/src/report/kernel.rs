@@ -20,8 +20,8 @@ const RANDOM: [Published; 5] =
 const SYMBOLS: [Published; 5] =
     [(1, 4.10, 4.45), (2, 8.23, 4.88), (4, 15.4, 5.77), (8, 30.0, 5.93), (16, 62.6, 5.95)];
 
-/// Returns a line for each number of threads that was measured here with both readers on a set of
-/// keys with published figures; an empty text if there is none.
+/// Returns a line for each number of threads that was measured here with both readers, without
+/// hints, on a set of keys with published figures; an empty text if there is none.
 pub(crate) fn beside_the_kernel(records: &[Record]) -> String {
     let mut lines = String::new();
     for (data, published) in [("random", RANDOM), ("symbols", SYMBOLS)] {
@@ -65,6 +65,7 @@ fn speed<'r>(
             == ("lookup-hit", Metric::OpsPerS, threads)
             && record.param("data") == data
             && record.param("reader") == reader
+            && !record.has_hints()
     })
 }
 
@@ -87,5 +88,10 @@ mod tests {
         let parts = ["symbols", "2 threads: 6.00 M/s and 3.00 M/s, 2.00", "8.23", "4.88", "1.69"];
         assert!(parts.iter().all(|part| line.contains(part)), "{text}");
         assert_eq!(beside_the_kernel(&both[..1]), "");
+        let by_hint = both.map(|mut record| {
+            record.params.insert("hints".into(), "on".into());
+            record
+        });
+        assert_eq!(beside_the_kernel(&by_hint), "", "the kernel's trie has no hints");
     }
 }

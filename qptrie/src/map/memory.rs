@@ -91,7 +91,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         reclaimed
     }
 
-    /// Waits for readers until no removed node is pending, and returns unused memory to the system.
+    /// Waits for readers until no removed node and no replaced table of
+    /// [hints](crate::Builder::hints) is pending, and returns unused memory to the system.
     ///
     /// # Errors
     ///
@@ -101,6 +102,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         let branches = self.nodes.branches.quiesce()?;
         let leaves = self.nodes.leaves.quiesce()?;
         self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
+        if self.nodes.hints.has_replaced() {
+            self.domain.synchronize()?;
+            self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
+        }
         Ok(together(branches, leaves))
     }
 

@@ -33,6 +33,9 @@ pub(crate) struct Life(u32);
 impl Life {
     /// The life of a root, and a placeholder where lives are not compared.
     pub(crate) const ONLY: Self = Self(0);
+
+    /// The life that a count of zero seems to be. The first life of a branch is a later one.
+    const ZERO: Self = Self(0);
 }
 
 /// The count word of a branch or of a root.
@@ -56,6 +59,14 @@ impl<'t> Count<'t> {
         // "first count relaxed".
         let count = self.word.load(Ordering::Acquire);
         (count & UNLINKED == 0).then_some(Life(count & !LOCKED))
+    }
+
+    /// Returns the life of a branch that is named by a handle of any age; `None` also where the
+    /// branch was never initialised, or its memory was returned to the system: there the count is
+    /// zero.
+    #[inline(always)]
+    pub(crate) fn life_at_any_age(self) -> Option<Life> {
+        self.life().filter(|&life| life != Life::ZERO)
     }
 
     /// Returns true if the branch is in this life, and linked.
@@ -146,5 +157,25 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         // ORDERING: pairs with the exchange in `Count::lock`.
         self.count.word.store(self.life.0, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_was_never_a_branch_is_in_no_life() {
+        let word = AtomicU32::new(0);
+        let count = Count::new(&word, Faults::default());
+        assert_eq!(count.life_at_any_age(), None, "zeros");
+        let held = count.begin();
+        let life = count.life_at_any_age().expect("its first life has begun");
+        assert!(life != Life::ZERO && count.is_in(life));
+        held.unlink();
+        assert_eq!(count.life_at_any_age(), None, "unlinked");
+        let held = count.begin();
+        assert!(count.life_at_any_age().is_some_and(|next| next != life), "the next life");
+        drop(held);
     }
 }

@@ -36,7 +36,7 @@ const WAYS: usize = if cfg!(loom) { 2 } else { 16 };
 const CROWDED: u64 = 13;
 
 /// The number of entries per bucket in a table that replaces another one.
-const ROOMY: u64 = 8;
+const ROOMY: u64 = 9;
 
 /// The minimum number of bits for a handle: 256 MiB of leaves.
 const LEAST_HANDLE_BITS: u32 = 24;
@@ -311,6 +311,11 @@ impl Hints {
         if let Some(old) = NonNull::new(old) {
             replaced.push((old, domain.start_poll()));
         }
+    }
+
+    /// Returns true if replaced tables wait for their grace period, or another thread replaces one.
+    pub(crate) fn has_replaced(&self) -> bool {
+        self.replaced.try_lock().is_none_or(|replaced| !replaced.is_empty())
     }
 
     /// Returns the size of the tables, in bytes; excludes replaced tables while another thread

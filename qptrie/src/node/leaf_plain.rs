@@ -2,8 +2,9 @@
 //! once see `leaf_atomic`.)
 //!
 //! The length of the key shares an atomic word with the *mark*, which tells whether the leaf is
-//! linked. The mark exists for readers that reach a leaf through a hint, and is kept only with
-//! hints; a reader that comes through a slot does not need it.
+//! linked, and with a part of the leaf's parent (`leaf_parent`). The mark exists for readers that
+//! reach a leaf through a hint, and is kept only with hints; a reader that comes through a slot does
+//! not need it.
 
 use super::{LONGEST_KEY, Nodes, leaf_atomic};
 #[cfg(not(loom))]
@@ -25,7 +26,15 @@ type Mark = u32;
 
 /// The mark: the leaf is linked.
 const LINKED: u16 = 1 << 15;
-const _: () = assert!(LONGEST_KEY < LINKED as usize);
+
+/// The bits with the length of the key.
+pub(super) const LENGTH: u16 = (1 << PARENT_SHIFT) - 1;
+const _: () = assert!(LONGEST_KEY <= LENGTH as usize);
+
+/// The position and the number of the bits that belong to the leaf's parent.
+pub(super) const PARENT_SHIFT: u32 = 12;
+pub(super) const PARENT_BITS: u32 = 3;
+const _: () = assert!(LINKED as u32 == 1 << (PARENT_SHIFT + PARENT_BITS));
 
 /// The size of a leaf before its key, for a value of type `V`, in bytes.
 pub(crate) const fn leaf_overhead<V, L: ReusePolicy>() -> usize {
@@ -37,7 +46,7 @@ const fn length_at<V>() -> usize {
     size_of::<V>().next_multiple_of(LENGTH_BYTES)
 }
 
-const fn plain_bytes<V>(key_len: usize) -> usize {
+pub(super) const fn plain_bytes<V>(key_len: usize) -> usize {
     length_at::<V>() + LENGTH_BYTES + key_len
 }
 
@@ -78,7 +87,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
             let place = start.add(length_at::<V>() + LENGTH_BYTES);
             place.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
         }
-        self.put_length(leaf, key.len() as u16);
+        self.put_leaf_header(leaf, key.len() as u16);
         Ok(leaf)
     }
 
@@ -110,17 +119,23 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     }
 
     /// Returns the length of the key.
-    #[cfg(not(loom))]
     #[inline(always)]
     fn length(&self, leaf: Handle) -> u16 {
-        self.length_word(leaf).load(Ordering::Relaxed) & !LINKED
+        self.leaf_header(leaf) & LENGTH
     }
 
-    /// Stores the length of the key of a leaf that is not linked.
+    /// Returns the word with the length of the key.
     #[cfg(not(loom))]
     #[inline(always)]
-    fn put_length(&self, leaf: Handle, length: u16) {
-        self.length_word(leaf).store(length, Ordering::Relaxed);
+    pub(super) fn leaf_header(&self, leaf: Handle) -> u16 {
+        self.length_word(leaf).load(Ordering::Relaxed)
+    }
+
+    /// Stores the word with the length of the key, in a leaf that is not linked.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(super) fn put_leaf_header(&self, leaf: Handle, header: u16) {
+        self.length_word(leaf).store(header, Ordering::Relaxed);
     }
 
     /// In a model the mark is a word apart from the length, so that the model does not explore the
@@ -132,15 +147,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     }
 
     #[cfg(loom)]
-    fn length(&self, leaf: Handle) -> u16 {
+    pub(super) fn leaf_header(&self, leaf: Handle) -> u16 {
         // SAFETY: the caller may read the leaf; a model checks that.
         unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<u16>().read() }
     }
 
     #[cfg(loom)]
-    fn put_length(&self, leaf: Handle, length: u16) {
+    pub(super) fn put_leaf_header(&self, leaf: Handle, header: u16) {
         // SAFETY: the leaf is not published, and only the caller knows it.
-        unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<u16>().write(length) };
+        unsafe { self.leaves.pointer(leaf).add(length_at::<V>()).cast::<u16>().write(header) };
     }
 
     /// Marks a leaf as linked, if there are hints. Called under the lock of the slot that names the

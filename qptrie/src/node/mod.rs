@@ -12,7 +12,7 @@
 //!           | count | shape | bits | ranks | twigs | twig | …    any bytes; twigs: their number
 //!             u32     index of the symbol, form, part of the ways
 //!
-//!  leaf     | value … | linked, key length | key …   u16, then the bytes
+//!  leaf     | value … | linked, key length | key …   u16, then the bytes; at the end the parent
 //!
 //!  leaf     | count | value … | length, key | key …  words; under immediate reuse
 //! ```
@@ -62,6 +62,7 @@ mod header;
 mod hints;
 mod key;
 mod leaf_atomic;
+mod leaf_parent;
 mod leaf_plain;
 mod leaf_seq;
 mod prefetch;
@@ -117,7 +118,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         hints: bool,
         faults: Faults,
     ) -> Result<Self, BuildError> {
-        // A hint may be arbitrarily old (QPT-H1).
+        // A hint may be arbitrarily old (QPT-H1), and so may the parent of a leaf (QPT-N9).
+        let branches = branches.keep_class(hints);
         let mut leaves = leaves.classes(ClassTable::fine(LARGEST_LEAF)?).keep_class(hints);
         if std::mem::needs_drop::<V>() {
             // SAFETY: every object of this allocator that is freed deferred is a leaf (QPT-N3).

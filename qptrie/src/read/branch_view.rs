@@ -60,7 +60,7 @@ impl LinkedBranch {
 
     /// Like `confirm`, but checks under every policy; the life must be known.
     #[inline(always)]
-    pub(super) fn is_linked<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    pub(crate) fn is_linked<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
     ) -> Result<(), Retry> {

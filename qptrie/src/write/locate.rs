@@ -14,7 +14,7 @@ use memalloc::{Handle, ReusePolicy};
 
 /// The owner of a slot.
 #[derive(Clone, Copy)]
-enum SlotOwner<'t> {
+pub(super) enum SlotOwner<'t> {
     Root(&'t Root),
     /// A branch, and the number of the slot.
     Branch(LinkedBranch, u16),
@@ -24,7 +24,7 @@ enum SlotOwner<'t> {
 /// them.
 #[derive(Clone, Copy)]
 pub(crate) struct OwnedSlot<'t> {
-    owner: SlotOwner<'t>,
+    pub(super) owner: SlotOwner<'t>,
     pub(super) slot: &'t AtomicU32,
     pub(super) twig: Twig,
 }

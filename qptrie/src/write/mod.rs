@@ -41,9 +41,13 @@
 //!   nothing. (A thread that marks a new leaf as linked waits for that holder while it holds locks
 //!   of branches.)
 
+mod by_parent;
 mod locate;
+mod replace;
 
+pub(crate) use by_parent::locate_by_parent;
 pub(crate) use locate::{Found, Located, Vacant, locate};
+pub(crate) use replace::Named;
 
 use crate::node::{Locked, NoRoom, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig};
 use crate::read::{LinkedBranch, LinkedLeaf};
@@ -79,26 +83,10 @@ impl From<Retry> for NotLinked {
     }
 }
 
-impl Found<'_> {
-    /// Replaces the leaf that was found by `leaf`, which has the same key, and unlinks it.
-    pub(crate) fn replace<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-        &self,
-        nodes: &Nodes<V, B, L>,
-        leaf: Handle,
-    ) -> Result<(), Retry> {
-        if nodes.faults.marked_early() {
-            nodes.mark_linked(leaf);
-        }
-        let _held = self.slot_at.lock(nodes)?;
-        if !nodes.faults.unmarked_late() {
-            nodes.mark_unlinked(self.leaf);
-        }
-        Twig::leaf(leaf).publish(self.slot_at.slot);
-        nodes.mark_linked(leaf);
-        if nodes.faults.unmarked_late() {
-            nodes.mark_unlinked(self.leaf);
-        }
-        Ok(())
+impl<'t> Found<'t> {
+    /// Returns the leaf with its slot.
+    pub(crate) fn named(&self) -> Named<'t> {
+        Named { leaf: self.leaf, slot_at: self.slot_at, by_parent: false }
     }
 
     /// Overwrites the value of the leaf, under immediate reuse of leaves, and returns the old
@@ -224,6 +212,7 @@ impl Vacant<'_> {
         }
         match *self {
             Self::Root(slot_at) => {
+                put_parent(nodes, leaf, None);
                 let _held = slot_at.lock(nodes)?;
                 let counting = nodes.entries.begin_add(nodes.faults)?;
                 Twig::leaf(leaf).publish(slot_at.slot);
@@ -244,6 +233,7 @@ impl Vacant<'_> {
                 let pair = if new < nearest { [twig, slot_at.twig] } else { [slot_at.twig, twig] };
                 let symbols = [nearest, new].into_iter().collect();
                 let (fork, _new) = new_branch(nodes, index, &symbols, pair.into_iter())?;
+                put_parent(nodes, leaf, Some(fork));
                 fork.publish(slot_at.slot);
                 nodes.mark_linked(leaf);
                 counting.done();
@@ -264,6 +254,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     // Read from the life in which the branch was found; the lock below fails in any other life.
     let shape = nodes.shape(at.branch);
     if let Some(way) = nodes.way(at.branch, shape, new) {
+        put_parent(nodes, leaf, Some(Twig::branch(at.branch)));
         let _held = nodes.count(at.branch).lock(at.life)?;
         if Twig::load(nodes.slot(at.branch, way), Ordering::Relaxed) != Twig::NOTHING {
             return Err(NotLinked::Retry);
@@ -292,11 +283,26 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         });
         new_branch(nodes, shape.index(), &Symbols::EVERY, all)?
     };
+    put_parent(nodes, leaf, Some(copy.0));
     replace_branch(nodes, above, upper, (at.branch, lower), copy, || {
         nodes.mark_linked(leaf);
         counting.done();
     });
     Ok(())
+}
+
+/// Stores the parent of a leaf that is about to be linked, and has not been.
+fn put_parent<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    leaf: Handle,
+    parent: Option<Twig>,
+) {
+    let parent = parent.and_then(|twig| match twig.node() {
+        Node::Branch(branch) => Some(branch),
+        Node::Leaf(_) | Node::Nothing => None,
+    });
+    // SAFETY: the leaf is not published (QPT-N9).
+    unsafe { nodes.put_parent(leaf, parent) };
 }
 
 /// Publishes a twig in place of a branch, and frees the branch. A copy is created locked. Any other

@@ -12,6 +12,7 @@
 #![cfg(loom)]
 
 mod breaks;
+mod by_parent;
 #[path = "../../../memalloc/tests/loom/explore.rs"]
 mod explore;
 mod hints;

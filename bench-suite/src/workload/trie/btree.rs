@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use qptrie::Hints;
+
 use super::map::{Before, OrderedMap, View};
 use crate::measure::WrongAnswer;
 use crate::workload::malloc_usage;
@@ -28,7 +30,7 @@ impl LockedBTree {
 impl OrderedMap<u64> for LockedBTree {
     type View<'m> = &'m Self;
 
-    fn build() -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { entries: RwLock::default(), heap_before })
     }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::insert_delete::InsertDelete;
-use super::lookup::{LookupHit, LookupMiss};
+use super::lookup::{LookupHalf, LookupHit, LookupMiss};
 use super::map::Before;
 use super::memory::Memory;
 use super::mixed::Mixed;
@@ -51,7 +51,7 @@ impl<V, const FAULT: u8> Locked<V, FAULT> {
 impl<V: Value, const FAULT: u8> OrderedMap<V> for Locked<V, FAULT> {
     type View<'m> = &'m Self;
 
-    fn build() -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
         Ok(Self { entries: Mutex::default(), operations: AtomicU64::new(0) })
     }
 
@@ -123,7 +123,7 @@ impl<V: Value, const FAULT: u8> View for &Locked<V, FAULT> {
 
 fn run<C: Case, const FAULT: u8, V: Value>() -> Result<Vec<Reading>, String> {
     let data = DataSet::load(&DataName::Random, 1).unwrap();
-    let setting = Setting { data: &data, threads: 2 };
+    let setting = Setting { data: &data, threads: 2, hints: Hints::default() };
     C::run::<V, Locked<V, FAULT>>(setting, REHEARSAL).map_err(|wrong| wrong.0)
 }
 
@@ -137,6 +137,7 @@ fn ends<C: Case, const FAULT: u8>(because: &str) {
 fn a_map_without_a_fault_passes() {
     assert_eq!(run::<LookupHit, NOTHING, u64>().unwrap()[1].value, 0.0);
     assert!(run::<LookupMiss, NOTHING, u64>().is_ok());
+    assert!(run::<LookupHalf, NOTHING, u64>().is_ok());
     assert!(run::<Iterate, NOTHING, u64>().is_ok());
     assert!(run::<Seek, NOTHING, u64>().is_ok());
     assert!(run::<Update, NOTHING, u64>().is_ok());
@@ -148,6 +149,7 @@ fn a_map_without_a_fault_passes() {
 #[test]
 fn a_missed_key_ends_the_run() {
     ends::<LookupHit, MISSES>("found nothing, expected the value");
+    ends::<LookupHalf, MISSES>("found nothing, expected the value");
     ends::<Mixed, MISSES>("found nothing, expected the value");
     ends::<Update, MISSES>("found nothing, expected the value");
 }
@@ -173,6 +175,7 @@ fn a_scan_out_of_order_ends_the_run() {
 #[test]
 fn a_found_key_that_does_not_exist_ends_the_run() {
     ends::<LookupMiss, INVENTS>("expected nothing");
+    ends::<LookupHalf, INVENTS>("expected nothing");
 }
 
 #[test]

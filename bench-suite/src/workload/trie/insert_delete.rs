@@ -23,11 +23,11 @@ impl Case for InsertDelete {
     const SHARE: f64 = 6.0;
 
     fn run<V: Value, M: OrderedMap<V>>(
-        Setting { data, threads }: Setting<'_>,
+        Setting { data, threads, hints }: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
         let drops = Drops::begin();
-        let map = M::build()?;
+        let map = M::build(hints)?;
         let mut version = 0;
         let mut turn = |totals: &mut [Total; 2]| {
             for (change, total) in [Change::Insert, Change::Delete].into_iter().zip(totals) {

@@ -1,15 +1,15 @@
-//! `lookup-hit` and `lookup-miss`: every thread looks up all keys, in random order, repeatedly; or
-//! as many keys that do not exist, each one byte away from an existing key. Every answer is
-//! compared with the expected one.
+//! `lookup-hit`, `lookup-miss` and `lookup-half`: every thread looks up all keys, in random order,
+//! repeatedly; or as many keys that do not exist, each one byte away from an existing key; or both,
+//! one of them at random for each lookup. Every answer is compared with the expected one.
 
 use std::marker::PhantomData;
 
 use super::check::{self, Findings};
 use super::map::{OrderedMap, View};
+use super::questions::{Absent, Half, Present, Questions};
 use super::value::Drops;
 use super::walk::Walk;
 use super::{BATCH, Case, Setting, Value, filled};
-use crate::data::Stream;
 use crate::measure::{Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer};
 
 /// Lookups of existing keys.
@@ -17,6 +17,9 @@ pub(super) struct LookupHit;
 
 /// Lookups of keys that do not exist.
 pub(super) struct LookupMiss;
+
+/// Lookups of existing keys and of keys that do not exist, half of each.
+pub(super) struct LookupHalf;
 
 /// The number of keys in a batched lookup, for maps that have one.
 const AT_ONCE: usize = 16;
@@ -31,7 +34,9 @@ impl Case for LookupHit {
         setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
-        run::<V, M, true>(Self::NAMES[0], setting, &setting.data.queries, slice)
+        let queries = &setting.data.queries;
+        let walks = Walk::spaced(queries, 0..queries.len(), setting.threads);
+        run::<V, M, _>(Self::NAMES[0], setting, walks.map(Present), slice)
     }
 }
 
@@ -43,20 +48,38 @@ impl Case for LookupMiss {
         setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
-        run::<V, M, false>(Self::NAMES[0], setting, setting.data.absent(), slice)
+        let queries = setting.data.absent();
+        let walks = Walk::spaced(queries, 0..queries.len(), setting.threads);
+        run::<V, M, _>(Self::NAMES[0], setting, walks.map(Absent), slice)
     }
 }
 
-fn run<V: Value, M: OrderedMap<V>, const PRESENT: bool>(
+impl Case for LookupHalf {
+    const NAMES: &'static [&'static str] = &["lookup-half"];
+    const LOOKS_UP_ONLY: bool = true;
+
+    fn run<V: Value, M: OrderedMap<V>>(
+        setting: Setting<'_>,
+        slice: Slice,
+    ) -> Result<Vec<Reading>, WrongAnswer> {
+        let [present, absent] = [&setting.data.queries, setting.data.absent()]
+            .map(|queries| Walk::spaced(queries, 0..queries.len(), setting.threads));
+        let both = (0..).zip(present.zip(absent));
+        let halves = both.map(|(seed, (present, absent))| Half::new(present, absent, seed));
+        run::<V, M, _>(Self::NAMES[0], setting, halves, slice)
+    }
+}
+
+/// Runs a thread for each of `questions`.
+fn run<'d, V: Value, M: OrderedMap<V>, Q: Questions<'d>>(
     case: &'static str,
-    Setting { data, threads }: Setting<'_>,
-    queries: &Stream,
+    setting: Setting<'d>,
+    questions: impl Iterator<Item = Q>,
     slice: Slice,
 ) -> Result<Vec<Reading>, WrongAnswer> {
     let drops = Drops::begin();
-    let map = filled::<V, M>(data)?;
-    let walks = Walk::spaced(queries, 0..queries.len(), threads);
-    let mut readers: Team<_> = walks.map(|walk| Reader::<_, _, PRESENT>::new(&map, walk)).collect();
+    let map = filled::<V, M>(setting)?;
+    let mut readers: Team<_> = questions.map(|questions| Reader::new(&map, questions)).collect();
     let throughput = readers.run_for(slice, || {})?;
 
     let false_negatives = check::missed(readers.iter().map(Reader::findings))?;
@@ -70,20 +93,22 @@ fn run<V: Value, M: OrderedMap<V>, const PRESENT: bool>(
     Ok(readings)
 }
 
-/// Looks up keys that always exist and whose values never change, or keys that never exist.
-pub(super) struct Reader<'r, V, M, const PRESENT: bool = true> {
+/// Looks up keys that always exist and whose values never change, or that never exist.
+pub(super) struct Reader<'r, 'd, V, M, Q> {
     map: &'r M,
-    walk: Walk<'r>,
+    questions: Q,
     findings: Findings,
     /// Lookups, including those of the warm-up.
     pub(super) lookups: u64,
+    keys: PhantomData<&'d [u8]>,
     values: PhantomData<fn() -> V>,
 }
 
-impl<'r, V: Value, M: OrderedMap<V>, const PRESENT: bool> Reader<'r, V, M, PRESENT> {
-    /// Creates a reader of the keys on `walk`.
-    pub(super) fn new(map: &'r M, walk: Walk<'r>) -> Self {
-        Self { map, walk, findings: Findings::default(), lookups: 0, values: PhantomData }
+impl<'r, 'd, V: Value, M: OrderedMap<V>, Q: Questions<'d>> Reader<'r, 'd, V, M, Q> {
+    /// Creates a reader that asks `questions`.
+    pub(super) fn new(map: &'r M, questions: Q) -> Self {
+        let findings = Findings::default();
+        Self { map, questions, findings, lookups: 0, keys: PhantomData, values: PhantomData }
     }
 
     /// Returns the faults.
@@ -93,27 +118,21 @@ impl<'r, V: Value, M: OrderedMap<V>, const PRESENT: bool> Reader<'r, V, M, PRESE
 
     #[inline]
     fn one(&mut self, view: &M::View<'r>) {
-        let (number, key) = self.walk.next();
-        self.check(number, key, view.get(key));
+        let (key, right) = self.questions.next();
+        self.findings.check("looking up", key, view.get(key), right);
     }
 
     #[inline]
     fn many(&mut self, view: &M::View<'r>) {
-        let asked: [_; AT_ONCE] = std::array::from_fn(|_| self.walk.next());
-        let found = view.get_many(asked.map(|(_, key)| key));
-        for ((number, key), found) in asked.into_iter().zip(found) {
-            self.check(number, key, found);
+        let asked: [_; AT_ONCE] = std::array::from_fn(|_| self.questions.next());
+        let found = view.get_many(asked.map(|(key, _)| key));
+        for ((key, right), found) in asked.into_iter().zip(found) {
+            self.findings.check("looking up", key, found, right);
         }
-    }
-
-    #[inline]
-    fn check(&mut self, number: u32, key: &[u8], found: Option<u64>) {
-        let right = PRESENT.then_some(number.into());
-        self.findings.check("looking up", key, found, right);
     }
 }
 
-impl<V: Value, M: OrderedMap<V>, const PRESENT: bool> Worker for Reader<'_, V, M, PRESENT> {
+impl<'d, V: Value, M: OrderedMap<V>, Q: Questions<'d>> Worker for Reader<'_, 'd, V, M, Q> {
     fn work(&mut self, gate: &Gate) -> u64 {
         let mut done = 0;
         loop {

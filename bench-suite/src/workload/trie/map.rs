@@ -1,5 +1,7 @@
 //! The interface of the subjects: what a workload needs from a map.
 
+use qptrie::Hints;
+
 use crate::measure::WrongAnswer;
 
 /// A map from byte strings to values.
@@ -16,8 +18,8 @@ pub(super) trait OrderedMap<V>: Sync + Sized {
     /// True if lookups are batched, see [`View::get_many`].
     const AT_ONCE: bool = false;
 
-    /// Builds an empty map.
-    fn build() -> Result<Self, WrongAnswer>;
+    /// Builds an empty map, with or without hints if it is the trie; other maps have none.
+    fn build(hints: Hints) -> Result<Self, WrongAnswer>;
 
     /// Enters a read section.
     fn pin(&self) -> Self::View<'_>;

@@ -26,11 +26,12 @@ impl Case for Memory {
     }
 
     fn run<V: Value, M: OrderedMap<V>>(
-        Setting { data, .. }: Setting<'_>,
+        setting: Setting<'_>,
         _slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
+        let data = setting.data;
         let drops = Drops::begin();
-        let map = filled::<V, M>(data)?;
+        let map = filled::<V, M>(setting)?;
         map.quiesce()?;
         check::contents(&map, data, u64::from)?;
         let held = map.held_at_rest();

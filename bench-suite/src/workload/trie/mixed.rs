@@ -12,6 +12,7 @@ use std::ops::Range;
 use super::check::{self, Findings};
 use super::lookup::Reader;
 use super::map::{OrderedMap, View};
+use super::questions::Present;
 use super::value::Drops;
 use super::walk::{Walk, versioned};
 use super::{BATCH, Case, Setting, Value, filled};
@@ -35,14 +36,15 @@ impl Case for Mixed {
     }
 
     fn run<V: Value, M: OrderedMap<V>>(
-        Setting { data, threads }: Setting<'_>,
+        setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
+        let Setting { data, threads, .. } = setting;
         let drops = Drops::begin();
-        let map = filled::<V, M>(data)?;
+        let map = filled::<V, M>(setting)?;
         let half = data.queries.len() / 2;
         let stays = Walk::spaced(&data.queries, 0..half, threads - 1);
-        let readers = stays.map(|walk| MixedThread::Reads(Reader::new(&map, walk)));
+        let readers = stays.map(|walk| MixedThread::Reads(Reader::new(&map, Present(walk))));
         let writer =
             MixedThread::Writes(Writer::new(&map, &data.queries, half..data.queries.len()));
         let mut team: Team<_> = readers.chain([writer]).collect();
@@ -87,7 +89,7 @@ impl Case for Mixed {
 
 /// The task of a thread.
 enum MixedThread<'r, V, M> {
-    Reads(Reader<'r, V, M>),
+    Reads(Reader<'r, 'r, V, M, Present<'r>>),
     Writes(Writer<'r, V, M>),
 }
 

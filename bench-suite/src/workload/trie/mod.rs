@@ -17,6 +17,7 @@ mod memory;
 mod mixed;
 mod ordered;
 mod ours;
+mod questions;
 #[cfg(feature = "rivals")]
 mod rivals;
 mod update;
@@ -25,6 +26,8 @@ mod walk;
 
 use std::marker::PhantomData;
 use std::time::Duration;
+
+use qptrie::Hints;
 
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::data::DataSet;
@@ -42,6 +45,7 @@ pub(crate) const BENCH: &str = "qp-trie";
 pub(crate) const CASES: &[&str] = &[
     "lookup-hit",
     "lookup-miss",
+    "lookup-half",
     "update",
     "insert",
     "delete",
@@ -66,6 +70,8 @@ const REHEARSAL: Slice =
 struct Setting<'d> {
     data: &'d DataSet,
     threads: usize,
+    /// Whether the trie keeps hints.
+    hints: Hints,
 }
 
 /// A workload, generic over the map and the kind of value.
@@ -102,6 +108,8 @@ trait Case: 'static {
 pub(crate) struct Lineup {
     /// The readers of the trie.
     pub(crate) readers: Vec<Reader>,
+    /// The settings of the trie's hints; each reader is measured with each.
+    pub(crate) hints: Vec<Hints>,
     /// Set to measure other maps: the standard library's, and the rivals if they are selected.
     pub(crate) others: bool,
 }
@@ -117,6 +125,7 @@ pub(crate) fn workloads<'d>(
         let mut list = TrieWorkloads { data: set, selection, lineup, workloads: &mut workloads };
         list.add::<lookup::LookupHit>();
         list.add::<lookup::LookupMiss>();
+        list.add::<lookup::LookupHalf>();
         list.add::<update::Update>();
         list.add::<insert_delete::InsertDelete>();
         list.add::<mixed::Mixed>();
@@ -151,7 +160,7 @@ impl<'d> TrieWorkloads<'d, '_> {
         }
         for threads in C::threads(&self.selection.threads) {
             let data = self.data;
-            let subjects = self.subjects::<C>(Setting { data, threads });
+            let subjects = self.subjects::<C>(threads);
             let cases = C::NAMES.join(" and ");
             self.workloads.push(Workload {
                 bench: BENCH,
@@ -165,18 +174,17 @@ impl<'d> TrieWorkloads<'d, '_> {
         }
     }
 
-    fn subjects<C: Case>(&self, setting: Setting<'d>) -> Vec<Subject<'d>> {
+    fn subjects<C: Case>(&self, threads: usize) -> Vec<Subject<'d>> {
+        let with = |hints| Setting { data: self.data, threads, hints };
         let mut subjects = Vec::new();
         for policy in &self.selection.policies {
             let of_policy = self.lineup.readers.iter().filter(|one| one.policy() == *policy);
-            subjects.extend(of_policy.filter_map(|reader| match reader {
-                Reader::Validated => Some(ours::<C, Validated>(setting)),
-                Reader::Plain => Some(ours::<C, Plain>(setting)),
-                Reader::Batched => C::LOOKS_UP_ONLY.then(|| ours::<C, Batched>(setting)),
-                Reader::Copied => Some(copied::<C>(setting)),
-                Reader::SubtreeLock => C::TAKES_LOCKS.then(|| ours::<C, SubtreeLock>(setting)),
-            }));
+            for reader in of_policy {
+                let settings = self.lineup.hints.iter().map(|&hints| with(hints));
+                subjects.extend(settings.filter_map(|setting| trie_read_by::<C>(*reader, setting)));
+            }
         }
+        let setting = with(Hints::Off);
         if self.lineup.others {
             let version = "std".to_owned();
             subjects.extend(guest::<C, btree::LockedBTree>("rwlock-btreemap", version, setting));
@@ -185,6 +193,17 @@ impl<'d> TrieWorkloads<'d, '_> {
             }
         }
         subjects
+    }
+}
+
+/// Returns the trie with a reader, if the reader makes a difference to the case.
+fn trie_read_by<'d, C: Case>(reader: Reader, setting: Setting<'d>) -> Option<Subject<'d>> {
+    match reader {
+        Reader::Validated => Some(ours::<C, Validated>(setting)),
+        Reader::Plain => Some(ours::<C, Plain>(setting)),
+        Reader::Batched => C::LOOKS_UP_ONLY.then(|| ours::<C, Batched>(setting)),
+        Reader::Copied => Some(copied::<C>(setting)),
+        Reader::SubtreeLock => C::TAKES_LOCKS.then(|| ours::<C, SubtreeLock>(setting)),
     }
 }
 
@@ -227,6 +246,7 @@ fn read_by<'d>(
 ) -> Subject<'d> {
     let mut params = setting.params();
     params.insert("reader".into(), reader.name().into());
+    params.insert("hints".into(), hints_in_words(setting.hints).into());
     Subject {
         name: "qptrie",
         policy: Some(reader.policy()),
@@ -266,6 +286,11 @@ impl Setting<'_> {
     }
 }
 
+/// Returns the setting of hints as in records and on the command line.
+pub(crate) fn hints_in_words(hints: Hints) -> &'static str {
+    if hints == Hints::On { "on" } else { "off" }
+}
+
 /// Runs a case on the trie.
 struct Ours<'d, C, F> {
     setting: Setting<'d>,
@@ -302,8 +327,9 @@ impl<C: Case, M: OrderedMap<u64>> Sampler for Guest<'_, C, M> {
 }
 
 /// Builds a map with every key of the data set, each with its number as value.
-fn filled<V: Value, M: OrderedMap<V>>(data: &DataSet) -> Result<M, WrongAnswer> {
-    let map = M::build()?;
+fn filled<V: Value, M: OrderedMap<V>>(setting: Setting<'_>) -> Result<M, WrongAnswer> {
+    let Setting { data, hints, .. } = setting;
+    let map = M::build(hints)?;
     let mut findings = check::Findings::default();
     let mut walk = Walk::through(&data.arrivals, 0..data.arrivals.len());
     while walk.passes() == 0 {

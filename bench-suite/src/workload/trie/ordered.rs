@@ -28,11 +28,12 @@ impl Case for Iterate {
     const NEEDS_ORDER: bool = true;
 
     fn run<V: Value, M: OrderedMap<V>>(
-        Setting { data, threads }: Setting<'_>,
+        setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
+        let Setting { data, threads, .. } = setting;
         let drops = Drops::begin();
-        let map = filled::<V, M>(data)?;
+        let map = filled::<V, M>(setting)?;
         let len = data.keys.len() as u64;
         let mut goers: Team<_> = (0..threads).map(|_| Goer::new(&map, len)).collect();
         let throughput = goers.run_for(slice, || {})?;
@@ -49,11 +50,12 @@ impl Case for Seek {
     const NEEDS_ORDER: bool = true;
 
     fn run<V: Value, M: OrderedMap<V>>(
-        Setting { data, threads }: Setting<'_>,
+        setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
+        let Setting { data, threads, .. } = setting;
         let drops = Drops::begin();
-        let map = filled::<V, M>(data)?;
+        let map = filled::<V, M>(setting)?;
         let last = data.keys.len() as u64 - 1;
         let walks = Walk::spaced(&data.queries, 0..data.queries.len(), threads);
         let mut seekers: Team<_> = walks.map(|walk| Seeker::new(&map, walk, last)).collect();

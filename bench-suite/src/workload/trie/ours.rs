@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memalloc::{AfterRcuGp, Immediate, PolicyKind, ReusePolicy};
-use qptrie::{QpTrie, TrieGuard};
+use qptrie::{Hints, QpTrie, TrieGuard};
 
 use super::Value;
 use super::map::{Before, OrderedMap, View};
@@ -119,8 +119,9 @@ where
 {
     type View<'m> = TrieGuard<'m, V, B, L>;
 
-    fn build() -> Result<Self, WrongAnswer> {
-        Self::with_policies().map_err(|error| failed("building a trie", error))
+    fn build(hints: Hints) -> Result<Self, WrongAnswer> {
+        let built = Self::builder().hints(hints).build();
+        built.map_err(|error| failed("building a trie", error))
     }
 
     fn pin(&self) -> Self::View<'_> {
@@ -192,8 +193,8 @@ impl<V: Value> OrderedMap<V> for AtOnce<V> {
 
     const AT_ONCE: bool = true;
 
-    fn build() -> Result<Self, WrongAnswer> {
-        OrderedMap::build().map(Self)
+    fn build(hints: Hints) -> Result<Self, WrongAnswer> {
+        OrderedMap::build(hints).map(Self)
     }
 
     fn pin(&self) -> Self::View<'_> {
@@ -273,9 +274,9 @@ pub(super) struct LockedRef<'m, V: Value> {
 impl<V: Value> OrderedMap<V> for Locked<V> {
     type View<'m> = LockedRef<'m, V>;
 
-    fn build() -> Result<Self, WrongAnswer> {
+    fn build(hints: Hints) -> Result<Self, WrongAnswer> {
         let locks = (0..=256).map(|_| Mutex::new(())).collect();
-        Ok(Self { trie: OrderedMap::build()?, locks })
+        Ok(Self { trie: OrderedMap::build(hints)?, locks })
     }
 
     fn pin(&self) -> Self::View<'_> {

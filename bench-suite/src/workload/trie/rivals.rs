@@ -74,7 +74,7 @@ struct MassRef<'m> {
 impl OrderedMap<u64> for Mass {
     type View<'m> = MassRef<'m>;
 
-    fn build() -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { tree: MassTree::new(), heap_before })
     }
@@ -154,7 +154,7 @@ struct SkipRef<'m> {
 impl OrderedMap<u64> for Skip {
     type View<'m> = SkipRef<'m>;
 
-    fn build() -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
         settle(|| crossbeam_epoch::pin().flush());
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: crossbeam_skiplist::SkipMap::new(), heap_before })
@@ -219,7 +219,7 @@ struct TreeRef<'m> {
 impl OrderedMap<u64> for Tree {
     type View<'m> = TreeRef<'m>;
 
-    fn build() -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
         settle(|| scc::Guard::new().accelerate());
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { index: TreeIndex::new(), heap_before })
@@ -290,7 +290,7 @@ impl OrderedMap<u64> for Papaya {
 
     const ORDERED: bool = false;
 
-    fn build() -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: papaya::HashMap::new(), heap_before })
     }
@@ -348,7 +348,7 @@ impl OrderedMap<u64> for Dash {
 
     const ORDERED: bool = false;
 
-    fn build() -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: dashmap::DashMap::new(), heap_before })
     }

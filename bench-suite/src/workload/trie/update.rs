@@ -20,11 +20,12 @@ impl Case for Update {
     const NAMES: &'static [&'static str] = &[CASE];
 
     fn run<V: Value, M: OrderedMap<V>>(
-        Setting { data, threads }: Setting<'_>,
+        setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, WrongAnswer> {
+        let Setting { data, threads, .. } = setting;
         let drops = Drops::begin();
-        let map = filled::<V, M>(data)?;
+        let map = filled::<V, M>(setting)?;
         let walks = Walk::parts(&data.queries, threads);
         let mut writers: Team<_> = walks.map(|walk| Writer::new(&map, walk)).collect();
         let throughput = writers.run_for(slice, || {})?;

@@ -8,7 +8,7 @@ use crate::map::by_ref::compute::{Computed, Operation};
 use crate::map::by_ref::point::{TrieRef, Update};
 use crate::map::error::{InsertError, InsertErrorKind};
 use crate::node::PlainBits;
-use crate::write::{Found, Located, Vacant, overwrite_hinted};
+use crate::write::{Found, Located, Named, Vacant, overwrite_hinted};
 use memalloc::sync::pause;
 use memalloc::{Handle, ReusePolicy};
 
@@ -74,6 +74,21 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
                     }
                 }
                 // Removing needs the place of the leaf; `decide` is called once more.
+                Operation::Remove => {}
+                Operation::Abort => return Ok(Computed::Aborted),
+            }
+        }
+        if let Some(found) = self.find_named(key, hash) {
+            // SAFETY: the leaf was linked inside the section (QPT-V5), which keeps it (QPT-N3).
+            let old = unsafe { *nodes.value(found.leaf) };
+            match decide(Some(old)) {
+                Operation::Insert(new) => {
+                    let given = self.exchange_copied(key, hash, &found, new);
+                    if given.map_err(|kind| InsertError { kind, value: new })? {
+                        return Ok(Computed::Replaced { old, new });
+                    }
+                }
+                // As above.
                 Operation::Remove => {}
                 Operation::Abort => return Ok(Computed::Aborted),
             }
@@ -234,18 +249,31 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     where
         V: PlainBits,
     {
-        let nodes = &self.trie.nodes;
         if !L::PROTECTS_IDENTITY {
-            return Ok(found.overwrite(nodes, &value).is_ok());
+            return Ok(found.overwrite(&self.trie.nodes, &value).is_ok());
         }
+        self.exchange_copied(key, hash, &found.named(), value)
+    }
+
+    /// Replaces a leaf that was found by a new one, if it is still linked, and frees it. Returns
+    /// whether it was.
+    fn exchange_copied(
+        &self,
+        key: &[u8],
+        hash: Option<u64>,
+        found: &Named<'_>,
+        value: V,
+    ) -> Result<bool, InsertErrorKind>
+    where
+        V: PlainBits,
+    {
         let leaf = self.new_copied(key, value)?;
-        let replaced = found.replace(nodes, leaf).is_ok();
+        let replaced = self.replace(hash, found, leaf);
         if replaced {
-            self.hint_linked(hash, leaf, Some(found.leaf));
             self.copy_out(found.leaf);
         } else {
             // SAFETY: the leaf was not published.
-            unsafe { nodes.drop_leaf(leaf) };
+            unsafe { self.trie.nodes.drop_leaf(leaf) };
         }
         Ok(replaced)
     }

@@ -137,7 +137,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     where
         V: PlainBits,
     {
-        if self.is_refused_by_hint(key, how) {
+        let hash = self.prefetch_hint(key);
+        if self.is_refused_by_hint(key, hash, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
         if L::PROTECTS_IDENTITY {
@@ -147,14 +148,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
                 let value = unsafe { self.trie.nodes.take_back(leaf) };
                 InsertError { kind, value }
             };
-            let old = self.link(key, leaf, how).map_err(failed)?;
+            let old = self.link(key, hash, leaf, how).map_err(failed)?;
             return Ok(old.map(|old| self.copy_out(old)));
         }
         if let Err(kind) = self.check_key(key) {
             return Err(InsertError { kind, value });
         }
         let mut spare = None;
-        let done = self.overwrite_or_link(key, &value, how, &mut spare);
+        let done = self.overwrite_or_link(key, hash, &value, how, &mut spare);
         if let Some(leaf) = spare {
             // SAFETY: it was not published.
             unsafe { self.trie.nodes.drop_leaf(leaf) };
@@ -167,6 +168,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     fn overwrite_or_link(
         &self,
         key: &[u8],
+        hash: Option<u64>,
         value: &V,
         how: Update,
         spare: &mut Option<Handle>,
@@ -175,7 +177,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         V: PlainBits,
     {
         let nodes = &self.trie.nodes;
-        let hash = nodes.hints.hash(key);
         nodes.roots.of(key).let_readers_pass();
         if let Some(at) = self.find_hinted(key, hash)
             && let Ok(old) = overwrite_hinted(nodes, at, value)

@@ -10,7 +10,7 @@
 
 use crate::map::by_ref::point::{TrieRef, Update};
 use crate::map::error::{InsertError, InsertErrorKind};
-use crate::write::{Found, Located, Vacant};
+use crate::write::{Found, Located, Named, Vacant};
 use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
 
@@ -101,11 +101,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         key: &[u8],
         value: V,
     ) -> Result<&V, InsertError<V>> {
-        if self.is_refused_by_hint(key, Update::NoExist) {
+        let hash = self.prefetch_hint(key);
+        if self.is_refused_by_hint(key, hash, Update::NoExist) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
         let leaf = self.new_leaf(key, value)?;
-        self.settle(leaf, self.link(key, leaf, Update::NoExist).map(|_| ()))
+        self.settle(leaf, self.link(key, hash, leaf, Update::NoExist).map(|_| ()))
     }
 
     /// Returns the value of `key`; if it is absent, inserts the value that `make` returns.
@@ -208,6 +209,19 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         mut decide: impl FnMut(Option<&V>) -> Operation<V>,
     ) -> Result<Computed<&V>, InsertError<V>> {
         let hash = self.prefetch_hint(key);
+        if let Some(found) = self.find_named(key, hash) {
+            // SAFETY: the leaf was linked inside the section (QPT-V5), which keeps it (QPT-N3).
+            match decide(Some(unsafe { self.trie.nodes.value(found.leaf) })) {
+                Operation::Insert(value) => {
+                    if let Some([old, new]) = self.give(key, hash, &found, value)? {
+                        return Ok(Computed::Replaced { old, new });
+                    }
+                }
+                // Removing needs the branch above, too; `decide` is called once more.
+                Operation::Remove => {}
+                Operation::Abort => return Ok(Computed::Aborted),
+            }
+        }
         loop {
             match self.place(key) {
                 Located::Found(found) => {
@@ -215,18 +229,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
                     let old = unsafe { self.trie.nodes.value(found.leaf) };
                     match decide(Some(old)) {
                         Operation::Insert(value) => {
-                            let leaf = self.new_leaf(key, value)?;
-                            if found.replace(&self.trie.nodes, leaf).is_ok() {
-                                self.hint_linked(hash, leaf, Some(found.leaf));
-                                // SAFETY: the old leaf was replaced here (QPT-U1), and the new one
-                                // was published.
-                                let (old, new) = unsafe {
-                                    (self.unlinked(found.leaf), self.trie.nodes.value(leaf))
-                                };
+                            if let Some([old, new]) = self.give(key, hash, &found.named(), value)? {
                                 return Ok(Computed::Replaced { old, new });
                             }
-                            // SAFETY: the leaf was not published.
-                            drop(unsafe { self.trie.nodes.take_back(leaf) });
                         }
                         Operation::Remove => {
                             if let Some(old) = self.take(hash, &found) {
@@ -326,6 +331,26 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
                 self.remove_if(key, |value| std::ptr::eq(value, seen) || !keep(key, value));
             }
         }
+    }
+
+    /// Replaces a leaf that was found, if it is still linked, and frees it. Returns its value and
+    /// the new one.
+    fn give(
+        &self,
+        key: &[u8],
+        hash: Option<u64>,
+        found: &Named<'_>,
+        value: V,
+    ) -> Result<Option<[&V; 2]>, InsertError<V>> {
+        let leaf = self.new_leaf(key, value)?;
+        if self.replace(hash, found, leaf) {
+            // SAFETY: the old leaf was replaced here (QPT-U1), and the new one was published.
+            let values = unsafe { [self.unlinked(found.leaf), self.trie.nodes.value(leaf)] };
+            return Ok(Some(values));
+        }
+        // SAFETY: the leaf was not published.
+        drop(unsafe { self.trie.nodes.take_back(leaf) });
+        Ok(None)
     }
 
     /// Unlinks and frees a leaf that was found, if it is still linked.

@@ -8,7 +8,7 @@ use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::trie::QpTrie;
 use crate::node::{NoRoom, Retry, Twig, leaf_overhead};
 use crate::read::{LinkedLeaf, find, find_each, find_hinted};
-use crate::write::{Located, NotLinked, Vacant, locate};
+use crate::write::{Located, Named, NotLinked, Vacant, locate, locate_by_parent};
 use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
@@ -286,25 +286,56 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
 
     /// Returns true if a hint shows that the key is present although `how` requires it to be
     /// absent.
-    pub(in crate::map) fn is_refused_by_hint(&self, key: &[u8], how: Update) -> bool {
-        let hash = self.trie.nodes.hints.hash(key).filter(|_| how == Update::NoExist);
-        self.find_hinted(key, hash).is_some()
+    pub(in crate::map) fn is_refused_by_hint(
+        &self,
+        key: &[u8],
+        hash: Option<u64>,
+        how: Update,
+    ) -> bool {
+        how == Update::NoExist && self.find_hinted(key, hash).is_some()
+    }
+
+    /// Returns the leaf of `key` and its slot, if a hint leads to the leaf, and the leaf to its
+    /// slot. The leaf stays valid as long as the section lasts.
+    #[inline]
+    pub(in crate::map) fn find_named(&self, key: &[u8], hash: Option<u64>) -> Option<Named<'_>> {
+        let nodes = &self.trie.nodes;
+        if !L::PROTECTS_IDENTITY || hash.is_none() {
+            return None;
+        }
+        nodes.roots.of(key).let_readers_pass();
+        locate_by_parent(nodes, key, self.find_hinted(key, hash)?)
+    }
+
+    /// Replaces a leaf that was found by `leaf`. Returns true if it was still linked; then the
+    /// caller frees it.
+    pub(in crate::map) fn replace(&self, hash: Option<u64>, old: &Named<'_>, leaf: Handle) -> bool {
+        let replaced = old.replace(&self.trie.nodes, leaf).is_ok();
+        if replaced {
+            self.hint_linked(hash, leaf, Some(old.leaf));
+        }
+        replaced
     }
 
     /// Publishes `leaf` and returns the leaf that it replaced, if any.
     pub(in crate::map) fn link(
         &self,
         key: &[u8],
+        hash: Option<u64>,
         leaf: Handle,
         how: Update,
     ) -> Result<Option<Handle>, InsertErrorKind> {
-        let hash = self.prefetch_hint(key);
+        if how != Update::NoExist
+            && let Some(old) = self.find_named(key, hash)
+            && self.replace(hash, &old, leaf)
+        {
+            return Ok(Some(old.leaf));
+        }
         loop {
             match self.place(key) {
                 Located::Found(_) if how == Update::NoExist => return Err(InsertErrorKind::Exists),
                 Located::Found(found) => {
-                    if found.replace(&self.trie.nodes, leaf).is_ok() {
-                        self.hint_linked(hash, leaf, Some(found.leaf));
+                    if self.replace(hash, &found.named(), leaf) {
                         return Ok(Some(found.leaf));
                     }
                 }
@@ -477,11 +508,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         value: V,
         how: Update,
     ) -> Result<Option<&V>, InsertError<V>> {
-        if self.is_refused_by_hint(key, how) {
+        let hash = self.prefetch_hint(key);
+        if self.is_refused_by_hint(key, hash, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
         let leaf = self.new_leaf(key, value)?;
-        match self.link(key, leaf, how) {
+        match self.link(key, hash, leaf, how) {
             // SAFETY: `link` unlinked the old leaf.
             Ok(old) => Ok(old.map(|old| unsafe { self.unlinked(old) })),
             Err(kind) => {
