@@ -25,7 +25,7 @@ pub enum AfterRcuGp {}
 /// Inside a read section an address keeps the object that was found there. Readers that may sleep
 /// can rely on nothing, not even on memory.
 ///
-/// After a stall, one free returns up to 16,000 objects to their slabs, and the next frees the
+/// After a stall, one free returns up to 6,000 objects to their slabs, and the next frees the
 /// others. (Under the other policies a free moves up to 2,000.)
 #[derive(Debug)]
 #[doc(alias = "BPF_MA_FREE_AFTER_RCU_GP")]

@@ -222,8 +222,12 @@ in_every_setup! {
         const TIDE: u64 = 3 << 20;
         stay_on_this_cpu();
         for size in [64, 1024, 4096] {
-            // With what is pending, less than the 4 MiB beyond which slabs are kept for a second.
-            let alloc = setup.builder::<P>().max_pending(TIDE / 4).build().expect("an allocator");
+            let mut builder = setup.builder::<P>();
+            if P::KIND == PolicyKind::FreeAfterRcuGp {
+                // With what is pending, less than the 4 MiB beyond which slabs stay for a second.
+                builder = builder.max_pending(TIDE / 4);
+            }
+            let alloc = builder.build().expect("an allocator");
             let layout = layout(size, 1);
             let tide = || {
                 let held: Vec<_> =

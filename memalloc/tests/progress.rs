@@ -64,7 +64,7 @@ in_every_setup! {
         // The batches that leave the caches, and one that is under way already; and how many objects
         // stay out of their slabs.
         let (batches, stay) = match P::KIND {
-            PolicyKind::FreeAfterRcuGp => (65, 20_000),
+            PolicyKind::FreeAfterRcuGp => (25, 20_000),
             _ => (9, STALLED / 2),
         };
         let most = batches * 250;

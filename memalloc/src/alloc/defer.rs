@@ -24,7 +24,7 @@ const MOST_BARRIER_BYTES: u64 = 512 << 10;
 /// The most batches that one free returns to their slabs, under a policy that returns every object
 /// there. More than elsewhere: in small steps they leave more slabs partly filled, and slabs are
 /// then opened and released over and over.
-const MOST_RETURNED: usize = if cfg!(loom) { 2 } else { 64 };
+const MOST_RETURNED: usize = if cfg!(loom) { 2 } else { 24 };
 
 /// The number of times to check a reader that is inside a section. Most sections are shorter than a
 /// few checks.
