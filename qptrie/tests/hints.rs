@@ -246,8 +246,11 @@ fn no_replacement_is_lost_while_branches_change<B: ReusePolicy>(setup: Setup) {
                     let numbers: Vec<u64> = (0..40).map(|_| dice.roll(2000) as u64).collect();
                     let other = |number: &u64| {
                         // Below the keys that stay, and beside them.
-                        [key_of(number % (2 * OWN)), vec![b'a' + thread as u8; 1 + *number as usize % 5]]
-                            .concat()
+                        [
+                            key_of(number % (2 * OWN)),
+                            vec![b'a' + thread as u8; 1 + *number as usize % 5],
+                        ]
+                        .concat()
                     };
                     for number in &numbers {
                         trie.pin().insert(&other(number), u64::MAX).expect("memory");
