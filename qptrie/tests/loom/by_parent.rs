@@ -135,9 +135,11 @@ fn replaced_beside<B: ReusePolicy>(scenario: Scenario, fault: Option<Fault>, see
     seen.note(LAST_TO_CHANGE, second);
 }
 
-fn holds<B: ReusePolicy>(name: &'static str, scenario: Scenario) {
+/// Explores a scenario with up to `bound` preemptions. Where that is one, two take more than five
+/// minutes.
+fn holds<B: ReusePolicy>(name: &'static str, scenario: Scenario, bound: usize) {
     let happens = &[FIRST_TO_CHANGE, LAST_TO_CHANGE];
-    let model = Model { name, bound: Some(2), least: 50, happens };
+    let model = Model { name, bound: Some(bound), least: 50, happens };
     model.explore(move |seen| replaced_beside::<B>(scenario, None, seen));
 }
 
@@ -149,26 +151,26 @@ fn fails<B: ReusePolicy>(name: &str, scenario: Scenario, fault: Fault) {
 
 #[test]
 fn a_value_is_replaced_through_the_parent_of_its_leaf_though_the_parent_is_replaced() {
-    for (name, scenario) in [
-        ("parent grown", Scenario::Grown),
-        ("parent reused elsewhere", Scenario::Reused),
-        ("parent reused above the leaf", Scenario::ReusedAbove),
-        ("parent merged away", Scenario::Shrunk),
-    ] {
-        holds::<Immediate>(name, scenario);
-    }
-    holds::<AfterRcuGp>("parent grown, deferred branches", Scenario::Grown);
+    holds::<Immediate>("parent grown", Scenario::Grown, 2);
+    holds::<AfterRcuGp>("parent grown, deferred branches", Scenario::Grown, 1);
+    holds::<Immediate>("parent merged away", Scenario::Shrunk, 2);
+}
+
+#[test]
+fn a_value_is_replaced_through_the_parent_of_its_leaf_though_the_parent_is_reused() {
+    holds::<Immediate>("parent reused elsewhere", Scenario::Reused, 1);
+    holds::<Immediate>("parent reused above the leaf", Scenario::ReusedAbove, 1);
 }
 
 #[test]
 fn a_value_is_replaced_through_the_parent_of_its_leaf_or_removed_first() {
-    holds::<Immediate>("removed, parent stays", Scenario::Removed);
-    holds::<Immediate>("removed with the parent", Scenario::RemovedWithParent);
+    holds::<Immediate>("removed, parent stays", Scenario::Removed, 2);
+    holds::<Immediate>("removed with the parent", Scenario::RemovedWithParent, 2);
 }
 
 #[test]
 fn two_replacements_through_the_parent_of_a_leaf_follow_each_other() {
-    holds::<Immediate>("replaced twice through the parent", Scenario::Replaced);
+    holds::<Immediate>("replaced twice through the parent", Scenario::Replaced, 1);
 }
 
 #[test]
@@ -182,7 +184,7 @@ fn a_value_is_lost_when_the_parent_of_its_leaf_is_not_locked() {
     ] {
         fails::<Immediate>(name, scenario, fault);
     }
-    // The leaf is in a branch that is now elsewhere, so an operation there never ends.
+    // The trie that the two writers leave has no end for an operation.
     breaks("parent not locked, reused", "Model exceeded", move || {
         replaced_beside::<Immediate>(Scenario::Reused, Some(fault), &Seen::default());
     });
