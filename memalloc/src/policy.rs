@@ -25,8 +25,9 @@ pub enum AfterRcuGp {}
 /// Inside a read section an address keeps the object that was found there. Readers that may sleep
 /// can rely on nothing, not even on memory.
 ///
-/// After a stall, one free returns up to 6,000 objects to their slabs, and the next frees the
-/// others. (Under the other policies a free moves up to 2,000.)
+/// After a stall, a free returns up to 6,000 objects of its CPU to their slabs, and the next frees, or
+/// [`tend`](crate::MemAlloc::tend), return the others. (Under the other policies a free moves up to
+/// 2,000. Beyond `max_pending` a free may move all that is pending.)
 #[derive(Debug)]
 #[doc(alias = "BPF_MA_FREE_AFTER_RCU_GP")]
 pub enum FreeAfterRcuGp {}

@@ -12,8 +12,8 @@ impl Raw {
         self.wanted.served_by(bell);
     }
 
-    /// Wakes the workers if too few objects of a class are ready, once until they have made more
-    /// ready. Without a worker, does nothing. Async-signal-safe.
+    /// Wakes the workers if too few objects of a class are ready, once until one of them has begun
+    /// to make more ready. Without a worker, does nothing. Async-signal-safe.
     pub(super) fn want(&self, class: usize) {
         let is_low = || !self.depot.caches.is_live() || self.missing(class) > 0;
         if self.wanted.wakes_for(class) && is_low() {
@@ -37,13 +37,10 @@ impl Raw {
             return false;
         }
         self.end_shared(class);
-        loop {
-            match self.missing(class) {
-                0 => return true,
-                missing if self.carve_ready(class, missing as usize).is_err() => return false,
-                _ => (),
-            }
-        }
+        // Once: what others take meanwhile makes them wake a worker again.
+        let missing = self.missing(class) as usize;
+        let at_once = self.depot.classes.class(class).most_at_once();
+        (0..missing).step_by(at_once).all(|made| self.carve_ready(class, missing - made).is_ok())
     }
 
     /// Returns how many more objects have to be ready so that a call that may not wait finds some

@@ -179,7 +179,7 @@ impl<P: ReusePolicy, A> Builder<P, A> {
     ///
     /// The price is address space: a class never gives up the slabs of its peak, so
     /// [`range_bytes`](Self::range_bytes) has to cover the sum of the peaks of all classes. Each
-    /// class may also keep the memory of a few empty slabs.
+    /// class may also keep the memory of empty slabs, up to 4 MiB.
     pub fn keep_class(mut self, wanted: bool) -> Self {
         self.keep_class = wanted;
         self

@@ -162,18 +162,19 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Ok(object)
     }
 
-    /// As [`alloc`](Self::alloc), but only if an object is ready: takes no lock and does not ask
-    /// the system for memory (`GFP_NOWAIT`). Async-signal-safe.
+    /// As [`alloc`](Self::alloc), but only if an object is ready: waits for no lock and does not
+    /// ask the system for memory (`GFP_NOWAIT`). Async-signal-safe.
     ///
     /// A call that finds no object ready moves pending objects along, at most once in 150 µs: it
     /// visits the caches of every CPU and begins a grace period, which may issue a `membarrier`. So
     /// a program that calls nothing but this and deferred frees does not starve. It runs no
     /// finalizers and no destructors.
     ///
-    /// A call that fails, or that leaves fewer ready objects than a batch, wakes the
-    /// [`Worker`](crate::Worker) of the allocator, if it has one. The worker makes a batch ready, or
-    /// as many objects as [`prefill`](Self::prefill) reserved (the kernel's `irq_work`), so that the
-    /// next calls find objects.
+    /// A call that finds no object in this CPU's cache, and fails or leaves fewer ready objects than
+    /// a batch, wakes the [`Worker`](crate::Worker) of the allocator, if it has one. The worker makes
+    /// a batch ready, or as many objects as [`prefill`](Self::prefill) reserved (the kernel's
+    /// `irq_work`). Only reserved objects stay ready if none are needed for some rounds of the
+    /// worker.
     ///
     /// # Errors
     ///
@@ -185,7 +186,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
         if caches.size == 0 {
             self.check_served(layout)?;
             // Nothing has been allocated yet.
-            self.classes().class_for(layout).into_iter().for_each(|class| self.raw.want(class));
+            if let Some(class) = self.classes().class_for(layout) {
+                self.raw.want(class);
+            }
             return Err(AllocErrorKind::WouldBlock.into());
         }
         let object = self.raw.alloc_nowait(caches)?;

@@ -2,13 +2,13 @@
 //! it to the system.
 //!
 //! At first, two keep it. Whenever a slab that has returned its memory is taken, twice as many may
-//! keep theirs. So if slabs, up to 4 MiB of them, are emptied and filled over and over, none of them
+//! keep theirs, and at least four more. So if slabs, up to 4 MiB of them, are emptied and filled over and over, none of them
 //! returns its memory after a while.
 //!
 //! Beyond 4 MiB, slabs keep their memory only while one class falls and rises over and over: for
 //! each slab that a class takes again within [`RECENT`] after it has given its memory back, beyond
-//! as many as would have stayed, one more keeps it, until it is not needed for that long. Nothing runs by itself: the time is looked at
-//! when slabs are carved from or filled, and by `tend`.
+//! as many as would have stayed, one more keeps it, until it is not needed for that long. Nothing
+//! runs by itself: the time is looked at when slabs are carved from or filled, and by `tend`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -41,7 +41,8 @@ pub(super) struct EmptySlabs {
     most_spare: usize,
     /// The number of slabs that may be spare because they were needed again.
     kept: usize,
-    /// The number of slabs that were taken and have not become empty again.
+    /// The number of slabs that were taken from here, less those that have become empty since; at
+    /// least 0. (Slabs that were never here become empty too.)
     risen: usize,
     /// The fewest spare slabs since the last call of `idle`.
     fewest: usize,

@@ -20,7 +20,8 @@ pub(crate) struct Bell(usize);
 
 #[cfg(not(loom))]
 impl Bell {
-    /// Returns a bell that no other thread sleeps on, unless there are more threads than bells.
+    /// Returns the next bell in turn: one that no other thread sleeps on, unless as many as there are
+    /// have been returned since that one.
     pub(crate) fn next() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed) as usize % COUNT)

@@ -176,7 +176,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     /// tells whether it is linked, and a lookup that the table does not answer walks the trie. The
     /// lookup of an absent key costs one more cache line. A value is replaced without a walk from the
     /// root: in place if leaves are reused at once, and otherwise in the slot of the branch that the
-    /// leaf names as its parent, for about 13 of 16 key lengths. The hash is keyed with random
+    /// leaf names as its parent, for about 13 of 16 key lengths, unless that branch was copied since.
+    /// The hash is keyed with random
     /// numbers, drawn for each trie.
     ///
     /// Turn it on if most operations look up or replace the values of present keys, and each key is

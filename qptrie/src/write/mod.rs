@@ -27,8 +27,9 @@
 //! - QPT-W4: a writer waits for at most two locks, that of the upper branch first. While it holds
 //!   the upper lock, the lower branch stays linked below the upper one (the slot was read under the
 //!   lock). So threads that wait for one another are on one downward path, and the last of them
-//!   waits for no lock: there is no deadlock. (A new branch is created locked; no thread waits for
-//!   that lock before the branch is published.)
+//!   waits for no lock: there is no deadlock. (A new branch is created locked. Before it
+//!   is published, only a writer that came by the parent of a leaf may wait for that lock
+//!   (`by_parent`), and that writer holds no lock; the holder waits for nothing meanwhile.)
 //! - QPT-W5: the lock of a copy is held until the count of the original is odd. Between the store
 //!   that publishes the copy and that moment the original looks linked, and its slots do not
 //!   change. If the slots of the copy could change, the original would be a frozen parent (F3): a
@@ -207,9 +208,6 @@ impl Vacant<'_> {
         nodes: &Nodes<V, B, L>,
         leaf: Handle,
     ) -> Result<(), NotLinked> {
-        if nodes.faults.marked_early() {
-            nodes.mark_linked(leaf);
-        }
         match *self {
             Self::Root(slot_at) => {
                 put_parent(nodes, leaf, None);
@@ -303,6 +301,9 @@ fn put_parent<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     });
     // SAFETY: the leaf is not published (QPT-N9).
     unsafe { nodes.put_parent(leaf, parent) };
+    if nodes.faults.marked_early() {
+        nodes.mark_linked(leaf);
+    }
 }
 
 /// Publishes a twig in place of a branch, and frees the branch. A copy is created locked. Any other
