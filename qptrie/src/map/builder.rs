@@ -183,10 +183,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     /// Turn it on if most operations look up or replace the values of present keys, and each key is
     /// used more than once: a table that has grown starts empty, and the first lookup of each key
     /// fills it. Leave it off if many lookups are of absent keys, or if most operations insert or
-    /// remove keys. First figures, from 80,000 paths and 121,000 symbols on a virtual machine of
-    /// unsteady speed, as the speed with hints divided by that without: lookups of present keys 1.9
-    /// to 2.4 in samples of many passes over the keys, 1.0 to 1.4 in samples of a few; absent keys
-    /// 0.6 to 0.8; insertions 0.8 to 0.9, removals 0.85 to 1.0. `bench-suite qp-trie --hints off,on
+    /// remove keys. For 121,000 symbols and 80,000 paths on a virtual machine, the speed with a table
+    /// that has been filled, divided by that without hints: lookups of present keys 1.8 and 2.7,
+    /// updates 1.5 and 1.5, lookups of absent keys 0.7 and 0.9; and for tables that are still filled,
+    /// insertions 0.8 to 0.9, removals 0.85 to 1.0. `bench-suite qp-trie --hints off,on
     /// --data file:PATH` measures your keys.
     ///
     /// The table takes 5 to 7 bytes per entry, from the global heap. It grows while other threads
