@@ -7,6 +7,7 @@
 use std::ops::Bound;
 
 use masstree::{MassTree, RangeBound};
+use qptrie::Hints;
 use scc::TreeIndex;
 
 use super::map::{Before, OrderedMap, View};
