@@ -31,11 +31,11 @@ pub(crate) struct Retry;
 pub(crate) struct Life(u32);
 
 impl Life {
-    /// The life of a root, and a placeholder where lives are not compared.
-    pub(crate) const ONLY: Self = Self(0);
-
     /// The life that a count of zero seems to be. The first life of a branch is a later one.
     const ZERO: Self = Self(0);
+
+    /// The life of a root, and a placeholder where lives are not compared.
+    pub(crate) const ONLY: Self = Self::ZERO;
 }
 
 /// The count word of a branch or of a root.

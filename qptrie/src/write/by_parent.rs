@@ -43,10 +43,10 @@ pub(crate) fn locate_by_parent<'t, V: Send + Sync + 'static, B: ReusePolicy, L: 
     key: &[u8],
     at: LinkedLeaf,
 ) -> Option<Named<'t>> {
-    if !L::PROTECTS_IDENTITY {
-        // Its value is overwritten in place, without its slot.
-        return None;
-    }
+    debug_assert!(
+        L::PROTECTS_IDENTITY,
+        "other leaves are overwritten in place, without their slot"
+    );
     let leaf = at.leaf;
     // SAFETY: the leaf was linked inside the section (QPT-V5), which keeps it (QPT-N3).
     let branch = unsafe { nodes.parent(leaf) }?;

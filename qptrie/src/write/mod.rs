@@ -55,6 +55,7 @@ use crate::read::{LinkedBranch, LinkedLeaf};
 use locate::OwnedSlot;
 use memalloc::sync::Ordering;
 use memalloc::{AllocErrorKind, Handle, ReusePolicy};
+use replace::put_parent;
 use std::ops::Range;
 
 /// A branch gets ways for all symbols at this number of twigs, and keeps them until half as many
@@ -165,7 +166,10 @@ impl<'t> Found<'t> {
         let mut others = before.chain(twigs(nodes, branch, gone + 1..slots.end));
         let replacement = match symbols.len() {
             1 => others.next().map(|twig| (twig, None)),
-            _ => new_branch(nodes, shape.index(), &symbols, others).ok(),
+            _ => {
+                let copy = new_branch(nodes, shape.index(), &symbols, others);
+                copy.ok().map(|(copy, held)| (Twig::branch(copy), Some(held)))
+            }
         };
         let counting = nodes.entries.begin_take();
         // The leaf is unreadable from here on, so nothing slow may follow.
@@ -232,7 +236,7 @@ impl Vacant<'_> {
                 let symbols = [nearest, new].into_iter().collect();
                 let (fork, _new) = new_branch(nodes, index, &symbols, pair.into_iter())?;
                 put_parent(nodes, leaf, Some(fork));
-                fork.publish(slot_at.slot);
+                Twig::branch(fork).publish(slot_at.slot);
                 nodes.mark_linked(leaf);
                 counting.done();
                 Ok(())
@@ -252,7 +256,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     // Read from the life in which the branch was found; the lock below fails in any other life.
     let shape = nodes.shape(at.branch);
     if let Some(way) = nodes.way(at.branch, shape, new) {
-        put_parent(nodes, leaf, Some(Twig::branch(at.branch)));
+        put_parent(nodes, leaf, Some(at.branch));
         let _held = nodes.count(at.branch).lock(at.life)?;
         if Twig::load(nodes.slot(at.branch, way), Ordering::Relaxed) != Twig::NOTHING {
             return Err(NotLinked::Retry);
@@ -272,7 +276,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     let before = twigs(nodes, at.branch, slots.start..place);
     let after = twigs(nodes, at.branch, place..slots.end);
     let mut all = before.chain([Twig::leaf(leaf)]).chain(after);
-    let copy = if symbols.len() < SPACIOUS {
+    let (copy, held) = if symbols.len() < SPACIOUS {
         new_branch(nodes, shape.index(), &symbols, all)?
     } else {
         let all = Symbols::EVERY.iter().map(|symbol| {
@@ -281,29 +285,13 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         });
         new_branch(nodes, shape.index(), &Symbols::EVERY, all)?
     };
-    put_parent(nodes, leaf, Some(copy.0));
-    replace_branch(nodes, above, upper, (at.branch, lower), copy, || {
+    put_parent(nodes, leaf, Some(copy));
+    let by = (Twig::branch(copy), Some(held));
+    replace_branch(nodes, above, upper, (at.branch, lower), by, || {
         nodes.mark_linked(leaf);
         counting.done();
     });
     Ok(())
-}
-
-/// Stores the parent of a leaf that is about to be linked, and has not been.
-fn put_parent<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
-    nodes: &Nodes<V, B, L>,
-    leaf: Handle,
-    parent: Option<Twig>,
-) {
-    let parent = parent.and_then(|twig| match twig.node() {
-        Node::Branch(branch) => Some(branch),
-        Node::Leaf(_) | Node::Nothing => None,
-    });
-    // SAFETY: the leaf is not published (QPT-N9).
-    unsafe { nodes.put_parent(leaf, parent) };
-    if nodes.faults.marked_early() {
-        nodes.mark_linked(leaf);
-    }
 }
 
 /// Publishes a twig in place of a branch, and frees the branch. A copy is created locked. Any other
@@ -345,11 +333,8 @@ fn new_branch<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     index: u32,
     symbols: &Symbols,
     twigs: impl Iterator<Item = Twig>,
-) -> Result<(Twig, Option<Locked<'t>>), NotLinked> {
-    match nodes.new_branch(index, symbols, twigs) {
-        Ok((branch, held)) => Ok((Twig::branch(branch), Some(held))),
-        Err(error) => Err(NotLinked::Memory(error.kind())),
-    }
+) -> Result<(Handle, Locked<'t>), NotLinked> {
+    nodes.new_branch(index, symbols, twigs).map_err(|error| NotLinked::Memory(error.kind()))
 }
 
 /// Returns true if a locked branch has enough twigs (QPT-W1) to lose one without a copy.

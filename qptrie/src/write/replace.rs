@@ -23,11 +23,7 @@ impl<'t> Named<'t> {
         leaf: Handle,
     ) -> Result<(), Retry> {
         let parent = self.slot_at.branch().map(|(branch, _)| branch);
-        // SAFETY: the leaf is not published (QPT-N9).
-        unsafe { nodes.put_parent(leaf, parent) };
-        if nodes.faults.marked_early() {
-            nodes.mark_linked(leaf);
-        }
+        put_parent(nodes, leaf, parent);
         let _held = self.lock(nodes)?;
         if !nodes.faults.unmarked_late() {
             nodes.mark_unlinked(self.leaf);
@@ -59,5 +55,18 @@ impl<'t> Named<'t> {
             return if is_same { Ok(held.ok()) } else { Err(Retry) };
         }
         held.map(Some)
+    }
+}
+
+/// Stores the parent of a leaf that is about to be linked, and has not been.
+pub(super) fn put_parent<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    leaf: Handle,
+    parent: Option<Handle>,
+) {
+    // SAFETY: the leaf is not published (QPT-N9).
+    unsafe { nodes.put_parent(leaf, parent) };
+    if nodes.faults.marked_early() {
+        nodes.mark_linked(leaf);
     }
 }
