@@ -27,8 +27,11 @@ const MORE_SPARE: usize = 4;
 /// slabs that were not needed are no longer kept.
 pub(super) const RECENT: Duration = Duration::from_secs(1);
 
-/// The most slabs to return beside another operation, and one more for each that it empties.
-const MOST_AT_ONCE: usize = 8;
+/// The most slabs to return beside a free, and one more for each that it empties.
+pub(super) const MOST_AT_FREE: usize = 8;
+
+/// The most slabs to return beside an allocation.
+pub(super) const MOST_AT_ALLOC: usize = 1;
 
 #[derive(Clone, Debug)]
 pub(super) struct EmptySlabs {
@@ -119,13 +122,13 @@ impl EmptySlabs {
         self.surplus() > 0
     }
 
-    /// Returns how many slabs to return beside an operation. `now` is called only if slabs are
-    /// kept because they were needed again.
-    pub(super) fn surplus_at(&mut self, now: impl FnOnce() -> Duration) -> usize {
+    /// Returns how many slabs to return, `most` at most. `now` is called only if slabs are kept
+    /// because they were needed again.
+    pub(super) fn surplus_at(&mut self, now: impl FnOnce() -> Duration, most: usize) -> usize {
         if self.kept > 0 {
             self.forget_unneeded(now());
         }
-        self.surplus().min(MOST_AT_ONCE)
+        self.surplus().min(most)
     }
 
     /// Stops keeping the slabs that were not needed in the last [`RECENT`].
@@ -185,7 +188,7 @@ mod tests {
         let mut gone = Vec::new();
         for &number in numbers {
             slabs.add(number);
-            for _ in 0..slabs.surplus_at(|| now) {
+            for _ in 0..slabs.surplus_at(|| now, MOST_AT_FREE) {
                 gone.extend(slabs.release_oldest(|_| true));
             }
         }
@@ -263,8 +266,8 @@ mod tests {
         let mut gone = 0;
         for _ in 0..200 {
             now += RECENT;
-            let most = slabs.surplus_at(|| now);
-            assert!(most <= MOST_AT_ONCE);
+            let most = slabs.surplus_at(|| now, MOST_AT_FREE);
+            assert!(most <= MOST_AT_FREE);
             gone += (0..most).filter_map(|_| slabs.release_oldest(|_| true)).count();
         }
         assert_eq!(gone, 200 - MOST_SPARE);

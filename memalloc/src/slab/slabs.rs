@@ -10,7 +10,7 @@
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
 use super::descriptor::Slab;
-use super::empty::{EmptySlabs, RECENT};
+use super::empty::{EmptySlabs, MOST_AT_ALLOC, MOST_AT_FREE, RECENT};
 use super::lists::{State, pages};
 use crate::class::{ClassTable, UNIT};
 use crate::sync::{LockGuard, Ordering, Tally};
@@ -170,7 +170,7 @@ impl Slabs {
             state.touch(number, end);
         }
         self.note_sparse(&state, classes, class);
-        self.release_surplus(&mut state, class);
+        self.release_surplus(&mut state, class, MOST_AT_ALLOC);
         Ok(())
     }
 
@@ -256,7 +256,7 @@ impl Slabs {
             let slab = object.get() / SLAB_UNITS;
             let class = state.slabs[slab as usize].class;
             self.note_sparse(&state, classes, class);
-            self.release_surplus(&mut state, class);
+            self.release_surplus(&mut state, class, MOST_AT_FREE);
         }
         true
     }
@@ -293,9 +293,9 @@ impl Slabs {
     }
 
     /// Returns the memory of a few of the empty slabs that need not stay.
-    fn release_surplus(&self, state: &mut State, class: usize) {
+    fn release_surplus(&self, state: &mut State, class: usize, most: usize) {
         let of = state.empty_of(class);
-        let surplus = state.empty[of].surplus_at(coarse_clock);
+        let surplus = state.empty[of].surplus_at(coarse_clock, most);
         self.release(state, of, surplus);
     }
 
