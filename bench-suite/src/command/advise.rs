@@ -147,9 +147,9 @@ fn read_text(path: &Path) -> Result<String, String> {
 fn sample(options: &AdviseOptions) -> Result<(), Failure> {
     let Some(request) = &options.run.sample else { return Ok(()) };
     let refuse = |error: String| Failure::Request(format!("--sample: {error}"));
-    let order = io::read_to_string(io::stdin()).map_err(|error| refuse(error.to_string()))?;
+    let order = request.input().map_err(|error| refuse(error.to_string()))?;
     let Order { shape, policies } =
-        serde_json::from_str(&order).map_err(|error| refuse(error.to_string()))?;
+        serde_json::from_slice(&order).map_err(|error| refuse(error.to_string()))?;
     let shape = PartialShape::from_toml(&shape).and_then(PartialShape::complete).map_err(refuse)?;
     let policies: Result<Vec<PolicyKind>, _> = policies.iter().map(|name| name.parse()).collect();
     let policies = policies.map_err(|error| refuse(error.to_string()))?;

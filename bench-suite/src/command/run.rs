@@ -11,8 +11,8 @@ use super::{Failure, failed, print, print_aside};
 use crate::cli::RunOptions;
 use crate::data::DataSet;
 use crate::measure::{
-    Budget, Interrupt, Look, Outcome, Probe, Reading, SampleRequest, Sampler, Slice, WrongAnswer,
-    answer, run_rounds,
+    Budget, Contestant, Interrupt, Look, Outcome, Probe, Reading, SampleProcess, SampleRequest,
+    Slice, WrongAnswer, answer, run_rounds,
 };
 use crate::record::{self, Control, Health, Record, RunEnd, RunHeader, Sink};
 use crate::report::{self, Progress};
@@ -182,6 +182,7 @@ impl Run {
         let request = |subject| SampleRequest {
             workload: title.clone(),
             keys: keys.map(|keys| keys.name.to_string()),
+            input_bytes: input.len(),
             subject,
             slice: Slice::default(),
         };
@@ -191,6 +192,7 @@ impl Run {
             cases,
             probe: &probe,
             interrupt: &self.interrupt,
+            sample: None,
             looks: Vec::new(),
         };
         let mut named: Vec<NamedSubject<'_, '_>> = (0..)
@@ -198,14 +200,14 @@ impl Run {
             .map(|(place, subject)| NamedSubject { subject, subprocess: subprocess(place) })
             .collect();
         let mut control = subprocess(0);
-        let mut samplers: Vec<&mut dyn Sampler> =
-            named.iter_mut().map(|one| one as &mut dyn Sampler).collect();
+        let mut contestants: Vec<&mut dyn Contestant> =
+            named.iter_mut().map(|one| one as &mut dyn Contestant).collect();
         if has_control {
-            samplers.push(&mut control);
+            contestants.push(&mut control);
         }
         let after_each = || self.progress.step();
         let mut outcomes = run_rounds(
-            &mut samplers,
+            &mut contestants,
             self.rounds,
             &mut self.budget,
             (*share, *shortest),
@@ -225,8 +227,8 @@ impl Run {
     }
 }
 
-/// A sample during which the placement of the CPUs changed is of neither placement. It is taken
-/// again, this many times at most.
+/// A sample without turns during which the placement of the CPUs changed is of neither placement. It
+/// is taken again, this many times at most.
 const MOST_RETAKES: u32 = 2;
 
 /// Takes each sample in a separate process, between two probes of the machine.
@@ -236,31 +238,61 @@ struct Subprocess<'r> {
     cases: &'r [&'static str],
     probe: &'r RefCell<&'r mut Probe>,
     interrupt: &'r Interrupt,
+    /// The sample that is being taken.
+    sample: Option<Sample>,
     /// The probe before each sample.
     looks: Vec<Look>,
 }
 
-impl Sampler for Subprocess<'_> {
+/// A sample that is being taken.
+struct Sample {
+    process: SampleProcess,
+    /// The probe before it.
+    before: Look,
+    /// True if it has taken turns, so that those of the same round have met the same placements.
+    has_turns: bool,
+    retakes: u32,
+}
+
+impl Subprocess<'_> {
+    fn begin(&self, before: Look, retakes: u32) -> Result<Sample, WrongAnswer> {
+        let process = SampleProcess::start(&self.request, self.input)?;
+        Ok(Sample { process, before, has_turns: false, retakes })
+    }
+}
+
+impl Contestant for Subprocess<'_> {
     fn rehearse(&mut self) -> Result<(), WrongAnswer> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, WrongAnswer> {
         if self.interrupt.is_asked() {
             return Err(WrongAnswer::interrupted());
         }
-        self.request.slice = slice;
-        let mut before = self.probe.borrow_mut().look();
-        for retakes in 0.. {
-            let readings = self.request.send(self.cases, self.input, self.interrupt)?;
-            let after = self.probe.borrow_mut().look();
-            if retakes == MOST_RETAKES || before.is_of_the_same_placement(&after) {
-                self.looks.push(before);
-                return Ok(readings);
+        let mut sample = match self.sample.take() {
+            Some(sample) => sample,
+            None => {
+                self.request.slice = slice;
+                let before = self.probe.borrow_mut().look();
+                self.begin(before, 0)?
             }
-            before = after;
+        };
+        let Some(readings) = sample.process.turn(self.cases, self.interrupt)? else {
+            self.sample = Some(Sample { has_turns: true, ..sample });
+            return Ok(None);
+        };
+        let after = self.probe.borrow_mut().look();
+        let Sample { before, has_turns, retakes, .. } = sample;
+        let is_of_one = before.is_of_the_same_placement(&after);
+        if !is_of_one && !has_turns && retakes < MOST_RETAKES {
+            self.sample = Some(self.begin(after, retakes + 1)?);
+            return Ok(None);
         }
-        unreachable!("the loop returns")
+        let is_mixed = !is_of_one && has_turns;
+        let round_trip_ns = before.round_trip_ns.filter(|_| !is_mixed);
+        self.looks.push(Look { round_trip_ns, ..before });
+        Ok(Some(readings))
     }
 }
 
@@ -285,7 +317,7 @@ impl NamedSubject<'_, '_> {
     }
 }
 
-impl Sampler for NamedSubject<'_, '_> {
+impl Contestant for NamedSubject<'_, '_> {
     fn ends_the_run(&self) -> bool {
         self.subject.on_wrong == OnWrong::EndTheRun || self.subprocess.interrupt.is_asked()
     }
@@ -295,8 +327,8 @@ impl Sampler for NamedSubject<'_, '_> {
         self.named(end)
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
-        let readings = self.subprocess.sample(slice);
+    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, WrongAnswer> {
+        let readings = self.subprocess.turn(slice);
         self.named(readings)
     }
 }

@@ -1,7 +1,5 @@
 //! Loads the sets of keys that a command uses.
 
-use std::io::{self, Read as _};
-
 use super::select::distinct;
 use crate::data::{DataName, DataSet};
 use crate::measure::SampleRequest;
@@ -32,9 +30,7 @@ pub(super) fn load(
     let mut names = if wanted.is_empty() { usual.to_vec() } else { distinct(wanted) };
     if let Some(request) = sample {
         names.retain(|name| request.keys.as_deref() == Some(name.to_string().as_str()));
-        let mut packed = Vec::new();
-        let read = io::stdin().lock().read_to_end(&mut packed);
-        read.map_err(|error| format!("standard input: {error}"))?;
+        let packed = request.input().map_err(|error| format!("standard input: {error}"))?;
         return names.iter().map(|name| DataSet::received(name, selection.seed, &packed)).collect();
     }
     let most = selection.threads.iter().max().copied().unwrap_or(1);

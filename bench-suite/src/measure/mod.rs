@@ -3,8 +3,9 @@
 //! Knows nothing of the workloads. The rules:
 //!
 //! - subjects that are compared take turns in one run, and the order of the turns is
-//!   reversed from round to round, so that neither a drift of the machine nor the position favours
-//!   any of them. Each sample runs in a separate process.
+//!   reversed from turn to turn, so that neither a change of the machine nor the position favours
+//!   any of them. Each sample runs in a separate process, and is divided into turns of some
+//!   milliseconds if it can be (see [`turn`]).
 //! - a speed counts the operations of all threads together, from the moment when the first
 //!   of them begins to the moment when the last one ends.
 //! - samples of a workload with several threads are compared only with samples of the same
@@ -25,10 +26,12 @@ mod placement;
 mod probe;
 mod resident;
 mod rounds;
+mod sample_process;
 mod sample_request;
 mod summary;
 mod team;
 mod throughput;
+mod turn;
 
 pub(crate) use budget::{Budget, SHORTEST, Slice};
 pub(crate) use comparison::{Comparison, Interval, MARGIN, Side, Verdict};
@@ -40,7 +43,10 @@ pub(crate) use metric::{Metric, Reading};
 pub(crate) use placement::{Placed, ratios};
 pub(crate) use probe::{Look, Probe};
 pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
-pub(crate) use rounds::{FEWEST_ROUNDS, Outcome, Sampler, Series, WrongAnswer, run_rounds};
+pub(crate) use rounds::{
+    Contestant, FEWEST_ROUNDS, Outcome, Sampler, Series, WrongAnswer, run_rounds,
+};
+pub(crate) use sample_process::SampleProcess;
 pub(crate) use sample_request::{SampleRequest, answer};
 pub(crate) use summary::Summary;
 pub(crate) use team::{Gate, Team, Worker};

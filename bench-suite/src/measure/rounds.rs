@@ -1,14 +1,15 @@
-//! Rounds, in each of which every sampler takes one sample.
+//! Rounds, in each of which every contestant takes one sample, turn by turn.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::turn::TURN;
 use super::{Budget, Curve, Metric, Reading, Slice};
 
 /// With fewer rounds there is no verdict.
 pub(crate) const FEWEST_ROUNDS: usize = 7;
 
-/// An answer that a workload knows to be wrong, as text. It ends the run or withdraws its sampler.
+/// An answer that a workload knows to be wrong, as text. It ends the run or withdraws its contestant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrongAnswer(pub(crate) String);
 
@@ -34,11 +35,6 @@ impl fmt::Display for WrongAnswer {
 
 /// Takes the samples of one subject.
 pub(crate) trait Sampler {
-    /// Returns whether a wrong answer ends the run. If not, it only withdraws this sampler.
-    fn ends_the_run(&self) -> bool {
-        true
-    }
-
     /// Runs once before the rounds, unmeasured, with checks that would disturb a measurement.
     fn rehearse(&mut self) -> Result<(), WrongAnswer>;
 
@@ -47,10 +43,25 @@ pub(crate) trait Sampler {
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer>;
 }
 
-/// The outcome of one sampler: its series, or the wrong answer for which it was withdrawn.
+/// A subject that takes part in rounds.
+pub(crate) trait Contestant {
+    /// Returns whether a wrong answer ends the run. If not, it only withdraws this contestant.
+    fn ends_the_run(&self) -> bool {
+        true
+    }
+
+    /// Runs once before the rounds: see [`Sampler::rehearse`].
+    fn rehearse(&mut self) -> Result<(), WrongAnswer>;
+
+    /// Begins a sample of about the time of `slice`, or continues it by one turn. Returns its
+    /// readings with its last turn: the same cases and metrics in the same order each time.
+    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, WrongAnswer>;
+}
+
+/// The outcome of one contestant: its series, or the wrong answer for which it was withdrawn.
 pub(crate) type Outcome = Result<Vec<Series>, WrongAnswer>;
 
-/// The values of one sampler, round by round.
+/// The values of one contestant, round by round.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Series {
     /// The case.
@@ -64,41 +75,60 @@ pub(crate) struct Series {
 }
 
 /// Runs `rounds` rounds; each sample has `share` shares in the `budget`, and at least the time
-/// `shortest`. Calls `after_each` after
-/// every turn. Returns the outcome of each sampler.
+/// `shortest`. The samples of a round take turns, if there are several and they can. Calls
+/// `after_each` after every sample. Returns the outcome of each contestant.
 ///
 /// # Errors
 ///
-/// The first wrong answer of a sampler that ends the run with it.
+/// The first wrong answer of a contestant that ends the run with it.
 pub(crate) fn run_rounds(
-    samplers: &mut [&mut dyn Sampler],
+    contestants: &mut [&mut dyn Contestant],
     rounds: usize,
     budget: &mut Budget,
     (share, shortest): (f64, Duration),
     mut after_each: impl FnMut(),
 ) -> Result<Vec<Outcome>, WrongAnswer> {
     let mut outcomes: Vec<Outcome> = Vec::new();
-    for sampler in samplers.iter_mut() {
-        match sampler.rehearse() {
-            Err(wrong) if sampler.ends_the_run() => return Err(wrong),
+    for contestant in contestants.iter_mut() {
+        match contestant.rehearse() {
+            Err(wrong) if contestant.ends_the_run() => return Err(wrong),
             rehearsal => outcomes.push(rehearsal.map(|()| Vec::new())),
         }
     }
-    let mut overheads = vec![Duration::ZERO; samplers.len()];
+    let mut overhead = Duration::ZERO;
     for round in 0..rounds {
-        for turn in 0..samplers.len() {
-            let which = if round % 2 == 0 { turn } else { samplers.len() - 1 - turn };
-            let slice = budget.slice(share, overheads[which], shortest);
-            if let Ok(series) = &mut outcomes[which] {
+        let mut slice = budget.round(contestants.len(), share, overhead, shortest);
+        slice.turn = (contestants.len() > 1).then_some(TURN);
+        overhead = Duration::ZERO;
+        let mut spent = vec![Duration::ZERO; contestants.len()];
+        let mut playing: Vec<usize> = (0..contestants.len()).collect();
+        if round % 2 == 1 {
+            playing.reverse();
+        }
+        while !playing.is_empty() {
+            let mut ended = Vec::new();
+            for &which in &playing {
                 let begun = Instant::now();
-                match samplers[which].sample(slice) {
-                    Ok(readings) => file(series, readings),
-                    Err(wrong) if samplers[which].ends_the_run() => return Err(wrong),
-                    Err(wrong) => outcomes[which] = Err(wrong),
+                let turn = match &outcomes[which] {
+                    Ok(_) => contestants[which].turn(slice),
+                    // It was withdrawn.
+                    Err(wrong) => Err(wrong.clone()),
+                };
+                spent[which] += begun.elapsed();
+                match (turn, &mut outcomes[which]) {
+                    (Ok(None), _) => continue,
+                    (Ok(Some(readings)), Ok(series)) => file(series, readings),
+                    (Err(wrong), Ok(_)) if contestants[which].ends_the_run() => return Err(wrong),
+                    (Err(wrong), outcome) => *outcome = Err(wrong),
+                    (Ok(Some(_)), Err(_)) => {}
                 }
-                overheads[which] = begun.elapsed().saturating_sub(slice.measured);
+                overhead = overhead.max(spent[which].saturating_sub(slice.measured));
+                ended.push(which);
+                after_each();
             }
-            after_each();
+            playing.retain(|which| !ended.contains(which));
+            // Neither place favours a subject: the last one of this lap begins the next.
+            playing.reverse();
         }
     }
     Ok(outcomes)
@@ -131,11 +161,14 @@ mod tests {
     struct Scribe<'a> {
         name: char,
         log: &'a RefCell<String>,
+        /// The turns that a sample needs.
+        turns: usize,
+        taken: usize,
         fails: bool,
         is_guest: bool,
     }
 
-    impl Sampler for Scribe<'_> {
+    impl Contestant for Scribe<'_> {
         fn ends_the_run(&self) -> bool {
             !self.is_guest
         }
@@ -145,32 +178,50 @@ mod tests {
             Ok(())
         }
 
-        fn sample(&mut self, _slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+        fn turn(&mut self, _slice: Slice) -> Result<Option<Vec<Reading>>, WrongAnswer> {
             self.log.borrow_mut().push(self.name);
             if self.fails {
                 return Err(WrongAnswer("wrong".into()));
             }
+            self.taken += 1;
+            if !self.taken.is_multiple_of(self.turns) {
+                return Ok(None);
+            }
             let so_far = self.log.borrow().len() as f64;
-            Ok(vec![Reading::new("case", Metric::OpsPerS, so_far)])
+            Ok(Some(vec![Reading::new("case", Metric::OpsPerS, so_far)]))
         }
     }
 
     fn scribe(name: char, log: &RefCell<String>, fails: bool) -> Scribe<'_> {
-        Scribe { name, log, fails, is_guest: false }
+        Scribe { name, log, turns: 1, taken: 0, fails, is_guest: false }
     }
 
     #[test]
-    fn turns_are_interleaved_and_reversed_from_round_to_round() {
+    fn samples_are_interleaved_and_reversed_from_round_to_round() {
         let log = RefCell::default();
         let mut scribes = ['A', 'B', 'C'].map(|name| scribe(name, &log, false));
-        let mut samplers: Vec<&mut dyn Sampler> =
-            scribes.iter_mut().map(|scribe| scribe as &mut dyn Sampler).collect();
+        let mut contestants: Vec<&mut dyn Contestant> =
+            scribes.iter_mut().map(|scribe| scribe as &mut dyn Contestant).collect();
         let mut budget = Budget::new(Duration::ZERO, 9.0, None);
         let mut samples = 0;
-        let series = run_rounds(&mut samplers, 3, &mut budget, SHARE, || samples += 1).unwrap();
+        let series = run_rounds(&mut contestants, 3, &mut budget, SHARE, || samples += 1).unwrap();
         assert_eq!(log.borrow().as_str(), "abcABCCBAABC");
         assert_eq!(samples, 9);
         assert_eq!(series[0].as_ref().unwrap()[0].samples, [4.0, 9.0, 10.0]);
+    }
+
+    #[test]
+    fn samples_of_several_turns_alternate_in_both_orders() {
+        let log = RefCell::default();
+        let mut scribes = [('A', 4), ('B', 3), ('C', 1)]
+            .map(|(name, turns)| Scribe { turns, ..scribe(name, &log, false) });
+        let mut contestants: Vec<&mut dyn Contestant> =
+            scribes.iter_mut().map(|scribe| scribe as &mut dyn Contestant).collect();
+        let mut budget = Budget::new(Duration::ZERO, 3.0, None);
+        let mut samples = 0;
+        let outcomes = run_rounds(&mut contestants, 1, &mut budget, SHARE, || samples += 1);
+        assert_eq!(log.borrow().as_str(), "abcABCBAABA");
+        assert_eq!((samples, outcomes.unwrap().len()), (3, 3));
     }
 
     #[test]

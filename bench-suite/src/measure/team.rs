@@ -2,6 +2,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use super::cpus;
 use super::throughput::WorkerRun;
+use super::turn::wait_for_turn;
 use super::{Slice, Throughput, WrongAnswer};
 
 /// The interval between two calls of `watch`.
@@ -18,8 +20,12 @@ const TICK: Duration = Duration::from_millis(5);
 pub(crate) trait Worker: Send {
     /// Works until the gate is closed or the work is done, but at least one batch, unless it has to
     /// wait for another worker all the time. Returns the number of operations. A further call
-    /// continues the work, on the same thread.
+    /// continues the work, on the same thread, possibly after a pause.
     fn work(&mut self, gate: &Gate) -> u64;
+
+    /// Forgets what it has recorded about the warm-up, which is over. The result of `work` has no
+    /// part in this.
+    fn forget_warm_up(&mut self) {}
 }
 
 /// Closed when the time is up. Workers check it between batches, not between operations.
@@ -67,27 +73,28 @@ impl<W: Worker> Team<W> {
 
     /// Runs the workers for `slice`, its warm-up first and on the same threads. Calls `watch` every
     /// few milliseconds during the measurement, at least once; without a spare CPU that slows them
-    /// down a little.
+    /// down a little. If the slice takes turns, the workers sleep between its turns.
     ///
     /// # Errors
     ///
-    /// The system can't start all threads: then no worker has run.
+    /// The system can't start all threads: then no worker has run. Or there are no further turns.
     pub(crate) fn run_for(
         &mut self,
         slice: Slice,
         mut watch: impl FnMut(),
     ) -> Result<Throughput, WrongAnswer> {
-        self.run(Some(slice.warm_up), |gate| {
+        let (turns, time) = slice.turns();
+        let measure = || {
             let begun = Instant::now();
             loop {
-                thread::sleep(slice.measured.saturating_sub(begun.elapsed()).min(TICK));
+                thread::sleep(time.saturating_sub(begun.elapsed()).min(TICK));
                 watch();
-                if begun.elapsed() >= slice.measured {
+                if begun.elapsed() >= time {
                     break;
                 }
             }
-            gate.close();
-        })
+        };
+        self.run(Some(slice.warm_up), slice.turn.is_some(), turns, measure)
     }
 
     /// Runs the workers until each of them has finished.
@@ -96,37 +103,41 @@ impl<W: Worker> Team<W> {
     ///
     /// As [`Team::run_for`].
     pub(crate) fn run_to_completion(&mut self) -> Result<Throughput, WrongAnswer> {
-        self.run(None, |_| {})
+        self.run(None, false, 1, || {})
     }
 
-    /// Starts a thread for each worker, on separate CPUs if there are enough, runs the warm-up, and
-    /// calls `coordinate` after the measurement has begun.
+    /// Starts a thread for each worker, on separate CPUs if there are enough, runs the warm-up if
+    /// there is one, and then `turns` turns; waits for each if `waits`. Calls `measure` after a turn
+    /// has begun. With a warm-up, the turn ends when `measure` returns, else when the work is done.
     fn run(
         &mut self,
         warm_up: Option<Duration>,
-        coordinate: impl FnOnce(&Gate),
+        waits: bool,
+        turns: u32,
+        mut measure: impl FnMut(),
     ) -> Result<Throughput, WrongAnswer> {
         let count = self.workers.len();
-        let warming = &warm_up.map(|time| (Gate::default(), StartingLine::new(count + 1), time));
-        let (gate, start) = (&Gate::default(), &StartingLine::new(count + 1));
-        let runs: Vec<WorkerRun> = thread::scope(|scope| {
+        let warming = &warm_up.map(|_| Span::new(count));
+        let measured: &Vec<Span> = &(0..turns).map(|_| Span::new(count)).collect();
+        let spans = || warming.iter().chain(measured);
+        let call_off = || spans().for_each(Span::call_off);
+        thread::scope(|scope| {
             let mut threads = Vec::new();
             for (number, worker) in self.iter_mut().enumerate() {
                 let work = move || {
+                    // The others would wait for a worker that panics.
+                    let _guard = OnPanic(call_off);
                     cpus::pin(number);
-                    if let Some((gate, start, _)) = warming {
-                        if !start.wait() {
-                            return None;
-                        }
-                        worker.work(gate);
+                    if let Some(span) = warming {
+                        span.run(worker)?;
+                        worker.forget_warm_up();
                     }
-                    start.wait().then(|| worker_run(worker, gate))
+                    measured.iter().map(|span| span.run(worker)).collect::<Option<Vec<_>>>()
                 };
                 match thread::Builder::new().spawn_scoped(scope, work) {
                     Ok(thread) => threads.push(thread),
                     Err(error) => {
-                        let first = warming.as_ref().map_or(start, |(_, start, _)| start);
-                        first.call_off();
+                        call_off();
                         return Err(WrongAnswer(format!(
                             "the system started only {} of {count} threads: {error}",
                             threads.len()
@@ -134,17 +145,114 @@ impl<W: Worker> Team<W> {
                     }
                 }
             }
-            if let Some((gate, start, time)) = warming {
-                start.wait();
-                thread::sleep(*time);
-                gate.close();
+            if let (Some(span), Some(time)) = (warming, warm_up) {
+                span.open();
+                thread::sleep(time);
+                span.close();
             }
-            start.wait();
-            coordinate(gate);
+            for span in measured {
+                if waits && let Err(wrong) = wait_for_turn() {
+                    call_off();
+                    return Err(wrong);
+                }
+                if !span.open() {
+                    break;
+                }
+                measure();
+                if warm_up.is_some() {
+                    span.close();
+                }
+            }
             let joined = threads.into_iter().map(|thread| thread.join());
-            Ok(joined.filter_map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect())
-        })?;
-        Ok(Throughput::of(&runs))
+            let runs: Vec<Vec<WorkerRun>> =
+                joined.filter_map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect();
+            let mut throughput = Throughput::default();
+            for turn in 0..measured.len() {
+                throughput += Throughput::of(runs.iter().filter_map(|runs| runs.get(turn)));
+            }
+            Ok(throughput)
+        })
+    }
+}
+
+/// A span of time in which all workers work.
+struct Span {
+    /// Locked while the workers sleep.
+    is_open: Mutex<bool>,
+    opened: Condvar,
+    start: StartingLine,
+    gate: Gate,
+    /// The number of workers that have not ended their work.
+    at_work: AtomicUsize,
+}
+
+impl Span {
+    fn new(workers: usize) -> Self {
+        Self {
+            is_open: Mutex::new(false),
+            opened: Condvar::new(),
+            start: StartingLine::new(workers + 1),
+            gate: Gate::default(),
+            at_work: AtomicUsize::new(workers),
+        }
+    }
+
+    /// Works in the span. Returns `None` if the span was called off.
+    fn run<W: Worker>(&self, worker: &mut W) -> Option<WorkerRun> {
+        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        // The lock protects nothing else, so a panic elsewhere leaves it as it should be.
+        drop(self.opened.wait_while(is_open, |is_open| !*is_open));
+        if !self.start.wait() {
+            return None;
+        }
+        let _ended = Ended(&self.at_work);
+        Some(worker_run(worker, &self.gate))
+    }
+
+    fn wake(&self) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_all();
+    }
+
+    /// Wakes the workers, and returns when they begin to work. Returns false if the span was called
+    /// off.
+    fn open(&self) -> bool {
+        self.wake();
+        self.start.wait()
+    }
+
+    /// Closes the gate, and returns when no worker works any longer.
+    fn close(&self) {
+        self.gate.close();
+        while self.at_work.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+        }
+    }
+
+    /// Ends the workers that wait for the span, or will.
+    fn call_off(&self) {
+        self.start.call_off();
+        self.wake();
+    }
+}
+
+/// Counts a worker out, also when it panics.
+struct Ended<'s>(&'s AtomicUsize);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Calls its function if the thread panics.
+struct OnPanic<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            (self.0)();
+        }
     }
 }
 
@@ -227,6 +335,25 @@ mod tests {
         let done = team.iter().map(|worker| worker.done).sum();
         assert!(throughput.total() > 0 && throughput.total() < done);
         assert!(looks > 0);
+    }
+
+    /// Panics in its second call.
+    struct Clumsy(u32);
+
+    impl Worker for Clumsy {
+        fn work(&mut self, _gate: &Gate) -> u64 {
+            self.0 += 1;
+            assert_ne!(self.0, 2, "clumsy");
+            1
+        }
+    }
+
+    #[test]
+    fn a_worker_that_panics_ends_the_run_and_not_the_others() {
+        let slice = Slice::new(Duration::from_millis(2), None);
+        let run = || [Clumsy(0), Clumsy(9)].into_iter().collect::<Team<_>>().run_for(slice, || ());
+        let end = std::panic::catch_unwind(run);
+        assert_eq!(end.unwrap_err().downcast_ref(), Some(&"clumsy".to_owned()));
     }
 
     #[test]

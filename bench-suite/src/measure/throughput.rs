@@ -28,14 +28,14 @@ pub(crate) struct Throughput {
 }
 
 impl Throughput {
-    pub(super) fn of(runs: &[WorkerRun]) -> Self {
-        let begun = runs.iter().map(|worker_run| worker_run.begun).min();
-        let ended = runs.iter().map(|worker_run| worker_run.ended).max();
+    pub(super) fn of<'r>(runs: impl Iterator<Item = &'r WorkerRun> + Clone) -> Self {
+        let begun = runs.clone().map(|worker_run| worker_run.begun).min();
+        let ended = runs.clone().map(|worker_run| worker_run.ended).max();
         Self {
-            operations: runs.iter().map(|worker_run| worker_run.operations).collect(),
+            operations: runs.clone().map(|worker_run| worker_run.operations).collect(),
             elapsed: begun.zip(ended).map_or(Duration::ZERO, |(begun, ended)| ended - begun),
-            wanted: runs.iter().map(|worker_run| worker_run.ended - worker_run.begun).sum(),
-            ran: runs.iter().filter_map(|worker_run| worker_run.ran).sum(),
+            wanted: runs.clone().map(|worker_run| worker_run.ended - worker_run.begun).sum(),
+            ran: runs.filter_map(|worker_run| worker_run.ran).sum(),
         }
     }
 
@@ -89,7 +89,7 @@ mod tests {
                 ended: after(ended),
                 ran: ran.map(Duration::from_millis),
             };
-        Throughput::of(&runs.iter().map(worker_run).collect::<Vec<_>>())
+        Throughput::of(runs.iter().map(worker_run).collect::<Vec<_>>().iter())
     }
 
     #[test]

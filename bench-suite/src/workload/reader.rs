@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::measure::{Gate, SHORTEST, Worker};
+use crate::measure::{Gate, SHORTEST, Slice, Worker};
 
 /// The kind of concurrent reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,11 @@ impl Reader {
             Self::Stall(milliseconds) => 2 * Duration::from_millis(milliseconds),
             _ => SHORTEST,
         }
+    }
+
+    /// Returns the slice of a sample with this reader: a stall is longer than a turn.
+    pub(crate) fn slice(self, slice: Slice) -> Slice {
+        if self.sits() { slice.whole() } else { slice }
     }
 
     /// The accepted names.
@@ -126,6 +131,13 @@ impl<W: Worker, R: Worker> Worker for Member<W, R> {
         match self {
             Self::Works(worker) => worker.work(gate),
             Self::Reads(reader) => reader.work(gate),
+        }
+    }
+
+    fn forget_warm_up(&mut self) {
+        match self {
+            Self::Works(worker) => worker.forget_warm_up(),
+            Self::Reads(reader) => reader.forget_warm_up(),
         }
     }
 }

@@ -244,7 +244,7 @@ fn run<S: Allocator>(
     });
     let mut team = setting.team(allocator, users);
     let mut held = HeldBytes::default();
-    let throughput = team.run_for(slice, || {
+    let throughput = team.run_for(setting.reader.slice(slice), || {
         if let Some(bytes) = allocator.held_bytes() {
             held.note(bytes);
         }

@@ -42,7 +42,7 @@ pub(super) fn run<S: Allocator>(
         [thread(End::Produces(producer)), thread(End::Consumes(consumer))]
     });
     let mut team = setting.team(allocator, threads);
-    let throughput = team.run_for(slice, || {})?;
+    let throughput = team.run_for(setting.reader.slice(slice), || {})?;
     let peak = peak_resident_bytes().saturating_sub(before);
     if let Some(fault) = team.iter_mut().find_map(|one| one.worker()?.fault.take()) {
         return Err(fault);

@@ -33,10 +33,14 @@ impl GroupTimes {
         Self { times, begun: Instant::now(), before: 0 }
     }
 
-    /// Forgets all groups and begins one. The thread has made `done` updates so far.
-    pub(super) fn restart(&mut self, done: u64) {
-        self.times.reset();
+    /// Begins a group after a pause. The thread has made `done` updates so far.
+    pub(super) fn begin(&mut self, done: u64) {
         (self.begun, self.before) = (Instant::now(), done);
+    }
+
+    /// Forgets all groups.
+    pub(super) fn forget(&mut self) {
+        self.times.reset();
     }
 
     /// Ends the group if it is complete after `done` updates, and begins the next.
@@ -52,8 +56,8 @@ impl GroupTimes {
         (self.begun, self.before) = (now, done);
     }
 
-    /// Ends the sample. The last group is incomplete, and counts only if it is the longest: a
-    /// complete one would have taken at least as long.
+    /// Ends the sample, or begins a pause. The last group is incomplete, and counts only if it is the
+    /// longest: a complete one would have taken at least as long.
     pub(super) fn end(&mut self) {
         self.end_at(Instant::now());
     }
@@ -99,7 +103,7 @@ mod tests {
     /// Returns the times of groups that took so many microseconds each.
     fn times(microseconds: &[u64]) -> GroupTimes {
         let mut times = GroupTimes::new();
-        times.restart(0);
+        times.begin(0);
         for (number, &time) in (1..).zip(microseconds) {
             let now = times.begun + Duration::from_micros(time);
             times.end_group(number * GROUP, now);
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn a_group_ends_only_when_it_is_complete() {
         let mut times = GroupTimes::new();
-        times.restart(100);
+        times.begin(100);
         times.note(99 + GROUP);
         assert_eq!(times.times.len(), 0);
         times.note(100 + GROUP);
@@ -162,7 +166,8 @@ mod tests {
     #[test]
     fn the_times_of_the_warm_up_do_not_count() {
         let mut times = times(&[100_000]);
-        times.restart(GROUP);
+        times.forget();
+        times.begin(GROUP);
         times.end_at(times.begun + Duration::from_micros(5));
         about(value(&times, Metric::UpdateGroupMaxNs), 5_000.0);
     }

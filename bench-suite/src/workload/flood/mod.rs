@@ -230,7 +230,7 @@ fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongA
         let writers = progress.iter().take(setting.threads);
         writers.map(|done| done.load(Ordering::Relaxed)).sum()
     };
-    let throughput = team.run_for(slice, || {
+    let throughput = team.run_for(reader.slice(slice), || {
         let bytes = held_now();
         held.note(bytes);
         timeline.note(done_now(), bytes);

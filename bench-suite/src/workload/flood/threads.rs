@@ -101,7 +101,7 @@ impl<S: Scheme> Worker for FloodThread<'_, S> {
             access.read(self.lane, self.place, || ());
         }
         if let Some(times) = &mut self.times {
-            times.restart(access.done());
+            times.begin(access.done());
         }
         while !access.has_failed() {
             match self.task {
@@ -125,6 +125,12 @@ impl<S: Scheme> Worker for FloodThread<'_, S> {
         }
         drop(access);
         self.ledger.done() - before
+    }
+
+    fn forget_warm_up(&mut self) {
+        if let Some(times) = &mut self.times {
+            times.forget();
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl<M: Map> Sampler for WithShares<M> {
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
         let plan = self.plan;
-        let third = Slice { measured: slice.measured / 3, warm_up: slice.warm_up / 3 };
+        let third = slice.part(3);
         let outcome = run::<M>(plan, third)?;
         let all = outcome.ops_per_cpu_s();
         let immediate = match self.defers {

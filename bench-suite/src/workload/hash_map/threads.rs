@@ -229,7 +229,7 @@ pub(super) fn run<M: Map>(plan: Plan, slice: Slice) -> Result<Outcome, WrongAnsw
         true => grown(resident_bytes()),
         false => map.held_outside(),
     };
-    let throughput = team.run_for(slice, || {
+    let throughput = team.run_for(reader.slice(slice), || {
         if let Some(bytes) = look() {
             held.note(bytes);
         }

@@ -29,8 +29,12 @@ pub(super) fn run<S: GracePeriods>(
     slice: Slice,
 ) -> Result<Vec<Reading>, WrongAnswer> {
     let ledger = Ledger::default();
-    let waiter =
-        Participant::Waits(Waiter { scheme, ledger: &ledger, times: Vec::new(), fault: None });
+    let waiter = Participant::Waits(Waiter {
+        scheme,
+        ledger: &ledger,
+        times: Vec::with_capacity(KEPT),
+        fault: None,
+    });
     let readers =
         (1..threads).map(|_| Participant::Reads(Reader { scheme, ledger: &ledger, broken: 0 }));
     let mut team: Team<_> = std::iter::once(waiter).chain(readers).collect();
@@ -108,6 +112,12 @@ impl<S: GracePeriods> Worker for Participant<'_, S> {
             Self::Reads(reader) => reader.work(gate),
         }
     }
+
+    fn forget_warm_up(&mut self) {
+        if let Self::Waits(waiter) = self {
+            waiter.times.clear();
+        }
+    }
 }
 
 struct Waiter<'r, S> {
@@ -119,11 +129,10 @@ struct Waiter<'r, S> {
 
 impl<S: GracePeriods> Waiter<'_, S> {
     fn work(&mut self, gate: &Gate) -> u64 {
-        // Times of the warm-up do not count.
-        self.times = Vec::with_capacity(KEPT);
         // Registers a reader with the domain, outside any section: without readers there is nothing
         // to check.
         self.scheme.section(|| ());
+        let mut waits = 0;
         loop {
             let version = self.ledger.replace();
             let begun = Instant::now();
@@ -134,9 +143,12 @@ impl<S: GracePeriods> Waiter<'_, S> {
                 self.fault = Some(fault);
                 return 1;
             }
-            self.times.push(elapsed.as_nanos() as f64);
-            if !gate.is_open() || self.times.len() == KEPT {
-                return self.times.len() as u64;
+            waits += 1;
+            if self.times.len() < KEPT {
+                self.times.push(elapsed.as_nanos() as f64);
+            }
+            if !gate.is_open() {
+                return waits;
             }
         }
     }

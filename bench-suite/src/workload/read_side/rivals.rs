@@ -40,8 +40,7 @@ pub(super) fn subjects<'d>(threads: usize) -> Vec<Subject<'d>> {
 type Way = fn(usize, Slice) -> Result<Vec<Reading>, WrongAnswer>;
 
 fn fastest(ways: &[Way], threads: usize, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
-    let part = ways.len() as u32;
-    let slice = Slice { measured: slice.measured / part, warm_up: slice.warm_up / part };
+    let slice = slice.part(ways.len() as u32);
     let cost = |readings: &Vec<Reading>| {
         let cost = readings.iter().find(|reading| reading.metric == Metric::NsPerOp);
         cost.map_or(f64::INFINITY, |cost| cost.value)

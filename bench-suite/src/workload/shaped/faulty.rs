@@ -199,7 +199,7 @@ fn frees_that_are_handed_over_happen_on_the_other_thread() {
 #[test]
 fn updates_keep_to_their_pace() {
     let shape = shape("[shape]\nlive_objects = 64\nthreads = \"1:1\"\nfrees_per_s = 1000");
-    let slice = Slice { measured: Duration::from_millis(100), warm_up: Duration::ZERO };
+    let slice = Slice::new(Duration::from_millis(100), Some(Duration::ZERO));
     let readings = run::<Faulty<NOTHING>>(&shape, 1, slice).unwrap();
     let speed = readings.iter().find(|reading| reading.metric == Metric::UpdatesPerS).unwrap();
     // Never faster; how much slower depends on the machine.

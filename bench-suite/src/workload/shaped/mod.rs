@@ -119,6 +119,10 @@ impl<H: Heap> Sampler for ShapedSampler<H> {
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
         let slice = Slice { measured: slice.measured.max(least_sample(&self.shape)), ..slice };
+        // A stall, or the time between two updates, may be longer than a turn.
+        let numbers = &self.shape.numbers;
+        let is_steady = numbers.stall_ms == 0.0 && numbers.frees_per_s.is_none();
+        let slice = if is_steady { slice } else { slice.whole() };
         run::<H>(&self.shape, self.seed, slice)
     }
 }

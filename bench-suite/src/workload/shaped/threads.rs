@@ -61,6 +61,12 @@ pub(super) struct Counts {
     pub(super) removed: u64,
 }
 
+impl Counts {
+    fn done(&self) -> u64 {
+        self.updates + self.lookups
+    }
+}
+
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.updates += other.updates;
@@ -287,15 +293,19 @@ impl<H: Heap> Worker for ShapedThread<'_, H> {
         if self.fault.is_some() {
             return 0;
         }
-        self.counts =
-            Counts { put: self.counts.put, removed: self.counts.removed, ..Counts::default() };
-        self.latencies.clear();
+        let before = self.counts.done();
         let end = match self.part {
             Part::Works { .. } => self.works(gate),
             Part::Sits(time) => self.sits(time, gate),
         };
         self.fault = end.err();
-        self.counts.updates + self.counts.lookups
+        self.counts.done() - before
+    }
+
+    fn forget_warm_up(&mut self) {
+        self.counts =
+            Counts { put: self.counts.put, removed: self.counts.removed, ..Counts::default() };
+        self.latencies.clear();
     }
 }
 

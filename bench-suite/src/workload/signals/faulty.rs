@@ -89,7 +89,7 @@ fn setting(mode: CpuMode) -> Setting {
 }
 
 fn slice() -> Slice {
-    Slice { measured: Duration::from_millis(4), warm_up: Duration::ZERO }
+    Slice::new(Duration::from_millis(4), Some(Duration::ZERO))
 }
 
 #[track_caller]

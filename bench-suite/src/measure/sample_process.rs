@@ -1,0 +1,140 @@
+//! Takes a sample in a separate process, so that its side effects (full caches, reader slots, a
+//! grown heap) do not affect the next sample.
+//!
+//! The process runs the same program with the same arguments, and an additional one that names the
+//! sample. It asks for turns and returns its readings over the pipe of its standard output.
+//!
+//! - BEN-A1: a child that ends without readings or a wrong answer counts as a wrong answer.
+
+use std::env;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::sample_request::answered;
+use super::turn::{GRANT, REQUEST};
+use super::{Interrupt, Reading, SampleRequest, WrongAnswer};
+
+/// The interval between checks for an interruption: long enough not to disturb the sample.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The process of a sample, which is killed if this is dropped before its end.
+pub(crate) struct SampleProcess {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// The lines of its standard output.
+    lines: Receiver<String>,
+    /// All that it writes to standard error; `None` after its end.
+    complaints: Option<JoinHandle<io::Result<String>>>,
+    /// True if it waits for a turn.
+    waits: bool,
+}
+
+impl SampleProcess {
+    /// Starts the process, which reads `input` from its standard input.
+    pub(crate) fn start(request: &SampleRequest, input: &[u8]) -> Result<Self, WrongAnswer> {
+        let mut child = Command::new(program())
+            // After a separate `--`, options would not be recognized.
+            .args(env::args_os().skip(1).filter(|argument| argument != "--"))
+            .arg(request.argument())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(&format!("did not start: {error}")))?;
+        let (sender, lines) = channel();
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let mut this = Self { child, stdin, lines, complaints: None, waits: false };
+        // A process may write more than fits into a pipe, to either.
+        let speak = move || {
+            let lines = stdout.map(BufReader::new).into_iter().flat_map(BufReader::lines);
+            // The receiver is gone if the process is no longer wanted.
+            let _ = lines.map_while(Result::ok).try_for_each(|line| sender.send(line));
+        };
+        let complain = move || stderr.map_or_else(|| Ok(String::new()), io::read_to_string);
+        let started = thread::Builder::new().spawn(speak).and_then(|_| {
+            this.complaints = Some(thread::Builder::new().spawn(complain)?);
+            Ok(())
+        });
+        started.map_err(lost)?;
+        this.write(input);
+        Ok(this)
+    }
+
+    /// Writes to the standard input of the process. If a process ended early, it reports the reason;
+    /// that it did not read its input is a consequence.
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(stdin) = &mut self.stdin {
+            let _ = stdin.write_all(bytes);
+        }
+    }
+
+    /// Waits until the process asks for its first turn; after that, gives it one turn. Returns the
+    /// readings if the process has ended: each belongs to the one of `cases` that it names.
+    pub(crate) fn turn(
+        &mut self,
+        cases: &[&'static str],
+        interrupt: &Interrupt,
+    ) -> Result<Option<Vec<Reading>>, WrongAnswer> {
+        if self.waits {
+            self.write(&[GRANT]);
+        }
+        let mut answer = None;
+        loop {
+            if interrupt.is_asked() {
+                return Err(WrongAnswer::interrupted());
+            }
+            match self.lines.recv_timeout(LOOK) {
+                Ok(line) if line == REQUEST => {
+                    self.waits = true;
+                    return Ok(None);
+                }
+                Ok(line) => answer = answered(&line, cases),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let status = self.child.wait().map_err(lost)?;
+        let complaints = self.complaints.take().map(JoinHandle::join);
+        let complaints = complaints.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic)));
+        match answer {
+            Some(Ok(readings)) if status.success() => Ok(Some(readings)),
+            Some(Err(wrong)) => Err(wrong),
+            _ if interrupt.is_asked() && status.code().is_none() => Err(WrongAnswer::interrupted()),
+            _ => {
+                let complaints = complaints.and_then(Result::ok).unwrap_or_default();
+                let last = complaints.lines().last().unwrap_or("no message");
+                Err(failed(&format!("ended with {status}: {last}")))
+            }
+        }
+    }
+}
+
+impl Drop for SampleProcess {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn failed(what: &str) -> WrongAnswer {
+    WrongAnswer(format!("the process of the sample {what}"))
+}
+
+fn lost(error: io::Error) -> WrongAnswer {
+    failed(&format!("was lost: {error}"))
+}
+
+/// Returns the path of this program. On Linux it works even if the file was replaced.
+fn program() -> PathBuf {
+    match cfg!(target_os = "linux") {
+        true => "/proc/self/exe".into(),
+        false => env::current_exe().unwrap_or_else(|_| "bench-suite".into()),
+    }
+}
