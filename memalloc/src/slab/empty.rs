@@ -28,7 +28,7 @@ const MORE_SPARE: usize = 4;
 pub(super) const RECENT: Duration = Duration::from_secs(1);
 
 /// The most slabs to return beside a free, and one more for each that it empties.
-pub(super) const MOST_AT_FREE: usize = 8;
+pub(super) const MOST_AT_FREE: usize = 3;
 
 /// The most slabs to return beside an allocation.
 pub(super) const MOST_AT_ALLOC: usize = 1;
