@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// longer ones.
 pub(crate) const SHORTEST: Duration = Duration::from_millis(2);
 
+/// The measured time of a turn: short beside the times for which a machine keeps its speed, and long
+/// beside the time in which caches are filled again after the other samples' turns.
+pub(super) const TURN: Duration = Duration::from_millis(20);
+
 /// The default warm-up is the sample's time divided by this.
 const WARM_UP_PART: u32 = 8;
 

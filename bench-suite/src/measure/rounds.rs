@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::turn::TURN;
+use super::budget::TURN;
 use super::{Budget, Curve, Metric, Reading, Slice};
 
 /// With fewer rounds there is no verdict.

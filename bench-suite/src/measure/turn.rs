@@ -6,7 +6,6 @@
 //! its standard input. The threads of all other samples sleep meanwhile.
 
 use std::io::{self, Read as _, Write as _};
-use std::time::Duration;
 
 use super::WrongAnswer;
 
@@ -15,10 +14,6 @@ pub(super) const REQUEST: &str = ".";
 
 /// The byte by which it is granted.
 pub(super) const GRANT: u8 = b'\n';
-
-/// The measured time of a turn: short beside the times for which a machine keeps its speed, and long
-/// beside the time in which caches are filled again after the other samples' turns.
-pub(crate) const TURN: Duration = Duration::from_millis(20);
 
 /// Asks for a turn, and waits for it.
 pub(super) fn wait_for_turn() -> Result<(), WrongAnswer> {
