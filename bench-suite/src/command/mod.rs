@@ -18,8 +18,8 @@ mod signals;
 #[cfg(target_os = "linux")]
 mod torture;
 
-use std::fmt;
-use std::io::{self, Write};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::cli::Invocation;
@@ -50,10 +50,16 @@ impl Failure {
     }
 }
 
+/// Always one line: what a message quotes from a file may have control characters, which are escaped.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request(message) | Self::Run(message) => f.write_str(message),
+            Self::Request(message) | Self::Run(message) => {
+                message.chars().try_for_each(|character| match character.is_control() {
+                    true => write!(f, "{}", character.escape_default()),
+                    false => f.write_char(character),
+                })
+            }
             Self::Worse => f.write_str("some rows are worse"),
             Self::Interrupted => f.write_str("interrupted"),
         }

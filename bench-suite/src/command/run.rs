@@ -249,15 +249,11 @@ struct Sample {
     process: SampleProcess,
     /// The probe before it.
     before: Look,
-    /// True if it has taken turns, so that those of the same round have met the same placements.
-    has_turns: bool,
-    retakes: u32,
 }
 
 impl Subprocess<'_> {
-    fn begin(&self, before: Look, retakes: u32) -> Result<Sample, WrongAnswer> {
-        let process = SampleProcess::start(&self.request, self.input)?;
-        Ok(Sample { process, before, has_turns: false, retakes })
+    fn begin(&self, before: Look) -> Result<Sample, WrongAnswer> {
+        Ok(Sample { process: SampleProcess::start(&self.request, self.input)?, before })
     }
 }
 
@@ -275,24 +271,27 @@ impl Contestant for Subprocess<'_> {
             None => {
                 self.request.slice = slice;
                 let before = self.probe.borrow_mut().look();
-                self.begin(before, 0)?
+                self.begin(before)?
             }
         };
-        let Some(readings) = sample.process.turn(self.cases, self.interrupt)? else {
-            self.sample = Some(Sample { has_turns: true, ..sample });
-            return Ok(None);
-        };
-        let after = self.probe.borrow_mut().look();
-        let Sample { before, has_turns, retakes, .. } = sample;
-        let is_of_one = before.is_of_the_same_placement(&after);
-        if !is_of_one && !has_turns && retakes < MOST_RETAKES {
-            self.sample = Some(self.begin(after, retakes + 1)?);
-            return Ok(None);
+        for retakes in 0.. {
+            let Some(readings) = sample.process.turn(self.cases, self.interrupt)? else {
+                self.sample = Some(sample);
+                return Ok(None);
+            };
+            let after = self.probe.borrow_mut().look();
+            let Sample { process, before } = sample;
+            let is_of_one = before.is_of_the_same_placement(&after);
+            if is_of_one || process.has_turns() || retakes == MOST_RETAKES {
+                // The other samples with turns have met the same change in this round.
+                let is_mixed = !is_of_one && process.has_turns();
+                let round_trip_ns = before.round_trip_ns.filter(|_| !is_mixed);
+                self.looks.push(Look { round_trip_ns, ..before });
+                return Ok(Some(readings));
+            }
+            sample = self.begin(after)?;
         }
-        let is_mixed = !is_of_one && has_turns;
-        let round_trip_ns = before.round_trip_ns.filter(|_| !is_mixed);
-        self.looks.push(Look { round_trip_ns, ..before });
-        Ok(Some(readings))
+        unreachable!("the loop returns")
     }
 }
 

@@ -42,7 +42,8 @@ impl Slice {
         Self { measured: self.measured / parts, warm_up: self.warm_up / parts, ..self }
     }
 
-    /// Returns the number of turns, and the measured time of each.
+    /// Returns the number of turns, and the measured time of each. A short sample has only one, for
+    /// which it need not wait.
     pub(super) fn turns(self) -> (u32, Duration) {
         let fit = |turn: Duration| self.measured.div_duration_f64(turn).round() as u32;
         let turns = self.turn.map_or(1, fit).max(1);

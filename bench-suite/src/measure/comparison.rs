@@ -1,4 +1,4 @@
-//! Compares two subjects whose samples were taken in turns.
+//! Compares two subjects whose samples were taken in the same rounds, or in two runs.
 
 use serde::{Deserialize, Serialize};
 

@@ -2,18 +2,17 @@
 //!
 //! Knows nothing of the workloads. The rules:
 //!
-//! - subjects that are compared take turns in one run, and the order of the turns is
-//!   reversed from turn to turn, so that neither a change of the machine nor the position favours
-//!   any of them. Each sample runs in a separate process, and is divided into turns of some
-//!   milliseconds if it can be (see [`turn`]).
+//! - subjects that are compared take one sample each in every round. Each sample runs in a separate
+//!   process, and those of a round take turns of some milliseconds if they can (see [`turn`]), so
+//!   that a change of the machine favours none of them. The order is reversed from round to round.
 //! - a speed counts the operations of all threads together, from the moment when the first
 //!   of them begins to the moment when the last one ends.
 //! - samples of a workload with several threads are compared only with samples of the same
 //!   placement of the CPUs (see [`Placed`]).
 //! - a difference is claimed only if an interval excludes that there is none (see
 //!   [`Comparison`]).
-//! - a wrong answer never becomes a sample. It ends the run, or only its sampler is
-//!   withdrawn, and the earlier samples of that sampler are dropped.
+//! - a wrong answer never becomes a sample. It ends the run, or only its subject is
+//!   withdrawn, and the earlier samples of that subject are dropped.
 
 mod budget;
 mod comparison;

@@ -58,7 +58,8 @@ pub(crate) fn ratios(base: Placed<'_>, other: Placed<'_>) -> Option<Vec<f64>> {
     if other.values.len() != rounds || all.clone().any(|&sample| sample <= 0.0) {
         return None;
     }
-    let mut pairs = pairs(base, other);
+    // A placement that changed during a sample changed during the others of the round.
+    let mut pairs = pairs(base, other, is_same);
     if pairs.len() < FEWEST_ROUNDS {
         pairs = (0..rounds).map(|round| (round, round)).collect();
     }
@@ -68,7 +69,13 @@ pub(crate) fn ratios(base: Placed<'_>, other: Placed<'_>) -> Option<Vec<f64>> {
 /// Returns the samples of both subjects that have a partner of the same placement, or all if there
 /// are fewer than [`FEWEST_ROUNDS`].
 pub(super) fn comparable(base: Placed<'_>, other: Placed<'_>) -> (Vec<f64>, Vec<f64>) {
-    let pairs = pairs(base, other);
+    let has_known = |placed: Placed<'_>| placed.round_trips.iter().any(Option::is_some);
+    let are_known = has_known(base) && has_known(other);
+    // The rounds of two runs have nothing in common: a placement that changed has no partner.
+    let pairs = pairs(base, other, |one, other| match are_known {
+        true => one.is_some() && other.is_some() && is_same(one, other),
+        false => is_same(one, other),
+    });
     let is_known = !base.round_trips.is_empty() && !other.round_trips.is_empty();
     if !is_known || pairs.len() < FEWEST_ROUNDS {
         return (base.values.to_vec(), other.values.to_vec());
@@ -76,12 +83,16 @@ pub(super) fn comparable(base: Placed<'_>, other: Placed<'_>) -> (Vec<f64>, Vec<
     pairs.into_iter().map(|(one, two)| (base.values[one], other.values[two])).unzip()
 }
 
-/// Pairs samples of the same placement, those of the nearest rounds first. No sample is in two
-/// pairs.
-fn pairs(base: Placed<'_>, other: Placed<'_>) -> Vec<(usize, usize)> {
+/// Pairs samples whose round trips are partners, those of the nearest rounds first. No sample is in
+/// two pairs.
+fn pairs(
+    base: Placed<'_>,
+    other: Placed<'_>,
+    are_partners: impl Fn(Option<f64>, Option<f64>) -> bool,
+) -> Vec<(usize, usize)> {
     let mut candidates: Vec<(usize, usize)> = (0..base.values.len())
         .flat_map(|one| (0..other.values.len()).map(move |two| (one, two)))
-        .filter(|&(one, two)| is_same(base.round_trip(one), other.round_trip(two)))
+        .filter(|&(one, two)| are_partners(base.round_trip(one), other.round_trip(two)))
         .collect();
     candidates.sort_by_key(|&(one, two)| (one.abs_diff(two), one));
     let (mut ones, mut twos) = (vec![false; base.values.len()], vec![false; other.values.len()]);
@@ -155,6 +166,19 @@ mod tests {
         let expected = [5.0, 5.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0];
         assert_eq!(sorted(one), expected);
         assert_eq!(sorted(two), expected.map(|value| 2.0 * value));
+    }
+
+    /// Of a round in which the placement changed, the samples are of a mixture.
+    #[test]
+    fn mixed_samples_are_partners_of_the_same_round_and_of_no_other_run() {
+        let mixed = [NEAR, NEAR, None, NEAR, NEAR, NEAR, NEAR, NEAR, NEAR];
+        let (one, two) = ([1.0, 1.0, 0.6, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [2.0; 9]);
+        let mut same = two;
+        same[2] = 1.2;
+        let of_a_run = ratios(Placed::of(&one, &mixed), Placed::of(&same, &mixed));
+        assert_eq!(of_a_run, Some(vec![2.0; 9]));
+        let (one, two) = comparable(Placed::of(&one, &mixed), Placed::of(&two, &[NEAR; 9]));
+        assert_eq!((one, two), (vec![1.0; 8], vec![2.0; 8]));
     }
 
     #[test]

@@ -98,38 +98,36 @@ pub(crate) fn run_rounds(
     let mut overhead = Duration::ZERO;
     for round in 0..rounds {
         let mut slice = budget.round(contestants.len(), share, overhead, shortest);
-        slice.turn = (contestants.len() > 1).then_some(TURN);
-        overhead = Duration::ZERO;
-        let mut spent = vec![Duration::ZERO; contestants.len()];
-        let mut playing: Vec<usize> = (0..contestants.len()).collect();
+        // Without those that were withdrawn.
+        let mut playing: Vec<usize> =
+            (0..contestants.len()).filter(|&which| outcomes[which].is_ok()).collect();
+        (playing.len()..contestants.len()).for_each(|_| after_each());
         if round % 2 == 1 {
             playing.reverse();
         }
+        slice.turn = (playing.len() > 1).then_some(TURN);
+        let begun = Instant::now();
+        let samples = playing.len() as u32;
+        // Each waits for the turns of all others, so none comes back to warmer caches.
+        let mut place = 0;
         while !playing.is_empty() {
-            let mut ended = Vec::new();
-            for &which in &playing {
-                let begun = Instant::now();
-                let turn = match &outcomes[which] {
-                    Ok(_) => contestants[which].turn(slice),
-                    // It was withdrawn.
-                    Err(wrong) => Err(wrong.clone()),
-                };
-                spent[which] += begun.elapsed();
-                match (turn, &mut outcomes[which]) {
-                    (Ok(None), _) => continue,
-                    (Ok(Some(readings)), Ok(series)) => file(series, readings),
-                    (Err(wrong), Ok(_)) if contestants[which].ends_the_run() => return Err(wrong),
-                    (Err(wrong), outcome) => *outcome = Err(wrong),
-                    (Ok(Some(_)), Err(_)) => {}
+            let which = playing[place % playing.len()];
+            match (contestants[which].turn(slice), &mut outcomes[which]) {
+                (Ok(None), _) => {
+                    place = (place + 1) % playing.len();
+                    continue;
                 }
-                overhead = overhead.max(spent[which].saturating_sub(slice.measured));
-                ended.push(which);
-                after_each();
+                (Ok(Some(readings)), Ok(series)) => file(series, readings),
+                (Err(wrong), _) if contestants[which].ends_the_run() => return Err(wrong),
+                (Err(wrong), outcome) => *outcome = Err(wrong),
+                // It does not play.
+                (Ok(Some(_)), Err(_)) => {}
             }
-            playing.retain(|which| !ended.contains(which));
-            // Neither place favours a subject: the last one of this lap begins the next.
-            playing.reverse();
+            // The next one has this place now.
+            playing.retain(|&other| other != which);
+            after_each();
         }
+        overhead = (begun.elapsed() / samples.max(1)).saturating_sub(slice.measured);
     }
     Ok(outcomes)
 }
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_several_turns_alternate_in_both_orders() {
+    fn samples_of_several_turns_alternate() {
         let log = RefCell::default();
         let mut scribes = [('A', 4), ('B', 3), ('C', 1)]
             .map(|(name, turns)| Scribe { turns, ..scribe(name, &log, false) });
@@ -220,7 +218,7 @@ mod tests {
         let mut budget = Budget::new(Duration::ZERO, 3.0, None);
         let mut samples = 0;
         let outcomes = run_rounds(&mut contestants, 1, &mut budget, SHARE, || samples += 1);
-        assert_eq!(log.borrow().as_str(), "abcABCBAABA");
+        assert_eq!(log.borrow().as_str(), "abcABCABABA");
         assert_eq!((samples, outcomes.unwrap().len()), (3, 3));
     }
 

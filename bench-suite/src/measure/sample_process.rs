@@ -30,7 +30,7 @@ pub(crate) struct SampleProcess {
     lines: Receiver<String>,
     /// All that it writes to standard error; `None` after its end.
     complaints: Option<JoinHandle<io::Result<String>>>,
-    /// True if it waits for a turn.
+    /// True if it has asked for a turn.
     waits: bool,
 }
 
@@ -74,6 +74,11 @@ impl SampleProcess {
         }
     }
 
+    /// Returns whether the process has asked for a turn.
+    pub(crate) fn has_turns(&self) -> bool {
+        self.waits
+    }
+
     /// Waits until the process asks for its first turn; after that, gives it one turn. Returns the
     /// readings if the process has ended: each belongs to the one of `cases` that it names.
     pub(crate) fn turn(
@@ -99,6 +104,8 @@ impl SampleProcess {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        // A process that is not heard any more may not wait for a turn.
+        self.stdin = None;
         let status = self.child.wait().map_err(lost)?;
         let complaints = self.complaints.take().map(JoinHandle::join);
         let complaints = complaints.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic)));

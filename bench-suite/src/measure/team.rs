@@ -1,8 +1,8 @@
-//! Threads that start to work together.
+//! Threads that start to work together, once or in several turns.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,7 @@ impl<W: Worker> Team<W> {
 
     /// Runs the workers for `slice`, its warm-up first and on the same threads. Calls `watch` every
     /// few milliseconds during the measurement, at least once; without a spare CPU that slows them
-    /// down a little. If the slice takes turns, the workers sleep between its turns.
+    /// down a little. If the slice takes turns, the workers sleep before each of them.
     ///
     /// # Errors
     ///
@@ -81,11 +81,32 @@ impl<W: Worker> Team<W> {
     pub(crate) fn run_for(
         &mut self,
         slice: Slice,
+        watch: impl FnMut(),
+    ) -> Result<Throughput, WrongAnswer> {
+        self.run_turns(slice, watch, wait_for_turn)
+    }
+
+    /// As `run_for`; `wait` waits for a turn, if there are several.
+    fn run_turns(
+        &mut self,
+        slice: Slice,
         mut watch: impl FnMut(),
+        mut wait: impl FnMut() -> Result<(), WrongAnswer>,
     ) -> Result<Throughput, WrongAnswer> {
         let (turns, time) = slice.turns();
-        let measure = || {
+        let mut spent = Duration::ZERO;
+        self.run(Some(slice.warm_up), turns, |span| {
+            // An operation may take longer than a turn; then there are fewer turns.
+            if spent + time / 2 > slice.measured {
+                return Ok(false);
+            }
+            if turns > 1 {
+                wait()?;
+            }
             let begun = Instant::now();
+            if !span.open() {
+                return Ok(false);
+            }
             loop {
                 thread::sleep(time.saturating_sub(begun.elapsed()).min(TICK));
                 watch();
@@ -93,8 +114,10 @@ impl<W: Worker> Team<W> {
                     break;
                 }
             }
-        };
-        self.run(Some(slice.warm_up), slice.turn.is_some(), turns, measure)
+            span.close();
+            spent += begun.elapsed();
+            Ok(true)
+        })
     }
 
     /// Runs the workers until each of them has finished.
@@ -103,36 +126,35 @@ impl<W: Worker> Team<W> {
     ///
     /// As [`Team::run_for`].
     pub(crate) fn run_to_completion(&mut self) -> Result<Throughput, WrongAnswer> {
-        self.run(None, false, 1, || {})
+        self.run(None, 1, |span| Ok(span.open()))
     }
 
     /// Starts a thread for each worker, on separate CPUs if there are enough, runs the warm-up if
-    /// there is one, and then `turns` turns; waits for each if `waits`. Calls `measure` after a turn
-    /// has begun. With a warm-up, the turn ends when `measure` returns, else when the work is done.
+    /// there is one, and then up to `most` measured spans, for each of which `measure` is called until
+    /// it returns false.
     fn run(
         &mut self,
         warm_up: Option<Duration>,
-        waits: bool,
-        turns: u32,
-        mut measure: impl FnMut(),
+        most: u32,
+        mut measure: impl FnMut(&Span) -> Result<bool, WrongAnswer>,
     ) -> Result<Throughput, WrongAnswer> {
         let count = self.workers.len();
         let warming = &warm_up.map(|_| Span::new(count));
-        let measured: &Vec<Span> = &(0..turns).map(|_| Span::new(count)).collect();
-        let spans = || warming.iter().chain(measured);
-        let call_off = || spans().for_each(Span::call_off);
+        let measured: &Vec<Span> = &(0..most).map(|_| Span::new(count)).collect();
+        let call_off = || warming.iter().chain(measured).for_each(Span::call_off);
         thread::scope(|scope| {
+            // The others would wait for a thread that panics.
+            let _guard = OnPanic(call_off);
             let mut threads = Vec::new();
             for (number, worker) in self.iter_mut().enumerate() {
                 let work = move || {
-                    // The others would wait for a worker that panics.
                     let _guard = OnPanic(call_off);
                     cpus::pin(number);
                     if let Some(span) = warming {
                         span.run(worker)?;
                         worker.forget_warm_up();
                     }
-                    measured.iter().map(|span| span.run(worker)).collect::<Option<Vec<_>>>()
+                    Some(measured.iter().map_while(|span| span.run(worker)).collect())
                 };
                 match thread::Builder::new().spawn_scoped(scope, work) {
                     Ok(thread) => threads.push(thread),
@@ -150,22 +172,21 @@ impl<W: Worker> Team<W> {
                 thread::sleep(time);
                 span.close();
             }
-            for span in measured {
-                if waits && let Err(wrong) = wait_for_turn() {
-                    call_off();
-                    return Err(wrong);
+            let mut left = measured.iter();
+            let end = loop {
+                match left.next().map(&mut measure) {
+                    None => break Ok(()),
+                    Some(Ok(true)) => {}
+                    Some(end) => {
+                        call_off();
+                        break end.map(drop);
+                    }
                 }
-                if !span.open() {
-                    break;
-                }
-                measure();
-                if warm_up.is_some() {
-                    span.close();
-                }
-            }
+            };
             let joined = threads.into_iter().map(|thread| thread.join());
             let runs: Vec<Vec<WorkerRun>> =
                 joined.filter_map(|end| end.unwrap_or_else(|panic| resume_unwind(panic))).collect();
+            end?;
             let mut throughput = Throughput::default();
             for turn in 0..measured.len() {
                 throughput += Throughput::of(runs.iter().filter_map(|runs| runs.get(turn)));
@@ -183,7 +204,8 @@ struct Span {
     start: StartingLine,
     gate: Gate,
     /// The number of workers that have not ended their work.
-    at_work: AtomicUsize,
+    at_work: Mutex<usize>,
+    ended: Condvar,
 }
 
 impl Span {
@@ -193,24 +215,20 @@ impl Span {
             opened: Condvar::new(),
             start: StartingLine::new(workers + 1),
             gate: Gate::default(),
-            at_work: AtomicUsize::new(workers),
+            at_work: Mutex::new(workers),
+            ended: Condvar::new(),
         }
     }
 
     /// Works in the span. Returns `None` if the span was called off.
     fn run<W: Worker>(&self, worker: &mut W) -> Option<WorkerRun> {
-        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
-        // The lock protects nothing else, so a panic elsewhere leaves it as it should be.
-        drop(self.opened.wait_while(is_open, |is_open| !*is_open));
-        if !self.start.wait() {
-            return None;
-        }
-        let _ended = Ended(&self.at_work);
-        Some(worker_run(worker, &self.gate))
+        let _ended = Ended(self);
+        drop(self.opened.wait_while(locked(&self.is_open), |is_open| !*is_open));
+        self.start.wait().then(|| worker_run(worker, &self.gate))
     }
 
     fn wake(&self) {
-        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *locked(&self.is_open) = true;
         self.opened.notify_all();
     }
 
@@ -224,24 +242,29 @@ impl Span {
     /// Closes the gate, and returns when no worker works any longer.
     fn close(&self) {
         self.gate.close();
-        while self.at_work.load(Ordering::Relaxed) > 0 {
-            thread::yield_now();
-        }
+        drop(self.ended.wait_while(locked(&self.at_work), |at_work| *at_work > 0));
     }
 
-    /// Ends the workers that wait for the span, or will.
+    /// Ends the workers that work in the span, wait for it, or will.
     fn call_off(&self) {
         self.start.call_off();
+        self.gate.close();
         self.wake();
     }
 }
 
+/// Locks a value that is valid at any moment, so that a panic elsewhere does no harm.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Counts a worker out, also when it panics.
-struct Ended<'s>(&'s AtomicUsize);
+struct Ended<'s>(&'s Span);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        *locked(&self.0.at_work) -= 1;
+        self.0.ended.notify_one();
     }
 }
 
@@ -335,6 +358,41 @@ mod tests {
         let done = team.iter().map(|worker| worker.done).sum();
         assert!(throughput.total() > 0 && throughput.total() < done);
         assert!(looks > 0);
+    }
+
+    fn slice_of_turns(turns: u64) -> Slice {
+        let turn = Duration::from_millis(1);
+        Slice { turn: Some(turn), ..Slice::new(turn * turns as u32, Some(turn)) }
+    }
+
+    #[test]
+    fn every_turn_is_waited_for_and_counted() {
+        let mut team: Team<_> =
+            [0, 0].map(|done| Counter { limit: u64::MAX, done }).into_iter().collect();
+        let mut waits = 0;
+        let wait = || {
+            waits += 1;
+            Ok(())
+        };
+        let throughput = team.run_turns(slice_of_turns(5), || (), wait).unwrap();
+        // On a busy machine turns are longer, and fewer.
+        assert!((1..=5).contains(&waits), "{waits}");
+        let done = team.iter().map(|worker| worker.done).sum();
+        assert!(throughput.total() > 0 && throughput.total() < done);
+    }
+
+    #[test]
+    fn the_workers_end_when_there_is_no_further_turn() {
+        let mut team: Team<_> = [Counter { limit: u64::MAX, done: 0 }].into_iter().collect();
+        let mut waits = 0;
+        let refuse = || {
+            waits += 1;
+            if waits == 2 { Err(WrongAnswer("no more".into())) } else { Ok(()) }
+        };
+        // Long enough that one turn, however late, is not all.
+        let slice = Slice { turn: Some(Duration::from_millis(1)), ..slice_of_turns(1 << 20) };
+        let end = team.run_turns(slice, || (), refuse);
+        assert_eq!(end.unwrap_err(), WrongAnswer("no more".into()));
     }
 
     /// Panics in its second call.

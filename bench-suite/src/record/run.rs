@@ -135,9 +135,9 @@ pub(crate) struct Control {
     pub(crate) params: Params,
     /// The quantity.
     pub(crate) metric: Metric,
-    /// The samples of the first turn, which are in its record, too.
+    /// The first samples of the rounds, which are in its record, too.
     pub(crate) samples: Vec<f64>,
-    /// The samples of the second turn in the same rounds.
+    /// Its second samples in the same rounds.
     pub(crate) again: Vec<f64>,
     /// The ratio of the second to the first.
     #[serde(flatten)]

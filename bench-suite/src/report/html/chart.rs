@@ -24,6 +24,10 @@ const UNITS: u32 = 4;
 /// ten, and from this factor on at least two of them, given the margins of the range.
 const WORTH_A_LOGARITHM: f64 = 60.0;
 
+/// Values beyond this factor are drawn on a linear axis as well: no measurement spreads that far, and
+/// there would be too many powers of ten.
+const NO_LOGARITHM: f64 = 1e15;
+
 // Placeholders for variables of the style sheet.
 const INK: RGBColor = RGBColor(10, 0, 1);
 const GRID: RGBColor = RGBColor(11, 0, 1);
@@ -90,7 +94,8 @@ impl Axis {
     /// Returns whether a logarithmic axis is wanted and the values are far enough apart for it.
     fn is_logarithmic(&self, values: impl Iterator<Item = f64>) -> bool {
         let (low, high) = bounds(values);
-        self.is_log && low > 0.0 && high / low > WORTH_A_LOGARITHM
+        let factor = high / low;
+        self.is_log && low > 0.0 && factor > WORTH_A_LOGARITHM && factor < NO_LOGARITHM
     }
 
     /// Returns the range that contains the values, with a margin.

@@ -34,7 +34,7 @@ use crate::measure::{
     HeldBytes, Metric, Reading, SHORTEST, Sampler, Slice, Team, WrongAnswer, available_cpus,
     forget_peak, peak_resident_bytes, resident_bytes,
 };
-use crate::shape::{Plan, Shape};
+use crate::shape::{Numbers, Plan, Shape};
 use heap::{Heap, Memalloc};
 use objects::Table;
 use threads::{Counts, Latencies, Part, ShapedThread};
@@ -119,12 +119,24 @@ impl<H: Heap> Sampler for ShapedSampler<H> {
 
     fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
         let slice = Slice { measured: slice.measured.max(least_sample(&self.shape)), ..slice };
-        // A stall, or the time between two updates, may be longer than a turn.
-        let numbers = &self.shape.numbers;
-        let is_steady = numbers.stall_ms == 0.0 && numbers.frees_per_s.is_none();
-        let slice = if is_steady { slice } else { slice.whole() };
+        let slice = if takes_turns(&self.shape.numbers) { slice } else { slice.whole() };
         run::<H>(&self.shape, self.seed, slice)
     }
+}
+
+/// With longer sections, few of them fit into a turn.
+const LONGEST_SECTION_US: f64 = 2000.0;
+
+/// With more live bytes, samples do not take turns, because those of a round are in memory at once.
+const MOST_LIVE_BYTES: u64 = 256 << 20;
+
+/// Returns whether samples can take turns. A stall, or the time between two updates, may be longer
+/// than a turn.
+fn takes_turns(numbers: &Numbers) -> bool {
+    numbers.stall_ms == 0.0
+        && numbers.frees_per_s.is_none()
+        && numbers.section_us <= LONGEST_SECTION_US
+        && numbers.live_bytes() <= MOST_LIVE_BYTES
 }
 
 /// Returns the part of each thread.

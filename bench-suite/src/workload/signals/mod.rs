@@ -121,7 +121,7 @@ fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>,
     let hire = |(number, pulse)| Interrupted::new(&heap, number, rate_hz, pulse);
     let mut team: Team<_> = (0..).zip(&pulses).map(hire).collect();
     // No warm-up is needed, and a deadlock in it would be as fatal.
-    // The signals would come between turns as well.
+    // The time between two signals may be longer than a turn.
     let slice = Slice { warm_up: Duration::ZERO, ..slice.whole() };
     let throughput = guarded(&pulses, || team.run_for(slice, || ()))?;
 

@@ -69,8 +69,12 @@ const REHEARSAL: Slice =
 /// the other samples' turns.
 const LONGER: u32 = 3;
 
-/// With more keys, samples do not take turns, because the maps of a round are in memory at once.
-const MOST_KEYS: usize = 2_000_000;
+/// With more bytes of keys and entries, samples do not take turns, because the maps of a round are in
+/// memory at once.
+const MOST_BYTES: usize = 128 << 20;
+
+/// About the bytes of an entry beside its key.
+const BYTES_AN_ENTRY: usize = 48;
 
 /// The input of a case.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +87,8 @@ struct Setting<'d> {
 
 impl Setting<'_> {
     fn slice(&self, slice: Slice) -> Slice {
-        if self.data.keys.len() > MOST_KEYS {
+        let keys = &self.data.keys;
+        if keys.total_bytes() + keys.len() * BYTES_AN_ENTRY > MOST_BYTES {
             return slice.whole();
         }
         Slice { turn: slice.turn.map(|turn| turn * LONGER), ..slice }
