@@ -1,5 +1,5 @@
 //! Hands the compiler's version, the state of the sources and the versions of the rivals to the
-//! records that the suite writes. What can't be found out is left out, and the record says "unknown".
+//! records that the suite writes. If one of these is not available, the record says "unknown".
 
 use std::path::Path;
 use std::process::Command;

@@ -176,7 +176,7 @@ fn circles(folder: &str) -> BTreeSet<BTreeSet<String>> {
         }
     }
     let resolver = Resolver { modules: &modules, exports };
-    // What each module reaches.
+    // The modules that each module reaches.
     let mut reached: BTreeMap<&Module, BTreeSet<Module>> = BTreeMap::new();
     for (&module, imports) in &imports {
         let plain = imports.iter().filter(|(_, is_public)| !is_public);

@@ -95,7 +95,7 @@ fn somebody_elses_file_with_the_name_of_the_report_stays_as_it_is() {
     assert_eq!(std::fs::read_to_string(file).unwrap(), "a letter");
 }
 
-/// Nobody can create a file in `/proc`, whatever their permissions.
+/// No user can create a file in `/proc`, not even root.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_folder_that_cannot_be_written_costs_only_the_report() {

@@ -1,5 +1,5 @@
-//! Torture finds nothing where nothing is wrong; and, in a build with the feature `broken`, each step that
-//! is left out.
+//! Torture finds no errors in correct code. In a build with the feature `broken` it detects each
+//! step that is left out.
 #![cfg(target_os = "linux")]
 
 use std::process::{Command, Output};
@@ -12,14 +12,14 @@ fn torture(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn nothing_is_wrong_and_every_kind_of_work_was_done() {
+fn correct_code_has_no_errors_and_every_kind_of_work_is_done() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("records");
     let output = torture(&["--duration", "4", "--json", json.to_str().unwrap()]);
     let (text, error) = (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned());
     assert!(output.status.success() && error.is_empty(), "{error}");
     let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("Nothing was wrong."), "{text}");
+    assert!(text.contains("No errors."), "{text}");
     let lines = std::fs::read_to_string(&json).unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: Vec<_> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
@@ -34,7 +34,7 @@ fn nothing_is_wrong_and_every_kind_of_work_was_done() {
 }
 
 #[test]
-fn a_bad_option_is_one_line() {
+fn a_bad_option_is_reported_in_one_line() {
     for (arguments, said) in [
         (&["--mode", "warp"][..], "rseq, active-cpu and"),
         (&["--policy", "never"], "immediate, after-rcu-gp"),
@@ -54,52 +54,51 @@ fn a_bad_option_is_one_line() {
 
 #[cfg(not(feature = "broken"))]
 #[test]
-fn no_step_can_be_left_out_without_the_feature() {
+fn without_the_feature_no_step_can_be_left_out() {
     let output = torture(&["--broken", "busy"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("unknown option --broken"));
 }
 
-/// The limit is generous, since nothing rests on how fast a fault shows: `docs/CONTRIBUTING.md` has the
-/// command that tells.
+/// Each fault has a generous minute to show, since the time until then depends on the machine.
 #[cfg(feature = "broken")]
 mod broken {
     use super::*;
 
     #[track_caller]
-    fn is_noticed(fault: &str) {
+    fn is_detected(fault: &str) {
         let output = torture(&["--broken", fault, "--duration", "60"]);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{fault} was not noticed: {error}");
+        assert_eq!(output.status.code(), Some(1), "{fault} was not detected: {error}");
         assert!(error.contains("torture: an error: ") && error.contains("phase "), "{error}");
     }
 
-    macro_rules! each_is_noticed {
+    macro_rules! each_is_detected {
         ($($test:ident: $fault:literal;)+) => {
             $(
                 #[test]
                 fn $test() {
-                    is_noticed($fault);
+                    is_detected($fault);
                 }
             )+
         };
     }
 
-    each_is_noticed! {
-        reuse_without_a_grace_period_is_noticed: "grace-period";
-        a_parent_slot_that_is_not_read_again_is_noticed: "parent-slot";
-        a_count_that_changes_at_reuse_only_is_noticed: "frozen-count";
-        a_count_that_never_changes_is_noticed: "no-count";
-        two_threads_in_one_cache_are_noticed: "busy";
-        sequences_that_are_not_restarted_are_noticed: "restart";
-        a_grace_period_without_a_look_is_noticed: "look-again";
-        a_switch_without_a_barrier_is_noticed: "switch-barrier";
-        a_hint_at_an_unlinked_leaf_is_noticed: "hint-liveness";
-        a_child_without_repair_is_noticed: "fork-repair";
+    each_is_detected! {
+        reuse_without_a_grace_period_is_detected: "grace-period";
+        a_parent_slot_that_is_not_read_again_is_detected: "parent-slot";
+        a_count_that_only_changes_at_reuse_is_detected: "frozen-count";
+        a_count_that_never_changes_is_detected: "no-count";
+        two_threads_in_one_cache_are_detected: "busy";
+        sequences_that_are_not_restarted_are_detected: "restart";
+        a_grace_period_that_does_not_check_readers_is_detected: "look-again";
+        a_switch_without_a_barrier_is_detected: "switch-barrier";
+        a_hint_to_an_unlinked_leaf_is_detected: "hint-liveness";
+        a_child_without_repair_is_detected: "fork-repair";
     }
 
     #[test]
-    fn an_unknown_fault_names_those_that_exist() {
+    fn the_error_for_an_unknown_fault_lists_all_faults() {
         let output = torture(&["--broken", "all"]);
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains("grace-period, parent-slot"));

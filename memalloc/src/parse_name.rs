@@ -19,7 +19,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseNameError {
-    /// What the text was to name.
+    /// The kind of thing that the text should name.
     what: &'static str,
     name: String,
     /// The allowed names, as a list.

@@ -159,8 +159,8 @@ in_every_setup! {
     }
 }
 
-/// What is loaded with its own section outlives the cell, the cache and every other clone of the
-/// domain, and ends on another thread.
+/// An `OwnedRef` outlives the cell, the cache and every other clone of the domain, and is dropped
+/// on another thread.
 #[test]
 fn an_owned_value_outlives_the_cell_and_moves() {
     for setup in Setup::every() {

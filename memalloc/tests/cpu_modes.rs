@@ -56,7 +56,7 @@ fn the_statistics_say_why_an_allocator_has_its_cpu_mode() {
     }
 }
 
-/// Where the kernel lists the CPUs that there can be.
+/// The kernel's list of possible CPUs.
 const POSSIBLE: &CStr = c"/sys/devices/system/cpu/possible";
 
 /// In a new process: shows it `list` in place of [`POSSIBLE`].

@@ -275,7 +275,8 @@ fn any_list_of_possible_cpus_serves() {
     }
 }
 
-/// Where threads use the caches in turn, each of many threads uses another of 1024.
+/// In the mode that assigns caches to threads in turn, each of many threads uses a different one of
+/// the 1024 caches.
 #[test]
 fn thousands_of_short_lived_threads_leave_nothing_behind_in_a_thousand_caches() {
     let claim = "thousands_of_short_lived_threads_leave_nothing_behind_in_a_thousand_caches";

@@ -24,7 +24,7 @@ const PROVIDED: usize = 256 << 10;
 /// A byte of the stack that was not written.
 const UNTOUCHED: u8 = 0xa5;
 
-/// What the next signal does.
+/// The call that the handler of the next signal makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
     Allocate,

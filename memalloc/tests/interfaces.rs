@@ -1,4 +1,4 @@
-//! What a new user writes compiles without annotations, and does what it says.
+//! The first code of a new user compiles without type annotations, and works.
 #![cfg(not(loom))]
 
 use memalloc::rcu::Domain;
@@ -139,7 +139,7 @@ fn after_a_failed_exchange_the_value_comes_back() -> Outcome {
     assert_eq!(cache.stats().live.objects, 1, "its object is free");
 
     let head = NonNull::new(head.into_inner()).expect("stored above");
-    // SAFETY: nobody else knows the object.
+    // SAFETY: no other thread knows the object.
     unsafe { cache.free_unshared(head) };
     let stats = cache.stats();
     assert_eq!((stats.live.objects, stats.pending.objects), (0, 0), "not after a grace period");
@@ -163,7 +163,7 @@ fn an_unshared_value_is_dropped_at_once_and_a_value_that_is_moved_out_is_not() -
 
 #[test]
 fn a_slot_is_copied_as_a_reference_is() -> Outcome {
-    /// Where a walk stands.
+    /// The position of a walk.
     #[derive(Clone, Copy)]
     struct Link<'g> {
         previous: SlotRef<'g, Counted>,

@@ -11,7 +11,7 @@ use super::values;
 /// The options of `torture`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TortureOptions {
-    /// Time for all phases, of half a second each
+    /// Duration of the run, in phases of half a second
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = values::seconds, allow_negative_numbers = true)]
     duration: u64,
 
@@ -23,15 +23,15 @@ pub(crate) struct TortureOptions {
     #[arg(long = "policy", value_name = "POLICY,..", value_delimiter = ',')]
     pub(crate) policies: Vec<PolicyKind>,
 
-    /// Threads of each phase
+    /// Number of threads in each phase
     #[arg(long, value_name = "N", default_value = "8", value_parser = values::threads, allow_negative_numbers = true)]
     pub(crate) threads: usize,
 
-    /// Where random numbers begin, which decide the order of the phases
+    /// Seed of all random choices, which include the order of the phases
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::seed, allow_negative_numbers = true)]
     pub(crate) seed: u64,
 
-    /// The number of the first phase, to repeat what was found
+    /// Number of the first phase, to repeat an error
     #[arg(long = "phase", value_name = "N", default_value = "0", value_parser = values::phase, allow_negative_numbers = true)]
     pub(crate) first: u64,
 
@@ -39,14 +39,14 @@ pub(crate) struct TortureOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Leave this step out, to see whether it is noticed
+    /// Leave out this step of a protocol, to test that torture detects it
     #[cfg(feature = "broken")]
     #[arg(long, value_name = "FAULT", value_parser = values::fault)]
     pub(crate) broken: Option<memalloc::broken::Fault>,
 }
 
 impl TortureOptions {
-    /// The time for all phases.
+    /// Returns the duration of the run.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_secs(self.duration)
     }

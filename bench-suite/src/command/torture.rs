@@ -1,4 +1,4 @@
-//! `torture`: what both libraries promise, checked while threads do everything at once.
+//! `torture`: checks the promises of both libraries while threads do everything at once.
 
 use std::time::Instant;
 
@@ -11,20 +11,20 @@ use super::{Failure, print, print_aside};
 use crate::cli::TortureOptions;
 use crate::record::{Health, RunEnd, RunHeader, Sink, TortureTally};
 use crate::report::Listing;
-use crate::torture::{self, Choices, News, Request};
+use crate::torture::{self, Choices, Event, Request};
 
-/// The usual time, in seconds.
-const USUAL_SECONDS: u64 = 60;
+/// The default duration, in seconds.
+const DEFAULT_SECONDS: u64 = 60;
 
 /// The option that names CPU modes.
 const MODE_OPTION: &str = "--mode";
 
-/// What it goes through.
+/// Describes the command for `list`.
 pub(super) fn listing() -> Listing {
     let modes = modes_asked_for(MODE_OPTION, &[]).unwrap_or_default();
     Listing {
         command: "torture",
-        seconds: USUAL_SECONDS,
+        seconds: DEFAULT_SECONDS,
         choices: vec![
             (MODE_OPTION, modes.iter().map(ToString::to_string).collect()),
             ("--policy", PolicyKind::ALL.iter().map(ToString::to_string).collect()),
@@ -32,7 +32,7 @@ pub(super) fn listing() -> Listing {
     }
 }
 
-/// Checks the request, and goes through phases.
+/// Checks the options, and runs torture.
 pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
     let modes = modes_asked_for(MODE_OPTION, &options.modes).map_err(Failure::Request)?;
     let policies = match options.policies.is_empty() {
@@ -51,10 +51,10 @@ pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
     };
     let (header, begun) = (RunHeader::begin(options.seed), Instant::now());
     let mut unwritten = sink.begin(&header).err();
-    let end = torture::run(&request, |news| {
-        let (tally, error, phase, again) = match news {
-            News::Minute(tally) => (tally, None, None, None),
-            News::Failed(tally, error, phase, number) => {
+    let end = torture::run(&request, |event| {
+        let (tally, error, phase, again) = match event {
+            Event::Minute(tally) => (tally, None, None, None),
+            Event::Failed(tally, error, phase, number) => {
                 (tally, Some(error), Some(phase), Some(again(options, number, fault.as_deref())))
             }
         };
@@ -83,13 +83,13 @@ pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
     ended(unwritten, end.interrupted)
 }
 
-/// What a run without an error has shown.
+/// Returns the last line of a run without errors.
 fn closing(is_cut_off: bool) -> String {
-    let until = if is_cut_off { "Interrupted: until then nothing" } else { "Nothing" };
-    format!("{until} was wrong.\n")
+    let text = if is_cut_off { "Interrupted. No errors until then.\n" } else { "No errors.\n" };
+    text.to_owned()
 }
 
-/// The command that repeats what was found in a phase.
+/// Returns the command that repeats a phase.
 fn again(options: &TortureOptions, phase: u64, fault: Option<&str>) -> String {
     let list = |option: &str, values: Vec<String>| match values.is_empty() {
         true => String::new(),
@@ -105,23 +105,24 @@ fn again(options: &TortureOptions, phase: u64, fault: Option<&str>) -> String {
     )
 }
 
-/// Leaves the step out that was asked for, and gives its name.
+/// Chooses the fault of `--broken`, if any, and returns its name.
 #[cfg(feature = "broken")]
 fn choose_fault(
     options: &TortureOptions,
     choices: &mut Choices,
 ) -> Result<Option<String>, Failure> {
     let Some(fault) = options.broken else { return Ok(None) };
-    choices.turn_towards(fault);
+    choices.focus_on(fault);
     if choices.modes.is_empty() || choices.policies.is_empty() {
-        let message = format!("--broken {fault}: it shows under no mode or policy asked for");
+        let message =
+            format!("--broken {fault}: it cannot show under the given modes and policies");
         return Err(Failure::Request(message));
     }
     fault.choose();
     Ok(Some(fault.to_string()))
 }
 
-/// Without the feature `broken` there is none.
+/// Chooses no fault: this build lacks the feature `broken`.
 #[cfg(not(feature = "broken"))]
 fn choose_fault(
     _options: &TortureOptions,

@@ -1,10 +1,11 @@
-//! The placement of the CPUs, and samples that are compared only with samples of the same placement.
+//! The placement of the CPUs, and samples that are compared only with samples of the same
+//! placement.
 //!
-//! A hypervisor moves virtual CPUs between cores that share a core, a cache or only a socket, and an
-//! operating system does the same with threads. A cache line then travels between two CPUs at
+//! A hypervisor moves virtual CPUs between cores that share a core, a cache or only a socket, and
+//! an operating system does the same with threads. A cache line then travels between two CPUs at
 //! another speed, up to ten times as slow, and so does every workload with several threads. The
-//! probe's round trip tells the placement. Which subject meets which placement is chance, and a
-//! ratio of samples of different placements says nothing of the subjects.
+//! probe's round trip tells the placement. Subjects meet placements by chance, so a ratio of
+//! samples of different placements says nothing about the subjects.
 
 use super::rounds::FEWEST_ROUNDS;
 

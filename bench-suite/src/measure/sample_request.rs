@@ -1,5 +1,5 @@
-//! What a run and the process of one of its samples say to each other: the request, as an argument,
-//! and the answer, as a line. Between them the process asks for [turns](super::turn).
+//! The messages between a run and the process of one of its samples: the request, as an argument,
+//! and the answer, as a line. Between the two, the process asks for [turns](super::turn).
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -60,7 +60,8 @@ pub(crate) fn answer(sample: Result<Vec<Reading>, WrongAnswer>) -> String {
     serde_json::to_string(&answer).unwrap_or_default()
 }
 
-/// Reads the line of a sample whose readings belong to `cases`. Returns `None` if it is not an answer.
+/// Reads the line of a sample whose readings belong to `cases`. Returns `None` if it is not an
+/// answer.
 pub(super) fn answered(
     line: &str,
     cases: &[&'static str],

@@ -1,16 +1,16 @@
-//! Which CPUs threads may run on, changed while they run.
+//! Changes the CPU affinity of running threads.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_setaffinity};
 
-/// Those that this process may use, read before anything changes.
+/// The CPUs that the process may use, read before any affinity changes.
 static ALLOWED: LazyLock<Vec<usize>> = LazyLock::new(|| {
     let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
     (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
 });
 
-/// Reads which CPUs there are. To be called before any thread has been moved.
+/// Reads [`ALLOWED`]. Must be called before any thread is moved.
 pub(super) fn remember() {
     LazyLock::force(&ALLOWED);
 }
@@ -21,20 +21,20 @@ fn set(of: impl IntoIterator<Item = usize>) -> CpuSet {
     set
 }
 
-/// Keeps the calling thread on the `number`th CPU, counted round and round. Where the system refuses,
-/// the thread stays where it may run.
+/// Pins the calling thread to the allowed CPU with index `number`, modulo their number. If the
+/// system refuses, the affinity does not change.
 pub(super) fn stay_on(number: usize) {
     if let Some(place) = number.checked_rem(ALLOWED.len()) {
         let _ = sched_setaffinity(None, &set([ALLOWED[place]]));
     }
 }
 
-/// Lets the calling thread run anywhere.
+/// Lets the calling thread run on any allowed CPU.
 pub(super) fn stay_anywhere() {
     let _ = sched_setaffinity(None, &set(ALLOWED.iter().copied()));
 }
 
-/// Threads that are moved about.
+/// The threads that may be moved between CPUs.
 #[derive(Debug, Default)]
 pub(super) struct Movable(Mutex<Vec<Pid>>);
 
@@ -44,13 +44,14 @@ impl Movable {
         self.lock().push(gettid());
     }
 
-    /// Takes the calling thread out.
+    /// Removes the calling thread.
     pub(super) fn leave(&self) {
         let own = gettid();
         self.lock().retain(|thread| *thread != own);
     }
 
-    /// Moves one of them to one CPU, or lets it run anywhere. Says whether there was one.
+    /// Moves a random thread to one CPU, or lets it run on any. Returns true if the affinity was
+    /// set.
     pub(super) fn move_one(&self, random: &mut fastrand::Rng) -> bool {
         let threads = self.lock();
         let Some(&thread) = random.choice(threads.iter()) else { return false };

@@ -1,24 +1,25 @@
-//! Torture: everything that the libraries promise, checked while threads do everything at once, in
-//! short phases of ever other settings. (In the manner of the kernel's rcutorture; no code of it.)
+//! Torture: checks the promises of both libraries while threads do everything at once, in short
+//! phases with different settings. It works like the kernel's rcutorture, without any of its code.
 //!
-//! | file | knows |
+//! | file | content |
 //! |---|---|
-//! | `verdict` | what was counted, and the first thing that was wrong |
-//! | `phases` | what a run goes through, in an order that its seed decides |
-//! | `objects` | objects that show what became of them |
-//! | `readers`, `updaters` | who reads objects, and who replaces them |
-//! | `tries` | keys that are always there, and those around them that come and go |
-//! | `storms`, `forks`, `switches`, `affinity` | signals, children, adaptive barriers, CPUs |
-//! | `bouts` | what one thread does for a moment |
-//! | `watch` | a run that can't go on |
+//! | `verdict` | counts, and the first error |
+//! | `phases` | the settings of each phase, in an order that the seed decides |
+//! | `objects` | objects that show reuse and corruption |
+//! | `readers`, `updaters` | reading objects, and replacing them |
+//! | `tries` | a trie with stable keys, and transient keys around them |
+//! | `storms`, `forks`, `switches`, `affinity` | signals, processes, adaptive barriers, CPUs |
+//! | `activities` | the activities that threads choose from |
+//! | `watch` | reports of panics and fatal signals |
 //!
-//! Every thread does one bout after the other, of those that the phase's mix has. At the end of a phase all
-//! threads have gone, everything is taken back, and counted.
+//! Each thread does one short activity after another, chosen at random from the mix of the phase.
+//! At the end of a phase all threads have ended. Then all objects are freed and counted.
 //!
-//! A run that found an error ends with the process: what is broken can't be tidied up.
+//! After an error the process exits without cleaning up, since a broken structure cannot be
+//! dropped.
 
+mod activities;
 mod affinity;
-mod bouts;
 mod forks;
 mod objects;
 mod phases;
@@ -39,11 +40,11 @@ use memalloc::rcu::Domain;
 
 use crate::measure::{Gate, Interrupt};
 use crate::workload::policy::with_policy;
+use activities::Shared;
 use affinity::Movable;
-use bouts::Ground;
-use objects::{LITTLE_PENDING, Objects};
+use objects::{Objects, SMALL_MAX_PENDING};
 use phases::{LENGTH, Mix, Phase, Phases};
-use readers::Parcels;
+use readers::SentGuards;
 use tries::Trie;
 use updaters::Callbacks;
 use verdict::{Count, Verdict, Wrong};
@@ -51,100 +52,103 @@ use verdict::{Count, Verdict, Wrong};
 pub(crate) use phases::Choices;
 pub(crate) use verdict::Tally;
 
-/// How long whatever has to end at the end of a phase may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time within which a phase must end after its time is over.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The same where a fault has been chosen, which may keep it from ending at all.
-const SHORT_PATIENCE: Duration = Duration::from_secs(3);
+/// [`END_TIMEOUT`] with a fault chosen, which may keep a phase from ending.
+const BROKEN_END_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the run is looked at.
+/// The interval between two checks of the run's state.
 const TICK: Duration = Duration::from_millis(5);
 
-/// After how long a reader stalls.
+/// The time after which a reader counts as stalled.
 const STALL: Duration = Duration::from_millis(20);
 
-/// What a run does.
+/// The request for a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// The phases.
+    /// The settings to choose from.
     pub(crate) choices: Choices,
-    /// Threads of each phase.
+    /// The number of threads of each phase.
     pub(crate) threads: usize,
-    /// The time for all phases.
+    /// The duration of the run.
     pub(crate) duration: Duration,
-    /// Whether a fault has been chosen.
+    /// True if a fault has been chosen.
     pub(crate) broken: bool,
 }
 
-/// What a run tells while it goes on.
+/// An event during a run.
 #[derive(Debug)]
-pub(crate) enum News<'n> {
+pub(crate) enum Event<'e> {
     /// A minute has passed.
     Minute(Tally),
-    /// Something is wrong: what, and in which phase. The process ends.
-    Failed(Tally, &'n str, String, u64),
+    /// An error: its text, and the phase as text and as number. The process exits.
+    Failed(Tally, &'e str, String, u64),
 }
 
-/// How a run ended that found nothing.
+/// The result of a run without errors.
 #[derive(Debug)]
 pub(crate) struct End {
-    /// What was seen.
+    /// The counts.
     pub(crate) tally: Tally,
-    /// Whether somebody asked for the end.
+    /// True if a signal ended the run early.
     pub(crate) interrupted: bool,
 }
 
-/// The phase under way.
-struct UnderWay {
+/// The current phase.
+struct CurrentPhase {
     phase: Phase,
     since: Instant,
-    /// Phases that have ended.
+    /// The number of phases that have ended.
     ended: u64,
 }
 
-/// Goes through phases until the time is over. Where something is wrong, `tell` hears it, and the process
-/// ends with 1.
-pub(crate) fn run(request: &Request, mut tell: impl FnMut(News<'_>)) -> End {
+/// Runs phases until the time is over or a signal asks for the end, and passes events to
+/// `on_event`. After an error the process exits with 1.
+pub(crate) fn run(request: &Request, mut on_event: impl FnMut(Event<'_>)) -> End {
     watch::begin();
     affinity::remember();
     let (interrupt, begun) = (Interrupt::listen(), Instant::now());
     let (verdict, gate) = (&Verdict::default(), &Gate::default());
     let mut phases = Phases::new(&request.choices);
-    let first = UnderWay { phase: phases.next(), since: begun, ended: 0 };
-    let under_way = &Mutex::new(first);
-    let lock = || under_way.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = CurrentPhase { phase: phases.next(), since: begun, ended: 0 };
+    let current = &Mutex::new(first);
+    let lock = || current.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
-        let conductor = scope.spawn(move || {
+        let runner = scope.spawn(move || {
             while gate.is_open() {
                 let phase = lock().phase.clone();
-                watch::says(&phase);
-                go_through(&phase, request.threads, verdict, gate);
+                watch::set_text(&phase);
+                run_phase(&phase, request.threads, verdict, gate);
                 let mut now = lock();
-                *now =
-                    UnderWay { phase: phases.next(), since: Instant::now(), ended: now.ended + 1 };
+                *now = CurrentPhase {
+                    phase: phases.next(),
+                    since: Instant::now(),
+                    ended: now.ended + 1,
+                };
             }
         });
-        let patience = if request.broken { SHORT_PATIENCE } else { PATIENCE };
+        let timeout = if request.broken { BROKEN_END_TIMEOUT } else { END_TIMEOUT };
         let mut minutes = 0;
         loop {
-            let is_over = conductor.is_finished();
+            let is_over = runner.is_finished();
             let (elapsed, now) = (begun.elapsed(), lock());
             let lasted = now.since.elapsed();
-            if lasted > LENGTH + patience {
-                verdict.complain(Wrong::Stuck, [lasted.as_millis() as u64, 0, 0]);
+            if lasted > LENGTH + timeout {
+                verdict.report(Wrong::Stuck, [lasted.as_millis() as u64, 0, 0]);
             }
             if watch::has_panicked() {
-                verdict.complain(Wrong::Panicked, [0; 3]);
+                verdict.report(Wrong::Panicked, [0; 3]);
             }
             let tally = || verdict.tally(now.ended, elapsed.as_secs_f64());
             if let Some(error) = verdict.first() {
                 let (text, number) = (now.phase.to_string(), now.phase.number);
-                tell(News::Failed(tally(), &error, text, number));
+                on_event(Event::Failed(tally(), &error, text, number));
                 std::process::exit(1);
             }
             if elapsed.as_secs() / 60 > minutes {
                 minutes = elapsed.as_secs() / 60;
-                tell(News::Minute(tally()));
+                on_event(Event::Minute(tally()));
             }
             if elapsed >= request.duration || interrupt.is_asked() {
                 gate.close();
@@ -161,23 +165,28 @@ pub(crate) fn run(request: &Request, mut tell: impl FnMut(News<'_>)) -> End {
     End { tally, interrupted: interrupt.is_asked() }
 }
 
-/// Goes through one phase, or as far as the time lets it.
-fn go_through(phase: &Phase, threads: usize, verdict: &Verdict, gate: &Gate) {
-    let went = match phase.validated {
+/// Runs one phase, or its beginning if the gate closes.
+fn run_phase(phase: &Phase, threads: usize, verdict: &Verdict, gate: &Gate) {
+    let result = match phase.validated {
         true => {
-            with_policy!(phase.policy, P => with::<P, Immediate>(phase, threads, verdict, gate))
+            with_policy!(phase.policy, P => {
+                run_with::<P, Immediate>(phase, threads, verdict, gate)
+            })
         }
         false => {
-            with_policy!(phase.policy, P => with::<P, AfterRcuGp>(phase, threads, verdict, gate))
+            with_policy!(phase.policy, P => {
+                run_with::<P, AfterRcuGp>(phase, threads, verdict, gate)
+            })
         }
     };
-    if went.is_some_and(|went| went.is_none()) {
-        verdict.complain(Wrong::NoMemory, [0; 3]);
+    if result.is_some_and(|result| result.is_none()) {
+        verdict.report(Wrong::NoMemory, [0; 3]);
     }
 }
 
-/// The same with the policies of objects and leaves, and of branches. None where there is no memory for it.
-fn with<P: ReusePolicy, B: ReusePolicy>(
+/// Runs a phase with policy `P` for objects and leaves, and `B` for branches. `None` if there is
+/// not enough memory.
+fn run_with<P: ReusePolicy, B: ReusePolicy>(
     phase: &Phase,
     threads: usize,
     verdict: &Verdict,
@@ -185,52 +194,52 @@ fn with<P: ReusePolicy, B: ReusePolicy>(
 ) -> Option<()> {
     let domain = &Domain::builder().barrier_kind(phase.barrier).stall_after(STALL).build().ok()?;
     let gate = Gate::default();
-    let max_pending = phase.small.then_some(LITTLE_PENDING);
+    let max_pending = phase.small.then_some(SMALL_MAX_PENDING);
     let objects = Objects::<P>::new(phase, domain, max_pending, verdict, &gate).ok()?;
     let trie = Trie::<B, P>::new(phase, domain, threads, verdict).ok()?;
     let (callbacks, movable) = (Callbacks::default(), Movable::default());
-    let parcels = Parcels::default();
-    let ground = &Ground {
+    let sent_guards = SentGuards::default();
+    let shared = &Shared {
         phase,
         domain,
         objects: &objects,
         trie: &trie,
-        parcels: &parcels,
+        sent_guards: &sent_guards,
         callbacks: &callbacks,
         movable: &movable,
         verdict,
         gate: &gate,
     };
-    let owns = thread::scope(|scope| {
+    let own_keys = thread::scope(|scope| {
         let worker = |thread| {
             let worker = thread::Builder::new().name(format!("torture-{thread}"));
-            worker.spawn_scoped(scope, move || ground.work(thread))
+            worker.spawn_scoped(scope, move || shared.work(thread))
         };
         let workers: Vec<_> = (0..threads).map_while(|thread| worker(thread).ok()).collect();
         let (begun, mut random) = (Instant::now(), fastrand::Rng::with_seed(phase.seed));
         let mut moves = 0;
         while begun.elapsed() < LENGTH && run.is_open() && verdict.is_clean() {
             thread::sleep(Duration::from_micros(random.u64(200..3_000)));
-            // Those that change barriers have chosen their CPUs.
+            // Threads that switch barriers choose their CPUs themselves.
             if phase.mix != Mix::Switches {
                 moves += u64::from(movable.move_one(&mut random));
             }
         }
         verdict.count(Count::Moves, moves);
         gate.close();
-        let owns = workers.into_iter().map(|worker| worker.join().ok());
-        owns.collect::<Option<Vec<_>>>()
+        let own_keys = workers.into_iter().map(|worker| worker.join().ok());
+        own_keys.collect::<Option<Vec<_>>>()
     });
-    if let Some(owns) = owns.filter(|_| verdict.is_clean()) {
-        parcels.clear();
+    if let Some(own_keys) = own_keys.filter(|_| verdict.is_clean()) {
+        sent_guards.clear();
         callbacks.drain(domain, &objects);
         objects.drain();
-        trie.drain(&owns);
+        trie.drain(&own_keys);
     } else {
-        verdict.complain(Wrong::Panicked, [0; 3]);
+        verdict.report(Wrong::Panicked, [0; 3]);
     }
     if !verdict.is_clean() {
-        // The end of the process comes; what is broken is left as it is.
+        // The process exits soon. Broken structures must not be dropped.
         loop {
             thread::park();
         }

@@ -1,17 +1,17 @@
-//! Objects that show what became of them: each says whose it is, how many lives it has had, and has a
-//! pattern that follows from its address and its life.
+//! Objects that show reuse and corruption: each contains its owner, its number of lives, and a
+//! pattern that depends on its address and its life. A life begins when the object is filled.
 //!
 //! ```text
 //!  word   | 0: owner | 1: life | 2: mark | 3 …: pattern
 //! ```
 //!
-//! - BEN-T2: every word of an object is an atomic, and only ever accessed as one. Nothing but this file
-//!   touches them, and the allocator leaves free objects alone, so that a free one has no owner: all of
-//!   its words are 0, or what its last life left.
-//! - BEN-T3: an object is freed by value ([`Held`]), by the thread that has it. One that was published was
-//!   taken out of its slot before.
-//! - BEN-T4: a reader looks at an object only as long as the section lasts in which it found it, and under
-//!   a policy that keeps its class for such a section.
+//! - BEN-T2: every word of an object is an atomic, and is only accessed as one. Only this file
+//!   accesses the words, and the allocator does not write to free objects. So a free object has no
+//!   owner, and its other words are 0 or left from its last life.
+//! - BEN-T3: an object is freed once: by value ([`Held`]), by the thread that owns it, or after an
+//!   exchange has removed it from its slot.
+//! - BEN-T4: a reader accesses an object only during the section in which it found it, and under a
+//!   policy that protects at least the object's class during such a section.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -29,7 +29,8 @@ use crate::measure::Gate;
 /// The sizes of objects, in bytes.
 const SIZES: [usize; 2] = [64, 256];
 
-/// Slots in which readers find objects; the size of what is in one follows from its number.
+/// The number of slots in which readers find objects. The number of a slot decides the size of its
+/// object.
 pub(super) const SLOTS: usize = 16;
 
 const OWNER: usize = 0;
@@ -37,20 +38,20 @@ const LIFE: usize = 1;
 const MARK: usize = 2;
 const PATTERN: usize = 3;
 
-/// What word [`MARK`] of every object is, from its first life on.
+/// The value of word [`MARK`] of every object, from its first life on.
 const MARKED: u64 = 0x6f62_6a65_6374_2121;
 
-/// What may be pending where little may be, in bytes.
-pub(super) const LITTLE_PENDING: u64 = 64 << 10;
+/// The limit of pending bytes in a phase with small caches.
+pub(super) const SMALL_MAX_PENDING: u64 = 64 << 10;
 
-/// What a section of a reader keeps of an object that it found.
+/// The protection of an object by the section in which a reader found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keeps {
-    /// Nothing: it must not be looked at.
+pub(super) enum Protection {
+    /// None: the object must not be accessed.
     Nothing,
-    /// Its class.
+    /// The memory stays an object of the same class, but may be reused.
     Class,
-    /// Itself.
+    /// The object is not reused.
     Identity,
 }
 
@@ -63,17 +64,17 @@ pub(super) enum Section {
     Trace,
 }
 
-/// An object that one thread has.
+/// An object that one thread owns.
 #[derive(Debug)]
 pub(super) struct Held {
     object: NonNull<u8>,
     size: usize,
 }
 
-// SAFETY: it is the only holder of the object, whose words are atomics (BEN-T2).
+// SAFETY: it is the only handle of its owner, and the words of the object are atomics (BEN-T2).
 unsafe impl Send for Held {}
 
-/// An object that a reader found, and the life that it was in.
+/// An object that a reader found, and its life at that time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
     object: NonNull<u8>,
@@ -81,22 +82,23 @@ pub(super) struct Found {
     life: u64,
 }
 
-// SAFETY: as above; it is looked at inside a section, on whichever thread that is (BEN-T4).
+// SAFETY: the words of the object are atomics (BEN-T2), and any thread in the section may access it
+// (BEN-T4).
 unsafe impl Send for Found {}
 
-/// An allocator, and slots in which its objects are published.
+/// An allocator, and the slots in which its objects are published.
 #[derive(Debug)]
 pub(super) struct Objects<'v, P: ReusePolicy> {
     alloc: MemAlloc<P>,
     slots: [AtomicPtr<u8>; SLOTS],
-    by_hand: bool,
+    uses_free_rcu: bool,
     verdict: &'v Verdict,
     gate: &'v Gate,
 }
 
-/// How an object is freed that no reader has seen.
+/// The ways to free an unpublished object.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Way {
+pub(super) enum FreeKind {
     /// As the policy says.
     Policy,
     /// After a grace period.
@@ -106,7 +108,7 @@ pub(super) enum Way {
 }
 
 impl<'v, P: ReusePolicy> Objects<'v, P> {
-    /// An allocator in the setting of a phase, and nothing in the slots.
+    /// Creates an allocator with the settings of a phase, and empty slots.
     pub(super) fn new(
         phase: &Phase,
         domain: &Domain,
@@ -115,7 +117,7 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         gate: &'v Gate,
     ) -> Result<Self, BuildError> {
         let mut builder = MemAlloc::builder().domain(domain.clone()).cpu_mode(phase.mode);
-        // Where an object of one size was, none of another finds what it left (BEN-T2).
+        // Otherwise an object could find words that an object of another size left (BEN-T2).
         builder = builder.keep_class(true);
         if let Some(bytes) = max_pending {
             builder = builder.max_pending(bytes);
@@ -129,49 +131,57 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
             false => builder.classes(ClassTable::new(&SIZES)?),
         };
         let slots = [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS];
-        Ok(Self { alloc: builder.build()?, slots, by_hand: phase.by_hand, verdict, gate })
+        Ok(Self {
+            alloc: builder.build()?,
+            slots,
+            uses_free_rcu: phase.uses_free_rcu,
+            verdict,
+            gate,
+        })
     }
 
-    /// What a section of such a reader keeps.
-    pub(super) fn keeps(&self, section: Section) -> Keeps {
+    /// Returns the protection of published objects by sections of a flavour.
+    pub(super) fn protection(&self, section: Section) -> Protection {
         match (section, P::KIND) {
-            (Section::Rcu, PolicyKind::Immediate) if self.by_hand => Keeps::Identity,
-            (_, PolicyKind::Immediate) => Keeps::Class,
-            (Section::Rcu, _) | (_, PolicyKind::AfterTasksTraceGp) => Keeps::Identity,
-            (_, PolicyKind::AfterRcuGp) => Keeps::Class,
-            (_, _) => Keeps::Nothing,
+            (Section::Rcu, PolicyKind::Immediate) if self.uses_free_rcu => Protection::Identity,
+            (_, PolicyKind::Immediate) => Protection::Class,
+            (Section::Rcu, _) | (_, PolicyKind::AfterTasksTraceGp) => Protection::Identity,
+            (_, PolicyKind::AfterRcuGp) => Protection::Class,
+            (_, _) => Protection::Nothing,
         }
     }
 
-    /// An object for `owner`, which is not 0, of the size that slot number `slot` has.
+    /// Allocates an object for `owner`, which is not 0, of the size for slot number `slot`.
     pub(super) fn take(&self, slot: usize, owner: u64) -> Option<Held> {
         let size = SIZES[slot % SIZES.len()];
         match self.alloc.alloc(layout(size)) {
             Ok(object) => Some(self.taken(object.cast(), size, owner)),
             Err(_) => {
-                self.verdict.complain(Wrong::NoMemory, [size as u64, 0, 0]);
+                self.verdict.report(Wrong::NoMemory, [size as u64, 0, 0]);
                 None
             }
         }
     }
 
-    /// The same of what is ready. Async-signal-safe.
+    /// Allocates an object without waiting; otherwise the same as [`take`](Self::take).
+    /// Async-signal-safe.
     pub(super) fn take_nowait(&self, slot: usize, owner: u64) -> Option<Held> {
         let size = SIZES[slot % SIZES.len()];
         let object = self.alloc.alloc_nowait(layout(size)).ok()?;
         Some(self.taken(object.cast(), size, owner))
     }
 
+    /// Sets the owner of a new object, and reports an error if it already has one.
     fn taken(&self, object: NonNull<u8>, size: usize, owner: u64) -> Held {
         let held = Held { object, size };
         let before = word(object, OWNER).swap(owner, Ordering::Relaxed);
         if before != 0 {
-            self.verdict.complain(Wrong::HandedOutTwice, [address(object), before, owner]);
+            self.verdict.report(Wrong::HandedOutTwice, [address(object), before, owner]);
         }
         held
     }
 
-    /// Begins the next life of an object.
+    /// Begins the next life of an object: writes its mark and pattern.
     pub(super) fn fill(&self, held: &Held) {
         let object = held.object;
         let life = word(object, LIFE).load(Ordering::Relaxed) + 1;
@@ -182,19 +192,20 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         }
     }
 
-    /// Frees an object that no reader has seen.
-    pub(super) fn free(&self, held: Held, owner: u64, way: Way) {
+    /// Frees an unpublished object.
+    pub(super) fn free(&self, held: Held, owner: u64, kind: FreeKind) {
         let Held { object, size } = held;
         let found = word(object, OWNER).swap(0, Ordering::Relaxed);
         if found != owner {
-            self.verdict.complain(Wrong::Taken, [address(object), found, owner]);
+            self.verdict.report(Wrong::Taken, [address(object), found, owner]);
         }
-        // SAFETY: BEN-T3: it was allocated here with this layout, nobody else has it, and no reader.
+        // SAFETY: BEN-T3: it was allocated here with this layout, it has no other owner, and no
+        // reader has seen it.
         unsafe {
-            match way {
-                Way::Policy => self.alloc.free(object, layout(size)),
-                Way::Rcu => self.alloc.free_rcu(object, layout(size)),
-                Way::Unshared => self.alloc.free_unshared(object, layout(size)),
+            match kind {
+                FreeKind::Policy => self.alloc.free(object, layout(size)),
+                FreeKind::Rcu => self.alloc.free_rcu(object, layout(size)),
+                FreeKind::Unshared => self.alloc.free_unshared(object, layout(size)),
             }
         }
     }
@@ -209,27 +220,28 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         self.replace(slot, ptr::null_mut());
     }
 
+    /// Exchanges the object in a slot, and frees the old one.
     fn replace(&self, slot: usize, new: *mut u8) {
-        // ORDERING: Release pairs with the Acquire in `find`: a reader sees what was written into the object;
-        // Acquire where another thread published the old one.
+        // ORDERING: Release pairs with the Acquire in `find`: a reader sees the words of the new
+        // object. Acquire pairs with the Release of the thread that published the old object.
         let old = self.slots[slot].swap(new, Ordering::AcqRel);
         let Some(old) = NonNull::new(old) else { return };
         let size = SIZES[slot % SIZES.len()];
         let owner = word(old, OWNER).swap(0, Ordering::Relaxed);
         if owner == 0 {
-            self.verdict.complain(Wrong::Taken, [address(old), 0, u64::MAX]);
+            self.verdict.report(Wrong::Taken, [address(old), 0, u64::MAX]);
         }
-        // SAFETY: BEN-T3: the exchange took it out of its slot, so it is freed once. Readers keep what
-        // `keeps` says.
+        // SAFETY: BEN-T3: the exchange removed it from its slot, so it is freed once. Readers
+        // access it only under the protection that `protection` returns (BEN-T4).
         unsafe {
-            match self.by_hand {
+            match self.uses_free_rcu {
                 true => self.alloc.free_rcu(old, layout(size)),
                 false => self.alloc.free(old, layout(size)),
             }
         }
     }
 
-    /// The object in a slot. The caller is inside a section that keeps at least its class.
+    /// Returns the object in a slot. The caller is in a section that protects at least its class.
     pub(super) fn find(&self, slot: usize) -> Option<Found> {
         // ORDERING: see `replace`.
         let object = NonNull::new(self.slots[slot].load(Ordering::Acquire))?;
@@ -237,30 +249,31 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         Some(Found { object, size: SIZES[slot % SIZES.len()], life })
     }
 
-    /// Looks at an object that was found earlier in the section, which `keeps` this of it.
-    pub(super) fn check(&self, found: Found, keeps: Keeps) {
+    /// Checks an object that was found earlier in the section, given its protection by the section.
+    pub(super) fn check(&self, found: Found, protection: Protection) {
         let Found { object, size, life } = found;
         let mark = word(object, MARK).load(Ordering::Relaxed);
         if mark != MARKED {
-            self.verdict.complain(Wrong::NotAnObject, [address(object), mark, life]);
+            self.verdict.report(Wrong::NotAnObject, [address(object), mark, life]);
         }
-        let has_identity = keeps == Keeps::Identity;
+        let has_identity = protection == Protection::Identity;
         let is_changed = |&index: &usize| {
             word(object, index).load(Ordering::Relaxed) != pattern(object, life, index)
         };
         let changed = (PATTERN..words(size)).filter(|_| has_identity).find(is_changed);
         let now = word(object, LIFE).load(Ordering::Relaxed);
         let age = now.wrapping_sub(life);
-        self.verdict.saw_age(has_identity, age);
+        self.verdict.count_age(has_identity, age);
         if has_identity && age != 0 {
-            self.verdict.complain(Wrong::TooOld, [address(object), life, now]);
+            self.verdict.report(Wrong::TooOld, [address(object), life, now]);
         } else if let Some(index) = changed {
-            self.verdict.complain(Wrong::Changed, [address(object), index as u64, life]);
+            self.verdict.report(Wrong::Changed, [address(object), index as u64, life]);
         }
     }
 
-    /// Looks into all caches, or returns what nobody needs: what only other CPUs do to a cache.
-    pub(super) fn look_around(&self, which: usize) {
+    /// Runs one of the operations that visit the caches of all CPUs: it trims, quiesces or reads
+    /// the statistics.
+    pub(super) fn maintain(&self, which: usize) {
         match which {
             0 => _ = self.alloc.trim(),
             1 => self.alloc.tend(),
@@ -270,47 +283,49 @@ impl<'v, P: ReusePolicy> Objects<'v, P> {
         }
     }
 
-    /// Empties all slots, and says whether everything came back. No other thread is left.
+    /// Empties all slots, and reports an error if objects are missing. No other thread may be left.
     pub(super) fn drain(&self) {
         (0..SLOTS).for_each(|slot| self.withdraw(slot));
-        if self.alloc.quiesce_timeout(super::PATIENCE).is_err() {
-            self.verdict.complain(Wrong::Waits, [0; 3]);
+        if self.alloc.quiesce_timeout(super::END_TIMEOUT).is_err() {
+            self.verdict.report(Wrong::Waits, [0; 3]);
         }
         let stats = self.alloc.stats();
         let left = [stats.live.objects, stats.pending.objects, stats.taken.objects];
         if left != [0; 3] {
-            self.verdict.complain(Wrong::Lost, left);
+            self.verdict.report(Wrong::Lost, left);
         }
     }
 
-    /// Whether there is time left. A free may wait for readers, so it is asked between two frees.
-    pub(super) fn go_on(&self) -> bool {
+    /// Returns true until the phase ends. Loops check it between two frees, since each may wait for
+    /// readers.
+    pub(super) fn has_time(&self) -> bool {
         self.gate.is_open()
     }
 
-    /// Where amounts and complaints go.
+    /// Returns the results, to add counts and errors.
     pub(super) fn verdict(&self) -> &'v Verdict {
         self.verdict
     }
 
-    /// What the child of a fork does: allocates and frees in every way, and counts.
-    pub(super) fn live_on(&self, owner: u64) -> bool {
+    /// Allocates objects, frees them in every way and reads the statistics, in the child of a fork.
+    /// Returns false if an allocation failed, or if the statistics count no object as taken.
+    pub(super) fn use_in_child(&self, owner: u64) -> bool {
         let mut held: [Option<Held>; 64] = [const { None }; 64];
         for round in 0..1_000 {
             let new = self.alloc.alloc(layout(SIZES[round % 2])).ok();
             let new = new.map(|new| self.taken(new.cast(), SIZES[round % 2], owner));
             let place = &mut held[round * 7 % 64];
             if let Some(old) = std::mem::replace(place, new) {
-                let ways = [Way::Policy, Way::Rcu, Way::Unshared];
-                self.free(old, owner, ways[round % ways.len()]);
+                let kinds = [FreeKind::Policy, FreeKind::Rcu, FreeKind::Unshared];
+                self.free(old, owner, kinds[round % kinds.len()]);
             }
         }
         let enough = held.iter().flatten().count() == 64;
-        held.into_iter().flatten().for_each(|held| self.free(held, owner, Way::Policy));
+        held.into_iter().flatten().for_each(|held| self.free(held, owner, FreeKind::Policy));
         enough && self.alloc.stats().taken.objects > 0
     }
 
-    /// Objects that were checked.
+    /// Adds to the count of checked objects.
     pub(super) fn count_reads(&self, reads: u64) {
         self.verdict.count(Count::Reads, reads);
     }
@@ -328,15 +343,15 @@ fn address(object: NonNull<u8>) -> u64 {
     object.addr().get() as u64
 }
 
-/// A word of an object that the caller has, or has found in its section.
+/// Returns a word of an object that the caller owns, or has found in its section.
 fn word<'o>(object: NonNull<u8>, index: usize) -> &'o AtomicU64 {
     debug_assert!(index < words(SIZES[1]));
-    // SAFETY: BEN-T2: objects are arrays of atomic words, mapped as long as their allocator lives, which
-    // outlives every use (BEN-T3, BEN-T4).
+    // SAFETY: BEN-T2: objects are arrays of atomic words. They stay mapped while their allocator
+    // lives, which outlives every access (BEN-T3, BEN-T4).
     unsafe { object.cast::<AtomicU64>().add(index).as_ref() }
 }
 
-/// What a word of an object is in one of its lives.
+/// Returns the value of a word of an object in one of its lives.
 fn pattern(object: NonNull<u8>, life: u64, index: usize) -> u64 {
     let start = address(object) ^ life.rotate_left(32) ^ index as u64;
     start.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1

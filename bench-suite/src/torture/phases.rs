@@ -1,7 +1,7 @@
-//! Phases: what a run goes through, in an order that its seed decides.
+//! The phases of a run, in an order that its seed decides.
 //!
-//! Each choice (CPU mode, barrier, policy, …) is dealt from a deck of its own, shuffled anew when it is
-//! empty. So a few phases have seen every value of every choice, and many have seen their combinations.
+//! Each setting (CPU mode, barrier, policy, …) has a shuffle bag of its values. So a few phases
+//! cover every value of every setting, and many phases cover their combinations.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,27 +9,27 @@ use std::time::Duration;
 use memalloc::rcu::BarrierKind;
 use memalloc::{CpuMode, PolicyKind};
 
-/// How long a phase lasts.
+/// The duration of a phase.
 pub(super) const LENGTH: Duration = Duration::from_millis(500);
 
-/// What threads do most in a phase.
+/// The mix of activities in a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mix {
-    /// Some of everything.
+    /// All activities except forks and switches.
     Everything,
-    /// Readers that sleep, nest, stall and hand their guards over.
+    /// Mostly readers, which sleep, nest, stall and pass their guards on.
     Readers,
-    /// Objects replaced and freed as fast as can be.
+    /// Mostly replacing and freeing objects at full speed.
     Flood,
-    /// The caches of CPUs: small objects in and out, and looks from elsewhere.
+    /// Mostly CPU caches: allocating, freeing, and visits from other CPUs.
     Caches,
-    /// Keys that come and go around those that stay.
+    /// Only the trie: transient keys beside stable ones.
     Trie,
-    /// Threads that come and go, and signals.
-    Comings,
+    /// Mostly short-lived threads and signals.
+    ShortThreads,
     /// Forks beside busy threads.
     Forks,
-    /// Adaptive barriers that change their kind, with next to nothing beside.
+    /// Only adaptive barriers that change their kind. All other threads sleep.
     Switches,
 }
 
@@ -40,7 +40,7 @@ impl Mix {
         Self::Flood,
         Self::Caches,
         Self::Trie,
-        Self::Comings,
+        Self::ShortThreads,
         Self::Forks,
         Self::Switches,
     ];
@@ -54,35 +54,35 @@ impl fmt::Display for Mix {
             Self::Flood => "flood",
             Self::Caches => "caches",
             Self::Trie => "trie",
-            Self::Comings => "comings and goings",
+            Self::ShortThreads => "short-lived threads",
             Self::Forks => "forks",
             Self::Switches => "switches",
         })
     }
 }
 
-/// One combination.
+/// The settings of one phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Phase {
     /// Its number in the run.
     pub(super) number: u64,
-    /// Where the random numbers of its threads begin.
+    /// The seed of its threads' random numbers.
     pub(super) seed: u64,
-    /// How threads find their caches.
+    /// The CPU mode of the allocators.
     pub(super) mode: CpuMode,
-    /// How readers and grace periods are ordered.
+    /// The barrier of the domain.
     pub(super) barrier: BarrierKind,
     /// The policy of the objects, and of the trie's leaves.
     pub(super) policy: PolicyKind,
-    /// Whether published objects are freed by `free_rcu` whatever the policy.
-    pub(super) by_hand: bool,
-    /// Whether the trie's branches are reused at once, so that its readers validate.
+    /// True if published objects are freed by `free_rcu`, under any policy.
+    pub(super) uses_free_rcu: bool,
+    /// True if the trie's branches are reused at once, so that its readers validate.
     pub(super) validated: bool,
-    /// Whether the trie keeps hints.
+    /// True if the trie keeps hints.
     pub(super) hints: bool,
-    /// Whether caches hold next to nothing, and little may be pending.
+    /// True if caches hold very few objects, and little memory may be pending.
     pub(super) small: bool,
-    /// What threads do most.
+    /// The mix of activities.
     pub(super) mix: Mix,
 }
 
@@ -91,35 +91,35 @@ impl fmt::Display for Phase {
         let Self { number, mode, barrier, policy, mix, .. } = self;
         write!(
             f,
-            "phase {number}: --mode {mode}, barrier {barrier}, --policy {policy}{}, {} branches, hints {}, \
-             {} caches, mostly {mix}",
-            if self.by_hand { " with free_rcu" } else { "" },
+            "phase {number}: --mode {mode}, barrier {barrier}, --policy {policy}{}, {} branches, \
+             hints {}, {} caches, mostly {mix}",
+            if self.uses_free_rcu { " with free_rcu" } else { "" },
             if self.validated { "validated" } else { "deferred" },
             if self.hints { "on" } else { "off" },
-            if self.small { "small" } else { "usual" },
+            if self.small { "small" } else { "default" },
         )
     }
 }
 
-/// What a run may choose from, and where it begins.
+/// The settings that a run chooses from, its seed and its first phase.
 #[derive(Clone, Debug)]
 pub(crate) struct Choices {
     /// The seed of the run.
     pub(crate) seed: u64,
-    /// The first phase.
+    /// The number of the first phase.
     pub(crate) first: u64,
-    /// CPU modes.
+    /// The CPU modes.
     pub(crate) modes: Vec<CpuMode>,
-    /// Policies.
+    /// The policies.
     pub(crate) policies: Vec<PolicyKind>,
-    /// What threads do most.
+    /// The mixes.
     mixes: Vec<Mix>,
-    /// Whether there are phases without hints.
+    /// True if some phases have no hints.
     without_hints: bool,
 }
 
 impl Choices {
-    /// All mixes with these modes and policies.
+    /// Creates choices of these modes and policies, with all mixes.
     pub(crate) fn new(
         seed: u64,
         first: u64,
@@ -129,9 +129,9 @@ impl Choices {
         Self { seed, first, modes, policies, mixes: Mix::ALL.to_vec(), without_hints: true }
     }
 
-    /// Leaves out the phases in which a fault can't show, or hardly.
+    /// Leaves out the phases in which a fault cannot show, or only rarely.
     #[cfg(feature = "broken")]
-    pub(crate) fn turn_towards(&mut self, fault: memalloc::broken::Fault) {
+    pub(crate) fn focus_on(&mut self, fault: memalloc::broken::Fault) {
         use memalloc::broken::Fault;
         match fault {
             Fault::Busy => self.modes.retain(|mode| *mode != CpuMode::Rseq),
@@ -150,44 +150,48 @@ impl Choices {
     }
 }
 
-/// The phases of a run, without end.
+/// Generates the phases of a run, without end.
 #[derive(Debug)]
 pub(super) struct Phases {
     seed: u64,
     number: u64,
     random: fastrand::Rng,
-    modes: Deck<CpuMode>,
-    barriers: Deck<BarrierKind>,
-    policies: Deck<PolicyKind>,
-    by_hand: Deck<bool>,
-    validated: Deck<bool>,
-    hints: Deck<bool>,
-    small: Deck<bool>,
-    mixes: Deck<Mix>,
+    modes: ShuffleBag<CpuMode>,
+    barriers: ShuffleBag<BarrierKind>,
+    policies: ShuffleBag<PolicyKind>,
+    uses_free_rcu: ShuffleBag<bool>,
+    validated: ShuffleBag<bool>,
+    hints: ShuffleBag<bool>,
+    small: ShuffleBag<bool>,
+    mixes: ShuffleBag<Mix>,
 }
 
 impl Phases {
-    /// Those of a run, from its first one on.
+    /// Creates the generator, and skips the phases before the first one.
     pub(super) fn new(choices: &Choices) -> Self {
         let barriers = BarrierKind::ALL.iter().copied().filter(|kind| kind.is_supported());
         let mut phases = Self {
             seed: choices.seed,
             number: 0,
             random: fastrand::Rng::with_seed(choices.seed),
-            modes: Deck::new(choices.modes.clone()),
-            barriers: Deck::new(barriers.collect()),
-            policies: Deck::new(choices.policies.clone()),
-            by_hand: Deck::new(vec![false, false, true]),
-            validated: Deck::new(vec![true, true, false]),
-            hints: Deck::new(if choices.without_hints { vec![false, true] } else { vec![true] }),
-            small: Deck::new(vec![false, true]),
-            mixes: Deck::new(choices.mixes.clone()),
+            modes: ShuffleBag::new(choices.modes.clone()),
+            barriers: ShuffleBag::new(barriers.collect()),
+            policies: ShuffleBag::new(choices.policies.clone()),
+            uses_free_rcu: ShuffleBag::new(vec![false, false, true]),
+            validated: ShuffleBag::new(vec![true, true, false]),
+            hints: ShuffleBag::new(if choices.without_hints {
+                vec![false, true]
+            } else {
+                vec![true]
+            }),
+            small: ShuffleBag::new(vec![false, true]),
+            mixes: ShuffleBag::new(choices.mixes.clone()),
         };
         (0..choices.first).for_each(|_| _ = phases.next());
         phases
     }
 
-    /// The next one.
+    /// Returns the next phase.
     pub(super) fn next(&mut self) -> Phase {
         let random = &mut self.random;
         let number = self.number;
@@ -195,33 +199,35 @@ impl Phases {
         Phase {
             number,
             seed: self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            mode: self.modes.deal(random),
-            barrier: self.barriers.deal(random),
-            policy: self.policies.deal(random),
-            by_hand: self.by_hand.deal(random),
-            validated: self.validated.deal(random),
-            hints: self.hints.deal(random),
-            small: self.small.deal(random),
-            mix: self.mixes.deal(random),
+            mode: self.modes.draw(random),
+            barrier: self.barriers.draw(random),
+            policy: self.policies.draw(random),
+            uses_free_rcu: self.uses_free_rcu.draw(random),
+            validated: self.validated.draw(random),
+            hints: self.hints.draw(random),
+            small: self.small.draw(random),
+            mix: self.mixes.draw(random),
         }
     }
 }
 
-/// Values that are dealt until none is left, then all again in another order.
+/// A shuffle bag: it returns every value once in a random order, then all of them again in another
+/// order.
 #[derive(Debug)]
-struct Deck<T> {
+struct ShuffleBag<T> {
     all: Vec<T>,
     left: Vec<T>,
 }
 
-impl<T: Copy> Deck<T> {
-    /// Of at least one value.
+impl<T: Copy> ShuffleBag<T> {
+    /// Creates a bag of at least one value.
     fn new(all: Vec<T>) -> Self {
-        assert!(!all.is_empty(), "there is something to choose from");
+        assert!(!all.is_empty(), "a bag has at least one value");
         Self { all, left: Vec::new() }
     }
 
-    fn deal(&mut self, random: &mut fastrand::Rng) -> T {
+    /// Returns the next value.
+    fn draw(&mut self, random: &mut fastrand::Rng) -> T {
         if self.left.is_empty() {
             self.left.extend(&self.all);
             random.shuffle(&mut self.left);
@@ -245,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_phases_have_seen_every_value_of_every_choice() {
+    fn a_few_phases_cover_every_value_of_every_setting() {
         let all = phases(1, 0, 8);
         for &mode in CpuMode::ALL {
             assert!(all[..3].iter().any(|phase| phase.mode == mode), "{mode}");
@@ -259,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_begins_later_has_the_same_phases() {
+    fn a_run_that_begins_at_a_later_phase_has_the_same_phases() {
         assert_eq!(phases(5, 0, 12)[7..], phases(5, 7, 5));
         assert_ne!(phases(5, 0, 12), phases(6, 0, 12));
     }

@@ -1,4 +1,5 @@
-//! Readers of objects: of both flavours, nested, asleep, and with guards that end on another thread.
+//! Readers of objects: in sections of both flavours, nested, sleeping, and with guards that are
+//! dropped on another thread.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread::{sleep, yield_now};
@@ -7,22 +8,22 @@ use std::time::Duration;
 use memalloc::ReusePolicy;
 use memalloc::rcu::{Domain, OwnedTraceGuard, TraceGuard};
 
-use super::objects::{Found, Keeps, Objects, SLOTS, Section};
+use super::objects::{Found, Objects, Protection, SLOTS, Section};
 use super::verdict::Count;
 
-/// Sections of one bout.
+/// The number of sections of one activity.
 const SECTIONS: u64 = 200;
 
-/// Guards that wait for somebody to take them over.
-const MOST_PARCELS: usize = 16;
+/// The largest number of guards on their way to another thread.
+const MAX_SENT: usize = 16;
 
-/// Sections on their way to another thread.
+/// The guards on their way to another thread.
 #[derive(Debug, Default)]
-pub(super) struct Parcels<'d>(Mutex<Vec<Parcel<'d>>>);
+pub(super) struct SentGuards<'d>(Mutex<Vec<SentGuard<'d>>>);
 
-/// A section that may sleep, and what was found in it.
+/// The guard of a section that may sleep, and the object found in the section.
 #[derive(Debug)]
-struct Parcel<'d> {
+struct SentGuard<'d> {
     found: Option<Found>,
     _guard: AnyTraceGuard<'d>,
 }
@@ -33,13 +34,13 @@ enum AnyTraceGuard<'d> {
     Owned { _guard: OwnedTraceGuard },
 }
 
-/// Reads in sections of RCU, now and then nested, by a slot of its own, or while others run.
+/// Reads in RCU sections: some nested, some pinned through a `LocalReader`, some with delays.
 pub(super) fn read<P: ReusePolicy>(
     objects: &Objects<'_, P>,
     domain: &Domain,
     random: &mut fastrand::Rng,
 ) {
-    let keeps = objects.keeps(Section::Rcu);
+    let protection = objects.protection(Section::Rcu);
     let local = domain.local();
     let mut reads = 0;
     for _ in 0..SECTIONS {
@@ -52,13 +53,13 @@ pub(super) fn read<P: ReusePolicy>(
         match random.u8(..) {
             0 => yield_now(),
             1..16 => {
-                // The outer guard ends first: the section lasts as long as one of them.
+                // The outer guard ends first: the section lasts until the last guard ends.
                 let inner = (domain.pin(), domain.pin());
                 drop(outer);
-                objects.check(found, keeps);
+                objects.check(found, protection);
                 if own.is_none() {
                     drop(inner.0);
-                    objects.check(found, keeps);
+                    objects.check(found, protection);
                 }
                 reads += 1;
                 continue;
@@ -66,23 +67,23 @@ pub(super) fn read<P: ReusePolicy>(
             16..48 => (0..random.u32(..500)).for_each(|_| std::hint::spin_loop()),
             _ => {}
         }
-        objects.check(found, keeps);
+        objects.check(found, protection);
         reads += 1;
     }
     objects.count_reads(reads);
 }
 
-/// Reads in sections that may sleep, several at a time.
+/// Reads in sections that may sleep, some of them overlapping.
 pub(super) fn read_trace<P: ReusePolicy>(
     objects: &Objects<'_, P>,
     domain: &Domain,
     random: &mut fastrand::Rng,
 ) {
-    let keeps = objects.keeps(Section::Trace);
+    let protection = objects.protection(Section::Trace);
     for _ in 0..SECTIONS / 4 {
         let outer = domain.pin_trace();
         let inner = random.bool().then(|| domain.pin_trace());
-        if keeps == Keeps::Nothing {
+        if protection == Protection::Nothing {
             continue;
         }
         let Some(found) = objects.find(random.usize(..SLOTS)) else { continue };
@@ -91,13 +92,13 @@ pub(super) fn read_trace<P: ReusePolicy>(
         }
         drop(outer);
         if inner.is_some() {
-            objects.check(found, keeps);
+            objects.check(found, protection);
             objects.count_reads(1);
         }
     }
 }
 
-/// Finds all objects in one section of either flavour, sleeps, and looks at them.
+/// Finds all objects in one section of either flavour, sleeps, and checks the objects.
 pub(super) fn sleep_inside<P: ReusePolicy>(
     objects: &Objects<'_, P>,
     domain: &Domain,
@@ -105,27 +106,28 @@ pub(super) fn sleep_inside<P: ReusePolicy>(
 ) {
     let nap = Duration::from_micros(random.u64(100..6_000));
     let section = if random.bool() { Section::Rcu } else { Section::Trace };
-    let keeps = objects.keeps(section);
+    let protection = objects.protection(section);
     let _rcu = (section == Section::Rcu).then(|| domain.pin());
     let _trace = (section == Section::Trace).then(|| domain.pin_trace());
-    if keeps == Keeps::Nothing {
+    if protection == Protection::Nothing {
         return sleep(nap);
     }
     let found: Vec<Found> = (0..SLOTS).filter_map(|slot| objects.find(slot)).collect();
     sleep(nap);
-    found.iter().for_each(|&found| objects.check(found, keeps));
+    found.iter().for_each(|&found| objects.check(found, protection));
     objects.count_reads(found.len() as u64);
 }
 
-impl<'d> Parcels<'d> {
-    /// Begins a section for another thread, or ends one that another began.
+impl<'d> SentGuards<'d> {
+    /// Repeatedly begins a section and leaves its guard to any thread, or takes such a guard,
+    /// checks the object and ends the section.
     pub(super) fn pass<P: ReusePolicy>(
         &self,
         objects: &Objects<'_, P>,
         domain: &'d Domain,
         random: &mut fastrand::Rng,
     ) {
-        let keeps = objects.keeps(Section::Trace);
+        let protection = objects.protection(Section::Trace);
         for _ in 0..32 {
             if random.bool() {
                 let guard = match random.bool() {
@@ -133,32 +135,33 @@ impl<'d> Parcels<'d> {
                     false => AnyTraceGuard::Owned { _guard: domain.pin_trace_owned() },
                 };
                 let slot = random.usize(..SLOTS);
-                let found = if keeps == Keeps::Nothing { None } else { objects.find(slot) };
-                let mut parcels = self.lock();
-                if parcels.len() < MOST_PARCELS {
-                    parcels.push(Parcel { found, _guard: guard });
+                let found =
+                    if protection == Protection::Nothing { None } else { objects.find(slot) };
+                let mut sent_guards = self.lock();
+                if sent_guards.len() < MAX_SENT {
+                    sent_guards.push(SentGuard { found, _guard: guard });
                 }
                 continue;
             }
             let taken = {
-                let mut parcels = self.lock();
-                let which = random.usize(..=parcels.len());
-                (which < parcels.len()).then(|| parcels.swap_remove(which))
+                let mut sent_guards = self.lock();
+                let which = random.usize(..=sent_guards.len());
+                (which < sent_guards.len()).then(|| sent_guards.swap_remove(which))
             };
-            if let Some(Parcel { found, .. }) = &taken {
-                found.iter().for_each(|&found| objects.check(found, keeps));
+            if let Some(SentGuard { found, .. }) = &taken {
+                found.iter().for_each(|&found| objects.check(found, protection));
                 objects.count_reads(u64::from(found.is_some()));
                 objects.verdict().count(Count::HandedOver, 1);
             }
         }
     }
 
-    /// Ends all sections that nobody has taken over.
+    /// Drops the guards that no thread has taken.
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Parcel<'d>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<SentGuard<'d>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,9 @@
-//! The adaptive barrier at the moment at which it changes its kind: a domain of its own for every change, a
-//! reader on one CPU and a writer on another.
+//! Tests the adaptive barrier while it changes its kind: a new domain for every change, a reader on
+//! one CPU and a writer on another.
 //!
-//! The reader's announcement is a store, and what it reads then are loads: a processor may do the loads first.
-//! The reader provokes that: before it announces itself it stores to many lines of memory that are not in its
-//! caches, so that its announcement waits behind these stores.
+//! The reader announces itself with a store and then loads objects. A processor may execute the
+//! loads first. The reader provokes this: before the announcement it stores to many cache lines
+//! that miss in its caches, so that the announcement waits in the store buffer behind these stores.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,25 +18,26 @@ use super::phases::Phase;
 use super::verdict::{Count, Verdict};
 use crate::measure::Gate;
 
-/// Rounds behind a change of the kind, in which a reader that was not seen shows.
-const AFTERWARDS: u64 = 64;
+/// The number of rounds after a change of the kind. They show reuse under a reader that the change
+/// missed.
+const ROUNDS_AFTER: u64 = 64;
 
-/// The most rounds of replacements for one change.
-const MOST: u64 = 512;
+/// The largest number of rounds for one change.
+const MAX_ROUNDS: u64 = 512;
 
-/// Pending bytes, so few that every free looks at the readers.
-const NEXT_TO_NOTHING: u64 = 64;
+/// The limit of pending bytes, so small that every free checks the readers.
+const TINY_MAX_PENDING: u64 = 64;
 
-/// Lines that a reader stores to before it announces itself: about what a processor's queue of stores has.
+/// The number of stores of a reader before it announces itself: about the size of a store buffer.
 const STORES: usize = 48;
 
-/// Eight-byte words of the memory that is not in the caches.
+/// The number of words of [`COLD`], which is too large for the caches.
 const COLD_WORDS: usize = 4 << 20;
 
-/// What is stored to. One at a time has it.
+/// The memory that readers store to. One thread uses it at a time.
 static COLD: Mutex<Vec<AtomicU64>> = Mutex::new(Vec::new());
 
-/// Has adaptive domains change their kind, `changes` times, unless another thread does.
+/// Makes adaptive domains change their kind `changes` times, unless another thread is doing so.
 pub(super) fn switch(
     phase: &Phase,
     owner: u64,
@@ -52,8 +53,8 @@ pub(super) fn switch(
     if !BarrierKind::Adaptive.is_supported() {
         return Ok(());
     }
-    // Readers keep identity, and every free looks at them.
-    let phase = Phase { small: true, by_hand: false, ..phase.clone() };
+    // Sections protect the identity of objects, and every free checks the readers.
+    let phase = Phase { small: true, uses_free_rcu: false, ..phase.clone() };
     for _ in 0..changes {
         if !gate.is_open() {
             break;
@@ -62,19 +63,19 @@ pub(super) fn switch(
             return Ok(());
         };
         let objects: Objects<'_, AfterRcuGp> =
-            Objects::new(&phase, &domain, Some(NEXT_TO_NOTHING), verdict, gate)?;
-        let (gone, seed) = (&AtomicBool::new(false), random.u64(..));
+            Objects::new(&phase, &domain, Some(TINY_MAX_PENDING), verdict, gate)?;
+        let (finished, seed) = (&AtomicBool::new(false), random.u64(..));
         thread::scope(|scope| {
             let reader = || {
                 affinity::stay_on(1);
-                read(&objects, &domain, gone, &cold, fastrand::Rng::with_seed(seed));
+                read(&objects, &domain, finished, &cold, fastrand::Rng::with_seed(seed));
             };
             if thread::Builder::new().spawn_scoped(scope, reader).is_err() {
                 return;
             }
             affinity::stay_on(0);
             replace(&objects, &domain, owner, verdict);
-            gone.store(true, Ordering::Relaxed);
+            finished.store(true, Ordering::Relaxed);
         });
         affinity::stay_anywhere();
         verdict.count(Count::Switches, domain.stats().barrier_switches);
@@ -83,12 +84,13 @@ pub(super) fn switch(
     Ok(())
 }
 
-/// Replaces the object in one slot, until the domain has changed its kind and for some time after.
+/// Replaces the object in slot 0 until the domain has changed its kind, and for some rounds after
+/// that.
 fn replace(objects: &Objects<'_, AfterRcuGp>, domain: &Domain, owner: u64, verdict: &Verdict) {
-    let mut left = MOST;
-    while left > 0 && objects.go_on() && verdict.is_clean() {
+    let mut left = MAX_ROUNDS;
+    while left > 0 && objects.has_time() && verdict.is_clean() {
         if domain.stats().barrier_switches > 0 {
-            left = left.min(AFTERWARDS);
+            left = left.min(ROUNDS_AFTER);
         }
         left -= 1;
         for _ in 0..8 {
@@ -99,18 +101,18 @@ fn replace(objects: &Objects<'_, AfterRcuGp>, domain: &Domain, owner: u64, verdi
     }
 }
 
-/// Reads what is in that slot, each time behind many stores, until the writer has gone.
+/// Reads the object in slot 0, each time after many stores, until the writer has finished.
 fn read(
     objects: &Objects<'_, AfterRcuGp>,
     domain: &Domain,
-    gone: &AtomicBool,
+    finished: &AtomicBool,
     cold: &[AtomicU64],
     mut random: fastrand::Rng,
 ) {
-    let keeps = objects.keeps(Section::Rcu);
+    let protection = objects.protection(Section::Rcu);
     let local = domain.local();
     let mut reads = 0;
-    while !gone.load(Ordering::Relaxed) {
+    while !finished.load(Ordering::Relaxed) {
         let mut place = random.usize(..);
         for _ in 0..STORES {
             place = place.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
@@ -119,7 +121,7 @@ fn read(
         let section = local.pin();
         let found = objects.find(0);
         (0..place % 256).for_each(|_| std::hint::spin_loop());
-        found.iter().for_each(|&found| objects.check(found, keeps));
+        found.iter().for_each(|&found| objects.check(found, protection));
         drop(section);
         reads += 1;
     }

@@ -1,4 +1,4 @@
-//! Updaters, fake writers, and what goes through the caches of CPUs.
+//! Writers that replace objects, fake writers, and unshared objects that pass through CPU caches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use memalloc::ReusePolicy;
 use memalloc::rcu::Domain;
 
-use super::objects::{Held, Objects, SLOTS, Way};
+use super::objects::{FreeKind, Held, Objects, SLOTS};
 use super::verdict::{Count, Wrong};
 
-/// Objects that one thread holds at most that no reader has seen.
-const MOST_HELD: usize = 48;
+/// The largest number of unpublished objects that one thread holds.
+const MAX_HELD: usize = 48;
 
-/// Replaces objects in their slots.
+/// Replaces published objects, `updates` times.
 pub(super) fn update<P: ReusePolicy>(
     objects: &Objects<'_, P>,
     owner: u64,
@@ -21,7 +21,7 @@ pub(super) fn update<P: ReusePolicy>(
     updates: u64,
 ) {
     let mut done = 0;
-    while done < updates && objects.go_on() {
+    while done < updates && objects.has_time() {
         done += 1;
         let slot = random.usize(..SLOTS);
         if random.u8(..) == 0 {
@@ -31,14 +31,14 @@ pub(super) fn update<P: ReusePolicy>(
         let Some(new) = objects.take(slot, owner) else { break };
         objects.fill(&new);
         match random.u8(..) {
-            0..8 => objects.free(new, owner, Way::Unshared),
+            0..8 => objects.free(new, owner, FreeKind::Unshared),
             _ => objects.publish(slot, new),
         }
     }
     objects.verdict().count(Count::Updates, done);
 }
 
-/// Allocates and frees objects of one size that nobody sees, as fast as can be.
+/// Allocates and frees unpublished objects of one size at full speed.
 pub(super) fn pairs<P: ReusePolicy>(
     objects: &Objects<'_, P>,
     owner: u64,
@@ -51,22 +51,23 @@ pub(super) fn pairs<P: ReusePolicy>(
         let Some(new) = objects.take(size, owner) else { break };
         let old = if pair % 3 == 0 { other.replace(new) } else { Some(new) };
         if let Some(old) = old {
-            objects.free(old, owner, Way::Unshared);
+            objects.free(old, owner, FreeKind::Unshared);
         }
     }
     if let Some(last) = other {
-        objects.free(last, owner, Way::Unshared);
+        objects.free(last, owner, FreeKind::Unshared);
     }
     objects.verdict().count(Count::Pairs, pairs);
 }
 
-/// Objects that a thread keeps for a while, of every size, and frees in every way.
+/// Unpublished objects of every size. A thread holds them for some time and frees them in every
+/// way.
 #[derive(Debug, Default)]
-pub(super) struct Hoard(Vec<Held>);
+pub(super) struct HeldObjects(Vec<Held>);
 
-impl Hoard {
-    /// Takes some and frees some.
-    pub(super) fn stir<P: ReusePolicy>(
+impl HeldObjects {
+    /// Allocates and frees some objects.
+    pub(super) fn exchange<P: ReusePolicy>(
         &mut self,
         objects: &Objects<'_, P>,
         owner: u64,
@@ -74,30 +75,31 @@ impl Hoard {
     ) {
         const ROUNDS: u64 = 100;
         for _ in 0..ROUNDS {
-            if !objects.go_on() {
+            if !objects.has_time() {
                 break;
             }
             self.0.extend(objects.take(random.usize(..2), owner));
-            while self.0.len() > MOST_HELD || (!self.0.is_empty() && random.bool()) {
+            while self.0.len() > MAX_HELD || (!self.0.is_empty() && random.bool()) {
                 let held = self.0.swap_remove(random.usize(..self.0.len()));
-                let ways = [Way::Policy, Way::Rcu, Way::Unshared];
-                objects.free(held, owner, ways[random.usize(..ways.len())]);
+                let kinds = [FreeKind::Policy, FreeKind::Rcu, FreeKind::Unshared];
+                objects.free(held, owner, kinds[random.usize(..kinds.len())]);
             }
         }
         objects.verdict().count(Count::Pairs, ROUNDS);
     }
 
-    /// Frees all of them.
-    pub(super) fn empty<P: ReusePolicy>(&mut self, objects: &Objects<'_, P>, owner: u64) {
-        self.0.drain(..).for_each(|held| objects.free(held, owner, Way::Policy));
+    /// Frees all objects.
+    pub(super) fn free_all<P: ReusePolicy>(&mut self, objects: &Objects<'_, P>, owner: u64) {
+        self.0.drain(..).for_each(|held| objects.free(held, owner, FreeKind::Policy));
     }
 }
 
-/// Callbacks that were queued and those that ran.
+/// The numbers of callbacks queued and run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Callbacks(Arc<[AtomicU64; 2]>);
 
 impl Callbacks {
+    /// Queues a callback that counts itself.
     fn queue(&self, domain: &Domain, trace: bool) {
         self.0[0].fetch_add(1, Ordering::Relaxed);
         let counts = Arc::clone(&self.0);
@@ -108,21 +110,21 @@ impl Callbacks {
         }
     }
 
-    /// Waits for all of them, and complains if some are missing. No section is open.
+    /// Waits for all callbacks, and reports an error if some have not run. No section may be open.
     pub(super) fn drain<P: ReusePolicy>(&self, domain: &Domain, objects: &Objects<'_, P>) {
         if domain.barrier().is_err() || domain.trace().barrier().is_err() {
-            objects.verdict().complain(Wrong::Waits, [0; 3]);
+            objects.verdict().report(Wrong::Waits, [0; 3]);
         }
         let [queued, ran] = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
         if queued != ran {
-            objects.verdict().complain(Wrong::CallbackLost, [queued, ran, 0]);
+            objects.verdict().report(Wrong::CallbackLost, [queued, ran, 0]);
         }
     }
 }
 
-/// Waits for grace periods, polls, queues callbacks, and looks into every cache: as writers do that
-/// have changed nothing.
-pub(super) fn pretend<P: ReusePolicy>(
+/// Acts like a writer that has changed nothing: waits for grace periods, polls, queues and runs
+/// callbacks, and maintains the allocator.
+pub(super) fn fake_write<P: ReusePolicy>(
     objects: &Objects<'_, P>,
     domain: &Domain,
     callbacks: &Callbacks,
@@ -150,7 +152,7 @@ pub(super) fn pretend<P: ReusePolicy>(
             }
             6 => u64::from(domain.rcu().synchronize_timeout(Duration::ZERO).is_ok()),
             _ => {
-                objects.look_around(random.usize(..8));
+                objects.maintain(random.usize(..8));
                 0
             }
         };

@@ -1,49 +1,49 @@
-//! What was seen: amounts, the ages that readers saw, and the first thing that was wrong. Atomics only,
-//! so that signal handlers count and complain too.
+//! The results of a run: counts, the ages of objects that readers saw, and the first error.
+//! Everything is atomic, so that signal handlers can count and report as well.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// What is counted.
+/// A count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Count {
-    /// Looks at an object that a reader had found in its section, all of them checked.
+    /// Checks of an object that a reader had found in its section.
     Reads,
-    /// Objects that were replaced under readers.
+    /// Published objects that were replaced.
     Updates,
-    /// Objects that no reader saw, allocated and freed.
+    /// Pairs of an allocation and a free of an unpublished object.
     Pairs,
-    /// Keys that were looked up in the trie.
+    /// Lookups in the trie.
     Lookups,
     /// Entries that scans of the trie returned.
     Scanned,
     /// Changes of the trie.
     Changes,
-    /// Grace periods that somebody waited for.
+    /// Grace periods that ended for a fake writer.
     GracePeriods,
-    /// Guards that ended on another thread.
+    /// Guards that were dropped by a thread that took them over.
     HandedOver,
-    /// Threads that came and went.
+    /// Short-lived threads.
     Threads,
-    /// Signals whose handler allocated and freed.
+    /// Signals whose handler did work.
     Signals,
     /// Changes of a thread's affinity.
     Moves,
-    /// Forks whose child went on.
+    /// Forks.
     Forks,
     /// Changes of an adaptive barrier from one kind to the other.
     Switches,
 }
 
-/// How many there are.
+/// The number of counts.
 const COUNTS: usize = Count::Switches as usize + 1;
 
-/// Ages that are told apart; the last one is everything from there on.
+/// The number of age buckets. The last one contains all greater ages.
 pub(crate) const AGES: usize = 8;
 
-/// The steps of the child of a fork, by the numbers with which it exits where it can't go on.
+/// The steps of the child of a fork, by the exit status of a child that fails in them.
 const STEPS_OF_CHILD: [&str; 5] =
     ["the fork", "a grace period", "allocating and freeing", "reading", "a free after reading"];
 
@@ -51,41 +51,41 @@ fn step_of_child(number: u64) -> &'static str {
     STEPS_OF_CHILD.get(number as usize).copied().unwrap_or("an unknown step")
 }
 
-/// What can be wrong.
+/// The kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Wrong {
-    /// A reader's object was reused in its section.
+    /// An object was reused during the section of its reader.
     TooOld = 1,
-    /// The contents of a reader's object changed in its section.
+    /// The contents of an object changed during the section of its reader.
     Changed,
-    /// A reader's memory became something else than an object of its class.
+    /// The memory of an object became something else during the section of its reader.
     NotAnObject,
-    /// An object was allocated that somebody has.
+    /// An allocation returned an object that already has an owner.
     HandedOutTwice,
-    /// An object that a thread has was given to another.
+    /// The owner of an object changed while a thread held it.
     Taken,
     /// Objects are missing at the end of a phase.
     Lost,
     /// Callbacks are missing at the end of a phase.
     CallbackLost,
-    /// There was no memory.
+    /// An allocation failed.
     NoMemory,
-    /// A key that is always there was missed.
+    /// A lookup missed a stable key.
     KeyMissed,
-    /// A value was none that the key had during the question.
+    /// A lookup returned a value that the key did not have during the lookup.
     StaleValue,
-    /// An answer to the only writer of a key contradicts what it did before.
+    /// The only writer of a key found another value than the one it had left.
     ChangeLost,
-    /// A scan was not in order.
+    /// A scan returned keys out of order, or did not end.
     OutOfOrder,
-    /// A scan missed a key that is always there.
+    /// A scan missed a stable key.
     ScanIncomplete,
     /// The number of entries is wrong at the end of a phase.
     Miscounted,
-    /// A grace period did not end though no reader was left.
+    /// A grace period did not end, although no reader was left.
     Waits,
-    /// The child of a fork could not go on.
+    /// The child of a fork failed.
     ChildFailed,
     /// A thread panicked.
     Panicked,
@@ -115,44 +115,50 @@ impl Wrong {
         Self::Stuck,
     ];
 
-    /// What happened, with the three numbers that belong to it.
-    fn told(self, [first, second, third]: [u64; 3]) -> String {
+    /// Describes an error with its three details.
+    fn describe(self, [first, second, third]: [u64; 3]) -> String {
         match self {
             Self::TooOld => format!(
-                "the object at {first:#x} was reused under its reader: found in life {second}, left in life {third}"
+                "the object at {first:#x} was reused during its reader's section: found in life \
+                 {second}, now in life {third}"
             ),
             Self::Changed => format!(
-                "the object at {first:#x} changed under its reader: word {second} of life {third}"
+                "the object at {first:#x} changed during its reader's section: word {second} of \
+                 life {third}"
             ),
             Self::NotAnObject => {
-                format!("the memory at {first:#x} is no object under its reader: {second:#x}")
+                format!(
+                    "the memory at {first:#x} stopped being an object during its reader's section: \
+                     its mark is {second:#x}"
+                )
             }
-            Self::HandedOutTwice => format!(
-                "the object at {first:#x} was handed out twice: to {third}, while {second} has it"
-            ),
-            Self::Taken => format!(
-                "the object at {first:#x}, which {third} has, was given to {second} as well"
-            ),
+            Self::HandedOutTwice => {
+                format!("the object at {first:#x} was allocated to {third} while {second} owned it")
+            }
+            Self::Taken => {
+                format!("the object at {first:#x} of owner {third} has the owner {second}")
+            }
             Self::Lost => {
-                format!("objects are lost: {first} live and {second} pending of {third} taken")
+                format!("objects are missing: {first} live and {second} pending of {third} taken")
             }
-            Self::CallbackLost => format!("callbacks are lost: {second} of {first} ran"),
+            Self::CallbackLost => format!("callbacks are missing: {second} of {first} ran"),
             Self::NoMemory => "an allocation failed".into(),
-            Self::KeyMissed => format!("key {first}, which is always there, was missed"),
+            Self::KeyMissed => format!("a lookup missed the stable key {first}"),
             Self::StaleValue => format!(
-                "key {first} had the value {second:#x}, which is not current: version {third} was"
+                "a lookup of key {first} returned {second:#x}, which is not its value: expected \
+                 version {third} or later"
             ),
             Self::ChangeLost => format!(
-                "the only writer of key {first} left {second:#x} there and found {third:#x} (0 stands for absent)"
+                "the only writer of key {first} left {second:#x} and found {third:#x} (0: absent)"
             ),
-            Self::OutOfOrder => format!("a scan was not in order behind {first} entries"),
+            Self::OutOfOrder => format!("a scan is out of order or endless after {first} entries"),
             Self::ScanIncomplete => {
-                format!("a scan saw {first} of the {second} keys that are always there")
+                format!("a scan returned {first} of the {second} stable keys")
             }
-            Self::Miscounted => format!("the trie counts {first} entries and has {second}"),
-            Self::Waits => "a grace period does not end though no reader is left".into(),
+            Self::Miscounted => format!("the trie counts {first} entries, but has {second}"),
+            Self::Waits => "a grace period does not end, although no reader is left".into(),
             Self::ChildFailed => format!(
-                "the child of a fork could not go on: status {first:#x}, in {}",
+                "the child of a fork failed: status {first:#x}, in {}",
                 step_of_child(second)
             ),
             Self::Panicked => "a thread panicked (see above)".into(),
@@ -161,56 +167,58 @@ impl Wrong {
     }
 }
 
-/// Shared by all threads of a run.
+/// The results of a run, shared by all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     counts: [AtomicU64; COUNTS],
-    /// Of readers whose objects keep their identity, and of the others.
+    /// The age buckets of objects with protected identity, then those of the others.
     ages: [[AtomicU64; AGES]; 2],
     errors: AtomicU64,
-    /// A [`Wrong`], or 0.
+    /// The kind of the first error, a [`Wrong`], or 0.
     first: AtomicU32,
+    /// The details of the first error.
     details: [AtomicU64; 3],
 }
 
 impl Verdict {
-    /// Adds to an amount.
+    /// Adds to a count.
     pub(super) fn count(&self, what: Count, amount: u64) {
         self.counts[what as usize].fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// Takes note of how many lives old a reader's object had become.
-    pub(super) fn saw_age(&self, has_identity: bool, age: u64) {
+    /// Counts the age of a reader's object: the number of times it was reused since it was found.
+    pub(super) fn count_age(&self, has_identity: bool, age: u64) {
         let age = age.min(AGES as u64 - 1) as usize;
         self.ages[usize::from(!has_identity)][age].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says that something is wrong. Async-signal-safe.
+    /// Reports an error. Async-signal-safe.
     #[cold]
-    pub(super) fn complain(&self, what: Wrong, details: [u64; 3]) {
+    pub(super) fn report(&self, what: Wrong, details: [u64; 3]) {
         if self.errors.fetch_add(1, Ordering::Relaxed) == 0 {
             for (place, detail) in self.details.iter().zip(details) {
                 place.store(detail, Ordering::Relaxed);
             }
-            // ORDERING: Release pairs with the Acquire in `first`: who sees what is wrong sees its details.
+            // ORDERING: Release pairs with the Acquire in `first`, which sees the details of this
+            // error.
             self.first.store(what as u32, Ordering::Release);
         }
     }
 
-    /// Whether nothing was wrong so far.
+    /// Returns true if no error has been reported.
     pub(super) fn is_clean(&self) -> bool {
         self.errors.load(Ordering::Relaxed) == 0
     }
 
-    /// The first thing that was wrong.
+    /// Returns the description of the first error, if any.
     pub(super) fn first(&self) -> Option<String> {
-        // ORDERING: see `complain`.
+        // ORDERING: see `report`.
         let first = self.first.load(Ordering::Acquire);
         let what = Wrong::ALL.into_iter().find(|wrong| *wrong as u32 == first)?;
-        Some(what.told(self.details.each_ref().map(|detail| detail.load(Ordering::Relaxed))))
+        Some(what.describe(self.details.each_ref().map(|detail| detail.load(Ordering::Relaxed))))
     }
 
-    /// The amounts so far.
+    /// Returns the current counts.
     pub(super) fn tally(&self, phases: u64, seconds: f64) -> Tally {
         let count = |what: Count| self.counts[what as usize].load(Ordering::Relaxed);
         let ages = |row: usize| self.ages[row].each_ref().map(|age| age.load(Ordering::Relaxed));
@@ -237,14 +245,14 @@ impl Verdict {
     }
 }
 
-/// The amounts at one moment.
+/// The counts at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Tally {
     /// Seconds since the run began.
     pub(crate) seconds: f64,
-    /// Phases that have ended.
+    /// The number of phases that have ended.
     pub(crate) phases: u64,
-    /// See [`Count`]; so the following.
+    /// This and the following: see the variant of [`Count`] with the same name.
     pub(crate) reads: u64,
     updates: u64,
     pairs: u64,
@@ -258,12 +266,13 @@ pub(crate) struct Tally {
     moves: u64,
     forks: u64,
     switches: u64,
-    /// Lives that an object became older under a reader, where its policy protects identity: the
-    /// first is none.
+    /// Histogram of the ages of objects with protected identity, as readers saw them: element `i`
+    /// counts the objects that were reused `i` times during the section. Only the first may be
+    /// above 0.
     pub(crate) ages: [u64; AGES],
-    /// The same where it does not.
+    /// The same for objects without protected identity.
     ages_without_identity: [u64; AGES],
-    /// Wrong answers.
+    /// The number of errors.
     pub(crate) errors: u64,
 }
 
@@ -275,10 +284,11 @@ impl fmt::Display for Tally {
         let ages = |ages: &[u64; AGES]| ages.map(|age| age.to_string()).join(" ");
         write!(
             f,
-            "{seconds:.0} s: phases {phases}, reads {reads}, ages {} (without identity {}), updates {updates}, \
-             pairs {pairs}, lookups {lookups}, scanned {scanned}, changes {changes}, \
-             grace periods {grace_periods}, handed over {handed_over}, threads {threads}, signals {signals}, \
-             moves {moves}, forks {forks}, switches {switches}, errors {}",
+            "{seconds:.0} s: phases {phases}, reads {reads}, ages {} (without identity {}), \
+             updates {updates}, pairs {pairs}, lookups {lookups}, scanned {scanned}, \
+             changes {changes}, grace periods {grace_periods}, handed over {handed_over}, \
+             threads {threads}, signals {signals}, moves {moves}, forks {forks}, \
+             switches {switches}, errors {}",
             ages(&self.ages),
             ages(&self.ages_without_identity),
             self.errors,
@@ -291,27 +301,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_complaint_is_told_and_all_are_counted() {
+    fn the_first_error_is_described_and_all_are_counted() {
         let verdict = Verdict::default();
         assert_eq!(verdict.first(), None);
-        verdict.complain(Wrong::KeyMissed, [7, 0, 0]);
-        verdict.complain(Wrong::NoMemory, [0; 3]);
+        verdict.report(Wrong::KeyMissed, [7, 0, 0]);
+        verdict.report(Wrong::NoMemory, [0; 3]);
         assert!(verdict.first().is_some_and(|first| first.contains("key 7")));
         assert_eq!(verdict.tally(1, 1.0).errors, 2);
     }
 
     #[test]
-    fn every_complaint_is_found_by_its_number() {
+    fn the_numbers_of_errors_are_their_positions() {
         for (number, wrong) in (1..).zip(Wrong::ALL) {
             assert_eq!(wrong as u32, number);
         }
     }
 
     #[test]
-    fn ages_beyond_the_last_are_in_the_last() {
+    fn the_last_bucket_contains_all_greater_ages() {
         let verdict = Verdict::default();
-        verdict.saw_age(true, 0);
-        verdict.saw_age(false, u64::MAX);
+        verdict.count_age(true, 0);
+        verdict.count_age(false, u64::MAX);
         let tally = verdict.tally(0, 0.0);
         assert_eq!((tally.ages[0], tally.ages_without_identity[AGES - 1]), (1, 1));
     }

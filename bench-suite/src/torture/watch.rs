@@ -1,18 +1,18 @@
-//! The end of a run that can't go on: a panic, a fatal signal. What was being done is said all the same.
+//! Reports panics and fatal signals, with a text that says what was running.
 #![allow(unsafe_code)]
 
 use std::fmt::Display;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
-/// Room for what is being done, in words.
-const ROOM: usize = 512;
+/// The longest text, in bytes.
+const MAX_TEXT: usize = 512;
 
-static TEXT: [AtomicU8; ROOM] = [const { AtomicU8::new(0) }; ROOM];
+static TEXT: [AtomicU8; MAX_TEXT] = [const { AtomicU8::new(0) }; MAX_TEXT];
 static LENGTH: AtomicUsize = AtomicUsize::new(0);
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
-/// Signals that a program does not survive.
+/// The signals that end the program.
 const FATAL: [libc::c_int; 5] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
@@ -24,8 +24,8 @@ pub(super) fn begin() {
         PANICKED.store(true, Ordering::Relaxed);
     }));
     for signal in FATAL {
-        // SAFETY: plain numbers, for which zero is valid; the structure outlives the call, and the handler
-        // makes async-signal-safe calls only.
+        // SAFETY: the structure consists of plain numbers, for which zero is valid, and outlives
+        // the call. The handler makes only async-signal-safe calls.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             let handler: extern "C" fn(libc::c_int) = on_fatal;
@@ -36,36 +36,37 @@ pub(super) fn begin() {
     }
 }
 
-/// What is done from now on, for the case that it ends the program.
-pub(super) fn says(text: impl Display) {
+/// Sets the text that is printed if a fatal signal arrives from now on.
+pub(super) fn set_text(text: impl Display) {
     let text = text.to_string();
     LENGTH.store(0, Ordering::Relaxed);
     for (place, byte) in TEXT.iter().zip(text.bytes()) {
         place.store(byte, Ordering::Relaxed);
     }
-    // ORDERING: Release pairs with the Acquire in the handler: it sees the text of this length.
-    LENGTH.store(text.len().min(ROOM), Ordering::Release);
+    // ORDERING: Release pairs with the Acquire in the handler, which sees the text of this length.
+    LENGTH.store(text.len().min(MAX_TEXT), Ordering::Release);
 }
 
-/// Whether a thread has panicked.
+/// Returns true if a thread has panicked.
 pub(super) fn has_panicked() -> bool {
     PANICKED.load(Ordering::Relaxed)
 }
 
+/// The handler: prints the signal and the text, and exits with 1.
 extern "C" fn on_fatal(signal: libc::c_int) {
-    let mut line = [0_u8; ROOM + 64];
+    let mut line = [0_u8; MAX_TEXT + 64];
     let mut length = 0;
     let number = [b'0' + (signal / 10 % 10) as u8, b'0' + (signal % 10) as u8];
     let before = b"bench-suite: torture: an error: signal ";
-    // ORDERING: see `says`.
-    let said =
+    // ORDERING: see `set_text`.
+    let text =
         TEXT[..LENGTH.load(Ordering::Acquire)].iter().map(|byte| byte.load(Ordering::Relaxed));
-    let all = before.iter().copied().chain(number).chain(*b" in ").chain(said).chain(*b"\n");
+    let all = before.iter().copied().chain(number).chain(*b" in ").chain(text).chain(*b"\n");
     for (place, byte) in line.iter_mut().zip(all) {
         *place = byte;
         length += 1;
     }
-    // SAFETY: `line` has so many bytes; both calls are async-signal-safe.
+    // SAFETY: `line` has at least `length` bytes; both calls are async-signal-safe.
     unsafe {
         libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), length);
         libc::_exit(1);

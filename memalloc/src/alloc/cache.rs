@@ -216,7 +216,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///     unsafe { cache.free_unshared(mine) };
     /// }
     /// # let theirs = ptr::NonNull::new(slot.into_inner()).expect("stored above");
-    /// # // SAFETY: nobody else knows it, and it is freed once.
+    /// # // SAFETY: no other thread knows it, and it is freed once.
     /// # unsafe { cache.free_unshared(theirs) };
     /// # cache.destroy()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,14 +1,14 @@
-//! How a slot changes hands: at the end of its thread, at the end of a section on another thread,
-//! and in the child of a fork.
+//! Passes a slot on: at the end of its thread, at the end of a section on another thread, and in
+//! the child of a fork.
 //!
 //! - A thread that ends outside of sections gives its slots back.
-//! - A thread that ends inside an RCU section marks its slot [`ABANDONED`], and the last guard gives
-//!   the slot back.
-//! - A thread that ends while a tasks-trace section is open in its slot marks the slot [`ORPHANED`],
-//!   and the thread that ends the section gives the slot back.
+//! - A thread that ends inside an RCU section marks its slot [`ABANDONED`], and the last guard
+//!   gives the slot back.
+//! - A thread that ends while a tasks-trace section is open in its slot marks the slot
+//!   [`ORPHANED`], and the thread that ends the section gives the slot back.
 //! - The child of a fork gives back the RCU slots of threads that vanished: their guards vanished
-//!   too. A tasks-trace section of such a thread may go on, because the survivor may have its guard;
-//!   its slot is marked [`ORPHANED`].
+//!   too. A tasks-trace section of such a thread may go on, because the survivor may have its
+//!   guard; its slot is marked [`ORPHANED`].
 //! - A slot that was claimed for a single guard is given back when that guard is dropped.
 
 use super::flavour::FlavourKind;

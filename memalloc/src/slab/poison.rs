@@ -1,5 +1,5 @@
-//! Tells AddressSanitizer which memory nobody may touch: with `--cfg poison`, the objects that are
-//! in their slabs. An object goes there only when no reader that its policy knows can reach it
+//! Tells AddressSanitizer which memory must not be accessed: with `--cfg poison`, the objects that
+//! are in their slabs. An object goes there only when no reader that its policy knows can reach it
 //! (MEM-L2), so a reader that still does so is reported.
 //!
 //! If slabs keep their class, words are read through handles of any age, and nothing is poisoned.

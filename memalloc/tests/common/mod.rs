@@ -325,13 +325,13 @@ pub(crate) fn behind<G, R>(enter: impl FnOnce() -> G + Send, work: impl FnOnce()
     })
 }
 
-/// Starts threads, eight at a time, that allocate, read and free, and tends the allocator after each
-/// eight. However many caches there are, and each thread may use another one, little stays in those
-/// that no thread uses any more, and in the end nothing.
+/// Starts threads, eight at a time, that allocate, read and free, and tends the allocator after
+/// each eight. However many caches there are, and each thread may use another one, little stays in
+/// those that no thread uses any more, and in the end nothing.
 pub(crate) fn short_lived_threads_leave_nothing_behind<P: ReusePolicy>(setup: &Setup) {
     const AT_ONCE: usize = 8;
-    /// What a cache carves at its first use is idle after two rounds, ready for others, and after a
-    /// few more in its slab.
+    /// Objects that a cache carves at its first use are idle after two rounds. Then they are ready
+    /// for other caches, and after a few more rounds in their slabs.
     const ROUNDS_KEPT: usize = 8;
     let alloc = &setup.allocator::<P>();
     let layout = layout(200, 1);

@@ -27,7 +27,7 @@ const MOST_LIVE: usize = 4_000;
 /// The most guards of a flavour to hold.
 const MOST_GUARDS: usize = 4;
 
-/// How an object is freed.
+/// The ways to free an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     ByPolicy,

@@ -9,7 +9,7 @@ use memalloc::sync::{AtomicPtr, Ordering};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// How a reader and a writer share an object of a cache.
+/// A way for a reader and a writer to share an object of a cache.
 #[derive(Clone, Copy)]
 struct Usage {
     name: &'static str,
@@ -72,7 +72,7 @@ fn run(usage: Usage, seen: &Seen) {
     seen.note("not found", found.is_none());
     seen.note("used again", again == object);
     assert!(found.is_none_or(|value| value == 1), "claim: of another life");
-    // SAFETY: nobody else knows the object.
+    // SAFETY: no other thread knows the object.
     unsafe { cache.free_unshared(again) };
     cache.quiesce().expect("no guard is left");
 }

@@ -14,18 +14,18 @@
 //!    6  replace f
 //! ```
 //!
-//! - QPT-W7: the holder of the lock of a branch in one of its lives knows that the branch is linked:
-//!   a branch is created locked, and its lock is first released after it was published; its life
-//!   ends under its lock. (A branch that is given up before it was published ends its life too,
-//!   without releasing its lock.) So after step 5, a slot of a linked branch names `f`. It is the only slot
-//!   that does, and nobody else changes it before step 6 is done (QPT-W3). How the writer came to
-//!   `p` does not matter.
+//! - QPT-W7: the holder of the lock of a branch in one of its lives knows that the branch is
+//!   linked: a branch is created locked, and its lock is first released after it was published; its
+//!   life ends under its lock. (A branch that is given up before it was published ends its life
+//!   too, without releasing its lock.) So after step 5, a slot of a linked branch names `f`. It is
+//!   the only slot that does, and no other writer changes it before step 6 is done (QPT-W3). The
+//!   way in which the writer found `p` does not matter.
 //!
 //! `p` is a guess of any age. Its memory may be another branch, in a later life: then step 4 or 5
-//! fails. It may be about to become one: while its twigs are filled in, the count is odd, or zero in
-//! memory that was never used or was returned to the system; and from then until it is published, its
-//! count is even and locked, and step 4 waits. A branch whose first life has begun is not in life
-//! zero.
+//! fails. It may be about to become one: while its twigs are filled in, the count is odd, or zero
+//! in memory that was never used or was returned to the system; and from then until it is
+//! published, its count is even and locked, and step 4 waits. A branch whose first life has begun
+//! is not in life zero.
 
 use super::locate::{OwnedSlot, SlotOwner};
 use super::replace::Named;

@@ -1,5 +1,5 @@
-//! Replacing a value beside another writer, where a hint leads to the leaf, and the leaf's parent to
-//! its slot. What the parent was when the leaf was linked changes at the same time.
+//! Replacing a value beside another writer: a hint leads to the leaf, and the leaf's parent to its
+//! slot. The branch that was the parent when the leaf was linked changes at the same time.
 
 use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
@@ -135,8 +135,8 @@ fn replaced_beside<B: ReusePolicy>(scenario: Scenario, fault: Option<Fault>, see
     seen.note(LAST_TO_CHANGE, second);
 }
 
-/// Explores a scenario with up to `bound` preemptions. Where that is one, two take more than five
-/// minutes.
+/// Explores a scenario with up to `bound` preemptions. A bound of one is given to
+/// scenarios that take more than five minutes with two.
 fn holds<B: ReusePolicy>(name: &'static str, scenario: Scenario, bound: usize) {
     let happens = &[FIRST_TO_CHANGE, LAST_TO_CHANGE];
     let model = Model { name, bound: Some(bound), least: 50, happens };

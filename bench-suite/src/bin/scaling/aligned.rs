@@ -1,26 +1,26 @@
-//! The heap of the experiments: every block on cache lines of its own, so that what shares a line
-//! does so by the layout of a type, and not by the accidents of an allocator.
+//! The heap of the experiments: each block has cache lines of its own. Fields share a line only if
+//! the layout of their type puts them there, never because two blocks are neighbours.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 struct Aligned;
 
-/// Two lines, which some processors fetch together.
+/// Two cache lines: some processors fetch lines in pairs.
 const ALIGN: usize = 128;
 
 fn aligned(layout: Layout) -> Layout {
     layout.align_to(ALIGN).map_or(layout, |layout| layout.pad_to_align())
 }
 
-// SAFETY: the system's allocator, asked for more.
+// SAFETY: forwards to the system's allocator, with an alignment and size that are no smaller.
 unsafe impl GlobalAlloc for Aligned {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise; a layout that is larger is not empty either.
+        // SAFETY: the caller's contract; a larger layout is not empty either.
         unsafe { System.alloc(aligned(layout)) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise; it was allocated with this layout.
+        // SAFETY: the caller's contract; `alloc` allocated the block with the same aligned layout.
         unsafe { System.dealloc(block, aligned(layout)) };
     }
 }

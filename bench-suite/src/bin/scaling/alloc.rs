@@ -1,5 +1,5 @@
-//! The allocator: pairs, batches of 64, and frees on another CPU, under every policy and beside
-//! readers of every kind.
+//! The paths of the allocator: pairs, batches of 64, and frees on another CPU, under every policy,
+//! with no reader, an idle one or a busy one.
 
 use super::machine::{Cpu, run};
 use super::measured::Measured;
@@ -10,25 +10,25 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Mutex;
 
-/// What is allocated.
+/// The layout of the allocated objects.
 const OBJECT: Layout = Layout::new::<[u64; 32]>();
 
-/// Objects that are on their way from one CPU to another.
-const UNDER_WAY: usize = 256;
+/// The most objects in a ring between two CPUs.
+const RING_SIZE: usize = 256;
 
-/// What a worker does.
+/// The work of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Allocates an object and frees it.
     Pair,
     /// Allocates 64 objects and frees them.
     Batch,
-    /// Allocates what another CPU frees.
+    /// Allocates an object that another CPU frees.
     OtherCpu,
 }
 
 impl Shape {
-    /// All of them.
+    /// Every shape, in the order of the document.
     pub(crate) const ALL: [Self; 3] = [Self::Pair, Self::Batch, Self::OtherCpu];
 }
 
@@ -42,19 +42,19 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What a CPU beside the workers does.
+/// The reader on one more CPU beside the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// There is none.
+    /// No reader.
     None,
-    /// Has been in a section, and rests.
+    /// Entered and left one section, then does nothing.
     Idle,
-    /// Enters and leaves sections all the time.
+    /// Enters and leaves sections without pause.
     Busy,
 }
 
 impl Reader {
-    /// All of them.
+    /// Every kind of reader, in the order of the document.
     pub(crate) const ALL: [Self; 3] = [Self::None, Self::Idle, Self::Busy];
 }
 
@@ -68,7 +68,7 @@ impl fmt::Display for Reader {
     }
 }
 
-/// Enters a section of the flavour that the policy waits for, and leaves it.
+/// Enters and leaves one section of the flavour that the policy waits for.
 fn read<P: ReusePolicy>(domain: &Domain) {
     if P::KIND == PolicyKind::AfterTasksTraceGp {
         drop(domain.pin_trace());
@@ -77,6 +77,7 @@ fn read<P: ReusePolicy>(domain: &Domain) {
     }
 }
 
+/// The work of the reader's CPU.
 fn accompany<P: ReusePolicy>(domain: &Domain, reader: Reader, cpu: &Cpu) {
     read::<P>(domain);
     if reader == Reader::Busy {
@@ -86,17 +87,19 @@ fn accompany<P: ReusePolicy>(domain: &Domain, reader: Reader, cpu: &Cpu) {
     }
 }
 
-/// Objects of a worker, before it counts and after: multiples of 64, and enough for what is pending
-/// to reach its bound.
+/// Objects of each worker before counting: a multiple of 64, and enough for pending memory to reach
+/// its bound.
 const WARM_UP: usize = 64 * 64;
+/// Objects of each worker while counting: a multiple of 64.
 const COUNTED: usize = 4 * 64;
 
-/// What the experiment shares.
+/// The data that all CPUs of the experiment share.
 struct Shared<P: ReusePolicy> {
     domain: Domain,
-    /// At the start of a line.
+    /// Boxed, so that it begins at the start of a cache line.
     alloc: Box<MemAlloc<P>>,
-    /// From a CPU to its neighbour. The machine does not see it.
+    /// Element `i` passes objects from CPU `i` to its neighbour. The simulated machine does not see
+    /// accesses to the rings.
     rings: Vec<Mutex<VecDeque<Handle>>>,
 }
 
@@ -108,20 +111,21 @@ impl<P: ReusePolicy> Shared<P> {
         Self { domain, alloc, rings }
     }
 
-    fn take(&self) -> Handle {
+    fn allocate(&self) -> Handle {
         self.alloc.alloc_handle(OBJECT).expect("memory")
     }
 
-    fn give(&self, object: Handle) {
-        // SAFETY: `take` gave it, no reader knows it, and it is freed once.
+    fn free(&self, object: Handle) {
+        // SAFETY: `allocate` returned the object, no reader has seen it, and it is freed once.
         unsafe { self.alloc.free_handle(object, OBJECT) };
     }
 
+    /// Allocates an object and passes it on through a ring.
     fn pass_on(&self, ring: usize, cpu: &Cpu) {
-        let object = self.take();
+        let object = self.allocate();
         loop {
             let mut ring = self.rings[ring].lock().expect("no panic");
-            if ring.len() < UNDER_WAY {
+            if ring.len() < RING_SIZE {
                 return ring.push_back(object);
             }
             drop(ring);
@@ -129,23 +133,24 @@ impl<P: ReusePolicy> Shared<P> {
         }
     }
 
+    /// Frees the next object of a ring.
     fn free_passed(&self, ring: usize, cpu: &Cpu) {
         loop {
             let object = self.rings[ring].lock().expect("no panic").pop_front();
             match object {
-                Some(object) => return self.give(object),
+                Some(object) => return self.free(object),
                 None => cpu.pause(),
             }
         }
     }
 }
 
-/// Counts one of the shapes; `beside` is done with every object that is freed.
+/// Counts one shape. [`Shape::Pair`] also calls `extra` once for each pair.
 pub(crate) fn measure<P: ReusePolicy>(
     shape: Shape,
     reader: Reader,
     workers: usize,
-    beside: impl Fn() + Sync,
+    extra: impl Fn() + Sync,
 ) -> Measured {
     let (warm_up, counted) = (WARM_UP, COUNTED);
     let others = usize::from(reader != Reader::None);
@@ -160,12 +165,12 @@ pub(crate) fn measure<P: ReusePolicy>(
             }
             match shape {
                 Shape::Pair => cpu.work(warm_up, counted, || {
-                    beside();
-                    shared.give(shared.take());
+                    extra();
+                    shared.free(shared.allocate());
                 }),
                 Shape::Batch => cpu.work(warm_up / 64, counted / 64, || {
-                    let objects: [Handle; 64] = std::array::from_fn(|_| shared.take());
-                    objects.into_iter().for_each(|object| shared.give(object));
+                    let objects: [Handle; 64] = std::array::from_fn(|_| shared.allocate());
+                    objects.into_iter().for_each(|object| shared.free(object));
                 }),
                 Shape::OtherCpu if number % 2 == 0 => {
                     cpu.work(warm_up, counted, || shared.pass_on(number, cpu));
@@ -176,7 +181,7 @@ pub(crate) fn measure<P: ReusePolicy>(
             }
         },
     );
-    // An object that is passed on is one operation of two CPUs.
+    // An object that is passed on is one operation, shared by two CPUs.
     let each = if shape == Shape::OtherCpu { counted / 2 } else { counted };
     Measured::of(outcome, workers, each)
 }

@@ -1,4 +1,5 @@
-//! What is claimed of the paths: of those here, that they move as few lines with 16 CPUs as with 2.
+//! The claims: each path listed here moves about the same number of cache lines per operation with
+//! 16 CPUs as with 2.
 
 use super::alloc::{self, Reader, Shape};
 use super::measured::{Measured, scales};
@@ -8,9 +9,10 @@ use memalloc::rcu::{BarrierKind, FlavourKind};
 use memalloc::sync::{AtomicU64, Ordering};
 use memalloc::{AfterRcuGp, AfterTasksTraceGp, Immediate, ReusePolicy};
 
-/// Measures a path on a machine of so many CPUs.
+/// A function that measures a path on a machine with the given number of CPUs.
 type Path = Box<dyn Fn(usize) -> Measured>;
 
+/// Adds the paths of the allocator under one policy.
 fn allocator<P: ReusePolicy>(paths: &mut Vec<(String, Path)>) {
     let shapes = [Shape::Pair, Shape::Batch];
     for (shape, reader) in
@@ -21,7 +23,7 @@ fn allocator<P: ReusePolicy>(paths: &mut Vec<(String, Path)>) {
     }
 }
 
-/// The paths that are claimed to move a constant number of lines.
+/// Returns the paths that are claimed to move a constant number of lines, with their names.
 fn constant() -> Vec<(String, Path)> {
     let mut paths = Vec::<(String, Path)>::new();
     allocator::<Immediate>(&mut paths);
@@ -44,8 +46,8 @@ fn constant() -> Vec<(String, Path)> {
     paths
 }
 
-/// Whether a path keeps the claim; if not, why.
-fn keeps(name: &str, path: impl Fn(usize) -> Measured) -> Result<(), String> {
+/// Checks the claim for one path; an error states the counts and the line that moves most.
+fn check_path(name: &str, path: impl Fn(usize) -> Measured) -> Result<(), String> {
     let (few, more) = (path(2), path(16));
     if scales(few.moved(), more.moved()) {
         return Ok(());
@@ -55,18 +57,18 @@ fn keeps(name: &str, path: impl Fn(usize) -> Measured) -> Result<(), String> {
     Err(format!("{name}: {few_moved:.2} lines move with 2 CPUs, {more_moved:.2} with 16{place}"))
 }
 
-/// Checks every claim, and that a counter that all CPUs share would be found.
+/// Checks every claim, and that the check detects a counter that all CPUs share.
 pub(crate) fn check() -> Result<(), String> {
     let mut broken: Vec<_> =
-        constant().into_iter().filter_map(|(name, path)| keeps(&name, path).err()).collect();
+        constant().into_iter().filter_map(|(name, path)| check_path(&name, path).err()).collect();
     let shared = AtomicU64::new(0);
     let with_counter = |cpus| {
         let count = || _ = shared.fetch_add(1, Ordering::Relaxed);
         alloc::measure::<Immediate>(Shape::Pair, Reader::None, cpus, count)
     };
-    match keeps("pair with a counter that all CPUs share", with_counter) {
-        Ok(()) => broken.push("a counter that all CPUs share is not found".to_owned()),
-        Err(found) => println!("found, as it has to be: {found}"),
+    match check_path("pair with a counter that all CPUs share", with_counter) {
+        Ok(()) => broken.push("a counter that all CPUs share is not detected".to_owned()),
+        Err(found) => println!("detected, as expected: {found}"),
     }
     if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
 }

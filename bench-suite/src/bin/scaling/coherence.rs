@@ -1,18 +1,19 @@
-//! Caches that keep what they have: one for each CPU, as large as memory, kept coherent line by line
-//! as real ones are (MESI). A line that is missing here because another CPU wrote it, or that has to
-//! be taken away from others to be written, *moves*: that is communication, and all that is counted.
-//! A line that nobody else ever wrote is not.
+//! Simulated caches: one of unlimited size for each CPU, kept coherent line by line (MESI).
+//!
+//! A line *moves* when a CPU reads it after another CPU wrote it, or when a write invalidates
+//! copies in other caches. This is communication, and only this is counted. Reading a line that no
+//! other CPU ever wrote is not counted.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Bytes of a line.
+/// The size of a cache line, in bytes.
 pub(crate) const LINE: usize = 64;
 
-/// The most CPUs there can be.
+/// The largest number of CPUs of a machine.
 pub(crate) const MOST_CPUS: usize = 192;
 
-/// Some CPUs.
+/// A set of CPUs.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Cpus([u64; MOST_CPUS / 64]);
 
@@ -32,7 +33,7 @@ impl Cpus {
         self
     }
 
-    fn have(&self, cpu: usize) -> bool {
+    fn contains(&self, cpu: usize) -> bool {
         self.0[cpu / 64] & 1 << (cpu % 64) != 0
     }
 
@@ -41,53 +42,54 @@ impl Cpus {
     }
 }
 
-/// A line, wherever it is.
+/// The state of one cache line in all caches.
 #[derive(Default)]
 struct Line {
-    /// The CPUs that have the newest contents.
+    /// The CPUs whose copy is valid.
     holders: Cpus,
-    /// The CPU that wrote last, if any did.
+    /// The CPU that wrote last, if any.
     writer: Option<usize>,
-    /// The bytes that it wrote since it took the line from others, a bit for each.
+    /// The bytes that it has written since it became the only holder, one bit for each.
     written: u64,
 }
 
-/// What an access to a line did.
+/// The effect of one access on one line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effect {
-    /// The line came from another CPU, or was taken away from one.
+    /// The line came from another CPU, or copies in other caches were invalidated.
     pub(crate) moved: bool,
-    /// The bytes that the access is about are none of those that the other CPU wrote.
-    pub(crate) for_nothing: bool,
-    /// So many CPUs lost it.
-    pub(crate) lost_by: u32,
+    /// The line moved although the access touches none of the bytes that the other CPU wrote.
+    pub(crate) false_sharing: bool,
+    /// The number of other CPUs whose copies were invalidated.
+    pub(crate) invalidated: u32,
 }
 
 impl Line {
+    /// Applies an access of `cpu` to the bytes of the mask `bytes`.
     fn access(&mut self, cpu: usize, writes: bool, bytes: u64) -> Effect {
-        let had = self.holders.have(cpu);
+        let had = self.holders.contains(cpu);
         if had && !writes {
             return Effect::default();
         }
         let other_wrote = self.writer.is_some_and(|writer| writer != cpu);
-        let for_nothing = !had && other_wrote && self.written & bytes == 0;
+        let false_sharing = !had && other_wrote && self.written & bytes == 0;
         if !writes {
             self.holders.add(cpu);
-            return Effect { moved: other_wrote, for_nothing, lost_by: 0 };
+            return Effect { moved: other_wrote, false_sharing, invalidated: 0 };
         }
         let others = self.holders.without(cpu);
-        let lost_by = others.count();
-        if lost_by == 0 && self.writer == Some(cpu) {
+        let invalidated = others.count();
+        if invalidated == 0 && self.writer == Some(cpu) {
             self.written |= bytes;
         } else {
             self.written = bytes;
         }
         (self.holders, self.writer) = (Cpus::only(cpu), Some(cpu));
-        Effect { moved: lost_by > 0, for_nothing, lost_by }
+        Effect { moved: invalidated > 0, false_sharing, invalidated }
     }
 }
 
-/// Spreads the numbers of lines, which are even enough for a multiplication.
+/// Hashes line numbers with one multiplication, which spreads them well enough.
 #[derive(Default)]
 struct LineNumber(u64);
 
@@ -105,14 +107,14 @@ impl Hasher for LineNumber {
     }
 }
 
-/// Every line that was ever touched.
+/// The caches of all CPUs: the state of every line accessed so far.
 #[derive(Default)]
 pub(crate) struct Caches {
     lines: HashMap<usize, Line, BuildHasherDefault<LineNumber>>,
 }
 
 impl Caches {
-    /// What an access does, line by line.
+    /// Applies an access and passes its effect on each of its lines to `effect`.
     pub(crate) fn access(
         &mut self,
         cpu: usize,
@@ -150,34 +152,34 @@ mod tests {
     }
 
     #[test]
-    fn what_one_cpu_has_for_itself_never_moves() {
+    fn a_line_of_one_cpu_never_moves() {
         let own = effects(&[(0, 0, LOAD), (0, 0, STORE), (0, 8, STORE), (1, 64, STORE)]);
         assert_eq!(own, [Effect::default(); 4]);
     }
 
     #[test]
-    fn what_nobody_writes_is_had_by_all() {
+    fn a_line_that_is_only_read_never_moves() {
         assert_eq!(effects(&[(0, 0, LOAD), (1, 0, LOAD), (2, 8, LOAD)]), [Effect::default(); 3]);
     }
 
     #[test]
-    fn what_another_cpu_wrote_moves_once_for_each_that_reads_it() {
+    fn a_written_line_moves_once_to_each_reader() {
         let moved = Effect { moved: true, ..Effect::default() };
         let all = effects(&[(0, 0, STORE), (1, 0, LOAD), (1, 0, LOAD), (2, 0, LOAD)]);
         assert_eq!(all, [Effect::default(), moved, Effect::default(), moved]);
     }
 
     #[test]
-    fn a_write_takes_the_line_from_every_other_cpu() {
+    fn a_write_invalidates_every_other_copy() {
         let all = effects(&[(0, 0, STORE), (1, 0, LOAD), (2, 0, LOAD), (0, 0, STORE)]);
-        assert_eq!(all[3], Effect { moved: true, for_nothing: false, lost_by: 2 });
+        assert_eq!(all[3], Effect { moved: true, false_sharing: false, invalidated: 2 });
     }
 
     #[test]
-    fn neighbours_in_a_line_that_do_not_use_the_same_bytes_are_told_apart() {
+    fn accesses_to_other_bytes_of_a_line_are_false_sharing() {
         let all = effects(&[(0, 0, STORE), (1, 8, STORE), (0, 0, LOAD)]);
-        let neighbour = Effect { moved: true, for_nothing: true, lost_by: 1 };
-        assert_eq!(all[1..], [neighbour, Effect { lost_by: 0, ..neighbour }]);
+        let neighbour = Effect { moved: true, false_sharing: true, invalidated: 1 };
+        assert_eq!(all[1..], [neighbour, Effect { invalidated: 0, ..neighbour }]);
     }
 
     #[test]

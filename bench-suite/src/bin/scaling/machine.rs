@@ -1,6 +1,7 @@
-//! A machine of as many CPUs as wanted, in one process: a thread for each, of which one goes on at a
-//! time. The token that lets it passes to another at random accesses, and wherever a thread waits:
-//! the same seed, the same order, on every machine. Time is what the machine has done.
+//! A simulated machine with any number of CPUs, in one process. Each CPU is a thread, and one
+//! thread runs at a time. The turn passes to another thread at random accesses, and wherever a
+//! thread waits. The same seed gives the same order on every computer. Simulated time is the sum of
+//! estimated costs of the operations.
 
 use super::coherence::{Caches, MOST_CPUS};
 use super::place::{Chain, Places};
@@ -14,53 +15,61 @@ use std::sync::{LazyLock, Mutex, MutexGuard, Once};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// After so many accesses, on average, another CPU goes on: while it counts, and before.
+/// The mean number of accesses of a turn, while counting.
 const MEAN_TURN: u32 = 2;
+/// The mean number of accesses of a turn, before counting.
 const MEAN_WARM_UP_TURN: u32 = 64;
 
-/// A thread that waits looks again when the machine has made so many accesses.
-const LOOK_AGAIN: u32 = 256;
+/// After this many accesses of the machine, waiting threads check their conditions again.
+const RECHECK_INTERVAL: u32 = 256;
 
-/// What things take, in picoseconds of one CPU's time: estimates, for the machine's clock only.
+/// The estimated cost of an access, in picoseconds of one CPU's time. This and the following costs
+/// drive the simulated clock and nothing else.
 const ACCESS: u64 = 1_000;
+/// The additional cost of an access for each line that moves, in picoseconds.
 const MOVE: u64 = 100_000;
+/// The cost of a fence, in picoseconds.
 const FENCE: u64 = 5_000;
+/// The cost of a turn that a waiting thread gives up, in picoseconds.
 const WAIT: u64 = 50_000;
+/// The cost of a system call that interrupts all other CPUs, in picoseconds.
 const INTERRUPT: u64 = 10_000_000;
 
-/// A thread that waits so often without any other going on waits for good.
+/// The largest number of consecutive waits while no other thread can run. A longer wait
+/// would never end, so the thread panics.
 const MOST_LONELY_WAITS: u32 = 1 << 20;
 
+/// Stands for no CPU.
 const NOWHERE: usize = usize::MAX;
 
 thread_local! {
-    /// The CPU that the thread is on, or `NOWHERE`.
+    /// The CPU of the thread, or `NOWHERE`.
     static CPU: Cell<usize> = const { Cell::new(NOWHERE) };
 }
 
-/// What a CPU did while it was counted.
+/// The counts of a CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Lines that came to be read.
+    /// Lines that moved for a read.
     pub(crate) read: u64,
-    /// Lines that came, or were taken from other CPUs, to be written.
+    /// Lines that moved for a write, atomic read-modify-writes included.
     pub(crate) written: u64,
-    /// Of both, those that another CPU had written other bytes of.
-    pub(crate) for_nothing: u64,
-    /// Copies that other CPUs lost.
-    pub(crate) taken: u64,
-    /// Atomic read-modify-writes.
+    /// Of both, moves by false sharing: the other CPU had only written other bytes of the line.
+    pub(crate) false_sharing: u64,
+    /// Copies that were invalidated in other CPUs' caches.
+    pub(crate) invalidated: u64,
+    /// Atomic read-modify-write operations.
     pub(crate) atomics: u64,
     /// SeqCst fences.
     pub(crate) fences: u64,
     /// System calls that interrupt every other CPU.
     pub(crate) interrupts: u64,
-    /// Turns given up because another thread had to go on first.
+    /// Turns given up to wait for another thread.
     pub(crate) waits: u64,
 }
 
 impl Counts {
-    /// Lines that moved.
+    /// Returns the number of lines that moved.
     pub(crate) fn moved(&self) -> u64 {
         self.read + self.written
     }
@@ -70,8 +79,8 @@ impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.read += other.read;
         self.written += other.written;
-        self.for_nothing += other.for_nothing;
-        self.taken += other.taken;
+        self.false_sharing += other.false_sharing;
+        self.invalidated += other.invalidated;
         self.atomics += other.atomics;
         self.fences += other.fences;
         self.interrupts += other.interrupts;
@@ -79,49 +88,54 @@ impl AddAssign for Counts {
     }
 }
 
-/// What a run counted.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// By CPU.
+    /// The counts of each CPU.
     pub(crate) counts: Vec<Counts>,
-    /// How many lines moved for each line of source on the workers, and its callers.
+    /// The numbers of lines that moved to workers, by place in the source.
     pub(crate) places: Places,
 }
 
-/// Where a run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Caches fill; nothing is counted.
+    /// Caches fill. Nothing is counted.
     WarmUp,
-    /// What is done counts.
+    /// Operations are counted.
     Counted,
-    /// What is done does not count any more.
+    /// The run ends. Nothing is counted.
     Over,
 }
 
-/// A cell as it was last seen, and by whom it may have been written since.
+/// The last seen content of an `UnsafeCell`.
 struct Snapshot {
     bytes: Vec<u8>,
+    /// The CPU that had mutable access last, and the place of that access. The CPU may have written
+    /// the cell since then. A cell without a mutable access has its first access here.
     last: (usize, &'static Location<'static>),
 }
 
+/// The state of the machine.
 struct State {
     random: fastrand::Rng,
     caches: Caches,
+    /// Cells by address.
     cells: HashMap<usize, Snapshot>,
     counts: Vec<Counts>,
+    /// Lines that moved to workers while counting.
     chains: HashMap<Chain, u64>,
     phase: Phase,
-    /// CPUs that may go on.
+    /// CPUs that can run.
     ready: Vec<usize>,
-    /// CPUs that wait, and look again by and by.
+    /// CPUs that wait for a condition. They check it again when `until_recheck` reaches 0.
     waiting: Vec<usize>,
-    until_look: u32,
-    /// Workers at the end of the phase.
+    until_recheck: u32,
+    /// Workers that have reached the end of the phase.
     arrived: Vec<usize>,
-    /// Others that have nothing to do before the end.
+    /// CPUs that do nothing until the run ends.
     resting: Vec<usize>,
-    /// Workers that have not left: the CPUs below this number.
+    /// The number of workers. They are the first CPUs.
     workers: usize,
     lonely_waits: u32,
     threads: Vec<Option<Thread>>,
@@ -139,7 +153,7 @@ impl State {
             phase: Phase::WarmUp,
             ready: Vec::new(),
             waiting: Vec::new(),
-            until_look: LOOK_AGAIN,
+            until_recheck: RECHECK_INTERVAL,
             arrived: Vec::new(),
             resting: Vec::new(),
             workers,
@@ -149,18 +163,20 @@ impl State {
         }
     }
 
-    /// One CPU was busy for so long, as were the others beside it.
+    /// Advances the clock: one CPU was busy for this time, and the other running CPUs as long.
     fn spend(&mut self, picoseconds: u64) {
         let busy = self.ready.len() + self.waiting.len();
         self.picoseconds += picoseconds / busy.max(1) as u64;
     }
 
+    /// Changes the counts of a CPU, if the phase is counted.
     fn count(&mut self, cpu: usize, change: impl FnOnce(&mut Counts)) {
         if self.phase == Phase::Counted {
             change(&mut self.counts[cpu]);
         }
     }
 
+    /// Applies an access of a CPU to the caches, the counts and the clock.
     fn access(&mut self, cpu: usize, access: Access) {
         let Access { address, bytes, kind, place } = access;
         let (mut counts, mut moves) = (Counts::default(), 0);
@@ -172,14 +188,14 @@ impl State {
             } else {
                 counts.written += moved;
             }
-            counts.for_nothing += u64::from(effect.moved && effect.for_nothing);
-            counts.taken += u64::from(effect.lost_by);
+            counts.false_sharing += u64::from(effect.moved && effect.false_sharing);
+            counts.invalidated += u64::from(effect.invalidated);
             moves += moved;
         });
         self.spend(ACCESS + moves * MOVE);
-        self.until_look -= 1;
-        if self.until_look == 0 {
-            self.look_again();
+        self.until_recheck -= 1;
+        if self.until_recheck == 0 {
+            self.recheck();
         }
         if moves > 0 && self.phase == Phase::Counted && self.is_worker(cpu) {
             *self.chains.entry(Chain::here(place)).or_default() += moves;
@@ -187,8 +203,9 @@ impl State {
         self.count(cpu, |all| *all += counts);
     }
 
-    /// What is in a cell is written without telling: the lines that differ from what was last seen
-    /// were written by the one that had the cell then.
+    /// Applies an access to a cell. The façade reports the access to the cell, not the writes to
+    /// its content. So lines that differ from the snapshot count as written by the CPU in
+    /// [`Snapshot::last`].
     fn cell(
         &mut self,
         cpu: usize,
@@ -199,8 +216,8 @@ impl State {
         if bytes == 0 {
             return;
         }
-        // SAFETY: the cell is there, and one thread goes on at a time. Bytes between its fields
-        // are copied and compared, which is all that is done to them.
+        // SAFETY: the cell exists, and only one thread runs at a time. Padding bytes are only
+        // copied and compared.
         let now = unsafe { std::slice::from_raw_parts(address as *const u8, bytes) };
         let known = self.cells.remove(&address).filter(|cell| cell.bytes.len() == bytes);
         let mut cell =
@@ -230,21 +247,22 @@ impl State {
         cpu < self.workers
     }
 
-    /// Those that wait may find what they wait for.
-    fn look_again(&mut self) {
+    /// Lets all waiting CPUs run, to check their conditions.
+    fn recheck(&mut self) {
         self.ready.append(&mut self.waiting);
-        self.until_look = LOOK_AGAIN;
+        self.until_recheck = RECHECK_INTERVAL;
     }
 
+    /// Returns a random CPU that can run, or `None` if every CPU has arrived or rests.
     fn any_ready(&mut self) -> Option<usize> {
         if self.ready.is_empty() {
-            self.look_again();
+            self.recheck();
         }
         let count = self.ready.len();
         (count > 0).then(|| self.ready[self.random.usize(..count)])
     }
 
-    /// The next phase, once every worker is at the end of this one.
+    /// Begins the next phase if every worker has reached the end of this one.
     fn advance(&mut self) {
         if self.arrived.len() < self.workers {
             return;
@@ -258,7 +276,7 @@ impl State {
         }
     }
 
-    /// Nothing counts any more, and none waits for one that has left.
+    /// Ends the run: counting stops, and all CPUs may run.
     fn end(&mut self) {
         self.phase = Phase::Over;
         self.ready.append(&mut self.arrived);
@@ -266,11 +284,12 @@ impl State {
     }
 }
 
+/// The machine, as the façade sees it.
 struct Simulated {
     state: Mutex<State>,
-    /// The CPU that goes on.
+    /// The CPU whose thread runs.
     turn: AtomicUsize,
-    /// For so many accesses.
+    /// The accesses left in its turn.
     until_turn: AtomicU32,
 }
 
@@ -280,7 +299,7 @@ static SIMULATED: LazyLock<Simulated> = LazyLock::new(|| Simulated {
     until_turn: AtomicU32::new(1),
 });
 
-/// One run at a time.
+/// Held during a run: there is one machine.
 static RUNNING: Mutex<()> = Mutex::new(());
 
 impl Simulated {
@@ -288,7 +307,8 @@ impl Simulated {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Lets another CPU go on; this one waits for its turn, if it `returns`.
+    /// Passes the turn to CPU `to`. The calling CPU, if given in `returns`, then waits for its next
+    /// turn.
     fn hand_over(&self, state: MutexGuard<'_, State>, to: usize, returns: Option<usize>) {
         let thread = state.threads[to].clone();
         drop(state);
@@ -305,7 +325,8 @@ impl Simulated {
         }
     }
 
-    /// Another CPU's turn, if another is ready.
+    /// Ends the turn of CPU `me`, and returns in its next one. `waits`: the CPU waits for a
+    /// condition, and `counts` says whether its counts include the wait.
     fn next_turn(&self, me: usize, waits: bool, counts: bool) {
         let mut state = self.state();
         let is_counted = state.phase == Phase::Counted;
@@ -316,7 +337,10 @@ impl Simulated {
             state.spend(WAIT);
             let lonely = state.ready.len() + state.waiting.len() <= 1;
             state.lonely_waits = if lonely { state.lonely_waits + 1 } else { 0 };
-            assert!(state.lonely_waits < MOST_LONELY_WAITS, "CPU {me} waits for nobody");
+            assert!(
+                state.lonely_waits < MOST_LONELY_WAITS,
+                "CPU {me} waits, and no other CPU can run"
+            );
             state.ready.retain(|&cpu| cpu != me);
             state.waiting.push(me);
         }
@@ -333,7 +357,7 @@ impl Machine for Simulated {
         if me == NOWHERE {
             return;
         }
-        // This thread alone goes on.
+        // Only this thread runs, so a load and a store are enough.
         let left = self.until_turn.load(Ordering::Relaxed).saturating_sub(1);
         self.until_turn.store(left, Ordering::Relaxed);
         if left == 0 {
@@ -408,24 +432,24 @@ impl Machine for Simulated {
     }
 }
 
-/// A CPU, for the thread on it.
+/// A CPU of the machine, for the thread that runs on it.
 #[derive(Debug)]
 pub(crate) struct Cpu {
     number: usize,
 }
 
 impl Cpu {
-    /// Counted from 0; workers come first.
+    /// Returns the number of the CPU, from 0. Workers have the lowest numbers.
     pub(crate) fn number(&self) -> usize {
         self.number
     }
 
-    /// Where the run is.
+    /// Returns the phase of the run.
     pub(crate) fn phase(&self) -> Phase {
         SIMULATED.state().phase
     }
 
-    /// A worker has done its part of the phase; waits for the others.
+    /// Ends a worker's part of the phase, and waits for the other workers.
     pub(crate) fn end_phase(&self) {
         let mut state = SIMULATED.state();
         let me = self.number;
@@ -439,7 +463,7 @@ impl Cpu {
         }
     }
 
-    /// A worker's part of both phases: so many times `step`, and so many that count.
+    /// Does a worker's part of both phases: calls `step` `warm_up` times, then `counted` times.
     pub(crate) fn work(&self, warm_up: usize, counted: usize, mut step: impl FnMut()) {
         (0..warm_up).for_each(|_| step());
         self.end_phase();
@@ -447,7 +471,8 @@ impl Cpu {
         self.end_phase();
     }
 
-    /// What is no worker's part: `step` again and again, to the end. How often, while it counted.
+    /// Calls `step` repeatedly until the workers are done: the part of a CPU that is no worker.
+    /// Returns the number of calls while counting.
     pub(crate) fn accompany(&self, mut step: impl FnMut()) -> u64 {
         let mut counted = 0;
         loop {
@@ -462,7 +487,7 @@ impl Cpu {
         }
     }
 
-    /// The same, with nothing to do.
+    /// Does nothing until the workers are done: the part of an idle CPU that is no worker.
     pub(crate) fn rest(&self) {
         let mut state = SIMULATED.state();
         let me = self.number;
@@ -474,14 +499,15 @@ impl Cpu {
         }
     }
 
-    /// Waits for what another thread of the experiment does, which is no fault of the libraries.
+    /// Waits for another thread of the experiment. The wait is not counted, since the libraries do
+    /// not cause it.
     pub(crate) fn pause(&self) {
         SIMULATED.next_turn(self.number, true, false);
     }
 }
 
 impl Drop for Cpu {
-    /// The thread leaves the machine, by a panic too.
+    /// Removes the thread from the machine, also if it panics.
     fn drop(&mut self) {
         CPU.set(NOWHERE);
         let mut state = SIMULATED.state();
@@ -494,8 +520,9 @@ impl Drop for Cpu {
     }
 }
 
-/// Makes a machine, with a number of CPUs for workers and a number for others, which go on until the
-/// workers are done; builds what they share; and has each CPU do its part.
+/// Runs an experiment on a new machine with `workers` CPUs for workers and `others` more, which run
+/// until the workers are done. `build` creates the data that the CPUs share, `part` is the work of
+/// each CPU.
 pub(crate) fn run<S: Sync>(
     (workers, others): (usize, usize),
     seed: u64,
@@ -510,7 +537,7 @@ pub(crate) fn run<S: Sync>(
     *SIMULATED.state() = State::new(cpus, workers, seed);
     SIMULATED.turn.store(NOWHERE, Ordering::Release);
     SIMULATED.until_turn.store(1, Ordering::Relaxed);
-    // At the start of a line, as everything on the heap.
+    // Boxed, so that it begins at the start of a cache line.
     let shared = Box::new(build());
     thread::scope(|scope| {
         for number in 0..cpus {

@@ -1,10 +1,10 @@
-//! How both libraries behave beyond the CPUs of this machine: the cache lines that move between CPUs,
-//! counted on a simulated machine. `cargo scaling` builds it and writes `docs/scaling.md`.
+//! Counts the cache lines that move between CPUs on a simulated machine with more CPUs than this
+//! one. `cargo scaling` builds this program and writes `docs/scaling.md`.
 //!
-//! The sources are those that ship. Built with `--cfg counted`, the façade `memalloc::sync` tells a
-//! simulated `machine` of every access; its caches are `coherence`, its threads go on one at a
-//! time. `alloc`, `sections` and `trie` are the paths that are counted, `claims` what is
-//! claimed of them, `report` the document.
+//! The code is the shipped code of both libraries. Built with `--cfg counted`, the façade
+//! `memalloc::sync` reports every access to a simulated `machine`, which runs one thread at a time.
+//! `coherence` simulates its caches. `alloc`, `sections` and `trie` are the paths that are counted,
+//! `claims` checks which of them scale, and `report` writes the document.
 
 #[cfg(any(counted, test))]
 #[cfg_attr(not(counted), allow(dead_code))]
@@ -50,8 +50,9 @@ fn main() -> ExitCode {
         _ => {
             let given = arguments.join(" ");
             eprintln!(
-                "scaling: unknown arguments \"{given}\": allowed are none (write docs/scaling.md), \
-                 check (compare with it) and claims (the claims alone, on 2 and 16 CPUs)"
+                "scaling: unknown arguments \"{given}\": expected none (write docs/scaling.md), \
+                 check (check the claims, compare with docs/scaling.md) or claims (check only the \
+                 claims, on 2 and 16 CPUs)"
             );
             return ExitCode::from(2);
         }

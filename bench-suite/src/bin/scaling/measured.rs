@@ -1,24 +1,24 @@
-//! What an experiment gives: counts for each operation, on machines of different sizes.
+//! The results of an experiment: counts per operation, on machines of different sizes.
 
 use super::machine::{Counts, Outcome};
 use super::place::Place;
 
-/// The sizes of the machines.
+/// The numbers of CPUs of the machines.
 pub(crate) const SIZES: [usize; 3] = [2, 16, 128];
 
-/// What one machine counted.
+/// The counts of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measured {
-    /// Operations of all workers.
+    /// The operations of all workers.
     pub(crate) operations: u64,
-    /// What the workers did for them.
+    /// The sum of the workers' counts.
     pub(crate) counts: Counts,
-    /// The places whose lines moved most, on the workers.
+    /// The lines that moved to workers, by place in the source; the most first.
     pub(crate) places: Vec<(Place, u64)>,
 }
 
 impl Measured {
-    /// Of the first `workers` CPUs, which did so many operations each.
+    /// Sums the counts of the workers, the first CPUs, of which each did `each` operations.
     pub(crate) fn of(outcome: Outcome, workers: usize, each: usize) -> Self {
         let mut counts = Counts::default();
         outcome.counts[..workers].iter().for_each(|&of_cpu| counts += of_cpu);
@@ -26,23 +26,23 @@ impl Measured {
         Self { operations, counts, places: outcome.places.0 }
     }
 
-    /// For each operation.
-    pub(crate) fn each(&self, count: u64) -> f64 {
+    /// Returns a count per operation.
+    pub(crate) fn per_operation(&self, count: u64) -> f64 {
         count as f64 / self.operations as f64
     }
 
-    /// Lines that moved for each operation.
+    /// Returns the number of lines moved per operation.
     pub(crate) fn moved(&self) -> f64 {
-        self.each(self.counts.moved())
+        self.per_operation(self.counts.moved())
     }
 }
 
-/// One path on machines of every size.
+/// The results of one path on machines of every size: a row of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    /// What was done, and under which conditions.
+    /// The first cells of the row: the work and its conditions.
     pub(crate) name: Vec<String>,
-    /// In the order of `SIZES`.
+    /// One result for each machine, in the order of [`SIZES`].
     pub(crate) by_size: Vec<Measured>,
 }
 
@@ -55,14 +55,14 @@ impl Row {
         Self { name: name.into(), by_size: SIZES.into_iter().map(experiment).collect() }
     }
 
-    /// Whether about as many lines move with many CPUs as with few.
+    /// Returns true if no machine moves notably more lines per operation than the smallest.
     pub(crate) fn is_constant(&self) -> bool {
         self.by_size.iter().all(|size| scales(self.by_size[0].moved(), size.moved()))
     }
 }
 
-/// Whether a path that moves so many lines with few CPUs, and so many with more, counts as one
-/// that moves the same: a quarter more, or a line for twenty operations.
+/// Returns true if a path that moves `few` lines with few CPUs and `more` lines with more CPUs
+/// counts as constant: the increase is at most a quarter plus one line in twenty operations.
 pub(crate) fn scales(few: f64, more: f64) -> bool {
     more <= few * 1.25 + 0.05
 }

@@ -1,6 +1,7 @@
-//! Names of places in the sources, short enough for a table.
+//! Short names of places in the sources, for the tables.
 
-/// The path of a file of the libraries, without `src`; but for the façade, which only passes on.
+/// Returns the path of a file of the libraries, without `src`. `None` for other files, and for the
+/// façade, which only forwards.
 pub(crate) fn library_file(path: &str) -> Option<String> {
     let library = ["memalloc", "qptrie"].into_iter().find_map(|library| {
         let (_, inside) = path.rsplit_once(&format!("{library}/src/"))?;
@@ -10,8 +11,8 @@ pub(crate) fn library_file(path: &str) -> Option<String> {
     (!is_facade).then_some(library)
 }
 
-/// The name of a function without its path and parameters; of a closure, the function around it
-/// follows by itself.
+/// Returns the name of a function without its path and parameters; for a closure, the name of the
+/// function around it.
 pub(crate) fn last_segment(full: &str) -> Option<String> {
     let (mut path, mut depth) = (String::new(), 0);
     for letter in full.chars() {
@@ -26,7 +27,7 @@ pub(crate) fn last_segment(full: &str) -> Option<String> {
     names.last().map(str::to_owned)
 }
 
-/// The last name of an expression that ends here: of `a.b(c)[d].0` it is `b`.
+/// Returns the last name at the end of an expression: `b` for `a.b(c)[d].0`, `?` if there is none.
 pub(crate) fn last_name(expression: &str) -> String {
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
     let mut rest = expression.trim_end();
@@ -48,7 +49,7 @@ pub(crate) fn last_name(expression: &str) -> String {
     "?".to_owned()
 }
 
-/// What stands before the bracket that closes at the end.
+/// Returns the text before the opening bracket that matches the closing one at the end.
 fn before_bracket(text: &str, (closing, opening): (char, char)) -> &str {
     let mut depth = 0;
     let start = text.char_indices().rev().find(|&(_, letter)| {
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_libraries_have_places() {
+    fn only_files_of_the_libraries_have_names() {
         let file = |path| library_file(path).unwrap_or_default();
         assert_eq!(file("/any/where/memalloc/src/batch/list.rs"), "memalloc/batch/list.rs");
         assert_eq!(file("./qptrie/src/lib.rs"), "qptrie/lib.rs");

@@ -1,5 +1,5 @@
-//! Which line of source a line of memory moved for, and on whose behalf: in words that do not change
-//! with every edit, the field that was accessed and the functions around it.
+//! Describes the place in the source that a cache line moved for: the field that was accessed and
+//! the functions around the access. Unlike line numbers, these do not change with every edit.
 
 use super::names::{last_name, last_segment, library_file};
 use std::cell::RefCell;
@@ -9,13 +9,13 @@ use std::fs;
 use std::panic::Location;
 use std::path::Path;
 
-/// So many calls are told apart.
+/// The number of calls by which accesses are told apart.
 const DEPTH: usize = 24;
 
-/// So many functions are named.
+/// The largest number of functions in a description.
 const NAMED: usize = 3;
 
-/// An access and the calls that led to it, by address.
+/// An access, and the return addresses of the calls that led to it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Chain {
     place: (&'static str, u32, u32),
@@ -23,7 +23,7 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// The calls that led here, and the access that is at `place`.
+    /// Returns the current calls, with an access at `place`.
     pub(crate) fn here(place: &'static Location<'static>) -> Self {
         let mut calls = Vec::with_capacity(DEPTH);
         backtrace::trace(|frame| {
@@ -43,21 +43,21 @@ impl Chain {
                 }
             }
         }
-        // A call at the very end of a function leaves no trace of it.
+        // A tail call removes its caller from the stack: the file comes from the access itself.
         let own_file = library_file(file).unwrap_or_default();
         Place { field: field_at(file, line, column), own_file, functions }
     }
 }
 
-/// A function of the libraries, and the file that it is in.
+/// The name of a function of the libraries, and its file.
 type Function = (String, String);
 
-/// A place in the sources.
+/// A place in the sources of the libraries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Place {
     field: String,
     own_file: String,
-    /// The innermost functions of the libraries that it is accessed in.
+    /// The functions around the access, the innermost first.
     functions: Vec<Function>,
 }
 
@@ -72,12 +72,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// Lines that moved, by place; most first.
+/// The numbers of lines that moved, by place; the largest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places(pub(crate) Vec<(Place, u64)>);
 
 impl Places {
-    /// The places of these chains.
+    /// Sums up chains by place.
     pub(crate) fn of(chains: &HashMap<Chain, u64>) -> Self {
         let mut moved = HashMap::<Place, u64>::new();
         for (chain, moves) in chains {
@@ -94,12 +94,13 @@ thread_local! {
     static SOURCES: RefCell<HashMap<String, String>> = RefCell::default();
 }
 
-/// The functions of the libraries that an address is in, the innermost first.
+/// Returns the functions of the libraries that contain an address, the innermost first: inlined
+/// functions are included.
 fn functions_at(call: usize) -> Vec<Function> {
     FUNCTIONS.with_borrow_mut(|known| {
         let names = known.entry(call).or_insert_with(|| {
             let mut names = Vec::new();
-            // Behind the call, which may be the last thing in its function.
+            // A return address follows the call, which may be the last instruction of its function.
             backtrace::resolve(call.wrapping_sub(1) as *mut _, |symbol| {
                 let file = symbol.filename().and_then(|file| library_file(&file.to_string_lossy()));
                 let name = symbol.name().and_then(|name| last_segment(&format!("{name:#}")));
@@ -111,7 +112,8 @@ fn functions_at(call: usize) -> Vec<Function> {
     })
 }
 
-/// What the call at a place in the sources is called on, or with.
+/// Returns the name of the receiver, or else of the first argument, of the call at a place in the
+/// sources.
 fn field_at(file: &str, line: u32, column: u32) -> String {
     SOURCES.with_borrow_mut(|sources| {
         let source = sources.entry(file.to_owned()).or_insert_with(|| {

@@ -1,4 +1,4 @@
-//! The document: tables of what was counted, and what follows from them.
+//! The document: the tables of counts, and the text around them.
 
 use super::alloc::{self, Reader, Shape};
 use super::measured::{Row, SIZES};
@@ -27,19 +27,20 @@ pub(crate) fn write() -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the document is what this build counts.
+/// Compares the document with the counts of this build; an error shows the first different line.
 pub(crate) fn compare() -> Result<(), String> {
     let (path, text) = (path(), document());
     let there =
         std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     if there == text {
-        println!("docs/scaling.md is what this build counts");
+        println!("docs/scaling.md agrees with the counts of this build");
         return Ok(());
     }
     let differs = there.lines().zip(text.lines()).find(|(there, now)| there != now);
     let (there, now) = differs.unwrap_or(("(another length)", ""));
     Err(format!(
-        "docs/scaling.md is not what this build counts: run `cargo scaling`. First:\n{there}\n{now}"
+        "docs/scaling.md differs from the counts of this build: run `cargo scaling`. First \
+         difference:\n{there}\n{now}"
     ))
 }
 
@@ -60,6 +61,7 @@ fn document() -> String {
     text
 }
 
+/// Measures a row, and prints it as progress.
 fn measured<const N: usize>(
     name: [String; N],
     experiment: impl Fn(usize) -> super::measured::Measured,
@@ -112,10 +114,11 @@ fn trie_rows() -> Vec<Row> {
     rows
 }
 
-/// What a line that moves takes, in nanoseconds: an estimate.
+/// The time to move a line, in nanoseconds: an estimated range.
 const LEAST_NS: f64 = 50.0;
 const MOST_NS: f64 = 200.0;
 
+/// Appends a table.
 fn table(text: &mut String, heads: &[&str], rows: &[Row]) {
     let cpus: Vec<_> = SIZES.iter().map(|cpus| format!("{cpus} CPUs")).collect();
     let counts = ["lines", "est. ns", "atomics", "fences", "interrupts", "moves most"];
@@ -130,6 +133,7 @@ fn table(text: &mut String, heads: &[&str], rows: &[Row]) {
     }
 }
 
+/// Returns the cells of a row. Counts other than moved lines are those of the largest machine.
 fn cells(row: &Row) -> Vec<String> {
     let most = row.by_size.last().expect("machines of some size");
     let mut cells = row.name.clone();
@@ -142,16 +146,17 @@ fn cells(row: &Row) -> Vec<String> {
     });
     let counts = most.counts;
     cells.extend(
-        [counts.atomics, counts.fences, counts.interrupts].map(|all| number(most.each(all))),
+        [counts.atomics, counts.fences, counts.interrupts]
+            .map(|all| number(most.per_operation(all))),
     );
     let place = most.places.first().filter(|_| moved >= 0.005);
     cells.push(place.map_or_else(String::new, |(place, count)| {
-        format!("{} of {} {place}", number(most.each(*count)), number(moved))
+        format!("{} of {} {place}", number(most.per_operation(*count)), number(moved))
     }));
     cells
 }
 
-/// Whether the number of lines grows with that of the CPUs.
+/// Returns the text for whether the number of lines grows with the number of CPUs.
 fn verdict(row: &Row) -> String {
     let (few, many) = (row.by_size[0].moved(), row.by_size[row.by_size.len() - 1].moved());
     if row.is_constant() {
@@ -163,7 +168,7 @@ fn verdict(row: &Row) -> String {
     }
 }
 
-/// Two digits that count, and none that do not.
+/// Formats a number with about three significant digits; below 0.0005 as 0.
 fn number(value: f64) -> String {
     match value {
         ..0.0005 => "0".to_owned(),

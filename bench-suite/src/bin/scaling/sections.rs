@@ -1,15 +1,16 @@
-//! Read sections: entering and leaving, of both flavours and barrier kinds, alone and beside a CPU
-//! that waits for grace periods all the time.
+//! The paths of read sections: entering and leaving one, for both flavours and barrier kinds,
+//! without grace periods and beside a CPU that waits for them without pause.
 
 use super::machine::run;
 use super::measured::Measured;
 use memalloc::rcu::{BarrierKind, Domain, FlavourKind};
 
-/// Sections of a worker, before it counts and after.
+/// Sections of each worker before counting.
 const WARM_UP: usize = 64;
+/// Sections of each worker while counting.
 const COUNTED: usize = 256;
 
-/// Counts sections of a flavour.
+/// Counts sections of a flavour; `grace_periods` adds the CPU that waits for grace periods.
 pub(crate) fn measure(
     flavour: FlavourKind,
     barrier: BarrierKind,

@@ -1,5 +1,6 @@
-//! The trie: lookups, updates, inserts and removals, scans, of keys that a CPU has for itself and of
-//! keys that all CPUs change; with leaves that wait for a grace period and with leaves that do not.
+//! The paths of the trie: lookups, updates, insertions, removals and scans, on keys that one CPU
+//! alone changes and on keys that all CPUs change. Leaves wait for a grace period or are reused at
+//! once.
 
 use super::machine::{Cpu, run};
 use super::measured::Measured;
@@ -7,41 +8,43 @@ use memalloc::{AfterRcuGp, Immediate};
 use qptrie::QpTrie;
 use std::fmt;
 
-/// Keys in the trie; a worker's own are a part of them.
+/// Keys in the trie. Each worker owns an equal part of them.
 const KEYS: usize = 4096;
 
-/// Entries of a scan.
+/// The number of entries of a scan.
 const SCANNED: usize = 64;
 
-/// What a worker does.
+/// The work of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Looks up keys that are there.
+    /// Looks up present keys.
     Hit,
-    /// Looks up keys that are not.
+    /// Looks up absent keys.
     Miss,
-    /// Changes values of keys that no other CPU changes: a range of neighbours.
+    /// Changes values of keys that no other CPU changes. The keys are neighbours of one another.
     UpdateOwnRange,
-    /// The same, of keys whose neighbours other CPUs change.
+    /// Changes values of keys that no other CPU changes. Other CPUs change the neighbours.
     UpdateOwnSpread,
-    /// Changes values of any keys.
+    /// Changes values of random keys; all CPUs use the same keys.
     UpdateShared,
-    /// Changes the value of one key, the same on all CPUs.
+    /// Changes the value of one key, the same for all CPUs.
     UpdateOne,
-    /// Removes a key of its own range, and inserts it again.
+    /// Removes a key that no other CPU changes, and inserts it again. The worker's keys are
+    /// neighbours of one another.
     ReplaceOwnRange,
-    /// The same, of keys whose neighbours are other CPUs'.
+    /// Removes a key that no other CPU changes, and inserts it again. Other CPUs change the
+    /// neighbours.
     ReplaceOwnSpread,
-    /// Looks up keys, beside one more CPU that changes values.
+    /// Looks up keys, while one more CPU changes values.
     HitBesideUpdates,
-    /// The same, beside one that removes and inserts.
+    /// Looks up keys, while one more CPU removes and inserts keys.
     HitBesideReplacements,
-    /// Goes through 64 entries.
+    /// Scans 64 entries.
     Scan,
 }
 
 impl Work {
-    /// All of them.
+    /// Every kind of work, in the order of the document.
     pub(crate) const ALL: [Self; 11] = [
         Self::Hit,
         Self::Miss,
@@ -56,8 +59,8 @@ impl Work {
         Self::ReplaceOwnSpread,
     ];
 
-    /// Operations of a worker, before it counts and after. Where all CPUs want one key, each
-    /// operation of one has all others begin again: fewer of them say as much.
+    /// Returns the number of operations of each worker before counting and while counting. With one
+    /// key for all CPUs there are few: each operation makes those of all other CPUs retry.
     fn amounts(self, workers: usize) -> (usize, usize) {
         match self {
             Self::UpdateOne => (1, (256 / workers).max(2)),
@@ -66,7 +69,7 @@ impl Work {
         }
     }
 
-    /// What the one more CPU does, if there is one.
+    /// Returns the work of the one more CPU, if there is one.
     fn beside(self) -> Option<Self> {
         match self {
             Self::HitBesideUpdates => Some(Self::UpdateShared),
@@ -94,21 +97,21 @@ impl fmt::Display for Work {
     }
 }
 
-/// What the experiment needs of a trie, for both kinds of leaves.
+/// The operations of a trie that the experiment uses, with either kind of leaf.
 pub(crate) trait Trie: Sync {
-    /// An empty one.
+    /// Creates an empty trie.
     fn empty() -> Self;
-    /// Looks a key up.
+    /// Returns the value of a key.
     fn get(&self, key: &[u8]) -> Option<u64>;
     /// Inserts a key, or changes its value.
     fn put(&self, key: &[u8], value: u64);
     /// Removes a key.
     fn remove(&self, key: &[u8]);
-    /// Goes through so many entries.
+    /// Returns the sum of the values of up to `count` entries, beginning at `from`.
     fn scan(&self, from: &[u8], count: usize) -> u64;
 }
 
-/// Leaves that wait for a grace period before they are reused.
+/// A trie whose leaves wait for a grace period before they are reused.
 pub(crate) type Deferred = QpTrie<u64, Immediate, AfterRcuGp>;
 
 impl Trie for Deferred {
@@ -133,7 +136,7 @@ impl Trie for Deferred {
     }
 }
 
-/// Leaves that are reused at once.
+/// A trie whose leaves are reused at once.
 pub(crate) type AtOnce = QpTrie<u64, Immediate, Immediate>;
 
 impl Trie for AtOnce {
@@ -168,7 +171,7 @@ fn filled<T: Trie>() -> T {
     trie
 }
 
-/// One operation of a CPU, of `workers`, on the keys that its work is about.
+/// Does one operation of CPU number `cpu`, on a key that suits the work.
 fn step<T: Trie>(trie: &T, work: Work, cpu: usize, workers: usize, random: &mut fastrand::Rng) {
     let any = random.usize(..KEYS);
     let own_keys = KEYS / workers;

@@ -1,4 +1,4 @@
-//! How long groups of updates take.
+//! Measures the times of groups of updates.
 //!
 //! The clock is read once per group of [`GROUP`] updates, which costs an update less than 0.1 ns.
 //! A group is long enough for that and short enough to show a single update that waits: the others

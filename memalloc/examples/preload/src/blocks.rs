@@ -128,8 +128,8 @@ pub(crate) fn allocate(size: usize, align: usize) -> Option<NonNull<[u8]>> {
         return None;
     }
     let block = heap.objects.alloc(Layout::from_size_align(size, align).ok()?)?;
-    // Whoever frees the block learned its address after this, and while it lives all threads store
-    // the same value. So no ordering is needed.
+    // A thread that frees the block learns its address after this store, and during the block's
+    // life all threads store the same value. So no ordering is needed.
     heap.size_at(block.addr().get())?.store(block.len() as u16, Ordering::Relaxed);
     Some(block)
 }
@@ -144,8 +144,8 @@ pub(crate) fn size_of(block: NonNull<u8>) -> Option<usize> {
 ///
 /// # Safety
 ///
-/// The block came from [`allocate`], has the size that [`size_of`] returns, and nobody uses or
-/// frees it again.
+/// The block came from [`allocate`], has the size that [`size_of`] returns, and is not used or
+/// freed again.
 pub(crate) unsafe fn free(block: NonNull<u8>, size: usize) {
     let (Some(heap), Ok(layout)) = (HEAP.get(), Layout::from_size_align(size, 1)) else { return };
     // A free inside a call is allowed: frees are async-signal-safe.

@@ -55,7 +55,7 @@ pub extern "C" fn calloc(count: size_t, size: size_t) -> *mut c_void {
 ///
 /// # Safety
 ///
-/// `block` is null, or a block that nobody uses or frees again.
+/// `block` is null, or a block that is not used or freed again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free(block: *mut c_void) {
     let Some(start) = NonNull::new(block.cast::<u8>()) else { return };

@@ -32,8 +32,8 @@ pub(crate) fn allocate_aligned(align: size_t, size: size_t) -> *mut c_void {
 
 /// # Safety
 ///
-/// `block` came from this module, and nobody uses or frees it again. If the result is not null, it
-/// is the block from now on.
+/// `block` came from this module, and is not used or freed again. If the result is not null, it
+/// replaces `block`.
 pub(crate) unsafe fn reallocate(block: *mut c_void, size: size_t) -> *mut c_void {
     // SAFETY: the caller's promise.
     unsafe { __libc_realloc(block, size) }
@@ -41,7 +41,7 @@ pub(crate) unsafe fn reallocate(block: *mut c_void, size: size_t) -> *mut c_void
 
 /// # Safety
 ///
-/// `block` came from this module, and nobody uses or frees it again.
+/// `block` came from this module, and is not used or freed again.
 pub(crate) unsafe fn free(block: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe { __libc_free(block) }

@@ -133,7 +133,7 @@ fn use_malloc() {
     unsafe {
         let mut place = ptr::null_mut();
         assert_eq!(libc::posix_memalign(&raw mut place, 24, 100), libc::EINVAL);
-        // The compiler drops an allocation that nobody looks at.
+        // The compiler removes an allocation whose result is unused.
         assert!(black_box(libc::calloc(black_box(usize::MAX / 2), 3)).is_null());
         assert!(libc::realloc(black_box(libc::malloc(10)), 0).is_null());
         libc::free(ptr::null_mut());

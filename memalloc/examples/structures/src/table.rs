@@ -16,7 +16,7 @@ pub struct Table<V: Send + Sync + 'static> {
 
 struct Chain<V> {
     first: AtomicPtr<Node<V>>,
-    /// Taken by whoever changes the chain.
+    /// Held by a thread that changes the chain.
     lock: Mutex<()>,
 }
 
@@ -63,7 +63,7 @@ impl<V: Send + Sync + 'static> Table<V> {
             Err(error) => return Err(error.with_value(value)),
         };
         let new = place.write(Node { key, value, next: AtomicPtr::new(ptr::null_mut()) });
-        let _lock = self.chain(key).lock.lock().expect("nobody panics with the lock");
+        let _lock = self.chain(key).lock.lock().expect("no thread panics with the lock");
         let guard = self.domain().pin();
         let (link, old) = self.find(key, &guard);
         if let Some((_, old)) = old {
@@ -77,7 +77,7 @@ impl<V: Send + Sync + 'static> Table<V> {
 
     /// Removes a key. Returns whether it was there.
     pub fn remove(&self, key: u64) -> bool {
-        let _lock = self.chain(key).lock.lock().expect("nobody panics with the lock");
+        let _lock = self.chain(key).lock.lock().expect("no thread panics with the lock");
         let guard = self.domain().pin();
         let (link, old) = self.find(key, &guard);
         if let Some((_, node)) = old {
