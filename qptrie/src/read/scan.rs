@@ -42,7 +42,7 @@
 
 use super::branch_view::{LinkedBranch, follow};
 use super::direction::{Descending, Direction};
-use super::fetch::fetch_below;
+use super::fetch::{fetch_below, fetch_next};
 use super::leaf_view::LeafAt;
 use crate::node::{Node, Nodes, Retry, Roots, Symbol, Twig, symbol_at};
 use memalloc::sync::Ordering;
@@ -61,6 +61,20 @@ struct Level {
     left: Range<u16>,
     /// True if all nodes below the branch have been prefetched.
     is_fetched: bool,
+    /// True if all nodes below the next branch have been prefetched.
+    is_next_fetched: bool,
+}
+
+impl Level {
+    /// Checks a twig that was read from the branch.
+    #[inline(always)]
+    fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<(), Retry> {
+        let confirmed = self.linked.confirm(nodes);
+        if nodes.faults.scan_unconfirmed() { Ok(()) } else { confirmed }
+    }
 }
 
 /// The number of branches on a path that a walk stores without an allocation.
@@ -109,6 +123,24 @@ impl<D: Direction> Walk<D> {
     ) -> Result<Option<Handle>, Retry> {
         let leaf = if self.placed { self.next_leaf(nodes) } else { Err(Retry) };
         self.kept_if(leaf)
+    }
+
+    /// Like [`step`](Self::step), if the next leaf is below the same branch; otherwise, and if the
+    /// walk is lost, returns `None` and takes no step. Most of an iterator's steps end here, so it is
+    /// inlined.
+    #[inline(always)]
+    pub(crate) fn step_beside<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Option<Handle> {
+        let level = self.way.last_mut()?;
+        let mut left = level.left.clone();
+        let slot = D::take(&mut left)?;
+        let twig = follow::<B>(nodes.slot(level.linked.branch, slot));
+        let Node::Leaf(leaf) = twig.node() else { return None };
+        level.confirm(nodes).ok()?;
+        level.left = left;
+        Some(leaf)
     }
 
     /// Returns `found`. If it is an error, the walk is lost: an incomplete path is no position.
@@ -293,7 +325,7 @@ impl<D: Direction> Walk<D> {
             };
             linked.confirm(nodes)?;
             let index = shape.index() as u16;
-            self.way.push(Level { linked, index, left, is_fetched: false });
+            self.way.push(Level { linked, index, left, is_fetched: false, is_next_fetched: false });
             parent = Some(linked);
         }
     }
@@ -312,11 +344,8 @@ impl<D: Direction> Walk<D> {
                     };
                     let slot = nodes.slot(level.linked.branch, slot);
                     let twig = follow::<B>(slot);
-                    let confirmed = level.linked.confirm(nodes);
-                    if !nodes.faults.scan_unconfirmed() {
-                        confirmed?;
-                    }
-                    (slot, twig, Some(level.linked), level.is_fetched)
+                    level.confirm(nodes)?;
+                    (slot, twig, Some(level.linked), level.is_fetched || level.is_next_fetched)
                 }
                 None => {
                     let Some(number) = D::take(&mut self.roots) else {
@@ -338,8 +367,21 @@ impl<D: Direction> Walk<D> {
                     linked.confirm(nodes)?;
                     // The position does not depend on it (QPT-S6).
                     let is_fetched = is_fetched || fetch_below(nodes, linked, left.clone());
+                    if is_fetched
+                        && let Some(above) = self.way.last_mut()
+                        && !above.is_fetched
+                    {
+                        let (at, left) = (above.linked, above.left.clone());
+                        above.is_next_fetched = fetch_next::<D, V, B, L>(nodes, at, left);
+                    }
                     let index = shape.index() as u16;
-                    self.way.push(Level { linked, index, left, is_fetched });
+                    self.way.push(Level {
+                        linked,
+                        index,
+                        left,
+                        is_fetched,
+                        is_next_fetched: false,
+                    });
                 }
             }
         }
