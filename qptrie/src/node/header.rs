@@ -214,9 +214,10 @@ impl Shape {
     /// Returns the numbers of the slots. `word` returns the words of the branch.
     #[inline(always)]
     pub(super) fn slots(self, word: impl Fn(usize) -> u32) -> Range<u16> {
+        if let Some(slots) = self.slots_of_list() {
+            return slots;
+        }
         let count = match self.form() {
-            PAIR => 2,
-            LIST => self.end() + self.listed(),
             GROUPS => self.end() + ones(pair_of(word)),
             _ => {
                 let last = word(RANKS + 1) >> 24;
@@ -231,7 +232,15 @@ impl Shape {
     /// from the shape alone, so they are inside the branch, in whichever life.
     #[inline(always)]
     pub(crate) fn slots_of_list(self) -> Option<Range<u16>> {
-        (self.form() <= LIST).then(|| self.slots(|_| 0))
+        if self.form() > LIST {
+            return None;
+        }
+        // As in `list`, a branch instruction would be mispredicted.
+        let is_pair = self.form() == PAIR;
+        let first = select_unpredictable(is_pair, PAIR_SLOTS, SLOTS);
+        let listed = (self.0 & 0xffff).min(MOST_LISTED as u32);
+        let count = select_unpredictable(is_pair, 2, self.end() + listed);
+        Some(first as u16..(first + count) as u16)
     }
 
     /// Returns the index of the word with the number of twigs that are not holes. Only the full

@@ -25,6 +25,7 @@
 //!   validly reached: a branch moves only by being copied, and a copy leaves the original unlinked.
 
 mod branch_view;
+mod direction;
 mod fetch;
 mod hinted;
 mod leaf_view;
@@ -32,7 +33,8 @@ mod lookup;
 mod scan;
 
 pub(crate) use branch_view::{LinkedBranch, follow};
+pub(crate) use direction::{Ascending, Descending, Direction};
 pub(crate) use hinted::{find_hinted, find_hinted_copied};
 pub(crate) use leaf_view::{LeafAt, LinkedLeaf};
 pub(crate) use lookup::{find, find_copied, find_each, find_each_copied};
-pub(crate) use scan::{Ascending, Descending, Direction, Walk, longest_prefix};
+pub(crate) use scan::{Walk, longest_prefix};

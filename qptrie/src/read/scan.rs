@@ -41,103 +41,16 @@
 //! branch keeps the common prefix of its keys as long as the section protects it.
 
 use super::branch_view::{LinkedBranch, follow};
-use super::fetch::fetch_below;
+use super::direction::{Descending, Direction};
+use super::fetch::{fetch_below, fetch_next};
 use super::leaf_view::LeafAt;
-use crate::node::{Node, Nodes, Parting, Retry, Roots, Symbol, Twig, parting, symbol_at};
+use crate::node::{Node, Nodes, Retry, Roots, Symbol, Twig, symbol_at};
 use memalloc::sync::Ordering;
 use memalloc::{Handle, ReusePolicy};
 use smallvec::SmallVec;
 use std::marker::PhantomData;
-use std::ops::Bound::{self, Excluded, Included, Unbounded};
+use std::ops::Bound::{self, Excluded, Included};
 use std::ops::Range;
-
-/// The direction of a walk.
-pub(crate) trait Direction {
-    /// Takes the next of the remaining ways.
-    fn take(left: &mut Range<u16>) -> Option<u16>;
-
-    /// Returns the ways of `all` that are beyond `way`.
-    fn beyond(way: Range<u16>, all: Range<u16>) -> Range<u16>;
-
-    /// Puts the way that was taken last back to the remaining ones.
-    fn put_back(left: &mut Range<u16>);
-
-    /// Returns true if keys with `symbol` are beyond keys with `other` at the same index.
-    fn is_beyond(symbol: Symbol, other: Symbol) -> bool;
-
-    /// Returns true if a walk that begins at `from` visits `key`.
-    #[inline(always)]
-    fn admits(from: Bound<&[u8]>, key: &[u8]) -> bool {
-        match from {
-            Included(bound) | Excluded(bound) => Self::admits_at(from, parting(bound, key)),
-            Unbounded => true,
-        }
-    }
-
-    /// Like `admits`, for a key whose difference from the key in `from` is known.
-    #[inline(always)]
-    fn admits_at(from: Bound<&[u8]>, parting: Parting) -> bool {
-        match (from, parting) {
-            (Unbounded, _) | (Included(_), None) => true,
-            (Excluded(_), None) => false,
-            (Included(bound) | Excluded(bound), Some((index, symbol))) => {
-                Self::is_beyond(symbol, symbol_at(bound, index))
-            }
-        }
-    }
-}
-
-/// From smaller keys to greater ones.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ascending {}
-
-/// From greater keys to smaller ones.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Descending {}
-
-impl Direction for Ascending {
-    #[inline(always)]
-    fn take(left: &mut Range<u16>) -> Option<u16> {
-        left.next()
-    }
-
-    #[inline(always)]
-    fn beyond(way: Range<u16>, all: Range<u16>) -> Range<u16> {
-        way.end..all.end
-    }
-
-    #[inline(always)]
-    fn put_back(left: &mut Range<u16>) {
-        left.start -= 1;
-    }
-
-    #[inline(always)]
-    fn is_beyond(symbol: Symbol, other: Symbol) -> bool {
-        symbol > other
-    }
-}
-
-impl Direction for Descending {
-    #[inline(always)]
-    fn take(left: &mut Range<u16>) -> Option<u16> {
-        left.next_back()
-    }
-
-    #[inline(always)]
-    fn beyond(way: Range<u16>, all: Range<u16>) -> Range<u16> {
-        all.start..way.start
-    }
-
-    #[inline(always)]
-    fn put_back(left: &mut Range<u16>) {
-        left.end += 1;
-    }
-
-    #[inline(always)]
-    fn is_beyond(symbol: Symbol, other: Symbol) -> bool {
-        symbol < other
-    }
-}
 
 /// A branch on the path, and its slots that are still to be visited.
 #[derive(Clone, Debug)]
@@ -148,6 +61,20 @@ struct Level {
     left: Range<u16>,
     /// True if all nodes below the branch have been prefetched.
     is_fetched: bool,
+    /// True if all nodes below the next branch have been prefetched.
+    is_next_fetched: bool,
+}
+
+impl Level {
+    /// Checks a twig that was read from the branch.
+    #[inline(always)]
+    fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Result<(), Retry> {
+        let confirmed = self.linked.confirm(nodes);
+        if nodes.faults.scan_unconfirmed() { Ok(()) } else { confirmed }
+    }
 }
 
 /// The number of branches on a path that a walk stores without an allocation.
@@ -196,6 +123,24 @@ impl<D: Direction> Walk<D> {
     ) -> Result<Option<Handle>, Retry> {
         let leaf = if self.placed { self.next_leaf(nodes) } else { Err(Retry) };
         self.kept_if(leaf)
+    }
+
+    /// Like [`step`](Self::step), if the next leaf is below the same branch; otherwise, and if the
+    /// walk is lost, returns `None` and takes no step. Most of an iterator's steps end here, so it is
+    /// inlined.
+    #[inline(always)]
+    pub(crate) fn step_beside<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        &mut self,
+        nodes: &Nodes<V, B, L>,
+    ) -> Option<Handle> {
+        let level = self.way.last_mut()?;
+        let mut left = level.left.clone();
+        let slot = D::take(&mut left)?;
+        let twig = follow::<B>(nodes.slot(level.linked.branch, slot));
+        let Node::Leaf(leaf) = twig.node() else { return None };
+        level.confirm(nodes).ok()?;
+        level.left = left;
+        Some(leaf)
     }
 
     /// Returns `found`. If it is an error, the walk is lost: an incomplete path is no position.
@@ -380,7 +325,7 @@ impl<D: Direction> Walk<D> {
             };
             linked.confirm(nodes)?;
             let index = shape.index() as u16;
-            self.way.push(Level { linked, index, left, is_fetched: false });
+            self.way.push(Level { linked, index, left, is_fetched: false, is_next_fetched: false });
             parent = Some(linked);
         }
     }
@@ -399,11 +344,8 @@ impl<D: Direction> Walk<D> {
                     };
                     let slot = nodes.slot(level.linked.branch, slot);
                     let twig = follow::<B>(slot);
-                    let confirmed = level.linked.confirm(nodes);
-                    if !nodes.faults.scan_unconfirmed() {
-                        confirmed?;
-                    }
-                    (slot, twig, Some(level.linked), level.is_fetched)
+                    level.confirm(nodes)?;
+                    (slot, twig, Some(level.linked), level.is_fetched || level.is_next_fetched)
                 }
                 None => {
                     let Some(number) = D::take(&mut self.roots) else {
@@ -425,8 +367,21 @@ impl<D: Direction> Walk<D> {
                     linked.confirm(nodes)?;
                     // The position does not depend on it (QPT-S6).
                     let is_fetched = is_fetched || fetch_below(nodes, linked, left.clone());
+                    if is_fetched
+                        && let Some(above) = self.way.last_mut()
+                        && !above.is_fetched
+                    {
+                        let (at, left) = (above.linked, above.left.clone());
+                        above.is_next_fetched = fetch_next::<D, V, B, L>(nodes, at, left);
+                    }
                     let index = shape.index() as u16;
-                    self.way.push(Level { linked, index, left, is_fetched });
+                    self.way.push(Level {
+                        linked,
+                        index,
+                        left,
+                        is_fetched,
+                        is_next_fetched: false,
+                    });
                 }
             }
         }

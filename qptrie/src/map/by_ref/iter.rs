@@ -76,25 +76,49 @@ impl Position {
 
 impl<D: Direction> End<D> {
     /// Returns the next entry, or `None` if it is not before `other`.
-    #[inline]
+    #[inline(always)]
     fn next<'r, V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity, O: Direction>(
         &mut self,
         view: &'r TrieRef<V, B, L>,
         other: &End<O>,
     ) -> Option<(&'r [u8], &'r V)> {
+        let leaf = match self.next_beside(view) {
+            Some(leaf) => leaf,
+            None => self.next_apart(view)?,
+        };
+        // SAFETY: the walk found this leaf, and the other end its own, in the section that `view`
+        // keeps open.
+        let (entry, limit) = unsafe { (view.entry(leaf), other.place.bound(&view.trie.nodes)) };
+        O::admits(limit, entry.0).then_some(entry)
+    }
+
+    /// Moves to the next leaf, if it is below the same branch.
+    #[inline(always)]
+    fn next_beside<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity>(
+        &mut self,
+        view: &TrieRef<V, B, L>,
+    ) -> Option<Handle> {
+        let Position::Leaf(at) = &mut self.place else { return None };
+        *at = self.walk.step_beside(&view.trie.nodes)?;
+        Some(*at)
+    }
+
+    /// Moves to the next leaf, wherever it is.
+    #[inline(never)]
+    fn next_apart<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity>(
+        &mut self,
+        view: &TrieRef<V, B, L>,
+    ) -> Option<Handle> {
         let nodes = &view.trie.nodes;
-        // SAFETY: both leaves were found in the section that `view` keeps open.
+        // SAFETY: the leaf was found in the section that `view` keeps open.
         let leaf = unsafe {
             match self.place {
                 Position::Start(_) => view.seek(&mut self.walk, self.place.bound(nodes)),
                 Position::Leaf(_) => view.step(&mut self.walk, || self.place.bound(nodes)),
             }
         }?;
-        // SAFETY: the walk found this leaf, and the other end its own, in the section that `view`
-        // keeps open.
-        let (entry, limit) = unsafe { (view.entry(leaf), other.place.bound(nodes)) };
         self.place = Position::Leaf(leaf);
-        O::admits(limit, entry.0).then_some(entry)
+        Some(leaf)
     }
 }
 
