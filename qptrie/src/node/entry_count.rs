@@ -424,14 +424,24 @@ mod tests {
 }
 
 #[cfg(all(test, loom))]
+#[path = "../../../memalloc/tests/loom/explore.rs"]
+mod explore;
+
+#[cfg(all(test, loom))]
 mod tests {
+    use super::explore::Model;
     use super::*;
     use loom::thread;
     use std::sync::Arc;
 
+    /// Two threads had the same stripe, one after the other.
+    const ONE_FOR_TWO: &str = "one stripe for two";
+
     #[test]
     fn a_stripe_that_changes_hands_loses_nothing() {
-        loom::model(|| {
+        let name = "a stripe changes hands";
+        let model = Model { name, bound: None, least: 10, happens: &[ONE_FOR_TWO] };
+        model.explore(|seen| {
             let taken = Taken(AtomicU64::new(Taken::AT_FIRST));
             let shared = Arc::new((taken, EntryCount::new(u64::MAX)));
             let count = |shared: &(Taken, EntryCount)| {
@@ -440,16 +450,16 @@ mod tests {
                 if let Some(number) = own {
                     shared.0.give_back(number);
                 }
+                own
             };
             let others = [(); 2].map(|()| {
                 let shared = shared.clone();
                 thread::spawn(move || count(&shared))
             });
-            count(&shared);
-            for other in others {
-                other.join().unwrap();
-            }
+            let own = count(&shared);
+            let [first, second] = others.map(|other| other.join().unwrap());
             assert_eq!(shared.1.sum(), 3);
+            seen.note(ONE_FOR_TWO, [first, second].contains(&own) || first == second);
         });
     }
 }
