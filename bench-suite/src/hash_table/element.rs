@@ -106,7 +106,8 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     #[inline]
     pub(crate) fn mark_linked(self) {
         let version = self.word(VERSION);
-        // ORDERING: see `version`.
+        // ORDERING: pairs with the Acquire in `version`. Falls to
+        // `a_lookup_gets_the_value_of_one_life` and `a_value_that_was_seen_stays`.
         version.store(version.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 

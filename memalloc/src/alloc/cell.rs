@@ -292,8 +292,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         self.check(guard);
         let expected = ptr::from_ref(current).cast_mut();
         let new = self.cache.alloc(new)?.into_raw();
-        // ORDERING: Release as in `replace`; falls to `loom` `an_update_beside_another_is_not_lost`.
-        // No Acquire: the load that gave `current` had it.
+        // ORDERING: Release as in `replace`. No Acquire: the load that gave `current` had it. Falls
+        // to `loom` `an_update_beside_another_is_not_lost`.
         let (success, failure) = (Ordering::Release, Ordering::Relaxed);
         match self.current.compare_exchange(expected, new.as_ptr(), success, failure) {
             Ok(old) => {
@@ -370,10 +370,10 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// Publishes a value and gives the object of the old one, which the caller frees (MEM-RC2).
     fn replace(&self, value: T) -> Result<NonNull<T>, AllocError<T>> {
         let new = self.cache.alloc(value)?.into_raw();
-        // ORDERING: Release pairs with the Acquire of `current`; falls to `loom`
-        // `a_loaded_value_stays_beside_a_store`. Acquire pairs with the Release of whoever stored
-        // the old value, which the caller may read; falls to `loom`
-        // `a_swap_gives_what_another_writer_has_just_stored`.
+        // ORDERING: Release pairs with the Acquire of `current`; Acquire pairs with the Release of
+        // the thread that stored the old value, which the caller may read. Falls to `loom`
+        // `a_loaded_value_stays_beside_a_store` without Release, and to
+        // `a_swap_gives_what_another_writer_has_just_stored` without either.
         let old = self.current.swap(new.as_ptr(), Ordering::AcqRel);
         // SAFETY: MEM-RC1.
         Ok(unsafe { NonNull::new_unchecked(old) })

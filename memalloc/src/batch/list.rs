@@ -70,7 +70,8 @@ impl BatchList {
             // MEM-B2: if another thread has taken the batch meanwhile, the exchange fails.
             let next = pool.node(link_of(seen)).next.load(Ordering::Relaxed);
             let new = head(next, next_tag(seen));
-            // ORDERING: on failure Acquire, as the first load.
+            // ORDERING: on failure Acquire, as the first load. Falls to `loom`
+            // `batches_cross_without_loss`.
             match self.head.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Acquire) {
                 // SAFETY: the exchange took the link off the list, so only this thread has the
                 // batch.

@@ -55,7 +55,8 @@ impl Taken {
 
     /// Gives back a stripe that `take` returned.
     fn give_back(&self, number: usize) {
-        // ORDERING: pairs with the Acquire in `take`.
+        // ORDERING: pairs with the Acquire in `take`. Falls to
+        // `a_stripe_that_changes_hands_loses_nothing`.
         self.0.fetch_and(!(1 << number), Ordering::Release);
     }
 }

@@ -1,10 +1,10 @@
 //! Scans and seeks beside one writer.
 
-use crate::breaks::{WRONG_ANSWER, breaks};
+use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
 use crate::scenarios::{
-    FOUND, Look, Scenario, TURNED_AWAY, lone_leaf, reader_against_writer, scan_beside_two_writers,
-    seek_against_writer,
+    FOUND, Look, Scenario, TURNED_AWAY, WRONG_ANSWER, lone_leaf, reader_against_writer,
+    scan_beside_two_writers, seek_against_writer,
 };
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::Fault;

@@ -1,6 +1,5 @@
 //! Actions of the writer while the reader looks up a key.
 
-use crate::breaks::WRONG_ANSWER;
 use crate::explore::Seen;
 use loom::thread;
 use memalloc::rcu::Domain;
@@ -17,6 +16,9 @@ const BOUND: &[u8] = b"1144";
 
 /// The sibling of `KEY` in that branch.
 const SIBLING: &[u8] = b"12";
+
+/// The panic message when a reader misses a key.
+pub(crate) const WRONG_ANSWER: &str = "a key that was always there is reported absent";
 
 /// A reader had to retry.
 pub(crate) const TURNED_AWAY: &str = "turned away";

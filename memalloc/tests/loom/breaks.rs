@@ -8,9 +8,6 @@ use std::time::Instant;
 
 use super::explore::record::Record;
 
-/// The panic message when a reader misses a key.
-pub(crate) const WRONG_ANSWER: &str = "a key that was always there is reported absent";
-
 /// Explores until a failure, whose message must contain `what`.
 pub(crate) fn breaks(name: &str, what: &str, scenario: impl Fn() + Send + Sync + 'static) {
     let executions = Arc::<AtomicUsize>::default();

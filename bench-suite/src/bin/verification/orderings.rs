@@ -1,0 +1,81 @@
+//! The orderings above Relaxed in the sources, and the tests that fail without them.
+
+use super::comments::{NOTHING, comments, falls, files, named_tests, root};
+
+/// The sources whose orderings models hold up.
+const SOURCES: [&str; 3] = ["memalloc/src", "qptrie/src", "bench-suite/src/hash_table"];
+
+/// So many orderings are covered by no test. The number may fall, not rise.
+const NOT_COVERED: usize = 0;
+
+/// An `ORDERING` comment.
+pub(crate) struct Ordering {
+    /// The file, from the root of the workspace.
+    pub(crate) file: String,
+    /// What it says, up to the tests.
+    pub(crate) text: String,
+    pub(crate) falls_to: FallsTo,
+    /// The file and the line.
+    place: String,
+}
+
+pub(crate) enum FallsTo {
+    Tests(Vec<String>),
+    Nothing { reason: String },
+    NotSaid,
+}
+
+/// The comments on orderings above Relaxed, file by file.
+pub(crate) fn all() -> Vec<Ordering> {
+    let root = root();
+    let mut all = Vec::new();
+    for (path, text) in SOURCES.iter().flat_map(|folder| files(&root.join(folder), "rs")) {
+        let path = path.strip_prefix(&root).expect("below the root");
+        for comment in comments(path, &text) {
+            let Some((_, said)) = comment.text.split_once("ORDERING: ") else { continue };
+            if said.starts_with("Relaxed") {
+                continue;
+            }
+            let tests: Vec<_> = named_tests(said).into_iter().map(str::to_owned).collect();
+            let falls_to = match falls(said).find_map(|it| it.strip_prefix(NOTHING)) {
+                Some(reason) => FallsTo::Nothing { reason: reason.to_owned() },
+                None if tests.is_empty() => FallsTo::NotSaid,
+                None => FallsTo::Tests(tests),
+            };
+            let text = said.split("Falls to ").next().expect("a first part").trim().to_owned();
+            all.push(Ordering {
+                file: path.display().to_string(),
+                text,
+                falls_to,
+                place: comment.place,
+            });
+        }
+    }
+    all
+}
+
+/// Fails if a comment names neither a test nor the reason why there is none, or if more orderings
+/// are covered by none than before.
+pub(crate) fn check(orderings: &[Ordering]) -> Result<(), String> {
+    let silent = orderings.iter().filter(|it| matches!(it.falls_to, FallsTo::NotSaid));
+    let mut wrong: Vec<_> =
+        silent.map(|it| format!("{}: no \"Falls to\": {}", it.place, it.text)).collect();
+    let uncovered =
+        orderings.iter().filter(|it| matches!(it.falls_to, FallsTo::Nothing { .. })).count();
+    if uncovered != NOT_COVERED {
+        wrong.push(format!("{uncovered} orderings fall to nothing, {NOT_COVERED} are allowed"));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{all, check};
+
+    #[test]
+    fn every_ordering_above_relaxed_falls_to_a_test_or_says_why_it_does_not() {
+        let all = all();
+        assert!(all.len() > 90, "{} are not all", all.len());
+        check(&all).unwrap();
+    }
+}
