@@ -243,8 +243,8 @@ impl Slots {
     pub(super) fn reader_before(&self, epoch: u64) -> Option<u32> {
         let slot = self.iter().find(|slot| {
             // ORDERING: Acquire pairs with the Release stores at both ends of a section: the reads
-            // of the slot's earlier sections happened before. Falls to `loom`
-            // `synchronize_waits_for_a_reader`.
+            // of the slot's earlier sections happened before. Falls to `loom_protocol` "scan
+            // relaxed".
             let announced = slot.epoch.load(Ordering::Acquire) & !ORPHANED;
             announced != 0 && announced < epoch
         })?;
