@@ -234,3 +234,16 @@ pub(crate) fn lone_leaf(look: Look, seen: &Seen) {
     assert!(found.is_none_or(|value| value == 1));
     seen.note(FOUND, found.is_some());
 }
+
+/// Like `lone_leaf`, with the leaf of the empty key, which is a prefix of every key.
+pub(crate) fn lone_prefix(seen: &Seen) {
+    let trie = Arc::new(built::<Immediate>(None));
+    let reader = {
+        let trie = Arc::clone(&trie);
+        thread::spawn(move || trie.pin().longest_prefix(KEY).map(|(_, value)| *value))
+    };
+    put(&trie, b"");
+    let found = reader.join().expect("the reader does not panic");
+    assert!(found.is_none_or(|value| value == 1));
+    seen.note(FOUND, found.is_some());
+}
