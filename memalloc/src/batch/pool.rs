@@ -146,7 +146,7 @@ impl Pool {
     }
 
     /// Takes a batch that waits for the grace period `cookie`, with one object.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     pub(crate) fn stamped(&self, cookie: u64) -> Batch {
         let mut batch = self.take(true).expect("memory");
         self.with(&mut batch, |body| {
