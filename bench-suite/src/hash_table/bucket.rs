@@ -34,8 +34,7 @@ impl Bucket {
     pub(crate) fn head_again(&self) -> Head {
         // ORDERING: pairs with the Release of `Element::set_link` and with the Release fence of
         // `Element::fill`: a reader that missed an element because it was unlinked, or reused, sees
-        // the head that was stored before. Falls to
-        // `a_replaced_key_is_missed_when_the_head_is_not_read_again`.
+        // the head that was stored before. Falls to `a_lookup_gets_the_value_of_one_life`.
         fence(Ordering::Acquire);
         Head::of(self.head.load(Ordering::Relaxed))
     }

@@ -75,7 +75,8 @@ impl LiveTable {
             return None;
         }
         let birth = entry.birth();
-        // ORDERING: Release pairs with the Acquire in `insert`. Falls to nothing: as there.
+        // ORDERING: Release pairs with the Acquire in `insert`. Falls to nothing: only load
+        // buffering shows it, which loom does not explore.
         entry.address.store(0, Ordering::Release);
         Some(birth)
     }

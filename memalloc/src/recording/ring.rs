@@ -85,7 +85,8 @@ impl Ring {
             return None;
         }
         let words = std::array::from_fn(|place| slot.words[place].load(Ordering::Relaxed));
-        // ORDERING: Release pairs with the Acquire in `push`. Falls to nothing: as there.
+        // ORDERING: Release pairs with the Acquire in `push`. Falls to nothing: only load buffering
+        // shows it, which loom does not explore.
         slot.number.store(number + self.slots.len() as u64, Ordering::Release);
         Some(words)
     }

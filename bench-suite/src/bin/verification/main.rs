@@ -59,5 +59,6 @@ fn check(file: &Path) -> Result<(), String> {
     let (records, orderings) = (records::read(file)?, orderings::all());
     records::check(&records)?;
     orderings::check(&orderings)?;
+    orderings::check_names(&orderings, &records)?;
     report::compare(&records, &orderings)
 }

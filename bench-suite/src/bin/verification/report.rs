@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::comments::root;
-use super::orderings::{FallsTo, Ordering};
+use super::orderings::{self, FallsTo, Ordering};
 use super::records::Record;
 
 const FRONT: &str = include_str!("report/front.md");
@@ -58,13 +58,18 @@ fn document(records: &[Record], orderings: &[Ordering]) -> String {
         }
         for (room, records) in rooms {
             line(&mut text, format_args!("\n### `{room}`"));
-            claims(&mut text, &records);
+            claims(&mut text, &records, orderings);
             mutations(&mut text, &records);
         }
     }
-    line(&mut text, format_args!("\n{ORDERINGS}"));
-    ordering_table(&mut text, orderings);
-    line(&mut text, format_args!("\n{NOT_COVERED}"));
+    text.push('\n');
+    text.push_str(ORDERINGS);
+    for source in orderings::SOURCES {
+        line(&mut text, format_args!("\n### `{source}`"));
+        ordering_table(&mut text, orderings.iter().filter(|it| it.file.starts_with(source)));
+    }
+    text.push('\n');
+    text.push_str(NOT_COVERED);
     uncovered_table(&mut text, orderings);
     text
 }
@@ -115,19 +120,51 @@ fn bound(record: &Record) -> String {
     }
 }
 
-fn claims(text: &mut String, records: &[&Record]) {
+fn claims(text: &mut String, records: &[&Record], orderings: &[Ordering]) {
     let held: Vec<_> = records.iter().filter(|record| record.mutation.is_none()).collect();
     if held.is_empty() {
         return;
     }
-    head(text, &["claim", "model", "executions", "bound"], "|---|---|---:|---|");
+    head(text, &["claim", "model", "executions", "bound", "broken by"], "|---|---|---:|---|---|");
     for record in held {
         let (_, claim) = record.room_and_name();
         // A model that is its test's only one has its name.
         let model = record.model.as_deref().filter(|model| *model != claim).unwrap_or_default();
         let (executions, bound) = (record.executions, bound(record));
-        line(text, format_args!("| `{claim}` | {} | {executions} | {bound} |", cell(model)));
+        let broken_by = broken_by(record, records, orderings);
+        line(
+            text,
+            format_args!("| `{claim}` | {} | {executions} | {bound} | {broken_by} |", cell(model)),
+        );
     }
+}
+
+/// The mutations that show in the same model, and the files with orderings that fall to the claim.
+fn broken_by(held: &Record, records: &[&Record], orderings: &[Ordering]) -> String {
+    let mutations =
+        records.iter().filter(|record| record.violation.is_some() && record.model == held.model);
+    let mut all = match mutations.count() {
+        0 => Vec::new(),
+        1 => vec!["1 mutation".to_owned()],
+        many => vec![format!("{many} mutations")],
+    };
+    let mut files = BTreeMap::<&str, usize>::new();
+    for ordering in orderings {
+        let FallsTo::Tests(tests) = &ordering.falls_to else { continue };
+        if tests.iter().any(|test| test == held.room_and_name().1) {
+            *files.entry(&ordering.file).or_default() += 1;
+        }
+    }
+    all.extend(files.iter().map(|(file, count)| match count {
+        1 => format!("`{}`", within_crate(file)),
+        _ => format!("`{}` ({count})", within_crate(file)),
+    }));
+    all.join(", ")
+}
+
+/// A file without the path to its crate's sources.
+fn within_crate(file: &str) -> &str {
+    file.split_once("/src/").map_or(file, |(_, file)| file)
 }
 
 fn mutations(text: &mut String, records: &[&Record]) {
@@ -137,26 +174,44 @@ fn mutations(text: &mut String, records: &[&Record]) {
     }
     let columns = ["left out or weakened", "shown by", "in", "execution", "how it fails"];
     head(text, &columns, "|---|---|---|---:|---|");
-    for record in mutated {
+    // A mutation that fails nowhere was explored in each scenario.
+    let same = |one: &&&Record, other: &&&Record| {
+        let covered = one.covered_by.is_some() && other.covered_by.is_some();
+        covered && one.mutation == other.mutation
+    };
+    for explored in mutated.chunk_by(same) {
+        let record = explored[0];
         let (_, claim) = record.room_and_name();
         let mutation = cell(record.mutation.as_deref().expect("it has one"));
-        let model = cell(record.model.as_deref().unwrap_or_default());
+        let model = match explored {
+            [_] => cell(record.model.as_deref().unwrap_or_default()),
+            all => format!("{} scenarios", all.len()),
+        };
         let end = match (&record.violation, &record.covered_by) {
-            (Some(violation), _) => cell(violation),
+            (Some(violation), _) => cell(first_clause(violation)),
             (None, Some(step)) => format!("*it does not: covered by {}*", cell(step)),
             (None, None) => "**it does not**".to_owned(),
         };
-        let executions = record.executions;
+        let executions: usize = explored.iter().map(|record| record.executions).sum();
         line(text, format_args!("| {mutation} | `{claim}` | {model} | {executions} | {end} |"));
     }
 }
 
-fn ordering_table(text: &mut String, orderings: &[Ordering]) {
+/// A message without the values that follow its first clause.
+fn first_clause(violation: &str) -> &str {
+    let begin =
+        ["claim: ", "Causality violation: "].into_iter().find(|it| violation.starts_with(it));
+    let kept = begin.map_or(0, str::len);
+    let clause = violation[kept..].split(": ").next().expect("a first part");
+    &violation[..kept + clause.len()]
+}
+
+fn ordering_table<'a>(text: &mut String, orderings: impl Iterator<Item = &'a Ordering>) {
     head(text, &["file", "ordering", "falls to"], "|---|---|---|");
     for ordering in orderings {
         let FallsTo::Tests(tests) = &ordering.falls_to else { continue };
         let tests: Vec<_> = tests.iter().map(|test| format!("`{test}`")).collect();
-        let (file, said) = (&ordering.file, cell(&ordering.text));
+        let (file, said) = (within_crate(&ordering.file), cell(&ordering.text));
         line(text, format_args!("| `{file}` | {said} | {} |", tests.join(" ")));
     }
 }
