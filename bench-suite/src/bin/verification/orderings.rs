@@ -21,6 +21,7 @@ pub(crate) struct Ordering {
     place: String,
 }
 
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FallsTo {
     Tests(Vec<String>),
     Nothing { reason: String },
@@ -38,12 +39,7 @@ pub(crate) fn all() -> Vec<Ordering> {
             if said.starts_with("Relaxed") {
                 continue;
             }
-            let tests: Vec<_> = named_tests(said).into_iter().map(str::to_owned).collect();
-            let falls_to = match falls(said).find_map(|it| it.strip_prefix(NOTHING)) {
-                Some(reason) => FallsTo::Nothing { reason: reason.to_owned() },
-                None if tests.is_empty() => FallsTo::NotSaid,
-                None => FallsTo::Tests(tests),
-            };
+            let falls_to = falls_to(said);
             let text = said.split("Falls to ").next().expect("a first part").trim().to_owned();
             all.push(Ordering {
                 file: path.display().to_string(),
@@ -54,6 +50,16 @@ pub(crate) fn all() -> Vec<Ordering> {
         }
     }
     all
+}
+
+/// The tests that a comment names, or the reason that it gives for having none.
+fn falls_to(said: &str) -> FallsTo {
+    let tests: Vec<_> = named_tests(said).into_iter().map(str::to_owned).collect();
+    match falls(said).find_map(|sentence| sentence.strip_prefix(NOTHING)) {
+        Some(reason) => FallsTo::Nothing { reason: reason.to_owned() },
+        None if tests.is_empty() => FallsTo::NotSaid,
+        None => FallsTo::Tests(tests),
+    }
 }
 
 /// Fails if a comment names something that is neither a claim nor a mutation of the records.
@@ -88,12 +94,24 @@ pub(crate) fn check(orderings: &[Ordering]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{all, check};
+    use super::*;
 
     #[test]
     fn every_ordering_above_relaxed_falls_to_a_test_or_says_why_it_does_not() {
         let all = all();
         assert!(all.len() > 90, "{} are not all", all.len());
         check(&all).unwrap();
+    }
+
+    #[test]
+    fn a_comment_names_tests_and_mutations_or_gives_a_reason() {
+        let named =
+            falls_to("pairs with `other`. Falls to `loom` `a_claim` and \"a mutation\". More.");
+        let names = ["loom", "a_claim", "a mutation"].map(str::to_owned);
+        assert_eq!(named, FallsTo::Tests(names.to_vec()));
+        let reason = "`covered` does the same".to_owned();
+        let nothing = falls_to("Release. Falls to nothing: `covered` does the same. More.");
+        assert_eq!(nothing, FallsTo::Nothing { reason });
+        assert_eq!(falls_to("pairs with `other`."), FallsTo::NotSaid);
     }
 }

@@ -58,3 +58,33 @@ pub(crate) fn check(records: &[Record]) -> Result<(), String> {
     let wrong: Vec<_> = wrong.map(|record| format!("not as expected: {record:?}")).collect();
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explored(mutation: bool, covered: bool, fails: bool) -> Result<(), String> {
+        let text = |is_there: bool| is_there.then(|| "a text".to_owned());
+        check(&[Record {
+            package: "memalloc".to_owned(),
+            target: "loom".to_owned(),
+            claim: "room::a_claim".to_owned(),
+            model: None,
+            mutation: text(mutation),
+            covered_by: text(covered),
+            executions: 1,
+            bound: None,
+            violation: text(fails),
+        }])
+    }
+
+    #[test]
+    fn a_model_holds_and_a_mutation_fails_unless_another_step_covers_it() {
+        assert!(explored(false, false, false).is_ok());
+        assert!(explored(true, false, true).is_ok());
+        assert!(explored(true, true, false).is_ok());
+        assert!(explored(false, false, true).is_err(), "a model failed");
+        assert!(explored(true, false, false).is_err(), "a mutation survived");
+        assert!(explored(true, true, true).is_err(), "a mutation is not covered");
+    }
+}
