@@ -6,7 +6,7 @@ mod comments;
 
 use comments::{comments, files, named_tests, root};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A crate, and the prefix of its invariants.
 const CRATES: [(&str, &str); 3] =
@@ -126,6 +126,8 @@ fn every_test_and_mutation_that_a_comment_names_exists() {
                     .any(|line| line.contains(&quoted) && !line.trim_start().starts_with("//"))
             }
             || tests.contains(&format!("fn {name}<"))
+            // Of a macro that makes a test of each line.
+            || tests.contains(&format!("\n    {name}: "))
     };
     let mut seen = 0;
     for (name, _) in CRATES {
@@ -152,7 +154,9 @@ fn every_ordering_above_relaxed_has_its_reason() {
     const LINES: usize = 14;
     let mut seen = 0;
     for (name, _) in &CRATES[..2] {
-        for (path, text) in sources(name) {
+        // Models order as they like, as unit tests do.
+        let is_code = |path: &Path| !path.ends_with("models.rs");
+        for (path, text) in sources(name).into_iter().filter(|(path, _)| is_code(path)) {
             let lines: Vec<_> = without_unit_tests(&text).lines().collect();
             for (number, line) in lines.iter().enumerate() {
                 let code = line.split("//").next().unwrap_or_default();
