@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders of sources that are crates of their own.
-const CRATES: [&str; 5] = [
+const CRATES: [&str; 6] = [
     "memalloc/src",
     "qptrie/src",
     "bench-suite/src",
     "bench-suite/src/hash_table",
     "bench-suite/src/bin/scaling",
+    "bench-suite/src/bin/verification",
 ];
 
 /// The names of a module and of those that it is in.

@@ -195,6 +195,9 @@ pub mod broken;
 mod broken;
 mod class;
 mod cpu;
+#[cfg(all(test, loom))]
+#[path = "../tests/loom/explore.rs"]
+mod explore;
 mod first_panic;
 #[cfg(any(doc, doctest))]
 pub mod guide;

@@ -115,6 +115,9 @@ compile_error!(
     "the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only"
 );
 
+#[cfg(all(test, loom))]
+#[path = "../../memalloc/tests/loom/explore.rs"]
+mod explore;
 mod fault;
 #[cfg(any(doc, doctest))]
 pub mod guide;

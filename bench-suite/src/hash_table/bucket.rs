@@ -34,8 +34,7 @@ impl Bucket {
     pub(crate) fn head_again(&self) -> Head {
         // ORDERING: pairs with the Release of `Element::set_link` and with the Release fence of
         // `Element::fill`: a reader that missed an element because it was unlinked, or reused, sees
-        // the head that was stored before. Falls to
-        // `a_replaced_key_is_missed_when_the_head_is_not_read_again`.
+        // the head that was stored before. Falls to `a_lookup_gets_the_value_of_one_life`.
         fence(Ordering::Acquire);
         Head::of(self.head.load(Ordering::Relaxed))
     }
@@ -107,7 +106,8 @@ impl<'t, M: ElementMemory> Chain<'t, M> {
     pub(crate) fn insert(&self, element: Element<'t, M>, old: Option<&Found<'t, M>>) {
         let head = self.head();
         element.fill_link(head.link());
-        // ORDERING: see `Bucket::head`.
+        // ORDERING: pairs with the Acquire in `Bucket::head`. Falls to
+        // `a_key_that_is_replaced_is_never_missed` and `a_lookup_gets_the_value_of_one_life`.
         self.bucket.head.store(head.inserted(element.handle()).word(), Ordering::Release);
         if !self.faults.even_too_soon() {
             element.mark_linked();
@@ -126,7 +126,8 @@ impl<'t, M: ElementMemory> Chain<'t, M> {
             Some(before) => before.set_link(next, self.faults),
             None => {
                 let head = self.head().unlinked(next);
-                // ORDERING: as for the link of an element, see `Element::set_link`.
+                // ORDERING: as for the link of an element, see `Element::set_link`. Falls to
+                // `an_element_is_seen_whole_after_the_one_before_it_was_unlinked`.
                 self.bucket.head.store(head.word(), Ordering::Release);
             }
         }

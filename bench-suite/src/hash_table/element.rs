@@ -63,7 +63,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
         if !faults.fence_missing() {
             // ORDERING: pairs with the Acquire fence of a reader that saw a word below: it also
             // sees the odd version. The fence has to be this thread's, even if another thread made
-            // the version odd. Falls to `a_replaced_key_is_missed_without_the_fence_of_a_writer`.
+            // the version odd. Falls to `a_value_that_was_seen_stays`.
             fence(Ordering::Release);
         }
         self.word(KEY).store(key, Ordering::Relaxed);
@@ -97,7 +97,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     #[inline]
     pub(crate) fn version_again(self) -> u32 {
         // ORDERING: pairs with the Release fence of `fill`. Falls to
-        // `a_value_is_torn_when_the_version_is_not_read_again`.
+        // `a_value_that_was_seen_stays`.
         fence(Ordering::Acquire);
         self.word(VERSION).load(Ordering::Relaxed)
     }
@@ -106,7 +106,8 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     #[inline]
     pub(crate) fn mark_linked(self) {
         let version = self.word(VERSION);
-        // ORDERING: see `version`.
+        // ORDERING: pairs with the Acquire in `version`. Falls to
+        // `a_lookup_gets_the_value_of_one_life` and `a_value_that_was_seen_stays`.
         version.store(version.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
@@ -138,7 +139,7 @@ impl<'t, M: ElementMemory> Element<'t, M> {
     pub(crate) fn set_link(self, link: Link, faults: Faults) {
         // ORDERING: pairs with the Acquire fence before the second read of a head: a reader that
         // misses an element because it was unlinked sees the element that was inserted before.
-        // Falls to `a_replaced_key_is_missed_when_it_is_unlinked_by_a_relaxed_store`.
+        // Falls to `a_key_that_is_replaced_is_never_missed`.
         let ordering = if faults.relaxed_unlink() { Ordering::Relaxed } else { Ordering::Release };
         self.word(LINK).store(link.word(), ordering);
     }

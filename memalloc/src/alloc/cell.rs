@@ -2,8 +2,8 @@
 //!
 //! - MEM-RC1: `current` of a cell points to an object of the cell's cache that holds a value, and
 //!   is never null.
-//! - MEM-RC2: a thread that takes a pointer out of `current` frees that object, once, as the policy
-//!   of the cache says: the object is unlinked by then.
+//! - MEM-RC2: whoever takes a pointer out of `current` frees that object, once, as the policy of
+//!   the cache says: it is unlinked by then.
 //! - MEM-RC3: an object that was in `current` at any moment of a section of the cache's domain, of
 //!   a flavour that the policy protects, keeps its value until the section ends, even if the cell
 //!   and the cache are dropped meanwhile: a drop leaves to the domain what a reader may look at.
@@ -209,7 +209,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// Replaces the value (`rcu_assign_pointer`). The old one is dropped after the grace period of
     /// the policy.
     ///
-    /// If more is pending than [`max_pending`](crate::Builder::max_pending) allows, it waits for
+    /// Where more is pending than [`max_pending`](crate::Builder::max_pending) allows it waits for
     /// readers, as [`Cache::free_raw`] does.
     ///
     /// # Errors
@@ -292,8 +292,8 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         self.check(guard);
         let expected = ptr::from_ref(current).cast_mut();
         let new = self.cache.alloc(new)?.into_raw();
-        // ORDERING: Release as in `replace`; falls to `loom`
-        // `an_update_beside_another_is_not_lost`. No Acquire: the load that gave `current` had it.
+        // ORDERING: Release as in `replace`. No Acquire: the load that gave `current` had it. Falls
+        // to `loom` `an_update_beside_another_is_not_lost`.
         let (success, failure) = (Ordering::Release, Ordering::Relaxed);
         match self.current.compare_exchange(expected, new.as_ptr(), success, failure) {
             Ok(old) => {
@@ -370,10 +370,10 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// Publishes a value and returns the object of the old one, which the caller frees (MEM-RC2).
     fn replace(&self, value: T) -> Result<NonNull<T>, AllocError<T>> {
         let new = self.cache.alloc(value)?.into_raw();
-        // ORDERING: Release pairs with the Acquire of `current`; falls to `loom`
-        // `a_loaded_value_stays_beside_a_store`. Acquire pairs with the Release of the thread
-        // that stored the old value, which the caller may read; falls to `loom`
-        // `a_swap_gives_what_another_writer_has_just_stored`.
+        // ORDERING: Release pairs with the Acquire of `current`; Acquire pairs with the Release of
+        // the thread that stored the old value, which the caller may read. Falls to `loom`
+        // `a_loaded_value_stays_beside_a_store` without Release, and to
+        // `a_swap_gives_what_another_writer_has_just_stored` without either.
         let old = self.current.swap(new.as_ptr(), Ordering::AcqRel);
         // SAFETY: MEM-RC1.
         Ok(unsafe { NonNull::new_unchecked(old) })
@@ -381,11 +381,11 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
 }
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for RcuCell<T, P> {
-    /// Does not wait: if readers may access the value, it is dropped after they have left.
+    /// Waits for nobody: where readers may look at the value, it is dropped when they have left.
     fn drop(&mut self) {
         // Relaxed: `&mut self` is after every use of the cell.
         let last = self.current.load(Ordering::Relaxed);
-        // SAFETY: MEM-RC1, and MEM-RC2: no thread finds the cell any more.
+        // SAFETY: MEM-RC1, and MEM-RC2: nobody finds the cell any more.
         unsafe { self.cache.free_raw_unbounded(NonNull::new_unchecked(last)) };
     }
 }

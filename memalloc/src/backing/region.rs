@@ -66,15 +66,15 @@ impl Region {
         // SAFETY: the range is ours (MEM-K1), and only this thread grows it.
         unsafe { self.backing.grow(self.base, reserved, bytes)? };
         // ORDERING: Release pairs with the load in `reserved`: the addresses are there before any
-        // thread commits memory for them. No test can see it weakened: the system call orders the
-        // two.
+        // thread commits memory for them. Falls to nothing: the system call orders the two.
         self.reserved.store(bytes, Ordering::Release);
         Ok(())
     }
 
     /// Returns how many bytes are reserved.
     pub(crate) fn reserved(&self) -> usize {
-        // ORDERING: Acquire pairs with the store in `grow`.
+        // ORDERING: Acquire pairs with the store in `grow`. Falls to nothing: the system call
+        // orders the two.
         self.reserved.load(Ordering::Acquire)
     }
 

@@ -70,7 +70,8 @@ impl BatchList {
             // MEM-B2: if another thread has taken the batch meanwhile, the exchange fails.
             let next = pool.node(link_of(seen)).next.load(Ordering::Relaxed);
             let new = head(next, next_tag(seen));
-            // ORDERING: on failure Acquire, as the first load.
+            // ORDERING: on failure Acquire, as the first load. Falls to `loom`
+            // `batches_cross_without_loss`.
             match self.head.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Acquire) {
                 // SAFETY: the exchange took the link off the list, so only this thread has the
                 // batch.
@@ -84,11 +85,12 @@ impl BatchList {
     /// Takes all batches at once. Those that are not consumed must go back with
     /// [`push_all`](Self::push_all).
     pub(crate) fn take_all(&self, pool: &Pool) -> Queue {
-        // ORDERING: Acquire as in `pop`.
+        // ORDERING: Acquire as in `pop`. Falls to `a_chain_that_is_taken_at_once_arrives_whole`.
         let mut seen = self.head.load(Ordering::Acquire);
         while link_of(seen) != 0 {
             let new = head(0, next_tag(seen));
-            // ORDERING: on failure Acquire, as the first load.
+            // ORDERING: on failure Acquire, as the first load. Falls to
+            // `a_chain_that_is_taken_at_once_arrives_whole`.
             match self.head.compare_exchange_weak(seen, new, Ordering::Relaxed, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(changed) => seen = changed,
@@ -137,5 +139,45 @@ mod tests {
         let mut cookies = list.take_all(&pool).into_ages(&pool);
         cookies.sort_unstable();
         assert_eq!(cookies, (1..=8).collect::<Vec<_>>());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod tests {
+    use super::*;
+    use crate::explore::Model;
+    use crate::sync::{AtomicBool, thread};
+    use std::rc::Rc;
+
+    #[test]
+    fn a_chain_that_is_taken_at_once_arrives_whole() {
+        let happens = &["both batches", "the second later"];
+        let name = "a chain is taken beside a push";
+        let model = Model { name, bound: None, least: 10, happens };
+        model.explore(|seen| {
+            let pool = Pool::for_range(&crate::backing::usual(), 1 << 24).expect("a range");
+            let shared = Rc::new((pool, BatchList::new()));
+            let (pool, list) = &*shared;
+            list.push(pool, pool.stamped(1));
+            let pushed = Rc::new(AtomicBool::new(false));
+            let other = thread::spawn({
+                let (shared, pushed) = (shared.clone(), pushed.clone());
+                move || {
+                    let (pool, list) = &*shared;
+                    list.push(pool, pool.stamped(2));
+                    pushed.store(true, Ordering::Relaxed);
+                }
+            });
+            // Loom does not see that a load may come after another thread's exchange of a word that
+            // the thread has just loaded. It sees this.
+            let _ = pushed.load(Ordering::Relaxed);
+            let ages = list.take_all(pool).into_ages(pool);
+            other.join().unwrap();
+            let later = list.take_all(pool).into_ages(pool);
+            let both = ages.len() == 2;
+            assert_eq!([ages, later].concat().len(), 2, "claim: each is taken once");
+            seen.note(happens[0], both);
+            seen.note(happens[1], !both);
+        });
     }
 }

@@ -146,7 +146,7 @@ impl Pool {
     }
 
     /// Takes a batch that waits for the grace period `cookie`, with one object.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     pub(crate) fn stamped(&self, cookie: u64) -> Batch {
         let mut batch = self.take(true).expect("memory");
         self.with(&mut batch, |body| {
@@ -222,8 +222,7 @@ mod imp {
             let mut used = self.used.load(Ordering::Relaxed);
             loop {
                 // ORDERING: Acquire pairs with the `fetch_max` below: the memory is there before
-                // its number is returned. No test can see it weakened: the system call orders the
-                // two.
+                // its number is returned. Falls to nothing: the system call orders the two.
                 let committed = self.committed.load(Ordering::Acquire);
                 if used >= committed && !(may_map && used < self.most && self.commit(used).is_ok())
                 {
@@ -245,7 +244,8 @@ mod imp {
         fn commit(&self, number: u32) -> io::Result<()> {
             let first = number / CHUNK_NODES * CHUNK_NODES;
             self.nodes.commit(first as usize * size_of::<Node>(), Self::CHUNK_BYTES)?;
-            // ORDERING: Release pairs with the load in `extend`.
+            // ORDERING: Release pairs with the load in `extend`. Falls to nothing: the system call
+            // orders the two.
             self.committed.fetch_max(first + CHUNK_NODES, Ordering::Release);
             Ok(())
         }

@@ -116,7 +116,7 @@ impl Queue {
     }
 
     /// Gives all batches back. Returns the ages of their stamps, in order.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     pub(crate) fn into_ages(mut self, pool: &Pool) -> Vec<u64> {
         let mut ages = Vec::new();
         while let Some(mut batch) = self.pop_front(pool) {

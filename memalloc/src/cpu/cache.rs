@@ -229,7 +229,8 @@ impl CpuCache {
         // compiler does not know that. If a sequence of the cache's CPU committed to the word
         // meanwhile, it had seen the cache free, and its store came after ours: the cache is now
         // free, or that thread's, or perhaps another ticket's. A commit to the other word leaves
-        // the ticket; that word is read after the restart.
+        // the ticket; that word is read after the restart. Falls to nothing: `loom_protocol` "take
+        // relaxed" is covered by that barrier.
         let ours = self.word.load(Ordering::Acquire) == ticket.bits();
         if ours && !restarted {
             // ORDERING: Relaxed: nothing was touched. It fails if a sequence committed to the word.

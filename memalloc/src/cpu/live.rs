@@ -80,8 +80,7 @@ impl LiveCell {
     #[inline(always)]
     pub(super) fn get(&self) -> &Live {
         // ORDERING: Acquire pairs with the Release in `set`: the caches are initialised before they
-        // are found. No test can see it weakened on systems with sequences: there it is a plain
-        // load.
+        // are found. Falls to nothing: a model's caches are there before its threads begin.
         // SAFETY: a twin is never dropped, and the caches stay until `owner` is dropped.
         unsafe { &*self.live.load(Ordering::Acquire) }
     }
@@ -90,7 +89,7 @@ impl LiveCell {
     pub(super) fn set(&self, live: Live) -> io::Result<()> {
         let made = Box::into_raw(boxed(live)?);
         // ORDERING: Release: as below. Acquire: another thread's caches are published by this
-        // thread too.
+        // thread too. Falls to nothing: a model's caches are there before its threads begin.
         let set = self.owner.0.compare_exchange(
             ptr::null_mut(),
             made,
@@ -101,7 +100,8 @@ impl LiveCell {
             // SAFETY: made above, and no other thread knows of it.
             drop(unsafe { Box::from_raw(made) });
         }
-        // ORDERING: Release pairs with the Acquire in `get`.
+        // ORDERING: Release pairs with the Acquire in `get`. Falls to nothing: a model's caches are
+        // there before its threads begin.
         self.live.store(set.map_or_else(|others| others, |_| made), Ordering::Release);
         Ok(())
     }
@@ -138,12 +138,13 @@ fn twin(cpus: Option<usize>) -> io::Result<&'static Live> {
     static UNREADABLE: AtomicPtr<Live> = AtomicPtr::new(ptr::null_mut());
     let place = if cpus.is_some() { &READABLE } else { &UNREADABLE };
     // ORDERING: Acquire pairs with the Release below: the twin is initialised before it is found.
-    // No test can see it weakened on systems with sequences: there it is a plain load.
+    // Falls to nothing: a model's caches are there before its threads begin.
     let mut twin = place.load(Ordering::Acquire);
     if twin.is_null() {
         let room = cpus.map(Room::new).transpose()?;
         let made = Box::into_raw(boxed(Live::twin(room.as_ref().map_or(0, Room::cpu_0)))?);
-        // ORDERING: Release and Acquire as above.
+        // ORDERING: Release and Acquire as above. Falls to nothing: a model's caches are there
+        // before its threads begin.
         twin = match place.compare_exchange(twin, made, Ordering::Release, Ordering::Acquire) {
             Ok(_) => {
                 room.into_iter().for_each(Room::stay);

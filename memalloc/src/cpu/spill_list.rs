@@ -47,7 +47,8 @@ impl SpillList {
             return;
         }
         // ORDERING: Acquire pairs with the Release in `push`. The list is taken whole, so an object
-        // cannot return during an exchange that is under way.
+        // cannot return during an exchange that is under way. Falls to `loom`
+        // `an_object_freed_while_its_cache_is_busy_is_found_again`.
         let mut next = Handle::new(self.head.swap(0, Ordering::Acquire));
         while let Some(object) = next {
             next = Handle::new(arena.link(object).load(Ordering::Relaxed));

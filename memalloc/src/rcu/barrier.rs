@@ -216,7 +216,8 @@ impl Barrier {
             self.mode.store(PLAIN, Relaxed);
             return false;
         }
-        // ORDERING: Release pairs with the Acquire in `is_fenced`.
+        // ORDERING: Release pairs with the Acquire in `is_fenced`. Falls to nothing:
+        // `loom_protocol` "FENCED relaxed" is covered by the end of the membarrier.
         self.mode.store(FENCED, Ordering::Release);
         self.costs.switches.fetch_add(1, Relaxed);
         true
@@ -251,7 +252,8 @@ impl Barrier {
         // thread sees that it must not rely on fences, or a reader that sees `PLAIN` sees what that
         // thread unlinked. Falls to `loom_protocol` "back without its fence".
         fence(Ordering::SeqCst);
-        // ORDERING: Release pairs with the Acquire in `light`.
+        // ORDERING: Release pairs with the Acquire in `light`. Falls to nothing: `loom_protocol`
+        // "PLAIN relaxed" is covered by the fence above.
         self.mode.store(PLAIN, Ordering::Release);
         self.costs.switches.fetch_add(1, Relaxed);
     }

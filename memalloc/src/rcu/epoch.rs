@@ -127,7 +127,8 @@ impl Epochs {
     pub(super) fn drive(&self, target: u64, slots: &Slots, barrier: &Barrier) -> bool {
         while self.completed() < target {
             // ORDERING: Acquire pairs with the Release below: drivers follow one another, and the
-            // barrier of an earlier driver happens before the scan of a later one.
+            // barrier of an earlier driver happens before the scan of a later one. Falls to
+            // `loom_protocol` "driver's flag taken relaxed".
             let (free, me) = (0, thread::current());
             let taken =
                 self.driver.compare_exchange(free, me, Ordering::Acquire, Ordering::Relaxed);
@@ -135,7 +136,8 @@ impl Epochs {
                 return self.completed() >= target;
             }
             let progress = self.step(target, slots, barrier);
-            // ORDERING: see the exchange.
+            // ORDERING: Release pairs with the Acquire of the exchange. Falls to `loom_protocol`
+            // "driver's flag given up relaxed".
             self.driver.store(0, Ordering::Release);
             if !progress {
                 return false;
@@ -179,7 +181,8 @@ impl Epochs {
         // SAFETY: as above.
         self.phase.with_mut(|place| unsafe { *place = phase });
         if ended {
-            // ORDERING: Release pairs with the Acquire in `completed`.
+            // ORDERING: Release pairs with the Acquire in `completed`. Falls to `loom_protocol`
+            // "completed relaxed".
             self.completed.store(completed + 1, Ordering::Release);
         }
         ended

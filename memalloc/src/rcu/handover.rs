@@ -56,7 +56,8 @@ fn abandon_trace(slot: &Announcement) {
     }
     while seen != 0 {
         let orphaned = seen | ORPHANED;
-        // ORDERING: Release pairs with the Acquire in `end_elsewhere`.
+        // ORDERING: Release pairs with the Acquire in `end_elsewhere`. Falls to nothing: it orders
+        // the stores to `owner`, which loom orders as they are executed.
         match slot.epoch.compare_exchange(seen, orphaned, Ordering::Release, Ordering::Acquire) {
             Ok(_) => return,
             Err(changed) => seen = changed,
@@ -70,7 +71,9 @@ fn abandon_trace(slot: &Announcement) {
 pub(super) fn end_elsewhere(slot: &Announcement, own_slot: bool) {
     // ORDERING: Release as in `clear`. It is a read-modify-write, so that it and the mark of an
     // owner that ends see one another. Acquire pairs with the Release of that mark: what the owner
-    // did with the slot happens before what its next owner does.
+    // did with the slot happens before what its next owner does. Falls to `loom`
+    // `a_reuse_at_once_is_after_a_section_that_outlived_its_thread` without Release; without
+    // Acquire to nothing, for the reason given there.
     let announced = slot.epoch.swap(0, Ordering::AcqRel);
     if own_slot || announced & ORPHANED != 0 {
         slot.give_back();

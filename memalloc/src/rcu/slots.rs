@@ -17,6 +17,9 @@ use std::ptr::{self, NonNull};
 /// The number of slots in the first chunk. Each further chunk has twice as many as the one before.
 const FIRST_SLOTS: usize = if cfg!(loom) { 2 } else { 8 };
 
+/// The number of slots whose claims are bits of one word.
+const SLOTS_A_WORD: usize = if cfg!(loom) { 2 } else { 64 };
+
 /// A slot, alone on its cache lines.
 pub(super) type Slot = CachePadded<Announcement>;
 
@@ -99,7 +102,7 @@ impl Chunk {
     fn boxed(slots: usize) -> NonNull<Self> {
         let chunk = Box::into_raw(Box::new(Self {
             slots: Box::new([]),
-            claimed: (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            claimed: (0..slots.div_ceil(SLOTS_A_WORD)).map(|_| AtomicU64::new(0)).collect(),
             claims: AtomicU32::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
         }));
@@ -125,10 +128,11 @@ impl Chunk {
     /// The claimed slots.
     fn claimed(&self) -> impl Iterator<Item = &Slot> {
         let several = self.claimed.len() > 1;
-        // ORDERING: Acquire pairs with the Release in `give_back`, as below.
+        // ORDERING: Acquire pairs with the Release in `give_back`, as below. Falls to
+        // `a_scan_that_finds_no_slot_is_after_the_last_section`.
         let none = several && self.claims.load(Ordering::Acquire) == 0;
         let words = if none { &[] } else { &self.claimed[..] };
-        words.iter().zip(self.slots.chunks(64)).flat_map(|(word, slots)| {
+        words.iter().zip(self.slots.chunks(SLOTS_A_WORD)).flat_map(|(word, slots)| {
             // MEM-R6. ORDERING: Acquire pairs with the Release in `give_back`: if a slot is free
             // again, the reads of its last section happen before what the caller does next. Falls
             // to `loom_protocol` "look relaxed" and `loom`
@@ -151,14 +155,14 @@ impl Chunk {
         if several {
             self.claims.fetch_add(1, Ordering::Relaxed);
         }
-        for (word, slots) in self.claimed.iter().zip(self.slots.chunks(64)) {
-            let all = u64::MAX >> (64 - slots.len());
+        for (word, slots) in self.claimed.iter().zip(self.slots.chunks(SLOTS_A_WORD)) {
+            let all = u64::MAX >> (u64::BITS as usize - slots.len());
             let mut bits = word.load(Ordering::Relaxed);
             while bits != all {
                 let lowest = (!bits).trailing_zeros();
                 // ORDERING: Acquire pairs with the Release in `give_back`: the earlier owner's last
-                // use of `nested` happens before ours. Under loom the barrier of the first section
-                // after the claim orders the two as well, so no model fails without this Acquire.
+                // use of `nested` happens before ours. Falls to nothing: the fence after a claim
+                // orders `nested` as well, and loom orders stores to `owner` as they are executed.
                 bits = word.fetch_or(1 << lowest, Ordering::Acquire);
                 if bits & (1 << lowest) == 0 {
                     let slot = &slots[lowest as usize];
@@ -178,7 +182,8 @@ impl Chunk {
     fn extend(&self) -> NonNull<Self> {
         let new = Self::boxed(2 * self.slots.len());
         // ORDERING: Release pairs with the Acquire in `chunks` and `claim_lowest`; Acquire is for
-        // the case that another thread appended first.
+        // the case that another thread appended first. Falls to
+        // `two_threads_append_slots_at_once`.
         let (release, acquire) = (Ordering::Release, Ordering::Acquire);
         match self.next.compare_exchange(ptr::null_mut(), new.as_ptr(), release, acquire) {
             Ok(_) => new,
@@ -193,12 +198,13 @@ impl Chunk {
 
     /// Marks the slot as free.
     fn give_back(&self, index: u32) {
-        let (word, bit) = (&self.claimed[index as usize / 64], 1 << (index % 64));
-        // ORDERING: Release pairs with the Acquire in `claim` and `claimed`.
-        word.fetch_and(!bit, Ordering::Release);
+        let (word, bit) = (index as usize / SLOTS_A_WORD, index as usize % SLOTS_A_WORD);
+        // ORDERING: Release pairs with the Acquire in `claim` and `claimed`. Falls to
+        // `a_scan_that_finds_no_slot_is_after_the_last_section`.
+        self.claimed[word].fetch_and(!(1 << bit), Ordering::Release);
         if self.claimed.len() > 1 {
-            // ORDERING: Release as above, for scans that read only this number. No model has that
-            // many slots.
+            // ORDERING: Release as above, for scans that read only this number. Falls to
+            // `a_scan_that_finds_no_slot_is_after_the_last_section`.
             self.claims.fetch_sub(1, Ordering::Release);
         }
     }
@@ -216,7 +222,8 @@ impl Slots {
             let chunk = unsafe { next.as_ref()? };
             // ORDERING: Acquire pairs with the Release that published the chunk in `extend`. A
             // chunk that is published after the load has only slots of readers that announce
-            // themselves after the scan's barrier, so the scan need not wait for them.
+            // themselves after the scan's barrier, so the scan need not wait for them. Falls to
+            // `two_threads_append_slots_at_once`.
             next = chunk.next.load(Ordering::Acquire);
             Some(chunk)
         })
@@ -236,8 +243,8 @@ impl Slots {
     pub(super) fn reader_before(&self, epoch: u64) -> Option<u32> {
         let slot = self.iter().find(|slot| {
             // ORDERING: Acquire pairs with the Release stores at both ends of a section: the reads
-            // of the slot's earlier sections happened before. Falls to `loom`
-            // `synchronize_waits_for_a_reader`.
+            // of the slot's earlier sections happened before. Falls to `loom_protocol` "scan
+            // relaxed".
             let announced = slot.epoch.load(Ordering::Acquire) & !ORPHANED;
             announced != 0 && announced < epoch
         })?;
@@ -308,7 +315,7 @@ impl Slots {
             if let Some(slot) = this.claim(me) {
                 return slot;
             }
-            // ORDERING: Acquire as in `chunks`.
+            // ORDERING: Acquire as in `chunks`. Falls to `two_threads_append_slots_at_once`.
             let next = NonNull::new(this.next.load(Ordering::Acquire));
             chunk = next.unwrap_or_else(|| this.extend());
         }
@@ -413,6 +420,9 @@ impl Announcement {
         unsafe { &*self.ownership.chunk }.give_back(self.ownership.index);
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -58,7 +58,7 @@ impl Stamp {
     }
 
     /// Returns a stamp of two epochs, for tests of code that uses stamps.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     pub(crate) fn of(rcu: u64, trace: u64) -> Self {
         Self { rcu: Cookie::of(rcu), trace: Cookie::of(trace) }
     }

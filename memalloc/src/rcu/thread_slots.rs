@@ -78,8 +78,8 @@ impl Entry {
 /// Lets a signal handler on this thread see the stores before it if it sees those after it: a
 /// number, then, belongs to the slots beside it.
 fn in_order_for_handlers() {
-    // ORDERING: pairs with the loads of a signal handler on this thread. No test interrupts a
-    // thread that adds an entry.
+    // ORDERING: pairs with the loads of a signal handler on this thread. Falls to nothing: loom has
+    // no signals, and no test interrupts a thread that adds an entry.
     #[cfg(not(loom))]
     crate::sync::compiler_fence(crate::sync::Ordering::Release);
 }

@@ -33,15 +33,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#[cfg(all(feature = "recording", not(loom)))]
+#[cfg(all(feature = "recording", any(not(loom), test)))]
+#[cfg_attr(loom, allow(dead_code))]
 mod event;
 #[cfg(all(feature = "recording", not(loom)))]
 mod hooks;
-#[cfg(all(feature = "recording", not(loom)))]
+#[cfg(all(feature = "recording", any(not(loom), test)))]
+#[cfg_attr(loom, allow(dead_code))]
 mod live_table;
 #[cfg(all(feature = "recording", not(loom)))]
 mod recorder;
-#[cfg(all(feature = "recording", not(loom)))]
+#[cfg(all(feature = "recording", any(not(loom), test)))]
+#[cfg_attr(loom, allow(dead_code))]
 mod ring;
 
 #[cfg(not(all(feature = "recording", not(loom))))]

@@ -31,7 +31,7 @@ impl Bell {
     /// rings is visible.
     pub(crate) fn rings(self) -> u32 {
         // ORDERING: Acquire pairs with the Release in `ring`: the caller sees what it is to look
-        // for. No test can see it weakened on x86_64: there it is a plain load.
+        // for. Falls to nothing: no thread of a model sleeps on a bell, and x86_64 loads in order.
         RINGS[self.0].load(Ordering::Acquire)
     }
 
@@ -78,8 +78,8 @@ impl Bells {
 
 fn ring(number: usize) {
     let rings = &RINGS[number];
-    // ORDERING: Release pairs with the Acquire in `rings`. No test can see it weakened on x86_64:
-    // there the addition is a full barrier.
+    // ORDERING: Release pairs with the Acquire in `rings`. Falls to nothing: no thread of a model
+    // sleeps on a bell, and on x86_64 the addition is a full barrier.
     rings.fetch_add(1, Ordering::Release);
     imp::wake(rings);
 }

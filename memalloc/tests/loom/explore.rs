@@ -1,9 +1,14 @@
 //! Runs a model to its end and reports the extent of the exploration.
 
+#[path = "record.rs"]
+pub(crate) mod record;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+use record::Record;
 
 /// The requirements on a model, so that it cannot pass by exploring nothing.
 pub(crate) struct Model {
@@ -55,12 +60,12 @@ impl Model {
         });
 
         let executions = executions.load(Ordering::Relaxed);
-        let bound = bound
+        let bounded = bound
             .map_or("no preemption bound".to_owned(), |most| format!("preemption bound {most}"));
         let happened: Vec<_> =
             self.happens.iter().map(|what| format!("{what}: {}", seen.count(what))).collect();
         println!(
-            "loom {}: complete, {executions} executions, {:.1} s ({bound}; {})",
+            "loom {}: complete, {executions} executions, {:.1} s ({bounded}; {})",
             self.name,
             start.elapsed().as_secs_f64(),
             happened.join(", "),
@@ -69,6 +74,9 @@ impl Model {
         for what in self.happens {
             assert!(seen.count(what) > 0, "no execution saw: {what}");
         }
+        let model = Some(self.name);
+        let (mutation, covered_by, violation) = (None, None, None);
+        Record { model, mutation, covered_by, executions, bound, violation }.append();
     }
 }
 

@@ -1,6 +1,7 @@
 //! A `Cache` that is used wrongly is found out: reads are noted where a reader gets its reference,
 //! writes where an object is allocated, dropped or freed for good.
 
+use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
 use crate::pair::beside;
 use memalloc::Cache;
@@ -12,7 +13,6 @@ use std::sync::Arc;
 /// A way for a reader and a writer to share an object of a cache.
 #[derive(Clone, Copy)]
 struct Usage {
-    name: &'static str,
     /// The reader looks at the object in the section that it found it in.
     reads_in_the_same_section: bool,
     /// The writer frees what it unlinked for after a grace period, not at once.
@@ -22,17 +22,6 @@ struct Usage {
 }
 
 /// Frees an object beside a reader, and allocates again.
-fn explore(usage: Usage) {
-    let right = usage.reads_in_the_same_section && usage.frees_deferred && usage.unlinks_first;
-    let model = Model {
-        name: usage.name,
-        bound: Some(2),
-        least: 10,
-        happens: if right { &["found", "not found", "used again"] } else { &[] },
-    };
-    model.explore(move |seen| run(usage, seen));
-}
-
 fn run(usage: Usage, seen: &Seen) {
     let cache = Arc::new(Cache::<u64>::builder().domain(Domain::new()).build().expect("a cache"));
     let object = cache.alloc(1).expect("an object").into_raw();
@@ -77,35 +66,36 @@ fn run(usage: Usage, seen: &Seen) {
     cache.quiesce().expect("no guard is left");
 }
 
-const RIGHT: Usage = Usage {
-    name: "a_reader_that_keeps_to_its_section_is_right",
-    reads_in_the_same_section: true,
-    frees_deferred: true,
-    unlinks_first: true,
-};
+const RIGHT: Usage =
+    Usage { reads_in_the_same_section: true, frees_deferred: true, unlinks_first: true };
 
 #[test]
 fn a_reader_that_keeps_to_its_section_is_right() {
-    explore(RIGHT);
+    let model = Model {
+        name: "a_reader_that_keeps_to_its_section_is_right",
+        bound: Some(2),
+        least: 10,
+        happens: &["found", "not found", "used again"],
+    };
+    model.explore(|seen| run(RIGHT, seen));
+}
+
+fn is_found_out(name: &str, usage: Usage) {
+    breaks(name, "Causality violation", move || run(usage, &Seen::default()));
 }
 
 #[test]
-#[should_panic(expected = "Causality violation")]
 fn a_reader_that_keeps_an_object_after_its_section_is_found_out() {
-    let name = "a_reader_that_keeps_an_object_after_its_section_is_found_out";
-    explore(Usage { name, reads_in_the_same_section: false, ..RIGHT });
+    let usage = Usage { reads_in_the_same_section: false, ..RIGHT };
+    is_found_out("object read after its section", usage);
 }
 
 #[test]
-#[should_panic(expected = "Causality violation")]
 fn a_free_at_once_beside_a_reader_is_found_out() {
-    let name = "a_free_at_once_beside_a_reader_is_found_out";
-    explore(Usage { name, frees_deferred: false, ..RIGHT });
+    is_found_out("freed at once", Usage { frees_deferred: false, ..RIGHT });
 }
 
 #[test]
-#[should_panic(expected = "Causality violation")]
 fn a_free_before_the_unlinking_is_found_out() {
-    let name = "a_free_before_the_unlinking_is_found_out";
-    explore(Usage { name, unlinks_first: false, ..RIGHT });
+    is_found_out("freed before it is unlinked", Usage { unlinks_first: false, ..RIGHT });
 }

@@ -5,12 +5,17 @@
 //! mutation table consists of failures. There is no limit on time or executions, because loom
 //! passes silently if a limit cuts it short. An exploration without a violation is complete.
 
+#[path = "../loom/record.rs"]
+mod record;
+
 use std::fmt;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use record::Record;
 
 /// The name of the threads on which explorations run.
 const EXPLORER: &str = "loom explorer";
@@ -31,6 +36,21 @@ impl fmt::Display for Exploration {
         let end = if self.violation.is_none() { "complete" } else { "failed" };
         let (executions, seconds) = (self.executions, self.elapsed.as_secs_f64());
         write!(f, "{end}, {executions} executions, {seconds:.2} s")
+    }
+}
+
+impl Exploration {
+    /// Records the exploration of a scenario, and of a mutation of its protocol.
+    pub(crate) fn record(&self, scenario: &str, mutation: Option<&str>, covered_by: Option<&str>) {
+        let record = Record {
+            model: Some(scenario),
+            mutation,
+            covered_by,
+            executions: self.executions,
+            bound: Some(self.preemptions),
+            violation: self.violation.as_deref(),
+        };
+        record.append();
     }
 }
 

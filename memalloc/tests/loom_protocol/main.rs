@@ -10,6 +10,7 @@
 //! - [`scenarios`]: small worlds in which each thread follows a script.
 //! - [`mutations`]: each step that is switched off, and the scenario that has to fail.
 //! - [`events`] and [`explore`]: the events seen, and the extent of the exploration.
+//! - [`table`]: what became of each mutation.
 //! - [`elision`]: grace periods that need no membarrier.
 //! - [`adaptive`]: readers that execute fences only while a word says so.
 //! - [`tickets`]: another protocol, in which a thread takes a cache beside restartable sequences.
@@ -47,6 +48,7 @@ mod explore;
 mod mutations;
 mod protocol;
 mod scenarios;
+mod table;
 mod tickets;
 
 /// Makes a test of each scenario.

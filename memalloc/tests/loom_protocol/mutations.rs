@@ -1,10 +1,10 @@
 //! The mutation table: each step of the protocol that is left out, and its effect.
 
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::fmt::Write;
 
 use crate::protocol::{Cookie, Protocol, Raise, WaitsFor};
 use crate::scenarios::{self, Scenario};
+use crate::table::{Expected, Table};
 
 struct Mutation {
     name: &'static str,
@@ -75,28 +75,12 @@ static MUTATIONS: &[Mutation] = &[
 
 /// Prints the table, and fails if it is not as expected.
 pub(crate) fn check() {
-    let mut table = String::from("loom rcu: each step left out, and where it shows\n");
-    let mut surprises = Vec::new();
+    let mut table = Table::new("rcu");
     for mutation in MUTATIONS {
         let mut protocol = Protocol::SOUND;
         (mutation.apply)(&mut protocol);
-        let (row, as_expected) = fails(mutation.fails_in, protocol);
-        writeln!(table, "  {:35} {row}", mutation.name).expect("a String takes everything");
-        if !as_expected {
-            surprises.push(mutation.name);
-        }
+        let (exploration, _) = mutation.fails_in.explore(protocol);
+        table.add(mutation.name, Expected::FAILS, mutation.fails_in.name, &exploration);
     }
-    print!("{table}");
-    assert!(surprises.is_empty(), "not as expected: {surprises:?}");
-}
-
-fn fails(scenario: &'static Scenario, protocol: Protocol) -> (String, bool) {
-    let (exploration, _) = scenario.explore(protocol);
-    let Some(violation) = exploration.violation else {
-        return (format!("{:24} NOT CAUGHT", scenario.name), false);
-    };
-    let row = format!("{:24} execution {:>6}  {violation}", scenario.name, exploration.executions);
-    // Any other panic is an error in the model.
-    let claim = ["claim: ", "Causality violation: "].iter().any(|c| violation.starts_with(c));
-    (row, claim)
+    table.finish();
 }

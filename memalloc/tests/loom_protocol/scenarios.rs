@@ -34,6 +34,7 @@ impl Scenario {
         for event in self.shows {
             assert!(events.seen(*event) > 0, "{event:?} never happened");
         }
+        exploration.record(name, None, None);
     }
 
     /// Explores a protocol, to the end or to its first failure.

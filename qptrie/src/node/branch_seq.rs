@@ -155,7 +155,8 @@ impl Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        // ORDERING: pairs with the exchange in `Count::lock`.
+        // ORDERING: pairs with the exchange in `Count::lock`. Falls to `loom_protocol` "lock
+        // released relaxed".
         self.count.word.store(self.life.0, Ordering::Release);
     }
 }

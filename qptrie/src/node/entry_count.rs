@@ -55,7 +55,8 @@ impl Taken {
 
     /// Gives back a stripe that `take` returned.
     fn give_back(&self, number: usize) {
-        // ORDERING: pairs with the Acquire in `take`.
+        // ORDERING: pairs with the Acquire in `take`. Falls to
+        // `a_stripe_that_changes_hands_loses_nothing`.
         self.0.fetch_and(!(1 << number), Ordering::Release);
     }
 }
@@ -173,7 +174,8 @@ impl EntryCount {
         // ORDERING: pairs with the Release in `settle`: a thread that finds nothing under way sees
         // the stores of the changes that were under way. Counting itself is Relaxed: this thread
         // releases what it links by another store, and a thread that sees an entry linked, or
-        // unlinked, sees that it was counted, or was under way.
+        // unlinked, sees that it was counted, or was under way. Falls to `loom`
+        // `full_is_said_when_it_is_so_only`.
         match self.limited.fetch_update(Ordering::Relaxed, Ordering::Acquire, more) {
             Ok(_) => Ok(Counting { count: self, adds: true }),
             Err(word) if word < UNDER_WAY || faults.full_while_under_way() => {
@@ -426,12 +428,18 @@ mod tests {
 #[cfg(all(test, loom))]
 mod tests {
     use super::*;
+    use crate::explore::Model;
     use loom::thread;
     use std::sync::Arc;
 
+    /// Two threads had the same stripe, one after the other.
+    const ONE_FOR_TWO: &str = "one stripe for two";
+
     #[test]
     fn a_stripe_that_changes_hands_loses_nothing() {
-        loom::model(|| {
+        let name = "a stripe changes hands";
+        let model = Model { name, bound: None, least: 10, happens: &[ONE_FOR_TWO] };
+        model.explore(|seen| {
             let taken = Taken(AtomicU64::new(Taken::AT_FIRST));
             let shared = Arc::new((taken, EntryCount::new(u64::MAX)));
             let count = |shared: &(Taken, EntryCount)| {
@@ -440,16 +448,18 @@ mod tests {
                 if let Some(number) = own {
                     shared.0.give_back(number);
                 }
+                own
             };
             let others = [(); 2].map(|()| {
                 let shared = shared.clone();
                 thread::spawn(move || count(&shared))
             });
-            count(&shared);
-            for other in others {
-                other.join().unwrap();
-            }
+            let own = count(&shared);
+            let [first, second] = others.map(|other| other.join().unwrap());
             assert_eq!(shared.1.sum(), 3);
+            let mut stripes: Vec<_> = [own, first, second].into_iter().flatten().collect();
+            stripes.sort_unstable();
+            seen.note(ONE_FOR_TWO, stripes.windows(2).any(|two| two[0] == two[1]));
         });
     }
 }

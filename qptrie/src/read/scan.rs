@@ -287,7 +287,7 @@ impl<D: Direction> Walk<D> {
         key: &[u8],
     ) -> Result<Option<LeafAt<'t>>, Retry> {
         let mut slot = nodes.roots.of(key).slot();
-        // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
+        // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_sought_whole`.
         let mut twig = Twig::load(slot, Ordering::Acquire);
         let mut parent = None;
         loop {
@@ -439,7 +439,7 @@ pub(crate) fn longest_prefix<'t, R, V: Send + Sync + 'static, B: ReusePolicy, L:
         }
     }
     let slot = nodes.roots.of(b"").slot();
-    // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
+    // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_a_whole_prefix`.
     match Twig::load(slot, Ordering::Acquire).node() {
         Node::Leaf(leaf) => arrive(LeafAt { leaf, slot, parent: None }, b"").map(Some),
         Node::Nothing | Node::Branch(_) => Ok(None),

@@ -196,7 +196,8 @@ impl<'t> Path<'t> {
         let root = nodes.roots.of(key);
         let mut path = Self { root, last: None, above: None };
         let mut slot = root.slot();
-        // ORDERING: pairs with `Twig::publish`, as in `find`.
+        // ORDERING: pairs with `Twig::publish`, as in `find`. Falls to `loom`
+        // `two_leaves_arrive_at_an_empty_root`.
         let mut twig = Twig::load(slot, Ordering::Acquire);
         loop {
             let parent = path.last.map(|last| last.at);

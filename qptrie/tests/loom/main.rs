@@ -11,6 +11,7 @@
 
 #![cfg(loom)]
 
+#[path = "../../../memalloc/tests/loom/breaks.rs"]
 mod breaks;
 mod by_parent;
 #[path = "../../../memalloc/tests/loom/explore.rs"]
@@ -21,11 +22,11 @@ mod scans;
 mod scenarios;
 mod writers;
 
-use breaks::{WRONG_ANSWER, breaks};
+use breaks::breaks;
 use explore::{Model, Seen};
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::Fault;
-use scenarios::{FOUND, Look, NEWER, Scenario, TURNED_AWAY, reader_against_writer};
+use scenarios::{FOUND, Look, NEWER, Scenario, TURNED_AWAY, WRONG_ANSWER, reader_against_writer};
 
 fn breaks_without(step: &'static str, scenario: Scenario, fault: Fault) {
     breaks(step, WRONG_ANSWER, move || {

@@ -1,10 +1,10 @@
 //! Scans and seeks beside one writer.
 
-use crate::breaks::{WRONG_ANSWER, breaks};
+use crate::breaks::breaks;
 use crate::explore::{Model, Seen};
 use crate::scenarios::{
-    FOUND, Look, Scenario, TURNED_AWAY, lone_leaf, reader_against_writer, scan_beside_two_writers,
-    seek_against_writer,
+    FOUND, Look, Scenario, TURNED_AWAY, WRONG_ANSWER, lone_leaf, lone_prefix,
+    reader_against_writer, scan_beside_two_writers, seek_against_writer,
 };
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
 use qptrie::Fault;
@@ -91,4 +91,18 @@ fn a_lone_leaf_is_scanned_whole() {
     let name = "scan of a leaf at the root";
     let model = Model { name, bound: None, least: 100, happens: &[FOUND] };
     model.explore(|seen| lone_leaf(Look::Forwards, seen));
+}
+
+#[test]
+fn a_lone_leaf_is_sought_whole() {
+    let name = "seek to a leaf at the root";
+    let model = Model { name, bound: None, least: 100, happens: &[FOUND] };
+    model.explore(|seen| lone_leaf(Look::Ahead, seen));
+}
+
+#[test]
+fn a_lone_leaf_is_a_whole_prefix() {
+    let name = "prefix in a leaf at the root";
+    let model = Model { name, bound: None, least: 10, happens: &[FOUND] };
+    model.explore(lone_prefix);
 }

@@ -1,6 +1,5 @@
 //! Actions of the writer while the reader looks up a key.
 
-use crate::breaks::WRONG_ANSWER;
 use crate::explore::Seen;
 use loom::thread;
 use memalloc::rcu::Domain;
@@ -17,6 +16,9 @@ const BOUND: &[u8] = b"1144";
 
 /// The sibling of `KEY` in that branch.
 const SIBLING: &[u8] = b"12";
+
+/// The panic message when a reader misses a key.
+pub(crate) const WRONG_ANSWER: &str = "a key that was always there is reported absent";
 
 /// A reader had to retry.
 pub(crate) const TURNED_AWAY: &str = "turned away";
@@ -228,6 +230,19 @@ pub(crate) fn lone_leaf(look: Look, seen: &Seen) {
         thread::spawn(move || look.run(&trie, Scenario::Merged))
     };
     put(&trie, KEY);
+    let found = reader.join().expect("the reader does not panic");
+    assert!(found.is_none_or(|value| value == 1));
+    seen.note(FOUND, found.is_some());
+}
+
+/// Like `lone_leaf`, with the leaf of the empty key, which is a prefix of every key.
+pub(crate) fn lone_prefix(seen: &Seen) {
+    let trie = Arc::new(built::<Immediate>(None));
+    let reader = {
+        let trie = Arc::clone(&trie);
+        thread::spawn(move || trie.pin().longest_prefix(KEY).map(|(_, value)| *value))
+    };
+    put(&trie, b"");
     let found = reader.join().expect("the reader does not panic");
     assert!(found.is_none_or(|value| value == 1));
     seen.note(FOUND, found.is_some());

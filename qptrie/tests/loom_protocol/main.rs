@@ -11,6 +11,7 @@
 //! - [`locks`]: the writers' half, a separate model.
 //! - [`mutations`]: the steps that are switched off, and the scenario that has to fail.
 //! - [`events`] and [`explore`]: what was seen, and how far the exploration went.
+//! - [`table`]: what became of each mutation.
 //!
 //! The claims: a key that is always there is found, a key that is never there is not, and no leaf
 //! is accessed before its writer's plain stores to it are visible. Readers compare the key in the
@@ -36,6 +37,8 @@ mod locks;
 mod mutations;
 mod protocol;
 mod scenarios;
+#[path = "../../../memalloc/tests/loom_protocol/table.rs"]
+mod table;
 
 use scenarios::Scenario;
 
@@ -78,6 +81,8 @@ fn emptying_a_branch_in_place_of_a_count_leaves_the_false_negative() {
     (protocol.count, protocol.emptied) = (protocol::Count::Never, true);
     let (exploration, events) = scenarios::OTHER_SHAPE.explore(protocol);
     println!("loom trie, emptied in place of a count: {exploration} ({events})");
+    let mutation = Some("emptied in place of a count");
+    exploration.record(scenarios::OTHER_SHAPE.name, mutation, None);
     let violation = exploration.violation.expect("the key is missed");
     assert_eq!(violation, "claim: a key that is always there is found");
 }

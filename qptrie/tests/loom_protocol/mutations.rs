@@ -1,11 +1,11 @@
 //! The mutations: each omits a step of the protocol; a table shows the result of each.
 
 use loom::sync::atomic::Ordering::{Relaxed, Release};
-use std::fmt::Write;
 
 use crate::SCENARIOS;
 use crate::protocol::{Count, ParentCheck, Protocol, SlotCheck};
 use crate::scenarios::{self, Scenario};
+use crate::table::{Expected, Table};
 
 struct Mutation {
     name: &'static str,
@@ -108,43 +108,18 @@ static MUTATIONS: &[Mutation] = &[
 
 /// Prints the table, and fails if a result is not the expected one.
 pub(crate) fn check() {
-    let mut table = String::from("loom trie: each step left out, and where it shows\n");
-    let mut surprises = Vec::new();
+    let mut table = Table::new("trie");
     for mutation in MUTATIONS {
         let mut protocol = Protocol::SOUND;
         (mutation.apply)(&mut protocol);
-        let (row, as_expected) = match mutation.expected {
-            FailsIn(scenario) => fails(scenario, protocol),
-            CoveredBy(reason) => holds(reason, protocol),
+        let (expected, scenarios) = match &mutation.expected {
+            FailsIn(scenario) => (Expected::FAILS, std::slice::from_ref(scenario)),
+            CoveredBy(step) => (Expected::CoveredBy(step), SCENARIOS),
         };
-        writeln!(table, "  {:40} {row}", mutation.name).expect("a String takes everything");
-        if !as_expected {
-            surprises.push(mutation.name);
+        for scenario in scenarios {
+            let (exploration, _) = scenario.explore(protocol);
+            table.add(mutation.name, expected, scenario.name, &exploration);
         }
     }
-    print!("{table}");
-    assert!(surprises.is_empty(), "not as expected: {surprises:?}");
-}
-
-fn fails(scenario: &'static Scenario, protocol: Protocol) -> (String, bool) {
-    let (exploration, _) = scenario.explore(protocol);
-    let Some(violation) = exploration.violation else {
-        return (format!("{:24} NOT CAUGHT", scenario.name), false);
-    };
-    let row = format!("{:24} execution {:>6}  {violation}", scenario.name, exploration.executions);
-    // Any other panic is a bug in the model.
-    let claim = ["claim: ", "Causality violation: "].iter().any(|c| violation.starts_with(c));
-    (row, claim)
-}
-
-fn holds(reason: &str, protocol: Protocol) -> (String, bool) {
-    let mut executions = 0;
-    for scenario in SCENARIOS {
-        let (exploration, _) = scenario.explore(protocol);
-        if let Some(violation) = exploration.violation {
-            return (format!("{:24} UNEXPECTED  {violation}", scenario.name), false);
-        }
-        executions += exploration.executions;
-    }
-    (format!("not caught in {executions} executions: covered by {reason}"), true)
+    table.finish();
 }

@@ -1,14 +1,14 @@
 //! The table under the model checker: a lookup concurrent with a writer. Each scenario is explored
 //! completely with every check in place and, with one check omitted, until the answer is wrong.
 
-#[path = "../../../../qptrie/tests/loom/breaks.rs"]
+#[path = "../../../../memalloc/tests/loom/breaks.rs"]
 mod breaks;
 #[path = "../../../../memalloc/tests/loom/explore.rs"]
 mod explore;
 
 use std::sync::Arc;
 
-use breaks::{WRONG_ANSWER, breaks};
+use breaks::breaks;
 use explore::{Model, Seen};
 use memalloc::rcu::Domain;
 use memalloc::sync::thread;
@@ -20,6 +20,9 @@ type Table<P> = HashTable<Arc<MemAlloc<P>>>;
 
 /// An event: a lookup restarted.
 const RESTARTED: &str = "a lookup started again";
+
+/// A failure: the reader missed a key.
+const WRONG_ANSWER: &str = "a key that was always there is reported absent";
 
 /// A failure: the reader found a value that the key never had.
 const TORN: &str = "half of one value and half of another";
@@ -40,7 +43,8 @@ enum Scenario {
     ReplacedAndReused,
 }
 
-/// Two buckets, and three keys of the first one, in the order `front`, `middle`, `wanted`.
+/// Two buckets, and three keys of the first one, in the order `front`, `middle`, `wanted`. `fresh`
+/// and `first` are further keys of that bucket, and `other` is one of the other.
 struct Scene<P: ReusePolicy> {
     table: Table<P>,
     domain: Domain,
@@ -48,6 +52,7 @@ struct Scene<P: ReusePolicy> {
     wanted: u32,
     other: u32,
     fresh: u32,
+    first: u32,
 }
 
 impl<P: ReusePolicy> Scene<P> {
@@ -59,12 +64,12 @@ impl<P: ReusePolicy> Scene<P> {
         let table = HashTable::new(shape, memory).with_fault(fault);
         let table_here = &table;
         let of = |bucket| (1..).filter(move |key| table_here.bucket(*key).0 == bucket);
-        let [wanted, middle, front, fresh] = first(of(0));
-        let [other] = first(of(1));
+        let [wanted, middle, front, fresh, first] = lowest(of(0));
+        let [other] = lowest(of(1));
         for key in [wanted, middle, front] {
             assert!(!table.update(key, &value(key)).expect("memory"));
         }
-        Self { table, domain, middle, wanted, other, fresh }
+        Self { table, domain, middle, wanted, other, fresh, first }
     }
 
     fn write(&self, scenario: Scenario) {
@@ -92,7 +97,7 @@ impl<P: ReusePolicy> Scene<P> {
     }
 }
 
-fn first<const N: usize>(mut keys: impl Iterator<Item = u32>) -> [u32; N] {
+fn lowest<const N: usize>(mut keys: impl Iterator<Item = u32>) -> [u32; N] {
     std::array::from_fn(|_| keys.next().expect("there is no end of keys"))
 }
 
@@ -150,6 +155,41 @@ fn a_key_that_is_replaced_is_never_missed() {
 fn a_lookup_gets_the_value_of_one_life() {
     let happens = &["the older value", "the newer value", RESTARTED];
     holds::<Immediate>("hash table: replaced and reused", Scenario::ReplacedAndReused, happens);
+}
+
+/// An event: the second writer found the element.
+const UNLINKED: &str = "unlinked";
+
+/// One writer inserts an element, and another one before it, which the other writer unlinks: the
+/// head, stored by the other, leads to the first of them. (A single writer has the fence with which
+/// it filled the second element before that store.)
+fn lookup_beside_two_writers(seen: &Seen) {
+    let scene = Arc::new(Scene::<AfterRcuGp>::new(None));
+    let elsewhere = |run: fn(&Scene<AfterRcuGp>) -> bool| {
+        let scene = Arc::clone(&scene);
+        thread::spawn(move || {
+            run_on(1);
+            run(&scene)
+        })
+    };
+    let reader = elsewhere(|scene| scene.read() == value(scene.wanted)[0]);
+    let other = elsewhere(|scene| scene.table.remove(scene.first));
+    for key in [scene.fresh, scene.first] {
+        assert!(!scene.table.update(key, &value(key)).expect("memory"));
+    }
+    assert!(reader.join().expect("the reader does not panic"), "{TORN}");
+    seen.note(UNLINKED, other.join().expect("the writer does not panic"));
+}
+
+#[test]
+fn an_element_is_seen_whole_after_the_one_before_it_was_unlinked() {
+    let model = Model {
+        name: "hash table: the first element unlinked",
+        bound: Some(2),
+        least: 100,
+        happens: &[UNLINKED],
+    };
+    model.explore(lookup_beside_two_writers);
 }
 
 #[test]

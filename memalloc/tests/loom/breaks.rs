@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
-/// The panic message when a reader misses a key.
-pub(crate) const WRONG_ANSWER: &str = "a key that was always there is reported absent";
+use super::explore::record::Record;
 
 /// Explores until a failure, whose message must contain `what`.
 pub(crate) fn breaks(name: &str, what: &str, scenario: impl Fn() + Send + Sync + 'static) {
@@ -15,7 +14,8 @@ pub(crate) fn breaks(name: &str, what: &str, scenario: impl Fn() + Send + Sync +
     let counted = Arc::clone(&executions);
     let start = Instant::now();
     let mut loom = loom::model::Builder::new();
-    loom.preemption_bound = Some(2);
+    let bound = Some(2);
+    loom.preemption_bound = bound;
     loom.max_branches = 20_000;
     let result = silently(|| {
         catch_unwind(AssertUnwindSafe(|| {
@@ -26,14 +26,17 @@ pub(crate) fn breaks(name: &str, what: &str, scenario: impl Fn() + Send + Sync +
         }))
     });
     let executions = executions.load(Ordering::Relaxed);
-    let Err(panic) = result else {
+    let violation = result.as_ref().err().map(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("a panic without a message")
+    });
+    let (model, covered_by) = (None, None);
+    let mutation = Some(name);
+    Record { model, mutation, covered_by, executions, bound, violation }.append();
+    let Some(message) = violation else {
         panic!("{name}: nothing went wrong in {executions} executions");
     };
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
     assert!(message.contains(what), "{name}: went wrong in another way: {message}");
     println!(
         "loom {name}: broken as expected after {executions} executions, {:.1} s: {message}",
