@@ -2,8 +2,8 @@
 //!
 //! - MEM-RC1: `current` of a cell points to an object of the cell's cache that holds a value, and
 //!   is never null.
-//! - MEM-RC2: whoever takes a pointer out of `current` frees that object, once, as the policy of
-//!   the cache says: it is unlinked by then.
+//! - MEM-RC2: a thread that takes a pointer out of `current` frees that object, once, as the policy
+//!   of the cache says: the object is unlinked by then.
 //! - MEM-RC3: an object that was in `current` at any moment of a section of the cache's domain, of
 //!   a flavour that the policy protects, keeps its value until the section ends, even if the cell
 //!   and the cache are dropped meanwhile: a drop leaves to the domain what a reader may look at.
@@ -209,7 +209,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// Replaces the value (`rcu_assign_pointer`). The old one is dropped after the grace period of
     /// the policy.
     ///
-    /// Where more is pending than [`max_pending`](crate::Builder::max_pending) allows it waits for
+    /// If more is pending than [`max_pending`](crate::Builder::max_pending) allows, it waits for
     /// readers, as [`Cache::free_raw`] does.
     ///
     /// # Errors
@@ -381,11 +381,11 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
 }
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Drop for RcuCell<T, P> {
-    /// Waits for nobody: where readers may look at the value, it is dropped when they have left.
+    /// Does not wait: if readers may access the value, it is dropped after they have left.
     fn drop(&mut self) {
         // Relaxed: `&mut self` is after every use of the cell.
         let last = self.current.load(Ordering::Relaxed);
-        // SAFETY: MEM-RC1, and MEM-RC2: nobody finds the cell any more.
+        // SAFETY: MEM-RC1, and MEM-RC2: no thread finds the cell any more.
         unsafe { self.cache.free_raw_unbounded(NonNull::new_unchecked(last)) };
     }
 }
