@@ -373,7 +373,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
         // ORDERING: Release pairs with the Acquire of `current`; Acquire pairs with the Release of
         // the thread that stored the old value, which the caller may read. Falls to `loom`
         // `a_loaded_value_stays_beside_a_store` without Release, and to
-        // `a_swap_gives_what_another_writer_has_just_stored` without either.
+        // `a_swap_gives_what_another_writer_has_just_stored` if either is missing.
         let old = self.current.swap(new.as_ptr(), Ordering::AcqRel);
         // SAFETY: MEM-RC1.
         Ok(unsafe { NonNull::new_unchecked(old) })

@@ -2,8 +2,9 @@
 //! tell apart: the code that ships, with two CPUs and caches of four objects.
 //!
 //! Each model is explored to its end within its preemption bound; `explore` checks that it did
-//! something and prints one line for each. `breaks` explores until a failure. Loom cannot show load buffering, more than the last
-//! seven stores of an atomic, or the real `sys_membarrier`; other tools test those.
+//! something and prints one line for each. `breaks` explores until a failure. Loom cannot show load
+//! buffering, more than the last seven stores of an atomic, or the real `sys_membarrier`; other tools
+//! test those.
 #![cfg(loom)]
 
 mod batches;

@@ -23,6 +23,10 @@ const MOST_BRANCHES: usize = 16;
 /// The maximum number of nodes below the branch that a scan enters, to prefetch them.
 const MOST_NODES: usize = 64;
 
+/// False where prefetching does nothing: on other processors, on which looking for what to prefetch
+/// would be in vain, and in models, in which more loads are only more orders to explore.
+const GOES_DEEPER: bool = cfg!(all(target_arch = "x86_64", not(loom)));
+
 /// Prefetches the nodes below a branch that has these slots. Returns false if there are too many of
 /// them, or if they change meanwhile: then some may be missing.
 ///
@@ -58,8 +62,7 @@ pub(super) fn fetch_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePoli
         if entered == found {
             return true;
         }
-        // To a model, which prefetches nothing, more loads are only more orders to explore.
-        if cfg!(loom) {
+        if !GOES_DEEPER {
             return false;
         }
         let branch = queue[entered];
@@ -83,8 +86,7 @@ where
     B: ReusePolicy,
     L: ReusePolicy,
 {
-    // As in `fetch_below`.
-    if cfg!(loom) {
+    if !GOES_DEEPER {
         return false;
     }
     while let Some(slot) = D::take(&mut left) {

@@ -126,8 +126,8 @@ impl<D: Direction> Walk<D> {
     }
 
     /// Like [`step`](Self::step), if the next leaf is below the same branch; otherwise, and if the
-    /// walk is lost, returns `None` and takes no step. Most of an iterator's steps end here, so it is
-    /// inlined.
+    /// walk is lost, returns `None` and takes no step. Most of an iterator's steps end here, so it
+    /// is inlined.
     #[inline(always)]
     pub(crate) fn step_beside<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &mut self,

@@ -4,6 +4,7 @@
 
 use super::machine::{Cpu, run};
 use super::measured::Measured;
+use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, Immediate};
 use qptrie::QpTrie;
 use std::fmt;
@@ -116,7 +117,8 @@ pub(crate) type Deferred = QpTrie<u64, Immediate, AfterRcuGp>;
 
 impl Trie for Deferred {
     fn empty() -> Self {
-        Self::with_policies().expect("memory")
+        // Experiments with a common domain would depend on one another.
+        Self::builder().domain(Domain::new()).build().expect("memory")
     }
 
     fn get(&self, key: &[u8]) -> Option<u64> {
@@ -141,7 +143,8 @@ pub(crate) type AtOnce = QpTrie<u64, Immediate, Immediate>;
 
 impl Trie for AtOnce {
     fn empty() -> Self {
-        Self::with_policies().expect("memory")
+        // Experiments with a common domain would depend on one another.
+        Self::builder().domain(Domain::new()).build().expect("memory")
     }
 
     fn get(&self, key: &[u8]) -> Option<u64> {

@@ -1,5 +1,5 @@
-//! `docs/verification.md`: the claims that the models hold up, the mutations that show that the models
-//! can fail, and the orderings of the sources that fall to them.
+//! `docs/verification.md`: the claims that the models hold up, the mutations that show that the
+//! models can fail, and the orderings of the sources that fall to them.
 //!
 //! `records` is what the models append to a file, `comments` and `orderings` what the sources say,
 //! `report` the document.
@@ -39,9 +39,13 @@ fn main() -> ExitCode {
 
 /// Runs every model, and writes the document.
 fn run() -> Result<(), String> {
+    // Without waiting for the models.
+    orderings::check(&orderings::all())?;
     let records = tempfile::NamedTempFile::new().map_err(|error| format!("records: {error}"))?;
     let mut loom = Command::new("cargo");
     loom.arg("loom").current_dir(comments::root()).env("MODEL_RECORDS", records.path());
+    // The document has the bounds of `cargo loom`.
+    loom.env_remove("LOOM_DEEPER");
     let status = loom.status().map_err(|error| format!("cargo loom: {error}"))?;
     if !status.success() {
         return Err(format!("cargo loom: {status}"));
@@ -50,15 +54,20 @@ fn run() -> Result<(), String> {
 }
 
 fn write(file: &Path) -> Result<(), String> {
-    let records = records::read(file)?;
-    records::check(&records)?;
-    report::write(&records, &orderings::all())
+    let (records, orderings) = (checked(file)?, orderings::all());
+    report::write(&records, &orderings)?;
+    orderings::check_names(&orderings, &records)
 }
 
 fn check(file: &Path) -> Result<(), String> {
-    let (records, orderings) = (records::read(file)?, orderings::all());
-    records::check(&records)?;
+    let (records, orderings) = (checked(file)?, orderings::all());
     orderings::check(&orderings)?;
     orderings::check_names(&orderings, &records)?;
     report::compare(&records, &orderings)
+}
+
+fn checked(file: &Path) -> Result<Vec<records::Record>, String> {
+    let records = records::read(file)?;
+    records::check(&records)?;
+    Ok(records)
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 /// The sources whose orderings models hold up.
 pub(crate) const SOURCES: [&str; 3] = ["memalloc/src", "qptrie/src", "bench-suite/src/hash_table"];
 
-/// So many orderings are covered by no test. The number may fall, not rise.
+/// So many orderings are covered by no test. It is lowered when one of them gets a test, and not
+/// raised.
 const NOT_COVERED: usize = 21;
 
 /// An `ORDERING` comment.
@@ -62,20 +63,28 @@ fn falls_to(said: &str) -> FallsTo {
     }
 }
 
-/// Fails if a comment names something that is neither a claim nor a mutation of the records.
+/// Fails if a comment names something that is neither a claim of its crate nor a mutation that fails
+/// there, or names no more than the test binary.
 pub(crate) fn check_names(orderings: &[Ordering], records: &[Record]) -> Result<(), String> {
-    let mut known = BTreeSet::new();
-    for record in records {
-        known.extend([record.target.as_str(), record.room_and_name().1]);
-        known.extend(record.mutation.as_deref());
-    }
-    let mut unknown = Vec::new();
+    let mut wrong = Vec::new();
     for ordering in orderings {
         let FallsTo::Tests(tests) = &ordering.falls_to else { continue };
-        let others = tests.iter().filter(|test| !known.contains(test.as_str()));
-        unknown.extend(others.map(|test| format!("{}: no model has \"{test}\"", ordering.place)));
+        let of_crate = || records.iter().filter(|it| ordering.file.starts_with(&it.package));
+        let targets: BTreeSet<_> = of_crate().map(|it| it.target.as_str()).collect();
+        let mut known: BTreeSet<_> = of_crate().map(|it| it.room_and_name().1).collect();
+        known.extend(
+            of_crate().filter(|it| it.violation.is_some()).filter_map(|it| it.mutation.as_deref()),
+        );
+        let mut others = tests.iter().filter(|test| !targets.contains(test.as_str())).peekable();
+        if others.peek().is_none() {
+            wrong.push(format!("{}: names no test, only {tests:?}", ordering.place));
+        }
+        let unknown = others.filter(|test| !known.contains(test.as_str()));
+        wrong.extend(
+            unknown.map(|test| format!("{}: no model fails as \"{test}\"", ordering.place)),
+        );
     }
-    if unknown.is_empty() { Ok(()) } else { Err(unknown.join("\n")) }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
 /// Fails if a comment names neither a test nor the reason why there is none, or if more orderings
@@ -87,7 +96,8 @@ pub(crate) fn check(orderings: &[Ordering]) -> Result<(), String> {
     let uncovered =
         orderings.iter().filter(|it| matches!(it.falls_to, FallsTo::Nothing { .. })).count();
     if uncovered != NOT_COVERED {
-        wrong.push(format!("{uncovered} orderings fall to nothing, {NOT_COVERED} are allowed"));
+        wrong
+            .push(format!("{uncovered} orderings fall to nothing: NOT_COVERED says {NOT_COVERED}"));
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
