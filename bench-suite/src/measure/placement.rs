@@ -70,15 +70,11 @@ pub(crate) fn ratios(base: Placed<'_>, other: Placed<'_>) -> Option<Vec<f64>> {
 /// Returns the samples of both subjects that have a partner of the same placement, or all if there
 /// are fewer than [`FEWEST_ROUNDS`].
 pub(super) fn comparable(base: Placed<'_>, other: Placed<'_>) -> (Vec<f64>, Vec<f64>) {
-    let has_known = |placed: Placed<'_>| placed.round_trips.iter().any(Option::is_some);
-    let are_known = has_known(base) && has_known(other);
     // The rounds of two runs have nothing in common: a placement that changed has no partner.
-    let pairs = pairs(base, other, |one, other| match are_known {
-        true => one.is_some() && other.is_some() && is_same(one, other),
-        false => is_same(one, other),
-    });
-    let is_known = !base.round_trips.is_empty() && !other.round_trips.is_empty();
-    if !is_known || pairs.len() < FEWEST_ROUNDS {
+    let are_partners =
+        |one: Option<f64>, other: Option<f64>| one.zip(other).is_some() && is_same(one, other);
+    let pairs = pairs(base, other, are_partners);
+    if pairs.len() < FEWEST_ROUNDS {
         return (base.values.to_vec(), other.values.to_vec());
     }
     pairs.into_iter().map(|(one, two)| (base.values[one], other.values[two])).unzip()

@@ -1,5 +1,6 @@
 //! Rounds, in each of which every contestant takes one sample, turn by turn.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -99,32 +100,28 @@ pub(crate) fn run_rounds(
     for round in 0..rounds {
         let mut slice = budget.round(contestants.len(), share, overhead, shortest);
         // Without those that were withdrawn.
-        let mut playing: Vec<usize> =
-            (0..contestants.len()).filter(|&which| outcomes[which].is_ok()).collect();
+        let playing = (0..contestants.len()).filter(|&which| outcomes[which].is_ok());
+        let mut playing: VecDeque<usize> =
+            if round % 2 == 0 { playing.collect() } else { playing.rev().collect() };
         (playing.len()..contestants.len()).for_each(|_| after_each());
-        if round % 2 == 1 {
-            playing.reverse();
-        }
         slice.turn = (playing.len() > 1).then_some(TURN);
         let begun = Instant::now();
         let samples = playing.len() as u32;
         // Each waits for the turns of all others, so none comes back to warmer caches.
-        let mut place = 0;
-        while !playing.is_empty() {
-            let which = playing[place % playing.len()];
-            match (contestants[which].turn(slice), &mut outcomes[which]) {
-                (Ok(None), _) => {
-                    place = (place + 1) % playing.len();
+        while let Some(which) = playing.pop_front() {
+            match contestants[which].turn(slice) {
+                Ok(None) => {
+                    playing.push_back(which);
                     continue;
                 }
-                (Ok(Some(readings)), Ok(series)) => file(series, readings),
-                (Err(wrong), _) if contestants[which].ends_the_run() => return Err(wrong),
-                (Err(wrong), outcome) => *outcome = Err(wrong),
-                // It does not play.
-                (Ok(Some(_)), Err(_)) => {}
+                Ok(Some(readings)) => {
+                    if let Ok(series) = &mut outcomes[which] {
+                        file(series, readings);
+                    }
+                }
+                Err(wrong) if contestants[which].ends_the_run() => return Err(wrong),
+                Err(wrong) => outcomes[which] = Err(wrong),
             }
-            // The next one has this place now.
-            playing.retain(|&other| other != which);
             after_each();
         }
         overhead = (begun.elapsed() / samples.max(1)).saturating_sub(slice.measured);
