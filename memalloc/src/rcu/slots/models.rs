@@ -67,6 +67,7 @@ fn a_scan_that_finds_no_slot_is_after_the_last_section() {
             let (slots, linked, memory) = (slots.clone(), linked.clone(), memory.clone());
             move || {
                 let slot = claim(&slots);
+                // ORDERING: of the model, as a structure would have it: pairs with the Release below.
                 let found = linked.load(Ordering::Acquire);
                 if found {
                     memory.with(|_| ());
@@ -76,6 +77,8 @@ fn a_scan_that_finds_no_slot_is_after_the_last_section() {
                 found
             }
         });
+        // ORDERING: of the model: the object is unlinked, then the fence, as before each scan of a
+        // grace period.
         linked.store(false, Ordering::Release);
         fence(Ordering::SeqCst);
         let free = slots.iter().count() == FIRST_SLOTS;
