@@ -20,6 +20,7 @@
 //!   "not linked".
 //! - QPT-H2: a table that was found inside a section is not freed before the section ends.
 
+use super::hint_odds::{HintOdds, Look};
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use memalloc::Handle;
@@ -52,6 +53,9 @@ pub(crate) struct Hints {
     /// Replaced tables that readers may still use, each with the grace period after which it is
     /// freed.
     replaced: Lock<Vec<(NonNull<Table>, Cookie)>>,
+    /// Whether lookups, and updates that may insert, find present keys.
+    lookups: HintOdds,
+    updates: HintOdds,
 }
 
 // SAFETY: the tables behind the pointers consist of atomics, and are freed by one thread when no
@@ -59,6 +63,14 @@ pub(crate) struct Hints {
 unsafe impl Send for Hints {}
 // SAFETY: as above.
 unsafe impl Sync for Hints {}
+
+/// The hash of a key, for a call that may use hints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyHash {
+    hash: u64,
+    /// Whether the call looks at the hints before it walks the trie.
+    look: Look,
+}
 
 /// The secret seed of one trie's hash, so that an attacker can't find keys that share a bucket.
 #[derive(Debug)]
@@ -74,6 +86,13 @@ impl Hash {
         // Seeded with random numbers from the system.
         let random = RandomState::new();
         Self { own: random.hash_one(0), seed: SharedSeed::from_u64(random.hash_one(1)) }
+    }
+
+    #[inline(always)]
+    fn of(&self, key: &[u8]) -> u64 {
+        let mut hasher = FoldHasher::with_seed(self.own, &self.seed);
+        hasher.write(key);
+        hasher.finish()
     }
 
     /// Uses a fixed seed, so that each execution of a model is the same.
@@ -154,6 +173,8 @@ impl Hints {
             current: AtomicPtr::new(std::ptr::null_mut()),
             handle_bits: AtomicU32::new(LEAST_HANDLE_BITS),
             replaced: Lock::new(Vec::new()),
+            lookups: HintOdds::new(),
+            updates: HintOdds::new(),
         };
         // Models examine the use of a table, not its growth.
         #[cfg(loom)]
@@ -169,13 +190,60 @@ impl Hints {
         self.hash.is_some()
     }
 
-    /// Returns the hash of a key, which the other functions take; `None` if no hints are kept.
+    /// Returns the hash of a key that is looked up. `None` if no hints are kept, or if the key is
+    /// probably absent.
     #[inline(always)]
-    pub(crate) fn hash(&self, key: &[u8]) -> Option<u64> {
+    pub(crate) fn for_lookup(&self, key: &[u8]) -> Option<KeyHash> {
         let hash = self.hash.as_ref()?;
-        let mut hasher = FoldHasher::with_seed(hash.own, &hash.seed);
-        hasher.write(key);
-        Some(hasher.finish())
+        match self.lookups.look() {
+            Look::No => None,
+            look => Some(KeyHash { hash: hash.of(key), look }),
+        }
+    }
+
+    /// Returns the hash of a key that is removed or replaced, and prefetches its bucket. `None` if no
+    /// hints are kept.
+    #[inline(always)]
+    pub(crate) fn for_present(&self, key: &[u8]) -> Option<KeyHash> {
+        Some(self.prefetched(self.hash.as_ref()?.of(key), Look::Yes))
+    }
+
+    /// Like `for_present`, for a key that is inserted if it is absent.
+    #[inline(always)]
+    pub(crate) fn for_update(&self, key: &[u8]) -> Option<KeyHash> {
+        let hash = self.hash.as_ref()?;
+        Some(self.prefetched(hash.of(key), self.updates.look()))
+    }
+
+    #[inline(always)]
+    fn prefetched(&self, hash: u64, look: Look) -> KeyHash {
+        let hash = KeyHash { hash, look };
+        self.prefetch(hash);
+        hash
+    }
+
+    /// Prefetches the bucket of a key.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, KeyHash { hash, .. }: KeyHash) {
+        if let Some(table) = self.table() {
+            super::prefetch::line(std::ptr::from_ref(table.bucket(hash)).cast());
+        }
+    }
+
+    /// Counts whether a key that was looked up was present.
+    #[inline(always)]
+    pub(crate) fn looked_up(&self, hash: Option<KeyHash>, present: bool) {
+        if hash.is_some_and(|hash| hash.look == Look::Counted) {
+            self.lookups.count(present);
+        }
+    }
+
+    /// Counts whether a key that was inserted or replaced was present.
+    #[inline(always)]
+    pub(crate) fn updated(&self, hash: Option<KeyHash>, present: bool) {
+        if hash.is_some_and(|hash| hash.look == Look::Counted) {
+            self.updates.count(present);
+        }
     }
 
     #[inline(always)]
@@ -188,21 +256,16 @@ impl Hints {
         Some(unsafe { table.as_ref() })
     }
 
-    /// Prefetches the bucket of a key.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        if let Some(table) = self.table() {
-            super::prefetch::line(std::ptr::from_ref(table.bucket(hash)).cast());
-        }
-    }
-
-    /// Calls `look` with the leaves that may have the key with this hash, until it returns `Some`.
+    /// Calls `is_it` with the leaves that may have the key with this hash, until it returns `Some`.
     #[inline(always)]
     pub(crate) fn find<R>(
         &self,
-        hash: u64,
-        mut look: impl FnMut(Handle) -> Option<R>,
+        KeyHash { hash, look }: KeyHash,
+        mut is_it: impl FnMut(Handle) -> Option<R>,
     ) -> Option<R> {
+        if look == Look::No {
+            return None;
+        }
         let table = self.table()?;
         let (bucket, tag) = (table.bucket(hash), table.tag(hash));
         let has_tag = |hint: u32| (hint ^ tag) >> table.handle_bits == 0;
@@ -216,7 +279,7 @@ impl Hints {
             // access the memory that it names. Falls to `loom`
             // `a_hint_is_believed_of_the_keys_own_leaf_only`.
             let hint = bucket[ways.trailing_zeros() as usize].load(Ordering::Acquire);
-            if let Some(found) = table.handle(hint).and_then(&mut look) {
+            if let Some(found) = table.handle(hint).and_then(&mut is_it) {
                 return Some(found);
             }
             ways &= ways - 1;
@@ -228,7 +291,12 @@ impl Hints {
     /// true if the table had no room: then [`fit`](Self::fit) may help.
     #[inline]
     #[must_use]
-    pub(crate) fn put(&self, hash: u64, leaf: Handle, old: Option<Handle>) -> bool {
+    pub(crate) fn put(
+        &self,
+        KeyHash { hash, .. }: KeyHash,
+        leaf: Handle,
+        old: Option<Handle>,
+    ) -> bool {
         let Some(table) = self.table() else { return true };
         if leaf.get() >> table.handle_bits != 0 {
             let bits = u32::BITS - leaf.get().leading_zeros();
@@ -239,24 +307,25 @@ impl Hints {
         // Models keep stale hints, to examine them.
         let old = old.filter(|_| !cfg!(loom));
         let (hint, old) = (tag | leaf.get(), old.map_or(0, |old| tag | old.get()));
-        let mut free = None;
-        for way in bucket {
-            match way.load(Ordering::Relaxed) {
-                now if now == hint => return false,
-                now if now == old && old != 0 => {
-                    free = Some(way);
-                    break;
-                }
-                0 if free.is_none() => free = Some(way),
-                _ => {}
-            }
+        let (mut same, mut replaced, mut free) = (0_u32, 0_u32, 0_u32);
+        for (way, now) in bucket.iter().enumerate() {
+            let now = now.load(Ordering::Relaxed);
+            same |= u32::from(now == hint) << way;
+            replaced |= u32::from(now == old && old != 0) << way;
+            free |= u32::from(now == 0) << way;
         }
-        // Evict a pseudo-random hint.
-        let way = free.unwrap_or(&bucket[(hash >> 16) as usize % WAYS]);
+        if same != 0 {
+            return false;
+        }
+        let free = if replaced == 0 { free } else { replaced };
+        // Evict a pseudo-random hint if there is none.
+        let way =
+            if free == 0 { (hash >> 16) as usize % WAYS } else { free.trailing_zeros() as usize };
+        let way = &bucket[way];
         // ORDERING: pairs with the Acquire load in `find`. Falls to `loom`
         // `a_hint_is_believed_of_the_keys_own_leaf_only`.
         way.store(hint, Ordering::Release);
-        if free.is_some() {
+        if free != 0 {
             return false;
         }
         let crowded = table.crowded.load(Ordering::Relaxed).wrapping_add(1);
@@ -266,7 +335,7 @@ impl Hints {
 
     /// Removes the hint for a leaf of the key with this hash.
     #[inline]
-    pub(crate) fn forget(&self, hash: u64, leaf: Handle) {
+    pub(crate) fn forget(&self, KeyHash { hash, .. }: KeyHash, leaf: Handle) {
         // Models keep stale hints, to examine them.
         let Some(table) = self.table().filter(|_| !cfg!(loom)) else { return };
         let hint = table.tag(hash) | leaf.get();
@@ -359,7 +428,8 @@ mod tests {
         let model = Model { name, bound: None, least: 10, happens: &[OF_OLD, OF_NEW] };
         model.explore(|seen| {
             let (hints, domain) = (Arc::new(Hints::new(true)), Domain::new());
-            let (hash, leaf) = (1, Handle::new(1).expect("not 0"));
+            let hash = KeyHash { hash: 1, look: Look::Yes };
+            let leaf = Handle::new(1).expect("not 0");
             assert!(!hints.put(hash, leaf, None), "there is room");
             let other = thread::spawn({
                 let (hints, domain) = (Arc::clone(&hints), domain.clone());

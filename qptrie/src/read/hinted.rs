@@ -6,7 +6,7 @@
 //! walks the trie; only the trie can show that a key is absent.
 
 use super::leaf_view::LinkedLeaf;
-use crate::node::{Nodes, PlainBits};
+use crate::node::{KeyHash, Nodes, PlainBits};
 use memalloc::ReusePolicy;
 
 /// Returns the leaf of `key`, if a hint leads to it.
@@ -16,7 +16,7 @@ use memalloc::ReusePolicy;
 pub(crate) fn find_hinted<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     key: &[u8],
-    hash: u64,
+    hash: KeyHash,
 ) -> Option<LinkedLeaf> {
     nodes.hints.find(hash, |leaf| {
         let at = LinkedLeaf::hinted(nodes, leaf)?;
@@ -32,7 +32,7 @@ pub(crate) fn find_hinted<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePoli
 pub(crate) fn find_hinted_copied<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     key: &[u8],
-    hash: u64,
+    hash: KeyHash,
 ) -> Option<V> {
     nodes
         .hints

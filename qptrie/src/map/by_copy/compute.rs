@@ -7,7 +7,7 @@
 use crate::map::by_ref::compute::{Computed, Operation};
 use crate::map::by_ref::point::{TrieRef, Update};
 use crate::map::error::{InsertError, InsertErrorKind};
-use crate::node::PlainBits;
+use crate::node::{KeyHash, PlainBits};
 use crate::write::{Found, Located, Named, Vacant, overwrite_hinted};
 use memalloc::sync::pause;
 use memalloc::{Handle, ReusePolicy};
@@ -61,7 +61,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     where
         V: PlainBits,
     {
-        let (nodes, hash) = (&self.trie.nodes, self.prefetch_hint(key));
+        let (nodes, hash) = (&self.trie.nodes, self.trie.nodes.hints.for_present(key));
         if !L::PROTECTS_IDENTITY
             && let Some(at) = self.find_hinted(key, hash)
             && let Ok(Some(old)) = at.value_of(nodes, key)
@@ -153,7 +153,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     where
         V: PlainBits,
     {
-        let hash = self.prefetch_hint(key);
+        let hash = self.trie.nodes.hints.for_present(key);
         loop {
             let Located::Found(found) = self.place(key) else {
                 return None;
@@ -242,7 +242,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     fn give_copied(
         &self,
         key: &[u8],
-        hash: Option<u64>,
+        hash: Option<KeyHash>,
         found: &Found<'_>,
         value: V,
     ) -> Result<bool, InsertErrorKind>
@@ -260,7 +260,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     fn exchange_copied(
         &self,
         key: &[u8],
-        hash: Option<u64>,
+        hash: Option<KeyHash>,
         found: &Named<'_>,
         value: V,
     ) -> Result<bool, InsertErrorKind>
@@ -282,7 +282,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     fn put_copied(
         &self,
         key: &[u8],
-        hash: Option<u64>,
+        hash: Option<KeyHash>,
         vacant: &Vacant<'_>,
         value: V,
     ) -> Result<bool, InsertErrorKind>
@@ -302,7 +302,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
 
     /// Unlinks and frees a leaf if it still has the value that was found. Returns a copy of that
     /// value.
-    fn take_copied(&self, hash: Option<u64>, found: &Found<'_>) -> Option<V>
+    fn take_copied(&self, hash: Option<KeyHash>, found: &Found<'_>) -> Option<V>
     where
         V: PlainBits,
     {

@@ -2,7 +2,7 @@
 
 use crate::map::by_ref::point::{TrieRef, Update};
 use crate::map::error::{InsertError, InsertErrorKind};
-use crate::node::{PlainBits, Retry};
+use crate::node::{KeyHash, PlainBits, Retry};
 use crate::read::{find_copied, find_each_copied, find_hinted_copied};
 use crate::write::{Located, overwrite_hinted};
 use memalloc::sync::pause;
@@ -49,13 +49,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         V: PlainBits,
     {
         let nodes = &self.trie.nodes;
-        let hash = nodes.hints.hash(key);
+        let hash = nodes.hints.for_lookup(key);
         if let Some(value) = hash.and_then(|hash| find_hinted_copied(nodes, key, hash)) {
+            nodes.hints.looked_up(hash, true);
             return Some(value);
         }
         let look = || find_copied(nodes, key);
         let found = look().unwrap_or_else(|Retry| self.look_again(key, look));
-        self.hint_found(hash, found.map(|(leaf, _)| leaf));
+        self.walked(hash, found.map(|(leaf, _)| leaf));
         found.map(|(_, value)| value)
     }
 
@@ -81,7 +82,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
             let key = keys[number];
             let look = || find_copied(nodes, key);
             let found = found[number].unwrap_or_else(|Retry| self.look_again(key, look));
-            self.hint_found(hashes[number], found.map(|(leaf, _)| leaf));
+            self.walked(hashes[number], found.map(|(leaf, _)| leaf));
             found.map(|(_, value)| value)
         })
     }
@@ -137,7 +138,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     where
         V: PlainBits,
     {
-        let hash = self.prefetch_hint(key);
+        let hash = self.hash_to_update(key, how);
         if self.is_refused_by_hint(key, hash, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -156,6 +157,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         }
         let mut spare = None;
         let done = self.overwrite_or_link(key, hash, &value, how, &mut spare);
+        self.count_update(hash, &done);
         if let Some(leaf) = spare {
             // SAFETY: it was not published.
             unsafe { self.trie.nodes.drop_leaf(leaf) };
@@ -168,7 +170,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     fn overwrite_or_link(
         &self,
         key: &[u8],
-        hash: Option<u64>,
+        hash: Option<KeyHash>,
         value: &V,
         how: Update,
         spare: &mut Option<Handle>,

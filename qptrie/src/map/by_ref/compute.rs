@@ -10,6 +10,7 @@
 
 use crate::map::by_ref::point::{TrieRef, Update};
 use crate::map::error::{InsertError, InsertErrorKind};
+use crate::node::KeyHash;
 use crate::write::{Found, Located, Named, Vacant};
 use memalloc::sync::pause;
 use memalloc::{Handle, ProtectsIdentity, ReusePolicy};
@@ -101,7 +102,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         key: &[u8],
         value: V,
     ) -> Result<&V, InsertError<V>> {
-        let hash = self.prefetch_hint(key);
+        let hash = self.hash_to_update(key, Update::NoExist);
         if self.is_refused_by_hint(key, hash, Update::NoExist) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -208,7 +209,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         key: &[u8],
         mut decide: impl FnMut(Option<&V>) -> Operation<V>,
     ) -> Result<Computed<&V>, InsertError<V>> {
-        let hash = self.prefetch_hint(key);
+        let hash = self.trie.nodes.hints.for_present(key);
         if let Some(found) = self.find_named(key, hash) {
             // SAFETY: the leaf was linked inside the section (QPT-V5), which keeps it (QPT-N3).
             match decide(Some(unsafe { self.trie.nodes.value(found.leaf) })) {
@@ -284,7 +285,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         key: &[u8],
         mut accept: impl FnMut(&V) -> bool,
     ) -> Option<&V> {
-        let hash = self.prefetch_hint(key);
+        let hash = self.trie.nodes.hints.for_present(key);
         loop {
             let Located::Found(found) = self.place(key) else {
                 return None;
@@ -338,7 +339,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     fn give(
         &self,
         key: &[u8],
-        hash: Option<u64>,
+        hash: Option<KeyHash>,
         found: &Named<'_>,
         value: V,
     ) -> Result<Option<[&V; 2]>, InsertError<V>> {
@@ -354,7 +355,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     }
 
     /// Unlinks and frees a leaf that was found, if it is still linked.
-    fn take(&self, hash: Option<u64>, found: &Found<'_>) -> Option<&V> {
+    fn take(&self, hash: Option<KeyHash>, found: &Found<'_>) -> Option<&V> {
         found.remove(&self.trie.nodes).ok()?;
         self.forget_hint(hash, found.leaf);
         // SAFETY: the leaf was unlinked here (QPT-U1).
@@ -365,7 +366,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     fn put(
         &self,
         key: &[u8],
-        hash: Option<u64>,
+        hash: Option<KeyHash>,
         vacant: &Vacant<'_>,
         value: V,
     ) -> Result<Option<&V>, InsertError<V>> {

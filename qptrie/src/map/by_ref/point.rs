@@ -6,7 +6,7 @@
 
 use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::trie::QpTrie;
-use crate::node::{NoRoom, Retry, Twig, leaf_overhead};
+use crate::node::{KeyHash, NoRoom, Retry, Twig, leaf_overhead};
 use crate::read::{LinkedLeaf, find, find_each, find_hinted};
 use crate::write::{Located, Named, NotLinked, Vacant, locate, locate_by_parent};
 use memalloc::rcu::Guard;
@@ -135,27 +135,34 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     #[inline]
     pub(in crate::map) fn find(&self, key: &[u8]) -> Option<Handle> {
-        let hash = self.trie.nodes.hints.hash(key);
+        let nodes = &self.trie.nodes;
+        let hash = nodes.hints.for_lookup(key);
         if let Some(at) = self.find_hinted(key, hash) {
+            nodes.hints.looked_up(hash, true);
             return Some(at.leaf);
         }
-        let leaf = match find(&self.trie.nodes, key) {
+        let leaf = match find(nodes, key) {
             Ok(leaf) => leaf,
-            Err(Retry) => self.look_again(key, || find(&self.trie.nodes, key)),
+            Err(Retry) => self.look_again(key, || find(nodes, key)),
         };
-        self.hint_found(hash, leaf);
+        self.walked(hash, leaf);
         leaf
     }
 
     /// Returns the leaf of `key` if a hint leads to it.
     #[inline(always)]
-    pub(in crate::map) fn find_hinted(&self, key: &[u8], hash: Option<u64>) -> Option<LinkedLeaf> {
+    pub(in crate::map) fn find_hinted(
+        &self,
+        key: &[u8],
+        hash: Option<KeyHash>,
+    ) -> Option<LinkedLeaf> {
         find_hinted(&self.trie.nodes, key, hash?)
     }
 
-    /// Adds a hint for a leaf that was found without one.
+    /// Ends a lookup that no hint answered: adds a hint for the leaf that it found.
     #[inline(always)]
-    pub(in crate::map) fn hint_found(&self, hash: Option<u64>, leaf: Option<Handle>) {
+    pub(in crate::map) fn walked(&self, hash: Option<KeyHash>, leaf: Option<Handle>) {
+        self.trie.nodes.hints.looked_up(hash, leaf.is_some());
         if let (Some(hash), Some(leaf)) = (hash, leaf) {
             self.hint(hash, leaf, None);
         }
@@ -163,7 +170,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
 
     /// Adds a hint for `leaf`, in place of the hint for `old`.
     #[inline]
-    fn hint(&self, hash: u64, leaf: Handle, old: Option<Handle>) {
+    fn hint(&self, hash: KeyHash, leaf: Handle, old: Option<Handle>) {
         self.trie.nodes.faults.linger();
         let hints = &self.trie.nodes.hints;
         if hints.put(hash, leaf, old) {
@@ -171,20 +178,22 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         }
     }
 
-    /// Returns the hash of a key that is about to be changed and prefetches its hint; `None`
-    /// without hints.
+    /// Returns the hash of a key that is about to be changed; `None` without hints.
     #[inline]
-    pub(in crate::map) fn prefetch_hint(&self, key: &[u8]) -> Option<u64> {
+    pub(in crate::map) fn hash_to_update(&self, key: &[u8], how: Update) -> Option<KeyHash> {
         let hints = &self.trie.nodes.hints;
-        let hash = hints.hash(key)?;
-        hints.prefetch(hash);
-        Some(hash)
+        if how == Update::Exist { hints.for_present(key) } else { hints.for_update(key) }
     }
 
     /// Adds a hint for a leaf that was just linked, in place of the hint for the leaf it replaced,
     /// if any.
     #[inline]
-    pub(in crate::map) fn hint_linked(&self, hash: Option<u64>, leaf: Handle, old: Option<Handle>) {
+    pub(in crate::map) fn hint_linked(
+        &self,
+        hash: Option<KeyHash>,
+        leaf: Handle,
+        old: Option<Handle>,
+    ) {
         if let Some(hash) = hash {
             self.hint(hash, leaf, old);
         }
@@ -192,7 +201,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
 
     /// Removes the hint for a leaf that was unlinked.
     #[inline]
-    pub(in crate::map) fn forget_hint(&self, hash: Option<u64>, leaf: Handle) {
+    pub(in crate::map) fn forget_hint(&self, hash: Option<KeyHash>, leaf: Handle) {
         if let Some(hash) = hash {
             self.trie.nodes.hints.forget(hash, leaf);
         }
@@ -202,9 +211,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     pub(in crate::map) fn prefetch_hinted<const N: usize>(
         &self,
         keys: &[&[u8]; N],
-    ) -> [Option<u64>; N] {
+    ) -> [Option<KeyHash>; N] {
         let nodes = &self.trie.nodes;
-        let hashes = keys.map(|key| nodes.hints.hash(key));
+        let hashes = keys.map(|key| nodes.hints.for_lookup(key));
         for &hash in hashes.iter().flatten() {
             nodes.hints.prefetch(hash);
         }
@@ -238,7 +247,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
             let key = keys[number];
             let leaf =
                 found[number].unwrap_or_else(|Retry| self.look_again(key, || find(nodes, key)));
-            self.hint_found(hashes[number], leaf);
+            self.walked(hashes[number], leaf);
             leaf
         })
     }
@@ -289,16 +298,24 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     pub(in crate::map) fn is_refused_by_hint(
         &self,
         key: &[u8],
-        hash: Option<u64>,
+        hash: Option<KeyHash>,
         how: Update,
     ) -> bool {
-        how == Update::NoExist && self.find_hinted(key, hash).is_some()
+        let refused = how == Update::NoExist && self.find_hinted(key, hash).is_some();
+        if refused {
+            self.trie.nodes.hints.updated(hash, true);
+        }
+        refused
     }
 
     /// Returns the leaf of `key` and its slot, if a hint leads to the leaf, and the leaf to its
     /// slot. The leaf stays valid as long as the section lasts.
     #[inline]
-    pub(in crate::map) fn find_named(&self, key: &[u8], hash: Option<u64>) -> Option<Named<'_>> {
+    pub(in crate::map) fn find_named(
+        &self,
+        key: &[u8],
+        hash: Option<KeyHash>,
+    ) -> Option<Named<'_>> {
         let nodes = &self.trie.nodes;
         if !L::PROTECTS_IDENTITY || hash.is_none() {
             return None;
@@ -309,7 +326,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
 
     /// Replaces a leaf that was found by `leaf`. Returns true if it was still linked; then the
     /// caller frees it.
-    pub(in crate::map) fn replace(&self, hash: Option<u64>, old: &Named<'_>, leaf: Handle) -> bool {
+    pub(in crate::map) fn replace(
+        &self,
+        hash: Option<KeyHash>,
+        old: &Named<'_>,
+        leaf: Handle,
+    ) -> bool {
         let replaced = old.replace(&self.trie.nodes, leaf).is_ok();
         if replaced {
             self.hint_linked(hash, leaf, Some(old.leaf));
@@ -321,7 +343,30 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     pub(in crate::map) fn link(
         &self,
         key: &[u8],
-        hash: Option<u64>,
+        hash: Option<KeyHash>,
+        leaf: Handle,
+        how: Update,
+    ) -> Result<Option<Handle>, InsertErrorKind> {
+        let linked = self.link_or_replace(key, hash, leaf, how);
+        self.count_update(hash, &linked);
+        linked
+    }
+
+    /// Counts whether the key of an update was present.
+    #[inline(always)]
+    pub(in crate::map) fn count_update<R>(
+        &self,
+        hash: Option<KeyHash>,
+        done: &Result<Option<R>, InsertErrorKind>,
+    ) {
+        let present = matches!(done, Ok(Some(_)) | Err(InsertErrorKind::Exists));
+        self.trie.nodes.hints.updated(hash, present);
+    }
+
+    fn link_or_replace(
+        &self,
+        key: &[u8],
+        hash: Option<KeyHash>,
         leaf: Handle,
         how: Update,
     ) -> Result<Option<Handle>, InsertErrorKind> {
@@ -508,7 +553,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         value: V,
         how: Update,
     ) -> Result<Option<&V>, InsertError<V>> {
-        let hash = self.prefetch_hint(key);
+        let hash = self.hash_to_update(key, how);
         if self.is_refused_by_hint(key, hash, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
