@@ -52,7 +52,16 @@ fn records(path: &Path, run: &str, speed: f64) -> String {
 #[test]
 fn cmp_has_a_verdict_for_each_row_and_its_exit_code_is_for_ci() {
     let directory = tempfile::tempdir().unwrap();
-    let made = |name: &str, speed| records(&directory.path().join(name), name, speed);
+    // Three runs in each file are enough for one row.
+    let made = |name: &str, speed: f64| {
+        let path = directory.path().join(name);
+        let runs = [1.0, 0.999, 1.001].map(|one| {
+            let file = records(&path, &format!("{name}{one}"), one * speed);
+            std::fs::read_to_string(file).unwrap()
+        });
+        std::fs::write(&path, runs.concat()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
     let (old, same, slow, fast) =
         (made("old", 1e6), made("same", 1e6), made("slow", 0.9e6), made("fast", 1.2e6));
     for (new, code, word) in
@@ -65,6 +74,10 @@ fn cmp_has_a_verdict_for_each_row_and_its_exit_code_is_for_ci() {
     }
     let output = bench_suite(&["cmp", "--threshold", "15", &old, &slow]);
     assert_eq!(output.status.code(), Some(0), "{:?}", text(&output));
+    let one = records(&directory.path().join("one"), "one", 0.5e6);
+    let output = bench_suite(&["cmp", &old, &one]);
+    let (stdout, _) = text(&output);
+    assert!(output.status.success() && stdout.contains("too few runs"), "{stdout}");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::placement::comparable;
 use super::rounds::FEWEST_ROUNDS;
 use super::{Placed, Summary, ratios};
 
@@ -110,36 +109,36 @@ impl Comparison {
         };
         let mut means: Vec<f64> = (0..DRAWS).map_while(|_| mean(&mut draw)).collect();
         let rounds = groups.iter().flatten().map(Vec::len).min().unwrap_or(0);
-        Self::judge(ratio, &mut means, rounds, MARGIN)
+        Self::judge(ratio, &mut means, rounds)
     }
 
-    /// Compares samples that were not taken in the same rounds, such as those of two runs: the
-    /// ratio of the two medians, with each side drawn independently. A ratio from 1 / `margin` to
-    /// `margin` is no difference. `None` if there are no samples, or one of them is zero.
-    pub(crate) fn of_runs(base: Placed<'_>, other: Placed<'_>, margin: f64) -> Option<Self> {
-        let (base, other) = comparable(base, other);
-        if base.iter().chain(&other).any(|&sample| sample <= 0.0) {
+    /// Compares the medians of several runs with those of other runs. The interval has the ratios of
+    /// all pairs of a run and another, so they differ if each of the others is beyond each of the
+    /// first, and the ratio of the medians is beyond `margin`. `None` if a side is empty or has a
+    /// zero.
+    pub(crate) fn of_runs(base: &[f64], other: &[f64], margin: f64) -> Option<Self> {
+        if base.iter().chain(other).any(|&value| value <= 0.0) {
             return None;
         }
-        let ratio = Summary::of(&other)?.median / Summary::of(&base)?.median;
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut drawn = Vec::new();
-        let mut draw = |samples: &[f64]| {
-            drawn.clear();
-            drawn.extend(samples.iter().map(|_| samples[rng.usize(..samples.len())]));
-            Some(Summary::of(&drawn)?.median)
+        let ratio = Summary::of(other)?.median / Summary::of(base)?.median;
+        let pairs = base.iter().flat_map(|base| other.iter().map(move |other| other / base));
+        let (low, high) = (pairs.clone().reduce(f64::min)?, pairs.reduce(f64::max)?);
+        let interval = Interval { low, high };
+        let is_separate = interval.low > 1.0 || interval.high < 1.0;
+        let verdict = match interval.side(margin) {
+            Side::Within => Verdict::NoDifference,
+            _ if is_separate && !(margin.recip()..=margin).contains(&ratio) => Verdict::Differ,
+            _ => Verdict::NotToldApart,
         };
-        let mut drawn_ratios: Vec<f64> =
-            (0..DRAWS).map_while(|_| Some(draw(&other)? / draw(&base)?)).collect();
-        Self::judge(ratio, &mut drawn_ratios, base.len().min(other.len()), margin)
+        Some(Self { ratio, interval, verdict })
     }
 
     /// Judges a ratio by the results of all draws.
-    fn judge(ratio: f64, drawn: &mut [f64], rounds: usize, margin: f64) -> Option<Self> {
+    fn judge(ratio: f64, drawn: &mut [f64], rounds: usize) -> Option<Self> {
         drawn.sort_by(f64::total_cmp);
         let beyond = (DRAWS as f64 * (1.0 - COVERAGE) / 2.0) as usize;
         let interval = Interval { low: *drawn.get(beyond)?, high: *drawn.get(DRAWS - 1 - beyond)? };
-        let verdict = match interval.side(margin) {
+        let verdict = match interval.side(MARGIN) {
             _ if rounds < FEWEST_ROUNDS => Verdict::TooFewRounds,
             Side::Above | Side::Below => Verdict::Differ,
             Side::Within => Verdict::NoDifference,
@@ -245,27 +244,17 @@ mod tests {
         assert!(compare(&[1.0; 7], &[1.0; 6]).is_none());
     }
 
-    /// Samples of two runs are not paired: their order means nothing, and the spread of both
-    /// counts.
     #[test]
-    fn runs_compare_by_their_medians_whatever_the_order() {
-        let base = [10.0, 20.0, 10.5, 19.5, 10.2, 19.8, 15.0];
-        let more = base.map(|sample| 1.3 * sample);
-        let mut shuffled = more;
-        shuffled.reverse();
-        let runs = |base: &[f64], other: &[f64], margin| {
-            Comparison::of_runs(Placed::anywhere(base), Placed::anywhere(other), margin)
-        };
-        let of = |other: &[f64]| runs(&base, other, 1.03).unwrap();
-        assert_eq!(of(&more).ratio, of(&shuffled).ratio);
-        assert_eq!(of(&more).verdict, Verdict::NotToldApart, "{:?}", of(&more));
-        // Round by round, the same samples differ.
-        assert_eq!(verdict(&base, &more), Verdict::Differ);
-        let calm = |middle: f64| [0.99, 1.0, 1.01, 1.0, 0.995, 1.005, 1.0].map(|one| one * middle);
-        let of = |ratio, margin| runs(&calm(5.0), &calm(5.0 * ratio), margin).unwrap().verdict;
-        assert_eq!([of(1.1, 1.03), of(1.1, 1.2)], [Verdict::Differ, Verdict::NoDifference]);
-        assert!(runs(&[0.0; 7], &[1.0; 7], 1.03).is_none());
-        assert!(runs(&[], &[1.0; 7], 1.03).is_none());
+    fn runs_differ_if_each_of_the_others_is_beyond_each_of_the_first() {
+        let of = |base: &[f64], other: &[f64], margin| Comparison::of_runs(base, other, margin);
+        let verdict =
+            |other: &[f64], margin| of(&[10.0, 10.3, 10.1], other, margin).unwrap().verdict;
+        assert_eq!(verdict(&[11.0, 10.9, 10.4], 1.03), Verdict::Differ);
+        assert_eq!(verdict(&[9.0, 9.9, 9.1], 1.03), Verdict::Differ);
+        assert_eq!(verdict(&[11.0, 10.9, 10.2], 1.03), Verdict::NotToldApart, "one is between");
+        assert_eq!(verdict(&[10.32, 10.4, 10.31], 1.03), Verdict::NotToldApart, "too near");
+        assert_eq!(verdict(&[11.0, 10.9, 10.4], 1.2), Verdict::NoDifference);
+        assert!(of(&[0.0], &[1.0], 1.03).is_none() && of(&[], &[1.0], 1.03).is_none());
     }
 
     #[test]

@@ -60,36 +60,18 @@ pub(crate) fn ratios(base: Placed<'_>, other: Placed<'_>) -> Option<Vec<f64>> {
         return None;
     }
     // A placement that changed during a sample changed during the others of the round.
-    let mut pairs = pairs(base, other, is_same);
+    let mut pairs = pairs(base, other);
     if pairs.len() < FEWEST_ROUNDS {
         pairs = (0..rounds).map(|round| (round, round)).collect();
     }
     Some(pairs.into_iter().map(|(one, two)| other.values[two] / base.values[one]).collect())
 }
 
-/// Returns the samples of both subjects that have a partner of the same placement, or all if there
-/// are fewer than [`FEWEST_ROUNDS`].
-pub(super) fn comparable(base: Placed<'_>, other: Placed<'_>) -> (Vec<f64>, Vec<f64>) {
-    // The rounds of two runs have nothing in common: a placement that changed has no partner.
-    let are_partners =
-        |one: Option<f64>, other: Option<f64>| one.zip(other).is_some() && is_same(one, other);
-    let pairs = pairs(base, other, are_partners);
-    if pairs.len() < FEWEST_ROUNDS {
-        return (base.values.to_vec(), other.values.to_vec());
-    }
-    pairs.into_iter().map(|(one, two)| (base.values[one], other.values[two])).unzip()
-}
-
-/// Pairs samples whose round trips are partners, those of the nearest rounds first. No sample is in
-/// two pairs.
-fn pairs(
-    base: Placed<'_>,
-    other: Placed<'_>,
-    are_partners: impl Fn(Option<f64>, Option<f64>) -> bool,
-) -> Vec<(usize, usize)> {
+/// Pairs samples of the same placement, those of the nearest rounds first. No sample is in two pairs.
+fn pairs(base: Placed<'_>, other: Placed<'_>) -> Vec<(usize, usize)> {
     let mut candidates: Vec<(usize, usize)> = (0..base.values.len())
         .flat_map(|one| (0..other.values.len()).map(move |two| (one, two)))
-        .filter(|&(one, two)| are_partners(base.round_trip(one), other.round_trip(two)))
+        .filter(|&(one, two)| is_same(base.round_trip(one), other.round_trip(two)))
         .collect();
     candidates.sort_by_key(|&(one, two)| (one.abs_diff(two), one));
     let (mut ones, mut twos) = (vec![false; base.values.len()], vec![false; other.values.len()]);
@@ -145,37 +127,17 @@ mod tests {
         let (one, two) = (speeds(10.0, &base), speeds(10.0, &other));
         let all = ratios(Placed::of(&one, &base), Placed::of(&two, &other));
         assert_eq!(all, Some(vec![0.5; 9]));
-        let (kept, others) = comparable(Placed::of(&one, &base), Placed::of(&two, &other));
-        assert_eq!((kept, others), (one, two));
-    }
-
-    /// Two runs need not have as many samples.
-    #[test]
-    fn runs_are_compared_by_what_both_have_of_a_placement() {
-        let base = [NEAR, NEAR, NEAR, NEAR, NEAR, NEAR, FAR, FAR, FAR];
-        let other = [FAR, NEAR, NEAR, FAR, NEAR, NEAR, NEAR, FAR, FAR, NEAR, FAR, FAR];
-        let (one, two) = (speeds(10.0, &base), speeds(20.0, &other));
-        let (one, two) = comparable(Placed::of(&one, &base), Placed::of(&two, &other));
-        let sorted = |mut values: Vec<f64>| {
-            values.sort_by(f64::total_cmp);
-            values
-        };
-        let expected = [5.0, 5.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0];
-        assert_eq!(sorted(one), expected);
-        assert_eq!(sorted(two), expected.map(|value| 2.0 * value));
     }
 
     /// Of a round in which the placement changed, the samples are of a mixture.
     #[test]
-    fn mixed_samples_are_partners_of_the_same_round_and_of_no_other_run() {
+    fn mixed_samples_are_partners_of_the_same_round() {
         let mixed = [NEAR, NEAR, None, NEAR, NEAR, NEAR, NEAR, NEAR, NEAR];
         let (one, two) = ([1.0, 1.0, 0.6, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [2.0; 9]);
         let mut same = two;
         same[2] = 1.2;
         let of_a_run = ratios(Placed::of(&one, &mixed), Placed::of(&same, &mixed));
         assert_eq!(of_a_run, Some(vec![2.0; 9]));
-        let (one, two) = comparable(Placed::of(&one, &mixed), Placed::of(&two, &[NEAR; 9]));
-        assert_eq!((one, two), (vec![1.0; 8], vec![2.0; 8]));
     }
 
     #[test]

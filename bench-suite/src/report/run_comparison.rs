@@ -1,4 +1,9 @@
 //! Compares two files of records: which rows became faster, and which slower.
+//!
+//! Two runs of the same program differ by more than the samples within a run do, so the unit is the
+//! run. A row is worse if it is worse in each of the new runs than in each of the old ones. With `m`
+//! and `n` runs of the same program that happens by chance in one of `m + n` over `n` rows, so the
+//! more rows are compared, the more runs are needed.
 
 use std::fmt::Write;
 
@@ -9,7 +14,7 @@ use super::labels::{heading, label, name, threads};
 use super::paragraph::paragraph;
 use super::rows::{Row, rows};
 use super::tables::new_table;
-use crate::measure::{Comparison, Metric, Side, Summary, Verdict};
+use crate::measure::{Comparison, Metric, Summary, Verdict};
 use crate::record::{Record, Run, pooled};
 
 /// The result of the comparison.
@@ -20,6 +25,9 @@ pub(crate) struct RunComparison {
     /// True if a row became worse beyond the threshold, or a subject began to give wrong answers.
     pub(crate) got_worse: bool,
 }
+
+/// Identical programs must not have a worse row in more than one comparison of this many.
+const CHANCE: f64 = 20.0;
 
 /// The verdict on a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +54,7 @@ impl RunComparison {
         let mut table = new_table();
         let header = ["bench, case", "threads", "subject", "old", "new", "new / old", ""];
         table.set_header(header);
-        let mut changes = Vec::new();
+        let mut compared = Vec::new();
         for row in &old_rows {
             // The longest of many groups is longer in a longer sample: it is not compared.
             let is_compared = row.common().metric != Metric::UpdateGroupMaxNs
@@ -57,20 +65,28 @@ impl RunComparison {
                 else {
                     continue;
                 };
-                let (change, ratio) = compare(before, after, margin);
-                changes.push(change);
-                let told = format!("{}: {}", before.bench, full_label(row, &old_rows));
-                let cells = [
-                    threads(before),
-                    name(before),
-                    spread(before),
-                    spread(after),
-                    ratio,
-                    word(change, before.metric).into(),
-                ];
-                let right = |cell| Cell::new(cell).set_alignment(CellAlignment::Right);
-                table.add_row(std::iter::once(Cell::new(told)).chain(cells.into_iter().map(right)));
+                compared.push((row, before, after, [old, new].map(|runs| values(runs, before))));
             }
+        }
+        let rows = compared.len();
+        let mut changes = Vec::new();
+        for (row, before, after, [old, new]) in compared {
+            let (mut change, ratio) = compare(&old, &new, before.metric, margin);
+            if change != Change::NoRatio && !are_enough(old.len(), new.len(), rows) {
+                change = Change::TooFew;
+            }
+            changes.push(change);
+            let told = format!("{}: {}", before.bench, full_label(row, &old_rows));
+            let cells = [
+                threads(before),
+                name(before),
+                spread(before),
+                spread(after),
+                ratio,
+                word(change, before.metric).into(),
+            ];
+            let right = |cell| Cell::new(cell).set_alignment(CellAlignment::Right);
+            table.add_row(std::iter::once(Cell::new(told)).chain(cells.into_iter().map(right)));
         }
         if changes.is_empty() {
             return Err("the two have no row in common (same bench, case, subject, policy, \
@@ -80,6 +96,9 @@ impl RunComparison {
         let wrong = new_wrong_answers(&old_records, &new_records);
         let mut text = format!("{table}\n\n");
         text.push_str(&paragraph(&summary(&changes, margin)));
+        if changes.contains(&Change::TooFew) {
+            text.push_str(&paragraph(&more_runs(old.len(), new.len(), rows)));
+        }
         for line in wrong.iter().chain(&machines(old, new)) {
             text.push_str(&paragraph(line));
         }
@@ -96,23 +115,41 @@ fn full_label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
     }
 }
 
-fn compare(before: &Record, after: &Record, margin: f64) -> (Change, String) {
-    let is_zero = |record: &Record| record.samples.iter().all(|&sample| sample == 0.0);
-    let Some(comparison) = Comparison::of_runs(before.placed(), after.placed(), margin) else {
-        let change = match is_zero(before) && is_zero(after) {
-            true => Change::None,
-            false => Change::NoRatio,
-        };
+/// Returns the median of a row in each of the runs that have it.
+fn values(runs: &[Run], row: &Record) -> Vec<f64> {
+    let in_run = |run: &Run| run.records.iter().find(|record| record.is_same_row(row)).cloned();
+    runs.iter().filter_map(|run| Some(in_run(run)?.value)).collect()
+}
+
+/// Returns whether some old and new runs are enough to judge this many rows.
+fn are_enough(old: usize, new: usize, rows: usize) -> bool {
+    // The number of ways to choose the new runs among all.
+    let ways: f64 = (1..=new).map(|chosen| (old + chosen) as f64 / chosen as f64).product();
+    ways >= CHANCE * rows as f64
+}
+
+/// Returns what is needed to judge this many rows.
+fn more_runs(old: usize, new: usize, rows: usize) -> String {
+    let needed = (1..).find(|&runs| are_enough(runs, runs, rows)).unwrap_or(1);
+    format!(
+        "Too few runs: the files have {old} and {new}, and {rows} rows need {needed} in each, so that \
+         none looks worse by chance. Append more with the same --json FILE, or compare fewer rows \
+         (--case, --threads)."
+    )
+}
+
+fn compare(old: &[f64], new: &[f64], metric: Metric, margin: f64) -> (Change, String) {
+    let is_zero = |values: &[f64]| values.iter().all(|&value| value == 0.0);
+    let Some(comparison) = Comparison::of_runs(old, new, margin) else {
+        let change = if is_zero(old) && is_zero(new) { Change::None } else { Change::NoRatio };
         return (change, String::new());
     };
-    let more_is_better = before.metric.is_speed();
-    let change = match (comparison.verdict, comparison.interval.side(margin)) {
-        (Verdict::TooFewRounds, _) => Change::TooFew,
-        (Verdict::NoDifference, _) => Change::None,
-        (Verdict::Differ, Side::Above) if more_is_better => Change::Better,
-        (Verdict::Differ, Side::Below) if !more_is_better => Change::Better,
-        (Verdict::Differ, _) => Change::Worse,
-        (Verdict::NotToldApart, _) => Change::NotToldApart,
+    let is_better = (comparison.ratio > 1.0) == metric.is_speed();
+    let change = match comparison.verdict {
+        Verdict::NoDifference => Change::None,
+        Verdict::Differ if is_better => Change::Better,
+        Verdict::Differ => Change::Worse,
+        Verdict::NotToldApart | Verdict::TooFewRounds => Change::NotToldApart,
     };
     (change, figures::ratio_and_interval(&comparison))
 }
@@ -134,7 +171,7 @@ fn word(change: Change, metric: Metric) -> &'static str {
         Change::Worse => "slower",
         Change::None => "no difference",
         Change::NotToldApart => "inconclusive",
-        Change::TooFew => "too few samples",
+        Change::TooFew => "too few runs",
         Change::NoRatio => "no ratio to 0",
     }
 }
@@ -221,7 +258,8 @@ mod tests {
             specimen::of("update", "immediate", Metric::OpsPerS, &calm(speed)),
             specimen::of("mixed", "immediate", Metric::MemPeakBytes, &calm(memory)),
         ];
-        vec![Run { header: records[0].run.clone(), records, end: None }]
+        // Enough for two rows.
+        vec![Run { header: records[0].run.clone(), records, end: None }; 4]
     }
 
     fn compared(new: &[Run]) -> RunComparison {
@@ -247,7 +285,9 @@ mod tests {
     fn the_longest_group_of_updates_is_not_compared() {
         let with = |metric, time: f64| {
             let mut runs = run(1e6, 1e6);
-            runs[0].records.push(specimen::of("overwrite", "immediate", metric, &[time; 7]));
+            for run in &mut runs {
+                run.records.push(specimen::of("overwrite", "immediate", metric, &[time; 7]));
+            }
             runs
         };
         let worse = |metric| {
@@ -271,20 +311,29 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_several_runs_of_a_file_count_together() {
-        let few = |speed: f64| {
-            let record = specimen::of("update", "immediate", Metric::OpsPerS, &[speed; 4]);
-            Run { header: record.run.clone(), records: vec![record], end: None }
-        };
-        let text = |old: &[Run], new: &[Run]| RunComparison::of(old, new, 1.03).unwrap().text;
-        assert!(text(&[few(1.0)], &[few(2.0)]).contains("too few samples"));
-        assert!(text(&[few(1.0), few(1.0)], &[few(2.0), few(2.0)]).contains("faster"));
+    fn the_more_rows_the_more_runs_are_needed() {
+        assert!(are_enough(3, 3, 1) && !are_enough(2, 2, 1) && !are_enough(3, 3, 2));
+        assert!(are_enough(7, 7, 140) && !are_enough(6, 6, 140));
+        let one = |runs: Vec<Run>| runs.into_iter().take(1).collect::<Vec<Run>>();
+        let few = RunComparison::of(&one(run(1e6, 1e6)), &one(run(0.5e6, 1e6)), 1.03).unwrap();
+        assert!(!few.got_worse && few.text.contains("too few runs"), "{}", few.text);
+        assert!(few.text.contains("2 rows need 4 in each"), "{}", few.text);
+    }
+
+    /// The spread within a run is not that between runs.
+    #[test]
+    fn one_old_run_that_is_as_slow_as_a_new_one_leaves_it_open() {
+        let mut old = run(1e6, 1e6);
+        old.extend(run(0.5e6, 1e6).into_iter().take(1));
+        let compared = RunComparison::of(&old, &run(0.5e6, 1e6), 1.03).unwrap();
+        assert!(!compared.got_worse && compared.text.contains("inconclusive"), "{}", compared.text);
     }
 
     #[test]
     fn runs_that_share_no_row_cannot_be_compared() {
         let mut other = run(1e6, 1e6);
-        other[0].records.iter_mut().for_each(|record| record.threads = 77);
+        let records = other.iter_mut().flat_map(|run| &mut run.records);
+        records.for_each(|record| record.threads = 77);
         let error = RunComparison::of(&run(1e6, 1e6), &other, 1.03).unwrap_err();
         assert!(error.contains("no row in common"), "{error}");
     }

@@ -15,7 +15,7 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     // The rule applies to the rows of one run.
     let compared = page.runs.iter().rev().find(|run| run.header.command == "compare");
     let records = compared.map_or(page.records, |run| &run.records);
-    let Judgement { lines, recommendation } = Judgement::of(records);
+    let Judgement { scope, lines, recommendations } = Judgement::of(records);
     if lines.is_empty() {
         return None;
     }
@@ -23,16 +23,14 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         id: "answer",
         title: "Which policy",
         body: html! {
-            div.answer { p { (recommendation) } }
-            @for demand in DEMANDS.lines() {
-                @if let Some((policy, text)) = demand.split_once("  ") {
-                    p { code { (policy) } ": " (text.trim()) "." }
-                }
-            }
+            div.answer { @for text in &recommendations { p { (text) } } }
+            @for (policy, demand) in DEMANDS { p { code { (policy) } ": " (demand) } }
+            p { (scope) }
             h3 { "Ratio of " code { "after-rcu-gp" } " to " code { "immediate" } }
             table.lines {
                 thead { tr {
-                    th { "quantity" } th.n { "ratio" } th { "verdict" }
+                    th { "quantity" } th.n { "immediate" } th.n { "after-rcu-gp" }
+                    th.n { "ratio" } th { "verdict" }
                     th.track { "95 % interval, 1/8 to 8 times" } th.n { "rows" }
                 } }
                 tbody { @for line in &lines { (row(line)) } }
@@ -46,34 +44,23 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     })
 }
 
-fn row(Line { what, comparison, rows, quantity }: &Line) -> Markup {
+fn row(line: &Line) -> Markup {
+    let Line { what, values: [immediate, deferred], comparison, rows, quantity } = line;
     html! {
         tr {
             th scope="row" { (what) }
+            td.n { (immediate) }
+            td.n { (deferred) }
             @match comparison {
                 Some(comparison) => {
                     td.n { (figures::ratio_and_interval(comparison)) }
-                    td { (word(comparison, *quantity)) }
+                    td { (line.word()) }
                     td.track { (bar(comparison, *quantity)) }
                 }
-                None => { td.n {} td { "no ratio" } td.track {} }
+                None => { td.n {} td { (line.word()) } td.track {} }
             }
             td.n { (rows) @if *rows == 1 { " row" } @else { " rows" } }
         }
-    }
-}
-
-fn word(comparison: &Comparison, quantity: Quantity) -> &'static str {
-    match (comparison.verdict, quantity) {
-        (Verdict::Differ, Quantity::Speed) if comparison.ratio > 1.0 => "faster",
-        (Verdict::Differ, Quantity::Speed) => "slower",
-        (Verdict::Differ, Quantity::Memory) if comparison.ratio > 1.0 => "larger",
-        (Verdict::Differ, Quantity::Memory) => "smaller",
-        (Verdict::Differ, Quantity::Time) if comparison.ratio > 1.0 => "longer",
-        (Verdict::Differ, Quantity::Time) => "shorter",
-        (Verdict::NoDifference, _) => "no difference",
-        (Verdict::NotToldApart, _) => "inconclusive",
-        (Verdict::TooFewRounds, _) => "too few rounds",
     }
 }
 
