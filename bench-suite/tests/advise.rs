@@ -245,7 +245,7 @@ fn the_error_for_an_invalid_request_is_one_line() {
         (&["--section-us", "nan"], "expected a number"),
         (&["--budget-mib", "1", "--live-objects", "1000000"], "the live objects alone are"),
         (&["--threads", "1:1", "--other-cpu-frees", "0.5"], "2 threads"),
-        (&["--case", "shape"], "unknown option --case of advise"),
+        (&["--case", "shape"], "unknown option --case of advise (an option of compare, alloc, "),
     ];
     for (arguments, part) in cases {
         let output = advise(arguments);

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use clap::CommandFactory;
 use clap::error::{ContextKind, Error, ErrorKind};
 
-use super::Cli;
+use super::{Cli, commands_with};
 
 /// Formats a clap error, which has several lines, as one line; `command` is the command in use.
 pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
@@ -14,7 +14,12 @@ pub(super) fn one_line(error: &Error, command: Option<&str>) -> String {
     match error.kind() {
         ErrorKind::UnknownArgument if option.starts_with('-') => {
             let like = said(ContextKind::SuggestedArg);
-            let like = if like.is_empty() { like } else { format!(", did you mean {like}?") };
+            // An option of another command is no misspelling.
+            let like = match commands_with(&option).join(", ") {
+                others if !others.is_empty() => format!(" (an option of {others})"),
+                _ if like.is_empty() => like,
+                _ => format!(", did you mean {like}?"),
+            };
             let whose = command.map(|name| format!(" of {name}")).unwrap_or_default();
             format!("unknown option {option}{whose}{like}: expected one of {}", options(command))
         }

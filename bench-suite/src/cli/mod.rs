@@ -275,7 +275,6 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Inv
 }
 
 /// Returns the names of the commands that have an option.
-#[cfg(test)]
 pub(crate) fn commands_with(option: &str) -> Vec<String> {
     let mut cli = Cli::command();
     cli.build();

@@ -65,7 +65,7 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
         has_tables: options.tables,
         has_control: true,
         show: &show,
-        closing: "Your own workload: bench-suite advise. Every measurement: --tables.".into(),
+        closing: "Your own workload: bench-suite advise. Every measurement: --tables.\n".into(),
     })
 }
 

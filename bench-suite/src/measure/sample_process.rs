@@ -9,7 +9,7 @@
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
@@ -138,10 +138,12 @@ fn lost(error: io::Error) -> WrongAnswer {
     failed(&format!("was lost: {error}"))
 }
 
-/// Returns the path of this program. On Linux it works even if the file was replaced.
+/// Returns the path of this program. On Linux with `/proc` it works even if the file was replaced.
 fn program() -> PathBuf {
-    match cfg!(target_os = "linux") {
-        true => "/proc/self/exe".into(),
-        false => env::current_exe().unwrap_or_else(|_| "bench-suite".into()),
+    let by_proc = Path::new("/proc/self/exe");
+    if by_proc.exists() {
+        return by_proc.into();
     }
+    let by_name = || env::args_os().next().map(PathBuf::from);
+    env::current_exe().ok().or_else(by_name).unwrap_or_else(|| "bench-suite".into())
 }
