@@ -171,7 +171,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// # Safety
     ///
     /// `object` came from [`SlabBox::into_raw`] of this cache and was freed, if at all, after
-    /// `_guard` began. `_guard` is a guard of this cache's domain.
+    /// `guard` began. `guard` is of this cache's domain.
     #[doc(alias = "rcu_dereference")]
     pub unsafe fn read<'g>(&'g self, object: NonNull<T>, guard: &'g Guard<'_>) -> &'g T {
         self.check_guard(guard);
@@ -182,6 +182,13 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
 
     /// Frees a published object. After the grace period of the policy the value is dropped and the
     /// object may be allocated again.
+    ///
+    /// The value is dropped on the thread that first notices the end of the grace period. Beyond
+    /// [`max_pending`](Builder::max_pending) a call blocks until readers leave, for at most the
+    /// domain's [`stall_after`](crate::rcu::Builder::stall_after). The guide lists
+    /// [the calls that wait, and how to avoid it][waits].
+    ///
+    /// [waits]: crate::guide#where-a-free-waits-and-where-destructors-run
     ///
     /// # Safety
     ///
@@ -198,9 +205,9 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// # Unshared
     ///
-    /// An object is unshared if it was never published, or if it is unlinked and every section in
-    /// which a reader may have found it has ended: so it is after a grace period, and in the drop
-    /// of a structure whose readers borrow the structure.
+    /// An object is *unshared* if it was never published, or if every section in which a reader may
+    /// have found it has ended. It needs no grace period. An unlinked object is unshared after a
+    /// grace period, and in the drop of a structure whose readers borrow the structure.
     ///
     /// ```
     /// use memalloc::Cache;

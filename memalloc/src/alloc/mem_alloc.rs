@@ -136,12 +136,16 @@ impl<P: ReusePolicy> MemAlloc<P> {
         unsafe { self.free_rcu_handle(self.handle_of(object), layout) };
     }
 
-    /// Frees an object that no other thread has ever seen. It may be allocated again immediately,
-    /// under every policy.
+    /// Frees an unshared object, which may be allocated again immediately, under every policy.
+    ///
+    /// # Unshared
+    ///
+    /// An object is *unshared* if it was never published, or if every section in which a reader may
+    /// have found it has ended. It needs no grace period.
     ///
     /// # Safety
     ///
-    /// As [`free`](Self::free), and the object was never published.
+    /// As [`free`](Self::free), and the object is unshared.
     #[inline(always)]
     pub unsafe fn free_unshared(&self, object: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.

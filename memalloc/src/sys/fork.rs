@@ -19,7 +19,6 @@
 //!   after the fork, while the registry is held.
 //! - MEM-F2: a registered value stays where it is until its [`Registration`] is dropped, which
 //!   waits for a fork under way.
-//!   waits for a fork under way.
 #![cfg_attr(
     not(all(unix, not(any(loom, miri)))),
     allow(dead_code, reason = "unused where no thread forks")
