@@ -1,5 +1,5 @@
-//! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type, [`RcuCell`]
-//! for one value.
+//! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type,
+//! [`RcuCell`] for one value.
 //!
 //! This layer moves objects between the places of the lower layers: the caches of CPUs, the depot,
 //! batches that wait for grace periods, and slabs. It alone knows the policy of an allocator, when
