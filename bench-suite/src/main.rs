@@ -10,6 +10,7 @@
 //! | `bpf` | the kernel's own hash map, by `bpf(2)` |
 //! | `shape` | a user's workload in numbers, and the policies that are correct for it |
 //! | `workload` | the workloads and the checks of their answers; not the presentation |
+//! | `torture` | checks of the promises of both libraries, while threads do everything at once |
 //! | `record` | the measurements of a run as lines of JSON, and the machine |
 //! | `report` | tables, the recommendation, the page with figures, the progress bar; made from records |
 //! | `cli` | options and their errors |

@@ -1,4 +1,5 @@
-//! Inside a crate imports lead one way. The exceptions are the circles that `ARCHITECTURE.md` names.
+//! Inside a crate imports lead one way: to lower layers, and inside a layer without circles, except
+//! for those that `ARCHITECTURE.md` names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -164,9 +165,8 @@ impl Resolver<'_> {
     }
 }
 
-/// The groups of files of a crate that import one another.
-fn circles(folder: &str) -> BTreeSet<BTreeSet<String>> {
-    let modules = modules(folder);
+/// The modules that each module of a crate imports from.
+fn targets(modules: &BTreeMap<Module, File>) -> BTreeMap<&Module, BTreeSet<Module>> {
     let imports: BTreeMap<_, _> =
         modules.iter().map(|(module, file)| (module, imports(&file.code))).collect();
     let mut exports = BTreeMap::new();
@@ -176,15 +176,22 @@ fn circles(folder: &str) -> BTreeSet<BTreeSet<String>> {
             exports.insert((module.clone(), name), path.clone());
         }
     }
-    let resolver = Resolver { modules: &modules, exports };
-    // The modules that each module reaches.
-    let mut reached: BTreeMap<&Module, BTreeSet<Module>> = BTreeMap::new();
+    let resolver = Resolver { modules, exports };
+    let mut all = BTreeMap::new();
     for (&module, imports) in &imports {
         let plain = imports.iter().filter(|(_, is_public)| !is_public);
         let targets = plain.filter_map(|(path, _)| resolver.module_of(module, path));
         // A `mod.rs` defines what the files of its folder share.
-        reached.insert(module, targets.filter(|target| !module.starts_with(target)).collect());
+        all.insert(module, targets.filter(|target| !module.starts_with(target)).collect());
     }
+    all
+}
+
+/// The groups of files of a crate that import one another.
+fn circles(folder: &str) -> BTreeSet<BTreeSet<String>> {
+    let modules = modules(folder);
+    // The modules that each module reaches.
+    let mut reached = targets(&modules);
     loop {
         let before: usize = reached.values().map(BTreeSet::len).sum();
         for module in modules.keys() {
@@ -205,9 +212,27 @@ fn circles(folder: &str) -> BTreeSet<BTreeSet<String>> {
         .collect()
 }
 
+fn architecture() -> String {
+    fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the document")
+}
+
+/// The modules of a crate's table in `ARCHITECTURE.md`, and the number of the row of each: that of
+/// its layer, from the lowest.
+fn layers(folder: &str) -> BTreeMap<String, usize> {
+    let text = architecture();
+    let head = format!("| `{folder}` |");
+    let table = text.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
+    let mut layers = BTreeMap::new();
+    for (number, row) in table.take_while(|line| line.starts_with('|')).enumerate() {
+        let names = row.split('|').nth(1).expect("a first column");
+        layers.extend(names.split('`').skip(1).step_by(2).map(|name| (name.to_owned(), number)));
+    }
+    layers
+}
+
 /// The circles that `ARCHITECTURE.md` names.
 fn named() -> BTreeSet<BTreeSet<String>> {
-    let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the document");
+    let text = architecture();
     let (_, text) = text.split_once("### Circles").expect("the section");
     let (text, _) = text.split_once("\n## ").expect("another section");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
@@ -226,4 +251,29 @@ fn every_circle_of_imports_is_named_with_its_reason() {
     let named = named();
     assert!(found.len() <= 3, "{found:#?}");
     assert_eq!(found, named, "left: found, right: named in docs/ARCHITECTURE.md");
+}
+
+#[test]
+fn every_file_imports_from_lower_layers_and_its_own() {
+    // Pages of the documentation, which nothing imports.
+    let unlisted = ["guide"];
+    let (mut seen, mut upwards) = (0, Vec::new());
+    for folder in &CRATES[..3] {
+        let (modules, layers) = (modules(folder), layers(folder));
+        let layer = |module: &Module| {
+            let name = module.first().filter(|name| !unlisted.contains(&name.as_str()))?;
+            Some(layers.get(name).unwrap_or_else(|| panic!("{folder}/{name} is in no row")))
+        };
+        for (module, targets) in targets(&modules) {
+            let Some(own) = layer(module) else { continue };
+            for target in targets {
+                seen += 1;
+                if layer(&target).is_some_and(|other| other > own) {
+                    upwards.push(format!("{} imports {}", modules[module].name, target.join("::")));
+                }
+            }
+        }
+    }
+    assert!(upwards.is_empty(), "{upwards:#?}");
+    assert!(seen > 300, "{seen} are not all");
 }

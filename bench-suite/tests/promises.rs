@@ -174,6 +174,58 @@ fn every_ordering_above_relaxed_has_its_reason() {
     assert!(seen > 80, "{seen} are not all");
 }
 
+/// The pages that programs of the workspace write.
+const GENERATED: [&str; 2] = ["docs/scaling.md", "docs/verification.md"];
+
+/// The sources and the pages of the workspace.
+fn prose() -> Vec<(PathBuf, String)> {
+    let mut all = Vec::new();
+    for folder in ["memalloc", "qptrie", "bench-suite", "docs"] {
+        all.extend(["rs", "md"].into_iter().flat_map(|ending| files(&root().join(folder), ending)));
+    }
+    for page in ["README.md", "CHANGELOG.md"] {
+        let path = root().join(page);
+        let text = std::fs::read_to_string(&path).expect("a page");
+        all.push((path, text));
+    }
+    all.retain(|(path, _)| !GENERATED.iter().any(|page| path.ends_with(page)));
+    all
+}
+
+/// Tables, code and the places of links may be wider.
+#[test]
+fn no_line_of_prose_is_wider_than_100_columns() {
+    const COLUMNS: usize = 100;
+    let (mut seen, mut wide) = (0, Vec::new());
+    for (path, text) in prose() {
+        let is_page = path.extension().is_some_and(|ending| ending == "md");
+        let mut is_code = false;
+        for (number, line) in text.lines().enumerate() {
+            let words = match line.trim_start().strip_prefix("//") {
+                Some(comment) if !is_page => comment.trim_start_matches(['/', '!']).trim_start(),
+                _ if is_page => line.trim_start(),
+                _ => {
+                    is_code = false;
+                    continue;
+                }
+            };
+            if words.starts_with("```") {
+                is_code = !is_code;
+            }
+            if is_code || words.starts_with('|') || words.starts_with('[') && words.contains("]: ")
+            {
+                continue;
+            }
+            seen += 1;
+            if line.chars().count() > COLUMNS {
+                wide.push(format!("{}:{}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "{wide:#?}");
+    assert!(seen > 10_000, "{seen} are not all");
+}
+
 /// A thread scheduled by `SCHED_FIFO` that only yields keeps its processor from one of lower
 /// priority, even if it waits for it. So each wait by yields ends in a sleep, which
 /// `sys::thread::let_others_run` and `rcu::Backoff` see to.

@@ -30,8 +30,8 @@ const RESERVE_BYTES: usize = 64 << 10;
 
 /// The large reserve is this many objects, of at most [`LARGE_RESERVE_BYTES`] together. A burst of
 /// as many allocations and then as many frees stays on its CPU: the cache has room for all of them
-/// beside what the last refill left over. With fewer, a full cache gives a batch away in each burst,
-/// and takes it back in the next one.
+/// beside what the last refill left over. With fewer, a full cache gives a batch away in each
+/// burst, and takes it back in the next one.
 const RESERVE_OBJECTS: usize = 64;
 
 /// The maximum size of the large reserve, in bytes.
@@ -72,6 +72,7 @@ impl Watermarks {
     /// A CPU whose caches of the kernel's eleven classes are all full holds 873 KiB; without a
     /// reserve 170 KiB. An unused allocator holds no objects.
     #[doc(alias = "init_refill_work")]
+    #[must_use]
     pub const fn for_size(size: usize) -> Self {
         if cfg!(loom) {
             return Self { low: 0, high: 2, batch: 1, reserve: 0 };
@@ -107,6 +108,7 @@ impl Watermarks {
     /// Returns the number of deferred frees of objects of `size` bytes that make a batch and share
     /// one grace-period cookie: [`batch`](Self::batch), or, if the reserve of a cache is larger, up
     /// to 250 objects of 64 KiB together. A size of 0 counts as 1.
+    #[must_use]
     pub const fn deferred(&self, size: usize) -> usize {
         let fitting = DEFERRED_BYTES / at_least(size, 1);
         at_least(at_most(fitting, at_most(self.reserve, BATCH_CAPACITY)), self.batch)
@@ -141,6 +143,7 @@ pub struct Class {
 impl Class {
     /// Returns the alignment of every object of the class: the largest power of two that divides
     /// the size; 1 for a size of 0, which no table has.
+    #[must_use]
     pub const fn align(&self) -> usize {
         if self.size == 0 { 1 } else { 1 << self.size.trailing_zeros() }
     }
@@ -170,10 +173,10 @@ impl Class {
 /// [`fine`](Self::fine) with [`MAX_SIZE`].
 #[derive(Clone)]
 pub struct ClassTable {
-    table: Arc<Table>,
+    table: Arc<Classes>,
 }
 
-struct Table {
+struct Classes {
     classes: Vec<Class>,
     /// The class for a size, by units (rounded up).
     by_units: [u8; MAX_SIZE / UNIT + 1],
@@ -234,7 +237,7 @@ impl ClassTable {
         for (units, slot) in by_units.iter_mut().enumerate() {
             *slot = classes.partition_point(|class| class.size < units * UNIT) as u8;
         }
-        Ok(Self { table: Arc::new(Table { classes: classes.to_vec(), by_units }) })
+        Ok(Self { table: Arc::new(Classes { classes: classes.to_vec(), by_units }) })
     }
 
     /// Creates a table with fine steps: an allocation wastes at most 16 bytes, or an eighth of the
@@ -267,16 +270,19 @@ impl ClassTable {
     }
 
     /// Returns the classes, in ascending order of size.
+    #[must_use]
     pub fn classes(&self) -> &[Class] {
         &self.table.classes
     }
 
     /// Returns the largest size served, in bytes.
+    #[must_use]
     pub fn max_size(&self) -> usize {
         self.table.classes[self.table.classes.len() - 1].size
     }
 
     /// Returns the strictest alignment served, in bytes.
+    #[must_use]
     pub fn max_align(&self) -> usize {
         self.table.classes.iter().map(Class::align).max().unwrap_or(UNIT)
     }
@@ -289,6 +295,7 @@ impl ClassTable {
 
     /// Returns the number of the smallest class that serves `layout`, or `None`. A size of zero is
     /// served by the smallest class.
+    #[must_use]
     #[inline]
     pub fn class_for(&self, layout: Layout) -> Option<usize> {
         if layout.size() > MAX_SIZE {

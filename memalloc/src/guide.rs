@@ -3,6 +3,8 @@
 //! [How an object lives]: crate#more
 //! [How a lookup reads]: crate#more
 //! [structures]: crate#more
+//! [queue]: crate#more
+//! [table]: crate#more
 //! [hash table]: crate#more
 //!
 #![doc = include_str!("../docs/guide.md")]

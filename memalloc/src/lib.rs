@@ -1,37 +1,41 @@
 //! # Per-CPU object caches with a choice of reuse policy
 //!
-//! Linux's BPF allocator keeps a cache of free objects for each CPU and size class, and reuses a
-//! freed object *at once*. That is fast and small, but breaks readers that walk a structure without
-//! locks: a pointer that was loaded a moment ago may now point to another object. The alternative
-//! is to defer reuse until every such reader has left. This crate does both, in userspace, so that
-//! you can choose.
-//!
-//! ## Should I use this?
-//!
-//! Yes, if you write a lock-free structure and have to decide how its nodes are reclaimed; if you
-//! allocate where `malloc` is forbidden, as in a signal handler; if you need objects of at most
-//! 4096 bytes from caches that no other part of the program shares; or if you study what deferring
-//! costs.
-//!
-//! No, if you want a global allocator (use mimalloc or jemalloc), if your objects are larger, if no
-//! thread reads what others free, or if a plain `Arc` is fast enough. The crate is built and
-//! measured on Linux on x86_64. Other systems use portable versions, which have not been measured.
+//! A freed object is reused *at once*, which is fast and small but breaks readers that walk a
+//! structure without locks; or only when every such reader has left. This crate does both, so that
+//! you can choose, as Linux's BPF allocator does in the kernel.
 //!
 //! ## Example
+//!
+//! [`RcuCell`] is one value that many threads read and few replace, without `unsafe`:
+//!
+//! ```
+//! use memalloc::RcuCell;
+//!
+//! let config = RcuCell::new("one".to_owned())?;
+//! let guard = config.domain().pin();
+//! let seen = config.load(&guard); // No lock, and no counter that readers share.
+//! config.store("two".to_owned())?;
+//! assert_eq!(seen, "one", "it stays until the guard is dropped");
+//! assert_eq!(config.load(&guard), "two");
+//! # drop(guard);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Cache`] holds the nodes of a structure of your own. The same with a pointer:
 //!
 //! ```
 //! use memalloc::{AfterRcuGp, Cache};
 //! use std::ptr::NonNull;
 //! use std::sync::atomic::{AtomicPtr, Ordering};
 //!
-//! // A configuration that is read often and replaced now and then.
 //! let cache = Cache::<String, AfterRcuGp>::new()?;
 //! let first = cache.alloc("one".to_owned())?.into_raw();
 //! let current = AtomicPtr::new(first.as_ptr());
 //!
 //! let guard = cache.domain().pin();
-//! // SAFETY: loaded inside the section, and freed under a policy that protects identity.
-//! let seen = unsafe { &*current.load(Ordering::Acquire) };
+//! let found = NonNull::new(current.load(Ordering::Acquire)).expect("published above");
+//! // SAFETY: found inside the section, so it is freed after the section began.
+//! let seen = unsafe { cache.read(found, &guard) };
 //!
 //! let second = cache.alloc("two".to_owned())?.into_raw();
 //! let old = current.swap(second.as_ptr(), Ordering::AcqRel);
@@ -44,8 +48,6 @@
 //! # cache.destroy()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-//!
-//! [`RcuCell`] does the same for one value without `unsafe`.
 //!
 //! Under [`Immediate`] an object is initialised and read through atomics, and the reader validates:
 //!
@@ -81,6 +83,17 @@
 //! # cache.destroy()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! ## Should I use this?
+//!
+//! Yes, if you write a lock-free structure and have to decide how its nodes are reclaimed; if you
+//! allocate where `malloc` is forbidden, as in a signal handler; if you need objects of at most
+//! 4096 bytes from caches that no other part of the program shares; or if you study what deferring
+//! costs.
+//!
+//! No, if you want a global allocator (use mimalloc or jemalloc), if your objects are larger, if no
+//! thread reads what others free, or if a plain `Arc` is fast enough. The crate is built and
+//! measured on Linux on x86_64. Other systems use portable versions, which have not been measured.
 //!
 //! ## Policies
 //!

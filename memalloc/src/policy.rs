@@ -25,9 +25,9 @@ pub enum AfterRcuGp {}
 /// Inside a read section an address keeps the object that was found there. Readers that may sleep
 /// can rely on nothing, not even on memory.
 ///
-/// After a stall, a free returns up to 6,000 objects of its CPU to their slabs, and the next frees, or
-/// [`tend`](crate::MemAlloc::tend), return the others. (Under the other policies a free moves up to
-/// 2,000. Beyond `max_pending` a free may move all that is pending.)
+/// After a stall, a free returns up to 6,000 objects of its CPU to their slabs, and the next frees,
+/// or [`tend`](crate::MemAlloc::tend), return the others. (Under the other policies a free moves up
+/// to 2,000. Beyond `max_pending` a free may move all that is pending.)
 #[derive(Debug)]
 #[doc(alias = "BPF_MA_FREE_AFTER_RCU_GP")]
 pub enum FreeAfterRcuGp {}
@@ -97,13 +97,15 @@ impl ProtectsSleepers for AfterTasksTraceGp {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum PolicyKind {
-    /// See [`Immediate`]; written `immediate`.
+    /// Reuse at once, written `immediate`: [`Immediate`].
     Immediate,
-    /// See [`AfterRcuGp`]; written `after-rcu-gp`.
+    /// Reuse after an RCU grace period, written `after-rcu-gp`: [`AfterRcuGp`].
     AfterRcuGp,
-    /// See [`FreeAfterRcuGp`]; written `free-after-rcu-gp`.
+    /// Return to the slab after an RCU grace period, written `free-after-rcu-gp`:
+    /// [`FreeAfterRcuGp`].
     FreeAfterRcuGp,
-    /// See [`AfterTasksTraceGp`]; written `after-tasks-trace-gp`.
+    /// Reuse after a grace period of either flavour, written `after-tasks-trace-gp`:
+    /// [`AfterTasksTraceGp`].
     AfterTasksTraceGp,
 }
 

@@ -77,10 +77,12 @@ pub struct Stats {
     /// The number of times an empty slab gave its memory back to the system.
     pub slabs_released: u64,
     /// Bytes of whole pages that the slabs have touched and not given back: the memory cost of the
-    /// objects, used or not. Two kinds of pages are not counted: those touched by the links (4
-    /// bytes for each 16 of slab) of objects that were freed while the cache was busy, as in a
-    /// signal handler that interrupted it, or while there was no memory for a batch; and the rest
-    /// of a huge page, if huge pages were requested and granted.
+    /// objects, used or not. Not counted are
+    ///
+    /// - the rest of a huge page, if huge pages were requested and granted;
+    /// - the pages of links, 4 bytes for each 16 of slab. Two kinds of objects are linked: those
+    ///   freed while the cache was busy (in a signal handler that interrupted it, for example), and
+    ///   those freed while there was no memory for a batch.
     pub backing_bytes: u64,
     /// Bytes of memory besides the slabs: the caches of every possible CPU (an unused CPU may not
     /// have touched its memory), batches, and the records of the objects in each slab.
@@ -146,6 +148,18 @@ impl fmt::Display for Stats {
     }
 }
 
+/// One line: `64 objects (4096 bytes) returned to slabs, 65536 bytes to the system`.
+impl fmt::Display for Reclaimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { objects, bytes, released_bytes } = self;
+        write!(
+            f,
+            "{objects} objects ({bytes} bytes) returned to slabs, {released_bytes} bytes to the \
+             system"
+        )
+    }
+}
+
 /// Objects that were not free when their allocator was destroyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -182,6 +196,21 @@ impl std::error::Error for LeakReport {}
 impl<P: ReusePolicy> MemAlloc<P> {
     /// Counts the objects by state. Visits the cache of every CPU, and waits for a thread that is
     /// using it; must not be called in a signal handler. Exact if no thread allocates or frees.
+    ///
+    /// ```
+    /// use memalloc::MemAlloc;
+    /// use std::alloc::Layout;
+    ///
+    /// let (alloc, layout) = (MemAlloc::new()?, Layout::new::<[u64; 8]>());
+    /// let object = alloc.alloc(layout)?.cast();
+    /// let live = alloc.stats().live;
+    /// assert_eq!((live.objects, live.bytes), (1, 64));
+    /// // SAFETY: allocated with this layout, never published, and freed once.
+    /// unsafe { alloc.free_unshared(object, layout) };
+    /// println!("{}", alloc.stats()); // A line for each class, and the totals.
+    /// # alloc.destroy()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (raw, depot) = (self.raw(), self.raw().depot());
@@ -228,6 +257,18 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
     /// Waits for readers, ends the allocator, and returns its statistics.
     ///
+    /// ```
+    /// use memalloc::MemAlloc;
+    /// use std::alloc::Layout;
+    ///
+    /// let alloc = MemAlloc::new()?;
+    /// let leaked = alloc.alloc(Layout::new::<u64>())?;
+    /// let report = alloc.destroy().expect_err("an object was never freed");
+    /// assert_eq!(report.to_string(), "1 object (16 bytes) was never freed; 1 of 16 bytes");
+    /// # _ = leaked;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// A [`LeakReport`] if users still hold objects, which stay mapped forever; or if the calling
@@ -241,7 +282,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.report(waited)
     }
 
-    /// As [`destroy`](Self::destroy), but waits for readers for at most `limit`.
+    /// Waits for readers for at most `limit`, ends the allocator, and returns its statistics.
     ///
     /// # Errors
     ///
@@ -269,13 +310,14 @@ impl<P: ReusePolicy> MemAlloc<P> {
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
-    /// See [`MemAlloc::stats`].
+    /// Counts the objects by state. See [`MemAlloc::stats`].
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.mem_alloc().stats()
     }
 
-    /// See [`MemAlloc::destroy`].
+    /// Waits for readers, drops the values that are pending, ends the cache, and returns its
+    /// statistics. See [`MemAlloc::destroy`].
     ///
     /// # Errors
     ///
@@ -284,7 +326,8 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
         self.into_mem_alloc().destroy()
     }
 
-    /// See [`MemAlloc::destroy_timeout`].
+    /// Waits for readers for at most `limit`, ends the cache, and returns its statistics. See
+    /// [`MemAlloc::destroy_timeout`].
     ///
     /// # Errors
     ///

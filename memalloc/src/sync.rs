@@ -1,6 +1,7 @@
-//! The façade: the only module that names the atomics, fences, cells, locks and threads that models
-//! explore. (State that a model need not see, such as the numbers of domains, uses std's: see
-//! `Tally`.)
+//! For models: the atomics, fences, cells, locks and threads that a model explores.
+//!
+//! The façade is the only module that names them. (State that a model need not see, such as the
+//! numbers of domains, uses std's: see `Tally`.)
 //!
 //! In an ordinary build these names are std's. Under `--cfg loom` they are the model checker's, so
 //! that the code that ships is the code that is explored. Structures built on this crate (such as
@@ -143,6 +144,7 @@ pub type LockGuard<'a, T> = MutexGuard<'a, T>;
 /// # Safety
 ///
 /// No other thread may store to `word` at the same time.
+#[must_use]
 #[inline(always)]
 #[cfg_attr(counted, track_caller)]
 pub unsafe fn owner_load(word: &AtomicU32) -> u32 {
@@ -158,6 +160,7 @@ pub unsafe fn owner_load(word: &AtomicU32) -> u32 {
 /// # Safety
 ///
 /// As [`owner_load`].
+#[must_use]
 #[inline(always)]
 #[cfg_attr(counted, track_caller)]
 pub unsafe fn owner_load_u64(word: &AtomicU64) -> u64 {

@@ -200,8 +200,8 @@ fn pending_of_one_who_frees_inside<P: ReusePolicy, S, G>(
 }
 
 in_every_setup! {
-    /// The bound holds for writers together, behind a reader that may sleep, for all memory that the
-    /// allocator holds.
+    /// The bound holds for writers together, behind a reader that may sleep, for all memory that
+    /// the allocator holds.
     fn two_writers_behind_a_sleeper_hold_little_more_than_may_be_pending<AfterTasksTraceGp>(setup) {
         const MOST: u64 = 4 << 20;
         for size in [64, 256, 4096] {

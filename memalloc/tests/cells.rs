@@ -97,7 +97,7 @@ in_every_setup! {
 
 in_every_setup! {
     /// Every replacement gives another value: none is lost, none is given twice.
-    fn what_swaps_give_are_the_values_that_were_stored_once_each<ProtectsIdentity>(setup) {
+    fn swaps_return_each_stored_value_once<ProtectsIdentity>(setup) {
         const EACH: usize = 500;
         let (cache, drops) = (cache::<P>(setup), Arc::default());
         let cell = RcuCell::new_in(Value::new(0, &drops), cache.clone()).expect("memory");
@@ -184,7 +184,7 @@ fn an_owned_value_outlives_the_cell_and_moves() {
 in_every_setup! {
     /// More is pending than may be, and the reader stays: drops go on, however many. A free that
     /// waits gives up after a while, and tells.
-    fn a_drop_waits_for_nobody<ProtectsIdentity>(setup) {
+    fn a_drop_does_not_wait<ProtectsIdentity>(setup) {
         const CELLS: usize = 1_000;
         let told = Arc::new(AtomicUsize::new(0));
         let tell = told.clone();
@@ -234,7 +234,7 @@ fn without_memory_the_value_comes_back_and_the_cell_keeps_its_own() {
 }
 
 #[test]
-fn what_fits_no_object_comes_back() {
+fn the_error_returns_a_value_that_is_too_large() {
     let page = [7_u8; 4097];
     let error = RcuCell::new(page).expect_err("too large");
     assert!(matches!(error, NewCellError::Build { .. }));
@@ -254,7 +254,7 @@ mod a_guard_of_another_domain_is_refused {
     #[should_panic(expected = "the guard is not of the domain of this cell")]
     fn by_load() {
         let other = Domain::new();
-        cell::<AfterRcuGp>().load(&other.pin());
+        _ = cell::<AfterRcuGp>().load(&other.pin());
     }
 
     #[test]
@@ -275,6 +275,6 @@ mod a_guard_of_another_domain_is_refused {
     #[should_panic(expected = "the guard is not of the domain of this cell")]
     fn by_load_sleeping() {
         let other = Domain::new();
-        cell::<AfterTasksTraceGp>().load_trace(&other.pin_trace());
+        _ = cell::<AfterTasksTraceGp>().load_trace(&other.pin_trace());
     }
 }

@@ -134,8 +134,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Every object that returns to its slab is destroyed first, however it was freed, and whether the
-    /// allocator quiesces or ends. An object that is kept is not destroyed.
+    /// Every object that returns to its slab is destroyed first, however it was freed, and whether
+    /// the allocator quiesces or ends. An object that is kept is not destroyed.
     fn a_destructor_runs_for_every_object_that_goes_back_to_its_slab<P>(setup) {
         let _turn = TURN.lock();
         // SAFETY: the hook is sound for every object that was written to, and all are.

@@ -269,7 +269,7 @@ mod a_guard_of_another_domain_is_noticed {
         let object = cache.alloc(7).expect("memory").into_raw();
         let other = Domain::new();
         // SAFETY: the panic comes first.
-        unsafe { cache.read(object, &other.pin()) };
+        unsafe { _ = cache.read(object, &other.pin()) };
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod a_guard_of_another_domain_is_noticed {
         let object = cache.alloc(7).expect("memory").into_raw();
         let other = Domain::new();
         // SAFETY: the panic comes first.
-        unsafe { cache.read_trace(object, &other.pin_trace()) };
+        unsafe { _ = cache.read_trace(object, &other.pin_trace()) };
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod a_guard_of_another_domain_is_noticed {
         let slot = cache.alloc_slot().expect("memory");
         let other = Domain::new();
         // SAFETY: the panic comes first.
-        unsafe { cache.slot(slot, &other.pin()) };
+        unsafe { _ = cache.slot(slot, &other.pin()) };
     }
 }
 

@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 use timer::Timer;
 
-/// One signal every 20 µs. Linux wakes a sleeper up to 50 µs late, and counts these 50 µs to what is
-/// left of an interrupted sleep.
+/// One signal every 20 µs. Linux wakes a sleeper up to 50 µs late, and counts these 50 µs to what
+/// is left of an interrupted sleep.
 const PERIOD_NS: libc::c_long = 20_000;
 
 /// The reader leaves after this many signals: the other thread sleeps by then.
@@ -34,8 +34,8 @@ extern "C" fn count(_signal: libc::c_int) {
     }
 }
 
-/// Calls `wait`, which waits for a reader of `domain`, while signals interrupt it. The reader leaves
-/// after some of them.
+/// Calls `wait`, which waits for a reader of `domain`, while signals interrupt it. The reader
+/// leaves after some of them.
 fn ends_while_signals_come(domain: &Domain, wait: impl FnOnce()) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     SIGNALS.store(0, Ordering::Relaxed);

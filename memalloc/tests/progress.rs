@@ -57,12 +57,12 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Objects that a stall has held up return to the slabs in steps, so that the first free after it
-    /// is as fast as others. (Under `FreeAfterRcuGp` the steps are larger.)
+    /// Objects that a stall has held up return to the slabs in steps, so that the first free after
+    /// it is as fast as others. (Under `FreeAfterRcuGp` the steps are larger.)
     fn a_free_after_a_stall_returns_a_bounded_number_of_objects<ProtectsIdentity>(setup) {
         const STALLED: u64 = 200_000;
-        // The batches that leave the caches, and one that is under way already; and how many objects
-        // stay out of their slabs.
+        // The batches that leave the caches, and one that is under way already; and how many
+        // objects stay out of their slabs.
         let (batches, stay) = match P::KIND {
             PolicyKind::FreeAfterRcuGp => (25, 20_000),
             _ => (9, STALLED / 2),

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{Dice, Object, adds_up, held_bytes, in_every_setup, layout};
-use memalloc::{Immediate, MemAlloc};
+use memalloc::rcu::{BarrierKind, Domain};
+use memalloc::{AfterRcuGp, Immediate, MemAlloc};
 use std::thread;
 
 in_every_setup! {
@@ -119,6 +120,33 @@ in_every_setup! {
         let left = held_bytes(&alloc.stats());
         assert!(left < most / 4, "{left} of {most} bytes are still there");
     }
+}
+
+#[test]
+fn small_statistics_print_every_number_on_one_line() {
+    let domain = Domain::builder().barrier_kind(BarrierKind::Fence).build().expect("fences");
+    let (pinned, layout) = (domain.pin(), layout(64, 1));
+    domain.call(|| ());
+    assert_eq!(
+        domain.stats().to_string(),
+        "barrier fence (0 switches), 0 grace periods passed, 1 slots (1 in a section), 1 callbacks \
+         pending"
+    );
+    drop(pinned);
+    let alloc = MemAlloc::<AfterRcuGp>::builder().domain(domain).build().expect("an allocator");
+    let object = alloc.alloc(layout).expect("memory").cast();
+    // SAFETY: allocated with this layout and freed once.
+    unsafe { alloc.free_unshared(object, layout) };
+    let reclaimed = alloc.quiesce().expect("outside of read sections");
+    let numbers = [reclaimed.objects, reclaimed.bytes, reclaimed.released_bytes];
+    assert!(numbers[0] > 0);
+    let [objects, bytes, released] = numbers;
+    assert_eq!(
+        reclaimed.to_string(),
+        format!(
+            "{objects} objects ({bytes} bytes) returned to slabs, {released} bytes to the system"
+        )
+    );
 }
 
 #[test]

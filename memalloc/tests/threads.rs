@@ -39,8 +39,8 @@ mod without_a_cpu_number {
         if offset.is_null() || size.is_null() {
             return false;
         }
-        // SAFETY: glibc's constants, of these types; the first word at the thread pointer is its own
-        // address; the area belongs to this thread, which runs no sequence now.
+        // SAFETY: glibc's constants, of these types; the first word at the thread pointer is its
+        // own address; the area belongs to this thread, which runs no sequence now.
         unsafe {
             let (offset, size) = (*offset.cast::<isize>(), *size.cast::<u32>());
             let thread: usize;

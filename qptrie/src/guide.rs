@@ -2,6 +2,7 @@
 //!
 //! [How a lookup reads]: crate#consistency
 //! [Consistency of the trie]: crate#consistency
+//! [Tests under loom]: memalloc#more
 //! [`Immediate`]: memalloc::Immediate
 //! [`longest_prefix`]: crate::TrieRef::longest_prefix
 //! [`InsertErrorKind::TooLarge`]: crate::InsertErrorKind::TooLarge

@@ -1,17 +1,7 @@
 //! # An ordered concurrent map of byte strings
 //!
 //! A qp-trie whose branches test whole bytes. Lookups take no lock, keys are ordered, and an entry
-//! costs about 25 bytes beyond its key and value. A replaced branch may be reused *at once*:
-//! readers validate every step with sequence counts and by rereading the parent, so they never
-//! follow a wild pointer or miss a key, and no free has to be deferred for them.
-//!
-//! ## Should I use this?
-//!
-//! Yes, for a map from byte strings that many threads read and that needs order: names, paths,
-//! prefixes, addresses. No, if you don't need order (a concurrent hash map is two to four times
-//! faster), if keys are longer than about 4090 bytes, or if a rarely written `RwLock<BTreeMap>` is
-//! fast enough. A key and its value share one leaf of at most 4096 bytes; there are [two
-//! ways](InsertErrorKind::TooLarge) to store larger values.
+//! costs about 25 bytes beyond its key and value.
 //!
 //! ## Example
 //!
@@ -39,7 +29,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! ## Should I use this?
+//!
+//! Yes, for a map from byte strings that many threads read and that needs order: names, paths,
+//! prefixes, addresses. No, if you don't need order (a concurrent hash map is two to four times
+//! faster), if keys are longer than about 4090 bytes, or if a rarely written `RwLock<BTreeMap>` is
+//! fast enough. A key and its value share one leaf of at most 4096 bytes; there are [two
+//! ways](InsertErrorKind::TooLarge) to store larger values.
+//!
 //! ## Policies
+//!
+//! A replaced branch may be reused *at once*: readers validate every step with sequence counts and
+//! by rereading the parent, so they never follow a wild pointer or miss a key, and no free has to
+//! be deferred for them.
 //!
 //! | branches | a replaced branch is reused | a lookup |
 //! |---|---|---|
@@ -70,7 +72,9 @@
 //!
 //! ## Features
 //!
-//! - `serde`: serializes and deserializes a trie as a map.
+//! - `derive` (off by default): re-exports bytemuck with its derive macros, so that values of your
+//!   own types can be [copied](PlainBits).
+//! - `serde` (off by default): serializes and deserializes a trie as a map.
 //!
 //! ## Consistency
 //!
@@ -134,6 +138,9 @@ pub use map::{
     TrieTraceGuard, Update,
 };
 pub use node::PlainBits;
+
+#[cfg(feature = "derive")]
+pub use bytemuck;
 
 /// Runs the examples of the package's README as tests.
 #[cfg(doctest)]

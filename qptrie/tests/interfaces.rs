@@ -4,6 +4,7 @@
 
 use memalloc::rcu::{Domain, Guard, TraceGuard};
 use memalloc::{AfterTasksTraceGp, FreeAfterRcuGp, Immediate};
+use qptrie::bytemuck::NoUninit;
 use qptrie::{Computed, InsertErrorKind, KeyRange, Operation, PlainBits, QpTrie, TrieRef, Update};
 use std::error::Error;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -39,6 +40,9 @@ fn a_key_is_anything_that_has_bytes() -> Result<(), AnyError> {
     assert_eq!(view.get_with(&text, |value| value + 1), Some(4));
     assert_eq!(view.get_key_value(&text), Some((&b"key"[..], &3)));
     assert!(view.contains_key(&text));
+    assert_eq!(view.get_many(["key", "keys"]), [Some(&3), None]);
+    assert_eq!(view.get_many([&text, &"keys".to_owned()]), [Some(&3), None]);
+    assert_eq!(view.get_many([&bytes[..], b"keys"]), [Some(&3), None]);
     assert_eq!(view.update(&text, 4, Update::Exist)?, Some(&3));
     assert_eq!(view.try_insert(&text, 5).unwrap_err().kind(), InsertErrorKind::Exists);
     assert_eq!(view.get_or_insert_with(&text, || 6)?, &4);
@@ -57,6 +61,7 @@ fn a_key_of_a_copied_value_is_anything_that_has_bytes() -> Result<(), AnyError> 
     assert_eq!(view.insert_copied("key", 1)?, None);
     assert_eq!(view.update_copied(&text, 2, Update::Exist)?, Some(1));
     assert_eq!((view.get_copied(&text), view.get_copied("absent")), (Some(2), None));
+    assert_eq!(view.get_many_copied([&text[..], "absent"]), [Some(2), None]);
     assert_eq!(view.get_or_insert_with_copied(&text, || 3)?, 2);
     assert_eq!(view.prefix_copied("k").count(), 1);
     assert_eq!(view.longest_prefix_copied("keys"), Some((&b"key"[..], 2)));
@@ -74,6 +79,8 @@ fn a_key_of_a_sleeper_is_anything_that_has_bytes() -> Result<(), AnyError> {
     assert_eq!(view.insert("key", 1)?, None);
     assert_eq!(view.update(&text, 2, Update::Exist)?, Some(&1));
     assert_eq!((view.get(&text), view.contains_key("absent")), (Some(&2), false));
+    assert_eq!(view.get_with(&text, |value| value + 1), Some(3));
+    assert_eq!(view.get_many([&text[..], "absent"]), [Some(&2), None]);
     assert_eq!(view.get_key_value(&text), Some((&b"key"[..], &2)));
     assert_eq!(view.try_insert(&text, 5).unwrap_err().into_value(), 5);
     assert_eq!(view.get_or_insert_with(&text, || 3)?, &2);
@@ -86,6 +93,20 @@ fn a_key_of_a_sleeper_is_anything_that_has_bytes() -> Result<(), AnyError> {
     trie.try_extend([("a", 1), ("b", 2), ("c", 3)])?;
     let (first, last) = (view.pop_first(), view.pop_last());
     assert_eq!((first, last, trie.len()), (Some((&b"a"[..], &1)), Some((&b"c"[..], &3)), 1));
+    Ok(())
+}
+
+/// `Unbounded` and `None` name no type of key, so bounds and cursors are bytes.
+#[test]
+fn types_of_bounds_and_cursors_are_inferred() -> Result<(), AnyError> {
+    let trie: QpTrie<u32> = [("a", 1), ("b", 2)].into();
+    let (view, mut key) = (trie.pin(), Vec::new());
+    assert_eq!(view.lower_bound(Unbounded), Some((&b"a"[..], &1)));
+    assert_eq!(view.lower_bound(Excluded(b"a")), view.upper_bound(Unbounded));
+    assert!(view.next_key(None, &mut key));
+    let first = key.clone();
+    assert!(view.next_key(Some(&first), &mut key) && !view.next_key(Some(b"b"), &mut Vec::new()));
+    assert!(view.prev_key(Some("b".as_bytes()), &mut key) && key == first);
     Ok(())
 }
 
@@ -232,8 +253,51 @@ fn a_closure_sees_the_entries_of_an_iterator() {
     assert_eq!(found, Break(&3));
 }
 
-/// A number and a mark, without padding. Some bit patterns are invalid.
-#[derive(Clone, Copy, Debug, PartialEq, bytemuck::NoUninit)]
+/// A closure that sees the entries may sleep, and change the trie.
+#[test]
+fn a_sleepers_scan_has_every_form() -> Result<(), AnyError> {
+    let trie = QpTrie::<u32, Immediate, AfterTasksTraceGp>::from([("a", 1), ("b", 2), ("c", 3)]);
+    let (view, mut seen, mut key) = (trie.pin_trace(), Vec::new(), Vec::new());
+    view.for_each(.., |key, value| {
+        trie.domain().synchronize().expect("outside of RCU sections");
+        seen.push((key, value));
+    });
+    assert!(view.iter().eq(seen));
+    assert!(view.keys().eq([b"a", b"b", b"c"]) && view.values().rev().eq(&[3, 2, 1]));
+    let found = view
+        .try_for_each("a"..="b", |_, value| if *value > 2 { Break(value) } else { Continue(()) });
+    assert_eq!(found, Continue(()), "the scan ends at its bound");
+    let found = view.try_for_each("b".., |key, _| {
+        view.remove(key);
+        Break(key)
+    });
+    assert_eq!(found, Break(&b"b"[..]));
+    assert!(view.next_key(Some(b"a"), &mut key) && key == b"c");
+    assert!(view.prev_key(None, &mut key) && key == b"c");
+    assert!(view.prev_key(Some(b"c"), &mut key) && key == b"a");
+    assert!(!view.prev_key(Some(b"a"), &mut key) && key == b"a");
+    Ok(())
+}
+
+#[test]
+fn statistics_print_every_number() {
+    let trie: QpTrie<u32> = [("a", 1), ("b", 2), ("ba", 3)].into();
+    assert_eq!(trie.stats().to_string(), "3 entries, 0 retries, 0 fallbacks");
+    let usage = trie.memory_usage();
+    let text = usage.to_string();
+    let (branches, leaves) = (usage.branches.to_string(), usage.leaves.to_string());
+    let total = format!("total: {} bytes (slabs {}, ", usage.total_bytes(), usage.slab_bytes());
+    assert!(
+        text.starts_with(&format!("branches:\n{branches}\nleaves:\n{leaves}\n{total}")),
+        "{text}"
+    );
+    assert!(text.ends_with(&format!("roots {}, hints 0)", usage.root_bytes)), "{text}");
+}
+
+/// A number and a mark, without padding. Some bit patterns are invalid. Its derive macro needs no
+/// crate but the trie's.
+#[derive(Clone, Copy, Debug, PartialEq, NoUninit)]
+#[bytemuck(crate = "qptrie::bytemuck")]
 #[repr(C)]
 struct Marked {
     number: u32,

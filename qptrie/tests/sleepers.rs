@@ -139,7 +139,7 @@ fn values_that_a_sleeper_changes_stay_readable<B: ReusePolicy>(setup: Setup) {
     assert_eq!(done, Computed::Replaced { old: &1, new: &11 });
     assert_eq!(view.longest_prefix(b"treesome"), Some((&b"trees"[..], &3)));
     assert_eq!(view.get_key_value(b"trees"), Some((&b"trees"[..], &3)));
-    assert_eq!(view.get_many([b"tree", b"trees"]), [None, Some(&3)]);
+    assert_eq!(view.get_many(["tree", "trees"]), [None, Some(&3)]);
     view.retain(|_, value| *value != 3);
     assert!(trie.is_empty());
 }

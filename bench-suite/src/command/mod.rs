@@ -50,7 +50,8 @@ impl Failure {
     }
 }
 
-/// Always one line: what a message quotes from a file may have control characters, which are escaped.
+/// Always one line: what a message quotes from a file may have control characters, which are
+/// escaped.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

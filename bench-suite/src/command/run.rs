@@ -227,8 +227,8 @@ impl Run {
     }
 }
 
-/// A sample without turns during which the placement of the CPUs changed is of neither placement. It
-/// is taken again, this many times at most.
+/// A sample without turns during which the placement of the CPUs changed is of neither placement.
+/// It is taken again, this many times at most.
 const MOST_RETAKES: u32 = 2;
 
 /// Takes each sample in a separate process, between two probes of the machine.

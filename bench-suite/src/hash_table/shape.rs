@@ -36,11 +36,13 @@ impl Shape {
     }
 
     /// Returns the number of buckets, a power of two.
+    #[must_use]
     pub fn buckets(&self) -> usize {
         self.buckets
     }
 
     /// Returns the number of words of 8 bytes in a value.
+    #[must_use]
     pub fn words(&self) -> usize {
         self.words
     }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// The shortest sample: in a shorter one the clock and the starting line matter. A workload may need
-/// longer ones.
+/// The shortest sample: in a shorter one the clock and the starting line matter. A workload may
+/// need longer ones.
 pub(crate) const SHORTEST: Duration = Duration::from_millis(2);
 
-/// The measured time of a turn: short beside the times for which a machine keeps its speed, and long
-/// beside the time in which caches are filled again after the other samples' turns.
+/// The measured time of a turn: short beside the times for which a machine keeps its speed, and
+/// long beside the time in which caches are filled again after the other samples' turns.
 pub(super) const TURN: Duration = Duration::from_millis(20);
 
 /// The default warm-up is the sample's time divided by this.
@@ -51,8 +51,8 @@ impl Slice {
     }
 }
 
-/// Distributes the rest of a time budget, round by round. If a round takes too long, the later
-/// ones get less; if nothing is left, each sample still gets the time that it needs: a budget may be
+/// Distributes the rest of a time budget, round by round. If a round takes too long, the later ones
+/// get less; if nothing is left, each sample still gets the time that it needs: a budget may be
 /// exceeded, but no round is skipped.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -68,8 +68,8 @@ impl Budget {
     }
 
     /// Returns the time of each of the `samples` of the next round, given the share of each, its
-    /// overhead, which includes the warm-up, and the shortest time that it needs. At least a quarter
-    /// of its part is measured.
+    /// overhead, which includes the warm-up, and the shortest time that it needs. At least a
+    /// quarter of its part is measured.
     pub(crate) fn round(
         &mut self,
         samples: usize,

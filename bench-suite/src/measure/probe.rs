@@ -1,9 +1,10 @@
 //! Probes of the machine between samples: the speed of a CPU, by arithmetic whose steps depend on
-//! each other and by arithmetic whose steps do not, and the time of a cache line between two CPUs. In
-//! a virtual machine each can change at any moment, by a factor of three.
+//! each other and by arithmetic whose steps do not, and the time of a cache line between two CPUs.
+//! In a virtual machine each can change at any moment, by a factor of three.
 //!
-//! A core that runs two threads shares out its instruction slots. A neighbour there, which a virtual
-//! machine does not see, doubles the time of independent steps and leaves dependent ones alone.
+//! A core that runs two threads shares out its instruction slots. A neighbour there, which a
+//! virtual machine does not see, doubles the time of independent steps and leaves dependent ones
+//! alone.
 
 use std::hint::{black_box, spin_loop};
 use std::ops::Range;
@@ -89,7 +90,8 @@ impl Probe {
         Summary::of(&self.arithmetic_ns)
     }
 
-    /// Returns the time of six independent arithmetic steps, in nanoseconds; `None` without a probe.
+    /// Returns the time of six independent arithmetic steps, in nanoseconds; `None` without a
+    /// probe.
     pub(crate) fn independent(&self) -> Option<Summary> {
         Summary::of(&self.independent_ns)
     }
@@ -116,8 +118,8 @@ fn arithmetic_ns() -> f64 {
     begun.elapsed().as_nanos() as f64 / STEPS as f64
 }
 
-/// Times steps of arithmetic of which six do not depend on each other: as many as a core can begin at
-/// once. Each is another operation, or the compiler would do several as one.
+/// Times steps of arithmetic of which six do not depend on each other: as many as a core can begin
+/// at once. Each is another operation, or the compiler would do several as one.
 fn independent_ns() -> f64 {
     let begun = Instant::now();
     let [mut a, mut b, mut c, mut d, mut e, mut f] = black_box([1_u64, 2, 3, 4, 5, 6]);

@@ -10,7 +10,8 @@ use super::{Budget, Curve, Metric, Reading, Slice};
 /// With fewer rounds there is no verdict.
 pub(crate) const FEWEST_ROUNDS: usize = 7;
 
-/// An answer that a workload knows to be wrong, as text. It ends the run or withdraws its contestant.
+/// An answer that a workload knows to be wrong, as text. It ends the run or withdraws its
+/// contestant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrongAnswer(pub(crate) String);
 

@@ -66,8 +66,8 @@ impl SampleProcess {
         Ok(this)
     }
 
-    /// Writes to the standard input of the process. If a process ended early, it reports the reason;
-    /// that it did not read its input is a consequence.
+    /// Writes to the standard input of the process. If a process ended early, it reports the
+    /// reason; that it did not read its input is a consequence.
     fn write(&mut self, bytes: &[u8]) {
         if let Some(stdin) = &mut self.stdin {
             let _ = stdin.write_all(bytes);

@@ -130,8 +130,8 @@ impl<W: Worker> Team<W> {
     }
 
     /// Starts a thread for each worker, on separate CPUs if there are enough, runs the warm-up if
-    /// there is one, and then up to `most` measured spans, for each of which `measure` is called until
-    /// it returns false.
+    /// there is one, and then up to `most` measured spans, for each of which `measure` is called
+    /// until it returns false.
     fn run(
         &mut self,
         warm_up: Option<Duration>,

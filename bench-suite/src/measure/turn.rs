@@ -2,8 +2,8 @@
 //!
 //! A machine can change its speed several times during a sample. So the samples of a round take
 //! turns of some milliseconds, and meet about the same states of the machine. Before each turn, the
-//! process of a sample asks for it over its standard output, and sleeps until the run grants it over
-//! its standard input. The threads of all other samples sleep meanwhile.
+//! process of a sample asks for it over its standard output, and sleeps until the run grants it
+//! over its standard input. The threads of all other samples sleep meanwhile.
 
 use std::io::{self, Read as _, Write as _};
 

@@ -3,8 +3,8 @@
 //!
 //! A run is a header, a record for each measurement, and an end. The names and their meaning are
 //! fixed by the schema number and described in `docs/records.md`. `value` is the median of
-//! `samples`, which are in the order of the rounds: the samples of two records of the same rounds can
-//! be compared pair by pair.
+//! `samples`, which are in the order of the rounds: the samples of two records of the same rounds
+//! can be compared pair by pair.
 
 mod build;
 mod host;

@@ -42,8 +42,8 @@ impl Reader {
         matches!(self, Self::Stall(_))
     }
 
-    /// Returns the share of a sample in the time of a run: a sample should contain a few turns, or a
-    /// few of the long sections of a stalled reader.
+    /// Returns the share of a sample in the time of a run: a sample should contain a few turns, or
+    /// a few of the long sections of a stalled reader.
     pub(crate) fn share(self) -> f64 {
         match self {
             Self::Stall(milliseconds) => 4.0 * (milliseconds as f64 / 100.0).max(1.0),

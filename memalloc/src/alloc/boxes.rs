@@ -66,6 +66,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'c, T, P> {
     }
 
     /// Moves the value out, and frees the object for immediate reuse.
+    #[must_use]
     pub fn into_inner(self) -> T {
         let this = ManuallyDrop::new(self);
         this.note_write();
@@ -131,6 +132,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
     }
 
     /// Moves `value` into the object.
+    #[must_use]
     pub fn write(self, value: T) -> SlabBox<'c, T, P> {
         // SAFETY: MEM-O1; the object is as large and aligned as its class, made for `T`.
         unsafe {
@@ -140,6 +142,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
     }
 
     /// Returns a pointer to the place for the value.
+    #[must_use]
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.place.as_ptr().cast()
     }
@@ -149,6 +152,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> UninitBox<'c, T, P> {
     /// # Safety
     ///
     /// The object holds a valid `T`.
+    #[must_use]
     pub unsafe fn assume_init(self) -> SlabBox<'c, T, P> {
         let this = ManuallyDrop::new(self);
         SlabBox::new(this.alloc, this.place.cast())

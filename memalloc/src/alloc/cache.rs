@@ -37,7 +37,7 @@ use std::time::Duration;
 ///
 /// Under immediate reuse there are no references that outlive validation:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// use memalloc::{Cache, Immediate};
 ///
 /// let cache = Cache::<u64, Immediate>::with_policy()?;
@@ -103,6 +103,17 @@ impl<T: Send + Sync + 'static> Cache<T> {
     /// It exists for the default policy only, so that the policy need not be named: other policies
     /// have [`with_policy`](Self::with_policy) and [`type_stable`](Cache::type_stable).
     ///
+    /// ```
+    /// use memalloc::Cache;
+    ///
+    /// let cache = Cache::new()?; // Of strings, as the next line shows.
+    /// let word = cache.alloc("trie".to_owned())?;
+    /// assert_eq!(*word, "trie");
+    /// drop(word);
+    /// cache.destroy()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`BuildError::Type`] when `T` is larger, or more strictly aligned, than 4096 bytes; see
@@ -148,6 +159,19 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// Moves `value` into an object.
     ///
+    /// ```
+    /// use memalloc::Cache;
+    ///
+    /// let cache = Cache::<Vec<u32>>::new()?;
+    /// let mut numbers = cache.alloc(vec![1])?; // A box: no other thread knows the object.
+    /// numbers.push(2);
+    /// assert_eq!(*numbers, [1, 2]);
+    /// let published = numbers.into_raw(); // A pointer, to be stored where readers find it.
+    /// # // SAFETY: never published, and freed once.
+    /// # unsafe { cache.free_unshared(published) };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`MemAlloc::alloc`]; the error returns the value.
@@ -164,6 +188,20 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// Under loom this notes a read of the object, and each allocation of it a write: a model
     /// reports a reader that looks at an object which was freed before its section began.
     ///
+    /// ```
+    /// use memalloc::Cache;
+    ///
+    /// let cache = Cache::<String>::new()?;
+    /// let word = cache.alloc("trie".to_owned())?.into_raw();
+    /// let guard = cache.domain().pin();
+    /// // SAFETY: not freed yet, and the guard is of this cache's domain.
+    /// let seen = unsafe { cache.read(word, &guard) };
+    /// // SAFETY: known only here, and freed once.
+    /// unsafe { cache.free_raw(word) };
+    /// assert_eq!(seen, "trie", "it stays until the guard is dropped");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// With debug assertions, when `guard` is of another domain.
@@ -171,8 +209,9 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     /// # Safety
     ///
     /// `object` came from [`SlabBox::into_raw`] of this cache and was freed, if at all, after
-    /// `_guard` began. `_guard` is a guard of this cache's domain.
+    /// `guard` began. `guard` is of this cache's domain.
     #[doc(alias = "rcu_dereference")]
+    #[must_use]
     pub unsafe fn read<'g>(&'g self, object: NonNull<T>, guard: &'g Guard<'_>) -> &'g T {
         self.check_guard(guard);
         self.note_read(object);
@@ -182,6 +221,30 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
 
     /// Frees a published object. After the grace period of the policy the value is dropped and the
     /// object may be allocated again.
+    ///
+    /// The value is dropped on the thread that first notices the end of the grace period. Beyond
+    /// [`max_pending`](Builder::max_pending) a call blocks until readers leave, for at most the
+    /// domain's [`stall_after`](crate::rcu::Builder::stall_after). The guide lists
+    /// [the calls that wait, and how to avoid it][waits].
+    ///
+    /// [waits]: crate::guide#where-a-free-waits-and-where-destructors-run
+    ///
+    /// ```
+    /// use memalloc::Cache;
+    /// use std::ptr::NonNull;
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let cache = Cache::new()?;
+    /// let word = AtomicPtr::new(cache.alloc("old".to_owned())?.into_raw().as_ptr());
+    /// let new = cache.alloc("new".to_owned())?.into_raw();
+    /// let old = word.swap(new.as_ptr(), Ordering::AcqRel);
+    /// // SAFETY: of this cache, unlinked by the swap, and freed once.
+    /// unsafe { cache.free_raw(NonNull::new(old).expect("published above")) };
+    /// # // SAFETY: no other thread has it, and it is freed once.
+    /// # unsafe { cache.free_unshared(new) };
+    /// # cache.destroy()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Safety
     ///
@@ -198,9 +261,9 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// # Unshared
     ///
-    /// An object is unshared if it was never published, or if it is unlinked and every section in
-    /// which a reader may have found it has ended: so it is after a grace period, and in the drop
-    /// of a structure whose readers borrow the structure.
+    /// An object is *unshared* if it was never published, or if every section in which a reader may
+    /// have found it has ended. It needs no grace period. An unlinked object is unshared after a
+    /// grace period, and in the drop of a structure whose readers borrow the structure.
     ///
     /// ```
     /// use memalloc::Cache;
@@ -319,6 +382,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
     ///
     /// As [`read`](Self::read).
     #[doc(alias = "rcu_dereference")]
+    #[must_use]
     pub unsafe fn read_trace<'g>(&'g self, object: NonNull<T>, guard: &'g TraceGuard<'_>) -> &'g T
     where
         P: ProtectsSleepers,
@@ -331,6 +395,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
 }
 
 impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
+    /// Makes `objects` objects ready and reserves them for [`alloc_nowait`](Cache::alloc_nowait).
     /// See [`MemAlloc::prefill`].
     ///
     /// # Errors
@@ -340,17 +405,19 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
         self.alloc.prefill(Layout::new::<T>(), objects)
     }
 
-    /// See [`MemAlloc::tend`].
+    /// Does the background work that needs no waiting for readers. See [`MemAlloc::tend`].
     pub fn tend(&self) {
         self.alloc.tend();
     }
 
-    /// See [`MemAlloc::trim`].
+    /// Returns unneeded objects to their slabs, and empty slabs to the system, without waiting for
+    /// readers. See [`MemAlloc::trim`].
     pub fn trim(&self) -> Reclaimed {
         self.alloc.trim()
     }
 
-    /// See [`MemAlloc::quiesce`].
+    /// Waits for readers until nothing is pending, drops the values that were, and returns unused
+    /// memory to the system. See [`MemAlloc::quiesce`].
     ///
     /// # Errors
     ///
@@ -359,7 +426,8 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
         self.alloc.quiesce()
     }
 
-    /// See [`MemAlloc::quiesce_timeout`].
+    /// Waits for readers as [`quiesce`](Self::quiesce) does, but no longer than `limit`. See
+    /// [`MemAlloc::quiesce_timeout`].
     ///
     /// # Errors
     ///
@@ -376,7 +444,8 @@ impl<T: Send + Sync + 'static, P: ReusePolicy> Cache<T, P> {
 }
 
 impl<T: Send + Sync + 'static, P: ProtectsIdentity> Cache<T, P> {
-    /// As [`free_raw`](Self::free_raw), but does not wait where too much is pending: for drops.
+    /// Frees a published object without waiting where too much is pending: for drops. Otherwise
+    /// like [`free_raw`](Self::free_raw).
     ///
     /// # Safety
     ///
@@ -438,6 +507,7 @@ impl<'c, T: Send + Sync + 'static, P: ProtectsIdentity> SlabBox<'c, T, P> {
     ///
     /// `object` came from [`into_raw`](Self::into_raw) of a box of `cache`, was neither freed nor
     /// taken back since, and is unshared, as [`Cache::free_unshared`] says.
+    #[must_use]
     pub unsafe fn from_raw(object: NonNull<T>, cache: &'c Cache<T, P>) -> Self {
         Self::new(&cache.alloc, object)
     }

@@ -99,6 +99,16 @@ impl<T: Send + Sync + 'static> RcuCell<T> {
     /// A cell that holds `value`, in a cache of its own on the global domain, under the default
     /// policy, [`AfterRcuGp`]. For other domains and policies see [`new_in`](Self::new_in).
     ///
+    /// ```
+    /// use memalloc::RcuCell;
+    ///
+    /// let servers = RcuCell::new(vec!["10.0.0.1"])?;
+    /// let guard = servers.domain().pin();
+    /// assert_eq!(servers.load(&guard).len(), 1);
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`NewCellError`] if the cache can't be built or has no memory; it gives the value back.
@@ -124,10 +134,24 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     /// The current value (`rcu_dereference`). The reference lasts as long as the guard, whatever
     /// happens to the cell meanwhile.
     ///
+    /// ```
+    /// use memalloc::RcuCell;
+    ///
+    /// let word = RcuCell::new("trie".to_owned())?;
+    /// let domain = word.domain().clone();
+    /// let guard = domain.pin();
+    /// let seen: &str = word.load(&guard);
+    /// drop(word);
+    /// assert_eq!(seen, "trie");
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// When `guard` is of another domain than the [cell's](Self::domain).
     #[doc(alias = "rcu_dereference")]
+    #[must_use]
     #[inline]
     pub fn load<'g>(&self, guard: &'g Guard<'_>) -> &'g T {
         self.check(guard);
@@ -165,6 +189,7 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     ///
     /// When `guard` is of another domain than the [cell's](Self::domain).
     #[doc(alias = "rcu_dereference")]
+    #[must_use]
     #[inline]
     pub fn load_trace<'g>(&self, guard: &'g TraceGuard<'_>) -> &'g T
     where
@@ -211,6 +236,17 @@ impl<T: Send + Sync + 'static, P: ProtectsIdentity> RcuCell<T, P> {
     ///
     /// If more is pending than [`max_pending`](crate::Builder::max_pending) allows, it waits for
     /// readers, as [`Cache::free_raw`] does.
+    ///
+    /// ```
+    /// use memalloc::RcuCell;
+    ///
+    /// let word = RcuCell::new("old".to_owned())?;
+    /// word.store("new".to_owned())?;
+    /// let guard = word.domain().pin();
+    /// assert_eq!(word.load(&guard), "new");
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

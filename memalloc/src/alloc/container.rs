@@ -6,7 +6,8 @@
 //!
 //! - MEM-E1: all layouts that fit a block (sizes from the requested size to the granted size) have
 //!   the same class, or none: the class is the first that is large and aligned enough, and no other
-//!   class lies between the two sizes. So the layout alone tells which allocator a block belongs to.
+//!   class lies between the two sizes. So the layout alone tells which allocator a block belongs
+//!   to.
 
 use super::MemAlloc;
 use crate::policy::{AfterRcuGp, ProtectsIdentity};
@@ -37,7 +38,7 @@ use std::ptr::NonNull;
 ///
 /// A container cannot write where readers may still read reused memory:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// use memalloc::{Immediate, MemAlloc};
 ///
 /// let alloc = MemAlloc::<Immediate>::with_policy()?;
@@ -112,6 +113,7 @@ impl<P: ProtectsIdentity> MemAlloc<P> {
     /// alloc.destroy()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[must_use]
     pub fn with_fallback<F: Allocator>(&self, large: F) -> WithFallback<'_, F, P> {
         WithFallback { small: self, large }
     }

@@ -115,7 +115,7 @@ impl Raw {
         is_over
     }
 
-    /// Moves a batch of the objects that a cache may allocate from to where any CPU refills from, if
+    /// Moves a batch of the objects that a cache may allocate to where any CPU refills from, if
     /// the cache has too many for sparse slabs.
     fn shed_if_sparse(&self, class: usize, arrays: &mut Arrays) {
         let most = self.most_if_sparse(class);
@@ -182,7 +182,7 @@ impl Raw {
         most.max(1) as u32
     }
 
-    /// Returns the batches that this call finishes. The others stay with the CPU, if each object has
+    /// Returns the batches that this call finishes. The others stay with the CPU if each object has
     /// to be finalized or to return to its slab, so that no call takes longer the more was held up.
     fn finished_by_this_call(&self, deferred: &mut Deferred, mut passed: Queue) -> Queue {
         if !self.passes_by_batch() {

@@ -278,13 +278,13 @@ impl Depot {
         deferred.set_counted(0);
     }
 
-    /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet or were
+    /// As `share_deferred`, for every CPU and also for objects that do not fill a batch yet or were
     /// freed while the cache was busy. Unless `may_wait`, skips caches that are in use.
     pub(super) fn share_all_deferred(&self, may_wait: bool, stamp: impl Fn() -> Stamp) {
         self.share_all(may_wait, false, stamp);
     }
 
-    /// As `share_all_deferred`, waiting for caches that are in use, and also for the free objects of
+    /// As `share_all_deferred`, waiting for caches in use, and also for the free objects of
     /// caches that their CPUs have not used since the previous call.
     pub(super) fn share_all_idle(&self, stamp: impl Fn() -> Stamp) {
         self.share_all(true, true, stamp);

@@ -23,6 +23,7 @@ impl<T> AllocError<T> {
     }
 
     /// Returns the value that was to be moved in.
+    #[must_use]
     pub fn into_value(self) -> T {
         self.value
     }
@@ -215,6 +216,7 @@ pub enum NewCellError<T> {
 
 impl<T> NewCellError<T> {
     /// The value that was to be moved in.
+    #[must_use]
     pub fn into_value(self) -> T {
         match self {
             Self::Build { value, .. } => value,
@@ -271,6 +273,7 @@ pub enum ExchangeError<T> {
 
 impl<T> ExchangeError<T> {
     /// The value that was to be stored.
+    #[must_use]
     pub fn into_value(self) -> T {
         match self {
             Self::Changed(value) => value,

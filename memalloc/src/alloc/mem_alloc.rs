@@ -52,11 +52,11 @@ use std::time::Duration;
 /// [registered](Domain::register) with the domain.
 ///
 /// A deferred free may block, in a handler as elsewhere. Beyond
-/// [`max_pending`](crate::Builder::max_pending) it waits until readers leave, for at most the domain's
-/// [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler, which has
-/// to be async-signal-safe too if signal handlers free. It does not block if the interrupted thread
-/// is inside a read section (the thread then blocks when the section ends) or was driving a grace
-/// period.
+/// [`max_pending`](crate::Builder::max_pending) it waits until readers leave, for at most the
+/// domain's [`stall_after`](crate::rcu::Builder::stall_after), and then calls the stall handler,
+/// which has to be async-signal-safe too if signal handlers free. It does not block if the
+/// interrupted thread is inside a read section (the thread then blocks when the section ends) or
+/// was driving a grace period.
 ///
 /// # Ending
 ///
@@ -85,6 +85,19 @@ impl<P: ReusePolicy> MemAlloc<P> {
     ///
     /// May block on a lock or in the system when this CPU's cache is at its low watermark.
     ///
+    /// ```
+    /// use memalloc::MemAlloc;
+    /// use std::alloc::Layout;
+    ///
+    /// let (alloc, layout) = (MemAlloc::new()?, Layout::from_size_align(100, 64)?);
+    /// let object = alloc.alloc(layout)?;
+    /// assert_eq!(object.len(), 128, "the smallest class that is large enough and aligned to 64");
+    /// // SAFETY: allocated with this layout, never published, and freed once.
+    /// unsafe { alloc.free_unshared(object.cast(), layout) };
+    /// # alloc.destroy()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`TooLarge`](AllocErrorKind::TooLarge) and [`OverAligned`](AllocErrorKind::OverAligned) give
@@ -106,6 +119,18 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// Frees an object as the policy says. Under a deferring policy it may block, as
     /// [`free_rcu`](Self::free_rcu) does.
     ///
+    /// ```
+    /// use memalloc::MemAlloc;
+    /// use std::alloc::Layout;
+    ///
+    /// let (alloc, layout) = (MemAlloc::new()?, Layout::new::<u64>()); // After a grace period.
+    /// let object = alloc.alloc(layout)?.cast::<u8>();
+    /// // SAFETY: allocated with this layout, known only here, and freed once.
+    /// unsafe { alloc.free(object, layout) };
+    /// alloc.destroy()?; // No object is left.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Safety
     ///
     /// `object` was allocated from this allocator with this layout, is freed only once, can no
@@ -121,9 +146,23 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// Frees an object, which may be allocated again once a grace period has passed, under every
     /// policy.
     ///
-    /// Beyond [`max_pending`](crate::Builder::max_pending) it blocks until readers leave, for at most the
-    /// domain's [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler too, and
-    /// then calls the stall handler; see [any context](Self#any-context).
+    /// Beyond [`max_pending`](crate::Builder::max_pending) it blocks until readers leave, for at
+    /// most the domain's [`stall_after`](crate::rcu::Builder::stall_after), in a signal handler
+    /// too, and then calls the stall handler; see [any context](Self#any-context).
+    ///
+    /// ```
+    /// use memalloc::{Immediate, MemAlloc};
+    /// use std::alloc::Layout;
+    ///
+    /// let (alloc, layout) = (MemAlloc::<Immediate>::with_policy()?, Layout::new::<u64>());
+    /// let object = alloc.alloc(layout)?.cast::<u8>();
+    /// let guard = alloc.domain().pin();
+    /// // SAFETY: allocated with this layout, known only here, and freed once.
+    /// unsafe { alloc.free_rcu(object, layout) };
+    /// assert_ne!(alloc.alloc(layout)?.cast(), object, "not before the section has ended");
+    /// # drop(guard);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Safety
     ///
@@ -136,21 +175,25 @@ impl<P: ReusePolicy> MemAlloc<P> {
         unsafe { self.free_rcu_handle(self.handle_of(object), layout) };
     }
 
-    /// Frees an object that no other thread has ever seen. It may be allocated again immediately,
-    /// under every policy.
+    /// Frees an unshared object, which may be allocated again immediately, under every policy.
+    ///
+    /// # Unshared
+    ///
+    /// An object is *unshared* if it was never published, or if every section in which a reader may
+    /// have found it has ended. It needs no grace period.
     ///
     /// # Safety
     ///
-    /// As [`free`](Self::free), and the object was never published.
+    /// As [`free`](Self::free), and the object is unshared.
     #[inline(always)]
     pub unsafe fn free_unshared(&self, object: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.free_unshared_handle(self.handle_of(object), layout) };
     }
 
-    /// As [`alloc`](Self::alloc), and every byte of the object is zero. Only for objects that no
-    /// reader may still read: not for objects that are freed for immediate reuse and read
-    /// concurrently.
+    /// Allocates an object of which every byte is zero. Only for objects that no reader may still
+    /// read: not for objects that are freed for immediate reuse and read concurrently. Otherwise
+    /// like [`alloc`](Self::alloc).
     ///
     /// # Errors
     ///
@@ -162,19 +205,19 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Ok(object)
     }
 
-    /// As [`alloc`](Self::alloc), but only if an object is ready: waits for no lock and does not
-    /// ask the system for memory (`GFP_NOWAIT`). Async-signal-safe.
+    /// Allocates an object if one is ready: waits for no lock and does not ask the system for
+    /// memory (`GFP_NOWAIT`). Async-signal-safe. Otherwise like [`alloc`](Self::alloc).
     ///
     /// A call that finds no object ready moves pending objects along, at most once in 150 µs: it
     /// visits the caches of every CPU and begins a grace period, which may issue a `membarrier`. So
     /// a program that calls nothing but this and deferred frees does not starve. It runs no
     /// finalizers and no destructors.
     ///
-    /// A call that finds no object in this CPU's cache, and fails or leaves fewer ready objects than
-    /// a batch, wakes the [`Worker`](crate::Worker) of the allocator, if it has one. The worker makes
-    /// a batch ready, or as many objects as [`prefill`](Self::prefill) reserved (the kernel's
-    /// `irq_work`). Only reserved objects stay ready if none are needed for some rounds of the
-    /// worker.
+    /// A call that finds no object in this CPU's cache, and fails or leaves fewer ready objects
+    /// than a batch, wakes the [`Worker`](crate::Worker) of the allocator, if it has one. The
+    /// worker makes a batch ready, or as many objects as [`prefill`](Self::prefill) reserved (the
+    /// kernel's `irq_work`). Only reserved objects stay ready if none are needed for some rounds of
+    /// the worker.
     ///
     /// # Errors
     ///
@@ -200,12 +243,27 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// [`alloc_nowait`](Self::alloc_nowait) on any CPU. Call this before the first signal, or
     /// before a part of the program that must not fail.
     ///
-    /// Calls that may block leave the reserve alone until memory has run out, and
-    /// [`trim`](Self::trim), [`tend`](Self::tend) and a [`Worker`](crate::Worker) keep it. After
-    /// `alloc_nowait` has taken objects from the reserve, objects that the program frees refill it,
-    /// unless they return to their slabs first ([`FreeAfterRcuGp`](crate::FreeAfterRcuGp)); a
-    /// [`Worker`](crate::Worker) and the next call of `prefill` refill it too. The largest number requested counts, until
-    /// [`quiesce`](Self::quiesce) releases the reserve.
+    /// ```
+    /// use memalloc::MemAlloc;
+    /// use std::alloc::Layout;
+    ///
+    /// let (alloc, layout) = (MemAlloc::new()?, Layout::new::<u64>());
+    /// alloc.alloc_nowait(layout).expect_err("nothing is ready yet");
+    /// alloc.prefill(layout, 100)?;
+    /// let object = alloc.alloc_nowait(layout)?.cast();
+    /// // SAFETY: allocated with this layout, never published, and freed once.
+    /// unsafe { alloc.free_unshared(object, layout) };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// The largest number requested counts, until [`quiesce`](Self::quiesce) releases the reserve.
+    ///
+    /// - Calls that may block take nothing from the reserve until memory has run out.
+    /// - [`trim`](Self::trim), [`tend`](Self::tend) and a [`Worker`](crate::Worker) keep it.
+    /// - After `alloc_nowait` has taken objects from it, it is refilled by objects that the program
+    ///   frees, by a [`Worker`](crate::Worker), and by the next call of `prefill`. (Under
+    ///   [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) freed objects return to their slabs and do not
+    ///   refill it.)
     ///
     /// A call of `alloc_nowait` holds up to 250 objects for a moment: reserve that many more for
     /// each call that may run at the same time, interrupted or on another CPU.
@@ -230,8 +288,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 
     /// Returns unneeded objects to their slabs, and empty slabs to the system, as far as that is
-    /// possible without waiting for readers. The free objects stay in the caches that their CPUs have
-    /// used since the previous call of this or [`tend`](Self::tend), and objects that
+    /// possible without waiting for readers. The free objects stay in the caches that their CPUs
+    /// have used since the previous call of this or [`tend`](Self::tend), and objects that
     /// [`prefill`](Self::prefill) reserved stay ready.
     pub fn trim(&self) -> Reclaimed {
         self.raw.trim()
@@ -242,6 +300,19 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// [`prefill`](Self::prefill) reserved. One call is enough for any number of objects, and for a
     /// chain of any length of values that free one another when they are dropped. Objects that
     /// other threads free meanwhile are not waited for.
+    ///
+    /// ```
+    /// use memalloc::MemAlloc;
+    /// use std::alloc::Layout;
+    ///
+    /// let (alloc, layout) = (MemAlloc::new()?, Layout::new::<u64>());
+    /// let object = alloc.alloc(layout)?.cast();
+    /// // SAFETY: allocated with this layout, known only here, and freed once.
+    /// unsafe { alloc.free(object, layout) };
+    /// alloc.quiesce()?;
+    /// assert_eq!(alloc.stats().taken.objects, 0, "every object is in its slab");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -256,7 +327,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.raw.quiesce(None)
     }
 
-    /// As [`quiesce`](Self::quiesce), but waits for readers no longer than `limit`.
+    /// Waits for readers as [`quiesce`](Self::quiesce) does, but no longer than `limit`.
     ///
     /// ```
     /// use memalloc::rcu::SynchronizeError;
@@ -305,7 +376,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.raw.depot().slabs.backing_bytes()
     }
 
-    /// As [`alloc`](Self::alloc), by handle.
+    /// Allocates an object and returns its handle. Otherwise like [`alloc`](Self::alloc).
     ///
     /// # Errors
     ///
@@ -322,7 +393,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         }
     }
 
-    /// As [`free`](Self::free), by handle.
+    /// Frees the object of a handle as the policy says. Otherwise like [`free`](Self::free).
     ///
     /// # Safety
     ///
@@ -342,7 +413,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
         }
     }
 
-    /// As [`free_rcu`](Self::free_rcu), by handle.
+    /// Frees the object of a handle, which may be allocated again once a grace period has passed.
+    /// Otherwise like [`free_rcu`](Self::free_rcu).
     ///
     /// # Safety
     ///
@@ -353,7 +425,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.raw.free_rcu(self.having(layout), object);
     }
 
-    /// As [`free_unshared`](Self::free_unshared), by handle.
+    /// Frees the unshared object of a handle, which may be allocated again immediately. Otherwise
+    /// like [`free_unshared`](Self::free_unshared).
     ///
     /// # Safety
     ///
@@ -389,22 +462,25 @@ impl<P: ReusePolicy> MemAlloc<P> {
     ///
     /// `object` was allocated from this allocator at some time, and `index` is inside its class.
     /// All accesses to the word are atomic.
+    #[must_use]
     #[inline(always)]
     pub unsafe fn word(&self, object: Handle, index: usize) -> &AtomicU32 {
         // SAFETY: the caller's promise.
         unsafe { self.raw.depot().slabs.arena().word(object, index) }
     }
 
-    /// Declares that the calling thread reads plain (non-atomic) memory of an object. Under loom,
-    /// reports a write that is not ordered with it; otherwise does nothing.
+    /// For models: declares that the calling thread reads plain (non-atomic) memory of an object.
+    /// Under loom, reports a write that is not ordered with it; otherwise does nothing.
+    #[doc(hidden)]
     #[inline(always)]
     #[cfg_attr(counted, track_caller)]
     pub fn reads_plain(&self, object: Handle) {
         self.raw.depot().slabs.arena().reads_plain(object);
     }
 
-    /// Declares that the calling thread writes plain (non-atomic) memory of an object. Under loom,
-    /// reports an access that is not ordered with it; otherwise does nothing.
+    /// For models: declares that the calling thread writes plain (non-atomic) memory of an object.
+    /// Under loom, reports an access that is not ordered with it; otherwise does nothing.
+    #[doc(hidden)]
     #[inline(always)]
     #[cfg_attr(counted, track_caller)]
     pub fn writes_plain(&self, object: Handle) {
@@ -461,7 +537,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
         Ok(object)
     }
 
-    /// As `alloc_slow`, but returns the object with its size.
+    /// Allocates after the fast path has failed, and returns the object with its size.
     #[cold]
     #[inline(never)]
     fn alloc_slice_slow(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -474,7 +550,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
         NonNull::slice_from_raw_parts(self.pointer(object), caches.size.into())
     }
 
-    /// As [`free_rcu`](Self::free_rcu), but does not wait where too much is pending: for drops.
+    /// Defers the free of an object without waiting where too much is pending: for drops. Otherwise
+    /// like [`free_rcu`](Self::free_rcu).
     ///
     /// # Safety
     ///

@@ -1,4 +1,11 @@
-//! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type.
+//! The allocators: [`MemAlloc`] for every size class, [`Cache`] for objects of one type,
+//! [`RcuCell`] for one value.
+//!
+//! This layer moves objects between the places of the lower layers: the caches of CPUs, the depot,
+//! batches that wait for grace periods, and slabs. It alone knows the policy of an allocator, when
+//! a grace period is due and what bounds the pending memory. It knows nothing of how a slab is laid
+//! out, how a cache is accessed or how readers announce themselves. `depot`, `boxes`, `cell` and
+//! `container` state its invariants (MEM-L, MEM-O, MEM-RC, MEM-E).
 
 // The order of these modules is that of the methods of `MemAlloc` and `Cache` in the documentation.
 mod builder;

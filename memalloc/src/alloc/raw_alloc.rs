@@ -185,8 +185,8 @@ impl Raw {
         arrays.lower_limits(self.most_if_sparse(class));
         let left = objects.len() - objects.len().min(full.saturating_sub(arrays.free.len()));
         arrays.free.extend(&objects[left..]);
-        // Most come from another CPU, whose cache may have their memory. Fetched one after the other,
-        // as they are handed out, each would be waited for.
+        // Most come from another CPU, whose cache may have their memory. Fetched one after the
+        // other, as they are handed out, each would be waited for.
         let arena = self.depot.slabs.arena();
         for &object in objects[left..].iter().rev() {
             prefetch::line_for_write(arena.pointer(object).as_ptr());

@@ -53,6 +53,26 @@ impl<T: TypeStable> Cache<T, Immediate> {
     /// Allocates an object with the contents that its earlier life left. The caller initialises it
     /// by stores. Readers of the earlier life may still read it.
     ///
+    /// ```
+    /// use memalloc::{Cache, Immediate};
+    /// # use memalloc::TypeStable;
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # #[derive(Default)]
+    /// # struct Count(AtomicU64);
+    /// # // SAFETY: an atomic, of which every value is valid, and nothing to drop.
+    /// # unsafe impl TypeStable for Count {}
+    ///
+    /// let counts = Cache::<Count, Immediate>::type_stable()?;
+    /// let slot = counts.alloc_slot()?; // A handle of 32 bits.
+    /// let guard = counts.domain().pin();
+    /// // SAFETY: allocated above, and not freed yet; the guard is of this cache's domain.
+    /// unsafe { counts.slot(slot, &guard) }.0.store(7, Ordering::Relaxed);
+    /// # drop(guard);
+    /// # // SAFETY: never published, and freed once.
+    /// # unsafe { counts.free_slot(slot) };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`MemAlloc::alloc`](crate::MemAlloc::alloc).
@@ -63,6 +83,27 @@ impl<T: TypeStable> Cache<T, Immediate> {
     /// Returns the object that `slot` names, for the length of a read section of this cache's
     /// domain. The object may have been reused: validate what you read.
     ///
+    /// ```
+    /// use memalloc::{Cache, Immediate};
+    /// # use memalloc::TypeStable;
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # #[derive(Default)]
+    /// # struct Count(AtomicU64);
+    /// # // SAFETY: an atomic, of which every value is valid, and nothing to drop.
+    /// # unsafe impl TypeStable for Count {}
+    ///
+    /// let counts = Cache::<Count, Immediate>::type_stable()?;
+    /// let slot = counts.alloc_slot()?;
+    /// let guard = counts.domain().pin();
+    /// // SAFETY: allocated above, and not freed yet; the guard is of this cache's domain.
+    /// let count = unsafe { counts.slot(slot, &guard) };
+    /// // SAFETY: known only here, and freed once.
+    /// unsafe { counts.free_slot(slot) };
+    /// assert_eq!(counts.alloc_slot()?, slot);
+    /// count.0.load(Ordering::Relaxed); // Sound, but the value may be of the next life.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// With debug assertions, when `guard` is of another domain.
@@ -71,6 +112,7 @@ impl<T: TypeStable> Cache<T, Immediate> {
     ///
     /// `slot` was allocated from this cache, and was freed, if at all, after `guard` began.
     /// `guard` is a guard of this cache's domain.
+    #[must_use]
     pub unsafe fn slot<'g>(&'g self, slot: Handle, guard: &'g Guard<'_>) -> SlotRef<'g, T> {
         self.check_guard(guard);
         // SAFETY: the slot was constructed when it left its slab, and does not return to it before
@@ -79,6 +121,23 @@ impl<T: TypeStable> Cache<T, Immediate> {
     }
 
     /// Frees an object, which may be allocated again immediately.
+    ///
+    /// ```
+    /// use memalloc::{Cache, Immediate};
+    /// # use memalloc::TypeStable;
+    /// # use std::sync::atomic::AtomicU64;
+    /// # #[derive(Default)]
+    /// # struct Count(AtomicU64);
+    /// # // SAFETY: an atomic, of which every value is valid, and nothing to drop.
+    /// # unsafe impl TypeStable for Count {}
+    ///
+    /// let counts = Cache::<Count, Immediate>::type_stable()?;
+    /// let slot = counts.alloc_slot()?;
+    /// // SAFETY: known only here, and freed once.
+    /// unsafe { counts.free_slot(slot) };
+    /// assert_eq!(counts.alloc_slot()?, slot, "last in, first out");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Safety
     ///
@@ -89,7 +148,8 @@ impl<T: TypeStable> Cache<T, Immediate> {
         unsafe { self.mem_alloc().free_handle(slot, Layout::new::<T>()) };
     }
 
-    /// As [`alloc_slot`](Self::alloc_slot), but only if an object is ready. Async-signal-safe.
+    /// Allocates an object if one is ready, without waiting. Async-signal-safe. Otherwise like
+    /// [`alloc_slot`](Self::alloc_slot).
     ///
     /// # Errors
     ///
@@ -109,6 +169,7 @@ impl<T: TypeStable> Cache<T, Immediate> {
     /// # Safety
     ///
     /// As [`slot`](Self::slot).
+    #[must_use]
     pub unsafe fn slot_trace<'g>(
         &'g self,
         slot: Handle,

@@ -1,4 +1,4 @@
-//! The classes of which a call that may not wait has found too few objects ready, and the workers to
+//! The classes of which a call that may not wait found too few objects ready, and the workers to
 //! wake for them. Knows numbers only.
 
 use crate::class::MAX_CLASSES;

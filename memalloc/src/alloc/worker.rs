@@ -31,7 +31,7 @@ type Round = Box<dyn FnMut(Occasion) -> bool + Send>;
 /// the system, and reports stalled readers. It ends when this is dropped, or when everything that
 /// was added to it is gone.
 ///
-/// Between its rounds, it is woken by an `alloc_nowait` of an allocator or cache that leaves too few
+/// Between its rounds it is woken by an `alloc_nowait` of an allocator or cache that leaves too few
 /// objects ready, on Linux at once and elsewhere within a millisecond, and makes more ready.
 ///
 /// A worker is optional: without it, the calls that allocate, free or wait do the same work. It

@@ -26,6 +26,7 @@ pub struct FailOnDemand<B> {
 
 impl<B: Backing> FailOnDemand<B> {
     /// Creates a `FailOnDemand` in front of `behind`.
+    #[must_use]
     pub const fn new(behind: B) -> Self {
         Self {
             behind,
@@ -56,11 +57,13 @@ impl<B: Backing> FailOnDemand<B> {
     }
 
     /// Returns the number of requests so far, refused or not: the number of the next request.
+    #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
     /// Returns the number of refused requests.
+    #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

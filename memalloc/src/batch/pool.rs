@@ -81,7 +81,7 @@ const _: () = assert!(cfg!(loom) || size_of::<Node>() == 1024);
 
 /// All batches of an allocator.
 pub(crate) struct Pool {
-    table: imp::Table,
+    table: imp::NodeTable,
     /// Unused batches.
     free: CachePadded<BatchList>,
 }
@@ -103,7 +103,7 @@ impl Pool {
     pub(crate) fn for_range(backing: &Arc<dyn Backing>, bytes: usize) -> io::Result<Self> {
         let nodes = (bytes / BYTES_PER_BATCH).clamp(LEAST_BATCHES, MOST_BATCHES);
         let free = CachePadded::new(BatchList::new());
-        Ok(Self { table: imp::Table::new(backing, nodes as u32)?, free })
+        Ok(Self { table: imp::NodeTable::new(backing, nodes as u32)?, free })
     }
 
     /// Returns the range of the batches, which grows with that of the objects. Its first chunk is
@@ -113,7 +113,7 @@ impl Pool {
     pub(crate) fn beside(&self) -> Beside {
         Beside {
             range: self.table.range(),
-            committed: imp::Table::CHUNK_BYTES,
+            committed: imp::NodeTable::CHUNK_BYTES,
             least: LEAST_BATCHES * size_of::<Node>(),
             slab_bytes: BYTES_PER_BATCH / size_of::<Node>(),
         }
@@ -126,7 +126,7 @@ impl Pool {
         let range = pool.table.range();
         // SAFETY: no other thread has it yet.
         unsafe { range.grow(range.bytes()) }.expect("addresses");
-        range.commit(0, imp::Table::CHUNK_BYTES).expect("memory");
+        range.commit(0, imp::NodeTable::CHUNK_BYTES).expect("memory");
         pool
     }
 
@@ -179,14 +179,14 @@ mod imp {
 
     const CHUNK_NODES: u32 = 256;
 
-    pub(super) struct Table {
+    pub(super) struct NodeTable {
         nodes: Arc<Region>,
         most: u32,
         used: AtomicU32,
         committed: AtomicU32,
     }
 
-    impl Table {
+    impl NodeTable {
         pub(super) const CHUNK_BYTES: usize = CHUNK_NODES as usize * size_of::<Node>();
 
         pub(super) fn new(backing: &Arc<dyn Backing>, most: u32) -> io::Result<Self> {
@@ -263,12 +263,12 @@ mod imp {
     const MOST_NODES: usize = 32;
 
     /// Nodes are built when they are first used.
-    pub(super) struct Table {
+    pub(super) struct NodeTable {
         nodes: Box<[OnceLock<Node>]>,
         used: Plain,
     }
 
-    impl Table {
+    impl NodeTable {
         pub(super) fn new(_backing: &Arc<dyn Backing>, _most: u32) -> io::Result<Self> {
             let nodes = (0..MOST_NODES).map(|_| OnceLock::new()).collect();
             Ok(Self { nodes, used: Plain::new(0) })

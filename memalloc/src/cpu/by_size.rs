@@ -1,6 +1,6 @@
 //! Finds the caches that serve a layout, by its size, with everything that the fast paths need.
 
-use super::table::Table;
+use super::table::CacheTable;
 use crate::class::{BATCH_CAPACITY, CACHE_CAPACITY, ClassTable, MAX_SIZE, UNIT};
 use crate::sys::rseq::CacheRow;
 use std::alloc::Layout;
@@ -32,7 +32,7 @@ impl BySize {
     }
 
     /// Returns the table for these classes and caches.
-    pub(super) fn new(classes: &ClassTable, table: &Table) -> Self {
+    pub(super) fn new(classes: &ClassTable, table: &CacheTable) -> Self {
         let mut by_size = Self::unserved(table.first(0));
         for (units, caches) in by_size.by_units.iter_mut().enumerate() {
             let layout = Layout::from_size_align(units * UNIT, 1).ok();

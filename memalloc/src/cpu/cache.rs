@@ -48,9 +48,9 @@ impl Arrays {
         self.limits.apply_most();
     }
 
-    /// Lets `is_idle` tell whether the cache's CPU uses it from now on: the next free takes the slow
-    /// path, which sets the limits again. Only while nothing is deferred here: with limits of 0, a
-    /// cache that is emptied looks unused (`CpuCache::was_used`).
+    /// Lets `is_idle` tell whether the cache's CPU uses it from now on: the next free takes the
+    /// slow path, which sets the limits again. Only while nothing is deferred here: with limits of
+    /// 0, a cache that is emptied looks unused (`CpuCache::was_used`).
     pub(crate) fn watch(&mut self) {
         if self.free_by_rcu.is_empty() && self.deferred.is_empty() {
             (self.limits.free, self.limits.by_rcu) = (0, 0);

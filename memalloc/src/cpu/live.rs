@@ -5,7 +5,7 @@
 //! allocator that is never used has no caches.
 
 use super::by_size::BySize;
-use super::table::Table;
+use super::table::CacheTable;
 use crate::class::{Class, ClassTable};
 use crate::sys::fork::{AtFork, Forking, Registration};
 use crate::sys::heap;
@@ -26,11 +26,11 @@ pub(super) struct Live {
     /// The row of each class.
     pub(super) by_class: Box<[CacheRow]>,
     /// `None` in the twin, the stand-in.
-    pub(super) table: Option<Table>,
+    pub(super) table: Option<CacheTable>,
 }
 
 impl Live {
-    pub(super) fn new(classes: &ClassTable, table: Table) -> io::Result<Self> {
+    pub(super) fn new(classes: &ClassTable, table: CacheTable) -> io::Result<Self> {
         let by_size = BySize::new(classes, &table);
         let of_class = |class: &Class| *by_size.of(class.layout());
         let by_class = heap::try_collect(classes.classes().iter().map(of_class));
@@ -43,7 +43,7 @@ impl Live {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        let table = |table: &Table| table.bytes() + size_of::<Self>() as u64;
+        let table = |table: &CacheTable| table.bytes() + size_of::<Self>() as u64;
         self.table.as_ref().map_or(0, table) + size_of_val(&*self.by_class) as u64
     }
 }

@@ -40,7 +40,7 @@ use std::alloc::Layout;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use table::Table;
+use table::CacheTable;
 
 /// The caches of all CPUs and classes.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl CpuCaches {
     #[cold]
     pub(crate) fn wake(&self, classes: &ClassTable) -> io::Result<()> {
         if !self.is_live() {
-            let table = Table::new(&self.backing, self.cpus(), classes.len())?;
+            let table = CacheTable::new(&self.backing, self.cpus(), classes.len())?;
             self.live.set(Live::new(classes, table)?)?;
         }
         Ok(())
@@ -92,7 +92,7 @@ impl CpuCaches {
     }
 
     /// MEM-C4: called only when the caches exist.
-    fn table(&self) -> &Table {
+    fn table(&self) -> &CacheTable {
         let Some(table) = &self.live.get().table else {
             unreachable!("no object has been allocated yet");
         };

@@ -17,7 +17,7 @@ mod imp {
     /// MEM-C3: `memory` is committed, zero at first, and has a [`CpuCache`] for each class of each
     /// CPU, behind room for numbers that are no CPU's (MEM-Q3).
     #[derive(Debug)]
-    pub(crate) struct Table {
+    pub(crate) struct CacheTable {
         _memory: Region,
         /// The address of CPU 0's caches.
         base: NonNull<u8>,
@@ -26,11 +26,11 @@ mod imp {
     }
 
     // SAFETY: `base` is an address in `_memory`, which can be shared.
-    unsafe impl Send for Table {}
+    unsafe impl Send for CacheTable {}
     // SAFETY: as above.
-    unsafe impl Sync for Table {}
+    unsafe impl Sync for CacheTable {}
 
-    impl Table {
+    impl CacheTable {
         pub(crate) fn new(
             backing: &Arc<dyn Backing>,
             cpus: usize,
@@ -104,13 +104,13 @@ mod imp {
 
     /// The caches of a model, which are built one by one in a box.
     #[derive(Debug)]
-    pub(crate) struct Table {
+    pub(crate) struct CacheTable {
         caches: Box<[CpuCache]>,
         cpus: usize,
         classes: usize,
     }
 
-    impl Table {
+    impl CacheTable {
         pub(crate) fn new(
             _backing: &Arc<dyn Backing>,
             cpus: usize,
@@ -148,4 +148,4 @@ mod imp {
     }
 }
 
-pub(super) use imp::Table;
+pub(super) use imp::CacheTable;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 impl Domain {
     /// Creates a domain with the barrier of [`BarrierKind::best`].
+    #[must_use]
     pub fn new() -> Self {
         Self::configured(BarrierKind::best(), StallWatch::default())
     }
@@ -19,6 +20,7 @@ impl Domain {
     }
 
     /// The domain of the process. Allocators and structures use it unless they are given another.
+    #[must_use]
     #[cfg(not(loom))]
     pub fn global() -> &'static Self {
         // `OnceBox` never waits for the initialization by another thread, which may have vanished

@@ -42,7 +42,7 @@ impl Callback {
 const CALLBACKS_PER_LOOK: u64 = if cfg!(loom) { u64::MAX } else { 64 };
 
 #[derive(Default)]
-struct Queue {
+struct CallbackQueue {
     /// Pending callbacks in the order in which they were queued, each with its cookie. Cookies
     /// never decrease, because they are taken under the lock.
     waiting: VecDeque<(u64, Callback)>,
@@ -52,7 +52,7 @@ struct Queue {
     running: Vec<(u64, thread::ThreadId)>,
 }
 
-impl Queue {
+impl CallbackQueue {
     fn oldest_waiting(&self) -> u64 {
         self.queued - self.waiting.len() as u64
     }
@@ -61,7 +61,7 @@ impl Queue {
 /// The callbacks of one flavour.
 #[derive(Default)]
 pub(super) struct Callbacks {
-    queue: ForkLock<Queue>,
+    queue: ForkLock<CallbackQueue>,
     /// The number of pending callbacks. Changed under the lock, read without it.
     waiting: Tally,
 }

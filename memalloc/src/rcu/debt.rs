@@ -28,7 +28,7 @@ pub(super) fn owed_by(nested: u32) -> Option<WaitFor> {
 }
 
 impl Domain {
-    /// See [`Inner::owe`].
+    /// Notes that the calling thread has to wait at the end of its section. See [`Inner::owe`].
     pub(crate) fn owe(&self, what: WaitFor) {
         self.inner().owe(what);
     }

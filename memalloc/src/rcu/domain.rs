@@ -126,7 +126,22 @@ impl fmt::Debug for Domain {
 }
 
 impl Domain {
-    /// See [`GracePeriods::synchronize`].
+    /// Waits until every RCU section that is open now has ended (`synchronize_rcu`), then runs the
+    /// callbacks that are due. See [`GracePeriods::synchronize`].
+    ///
+    /// ```
+    /// use memalloc::rcu::Domain;
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let (domain, shared) = (Domain::new(), AtomicPtr::new(Box::into_raw(Box::new(1))));
+    /// let old = shared.swap(Box::into_raw(Box::new(2)), Ordering::AcqRel);
+    /// domain.synchronize()?;
+    /// // SAFETY: it was unlinked above, and every reader that may have found it has left.
+    /// assert_eq!(*unsafe { Box::from_raw(old) }, 1);
+    /// # // SAFETY: no other thread has it.
+    /// # drop(unsafe { Box::from_raw(shared.into_inner()) });
+    /// # Ok::<(), memalloc::rcu::SynchronizeError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -135,12 +150,24 @@ impl Domain {
         self.rcu().synchronize()
     }
 
-    /// See [`GracePeriods::call`].
+    /// Runs `callback` after a grace period, on any thread that finds it due (`call_rcu`). See
+    /// [`GracePeriods::call`].
+    ///
+    /// ```
+    /// use memalloc::rcu::Domain;
+    ///
+    /// let (domain, unlinked) = (Domain::new(), "a value that readers may still read".to_owned());
+    /// domain.call(move || drop(unlinked)); // Once their sections have ended.
+    /// assert_eq!(domain.stats().callbacks, 1);
+    /// domain.barrier()?; // Waits until it has run.
+    /// assert_eq!(domain.stats().callbacks, 0);
+    /// # Ok::<(), memalloc::rcu::SynchronizeError>(())
+    /// ```
     pub fn call(&self, callback: impl FnOnce() + Send + 'static) {
         self.rcu().call(callback);
     }
 
-    /// See [`GracePeriods::retire`].
+    /// Calls `free` with `object` after a grace period. See [`GracePeriods::retire`].
     ///
     /// # Safety
     ///
@@ -150,7 +177,20 @@ impl Domain {
         unsafe { self.rcu().retire(object, free) };
     }
 
-    /// See [`GracePeriods::barrier`].
+    /// Waits until every callback that was queued before this call has run (`rcu_barrier`). See
+    /// [`GracePeriods::barrier`].
+    ///
+    /// ```
+    /// use memalloc::rcu::Domain;
+    /// use std::sync::Arc;
+    ///
+    /// let (domain, shared) = (Domain::new(), Arc::new(7));
+    /// let unlinked = shared.clone();
+    /// domain.call(move || drop(unlinked));
+    /// domain.barrier()?;
+    /// assert_eq!(Arc::into_inner(shared), Some(7), "the callback has dropped its clone");
+    /// # Ok::<(), memalloc::rcu::SynchronizeError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -159,34 +199,42 @@ impl Domain {
         self.rcu().barrier()
     }
 
-    /// See [`GracePeriods::run_callbacks`].
+    /// Drives the grace period without waiting, runs the callbacks that are due, and returns their
+    /// number. See [`GracePeriods::run_callbacks`].
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn run_callbacks(&self) -> usize {
         self.rcu().run_callbacks()
     }
 
-    /// See [`GracePeriods::start_poll`].
+    /// Returns a cookie for everything that was unlinked before this call
+    /// (`start_poll_synchronize_rcu`). See [`GracePeriods::start_poll`].
     pub fn start_poll(&self) -> Cookie {
         self.rcu().start_poll()
     }
 
-    /// See [`GracePeriods::poll`].
+    /// Returns whether the grace period of `cookie` has passed (`poll_state_synchronize_rcu`). See
+    /// [`GracePeriods::poll`].
     #[must_use]
     pub fn poll(&self, cookie: Cookie) -> bool {
         self.rcu().poll(cookie)
     }
 
-    /// See [`GracePeriods::advance`].
+    /// Drives grace periods towards `cookie` without waiting, and returns whether its grace period
+    /// has passed. See [`GracePeriods::advance`].
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn advance(&self, cookie: Cookie) -> bool {
         self.rcu().advance(cookie)
     }
 
     /// The grace periods that wait for the readers of [`pin`](Self::pin).
+    #[must_use]
     #[inline]
     pub fn rcu(&self) -> &GracePeriods<Rcu> {
         &self.inner.rcu
     }
 
     /// The grace periods that wait for the readers of [`pin_trace`](Self::pin_trace).
+    #[must_use]
     #[inline]
     pub fn trace(&self) -> &GracePeriods<TasksTrace> {
         &self.inner.trace
@@ -195,11 +243,13 @@ impl Domain {
     /// The kind of barrier between RCU readers and grace periods that the domain was built with.
     /// [`stats`](Self::stats) reports the kind in force. The tasks-trace flavour always uses
     /// [`BarrierKind::Fence`].
+    #[must_use]
     pub fn barrier_kind(&self) -> BarrierKind {
         self.inner.rcu.barrier_kind()
     }
 
-    /// See [`GracePeriods::stats`].
+    /// Returns the statistics of the RCU flavour. See [`GracePeriods::stats`].
+    #[must_use]
     pub fn stats(&self) -> FlavourStats {
         self.rcu().stats()
     }

@@ -17,9 +17,9 @@ pub enum TasksTrace {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FlavourKind {
-    /// See [`Rcu`].
+    /// Sections that stay on their thread and are short: [`Rcu`].
     Rcu,
-    /// See [`TasksTrace`].
+    /// Sections that may sleep: [`TasksTrace`].
     TasksTrace,
 }
 

@@ -196,8 +196,9 @@ impl<F: Flavour> GracePeriods<F> {
         self.synchronize_within(None)
     }
 
-    /// As [`synchronize`](Self::synchronize), but sleeps only after a thousand checks: it keeps a
-    /// processor busy to save microseconds (`synchronize_rcu_expedited`).
+    /// Waits until every read section that is open now has ended, and sleeps only after a thousand
+    /// checks: it keeps a processor busy to save microseconds (`synchronize_rcu_expedited`).
+    /// Otherwise like [`synchronize`](Self::synchronize).
     ///
     /// # Errors
     ///
@@ -207,7 +208,8 @@ impl<F: Flavour> GracePeriods<F> {
         self.wait(Backoff::restless(), None)
     }
 
-    /// As [`synchronize`](Self::synchronize), but gives up after `limit`.
+    /// Waits until every read section that is open now has ended, and gives up after `limit`.
+    /// Otherwise like [`synchronize`](Self::synchronize).
     ///
     /// # Errors
     ///
@@ -217,7 +219,8 @@ impl<F: Flavour> GracePeriods<F> {
         self.synchronize_within(Some(limit))
     }
 
-    /// As [`synchronize_timeout`](Self::synchronize_timeout); without a limit if that is `None`.
+    /// Waits until every read section that is open now has ended, for at most `limit`, if there is
+    /// one.
     pub(super) fn synchronize_within(
         &self,
         limit: Option<Duration>,
@@ -272,6 +275,7 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     /// Returns a reader that the grace period under way waits for, if there is one.
+    #[must_use]
     pub fn held_up_by(&self) -> Option<Reader> {
         let thread = self.epochs.held_up_by(&self.slots)?;
         Some(Reader { thread, inside_for: self.epochs.begun_ago() })
@@ -405,6 +409,7 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     /// Returns statistics about the flavour, as of now.
+    #[must_use]
     pub fn stats(&self) -> FlavourStats {
         let (slots, reading) = self.slots.count();
         FlavourStats {
@@ -476,4 +481,17 @@ pub struct FlavourStats {
     pub reading: usize,
     /// The number of callbacks that have not run yet.
     pub callbacks: usize,
+}
+
+/// One line: `barrier membarrier (0 switches), 3 grace periods passed, 2 slots (1 in a section), 0
+/// callbacks pending`.
+impl fmt::Display for FlavourStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { barrier, barrier_switches, grace_periods, slots, reading, callbacks } = self;
+        write!(
+            f,
+            "barrier {barrier} ({barrier_switches} switches), {grace_periods} grace periods passed, \
+             {slots} slots ({reading} in a section), {callbacks} callbacks pending"
+        )
+    }
 }

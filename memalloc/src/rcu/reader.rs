@@ -181,6 +181,18 @@ impl Domain {
     /// Dropping the guard waits if the thread has freed more inside the section than
     /// [`max_pending`](crate::Builder::max_pending) allows.
     ///
+    /// ```
+    /// use memalloc::rcu::Domain;
+    ///
+    /// let domain = Domain::new();
+    /// let guard = domain.pin();
+    /// drop(domain.pin()); // Sections nest.
+    /// domain.synchronize().expect_err("this thread is inside a section");
+    /// drop(guard);
+    /// domain.synchronize()?;
+    /// # Ok::<(), memalloc::rcu::SynchronizeError>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// If this thread already has 2^29 live or leaked guards.

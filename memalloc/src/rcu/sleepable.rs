@@ -162,6 +162,10 @@ impl Domain {
     /// for it), whatever thread it is resumed on. If that cannot be ruled out, use
     /// [`synchronize_timeout`], `quiesce_timeout` or `destroy_timeout`.
     ///
+    /// Never block on a grace period in an async task: a blocked task holds up a thread of the
+    /// executor, and with it perhaps the task whose section is waited for. Wait on a thread for
+    /// blocking calls (`spawn_blocking` in tokio and others).
+    ///
     /// [`SynchronizeError::InsideReadSection`]: super::SynchronizeError::InsideReadSection
     /// [`synchronize_timeout`]: super::GracePeriods::synchronize_timeout
     ///
@@ -187,8 +191,9 @@ impl Domain {
         TraceGuard::enter(self)
     }
 
-    /// As [`pin_trace`](Self::pin_trace), with a guard that keeps the domain alive, for tasks that
-    /// must be `'static`. Costs one more atomic increment.
+    /// Begins a read section that may sleep, with a guard that keeps the domain alive: for tasks
+    /// that must be `'static`. Costs one more atomic increment than [`pin_trace`](Self::pin_trace),
+    /// and the same rules apply.
     pub fn pin_trace_owned(&self) -> OwnedTraceGuard {
         OwnedTraceGuard::enter(self)
     }

@@ -19,6 +19,7 @@ pub struct Reader {
 
 impl Reader {
     /// The name of the thread, if it is alive and the system provides the name.
+    #[must_use]
     pub fn thread_name(&self) -> Option<String> {
         thread::name_of(self.thread)
     }

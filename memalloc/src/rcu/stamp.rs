@@ -97,12 +97,13 @@ impl Domain {
         Stamp { rcu: self.rcu().completed(), trace }
     }
 
-    /// See [`Inner::completed_epochs`].
+    /// Returns the newest epochs that have passed. See [`Inner::completed_epochs`].
     pub(crate) fn completed_epochs(&self, what: WaitFor) -> [u64; 2] {
         self.inner().completed_epochs(what)
     }
 
-    /// See [`Inner::advance_once`].
+    /// Begins a grace period if none is under way, and ends it if readers allow. See
+    /// [`Inner::advance_once`].
     pub(crate) fn advance_once(&self, what: WaitFor) {
         self.inner().advance_once(what);
     }
@@ -119,7 +120,8 @@ impl Domain {
         })
     }
 
-    /// See [`GracePeriods::advance_begun`](super::GracePeriods::advance_begun).
+    /// Ends the grace periods under way if readers allow. See
+    /// [`GracePeriods::advance_begun`](super::GracePeriods::advance_begun).
     pub(crate) fn advance_begun(&self, what: WaitFor) {
         self.rcu().advance_begun();
         if what == WaitFor::Both {
@@ -152,12 +154,14 @@ impl Domain {
         if what == WaitFor::Rcu { rcu } else { rcu.max(self.trace().stalls()) }
     }
 
-    /// See [`Inner::report_new_stall`].
+    /// Reports a reader that stalls a grace period, once for each. See
+    /// [`Inner::report_new_stall`].
     pub(crate) fn report_new_stall(&self, what: WaitFor) {
         self.inner().report_new_stall(what);
     }
 
-    /// See [`Inner::would_wait_for_itself`].
+    /// Returns whether the calling thread cannot wait for a grace period. See
+    /// [`Inner::would_wait_for_itself`].
     pub(crate) fn would_wait_for_itself(&self, what: WaitFor) -> bool {
         self.inner().would_wait_for_itself(what)
     }

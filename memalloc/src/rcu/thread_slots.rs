@@ -1,11 +1,12 @@
 //! The calling thread's slots: one of each flavour for every domain that it reads in.
 //!
 //! The slots of one domain are in an [`Entry`], which stays where it is until the thread ends. The
-//! fast path of a section loads the address of one entry, that of the domain used last, and compares
-//! its number. A signal handler that pins another domain in between changes which entry that is, but
-//! not the entry that was loaded. So threads and their handlers may use different domains.
+//! fast path of a section loads the address of one entry, that of the domain used last, and
+//! compares its number. A signal handler that pins another domain in between changes which entry
+//! that is, but not the entry that was loaded. So threads and their handlers may use different
+//! domains.
 //!
-//! The registry of entries is thread-local; its destructor hands the slots over (see `handover`). A
+//! The entries are thread-local; their destructor hands the slots over (see `handover`). A
 //! guard that is created after that claims a slot for itself alone.
 
 use super::domain::Inner;
@@ -86,15 +87,15 @@ fn in_order_for_handlers() {
 
 /// The entries of one thread, with their domains. Entries of domains that are gone are used again.
 #[derive(Default)]
-struct Registry {
+struct ThreadEntries {
     entries: Vec<(NonNull<Entry>, Weak<Inner>)>,
 }
 
-impl Registry {
+impl ThreadEntries {
     /// Returns the thread's entry of a domain, and adds one if there is none.
     fn entry_of(&mut self, inner: &Arc<Inner>) -> &Entry {
         let id = inner.id();
-        // SAFETY: entries are dropped with the registry.
+        // SAFETY: entries are dropped with this.
         let known = |&(entry, _): &(NonNull<Entry>, _)| unsafe { entry.as_ref() }.id.get() == id;
         let at = self.entries.iter().position(known).unwrap_or_else(|| {
             let is_gone = |(_, domain): &(_, Weak<Inner>)| domain.strong_count() == 0;
@@ -122,7 +123,7 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
+impl Drop for ThreadEntries {
     fn drop(&mut self) {
         // A model that failed has ended before the thread-local storage of its threads is dropped.
         #[cfg(loom)]
@@ -149,7 +150,7 @@ impl Drop for Registry {
 }
 
 crate::sync::thread_local! {
-    static REGISTRY: RefCell<Registry> = RefCell::new(Registry::default());
+    static ENTRIES: RefCell<ThreadEntries> = RefCell::new(ThreadEntries::default());
 }
 
 /// Returns the thread's RCU slot if `inner` is the domain that the thread used last. The fast path
@@ -165,8 +166,8 @@ pub(super) fn cached(flavour: FlavourKind, inner: &Inner) -> Option<NonNull<Slot
     last::get(flavour, inner.id())
 }
 
-/// Returns the thread's slot and `false`; claims the slot if the thread has none. If the registry
-/// is gone or in use, claims a slot for a single guard, and returns it with `true`.
+/// Returns the thread's slot and `false`; claims the slot if the thread has none. If the entries
+/// are gone or in use, claims a slot for a single guard, and returns it with `true`.
 ///
 /// Async-signal-safe if the thread has a slot.
 #[cold]
@@ -174,10 +175,10 @@ pub(super) fn find(flavour: FlavourKind, inner: &Arc<Inner>) -> (NonNull<Slot>, 
     if let Some(slot) = last::find(flavour, inner.id()) {
         return (slot, false);
     }
-    let found = REGISTRY.try_with(|registry| {
+    let found = ENTRIES.try_with(|entries| {
         // Already borrowed if a signal handler interrupted this function.
-        let mut registry = registry.try_borrow_mut().ok()?;
-        let entry = registry.entry_of(inner);
+        let mut entries = entries.try_borrow_mut().ok()?;
+        let entry = entries.entry_of(inner);
         if entry.slot(flavour).is_none() {
             entry.set_slot(flavour, inner.claim_slot(flavour));
         }
@@ -190,8 +191,8 @@ pub(super) fn find(flavour: FlavourKind, inner: &Arc<Inner>) -> (NonNull<Slot>, 
     }
 }
 
-/// The entries of the domains that the thread used last, and the list of all. Each is one word, so a
-/// signal handler finds a complete entry at any moment.
+/// The entries of the domains that the thread used last, and the list of all. Each is one word, so
+/// a signal handler finds a complete entry at any moment.
 #[cfg(not(loom))]
 mod last {
     use super::{Entry, FlavourKind, NonNull, Slot};
@@ -207,7 +208,7 @@ mod last {
     /// The entry of no domain.
     struct Nobody(Entry);
 
-    // SAFETY: no thread changes it: it is in no registry.
+    // SAFETY: no thread changes it: it is among no thread's entries.
     unsafe impl Sync for Nobody {}
 
     static NOBODY: Nobody = Nobody(Entry::new(None));
@@ -267,7 +268,7 @@ mod last {
         LAST.with(|last| last.all.get())
     }
 
-    /// Adds an entry to the list, whose `next` is the first one there. The registry is borrowed, so
+    /// Adds an entry to the list, whose `next` is the first one there. The entries are borrowed, so
     /// no handler adds one meanwhile.
     pub(super) fn add(entry: NonNull<Entry>) {
         LAST.with(|last| last.all.set(Some(entry)));
@@ -291,7 +292,7 @@ mod last {
     }
 }
 
-/// In a model, every lookup goes to the registry.
+/// In a model, every lookup goes through the entries.
 #[cfg(loom)]
 mod last {
     use super::{Entry, FlavourKind, NonNull, Slot};

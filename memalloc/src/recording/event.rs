@@ -21,7 +21,7 @@ pub(super) enum Kind {
     FreeNow = 4,
     /// An object was freed for reuse after a grace period.
     FreeDeferred = 5,
-    /// An object was freed that no other thread has ever seen.
+    /// An unshared object was freed.
     FreeUnshared = 6,
     /// An object is still allocated at the end.
     Live = 7,

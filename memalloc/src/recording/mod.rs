@@ -10,6 +10,9 @@
 //!
 //! The child of a fork has no such thread: the events of a running recording are dropped there.
 //!
+//! This layer knows addresses, sizes and times of events. It knows nothing of allocators, policies
+//! or grace periods, whose code calls its hooks. (MEM-RE1, in `hooks`.)
+//!
 //! The format of the file is described in `docs/recording.md` in the repository.
 //!
 //! ```
@@ -62,7 +65,8 @@ pub(crate) enum Way {
     Now,
     /// For reuse after a grace period.
     Deferred,
-    /// For immediate reuse, because no other thread has ever seen it.
+    /// For immediate reuse, because it is unshared: it was never published, or every section in
+    /// which a reader may have found it has ended.
     Unshared,
 }
 

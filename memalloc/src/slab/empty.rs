@@ -1,14 +1,17 @@
 //! Decides which empty slabs keep their memory for the next class that needs one, and which return
 //! it to the system.
 //!
-//! At first, two keep it. Whenever a slab that has returned its memory is taken, twice as many may
-//! keep theirs, and at least four more. So if slabs, up to 4 MiB of them, are emptied and filled over and over, none of them
-//! returns its memory after a while.
+//! The number of slabs that may keep their memory is the sum of two limits:
 //!
-//! Beyond 4 MiB, slabs keep their memory only while one class falls and rises over and over: for
-//! each slab that a class takes again within [`RECENT`] after it has given its memory back, beyond
-//! as many as would have stayed, one more keeps it, until it is not needed for that long. Nothing
-//! runs by itself: the time is looked at when slabs are carved from or filled, and by `tend`.
+//! - `most_spare` is 2 at first. When a slab is taken that has returned its memory, the limit
+//!   doubles and grows by at least 4, up to 64 slabs (4 MiB). So slabs of up to 4 MiB in all that
+//!   are emptied and filled repeatedly soon keep their memory.
+//! - `kept` goes beyond 4 MiB, for a class that repeatedly falls and rises by more slabs than that.
+//!   It grows by one when the class takes a slab again within [`RECENT`] after that slab returned
+//!   its memory. It falls by the number of slabs that were not needed for [`RECENT`].
+//!
+//! No thread does this in the background: the time is checked when objects are carved from slabs or
+//! return to them, and by `tend`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,8 +26,8 @@ const MOST_SPARE: usize = 64;
 /// The fewest slabs that additionally keep their memory after one was missing.
 const MORE_SPARE: usize = 4;
 
-/// The time within which a class that needs a slab again would rather have kept it, and after which
-/// slabs that were not needed are no longer kept.
+/// A slab that is needed again within this time should have kept its memory; a slab that is not
+/// needed for this time returns it.
 pub(super) const RECENT: Duration = Duration::from_secs(1);
 
 /// The most slabs to return beside a free, and one more for each that it empties.

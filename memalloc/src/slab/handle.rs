@@ -92,6 +92,7 @@ impl Handle {
     pub(super) const NOTHING: Self = Self(NonZeroU32::MIN);
 
     /// Returns the handle with this number, as [`Handle::get`] returned it; `None` for zero.
+    #[must_use]
     #[inline(always)]
     pub const fn new(number: u32) -> Option<Self> {
         match NonZeroU32::new(number) {
@@ -113,6 +114,7 @@ impl Handle {
     }
 
     /// Returns the number, which can be stored in place of a pointer.
+    #[must_use]
     #[inline(always)]
     pub const fn get(self) -> u32 {
         self.0.get()

@@ -387,8 +387,8 @@ impl Slabs {
         Err(SlabError::System)
     }
 
-    /// As `open`, but only with a slab that has its memory, and without allocating: for the first
-    /// shard, from `shard` on, whose list has room.
+    /// Opens an empty slab that still has its memory, without allocating. The slab goes to the
+    /// first shard, from `shard` on, whose list has room. Otherwise like `open`.
     fn reopen(&self, state: &mut State, class: usize, shard: usize, units: u32) -> Option<u32> {
         let of = state.empty_of(class);
         let number = state.empty[of].newest()?;

@@ -20,15 +20,15 @@ pub(crate) struct Bell(usize);
 
 #[cfg(not(loom))]
 impl Bell {
-    /// Returns the next bell in turn: one that no other thread sleeps on, unless as many as there are
-    /// have been returned since that one.
+    /// Returns the next bell in turn. No other thread sleeps on it, unless all [`COUNT`] bells are
+    /// in use.
     pub(crate) fn next() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed) as usize % COUNT)
     }
 
-    /// Returns how often the bell has been rung. Everything that a thread stored before one of these
-    /// rings is visible.
+    /// Returns how often the bell has been rung. Everything that a thread stored before one of
+    /// these rings is visible.
     pub(crate) fn rings(self) -> u32 {
         // ORDERING: Acquire pairs with the Release in `ring`: the caller sees what it is to look
         // for. Falls to nothing: no thread of a model sleeps on a bell, and x86_64 loads in order.

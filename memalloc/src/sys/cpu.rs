@@ -29,9 +29,9 @@ pub enum CpuMode {
     /// One cache per CPU, entered with one atomic exchange (the kernel's `active` counter).
     ActiveCpu,
     /// As many caches, but each thread always uses the same one. For systems that provide no CPU
-    /// number, and for tests. Threads that end leave free objects in their caches, for later threads
-    /// that use these; [`tend`](crate::MemAlloc::tend), `trim` and a `Worker` return them if none
-    /// does.
+    /// number, and for tests. Threads that end leave free objects in their caches, for later
+    /// threads that use these; [`tend`](crate::MemAlloc::tend), `trim` and a `Worker` return them
+    /// if none does.
     ActiveThread,
 }
 
@@ -40,6 +40,7 @@ impl CpuMode {
     pub const ALL: &'static [Self] = &[Self::Rseq, Self::ActiveCpu, Self::ActiveThread];
 
     /// Returns whether this process can use the mode.
+    #[must_use]
     pub fn is_supported(self) -> bool {
         match self {
             // A sequence does not check that there is a cache for its CPU (MEM-Q3).
@@ -50,6 +51,7 @@ impl CpuMode {
     }
 
     /// Returns the fastest mode that this process can use.
+    #[must_use]
     pub fn best() -> Self {
         ChosenMode::best().mode
     }

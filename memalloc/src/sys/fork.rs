@@ -19,7 +19,6 @@
 //!   after the fork, while the registry is held.
 //! - MEM-F2: a registered value stays where it is until its [`Registration`] is dropped, which
 //!   waits for a fork under way.
-//!   waits for a fork under way.
 #![cfg_attr(
     not(all(unix, not(any(loom, miri)))),
     allow(dead_code, reason = "unused where no thread forks")
@@ -101,14 +100,14 @@ impl<T> ForkLock<T> {
         Self { held: UnsafeCell::new(None), lock: Lock::new(value) }
     }
 
-    /// See [`Lock::lock`].
+    /// Waits for the lock: [`Lock::lock`].
     #[inline]
     #[cfg_attr(counted, track_caller)]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         self.lock.lock()
     }
 
-    /// See [`Lock::try_lock`].
+    /// Takes the lock if it is free: [`Lock::try_lock`].
     #[inline]
     #[cfg_attr(counted, track_caller)]
     pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {

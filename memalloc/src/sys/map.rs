@@ -1,8 +1,8 @@
 //! Address space: reserved at once or as it grows, and backed by memory piece by piece.
 //!
 //! - MEM-M1: a range from `reserve` or `extend` stays mapped, at the same place, until `unmap` ends
-//!   it. A part that is not committed faults on access. A part that was released reads as zero or as
-//!   its old contents, and can be written again.
+//!   it. A part that is not committed faults on access. A part that was released reads as zero or
+//!   as its old contents, and can be written again.
 
 use super::places;
 use crate::sync::{AtomicUsize, Ordering};

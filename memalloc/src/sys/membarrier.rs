@@ -20,9 +20,9 @@ pub enum BarrierKind {
     ///
     /// If a system-call filter that takes effect after the domain was created refuses that call,
     /// the domain switches to [`Fence`](Self::Fence) for the rest of its life; so does a domain
-    /// with [`Adaptive`](Self::Adaptive). For the switch, the calling thread visits every CPU, which
-    /// takes milliseconds on a busy machine and needs `sched_setaffinity`. If the filter refuses
-    /// that too, no grace period passes while another thread may read.
+    /// with [`Adaptive`](Self::Adaptive). For the switch, the calling thread visits every CPU,
+    /// which takes milliseconds on a busy machine and needs `sched_setaffinity`. If the filter
+    /// refuses that too, no grace period passes while another thread may read.
     Membarrier,
     /// Both sides execute a SeqCst fence: about 2 ns for every outermost read section. A grace
     /// period only scans the readers' slots.
@@ -34,6 +34,7 @@ impl BarrierKind {
     pub const ALL: &'static [Self] = &[Self::Adaptive, Self::Membarrier, Self::Fence];
 
     /// Returns whether this process can use the kind.
+    #[must_use]
     pub fn is_supported(self) -> bool {
         match self {
             Self::Adaptive | Self::Membarrier => register(),
@@ -43,6 +44,7 @@ impl BarrierKind {
 
     /// Returns the default kind of a domain: [`Adaptive`](Self::Adaptive) if this process can use
     /// it, else [`Fence`](Self::Fence).
+    #[must_use]
     pub fn best() -> Self {
         if Self::Adaptive.is_supported() { Self::Adaptive } else { Self::Fence }
     }
@@ -82,8 +84,8 @@ mod linux {
     }
 
     /// Orders the memory accesses of all threads as `membarrier` does, for a process in which a
-    /// filter has started to refuse that: runs the calling thread on every CPU in turn, so that each
-    /// CPU switches away from the thread that it runs. The switch also restarts that thread's
+    /// filter has started to refuse that: runs the calling thread on every CPU in turn, so that
+    /// each CPU switches away from the thread that it runs. The switch also restarts that thread's
     /// sequence. Returns `false` if the system refuses this too. Async-signal-safe.
     ///
     /// Skips CPUs that the calling thread may not run on. Threads that the program confines to such

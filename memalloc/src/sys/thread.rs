@@ -25,8 +25,8 @@ pub(super) fn renumber() -> u32 {
     number
 }
 
-/// The thread's number in its execution, and one more. (Its id is another one in each execution, but
-/// is shown as that number.)
+/// The thread's number in its execution, and one more. (Its id is another one in each execution,
+/// but is shown as that number.)
 #[cfg(loom)]
 pub(crate) fn current() -> u32 {
     use std::fmt::{Result, Write};
@@ -75,8 +75,8 @@ pub(crate) fn clock() -> Duration {
 /// until a signal handler has run.
 ///
 /// `std::thread::sleep` sleeps for the remaining time after a signal. Linux adds the timer slack of
-/// the thread, 50 µs by default, to that time, so that such a sleep gets longer with each signal and
-/// never ends if they come faster. In a model this lets another thread run.
+/// the thread, 50 µs by default, to that time, so that such a sleep gets longer with each signal
+/// and never ends if they come faster. In a model this lets another thread run.
 pub(crate) fn nap(earlier: u32) {
     let time = Duration::from_micros(1 << earlier.min(9));
     #[cfg(counted)]

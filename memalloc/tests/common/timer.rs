@@ -9,8 +9,8 @@ static RUNNING: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
 /// Ends the signals of the timer under way. Async-signal-safe.
 pub(crate) fn stop() {
     let timer = RUNNING.load(Ordering::Relaxed);
-    // SAFETY: the structure is plain numbers for which zero is valid, and means that the timer stops;
-    // the timer is deleted after it was taken out of `RUNNING`.
+    // SAFETY: the structure is plain numbers for which zero is valid, and means that the timer
+    // stops; the timer is deleted after it was taken out of `RUNNING`.
     unsafe {
         let never: libc::itimerspec = std::mem::zeroed();
         libc::timer_settime(timer, 0, &raw const never, ptr::null_mut());

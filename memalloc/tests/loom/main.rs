@@ -3,8 +3,8 @@
 //!
 //! Each model is explored to its end within its preemption bound; `explore` checks that it did
 //! something and prints one line for each. `breaks` explores until a failure. Loom cannot show load
-//! buffering, more than the last seven stores of an atomic, or the real `sys_membarrier`; other tools
-//! test those.
+//! buffering, more than the last seven stores of an atomic, or the real `sys_membarrier`; other
+//! tools test those.
 #![cfg(loom)]
 
 mod batches;

@@ -171,28 +171,37 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
 
     /// Sets whether to keep *hints*: a table from the hash of a key to its leaf. Default: off.
     ///
-    /// With hints the lookup of a present key costs two cache lines beside the key, instead of one
-    /// for each branch on the path. The promises of all operations stay the same: the leaf itself
-    /// tells whether it is linked, and a lookup that the table does not answer walks the trie. The
-    /// lookup of an absent key costs one more cache line. A value is replaced without a walk from the
-    /// root: in place if leaves are reused at once, and otherwise in the slot of the branch that the
-    /// leaf names as its parent, for about 13 of 16 key lengths, unless that branch was copied since.
-    /// The hash is keyed with random
+    /// The promises of all operations stay the same: the leaf itself tells whether it is linked,
+    /// and a lookup that the table does not answer walks the trie. The hash is keyed with random
     /// numbers, drawn for each trie.
     ///
-    /// Turn it on if most operations look up or replace the values of present keys, and each key is
-    /// used more than once: a table that has grown starts empty, and the first lookup of each key
-    /// fills it. Leave it off if many lookups are of absent keys, or if most operations insert or
-    /// remove keys. For 121,000 symbols and 80,000 paths on a virtual machine, the speed with a table
-    /// that has been filled, divided by that without hints: lookups of present keys 1.8 and 2.7,
-    /// updates 1.5 and 1.5, lookups of absent keys 0.7 and 0.9; and for tables that are still filled,
-    /// insertions 0.8 to 0.9, removals 0.85 to 1.0. `bench-suite qp-trie --hints off,on
-    /// --data file:PATH` measures your keys.
+    /// Costs:
     ///
-    /// The table takes 5 to 7 bytes per entry, from the global heap. It grows while other threads
-    /// read and write, and shrinks in [`QpTrie::quiesce`]. If its allocation fails, there are fewer
-    /// hints. With hints, memory of leaves and branches of one size class is never reused for another
-    /// class, though it is still returned to the system ([`memalloc::Builder::keep_class`]).
+    /// - The lookup of a present key reads two cache lines beside the key, instead of one for each
+    ///   branch on the path. The lookup of an absent key reads one more than without hints.
+    /// - A value is replaced without a walk from the root. If leaves are reused at once, it is
+    ///   overwritten in place. Otherwise the new leaf goes into the slot of the branch that the old
+    ///   leaf names as its parent: for about 13 of 16 key lengths, unless that branch was copied
+    ///   since.
+    /// - The table takes 5 to 7 bytes per entry, from the global heap. It grows while other threads
+    ///   read and write, and shrinks in [`QpTrie::quiesce`]. A table that has grown starts empty;
+    ///   the first lookup of each key fills it. If its allocation fails, there are fewer hints.
+    /// - Memory of leaves and branches of one size class is never reused for another class, though
+    ///   it is still returned to the system ([`memalloc::Builder::keep_class`]).
+    ///
+    /// Turn it on if most operations look up or replace the values of present keys, and each key is
+    /// used more than once. Leave it off if many lookups are of absent keys, or if most operations
+    /// insert or remove keys. The speed with hints divided by that without, on a virtual machine:
+    ///
+    /// | operation | 121,000 symbols | 80,000 paths |
+    /// |---|---|---|
+    /// | lookup of a present key | 1.8 | 2.7 |
+    /// | update | 1.5 | 1.5 |
+    /// | lookup of an absent key | 0.7 | 0.9 |
+    /// | insertion, while the table fills | 0.8 to 0.9 | 0.8 to 0.9 |
+    /// | removal, while the table fills | 0.85 to 1.0 | 0.85 to 1.0 |
+    ///
+    /// `bench-suite qp-trie --hints off,on --data file:PATH` measures your keys.
     ///
     /// ```
     /// use qptrie::{Hints, QpTrie};

@@ -12,11 +12,13 @@ pub struct InsertError<V> {
 
 impl<V> InsertError<V> {
     /// Returns why the insertion failed.
+    #[must_use]
     pub fn kind(&self) -> InsertErrorKind {
         self.kind
     }
 
     /// Returns the value that was not inserted.
+    #[must_use]
     pub fn into_value(self) -> V {
         self.value
     }

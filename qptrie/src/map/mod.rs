@@ -1,5 +1,10 @@
 //! The public types. Operations are grouped by what they return (`by_ref`, `by_copy`) or by the
 //! kind of section (`sleepable`); the same question is in a file of the same name.
+//!
+//! This layer knows the caller's types: keys, values, closures, policies and guards. It begins read
+//! sections, calls lookups, scans and changes of the lower layers inside them, and gives out values
+//! as long as their section lasts. It knows nothing of how a branch is validated or locked.
+//! `by_ref` and `sleepable` state its invariants (QPT-G, QPT-U).
 
 // The order of the modules is that of the methods of `QpTrie` and `TrieRef` in the documentation.
 mod builder;

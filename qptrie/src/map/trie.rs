@@ -125,17 +125,20 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     }
 
     /// Returns the number of entries. Exact when nothing runs.
+    #[must_use]
     pub fn len(&self) -> usize {
         // There are fewer entries than handles, which have 32 bits.
         self.nodes.entries.sum() as usize
     }
 
     /// Returns true if there are no entries.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Returns the domain whose readers the trie waits for.
+    #[must_use]
     pub fn domain(&self) -> &Domain {
         &self.domain
     }

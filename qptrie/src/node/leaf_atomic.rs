@@ -17,21 +17,22 @@ use std::mem::MaybeUninit;
 /// are all initialised and contain the whole value.
 ///
 /// These are integers, floats, `bool`, `char`, `()`, arrays and wrappers of them, and structs and
-/// enums that derive `bytemuck::NoUninit`. Readers load a value word by word as numbers, and build
+/// enums that derive bytemuck's `NoUninit`. Readers load a value word by word as numbers, and build
 /// a `V` only after they have checked that all words belong to one stored value. So not every bit
 /// pattern has to be valid. But uninitialised bytes (padding) must not be loaded, and a reference
 /// can't be built from numbers. The trait is implemented for every type that qualifies.
 ///
-/// It requires less than `bytemuck::Pod`, for which every bit pattern is valid. A type of your own
-/// derives `bytemuck::NoUninit`, which checks that it has no padding (`cargo add bytemuck --features
-/// derive`):
+/// It requires less than bytemuck's `Pod`, for which every bit pattern is valid. A type of your own
+/// derives `NoUninit`, which checks that it has no padding. The feature `derive` of this crate
+/// re-exports it; the macro is told where (or your crate depends on bytemuck itself):
 ///
 /// ```
-/// use bytemuck::NoUninit;
 /// use memalloc::Immediate;
 /// use qptrie::QpTrie;
+/// use qptrie::bytemuck::NoUninit;
 ///
 /// #[derive(Clone, Copy, Debug, PartialEq, NoUninit)]
+/// #[bytemuck(crate = "qptrie::bytemuck")]
 /// #[repr(C)]
 /// struct Route {
 ///     gateway: u32,
@@ -58,8 +59,8 @@ use std::mem::MaybeUninit;
 #[diagnostic::on_unimplemented(
     message = "values of type `{Self}` can't be copied out of a leaf that is reused at once",
     label = "not plain bits",
-    note = "for a `#[repr(C)]` type without padding, derive `Clone`, `Copy` and `bytemuck::NoUninit` \
-            (`cargo add bytemuck --features derive`)",
+    note = "for a `#[repr(C)]` type without padding, derive `Clone`, `Copy` and bytemuck's `NoUninit` \
+            (feature `derive` of `qptrie`: see `PlainBits`)",
     note = "values of any other type need leaves that are kept for readers, as in `QpTrie<{Self}>`, and \
             the operations without `_copied`"
 )]

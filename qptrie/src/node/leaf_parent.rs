@@ -59,8 +59,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         let fits = u64::from(high) >> (room * 8) == 0;
         let (high, low) = if fits { (high, handle & LOW) } else { (0, 0) };
         self.put_leaf_header(leaf, length | (low as u16) << PARENT_SHIFT);
-        // SAFETY: the caller owns the leaf (QPT-N9). Its class has a whole number of units, so the last
-        // bytes of the unit in which the key ends are inside it, and the key is before them.
+        // SAFETY: the caller owns the leaf (QPT-N9). Its class has a whole number of units, so the
+        // last bytes of the unit in which the key ends are inside it, and the key is before them.
         unsafe {
             let place = self.leaves.pointer(leaf).add(end - room);
             place.as_ptr().copy_from_nonoverlapping(high.to_le_bytes().as_ptr(), room);

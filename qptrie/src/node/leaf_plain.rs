@@ -3,8 +3,8 @@
 //!
 //! The length of the key shares an atomic word with the *mark*, which tells whether the leaf is
 //! linked, and with a part of the leaf's parent (`leaf_parent`). The mark exists for readers that
-//! reach a leaf through a hint, and is kept only with hints; a reader that comes through a slot does
-//! not need it.
+//! reach a leaf through a hint, and is kept only with hints; a reader that comes through a slot
+//! does not need it.
 
 use super::{LONGEST_KEY, Nodes, leaf_atomic};
 #[cfg(not(loom))]

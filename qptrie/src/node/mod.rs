@@ -48,11 +48,13 @@
 //!   been initialised again, and while its value is overwritten; only the thread that made the
 //!   count odd writes the value. No two of its versions have the same count, until it wraps after
 //!   2^30 versions.
-//! - QPT-N7: a word of a branch is accessed by one of four kinds of number: a number below four;
-//!   one that a shape found in the branch gives for its header; one that the shape of a pair or of a
-//!   list gives for its slots; or one that a header gives for its slots, if the lock, or a count read
-//!   after all of the header, shows that the header belongs to one life. All of these are inside the
-//!   branch's class.
+//! - QPT-N7: the number by which a word of a branch is accessed is inside the branch's class. It is
+//!   one of these:
+//!   (a) a number below four;
+//!   (b) a word of the header, by a shape that was found in the branch;
+//!   (c) a slot, by the shape of a pair or of a list;
+//!   (d) a slot, by a header that belongs to one life: the lock shows it, or a count that was read
+//!   after all of the header.
 //! - QPT-N4: a twig in a linked branch, or in a root, names a node of this trie.
 
 mod bits;

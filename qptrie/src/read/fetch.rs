@@ -30,8 +30,8 @@ const GOES_DEEPER: bool = cfg!(all(target_arch = "x86_64", not(loom)));
 /// Prefetches the nodes below a branch that has these slots. Returns false if there are too many of
 /// them, or if they change meanwhile: then some may be missing.
 ///
-/// The branch was confirmed after the numbers of its slots were read, or its shape alone gives them.
-/// The caller is inside a read section.
+/// The branch was confirmed after the numbers of its slots were read, or its shape alone gives
+/// them. The caller is inside a read section.
 #[inline(never)]
 pub(super) fn fetch_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,

@@ -11,10 +11,10 @@
 //!
 //! Why a scan is strictly ordered and misses no key that is present throughout:
 //!
-//! - QPT-S1: a branch on the path was linked, in the life that its `LinkedBranch` names, at a moment since
-//!   the scan began (QPT-V1, QPT-V2). As long as it is linked, *all* keys that begin with the
-//!   symbols before the one it tests are below it, each always by the same way; these keys are
-//!   adjacent in the order of keys.
+//! - QPT-S1: a branch on the path was linked, in the life that its `LinkedBranch` names, at a
+//!   moment since the scan began (QPT-V1, QPT-V2). As long as it is linked, *all* keys that begin
+//!   with the symbols before the one it tests are below it, each always by the same way; these keys
+//!   are adjacent in the order of keys.
 //! - QPT-S2: every key below a remaining twig, now or later in this life of its branch, is beyond
 //!   every key that was returned: the ways of a branch are in the order of its keys, and the ways
 //!   up to the last one taken do not remain.

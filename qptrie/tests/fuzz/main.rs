@@ -1,6 +1,6 @@
 //! Fuzz target: byte strings are read as scripts of operations, whose effects are compared with
-//! those on a `BTreeMap`. `cargo test` replays the corpus in `__fuzz__` and adds random scripts; see
-//! docs/CONTRIBUTING.md for the coverage-guided form.
+//! those on a `BTreeMap`. `cargo test` replays the corpus in `__fuzz__` and adds random scripts;
+//! see docs/CONTRIBUTING.md for the coverage-guided form.
 #![cfg(not(loom))]
 
 mod by_ref;

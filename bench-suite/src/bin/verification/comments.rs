@@ -34,16 +34,21 @@ pub(crate) struct Comment {
     pub(crate) text: String,
     /// The number of the line behind it.
     next: usize,
+    /// Documents an item.
+    is_doc: bool,
 }
 
-/// The comments of a file that stand on lines of their own, doc comments included.
+/// The comments of a file that stand on lines of their own, doc comments included. An item of a
+/// list is a comment of its own, and so is what begins with "SAFETY:".
 pub(crate) fn comments(path: &Path, text: &str) -> Vec<Comment> {
     let mut all: Vec<Comment> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let Some(words) = line.trim_start().strip_prefix("//") else { continue };
+        let is_doc = words.starts_with(['/', '!']);
         let words = words.trim_start_matches(['/', '!']).trim();
-        let item = words.starts_with("- ");
-        match all.last_mut().filter(|last| last.next == number && !item && !words.is_empty()) {
+        let begins = words.is_empty() || words.starts_with("- ") || words.starts_with("SAFETY:");
+        let goes_on = |last: &Comment| last.next == number && last.is_doc == is_doc && !begins;
+        match all.last_mut().filter(|last| goes_on(last)) {
             Some(last) => {
                 last.text.push(' ');
                 last.text.push_str(words);
@@ -53,6 +58,7 @@ pub(crate) fn comments(path: &Path, text: &str) -> Vec<Comment> {
                 place: format!("{}:{}", path.display(), number + 1),
                 text: words.to_owned(),
                 next: number + 1,
+                is_doc,
             }),
         }
     }

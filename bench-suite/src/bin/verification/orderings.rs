@@ -67,8 +67,8 @@ fn falls_to(said: &str) -> FallsTo {
     }
 }
 
-/// Fails if a comment names something that is neither a claim of its crate nor a mutation that fails
-/// there, or names no more than the test binary.
+/// Fails if a comment names something that is neither a claim of its crate nor a mutation that
+/// fails there, or names no more than the test binary.
 pub(crate) fn check_names(orderings: &[Ordering], records: &[Record]) -> Result<(), String> {
     let mut wrong = Vec::new();
     for ordering in orderings {

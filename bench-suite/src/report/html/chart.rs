@@ -24,8 +24,8 @@ const UNITS: u32 = 4;
 /// ten, and from this factor on at least two of them, given the margins of the range.
 const WORTH_A_LOGARITHM: f64 = 60.0;
 
-/// Values beyond this factor are drawn on a linear axis as well: no measurement spreads that far, and
-/// there would be too many powers of ten.
+/// Values beyond this factor are drawn on a linear axis as well: no measurement spreads that far,
+/// and there would be too many powers of ten.
 const NO_LOGARITHM: f64 = 1e15;
 
 // Placeholders for variables of the style sheet.

@@ -61,8 +61,8 @@ impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
             let place = opaque(place);
             // SAFETY: the object is held (BEN-HO1), and `fill` wrote a stamp into it.
             intact += usize::from(unsafe { place.cast::<u64>().read() } == stamp);
-            // SAFETY: the object came from this allocator with this layout (BEN-HO1). It is not used
-            // again: `held` no longer counts it.
+            // SAFETY: the object came from this allocator with this layout (BEN-HO1). It is not
+            // used again: `held` no longer counts it.
             unsafe { allocator.free(place, layout) };
         }
         intact
@@ -70,8 +70,8 @@ impl<'s, S: Allocator, const N: usize> HeldObjects<'s, S, N> {
 }
 
 /// Allocates an object, writes a stamp into it, compares it and frees the object, for each of the
-/// stamps. Stops at an allocation that fails. Returns how many succeeded, and how many objects still
-/// had their stamp. Keeps everything in registers, unlike [`HeldObjects`].
+/// stamps. Stops at an allocation that fails. Returns how many succeeded, and how many objects
+/// still had their stamp. Keeps everything in registers, unlike [`HeldObjects`].
 #[inline]
 pub(super) fn one_by_one<S: Allocator>(
     allocator: &S,

@@ -56,8 +56,8 @@ impl GroupTimes {
         (self.begun, self.before) = (now, done);
     }
 
-    /// Ends the sample, or begins a pause. The last group is incomplete, and counts only if it is the
-    /// longest: a complete one would have taken at least as long.
+    /// Ends the sample, or begins a pause. The last group is incomplete, and counts only if it is
+    /// the longest: a complete one would have taken at least as long.
     pub(super) fn end(&mut self) {
         self.end_at(Instant::now());
     }

@@ -69,8 +69,8 @@ const REHEARSAL: Slice =
 /// the other samples' turns.
 const LONGER: u32 = 3;
 
-/// With more bytes of keys and entries, samples do not take turns, because the maps of a round are in
-/// memory at once.
+/// With more bytes of keys and entries, samples do not take turns, because the maps of a round are
+/// in memory at once.
 const MOST_BYTES: usize = 128 << 20;
 
 /// About the bytes of an entry beside its key.

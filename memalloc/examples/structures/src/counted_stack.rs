@@ -2,7 +2,8 @@
 //!
 //! Between the look at the head and the exchange in `pop`, another thread may pop the node, free
 //! it, allocate it again and push it: the head names the same node, with another one below it. A
-//! count beside the head, which every exchange changes, makes the exchange of the first thread fail.
+//! count beside the head, which every exchange changes, makes the exchange of the first thread
+//! fail.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use memalloc::rcu::Domain;

@@ -12,6 +12,7 @@ use std::ptr::{self, NonNull};
 pub struct Table<V: Send + Sync + 'static> {
     chains: Box<[Chain<V>]>,
     nodes: Cache<Node<V>>,
+    defers: bool,
 }
 
 struct Chain<V> {
@@ -26,8 +27,11 @@ struct Node<V> {
     next: AtomicPtr<Node<V>>,
 }
 
+/// The node that a link names.
+type Linked<'g, V> = Option<(NonNull<Node<V>>, &'g Node<V>)>;
+
 /// The link that names a node, or the null link at the end of a chain; and that node.
-type Found<'g, V> = (&'g AtomicPtr<Node<V>>, Option<(NonNull<Node<V>>, &'g Node<V>)>);
+type Found<'g, V> = (&'g AtomicPtr<Node<V>>, Linked<'g, V>);
 
 impl<V: Send + Sync + 'static> Table<V> {
     /// An empty table with so many chains, at least one, whose readers are those of `domain`.
@@ -38,7 +42,21 @@ impl<V: Send + Sync + 'static> Table<V> {
     pub fn new(chains: usize, domain: &Domain) -> Result<Self, BuildError> {
         let chain = |_| Chain { first: AtomicPtr::new(ptr::null_mut()), lock: Mutex::new(()) };
         let nodes = Cache::<Node<V>>::builder().domain(domain.clone()).build()?;
-        Ok(Self { chains: (0..chains.max(1)).map(chain).collect(), nodes })
+        let chains = (0..chains.max(1)).map(chain).collect();
+        Ok(Self { chains, nodes, defers: true })
+    }
+
+    /// As [`new`](Self::new), with nodes that are freed at once: wrong, to show that a model finds
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    #[cfg(loom)]
+    pub fn that_frees_at_once(chains: usize, domain: &Domain) -> Result<Self, BuildError> {
+        let mut table = Self::new(chains, domain)?;
+        table.defers = false;
+        Ok(table)
     }
 
     /// The domain whose guards [`get`](Self::get) takes.
@@ -88,10 +106,16 @@ impl<V: Send + Sync + 'static> Table<V> {
     }
 
     /// Frees a node that was just unlinked. Readers on it find their way by its link.
-    fn free(&self, unlinked: Option<(NonNull<Node<V>>, &Node<V>)>) {
+    fn free(&self, unlinked: Linked<'_, V>) {
         if let Some((place, _)) = unlinked {
-            // SAFETY: of this cache, unlinked under the lock of its chain, and freed once.
-            unsafe { self.nodes.free_raw(place) };
+            // SAFETY: of this cache, unlinked under the lock of its chain, and freed once. (A model
+            // that frees it at once breaks this on purpose.)
+            unsafe {
+                match self.defers {
+                    true => self.nodes.free_raw(place),
+                    false => self.nodes.free_unshared(place),
+                }
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use memalloc::rcu::Domain;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use structures::{CountedStack, Stack, Table};
+use structures::{CountedStack, Queue, Stack, Table};
 
 const VALUES: u64 = 20_000;
 
@@ -37,6 +37,55 @@ fn a_counted_stack_loses_nothing_and_gives_nothing_twice() {
     let stack = CountedStack::new(&Domain::new()).expect("a stack");
     let sum = sum_of_popped(|value| stack.push(value).expect("memory"), || stack.pop());
     assert_eq!((sum, stack.pop()), ((0..VALUES).sum(), None));
+}
+
+#[test]
+fn a_queue_loses_nothing_and_gives_nothing_twice() {
+    let queue = Queue::new(&Domain::new()).expect("a queue");
+    let sum = sum_of_popped(|value| queue.push(value).expect("memory"), || queue.pop());
+    assert_eq!((sum, queue.pop()), ((0..VALUES).sum(), None));
+}
+
+/// The values of each producer come out in the order in which it pushed them.
+#[test]
+fn a_queue_keeps_the_order_of_each_producer() {
+    let queue = Queue::new(&Domain::new()).expect("a queue");
+    thread::scope(|scope| {
+        for producer in 0..2 {
+            let queue = &queue;
+            scope.spawn(move || {
+                (0..VALUES).for_each(|number| queue.push((producer, number)).expect("memory"));
+            });
+        }
+        for _ in 0..2 {
+            let queue = &queue;
+            scope.spawn(move || {
+                let mut next = [0; 2];
+                for _ in 0..VALUES {
+                    let (producer, number) = loop {
+                        match queue.pop() {
+                            Some(popped) => break popped,
+                            None => thread::yield_now(),
+                        }
+                    };
+                    assert!(number >= next[producer], "{number} came after {}", next[producer]);
+                    next[producer] = number + 1;
+                }
+            });
+        }
+    });
+    assert_eq!(queue.pop(), None);
+}
+
+#[test]
+fn a_queue_drops_each_value_once() {
+    let value = std::sync::Arc::new(());
+    let queue = Queue::new(&Domain::new()).expect("a queue");
+    (0..100).for_each(|_| queue.push(value.clone()).expect("memory"));
+    (0..50).for_each(|_| drop(queue.pop()));
+    assert_eq!(std::sync::Arc::strong_count(&value), 51);
+    drop(queue);
+    assert_eq!(std::sync::Arc::strong_count(&value), 1);
 }
 
 #[test]

@@ -67,7 +67,8 @@ fn a_scan_that_finds_no_slot_is_after_the_last_section() {
             let (slots, linked, memory) = (slots.clone(), linked.clone(), memory.clone());
             move || {
                 let slot = claim(&slots);
-                // ORDERING: of the model, as a structure would have it: pairs with the Release below.
+                // ORDERING: of the model, as a structure would have it: pairs with the Release
+                // below.
                 let found = linked.load(Ordering::Acquire);
                 if found {
                     memory.with(|_| ());

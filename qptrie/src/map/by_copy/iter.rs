@@ -21,6 +21,7 @@ use std::ops::Bound::{self, Excluded};
 /// As an iterator it allocates a key for each entry. [`next_into`](Self::next_into) and
 /// [`next_back_into`](Self::next_back_into) copy the key into a buffer of the caller. Otherwise it
 /// costs the same as [`Iter`](crate::Iter), plus an allocation for each key of more than 64 bytes.
+#[must_use = "an iterator does nothing unless it is consumed"]
 pub struct IterCopied<
     'r,
     V: PlainBits + 'static,

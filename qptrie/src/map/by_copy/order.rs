@@ -122,6 +122,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "trie_lookup_elem")]
+    #[must_use]
     #[inline]
     pub fn longest_prefix_copied<'k, K: AsRef<[u8]> + ?Sized>(
         &self,

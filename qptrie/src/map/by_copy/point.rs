@@ -34,6 +34,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     /// Returns a copy of the value of `key`. Linearizable, and takes no lock. Otherwise like
     /// [`get`](Self::get).
     #[doc(alias = "map_lookup_elem")]
+    #[must_use]
     #[inline]
     pub fn get_copied(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<V>
     where
@@ -62,10 +63,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
 
     /// Returns copies of the values of several keys, in the order of the keys. Each lookup is a
     /// separate [`get_copied`](Self::get_copied), overlapped as in [`get_many`](TrieRef::get_many).
-    pub fn get_many_copied<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<V>; N]
+    #[must_use]
+    pub fn get_many_copied<K: AsRef<[u8]> + ?Sized, const N: usize>(
+        &self,
+        keys: [&K; N],
+    ) -> [Option<V>; N]
     where
         V: PlainBits,
     {
+        let keys = keys.map(K::as_ref);
         let nodes = &self.trie.nodes;
         let hashes = self.prefetch_hinted(&keys);
         let hinted: [_; N] = std::array::from_fn(|number| {

@@ -75,6 +75,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
 
     /// Returns the entry of `key`: the key as the trie stores it, and its value; both are valid as
     /// long as the view is borrowed. Otherwise like [`get`](Self::get).
+    #[must_use]
     #[inline]
     pub fn get_key_value(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
         // SAFETY: `find` validated the leaf, inside the section.

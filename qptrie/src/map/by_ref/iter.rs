@@ -26,6 +26,7 @@ use std::ops::Bound::{self, Excluded};
 ///
 /// Cost: a lookup for each end that is used, then one step for each entry, without a lock. Under
 /// [`Immediate`], if a branch on the path was changed, one more lookup.
+#[must_use = "an iterator does nothing unless it is consumed"]
 pub struct Iter<
     'r,
     V: Send + Sync + 'static,

@@ -110,23 +110,27 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     }
 
     /// Returns the entry with the smallest key.
+    #[must_use]
     pub fn first(&self) -> Option<(&[u8], &V)> {
         self.lower_bound(Unbounded)
     }
 
     /// Returns the entry with the greatest key.
+    #[must_use]
     pub fn last(&self) -> Option<(&[u8], &V)> {
         self.upper_bound(Unbounded)
     }
 
     /// Returns the entry with the smallest key that is at least (`Included`) or greater than
     /// (`Excluded`) the bound; the first entry for `Unbounded`.
+    #[must_use]
     pub fn lower_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         self.nearest::<Ascending>(bound)
     }
 
     /// Returns the entry with the greatest key that is at most (`Included`) or less than
     /// (`Excluded`) the bound; the last entry for `Unbounded`.
+    #[must_use]
     pub fn upper_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         self.nearest::<Descending>(bound)
     }
@@ -166,6 +170,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "trie_lookup_elem")]
+    #[must_use]
     #[inline]
     pub fn longest_prefix(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
         self.longest_prefix_bytes(key.as_ref())

@@ -47,7 +47,9 @@ pub enum Update {
 /// guard, and the [`TrieGuard`](crate::TrieGuard) of [`QpTrie::pin`] dereferences to it.
 ///
 /// A key is a reference to anything that has bytes: `&str`, `&String`, `&[u8]`, `&[u8; N]`,
-/// `&Vec<u8>`.
+/// `&Vec<u8>`. (Two kinds of arguments are bytes, `&[u8]`: a [`Bound`](std::ops::Bound) and the
+/// place of a cursor. `Unbounded` and `None` name no type of key, so the compiler could not infer
+/// one. Convert strings with `as_bytes`.)
 #[repr(transparent)]
 pub struct TrieRef<
     V: Send + Sync + 'static,
@@ -124,6 +126,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     ///
     /// If the guard is of another domain than [the trie's](Self::domain): it would protect nothing
     /// here.
+    #[must_use]
     #[inline]
     pub fn view<'g>(&'g self, guard: &'g Guard<'_>) -> &'g TrieRef<V, B, L> {
         assert!(guard.is_of(&self.domain), "the guard belongs to another domain than this trie");
@@ -448,6 +451,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "map_lookup_elem")]
+    #[must_use]
     #[inline]
     pub fn get(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
         // SAFETY: `find` validated the leaf, and the section that `self` keeps open protects it.
@@ -535,13 +539,17 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
     /// # let view = trie.pin();
     /// view.insert(b"one", 1)?;
     /// view.insert(b"two", 2)?;
-    /// assert_eq!(view.get_many([b"two", b"six", b"one"]), [Some(&2), None, Some(&1)]);
+    /// assert_eq!(view.get_many(["two", "six", "one"]), [Some(&2), None, Some(&1)]);
     /// # drop(view);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "map_lookup_batch")]
-    pub fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<&V>; N] {
-        let leaves = self.find_many(&keys);
+    #[must_use]
+    pub fn get_many<K: AsRef<[u8]> + ?Sized, const N: usize>(
+        &self,
+        keys: [&K; N],
+    ) -> [Option<&V>; N] {
+        let leaves = self.find_many(&keys.map(K::as_ref));
         // SAFETY: as in `get`.
         leaves.map(|leaf| leaf.map(|leaf| unsafe { self.trie.nodes.value(leaf) }))
     }
@@ -590,6 +598,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> {
     /// Returns true if `key` is present. Costs a lookup; available under every policy.
+    #[must_use]
     #[inline]
     pub fn contains_key(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
         self.find(key.as_ref()).is_some()

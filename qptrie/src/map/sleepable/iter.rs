@@ -15,6 +15,7 @@ use std::ops::Bound::{self, Excluded};
 /// Its position is the key that it returned last, not a branch, so each step costs a lookup. While
 /// other threads write it has the guarantees of [`Iter`](crate::Iter), and each returned entry was
 /// present at a moment during that call.
+#[must_use = "an iterator does nothing unless it is consumed"]
 pub struct TraceIter<
     'r,
     V: Send + Sync + 'static,

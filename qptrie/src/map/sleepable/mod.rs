@@ -2,3 +2,4 @@
 
 pub(super) mod iter;
 pub(super) mod view;
+mod visit;

@@ -13,10 +13,29 @@ use crate::map::trie::QpTrie;
 use memalloc::rcu::TraceGuard;
 use memalloc::{AfterTasksTraceGp, Immediate, ProtectsSleepers, ReusePolicy};
 use std::fmt;
+use std::iter::FusedIterator;
 use std::ops::Bound::{self, Unbounded};
 
 /// A [`QpTrie`] inside a section that may sleep. References are valid as long as this view is
 /// borrowed, across blocking calls and `.await`; other threads may use the view meanwhile.
+///
+/// ```
+/// use memalloc::{AfterTasksTraceGp, Immediate};
+/// use qptrie::{QpTrie, TraceRef};
+/// use std::thread::sleep;
+/// use std::time::Duration;
+///
+/// fn greet(names: &TraceRef<String>, key: &str) -> String {
+///     let name = names.get(key);
+///     sleep(Duration::from_millis(1)); // Or `.await`: `name` stays.
+///     name.map_or("hello".to_owned(), |name| format!("hello, {name}"))
+/// }
+///
+/// let names = QpTrie::<String, Immediate, AfterTasksTraceGp>::with_policies()?;
+/// names.pin_trace().insert("me", "trie".to_owned())?;
+/// assert_eq!(greet(&names.pin_trace(), "me"), "hello, trie");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// Exists only if the policy of leaves protects sleepers ([`AfterTasksTraceGp`]):
 ///
@@ -82,6 +101,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> QpTrie<V, B,
     ///
     /// If the guard belongs to another domain than [the trie](Self::domain): it would protect
     /// nothing here.
+    #[must_use]
     pub fn view_trace<'g>(&'g self, guard: &'g TraceGuard<'_>) -> &'g TraceRef<V, B, L> {
         assert!(guard.is_of(&self.domain), "the guard belongs to another domain than this trie");
         // SAFETY: the guard keeps its section open and is borrowed for as long (QPT-G2).
@@ -115,12 +135,24 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
     }
 
     /// Returns the value of `key`: see [`TrieRef::get`](crate::TrieRef::get).
+    #[must_use]
     pub fn get(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<&V> {
         // SAFETY: found in this section.
         self.trie.pin().get(key.as_ref()).map(|value| unsafe { kept(value) })
     }
 
+    /// Applies `read` to the value of `key`: see [`TrieRef::get_with`](crate::TrieRef::get_with).
+    /// `read` may sleep.
+    pub fn get_with<R>(
+        &self,
+        key: &(impl AsRef<[u8]> + ?Sized),
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R> {
+        self.get(key).map(read)
+    }
+
     /// Returns true if `key` is present.
+    #[must_use]
     pub fn contains_key(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> bool {
         self.trie.pin().contains_key(key.as_ref())
     }
@@ -162,6 +194,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
     }
 
     /// Returns the entry of `key`: see [`TrieRef::get_key_value`](crate::TrieRef::get_key_value).
+    #[must_use]
     pub fn get_key_value(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.
@@ -170,7 +203,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
 
     /// Returns the values of several keys, in the order of the keys: see
     /// [`TrieRef::get_many`](crate::TrieRef::get_many).
-    pub fn get_many<const N: usize>(&self, keys: [&[u8]; N]) -> [Option<&V>; N] {
+    #[must_use]
+    pub fn get_many<K: AsRef<[u8]> + ?Sized, const N: usize>(
+        &self,
+        keys: [&K; N],
+    ) -> [Option<&V>; N] {
         // SAFETY: found in this section.
         self.trie.pin().get_many(keys).map(|value| value.map(|value| unsafe { kept(value) }))
     }
@@ -283,14 +320,38 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
         TraceIter::new(self, prefix_bounds(prefix.as_ref()))
     }
 
+    /// Returns the keys in ascending order. See [`iter`](Self::iter).
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &[u8]> + FusedIterator {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// Returns the values in ascending order of their keys. See [`iter`](Self::iter).
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + FusedIterator {
+        self.iter().map(|(_, value)| value)
+    }
+
     /// Returns the entry with the smallest key.
+    #[must_use]
     pub fn first(&self) -> Option<(&[u8], &V)> {
         self.lower_bound(Unbounded)
     }
 
     /// Returns the entry with the greatest key.
+    #[must_use]
     pub fn last(&self) -> Option<(&[u8], &V)> {
         self.upper_bound(Unbounded)
+    }
+
+    /// Writes the smallest key that is greater than `after` to `key`: see
+    /// [`TrieRef::next_key`](crate::TrieRef::next_key).
+    pub fn next_key(&self, after: Option<&[u8]>, key: &mut Vec<u8>) -> bool {
+        self.trie.pin().next_key(after, key)
+    }
+
+    /// Writes the greatest key that is less than `before` to `key`: see
+    /// [`TrieRef::prev_key`](crate::TrieRef::prev_key).
+    pub fn prev_key(&self, before: Option<&[u8]>, key: &mut Vec<u8>) -> bool {
+        self.trie.pin().prev_key(before, key)
     }
 
     /// Removes the entry with the smallest key and returns it: see
@@ -311,6 +372,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
 
     /// Returns the entry with the longest key that is a prefix of `key`: see
     /// [`TrieRef::longest_prefix`](crate::TrieRef::longest_prefix).
+    #[must_use]
     pub fn longest_prefix(&self, key: &(impl AsRef<[u8]> + ?Sized)) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.
@@ -321,6 +383,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
     /// Returns the entry with the smallest key that is at least (`Included`) or greater than
     /// (`Excluded`) the bound; the first entry for `Unbounded`. Calling this with the last returned
     /// key as the excluded bound scans the trie and may pause between any two entries.
+    #[must_use]
     pub fn lower_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.
@@ -329,6 +392,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsSleepers> TraceRef<V, 
 
     /// Returns the entry with the greatest key that is at most (`Included`) or less than
     /// (`Excluded`) the bound; the last entry for `Unbounded`.
+    #[must_use]
     pub fn upper_bound(&self, bound: Bound<&[u8]>) -> Option<(&[u8], &V)> {
         let view = self.trie.pin();
         // SAFETY: found in this section.
