@@ -40,11 +40,25 @@ const MOST_EMPTY: u32 = if cfg!(loom) { 1 } else { 80 };
 /// grows slowly.
 const ROOM_PER_STALL: u64 = 16;
 
+/// The room that a free makes when more is pending than may be, in bytes.
+struct Room {
+    /// The most that the free has added to what is pending.
+    added: u64,
+    made: u64,
+}
+
+impl Room {
+    /// Returns true if less is pending than before the free, by as much as it has added.
+    fn is_made(&self) -> bool {
+        self.made >= 2 * self.added
+    }
+}
+
 impl Raw {
     #[cold]
     pub(super) fn free_rcu_slow(&self, class: usize, object: Handle) {
         if self.collect(class, object) {
-            self.hold_back();
+            self.hold_back(class);
         }
     }
 
@@ -58,7 +72,8 @@ impl Raw {
     /// Adds an object to what this CPU defers; returns whether more is pending than may be.
     fn collect(&self, class: usize, object: Handle) -> bool {
         let batch = self.depot.classes.class(class).deferred_batch().min(self.most_cached(class));
-        match self.depot.caches.try_enter(class) {
+        let arrays = self.depot.caches.try_enter(class);
+        match arrays {
             Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
                 arrays.free_by_rcu.push(object);
                 arrays.free_by_rcu.len() >= batch && self.defer(class, arrays)
@@ -66,7 +81,8 @@ impl Raw {
             _ => {
                 let cache = self.depot.caches.current(class);
                 cache.free_llist_extra_rcu.push(self.depot.slabs.arena(), object);
-                false
+                // A full array waits for a batch, which the objects that pass now may leave.
+                arrays.is_some_and(|arrays| self.defer(class, arrays))
             }
         }
     }
@@ -166,10 +182,14 @@ impl Raw {
         passed
     }
 
+    /// Returns the bytes of a batch of deferred objects.
+    fn batch_bytes(&self, class: usize) -> u64 {
+        self.depot.classes.class(class).deferred_batch() as u64 * self.size(class)
+    }
+
     /// Returns the most batches of a class that a CPU collects before it checks for readers.
     fn most_batches(&self, class: usize, wait_for: WaitFor) -> u32 {
-        let objects = self.depot.classes.class(class).deferred_batch() as u64;
-        let batch = objects * self.size(class);
+        let batch = self.batch_bytes(class);
         // If much is pending already, every CPU gets a share of the bound.
         let cpus = self.depot.caches.cpus() as u64;
         let is_full = self.depot.pending_bytes() > self.max_pending / 2;
@@ -278,12 +298,12 @@ impl Raw {
         }
     }
 
-    /// Blocks until enough has been reclaimed that there is room, for at most `stall_after`, and
-    /// reports the reader in the way, once per grace period. A thread inside a section blocks when
-    /// that section has ended. Batches that another thread is moving on are not waited for: they
-    /// are done soon, or never if this thread interrupted that one.
+    /// Blocks until there is room for the batch that this call has added, for at most `stall_after`,
+    /// and reports the reader in the way, once per grace period. A thread inside a section blocks
+    /// when that section has ended. Batches that another thread is moving on are not waited for:
+    /// they are done soon, or never if this thread interrupted that one.
     #[cold]
-    fn hold_back(&self) {
+    fn hold_back(&self, class: usize) {
         let wait_for = self.depot.route.deferred;
         if self.depot.is_in_hook() {
             // The call that runs the hook continues with the objects that have passed.
@@ -293,39 +313,60 @@ impl Raw {
         if self.has_room() {
             return self.domain.report_new_stall(wait_for);
         }
+        let mut room = Room { added: self.batch_bytes(class), made: 0 };
         if self.domain.would_wait_for_itself(wait_for) {
-            self.let_everybodys_pass();
-            if !self.has_room() {
+            if !self.let_everybodys_pass(&mut room) {
                 self.domain.owe(wait_for);
             }
             return;
         }
-        self.wait_for_room();
+        if !self.make_room(&mut room) {
+            self.wait_for_room(&mut room);
+        }
         self.domain.report_new_stall(wait_for);
     }
 
-    /// Lets objects that have passed a grace period be reused, including those that other CPUs have
-    /// deferred, once per grace period.
-    fn let_everybodys_pass(&self) {
-        let age = self.domain.completed(self.depot.route.deferred).age();
-        if self.settled_at.swap(age, Relaxed) != age {
-            self.depot.share_all_deferred(false, || self.stamp_deferred());
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, usize::MAX, false));
+    /// Lets pending objects that have passed their grace period be reused. Returns true if there is
+    /// room, or if this call has made more than it takes: then the rest is left to the next frees,
+    /// so that no call takes longer the more is pending.
+    fn make_room(&self, room: &mut Room) -> bool {
+        let completed = self.domain.completed(self.depot.route.deferred);
+        for class in self.all_classes() {
+            let passed = self.depot.take_waited(class, &completed, BATCHES_PER_CALL);
+            if passed.is_empty() {
+                continue;
+            }
+            room.made += passed.objects() * self.size(class);
+            self.depot.finish(class, passed, false);
+            if room.is_made() {
+                return true;
+            }
+        }
+        self.has_room()
+    }
+
+    /// As `make_room`, also for what other CPUs have deferred, once per grace period.
+    fn let_everybodys_pass(&self, room: &mut Room) -> bool {
+        self.make_room(room) || {
+            let age = self.domain.completed(self.depot.route.deferred).age();
+            self.settled_at.swap(age, Relaxed) != age && {
+                self.depot.share_all_deferred(false, || self.stamp_deferred());
+                self.make_room(room)
+            }
         }
     }
 
-    fn wait_for_room(&self) {
+    fn wait_for_room(&self, room: &mut Room) {
         let wait_for = self.depot.route.deferred;
         self.depot.share_all_deferred(false, || self.stamp_deferred());
         // Objects pending now need no later grace period than this one; objects that others add
         // may.
         let stamp = self.stamp_deferred();
-        let enough = || {
+        let mut enough = || {
             if self.domain.pass(wait_for, stamp, 1) {
                 self.domain.advance_once(wait_for);
             }
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, usize::MAX, false));
-            self.has_room()
+            self.make_room(room)
         };
         let completed = || self.domain.completed_epochs(wait_for);
         let mut shared_at = completed();

@@ -251,7 +251,7 @@ impl Depot {
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
         }
-        depot.waiting_for_gp_ttrace.push_all_oldest(&self.pool, still_out);
+        depot.waiting_for_gp_ttrace.push_all(&self.pool, still_out, Stamp::PASSED);
         returned
     }
 
@@ -260,19 +260,11 @@ impl Depot {
     /// without a stamp get one from `stamp`.
     fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
         self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
-        if !deferred.unfinished.is_empty() {
-            let stamped = self.stamp_all(class, deferred.unfinished.take(), Stamp::PASSED);
-            self.of(class).waiting_for_gp.push_all_oldest(&self.pool, stamped);
-        }
-        if !deferred.waiting_for_gp.is_empty() {
-            // That stamp may have passed already.
-            let stamped = self.stamp_all(class, deferred.waiting_for_gp.take(), deferred.stamp());
-            self.of(class).waiting_for_gp.push_all_oldest(&self.pool, stamped);
-        }
-        if !deferred.free_by_rcu.is_empty() {
-            let stamped = self.stamp_all(class, deferred.free_by_rcu.take(), stamp());
-            self.of(class).waiting_for_gp.push_all(&self.pool, stamped);
-        }
+        // Both of these may have passed already.
+        self.begin_waiting(class, deferred.unfinished.take(), || Stamp::PASSED);
+        let begun = deferred.stamp();
+        self.begin_waiting(class, deferred.waiting_for_gp.take(), || begun);
+        self.begin_waiting(class, deferred.free_by_rcu.take(), stamp);
         deferred.give_spare(&self.pool);
         self.pending_bytes.fetch_sub(deferred.counted(), Ordering::Relaxed);
         deferred.set_counted(0);
@@ -303,7 +295,8 @@ impl Depot {
                 arrays.watch();
             }
             drop(arrays);
-            self.recover_extra(class, cache, &stamp);
+            let most = if idle { usize::MAX } else { 2 * self.of(class).batch };
+            self.recover_some_extra(class, cache, most, &stamp);
         });
     }
 
@@ -311,26 +304,13 @@ impl Depot {
         objects * self.classes.class(class).size as u64
     }
 
-    /// Stamps batches and counts them as pending. All their objects have been freed by now.
-    fn stamp_all(&self, class: usize, mut batches: Queue, stamp: Stamp) -> Queue {
-        let mut stamped = Queue::new();
-        while let Some(mut batch) = batches.pop_front(&self.pool) {
-            self.pool.with(&mut batch, |body| body.set_stamp(stamp));
-            stamped.push_back(&self.pool, batch);
+    /// Moves batches to `waiting_for_gp`. All their objects have been freed by now.
+    fn begin_waiting(&self, class: usize, batches: Queue, stamp: impl Fn() -> Stamp) {
+        if !batches.is_empty() {
+            let bytes = self.bytes(class, batches.objects());
+            self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.of(class).waiting_for_gp.push_all(&self.pool, batches, stamp());
         }
-        let bytes = self.bytes(class, stamped.objects());
-        self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
-        stamped
-    }
-
-    /// Moves a batch to `waiting_for_gp`. All its objects have been freed by now.
-    pub(super) fn begin_waiting(&self, class: usize, mut batch: Batch, stamp: Stamp) {
-        let count = self.pool.with(&mut batch, |body| {
-            body.set_stamp(stamp);
-            body.objects.len() as u64
-        });
-        self.pending_bytes.fetch_add(self.bytes(class, count), Ordering::Relaxed);
-        self.of(class).waiting_for_gp.push(&self.pool, batch);
     }
 
     /// Moves at most `most` batches that `completed` allows from `waiting_for_gp` to
@@ -343,13 +323,19 @@ impl Depot {
         most: usize,
         may_wait: bool,
     ) -> u64 {
+        let passed = self.take_waited(class, completed, most);
+        if passed.is_empty() { 0 } else { self.finish(class, passed, may_wait) }
+    }
+
+    /// Takes at most `most` batches that `completed` allows from `waiting_for_gp`. The caller
+    /// finishes them.
+    pub(super) fn take_waited(&self, class: usize, completed: &Stamp, most: usize) -> Queue {
         let passed = self.of(class).waiting_for_gp.take_passed(&self.pool, completed, most);
-        if passed.is_empty() {
-            return 0;
-        }
         let bytes = self.bytes(class, passed.objects());
-        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.finish(class, passed, may_wait)
+        if bytes > 0 {
+            self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        passed
     }
 
     /// Moves a batch from `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`, stamped by `stamp` once
@@ -362,11 +348,8 @@ impl Depot {
         let Some(mut batch) = depot.free_by_rcu_ttrace.pop(&self.pool) else {
             return 0;
         };
-        let count = self.pool.with(&mut batch, |body| {
-            body.set_stamp(stamp());
-            body.objects.len() as u64
-        });
-        depot.waiting_for_gp_ttrace.push(&self.pool, batch);
+        let count = self.pool.with(&mut batch, |body| body.objects.len()) as u64;
+        depot.waiting_for_gp_ttrace.push(&self.pool, batch, stamp());
         count
     }
 
@@ -389,7 +372,7 @@ impl Depot {
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
         }
-        on_their_way.push_all_oldest(&self.pool, still_out);
+        on_their_way.push_all(&self.pool, still_out, Stamp::PASSED);
         panics.go_on();
         returned
     }
@@ -504,18 +487,29 @@ impl Depot {
             complete &= arrays.free_by_rcu.is_empty();
             self.share_deferred(class, &mut arrays.deferred, &stamp);
             drop(arrays);
-            complete &= free.add_list(&cache.free_llist_extra, arena);
-            complete &= waiting.add_list(&cache.free_llist_extra_rcu, arena);
+            complete &= free.add_list(&cache.free_llist_extra, arena, usize::MAX);
+            complete &= waiting.add_list(&cache.free_llist_extra_rcu, arena, usize::MAX);
         });
         complete
     }
 
-    /// Moves the objects that were freed while a cache was busy into batches, as `empty_caches`
-    /// does. Objects for which there is no memory stay in their list. Async-signal-safe.
+    /// Moves objects that were freed while a cache was busy into batches, as `empty_caches` does: two
+    /// batches of either kind, more than a call leaves there. Objects for which there is no memory
+    /// stay in their list. Async-signal-safe.
     pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Stamp) {
+        self.recover_some_extra(class, cache, 2 * self.of(class).batch, stamp);
+    }
+
+    fn recover_some_extra(
+        &self,
+        class: usize,
+        cache: &CpuCache,
+        most: usize,
+        stamp: impl Fn() -> Stamp,
+    ) {
         let arena = self.slabs.arena();
-        self.to_ready(class).add_list(&cache.free_llist_extra, arena);
-        self.to_waiting(class, stamp).add_list(&cache.free_llist_extra_rcu, arena);
+        self.to_ready(class).add_list(&cache.free_llist_extra, arena, most);
+        self.to_waiting(class, stamp).add_list(&cache.free_llist_extra_rcu, arena, most);
     }
 
     /// Returns a filler of batches for `free_by_rcu_ttrace`.
@@ -528,7 +522,9 @@ impl Depot {
     /// are in it.
     fn to_waiting(&self, class: usize, stamp: impl Fn() -> Stamp) -> Filler<'_, impl FnMut(Batch)> {
         Filler::new(&self.pool, self.of(class).batch, move |batch| {
-            self.begin_waiting(class, batch, stamp())
+            let mut one = Queue::new();
+            one.push_back(&self.pool, batch);
+            self.begin_waiting(class, one, &stamp);
         })
     }
 

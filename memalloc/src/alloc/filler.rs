@@ -41,16 +41,18 @@ impl<'a, D: FnMut(Batch)> Filler<'a, D> {
         objects.iter().position(|&object| !self.add(object)).unwrap_or(objects.len())
     }
 
-    /// Moves a list. Returns false if memory runs out; the remaining objects stay in the list.
-    pub(super) fn add_list(&mut self, list: &SpillList, arena: &Arena) -> bool {
-        let mut complete = true;
-        list.take_all(arena, |object| {
+    /// Moves at most `most` objects of a list. Returns false if memory runs out.
+    pub(super) fn add_list(&mut self, list: &SpillList, arena: &Arena, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(object) = list.pop(arena) else {
+                break;
+            };
             if !self.add(object) {
                 list.push(arena, object);
-                complete = false;
+                return false;
             }
-        });
-        complete
+        }
+        true
     }
 }
 

@@ -161,10 +161,8 @@ impl Drop for Raw {
 fn end(depot: ManuallyDrop<Depot>) {
     let classes = depot.used_classes();
     classes.clone().for_each(|class| depot.of(class).unreserve());
-    let (mut passes, mut panics) = (0, FirstPanic::default());
+    let (passed, mut panics) = (Stamp::AFTER_EVERYTHING, FirstPanic::default());
     let mut return_batches = || {
-        passes += 1;
-        let passed = Stamp::after_everything(passes);
         let return_class = |class| {
             let finished = panics.catch(|| depot.end_waiting(class, &passed, usize::MAX, true));
             while depot.begin_returning(class, || Stamp::PASSED) > 0 {}

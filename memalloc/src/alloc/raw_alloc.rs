@@ -61,7 +61,7 @@ impl Raw {
             let object = enter(caches, cache).and_then(|mut arrays| {
                 arrays.free.pop().or_else(|| arrays.deferred.unpack_passed(pool, Stack::pop))
             });
-            object.or_else(|| cache.free_llist_extra.take_one(arena))
+            object.or_else(|| cache.free_llist_extra.pop(arena))
         })
     }
 
