@@ -2,7 +2,6 @@
 //! grace periods begin, what happens once they have passed, and how the pending memory is bounded.
 
 use super::raw::Raw;
-use super::reclaim::BATCHES_PER_CALL;
 use crate::batch::{Queue, Stack};
 use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, Arrays, Deferred};
@@ -20,11 +19,6 @@ const MOST_BYTES: u64 = 256 << 10;
 /// The most that a CPU collects of one class, in bytes, if checking for readers may need a barrier,
 /// which takes as long as thousands of allocations.
 const MOST_BARRIER_BYTES: u64 = 512 << 10;
-
-/// The most batches that one free returns to their slabs, under a policy that returns every object
-/// there. More than elsewhere: in small steps they leave more slabs partly filled, and slabs are
-/// then opened and released over and over.
-const MOST_RETURNED: usize = if cfg!(loom) { 2 } else { 24 };
 
 /// The number of times to check a reader that is inside a section. Most sections are shorter than a
 /// few checks.
@@ -64,12 +58,13 @@ impl Raw {
 
     /// As `free_rcu`, but does not wait for room.
     pub(super) fn free_rcu_unbounded(&self, caches: &CacheRow, object: Handle) {
-        if !self.depot.caches.push_by_rcu(caches, object) {
-            self.collect(caches.class.into(), object);
+        let class = caches.class.into();
+        if !self.depot.caches.push_by_rcu(caches, object) && self.collect(class, object) {
+            self.end_shared(class);
         }
     }
 
-    /// Adds an object to what this CPU defers; returns whether more is pending than may be.
+    /// Adds an object to what this CPU defers. Returns as `defer`.
     fn collect(&self, class: usize, object: Handle) -> bool {
         let batch = self.depot.classes.class(class).deferred_batch().min(self.most_cached(class));
         let arrays = self.depot.caches.try_enter(class);
@@ -79,16 +74,16 @@ impl Raw {
                 arrays.free_by_rcu.len() >= batch && self.defer(class, arrays)
             }
             _ => {
-                let cache = self.depot.caches.current(class);
-                cache.free_llist_extra_rcu.push(self.depot.slabs.arena(), object);
+                let is_over = self.depot.spill_deferred(class, object, self.max_pending);
                 // A full array waits for a batch, which the objects that pass now may leave.
-                arrays.is_some_and(|arrays| self.defer(class, arrays))
+                arrays.map_or(is_over, |arrays| self.defer(class, arrays))
             }
         }
     }
 
     /// Checks for readers if that is due. Then lets the objects that a cache has collected be
-    /// allocated again, or makes a batch of them. Returns true if more is pending than allowed.
+    /// allocated again, or makes a batch of them. Returns true if more is pending than allowed: then
+    /// the caller moves on those that all CPUs share.
     #[cold]
     fn defer(&self, class: usize, mut arrays: Active<'_>) -> bool {
         let (depot, pool) = (self.depot(), &self.depot.pool);
@@ -120,11 +115,11 @@ impl Raw {
         if !nobody_is_inside {
             passed = self.pass_with_stamp(class, &mut arrays.deferred, is_due);
         }
-        let passed = self.finished_by_this_call(&mut arrays.deferred, passed);
+        let passed = self.finished_by_this_call(class, &mut arrays.deferred, passed);
         let is_over = depot.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
-        if !depot.of(class).waiting_for_gp.is_empty() {
+        if !is_over && !depot.of(class).waiting_for_gp.is_empty() {
             self.end_shared(class);
         }
         self.return_surplus(class);
@@ -182,11 +177,6 @@ impl Raw {
         passed
     }
 
-    /// Returns the bytes of a batch of deferred objects.
-    fn batch_bytes(&self, class: usize) -> u64 {
-        self.depot.classes.class(class).deferred_batch() as u64 * self.size(class)
-    }
-
     /// Returns the most batches of a class that a CPU collects before it checks for readers.
     fn most_batches(&self, class: usize, wait_for: WaitFor) -> u32 {
         let batch = self.batch_bytes(class);
@@ -204,15 +194,18 @@ impl Raw {
 
     /// Returns the batches that this call finishes. The others stay with the CPU, if each object has
     /// to be finalized or to return to its slab, so that no call takes longer the more was held up.
-    fn finished_by_this_call(&self, deferred: &mut Deferred, mut passed: Queue) -> Queue {
+    fn finished_by_this_call(
+        &self,
+        class: usize,
+        deferred: &mut Deferred,
+        mut passed: Queue,
+    ) -> Queue {
         if !self.passes_by_batch() {
             return passed;
         }
         let pool = &self.depot.pool;
         deferred.unfinished.append(pool, &mut passed);
-        let through_slab = self.depot.route.through_slab;
-        let most = if through_slab { MOST_RETURNED } else { BATCHES_PER_CALL };
-        deferred.unfinished.take_first(pool, most)
+        deferred.unfinished.take_first(pool, self.batches_per_call(class))
     }
 
     /// Lets objects that have passed their grace period be allocated again. The objects that this
@@ -245,7 +238,7 @@ impl Raw {
                 return None;
             }
             let passed = self.take_passed(class, &mut arrays.deferred);
-            let passed = self.finished_by_this_call(&mut arrays.deferred, passed);
+            let passed = self.finished_by_this_call(class, &mut arrays.deferred, passed);
             if passed.is_empty() {
                 return None;
             }
@@ -284,7 +277,7 @@ impl Raw {
         } else {
             self.domain.advance_once(wait_for);
         }
-        self.end_waiting(class, BATCHES_PER_CALL, false);
+        self.end_waiting(class, self.batches_per_call(class), false);
     }
 
     /// Returns true if no more is pending than allowed: `max_pending` bytes, and a part of that
@@ -332,7 +325,7 @@ impl Raw {
     fn make_room(&self, room: &mut Room) -> bool {
         let completed = self.domain.completed(self.depot.route.deferred);
         for class in self.all_classes() {
-            let passed = self.depot.take_waited(class, &completed, BATCHES_PER_CALL);
+            let passed = self.depot.take_waited(class, &completed, self.batches_per_call(class));
             if passed.is_empty() {
                 continue;
             }

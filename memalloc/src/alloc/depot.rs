@@ -98,6 +98,9 @@ pub(crate) struct Depot {
     pub(super) route: Route,
     /// Bytes of the objects in `waiting_for_gp` and in the queues of the CPUs: an upper bound.
     pending_bytes: Arc<Tally>,
+    /// Bytes of the objects in the lists beside the caches that wait for a grace period: an upper
+    /// bound.
+    spilled_bytes: Tally,
     by_class: Arc<ClassDepots>,
 }
 
@@ -125,6 +128,7 @@ impl Depot {
             hooks,
             route,
             pending_bytes,
+            spilled_bytes: Tally::new(0),
             by_class,
         }
     }
@@ -154,10 +158,20 @@ impl Depot {
         &self.by_class.all()[class]
     }
 
-    /// Returns the pending bytes: in `waiting_for_gp` and in the queues of the CPUs, but not in
-    /// their arrays.
+    /// Returns the pending bytes: in `waiting_for_gp`, in the queues of the CPUs and in the lists
+    /// beside their caches, but not in their arrays.
     pub(super) fn pending_bytes(&self) -> u64 {
-        self.pending_bytes.load(Ordering::Relaxed)
+        let spilled = self.spilled_bytes.load(Ordering::Relaxed);
+        self.pending_bytes.load(Ordering::Relaxed).saturating_add(spilled)
+    }
+
+    /// Adds a deferred object to the list beside the cache of this CPU, which is busy or full.
+    /// Returns true if more than `most` bytes are pending in total. Async-signal-safe.
+    pub(super) fn spill_deferred(&self, class: usize, object: Handle, most: u64) -> bool {
+        self.spilled_bytes.fetch_add(self.bytes(class, 1), Ordering::Relaxed);
+        let cache = self.caches.current(class);
+        cache.free_llist_extra_rcu.push(self.slabs.arena(), object);
+        self.pending_bytes() > most
     }
 
     /// Adds the objects that a CPU has deferred to the pending bytes, in steps, so that CPUs seldom
@@ -179,7 +193,8 @@ impl Depot {
         let rounded = more.next_multiple_of(step);
         let more = if self.pending_bytes().saturating_add(rounded) > most { more } else { rounded };
         deferred.set_counted(deferred.counted() + more);
-        self.pending_bytes.fetch_add(more, Ordering::Relaxed) + more > most
+        self.pending_bytes.fetch_add(more, Ordering::Relaxed);
+        self.pending_bytes() > most
     }
 
     /// Finishes objects that have passed their grace period: runs their finalizers, then moves the
@@ -487,8 +502,8 @@ impl Depot {
             complete &= arrays.free_by_rcu.is_empty();
             self.share_deferred(class, &mut arrays.deferred, &stamp);
             drop(arrays);
-            complete &= free.add_list(&cache.free_llist_extra, arena, usize::MAX);
-            complete &= waiting.add_list(&cache.free_llist_extra_rcu, arena, usize::MAX);
+            complete &= free.add_list(&cache.free_llist_extra, arena, usize::MAX).complete;
+            complete &= self.unspill(class, waiting, cache, usize::MAX);
         });
         complete
     }
@@ -509,7 +524,24 @@ impl Depot {
     ) {
         let arena = self.slabs.arena();
         self.to_ready(class).add_list(&cache.free_llist_extra, arena, most);
-        self.to_waiting(class, stamp).add_list(&cache.free_llist_extra_rcu, arena, most);
+        self.unspill(class, &mut self.to_waiting(class, stamp), cache, most);
+    }
+
+    /// Moves at most `most` objects that were spilled by `spill_deferred`. Returns false if memory for
+    /// batches ran out.
+    fn unspill(
+        &self,
+        class: usize,
+        waiting: &mut Filler<'_, impl FnMut(Batch)>,
+        cache: &CpuCache,
+        most: usize,
+    ) -> bool {
+        let moved = waiting.add_list(&cache.free_llist_extra_rcu, self.slabs.arena(), most);
+        if moved.objects > 0 {
+            let bytes = self.bytes(class, moved.objects);
+            self.spilled_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        moved.complete
     }
 
     /// Returns a filler of batches for `free_by_rcu_ttrace`.

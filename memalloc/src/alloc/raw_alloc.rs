@@ -3,7 +3,6 @@
 
 use super::error::AllocErrorKind;
 use super::raw::Raw;
-use super::reclaim::BATCHES_PER_CALL;
 use crate::batch::{Batch, Stack};
 use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, CpuCache, CpuCaches};
@@ -86,7 +85,7 @@ impl Raw {
             } else {
                 self.domain.advance_begun(wait_for);
             }
-            self.end_waiting(class, BATCHES_PER_CALL, false);
+            self.end_waiting(class, self.batches_per_call(class), false);
         }
         let ready = depot.take_ready(class).and_then(|batch| self.unpack(class, batch));
         ready.or_else(|| {

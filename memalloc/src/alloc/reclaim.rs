@@ -9,9 +9,15 @@ use crate::sync::Ordering::Relaxed;
 use crate::sys::thread;
 use std::time::Duration;
 
-/// The most batches that one free or allocation moves along each part of the path. It bounds the
-/// longest call after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
-pub(super) const BATCHES_PER_CALL: usize = 8;
+/// The most batches that one free or allocation moves along each part of the path, and the most
+/// bytes, which may each empty a slab whose memory the system takes back. They bound the longest call
+/// after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
+const BATCHES_PER_CALL: usize = 8;
+const BYTES_PER_CALL: u64 = 256 << 10;
+
+/// As `BYTES_PER_CALL`, under a policy that returns every object to its slab. In smaller steps more
+/// slabs stay partly filled, and slabs are then opened and released over and over.
+const BYTES_PER_CALL_THROUGH_SLAB: u64 = 384 << 10;
 
 /// Once this many bytes have left for the slabs, the unneeded objects of other classes do so too.
 const IDLE_STEP: u64 = 2 << 20;
@@ -39,6 +45,19 @@ impl Raw {
     /// Returns the readers that an object may have to wait for before it returns to its slab.
     fn readers(&self) -> WaitFor {
         self.depot.route.returned
+    }
+
+    /// Returns the bytes of a batch of deferred objects.
+    pub(super) fn batch_bytes(&self, class: usize) -> u64 {
+        self.depot.classes.class(class).deferred_batch() as u64 * self.size(class)
+    }
+
+    /// Returns the most batches of a class that one free or allocation moves along each part of the
+    /// path: more than it adds.
+    pub(super) fn batches_per_call(&self, class: usize) -> usize {
+        let through_slab = self.depot.route.through_slab;
+        let bytes = if through_slab { BYTES_PER_CALL_THROUGH_SLAB } else { BYTES_PER_CALL };
+        BATCHES_PER_CALL.min((bytes / self.batch_bytes(class)) as usize).max(2)
     }
 
     /// Returns a stamp for objects that have been deferred until now.
@@ -91,7 +110,7 @@ impl Raw {
         }
         let due = Due::for_allocation(waiting.objects() * self.size(class));
         self.look_after(self.depot.route.deferred, &due);
-        self.end_waiting(class, BATCHES_PER_CALL, false);
+        self.end_waiting(class, self.batches_per_call(class), false);
     }
 
     /// Moves every object that no user holds to the slabs, as far as readers allow at once.
@@ -115,7 +134,9 @@ impl Raw {
     pub(super) fn return_surplus(&self, class: usize) {
         let depot = self.depot();
         let (mut begun, mut batches, sparse) = (0, 0, depot.slabs.is_sparse(class));
-        while batches < BATCHES_PER_CALL && depot.of(class).has_surplus(self.size(class), sparse) {
+        while depot.of(class).has_surplus(self.size(class), sparse)
+            && batches < self.batches_per_call(class)
+        {
             match depot.begin_returning(class, || self.stamp_returned()) {
                 0 => break,
                 count => begun += count,
@@ -131,7 +152,7 @@ impl Raw {
             if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
                 self.owed.begun();
             }
-            self.end_returning(class, BATCHES_PER_CALL, false);
+            self.end_returning(class, self.batches_per_call(class), false);
         }
         if begun > 0 {
             let bytes = begun * self.size(class);
@@ -148,8 +169,9 @@ impl Raw {
     fn return_idle_of_others(&self, class: usize) {
         for other in self.all_classes().filter(|&other| other != class) {
             let idle = self.depot.of(other).free_by_rcu_ttrace.idle();
-            self.begin_returning_idle(other, idle, BATCHES_PER_CALL);
-            self.end_returning(other, BATCHES_PER_CALL, false);
+            let most = self.batches_per_call(other);
+            self.begin_returning_idle(other, idle, most);
+            self.end_returning(other, most, false);
         }
     }
 
