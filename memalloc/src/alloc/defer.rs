@@ -343,7 +343,7 @@ impl Raw {
         self.make_room(room) || {
             let age = self.domain.completed(self.depot.route.deferred).age();
             self.settled_at.swap(age, Relaxed) != age && {
-                self.depot.share_all_deferred(false, || self.stamp_deferred());
+                self.depot.share_all_deferred(|| self.stamp_deferred());
                 self.make_room(room)
             }
         }
@@ -351,7 +351,7 @@ impl Raw {
 
     fn wait_for_room(&self, room: &mut Room) {
         let wait_for = self.depot.route.deferred;
-        self.depot.share_all_deferred(false, || self.stamp_deferred());
+        self.depot.share_all_deferred(|| self.stamp_deferred());
         // Objects pending now need no later grace period than this one; objects that others add
         // may.
         let stamp = self.stamp_deferred();
@@ -376,7 +376,7 @@ impl Raw {
             }
             if !waits || now != shared_at {
                 // Objects that others have deferred since may be all that is pending.
-                self.depot.share_all_deferred(false, || self.stamp_deferred());
+                self.depot.share_all_deferred(|| self.stamp_deferred());
                 shared_at = now;
             }
             if thread::clock().saturating_sub(start) >= limit {

@@ -286,19 +286,24 @@ impl Depot {
     }
 
     /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet or were
-    /// freed while the cache was busy. Unless `may_wait`, skips caches that are in use.
-    pub(super) fn share_all_deferred(&self, may_wait: bool, stamp: impl Fn() -> Stamp) {
-        self.share_all(may_wait, false, stamp);
+    /// freed while the cache was busy. Skips caches that are in use.
+    pub(super) fn share_all_deferred(&self, stamp: impl Fn() -> Stamp) {
+        self.share(self.used_classes(), false, false, stamp);
     }
 
     /// As `share_all_deferred`, waiting for caches that are in use, and also for the free objects of
     /// caches that their CPUs have not used since the previous call.
     pub(super) fn share_all_idle(&self, stamp: impl Fn() -> Stamp) {
-        self.share_all(true, true, stamp);
+        self.share(self.used_classes(), true, true, stamp);
     }
 
-    fn share_all(&self, may_wait: bool, idle: bool, stamp: impl Fn() -> Stamp) {
-        self.caches.enter_all(self.used_classes(), may_wait, |class, cache, mut arrays| {
+    /// As `share_all_idle` for one class, but skips caches that are in use.
+    pub(super) fn share_idle(&self, class: usize, stamp: impl Fn() -> Stamp) {
+        self.share(class..class + 1, false, true, stamp);
+    }
+
+    fn share(&self, classes: Range<usize>, may_wait: bool, idle: bool, stamp: impl Fn() -> Stamp) {
+        self.caches.enter_all(classes, may_wait, |class, cache, mut arrays| {
             if idle && arrays.is_idle() {
                 let added = self.to_ready(class).add_all(arrays.free.as_slice());
                 arrays.free.forget_oldest(added);
@@ -310,7 +315,7 @@ impl Depot {
                 arrays.watch();
             }
             drop(arrays);
-            let most = if idle { usize::MAX } else { 2 * self.of(class).batch };
+            let most = if may_wait { usize::MAX } else { 2 * self.of(class).batch };
             self.recover_some_extra(class, cache, most, &stamp);
         });
     }

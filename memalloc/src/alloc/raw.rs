@@ -28,6 +28,8 @@ pub(crate) struct Raw {
     pub(super) reclaimed_at: Tally,
     /// Bytes that have left the depot for the slabs as surplus.
     pub(super) surplus: Tally,
+    /// The number of turns in which unneeded objects of a class have left as well.
+    pub(super) next_idle: Tally,
     /// The age of the completed grace periods when a thread inside a section last let objects pass.
     pub(super) settled_at: Tally,
     /// The last time at which an allocation that may not wait moved pending objects along, in
@@ -46,6 +48,7 @@ impl Raw {
             max_pending,
             reclaimed_at: Tally::new(u64::MAX),
             surplus: Tally::new(0),
+            next_idle: Tally::new(0),
             settled_at: Tally::new(u64::MAX),
             moved_along_at: Tally::new(0),
             wanted: Wanted::new(),

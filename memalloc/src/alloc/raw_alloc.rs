@@ -80,7 +80,7 @@ impl Raw {
         if !depot.runs_hooks_when_passed() {
             if Duration::from_nanos(ago) >= MOVE_ALONG_INTERVAL {
                 self.moved_along_at.store(now, Relaxed);
-                depot.share_all_deferred(false, || self.stamp_deferred());
+                depot.share_all_deferred(|| self.stamp_deferred());
                 self.domain.advance_once(wait_for);
             } else {
                 self.domain.advance_begun(wait_for);

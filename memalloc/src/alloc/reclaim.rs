@@ -19,8 +19,12 @@ const BYTES_PER_CALL: u64 = 256 << 10;
 /// slabs stay partly filled, and slabs are then opened and released over and over.
 const BYTES_PER_CALL_THROUGH_SLAB: u64 = 384 << 10;
 
-/// Once this many bytes have left for the slabs, the unneeded objects of other classes do so too.
+/// Once this many bytes have left for the slabs, the unneeded objects of each class do so too.
 const IDLE_STEP: u64 = 2 << 20;
+
+/// Once this many bytes have left for slabs that are sparse, the objects of CPUs that have not used
+/// theirs since the previous time do so too.
+const SPARSE_STEP: u64 = 256 << 10;
 
 /// The amount of memory that a call returned to the slabs and to the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,22 +161,26 @@ impl Raw {
         if begun > 0 {
             let bytes = begun * self.size(class);
             let before = self.surplus.fetch_add(bytes, Relaxed);
-            if before / IDLE_STEP != (before + bytes) / IDLE_STEP {
-                self.return_idle_of_others(class);
+            let completes = |step| before / step != (before + bytes) / step;
+            if completes(IDLE_STEP / self.all_classes().len() as u64) {
+                self.return_idle_of_next();
+            }
+            if sparse && completes(SPARSE_STEP) {
+                // An idle CPU keeps its objects, of which each may keep a slab.
+                depot.share_idle(class, || self.stamp_deferred());
             }
         }
     }
 
-    /// Moves objects of the other classes towards the slabs that were ready and not needed since
-    /// the previous call, a few batches each.
+    /// Moves objects of the next class in turn towards the slabs that were ready and not needed since
+    /// its last turn, a few batches.
     #[cold]
-    fn return_idle_of_others(&self, class: usize) {
-        for other in self.all_classes().filter(|&other| other != class) {
-            let idle = self.depot.of(other).free_by_rcu_ttrace.idle();
-            let most = self.batches_per_call(other);
-            self.begin_returning_idle(other, idle, most);
-            self.end_returning(other, most, false);
-        }
+    fn return_idle_of_next(&self) {
+        let class = self.next_idle.fetch_add(1, Relaxed) as usize % self.all_classes().len();
+        let most = self.batches_per_call(class);
+        let idle = self.depot.of(class).free_by_rcu_ttrace.idle();
+        self.begin_returning_idle(class, idle, most);
+        self.end_returning(class, most, false);
     }
 
     /// Moves `idle` objects of a class towards the slabs, in at most `most` batches.
