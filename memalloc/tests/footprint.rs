@@ -77,8 +77,8 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    /// Another CPU has freed a part, and is idle: the objects that it keeps do not keep slabs, nor do
-    /// those that did not fill a batch there.
+    /// Another CPU has freed a part, and is idle: the objects that it keeps do not keep slabs, nor
+    /// do those that did not fill a batch there.
     fn frees_in_any_order_on_two_cpus_leave_less_than_eight_mib<P>(setup) {
         const OBJECTS: usize = 200_000;
         stay_on_this_cpu();

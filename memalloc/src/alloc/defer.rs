@@ -82,8 +82,8 @@ impl Raw {
     }
 
     /// Checks for readers if that is due. Then lets the objects that a cache has collected be
-    /// allocated again, or makes a batch of them. Returns true if more is pending than allowed: then
-    /// the caller moves on those that all CPUs share.
+    /// allocated again, or makes a batch of them. Returns true if more is pending than allowed:
+    /// then the caller moves on those that all CPUs share.
     #[cold]
     fn defer(&self, class: usize, mut arrays: Active<'_>) -> bool {
         let (depot, pool) = (self.depot(), &self.depot.pool);
@@ -291,10 +291,10 @@ impl Raw {
         }
     }
 
-    /// Blocks until there is room for the batch that this call has added, for at most `stall_after`,
-    /// and reports the reader in the way, once per grace period. A thread inside a section blocks
-    /// when that section has ended. Batches that another thread is moving on are not waited for:
-    /// they are done soon, or never if this thread interrupted that one.
+    /// Blocks until there is room for the batch that this call has added, for at most
+    /// `stall_after`, and reports the reader in the way, once per grace period. A thread inside a
+    /// section blocks when that section has ended. Batches that another thread is moving on are not
+    /// waited for: they are done soon, or never if this thread interrupted that one.
     #[cold]
     fn hold_back(&self, class: usize) {
         let wait_for = self.depot.route.deferred;

@@ -513,9 +513,9 @@ impl Depot {
         complete
     }
 
-    /// Moves objects that were freed while a cache was busy into batches, as `empty_caches` does: two
-    /// batches of either kind, more than a call leaves there. Objects for which there is no memory
-    /// stay in their list. Async-signal-safe.
+    /// Moves objects that were freed while a cache was busy into batches, as `empty_caches` does:
+    /// two batches of either kind, more than a call leaves there. Objects for which there is no
+    /// memory stay in their list. Async-signal-safe.
     pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Stamp) {
         self.recover_some_extra(class, cache, 2 * self.of(class).batch, stamp);
     }
@@ -532,8 +532,8 @@ impl Depot {
         self.unspill(class, &mut self.to_waiting(class, stamp), cache, most);
     }
 
-    /// Moves at most `most` objects that were spilled by `spill_deferred`. Returns false if memory for
-    /// batches ran out.
+    /// Moves at most `most` objects that were spilled by `spill_deferred`. Returns false if memory
+    /// for batches ran out.
     fn unspill(
         &self,
         class: usize,

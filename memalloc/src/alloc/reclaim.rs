@@ -10,8 +10,8 @@ use crate::sys::thread;
 use std::time::Duration;
 
 /// The most batches that one free or allocation moves along each part of the path, and the most
-/// bytes, which may each empty a slab whose memory the system takes back. They bound the longest call
-/// after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
+/// bytes, which may each empty a slab whose memory the system takes back. They bound the longest
+/// call after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
 const BATCHES_PER_CALL: usize = 8;
 const BYTES_PER_CALL: u64 = 256 << 10;
 
@@ -172,8 +172,8 @@ impl Raw {
         }
     }
 
-    /// Moves objects of the next class in turn towards the slabs that were ready and not needed since
-    /// its last turn, a few batches.
+    /// Moves objects of the next class in turn towards the slabs that were ready and not needed
+    /// since its last turn, a few batches.
     #[cold]
     fn return_idle_of_next(&self) {
         let class = self.next_idle.fetch_add(1, Relaxed) as usize % self.all_classes().len();

@@ -14,9 +14,9 @@ const LISTS: usize = if cfg!(loom) { 2 } else { 4 };
 /// Lists of batches, one for each stamp as far as they go. It has its own cache lines, because all
 /// CPUs write to it.
 ///
-/// No move costs more the more waits here: a chain joins a list in one step, and a search looks only
-/// at the stamps of the lists and at the batches that it takes. The price: batches that are added
-/// when every list has others share one, and pass with the newest of them.
+/// No move costs more the more waits here: a chain joins a list in one step, and a search looks
+/// only at the stamps of the lists and at the batches that it takes. The price: batches that are
+/// added when every list has others share one, and pass with the newest of them.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Waiting {

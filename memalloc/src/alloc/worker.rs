@@ -71,8 +71,8 @@ impl<T, P: ReusePolicy> Drop for Served<T, P> {
 /// was added to it is gone.
 ///
 /// Between its rounds, it is woken by an `alloc_nowait` of an allocator or cache that leaves too few
-/// objects ready, and makes more ready. Linux wakes it at once. Elsewhere it looks by itself: after a
-/// millisecond, or after an eighth of the time without such a call, but at most 0.1 s.
+/// objects ready, and makes more ready. Linux wakes it at once. Elsewhere it looks by itself: after
+/// a millisecond, or after an eighth of the time without such a call, but at most 0.1 s.
 ///
 /// A worker is optional: without it, the calls that allocate, free or wait do the same work. It
 /// does not exist in the child of a fork; dropping a `Worker` there does nothing.

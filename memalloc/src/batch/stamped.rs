@@ -35,8 +35,8 @@ impl StampedList {
         self.batches.push_all(pool, batches);
     }
 
-    /// Makes the stamp cover another one. Relaxed: the batches are linked afterwards, with a Release
-    /// (MEM-B4).
+    /// Makes the stamp cover another one. Relaxed: the batches are linked afterwards, with a
+    /// Release (MEM-B4).
     fn raise(&self, stamp: Stamp) {
         for (newest, epoch) in self.newest.iter().zip(stamp.epochs()) {
             if newest.load(Ordering::Relaxed) < epoch {
@@ -85,8 +85,8 @@ mod tests {
     }
 }
 
-/// A thread takes a batch that has passed, while another takes the one in front and adds one that has
-/// not.
+/// A thread takes a batch that has passed, while another takes the one in front and adds one that
+/// has not.
 #[cfg(all(test, loom))]
 mod tests {
     use super::*;

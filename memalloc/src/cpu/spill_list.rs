@@ -34,8 +34,8 @@ impl SpillList {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             link.store(head as u32, Ordering::Relaxed);
-            // ORDERING: Release pairs with the Acquire in `pop`: the link, and everything done to the
-            // object, comes before its next use. Falls to `loom`
+            // ORDERING: Release pairs with the Acquire in `pop`: the link, and everything done to
+            // the object, comes before its next use. Falls to `loom`
             // `an_object_freed_while_its_cache_is_busy_is_found_again`.
             match self.head.compare_exchange_weak(
                 head,
@@ -87,5 +87,75 @@ impl SpillList {
             count += 1;
         }
         count
+    }
+}
+
+/// A thread takes the first object while another takes both and puts the first one back.
+#[cfg(all(test, loom))]
+mod tests {
+    use super::*;
+    use crate::breaks::breaks;
+    use crate::explore::{Model, Seen};
+    use crate::sync::{AtomicBool, thread};
+    use std::rc::Rc;
+
+    type Pop = fn(&SpillList, &Arena) -> Option<Handle>;
+
+    /// As `pop`, but the tag does not change.
+    fn pop_untagged(list: &SpillList, arena: &Arena) -> Option<Handle> {
+        // ORDERING: of the model, as in `pop`.
+        let head = list.head.load(Ordering::Acquire) as u32;
+        let object = first_of(head.into())?;
+        let rest = arena.link(object).load(Ordering::Relaxed);
+        let exchanged = list.head.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+            (now as u32 == head).then_some(now & !u64::from(u32::MAX) | u64::from(rest))
+        });
+        exchanged.is_ok().then_some(object)
+    }
+
+    fn run(pop: Pop, seen: &Seen) {
+        let backing = crate::backing::usual();
+        let arena = Arena::reserve(&backing, 1 << 16, false).expect("a range");
+        let shared = Rc::new((arena, SpillList::new()));
+        let (arena, list) = &*shared;
+        for object in [1, 2].map(|number| Handle::new(number).expect("not 0")) {
+            arena.carved(object, 1);
+            list.push(arena, object);
+        }
+        let done = Rc::new(AtomicBool::new(false));
+        let other = thread::spawn({
+            let (shared, done) = (shared.clone(), done.clone());
+            move || {
+                let (arena, list) = &*shared;
+                let (first, second) = (pop(list, arena), pop(list, arena));
+                first.inspect(|&first| list.push(arena, first));
+                done.store(true, Ordering::Relaxed);
+                second
+            }
+        });
+        // Loom does not see that a load may come after another thread's exchange of a word that the
+        // thread has just loaded. It sees this.
+        let _ = done.load(Ordering::Relaxed);
+        let ours = pop(list, arena);
+        let others = other.join().unwrap();
+        let left = std::iter::from_fn(|| list.pop(arena)).take(3).count();
+        let taken = usize::from(ours.is_some()) + usize::from(others.is_some());
+        assert_eq!(taken + left, 2, "claim: each object is taken once");
+        seen.note("each took one", taken == 2);
+        seen.note("one is left", left == 1);
+    }
+
+    #[test]
+    fn objects_are_taken_once_by_two_threads() {
+        let happens = &["each took one", "one is left"];
+        let name = "an object is taken beside one that comes back";
+        let model = Model { name, bound: Some(3), least: 20, happens };
+        model.explore(|seen| run(SpillList::pop, seen));
+    }
+
+    #[test]
+    fn an_object_is_taken_twice_if_the_tag_stays() {
+        let mutation = "tag of the spilled objects stays";
+        breaks(mutation, "each object is taken once", || run(pop_untagged, &Seen::default()));
     }
 }
