@@ -163,7 +163,7 @@ impl Raw {
             let before = self.surplus.fetch_add(bytes, Relaxed);
             let completes = |step| before / step != (before + bytes) / step;
             if completes(IDLE_STEP / self.all_classes().len() as u64) {
-                self.return_idle_of_next();
+                self.return_idle_of_next(class);
             }
             if sparse && completes(SPARSE_STEP) {
                 // An idle CPU keeps its objects, of which each may keep a slab.
@@ -172,15 +172,17 @@ impl Raw {
         }
     }
 
-    /// Moves objects of the next class in turn towards the slabs that were ready and not needed
-    /// since its last turn, a few batches.
+    /// Moves objects of the next class in turn, if it is another one, towards the slabs that were
+    /// ready and not needed since its last turn, a few batches.
     #[cold]
-    fn return_idle_of_next(&self) {
-        let class = self.next_idle.fetch_add(1, Relaxed) as usize % self.all_classes().len();
-        let most = self.batches_per_call(class);
-        let idle = self.depot.of(class).free_by_rcu_ttrace.idle();
-        self.begin_returning_idle(class, idle, most);
-        self.end_returning(class, most, false);
+    fn return_idle_of_next(&self, class: usize) {
+        let other = self.next_idle.fetch_add(1, Relaxed) as usize % self.all_classes().len();
+        if other != class {
+            let most = self.batches_per_call(other);
+            let idle = self.depot.of(other).free_by_rcu_ttrace.idle();
+            self.begin_returning_idle(other, idle, most);
+            self.end_returning(other, most, false);
+        }
     }
 
     /// Moves `idle` objects of a class towards the slabs, in at most `most` batches.
