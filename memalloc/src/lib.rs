@@ -200,6 +200,9 @@ compile_error!(
 mod alloc;
 pub mod backing;
 mod batch;
+#[cfg(all(test, loom))]
+#[path = "../tests/loom/breaks.rs"]
+mod breaks;
 #[cfg(feature = "broken")]
 #[doc(hidden)]
 pub mod broken;

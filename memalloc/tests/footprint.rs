@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{Dice, Object, Setup, adds_up, held_bytes, in_every_setup, layout, stay_on_this_cpu};
+use common::{
+    Dice, Object, Setup, adds_up, held_bytes, in_every_setup, layout, stay_on_another_cpu,
+    stay_on_this_cpu,
+};
 use memalloc::rcu::Domain;
 use memalloc::{KERNEL_SIZES, MemAlloc, PolicyKind, ReusePolicy};
 use std::sync::mpsc::{TryRecvError, channel, sync_channel};
@@ -67,6 +70,33 @@ in_every_setup! {
         while !held.is_empty() {
             held.swap_remove(dice.roll(held.len())).free(&alloc);
         }
+        let left = held_bytes(&alloc.stats());
+        assert!(left < 8 * MIB, "{left} bytes are left");
+        adds_up(&alloc.stats(), 0);
+    }
+}
+
+in_every_setup! {
+    /// Another CPU has freed a part, and is idle: the objects that it keeps do not keep slabs, nor
+    /// do those that did not fill a batch there.
+    fn frees_in_any_order_on_two_cpus_leave_less_than_eight_mib<P>(setup) {
+        const OBJECTS: usize = 200_000;
+        stay_on_this_cpu();
+        let alloc = setup.allocator::<P>();
+        let mut dice = Dice::new(7);
+        let mut held: Vec<_> = (0..OBJECTS).map(|_| Object::new(&alloc, layout(64, 1), 1)).collect();
+        let mut free = |left: usize| {
+            while held.len() > left {
+                held.swap_remove(dice.roll(held.len())).free(&alloc);
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                stay_on_another_cpu();
+                free(OBJECTS / 2);
+            });
+        });
+        free(0);
         let left = held_bytes(&alloc.stats());
         assert!(left < 8 * MIB, "{left} bytes are left");
         adds_up(&alloc.stats(), 0);

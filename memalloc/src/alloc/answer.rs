@@ -12,6 +12,12 @@ impl Raw {
         self.wanted.served_by(bell);
     }
 
+    /// Takes back one [`served_by`](Self::served_by).
+    #[cfg(not(loom))]
+    pub(super) fn no_longer_served_by(&self, bell: Bell) {
+        self.wanted.no_longer_served_by(bell);
+    }
+
     /// Wakes the workers if too few objects of a class are ready, once until one of them has begun
     /// to make more ready. Without a worker, does nothing. Async-signal-safe.
     pub(super) fn want(&self, class: usize) {

@@ -188,9 +188,10 @@ impl<P: ReusePolicy, A> Builder<P, A> {
     /// Sets the most bytes of freed objects that may be pending. Default: 4 MiB. A free beyond the
     /// limit drives the grace period and blocks until readers have left, for at most the domain's
     /// [`stall_after`](crate::rcu::Builder::stall_after). It then reports the stalled reader to the
-    /// stall handler, once per grace period. This holds in a signal handler, too. Behind a stalled
-    /// reader, another sixteenth of the limit (or one batch, if that is more) may be added for each
-    /// further `stall_after`.
+    /// stall handler, once per grace period. Once readers have left, it makes more room than it
+    /// takes, and leaves the rest to the next frees. This holds in a signal handler, too. Behind a
+    /// stalled reader, another sixteenth of the limit (or one batch, if that is more) may be added
+    /// for each further `stall_after`.
     ///
     /// A thread inside a read section does not block there. It blocks in the drop of its outermost
     /// guard, unless it is unwinding or another thread drops the guard; in that case its next

@@ -2,7 +2,6 @@
 //! grace periods begin, what happens once they have passed, and how the pending memory is bounded.
 
 use super::raw::Raw;
-use super::reclaim::BATCHES_PER_CALL;
 use crate::batch::{Queue, Stack};
 use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, Arrays, Deferred};
@@ -21,11 +20,6 @@ const MOST_BYTES: u64 = 256 << 10;
 /// which takes as long as thousands of allocations.
 const MOST_BARRIER_BYTES: u64 = 512 << 10;
 
-/// The most batches that one free returns to their slabs, under a policy that returns every object
-/// there. More than elsewhere: in small steps they leave more slabs partly filled, and slabs are
-/// then opened and released over and over.
-const MOST_RETURNED: usize = if cfg!(loom) { 2 } else { 24 };
-
 /// The number of times to check a reader that is inside a section. Most sections are shorter than a
 /// few checks.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
@@ -40,39 +34,56 @@ const MOST_EMPTY: u32 = if cfg!(loom) { 1 } else { 80 };
 /// grows slowly.
 const ROOM_PER_STALL: u64 = 16;
 
+/// The room that a free makes when more is pending than may be, in bytes.
+struct Room {
+    /// The most that the free has added to what is pending.
+    added: u64,
+    made: u64,
+}
+
+impl Room {
+    /// Returns true if less is pending than before the free, by as much as it has added.
+    fn is_made(&self) -> bool {
+        self.made >= 2 * self.added
+    }
+}
+
 impl Raw {
     #[cold]
     pub(super) fn free_rcu_slow(&self, class: usize, object: Handle) {
         if self.collect(class, object) {
-            self.hold_back();
+            self.hold_back(class);
         }
     }
 
     /// As `free_rcu`, but does not wait for room.
     pub(super) fn free_rcu_unbounded(&self, caches: &CacheRow, object: Handle) {
-        if !self.depot.caches.push_by_rcu(caches, object) {
-            self.collect(caches.class.into(), object);
+        let class = caches.class.into();
+        if !self.depot.caches.push_by_rcu(caches, object) && self.collect(class, object) {
+            self.end_shared(class);
         }
     }
 
-    /// Adds an object to what this CPU defers; returns whether more is pending than may be.
+    /// Adds an object to what this CPU defers. Returns as `defer`.
     fn collect(&self, class: usize, object: Handle) -> bool {
         let batch = self.depot.classes.class(class).deferred_batch().min(self.most_cached(class));
-        match self.depot.caches.try_enter(class) {
+        let arrays = self.depot.caches.try_enter(class);
+        match arrays {
             Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
                 arrays.free_by_rcu.push(object);
                 arrays.free_by_rcu.len() >= batch && self.defer(class, arrays)
             }
             _ => {
-                let cache = self.depot.caches.current(class);
-                cache.free_llist_extra_rcu.push(self.depot.slabs.arena(), object);
-                false
+                let is_over = self.depot.spill_deferred(class, object, self.max_pending);
+                // A full array waits for a batch, which the objects that pass now may leave.
+                arrays.map_or(is_over, |arrays| self.defer(class, arrays))
             }
         }
     }
 
     /// Checks for readers if that is due. Then lets the objects that a cache has collected be
-    /// allocated again, or makes a batch of them. Returns true if more is pending than allowed.
+    /// allocated again, or makes a batch of them. Returns true if more is pending than allowed:
+    /// then the caller moves on those that all CPUs share.
     #[cold]
     fn defer(&self, class: usize, mut arrays: Active<'_>) -> bool {
         let (depot, pool) = (self.depot(), &self.depot.pool);
@@ -104,11 +115,11 @@ impl Raw {
         if !nobody_is_inside {
             passed = self.pass_with_stamp(class, &mut arrays.deferred, is_due);
         }
-        let passed = self.finished_by_this_call(&mut arrays.deferred, passed);
+        let passed = self.finished_by_this_call(class, &mut arrays.deferred, passed);
         let is_over = depot.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
-        if !depot.of(class).waiting_for_gp.is_empty() {
+        if !is_over && !depot.of(class).waiting_for_gp.is_empty() {
             self.end_shared(class);
         }
         self.return_surplus(class);
@@ -168,8 +179,7 @@ impl Raw {
 
     /// Returns the most batches of a class that a CPU collects before it checks for readers.
     fn most_batches(&self, class: usize, wait_for: WaitFor) -> u32 {
-        let objects = self.depot.classes.class(class).deferred_batch() as u64;
-        let batch = objects * self.size(class);
+        let batch = self.batch_bytes(class);
         // If much is pending already, every CPU gets a share of the bound.
         let cpus = self.depot.caches.cpus() as u64;
         let is_full = self.depot.pending_bytes() > self.max_pending / 2;
@@ -184,15 +194,18 @@ impl Raw {
 
     /// Returns the batches that this call finishes. The others stay with the CPU if each object has
     /// to be finalized or to return to its slab, so that no call takes longer the more was held up.
-    fn finished_by_this_call(&self, deferred: &mut Deferred, mut passed: Queue) -> Queue {
+    fn finished_by_this_call(
+        &self,
+        class: usize,
+        deferred: &mut Deferred,
+        mut passed: Queue,
+    ) -> Queue {
         if !self.passes_by_batch() {
             return passed;
         }
         let pool = &self.depot.pool;
         deferred.unfinished.append(pool, &mut passed);
-        let through_slab = self.depot.route.through_slab;
-        let most = if through_slab { MOST_RETURNED } else { BATCHES_PER_CALL };
-        deferred.unfinished.take_first(pool, most)
+        deferred.unfinished.take_first(pool, self.batches_per_call(class))
     }
 
     /// Lets objects that have passed their grace period be allocated again. The objects that this
@@ -225,7 +238,7 @@ impl Raw {
                 return None;
             }
             let passed = self.take_passed(class, &mut arrays.deferred);
-            let passed = self.finished_by_this_call(&mut arrays.deferred, passed);
+            let passed = self.finished_by_this_call(class, &mut arrays.deferred, passed);
             if passed.is_empty() {
                 return None;
             }
@@ -264,7 +277,7 @@ impl Raw {
         } else {
             self.domain.advance_once(wait_for);
         }
-        self.end_waiting(class, BATCHES_PER_CALL, false);
+        self.end_waiting(class, self.batches_per_call(class), false);
     }
 
     /// Returns true if no more is pending than allowed: `max_pending` bytes, and a part of that
@@ -278,12 +291,12 @@ impl Raw {
         }
     }
 
-    /// Blocks until enough has been reclaimed that there is room, for at most `stall_after`, and
-    /// reports the reader in the way, once per grace period. A thread inside a section blocks when
-    /// that section has ended. Batches that another thread is moving on are not waited for: they
-    /// are done soon, or never if this thread interrupted that one.
+    /// Blocks until there is room for the batch that this call has added, for at most
+    /// `stall_after`, and reports the reader in the way, once per grace period. A thread inside a
+    /// section blocks when that section has ended. Batches that another thread is moving on are not
+    /// waited for: they are done soon, or never if this thread interrupted that one.
     #[cold]
-    fn hold_back(&self) {
+    fn hold_back(&self, class: usize) {
         let wait_for = self.depot.route.deferred;
         if self.depot.is_in_hook() {
             // The call that runs the hook continues with the objects that have passed.
@@ -293,39 +306,60 @@ impl Raw {
         if self.has_room() {
             return self.domain.report_new_stall(wait_for);
         }
+        let mut room = Room { added: self.batch_bytes(class), made: 0 };
         if self.domain.would_wait_for_itself(wait_for) {
-            self.let_everybodys_pass();
-            if !self.has_room() {
+            if !self.let_everybodys_pass(&mut room) {
                 self.domain.owe(wait_for);
             }
             return;
         }
-        self.wait_for_room();
+        if !self.make_room(&mut room) {
+            self.wait_for_room(&mut room);
+        }
         self.domain.report_new_stall(wait_for);
     }
 
-    /// Lets objects that have passed a grace period be reused, including those that other CPUs have
-    /// deferred, once per grace period.
-    fn let_everybodys_pass(&self) {
-        let age = self.domain.completed(self.depot.route.deferred).age();
-        if self.settled_at.swap(age, Relaxed) != age {
-            self.depot.share_all_deferred(false, || self.stamp_deferred());
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, usize::MAX, false));
+    /// Lets pending objects that have passed their grace period be reused. Returns true if there is
+    /// room, or if this call has made more than it takes: then the rest is left to the next frees,
+    /// so that no call takes longer the more is pending.
+    fn make_room(&self, room: &mut Room) -> bool {
+        let completed = self.domain.completed(self.depot.route.deferred);
+        for class in self.all_classes() {
+            let passed = self.depot.take_waited(class, &completed, self.batches_per_call(class));
+            if passed.is_empty() {
+                continue;
+            }
+            room.made += passed.objects() * self.size(class);
+            self.depot.finish(class, passed, false);
+            if room.is_made() {
+                return true;
+            }
+        }
+        self.has_room()
+    }
+
+    /// As `make_room`, also for what other CPUs have deferred, once per grace period.
+    fn let_everybodys_pass(&self, room: &mut Room) -> bool {
+        self.make_room(room) || {
+            let age = self.domain.completed(self.depot.route.deferred).age();
+            self.settled_at.swap(age, Relaxed) != age && {
+                self.depot.share_all_deferred(|| self.stamp_deferred());
+                self.make_room(room)
+            }
         }
     }
 
-    fn wait_for_room(&self) {
+    fn wait_for_room(&self, room: &mut Room) {
         let wait_for = self.depot.route.deferred;
-        self.depot.share_all_deferred(false, || self.stamp_deferred());
+        self.depot.share_all_deferred(|| self.stamp_deferred());
         // Objects pending now need no later grace period than this one; objects that others add
         // may.
         let stamp = self.stamp_deferred();
-        let enough = || {
+        let mut enough = || {
             if self.domain.pass(wait_for, stamp, 1) {
                 self.domain.advance_once(wait_for);
             }
-            self.all_classes().for_each(|class| _ = self.end_waiting(class, usize::MAX, false));
-            self.has_room()
+            self.make_room(room)
         };
         let completed = || self.domain.completed_epochs(wait_for);
         let mut shared_at = completed();
@@ -342,7 +376,7 @@ impl Raw {
             }
             if !waits || now != shared_at {
                 // Objects that others have deferred since may be all that is pending.
-                self.depot.share_all_deferred(false, || self.stamp_deferred());
+                self.depot.share_all_deferred(|| self.stamp_deferred());
                 shared_at = now;
             }
             if thread::clock().saturating_sub(start) >= limit {

@@ -98,6 +98,9 @@ pub(crate) struct Depot {
     pub(super) route: Route,
     /// Bytes of the objects in `waiting_for_gp` and in the queues of the CPUs: an upper bound.
     pending_bytes: Arc<Tally>,
+    /// Bytes of the objects in the lists beside the caches that wait for a grace period: an upper
+    /// bound.
+    spilled_bytes: Tally,
     by_class: Arc<ClassDepots>,
 }
 
@@ -125,6 +128,7 @@ impl Depot {
             hooks,
             route,
             pending_bytes,
+            spilled_bytes: Tally::new(0),
             by_class,
         }
     }
@@ -154,10 +158,20 @@ impl Depot {
         &self.by_class.all()[class]
     }
 
-    /// Returns the pending bytes: in `waiting_for_gp` and in the queues of the CPUs, but not in
-    /// their arrays.
+    /// Returns the pending bytes: in `waiting_for_gp`, in the queues of the CPUs and in the lists
+    /// beside their caches, but not in their arrays.
     pub(super) fn pending_bytes(&self) -> u64 {
-        self.pending_bytes.load(Ordering::Relaxed)
+        let spilled = self.spilled_bytes.load(Ordering::Relaxed);
+        self.pending_bytes.load(Ordering::Relaxed).saturating_add(spilled)
+    }
+
+    /// Adds a deferred object to the list beside the cache of this CPU, which is busy or full.
+    /// Returns true if more than `most` bytes are pending in total. Async-signal-safe.
+    pub(super) fn spill_deferred(&self, class: usize, object: Handle, most: u64) -> bool {
+        self.spilled_bytes.fetch_add(self.bytes(class, 1), Ordering::Relaxed);
+        let cache = self.caches.current(class);
+        cache.free_llist_extra_rcu.push(self.slabs.arena(), object);
+        self.pending_bytes() > most
     }
 
     /// Adds the objects that a CPU has deferred to the pending bytes, in steps, so that CPUs seldom
@@ -179,7 +193,8 @@ impl Depot {
         let rounded = more.next_multiple_of(step);
         let more = if self.pending_bytes().saturating_add(rounded) > most { more } else { rounded };
         deferred.set_counted(deferred.counted() + more);
-        self.pending_bytes.fetch_add(more, Ordering::Relaxed) + more > most
+        self.pending_bytes.fetch_add(more, Ordering::Relaxed);
+        self.pending_bytes() > most
     }
 
     /// Finishes objects that have passed their grace period: runs their finalizers, then moves the
@@ -251,7 +266,7 @@ impl Depot {
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
         }
-        depot.waiting_for_gp_ttrace.push_all_oldest(&self.pool, still_out);
+        depot.waiting_for_gp_ttrace.push_all(&self.pool, still_out, Stamp::PASSED);
         returned
     }
 
@@ -260,38 +275,35 @@ impl Depot {
     /// without a stamp get one from `stamp`.
     fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
         self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
-        if !deferred.unfinished.is_empty() {
-            let stamped = self.stamp_all(class, deferred.unfinished.take(), Stamp::PASSED);
-            self.of(class).waiting_for_gp.push_all_oldest(&self.pool, stamped);
-        }
-        if !deferred.waiting_for_gp.is_empty() {
-            // That stamp may have passed already.
-            let stamped = self.stamp_all(class, deferred.waiting_for_gp.take(), deferred.stamp());
-            self.of(class).waiting_for_gp.push_all_oldest(&self.pool, stamped);
-        }
-        if !deferred.free_by_rcu.is_empty() {
-            let stamped = self.stamp_all(class, deferred.free_by_rcu.take(), stamp());
-            self.of(class).waiting_for_gp.push_all(&self.pool, stamped);
-        }
+        // Both of these may have passed already.
+        self.begin_waiting(class, deferred.unfinished.take(), || Stamp::PASSED);
+        let begun = deferred.stamp();
+        self.begin_waiting(class, deferred.waiting_for_gp.take(), || begun);
+        self.begin_waiting(class, deferred.free_by_rcu.take(), stamp);
         deferred.give_spare(&self.pool);
         self.pending_bytes.fetch_sub(deferred.counted(), Ordering::Relaxed);
         deferred.set_counted(0);
     }
 
-    /// As `share_deferred`, for every CPU and also for objects that do not fill a batch yet or were
-    /// freed while the cache was busy. Unless `may_wait`, skips caches that are in use.
-    pub(super) fn share_all_deferred(&self, may_wait: bool, stamp: impl Fn() -> Stamp) {
-        self.share_all(may_wait, false, stamp);
+    /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet or were
+    /// freed while the cache was busy. Skips caches that are in use.
+    pub(super) fn share_all_deferred(&self, stamp: impl Fn() -> Stamp) {
+        self.share(self.used_classes(), false, false, stamp);
     }
 
     /// As `share_all_deferred`, waiting for caches in use, and also for the free objects of
     /// caches that their CPUs have not used since the previous call.
     pub(super) fn share_all_idle(&self, stamp: impl Fn() -> Stamp) {
-        self.share_all(true, true, stamp);
+        self.share(self.used_classes(), true, true, stamp);
     }
 
-    fn share_all(&self, may_wait: bool, idle: bool, stamp: impl Fn() -> Stamp) {
-        self.caches.enter_all(self.used_classes(), may_wait, |class, cache, mut arrays| {
+    /// As `share_all_idle` for one class, but skips caches that are in use.
+    pub(super) fn share_idle(&self, class: usize, stamp: impl Fn() -> Stamp) {
+        self.share(class..class + 1, false, true, stamp);
+    }
+
+    fn share(&self, classes: Range<usize>, may_wait: bool, idle: bool, stamp: impl Fn() -> Stamp) {
+        self.caches.enter_all(classes, may_wait, |class, cache, mut arrays| {
             if idle && arrays.is_idle() {
                 let added = self.to_ready(class).add_all(arrays.free.as_slice());
                 arrays.free.forget_oldest(added);
@@ -303,7 +315,8 @@ impl Depot {
                 arrays.watch();
             }
             drop(arrays);
-            self.recover_extra(class, cache, &stamp);
+            let most = if may_wait { usize::MAX } else { 2 * self.of(class).batch };
+            self.recover_some_extra(class, cache, most, &stamp);
         });
     }
 
@@ -311,26 +324,13 @@ impl Depot {
         objects * self.classes.class(class).size as u64
     }
 
-    /// Stamps batches and counts them as pending. All their objects have been freed by now.
-    fn stamp_all(&self, class: usize, mut batches: Queue, stamp: Stamp) -> Queue {
-        let mut stamped = Queue::new();
-        while let Some(mut batch) = batches.pop_front(&self.pool) {
-            self.pool.with(&mut batch, |body| body.set_stamp(stamp));
-            stamped.push_back(&self.pool, batch);
+    /// Moves batches to `waiting_for_gp`. All their objects have been freed by now.
+    fn begin_waiting(&self, class: usize, batches: Queue, stamp: impl Fn() -> Stamp) {
+        if !batches.is_empty() {
+            let bytes = self.bytes(class, batches.objects());
+            self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.of(class).waiting_for_gp.push_all(&self.pool, batches, stamp());
         }
-        let bytes = self.bytes(class, stamped.objects());
-        self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
-        stamped
-    }
-
-    /// Moves a batch to `waiting_for_gp`. All its objects have been freed by now.
-    pub(super) fn begin_waiting(&self, class: usize, mut batch: Batch, stamp: Stamp) {
-        let count = self.pool.with(&mut batch, |body| {
-            body.set_stamp(stamp);
-            body.objects.len() as u64
-        });
-        self.pending_bytes.fetch_add(self.bytes(class, count), Ordering::Relaxed);
-        self.of(class).waiting_for_gp.push(&self.pool, batch);
     }
 
     /// Moves at most `most` batches that `completed` allows from `waiting_for_gp` to
@@ -343,13 +343,19 @@ impl Depot {
         most: usize,
         may_wait: bool,
     ) -> u64 {
+        let passed = self.take_waited(class, completed, most);
+        if passed.is_empty() { 0 } else { self.finish(class, passed, may_wait) }
+    }
+
+    /// Takes at most `most` batches that `completed` allows from `waiting_for_gp`. The caller
+    /// finishes them.
+    pub(super) fn take_waited(&self, class: usize, completed: &Stamp, most: usize) -> Queue {
         let passed = self.of(class).waiting_for_gp.take_passed(&self.pool, completed, most);
-        if passed.is_empty() {
-            return 0;
-        }
         let bytes = self.bytes(class, passed.objects());
-        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.finish(class, passed, may_wait)
+        if bytes > 0 {
+            self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        passed
     }
 
     /// Moves a batch from `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`, stamped by `stamp` once
@@ -362,11 +368,8 @@ impl Depot {
         let Some(mut batch) = depot.free_by_rcu_ttrace.pop(&self.pool) else {
             return 0;
         };
-        let count = self.pool.with(&mut batch, |body| {
-            body.set_stamp(stamp());
-            body.objects.len() as u64
-        });
-        depot.waiting_for_gp_ttrace.push(&self.pool, batch);
+        let count = self.pool.with(&mut batch, |body| body.objects.len()) as u64;
+        depot.waiting_for_gp_ttrace.push(&self.pool, batch, stamp());
         count
     }
 
@@ -389,7 +392,7 @@ impl Depot {
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
         }
-        on_their_way.push_all_oldest(&self.pool, still_out);
+        on_their_way.push_all(&self.pool, still_out, Stamp::PASSED);
         panics.go_on();
         returned
     }
@@ -504,18 +507,46 @@ impl Depot {
             complete &= arrays.free_by_rcu.is_empty();
             self.share_deferred(class, &mut arrays.deferred, &stamp);
             drop(arrays);
-            complete &= free.add_list(&cache.free_llist_extra, arena);
-            complete &= waiting.add_list(&cache.free_llist_extra_rcu, arena);
+            complete &= free.add_list(&cache.free_llist_extra, arena, usize::MAX).complete;
+            complete &= self.unspill(class, waiting, cache, usize::MAX);
         });
         complete
     }
 
-    /// Moves the objects that were freed while a cache was busy into batches, as `empty_caches`
-    /// does. Objects for which there is no memory stay in their list. Async-signal-safe.
+    /// Moves objects that were freed while a cache was busy into batches, as `empty_caches` does:
+    /// two batches of either kind, more than a call leaves there. Objects for which there is no
+    /// memory stay in their list. Async-signal-safe.
     pub(super) fn recover_extra(&self, class: usize, cache: &CpuCache, stamp: impl Fn() -> Stamp) {
+        self.recover_some_extra(class, cache, 2 * self.of(class).batch, stamp);
+    }
+
+    fn recover_some_extra(
+        &self,
+        class: usize,
+        cache: &CpuCache,
+        most: usize,
+        stamp: impl Fn() -> Stamp,
+    ) {
         let arena = self.slabs.arena();
-        self.to_ready(class).add_list(&cache.free_llist_extra, arena);
-        self.to_waiting(class, stamp).add_list(&cache.free_llist_extra_rcu, arena);
+        self.to_ready(class).add_list(&cache.free_llist_extra, arena, most);
+        self.unspill(class, &mut self.to_waiting(class, stamp), cache, most);
+    }
+
+    /// Moves at most `most` objects that were spilled by `spill_deferred`. Returns false if memory
+    /// for batches ran out.
+    fn unspill(
+        &self,
+        class: usize,
+        waiting: &mut Filler<'_, impl FnMut(Batch)>,
+        cache: &CpuCache,
+        most: usize,
+    ) -> bool {
+        let moved = waiting.add_list(&cache.free_llist_extra_rcu, self.slabs.arena(), most);
+        if moved.objects > 0 {
+            let bytes = self.bytes(class, moved.objects);
+            self.spilled_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        moved.complete
     }
 
     /// Returns a filler of batches for `free_by_rcu_ttrace`.
@@ -528,7 +559,9 @@ impl Depot {
     /// are in it.
     fn to_waiting(&self, class: usize, stamp: impl Fn() -> Stamp) -> Filler<'_, impl FnMut(Batch)> {
         Filler::new(&self.pool, self.of(class).batch, move |batch| {
-            self.begin_waiting(class, batch, stamp())
+            let mut one = Queue::new();
+            one.push_back(&self.pool, batch);
+            self.begin_waiting(class, one, &stamp);
         })
     }
 

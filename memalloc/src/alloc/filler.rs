@@ -41,17 +41,27 @@ impl<'a, D: FnMut(Batch)> Filler<'a, D> {
         objects.iter().position(|&object| !self.add(object)).unwrap_or(objects.len())
     }
 
-    /// Moves a list. Returns false if memory runs out; the remaining objects stay in the list.
-    pub(super) fn add_list(&mut self, list: &SpillList, arena: &Arena) -> bool {
-        let mut complete = true;
-        list.take_all(arena, |object| {
+    /// Moves at most `most` objects of a list. If memory runs out, the others stay there.
+    pub(super) fn add_list(&mut self, list: &SpillList, arena: &Arena, most: usize) -> Moved {
+        let mut objects = 0;
+        while objects < most as u64
+            && let Some(object) = list.pop(arena)
+        {
             if !self.add(object) {
                 list.push(arena, object);
-                complete = false;
+                return Moved { objects, complete: false };
             }
-        });
-        complete
+            objects += 1;
+        }
+        Moved { objects, complete: true }
     }
+}
+
+/// The result of moving a list.
+pub(super) struct Moved {
+    pub(super) objects: u64,
+    /// False if memory ran out.
+    pub(super) complete: bool,
 }
 
 impl<D: FnMut(Batch)> Drop for Filler<'_, D> {

@@ -17,6 +17,8 @@ mod cache;
 mod type_stable;
 
 mod answer;
+#[cfg(all(test, not(loom)))]
+mod bounded_work;
 mod boxes;
 mod cell;
 #[cfg(feature = "allocator-api2")]
@@ -33,6 +35,7 @@ mod raw_free;
 mod reclaim;
 mod recount;
 mod stage;
+mod waiting;
 mod wanted;
 #[cfg(not(loom))]
 mod worker;

@@ -28,6 +28,8 @@ pub(crate) struct Raw {
     pub(super) reclaimed_at: Tally,
     /// Bytes that have left the depot for the slabs as surplus.
     pub(super) surplus: Tally,
+    /// The number of turns in which unneeded objects of a class have left as well.
+    pub(super) next_idle: Tally,
     /// The age of the completed grace periods when a thread inside a section last let objects pass.
     pub(super) settled_at: Tally,
     /// The last time at which an allocation that may not wait moved pending objects along, in
@@ -46,6 +48,7 @@ impl Raw {
             max_pending,
             reclaimed_at: Tally::new(u64::MAX),
             surplus: Tally::new(0),
+            next_idle: Tally::new(0),
             settled_at: Tally::new(u64::MAX),
             moved_along_at: Tally::new(0),
             wanted: Wanted::new(),
@@ -161,10 +164,8 @@ impl Drop for Raw {
 fn end(depot: ManuallyDrop<Depot>) {
     let classes = depot.used_classes();
     classes.clone().for_each(|class| depot.of(class).unreserve());
-    let (mut passes, mut panics) = (0, FirstPanic::default());
+    let (passed, mut panics) = (Stamp::AFTER_EVERYTHING, FirstPanic::default());
     let mut return_batches = || {
-        passes += 1;
-        let passed = Stamp::after_everything(passes);
         let return_class = |class| {
             let finished = panics.catch(|| depot.end_waiting(class, &passed, usize::MAX, true));
             while depot.begin_returning(class, || Stamp::PASSED) > 0 {}

@@ -3,7 +3,6 @@
 
 use super::error::AllocErrorKind;
 use super::raw::Raw;
-use super::reclaim::BATCHES_PER_CALL;
 use crate::batch::{Batch, Stack};
 use crate::class::BATCH_CAPACITY;
 use crate::cpu::{Active, CpuCache, CpuCaches};
@@ -61,7 +60,7 @@ impl Raw {
             let object = enter(caches, cache).and_then(|mut arrays| {
                 arrays.free.pop().or_else(|| arrays.deferred.unpack_passed(pool, Stack::pop))
             });
-            object.or_else(|| cache.free_llist_extra.take_one(arena))
+            object.or_else(|| cache.free_llist_extra.pop(arena))
         })
     }
 
@@ -81,12 +80,12 @@ impl Raw {
         if !depot.runs_hooks_when_passed() {
             if Duration::from_nanos(ago) >= MOVE_ALONG_INTERVAL {
                 self.moved_along_at.store(now, Relaxed);
-                depot.share_all_deferred(false, || self.stamp_deferred());
+                depot.share_all_deferred(|| self.stamp_deferred());
                 self.domain.advance_once(wait_for);
             } else {
                 self.domain.advance_begun(wait_for);
             }
-            self.end_waiting(class, BATCHES_PER_CALL, false);
+            self.end_waiting(class, self.batches_per_call(class), false);
         }
         let ready = depot.take_ready(class).and_then(|batch| self.unpack(class, batch));
         ready.or_else(|| {

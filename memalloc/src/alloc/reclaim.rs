@@ -9,12 +9,22 @@ use crate::sync::Ordering::Relaxed;
 use crate::sys::thread;
 use std::time::Duration;
 
-/// The most batches that one free or allocation moves along each part of the path. It bounds the
-/// longest call after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
-pub(super) const BATCHES_PER_CALL: usize = 8;
+/// The most batches that one free or allocation moves along each part of the path, and the most
+/// bytes, which may each empty a slab whose memory the system takes back. They bound the longest
+/// call after a stall. The next frees, `tend`, `trim` or `quiesce` move the rest.
+const BATCHES_PER_CALL: usize = 8;
+const BYTES_PER_CALL: u64 = 256 << 10;
 
-/// Once this many bytes have left for the slabs, the unneeded objects of other classes do so too.
+/// As `BYTES_PER_CALL`, under a policy that returns every object to its slab. In smaller steps more
+/// slabs stay partly filled, and slabs are then opened and released over and over.
+const BYTES_PER_CALL_THROUGH_SLAB: u64 = 384 << 10;
+
+/// Once this many bytes have left for the slabs, the unneeded objects of each class do so too.
 const IDLE_STEP: u64 = 2 << 20;
+
+/// Once this many bytes have left for slabs that are sparse, the objects of CPUs that have not used
+/// theirs since the previous time do so too.
+const SPARSE_STEP: u64 = 256 << 10;
 
 /// The amount of memory that a call returned to the slabs and to the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +49,19 @@ impl Raw {
     /// Returns the readers that an object may have to wait for before it returns to its slab.
     fn readers(&self) -> WaitFor {
         self.depot.route.returned
+    }
+
+    /// Returns the bytes of a batch of deferred objects.
+    pub(super) fn batch_bytes(&self, class: usize) -> u64 {
+        self.depot.classes.class(class).deferred_batch() as u64 * self.size(class)
+    }
+
+    /// Returns the most batches of a class that one free or allocation moves along each part of the
+    /// path: more than it adds.
+    pub(super) fn batches_per_call(&self, class: usize) -> usize {
+        let through_slab = self.depot.route.through_slab;
+        let bytes = if through_slab { BYTES_PER_CALL_THROUGH_SLAB } else { BYTES_PER_CALL };
+        BATCHES_PER_CALL.min((bytes / self.batch_bytes(class)) as usize).max(2)
     }
 
     /// Returns a stamp for objects that have been deferred until now.
@@ -91,7 +114,7 @@ impl Raw {
         }
         let due = Due::for_allocation(waiting.objects() * self.size(class));
         self.look_after(self.depot.route.deferred, &due);
-        self.end_waiting(class, BATCHES_PER_CALL, false);
+        self.end_waiting(class, self.batches_per_call(class), false);
     }
 
     /// Moves every object that no user holds to the slabs, as far as readers allow at once.
@@ -115,7 +138,9 @@ impl Raw {
     pub(super) fn return_surplus(&self, class: usize) {
         let depot = self.depot();
         let (mut begun, mut batches, sparse) = (0, 0, depot.slabs.is_sparse(class));
-        while batches < BATCHES_PER_CALL && depot.of(class).has_surplus(self.size(class), sparse) {
+        while depot.of(class).has_surplus(self.size(class), sparse)
+            && batches < self.batches_per_call(class)
+        {
             match depot.begin_returning(class, || self.stamp_returned()) {
                 0 => break,
                 count => begun += count,
@@ -131,25 +156,32 @@ impl Raw {
             if due.is_some_and(|due| self.look_after(self.readers(), &due)) {
                 self.owed.begun();
             }
-            self.end_returning(class, BATCHES_PER_CALL, false);
+            self.end_returning(class, self.batches_per_call(class), false);
         }
         if begun > 0 {
             let bytes = begun * self.size(class);
             let before = self.surplus.fetch_add(bytes, Relaxed);
-            if before / IDLE_STEP != (before + bytes) / IDLE_STEP {
-                self.return_idle_of_others(class);
+            let completes = |step| before / step != (before + bytes) / step;
+            if completes(IDLE_STEP / self.all_classes().len() as u64) {
+                self.return_idle_of_next(class);
+            }
+            if sparse && completes(SPARSE_STEP) {
+                // An idle CPU keeps its objects, of which each may keep a slab.
+                depot.share_idle(class, || self.stamp_deferred());
             }
         }
     }
 
-    /// Moves objects of the other classes towards the slabs that were ready and not needed since
-    /// the previous call, a few batches each.
+    /// Moves objects of the next class in turn, if it is another one, towards the slabs that were
+    /// ready and not needed since its last turn, a few batches.
     #[cold]
-    fn return_idle_of_others(&self, class: usize) {
-        for other in self.all_classes().filter(|&other| other != class) {
+    fn return_idle_of_next(&self, class: usize) {
+        let other = self.next_idle.fetch_add(1, Relaxed) as usize % self.all_classes().len();
+        if other != class {
+            let most = self.batches_per_call(other);
             let idle = self.depot.of(other).free_by_rcu_ttrace.idle();
-            self.begin_returning_idle(other, idle, BATCHES_PER_CALL);
-            self.end_returning(other, BATCHES_PER_CALL, false);
+            self.begin_returning_idle(other, idle, most);
+            self.end_returning(other, most, false);
         }
     }
 

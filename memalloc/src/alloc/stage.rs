@@ -1,9 +1,9 @@
-//! A list of batches with the amounts kept beside it, and the lists that one class has. Of the
-//! grace periods that batches wait for, this module knows only the stamps.
+//! A list of batches that nothing holds up, with the amounts kept beside it, and the lists that one
+//! class has.
 
+use super::waiting::Waiting;
 use crate::batch::{Batch, BatchList, Pool, Queue};
 use crate::class::{Class, ClassTable};
-use crate::rcu::Stamp;
 use crate::sync::Tally;
 use crate::sys::heap;
 use once_cell::race::OnceBox;
@@ -15,27 +15,15 @@ use std::sync::atomic::Ordering;
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Stage {
-    /// Batches in the order of their arrival, the newest first.
-    arrived: BatchList,
-    /// Batches that arrived before all of `arrived`, the oldest first.
-    ordered: BatchList,
+    batches: BatchList,
     objects: Tally,
     /// The smallest number of objects here since the last call of `idle`.
     fewest: Tally,
-    /// The age of the newest stamp that the list has been searched for. The list is searched once
-    /// per grace period, not for every batch that is added.
-    searched: Tally,
 }
 
 impl Stage {
     pub(super) fn new() -> Self {
-        Self {
-            arrived: BatchList::new(),
-            ordered: BatchList::new(),
-            objects: Tally::new(0),
-            searched: Tally::new(0),
-            fewest: Tally::new(0),
-        }
+        Self { batches: BatchList::new(), objects: Tally::new(0), fewest: Tally::new(0) }
     }
 
     /// Returns the number of objects here. Exact only while no other thread adds or takes any.
@@ -43,34 +31,21 @@ impl Stage {
         self.objects.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.arrived.is_empty() && self.ordered.is_empty()
-    }
-
     pub(super) fn push(&self, pool: &Pool, mut batch: Batch) {
         let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
         self.objects.fetch_add(count, Ordering::Relaxed);
-        self.arrived.push(pool, batch);
+        self.batches.push(pool, batch);
     }
 
     pub(super) fn push_all(&self, pool: &Pool, queue: Queue) {
         if !queue.is_empty() {
             self.objects.fetch_add(queue.objects(), Ordering::Relaxed);
-            self.arrived.push_all(pool, queue);
-        }
-    }
-
-    /// Adds batches whose grace periods are no later than those of the batches already here.
-    pub(super) fn push_all_oldest(&self, pool: &Pool, queue: Queue) {
-        if !queue.is_empty() {
-            self.objects.fetch_add(queue.objects(), Ordering::Relaxed);
-            self.ordered.push_all(pool, queue);
-            self.search_again();
+            self.batches.push_all(pool, queue);
         }
     }
 
     pub(super) fn pop(&self, pool: &Pool) -> Option<Batch> {
-        let mut batch = self.arrived.pop(pool).or_else(|| self.ordered.pop(pool))?;
+        let mut batch = self.batches.pop(pool)?;
         let count = pool.with(&mut batch, |body| body.objects.len()) as u64;
         let left = self.objects.fetch_sub(count, Ordering::Relaxed).saturating_sub(count);
         if left < self.fewest.load(Ordering::Relaxed) {
@@ -79,10 +54,9 @@ impl Stage {
         Some(batch)
     }
 
-    /// Takes all batches, including those that are pending.
+    /// Takes all batches.
     pub(super) fn take_all(&self, pool: &Pool) -> Queue {
-        let mut all = self.ordered.take_all(pool);
-        all.append(pool, &mut self.arrived.take_all(pool));
+        let all = self.batches.take_all(pool);
         self.objects.fetch_sub(all.objects(), Ordering::Relaxed);
         all
     }
@@ -92,62 +66,13 @@ impl Stage {
         self.fewest.swap(self.objects(), Ordering::Relaxed)
     }
 
-    /// Makes the next search look at the batches even if no grace period has ended since the last.
-    fn search_again(&self) {
-        self.searched.store(0, Ordering::Relaxed);
-    }
-
-    /// In the child of a fork: counts the objects here, and makes the next search look at every
-    /// batch.
+    /// In the child of a fork: counts the objects here.
     pub(super) fn recount(&self, pool: &Pool) -> u64 {
-        let mut all = self.ordered.take_all(pool);
-        all.append(pool, &mut self.arrived.take_all(pool).reversed(pool));
+        let all = self.batches.take_all(pool);
         let objects = all.objects();
-        self.ordered.push_all(pool, all);
+        self.batches.push_all(pool, all);
         self.objects.store(objects, Ordering::Relaxed);
-        self.search_again();
         objects
-    }
-
-    /// Takes at most `most` batches whose grace period has passed, the oldest first.
-    ///
-    /// Stops at the first batch that is still pending, so the cost is proportional to the number of
-    /// batches taken, not to the number that are pending. Stamps grow with time. Batches of several
-    /// CPUs may be out of order by one grace period, and then stay pending that much longer.
-    pub(super) fn take_passed(&self, pool: &Pool, completed: &Stamp, most: usize) -> Queue {
-        let (mut passed, age) = (Queue::new(), completed.age());
-        // A batch that is added behind the search, or that another search holds, is found after the
-        // next grace period.
-        if self.is_empty()
-            || self.searched.load(Ordering::Relaxed) >= age
-            || self.searched.fetch_max(age, Ordering::Relaxed) >= age
-        {
-            return passed;
-        }
-        while let Some(mut batch) = self.take_oldest(pool) {
-            if !pool.with(&mut batch, |body| body.stamp().has_passed(completed)) {
-                self.ordered.push(pool, batch);
-                break;
-            }
-            passed.push_back(pool, batch);
-            if passed.batches() as usize == most {
-                self.search_again();
-                break;
-            }
-        }
-        self.objects.fetch_sub(passed.objects(), Ordering::Relaxed);
-        passed
-    }
-
-    /// Takes the batch that was added first. Refills `ordered` from `arrived` when it is empty, so
-    /// each batch is moved once.
-    fn take_oldest(&self, pool: &Pool) -> Option<Batch> {
-        self.ordered.pop(pool).or_else(|| {
-            let mut arrived = self.arrived.take_all(pool).reversed(pool);
-            let oldest = arrived.pop_front(pool);
-            self.ordered.push_all(pool, arrived);
-            oldest
-        })
     }
 }
 
@@ -169,11 +94,11 @@ pub(crate) struct ClassDepot {
     /// The most objects in a batch.
     pub(super) batch: usize,
     /// Objects that wait until every reader that could hold one has left.
-    pub(crate) waiting_for_gp: Stage,
+    pub(crate) waiting_for_gp: Waiting,
     /// Objects that have waited, and are left to a call that runs hooks.
     pub(super) put_off: Stage,
     /// Objects on their way to the slabs; they may still be allocated.
-    pub(crate) waiting_for_gp_ttrace: Stage,
+    pub(crate) waiting_for_gp_ttrace: Waiting,
 }
 
 /// The depots of all classes of an allocator, created at its first allocation.
@@ -227,9 +152,9 @@ impl ClassDepot {
             most_ready: Tally::new(LEAST_READY),
             gave_back: Tally::new(0),
             batch,
-            waiting_for_gp: Stage::new(),
+            waiting_for_gp: Waiting::new(),
             put_off: Stage::new(),
-            waiting_for_gp_ttrace: Stage::new(),
+            waiting_for_gp_ttrace: Waiting::new(),
         }
     }
 
@@ -289,70 +214,5 @@ impl ClassDepot {
     /// Releases the reservation.
     pub(super) fn unreserve(&self) {
         self.reserved.store(0, Ordering::Relaxed);
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_are_taken_oldest_first_as_far_as_their_grace_periods_have_ended() {
-        let pool = Pool::reserved(1 << 24);
-        let stage = Stage::new();
-        (1..=4).for_each(|cookie| stage.push(&pool, pool.stamped(cookie)));
-        let take = |completed| {
-            stage.take_passed(&pool, &Stamp::of(completed, 0), usize::MAX).into_ages(&pool)
-        };
-        assert_eq!(take(2), [1, 2]);
-        assert_eq!(take(2), [], "one search for each grace period");
-        (5..=6).for_each(|cookie| stage.push(&pool, pool.stamped(cookie)));
-        assert_eq!(take(5), [3, 4, 5]);
-        assert_eq!(stage.objects(), 1);
-        assert_eq!(stage.take_all(&pool).into_ages(&pool), [6]);
-        assert!(stage.is_empty());
-    }
-
-    #[test]
-    fn a_bounded_search_leaves_the_rest_to_the_next_one() {
-        let pool = Pool::reserved(1 << 24);
-        let stage = Stage::new();
-        (1..=5).for_each(|cookie| stage.push(&pool, pool.stamped(cookie)));
-        let completed = Stamp::of(9, 0);
-        let take = || stage.take_passed(&pool, &completed, 2).into_ages(&pool);
-        assert_eq!([take(), take(), take(), take()], [vec![1, 2], vec![3, 4], vec![5], vec![]]);
-    }
-
-    #[test]
-    fn a_batch_that_waits_for_no_later_grace_period_is_not_held_up_by_others() {
-        let pool = Pool::reserved(1 << 24);
-        let stage = Stage::new();
-        stage.push(&pool, pool.stamped(7));
-        assert!(stage.take_passed(&pool, &Stamp::of(3, 0), usize::MAX).is_empty());
-        let mut older = Queue::new();
-        older.push_back(&pool, pool.stamped(2));
-        stage.push_all_oldest(&pool, older);
-        assert_eq!(stage.take_passed(&pool, &Stamp::of(3, 0), usize::MAX).into_ages(&pool), [2]);
-    }
-
-    /// A stalled reader of one flavour must not make every grace period of the other look at all
-    /// that waits for it.
-    #[test]
-    fn a_search_in_vain_looks_at_one_batch() {
-        let pool = Pool::reserved(1 << 24);
-        let stage = Stage::new();
-        (100..110).for_each(|cookie| stage.push(&pool, pool.stamped(cookie)));
-        assert!(stage.take_passed(&pool, &Stamp::of(1, 0), usize::MAX).is_empty());
-        // A batch without its stamp would pass, if the search looked at it.
-        let mut ordered = stage.ordered.take_all(&pool);
-        let mut waiting = Queue::new();
-        waiting.push_back(&pool, ordered.pop_front(&pool).unwrap());
-        while let Some(mut batch) = ordered.pop_front(&pool) {
-            pool.with(&mut batch, |body| body.set_stamp(Stamp::PASSED));
-            waiting.push_back(&pool, batch);
-        }
-        stage.ordered.push_all(&pool, waiting);
-        assert!(stage.take_passed(&pool, &Stamp::of(2, 0), usize::MAX).is_empty());
-        assert_eq!(stage.take_passed(&pool, &Stamp::of(100, 0), usize::MAX).batches(), 10);
     }
 }

@@ -15,7 +15,7 @@ const _: () = assert!(MAX_CLASSES <= u64::BITS as usize);
 pub(super) struct Wanted {
     /// A bit for each class.
     classes: Tally,
-    /// The bells of the workers that serve the allocator, or have served it.
+    /// The bells of the workers that serve the allocator.
     bells: Bells,
 }
 
@@ -28,6 +28,12 @@ impl Wanted {
     #[cfg(not(loom))]
     pub(super) fn served_by(&self, bell: Bell) {
         self.bells.add(bell);
+    }
+
+    /// Takes back one [`served_by`](Self::served_by).
+    #[cfg(not(loom))]
+    pub(super) fn no_longer_served_by(&self, bell: Bell) {
+        self.bells.remove(bell);
     }
 
     /// Returns true if a worker would be woken for a class.

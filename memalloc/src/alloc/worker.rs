@@ -26,13 +26,53 @@ enum Occasion {
 /// Does one round for an allocator, cache or domain. Returns false once it is gone.
 type Round = Box<dyn FnMut(Occasion) -> bool + Send>;
 
+/// Begins to serve an allocator, cache or domain when a worker with this bell starts.
+type Begin = Box<dyn FnOnce(Bell) -> Round + Send>;
+
+/// An allocator whose calls wake a worker, until this is dropped.
+struct Served<T, P: ReusePolicy> {
+    owner: Weak<T>,
+    alloc_of: fn(&T) -> &MemAlloc<P>,
+    bell: Bell,
+}
+
+impl<T, P: ReusePolicy> Served<T, P> {
+    fn by(bell: Bell, owner: Weak<T>, alloc_of: fn(&T) -> &MemAlloc<P>) -> Self {
+        if let Some(owner) = owner.upgrade() {
+            alloc_of(&owner).raw().served_by(bell);
+        }
+        Self { owner, alloc_of, bell }
+    }
+
+    fn round(&self, occasion: Occasion) -> bool {
+        let Some(owner) = self.owner.upgrade() else {
+            return false;
+        };
+        let alloc = (self.alloc_of)(&owner);
+        match occasion {
+            Occasion::Interval => alloc.tend(),
+            Occasion::Rung => alloc.raw().answer(),
+        }
+        true
+    }
+}
+
+impl<T, P: ReusePolicy> Drop for Served<T, P> {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.upgrade() {
+            (self.alloc_of)(&owner).raw().no_longer_served_by(self.bell);
+        }
+    }
+}
+
 /// A thread that regularly does the background work of allocators and domains (the kernel's
 /// `irq_work`): it ends grace periods, runs callbacks, returns surplus memory to the slabs and to
 /// the system, and reports stalled readers. It ends when this is dropped, or when everything that
 /// was added to it is gone.
 ///
 /// Between its rounds it is woken by an `alloc_nowait` of an allocator or cache that leaves too few
-/// objects ready, on Linux at once and elsewhere within a millisecond, and makes more ready.
+/// objects ready, and makes more ready. Linux wakes it at once. Elsewhere it looks by itself: after
+/// a millisecond, or after an eighth of the time without such a call, but at most 0.1 s.
 ///
 /// A worker is optional: without it, the calls that allocate, free or wait do the same work. It
 /// does not exist in the child of a fork; dropping a `Worker` there does nothing.
@@ -73,15 +113,18 @@ struct Schedule {
     bell: Bell,
     /// The rings of the bell that have been answered.
     rings: u32,
+    /// The time of the last of them.
+    rung_at: Duration,
     stop: Arc<AtomicBool>,
 }
 
 impl Schedule {
     fn new(interval: Duration, bell: Bell) -> Self {
-        let due = clock().saturating_add(interval);
+        let now = clock();
         // Calls may have found too little before the worker was there: it looks once at first.
         let rings = bell.rings().wrapping_sub(1);
-        Self { interval, due, bell, rings, stop: Arc::default() }
+        let due = now.saturating_add(interval);
+        Self { interval, due, bell, rings, rung_at: now, stop: Arc::default() }
     }
 
     /// Waits for the next round. Returns `None` if the worker has to stop.
@@ -91,15 +134,16 @@ impl Schedule {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let left = self.due.saturating_sub(clock());
+            let now = clock();
+            let left = self.due.saturating_sub(now);
             if left.is_zero() {
                 return Some(Occasion::Interval);
             }
             if self.rings != rings {
-                self.rings = rings;
+                (self.rings, self.rung_at) = (rings, now);
                 return Some(Occasion::Rung);
             }
-            self.bell.wait(rings, left);
+            self.bell.wait(rings, left, now.saturating_sub(self.rung_at));
         }
     }
 
@@ -121,8 +165,7 @@ impl fmt::Debug for Worker {
 #[must_use = "nothing is done before `start`"]
 pub struct WorkerBuilder {
     interval: Duration,
-    bell: Bell,
-    rounds: Vec<Round>,
+    begin: Vec<Begin>,
 }
 
 impl fmt::Debug for WorkerBuilder {
@@ -134,7 +177,7 @@ impl fmt::Debug for WorkerBuilder {
 impl Worker {
     /// Returns a builder of a worker that does a round after each `interval`.
     pub fn every(interval: Duration) -> WorkerBuilder {
-        WorkerBuilder { interval, bell: Bell::next(), rounds: Vec::new() }
+        WorkerBuilder { interval, begin: Vec::new() }
     }
 }
 
@@ -150,16 +193,17 @@ impl WorkerBuilder {
     }
 
     /// Adds a domain and keeps it alive.
-    pub fn domain(mut self, domain: &Domain) -> Self {
+    pub fn domain(self, domain: &Domain) -> Self {
         let domain = domain.clone();
-        self.rounds.push(Box::new(move |occasion| {
-            if occasion == Occasion::Interval {
-                domain.rcu().tend();
-                domain.trace().tend();
-            }
-            true
-        }));
-        self
+        self.add(move |_| {
+            Box::new(move |occasion| {
+                if occasion == Occasion::Interval {
+                    domain.rcu().tend();
+                    domain.trace().tend();
+                }
+                true
+            })
+        })
     }
 
     /// Adds a structure of another type, for as long as it has another owner: each round calls
@@ -187,10 +231,15 @@ impl WorkerBuilder {
         object: &Arc<T>,
         tend: impl Fn(&T) + Send + 'static,
     ) -> Self {
-        self.add(Arc::downgrade(object), move |object, occasion| {
-            if occasion == Occasion::Interval {
-                tend(object);
-            }
+        let object = Arc::downgrade(object);
+        self.add(move |_| {
+            Box::new(move |occasion| {
+                let object = object.upgrade();
+                if let (Some(object), Occasion::Interval) = (&object, occasion) {
+                    tend(object);
+                }
+                object.is_some()
+            })
         })
     }
 
@@ -199,21 +248,15 @@ impl WorkerBuilder {
         owner: &Arc<T>,
         alloc_of: fn(&T) -> &MemAlloc<P>,
     ) -> Self {
-        alloc_of(owner).raw().served_by(self.bell);
-        self.add(Arc::downgrade(owner), move |owner, occasion| match occasion {
-            Occasion::Interval => alloc_of(owner).tend(),
-            Occasion::Rung => alloc_of(owner).raw().answer(),
+        let owner = Arc::downgrade(owner);
+        self.add(move |bell| {
+            let served = Served::by(bell, owner, alloc_of);
+            Box::new(move |occasion| served.round(occasion))
         })
     }
 
-    fn add<T: Send + Sync + 'static>(
-        mut self,
-        object: Weak<T>,
-        round: impl Fn(&T, Occasion) + Send + 'static,
-    ) -> Self {
-        self.rounds.push(Box::new(move |occasion| {
-            object.upgrade().inspect(|object| round(object, occasion)).is_some()
-        }));
+    fn add(mut self, begin: impl FnOnce(Bell) -> Round + Send + 'static) -> Self {
+        self.begin.push(Box::new(begin));
         self
     }
 
@@ -223,9 +266,15 @@ impl WorkerBuilder {
     ///
     /// If the system cannot create a thread.
     pub fn start(self) -> io::Result<Worker> {
-        let Self { interval, bell, mut rounds } = self;
-        let mut schedule = Schedule::new(interval, bell);
+        let thread = thread::Builder::new().name("memalloc-worker".to_owned());
+        self.start_with(Bell::next(), thread)
+    }
+
+    fn start_with(self, bell: Bell, thread: thread::Builder) -> io::Result<Worker> {
+        let mut schedule = Schedule::new(self.interval, bell);
         let stop = schedule.stop.clone();
+        // They end with the thread, or here if it is not created.
+        let mut rounds: Vec<_> = self.begin.into_iter().map(|begin| begin(bell)).collect();
         // An allocator may be dropped in a round, and a hook may panic in one: no lock is held, and
         // the rounds of the others go on.
         let is_there = |round: &mut Round, occasion| {
@@ -239,8 +288,7 @@ impl WorkerBuilder {
                 schedule.done(occasion);
             }
         };
-        let builder = thread::Builder::new().name("memalloc-worker".to_owned());
-        let thread = without_signals(|| builder.spawn(work))?;
+        let thread = without_signals(|| thread.spawn(work))?;
         Ok(Worker { stop, bell, thread: Some(thread), generation: fork::generation() })
     }
 }
@@ -256,8 +304,72 @@ impl Drop for Worker {
         // Code on the worker's own thread would wait for itself.
         let other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
         if let Some(thread) = self.thread.take().filter(other) {
+            // Where a ring does not wake it.
+            thread.thread().unpark();
             // A panic of the thread has already been reported.
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AfterRcuGp;
+    use std::alloc::Layout;
+
+    const LONG: Duration = Duration::from_secs(1 << 30);
+
+    type Alloc = Arc<MemAlloc<AfterRcuGp>>;
+
+    fn allocator() -> Alloc {
+        Arc::new(MemAlloc::new().expect("an allocator"))
+    }
+
+    /// Returns true if an allocation of this class that finds nothing would ring.
+    fn rings(alloc: &Alloc) -> bool {
+        alloc.raw().wanted.wakes_for(5)
+    }
+
+    #[test]
+    fn an_allocator_whose_worker_never_started_rings_no_bell() {
+        let alloc = allocator();
+        let builder = Worker::every(LONG).alloc(&alloc);
+        assert!(!rings(&alloc), "it has not started");
+        drop(builder);
+        let more_than_any_system_has = thread::Builder::new().stack_size(1 << 50);
+        let failed =
+            Worker::every(LONG).alloc(&alloc).start_with(Bell::next(), more_than_any_system_has);
+        assert!(failed.is_err() && !rings(&alloc));
+    }
+
+    #[test]
+    fn an_allocator_whose_worker_has_ended_rings_no_bell() {
+        let alloc = allocator();
+        let worker = Worker::every(LONG).alloc(&alloc).start().expect("a thread");
+        assert!(rings(&alloc));
+        drop(worker);
+        assert!(!rings(&alloc));
+    }
+
+    /// Also if the two share a bell.
+    #[test]
+    fn one_of_two_workers_ends_and_the_other_still_answers() {
+        let bell = Bell::next();
+        for other_bell in [bell, Bell::next()] {
+            let alloc = allocator();
+            let [first, second] = [bell, other_bell].map(|bell| {
+                let builder = Worker::every(LONG).alloc(&alloc);
+                builder.start_with(bell, thread::Builder::new()).expect("a thread")
+            });
+            drop(first);
+            let start = clock();
+            while alloc.alloc_nowait(Layout::new::<u64>()).is_err() {
+                assert!(clock() - start < Duration::from_secs(60), "not after a minute");
+                thread::sleep(Duration::from_millis(1));
+            }
+            drop(second);
+            assert!(!rings(&alloc));
         }
     }
 }

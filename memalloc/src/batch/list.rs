@@ -63,10 +63,17 @@ impl BatchList {
     }
 
     pub(crate) fn pop(&self, pool: &Pool) -> Option<Batch> {
+        self.pop_if(pool, || true)
+    }
+
+    /// Takes the first batch, if `may_take` is true of every batch that the list had at one moment,
+    /// the moment at which this one was first.
+    pub(super) fn pop_if(&self, pool: &Pool, may_take: impl Fn() -> bool) -> Option<Batch> {
         // ORDERING: Acquire pairs with the Release in `splice`, directly or through the chain of
         // exchanges that follows it. Falls to `loom` `a_batch_arrives_whole`.
         let mut seen = self.head.load(Ordering::Acquire);
-        while link_of(seen) != 0 {
+        // MEM-B4: if a batch arrives after `may_take`, the exchange fails.
+        while link_of(seen) != 0 && may_take() {
             // MEM-B2: if another thread has taken the batch meanwhile, the exchange fails.
             let next = pool.node(link_of(seen)).next.load(Ordering::Relaxed);
             let new = head(next, next_tag(seen));
@@ -108,7 +115,7 @@ mod tests {
     #[test]
     fn batches_are_used_again() {
         let pool = Pool::reserved(1 << 24);
-        let first = pool.stamped(7);
+        let first = pool.numbered(7);
         let number = format!("{first:?}");
         pool.give(first);
         let mut again = pool.take(true).unwrap();
@@ -121,7 +128,7 @@ mod tests {
     fn threads_that_push_and_pop_lose_no_batch() {
         let (pool, list) = (Pool::reserved(1 << 24), BatchList::new());
         for cookie in 1..=8 {
-            list.push(&pool, pool.stamped(cookie));
+            list.push(&pool, pool.numbered(cookie));
         }
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -136,7 +143,7 @@ mod tests {
                 });
             }
         });
-        let mut cookies = list.take_all(&pool).into_ages(&pool);
+        let mut cookies = list.take_all(&pool).into_numbers(&pool);
         cookies.sort_unstable();
         assert_eq!(cookies, (1..=8).collect::<Vec<_>>());
     }
@@ -158,22 +165,22 @@ mod tests {
             let pool = Pool::for_range(&crate::backing::usual(), 1 << 24).expect("a range");
             let shared = Rc::new((pool, BatchList::new()));
             let (pool, list) = &*shared;
-            list.push(pool, pool.stamped(1));
+            list.push(pool, pool.numbered(1));
             let pushed = Rc::new(AtomicBool::new(false));
             let other = thread::spawn({
                 let (shared, pushed) = (shared.clone(), pushed.clone());
                 move || {
                     let (pool, list) = &*shared;
-                    list.push(pool, pool.stamped(2));
+                    list.push(pool, pool.numbered(2));
                     pushed.store(true, Ordering::Relaxed);
                 }
             });
             // Loom does not see that a load may come after another thread's exchange of a word that
             // the thread has just loaded. It sees this.
             let _ = pushed.load(Ordering::Relaxed);
-            let ages = list.take_all(pool).into_ages(pool);
+            let ages = list.take_all(pool).into_numbers(pool);
             other.join().unwrap();
-            let later = list.take_all(pool).into_ages(pool);
+            let later = list.take_all(pool).into_numbers(pool);
             let both = ages.len() == 2;
             assert_eq!([ages, later].concat().len(), 2, "claim: each is taken once");
             seen.note(happens[0], both);

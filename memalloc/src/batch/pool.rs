@@ -4,7 +4,6 @@ use super::list::BatchList;
 use super::stack::Stack;
 use crate::backing::Backing;
 use crate::class::BATCH_CAPACITY;
-use crate::rcu::Stamp;
 #[cfg(not(loom))]
 use crate::slab::Beside;
 use crate::sync::{AtomicU32, UnsafeCell};
@@ -50,22 +49,8 @@ impl Batch {
 
 /// The contents of a batch. All zero, it is an empty one.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct Body {
     pub(crate) objects: Stack<BATCH_CAPACITY>,
-    /// As 32-bit words: 64-bit words would need padding.
-    stamp: [u32; 4],
-}
-
-impl Body {
-    /// Returns the stamp of the grace periods that the objects wait for.
-    pub(crate) fn stamp(&self) -> Stamp {
-        Stamp::from_words(self.stamp)
-    }
-
-    pub(crate) fn set_stamp(&mut self, stamp: Stamp) {
-        self.stamp = stamp.to_words();
-    }
 }
 
 /// A batch in the table. It has whole cache lines and shares none, since a batch moves from CPU to
@@ -136,6 +121,8 @@ impl Pool {
     }
 
     pub(super) fn node(&self, link: u32) -> &Node {
+        #[cfg(test)]
+        visits::count();
         self.table.node(link - 1)
     }
 
@@ -145,14 +132,12 @@ impl Pool {
         self.free.pop(self).or_else(|| self.table.extend(may_map).map(|number| Batch { number }))
     }
 
-    /// Takes a batch that waits for the grace period `cookie`, with one object.
+    /// Takes a batch with one object, of this number.
     #[cfg(test)]
-    pub(crate) fn stamped(&self, cookie: u64) -> Batch {
+    pub(crate) fn numbered(&self, number: u32) -> Batch {
         let mut batch = self.take(true).expect("memory");
-        self.with(&mut batch, |body| {
-            body.set_stamp(Stamp::of(cookie, 0));
-            body.objects.push(crate::slab::Handle::new(cookie as u32).expect("not 0"));
-        });
+        let object = crate::slab::Handle::new(number).expect("not 0");
+        self.with(&mut batch, |body| body.objects.push(object));
         batch
     }
 
@@ -164,8 +149,30 @@ impl Pool {
 
     /// Calls `f` with the body of a batch.
     pub(crate) fn with<R>(&self, batch: &mut Batch, f: impl FnOnce(&mut Body) -> R) -> R {
+        #[cfg(test)]
+        visits::count();
         // SAFETY: MEM-B1: `&mut Batch` is the only way to the body.
         self.table.node(batch.number).body.with_mut(|body| f(unsafe { &mut *body }))
+    }
+}
+
+/// Counts how often the calling thread has looked at a batch, to compare the work of calls.
+#[cfg(test)]
+pub(crate) mod visits {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        static VISITS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        VISITS.set(VISITS.get() + 1);
+    }
+
+    /// Returns the number of visits so far.
+    #[cfg(not(loom))]
+    pub(crate) fn so_far() -> u64 {
+        VISITS.get()
     }
 }
 
@@ -287,7 +294,7 @@ mod imp {
             let node = self.nodes.get(number as usize)?;
             node.get_or_init(|| Node {
                 next: AtomicU32::new(0),
-                body: UnsafeCell::new(Body { objects: Stack::new(), stamp: [0; 4] }),
+                body: UnsafeCell::new(Body { objects: Stack::new() }),
             });
             Some(number)
         }

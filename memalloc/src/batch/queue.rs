@@ -46,15 +46,6 @@ impl Queue {
         first
     }
 
-    /// Returns the batches in the opposite order.
-    pub(crate) fn reversed(mut self, pool: &Pool) -> Self {
-        let mut reversed = Self::new();
-        while let Some(batch) = self.pop_front(pool) {
-            reversed.push_front(pool, batch);
-        }
-        reversed
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.first == 0
     }
@@ -115,15 +106,18 @@ impl Queue {
         self.objects += other.objects;
     }
 
-    /// Gives all batches back. Returns the ages of their stamps, in order.
+    /// Gives all batches back. Returns the numbers of their objects, in order.
     #[cfg(test)]
-    pub(crate) fn into_ages(mut self, pool: &Pool) -> Vec<u64> {
-        let mut ages = Vec::new();
+    pub(crate) fn into_numbers(mut self, pool: &Pool) -> Vec<u32> {
+        let mut numbers = Vec::new();
         while let Some(mut batch) = self.pop_front(pool) {
-            ages.push(pool.with(&mut batch, |body| body.stamp().age()));
+            let number = |object: &crate::slab::Handle| object.get();
+            pool.with(&mut batch, |body| {
+                numbers.extend(body.objects.as_slice().iter().map(number))
+            });
             pool.give(batch);
         }
-        ages
+        numbers
     }
 
     /// Gives up the batches. Returns the links of the first and the last.

@@ -28,13 +28,10 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     /// The stamp that has always passed.
-    pub(crate) const PASSED: Self = Self { rcu: Cookie::of(0), trace: Cookie::of(0) };
-    /// Returns a `completed` stamp for a domain that has no reader left: it is later than every
-    /// stamp that was taken, and grows with `round`.
-    pub(crate) const fn after_everything(round: u64) -> Self {
-        let far = u64::MAX / 4 + round;
-        Self { rcu: Cookie::of(far), trace: Cookie::of(far) }
-    }
+    pub(crate) const PASSED: Self = Self::of_epochs([0; 2]);
+    /// A `completed` stamp for a domain that has no reader left: every stamp that was taken has
+    /// passed.
+    pub(crate) const AFTER_EVERYTHING: Self = Self::of_epochs([u64::MAX / 4; 2]);
 
     /// Returns whether every grace period of `self` has passed, if those of `completed` have.
     pub(crate) fn has_passed(&self, completed: &Self) -> bool {
@@ -43,13 +40,13 @@ impl Stamp {
 
     /// The stamp as four 32-bit words; [`PASSED`](Self::PASSED) is all zero.
     pub(crate) const fn to_words(self) -> [u32; 4] {
-        let (rcu, trace) = (self.rcu.epoch(), self.trace.epoch());
+        let [rcu, trace] = self.epochs();
         [rcu as u32, (rcu >> 32) as u32, trace as u32, (trace >> 32) as u32]
     }
 
     pub(crate) fn from_words([rcu, rcu_high, trace, trace_high]: [u32; 4]) -> Self {
         let whole = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-        Self { rcu: Cookie::of(whole(rcu, rcu_high)), trace: Cookie::of(whole(trace, trace_high)) }
+        Self::of_epochs([whole(rcu, rcu_high), whole(trace, trace_high)])
     }
 
     /// A number that grows whenever a grace period of either flavour passes.
@@ -57,9 +54,12 @@ impl Stamp {
         self.rcu.epoch().saturating_add(self.trace.epoch())
     }
 
-    /// Returns a stamp of two epochs, for tests of code that uses stamps.
-    #[cfg(test)]
-    pub(crate) fn of(rcu: u64, trace: u64) -> Self {
+    /// The epochs of the two cookies: RCU, then tasks trace.
+    pub(crate) const fn epochs(self) -> [u64; 2] {
+        [self.rcu.epoch(), self.trace.epoch()]
+    }
+
+    pub(crate) const fn of_epochs([rcu, trace]: [u64; 2]) -> Self {
         Self { rcu: Cookie::of(rcu), trace: Cookie::of(trace) }
     }
 }

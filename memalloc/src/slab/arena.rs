@@ -286,7 +286,7 @@ mod imp {
             true
         }
 
-        pub(in super::super) fn carved(&self, object: Handle, units: u32) {
+        pub(crate) fn carved(&self, object: Handle, units: u32) {
             for unit in object.get()..object.get() + units {
                 self.shadows[unit as usize].get_or_init(|| Shadow {
                     words: std::array::from_fn(|_| AtomicU32::new(0)),

@@ -7,8 +7,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(not(loom))]
 use std::time::Duration;
 
-/// The number of bells: the bits of a [`Bells`].
-const COUNT: usize = u64::BITS as usize;
+/// The number of bells: the counts that a [`Bells`] has room for.
+const COUNT: usize = (u64::BITS / COUNT_BITS) as usize;
+
+/// The bits of a count of a [`Bells`].
+const COUNT_BITS: u32 = 4;
+
+/// The greatest count. It stands for that many or more, and so it stays.
+const MOST: u64 = (1 << COUNT_BITS) - 1;
 
 /// The number of rings of each bell. (Models have no threads that sleep on one.)
 static RINGS: [AtomicU32; COUNT] = [const { AtomicU32::new(0) }; COUNT];
@@ -41,13 +47,15 @@ impl Bell {
     }
 
     /// Sleeps until the bell has been rung more than `rings` times, but no longer than `limit`. May
-    /// return early.
-    pub(crate) fn wait(self, rings: u32, limit: Duration) {
-        imp::wait(&RINGS[self.0], rings, limit);
+    /// return early. Where nothing can wake the thread from a signal handler, it looks the less
+    /// often the longer it has been `quiet`.
+    pub(crate) fn wait(self, rings: u32, limit: Duration, quiet: Duration) {
+        imp::wait(&RINGS[self.0], rings, limit, quiet);
     }
 }
 
-/// A set of bells.
+/// The bells to ring, each with the number of workers that asked for it: a count of [`COUNT_BITS`]
+/// bits for each bell.
 #[derive(Debug)]
 pub(crate) struct Bells(AtomicU64);
 
@@ -57,9 +65,26 @@ impl Bells {
         Self(AtomicU64::new(0))
     }
 
+    /// Adds a bell, once more if it is one of them.
     #[cfg(not(loom))]
     pub(crate) fn add(&self, bell: Bell) {
-        self.0.fetch_or(1 << bell.0, Ordering::Relaxed);
+        self.change(bell, |count| count + 1);
+    }
+
+    /// Takes back one `add`.
+    #[cfg(not(loom))]
+    pub(crate) fn remove(&self, bell: Bell) {
+        self.change(bell, |count| count.saturating_sub(1));
+    }
+
+    #[cfg(not(loom))]
+    fn change(&self, bell: Bell, to: impl Fn(u64) -> u64) {
+        let at = bell.0 as u32 * COUNT_BITS;
+        let changed = |counts| match counts >> at & MOST {
+            MOST => None,
+            count => Some(counts & !(MOST << at) | to(count) << at),
+        };
+        _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -70,8 +95,9 @@ impl Bells {
     pub(crate) fn ring(&self) {
         let mut left = self.0.load(Ordering::Relaxed);
         while left != 0 {
-            ring(left.trailing_zeros() as usize);
-            left &= left - 1;
+            let first = left.trailing_zeros() / COUNT_BITS;
+            ring(first as usize);
+            left &= !(MOST << (first * COUNT_BITS));
         }
     }
 }
@@ -85,11 +111,16 @@ fn ring(number: usize) {
 }
 
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
-mod imp {
+use futex as imp;
+#[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+use polling as imp;
+
+#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+mod futex {
     use super::{AtomicU32, Duration};
     use std::ptr;
 
-    pub(super) fn wait(rings: &AtomicU32, seen: u32, limit: Duration) {
+    pub(super) fn wait(rings: &AtomicU32, seen: u32, limit: Duration, _quiet: Duration) {
         // The kernel's own form of the time for this call: two words, on every processor.
         let limit: [libc::c_long; 2] = [
             limit.as_secs().min(i32::MAX as u64) as libc::c_long,
@@ -108,16 +139,32 @@ mod imp {
     }
 }
 
-/// Systems that have no way to wake a thread from a signal handler: the thread looks now and then.
-#[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
-mod imp {
+/// Other systems: the thread looks now and then.
+///
+/// A signal handler may use a semaphore or a pipe on most of them. Some have no semaphore with a time
+/// limit. A pipe is open to the program: the child of a fork shares it, and a daemon closes it with
+/// all its files, after which a ring would write to another file.
+#[cfg(any(all(test, not(loom)), not(all(target_os = "linux", not(any(loom, miri))))))]
+mod polling {
     use super::AtomicU32;
+    #[cfg(not(loom))]
+    use super::{Duration, Ordering};
+
+    /// The least and the most time between two looks.
+    #[cfg(not(loom))]
+    const LOOKS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
+
+    /// Returns the time until the next look: an eighth of the time without a ring, so that the
+    /// thread notices the next one that much later at most.
+    #[cfg(not(loom))]
+    pub(super) fn next_look(quiet: Duration) -> Duration {
+        (quiet / 8).clamp(LOOKS[0], LOOKS[1])
+    }
 
     #[cfg(not(loom))]
-    pub(super) fn wait(rings: &AtomicU32, seen: u32, limit: super::Duration) {
-        const LOOK: super::Duration = super::Duration::from_millis(1);
-        if rings.load(super::Ordering::Relaxed) == seen {
-            std::thread::sleep(limit.min(LOOK));
+    pub(super) fn wait(rings: &AtomicU32, seen: u32, limit: Duration, quiet: Duration) {
+        if rings.load(Ordering::Relaxed) == seen {
+            std::thread::park_timeout(limit.min(next_look(quiet)));
         }
     }
 
@@ -135,7 +182,7 @@ mod tests {
         let rung = std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
                 while bell.rings() == before {
-                    bell.wait(before, Duration::MAX);
+                    bell.wait(before, Duration::MAX, Duration::ZERO);
                 }
             });
             let bells = Bells::new();
@@ -149,7 +196,53 @@ mod tests {
         assert!(rung.is_ok());
         assert_ne!(bell.rings(), before);
         // It returns at once, and at its limit.
-        bell.wait(before, Duration::MAX);
-        bell.wait(bell.rings(), Duration::from_millis(1));
+        bell.wait(before, Duration::MAX, Duration::ZERO);
+        bell.wait(bell.rings(), Duration::from_millis(1), Duration::ZERO);
+    }
+
+    /// Every implementation of this system.
+    #[test]
+    fn each_way_to_sleep_ends_with_a_ring_and_at_its_limit() {
+        type Way = (fn(&AtomicU32, u32, Duration, Duration), fn(&AtomicU32));
+        let ways: [Way; 2] = [(imp::wait, imp::wake), (polling::wait, polling::wake)];
+        for (wait, wake) in ways {
+            let (rings, quiet) = (AtomicU32::new(7), Duration::from_secs(1));
+            wait(&rings, 6, Duration::MAX, quiet);
+            wait(&rings, 7, Duration::from_millis(1), quiet);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while rings.load(Ordering::Relaxed) == 7 {
+                        wait(&rings, 7, Duration::MAX, quiet);
+                    }
+                });
+                rings.fetch_add(1, Ordering::Relaxed);
+                wake(&rings);
+            });
+        }
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_woken_looks_less_often_the_longer_it_is_quiet() {
+        let look = |millis| polling::next_look(Duration::from_millis(millis)).as_millis();
+        assert_eq!([look(0), look(8), look(80), look(800), look(80_000)], [1, 1, 10, 100, 100]);
+    }
+
+    #[test]
+    fn a_bell_is_rung_until_all_who_asked_for_it_have_taken_that_back() {
+        let (bells, bell, other) = (Bells::new(), Bell(3), Bell(COUNT - 1));
+        bells.remove(bell);
+        assert!(bells.is_empty(), "there was nothing to take back");
+        [bell, other, bell].iter().for_each(|&bell| bells.add(bell));
+        bells.remove(bell);
+        bells.remove(other);
+        let before = [bell, other].map(Bell::rings);
+        bells.ring();
+        assert_eq!([bell, other].map(Bell::rings), [before[0] + 1, before[1]]);
+        bells.remove(bell);
+        assert!(bells.is_empty());
+        // More than can be counted: then it stays.
+        (0..=MOST).for_each(|_| bells.add(other));
+        (0..=MOST).for_each(|_| bells.remove(other));
+        assert!(!bells.is_empty());
     }
 }

@@ -395,3 +395,14 @@ pub(crate) fn stay_on_this_cpu() {
     // SAFETY: takes no arguments; -1 is no CPU number and leaves the thread where it is.
     run_on(usize::try_from(unsafe { libc::sched_getcpu() }).ok());
 }
+
+/// Keeps the calling thread on the CPU after its current one, if there are several.
+pub(crate) fn stay_on_another_cpu() {
+    #[cfg(target_os = "linux")]
+    {
+        run_on(None);
+        // SAFETY: takes no arguments; -1 is no CPU number and leaves the thread where it is.
+        let this = usize::try_from(unsafe { libc::sched_getcpu() }).ok();
+        run_on(this.map(|this| (this + 1) % cpus()));
+    }
+}
