@@ -6,7 +6,8 @@
 //! that the code that ships is the code that is explored. Structures built on this crate (such as
 //! `qptrie`) import them from here for the same reason. Under `--cfg counted` they are std's, and
 //! report every access to a simulated machine: `cargo scaling` uses this to count the cache lines
-//! that move between CPUs.
+//! that move between CPUs. With `--cfg shuttle` besides, the machine is shuttle, whose threads and
+//! thread-local variables then are used: `cargo shuttle` runs whole programs under random schedules.
 //!
 //! The module knows nothing of allocation. Loom has no const construction and no zeroed atomics:
 //! all state belongs to an instance that a constructor built inside the model.
@@ -86,6 +87,9 @@ mod imp;
 
 #[cfg(counted)]
 pub mod machine;
+
+#[cfg(shuttle)]
+mod task_local;
 
 pub use imp::*;
 
