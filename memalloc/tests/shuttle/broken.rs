@@ -7,11 +7,6 @@ use std::process::Command;
 /// The variable with the name of the step.
 const BROKEN: &str = "BROKEN";
 
-/// Returns true if a step is left out.
-pub(crate) fn is_left_out() -> bool {
-    env::var_os(BROKEN).is_some()
-}
-
 /// Leaves out the step whose name is in the variable, if it is set.
 pub(crate) fn leave_out() {
     if let Ok(name) = env::var(BROKEN) {

@@ -2,6 +2,7 @@
 //! testing (PCT), which changes the order of priorities at two random steps of an execution.
 
 use super::{broken, machine};
+use memalloc::broken::{Fault, leaves_out};
 use shuttle::rand::{RngCore, thread_rng};
 use shuttle::scheduler::{
     PctScheduler, RandomScheduler, ReplayScheduler, RoundRobinScheduler, Scheduler,
@@ -67,7 +68,7 @@ fn run(
     config.max_steps = MaxSteps::FailAfter(MOST_STEPS);
     config.silence_warnings = true;
     // A broken build fails as expected.
-    config.failure_persistence = match broken::is_left_out() {
+    config.failure_persistence = match Fault::ALL.iter().any(|&fault| leaves_out(fault)) {
         true => FailurePersistence::None,
         false => FailurePersistence::File(Some(env!("CARGO_TARGET_TMPDIR").into())),
     };
