@@ -192,6 +192,9 @@
 //! and `docs/lookup.md` the lookup of a structure of several levels under [`Immediate`]. Complete
 //! examples with models are `memalloc/examples/structures` and `bench-suite/src/hash_table`.
 
+#[cfg(all(shuttle, not(counted)))]
+compile_error!("shuttle drives the machine of the counting build: `cargo shuttle` sets both flags");
+
 #[cfg(all(feature = "broken", not(debug_assertions)))]
 compile_error!(
     "the feature `broken` leaves out what keeps memory safe: for builds with debug assertions only"

@@ -7,17 +7,21 @@
 //! that the code that ships is the code that is explored. Structures built on this crate (such as
 //! `qptrie`) import them from here for the same reason. Under `--cfg counted` they are std's, and
 //! report every access to a simulated machine: `cargo scaling` uses this to count the cache lines
-//! that move between CPUs.
+//! that move between CPUs. With `--cfg shuttle` besides, the machine is shuttle, whose threads and
+//! thread-local variables then are used: `cargo shuttle` runs whole programs under random schedules.
 //!
 //! The module knows nothing of allocation. Loom has no const construction and no zeroed atomics:
 //! all state belongs to an instance that a constructor built inside the model.
 
 #[cfg(not(any(loom, counted)))]
 mod imp {
+    #[cfg(not(tsan))]
+    #[doc(no_inline)]
+    pub use std::sync::atomic::fence;
     #[doc(no_inline)]
     pub use std::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
-        compiler_fence, fence,
+        compiler_fence,
     };
     pub(super) use std::sync::{Mutex, MutexGuard};
     #[doc(no_inline)]
@@ -47,6 +51,14 @@ mod imp {
         pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             f(self.0.get())
         }
+    }
+
+    /// As std's, for ThreadSanitizer, which ignores fences: a read-modify-write of one word of the
+    /// process. It orders each fence after all earlier ones, more than the language promises.
+    #[cfg(tsan)]
+    pub fn fence(order: Ordering) {
+        static WORD: AtomicU32 = AtomicU32::new(0);
+        WORD.fetch_add(0, order);
     }
 
     /// Tells the processor, or the model, that this thread waits for another.
@@ -87,6 +99,9 @@ mod imp;
 
 #[cfg(counted)]
 pub mod machine;
+
+#[cfg(shuttle)]
+mod task_local;
 
 pub use imp::*;
 

@@ -164,11 +164,13 @@ impl Barrier {
     pub(super) fn note_look(&self) -> bool {
         #[cfg(not(loom))]
         if self.kind == BarrierKind::Adaptive {
-            std::thread_local! {
-                static LOOKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
-            }
-            let looks = LOOKS.get().wrapping_add(1);
-            LOOKS.set(looks);
+            use std::cell::Cell;
+
+            crate::sync::thread_local! { static LOOKS: Cell<u64> = const { Cell::new(0) } }
+            let looks = LOOKS.with(|own| {
+                own.set(own.get().wrapping_add(1));
+                own.get()
+            });
             if looks.is_multiple_of(LOOKS_PER_NOTE) && self.mode.load(Relaxed) == FENCED {
                 self.costs.passes.fetch_add(LOOKS_PER_NOTE, Relaxed);
                 return now().saturating_sub(self.costs.since.load(Relaxed)) >= PATIENCE_NS;

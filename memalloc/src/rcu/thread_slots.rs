@@ -217,7 +217,7 @@ mod last {
         NonNull::from_ref(&NOBODY.0)
     }
 
-    std::thread_local! {
+    crate::sync::thread_local! {
         /// Has no destructor, so that an access is a plain load.
         static LAST: Last = const {
             Last {

@@ -7,11 +7,22 @@ use std::panic::Location;
 use std::sync::atomic as real;
 use std::sync::{LockResult, TryLockError, TryLockResult};
 
+#[cfg(shuttle)]
+pub use super::task_local::TaskKey;
+#[cfg(shuttle)]
+pub use crate::task_local as thread_local;
+#[cfg(shuttle)]
+#[doc(hidden)]
+pub use shuttle::thread_local as shuttle_local;
 pub use std::sync::atomic::{Ordering, compiler_fence};
+#[cfg(not(shuttle))]
 pub use std::thread_local;
 
-/// std's threads, except for the function that waits.
+/// std's threads or shuttle's, except for the function that waits.
 pub mod thread {
+    #[cfg(shuttle)]
+    pub use shuttle::thread::*;
+    #[cfg(not(shuttle))]
     pub use std::thread::*;
 
     /// Lets another thread of the machine run.

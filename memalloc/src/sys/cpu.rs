@@ -9,7 +9,7 @@ use crate::parse_name::{ParseNameError, parse_name};
 use std::fmt;
 use std::str::FromStr;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use crate::sync::{AtomicUsize, Ordering};
 
 /// The way in which an allocator finds the cache that a thread uses.
@@ -132,7 +132,7 @@ impl CpuSlots {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn thread_number() -> usize {
     use std::cell::Cell;
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -143,6 +143,12 @@ fn thread_number() -> usize {
         }
         number.get()
     })
+}
+
+/// Is the same when a schedule is replayed.
+#[cfg(shuttle)]
+fn thread_number() -> usize {
+    super::thread::current() as usize
 }
 
 #[cfg(loom)]

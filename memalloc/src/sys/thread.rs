@@ -1,6 +1,8 @@
 //! The calling thread's number, the clock, a short sleep, and the start of threads that signals do
 //! not interrupt. All but `name_of` and `without_signals` are async-signal-safe.
 
+#[cfg(not(loom))]
+use std::cell::Cell;
 use std::time::Duration;
 
 /// Returns a number that no other living thread of the process has: never 0, and below 2^31. On
@@ -8,20 +10,20 @@ use std::time::Duration;
 #[cfg(not(loom))]
 #[inline]
 pub(crate) fn current() -> u32 {
-    match NUMBER.get() {
+    match NUMBER.with(Cell::get) {
         0 => renumber(),
         number => number,
     }
 }
 
 #[cfg(not(loom))]
-std::thread_local! { static NUMBER: std::cell::Cell<u32> = const { std::cell::Cell::new(0) } }
+crate::sync::thread_local! { static NUMBER: Cell<u32> = const { Cell::new(0) } }
 
 /// Asks the system for the calling thread's number again, because a fork changes it.
 #[cfg(not(loom))]
 pub(super) fn renumber() -> u32 {
     let number = imp::number();
-    NUMBER.set(number);
+    NUMBER.with(|own| own.set(number));
     number
 }
 
@@ -143,6 +145,13 @@ mod imp {
         }
     }
 
+    /// shuttle runs all threads of an execution on one thread of the kernel.
+    #[cfg(shuttle)]
+    pub(super) fn number() -> u32 {
+        usize::from(shuttle::current::me()) as u32 + 1
+    }
+
+    #[cfg(not(shuttle))]
     pub(super) fn number() -> u32 {
         // SAFETY: takes no arguments and can't fail.
         unsafe { libc::syscall(libc::SYS_gettid) as u32 }

@@ -89,7 +89,7 @@ fn stripe_of_thread() -> usize {
             }
         }
 
-        std::thread_local! {
+        memalloc::sync::thread_local! {
             static NUMBER: Number = Number::new();
         }
         // The destructor of another thread-local may call this after `NUMBER` was dropped.

@@ -5,6 +5,7 @@
 //! keys are mostly absent, only the counted calls look. The estimate decides nothing but the speed.
 
 use memalloc::sync::{AtomicU32, Ordering};
+#[cfg(not(loom))]
 use std::cell::Cell;
 
 /// One call in this many is counted, at random: calls of one kind may have a fixed rhythm.
@@ -20,7 +21,8 @@ const MOST: u32 = 64;
 /// The smallest sum with which calls look.
 const ENOUGH: u32 = MOST / 2;
 
-std::thread_local! {
+#[cfg(not(loom))]
+memalloc::sync::thread_local! {
     /// Pseudo-random numbers (a linear congruential generator, of which the upper bits are good).
     static RANDOM: Cell<u32> = const { Cell::new(0) };
 }
@@ -46,14 +48,13 @@ impl HintOdds {
     }
 
     /// Returns what the next call does.
+    #[cfg(not(loom))]
     #[inline(always)]
     pub(super) fn look(&self) -> Look {
-        // In models every call looks.
-        if cfg!(loom) {
-            return Look::Yes;
-        }
-        let random = RANDOM.get().wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-        RANDOM.set(random);
+        let random = RANDOM.with(|random| {
+            random.set(random.get().wrapping_mul(747_796_405).wrapping_add(2_891_336_453));
+            random.get()
+        });
         if random < u32::MAX / SAMPLE {
             Look::Counted
         } else if self.0.load(Ordering::Relaxed) >= ENOUGH {
@@ -61,6 +62,12 @@ impl HintOdds {
         } else {
             Look::No
         }
+    }
+
+    /// In models every call looks.
+    #[cfg(loom)]
+    pub(super) fn look(&self) -> Look {
+        if self.0.load(Ordering::Relaxed) >= ENOUGH { Look::Yes } else { Look::No }
     }
 
     /// Counts a call.

@@ -80,7 +80,7 @@ struct Hash {
 }
 
 impl Hash {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     fn new() -> Self {
         use std::hash::{BuildHasher, RandomState};
         // Seeded with random numbers from the system.
@@ -96,7 +96,7 @@ impl Hash {
     }
 
     /// Uses a fixed seed, so that each execution of a model is the same.
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     fn new() -> Self {
         Self { own: 0, seed: SharedSeed::from_u64(0) }
     }

@@ -80,6 +80,8 @@ pub(crate) fn follow<B: ReusePolicy>(slot: &AtomicU32) -> Twig {
     // ORDERING: pairs with `Twig::publish`. A validating reader gets its ordering from the fence of
     // its next check; a plain reader has only this load. Falls to `loom`
     // `a_plain_reader_finds_a_key_that_is_always_there`.
-    let ordering = if B::PROTECTS_IDENTITY { Ordering::Acquire } else { Ordering::Relaxed };
+    // ThreadSanitizer would not see that the fence orders the leaf that the twig names.
+    let ordering =
+        if B::PROTECTS_IDENTITY || cfg!(tsan) { Ordering::Acquire } else { Ordering::Relaxed };
     Twig::load(slot, ordering)
 }

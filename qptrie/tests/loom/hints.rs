@@ -9,7 +9,7 @@ use crate::explore::{Model, Seen};
 use loom::thread;
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
-use qptrie::{Fault, Hints, QpTrie};
+use qptrie::{Fault, Hints, InsertErrorKind, QpTrie, Update};
 use std::sync::Arc;
 
 /// The panic message when a reader's answers fit no order.
@@ -223,6 +223,27 @@ fn overwritten_twice_by_hint(fault: Option<Fault>, seen: &Seen) {
     seen.note(NEWER, last == Some(SECOND));
 }
 
+/// A writer that accepts only an absent key, and another one that inserts the key meanwhile, so that
+/// there is a hint for it.
+fn inserted_meanwhile(seen: &Seen) {
+    let trie = built::<Immediate>(None);
+    let other = {
+        let trie = Arc::clone(&trie);
+        thread::spawn(move || put(&trie, KEY, SECOND))
+    };
+    let inserted = trie.pin().update_copied(KEY, FIRST, Update::NoExist);
+    let inserted = inserted.map_err(|error| error.kind());
+    let others = other.join().expect("the writer does not panic");
+    let inserted_first = inserted == Ok(None) && others == Some(FIRST);
+    let refused = inserted == Err(InsertErrorKind::Exists) && others.is_none();
+    if !(inserted_first || refused) || trie.pin().get_copied(KEY) != Some(SECOND) {
+        std::mem::forget(trie);
+        panic!("{LOST_VALUE}: {inserted:?} {others:?}");
+    }
+    seen.note(FOUND, refused);
+    seen.note(NOTHING, inserted_first);
+}
+
 #[test]
 fn a_hint_is_believed_of_a_linked_leaf_only() {
     let name = "hint: the leaf is removed";
@@ -261,6 +282,13 @@ fn what_is_overwritten_by_hint_is_the_keys_own() {
     let name = "hint: overwritten twice";
     let model = Model { name, bound: Some(2), least: 50, happens: &[NEWER] };
     model.explore(|seen| overwritten_twice_by_hint(None, seen));
+}
+
+#[test]
+fn a_key_that_is_inserted_meanwhile_is_not_overwritten_by_hint_if_it_has_to_be_absent() {
+    let name = "hint: inserted where only an absent key is accepted";
+    let model = Model { name, bound: Some(2), least: 50, happens: &[FOUND, NOTHING] };
+    model.explore(inserted_meanwhile);
 }
 
 #[test]

@@ -186,7 +186,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     {
         let nodes = &self.trie.nodes;
         nodes.roots.of(key).let_readers_pass();
-        if let Some(at) = self.find_hinted(key, hash)
+        if how != Update::NoExist
+            && let Some(at) = self.find_hinted(key, hash)
             && let Ok(old) = overwrite_hinted(nodes, at, value)
         {
             return Ok(Some(old));
