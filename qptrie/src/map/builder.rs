@@ -178,7 +178,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     /// Costs:
     ///
     /// - The lookup of a present key reads two cache lines beside the key, instead of one for each
-    ///   branch on the path. The lookup of an absent key reads one more than without hints.
+    ///   branch on the path. While most keys that are looked up are absent, lookups leave the hints
+    ///   alone, and so do insertions while they insert absent keys.
     /// - A value is replaced without a walk from the root. If leaves are reused at once, it is
     ///   overwritten in place. Otherwise the new leaf goes into the slot of the branch that the old
     ///   leaf names as its parent: for about 13 of 16 key lengths, unless that branch was copied
@@ -190,16 +191,18 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     ///   it is still returned to the system ([`memalloc::Builder::keep_class`]).
     ///
     /// Turn it on if most operations look up or replace the values of present keys, and each key is
-    /// used more than once. Leave it off if many lookups are of absent keys, or if most operations
-    /// insert or remove keys. The speed with hints divided by that without, on a virtual machine:
+    /// used more than once. Leave it off if most operations insert or remove keys. The speed with
+    /// hints divided by that without, one thread on a virtual machine; the samples of the million
+    /// domains are shorter than one lookup of each key, so most keys have no hint yet:
     ///
-    /// | operation | 121,000 symbols | 80,000 paths |
-    /// |---|---|---|
-    /// | lookup of a present key | 1.8 | 2.7 |
-    /// | update | 1.5 | 1.5 |
-    /// | lookup of an absent key | 0.7 | 0.9 |
-    /// | insertion, while the table fills | 0.8 to 0.9 | 0.8 to 0.9 |
-    /// | removal, while the table fills | 0.85 to 1.0 | 0.85 to 1.0 |
+    /// | operation | 121,000 symbols | 80,000 paths | 1,000,000 domains |
+    /// |---|---|---|---|
+    /// | lookup of a present key | 2.9 | 2.9 | 1.05 |
+    /// | lookup, half of the keys absent | 1.1 | 1.2 | 0.85 |
+    /// | lookup of an absent key | 0.96 | 1.03 | 0.93 |
+    /// | update | 1.3 | 1.6 | 0.9 |
+    /// | insertion | 0.84 | 0.90 | 0.93 |
+    /// | removal | 0.88 | 0.96 | 0.98 |
     ///
     /// `bench-suite qp-trie --hints off,on --data file:PATH` measures your keys.
     ///
