@@ -16,7 +16,7 @@
 //! | `cli` | options and their errors |
 //! | `command` | the commands: workloads, their order, exit codes |
 //!
-//! The hash table that two of the benches run on is a separate crate, `hash_table`.
+//! The hash table that two of the benches run on is a package of its own, `hash_table`.
 //!
 //! To add a bench, add a module of `workload` that lists its workloads; to add a command, add a
 //! module of `command`. The layers in between do not know the names of either.

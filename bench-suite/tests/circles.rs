@@ -10,7 +10,7 @@ const CRATES: [&str; 6] = [
     "memalloc/src",
     "qptrie/src",
     "bench-suite/src",
-    "bench-suite/src/hash_table",
+    "bench-suite/hash_table/src",
     "bench-suite/src/bin/scaling",
     "bench-suite/src/bin/verification",
 ];

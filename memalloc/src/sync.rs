@@ -8,7 +8,8 @@
 //! `qptrie`) import them from here for the same reason. Under `--cfg counted` they are std's, and
 //! report every access to a simulated machine: `cargo scaling` uses this to count the cache lines
 //! that move between CPUs. With `--cfg shuttle` besides, the machine is shuttle, whose threads and
-//! thread-local variables then are used: `cargo shuttle` runs whole programs under random schedules.
+//! thread-local variables then are used: `cargo shuttle` runs whole programs under random
+//! schedules.
 //!
 //! The module knows nothing of allocation. Loom has no const construction and no zeroed atomics:
 //! all state belongs to an instance that a constructor built inside the model.

@@ -112,10 +112,10 @@ impl Comparison {
         Self::judge(ratio, &mut means, rounds)
     }
 
-    /// Compares the medians of several runs with those of other runs. The interval has the ratios of
-    /// all pairs of a run and another, so they differ if each of the others is beyond each of the
-    /// first, and the ratio of the medians is beyond `margin`. `None` if a side is empty or has a
-    /// zero.
+    /// Compares the medians of several runs with those of other runs. The interval has the ratios
+    /// of all pairs of a run and another, so they differ if each of the others is beyond each of
+    /// the first, and the ratio of the medians is beyond `margin`. `None` if a side is empty or has
+    /// a zero.
     pub(crate) fn of_runs(base: &[f64], other: &[f64], margin: f64) -> Option<Self> {
         if base.iter().chain(other).any(|&value| value <= 0.0) {
             return None;

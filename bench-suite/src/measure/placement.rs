@@ -67,7 +67,8 @@ pub(crate) fn ratios(base: Placed<'_>, other: Placed<'_>) -> Option<Vec<f64>> {
     Some(pairs.into_iter().map(|(one, two)| other.values[two] / base.values[one]).collect())
 }
 
-/// Pairs samples of the same placement, those of the nearest rounds first. No sample is in two pairs.
+/// Pairs samples of the same placement, those of the nearest rounds first. No sample is in two
+/// pairs.
 fn pairs(base: Placed<'_>, other: Placed<'_>) -> Vec<(usize, usize)> {
     let mut candidates: Vec<(usize, usize)> = (0..base.values.len())
         .flat_map(|one| (0..other.values.len()).map(move |two| (one, two)))

@@ -1,9 +1,9 @@
 //! Compares two files of records: which rows became faster, and which slower.
 //!
 //! Two runs of the same program differ by more than the samples within a run do, so the unit is the
-//! run. A row is worse if it is worse in each of the new runs than in each of the old ones. With `m`
-//! and `n` runs of the same program that happens by chance in one of `m + n` over `n` rows, so the
-//! more rows are compared, the more runs are needed.
+//! run. A row is worse if it is worse in each of the new runs than in each of the old ones. With
+//! `m` and `n` runs of the same program that happens by chance in one of `m + n` over `n` rows, so
+//! the more rows are compared, the more runs are needed.
 
 use std::fmt::Write;
 

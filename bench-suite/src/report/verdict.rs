@@ -1,11 +1,11 @@
 //! The result of a comparison of immediate and deferred reuse, on one screen.
 //!
-//! The rule: there are two recommendations. One is for a map: lookups and changes have equal weight,
-//! each as the geometric mean of the ratios of its rows, `after-rcu-gp` over `immediate`. The other
-//! is for code that does little but allocate and free. A policy is recommended for its speed if the
-//! whole interval is beyond 10 %: readers that validate are a cost, and so is pending memory. If the
-//! whole interval is within 10 %, either policy will do, and demands and memory decide. If the
-//! interval crosses the threshold, the run was too short to decide.
+//! The rule: there are two recommendations. One is for a map: lookups and changes have equal
+//! weight, each as the geometric mean of the ratios of its rows, `after-rcu-gp` over `immediate`.
+//! The other is for code that does little but allocate and free. A policy is recommended for its
+//! speed if the whole interval is beyond 10 %: readers that validate are a cost, and so is pending
+//! memory. If the whole interval is within 10 %, either policy will do, and demands and memory
+//! decide. If the interval crosses the threshold, the run was too short to decide.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

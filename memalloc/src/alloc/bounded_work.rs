@@ -11,9 +11,9 @@ use std::time::Duration;
 /// In batches.
 const STALLS: [usize; 2] = [500, 5_000];
 
-/// A call moves at most 8 batches along each of five parts of the path, and looks at each fewer than
-/// ten times. It also moves up to two batches of objects that were freed while a cache was busy, one
-/// at a time, of this CPU, and of every CPU if it shares what they have.
+/// A call moves at most 8 batches along each of five parts of the path, and looks at each fewer
+/// than ten times. It also moves up to two batches of objects that were freed while a cache was
+/// busy, one at a time, of this CPU, and of every CPU if it shares what they have.
 fn most_visits() -> u64 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     5 * 8 * 10 + (1 + cpus) * 2 * BATCH as u64

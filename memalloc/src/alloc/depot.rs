@@ -285,8 +285,8 @@ impl Depot {
         deferred.set_counted(0);
     }
 
-    /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet or were
-    /// freed while the cache was busy. Skips caches that are in use.
+    /// As `share_deferred`, for every CPU, and also for objects that do not fill a batch yet or
+    /// were freed while the cache was busy. Skips caches that are in use.
     pub(super) fn share_all_deferred(&self, stamp: impl Fn() -> Stamp) {
         self.share(self.used_classes(), false, false, stamp);
     }

@@ -11,8 +11,8 @@
 //! - MEM-B3: a batch is requested only by a thread that has, or had, an object to put into it, and
 //!   the first chunk of batches is committed before the first object leaves its slab.
 //! - MEM-B4: the stamp of a [`StampedList`] is raised before a batch is linked into the list, and
-//!   is loaded after the head that the exchange of a popper compares: it covers every batch that the
-//!   list had at that head, and if another one has arrived since, the exchange fails.
+//!   is loaded after the head that the exchange of a popper compares: it covers every batch that
+//!   the list had at that head, and if another one has arrived since, the exchange fails.
 
 mod list;
 mod pool;

@@ -141,9 +141,9 @@ mod futex {
 
 /// Other systems: the thread looks now and then.
 ///
-/// A signal handler may use a semaphore or a pipe on most of them. Some have no semaphore with a time
-/// limit. A pipe is open to the program: the child of a fork shares it, and a daemon closes it with
-/// all its files, after which a ring would write to another file.
+/// A signal handler may use a semaphore or a pipe on most of them. Some have no semaphore with a
+/// time limit. A pipe is open to the program: the child of a fork shares it, and a daemon closes it
+/// with all its files, after which a ring would write to another file.
 #[cfg(any(all(test, not(loom)), not(all(target_os = "linux", not(any(loom, miri))))))]
 mod polling {
     use super::AtomicU32;

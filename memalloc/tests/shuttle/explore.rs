@@ -26,8 +26,8 @@ const STACK_BYTES: usize = 1 << 20;
 static EXPLORING: Mutex<()> = Mutex::new(());
 
 /// Runs `program` with a random seed under `executions` schedules of each scheduler; the variable
-/// `SHUTTLE_LONGER` multiplies their number. With a file of a schedule in `SCHEDULE`, runs only that
-/// one. With the name of a fault in `BROKEN`, leaves that step out.
+/// `SHUTTLE_LONGER` multiplies their number. With a file of a schedule in `SCHEDULE`, runs only
+/// that one. With the name of a fault in `BROKEN`, leaves that step out.
 pub(crate) fn explore(executions: usize, program: impl Fn(u64) + Copy + Send + Sync + 'static) {
     let _exploring = begin(program);
     if let Ok(file) = env::var("SCHEDULE") {

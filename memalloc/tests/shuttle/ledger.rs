@@ -2,8 +2,8 @@
 //! with the sections that may rely on them.
 //!
 //! Callers note a section after it began and before it ends, and a free before it happens. So each
-//! section in the ledger is open, and a noted free really had to wait for those that were open then.
-//! No function here ends a turn.
+//! section in the ledger is open, and a noted free really had to wait for those that were open
+//! then. No function here ends a turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -68,8 +68,8 @@ impl Ledger {
         assert!(self.books().open.remove(&section));
     }
 
-    /// Notes an object that was allocated just now. Panics if another live object overlaps it, or if
-    /// an open section relies on other contents there.
+    /// Notes an object that was allocated just now. Panics if another live object overlaps it, or
+    /// if an open section relies on other contents there.
     pub(crate) fn allocated(&self, address: usize, size: usize) {
         let mut books = self.books();
         let Books { live, freed, open, .. } = &mut *books;

@@ -1,5 +1,5 @@
-//! Whole programs on an allocator under random schedules: 4 to 8 threads with some hundred operations
-//! each, on the code and the sizes that ship.
+//! Whole programs on an allocator under random schedules: 4 to 8 threads with some hundred
+//! operations each, on the code and the sizes that ship.
 //!
 //! shuttle runs one thread at a time and may pass the turn on before every access to shared memory.
 //! Every access is sequentially consistent and a fence does nothing, so the schedules test the

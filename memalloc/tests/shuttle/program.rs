@@ -130,7 +130,8 @@ impl<P: ReusePolicy> Shared<P> {
 
     /// Returns a published object, as far as its words tell.
     fn find(&self, place: usize) -> Option<Object> {
-        // ORDERING: pairs with the exchange in `publish`. Falls to nothing: shuttle knows no orders.
+        // ORDERING: pairs with the exchange in `publish`. Falls to nothing: shuttle knows no
+        // orders.
         let handle = Handle::new(self.published[place].load(Ordering::Acquire))?;
         let place_of = self.alloc.pointer(handle);
         // SAFETY: in a section, under a policy that keeps the memory mapped in it.

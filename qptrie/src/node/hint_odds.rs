@@ -1,14 +1,16 @@
 //! Estimates whether the keys of coming calls are present, so that a hint is worth a look.
 //!
 //! A look at the hints costs a cache line. It saves most of the walk if the key is present, and is
-//! in vain if it is absent. So one call in `SAMPLE` of each thread is counted, and while the counted
-//! keys are mostly absent, only the counted calls look. The estimate decides nothing but the speed.
+//! in vain if it is absent. So one call in `SAMPLE` of each thread is counted, and while the
+//! counted keys are mostly absent, only the counted calls look. The estimate decides nothing but
+//! the speed.
 
 use memalloc::sync::{AtomicU32, Ordering};
 #[cfg(not(loom))]
 use std::cell::Cell;
 
 /// One call in this many is counted, at random: calls of one kind may have a fixed rhythm.
+#[cfg(not(loom))]
 const SAMPLE: u32 = 64;
 
 /// A walk costs several times as much as a look. So hints are worth a look if one key in five is

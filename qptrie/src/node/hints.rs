@@ -201,8 +201,8 @@ impl Hints {
         }
     }
 
-    /// Returns the hash of a key that is removed or replaced, and prefetches its bucket. `None` if no
-    /// hints are kept.
+    /// Returns the hash of a key that is removed or replaced, and prefetches its bucket. `None` if
+    /// no hints are kept.
     #[inline(always)]
     pub(crate) fn for_present(&self, key: &[u8]) -> Option<KeyHash> {
         Some(self.prefetched(self.hash.as_ref()?.of(key), Look::Yes))

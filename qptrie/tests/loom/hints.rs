@@ -223,8 +223,8 @@ fn overwritten_twice_by_hint(fault: Option<Fault>, seen: &Seen) {
     seen.note(NEWER, last == Some(SECOND));
 }
 
-/// A writer that accepts only an absent key, and another one that inserts the key meanwhile, so that
-/// there is a hint for it.
+/// A writer that accepts only an absent key, and another one that inserts the key meanwhile, so
+/// that there is a hint for it.
 fn inserted_meanwhile(seen: &Seen) {
     let trie = built::<Immediate>(None);
     let other = {

@@ -1,5 +1,5 @@
-//! The same schedules find builds that are broken on purpose. (Without the second look at a parent's
-//! slot they find nothing: its mutations fall to `loom`.)
+//! The same schedules find builds that are broken on purpose. (Without the second look at a
+//! parent's slot they find nothing: its mutations fall to `loom`.)
 
 use super::broken::fails_without;
 use memalloc::broken::Fault;

@@ -1,8 +1,8 @@
 //! Programs for ThreadSanitizer: four threads on an allocator, or on a trie, that write and read
 //! plain memory whenever the library says that they may. They run in the portable mode with fences.
 //!
-//! The threads share nothing besides the library and the pointers that they publish, so that nothing
-//! else orders their accesses. See "Sanitizers" in docs/CONTRIBUTING.md.
+//! The threads share nothing besides the library and the pointers that they publish, so that
+//! nothing else orders their accesses. See "Sanitizers" in docs/CONTRIBUTING.md.
 #![cfg(tsan)]
 
 #[path = "../../../memalloc/tests/shuttle/broken.rs"]

@@ -16,7 +16,7 @@ const NOT_COVERED: &str = include_str!("report/not_covered.md");
 const CRATES: [(&str, &str); 3] = [
     ("memalloc", "memalloc"),
     ("qptrie", "qptrie"),
-    ("bench-suite", "The hash table of bench-suite"),
+    ("hash_table", "The hash table of bench-suite"),
 ];
 
 fn path() -> PathBuf {
