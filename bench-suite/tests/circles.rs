@@ -11,7 +11,7 @@ const CRATES: [&str; 6] = [
     "qptrie/src",
     "bench-suite/src",
     "bench-suite/hash_table/src",
-    "bench-suite/src/bin/scaling",
+    "bench-suite/scaling/src",
     "bench-suite/src/bin/verification",
 ];
 

@@ -117,7 +117,7 @@ fn functions_at(call: usize) -> Vec<Function> {
 fn field_at(file: &str, line: u32, column: u32) -> String {
     SOURCES.with_borrow_mut(|sources| {
         let source = sources.entry(file.to_owned()).or_insert_with(|| {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
             fs::read_to_string(root.join(file)).unwrap_or_default()
         });
         let before_line: usize =

@@ -16,7 +16,7 @@ const TRIE: &str = include_str!("report/trie.md");
 const BACK: &str = include_str!("report/back.md");
 
 fn path() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "..", "docs", "scaling.md"].iter().collect()
+    [env!("CARGO_MANIFEST_DIR"), "..", "..", "docs", "scaling.md"].iter().collect()
 }
 
 /// Writes the document.
