@@ -27,7 +27,7 @@ pub enum AfterRcuGp {}
 ///
 /// After a stall, a free returns up to 6,000 objects of its CPU to their slabs, and the next frees,
 /// or [`tend`](crate::MemAlloc::tend), return the others. (Under the other policies a free moves up
-/// to 2,000. Beyond `max_pending` a free may move all that is pending.)
+/// to 2,000 objects along each part of their path.)
 #[derive(Debug)]
 #[doc(alias = "BPF_MA_FREE_AFTER_RCU_GP")]
 pub enum FreeAfterRcuGp {}

@@ -6,12 +6,12 @@ mod common;
 use common::{Counted, Object, adds_up, behind, counted, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, SynchronizeError};
-use memalloc::{Cache, MemAlloc};
+use memalloc::{AfterTasksTraceGp, Cache, MemAlloc};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -262,4 +262,55 @@ in_every_setup! {
         threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
         assert_eq!(Arc::strong_count(&backing), 1, "its memory is gone");
     }
+}
+
+/// Behind a reader of one flavour, each grace period of the other makes one more stamp of both, more
+/// than a class has lists. What is freed while `quiesce` waits is pending afterwards, and only that.
+#[test]
+fn quiesce_returns_all_that_was_freed_before_it_whatever_is_freed_meanwhile() {
+    let domain = Domain::new();
+    let alloc = MemAlloc::<AfterTasksTraceGp>::builder().domain(domain.clone()).build().unwrap();
+    let free = || {
+        Object::new(&alloc, layout(64, 1), 1).free_rcu(&alloc);
+        alloc.tend();
+    };
+    let quiesced = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // The first reader holds up one grace period, the second one the next.
+        let reader = || {
+            let (enter, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+            let (entered, may_leave) = (enter.clone(), leave.clone());
+            let domain = &domain;
+            scope.spawn(move || {
+                let guard = domain.pin_trace();
+                entered.wait();
+                may_leave.wait();
+                drop(guard);
+            });
+            enter.wait();
+            leave
+        };
+        let first = reader();
+        free();
+        let second = reader();
+        for _ in 0..8 {
+            free();
+            domain.synchronize().unwrap();
+        }
+        let quiesce = scope.spawn(|| {
+            alloc.quiesce().unwrap();
+            quiesced.store(true, Ordering::Relaxed);
+        });
+        let pause = || thread::sleep(Duration::from_millis(50));
+        pause();
+        first.wait();
+        pause();
+        free();
+        assert!(!quiesced.load(Ordering::Relaxed), "there is a reader");
+        second.wait();
+        quiesce.join().unwrap();
+        let pending = alloc.stats().pending.objects;
+        assert!(pending <= 1, "{pending} are pending, and one was freed meanwhile");
+    });
+    alloc.destroy().unwrap();
 }

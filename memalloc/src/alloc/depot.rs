@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Under [`FreeAfterRcuGp`](crate::FreeAfterRcuGp) objects go from `waiting_for_gp` straight to
-//! their slabs. This module knows when a move is allowed (the stamp of a batch), not when it is
+//! their slabs. This module knows when a move is allowed (the stamp of a list), not when it is
 //! worth while; `raw_alloc`, `defer` and `reclaim` decide that.
 //!
 //! - MEM-L1: an object enters a cache's array, `passed` or `free_by_rcu_ttrace` only when its
@@ -100,7 +100,7 @@ pub(crate) struct Depot {
     pending_bytes: Arc<Tally>,
     /// Bytes of the objects in the lists beside the caches that wait for a grace period: an upper
     /// bound.
-    spilled_bytes: Tally,
+    spilled_bytes: Arc<Tally>,
     by_class: Arc<ClassDepots>,
 }
 
@@ -114,8 +114,10 @@ impl Depot {
         route: Route,
     ) -> Self {
         let by_class = Arc::new(ClassDepots::new(&classes));
-        let (pool, pending_bytes) = (Arc::new(pool), Arc::new(Tally::new(0)));
-        let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, &pending_bytes));
+        let pool = Arc::new(pool);
+        let [pending_bytes, spilled_bytes] = [(); 2].map(|()| Arc::new(Tally::new(0)));
+        let bytes = [&pending_bytes, &spilled_bytes];
+        let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, bytes));
         // SAFETY: the `Arc` is dropped after the registration.
         let _registration = unsafe { Registration::new(&_recount) };
         Self {
@@ -128,7 +130,7 @@ impl Depot {
             hooks,
             route,
             pending_bytes,
-            spilled_bytes: Tally::new(0),
+            spilled_bytes,
             by_class,
         }
     }
@@ -325,7 +327,7 @@ impl Depot {
     }
 
     /// Moves batches to `waiting_for_gp`. All their objects have been freed by now.
-    fn begin_waiting(&self, class: usize, batches: Queue, stamp: impl Fn() -> Stamp) {
+    pub(super) fn begin_waiting(&self, class: usize, batches: Queue, stamp: impl Fn() -> Stamp) {
         if !batches.is_empty() {
             let bytes = self.bytes(class, batches.objects());
             self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -358,6 +360,14 @@ impl Depot {
         passed
     }
 
+    /// Takes all batches from `waiting_for_gp`, also those that are pending. The caller finishes
+    /// them, or puts them back with `begin_waiting`.
+    pub(super) fn take_waiting(&self, class: usize) -> Queue {
+        let all = self.of(class).waiting_for_gp.take_all(&self.pool);
+        self.pending_bytes.fetch_sub(self.bytes(class, all.objects()), Ordering::Relaxed);
+        all
+    }
+
     /// Moves a batch from `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`, stamped by `stamp` once
     /// it is off the list. Returns the number of objects; 0 if there is no batch to spare.
     pub(super) fn begin_returning(&self, class: usize, stamp: impl FnOnce() -> Stamp) -> u64 {
@@ -383,8 +393,13 @@ impl Depot {
         may_wait: bool,
     ) -> u64 {
         let on_their_way = &self.of(class).waiting_for_gp_ttrace;
+        let passed = on_their_way.take_passed(&self.pool, completed, most);
+        self.put_back_all(class, passed, may_wait)
+    }
+
+    /// Puts batches that have passed their grace period into the slabs. Returns how many objects.
+    pub(super) fn put_back_all(&self, class: usize, mut passed: Queue, may_wait: bool) -> u64 {
         let (mut returned, mut panics) = (0, FirstPanic::default());
-        let mut passed = on_their_way.take_passed(&self.pool, completed, most);
         let mut still_out = Queue::new();
         while let Some(batch) = passed.pop_front(&self.pool) {
             match self.put_back(batch, may_wait, &mut panics) {
@@ -392,7 +407,7 @@ impl Depot {
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
         }
-        on_their_way.push_all(&self.pool, still_out, Stamp::PASSED);
+        self.of(class).waiting_for_gp_ttrace.push_all(&self.pool, still_out, Stamp::PASSED);
         panics.go_on();
         returned
     }
@@ -544,7 +559,9 @@ impl Depot {
         let moved = waiting.add_list(&cache.free_llist_extra_rcu, self.slabs.arena(), most);
         if moved.objects > 0 {
             let bytes = self.bytes(class, moved.objects);
-            self.spilled_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            // The child of a fork begins at 0, whatever the lists have.
+            let less = |spilled: u64| Some(spilled.saturating_sub(bytes));
+            _ = self.spilled_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
         moved.complete
     }

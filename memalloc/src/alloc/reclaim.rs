@@ -4,6 +4,8 @@
 use super::hook_frame;
 use super::owed::Due;
 use super::raw::Raw;
+use crate::batch::Queue;
+use crate::class::MAX_CLASSES;
 use crate::rcu::{Stamp, SynchronizeError, WaitFor};
 use crate::sync::Ordering::Relaxed;
 use crate::sys::thread;
@@ -289,10 +291,22 @@ impl Raw {
         until: Option<Duration>,
     ) -> Result<(), SynchronizeError> {
         let left = || until.map(|until| until.saturating_sub(thread::clock()));
+        let mut waiting = Held::all(self, Place::Waiting);
         self.domain.synchronize_with(self.readers(), left())?;
-        self.all_classes().for_each(|class| self.begin_returning_all(class, reclaimed));
+        for class in self.all_classes() {
+            let passed = waiting.take(class);
+            if !passed.is_empty() {
+                let returned = self.depot.finish(class, passed, true);
+                reclaimed.add(returned, self.size(class));
+            }
+            self.begin_returning_all(class, reclaimed);
+        }
+        let mut returning = Held::all(self, Place::Returning);
         self.domain.synchronize_with(self.readers(), left())?;
-        self.put_back_passed(reclaimed);
+        for class in self.all_classes() {
+            let returned = self.depot.put_back_all(class, returning.take(class), true);
+            reclaimed.add(returned, self.size(class));
+        }
         self.depot.slabs.release_spare();
         Ok(())
     }
@@ -301,6 +315,57 @@ impl Raw {
         for class in self.all_classes() {
             let objects = self.end_returning(class, usize::MAX, true);
             reclaimed.add(objects, self.size(class));
+        }
+    }
+}
+
+/// The lists of a class in which batches wait for grace periods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    Returning,
+}
+
+/// The batches of all classes that waited when a call began to wait for readers. Outside their
+/// lists, no stamp of a batch that is added meanwhile holds them up. Those that the call does not
+/// take, since its time was over or a hook panicked, go back with a new stamp.
+struct Held<'a> {
+    raw: &'a Raw,
+    place: Place,
+    by_class: [Queue; MAX_CLASSES],
+}
+
+impl<'a> Held<'a> {
+    fn all(raw: &'a Raw, place: Place) -> Self {
+        let mut held = Self { raw, place, by_class: [const { Queue::new() }; MAX_CLASSES] };
+        for class in raw.all_classes() {
+            held.by_class[class] = match place {
+                Place::Waiting => raw.depot.take_waiting(class),
+                Place::Returning => {
+                    raw.depot.of(class).waiting_for_gp_ttrace.take_all(&raw.depot.pool)
+                }
+            };
+        }
+        held
+    }
+
+    fn take(&mut self, class: usize) -> Queue {
+        self.by_class[class].take()
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let (raw, depot) = (self.raw, &self.raw.depot);
+        for class in raw.all_classes() {
+            let batches = self.by_class[class].take();
+            match self.place {
+                Place::Waiting => depot.begin_waiting(class, batches, || raw.stamp_deferred()),
+                Place::Returning => {
+                    let lists = &depot.of(class).waiting_for_gp_ttrace;
+                    lists.push_all(&depot.pool, batches, raw.stamp_returned());
+                }
+            }
         }
     }
 }

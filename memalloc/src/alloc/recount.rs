@@ -16,6 +16,7 @@ pub(super) struct Recount {
     pool: Arc<Pool>,
     by_class: Arc<ClassDepots>,
     pending_bytes: Arc<Tally>,
+    spilled_bytes: Arc<Tally>,
 }
 
 impl Recount {
@@ -23,13 +24,14 @@ impl Recount {
         classes: &ClassTable,
         pool: &Arc<Pool>,
         by_class: &Arc<ClassDepots>,
-        pending_bytes: &Arc<Tally>,
+        [pending_bytes, spilled_bytes]: [&Arc<Tally>; 2],
     ) -> Self {
         Self {
             classes: classes.clone(),
             pool: pool.clone(),
             by_class: by_class.clone(),
             pending_bytes: pending_bytes.clone(),
+            spilled_bytes: spilled_bytes.clone(),
         }
     }
 }
@@ -47,5 +49,7 @@ impl AtFork for Recount {
             (waiting + depot.put_off.recount(&self.pool)) * class.size as u64
         });
         self.pending_bytes.store(pending.sum(), Relaxed);
+        // A thread that vanished between an object and its count must not leave bytes for good.
+        self.spilled_bytes.store(0, Relaxed);
     }
 }

@@ -7,8 +7,9 @@ use crate::sync::Ordering::Relaxed;
 use crate::sync::Tally;
 use std::cmp::Reverse;
 
-/// The number of lists. A stamp that is taken now is one of the two newest, so that batches of at
-/// most two lists are pending, and those of the others have passed.
+/// The number of lists. Of one flavour, a stamp that is taken now is one of the two newest, so that
+/// batches of at most two lists are pending, and those of the others have passed. While a reader of
+/// one flavour holds up stamps of both, each grace period of the other makes one more.
 const LISTS: usize = if cfg!(loom) { 2 } else { 4 };
 
 /// Lists of batches, one for each stamp as far as they go. It has its own cache lines, because all
@@ -93,6 +94,16 @@ impl Waiting {
             self.objects.fetch_sub(passed.objects(), Relaxed);
         }
         passed
+    }
+
+    /// Takes all batches, including those that are pending.
+    pub(super) fn take_all(&self, pool: &Pool) -> Queue {
+        let mut all = Queue::new();
+        for list in &self.lists {
+            all.append(pool, &mut list.take_all(pool));
+        }
+        self.objects.fetch_sub(all.objects(), Relaxed);
+        all
     }
 
     /// In the child of a fork: counts the objects here.

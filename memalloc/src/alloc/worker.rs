@@ -121,7 +121,7 @@ struct Schedule {
 impl Schedule {
     fn new(interval: Duration, bell: Bell) -> Self {
         let now = clock();
-        // Calls may have found too little before the worker was there: it looks once at first.
+        // A worker that ended may have left a class that was wanted: this one looks once at first.
         let rings = bell.rings().wrapping_sub(1);
         let due = now.saturating_add(interval);
         Self { interval, due, bell, rings, rung_at: now, stop: Arc::default() }

@@ -1,4 +1,4 @@
-//! Batches: arrays of objects with a count and a grace-period stamp, and the lists they wait in.
+//! Batches: arrays of objects with a count, and the lists they wait in.
 //!
 //! Beyond the CPU, objects move in batches, and every such move is the same: a batch is taken from
 //! one list and pushed to another. This layer knows nothing of slabs, CPUs or policies.
