@@ -282,7 +282,7 @@ fn a_sleepers_scan_has_every_form() -> Result<(), AnyError> {
 #[test]
 fn statistics_print_every_number() {
     let trie: QpTrie<u32> = [("a", 1), ("b", 2), ("ba", 3)].into();
-    assert_eq!(trie.stats().to_string(), "3 entries, 0 retries, 0 fallbacks");
+    assert_eq!(trie.stats().to_string(), "3 entries, 0 retries, 0 insisted");
     let usage = trie.memory_usage();
     let text = usage.to_string();
     let (branches, leaves) = (usage.branches.to_string(), usage.leaves.to_string());

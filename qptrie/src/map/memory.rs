@@ -19,14 +19,14 @@ pub struct TrieStats {
     pub retries: u64,
     /// The number of lookups and seeks that insisted after too many retries and blocked changes
     /// below their root until they were done.
-    pub fallbacks: u64,
+    pub insisted: u64,
 }
 
-/// One line: `3 entries, 0 retries, 0 fallbacks`.
+/// One line: `3 entries, 0 retries, 0 insisted`.
 impl fmt::Display for TrieStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entries, retries, fallbacks } = self;
-        write!(f, "{entries} entries, {retries} retries, {fallbacks} fallbacks")
+        let Self { entries, retries, insisted } = self;
+        write!(f, "{entries} entries, {retries} retries, {insisted} insisted")
     }
 }
 
@@ -143,7 +143,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         TrieStats {
             entries: self.nodes.entries.sum(),
             retries: self.counters.retries.load(Ordering::Relaxed),
-            fallbacks: self.counters.fallbacks.load(Ordering::Relaxed),
+            insisted: self.counters.insisted.load(Ordering::Relaxed),
         }
     }
 

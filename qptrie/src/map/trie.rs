@@ -98,7 +98,7 @@ impl<V: Send + Sync + RefUnwindSafe + 'static, B: ReusePolicy, L: ReusePolicy> R
 #[derive(Debug)]
 pub(super) struct Counters {
     pub(super) retries: AtomicU64,
-    pub(super) fallbacks: AtomicU64,
+    pub(super) insisted: AtomicU64,
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> fmt::Debug for QpTrie<V, B, L> {
@@ -119,7 +119,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
             settings,
             counters: CachePadded::new(Counters {
                 retries: AtomicU64::new(0),
-                fallbacks: AtomicU64::new(0),
+                insisted: AtomicU64::new(0),
             }),
         }
     }

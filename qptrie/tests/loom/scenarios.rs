@@ -124,7 +124,7 @@ impl Look {
 
 fn turned_away<B: ReusePolicy>(trie: &Trie<B>) -> bool {
     let stats = trie.stats();
-    stats.retries + stats.fallbacks > 0
+    stats.retries + stats.insisted > 0
 }
 
 /// Runs one execution: a reader looks up `KEY`, which is always there.

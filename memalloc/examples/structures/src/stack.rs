@@ -11,7 +11,8 @@ use std::ptr::{self, NonNull};
 pub struct Stack<T: Send + Sync + 'static> {
     head: AtomicPtr<Node<T>>,
     nodes: Cache<Node<T>>,
-    defers: bool,
+    /// Frees a node that was taken out.
+    free: unsafe fn(&Cache<Node<T>>, NonNull<Node<T>>),
 }
 
 struct Node<T> {
@@ -28,7 +29,7 @@ impl<T: Send + Sync + 'static> Stack<T> {
     /// When `T` is too large for a cache, or there is no memory.
     pub fn new(domain: &Domain) -> Result<Self, BuildError> {
         let nodes = Cache::<Node<T>>::builder().domain(domain.clone()).build()?;
-        Ok(Self { head: AtomicPtr::new(ptr::null_mut()), nodes, defers: true })
+        Ok(Self { head: AtomicPtr::new(ptr::null_mut()), nodes, free: Cache::free_raw })
     }
 
     /// As [`new`](Self::new), with nodes that are freed at once: wrong, to show that a model finds
@@ -40,7 +41,7 @@ impl<T: Send + Sync + 'static> Stack<T> {
     #[cfg(loom)]
     pub fn that_frees_at_once(domain: &Domain) -> Result<Self, BuildError> {
         let mut stack = Self::new(domain)?;
-        stack.defers = false;
+        stack.free = Cache::free_unshared;
         Ok(stack)
     }
 
@@ -81,13 +82,9 @@ impl<T: Send + Sync + 'static> Stack<T> {
             // The node can't come back to the head while the section lasts.
             if self.head.compare_exchange(head.as_ptr(), next, relaxed, relaxed).is_ok() {
                 // SAFETY: this thread unlinked the node, so it alone takes the value and frees it.
-                // (A model that frees it at once breaks this on purpose.)
                 return Some(unsafe {
                     let value = ptr::read(&*node.value);
-                    match self.defers {
-                        true => self.nodes.free_raw(head),
-                        false => self.nodes.free_unshared(head),
-                    }
+                    (self.free)(&self.nodes, head);
                     value
                 });
             }

@@ -254,7 +254,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
                 return found;
             }
         }
-        trie.counters.fallbacks.fetch_add(1, Ordering::Relaxed);
+        trie.counters.insisted.fetch_add(1, Ordering::Relaxed);
         insist()
     }
 
