@@ -264,8 +264,9 @@ in_every_setup! {
     }
 }
 
-/// Behind a reader of one flavour, each grace period of the other makes one more stamp of both, more
-/// than a class has lists. What is freed while `quiesce` waits is pending afterwards, and only that.
+/// Behind a reader of one flavour, each grace period of the other makes one more stamp of both,
+/// more than a class has lists. What is freed while `quiesce` waits is pending afterwards, and only
+/// that.
 #[test]
 fn quiesce_returns_all_that_was_freed_before_it_whatever_is_freed_meanwhile() {
     let domain = Domain::new();

@@ -13,8 +13,8 @@ const STALLS: [usize; 2] = [500, 5_000];
 
 /// A call moves at most 8 batches along each of five parts of the path, and looks at each fewer
 /// than ten times. It also moves up to two batches of objects that were freed while a cache was
-/// busy, one at a time, of this CPU and class, and of every CPU and used class if it shares what they
-/// have.
+/// busy, one at a time, of this CPU and class, and of every CPU and used class if it shares what
+/// they have.
 fn most_visits() -> u64 {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     5 * 8 * 10 + (1 + cpus) * 2 * BATCH as u64
