@@ -119,7 +119,7 @@ impl Raw {
         let is_over = depot.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
-        if !is_over && !depot.of(class).waiting_for_gp.is_empty() && !depot.is_in_hook() {
+        if !is_over && !depot.of(class).waiting_for_gp.is_empty() {
             self.end_shared(class);
         }
         self.return_surplus(class);
@@ -205,11 +205,6 @@ impl Raw {
         }
         let pool = &self.depot.pool;
         deferred.unfinished.append(pool, &mut passed);
-        // A hook that frees leaves them to the next call that is not in a hook: the call that runs
-        // the hooks would finish more and more of what was held up.
-        if self.depot.is_in_hook() {
-            return Queue::new();
-        }
         deferred.unfinished.take_first(pool, self.batches_per_call(class))
     }
 

@@ -327,7 +327,7 @@ impl Depot {
     }
 
     /// Moves batches to `waiting_for_gp`. All their objects have been freed by now.
-    pub(super) fn begin_waiting(&self, class: usize, batches: Queue, stamp: impl Fn() -> Stamp) {
+    fn begin_waiting(&self, class: usize, batches: Queue, stamp: impl Fn() -> Stamp) {
         if !batches.is_empty() {
             let bytes = self.bytes(class, batches.objects());
             self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -360,12 +360,24 @@ impl Depot {
         passed
     }
 
-    /// Takes all batches from `waiting_for_gp`, also those that are pending. The caller finishes
-    /// them, or puts them back with `begin_waiting`.
-    pub(super) fn take_waiting(&self, class: usize) -> Queue {
-        let all = self.of(class).waiting_for_gp.take_all(&self.pool);
-        self.pending_bytes.fetch_sub(self.bytes(class, all.objects()), Ordering::Relaxed);
-        all
+    /// Takes all batches from `waiting_for_gp`, also those that are pending. Their bytes stay
+    /// pending until `finish_held`, or the batches are put back with `release_held`.
+    pub(super) fn hold_waiting(&self, class: usize) -> Queue {
+        self.of(class).waiting_for_gp.take_all(&self.pool)
+    }
+
+    /// Finishes batches that were held and have passed, as `finish` does.
+    pub(super) fn finish_held(&self, class: usize, passed: Queue) -> u64 {
+        let bytes = self.bytes(class, passed.objects());
+        // In the child of a fork their bytes are no longer counted.
+        let less = |pending: u64| Some(pending.saturating_sub(bytes));
+        _ = self.pending_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.finish(class, passed, true)
+    }
+
+    /// Puts batches back that were held.
+    pub(super) fn release_held(&self, class: usize, batches: Queue, stamp: Stamp) {
+        self.of(class).waiting_for_gp.push_all(&self.pool, batches, stamp);
     }
 
     /// Moves a batch from `free_by_rcu_ttrace` to `waiting_for_gp_ttrace`, stamped by `stamp` once
@@ -393,13 +405,8 @@ impl Depot {
         may_wait: bool,
     ) -> u64 {
         let on_their_way = &self.of(class).waiting_for_gp_ttrace;
-        let passed = on_their_way.take_passed(&self.pool, completed, most);
-        self.put_back_all(class, passed, may_wait)
-    }
-
-    /// Puts batches that have passed their grace period into the slabs. Returns how many objects.
-    pub(super) fn put_back_all(&self, class: usize, mut passed: Queue, may_wait: bool) -> u64 {
         let (mut returned, mut panics) = (0, FirstPanic::default());
+        let mut passed = on_their_way.take_passed(&self.pool, completed, most);
         let mut still_out = Queue::new();
         while let Some(batch) = passed.pop_front(&self.pool) {
             match self.put_back(batch, may_wait, &mut panics) {
@@ -407,7 +414,7 @@ impl Depot {
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
         }
-        self.of(class).waiting_for_gp_ttrace.push_all(&self.pool, still_out, Stamp::PASSED);
+        on_their_way.push_all(&self.pool, still_out, Stamp::PASSED);
         panics.go_on();
         returned
     }

@@ -299,7 +299,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// its slab, and every empty slab to the system, including those that
     /// [`prefill`](Self::prefill) reserved. One call is enough for any number of objects, and for a
     /// chain of any length of values that free one another when they are dropped. Objects that
-    /// other threads free meanwhile are not waited for.
+    /// other threads free meanwhile are not waited for, nor those that another call of this has
+    /// already taken. While it waits for readers, statistics count what waits as live.
     ///
     /// ```
     /// use memalloc::MemAlloc;

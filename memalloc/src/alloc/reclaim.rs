@@ -291,22 +291,19 @@ impl Raw {
         until: Option<Duration>,
     ) -> Result<(), SynchronizeError> {
         let left = || until.map(|until| until.saturating_sub(thread::clock()));
-        let mut waiting = Held::all(self, Place::Waiting);
+        // What has passed keeps its stamp, however often the time of such calls is over.
+        self.all_classes().for_each(|class| {
+            reclaimed.add(self.end_waiting(class, usize::MAX, true), self.size(class));
+        });
+        let mut held = Held::all(self);
         self.domain.synchronize_with(self.readers(), left())?;
         for class in self.all_classes() {
-            let passed = waiting.take(class);
-            if !passed.is_empty() {
-                let returned = self.depot.finish(class, passed, true);
-                reclaimed.add(returned, self.size(class));
-            }
+            let returned = held.finish(class);
+            reclaimed.add(returned, self.size(class));
             self.begin_returning_all(class, reclaimed);
         }
-        let mut returning = Held::all(self, Place::Returning);
         self.domain.synchronize_with(self.readers(), left())?;
-        for class in self.all_classes() {
-            let returned = self.depot.put_back_all(class, returning.take(class), true);
-            reclaimed.add(returned, self.size(class));
-        }
+        self.put_back_passed(reclaimed);
         self.depot.slabs.release_spare();
         Ok(())
     }
@@ -319,52 +316,38 @@ impl Raw {
     }
 }
 
-/// The lists of a class in which batches wait for grace periods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Waiting,
-    Returning,
-}
-
 /// The batches of all classes that waited when a call began to wait for readers. Outside their
-/// lists, no stamp of a batch that is added meanwhile holds them up. Those that the call does not
-/// take, since its time was over or a hook panicked, go back with a new stamp.
+/// lists, no stamp of a batch that is added meanwhile holds them up. They still count as pending.
+/// Those that the call does not finish, since its time was over or a hook panicked, go back with a
+/// new stamp.
 struct Held<'a> {
     raw: &'a Raw,
-    place: Place,
     by_class: [Queue; MAX_CLASSES],
 }
 
 impl<'a> Held<'a> {
-    fn all(raw: &'a Raw, place: Place) -> Self {
-        let mut held = Self { raw, place, by_class: [const { Queue::new() }; MAX_CLASSES] };
+    fn all(raw: &'a Raw) -> Self {
+        let mut held = Self { raw, by_class: [const { Queue::new() }; MAX_CLASSES] };
         for class in raw.all_classes() {
-            held.by_class[class] = match place {
-                Place::Waiting => raw.depot.take_waiting(class),
-                Place::Returning => {
-                    raw.depot.of(class).waiting_for_gp_ttrace.take_all(&raw.depot.pool)
-                }
-            };
+            held.by_class[class] = raw.depot.hold_waiting(class);
         }
         held
     }
 
-    fn take(&mut self, class: usize) -> Queue {
-        self.by_class[class].take()
+    /// Finishes the batches of a class, which have passed. Returns the number of objects that went
+    /// to the slabs.
+    fn finish(&mut self, class: usize) -> u64 {
+        let passed = self.by_class[class].take();
+        if passed.is_empty() { 0 } else { self.raw.depot.finish_held(class, passed) }
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let (raw, depot) = (self.raw, &self.raw.depot);
-        for class in raw.all_classes() {
+        for class in self.raw.all_classes() {
             let batches = self.by_class[class].take();
-            match self.place {
-                Place::Waiting => depot.begin_waiting(class, batches, || raw.stamp_deferred()),
-                Place::Returning => {
-                    let lists = &depot.of(class).waiting_for_gp_ttrace;
-                    lists.push_all(&depot.pool, batches, raw.stamp_returned());
-                }
+            if !batches.is_empty() {
+                self.raw.depot.release_held(class, batches, self.raw.stamp_deferred());
             }
         }
     }

@@ -1,5 +1,5 @@
 //! Counts the objects in the depot again in the child of a fork, which loses the batches that
-//! vanished threads held.
+//! vanished threads held; of a thread in `quiesce`, all that waited.
 
 use super::stage::ClassDepots;
 use crate::batch::Pool;
