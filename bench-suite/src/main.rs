@@ -1,5 +1,5 @@
 //! Measures the cost of immediate and deferred reuse of freed objects, on this machine and on real
-//! data, and recommends one of the two.
+//! data, and recommends one of the two for a map, and for code that mostly allocates and frees.
 //!
 //! The layers, lowest first; a file imports only from the layers below its own:
 //!

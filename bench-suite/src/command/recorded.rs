@@ -18,7 +18,11 @@ pub(super) fn cmp(options: &CmpOptions) -> Result<(), Failure> {
         Failure::Request(format!("records {old} and {new}: {error}"))
     })?;
     print(&comparison.text)?;
-    if comparison.got_worse { Err(Failure::Worse) } else { Ok(()) }
+    match comparison.unjudged {
+        _ if comparison.got_worse => Err(Failure::Worse),
+        Some(reason) => Err(Failure::Request(reason)),
+        None => Ok(()),
+    }
 }
 
 /// Prints records in another format.

@@ -2,8 +2,8 @@
 //!
 //! Two runs of the same program differ by more than the samples within a run do, so the unit is the
 //! run. A row is worse if it is worse in each of the new runs than in each of the old ones. With
-//! `m` and `n` runs of the same program that happens by chance in one of `m + n` over `n` rows, so
-//! the more rows are compared, the more runs are needed.
+//! `m` and `n` runs of the same program, taken in turn, that happens by chance in one of `m + n`
+//! over `n` rows, so the more rows are compared, the more runs are needed.
 
 use std::fmt::Write;
 
@@ -24,6 +24,8 @@ pub(crate) struct RunComparison {
     pub(crate) text: String,
     /// True if a row became worse beyond the threshold, or a subject began to give wrong answers.
     pub(crate) got_worse: bool,
+    /// The reason why no row could be judged, if none could.
+    pub(crate) unjudged: Option<String>,
 }
 
 /// Identical programs must not have a worse row in more than one comparison of this many.
@@ -69,11 +71,13 @@ impl RunComparison {
             }
         }
         let rows = compared.len();
-        let mut changes = Vec::new();
+        let (mut changes, mut fewest) = (Vec::new(), None::<(usize, usize)>);
         for (row, before, after, [old, new]) in compared {
             let (mut change, ratio) = compare(&old, &new, before.metric, margin);
             if change != Change::NoRatio && !are_enough(old.len(), new.len(), rows) {
                 change = Change::TooFew;
+                let runs = (old.len(), new.len());
+                fewest = Some(fewest.map_or(runs, |fewest| fewest.min(runs)));
             }
             changes.push(change);
             let told = format!("{}: {}", before.bench, full_label(row, &old_rows));
@@ -96,14 +100,14 @@ impl RunComparison {
         let wrong = new_wrong_answers(&old_records, &new_records);
         let mut text = format!("{table}\n\n");
         text.push_str(&paragraph(&summary(&changes, margin)));
-        if changes.contains(&Change::TooFew) {
-            text.push_str(&paragraph(&more_runs(old.len(), new.len(), rows)));
-        }
+        let unjudged = fewest.map(|(old, new)| more_runs(old, new, rows));
+        text.push_str(&unjudged.as_deref().map_or_else(String::new, paragraph));
+        let unjudged = unjudged.filter(|_| changes.iter().all(|&change| change == Change::TooFew));
         for line in wrong.iter().chain(&machines(old, new)) {
             text.push_str(&paragraph(line));
         }
         let got_worse = !wrong.is_empty() || changes.contains(&Change::Worse);
-        Ok(Self { text, got_worse })
+        Ok(Self { text, got_worse, unjudged })
     }
 }
 
@@ -125,16 +129,16 @@ fn values(runs: &[Run], row: &Record) -> Vec<f64> {
 fn are_enough(old: usize, new: usize, rows: usize) -> bool {
     // The number of ways to choose the new runs among all.
     let ways: f64 = (1..=new).map(|chosen| (old + chosen) as f64 / chosen as f64).product();
-    ways >= CHANCE * rows as f64
+    ways >= CHANCE * rows as f64 - 1e-6
 }
 
 /// Returns what is needed to judge this many rows.
 fn more_runs(old: usize, new: usize, rows: usize) -> String {
     let needed = (1..).find(|&runs| are_enough(runs, runs, rows)).unwrap_or(1);
     format!(
-        "Too few runs: the files have {old} and {new}, and {rows} rows need {needed} in each, so that \
-         none looks worse by chance. Append more with the same --json FILE, or compare fewer rows \
-         (--case, --threads)."
+        "Too few runs: rows have {old} and {new}, and {rows} rows need {needed} in each, so that \
+         chance is an unlikely reason for a worse one. Append more with the same --json FILE, old \
+         and new ones in turn, or measure fewer rows."
     )
 }
 

@@ -17,6 +17,7 @@ use super::paragraph::paragraph;
 use super::rows::{Row, rows};
 use crate::measure::{Comparison, FEWEST_ROUNDS, Interval, Metric, Side, Verdict, ratios};
 use crate::record::Record;
+use crate::workload::flood::OVERWRITE;
 use crate::workload::reader::Reader;
 
 /// A policy is chosen for its speed if the whole interval is beyond this ratio.
@@ -94,7 +95,7 @@ impl Judgement {
         kinds.push(("map changes".into(), changes.clone(), Speed));
         kinds.push(("allocate and free".into(), allocating.clone(), Speed));
         let stalled = of(&pairs, Pair::is_allocating_behind_a_stall);
-        kinds.push(("the same, 100 ms stalls".into(), stalled, Speed));
+        kinds.push(("allocate, 100 ms stalls".into(), stalled, Speed));
         for reader in Reader::USUAL {
             let peaks = of(&pairs, |pair| pair.is_peak_beside(reader));
             kinds.push((format!("peak memory, {}", beside(reader)), peaks, Memory));
@@ -114,7 +115,7 @@ impl Judgement {
         if recommendations.is_empty() {
             let reason = match pairs.is_empty() {
                 true => "Nothing was measured under both policies.",
-                false => "For a map it needs both lookups and changes, under both policies.",
+                false => "A map needs both lookups and changes, under both policies.",
             };
             recommendations.push(format!("Recommendation: none. {reason}"));
         }
@@ -132,7 +133,7 @@ pub(super) const DEMANDS: [(PolicyKind, &str); 2] = [
     (
         PolicyKind::AfterRcuGp,
         "a freed object waits until all readers that were there have left. They need not validate, \
-         but must leave soon and never sleep: up to 4 MiB wait for them (max_pending), then writers.",
+         but must leave soon and never sleep: beyond 4 MiB (max_pending) writers wait for them.",
     ),
 ];
 
@@ -176,12 +177,16 @@ impl<'r> Pair<'r> {
         self.common.param("reader") == Reader::Stall(100).to_string()
     }
 
+    fn is_overwriting(&self) -> bool {
+        self.is_change() && self.common.case == OVERWRITE && !self.is_of_keys()
+    }
+
     fn is_allocating(&self) -> bool {
-        self.is_change() && !self.is_of_keys() && !self.is_stalled()
+        self.is_overwriting() && !self.is_stalled()
     }
 
     fn is_allocating_behind_a_stall(&self) -> bool {
-        self.is_change() && !self.is_of_keys() && self.is_stalled()
+        self.is_overwriting() && self.is_stalled()
     }
 
     fn is_longest_behind_a_stall(&self) -> bool {
@@ -293,12 +298,12 @@ fn recommendation(whom: &str, speed: &Comparison) -> String {
         }
         Side::Above => format!(
             "after-rcu-gp. It is {} as fast ({interval}), and its readers need not validate; in \
-             exchange it takes the memory shown above.",
+             exchange more freed objects wait.",
             figures::times(speed.ratio)
         ),
         Side::Below => format!(
-            "immediate, if its readers can validate. It is {} as fast ({} to {}), and no freed \
-             object waits.",
+            "immediate, if its readers can validate. It is {} as fast ({} to {}), and fewer freed \
+             objects wait.",
             figures::times(speed.ratio),
             figures::times(high),
             figures::times(low)
