@@ -103,7 +103,7 @@ mod tests {
 
     /// As `pop`, but the tag does not change.
     fn pop_untagged(list: &SpillList, arena: &Arena) -> Option<Handle> {
-        // ORDERING: of the model, as in `pop`.
+        // The same ordering as in `pop`.
         let head = list.head.load(Ordering::Acquire) as u32;
         let object = first_of(head.into())?;
         let rest = arena.link(object).load(Ordering::Relaxed);
