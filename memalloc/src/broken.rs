@@ -100,6 +100,7 @@ mod chosen {
     /// Whether one of these is left out. Then the caller is where it shows, and pauses for a random
     /// time. Async-signal-safe.
     #[inline(always)]
+    #[expect(clippy::must_use_candidate, reason = "a caller may want the pause only")]
     pub fn lingers(faults: &[Fault]) -> bool {
         let found = faults.iter().any(|&fault| leaves_out(fault));
         if found {
