@@ -194,6 +194,7 @@ impl Raw {
 
     /// Returns the batches that this call finishes. The others stay with the CPU if each object has
     /// to be finalized or to return to its slab, so that no call takes longer the more was held up.
+    /// (Frees in finalizers are calls too: what they finish is left to the call that runs them.)
     fn finished_by_this_call(
         &self,
         class: usize,
