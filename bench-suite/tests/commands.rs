@@ -1,8 +1,7 @@
 //! A short run of every command from end to end. (`compare` has a separate file.)
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -403,30 +402,6 @@ fn a_run_whose_standard_error_is_gone_goes_on() {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("enter-leave"), "{text}");
-}
-
-/// The results up to an interruption are shown and reported as incomplete; the exit code is that of
-/// an interrupted program.
-#[cfg(unix)]
-#[test]
-fn an_interrupted_run_shows_what_it_has() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
-        .args(["flood", "--case", "overwrite", "--size", "64", "--reader", "none,stall-100ms"])
-        .args(["--policy", "immediate", "--rounds", "2", "--threads", "1", "--duration", "9"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    // The first workload is done when the second is named.
-    lines.find(|line| line.as_ref().unwrap().contains("stall-100ms")).unwrap().unwrap();
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{text}");
-    assert!(text.contains("Interrupted after 1 of 2 workloads"), "{text}");
-    assert!(text.contains("reader none") && !text.contains("reader stall"), "{text}");
 }
 
 #[test]

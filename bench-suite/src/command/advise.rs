@@ -1,20 +1,19 @@
 //! `advise`: recommends a policy for a user's own workload.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memalloc::PolicyKind;
 use serde::{Deserialize, Serialize};
 
 use super::page::PagePath;
-use super::run::{Run, ended, take_sample};
-use super::{Failure, failed, print, print_aside};
+use super::run::{Run, take_sample};
+use super::{Failure, print, print_aside};
 use crate::cli::AdviseOptions;
 use crate::measure::{Budget, FEWEST_ROUNDS};
-use crate::record::{self, Health, Record, RunEnd, RunHeader, Sink};
+use crate::record::{RunHeader, Sink};
 use crate::report::{
     self, Advice, Axis, Choice, Flip, Judgement, Limits, Listing, Measured, Opinion, Progress,
 };
@@ -103,12 +102,8 @@ pub(super) fn run(options: &AdviseOptions) -> Result<(), Failure> {
     if let Some(least) = search.takes_longer(&shape) {
         say(&report::takes_longer(least, search.time, SHORTER))?;
     }
-    let answer = match search.answer(&shape) {
-        // The shape was not measured under every policy.
-        Err(Failure::Interrupted) => "\nInterrupted: there is no answer yet.\n".into(),
-        answer => answer?,
-    };
-    search.end(&answer, page, say)
+    let answer = search.answer(&shape)?;
+    search.run.end(0, page, say, |_, _| answer + "\n")
 }
 
 /// Collects what options and files say about the workload; returns it with a remark on the
@@ -164,10 +159,6 @@ fn selection(policies: Vec<PolicyKind>, seed: u64) -> Selection {
 
 /// The measurements that lead to an answer.
 struct Search {
-    header: Arc<RunHeader>,
-    sink: Sink,
-    /// The first error in writing records.
-    unwritten: Option<io::Error>,
     run: Run,
     policies: Vec<PolicyKind>,
     seed: u64,
@@ -175,11 +166,6 @@ struct Search {
     rounds: usize,
     time: Duration,
     begun: Instant,
-    records: Vec<Record>,
-    /// The number of workloads measured: the shape, and points of the search.
-    done: usize,
-    /// True if another workload was interrupted.
-    is_cut_off: bool,
 }
 
 impl Search {
@@ -187,7 +173,7 @@ impl Search {
         options: &AdviseOptions,
         policies: Vec<PolicyKind>,
         header: RunHeader,
-        mut sink: Sink,
+        sink: Sink,
     ) -> Self {
         let rounds = options.run.rounds;
         let samples = (policies.len() + 1) * rounds + 2 * FEWEST_ROUNDS * POINTS * MOST_AXES;
@@ -195,19 +181,13 @@ impl Search {
         // Each measurement gets a budget of its own.
         let budget = Budget::new(Duration::ZERO, 1.0, None);
         Self {
-            unwritten: sink.begin(&header).err(),
-            header: Arc::new(header),
-            sink,
-            run: Run::new(rounds, budget, progress),
+            run: Run::new(header, sink, rounds, budget, progress),
             policies,
             seed: options.run.seed,
             warm_up: options.run.warmup,
             rounds,
             time: options.run.budget(USUAL_SECONDS),
             begun: Instant::now(),
-            records: Vec::new(),
-            done: 0,
-            is_cut_off: false,
         }
     }
 
@@ -218,7 +198,7 @@ impl Search {
         (least > self.time).then_some(least)
     }
 
-    /// Measures `policies` within `time`.
+    /// Measures `policies` within `time`; only some rounds, or none, if the run is cut off.
     fn measure(
         &mut self,
         shape: &Shape,
@@ -237,55 +217,8 @@ impl Search {
         let mut workload = shaped::workload(shape, title, policies, self.seed);
         let turns = (policies.len() + usize::from(has_control)) * self.run.rounds;
         self.run.budget = Budget::new(time, turns as f64, self.warm_up);
-        self.run.progress.show(&workload.title);
-        let outcomes = match self.run.measure(&mut workload, &input, &selection.cases, has_control)
-        {
-            Err(wrong) if wrong.is_interruption() => {
-                self.is_cut_off = true;
-                return Err(Failure::Interrupted);
-            }
-            Err(wrong) => return Err(failed(&workload.title, &wrong)),
-            Ok(outcomes) => outcomes,
-        };
-        let of_each = workload.subjects.iter().zip(outcomes);
-        let records: Vec<Record> = of_each
-            .flat_map(|(one, (outcome, looks))| {
-                Record::of(&workload, one, outcome, &looks, &selection, &self.header)
-            })
-            .collect();
-        if let Err(error) = self.sink.append(&records) {
-            self.unwritten.get_or_insert(error);
-        }
-        self.done += 1;
-        let measured =
-            policies.iter().filter_map(|&policy| Measured::of(&records, policy)).collect();
-        self.records.extend(records);
-        Ok(measured)
-    }
-
-    /// Writes the end of the records, and prints the answer and the machine's health.
-    fn end(
-        mut self,
-        answer: &str,
-        page: Option<PagePath>,
-        say: fn(&str) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let Run { probe, control, progress, .. } = self.run;
-        drop(progress);
-        let health = Health::of(&probe, &self.records);
-        let all = self.done + usize::from(self.is_cut_off);
-        let end = RunEnd::now(&self.header, probe.elapsed(), (self.done, all), control, health);
-        if let Err(error) = self.sink.end(&end) {
-            self.unwritten.get_or_insert(error);
-        }
-        say(answer)?;
-        say("\n")?;
-        say(&report::health(&end))?;
-        if let Some(page) = page {
-            let (header, records) = (self.header, self.records);
-            page.show(record::Run { header, records, end: Some(end) }, say)?;
-        }
-        ended(self.unwritten, self.is_cut_off)
+        let records = self.run.measure(&mut workload, &input, &selection, has_control)?;
+        Ok(policies.iter().filter_map(|&policy| Measured::of(records, policy)).collect())
     }
 
     fn left(&self) -> Duration {
@@ -296,24 +229,21 @@ impl Search {
         let policies = self.policies.clone();
         let main = self.time.mul_f64(if policies.len() > 1 { MAIN_PART } else { 0.9 });
         let measured = self.measure(shape, "the shape".into(), &policies, main, true)?;
+        if measured.is_empty() {
+            return Ok("\nThere is no answer yet.\n".into());
+        }
         let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
         let judgement = report::judge(&measured, &Limits::of(&shape.numbers), minutes);
         let mut found = Flips::default();
-        match self.flips(shape, &measured, &judgement, &mut found) {
-            // The results so far remain valid.
-            Err(Failure::Interrupted) | Ok(()) => {}
-            Err(failure) => return Err(failure),
-        }
-        let text = report::advice(&Advice {
+        self.flips(shape, &measured, &judgement, &mut found)?;
+        Ok(report::advice(&Advice {
             shape,
             measured: &measured,
             judgement: &judgement,
             flips: &found.flips,
             unasked: &found.unasked,
             rounds_a_point: FEWEST_ROUNDS,
-        });
-        let cut_off = "\nInterrupted: the search for flip points is incomplete.\n";
-        Ok(text + if self.is_cut_off { cut_off } else { "" })
+        }))
     }
 
     /// Searches for the points at which the answer flips between the first two policies.
@@ -326,6 +256,9 @@ impl Search {
     ) -> Result<(), Failure> {
         let base = Opinion::of(judgement);
         let Some(pair) = pair(judgement) else { return Ok(()) };
+        if self.run.is_cut_off() {
+            return Ok(());
+        }
         self.run.rounds = FEWEST_ROUNDS;
         let axes = axes(shape, measured, pair[0]);
         for (place, &Span { axis, from, end, weight }) in axes.iter().enumerate() {
@@ -349,12 +282,19 @@ impl Search {
                 let time = least.max(left / 3);
                 let title = format!("{axis:?} {value:.3}");
                 let measured = self.measure(&point, title, &pair, time, false)?;
+                if self.run.is_cut_off() {
+                    return Ok(None);
+                }
                 let judgement = report::judge(&measured, &Limits::of(&point.numbers), 1.0);
                 Ok(Some(Opinion::of(&judgement)))
             })?;
             match flip {
                 Some(flip) => found.flips.push(flip),
+                None if self.run.is_cut_off() => {}
                 None => found.unasked.push(axis),
+            }
+            if self.run.is_cut_off() {
+                break;
             }
         }
         Ok(())

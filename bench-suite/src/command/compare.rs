@@ -47,12 +47,12 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let most = selection.threads.iter().max().copied().unwrap_or(1);
     let flooded = Selection { threads: vec![most], ..selection.clone() };
     workloads.extend(flood::workloads(&flooded, &SIZES, &Reader::USUAL, flood::Lineup::Policies));
-    let show = |records: &[_]| {
+    let show = |records: &[_], part: Option<&_>| {
         let tables = match options.tables {
             true => report::tables(records, Against::TheFirst) + "\n",
             false => String::new(),
         };
-        tables + &report::verdict(records)
+        tables + &report::verdict(records, part)
     };
     let run = options.common.run.with_usual_page(!options.no_html);
     run_program(Program {

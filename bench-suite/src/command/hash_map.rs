@@ -52,7 +52,7 @@ pub(super) fn htab_mem(options: &HtabMemOptions) -> Result<(), Failure> {
         remarks: HTAB_MEM.left_out(&selection) + &left_out.unwrap_or_default(),
         has_tables: true,
         has_control: true,
-        show: &|records| {
+        show: &|records, _| {
             report::tables(records, Against::TheFastestRival) + &report::beside_htab_mem(records)
         },
         closing: htab_mem::FOOTNOTE.into(),
@@ -72,7 +72,7 @@ pub(super) fn map_perf(options: &CommonOptions) -> Result<(), Failure> {
         remarks: left_out.unwrap_or_default(),
         has_tables: true,
         has_control: true,
-        show: &|records| report::tables(records, Against::TheFastestRival),
+        show: &|records, _| report::tables(records, Against::TheFastestRival),
         closing: map_perf::FOOTNOTE.into(),
     })
 }

@@ -23,7 +23,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::cli::Invocation;
-use crate::measure::WrongAnswer;
+use crate::measure::{CutOff, WrongAnswer};
 
 /// The failure of a command.
 #[derive(Debug)]
@@ -34,18 +34,18 @@ pub(crate) enum Failure {
     Run(String),
     /// A comparison found something worse, and has printed it.
     Worse,
-    /// The user interrupted the run. The results so far have been shown.
-    Interrupted,
+    /// This signal ended the run early. The results so far have been shown.
+    Interrupted(i32),
 }
 
 impl Failure {
-    /// Returns 2 for a request that can't be met, 1 for a run that failed or became worse, 130 for
-    /// an interrupted one.
+    /// Returns 2 for a request that can't be met, 1 for a run that failed or became worse, and 128
+    /// and the number of the signal for an interrupted one, as a shell does.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Request(_) => ExitCode::from(2),
             Self::Run(_) | Self::Worse => ExitCode::from(1),
-            Self::Interrupted => ExitCode::from(130),
+            Self::Interrupted(signal) => ExitCode::from(128 + *signal as u8),
         }
     }
 }
@@ -62,7 +62,7 @@ impl fmt::Display for Failure {
                 })
             }
             Self::Worse => f.write_str("some rows are worse"),
-            Self::Interrupted => f.write_str("interrupted"),
+            Self::Interrupted(signal) => CutOff::Signal(*signal).fmt(f),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::select::{Choices, distinct};
 use super::sets;
 use crate::cli::QpTrieOptions;
 use crate::data::DataName;
-use crate::record::Record;
+use crate::record::{Part, Record};
 use crate::report::{self, Against, Listing};
 use crate::workload::Selection;
 use crate::workload::trie::{self, Reader};
@@ -65,7 +65,7 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
     })
 }
 
-fn show(records: &[Record]) -> String {
+fn show(records: &[Record], _part: Option<&Part>) -> String {
     report::tables(records, Against::TheFastestRival)
         + &report::slower_in_batches(records)
         + &report::beside_the_kernel(records)

@@ -29,7 +29,7 @@ pub(super) fn run(options: &CommonOptions) -> Result<(), Failure> {
         remarks: CHOICES.left_out(&selection),
         has_tables: true,
         has_control: true,
-        show: &|records| report::tables(records, Against::TheFastestRival),
+        show: &|records, _| report::tables(records, Against::TheFastestRival),
         closing: String::new(),
     })
 }

@@ -11,10 +11,10 @@ use super::{Failure, failed, print, print_aside};
 use crate::cli::RunOptions;
 use crate::data::DataSet;
 use crate::measure::{
-    Budget, Contestant, Interrupt, Look, Outcome, Probe, Reading, SampleProcess, SampleRequest,
-    Slice, WrongAnswer, answer, run_rounds,
+    Budget, Contestant, CutOff, Interrupt, Look, NoReadings, Probe, Reading, Rounds, SampleProcess,
+    SampleRequest, Slice, WrongAnswer, answer, end_with_the_run, run_rounds,
 };
-use crate::record::{self, Control, Health, Record, RunEnd, RunHeader, Sink};
+use crate::record::{self, Control, Health, Part, Record, RunEnd, RunHeader, Sink};
 use crate::report::{self, Progress};
 use crate::workload::{OnWrong, Selection, Subject, Workload};
 
@@ -36,8 +36,8 @@ pub(super) struct Program<'c, 'd> {
     pub(super) has_tables: bool,
     /// True if the first subject takes part twice in the first workload, as a control.
     pub(super) has_control: bool,
-    /// Formats the tables and the remarks on the records.
-    pub(super) show: &'c dyn Fn(&[Record]) -> String,
+    /// Formats the tables and the remarks on the records, which may be those of part of a run.
+    pub(super) show: &'c dyn Fn(&[Record], Option<&Part>) -> String,
     /// The text to print after a complete run.
     pub(super) closing: String,
 }
@@ -49,11 +49,11 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     }
     let Program { options, selection, mut workloads, usual_seconds, title, remarks, .. } = program;
     let Program { has_tables, has_control, show, closing, .. } = program;
-    let mut sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
+    let sink = Sink::open(options.json.as_deref()).map_err(Failure::Request)?;
     let page = PagePath::wanted(options).map_err(Failure::Request)?;
     // Records and text do not share a stream.
     let say = if sink.is_standard_output() { print_aside } else { print };
-    let header = Arc::new(RunHeader::begin(options.seed));
+    let header = RunHeader::begin(options.seed);
     say(&report::preamble(title, &header.host, options.rounds, has_tables))?;
     say(&remarks)?;
 
@@ -76,64 +76,17 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
         say(&report::takes_longer(least, budget, SHORTER))?;
     }
     let budget = Budget::new(budget, shares.sum(), options.warmup);
-    let mut run = Run::new(rounds, budget, progress);
-    let (mut records, all) = (Vec::new(), workloads.len());
-    let mut unwritten = sink.begin(&header).err();
-    let mut cut_off = None;
+    let mut run = Run::new(header, sink, rounds, budget, progress);
+    let all = workloads.len();
     for (place, workload) in workloads.iter_mut().enumerate() {
-        run.progress.show(&workload.title);
         let input = workload.keys.map_or(&[][..], DataSet::packed);
-        let outcomes = match run.measure(workload, input, &selection.cases, is_controlled(place)) {
-            Err(wrong) if wrong.is_interruption() => {
-                // The interrupted workload lacks rounds: its samples are dropped.
-                cut_off = Some(place);
-                break;
-            }
-            Err(wrong) => return Err(failed(&workload.title, &wrong)),
-            Ok(outcomes) => outcomes,
-        };
-        let of_each = workload.subjects.iter().zip(outcomes);
-        let made: Vec<Record> = of_each
-            .flat_map(|(one, (outcome, looks))| {
-                Record::of(workload, one, outcome, &looks, selection, &header)
-            })
-            .collect();
-        if let Err(error) = sink.append(&made) {
-            unwritten.get_or_insert(error);
+        run.measure(workload, input, selection, is_controlled(place))?;
+        if run.is_cut_off() {
+            break;
         }
-        records.extend(made);
     }
-    let Run { probe, control, progress, .. } = run;
-    drop(progress);
-    let health = Health::of(&probe, &records);
-    let done = cut_off.unwrap_or(all);
-    let end = RunEnd::now(&header, probe.elapsed(), (done, all), control, health);
-    if let Err(error) = sink.end(&end) {
-        unwritten.get_or_insert(error);
-    }
-    if let Some(done) = cut_off {
-        say(&format!("\nInterrupted after {done} of {all} workloads.\n"))?;
-    }
-    say(&show(&records))?;
-    if cut_off.is_none() {
-        say(&closing)?;
-    }
-    say(&report::health(&end))?;
-    if let Some(page) = page {
-        page.show(record::Run { header, records, end: Some(end) }, say)?;
-    }
-    ended(unwritten, cut_off.is_some())
-}
-
-/// Returns the outcome of a run that may have failed to write records or have been interrupted.
-pub(super) fn ended(unwritten: Option<io::Error>, is_cut_off: bool) -> Result<(), Failure> {
-    match (unwritten, is_cut_off) {
-        (Some(error), _) => {
-            Err(Failure::Run(format!("--json: {error}; the records before it are complete")))
-        }
-        (None, true) => Err(Failure::Interrupted),
-        (None, false) => Ok(()),
-    }
+    let closing = if run.is_cut_off() { String::new() } else { closing };
+    run.end(all, page, say, |records, part| show(records, part) + &closing)
 }
 
 /// Estimates the least time of a sample, with starting a process and filling a map.
@@ -152,31 +105,105 @@ const CONTROLLED: usize = 0;
 
 /// A run in progress.
 pub(super) struct Run {
+    pub(super) header: Arc<RunHeader>,
+    sink: Sink,
+    /// The first error in writing records.
+    unwritten: Option<io::Error>,
     pub(super) rounds: usize,
     pub(super) budget: Budget,
-    pub(super) probe: Probe,
+    probe: Probe,
     /// The result of the control.
-    pub(super) control: Option<Control>,
-    pub(super) progress: Progress,
+    control: Option<Control>,
+    progress: Progress,
     interrupt: Interrupt,
+    /// The records so far.
+    records: Vec<Record>,
+    /// The number of workloads that were measured.
+    done: usize,
+    /// The reason why another workload lacks rounds, if one does.
+    cut_off: Option<(CutOff, Part)>,
 }
 
 impl Run {
     /// Starts a run, which can be interrupted from now on.
-    pub(super) fn new(rounds: usize, budget: Budget, progress: Progress) -> Self {
-        let (probe, interrupt) = (Probe::default(), Interrupt::listen());
-        Self { rounds, budget, probe, control: None, progress, interrupt }
+    pub(super) fn new(
+        header: RunHeader,
+        mut sink: Sink,
+        rounds: usize,
+        budget: Budget,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            unwritten: sink.begin(&header).err(),
+            header: Arc::new(header),
+            sink,
+            rounds,
+            budget,
+            probe: Probe::default(),
+            control: None,
+            progress,
+            interrupt: Interrupt::listen(),
+            records: Vec::new(),
+            done: 0,
+            cut_off: None,
+        }
     }
 
-    /// Measures each subject of a workload. Returns its outcome and the machine probes taken before
-    /// its samples. Each sample's process reads `input` from its standard input.
+    /// Returns whether the run has to end early.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut_off.is_some()
+    }
+
+    /// Measures each subject of a workload, and writes and returns the records of its complete
+    /// rounds. Each sample's process reads `input` from its standard input.
+    ///
+    /// # Errors
+    ///
+    /// The wrong answer of a subject that ends the run with it.
     pub(super) fn measure(
+        &mut self,
+        workload: &mut Workload<'_>,
+        input: &[u8],
+        selection: &Selection,
+        has_control: bool,
+    ) -> Result<&[Record], Failure> {
+        self.progress.show(&workload.title);
+        let rounds = self.take_rounds(workload, input, &selection.cases, has_control);
+        let (rounds, looks) = rounds.map_err(|wrong| failed(&workload.title, &wrong))?;
+        let known = self.records.len();
+        if rounds.complete > 0 {
+            let of_each = workload.subjects.iter().zip(rounds.outcomes).zip(looks);
+            self.records.extend(of_each.flat_map(|((one, outcome), looks)| {
+                Record::of(workload, one, outcome, &looks, selection, &self.header)
+            }));
+            if let Err(error) = self.sink.append(&self.records[known..]) {
+                self.unwritten.get_or_insert(error);
+            }
+        }
+        match rounds.cut_off {
+            None => self.done += 1,
+            Some(cut_off) => {
+                let part = Part {
+                    reason: cut_off.to_string(),
+                    workload: workload.title.clone(),
+                    rounds_done: rounds.complete,
+                    rounds: self.rounds,
+                };
+                self.cut_off = Some((cut_off, part));
+            }
+        }
+        Ok(&self.records[known..])
+    }
+
+    /// Takes the samples of a workload. Returns them, and for each subject the machine probes
+    /// before its samples.
+    fn take_rounds(
         &mut self,
         workload: &mut Workload<'_>,
         input: &[u8],
         cases: &[&'static str],
         has_control: bool,
-    ) -> Result<Vec<(Outcome, Vec<Look>)>, WrongAnswer> {
+    ) -> Result<(Rounds, Vec<Vec<Look>>), WrongAnswer> {
         let Workload { bench, title, keys, threads, share, shortest, subjects } = workload;
         let probe = RefCell::new(&mut self.probe);
         let request = |subject| SampleRequest {
@@ -206,16 +233,15 @@ impl Run {
             contestants.push(&mut control);
         }
         let after_each = || self.progress.step();
-        let mut outcomes = run_rounds(
+        let mut rounds = run_rounds(
             &mut contestants,
             self.rounds,
             &mut self.budget,
             (*share, *shortest),
             after_each,
         )?;
-        if has_control
-            && let (Some(Ok(again)), Some(Ok(first))) = (outcomes.pop(), outcomes.first())
-        {
+        let again = if has_control { rounds.outcomes.pop() } else { None };
+        if let (Some(Ok(again)), Some(Ok(first))) = (again, rounds.outcomes.first()) {
             // The first reading is the main quantity of a workload.
             let main = first.first().zip(again.first());
             self.control = main.zip(named.first()).and_then(|((first, again), named)| {
@@ -223,7 +249,54 @@ impl Run {
                 Control::of(bench, named.subject, *threads, first, (again, &control.looks[..]))
             });
         }
-        Ok(outcomes.into_iter().zip(named.into_iter().map(|one| one.subprocess.looks)).collect())
+        Ok((rounds, named.into_iter().map(|one| one.subprocess.looks).collect()))
+    }
+
+    /// Writes the end of the records and shows everything: `results` formats the records. At least
+    /// `workloads` workloads were planned.
+    pub(super) fn end(
+        self,
+        workloads: usize,
+        page: Option<PagePath>,
+        say: fn(&str) -> Result<(), Failure>,
+        results: impl FnOnce(&[Record], Option<&Part>) -> String,
+    ) -> Result<(), Failure> {
+        let Self { header, mut sink, mut unwritten, records, cut_off, .. } = self;
+        drop(self.progress);
+        let health = Health::of(&self.probe, &records);
+        let (cut_off, part) = cut_off.unzip();
+        let (done, took) = (self.done, self.probe.elapsed());
+        let workloads = workloads.max(done + usize::from(part.is_some()));
+        let end = RunEnd::now(&header, took, (done, workloads), self.control, health, part);
+        if let Err(error) = sink.end(&end) {
+            unwritten.get_or_insert(error);
+        }
+        if let Some(part) = report::part(&end) {
+            say(&format!("\n{part}"))?;
+        }
+        say(&results(&records, end.part.as_ref()))?;
+        say(&report::health(&end))?;
+        let run = record::Run { header, records, end: Some(end) };
+        let shown = page.map_or(Ok(()), |page| page.show(run, say));
+        match (ended(unwritten, cut_off), shown) {
+            (Err(failure), Err(other)) => {
+                print_aside(&format!("bench-suite: {other}\n"))?;
+                Err(failure)
+            }
+            (end, shown) => end.and(shown),
+        }
+    }
+}
+
+/// Returns the outcome of a run that may have failed to write records or have been cut off.
+pub(super) fn ended(unwritten: Option<io::Error>, cut_off: Option<CutOff>) -> Result<(), Failure> {
+    match (unwritten, cut_off) {
+        (Some(error), _) => {
+            Err(Failure::Run(format!("--json: {error}; the records before it are complete")))
+        }
+        (None, Some(CutOff::Signal(signal))) => Err(Failure::Interrupted(signal)),
+        (None, Some(CutOff::Refused(reason))) => Err(Failure::Run(reason)),
+        (None, None) => Ok(()),
     }
 }
 
@@ -252,19 +325,22 @@ struct Sample {
 }
 
 impl Subprocess<'_> {
-    fn begin(&self, before: Look) -> Result<Sample, WrongAnswer> {
+    fn begin(&self, before: Look) -> Result<Sample, CutOff> {
         Ok(Sample { process: SampleProcess::start(&self.request, self.input)?, before })
     }
 }
 
 impl Contestant for Subprocess<'_> {
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
-        Ok(())
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
+        match self.interrupt.signal() {
+            Some(signal) => Err(CutOff::Signal(signal).into()),
+            None => Ok(()),
+        }
     }
 
-    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, WrongAnswer> {
-        if self.interrupt.is_asked() {
-            return Err(WrongAnswer::interrupted());
+    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, NoReadings> {
+        if let Some(signal) = self.interrupt.signal() {
+            return Err(CutOff::Signal(signal).into());
         }
         let mut sample = match self.sample.take() {
             Some(sample) => sample,
@@ -303,30 +379,30 @@ struct NamedSubject<'r, 'd> {
 
 impl NamedSubject<'_, '_> {
     /// Adds the subject's name to a wrong answer.
-    fn named<T>(&self, result: Result<T, WrongAnswer>) -> Result<T, WrongAnswer> {
-        result.map_err(|wrong| {
-            if wrong.is_interruption() {
-                return wrong;
+    fn named<T>(&self, result: Result<T, NoReadings>) -> Result<T, NoReadings> {
+        result.map_err(|none| match none {
+            NoReadings::Wrong(WrongAnswer(reason)) => {
+                let Subject { name, policy, .. } = &self.subject;
+                let policy = policy.map(|policy| format!(" {policy}")).unwrap_or_default();
+                WrongAnswer(format!("{name}{policy}: {reason}")).into()
             }
-            let WrongAnswer(reason) = wrong;
-            let Subject { name, policy, .. } = &self.subject;
-            let policy = policy.map(|policy| format!(" {policy}")).unwrap_or_default();
-            WrongAnswer(format!("{name}{policy}: {reason}"))
+            cut_off @ NoReadings::CutOff(_) => cut_off,
         })
     }
 }
 
 impl Contestant for NamedSubject<'_, '_> {
     fn ends_the_run(&self) -> bool {
-        self.subject.on_wrong == OnWrong::EndTheRun || self.subprocess.interrupt.is_asked()
+        self.subject.on_wrong == OnWrong::EndTheRun
     }
 
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
+        self.subprocess.rehearse()?;
         let end = self.subject.sampler.rehearse();
         self.named(end)
     }
 
-    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, WrongAnswer> {
+    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, NoReadings> {
         let readings = self.subprocess.turn(slice);
         self.named(readings)
     }
@@ -338,6 +414,7 @@ pub(super) fn take_sample(
     workloads: &mut [Workload<'_>],
     selection: &Selection,
 ) -> Result<(), Failure> {
+    end_with_the_run();
     let workload = workloads.iter_mut().find(|workload| workload.title == request.workload);
     let subject = workload.and_then(|workload| workload.subjects.get_mut(request.subject));
     let subject =

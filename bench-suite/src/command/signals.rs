@@ -42,7 +42,7 @@ pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
         remarks: String::new(),
         has_tables: true,
         has_control: false,
-        show: &|records| report::tables(records, Against::TheFirst),
+        show: &|records, _| report::tables(records, Against::TheFirst),
         closing: signals::FOOTNOTE.into(),
     })
 }

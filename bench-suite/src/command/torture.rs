@@ -9,6 +9,7 @@ use super::select::distinct;
 use super::signals::modes_asked_for;
 use super::{Failure, print, print_aside};
 use crate::cli::TortureOptions;
+use crate::measure::CutOff;
 use crate::record::{Health, RunEnd, RunHeader, Sink, TortureTally};
 use crate::report::Listing;
 use crate::torture::{self, Choices, Event, Request};
@@ -73,14 +74,15 @@ pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
     let tally =
         TortureTally { run: &header.run, tally: end.tally, error: None, phase: None, again: None };
     let phases = end.tally.phases as usize;
-    let end_line = RunEnd::now(&header, begun.elapsed(), (phases, phases), None, Health::default());
+    let end_line =
+        RunEnd::now(&header, begun.elapsed(), (phases, phases), None, Health::default(), None);
     for written in [sink.torture(&tally), sink.end(&end_line)] {
         if let Err(error) = written {
             unwritten.get_or_insert(error);
         }
     }
-    say(&format!("{}\n{}", end.tally, closing(end.interrupted)))?;
-    ended(unwritten, end.interrupted)
+    say(&format!("{}\n{}", end.tally, closing(end.interrupted.is_some())))?;
+    ended(unwritten, end.interrupted.map(CutOff::Signal))
 }
 
 /// Returns the last line of a run without errors.

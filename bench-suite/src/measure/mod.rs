@@ -13,6 +13,7 @@
 //!   [`Comparison`]).
 //! - a wrong answer never becomes a sample. It ends the run, or only its subject is
 //!   withdrawn, and the earlier samples of that subject are dropped.
+//! - a run that a signal ends, or that is refused a thread, keeps its complete rounds.
 
 mod budget;
 mod comparison;
@@ -37,15 +38,16 @@ pub(crate) use comparison::{Comparison, Interval, MARGIN, Side, Verdict};
 pub(crate) use cpus::available as available_cpus;
 pub(crate) use curve::{Curve, Over, Timeline};
 pub(crate) use held::HeldBytes;
-pub(crate) use interrupt::Interrupt;
+pub(crate) use interrupt::{Interrupt, signal_name};
 pub(crate) use metric::{Metric, Reading};
 pub(crate) use placement::{Placed, ratios};
 pub(crate) use probe::{Look, Probe};
 pub(crate) use resident::{forget_peak, peak_resident_bytes, resident_bytes};
 pub(crate) use rounds::{
-    Contestant, FEWEST_ROUNDS, Outcome, Sampler, Series, WrongAnswer, run_rounds,
+    Contestant, CutOff, FEWEST_ROUNDS, NoReadings, Outcome, Rounds, Sampler, Series, WrongAnswer,
+    run_rounds,
 };
-pub(crate) use sample_process::SampleProcess;
+pub(crate) use sample_process::{SampleProcess, end_with_the_run};
 pub(crate) use sample_request::{SampleRequest, answer};
 pub(crate) use summary::Summary;
 pub(crate) use team::{Gate, Team, Worker};

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::budget::TURN;
-use super::{Budget, Curve, Metric, Reading, Slice};
+use super::{Budget, Curve, Metric, Reading, Slice, signal_name};
 
 /// With fewer rounds there is no verdict.
 pub(crate) const FEWEST_ROUNDS: usize = 7;
@@ -15,18 +17,31 @@ pub(crate) const FEWEST_ROUNDS: usize = 7;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrongAnswer(pub(crate) String);
 
-impl WrongAnswer {
-    const INTERRUPTED: &str = "interrupted";
+/// The reason why a run ends early. Its complete rounds remain valid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CutOff {
+    /// This signal asked for the end.
+    Signal(i32),
+    /// The system refused a thread or a process: which, and why.
+    Refused(String),
+}
 
-    /// Returns the value that stands for an interruption by the user.
-    pub(crate) fn interrupted() -> Self {
-        Self(Self::INTERRUPTED.into())
+impl fmt::Display for CutOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal) => write!(f, "interrupted by {}", signal_name(*signal)),
+            Self::Refused(reason) => f.write_str(reason),
+        }
     }
+}
 
-    /// Returns whether it stands for an interruption.
-    pub(crate) fn is_interruption(&self) -> bool {
-        self.0 == Self::INTERRUPTED
-    }
+/// The reason why a contestant has no readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoReadings {
+    /// It gave a wrong answer.
+    Wrong(WrongAnswer),
+    /// The run ends.
+    CutOff(CutOff),
 }
 
 impl fmt::Display for WrongAnswer {
@@ -35,14 +50,35 @@ impl fmt::Display for WrongAnswer {
     }
 }
 
+impl fmt::Display for NoReadings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong(wrong) => wrong.fmt(f),
+            Self::CutOff(cut_off) => cut_off.fmt(f),
+        }
+    }
+}
+
+impl From<WrongAnswer> for NoReadings {
+    fn from(wrong: WrongAnswer) -> Self {
+        Self::Wrong(wrong)
+    }
+}
+
+impl From<CutOff> for NoReadings {
+    fn from(cut_off: CutOff) -> Self {
+        Self::CutOff(cut_off)
+    }
+}
+
 /// Takes the samples of one subject.
 pub(crate) trait Sampler {
     /// Runs once before the rounds, unmeasured, with checks that would disturb a measurement.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer>;
+    fn rehearse(&mut self) -> Result<(), NoReadings>;
 
     /// Takes one sample, measuring for about the time of `slice`, after its warm-up. Returns the
     /// same cases and metrics in the same order each time.
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer>;
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings>;
 }
 
 /// A subject that takes part in rounds.
@@ -53,11 +89,11 @@ pub(crate) trait Contestant {
     }
 
     /// Runs once before the rounds: see [`Sampler::rehearse`].
-    fn rehearse(&mut self) -> Result<(), WrongAnswer>;
+    fn rehearse(&mut self) -> Result<(), NoReadings>;
 
     /// Begins a sample of about the time of `slice`, or continues it by one turn. Returns its
     /// readings with its last turn: the same cases and metrics in the same order each time.
-    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, WrongAnswer>;
+    fn turn(&mut self, slice: Slice) -> Result<Option<Vec<Reading>>, NoReadings>;
 }
 
 /// The outcome of one contestant: its series, or the wrong answer for which it was withdrawn.
@@ -76,9 +112,21 @@ pub(crate) struct Series {
     pub(crate) curves: Vec<Curve>,
 }
 
+/// The complete rounds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rounds {
+    /// The outcome of each contestant.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// The number of complete rounds.
+    pub(crate) complete: usize,
+    /// The reason if there are fewer than wanted.
+    pub(crate) cut_off: Option<CutOff>,
+}
+
 /// Runs `rounds` rounds; each sample has `share` shares in the `budget`, and at least the time
 /// `shortest`. The samples of a round take turns, if there are several and they can. Calls
-/// `after_each` after every sample. Returns the outcome of each contestant.
+/// `after_each` after every sample. If the run is cut off, the samples of the incomplete round are
+/// dropped.
 ///
 /// # Errors
 ///
@@ -87,47 +135,75 @@ pub(crate) fn run_rounds(
     contestants: &mut [&mut dyn Contestant],
     rounds: usize,
     budget: &mut Budget,
-    (share, shortest): (f64, Duration),
+    share: (f64, Duration),
     mut after_each: impl FnMut(),
-) -> Result<Vec<Outcome>, WrongAnswer> {
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for contestant in contestants.iter_mut() {
-        match contestant.rehearse() {
-            Err(wrong) if contestant.ends_the_run() => return Err(wrong),
-            rehearsal => outcomes.push(rehearsal.map(|()| Vec::new())),
-        }
+) -> Result<Rounds, WrongAnswer> {
+    let outcomes = contestants.iter().map(|_| Ok(Vec::new())).collect();
+    let mut all = Rounds { outcomes, complete: 0, cut_off: None };
+    let end = all.run(contestants, rounds, budget, share, &mut after_each);
+    match end {
+        Err(NoReadings::Wrong(wrong)) => return Err(wrong),
+        Err(NoReadings::CutOff(cut_off)) => all.cut_off = Some(cut_off),
+        Ok(()) => {}
     }
-    let mut overhead = Duration::ZERO;
-    for round in 0..rounds {
-        let mut slice = budget.round(contestants.len(), share, overhead, shortest);
-        // Without those that were withdrawn.
-        let playing = (0..contestants.len()).filter(|&which| outcomes[which].is_ok());
-        let mut playing: VecDeque<usize> =
-            if round % 2 == 0 { playing.collect() } else { playing.rev().collect() };
-        (playing.len()..contestants.len()).for_each(|_| after_each());
-        slice.turn = (playing.len() > 1).then_some(TURN);
-        let begun = Instant::now();
-        let samples = playing.len() as u32;
-        // Each waits for the turns of all others, so none comes back to warmer caches.
-        while let Some(which) = playing.pop_front() {
-            match contestants[which].turn(slice) {
-                Ok(None) => {
-                    playing.push_back(which);
-                    continue;
+    for series in all.outcomes.iter_mut().flatten().flatten() {
+        series.samples.truncate(all.complete);
+        series.curves.truncate(all.complete);
+    }
+    Ok(all)
+}
+
+impl Rounds {
+    fn run(
+        &mut self,
+        contestants: &mut [&mut dyn Contestant],
+        rounds: usize,
+        budget: &mut Budget,
+        (share, shortest): (f64, Duration),
+        after_each: &mut dyn FnMut(),
+    ) -> Result<(), NoReadings> {
+        let Self { outcomes, complete, .. } = self;
+        for (contestant, outcome) in contestants.iter_mut().zip(&mut *outcomes) {
+            match contestant.rehearse() {
+                Err(NoReadings::Wrong(wrong)) if !contestant.ends_the_run() => {
+                    *outcome = Err(wrong);
                 }
-                Ok(Some(readings)) => {
-                    if let Ok(series) = &mut outcomes[which] {
-                        file(series, readings);
-                    }
-                }
-                Err(wrong) if contestants[which].ends_the_run() => return Err(wrong),
-                Err(wrong) => outcomes[which] = Err(wrong),
+                end => end?,
             }
-            after_each();
         }
-        overhead = (begun.elapsed() / samples.max(1)).saturating_sub(slice.measured);
+        let mut overhead = Duration::ZERO;
+        for round in 0..rounds {
+            let mut slice = budget.round(contestants.len(), share, overhead, shortest);
+            // Without those that were withdrawn.
+            let playing = (0..contestants.len()).filter(|&which| outcomes[which].is_ok());
+            let mut playing: VecDeque<usize> =
+                if round % 2 == 0 { playing.collect() } else { playing.rev().collect() };
+            (playing.len()..contestants.len()).for_each(|_| after_each());
+            slice.turn = (playing.len() > 1).then_some(TURN);
+            let begun = Instant::now();
+            let samples = playing.len() as u32;
+            // Each waits for the turns of all others, so none comes back to warmer caches.
+            while let Some(which) = playing.pop_front() {
+                match contestants[which].turn(slice) {
+                    Err(NoReadings::Wrong(wrong)) if !contestants[which].ends_the_run() => {
+                        outcomes[which] = Err(wrong);
+                    }
+                    end => match (end?, &mut outcomes[which]) {
+                        (None, _) => {
+                            playing.push_back(which);
+                            continue;
+                        }
+                        (Some(readings), Ok(series)) => file(series, readings),
+                        (Some(_), Err(_)) => {}
+                    },
+                }
+                after_each();
+            }
+            *complete = round + 1;
+            overhead = (begun.elapsed() / samples.max(1)).saturating_sub(slice.measured);
+        }
+        Ok(())
     }
-    Ok(outcomes)
 }
 
 fn file(series: &mut Vec<Series>, readings: Vec<Reading>) {
@@ -161,6 +237,8 @@ mod tests {
         turns: usize,
         taken: usize,
         fails: bool,
+        /// The number of turns after which it cuts the run off.
+        leaves_after: Option<usize>,
         is_guest: bool,
     }
 
@@ -169,15 +247,18 @@ mod tests {
             !self.is_guest
         }
 
-        fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+        fn rehearse(&mut self) -> Result<(), NoReadings> {
             self.log.borrow_mut().push(self.name.to_ascii_lowercase());
             Ok(())
         }
 
-        fn turn(&mut self, _slice: Slice) -> Result<Option<Vec<Reading>>, WrongAnswer> {
+        fn turn(&mut self, _slice: Slice) -> Result<Option<Vec<Reading>>, NoReadings> {
             self.log.borrow_mut().push(self.name);
             if self.fails {
-                return Err(WrongAnswer("wrong".into()));
+                return Err(WrongAnswer("wrong".into()).into());
+            }
+            if self.leaves_after == Some(self.taken) {
+                return Err(CutOff::Signal(2).into());
             }
             self.taken += 1;
             if !self.taken.is_multiple_of(self.turns) {
@@ -189,7 +270,7 @@ mod tests {
     }
 
     fn scribe(name: char, log: &RefCell<String>, fails: bool) -> Scribe<'_> {
-        Scribe { name, log, turns: 1, taken: 0, fails, is_guest: false }
+        Scribe { name, log, turns: 1, taken: 0, fails, leaves_after: None, is_guest: false }
     }
 
     #[test]
@@ -200,10 +281,11 @@ mod tests {
             scribes.iter_mut().map(|scribe| scribe as &mut dyn Contestant).collect();
         let mut budget = Budget::new(Duration::ZERO, 9.0, None);
         let mut samples = 0;
-        let series = run_rounds(&mut contestants, 3, &mut budget, SHARE, || samples += 1).unwrap();
+        let all = run_rounds(&mut contestants, 3, &mut budget, SHARE, || samples += 1).unwrap();
         assert_eq!(log.borrow().as_str(), "abcABCCBAABC");
         assert_eq!(samples, 9);
-        assert_eq!(series[0].as_ref().unwrap()[0].samples, [4.0, 9.0, 10.0]);
+        assert_eq!(all.outcomes[0].as_ref().unwrap()[0].samples, [4.0, 9.0, 10.0]);
+        assert_eq!((all.complete, all.cut_off), (3, None));
     }
 
     #[test]
@@ -215,9 +297,27 @@ mod tests {
             scribes.iter_mut().map(|scribe| scribe as &mut dyn Contestant).collect();
         let mut budget = Budget::new(Duration::ZERO, 3.0, None);
         let mut samples = 0;
-        let outcomes = run_rounds(&mut contestants, 1, &mut budget, SHARE, || samples += 1);
+        let all = run_rounds(&mut contestants, 1, &mut budget, SHARE, || samples += 1);
         assert_eq!(log.borrow().as_str(), "abcABCABABA");
-        assert_eq!((samples, outcomes.unwrap().len()), (3, 3));
+        assert_eq!((samples, all.unwrap().outcomes.len()), (3, 3));
+    }
+
+    #[test]
+    fn a_run_that_is_cut_off_keeps_its_complete_rounds_and_drops_the_others() {
+        let log = RefCell::default();
+        let mut first = scribe('A', &log, false);
+        let mut last = Scribe { leaves_after: Some(2), ..scribe('B', &log, false) };
+        let mut budget = Budget::new(Duration::ZERO, 1.0, None);
+        let all = run_rounds(&mut [&mut last, &mut first], 5, &mut budget, SHARE, || {}).unwrap();
+        assert_eq!(log.borrow().as_str(), "baBAABB");
+        assert_eq!((all.complete, all.cut_off), (2, Some(CutOff::Signal(2))));
+        let samples = all.outcomes.iter().map(|one| one.as_ref().unwrap()[0].samples.len());
+        assert_eq!(samples.collect::<Vec<_>>(), [2, 2]);
+
+        let mut last = Scribe { leaves_after: Some(1), ..scribe('B', &log, false) };
+        let all = run_rounds(&mut [&mut first, &mut last], 5, &mut budget, SHARE, || {}).unwrap();
+        let samples = all.outcomes.iter().map(|one| one.as_ref().unwrap()[0].samples.len());
+        assert_eq!((all.complete, samples.collect::<Vec<_>>()), (1, vec![1, 1]));
     }
 
     #[test]
@@ -237,8 +337,8 @@ mod tests {
         let mut right = scribe('A', &log, false);
         let mut wrong = Scribe { is_guest: true, ..scribe('B', &log, true) };
         let mut budget = Budget::new(Duration::ZERO, 1.0, None);
-        let outcomes =
-            run_rounds(&mut [&mut right, &mut wrong], 3, &mut budget, SHARE, || {}).unwrap();
+        let all = run_rounds(&mut [&mut right, &mut wrong], 3, &mut budget, SHARE, || {});
+        let outcomes = all.unwrap().outcomes;
         assert_eq!(outcomes[0].as_ref().unwrap()[0].samples.len(), 3);
         assert_eq!(outcomes[1], Err(WrongAnswer("wrong".into())));
         assert_eq!(log.borrow().as_str(), "abABAA");

@@ -4,20 +4,22 @@
 //! The process runs the same program with the same arguments, and an additional one that names the
 //! sample. It asks for turns and returns its readings over the pipe of its standard output.
 //!
-//! - BEN-A1: a child that ends without readings or a wrong answer counts as a wrong answer.
+//! - BEN-A1: a child that ends without readings or a wrong answer counts as a wrong answer, unless
+//!   a signal from outside ended it.
+//! - BEN-A2: no process of a sample survives its run.
 
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::sample_request::answered;
 use super::turn::{GRANT, REQUEST};
-use super::{Interrupt, Reading, SampleRequest, WrongAnswer};
+use super::{CutOff, Interrupt, NoReadings, Reading, SampleRequest, WrongAnswer};
 
 /// The interval between checks for an interruption: long enough not to disturb the sample.
 const LOOK: Duration = Duration::from_millis(10);
@@ -36,7 +38,7 @@ pub(crate) struct SampleProcess {
 
 impl SampleProcess {
     /// Starts the process, which reads `input` from its standard input.
-    pub(crate) fn start(request: &SampleRequest, input: &[u8]) -> Result<Self, WrongAnswer> {
+    pub(crate) fn start(request: &SampleRequest, input: &[u8]) -> Result<Self, CutOff> {
         let mut child = Command::new(program())
             // After a separate `--`, options would not be recognized.
             .args(env::args_os().skip(1).filter(|argument| argument != "--"))
@@ -45,7 +47,7 @@ impl SampleProcess {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| failed(&format!("did not start: {error}")))?;
+            .map_err(|error| refused("the process of a sample", &error))?;
         let (sender, lines) = channel();
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -61,7 +63,7 @@ impl SampleProcess {
             this.complaints = Some(thread::Builder::new().spawn(complain)?);
             Ok(())
         });
-        started.map_err(lost)?;
+        started.map_err(|error| refused("a thread for the process of a sample", &error))?;
         this.write(input);
         Ok(this)
     }
@@ -85,14 +87,14 @@ impl SampleProcess {
         &mut self,
         cases: &[&'static str],
         interrupt: &Interrupt,
-    ) -> Result<Option<Vec<Reading>>, WrongAnswer> {
+    ) -> Result<Option<Vec<Reading>>, NoReadings> {
         if self.waits {
             self.write(&[GRANT]);
         }
         let mut answer = None;
         loop {
-            if interrupt.is_asked() {
-                return Err(WrongAnswer::interrupted());
+            if let Some(signal) = interrupt.signal() {
+                return Err(CutOff::Signal(signal).into());
             }
             match self.lines.recv_timeout(LOOK) {
                 Ok(line) if line == REQUEST => {
@@ -109,14 +111,14 @@ impl SampleProcess {
         let status = self.child.wait().map_err(lost)?;
         let complaints = self.complaints.take().map(JoinHandle::join);
         let complaints = complaints.map(|end| end.unwrap_or_else(|panic| resume_unwind(panic)));
-        match answer {
-            Some(Ok(readings)) if status.success() => Ok(Some(readings)),
-            Some(Err(wrong)) => Err(wrong),
-            _ if interrupt.is_asked() && status.code().is_none() => Err(WrongAnswer::interrupted()),
+        match (answer, cut_off(status)) {
+            (Some(Ok(readings)), _) if status.success() => Ok(Some(readings)),
+            (Some(Err(none)), _) => Err(none),
+            (_, Some(cut_off)) => Err(cut_off.into()),
             _ => {
                 let complaints = complaints.and_then(Result::ok).unwrap_or_default();
                 let last = complaints.lines().last().unwrap_or("no message");
-                Err(failed(&format!("ended with {status}: {last}")))
+                Err(failed(&format!("ended with {status}: {last}")).into())
             }
         }
     }
@@ -128,6 +130,42 @@ impl Drop for SampleProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns why a process with this status was ended from outside; `None` if it ended by itself. An
+/// interruption reaches the processes of a terminal or of `timeout` all at once, and a sample's may
+/// be the first. The system kills processes to get memory.
+fn cut_off(status: ExitStatus) -> Option<CutOff> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
+        match status.signal() {
+            Some(signal @ (SIGINT | SIGTERM)) => return Some(CutOff::Signal(signal)),
+            Some(SIGKILL) => {
+                return Some(CutOff::Refused("the process of a sample was killed".into()));
+            }
+            _ => {}
+        }
+    }
+    let _ = status;
+    None
+}
+
+/// Has this process, which takes a sample, killed when its run ends (BEN-A2): a run that is killed
+/// can't do it. Where the system does not offer this, the process ends after its turn.
+pub(crate) fn end_with_the_run() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        // Refused only for an invalid signal.
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    }
+}
+
+fn refused(what: &str, error: &io::Error) -> CutOff {
+    CutOff::Refused(format!("the system did not start {what}: {error}"))
 }
 
 fn failed(what: &str) -> WrongAnswer {

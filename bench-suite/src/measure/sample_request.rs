@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Curve, Metric, Reading, Slice, WrongAnswer};
+use super::{Curve, CutOff, Metric, NoReadings, Reading, Slice, WrongAnswer};
 
 /// The option for one sample.
 const OPTION: &str = "--sample";
@@ -51,10 +51,11 @@ impl SampleRequest {
 }
 
 /// Formats the result of a sample as one line of JSON.
-pub(crate) fn answer(sample: Result<Vec<Reading>, WrongAnswer>) -> String {
+pub(crate) fn answer(sample: Result<Vec<Reading>, NoReadings>) -> String {
     let answer = match sample {
         Ok(readings) => Answer::Readings(readings.into_iter().map(Line::from).collect()),
-        Err(WrongAnswer(reason)) => Answer::Wrong(reason),
+        Err(NoReadings::Wrong(WrongAnswer(reason))) => Answer::Wrong(reason),
+        Err(NoReadings::CutOff(cut_off)) => Answer::CutOff(cut_off),
     };
     // Serializing an answer to JSON can't fail; an empty line is no answer (BEN-A1).
     serde_json::to_string(&answer).unwrap_or_default()
@@ -65,10 +66,15 @@ pub(crate) fn answer(sample: Result<Vec<Reading>, WrongAnswer>) -> String {
 pub(super) fn answered(
     line: &str,
     cases: &[&'static str],
-) -> Option<Result<Vec<Reading>, WrongAnswer>> {
+) -> Option<Result<Vec<Reading>, NoReadings>> {
     Some(match serde_json::from_str(line).ok()? {
-        Answer::Readings(lines) => lines.into_iter().map(|line| line.reading(cases)).collect(),
-        Answer::Wrong(reason) => Err(WrongAnswer(reason)),
+        Answer::Readings(lines) => {
+            let readings: Result<_, WrongAnswer> =
+                lines.into_iter().map(|line| line.reading(cases)).collect();
+            readings.map_err(NoReadings::from)
+        }
+        Answer::Wrong(reason) => Err(WrongAnswer(reason).into()),
+        Answer::CutOff(cut_off) => Err(cut_off.into()),
     })
 }
 
@@ -76,6 +82,7 @@ pub(super) fn answered(
 enum Answer {
     Readings(Vec<Line>),
     Wrong(String),
+    CutOff(CutOff),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,8 +135,10 @@ mod tests {
         let text = answer(Ok(vec![reading.clone()]));
         assert_eq!(answered(&text, &["case"]), Some(Ok(vec![reading])));
         assert!(answered(&text, &["other"]).unwrap().is_err());
-        let lost = Err(WrongAnswer("lost".into()));
-        assert_eq!(answered(&answer(lost.clone()), &[]), Some(lost));
+        let lost = NoReadings::from(WrongAnswer("lost".into()));
+        for none in [lost, CutOff::Refused("a thread".into()).into()] {
+            assert_eq!(answered(&answer(Err(none.clone())), &[]), Some(Err(none)));
+        }
         assert_eq!(answered("", &[]), None);
     }
 }

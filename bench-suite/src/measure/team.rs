@@ -11,7 +11,7 @@ use crossbeam_utils::CachePadded;
 use super::cpus;
 use super::throughput::WorkerRun;
 use super::turn::wait_for_turn;
-use super::{Slice, Throughput, WrongAnswer};
+use super::{CutOff, NoReadings, Slice, Throughput, WrongAnswer};
 
 /// The interval between two calls of `watch`.
 const TICK: Duration = Duration::from_millis(5);
@@ -82,7 +82,7 @@ impl<W: Worker> Team<W> {
         &mut self,
         slice: Slice,
         watch: impl FnMut(),
-    ) -> Result<Throughput, WrongAnswer> {
+    ) -> Result<Throughput, NoReadings> {
         self.run_turns(slice, watch, wait_for_turn)
     }
 
@@ -92,7 +92,7 @@ impl<W: Worker> Team<W> {
         slice: Slice,
         mut watch: impl FnMut(),
         mut wait: impl FnMut() -> Result<(), WrongAnswer>,
-    ) -> Result<Throughput, WrongAnswer> {
+    ) -> Result<Throughput, NoReadings> {
         let (turns, time) = slice.turns();
         let mut spent = Duration::ZERO;
         self.run(Some(slice.warm_up), turns, |span| {
@@ -125,7 +125,7 @@ impl<W: Worker> Team<W> {
     /// # Errors
     ///
     /// As [`Team::run_for`].
-    pub(crate) fn run_to_completion(&mut self) -> Result<Throughput, WrongAnswer> {
+    pub(crate) fn run_to_completion(&mut self) -> Result<Throughput, NoReadings> {
         self.run(None, 1, |span| Ok(span.open()))
     }
 
@@ -137,7 +137,7 @@ impl<W: Worker> Team<W> {
         warm_up: Option<Duration>,
         most: u32,
         mut measure: impl FnMut(&Span) -> Result<bool, WrongAnswer>,
-    ) -> Result<Throughput, WrongAnswer> {
+    ) -> Result<Throughput, NoReadings> {
         let count = self.workers.len();
         let warming = &warm_up.map(|_| Span::new(count));
         let measured: &Vec<Span> = &(0..most).map(|_| Span::new(count)).collect();
@@ -160,10 +160,11 @@ impl<W: Worker> Team<W> {
                     Ok(thread) => threads.push(thread),
                     Err(error) => {
                         call_off();
-                        return Err(WrongAnswer(format!(
-                            "the system started only {} of {count} threads: {error}",
-                            threads.len()
-                        )));
+                        let started = threads.len();
+                        let what = format!(
+                            "the system started only {started} of {count} threads: {error}"
+                        );
+                        return Err(CutOff::Refused(what).into());
                     }
                 }
             }
@@ -392,7 +393,7 @@ mod tests {
         // Long enough that one turn, however late, is not all.
         let slice = Slice { turn: Some(Duration::from_millis(1)), ..slice_of_turns(1 << 20) };
         let end = team.run_turns(slice, || (), refuse);
-        assert_eq!(end.unwrap_err(), WrongAnswer("no more".into()));
+        assert_eq!(end.unwrap_err(), WrongAnswer("no more".into()).into());
     }
 
     /// Panics in its second call.

@@ -27,7 +27,7 @@ pub(crate) use host::Host;
 #[cfg(target_os = "linux")]
 pub(crate) use line::TortureTally;
 pub(crate) use read::{Run, latest, pooled, read};
-pub(crate) use run::{Control, Health, RunEnd, RunHeader};
+pub(crate) use run::{Control, Health, Part, RunEnd, RunHeader};
 pub(crate) use sink::Sink;
 
 /// The parameter with the exact version of a rival.
@@ -317,6 +317,12 @@ pub(crate) mod specimen {
             workloads: 13,
             control: Some(control),
             health,
+            part: Some(Part {
+                reason: "interrupted by SIGINT".into(),
+                workload: "update".into(),
+                rounds_done: 4,
+                rounds: 9,
+            }),
         }
     }
 

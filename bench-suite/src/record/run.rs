@@ -95,6 +95,22 @@ pub(crate) struct RunEnd {
     pub(crate) control: Option<Control>,
     /// The health of the machine during the run.
     pub(crate) health: Health,
+    /// The reason why the run ended early, if it did; `None` in older records.
+    #[serde(default)]
+    pub(crate) part: Option<Part>,
+}
+
+/// The end of a run that ended early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    /// The reason, as text.
+    pub(crate) reason: String,
+    /// The workload that lacks rounds.
+    pub(crate) workload: String,
+    /// The number of its rounds that were measured.
+    pub(crate) rounds_done: usize,
+    /// The number of its rounds planned.
+    pub(crate) rounds: usize,
 }
 
 impl RunEnd {
@@ -105,6 +121,7 @@ impl RunEnd {
         (workloads_done, workloads): (usize, usize),
         control: Option<Control>,
         health: Health,
+        part: Option<Part>,
     ) -> Self {
         Self {
             run: header.run.clone(),
@@ -114,6 +131,7 @@ impl RunEnd {
             workloads,
             control,
             health,
+            part,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::figures;
 use super::paragraph::paragraph;
 use crate::measure::{Metric, Summary};
-use crate::record::{Health, RunEnd};
+use crate::record::{Health, Part, RunEnd};
 
 /// A run that got a smaller share of its CPUs than this is reported as disturbed.
 const UNDISTURBED: f64 = 0.97;
@@ -15,6 +15,25 @@ const UNDISTURBED: f64 = 0.97;
 pub(crate) fn health(end: &RunEnd) -> String {
     let said = sentences(end).join(" ");
     if said.is_empty() { said } else { paragraph(&said) }
+}
+
+/// Says that a run is incomplete, if it is, why, and what was measured.
+pub(crate) fn part(end: &RunEnd) -> Option<String> {
+    part_sentence(end).map(|sentence| paragraph(&sentence))
+}
+
+/// As [`part`], without line breaks.
+pub(super) fn part_sentence(end: &RunEnd) -> Option<String> {
+    let RunEnd { workloads_done: done, workloads: all, part, .. } = end;
+    let (reason, rest) = match part {
+        Some(Part { reason, workload, rounds_done, rounds }) => (
+            format!(": {reason}"),
+            format!(", and {rounds_done} of {rounds} rounds of \"{workload}\""),
+        ),
+        None if done < all => Default::default(),
+        None => return None,
+    };
+    Some(format!("Part of a run{reason}. Measured: {done} of {all} workloads{rest}."))
 }
 
 /// Returns the remarks on the run, one sentence each.
@@ -86,6 +105,21 @@ mod tests {
         assert!(said(|_| ()).contains("measured twice): no difference."));
         let differs = |end: &mut RunEnd| end.control = specimen::end(&[1.2; 7]).control;
         assert!(said(differs).contains("1.20. The two are identical: ignore"), "{}", said(differs));
+    }
+
+    #[test]
+    fn a_part_of_a_run_says_what_is_missing_and_why() {
+        let mut end = specimen::end(&[1.0; 7]);
+        assert_eq!(
+            part_sentence(&end).unwrap(),
+            "Part of a run: interrupted by SIGINT. Measured: 12 of 13 workloads, and 4 of 9 rounds \
+             of \"update\"."
+        );
+        // In older records there is no reason.
+        end.part = None;
+        assert_eq!(part_sentence(&end).unwrap(), "Part of a run. Measured: 12 of 13 workloads.");
+        end.workloads_done = 13;
+        assert_eq!(part_sentence(&end), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) use advice::{
 };
 pub(crate) use batches::slower_in_batches;
 pub(crate) use export::{csv, markdown};
-pub(crate) use health::{health, takes_longer};
+pub(crate) use health::{health, part, takes_longer};
 pub(crate) use htab_mem::beside_htab_mem;
 pub(crate) use html::{GENERATOR, page};
 pub(crate) use kernel::beside_the_kernel;

@@ -16,16 +16,16 @@ use super::figures;
 use super::paragraph::paragraph;
 use super::rows::{Row, rows};
 use crate::measure::{Comparison, FEWEST_ROUNDS, Interval, Metric, Side, Verdict, ratios};
-use crate::record::Record;
+use crate::record::{Part, Record};
 use crate::workload::flood::OVERWRITE;
 use crate::workload::reader::Reader;
 
 /// A policy is chosen for its speed if the whole interval is beyond this ratio.
 const WORTH_CHOOSING: f64 = 1.10;
 
-/// Returns the screen.
-pub(crate) fn verdict(records: &[Record]) -> String {
-    let Judgement { scope, lines, recommendations } = Judgement::of(records);
+/// Returns the screen. The recommendations from part of a run say so.
+pub(crate) fn verdict(records: &[Record], part: Option<&Part>) -> String {
+    let Judgement { scope, lines, recommendations } = Judgement::of(records, part);
     let mut text = String::new();
     // Writing to a string can't fail.
     if !lines.is_empty() {
@@ -85,7 +85,7 @@ pub(super) enum Quantity {
 
 impl Judgement {
     /// Applies the rule.
-    pub(super) fn of(records: &[Record]) -> Self {
+    pub(super) fn of(records: &[Record], part: Option<&Part>) -> Self {
         let rows = rows(records);
         let pairs: Vec<Pair<'_>> = rows.iter().filter_map(Pair::of).collect();
         let (lookups, changes) = (of(&pairs, Pair::is_lookup), of(&pairs, Pair::is_map_change));
@@ -108,16 +108,19 @@ impl Judgement {
         let map = Comparison::of_groups(&[group(&lookups), group(&changes)]);
         let alone = Comparison::of_groups(&[group(&allocating)]);
         let recommended = [
-            map.map(|speed| recommendation("a map like this", &speed)),
-            alone.map(|speed| recommendation("code that mostly allocates and frees", &speed)),
+            map.map(|speed| (" for a map like this", answer(&speed))),
+            alone.map(|speed| (" for code that mostly allocates and frees", answer(&speed))),
         ];
-        let mut recommendations: Vec<String> = recommended.into_iter().flatten().collect();
+        let from = if part.is_some() { ", from part of a run" } else { "" };
+        let recommendation = |(whom, answer)| format!("Recommendation{whom}{from}: {answer}");
+        let mut recommendations: Vec<String> =
+            recommended.into_iter().flatten().map(recommendation).collect();
         if recommendations.is_empty() {
             let reason = match pairs.is_empty() {
                 true => "Nothing was measured under both policies.",
                 false => "A map needs both lookups and changes, under both policies.",
             };
-            recommendations.push(format!("Recommendation: none. {reason}"));
+            recommendations.push(recommendation(("", format!("none. {reason}"))));
         }
         Self { scope: scope(&pairs), lines, recommendations }
     }
@@ -289,10 +292,10 @@ impl Line {
     }
 }
 
-fn recommendation(whom: &str, speed: &Comparison) -> String {
+fn answer(speed: &Comparison) -> String {
     let Interval { low, high } = speed.interval;
     let interval = figures::interval(&speed.interval);
-    let answer = match speed.interval.side(WORTH_CHOOSING) {
+    match speed.interval.side(WORTH_CHOOSING) {
         _ if speed.verdict == Verdict::TooFewRounds => {
             format!("none. At least {FEWEST_ROUNDS} rounds are needed.")
         }
@@ -317,8 +320,7 @@ fn recommendation(whom: &str, speed: &Comparison) -> String {
             "none yet. after-rcu-gp is {interval} times as fast, an interval that crosses the \
              10 % threshold: run longer (--rounds 21 --duration 300)."
         ),
-    };
-    format!("Recommendation for {whom}: {answer}")
+    }
 }
 
 #[cfg(test)]
@@ -344,7 +346,7 @@ mod tests {
 
     fn speeds(lookup: f64, update: f64) -> String {
         let lookups = pair("lookup-hit", Metric::OpsPerS, 2e6, lookup * 2e6);
-        verdict(&[lookups, pair("update", Metric::OpsPerS, 2e6, update * 2e6)].concat())
+        verdict(&[lookups, pair("update", Metric::OpsPerS, 2e6, update * 2e6)].concat(), None)
     }
 
     #[test]
@@ -360,7 +362,7 @@ mod tests {
         let alone = without_keys(pair("overwrite", Metric::OpsPerS, 1e8, 5e7), "busy");
         let map = [("lookup-hit", 1e6), ("update", 0.97e6)]
             .map(|(case, deferred)| pair(case, Metric::OpsPerS, 1e6, deferred));
-        let text = verdict(&[map.concat(), alone].concat()).replace('\n', " ");
+        let text = verdict(&[map.concat(), alone].concat(), None).replace('\n', " ");
         assert!(text.contains("a map like this: either will do"), "{text}");
         assert!(text.contains("mostly allocates and frees: immediate,"), "{text}");
     }
@@ -389,7 +391,7 @@ mod tests {
             pair("lookup-hit", Metric::OpsPerS, 1e6, 2e6),
             pair("update", Metric::OpsPerS, 1e6, 2e6),
         ];
-        let of = |reader| verdict(&[speeds.concat(), longest(reader)].concat());
+        let of = |reader| verdict(&[speeds.concat(), longest(reader)].concat(), None);
         let stalled = of("stall-100ms");
         let line = "512 writes in a stall, max    100 µs        100 ms  1000 longer";
         assert!(stalled.contains(line), "{stalled}");
@@ -406,15 +408,15 @@ mod tests {
             specimen::of("update", "after-rcu-gp", Metric::OpsPerS, &samples),
         ];
         let records = [lookups, updates.to_vec()].concat();
-        assert!(verdict(&records).contains("none yet"), "{}", verdict(&records));
+        assert!(verdict(&records, None).contains("none yet"), "{}", verdict(&records, None));
     }
 
     #[test]
     fn without_two_policies_or_enough_rounds_nothing_is_recommended() {
         let one = [specimen::of("update", "immediate", Metric::OpsPerS, &[1e6; 7])];
-        assert!(verdict(&one).contains("none. Nothing was measured under both"));
+        assert!(verdict(&one, None).contains("none. Nothing was measured under both"));
         let half = pair("update", Metric::OpsPerS, 1e6, 2e6);
-        assert!(verdict(&half).contains("needs both lookups and changes"));
+        assert!(verdict(&half, None).contains("needs both lookups and changes"));
         let few: Vec<_> = ["update", "lookup-hit"]
             .into_iter()
             .flat_map(|case| {
@@ -422,6 +424,6 @@ mod tests {
                 [of("immediate", 1e6), of("after-rcu-gp", 2e6)]
             })
             .collect();
-        assert!(verdict(&few).contains("At least 7 rounds"));
+        assert!(verdict(&few, None).contains("At least 7 rounds"));
     }
 }

@@ -91,8 +91,8 @@ pub(crate) enum Event<'e> {
 pub(crate) struct End {
     /// The counts.
     pub(crate) tally: Tally,
-    /// True if a signal ended the run early.
-    pub(crate) interrupted: bool,
+    /// The signal that ended the run early, if any.
+    pub(crate) interrupted: Option<i32>,
 }
 
 /// The current phase.
@@ -150,7 +150,7 @@ pub(crate) fn run(request: &Request, mut on_event: impl FnMut(Event<'_>)) -> End
                 minutes = elapsed.as_secs() / 60;
                 on_event(Event::Minute(tally()));
             }
-            if elapsed >= request.duration || interrupt.is_asked() {
+            if elapsed >= request.duration || interrupt.signal().is_some() {
                 gate.close();
             }
             drop(now);
@@ -162,7 +162,7 @@ pub(crate) fn run(request: &Request, mut on_event: impl FnMut(Event<'_>)) -> End
     });
     let ended = lock().ended;
     let tally = verdict.tally(ended, begun.elapsed().as_secs_f64());
-    End { tally, interrupted: interrupt.is_asked() }
+    End { tally, interrupted: interrupt.signal() }
 }
 
 /// Runs one phase, or its beginning if the gate closes.

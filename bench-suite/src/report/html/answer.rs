@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::{Page, Section};
 use crate::measure::{Comparison, MARGIN, Side, Verdict};
-use crate::report::figures;
 use crate::report::verdict::{DEMANDS, Judgement, Line, Quantity};
+use crate::report::{figures, health};
 
 /// The bars show ratios from 1 / this to this.
 const WIDEST: f64 = 8.0;
@@ -15,7 +15,9 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
     // The rule applies to the rows of one run.
     let compared = page.runs.iter().rev().find(|run| run.header.command == "compare");
     let records = compared.map_or(page.records, |run| &run.records);
-    let Judgement { scope, lines, recommendations } = Judgement::of(records);
+    let end = compared.and_then(|run| run.end.as_ref());
+    let part = end.and_then(|end| end.part.as_ref());
+    let Judgement { scope, lines, recommendations } = Judgement::of(records, part);
     if lines.is_empty() {
         return None;
     }
@@ -24,6 +26,7 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
         title: "Which policy",
         body: html! {
             div.answer { @for text in &recommendations { p { (text) } } }
+            @if let Some(part) = end.and_then(health::part_sentence) { p.warning { (part) } }
             @for (policy, demand) in DEMANDS { p { code { (policy) } ": " (demand) } }
             p { (scope) }
             h3 { "Ratio of " code { "after-rcu-gp" } " to " code { "immediate" } }

@@ -30,11 +30,7 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
 /// Describes the health of one run, in sentences and in figures.
 fn health_of(run: &Run) -> Markup {
     let cut_off = match &run.end {
-        Some(end) if end.workloads_done < end.workloads => Some(format!(
-            "The run was interrupted: {} of {} workloads were measured.",
-            end.workloads_done, end.workloads
-        )),
-        Some(_) => None,
+        Some(end) => health::part_sentence(end),
         None => Some(format!("The run {} has no end record: it was killed.", run.header.run)),
     };
     html! {

@@ -25,8 +25,8 @@ use super::policy::with_policy;
 use super::reader::{Member, Reader, sit};
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::measure::{
-    Gate, HeldBytes, Metric, Reading, Sampler, Slice, Team, Throughput, Worker, WrongAnswer,
-    available_cpus,
+    Gate, HeldBytes, Metric, NoReadings, Reading, Sampler, Slice, Team, Throughput, Worker,
+    WrongAnswer, available_cpus,
 };
 use allocator::{Allocator, SystemMalloc};
 use held_objects::{HeldObjects, one_by_one};
@@ -208,11 +208,11 @@ struct AllocSampler<B> {
 
 impl<S: Allocator, B: Fn() -> Result<S, WrongAnswer>> Sampler for AllocSampler<B> {
     /// All checks are part of the samples.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         let size = self.setting.size;
         let layout = Layout::from_size_align(size, 16)
             .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;
@@ -233,7 +233,7 @@ fn run<S: Allocator>(
     layout: Layout,
     allocator: &S,
     slice: Slice,
-) -> Result<Vec<Reading>, WrongAnswer> {
+) -> Result<Vec<Reading>, NoReadings> {
     let users = (0..setting.threads as u64).map(|number| User {
         allocator,
         layout,
@@ -250,7 +250,7 @@ fn run<S: Allocator>(
         }
     })?;
     if let Some(fault) = team.iter_mut().find_map(|one| one.worker()?.fault.take()) {
-        return Err(fault);
+        return Err(fault.into());
     }
     let mut readings = readings(setting, &throughput);
     readings.extend(held.readings(setting.case));

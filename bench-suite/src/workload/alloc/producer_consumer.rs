@@ -13,8 +13,8 @@ use super::allocator::Allocator;
 use super::ring::{Consumer, Producer, ROOM, Ring};
 use super::{Setting, enter, readings};
 use crate::measure::{
-    Gate, Metric, Reading, Slice, Worker, WrongAnswer, forget_peak, peak_resident_bytes,
-    resident_bytes,
+    Gate, Metric, NoReadings, Reading, Slice, Worker, WrongAnswer, forget_peak,
+    peak_resident_bytes, resident_bytes,
 };
 use crate::workload::reader::Reader;
 
@@ -32,7 +32,7 @@ pub(super) fn run<S: Allocator>(
     allocator: &S,
     slice: Slice,
     before: u64,
-) -> Result<Vec<Reading>, WrongAnswer> {
+) -> Result<Vec<Reading>, NoReadings> {
     let mut rings: Vec<_> =
         (0..setting.threads / 2).map(|_| Ring::new(allocator, layout)).collect();
     let ends = rings.iter_mut().map(Ring::ends);
@@ -45,7 +45,7 @@ pub(super) fn run<S: Allocator>(
     let throughput = team.run_for(setting.reader.slice(slice), || {})?;
     let peak = peak_resident_bytes().saturating_sub(before);
     if let Some(fault) = team.iter_mut().find_map(|one| one.worker()?.fault.take()) {
-        return Err(fault);
+        return Err(fault.into());
     }
     let mut readings = readings(setting, &throughput);
     if before > 0 {

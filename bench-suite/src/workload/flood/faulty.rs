@@ -146,7 +146,7 @@ fn a_fault_ends_every_role() {
     for case in CASES {
         let setting = Setting { case, size: 8, reader: Reader::None, threads: 2 };
         let end = run::<Faulty<SHORT, true>>(setting, slice());
-        assert_eq!(end.unwrap_err().0, "an allocation failed", "{case}");
+        assert_eq!(end.unwrap_err().to_string(), "an allocation failed", "{case}");
     }
 }
 

@@ -47,8 +47,8 @@ use super::policy::with_policy;
 use super::reader::Reader;
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::measure::{
-    HeldBytes, Metric, Reading, Sampler, Slice, Team, Timeline, WrongAnswer, available_cpus,
-    forget_peak, peak_resident_bytes, resident_bytes,
+    HeldBytes, Metric, NoReadings, Reading, Sampler, Slice, Team, Timeline, WrongAnswer,
+    available_cpus, forget_peak, peak_resident_bytes, resident_bytes,
 };
 use callbacks::Callbacks;
 use group_times::GroupTimes;
@@ -197,16 +197,16 @@ struct FloodSampler<S> {
 
 impl<S: Scheme> Sampler for FloodSampler<S> {
     /// All checks are part of the samples.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         run::<S>(self.setting, slice)
     }
 }
 
-fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+fn run<S: Scheme>(setting: Setting, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
     let Setting { case, size, reader, .. } = setting;
     let layout = Layout::from_size_align(size, 8)
         .map_err(|error| WrongAnswer(format!("{size} bytes: {error}")))?;

@@ -12,7 +12,7 @@
 use super::map::{Map, Task};
 use super::threads::{Plan, run};
 use super::{Bench, ForMap, oversubscribed, subjects};
-use crate::measure::{Reading, Sampler, Slice, WrongAnswer};
+use crate::measure::{NoReadings, Reading, Sampler, Slice};
 use crate::workload::reader::Reader;
 use crate::workload::{Params, Selection, Workload, threads_in_words};
 
@@ -104,11 +104,11 @@ impl Bench for Setting {
 
 impl<M: Map> Sampler for ForMap<Setting, M> {
     /// All checks are part of the samples.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         let Setting { case, reader, .. } = self.setting;
         Ok(run::<M>(self.setting.plan(), slice)?.readings(case, reader))
     }

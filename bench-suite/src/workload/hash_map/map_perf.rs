@@ -18,7 +18,7 @@ use super::ours::{Batched, Callbacks, Table};
 use super::recycled::Recycling;
 use super::threads::{Plan, run};
 use super::{Bench, ForMap, oversubscribed, subjects};
-use crate::measure::{Metric, Reading, SHORTEST, Sampler, Slice, WrongAnswer};
+use crate::measure::{Metric, NoReadings, Reading, SHORTEST, Sampler, Slice};
 use crate::workload::reader::Reader;
 use crate::workload::{Params, Selection, Workload, threads_in_words};
 
@@ -102,11 +102,11 @@ impl Bench for Setting {
 
 impl<M: Map> Sampler for ForMap<Setting, M> {
     /// All checks are part of the samples.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         let outcome = run::<M>(self.setting.plan(), slice)?;
         Ok(outcome.readings(UPDATE_DELETE, Reader::None))
     }
@@ -121,11 +121,11 @@ struct WithShares<M> {
 }
 
 impl<M: Map> Sampler for WithShares<M> {
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         let plan = self.plan;
         let third = slice.part(3);
         let outcome = run::<M>(plan, third)?;

@@ -5,8 +5,8 @@ use std::thread;
 
 use super::map::{Keys, LOOP, Map, Session, Task};
 use crate::measure::{
-    Gate, HeldBytes, Metric, Reading, Slice, Team, Throughput, Worker, WrongAnswer, forget_peak,
-    peak_resident_bytes, resident_bytes,
+    Gate, HeldBytes, Metric, NoReadings, Reading, Slice, Team, Throughput, Worker, WrongAnswer,
+    forget_peak, peak_resident_bytes, resident_bytes,
 };
 use crate::workload::reader::{Member, Reader, sit};
 
@@ -200,7 +200,7 @@ impl Outcome {
 }
 
 /// Runs a plan on a new map, and checks its final content.
-pub(super) fn run<M: Map>(plan: Plan, slice: Slice) -> Result<Outcome, WrongAnswer> {
+pub(super) fn run<M: Map>(plan: Plan, slice: Slice) -> Result<Outcome, NoReadings> {
     let Plan { threads, value_size, reader, .. } = plan;
     forget_peak();
     let before = resident_bytes();

@@ -8,7 +8,9 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 
 use super::scheme::GracePeriods;
-use crate::measure::{Curve, Gate, Metric, Reading, Slice, Summary, Team, Worker, WrongAnswer};
+use crate::measure::{
+    Curve, Gate, Metric, NoReadings, Reading, Slice, Summary, Team, Worker, WrongAnswer,
+};
 
 /// The name of the case.
 pub(super) const CASE: &str = "grace-period";
@@ -27,7 +29,7 @@ pub(super) fn run<S: GracePeriods>(
     scheme: &S,
     threads: usize,
     slice: Slice,
-) -> Result<Vec<Reading>, WrongAnswer> {
+) -> Result<Vec<Reading>, NoReadings> {
     let ledger = Ledger::default();
     let waiter = Participant::Waits(Waiter {
         scheme,
@@ -42,7 +44,9 @@ pub(super) fn run<S: GracePeriods>(
     let mut readings = Vec::new();
     for participant in team.iter_mut() {
         match participant {
-            Participant::Waits(Waiter { fault: Some(fault), .. }) => return Err(fault.clone()),
+            Participant::Waits(Waiter { fault: Some(fault), .. }) => {
+                return Err(fault.clone().into());
+            }
             Participant::Waits(waiter) => readings.extend(
                 Summary::of(&waiter.times)
                     .map(|times| Reading::new(CASE, Metric::GpLatencyNs, times.median))
@@ -53,7 +57,8 @@ pub(super) fn run<S: GracePeriods>(
                 return Err(WrongAnswer(format!(
                     "{broken} read sections were still open at the end of a grace period that had \
                      to wait for them"
-                )));
+                ))
+                .into());
             }
         }
     }
@@ -223,6 +228,6 @@ mod tests {
     #[test]
     fn a_grace_period_that_fails_ends_the_run() {
         let slice = Slice::new(Duration::from_millis(1), None);
-        assert_eq!(run(&Refuses, 1, slice), Err(WrongAnswer("refused".into())));
+        assert_eq!(run(&Refuses, 1, slice), Err(WrongAnswer("refused".into()).into()));
     }
 }

@@ -10,7 +10,7 @@ mod scheme;
 use memalloc::rcu::{BarrierKind, Domain};
 
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
-use crate::measure::{Reading, SHORTEST, Sampler, Slice, WrongAnswer};
+use crate::measure::{NoReadings, Reading, SHORTEST, Sampler, Slice, WrongAnswer};
 use scheme::{Rcu, Trace};
 
 /// The name of the bench.
@@ -96,7 +96,7 @@ fn ours<'d>(
     name: &'static str,
     barrier: BarrierKind,
     mut params: Params,
-    sample: impl Fn(Slice) -> Result<Vec<Reading>, WrongAnswer> + 'd,
+    sample: impl Fn(Slice) -> Result<Vec<Reading>, NoReadings> + 'd,
 ) -> Subject<'d> {
     params.insert("barrier".into(), barrier.to_string().into());
     subject(name, params, sample)
@@ -105,7 +105,7 @@ fn ours<'d>(
 fn subject<'d>(
     name: &'static str,
     params: Params,
-    sample: impl Fn(Slice) -> Result<Vec<Reading>, WrongAnswer> + 'd,
+    sample: impl Fn(Slice) -> Result<Vec<Reading>, NoReadings> + 'd,
 ) -> Subject<'d> {
     let sampler = Box::new(ReadSideSampler(sample));
     Subject { name, policy: None, params, on_wrong: OnWrong::EndTheRun, sampler }
@@ -125,13 +125,13 @@ fn rivals<'d>(_threads: usize) -> Vec<Subject<'d>> {
 /// Takes samples by calling a function.
 struct ReadSideSampler<P>(P);
 
-impl<P: Fn(Slice) -> Result<Vec<Reading>, WrongAnswer>> Sampler for ReadSideSampler<P> {
+impl<P: Fn(Slice) -> Result<Vec<Reading>, NoReadings>> Sampler for ReadSideSampler<P> {
     /// All checks are part of the samples.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         (self.0)(slice)
     }
 }

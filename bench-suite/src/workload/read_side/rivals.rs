@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::scheme::Scheme;
 use super::{enter_leave, subject};
-use crate::measure::{Metric, Reading, Slice, WrongAnswer};
+use crate::measure::{Metric, NoReadings, Reading, Slice, WrongAnswer};
 use crate::workload::rivals::version;
 use crate::workload::{Params, Subject};
 
@@ -37,9 +37,9 @@ pub(super) fn subjects<'d>(threads: usize) -> Vec<Subject<'d>> {
 }
 
 /// Takes a sample with a number of threads.
-type Way = fn(usize, Slice) -> Result<Vec<Reading>, WrongAnswer>;
+type Way = fn(usize, Slice) -> Result<Vec<Reading>, NoReadings>;
 
-fn fastest(ways: &[Way], threads: usize, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+fn fastest(ways: &[Way], threads: usize, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
     let slice = slice.part(ways.len() as u32);
     let cost = |readings: &Vec<Reading>| {
         let cost = readings.iter().find(|reading| reading.metric == Metric::NsPerOp);

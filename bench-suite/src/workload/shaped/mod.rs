@@ -31,8 +31,8 @@ use memalloc::{PolicyKind, ReusePolicy};
 use super::policy::with_policy;
 use super::{OnWrong, Params, Subject, Workload};
 use crate::measure::{
-    HeldBytes, Metric, Reading, SHORTEST, Sampler, Slice, Team, WrongAnswer, available_cpus,
-    forget_peak, peak_resident_bytes, resident_bytes,
+    HeldBytes, Metric, NoReadings, Reading, SHORTEST, Sampler, Slice, Team, WrongAnswer,
+    available_cpus, forget_peak, peak_resident_bytes, resident_bytes,
 };
 use crate::shape::{Numbers, Plan, Shape};
 use heap::{Heap, Memalloc};
@@ -113,11 +113,11 @@ struct ShapedSampler<H> {
 
 impl<H: Heap> Sampler for ShapedSampler<H> {
     /// All checks are part of the samples.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         let slice = Slice { measured: slice.measured.max(least_sample(&self.shape)), ..slice };
         let slice = if takes_turns(&self.shape.numbers) { slice } else { slice.whole() };
         run::<H>(&self.shape, self.seed, slice)
@@ -164,7 +164,7 @@ fn parts(shape: &Shape) -> Vec<Part> {
     parts
 }
 
-fn run<H: Heap>(shape: &Shape, seed: u64, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+fn run<H: Heap>(shape: &Shape, seed: u64, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
     let parts = parts(shape);
     let working = shape.numbers.threads.count();
     let table = Table::<H>::new(shape)?;
@@ -190,7 +190,7 @@ fn run<H: Heap>(shape: &Shape, seed: u64, slice: Slice) -> Result<Vec<Reading>, 
         counts += thread.counts();
         latencies.add(thread.latencies());
         if let Some(fault) = thread.fault() {
-            return Err(WrongAnswer(fault));
+            return Err(WrongAnswer(fault).into());
         }
     }
     let reading = |metric, value| Reading::new(CASE, metric, value);

@@ -25,7 +25,7 @@ use memalloc::{CpuMode, ReusePolicy};
 
 use super::policy::with_policy;
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
-use crate::measure::{Metric, Reading, SHORTEST, Sampler, Slice, Team, WrongAnswer};
+use crate::measure::{Metric, NoReadings, Reading, SHORTEST, Sampler, Slice, Team, WrongAnswer};
 use heap::Heap;
 use interrupted::{Interrupted, Toll};
 use watchdog::{Pulse, guarded};
@@ -106,16 +106,16 @@ struct SignalsSampler<B> {
 
 impl<H: Heap, B: Fn() -> Result<H, WrongAnswer>> Sampler for SignalsSampler<B> {
     /// All checks are part of the samples.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         run(self.setting, (self.build)()?, slice)
     }
 }
 
-fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
     let Setting { rate_hz, threads, .. } = setting;
     let pulses: Vec<Pulse> = (0..threads).map(|_| Pulse::default()).collect();
     let hire = |(number, pulse)| Interrupted::new(&heap, number, rate_hz, pulse);
@@ -123,7 +123,7 @@ fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>,
     // No warm-up is needed, and a deadlock in it would be as fatal.
     // The time between two signals may be longer than a turn.
     let slice = Slice { warm_up: Duration::ZERO, ..slice.whole() };
-    let throughput = guarded(&pulses, || team.run_for(slice, || ()))?;
+    let throughput = guarded(&pulses, || team.run_for(slice, || ()))??;
 
     let mut sum = Toll::default();
     for one in team.iter_mut() {
@@ -137,7 +137,8 @@ fn run<H: Heap>(setting: Setting, heap: H, slice: Slice) -> Result<Vec<Reading>,
     let lost = heap.close()?;
     if sum.duplicated > 0 || lost > 0 {
         let Toll { duplicated, .. } = sum;
-        return Err(WrongAnswer(format!("{lost} objects lost, {duplicated} handed out twice")));
+        let wrong = format!("{lost} objects lost, {duplicated} handed out twice");
+        return Err(WrongAnswer(wrong).into());
     }
     let would_block = sum.refused as f64 / sum.asked.max(1) as f64;
     let mut readings = vec![

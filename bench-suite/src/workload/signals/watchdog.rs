@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::measure::CutOff;
+
 /// The time that a thread may make no progress. Everything that it does takes less than a
 /// thousandth of that.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,10 +29,14 @@ impl Pulse {
 }
 
 /// Runs `work` while a thread checks that every pulse makes progress.
-pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
+///
+/// # Errors
+///
+/// The system can't start the thread: then nothing has run.
+pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> Result<R, CutOff> {
     let over = &AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let watch = thread::Builder::new().spawn_scoped(scope, || {
             let mut watch = Watch::new(Instant::now(), pulses);
             while !over.load(Ordering::Relaxed) {
                 thread::sleep(NAP);
@@ -41,9 +47,13 @@ pub(super) fn guarded<R>(pulses: &[Pulse], work: impl FnOnce() -> R) -> R {
                 }
             }
         });
+        if let Err(error) = watch {
+            let what = format!("the system did not start a thread that detects deadlocks: {error}");
+            return Err(CutOff::Refused(what));
+        }
         let result = work();
         over.store(true, Ordering::Relaxed);
-        result
+        Ok(result)
     })
 }
 
@@ -86,6 +96,6 @@ mod tests {
 
     #[test]
     fn guarded_work_runs_and_returns() {
-        assert_eq!(guarded(&[Pulse::default()], || 7), 7);
+        assert_eq!(guarded(&[Pulse::default()], || 7), Ok(7));
     }
 }

@@ -124,7 +124,7 @@ impl<V: Value, const FAULT: u8> View for &Locked<V, FAULT> {
 fn run<C: Case, const FAULT: u8, V: Value>() -> Result<Vec<Reading>, String> {
     let data = DataSet::load(&DataName::Random, 1).unwrap();
     let setting = Setting { data: &data, threads: 2, hints: Hints::default() };
-    C::run::<V, Locked<V, FAULT>>(setting, REHEARSAL).map_err(|wrong| wrong.0)
+    C::run::<V, Locked<V, FAULT>>(setting, REHEARSAL).map_err(|wrong| wrong.to_string())
 }
 
 #[track_caller]

@@ -13,7 +13,7 @@ use super::value::Drops;
 use super::walk::{Walk, versioned};
 use super::{BATCH, Case, Setting, Value};
 use crate::data::Stream;
-use crate::measure::{Gate, Metric, Reading, Slice, Team, Throughput, Worker, WrongAnswer};
+use crate::measure::{Gate, Metric, NoReadings, Reading, Slice, Team, Throughput, Worker};
 
 /// The two cases.
 pub(super) struct InsertDelete;
@@ -25,11 +25,11 @@ impl Case for InsertDelete {
     fn run<V: Value, M: OrderedMap<V>>(
         Setting { data, threads, hints }: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let drops = Drops::begin();
         let map = M::build(hints)?;
         let mut version = 0;
-        let mut turn = |totals: &mut [Total; 2]| {
+        let mut turn = |totals: &mut [Total; 2]| -> Result<(), NoReadings> {
             for (change, total) in [Change::Insert, Change::Delete].into_iter().zip(totals) {
                 let (stream, len) = match change {
                     Change::Insert => (&data.queries, data.keys.len()),
@@ -90,7 +90,7 @@ fn pass<V: Value, M: OrderedMap<V>>(
     stream: &Stream,
     threads: usize,
     version: u64,
-) -> Result<Total, WrongAnswer> {
+) -> Result<Total, NoReadings> {
     let walks = Walk::parts(stream, threads);
     let mut writers: Team<_> = walks
         .map(|walk| Writer {

@@ -10,7 +10,7 @@ use super::questions::{Absent, Half, Present, Questions};
 use super::value::Drops;
 use super::walk::Walk;
 use super::{BATCH, Case, Setting, Value, filled};
-use crate::measure::{Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer};
+use crate::measure::{Gate, Metric, NoReadings, Reading, Slice, Team, Worker};
 
 /// Lookups of existing keys.
 pub(super) struct LookupHit;
@@ -33,7 +33,7 @@ impl Case for LookupHit {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let queries = &setting.data.queries;
         let walks = Walk::spaced(queries, 0..queries.len(), setting.threads);
         run::<V, M, _>(Self::NAMES[0], setting, walks.map(Present), slice)
@@ -47,7 +47,7 @@ impl Case for LookupMiss {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let queries = setting.data.absent();
         let walks = Walk::spaced(queries, 0..queries.len(), setting.threads);
         run::<V, M, _>(Self::NAMES[0], setting, walks.map(Absent), slice)
@@ -61,7 +61,7 @@ impl Case for LookupHalf {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let [present, absent] = [&setting.data.queries, setting.data.absent()]
             .map(|queries| Walk::spaced(queries, 0..queries.len(), setting.threads));
         let both = (0..).zip(present.zip(absent));
@@ -76,7 +76,7 @@ fn run<'d, V: Value, M: OrderedMap<V>, Q: Questions<'d>>(
     setting: Setting<'d>,
     questions: impl Iterator<Item = Q>,
     slice: Slice,
-) -> Result<Vec<Reading>, WrongAnswer> {
+) -> Result<Vec<Reading>, NoReadings> {
     let drops = Drops::begin();
     let map = filled::<V, M>(setting)?;
     let mut readers: Team<_> = questions.map(|questions| Reader::new(&map, questions)).collect();

@@ -8,7 +8,7 @@
 use super::map::OrderedMap;
 use super::value::Drops;
 use super::{Case, Setting, Value, check, filled};
-use crate::measure::{Metric, Reading, Slice, WrongAnswer};
+use crate::measure::{Metric, NoReadings, Reading, Slice};
 
 /// The case.
 pub(super) struct Memory;
@@ -28,7 +28,7 @@ impl Case for Memory {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         _slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let data = setting.data;
         let drops = Drops::begin();
         let map = filled::<V, M>(setting)?;

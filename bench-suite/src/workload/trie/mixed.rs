@@ -17,7 +17,7 @@ use super::value::Drops;
 use super::walk::{Walk, versioned};
 use super::{BATCH, Case, Setting, Value, filled};
 use crate::data::Stream;
-use crate::measure::{Gate, HeldBytes, Metric, Reading, Slice, Team, Worker, WrongAnswer};
+use crate::measure::{Gate, HeldBytes, Metric, NoReadings, Reading, Slice, Team, Worker};
 
 /// The name of the case.
 pub(super) const CASE: &str = "mixed";
@@ -38,7 +38,7 @@ impl Case for Mixed {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let Setting { data, threads, .. } = setting;
         let drops = Drops::begin();
         let map = filled::<V, M>(setting)?;

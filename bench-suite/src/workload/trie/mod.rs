@@ -31,7 +31,7 @@ use qptrie::Hints;
 
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::data::DataSet;
-use crate::measure::{Reading, SHORTEST, Sampler, Slice, WrongAnswer};
+use crate::measure::{NoReadings, Reading, SHORTEST, Sampler, Slice, WrongAnswer};
 use map::{OrderedMap, View};
 pub(crate) use ours::Reader;
 use ours::{Batched, Family, Plain, SubtreeLock, Validated};
@@ -121,7 +121,7 @@ trait Case: 'static {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer>;
+    ) -> Result<Vec<Reading>, NoReadings>;
 }
 
 /// The subjects to measure.
@@ -321,11 +321,11 @@ struct Ours<'d, C, F> {
 impl<C: Case, F: Family> Sampler for Ours<'_, C, F> {
     /// Runs the case with values that count their drops: the plain numbers of the samples need no
     /// drop, and a map correctly spends no time on it.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         C::run::<Counted, F::Map<Counted>>(self.setting, REHEARSAL).map(drop)
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         C::run::<u64, F::Map<u64>>(self.setting, self.setting.slice(slice))
     }
 }
@@ -338,11 +338,11 @@ struct Guest<'d, C, M> {
 
 impl<C: Case, M: OrderedMap<u64>> Sampler for Guest<'_, C, M> {
     /// All checks are part of the samples.
-    fn rehearse(&mut self) -> Result<(), WrongAnswer> {
+    fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())
     }
 
-    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, WrongAnswer> {
+    fn sample(&mut self, slice: Slice) -> Result<Vec<Reading>, NoReadings> {
         C::run::<u64, M>(self.setting, self.setting.slice(slice))
     }
 }

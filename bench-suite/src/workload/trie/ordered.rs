@@ -14,7 +14,9 @@ use super::map::{OrderedMap, View};
 use super::value::Drops;
 use super::walk::Walk;
 use super::{BATCH, Case, Setting, Value, filled};
-use crate::measure::{Gate, Metric, Reading, Slice, Team, Throughput, Worker, WrongAnswer};
+use crate::measure::{
+    Gate, Metric, NoReadings, Reading, Slice, Team, Throughput, Worker, WrongAnswer,
+};
 
 /// Iterates from the first entry to the last.
 pub(super) struct Iterate;
@@ -30,7 +32,7 @@ impl Case for Iterate {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let Setting { data, threads, .. } = setting;
         let drops = Drops::begin();
         let map = filled::<V, M>(setting)?;
@@ -52,7 +54,7 @@ impl Case for Seek {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let Setting { data, threads, .. } = setting;
         let drops = Drops::begin();
         let map = filled::<V, M>(setting)?;

@@ -9,7 +9,7 @@ use super::map::{OrderedMap, View};
 use super::value::Drops;
 use super::walk::{Walk, versioned};
 use super::{BATCH, Case, Setting, Value, filled};
-use crate::measure::{Gate, Metric, Reading, Slice, Team, Worker, WrongAnswer};
+use crate::measure::{Gate, Metric, NoReadings, Reading, Slice, Team, Worker};
 
 /// The case.
 pub(super) struct Update;
@@ -22,7 +22,7 @@ impl Case for Update {
     fn run<V: Value, M: OrderedMap<V>>(
         setting: Setting<'_>,
         slice: Slice,
-    ) -> Result<Vec<Reading>, WrongAnswer> {
+    ) -> Result<Vec<Reading>, NoReadings> {
         let Setting { data, threads, .. } = setting;
         let drops = Drops::begin();
         let map = filled::<V, M>(setting)?;
