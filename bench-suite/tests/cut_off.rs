@@ -136,6 +136,7 @@ fn no_process_survives_a_run_that_is_killed() {
         assert!(begun.elapsed() < Duration::from_secs(10), "{processes:?} are left");
         thread::sleep(Duration::from_millis(10));
     }
+    assert!(!json.exists(), "nothing was measured");
 }
 
 /// Runs the program with 1 GiB of addresses: too few for the stacks of 1000 threads.
@@ -166,4 +167,34 @@ fn a_run_that_is_refused_threads_shows_what_it_measured_before() {
     assert!(records.clone().count() > 0 && records.clone().all(|record| record["threads"] == 1));
     let end = lines.last().unwrap();
     assert!(end["workloads_done"] == 1 && end["part"]["rounds_done"] == 0, "{end}");
+}
+
+#[test]
+fn a_run_that_measured_nothing_leaves_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("records");
+    let (code, text, error) = with_few_addresses("1000", &json);
+    assert_eq!(code, Some(1), "{text}{error}");
+    assert!(error.contains("of 1000 threads"), "{error}");
+    assert!(!json.exists());
+
+    let output = start(&["alloc", "--html", "/nowhere/page.html"], &json).wait_with_output();
+    assert_eq!(output.unwrap().status.code(), Some(2));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// No user can create a file in `/proc`, not even root.
+#[test]
+fn a_run_that_cannot_write_the_report_that_it_was_asked_for_fails_after_its_tables() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("records");
+    let short = ["--rounds", "1", "--duration", "1", "--html", "/proc/page.html"];
+    let Output { status, stdout, stderr } =
+        start(&[&ALLOC[..], &short].concat(), &json).wait_with_output().unwrap();
+    let (text, error) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(1), "{text}{error}");
+    assert!(text.contains("alloc, speed"), "{text}");
+    assert!(error.starts_with("bench-suite: no report: --html /proc/page.html: "), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert_eq!(lines(&json).last().unwrap()["kind"], "end");
 }

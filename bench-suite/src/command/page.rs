@@ -71,8 +71,8 @@ impl PagePath {
         Ok(format!("Report: {}{older}\n", path.display()))
     }
 
-    /// Writes the report of a run and prints its path. The results have been shown already, so a
-    /// failure to write the page does not fail the run.
+    /// Writes the report of a run and prints its path. A failure to write it under its default name
+    /// does not fail the run: the results have been shown already.
     pub(super) fn show(
         &self,
         run: Run,
@@ -80,6 +80,7 @@ impl PagePath {
     ) -> Result<(), Failure> {
         match self.write(&[run]) {
             Ok(line) => say(&line),
+            Err(line) if self.is_named => Err(Failure::Run(format!("no report: {line}"))),
             Err(line) => print_aside(&format!("No report: {line}\n")),
         }
     }

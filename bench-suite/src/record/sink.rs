@@ -2,49 +2,58 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::line::Line;
 #[cfg(target_os = "linux")]
 use super::line::TortureTally;
 use super::{Record, RunEnd, RunHeader};
 
-/// A file to which records are appended, or standard output, or nothing.
+/// Writes the lines of a run. A run that measures nothing writes nothing.
 #[derive(Debug)]
-pub(crate) enum Sink {
+pub(crate) struct Sink {
+    to: Destination,
+    /// The header of a run that has measured nothing yet.
+    header: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Destination {
     Nothing,
     StandardOutput,
+    /// A file that is opened for the first measurement.
+    Path(PathBuf),
     File(File),
 }
 
 impl Sink {
-    /// Opens a file for appending; creates it if it is missing. `-` is standard output. A missing
-    /// newline at the end of the file is added.
+    /// Checks that lines can be appended to a file, or to a file that does not exist yet. `-` is
+    /// standard output. A missing newline at the end of the file will be added.
     ///
     /// # Errors
     ///
     /// One line with the file's name and the reason why it can't be written.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, String> {
-        let Some(path) = path else { return Ok(Self::Nothing) };
-        if path == Path::new("-") {
-            return Ok(Self::StandardOutput);
-        }
-        let complain = |error: String| format!("--json {}: {error}", path.display());
-        if fs::metadata(path).is_ok_and(|kind| !kind.is_file()) {
-            // Opening a pipe would block until a reader appears.
-            return Err(complain("expected a regular file, or - for standard output".into()));
-        }
-        open(path).map(Self::File).map_err(|error| complain(error.to_string()))
+        let to = match path {
+            None => Destination::Nothing,
+            Some(path) if path == Path::new("-") => Destination::StandardOutput,
+            Some(path) => {
+                let complain = |error| format!("--json {}: {error}", path.display());
+                check(path).map_err(complain)?;
+                Destination::Path(path.into())
+            }
+        };
+        Ok(Self { to, header: Vec::new() })
     }
 
     /// Returns whether records go to standard output, where text would go otherwise.
     pub(crate) fn is_standard_output(&self) -> bool {
-        matches!(self, Self::StandardOutput)
+        matches!(self.to, Destination::StandardOutput)
     }
 
-    /// Appends the header of a run, as [`append`](Self::append) does.
+    /// Begins a run. Its header is written with its first measurement.
     pub(crate) fn begin(&mut self, header: &RunHeader) -> io::Result<()> {
-        self.write(std::iter::once(Line::Run(header)))
+        Ok(Line::Run(header).write(&mut self.header)?)
     }
 
     /// Appends records, one per line, in one write: lines of programs that append to the same file
@@ -60,22 +69,34 @@ impl Sink {
         self.write(std::iter::once(Line::Torture(tally)))
     }
 
-    /// Appends the end of a run, as [`append`](Self::append) does.
+    /// Appends the end of a run, as [`append`](Self::append) does, if the run measured anything.
     pub(crate) fn end(&mut self, end: &RunEnd) -> io::Result<()> {
-        self.write(std::iter::once(Line::End(end)))
+        let has_measured = self.header.is_empty();
+        self.write(has_measured.then_some(Line::End(end)).into_iter())
     }
 
     fn write<'r>(&mut self, all: impl Iterator<Item = Line<'r>>) -> io::Result<()> {
-        if matches!(self, Self::Nothing) {
-            return Ok(());
-        }
         let mut lines = Vec::new();
         for line in all {
             line.write(&mut lines)?;
         }
-        let written = match self {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        lines.splice(..0, self.header.drain(..));
+        let written = self.to.write(&lines);
+        if written.is_err() {
+            self.to = Destination::Nothing;
+        }
+        written
+    }
+}
+
+impl Destination {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
             Self::Nothing => Ok(()),
-            Self::StandardOutput => match io::stdout().lock().write_all(&lines) {
+            Self::StandardOutput => match io::stdout().lock().write_all(lines) {
                 // A closed pipe is not a failure.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     *self = Self::Nothing;
@@ -83,12 +104,39 @@ impl Sink {
                 }
                 written => written,
             },
-            Self::File(file) => append_whole(file, &lines),
-        };
-        if written.is_err() {
-            *self = Self::Nothing;
+            Self::Path(path) => {
+                *self = Self::File(open(path)?);
+                self.write(lines)
+            }
+            Self::File(file) => append_whole(file, lines),
         }
-        written
+    }
+}
+
+/// Checks that lines can be appended to a path, without changing anything.
+fn check(path: &Path) -> Result<(), String> {
+    let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    match fs::metadata(path) {
+        // Opening a pipe would block until a reader appears.
+        Ok(kind) if !kind.is_file() => {
+            Err("expected a regular file, or - for standard output".into())
+        }
+        Ok(_) => match OpenOptions::new().read(true).append(true).open(path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_folder => {
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            match tempfile::tempfile_in(folder.unwrap_or(Path::new("."))) {
+                Ok(_) => Ok(()),
+                // Without the name of the temporary file.
+                Err(error) => Err(match error.get_ref().and_then(|inner| inner.source()) {
+                    Some(cause) => cause.to_string(),
+                    None => error.to_string(),
+                }),
+            }
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -151,8 +199,28 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_measures_nothing_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("records");
+        let record = specimen::of("update", "immediate", Metric::OpsPerS, &[1.0]);
+        let mut sink = Sink::open(Some(&path)).unwrap();
+        sink.begin(&record.run).unwrap();
+        sink.append(&[]).unwrap();
+        sink.end(&specimen::end(&[1.0])).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        sink.append(&[record]).unwrap();
+        sink.end(&specimen::end(&[1.0])).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let kinds = text.lines().map(|line| line.split('"').nth(5).unwrap_or_default());
+        assert_eq!(kinds.collect::<Vec<_>>(), ["run", "record", "end"]);
+    }
+
+    #[test]
     fn a_file_that_cannot_be_opened_is_named() {
         let error = Sink::open(Some(Path::new("/nowhere/at/all"))).unwrap_err();
-        assert!(error.starts_with("--json /nowhere/at/all: "), "{error}");
+        assert_eq!(error, "--json /nowhere/at/all: No such file or directory (os error 2)");
+        let directory = tempfile::tempdir().unwrap();
+        let folder = format!("{}/", directory.path().join("new").display());
+        assert!(Sink::open(Some(Path::new(&folder))).is_err());
     }
 }
