@@ -72,7 +72,7 @@ fn an_unknown_reader_or_cpu_mode_names_those_that_exist() {
     refused_with(&["qp-trie", "--reader", "nobody"], &["nobody", readers]);
     refused_with(&["qp-trie", "--hints", "off,maybe"], &["maybe", "--hints", "expected off or on"]);
     refused_with(&["flood", "--hints", "on"], &["--hints"]);
-    for command in ["flood", "alloc", "htab-mem"] {
+    for command in ["compare", "flood", "alloc", "htab-mem"] {
         for reader in ["nobody", "stall-0ms", "stall-99999ms"] {
             let allowed = "none, idle, busy and stall-1ms to stall-10000ms";
             refused_with(&[command, "--reader", reader], &[reader, allowed]);

@@ -62,6 +62,7 @@ fn alloc_measures_every_case_and_size_and_the_peak_memory_of_every_subject() {
     let (records, text) = records("alloc", &["--size", "16,4096"]);
     assert!(text.contains("alloc, speed") && text.contains("producer-consumer"), "{text}");
     assert!(records.iter().all(|record| record["bench"] == "alloc"));
+    assert!(records.iter().all(|record| record["params"]["reader"] == "none"));
     let found = distinct(&records, &["case", "threads", "size", "metric"]);
     for case in ["hot-pair", "batch-64"] {
         for threads in [1, 2] {
@@ -329,6 +330,7 @@ fn qp_trie_measures_rivals_in_every_case_they_support_and_skips_those_that_rejec
     let (made, text) = records("qp-trie", &["--rivals", "--data", &data, "--threads", "2"]);
     assert!(!text.contains("masstree is skipped"), "{text}");
     let found = distinct(&made, &["case", "subject"]);
+    assert!(records.iter().all(|record| record["params"]["concurrent_reader"] == "none"));
     for subject in ["masstree", "crossbeam-skiplist", "scc-treeindex", "papaya", "dashmap"] {
         for case in ["lookup-hit", "lookup-miss", "update", "insert", "delete", "mixed", "memory"] {
             has(&found, &[&format!("{case} {subject}")]);

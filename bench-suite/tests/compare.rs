@@ -109,6 +109,36 @@ fn a_folder_that_cannot_be_written_costs_only_the_report() {
 fn identity(record: &Value) -> String {
     let params = &record["params"];
     let what = if params["data"].is_null() { &params["size"] } else { &params["data"] };
+#[test]
+fn every_case_is_measured_beside_the_readers_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("records");
+    let output = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+        .args(["compare", "--duration", "1", "--rounds", "1", "--warmup", "0.001", "--quiet"])
+        .args(["--data", "random", "--threads", "2", "--reader", "busy,stall-5ms", "--no-html"])
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let lines = std::fs::read_to_string(&json).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut found = BTreeSet::new();
+    for record in lines.iter().filter(|line| line["kind"] == "record") {
+        let params = &record["params"];
+        let is_trie = record["bench"] == "qp-trie";
+        let reader = &params[if is_trie { "concurrent_reader" } else { "reader" }];
+        found.insert((record["case"].as_str().unwrap(), reader.as_str().unwrap()));
+    }
+    let cases = ["lookup-hit", "update", "insert", "delete", "mixed", "overwrite"];
+    let expected = cases.into_iter().flat_map(|case| [(case, "busy"), (case, "stall-5ms")]);
+    assert_eq!(found, expected.collect());
+    for line in ["map lookups, 5 ms stalls", "map changes, 5 ms stalls", "allocate, 5 ms stalls"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
     let reader = if record["bench"] == "flood" { &params["reader"] } else { &Value::Null };
     let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
     let words =
@@ -203,4 +233,5 @@ fn check(record: &Value, cores: u64) {
     let reads = record["bench"] == "flood" && record["params"]["reader"] == "busy";
     let oversubscribed = record["threads"].as_u64().unwrap() + u64::from(reads) > cores;
     assert_eq!(record["params"]["oversubscribed"], oversubscribed);
+        assert_eq!(record["params"]["concurrent_reader"], "none");
 }

@@ -153,6 +153,11 @@ pub(crate) struct CompareOptions {
     /// The sets of keys.
     #[command(flatten)]
     pub(crate) data: DataOption,
+
+    /// Concurrent readers of every case: none, idle, busy, stall-MSms [default: none for the trie;
+    /// none,idle,busy,stall-100ms for overwrite]
+    #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
+    pub(crate) readers: Vec<String>,
 }
 
 /// The options of `qp-trie`.

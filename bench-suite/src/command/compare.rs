@@ -5,7 +5,7 @@ use qptrie::Hints;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::Choices;
+use super::select::{Choices, readers};
 use super::sets;
 use crate::cli::CompareOptions;
 use crate::data::DataName;
@@ -27,7 +27,16 @@ const USUAL_SECONDS: u64 = 100;
 
 /// Returns the cases and the defaults.
 pub(super) fn listing() -> Listing {
-    CHOICES.listing("compare", USUAL_SECONDS, vec![("--data", vec![DataName::Symbols.to_string()])])
+    let readers = format!("{} for the trie", Reader::None);
+    let flooding = Reader::USUAL.map(|reader| reader.to_string()).join(", ");
+    CHOICES.listing(
+        "compare",
+        USUAL_SECONDS,
+        vec![
+            ("--data", vec![DataName::Symbols.to_string()]),
+            ("--reader", vec![readers, format!("{flooding} for {}", flood::OVERWRITE)]),
+        ],
+    )
 }
 
 /// Checks the request, measures, and reports.
@@ -36,6 +45,8 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let sample = options.common.run.sample.as_ref();
     let data =
         sets::load(&options.data.names(), &[DataName::Symbols], CHOICES.cases, &selection, sample);
+    let wanted = |usual| readers(&options.readers, usual).map_err(Failure::Request);
+    let (concurrent, flooding) = (wanted(&[Reader::None])?, wanted(&Reader::USUAL)?);
     let data = data.map_err(Failure::Request)?;
     let lineup = trie::Lineup {
         readers: vec![trie::Reader::Validated, trie::Reader::Plain],
@@ -43,10 +54,11 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
         others: false,
     };
     let mut workloads = trie::workloads(&data, &selection, &lineup);
+        concurrent,
     // The largest number of threads: here the readers matter more than the number of threads.
     let most = selection.threads.iter().max().copied().unwrap_or(1);
     let flooded = Selection { threads: vec![most], ..selection.clone() };
-    workloads.extend(flood::workloads(&flooded, &SIZES, &Reader::USUAL, flood::Lineup::Policies));
+    workloads.extend(flood::workloads(&flooded, &SIZES, &flooding, flood::Lineup::Policies));
     let show = |records: &[_], part: Option<&_>| {
         let tables = match options.tables {
             true => report::tables(records, Against::TheFirst) + "\n",

@@ -4,7 +4,7 @@ use memalloc::PolicyKind;
 
 use super::Failure;
 use super::run::{Program, run as run_program};
-use super::select::{Choices, distinct, readers};
+use super::select::{Choices, all_readers, distinct};
 use crate::cli::FloodOptions;
 use crate::report::{self, Against, Listing};
 use crate::workload::flood;
@@ -38,7 +38,7 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
         true => SIZES.to_vec(),
         false => distinct(&options.sizes),
     };
-    let readers = readers(&options.readers, &Reader::USUAL).map_err(Failure::Request)?;
+    let readers = all_readers(&options.readers, &Reader::USUAL).map_err(Failure::Request)?;
     run_program(Program {
         options: &options.common.run,
         selection: &selection,

@@ -12,6 +12,7 @@ use crate::data::DataName;
 use crate::record::{Part, Record};
 use crate::report::{self, Against, Listing};
 use crate::workload::Selection;
+use crate::workload::reader::Reader as ConcurrentReader;
 use crate::workload::trie::{self, Reader};
 
 const CHOICES: Choices = Choices {
@@ -50,7 +51,8 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
         [] => vec![Hints::default()],
         wanted => distinct(wanted),
     };
-    let lineup = trie::Lineup { readers, hints, others: true };
+    let concurrent = vec![ConcurrentReader::None];
+    let lineup = trie::Lineup { readers, hints, concurrent, others: true };
     run_program(Program {
         options: &options.common.run,
         selection: &selection,

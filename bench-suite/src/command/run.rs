@@ -2,6 +2,7 @@
 //! that shows their records.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let all = workloads.len();
     for (place, workload) in workloads.iter_mut().enumerate() {
         let input = workload.keys.map_or(&[][..], DataSet::packed);
-        run.measure(workload, input, selection, is_controlled(place))?;
+        run.measure(workload, input, selection, has_control)?;
         if run.is_cut_off() {
             break;
         }
@@ -99,9 +100,6 @@ fn least(workload: &Workload<'_>) -> Duration {
 
 /// The advice for a run that does not fit into its time.
 const SHORTER: &str = "Fewer --rounds, --case or --threads shorten it.";
-
-/// The workload in which the first subject takes part twice, to compare two identical subjects.
-const CONTROLLED: usize = 0;
 
 /// A run in progress.
 pub(super) struct Run {
@@ -169,7 +167,7 @@ impl Run {
     ) -> Result<&[Record], Failure> {
         self.progress.show(&workload.title);
         let rounds = self.take_rounds(workload, input, &selection.cases, has_control);
-        let (rounds, looks) = rounds.map_err(|wrong| failed(&workload.title, &wrong))?;
+        let (rounds, taken) = rounds.map_err(|wrong| failed(&workload.title, &wrong))?;
         let known = self.records.len();
         if rounds.complete > 0 {
             let of_each = workload.subjects.iter().zip(rounds.outcomes).zip(looks);
@@ -203,7 +201,7 @@ impl Run {
         input: &[u8],
         cases: &[&'static str],
         has_control: bool,
-    ) -> Result<(Rounds, Vec<Vec<Look>>), WrongAnswer> {
+    ) -> Result<(Rounds, Vec<(Vec<Look>, Vec<u32>)>), WrongAnswer> {
         let Workload { bench, title, keys, threads, share, shortest, subjects } = workload;
         let probe = RefCell::new(&mut self.probe);
         let request = |subject| SampleRequest {
@@ -247,7 +245,7 @@ impl Run {
             self.control = main.zip(named.first()).and_then(|((first, again), named)| {
                 let first = (first, &named.subprocess.looks[..]);
                 Control::of(bench, named.subject, *threads, first, (again, &control.looks[..]))
-            });
+            }));
         }
         Ok((rounds, named.into_iter().map(|one| one.subprocess.looks).collect()))
     }
@@ -278,12 +276,12 @@ impl Run {
         say(&report::health(&end))?;
         let run = record::Run { header, records, end: Some(end) };
         let shown = page.map_or(Ok(()), |page| page.show(run, say));
-        match (ended(unwritten, cut_off), shown) {
-            (Err(failure), Err(other)) => {
-                print_aside(&format!("bench-suite: {other}\n"))?;
-                Err(failure)
-            }
-            (end, shown) => end.and(shown),
+        // Each has been tried; the first failure is reported last, by its exit status too.
+        let failures = [ended(unwritten, cut_off), said, shown].into_iter().filter_map(Result::err);
+        let mut failures = failures.collect::<Vec<_>>().into_iter();
+        let first = failures.next();
+        for other in failures {
+            print_aside(&format!("bench-suite: {other}\n"))?;
         }
     }
 }
@@ -292,6 +290,7 @@ impl Run {
 pub(super) fn ended(unwritten: Option<io::Error>, cut_off: Option<CutOff>) -> Result<(), Failure> {
     match (unwritten, cut_off) {
         (Some(error), _) => {
+        first.map_or(Ok(()), Err)
             Err(Failure::Run(format!("--json: {error}; the records before it are complete")))
         }
         (None, Some(CutOff::Signal(signal))) => Err(Failure::Interrupted(signal)),

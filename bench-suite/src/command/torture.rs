@@ -74,8 +74,14 @@ pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
     let tally =
         TortureTally { run: &header.run, tally: end.tally, error: None, phase: None, again: None };
     let phases = end.tally.phases as usize;
-    let end_line =
-        RunEnd::now(&header, begun.elapsed(), (phases, phases), None, Health::default(), None);
+    let end_line = RunEnd::now(
+        &header,
+        begun.elapsed(),
+        (phases, phases),
+        Vec::new(),
+        Health::default(),
+        None,
+    );
     for written in [sink.torture(&tally), sink.end(&end_line)] {
         if let Err(error) = written {
             unwritten.get_or_insert(error);

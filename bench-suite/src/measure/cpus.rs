@@ -14,7 +14,7 @@ pub(crate) fn available() -> usize {
 /// Pins the calling thread to the `number`th of the allowed CPUs, modulo their number. If the
 /// system can't do it the thread stays free to move: perhaps slower, never wrong.
 #[cfg(target_os = "linux")]
-pub(super) fn pin(number: usize) {
+pub(crate) fn pin(number: usize) {
     use std::sync::LazyLock;
 
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -42,7 +42,7 @@ pub(super) fn time_used() -> Option<Duration> {
 
 /// See the version for Linux.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn pin(_number: usize) {}
+pub(crate) fn pin(_number: usize) {}
 
 /// See the version for Linux.
 #[cfg(not(target_os = "linux"))]

@@ -35,7 +35,7 @@ mod turn;
 
 pub(crate) use budget::{Budget, SHORTEST, Slice};
 pub(crate) use comparison::{Comparison, Interval, MARGIN, Side, Verdict};
-pub(crate) use cpus::available as available_cpus;
+pub(crate) use cpus::{available as available_cpus, pin as pin_to_cpu};
 pub(crate) use curve::{Curve, Over, Timeline};
 pub(crate) use held::HeldBytes;
 pub(crate) use interrupt::{Interrupt, signal_name};

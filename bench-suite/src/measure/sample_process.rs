@@ -172,6 +172,7 @@ fn failed(what: &str) -> WrongAnswer {
     WrongAnswer(format!("the process of the sample {what}"))
 }
 
+    let _ = request;
 fn lost(error: io::Error) -> WrongAnswer {
     failed(&format!("was lost: {error}"))
 }

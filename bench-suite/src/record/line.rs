@@ -121,6 +121,7 @@ impl Measured {
             curves: self.curves,
             run: Arc::clone(run),
         }
+        .completed()
     }
 }
 
@@ -170,5 +171,6 @@ impl First {
             curves: Vec::new(),
             run: Arc::clone(run),
         }
+        .completed()
     }
 }

@@ -21,6 +21,7 @@ use crate::measure::{
     Curve, Look, Metric, Outcome, Placed, Series, Summary, WrongAnswer, available_cpus,
 };
 use crate::workload::reader::Reader;
+use crate::workload::trie::{self, CONCURRENT_READER};
 use crate::workload::{OnWrong, Params, Selection, Subject, Workload};
 pub(crate) use build::Build;
 pub(crate) use host::Host;
@@ -77,7 +78,7 @@ pub(crate) struct Record {
     pub(crate) run: Arc<RunHeader>,
 }
 
-/// The times of samples, and the machine probe before each.
+/// The times of samples, the machine probe before each, and their processes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Looks {
     /// Seconds since the beginning of the run.
@@ -89,15 +90,35 @@ pub(crate) struct Looks {
     pub(crate) independent_ns: Vec<f64>,
     /// The time of a cache line's round trip to another CPU, in nanoseconds; null with one CPU.
     pub(crate) round_trip_ns: Vec<Option<f64>>,
+    /// The id of the process of each sample; empty in older records.
+    #[serde(default)]
+    pub(crate) process: Vec<u32>,
 }
 
 impl Looks {
+    /// Returns those of some samples, given the probe before each and its process.
+    pub(crate) fn of(looks: &[Look], processes: &[u32]) -> Self {
+        Self { process: processes.to_vec(), ..looks.iter().copied().collect() }
+    }
+
+    /// Returns those of the first samples.
+    fn first(&self, samples: usize) -> Self {
+        let mut first = self.clone();
+        first.at_s.truncate(samples);
+        first.arithmetic_ns.truncate(samples);
+        first.independent_ns.truncate(samples);
+        first.round_trip_ns.truncate(samples);
+        first.process.truncate(samples);
+        first
+    }
+
     /// Appends those of another run of the same row.
     pub(super) fn extend(&mut self, other: &Self) {
         self.at_s.extend(&other.at_s);
         self.arithmetic_ns.extend(&other.arithmetic_ns);
         self.independent_ns.extend(&other.independent_ns);
         self.round_trip_ns.extend(&other.round_trip_ns);
+        self.process.extend(&other.process);
     }
 }
 
@@ -121,7 +142,7 @@ impl Record {
         workload: &Workload<'_>,
         subject: &Subject<'_>,
         outcome: Outcome,
-        looks: &[Look],
+        looks: &Looks,
         wanted: &Selection,
         run: &Arc<RunHeader>,
     ) -> Vec<Self> {
@@ -150,7 +171,7 @@ impl Record {
         };
         let wanted = series.into_iter().filter(|series| wanted.wants(series.case));
         let records = wanted.filter_map(|Series { case, metric, samples, curves }| {
-            let looks = looks.iter().take(samples.len()).copied().collect();
+            let looks = looks.first(samples.len());
             Some(Self {
                 bench: workload.bench.into(),
                 case: case.into(),
@@ -253,6 +274,19 @@ impl Record {
         (self.metric == Metric::WrongAnswers).then(|| self.param(WRONG_ANSWER))
     }
 
+    /// Returns the reader beside the threads that were measured, if it is known.
+    pub(crate) fn concurrent_reader(&self) -> Option<Reader> {
+        concurrent_reader(&self.params)
+    }
+
+    /// Adds the parameter that older records of ordered maps lack.
+    fn completed(mut self) -> Self {
+        if self.bench == trie::BENCH {
+            self.params.entry(CONCURRENT_READER).or_insert_with(|| Reader::None.to_string().into());
+        }
+        self
+    }
+
     /// Returns the samples for a comparison.
     pub(crate) fn placed(&self) -> Placed<'_> {
         placed(self.threads, &self.params, &self.samples, &self.looks.round_trip_ns)
@@ -264,6 +298,12 @@ impl Record {
     }
 }
 
+/// Returns the reader beside the threads that were measured.
+fn concurrent_reader(params: &Params) -> Option<Reader> {
+    let name = params.get(CONCURRENT_READER).or_else(|| params.get("reader"))?;
+    name.as_str()?.parse().ok()
+}
+
 /// Returns samples for a comparison. The placement of the CPUs matters if several threads ran,
 /// including one that only reads.
 fn placed<'s>(
@@ -272,9 +312,7 @@ fn placed<'s>(
     samples: &'s [f64],
     round_trips: &'s [Option<f64>],
 ) -> Placed<'s> {
-    let reader = params.get("reader").and_then(serde_json::Value::as_str);
-    let beside = reader.and_then(|name| name.parse::<Reader>().ok());
-    match threads > 1 || beside.is_some_and(Reader::has_thread) {
+    match threads > 1 || concurrent_reader(params).is_some_and(Reader::has_thread) {
         true => Placed::of(samples, round_trips),
         false => Placed::anywhere(samples),
     }
@@ -315,7 +353,8 @@ pub(crate) mod specimen {
             seconds: 100.5,
             workloads_done: 12,
             workloads: 13,
-            control: Some(control),
+            controls: vec![control],
+            control: None,
             health,
             part: Some(Part {
                 reason: "interrupted by SIGINT".into(),
@@ -379,7 +418,7 @@ mod tests {
         assert_eq!(record.curves.len(), record.samples.len());
         assert_eq!(record.value, Summary::of(&record.samples).unwrap().median);
         let end = run.end.as_ref().unwrap();
-        assert!(end.control.as_ref().is_some_and(|control| !control.differs()), "{end:?}");
+        assert!(end.controls.len() == 1 && !end.controls[0].differs(), "{end:?}");
 
         let runs = parse(&examples("1").join("\n")).unwrap();
         assert_eq!((runs.len(), runs[0].records[0].metric), (1, Metric::OpsPerS));
@@ -409,7 +448,7 @@ mod tests {
         let mut record = specimen::of("update", "immediate", Metric::OpsPerS, &[1.0]);
         let (at, arithmetic_ns) = (std::time::Duration::from_secs(1), 1.0);
         let look = Look { at, arithmetic_ns, independent_ns: 1.0, round_trip_ns: None };
-        record.looks = [look].into_iter().collect();
+        record.looks = Looks::of(&[look], &[7]);
         record.curves = Curve::distribution(&[1.0]).into_iter().collect();
         let end = specimen::end(&[1.0; 7]);
         line::Line::Run(&record.run).write(&mut written).unwrap();

@@ -177,6 +177,8 @@ mod tests {
     use super::*;
     use crate::measure::Metric;
 
+    use crate::workload::reader::Reader;
+    use crate::workload::trie::CONCURRENT_READER;
     #[track_caller]
     fn refused(text: &str, parts: &[&str]) {
         let error = parse(text).unwrap_err();
@@ -222,6 +224,20 @@ mod tests {
     }
 
     #[test]
+    #[test]
+    fn an_older_record_of_the_trie_is_read_as_one_without_a_concurrent_reader() {
+        let (header, record) = header_and_record();
+        assert!(!record.contains(CONCURRENT_READER));
+        let newer = record.replace("\"data\":", "\"concurrent_reader\":\"none\",\"data\":");
+        let runs = parse(&format!("{header}\n{record}\n{newer}")).unwrap();
+        let [old, new] = &runs[0].records[..] else { panic!("{runs:?}") };
+        assert_eq!(
+            (old.concurrent_reader(), new.concurrent_reader()),
+            (Some(Reader::None), Some(Reader::None))
+        );
+        assert!(old.is_same_row(new) && old.is_same_task(new));
+    }
+
     fn the_error_for_a_file_without_records_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);

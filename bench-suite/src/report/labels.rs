@@ -5,6 +5,8 @@ use super::rows::Row;
 use crate::measure::Metric;
 use crate::record::Record;
 use crate::workload::hash_map::htab_mem;
+use crate::workload::reader::Reader;
+use crate::workload::trie::CONCURRENT_READER;
 
 /// Returns the part of a row's name that states its quantity; `None` for a row that is not shown.
 pub(super) fn heading(row: &Row<'_>, rows: &[Row<'_>]) -> Option<&'static str> {
@@ -106,6 +108,8 @@ pub(super) fn label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
         parts.push(match name.as_str() {
             // Shown in the title of the table, or next to the threads.
             "data" | "source" | "entries" | "oversubscribed" => continue,
+            CONCURRENT_READER if value == Reader::None.to_string() => continue,
+            CONCURRENT_READER => format!("reader {value}"),
             "size" | "value_size" => format!("{value} B"),
             "rate_hz" => format!("{value} Hz"),
             _ => format!("{name} {value}"),

@@ -85,19 +85,27 @@ pub(super) enum Quantity {
 
 impl Judgement {
     /// Applies the rule.
-    pub(super) fn of(records: &[Record], part: Option<&Part>) -> Self {
+    pub(super) fn of<'r>(records: &'r [Record], part: Option<&Part>) -> Self {
         let rows = rows(records);
-        let pairs: Vec<Pair<'_>> = rows.iter().filter_map(Pair::of).collect();
-        let (lookups, changes) = (of(&pairs, Pair::is_lookup), of(&pairs, Pair::is_map_change));
-        let allocating = of(&pairs, Pair::is_allocating);
+        let pairs: Vec<Pair<'r>> = rows.iter().filter_map(Pair::of).collect();
+        // Speeds behind a stall do not decide.
+        let speeds = |is_it: fn(&Pair<'r>) -> bool| of(&pairs, |pair| is_it(pair) && !pair.sits());
+        let (lookups, changes) = (speeds(Pair::is_lookup), speeds(Pair::is_map_change));
+        let allocating = speeds(Pair::is_overwriting);
         use Quantity::{Memory, Speed, Time};
         let mut kinds = vec![("map lookups".to_owned(), lookups.clone(), Speed)];
         kinds.push(("map changes".into(), changes.clone(), Speed));
         kinds.push(("allocate and free".into(), allocating.clone(), Speed));
-        let stalled = of(&pairs, Pair::is_allocating_behind_a_stall);
-        kinds.push(("allocate, 100 ms stalls".into(), stalled, Speed));
-        for reader in Reader::USUAL {
-            let peaks = of(&pairs, |pair| pair.is_peak_beside(reader));
+        let readers = readers(&pairs);
+        let stalls = readers.iter().filter(|reader| reader.sits());
+        for (what, is_it) in Pair::STALLED {
+            for &reader in stalls.clone() {
+                let rows = of(&pairs, |pair| is_it(pair) && pair.is_beside(reader));
+                kinds.push((format!("{what}, {}", beside(reader)), rows, Speed));
+            }
+        }
+        for &reader in &readers {
+            let peaks = of(&pairs, |pair| pair.is_peak() && pair.is_beside(reader));
             kinds.push((format!("peak memory, {}", beside(reader)), peaks, Memory));
         }
         let longest = of(&pairs, Pair::is_longest_behind_a_stall);
@@ -176,31 +184,43 @@ impl<'r> Pair<'r> {
         self.is_change() && self.is_of_keys()
     }
 
-    fn is_stalled(&self) -> bool {
-        self.common.param("reader") == Reader::Stall(100).to_string()
+    /// The kinds of rows that have a line of their own behind a stall.
+    const STALLED: [(&'static str, fn(&Self) -> bool); 3] = [
+        ("map lookups", Self::is_lookup),
+        ("map changes", Self::is_map_change),
+        ("allocate", Self::is_overwriting),
+    ];
+
+    fn is_beside(&self, reader: Reader) -> bool {
+        self.common.concurrent_reader() == Some(reader)
+    }
+
+    fn sits(&self) -> bool {
+        self.common.concurrent_reader().is_some_and(Reader::sits)
     }
 
     fn is_overwriting(&self) -> bool {
         self.is_change() && self.common.case == OVERWRITE && !self.is_of_keys()
     }
 
-    fn is_allocating(&self) -> bool {
-        self.is_overwriting() && !self.is_stalled()
-    }
-
-    fn is_allocating_behind_a_stall(&self) -> bool {
-        self.is_overwriting() && self.is_stalled()
-    }
-
     fn is_longest_behind_a_stall(&self) -> bool {
-        self.common.metric == Metric::UpdateGroupMaxNs && self.is_stalled()
+        self.common.metric == Metric::UpdateGroupMaxNs && self.sits()
     }
 
-    fn is_peak_beside(&self, reader: Reader) -> bool {
-        self.common.metric == Metric::MemPeakBytes
-            && !self.is_of_keys()
-            && self.common.param("reader") == reader.to_string()
+    fn is_peak(&self) -> bool {
+        self.common.metric == Metric::MemPeakBytes && !self.is_of_keys()
     }
+}
+
+/// Returns the concurrent readers, in the order in which they first occur.
+fn readers(pairs: &[Pair<'_>]) -> Vec<Reader> {
+    let mut readers = Vec::new();
+    for reader in pairs.iter().filter_map(|pair| pair.common.concurrent_reader()) {
+        if !readers.contains(&reader) {
+            readers.push(reader);
+        }
+    }
+    readers
 }
 
 fn of<'p, 'r>(pairs: &'p [Pair<'r>], wanted: impl Fn(&Pair<'r>) -> bool) -> Vec<&'p Pair<'r>> {
@@ -211,7 +231,7 @@ fn group(rows: &[&Pair<'_>]) -> Vec<Vec<f64>> {
     rows.iter().map(|pair| pair.ratios.clone()).collect()
 }
 
-fn beside(reader: Reader) -> &'static str {
+fn beside(reader: Reader) -> String {
     match reader {
         Reader::None => "no reader",
         Reader::Idle => "idle readers",
@@ -238,7 +258,7 @@ fn scope(pairs: &[Pair<'_>]) -> String {
         let threads = all("threads", true);
         let _ = write!(scope, "a trie of {entries} keys ({data}), {threads} threads; ");
     }
-    if pairs.iter().any(|pair| pair.is_allocating() || pair.is_allocating_behind_a_stall()) {
+    if pairs.iter().any(Pair::is_overwriting) {
         let (threads, sizes) = (all("threads", false), all("size", false));
         let _ = write!(
             scope,

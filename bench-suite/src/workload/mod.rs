@@ -57,6 +57,13 @@ pub(crate) struct Workload<'d> {
     pub(crate) subjects: Vec<Subject<'d>>,
 }
 
+impl Workload<'_> {
+    /// Returns the kind of what is measured: its bench, and whether it only looks up.
+    pub(crate) fn kind(&self) -> (&'static str, bool) {
+        (self.bench, self.title.starts_with("lookup"))
+    }
+}
+
 /// An allocator, a scheme or a map that runs a workload, with its reuse policy.
 pub(crate) struct Subject<'d> {
     /// The name in records.

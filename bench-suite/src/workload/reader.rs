@@ -24,12 +24,12 @@ impl Reader {
     /// The usual readers, in the order in which they run.
     pub(crate) const USUAL: [Self; 4] = [Self::None, Self::Idle, Self::Busy, Self::Stall(100)];
 
-    /// The longest stall, in milliseconds.
+    /// The longest stay in a section, in milliseconds.
     const LONGEST: u64 = 10_000;
 
     /// Returns whether there is a thread that only reads.
     pub(crate) fn has_thread(self) -> bool {
-        matches!(self, Self::Busy | Self::Stall(_))
+        self == Self::Busy || self.sits()
     }
 
     /// Returns whether there is a thread that only reads and always wants to run.
@@ -37,7 +37,7 @@ impl Reader {
         self == Self::Busy
     }
 
-    /// Returns whether the reader stalls in sections.
+    /// Returns whether the reader stays in sections.
     pub(crate) fn sits(self) -> bool {
         matches!(self, Self::Stall(_))
     }
@@ -45,19 +45,13 @@ impl Reader {
     /// Returns the share of a sample in the time of a run: a sample should contain a few turns, or
     /// a few of the long sections of a stalled reader.
     pub(crate) fn share(self) -> f64 {
-        match self {
-            Self::Stall(milliseconds) => 4.0 * (milliseconds as f64 / 100.0).max(1.0),
-            _ => 2.0,
-        }
+        self.stay().map_or(2.0, |milliseconds| 4.0 * (milliseconds as f64 / 100.0).max(1.0))
     }
 
     /// Returns the shortest time of a sample that means something: one with a whole section of a
-    /// stalled reader.
+    /// reader that stays.
     pub(crate) fn shortest_sample(self) -> Duration {
-        match self {
-            Self::Stall(milliseconds) => 2 * Duration::from_millis(milliseconds),
-            _ => SHORTEST,
-        }
+        self.stay().map_or(SHORTEST, |milliseconds| 2 * Duration::from_millis(milliseconds))
     }
 
     /// Returns the slice of a sample with this reader: a stall is longer than a turn.
@@ -92,7 +86,7 @@ impl FromStr for Reader {
             "none" => Ok(Self::None),
             "idle" => Ok(Self::Idle),
             "busy" => Ok(Self::Busy),
-            _ => stall()
+            _ => stay()
                 .ok_or_else(|| format!("unknown reader \"{name}\": expected {}", Self::ALLOWED)),
         }
     }

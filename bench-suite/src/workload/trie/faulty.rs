@@ -122,8 +122,14 @@ impl<V: Value, const FAULT: u8> View for &Locked<V, FAULT> {
 }
 
 fn run<C: Case, const FAULT: u8, V: Value>() -> Result<Vec<Reading>, String> {
+    run_beside::<C, FAULT, V>(ConcurrentReader::None)
+}
+
+fn run_beside<C: Case, const FAULT: u8, V: Value>(
+    concurrent: ConcurrentReader,
+) -> Result<Vec<Reading>, String> {
     let data = DataSet::load(&DataName::Random, 1).unwrap();
-    let setting = Setting { data: &data, threads: 2, hints: Hints::default() };
+    let setting = Setting { data: &data, threads: 2, hints: Hints::default(), concurrent };
     C::run::<V, Locked<V, FAULT>>(setting, REHEARSAL).map_err(|wrong| wrong.to_string())
 }
 
@@ -144,6 +150,27 @@ fn a_map_without_a_fault_passes() {
     assert!(run::<InsertDelete, NOTHING, u64>().is_ok());
     assert!(run::<Mixed, NOTHING, u64>().is_ok());
     assert!(run::<Memory, NOTHING, u64>().is_ok());
+}
+
+#[test]
+fn every_case_runs_beside_every_concurrent_reader() {
+    for reader in ConcurrentReader::USUAL {
+        assert!(run_beside::<LookupHit, NOTHING, u64>(reader).is_ok(), "{reader}");
+        assert!(run_beside::<Update, NOTHING, u64>(reader).is_ok(), "{reader}");
+        assert!(run_beside::<InsertDelete, NOTHING, u64>(reader).is_ok(), "{reader}");
+        assert!(run_beside::<Mixed, NOTHING, u64>(reader).is_ok(), "{reader}");
+        assert!(run_beside::<Iterate, NOTHING, u64>(reader).is_ok(), "{reader}");
+        assert!(run_beside::<Seek, NOTHING, u64>(reader).is_ok(), "{reader}");
+    }
+}
+
+/// Nothing else looks up keys in this case.
+#[test]
+fn the_value_of_another_key_found_by_a_concurrent_reader_ends_the_run() {
+    let end = run_beside::<InsertDelete, INVENTS, u64>(ConcurrentReader::Busy);
+    let reason = end.expect_err("the fault went unnoticed");
+    assert!(reason.contains("a concurrent reader looked up key"), "{reason}");
+    assert!(run::<InsertDelete, INVENTS, u64>().is_ok());
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::marker::PhantomData;
 use std::time::Instant;
 
+use super::beside::beside_reader;
 use super::check::{self, Findings};
 use super::map::{OrderedMap, View};
 use super::value::Drops;
@@ -23,9 +24,10 @@ impl Case for InsertDelete {
     const SHARE: f64 = 6.0;
 
     fn run<V: Value, M: OrderedMap<V>>(
-        Setting { data, threads, hints }: Setting<'_>,
+        setting: Setting<'_>,
         slice: Slice,
     ) -> Result<Vec<Reading>, NoReadings> {
+        let Setting { data, threads, hints, .. } = setting;
         let drops = Drops::begin();
         let map = M::build(hints)?;
         let mut version = 0;
@@ -46,12 +48,15 @@ impl Case for InsertDelete {
             version += 1;
             Ok(())
         };
-        turn(&mut Default::default())?;
-        let mut totals: [Total; 2] = Default::default();
-        let begun = Instant::now();
-        while totals[0].throughput.total() == 0 || begun.elapsed() < slice.measured {
-            turn(&mut totals)?;
-        }
+        let totals = beside_reader(&map, setting, || {
+            turn(&mut Default::default())?;
+            let mut totals: [Total; 2] = Default::default();
+            let begun = Instant::now();
+            while totals[0].throughput.total() == 0 || begun.elapsed() < slice.measured {
+                turn(&mut totals)?;
+            }
+            Ok(totals)
+        })?;
         drops.close(map, version * data.keys.len() as u64)?;
         let readings = Self::NAMES.iter().zip(totals).map(|(case, total)| total.readings(case));
         Ok(readings.flatten().collect())

@@ -4,6 +4,7 @@
 
 use std::marker::PhantomData;
 
+use super::beside::beside_reader;
 use super::check::{self, Findings};
 use super::map::{OrderedMap, View};
 use super::questions::{Absent, Half, Present, Questions};
@@ -80,7 +81,7 @@ fn run<'d, V: Value, M: OrderedMap<V>, Q: Questions<'d>>(
     let drops = Drops::begin();
     let map = filled::<V, M>(setting)?;
     let mut readers: Team<_> = questions.map(|questions| Reader::new(&map, questions)).collect();
-    let throughput = readers.run_for(slice, || {})?;
+    let throughput = beside_reader(&map, setting, || readers.run_for(slice, || {}))?;
 
     let false_negatives = check::missed(readers.iter().map(Reader::findings))?;
     drop(readers);

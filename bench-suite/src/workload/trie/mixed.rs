@@ -9,6 +9,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::beside::beside_reader;
 use super::check::{self, Findings};
 use super::lookup::Reader;
 use super::map::{OrderedMap, View};
@@ -49,11 +50,12 @@ impl Case for Mixed {
             MixedThread::Writes(Writer::new(&map, &data.queries, half..data.queries.len()));
         let mut team: Team<_> = readers.chain([writer]).collect();
         let mut held = HeldBytes::default();
-        let throughput = team.run_for(slice, || {
+        let watch = || {
             if let Some(bytes) = map.held_now() {
                 held.note(bytes);
             }
-        })?;
+        };
+        let throughput = beside_reader(&map, setting, || team.run_for(slice, watch))?;
 
         let false_negatives = check::missed(team.iter().map(MixedThread::findings))?;
         let (mut lookups, mut removed) = (0, 0);

@@ -6,6 +6,7 @@
 //! operations, like a program that handles a batch of packets or a request, and read the clock no
 //! more often than that.
 
+mod beside;
 mod btree;
 mod check;
 #[cfg(test)]
@@ -29,9 +30,10 @@ use std::time::Duration;
 
 use qptrie::Hints;
 
+use super::reader::Reader as ConcurrentReader;
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::data::DataSet;
-use crate::measure::{NoReadings, Reading, SHORTEST, Sampler, Slice, WrongAnswer};
+use crate::measure::{NoReadings, Reading, Sampler, Slice, WrongAnswer, available_cpus};
 use map::{OrderedMap, View};
 pub(crate) use ours::Reader;
 use ours::{Batched, Family, Plain, SubtreeLock, Validated};
@@ -54,6 +56,9 @@ pub(crate) const CASES: &[&str] = &[
     "seek",
     "memory",
 ];
+
+/// The parameter of records that names the concurrent reader: `reader` names the trie's own.
+pub(crate) const CONCURRENT_READER: &str = "concurrent_reader";
 
 /// The only case that needs two threads.
 pub(crate) const NEEDS_TWO_THREADS: &str = mixed::CASE;
@@ -83,12 +88,17 @@ struct Setting<'d> {
     threads: usize,
     /// Whether the trie keeps hints.
     hints: Hints,
+    /// The reader beside the threads that are measured.
+    concurrent: ConcurrentReader,
 }
 
 impl Setting<'_> {
     fn slice(&self, slice: Slice) -> Slice {
         let keys = &self.data.keys;
         if keys.total_bytes() + keys.len() * BYTES_AN_ENTRY > MOST_BYTES {
+            return slice.whole();
+        }
+        if self.concurrent.has_thread() {
             return slice.whole();
         }
         Slice { turn: slice.turn.map(|turn| turn * LONGER), ..slice }
@@ -131,6 +141,8 @@ pub(crate) struct Lineup {
     pub(crate) readers: Vec<Reader>,
     /// The settings of the trie's hints; each reader is measured with each.
     pub(crate) hints: Vec<Hints>,
+    /// The concurrent readers; each case is measured beside each.
+    pub(crate) concurrent: Vec<ConcurrentReader>,
     /// Set to measure other maps: the standard library's, and the rivals if they are selected.
     pub(crate) others: bool,
 }
@@ -179,24 +191,26 @@ impl<'d> TrieWorkloads<'d, '_> {
         if !C::NAMES.iter().any(|case| self.selection.wants(case)) {
             return;
         }
-        for threads in C::threads(&self.selection.threads) {
-            let data = self.data;
-            let subjects = self.subjects::<C>(threads);
-            let cases = C::NAMES.join(" and ");
-            self.workloads.push(Workload {
-                bench: BENCH,
-                title: format!("{cases}, {}, {}", data.name, threads_in_words(threads)),
-                keys: Some(data),
-                threads,
-                share: C::SHARE,
-                shortest: SHORTEST,
-                subjects,
-            });
+        let (data, cases) = (self.data, C::NAMES.join(" and "));
+        for &reader in &self.lineup.concurrent {
+            for threads in C::threads(&self.selection.threads) {
+                let subjects = self.subjects::<C>(threads, reader);
+                let threads_in_words = threads_in_words(threads);
+                self.workloads.push(Workload {
+                    bench: BENCH,
+                    title: format!("{cases}, {}, {threads_in_words}, reader {reader}", data.name),
+                    keys: Some(data),
+                    threads,
+                    share: C::SHARE.max(reader.share()),
+                    shortest: reader.shortest_sample(),
+                    subjects,
+                });
+            }
         }
     }
 
-    fn subjects<C: Case>(&self, threads: usize) -> Vec<Subject<'d>> {
-        let with = |hints| Setting { data: self.data, threads, hints };
+    fn subjects<C: Case>(&self, threads: usize, concurrent: ConcurrentReader) -> Vec<Subject<'d>> {
+        let with = |hints| Setting { data: self.data, threads, hints, concurrent };
         let mut subjects = Vec::new();
         for policy in &self.selection.policies {
             let of_policy = self.lineup.readers.iter().filter(|one| one.policy() == *policy);
@@ -303,6 +317,9 @@ impl Setting<'_> {
         params.insert("data".into(), self.data.name.to_string().into());
         params.insert("source".into(), self.data.source.clone().into());
         params.insert("entries".into(), self.data.keys.len().into());
+        params.insert(CONCURRENT_READER.into(), self.concurrent.to_string().into());
+        let at_work = self.threads + usize::from(self.concurrent.wants_cpu());
+        params.insert("oversubscribed".into(), (at_work > available_cpus()).into());
         params
     }
 }

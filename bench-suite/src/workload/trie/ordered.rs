@@ -9,6 +9,7 @@
 use std::hint::black_box;
 use std::marker::PhantomData;
 
+use super::beside::beside_reader;
 use super::check::{self, Findings};
 use super::map::{OrderedMap, View};
 use super::value::Drops;
@@ -38,7 +39,7 @@ impl Case for Iterate {
         let map = filled::<V, M>(setting)?;
         let len = data.keys.len() as u64;
         let mut goers: Team<_> = (0..threads).map(|_| Goer::new(&map, len)).collect();
-        let throughput = goers.run_for(slice, || {})?;
+        let throughput = beside_reader(&map, setting, || goers.run_for(slice, || {}))?;
         check::missed(goers.iter().map(|goer| &goer.findings))?;
         drop(goers);
         check::contents(&map, data, u64::from)?;
@@ -61,7 +62,7 @@ impl Case for Seek {
         let last = data.keys.len() as u64 - 1;
         let walks = Walk::spaced(&data.queries, 0..data.queries.len(), threads);
         let mut seekers: Team<_> = walks.map(|walk| Seeker::new(&map, walk, last)).collect();
-        let throughput = seekers.run_for(slice, || {})?;
+        let throughput = beside_reader(&map, setting, || seekers.run_for(slice, || {}))?;
         check::missed(seekers.iter().map(|seeker| &seeker.findings))?;
         drop(seekers);
         check::contents(&map, data, u64::from)?;

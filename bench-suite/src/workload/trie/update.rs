@@ -4,6 +4,7 @@
 
 use std::marker::PhantomData;
 
+use super::beside::beside_reader;
 use super::check::{self, Findings};
 use super::map::{OrderedMap, View};
 use super::value::Drops;
@@ -28,7 +29,7 @@ impl Case for Update {
         let map = filled::<V, M>(setting)?;
         let walks = Walk::parts(&data.queries, threads);
         let mut writers: Team<_> = walks.map(|walk| Writer::new(&map, walk)).collect();
-        let throughput = writers.run_for(slice, || {})?;
+        let throughput = beside_reader(&map, setting, || writers.run_for(slice, || {}))?;
 
         let false_negatives = check::missed(writers.iter().map(|writer| &writer.findings))?;
         let replaced = writers.iter().map(|writer| writer.replaced).sum();

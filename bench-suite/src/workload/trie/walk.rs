@@ -13,6 +13,12 @@ pub(super) fn versioned(number: u32, version: u64) -> u64 {
     u64::from(number) | version << NUMBER_BITS
 }
 
+/// Returns the number of the key of a value.
+#[inline]
+pub(super) fn number_of(value: u64) -> u32 {
+    value as u32
+}
+
 /// Iterates over a part of a stream, repeatedly.
 #[derive(Clone, Debug)]
 pub(super) struct Walk<'d> {
