@@ -74,9 +74,12 @@ fn an_unknown_reader_or_cpu_mode_names_those_that_exist() {
     refused_with(&["flood", "--hints", "on"], &["--hints"]);
     for command in ["compare", "flood", "alloc", "htab-mem"] {
         for reader in ["nobody", "stall-0ms", "stall-99999ms"] {
-            let allowed = "none, idle, busy and stall-1ms to stall-10000ms";
+            let allowed = "none, idle, busy, stall-1ms to stall-10000ms and, in flood, sleep-1ms";
             refused_with(&[command, "--reader", reader], &[reader, allowed]);
         }
+    }
+    for command in ["compare", "alloc", "htab-mem"] {
+        refused_with(&[command, "--reader", "sleep-5ms"], &["sleep-5ms", "only flood"]);
     }
     refused_with(&["flood", "--case", "swap"], &["swap", "overwrite, batch-add-batch-del"]);
     if cfg!(target_os = "linux") {

@@ -231,6 +231,18 @@ fn htab_mem_measures_with_every_kind_of_reader() {
 }
 
 #[test]
+fn flood_measures_memory_beside_a_sleeping_reader_under_every_policy() {
+    let arguments =
+        ["--size", "64", "--threads", "1", "--case", "overwrite", "--reader", "sleep-5ms"];
+    let (records, _) = records("flood", &arguments);
+    let found = distinct(&records, &["subject", "policy", "reader", "metric"]);
+    for policy in POLICIES {
+        has(&found, &[&format!("memalloc {policy} sleep-5ms ops_per_s")]);
+        has(&found, &[&format!("memalloc {policy} sleep-5ms mem_peak_bytes")]);
+    }
+}
+
+#[test]
 fn map_perf_measures_where_the_time_goes() {
     let (records, text) = records("map-perf", &[]);
     assert!(text.contains("map-perf, speed") && text.contains("share of time"), "{text}");

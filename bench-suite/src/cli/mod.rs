@@ -210,7 +210,8 @@ pub(crate) struct FloodOptions {
     #[arg(value_parser = values::stamped_size, allow_negative_numbers = true)]
     pub(crate) sizes: Vec<usize>,
 
-    /// Concurrent readers: none, idle, busy, stall-MSms [default: none,idle,busy,stall-100ms]
+    /// Concurrent readers: none, idle, busy, stall-MSms, sleep-MSms (in sections that may sleep)
+    /// [default: none,idle,busy,stall-100ms]
     #[arg(long = "reader", value_name = "READER,..", value_delimiter = ',')]
     pub(crate) readers: Vec<String>,
 }

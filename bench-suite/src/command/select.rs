@@ -93,12 +93,21 @@ fn has_two(threads: &[usize]) -> bool {
     threads.iter().any(|&threads| threads >= 2)
 }
 
-/// Parses the names of readers; returns `usual` if there are none.
+/// Parses the names of readers that do not sleep; returns `usual` if there are none.
 ///
 /// # Errors
 ///
 /// One line that names the unknown reader, and the known ones.
 pub(super) fn readers(wanted: &[String], usual: &[Reader]) -> Result<Vec<Reader>, String> {
+    let readers = all_readers(wanted, usual)?;
+    match readers.iter().find(|reader| matches!(reader, Reader::Sleep(_))) {
+        Some(sleeper) => Err(format!("--reader {sleeper}: only flood has readers that sleep")),
+        None => Ok(readers),
+    }
+}
+
+/// As [`readers`], with those that sleep.
+pub(super) fn all_readers(wanted: &[String], usual: &[Reader]) -> Result<Vec<Reader>, String> {
     let readers: Vec<Reader> = wanted.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
     Ok(if readers.is_empty() { usual.to_vec() } else { distinct(&readers) })
 }

@@ -233,10 +233,11 @@ fn group(rows: &[&Pair<'_>]) -> Vec<Vec<f64>> {
 
 fn beside(reader: Reader) -> String {
     match reader {
-        Reader::None => "no reader",
-        Reader::Idle => "idle readers",
-        Reader::Busy => "busy reader",
-        Reader::Stall(_) => "100 ms stalls",
+        Reader::None => "no reader".into(),
+        Reader::Idle => "idle readers".into(),
+        Reader::Busy => "busy reader".into(),
+        Reader::Stall(milliseconds) => format!("{milliseconds} ms stalls"),
+        Reader::Sleep(milliseconds) => format!("{milliseconds} ms sleeps"),
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Reader {
     Busy,
     /// A separate thread stays in a section for this many milliseconds, leaves, and enters again.
     Stall(u64),
+    /// As `Stall`, in sections that may sleep, for which only tasks-trace grace periods wait.
+    Sleep(u64),
 }
 
 impl Reader {
@@ -39,7 +41,15 @@ impl Reader {
 
     /// Returns whether the reader stays in sections.
     pub(crate) fn sits(self) -> bool {
-        matches!(self, Self::Stall(_))
+        self.stay().is_some()
+    }
+
+    /// Returns the time that it stays in a section, in milliseconds, if it does.
+    fn stay(self) -> Option<u64> {
+        match self {
+            Self::Stall(milliseconds) | Self::Sleep(milliseconds) => Some(milliseconds),
+            Self::None | Self::Idle | Self::Busy => None,
+        }
     }
 
     /// Returns the share of a sample in the time of a run: a sample should contain a few turns, or
@@ -60,7 +70,8 @@ impl Reader {
     }
 
     /// The accepted names.
-    const ALLOWED: &str = "none, idle, busy and stall-1ms to stall-10000ms";
+    const ALLOWED: &str =
+        "none, idle, busy, stall-1ms to stall-10000ms and, in flood, sleep-1ms to sleep-10000ms";
 }
 
 impl fmt::Display for Reader {
@@ -70,6 +81,7 @@ impl fmt::Display for Reader {
             Self::Idle => f.pad("idle"),
             Self::Busy => f.pad("busy"),
             Self::Stall(milliseconds) => f.pad(&format!("stall-{milliseconds}ms")),
+            Self::Sleep(milliseconds) => f.pad(&format!("sleep-{milliseconds}ms")),
         }
     }
 }
@@ -78,9 +90,15 @@ impl FromStr for Reader {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let stall = || {
-            let milliseconds = name.strip_prefix("stall-")?.strip_suffix("ms")?.parse().ok()?;
-            (1..=Self::LONGEST).contains(&milliseconds).then_some(Self::Stall(milliseconds))
+        let stay = || {
+            let (kind, time) = name.split_once('-')?;
+            let milliseconds = time.strip_suffix("ms")?.parse().ok()?;
+            let reader = match kind {
+                "stall" => Self::Stall(milliseconds),
+                "sleep" => Self::Sleep(milliseconds),
+                _ => return None,
+            };
+            (1..=Self::LONGEST).contains(&milliseconds).then_some(reader)
         };
         match name {
             "none" => Ok(Self::None),
@@ -142,16 +160,19 @@ mod tests {
 
     #[test]
     fn a_name_is_parsed_as_it_is_displayed() {
-        for reader in Reader::USUAL.into_iter().chain([Reader::Stall(1), Reader::Stall(10_000)]) {
+        for reader in Reader::USUAL.into_iter().chain([Reader::Sleep(1), Reader::Stall(10_000)]) {
             assert_eq!(reader.to_string().parse(), Ok(reader));
         }
     }
 
     #[test]
     fn the_error_for_an_unknown_name_says_what_is_expected() {
-        for name in ["", "sits", "stall", "stall-100", "stall-0ms", "stall-10001ms", "stall--1ms"] {
+        for name in ["", "sits", "stall", "stall-100", "stall-0ms", "sleep-10001ms", "stall--1ms"] {
             let reason = name.parse::<Reader>().unwrap_err();
-            assert!(reason.contains("busy and stall-1ms to stall-10000ms"), "{reason}");
+            assert!(
+                reason.contains("busy, stall-1ms to stall-10000ms and, in flood, sleep-1ms"),
+                "{reason}"
+            );
         }
     }
 

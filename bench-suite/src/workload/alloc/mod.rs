@@ -184,7 +184,7 @@ impl<S: Allocator> Worker for ReaderThread<'_, S> {
     fn work(&mut self, gate: &Gate) -> u64 {
         let mut sections = 0;
         loop {
-            if let Reader::Stall(milliseconds) = self.reader {
+            if let Reader::Stall(milliseconds) | Reader::Sleep(milliseconds) = self.reader {
                 self.allocator.section(|| sit(milliseconds, gate));
                 sections += 1;
             } else {

@@ -11,6 +11,7 @@ use memalloc::{AfterTasksTraceGp, FreeAfterRcuGp, Immediate};
 
 use super::object::{Found, Object, PLACES, Slot};
 use super::scheme::Session;
+use super::slots::Section;
 use super::*;
 use crate::measure::WrongAnswer;
 
@@ -91,7 +92,7 @@ fn scene<S: Scheme>() -> Result<(), WrongAnswer> {
     let mut reader = table.access(0, &mut reads);
     writer.put(0);
     writer.put(1);
-    reader.read(0, 0, || {
+    reader.read(Section::Short, 0, 0, || {
         writer.take(0);
         writer.put(2);
         writer.put(2);
@@ -153,7 +154,7 @@ fn a_fault_ends_every_role() {
 #[test]
 fn every_case_and_reader_runs_under_every_policy() {
     for case in CASES {
-        for reader in Reader::USUAL {
+        for reader in Reader::USUAL.into_iter().chain([Reader::Sleep(1)]) {
             let setting = Setting { case, size: 8, reader, threads: 2 };
             for readings in [
                 run::<Memalloc<Immediate>>(setting, slice()).unwrap(),

@@ -53,7 +53,7 @@ use crate::measure::{
 use callbacks::Callbacks;
 use group_times::GroupTimes;
 use scheme::{Memalloc, Scheme};
-use slots::SlotTable;
+use slots::{Section, SlotTable};
 use threads::{FloodThread, Progress, Task};
 
 /// The name of the bench.
@@ -183,7 +183,8 @@ impl Setting {
         let reader = match self.reader {
             Reader::None | Reader::Idle => None,
             Reader::Busy => Some((Task::Reads, 0)),
-            Reader::Stall(milliseconds) => Some((Task::Sits(milliseconds), 0)),
+            Reader::Stall(milliseconds) => Some((Task::Sits(Section::Short, milliseconds), 0)),
+            Reader::Sleep(milliseconds) => Some((Task::Sits(Section::MaySleep, milliseconds), 0)),
         };
         (0..self.threads).map(writer).chain(reader).collect()
     }

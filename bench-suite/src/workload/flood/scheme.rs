@@ -5,7 +5,7 @@
 use std::alloc::Layout;
 
 use memalloc::rcu::{Domain, LocalReader};
-use memalloc::{MemAlloc, ReusePolicy};
+use memalloc::{MemAlloc, PolicyKind, ReusePolicy};
 
 use super::object::{Found, Object, Slot};
 use crate::measure::WrongAnswer;
@@ -54,6 +54,17 @@ pub(super) trait Session {
     ///
     /// The slot only ever holds objects of this scheme, which are retired as BEN-F1 says.
     unsafe fn read(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>));
+
+    /// As [`read`](Self::read), in a section that may sleep; finds nothing if the scheme does not
+    /// wait for such sections. A scheme with one kind of section waits for all.
+    ///
+    /// # Safety
+    ///
+    /// As for [`read`](Self::read).
+    unsafe fn read_asleep(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
+        // SAFETY: the caller promises the same.
+        unsafe { self.read(slot, look) };
+    }
 }
 
 /// `memalloc` under one policy.
@@ -131,5 +142,57 @@ impl<P: ReusePolicy> Session for MemallocSession<'_, P> {
         // SAFETY: BEN-F2: loaded from a slot inside the section. Every policy keeps memory and type
         // until it ends, and objects of the class are stamped before they are put into a slot.
         look(slot.find().map(|place| unsafe { Found::new(place) }));
+    }
+
+    unsafe fn read_asleep(&mut self, slot: &Slot, look: impl FnOnce(Option<Found<'_>>)) {
+        let _section = self.alloc.domain().pin_trace();
+        let waits = P::KIND == PolicyKind::AfterTasksTraceGp;
+        let place = waits.then(|| slot.find()).flatten();
+        // SAFETY: BEN-F2: as in `read`; the policy waits for sections that may sleep.
+        look(place.map(|place| unsafe { Found::new(place) }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate};
+
+    use super::*;
+
+    /// Frees an object while another session is in a section that may sleep, and then allocates and
+    /// frees others. Returns whether the section found the object, and whether it was reused.
+    fn beside_a_sleeper<P: ReusePolicy>() -> (bool, bool) {
+        const OTHERS: u64 = 100_000;
+        let scheme = Memalloc::<P>::build(Layout::new::<u64>()).unwrap();
+        let slot = Slot::default();
+        let mut writer = scheme.session();
+        slot.swap(Some(writer.alloc().unwrap()));
+        let (mut is_found, mut is_reused) = (false, false);
+        let look = |found: Option<Found<'_>>| {
+            is_found = found.is_some();
+            let object = slot.swap(None).unwrap();
+            let place = object.place();
+            // SAFETY: BEN-F1: the object is of this scheme, and was swapped out.
+            unsafe { writer.retire(object) };
+            for _ in 0..OTHERS {
+                let other = writer.alloc().unwrap();
+                is_reused |= other.place() == place;
+                // SAFETY: BEN-F1: the object is of this scheme, and was in no slot.
+                unsafe { writer.retire(other) };
+            }
+        };
+        // SAFETY: BEN-F1: the slot has only held the object above.
+        unsafe { scheme.session().read_asleep(&slot, look) };
+        drop(writer);
+        scheme.close(1 + OTHERS).unwrap();
+        (is_found, is_reused)
+    }
+
+    #[test]
+    fn only_the_policy_with_tasks_trace_grace_periods_waits_for_a_sleeping_reader() {
+        assert_eq!(beside_a_sleeper::<Immediate>(), (false, true));
+        assert_eq!(beside_a_sleeper::<AfterRcuGp>(), (false, true));
+        assert_eq!(beside_a_sleeper::<FreeAfterRcuGp>(), (false, true));
+        assert_eq!(beside_a_sleeper::<AfterTasksTraceGp>(), (true, false));
     }
 }

@@ -69,6 +69,15 @@ impl<S: Scheme> SlotTable<S> {
     }
 }
 
+/// The kind of a read section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    /// Of a reader that does not sleep.
+    Short,
+    /// Of a reader that may sleep.
+    MaySleep,
+}
+
 /// The access of one thread: it puts objects into the slots of one lane and takes them out, and
 /// reads all slots.
 pub(super) struct LaneAccess<'f, S: Scheme + 'f> {
@@ -130,7 +139,13 @@ impl<S: Scheme> LaneAccess<'_, S> {
     /// Reads the object in a slot of any lane, calls `meanwhile` inside the section, and reads it
     /// again.
     #[inline]
-    pub(super) fn read(&mut self, lane: usize, place: usize, meanwhile: impl FnOnce()) {
+    pub(super) fn read(
+        &mut self,
+        section: Section,
+        lane: usize,
+        place: usize,
+        meanwhile: impl FnOnce(),
+    ) {
         let lane = lane % self.lanes.len();
         let slot = self.lanes[lane].slot(place);
         let mut right = true;
@@ -148,7 +163,12 @@ impl<S: Scheme> LaneAccess<'_, S> {
         };
         // SAFETY: BEN-F1: the table's slots hold only objects of its scheme, and only this file
         // retires them.
-        unsafe { self.session.read(slot, look) };
+        unsafe {
+            match section {
+                Section::Short => self.session.read(slot, look),
+                Section::MaySleep => self.session.read_asleep(slot, look),
+            }
+        }
         self.ledger.looks += 1;
         if !right {
             self.blame("a reader found an object that was reused during its section");

@@ -8,7 +8,7 @@ use crossbeam_utils::CachePadded;
 use super::group_times::GroupTimes;
 use super::object::PLACES;
 use super::scheme::Scheme;
-use super::slots::{LaneAccess, Ledger, SlotTable};
+use super::slots::{LaneAccess, Ledger, Section, SlotTable};
 use crate::measure::{Gate, Worker};
 use crate::workload::reader;
 
@@ -31,8 +31,8 @@ pub(super) enum Task {
     Deletes,
     /// Enters and leaves read sections all the time, and reads an object in each.
     Reads,
-    /// Stays in a read section with an object for this many milliseconds at a time.
-    Sits(u64),
+    /// Stays in a read section of this kind, with an object, for this many milliseconds at a time.
+    Sits(Section, u64),
 }
 
 impl Task {
@@ -40,7 +40,7 @@ impl Task {
     pub(super) fn is_timed(self) -> bool {
         match self {
             Self::Overwrites | Self::FillsAndEmpties | Self::Deletes => true,
-            Self::Adds | Self::Reads | Self::Sits(_) => false,
+            Self::Adds | Self::Reads | Self::Sits(..) => false,
         }
     }
 }
@@ -98,7 +98,7 @@ impl<S: Scheme> Worker for FloodThread<'_, S> {
         let before = self.ledger.done();
         let mut access = self.table.access(self.lane, &mut self.ledger);
         if self.may_read {
-            access.read(self.lane, self.place, || ());
+            access.read(Section::Short, self.lane, self.place, || ());
         }
         if let Some(times) = &mut self.times {
             times.begin(access.done());
@@ -110,7 +110,11 @@ impl<S: Scheme> Worker for FloodThread<'_, S> {
                 Task::Adds => add(&mut access, &mut self.place),
                 Task::Deletes => delete(&mut access, &mut self.place),
                 Task::Reads => read(&mut access, &mut self.rng),
-                Task::Sits(milliseconds) => sit(&mut access, &mut self.rng, milliseconds, gate),
+                Task::Sits(section, milliseconds) => {
+                    let lane = self.rng.u32(..) as usize;
+                    let meanwhile = || reader::sit(milliseconds, gate);
+                    access.read(section, lane, random_place(&mut self.rng), meanwhile);
+                }
             }
             self.progress.store(access.done(), Ordering::Relaxed);
             if let Some(times) = &mut self.times {
@@ -182,18 +186,8 @@ fn give_way() {
 fn read<S: Scheme>(access: &mut LaneAccess<'_, S>, rng: &mut fastrand::Rng) {
     for _ in 0..STRIDE {
         let lane = rng.u32(..) as usize;
-        access.read(lane, random_place(rng), || ());
+        access.read(Section::Short, lane, random_place(rng), || ());
     }
-}
-
-fn sit<S: Scheme>(
-    access: &mut LaneAccess<'_, S>,
-    rng: &mut fastrand::Rng,
-    milliseconds: u64,
-    gate: &Gate,
-) {
-    let lane = rng.u32(..) as usize;
-    access.read(lane, random_place(rng), || reader::sit(milliseconds, gate));
 }
 
 /// Returns a random number; slots take it modulo the number of places.

@@ -94,7 +94,7 @@ impl<M: Map> Worker for Beside<'_, M> {
         let mut looks = 0;
         while self.wrong.is_none() {
             match self.reader {
-                Reader::Stall(milliseconds) => {
+                Reader::Stall(milliseconds) | Reader::Sleep(milliseconds) => {
                     let key = self.rng.u32(..self.keys);
                     self.wrong = session.sit(key, || sit(milliseconds, gate)).err();
                     looks += 1;
