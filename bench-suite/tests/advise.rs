@@ -162,7 +162,7 @@ fn records_and_a_page_are_written_under_every_policy() {
     begins(first, "run");
     assert!(first.contains("\"command\":\"advise\""), "{first}");
     begins(last, "end");
-    assert!(last.contains("\"control\":{\"bench\":\"advise\""), "{last}");
+    assert!(last.contains("\"controls\":[{\"bench\":\"advise\""), "{last}");
     assert!(std::fs::read_to_string(page).unwrap().contains("bench-suite: advise"));
     for policy in POLICIES {
         for metric in ["ops_per_s", "update_latency_ns", "alloc_latency_ns", "free_latency_ns"] {

@@ -47,7 +47,11 @@ fn a_short_run_records_every_case_under_both_policies_and_misses_no_key() {
     let (header, end) = (records.remove(0), records.pop().unwrap());
     assert!(header["kind"] == "run" && header["command"] == "compare" && header["seed"] == 1);
     assert!(end["kind"] == "end" && end["run"] == header["run"], "{end}");
-    assert_eq!(end["control"]["again"].as_array().unwrap().len(), 2, "{end}");
+    let controls = end["controls"].as_array().unwrap();
+    let cases: Vec<_> = controls.iter().map(|one| one["case"].as_str().unwrap()).collect();
+    assert_eq!(cases, ["lookup-hit", "update", "overwrite"], "one of each kind");
+    assert!(controls.iter().all(|one| one["again"].as_array().unwrap().len() == 2), "{end}");
+    assert_eq!(stdout.matches("\nControl, ").count(), 3, "{stdout}");
     assert!(end["health"]["arithmetic_ns"]["median"].as_f64().unwrap() > 0.0, "{end}");
     let found: BTreeSet<String> = records.iter().map(identity).collect();
     let missing: Vec<String> = expected().filter(|identity| !found.contains(identity)).collect();

@@ -15,7 +15,7 @@ use crate::measure::{
     Budget, Contestant, CutOff, Interrupt, Look, NoReadings, Probe, Reading, Rounds, SampleProcess,
     SampleRequest, Slice, WrongAnswer, answer, end_with_the_run, run_rounds,
 };
-use crate::record::{self, Control, Health, Part, Record, RunEnd, RunHeader, Sink};
+use crate::record::{self, Control, Health, Looks, Part, Record, RunEnd, RunHeader, Sink};
 use crate::report::{self, Progress};
 use crate::workload::{OnWrong, Selection, Subject, Workload};
 
@@ -35,7 +35,7 @@ pub(super) struct Program<'c, 'd> {
     pub(super) remarks: String,
     /// True if tables follow: the preamble then explains their cells.
     pub(super) has_tables: bool,
-    /// True if the first subject takes part twice in the first workload, as a control.
+    /// True if the first subject takes part twice in the first workload of each kind, as a control.
     pub(super) has_control: bool,
     /// Formats the tables and the remarks on the records, which may be those of part of a run.
     pub(super) show: &'c dyn Fn(&[Record], Option<&Part>) -> String,
@@ -59,10 +59,13 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     say(&remarks)?;
 
     let rounds = options.rounds;
-    let is_controlled = |place: usize| has_control && place == CONTROLLED;
-    let turns: Vec<usize> = (0..)
-        .zip(&workloads)
-        .map(|(place, one)| (one.subjects.len() + usize::from(is_controlled(place))) * rounds)
+    let mut kinds = BTreeSet::new();
+    let controlled: Vec<bool> =
+        workloads.iter().map(|one| has_control && kinds.insert(one.kind())).collect();
+    let turns: Vec<usize> = workloads
+        .iter()
+        .zip(&controlled)
+        .map(|(one, &control)| (one.subjects.len() + usize::from(control)) * rounds)
         .collect();
     let progress = Progress::new(turns.iter().sum(), options.quiet);
     let shares = workloads.iter().zip(&turns).map(|(one, &turns)| one.share * turns as f64);
@@ -79,7 +82,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
     let budget = Budget::new(budget, shares.sum(), options.warmup);
     let mut run = Run::new(header, sink, rounds, budget, progress);
     let all = workloads.len();
-    for (place, workload) in workloads.iter_mut().enumerate() {
+    for (workload, has_control) in workloads.iter_mut().zip(controlled) {
         let input = workload.keys.map_or(&[][..], DataSet::packed);
         run.measure(workload, input, selection, has_control)?;
         if run.is_cut_off() {
@@ -110,8 +113,8 @@ pub(super) struct Run {
     pub(super) rounds: usize,
     pub(super) budget: Budget,
     probe: Probe,
-    /// The result of the control.
-    control: Option<Control>,
+    /// The results of the controls.
+    controls: Vec<Control>,
     progress: Progress,
     interrupt: Interrupt,
     /// The records so far.
@@ -138,7 +141,7 @@ impl Run {
             rounds,
             budget,
             probe: Probe::default(),
-            control: None,
+            controls: Vec::new(),
             progress,
             interrupt: Interrupt::listen(),
             records: Vec::new(),
@@ -242,7 +245,7 @@ impl Run {
         if let (Some(Ok(again)), Some(Ok(first))) = (again, rounds.outcomes.first()) {
             // The first reading is the main quantity of a workload.
             let main = first.first().zip(again.first());
-            self.control = main.zip(named.first()).and_then(|((first, again), named)| {
+            self.controls.extend(main.zip(named.first()).and_then(|((first, again), named)| {
                 let first = (first, &named.subprocess.looks[..]);
                 Control::of(bench, named.subject, *threads, first, (again, &control.looks[..]))
             }));
@@ -265,7 +268,7 @@ impl Run {
         let (cut_off, part) = cut_off.unzip();
         let (done, took) = (self.done, self.probe.elapsed());
         let workloads = workloads.max(done + usize::from(part.is_some()));
-        let end = RunEnd::now(&header, took, (done, workloads), self.control, health, part);
+        let end = RunEnd::now(&header, took, (done, workloads), self.controls, health, part);
         if let Err(error) = sink.end(&end) {
             unwritten.get_or_insert(error);
         }

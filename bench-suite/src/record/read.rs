@@ -128,7 +128,8 @@ fn add(runs: &mut Vec<Run>, line: &str) -> Result<(), String> {
         // No measurement.
         (2, "torture") => {}
         (2, "end") => {
-            let end: RunEnd = typed(line)?;
+            let mut end: RunEnd = typed(line)?;
+            end.controls.extend(end.control.take());
             let run = find(runs, &end.run)?;
             run.end = Some(end);
         }

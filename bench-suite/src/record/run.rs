@@ -91,8 +91,12 @@ pub(crate) struct RunEnd {
     pub(crate) workloads_done: usize,
     /// The number of workloads planned: larger, if the run was interrupted.
     pub(crate) workloads: usize,
-    /// The A/A control.
-    pub(crate) control: Option<Control>,
+    /// The A/A controls.
+    #[serde(default)]
+    pub(crate) controls: Vec<Control>,
+    /// The only one of an older record; moved to the others when it is read.
+    #[serde(default, skip_serializing)]
+    pub(super) control: Option<Control>,
     /// The health of the machine during the run.
     pub(crate) health: Health,
     /// The reason why the run ended early, if it did; `None` in older records.
@@ -119,7 +123,7 @@ impl RunEnd {
         header: &RunHeader,
         took: Duration,
         (workloads_done, workloads): (usize, usize),
-        control: Option<Control>,
+        controls: Vec<Control>,
         health: Health,
         part: Option<Part>,
     ) -> Self {
@@ -129,7 +133,8 @@ impl RunEnd {
             seconds: rounded(took.as_secs_f64()),
             workloads_done,
             workloads,
-            control,
+            controls,
+            control: None,
             health,
             part,
         }

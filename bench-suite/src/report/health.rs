@@ -6,15 +6,33 @@ use std::time::Duration;
 use super::figures;
 use super::paragraph::paragraph;
 use crate::measure::{Metric, Summary};
-use crate::record::{Health, Part, RunEnd};
+use crate::record::{Control, Health, Part, RunEnd};
+use crate::workload::threads_in_words;
 
 /// A run that got a smaller share of its CPUs than this is reported as disturbed.
 const UNDISTURBED: f64 = 0.97;
 
-/// Returns a paragraph about the run; an empty text if nothing was measured.
+/// Returns a paragraph about the run and a line for each control; an empty text if nothing was
+/// measured.
 pub(crate) fn health(end: &RunEnd) -> String {
     let said = sentences(end).join(" ");
-    if said.is_empty() { said } else { paragraph(&said) }
+    let lines = [said].into_iter().filter(|said| !said.is_empty()).chain(controls(end));
+    lines.map(|line| paragraph(&line)).collect()
+}
+
+/// Returns the result of each control.
+pub(super) fn controls(end: &RunEnd) -> impl Iterator<Item = String> {
+    end.controls.iter().map(|control| {
+        let Control { case, subject, policy, threads, comparison, .. } = control;
+        let who = policy.as_ref().unwrap_or(subject);
+        let threads = threads_in_words(*threads);
+        let ratio = figures::ratio(comparison);
+        let warning = match control.differs() {
+            true => " They are identical: ignore differences up to this size in this run.",
+            false => "",
+        };
+        format!("Control, {case}, {threads}, {who} against itself: {ratio}.{warning}")
+    })
 }
 
 /// Says that a run is incomplete, if it is, why, and what was measured.
@@ -37,7 +55,7 @@ pub(super) fn part_sentence(end: &RunEnd) -> Option<String> {
 }
 
 /// Returns the remarks on the run, one sentence each.
-pub(super) fn sentences(RunEnd { control, health, .. }: &RunEnd) -> Vec<String> {
+pub(super) fn sentences(RunEnd { health, .. }: &RunEnd) -> Vec<String> {
     let Health { arithmetic_ns, independent_ns, round_trip_ns, is_unsteady, cpu_share } = health;
     let time = |summary: &Summary| figures::spread(Metric::NsPerOp, summary);
     let mut said = Vec::new();
@@ -56,17 +74,6 @@ pub(super) fn sentences(RunEnd { control, health, .. }: &RunEnd) -> Vec<String> 
     if *is_unsteady {
         let warning = "The machine's speed changed during the run: compare ratios, not values.";
         said.push(warning.into());
-    }
-    if let Some(control) = control {
-        let ratio = figures::ratio(&control.comparison);
-        let of = "Control (the first subject measured twice):";
-        said.push(match control.differs() {
-            true => format!(
-                "{of} {ratio}. The two are identical: ignore differences up to this size in this \
-                 run."
-            ),
-            false => format!("{of} {ratio}."),
-        });
     }
     said.extend(cpu_share.filter(|&share| share < UNDISTURBED).map(|share| {
         format!(
@@ -101,10 +108,13 @@ mod tests {
 
     #[test]
     fn a_control_that_differs_warns() {
-        assert_eq!(said(|end| end.control = None), "");
-        assert!(said(|_| ()).contains("measured twice): no difference."));
-        let differs = |end: &mut RunEnd| end.control = specimen::end(&[1.2; 7]).control;
-        assert!(said(differs).contains("1.20. The two are identical: ignore"), "{}", said(differs));
+        assert_eq!(said(|end| end.controls.clear()), "");
+        let same = "Control, lookup-hit, 1 thread, immediate against itself: no difference.\n";
+        assert_eq!(said(|_| ()), same);
+        assert_eq!(said(|end| end.controls.extend(end.controls.clone())), same.repeat(2));
+        let differs = |end: &mut RunEnd| end.controls = specimen::end(&[1.2; 7]).controls;
+        let differ = said(differs).replace('\n', " ");
+        assert!(differ.contains("1.20. They are identical: ignore"), "{differ}");
     }
 
     #[test]
@@ -124,7 +134,8 @@ mod tests {
 
     #[test]
     fn threads_that_did_not_get_their_cpus_are_reported() {
-        let busy = |share| said(|end| (end.control, end.health.cpu_share) = (None, Some(share)));
+        let busy =
+            |share| said(|end| (end.controls, end.health.cpu_share) = (Vec::new(), Some(share)));
         assert!(busy(0.5).contains("less than 50 % of"), "{}", busy(0.5));
         assert_eq!(busy(0.99), "");
     }

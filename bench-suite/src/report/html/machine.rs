@@ -35,7 +35,8 @@ fn health_of(run: &Run) -> Markup {
     };
     html! {
         @if let Some(cut_off) = cut_off { p.warning { (cut_off) } }
-        @for sentence in run.end.iter().flat_map(health::sentences) {
+        @let controls = run.end.iter().flat_map(health::controls);
+        @for sentence in run.end.iter().flat_map(health::sentences).chain(controls) {
             @if is_warning(&sentence) { p.warning { (sentence) } } @else { p { (sentence) } }
         }
         div.figures { (probes(run)) }
