@@ -36,7 +36,8 @@ fn correct_code_has_no_errors_and_every_kind_of_work_is_done() {
 #[test]
 fn a_bad_option_is_reported_in_one_line() {
     for (arguments, said) in [
-        (&["--mode", "warp"][..], "rseq, active-cpu and"),
+        (&["--cpu-mode", "warp"][..], "rseq, active-cpu and"),
+        (&["--mode", "rseq"], "unknown option --mode"),
         (&["--policy", "never"], "immediate, after-rcu-gp"),
         (&["--threads", "0"], "from 1 to 1024"),
         (&["--duration", "0"], "from 1 to 86400"),

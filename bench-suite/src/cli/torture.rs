@@ -16,7 +16,7 @@ pub(crate) struct TortureOptions {
     duration: u64,
 
     /// Only these CPU modes: rseq, active-cpu, active-thread [default: all that this system has]
-    #[arg(long = "mode", value_name = "MODE,..", value_delimiter = ',')]
+    #[arg(long = "cpu-mode", value_name = "MODE,..", value_delimiter = ',')]
     pub(crate) modes: Vec<CpuMode>,
 
     /// Only these reuse policies [default: all]

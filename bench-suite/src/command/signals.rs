@@ -16,11 +16,11 @@ const CHOICES: Choices =
 const USUAL_SECONDS: u64 = 3;
 
 /// The option that names CPU modes.
-const MODE_OPTION: &str = "--cpu-mode";
+pub(super) const MODE_OPTION: &str = "--cpu-mode";
 
 /// Returns the cases and the defaults.
 pub(super) fn listing() -> Listing {
-    let modes = modes_asked_for(MODE_OPTION, &[]).unwrap_or_default();
+    let modes = modes_asked_for(&[]).unwrap_or_default();
     let modes: Vec<String> = modes.iter().map(ToString::to_string).collect();
     // With one thread and with two.
     let seconds = USUAL_SECONDS * 2 * modes.len() as u64;
@@ -30,7 +30,7 @@ pub(super) fn listing() -> Listing {
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
     let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
-    let modes = modes_asked_for(MODE_OPTION, &options.modes).map_err(Failure::Request)?;
+    let modes = modes_asked_for(&options.modes).map_err(Failure::Request)?;
     // Each CPU mode with each number of threads has its own time.
     let times = modes.len() * selection.threads.len();
     run_program(Program {
@@ -48,12 +48,12 @@ pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
 }
 
 /// Returns the modes asked for, or all that this system supports.
-pub(super) fn modes_asked_for(option: &str, wanted: &[CpuMode]) -> Result<Vec<CpuMode>, String> {
+pub(super) fn modes_asked_for(wanted: &[CpuMode]) -> Result<Vec<CpuMode>, String> {
     let here: Vec<CpuMode> =
         CpuMode::ALL.iter().copied().filter(|mode| mode.is_supported()).collect();
     if let Some(missing) = wanted.iter().find(|mode| !here.contains(mode)) {
         let names: Vec<String> = here.iter().map(ToString::to_string).collect();
-        return Err(format!("{option} {missing}: this system supports {}", names.join(", ")));
+        return Err(format!("{MODE_OPTION} {missing}: this system supports {}", names.join(", ")));
     }
     Ok(if wanted.is_empty() { here } else { distinct(wanted) })
 }

@@ -6,7 +6,7 @@ use memalloc::PolicyKind;
 
 use super::run::ended;
 use super::select::distinct;
-use super::signals::modes_asked_for;
+use super::signals::{MODE_OPTION, modes_asked_for};
 use super::{Failure, print, print_aside};
 use crate::cli::TortureOptions;
 use crate::measure::CutOff;
@@ -17,12 +17,9 @@ use crate::torture::{self, Choices, Event, Request};
 /// The default duration, in seconds.
 const DEFAULT_SECONDS: u64 = 60;
 
-/// The option that names CPU modes.
-const MODE_OPTION: &str = "--mode";
-
 /// Describes the command for `list`.
 pub(super) fn listing() -> Listing {
-    let modes = modes_asked_for(MODE_OPTION, &[]).unwrap_or_default();
+    let modes = modes_asked_for(&[]).unwrap_or_default();
     Listing {
         command: "torture",
         seconds: DEFAULT_SECONDS,
@@ -35,7 +32,7 @@ pub(super) fn listing() -> Listing {
 
 /// Checks the options, and runs torture.
 pub(super) fn run(options: &TortureOptions) -> Result<(), Failure> {
-    let modes = modes_asked_for(MODE_OPTION, &options.modes).map_err(Failure::Request)?;
+    let modes = modes_asked_for(&options.modes).map_err(Failure::Request)?;
     let policies = match options.policies.is_empty() {
         true => PolicyKind::ALL.to_vec(),
         false => distinct(&options.policies),

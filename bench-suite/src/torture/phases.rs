@@ -91,7 +91,7 @@ impl fmt::Display for Phase {
         let Self { number, mode, barrier, policy, mix, .. } = self;
         write!(
             f,
-            "phase {number}: --mode {mode}, barrier {barrier}, --policy {policy}{}, {} branches, \
+            "phase {number}: --cpu-mode {mode}, barrier {barrier}, --policy {policy}{}, {} branches, \
              hints {}, {} caches, mostly {mix}",
             if self.uses_free_rcu { " with free_rcu" } else { "" },
             if self.validated { "validated" } else { "deferred" },
