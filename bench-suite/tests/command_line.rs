@@ -195,6 +195,55 @@ fn the_error_for_rivals_without_the_feature_says_how_to_build_them() {
     }
 }
 
+/// The exit code still says what is wrong, or that nothing is.
+#[test]
+fn a_closed_standard_output_or_error_is_no_error() {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("records");
+    let json = json.to_str().unwrap();
+    let short = ["alloc", "--case", "hot-pair", "--size", "64", "--threads", "1"];
+    let short = [&short[..], &["--rounds", "1", "--duration", "1"]].concat();
+    let to_file = [&short[..], &["--json", json]].concat();
+    let page = directory.path().join("page.html");
+    let page = page.to_str().unwrap();
+    for (arguments, code) in [
+        (&to_file[..], 0),
+        (&[&short[..], &["--json", "-"]].concat(), 0),
+        (&["advise", "--readers", "no"], 0),
+        (&["advise", "--print-shape"], 0),
+        (&["list"], 0),
+        (&["--help"], 0),
+        (&["export", "csv", json], 0),
+        (&["report", "--html", page, json], 0),
+        (&["cmp", json, json], 2),
+        (&["--speed"], 2),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
+        let status = command.args(arguments).stdout(closed()).stderr(closed()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+    let records = std::fs::read_to_string(json).unwrap();
+    assert!(records.lines().last().unwrap().contains("\"kind\":\"end\""), "{records}");
+    assert!(std::fs::read_to_string(page).unwrap().ends_with("</html>"));
+}
+
+/// Nothing can be written to this device, as to a file on a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_standard_output_that_cannot_be_written_fails_before_anything_runs() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench-suite"));
+    let output = command.args(["alloc", "--quiet"]).stdout(full).output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert!(line.contains("standard output") && line.lines().count() == 1, "{line}");
+}
+
 #[test]
 fn help_and_version_are_no_errors() {
     for argument in ["--help", "--version", "-h", "help"] {

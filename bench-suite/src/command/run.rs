@@ -272,11 +272,8 @@ impl Run {
         if let Err(error) = sink.end(&end) {
             unwritten.get_or_insert(error);
         }
-        if let Some(part) = report::part(&end) {
-            say(&format!("\n{part}"))?;
-        }
-        say(&results(&records, end.part.as_ref()))?;
-        say(&report::health(&end))?;
+        let part = report::part(&end).map(|part| format!("\n{part}")).unwrap_or_default();
+        let said = say(&(part + &results(&records, end.part.as_ref()) + &report::health(&end)));
         let run = record::Run { header, records, end: Some(end) };
         let shown = page.map_or(Ok(()), |page| page.show(run, say));
         // Each has been tried; the first failure is reported last, by its exit status too.
