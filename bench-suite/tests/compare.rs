@@ -109,10 +109,6 @@ fn a_folder_that_cannot_be_written_costs_only_the_report() {
     shows_its_results_without_a_report_in(Path::new("/proc"));
 }
 
-/// Returns the fields that identify a record.
-fn identity(record: &Value) -> String {
-    let params = &record["params"];
-    let what = if params["data"].is_null() { &params["size"] } else { &params["data"] };
 #[test]
 fn every_case_is_measured_beside_the_readers_asked_for() {
     let directory = tempfile::tempdir().unwrap();
@@ -143,6 +139,10 @@ fn every_case_is_measured_beside_the_readers_asked_for() {
     }
 }
 
+/// Returns the fields that identify a record.
+fn identity(record: &Value) -> String {
+    let params = &record["params"];
+    let what = if params["data"].is_null() { &params["size"] } else { &params["data"] };
     let reader = if record["bench"] == "flood" { &params["reader"] } else { &Value::Null };
     let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
     let words =
@@ -201,6 +201,7 @@ fn check(record: &Value, cores: u64) {
         "metric",
         "params",
         "policy",
+        "process",
         "round_trip_ns",
         "run",
         "samples",
@@ -212,7 +213,7 @@ fn check(record: &Value, cores: u64) {
     ];
     assert_eq!(keys.into_iter().filter(|key| *key != "curves").collect::<Vec<_>>(), schema);
     assert_eq!((&record["schema"], &record["kind"]), (&2.into(), &"record".into()));
-    for looks in ["at_s", "arithmetic_ns", "independent_ns", "round_trip_ns"] {
+    for looks in ["at_s", "arithmetic_ns", "independent_ns", "round_trip_ns", "process"] {
         assert_eq!(record[looks].as_array().unwrap().len(), 2, "{record}");
     }
 
@@ -232,10 +233,10 @@ fn check(record: &Value, cores: u64) {
         assert_eq!(record["params"]["entries"], 16_376);
         let reader = if record["policy"] == "immediate" { "validated" } else { "plain" };
         assert_eq!(record["params"]["reader"], reader);
+        assert_eq!(record["params"]["concurrent_reader"], "none");
     }
     // A busy reader is one more thread.
     let reads = record["bench"] == "flood" && record["params"]["reader"] == "busy";
     let oversubscribed = record["threads"].as_u64().unwrap() + u64::from(reads) > cores;
     assert_eq!(record["params"]["oversubscribed"], oversubscribed);
-        assert_eq!(record["params"]["concurrent_reader"], "none");
 }

@@ -52,6 +52,6 @@ pub(super) fn run(options: &AllocOptions) -> Result<(), Failure> {
         has_tables: true,
         has_control: true,
         show: &|records, _| report::tables(records, Against::TheFastestRival),
-        closing: String::new(),
+        closing: &String::new,
     })
 }

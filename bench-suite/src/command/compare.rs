@@ -22,6 +22,9 @@ const CHOICES: Choices = Choices {
 /// Sizes of overwritten objects: the largest with deep caches, and a page.
 const SIZES: [usize; 2] = [256, 4096];
 
+/// The text after a complete run.
+const CLOSING: &str = "Your own workload: bench-suite advise. Every measurement: --tables.\n";
+
 /// The default time for all samples together, in seconds.
 const USUAL_SECONDS: u64 = 100;
 
@@ -42,19 +45,19 @@ pub(super) fn listing() -> Listing {
 /// Checks the request, measures, and reports.
 pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
     let selection = CHOICES.select(&options.common).map_err(Failure::Request)?;
+    let wanted = |usual| readers(&options.readers, usual).map_err(Failure::Request);
+    let (concurrent, flooding) = (wanted(&[Reader::None])?, wanted(&Reader::USUAL)?);
     let sample = options.common.run.sample.as_ref();
     let data =
         sets::load(&options.data.names(), &[DataName::Symbols], CHOICES.cases, &selection, sample);
-    let wanted = |usual| readers(&options.readers, usual).map_err(Failure::Request);
-    let (concurrent, flooding) = (wanted(&[Reader::None])?, wanted(&Reader::USUAL)?);
     let data = data.map_err(Failure::Request)?;
     let lineup = trie::Lineup {
         readers: vec![trie::Reader::Validated, trie::Reader::Plain],
         hints: vec![Hints::default()],
+        concurrent,
         others: false,
     };
     let mut workloads = trie::workloads(&data, &selection, &lineup);
-        concurrent,
     // The largest number of threads: here the readers matter more than the number of threads.
     let most = selection.threads.iter().max().copied().unwrap_or(1);
     let flooded = Selection { threads: vec![most], ..selection.clone() };
@@ -77,7 +80,7 @@ pub(super) fn run(options: &CompareOptions) -> Result<(), Failure> {
         has_tables: options.tables,
         has_control: true,
         show: &show,
-        closing: "Your own workload: bench-suite advise. Every measurement: --tables.\n".into(),
+        closing: &|| CLOSING.into(),
     })
 }
 

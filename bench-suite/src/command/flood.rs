@@ -49,6 +49,6 @@ pub(super) fn run(options: &FloodOptions) -> Result<(), Failure> {
         has_tables: true,
         has_control: true,
         show: &|records, _| report::tables(records, Against::TheFastestRival),
-        closing: flood::footnote(),
+        closing: &flood::footnote,
     })
 }

@@ -55,7 +55,7 @@ pub(super) fn htab_mem(options: &HtabMemOptions) -> Result<(), Failure> {
         show: &|records, _| {
             report::tables(records, Against::TheFastestRival) + &report::beside_htab_mem(records)
         },
-        closing: htab_mem::FOOTNOTE.into(),
+        closing: &|| htab_mem::FOOTNOTE.into(),
     })
 }
 
@@ -73,7 +73,7 @@ pub(super) fn map_perf(options: &CommonOptions) -> Result<(), Failure> {
         has_tables: true,
         has_control: true,
         show: &|records, _| report::tables(records, Against::TheFastestRival),
-        closing: map_perf::FOOTNOTE.into(),
+        closing: &|| map_perf::FOOTNOTE.into(),
     })
 }
 

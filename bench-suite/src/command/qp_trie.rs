@@ -63,7 +63,7 @@ pub(super) fn run(options: &QpTrieOptions) -> Result<(), Failure> {
         has_tables: true,
         has_control: true,
         show: &show,
-        closing: String::new(),
+        closing: &String::new,
     })
 }
 

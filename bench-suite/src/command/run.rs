@@ -39,8 +39,8 @@ pub(super) struct Program<'c, 'd> {
     pub(super) has_control: bool,
     /// Formats the tables and the remarks on the records, which may be those of part of a run.
     pub(super) show: &'c dyn Fn(&[Record], Option<&Part>) -> String,
-    /// The text to print after a complete run.
-    pub(super) closing: String,
+    /// Returns the text to print after a complete run.
+    pub(super) closing: &'c dyn Fn() -> String,
 }
 
 /// Runs all workloads, writes the records and shows them.
@@ -89,7 +89,7 @@ pub(super) fn run(mut program: Program<'_, '_>) -> Result<(), Failure> {
             break;
         }
     }
-    let closing = if run.is_cut_off() { String::new() } else { closing };
+    let closing = if run.is_cut_off() { String::new() } else { closing() };
     run.end(all, page, say, |records, part| show(records, part) + &closing)
 }
 
@@ -173,8 +173,9 @@ impl Run {
         let (rounds, taken) = rounds.map_err(|wrong| failed(&workload.title, &wrong))?;
         let known = self.records.len();
         if rounds.complete > 0 {
-            let of_each = workload.subjects.iter().zip(rounds.outcomes).zip(looks);
-            self.records.extend(of_each.flat_map(|((one, outcome), looks)| {
+            let of_each = workload.subjects.iter().zip(rounds.outcomes).zip(taken);
+            self.records.extend(of_each.flat_map(|((one, outcome), (looks, processes))| {
+                let looks = Looks::of(&looks, &processes);
                 Record::of(workload, one, outcome, &looks, selection, &self.header)
             }));
             if let Err(error) = self.sink.append(&self.records[known..]) {
@@ -197,7 +198,7 @@ impl Run {
     }
 
     /// Takes the samples of a workload. Returns them, and for each subject the machine probes
-    /// before its samples.
+    /// before its samples and their processes.
     fn take_rounds(
         &mut self,
         workload: &mut Workload<'_>,
@@ -208,6 +209,7 @@ impl Run {
         let Workload { bench, title, keys, threads, share, shortest, subjects } = workload;
         let probe = RefCell::new(&mut self.probe);
         let request = |subject| SampleRequest {
+            run: std::process::id(),
             workload: title.clone(),
             keys: keys.map(|keys| keys.name.to_string()),
             input_bytes: input.len(),
@@ -222,6 +224,7 @@ impl Run {
             interrupt: &self.interrupt,
             sample: None,
             looks: Vec::new(),
+            processes: Vec::new(),
         };
         let mut named: Vec<NamedSubject<'_, '_>> = (0..)
             .zip(subjects)
@@ -250,7 +253,11 @@ impl Run {
                 Control::of(bench, named.subject, *threads, first, (again, &control.looks[..]))
             }));
         }
-        Ok((rounds, named.into_iter().map(|one| one.subprocess.looks).collect()))
+        let taken = named.into_iter().map(|NamedSubject { subprocess, .. }| {
+            let Subprocess { looks, processes, .. } = subprocess;
+            (looks, processes)
+        });
+        Ok((rounds, taken.collect()))
     }
 
     /// Writes the end of the records and shows everything: `results` formats the records. At least
@@ -283,6 +290,7 @@ impl Run {
         for other in failures {
             print_aside(&format!("bench-suite: {other}\n"))?;
         }
+        first.map_or(Ok(()), Err)
     }
 }
 
@@ -290,7 +298,6 @@ impl Run {
 pub(super) fn ended(unwritten: Option<io::Error>, cut_off: Option<CutOff>) -> Result<(), Failure> {
     match (unwritten, cut_off) {
         (Some(error), _) => {
-        first.map_or(Ok(()), Err)
             Err(Failure::Run(format!("--json: {error}; the records before it are complete")))
         }
         (None, Some(CutOff::Signal(signal))) => Err(Failure::Interrupted(signal)),
@@ -314,6 +321,8 @@ struct Subprocess<'r> {
     sample: Option<Sample>,
     /// The probe before each sample.
     looks: Vec<Look>,
+    /// The process of each sample.
+    processes: Vec<u32>,
 }
 
 /// A sample that is being taken.
@@ -362,6 +371,7 @@ impl Contestant for Subprocess<'_> {
                 let is_mixed = !is_of_one && process.has_turns();
                 let round_trip_ns = before.round_trip_ns.filter(|_| !is_mixed);
                 self.looks.push(Look { round_trip_ns, ..before });
+                self.processes.push(process.id());
                 return Ok(Some(readings));
             }
             sample = self.begin(after)?;
@@ -413,7 +423,7 @@ pub(super) fn take_sample(
     workloads: &mut [Workload<'_>],
     selection: &Selection,
 ) -> Result<(), Failure> {
-    end_with_the_run();
+    end_with_the_run(request);
     let workload = workloads.iter_mut().find(|workload| workload.title == request.workload);
     let subject = workload.and_then(|workload| workload.subjects.get_mut(request.subject));
     let subject =

@@ -43,7 +43,7 @@ pub(super) fn run(options: &SignalsOptions) -> Result<(), Failure> {
         has_tables: true,
         has_control: false,
         show: &|records, _| report::tables(records, Against::TheFirst),
-        closing: signals::FOOTNOTE.into(),
+        closing: &|| signals::FOOTNOTE.into(),
     })
 }
 

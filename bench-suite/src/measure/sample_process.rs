@@ -12,7 +12,7 @@ use std::env;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{self, Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -74,6 +74,11 @@ impl SampleProcess {
         if let Some(stdin) = &mut self.stdin {
             let _ = stdin.write_all(bytes);
         }
+    }
+
+    /// Returns the id of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Returns whether the process has asked for a turn.
@@ -155,13 +160,19 @@ fn cut_off(status: ExitStatus) -> Option<CutOff> {
 
 /// Has this process, which takes a sample, killed when its run ends (BEN-A2): a run that is killed
 /// can't do it. Where the system does not offer this, the process ends after its turn.
-pub(crate) fn end_with_the_run() {
+pub(crate) fn end_with_the_run(request: &SampleRequest) {
     #[cfg(target_os = "linux")]
     {
-        use rustix::process::{Signal, set_parent_process_death_signal};
+        use rustix::process::{Signal, getppid, set_parent_process_death_signal};
         // Refused only for an invalid signal.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        let parent = getppid().map(|parent| parent.as_raw_nonzero().get());
+        if parent.is_none_or(|parent| parent as u32 != request.run) {
+            // The run had ended before.
+            process::exit(1);
+        }
     }
+    let _ = request;
 }
 
 fn refused(what: &str, error: &io::Error) -> CutOff {
@@ -172,7 +183,6 @@ fn failed(what: &str) -> WrongAnswer {
     WrongAnswer(format!("the process of the sample {what}"))
 }
 
-    let _ = request;
 fn lost(error: io::Error) -> WrongAnswer {
     failed(&format!("was lost: {error}"))
 }

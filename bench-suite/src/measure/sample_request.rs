@@ -15,6 +15,8 @@ const OPTION: &str = "--sample";
 /// One sample of one subject of one workload; passed as JSON on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SampleRequest {
+    /// The id of the process of the run.
+    pub(crate) run: u32,
     /// The title of the workload.
     pub(crate) workload: String,
     /// The set of keys, as on the command line.
@@ -120,7 +122,7 @@ mod tests {
     fn a_request_is_parsed_from_its_argument() {
         let slice = Slice::new(Duration::from_millis(20), None);
         let (workload, keys) = ("update, file:a,b \"c\"".to_owned(), Some("file:a,b".to_owned()));
-        let request = SampleRequest { workload, keys, input_bytes: 9, subject: 1, slice };
+        let request = SampleRequest { run: 7, workload, keys, input_bytes: 9, subject: 1, slice };
         let argument = request.argument().into_string().unwrap();
         let value = argument.strip_prefix("--sample=").unwrap();
         assert_eq!(value.parse(), Ok(request));

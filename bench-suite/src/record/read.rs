@@ -177,9 +177,9 @@ mod tests {
     use super::super::specimen;
     use super::*;
     use crate::measure::Metric;
-
     use crate::workload::reader::Reader;
     use crate::workload::trie::CONCURRENT_READER;
+
     #[track_caller]
     fn refused(text: &str, parts: &[&str]) {
         let error = parse(text).unwrap_err();
@@ -225,7 +225,6 @@ mod tests {
     }
 
     #[test]
-    #[test]
     fn an_older_record_of_the_trie_is_read_as_one_without_a_concurrent_reader() {
         let (header, record) = header_and_record();
         assert!(!record.contains(CONCURRENT_READER));
@@ -239,6 +238,7 @@ mod tests {
         assert!(old.is_same_row(new) && old.is_same_task(new));
     }
 
+    #[test]
     fn the_error_for_a_file_without_records_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
