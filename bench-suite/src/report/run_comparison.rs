@@ -174,7 +174,7 @@ fn word(change: Change, metric: Metric) -> &'static str {
         Change::Better => "faster",
         Change::Worse => "slower",
         Change::None => "no difference",
-        Change::NotToldApart => "inconclusive",
+        Change::NotToldApart => "not told apart",
         Change::TooFew => "too few runs",
         Change::NoRatio => "no ratio to 0",
     }
@@ -183,7 +183,7 @@ fn word(change: Change, metric: Metric) -> &'static str {
 fn summary(changes: &[Change], margin: f64) -> String {
     let count = |wanted| changes.iter().filter(|&&change| change == wanted).count();
     let mut text = format!(
-        "{}: {} better, {} worse, {} without a difference, {} inconclusive",
+        "{}: {} better, {} worse, {} without a difference, {} not told apart",
         if changes.len() == 1 { "1 row".into() } else { format!("{} rows", changes.len()) },
         count(Change::Better),
         count(Change::Worse),
@@ -330,7 +330,11 @@ mod tests {
         let mut old = run(1e6, 1e6);
         old.extend(run(0.5e6, 1e6).into_iter().take(1));
         let compared = RunComparison::of(&old, &run(0.5e6, 1e6), 1.03).unwrap();
-        assert!(!compared.got_worse && compared.text.contains("inconclusive"), "{}", compared.text);
+        assert!(
+            !compared.got_worse && compared.text.contains("not told apart"),
+            "{}",
+            compared.text
+        );
     }
 
     #[test]

@@ -49,12 +49,12 @@ pub(crate) fn preamble(title: &str, host: &Host, rounds: usize, has_tables: bool
              in brackets if there is room. Each sample runs in a separate process. Speeds are \
              totals over all threads. Ratios are computed round by round: the median and its 95 % \
              bootstrap interval; next to a best rival, the ratio is below the value. No \
-             difference: the whole interval is within 3 %. Inconclusive: the interval crosses \
+             difference: the whole interval is within 3 %. Not told apart: the interval crosses \
              that limit."
         ),
         false => format!(
             "{rounds} interleaved rounds, each sample in a separate process; ratios with their \
-             95 % bootstrap intervals. No difference: the interval is within 3 %. Inconclusive: it \
+             95 % bootstrap intervals. No difference: the interval is within 3 %. Not told apart: it \
              crosses that limit."
         ),
     };

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use memalloc::PolicyKind;
 
-use super::{Axis, Choice, Flip, Judgement, Limit, Limits, Measured, Opinion, Unclear, interval};
+use super::{
+    Axis, Choice, Flip, Judgement, Limit, Limits, Measured, NotToldApart, Opinion, interval,
+};
 use crate::measure::{FEWEST_ROUNDS, Interval, Metric};
 use crate::report::figures;
 use crate::report::paragraph::paragraph;
@@ -166,15 +168,15 @@ fn answer(advice: &Advice<'_>) -> String {
                 names[0]
             )
         }
-        Choice::CannotTell { unclear, minutes } => {
-            let what = match unclear {
-                Unclear::Between(one, two, by) => {
-                    format!("the comparison of {one} and {two} by {by} is inconclusive")
+        Choice::CannotTell { of, minutes } => {
+            let what = match of {
+                NotToldApart::Between(one, two, by) => {
+                    format!("{one} and {two} are not told apart by {by}")
                 }
-                Unclear::FromLimit(policy, limit) => {
-                    format!("it is unclear whether {policy} {}", limit_name(*limit))
+                NotToldApart::FromLimit(policy, limit) => {
+                    format!("the rounds do not show whether {policy} {}", limit_name(*limit))
                 }
-                Unclear::TooFewRounds => {
+                NotToldApart::TooFewRounds => {
                     format!("at least {FEWEST_ROUNDS} rounds are needed")
                 }
             };
@@ -279,20 +281,20 @@ fn flipped(flip: &Flip) -> String {
     let figure = |value: f64| format!("{}{unit}", figures::digits(value));
     let to = if flip.axis.goes_down() { "down to" } else { "up to" };
     let held = figure(flip.held_to);
-    match (flip.flipped_at, flip.unclear_at) {
+    match (flip.flipped_at, flip.cannot_tell_at) {
         (None, None) => format!("{name}: the same {to} {held}, where the search ended."),
-        (None, Some(unclear)) => {
-            format!("{name}: the same {to} {held}, inconclusive at {}.", figure(unclear))
+        (None, Some(open)) => {
+            format!("{name}: the same {to} {held}; cannot tell at {}.", figure(open))
         }
-        (Some((at, other)), unclear) => {
+        (Some((at, other)), open) => {
             let other = match other {
                 Opinion::Take(policy) => format!("{policy} wins"),
                 Opinion::Either => "either will do".into(),
                 Opinion::NoneFits => "no policy meets the limits".into(),
-                Opinion::Unclear => "inconclusive".into(),
+                Opinion::CannotTell => "cannot tell".into(),
             };
-            let between = match unclear {
-                Some(unclear) => format!(", inconclusive at {}", figure(unclear)),
+            let between = match open {
+                Some(open) => format!("; cannot tell at {}", figure(open)),
                 None => String::new(),
             };
             format!("{name}: the same {to} {held}{between}; at {} {other}.", figure(at))
@@ -337,7 +339,7 @@ mod tests {
             axis: Axis::LongerSections,
             held_to: 30.0,
             flipped_at: Some((40.0, Opinion::Take(AfterRcuGp))),
-            unclear_at: None,
+            cannot_tell_at: None,
         };
         let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
         let text = said(&all, "", &[flip]);
@@ -360,7 +362,7 @@ mod tests {
     #[test]
     fn a_search_towards_smaller_numbers_says_down_to() {
         let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
-        let flip = |axis, held_to| Flip { axis, held_to, flipped_at: None, unclear_at: None };
+        let flip = |axis, held_to| Flip { axis, held_to, flipped_at: None, cannot_tell_at: None };
         let flips = [flip(Axis::ShorterSections, 0.5), flip(Axis::FewerUpdates, 2.0)];
         let text = said(&all, "", &flips).split_whitespace().collect::<Vec<_>>().join(" ");
         for part in ["sections: the same down to 0.50 µs", "updates: the same down to 2.00 %"] {

@@ -36,8 +36,8 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
                 p {
                     "The kernel's columns are first. The small figure is the ratio to the first \
                      of them, with its 95 % interval: green is better than the kernel, red is \
-                     worse. A cell without a colour has no difference (within 3 %), or an \
-                     inconclusive one."
+                     worse. A cell without a colour has no difference (within 3 %), or is not \
+                     told apart."
                 }
                 @for (name, rows) in &groups {
                     h3 { (name) }
