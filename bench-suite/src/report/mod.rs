@@ -10,12 +10,15 @@ mod htab_mem;
 mod html;
 mod kernel;
 mod labels;
+mod layout;
 mod listing;
 mod paragraph;
 mod progress;
 mod rows;
 mod run_comparison;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod width;
 

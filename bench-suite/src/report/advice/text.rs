@@ -9,7 +9,9 @@ use super::{
 };
 use crate::measure::{FEWEST_ROUNDS, Interval, Metric};
 use crate::report::figures;
+use crate::report::layout::{Table, tied};
 use crate::report::paragraph::paragraph;
+use crate::report::width::width;
 use crate::shape::{Numbers, Plan, Shape, Standing};
 
 /// Everything that goes into an answer.
@@ -64,9 +66,14 @@ pub(crate) fn without_measuring(shape: &Shape, correct: &[PolicyKind]) -> Option
 
 /// Formats the answer.
 pub(crate) fn advice(advice: &Advice<'_>) -> String {
+    advice_within(advice, width())
+}
+
+/// Formats the answer, with its table for a width.
+fn advice_within(advice: &Advice<'_>, width: usize) -> String {
     let Advice { shape, measured, judgement, .. } = advice;
-    let mut text = table(measured, judgement, &shape.numbers);
-    text.push('\n');
+    let table = table(measured, judgement, &shape.numbers).text(width);
+    let mut text = format!("\n{table}\n\n");
     text += &paragraph(&answer(advice));
     for (policy, limit) in &judgement.misfits {
         text += &paragraph(&format!("Excluded: {policy} {}.", misfit(*limit, &shape.numbers)));
@@ -98,25 +105,27 @@ fn figure(metric: Metric, samples: &[f64]) -> String {
     )
 }
 
-fn table(measured: &[Measured], judgement: &Judgement, numbers: &Numbers) -> String {
+fn table(measured: &[Measured], judgement: &Judgement, numbers: &Numbers) -> Table {
     let latency = format!("p{} of an update", numbers.percentile);
-    let mut text = format!(
-        "\n{:<22} {:<24} {latency:<24} peak memory\n",
-        "median (95 % interval)", "operations"
-    );
+    let header = ["median (95 % interval)", "operations", &latency, "peak memory", ""];
+    let mut table = Table { header: header.map(str::to_owned).into(), ..Table::default() };
     for one in measured {
         let is_out = judgement.misfits.iter().any(|(policy, _)| *policy == one.policy);
-        let row = format!(
-            "{:<22} {:<24} {:<24} {}{}",
-            one.policy.to_string(),
+        let out = if is_out { "excluded" } else { "" };
+        let values = [
             figure(Metric::OpsPerS, &one.speed),
             figure(Metric::UpdateLatencyNs, &one.latency_ns),
             figure(Metric::MemPeakBytes, &one.peak_bytes),
-            if is_out { ", excluded" } else { "" },
-        );
-        let _ = writeln!(text, "{}", row.trim_end());
+        ];
+        let lines = header[1..4].iter().zip(&values);
+        let lines = lines.map(|(&name, value)| vec![name.to_owned(), value.clone()]).collect();
+        let comma = if is_out { ", " } else { "" };
+        table.groups.push((format!("{}{comma}{out}", one.policy), lines));
+        let cells = values.iter().map(|value| tied(value));
+        let cells = [one.policy.to_string()].into_iter().chain(cells).chain([out.to_owned()]);
+        table.rows.push(cells.collect());
     }
-    text
+    table
 }
 
 fn answer(advice: &Advice<'_>) -> String {
@@ -321,16 +330,45 @@ mod tests {
     }
 
     fn said(all: &[Measured], toml: &str, flips: &[Flip]) -> String {
+        said_within(all, toml, flips, 80)
+    }
+
+    fn said_within(all: &[Measured], toml: &str, flips: &[Flip], width: usize) -> String {
         let shape = PartialShape::from_toml(toml).unwrap().complete().unwrap();
         let judgement = super::super::judge(all, &Limits::of(&shape.numbers), 1.0);
-        advice(&Advice {
+        let advice = Advice {
             shape: &shape,
             measured: all,
             judgement: &judgement,
             flips,
             unasked: &[Axis::MoreUpdates],
             rounds_a_point: 7,
-        })
+        };
+        advice_within(&advice, width)
+    }
+
+    /// The lines to paste are code, and wider.
+    #[test]
+    fn the_table_of_an_answer_fits_its_width() {
+        let wide = |policy| {
+            let spread = [1.29e6, 1.66e6, 1.95e6, 1.4e6, 1.5e6, 1.8e6, 1.9e6];
+            let all = spread.map(|one| one * 1.234).to_vec();
+            Measured { speed: all.clone(), peak_bytes: all, ..measured(policy, 1.0) }
+        };
+        let policies = [Immediate, AfterRcuGp, PolicyKind::AfterTasksTraceGp];
+        for width in [80, 120] {
+            let text = said_within(
+                &policies.map(wide),
+                "[shape]\nlive_objects = 100\nbudget_mib = 1.0",
+                &[],
+                width,
+            );
+            let table = text.split("\nAnswer").next().unwrap();
+            assert!(table.lines().all(|line| line.chars().count() <= width), "{table}");
+            for part in ["after-tasks-trace-gp", "p99 of an update", "(1.73..2.34) M/s"] {
+                assert!(table.contains(part), "{part:?} is not in {table}");
+            }
+        }
     }
 
     #[test]
@@ -343,7 +381,6 @@ mod tests {
         };
         let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
         let text = said(&all, "", &[flip]);
-        assert!(text.lines().all(|line| line.chars().count() <= 92), "{text}");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in [
             "2.00 M/s",
