@@ -209,7 +209,7 @@ fn htab_mem_measures_speed_and_memory_next_to_the_kernel_and_the_published_figur
         }
         assert!(text.contains(&format!("{case}, 2 producers")), "{text}");
     }
-    assert!(text.contains("published, after an RCU GP") && text.contains("4109.00 MiB"), "{text}");
+    assert!(text.contains("published: after an RCU GP") && text.contains("4109.00"), "{text}");
 }
 
 #[test]
@@ -234,6 +234,7 @@ fn htab_mem_measures_with_every_kind_of_reader() {
 fn map_perf_measures_where_the_time_goes() {
     let (records, text) = records("map-perf", &[]);
     assert!(text.contains("map-perf, speed") && text.contains("share of time"), "{text}");
+    assert!(text.contains("k events/s") && text.contains("600.00       0.75"), "{text}");
     let found = distinct(&records, &["subject", "policy", "threads", "metric"]);
     for threads in [1, 2] {
         for policy in POLICIES {
