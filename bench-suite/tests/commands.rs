@@ -123,6 +123,9 @@ fn read_side_measures_every_kind_of_barrier_and_grace_periods_with_and_without_a
             ],
         );
     }
+    let beside = ["grace-period memalloc-rcu fence 2 lookups_per_s"];
+    has(&found, &beside);
+    assert!(!found.contains("grace-period memalloc-rcu fence 1 lookups_per_s"), "{found:?}");
     let periods = records.iter().filter(|record| record["case"] == "grace-period").cloned();
     let found = distinct(&periods.collect::<Vec<_>>(), &["reader", "threads", "unit"]);
     has(&found, &["none 1 ns", "busy 2 ns"]);
