@@ -201,6 +201,17 @@ fn help_and_version_are_no_errors() {
     }
 }
 
+#[test]
+fn a_negative_value_of_a_list_is_named_with_its_option() {
+    for command in ["advise", "alloc", "qp-trie"] {
+        for value in ["-1", "-1:2", "-1,2"] {
+            refused_with(&[command, "--threads", value], &["--threads", "-1", "expected"]);
+        }
+    }
+    refused_with(&["advise", "--sizes", "-64"], &["--sizes", "-64", "expected"]);
+    refused_with(&["htab-mem", "--value-size", "-8,8"], &["--value-size", "-8", "expected"]);
+}
+
 /// Each table of the page about scaling has a command above it that would run, if the records did
 /// not go to a folder.
 #[test]
