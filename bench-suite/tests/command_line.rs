@@ -252,3 +252,33 @@ fn help_and_version_are_no_errors() {
         assert!(output.stderr.is_empty() && !output.stdout.is_empty(), "{argument}");
     }
 }
+
+#[test]
+fn a_negative_value_of_a_list_is_named_with_its_option() {
+    for command in ["advise", "alloc", "qp-trie"] {
+        for value in ["-1", "-1:2", "-1,2"] {
+            refused_with(&[command, "--threads", value], &["--threads", "-1", "expected"]);
+        }
+    }
+    refused_with(&["advise", "--sizes", "-64"], &["--sizes", "-64", "expected"]);
+    refused_with(&["htab-mem", "--value-size", "-8,8"], &["--value-size", "-8", "expected"]);
+}
+
+/// Each table of the page about scaling has a command above it that would run, if the records did
+/// not go to a folder.
+#[test]
+fn every_table_of_docs_scaling_has_a_command_that_measures_it() {
+    const START: &str = "cargo run --release -p bench-suite -- ";
+    let page = include_str!("../../docs/scaling.md");
+    let tables = page.split("## ").filter(|section| section.contains("| moves most |\n|---"));
+    let mut benches = Vec::new();
+    for section in tables {
+        let commands = section.lines().filter_map(|line| line.strip_prefix(START));
+        let commands: Vec<&str> = commands.collect();
+        let [command] = commands[..] else { panic!("{commands:?} in {section}") };
+        let arguments: Vec<&str> = command.split(' ').collect();
+        benches.push(arguments[0]);
+        refused_with(&[&arguments[..], &["--json", "/"]].concat(), &["--json /"]);
+    }
+    assert_eq!(benches, ["read-side", "alloc", "qp-trie"]);
+}

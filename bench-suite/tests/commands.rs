@@ -123,6 +123,9 @@ fn read_side_measures_every_kind_of_barrier_and_grace_periods_with_and_without_a
             ],
         );
     }
+    let beside = ["grace-period memalloc-rcu fence 2 lookups_per_s"];
+    has(&found, &beside);
+    assert!(!found.contains("grace-period memalloc-rcu fence 1 lookups_per_s"), "{found:?}");
     let periods = records.iter().filter(|record| record["case"] == "grace-period").cloned();
     let found = distinct(&periods.collect::<Vec<_>>(), &["reader", "threads", "unit"]);
     has(&found, &["none 1 ns", "busy 2 ns"]);
@@ -209,7 +212,7 @@ fn htab_mem_measures_speed_and_memory_next_to_the_kernel_and_the_published_figur
         }
         assert!(text.contains(&format!("{case}, 2 producers")), "{text}");
     }
-    assert!(text.contains("published, after an RCU GP") && text.contains("4109.00 MiB"), "{text}");
+    assert!(text.contains("published: after an RCU GP") && text.contains("4109.00"), "{text}");
 }
 
 #[test]
@@ -246,6 +249,7 @@ fn flood_measures_memory_beside_a_sleeping_reader_under_every_policy() {
 fn map_perf_measures_where_the_time_goes() {
     let (records, text) = records("map-perf", &[]);
     assert!(text.contains("map-perf, speed") && text.contains("share of time"), "{text}");
+    assert!(text.contains("k events/s") && text.contains("600.00       0.75"), "{text}");
     let found = distinct(&records, &["subject", "policy", "threads", "metric"]);
     for threads in [1, 2] {
         for policy in POLICIES {

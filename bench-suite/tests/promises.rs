@@ -232,6 +232,21 @@ fn no_line_of_prose_is_wider_than_100_columns() {
     assert!(seen > 10_000, "{seen} are not all");
 }
 
+/// "Not told apart" is the verdict on a comparison whose interval crosses a threshold, and "cannot
+/// tell" the answer of `advise` that follows from it. Other words for them are not used.
+#[test]
+fn a_comparison_that_is_not_decided_has_one_name() {
+    let others =
+        [["in", "conclusive"], ["un", "decided"], ["un", "clear"]].map(|word| word.concat());
+    for (path, text) in prose() {
+        let found = text.lines().position(|line| {
+            let line = line.to_lowercase();
+            others.iter().any(|other| line.contains(other))
+        });
+        assert!(found.is_none(), "{}:{}", path.display(), found.unwrap_or(0) + 1);
+    }
+}
+
 /// A thread scheduled by `SCHED_FIFO` that only yields keeps its processor from one of lower
 /// priority, even if it waits for it. So each wait by yields ends in a sleep, which
 /// `sys::thread::let_others_run` and `rcu::Backoff` see to.

@@ -15,6 +15,9 @@ const ALLOC: &str = include_str!("report/alloc.md");
 const TRIE: &str = include_str!("report/trie.md");
 const BACK: &str = include_str!("report/back.md");
 
+/// The start of the command that measures a table on a real machine.
+const COMMAND: &str = "\ncargo run --release -p bench-suite -- ";
+
 fn path() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "..", "docs", "scaling.md"].iter().collect()
 }
@@ -51,6 +54,7 @@ fn document() -> String {
         (ALLOC, &["work", "policy", "reader"][..], alloc_rows()),
         (TRIE, &["work", "leaves"][..], trie_rows()),
     ] {
+        assert!(prose.contains(COMMAND), "no command measures this table: {prose}");
         text.push('\n');
         text.push_str(prose);
         text.push('\n');

@@ -83,7 +83,7 @@ struct DemandOptions {
 #[command(next_help_heading = "Workload")]
 struct NumberOptions {
     /// Object sizes in bytes, with weights [default: 64]
-    #[arg(long, value_name = "BYTES:WEIGHT,..")]
+    #[arg(long, value_name = "BYTES:WEIGHT,..", allow_hyphen_values = true)]
     sizes: Option<SizeWeights>,
 
     /// Number of live objects [default: 10000]
@@ -91,7 +91,7 @@ struct NumberOptions {
     live_objects: Option<u64>,
 
     /// Threads, and the share of updates in their operations [default: 1:1,1:0.1]
-    #[arg(long, value_name = "N:SHARE,..")]
+    #[arg(long, value_name = "N:SHARE,..", allow_hyphen_values = true)]
     threads: Option<ThreadGroups>,
 
     /// Frees per second, of all threads together [default: as many as possible]

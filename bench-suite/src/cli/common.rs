@@ -60,7 +60,7 @@ pub(crate) struct CommonOptions {
 
     /// Numbers of threads
     #[arg(long, value_name = "N,..", default_value = "1,2", value_delimiter = ',')]
-    #[arg(value_parser = values::threads, allow_negative_numbers = true)]
+    #[arg(value_parser = values::threads, allow_hyphen_values = true)]
     pub(crate) threads: Vec<usize>,
 
     /// Only these cases [default: all]

@@ -190,7 +190,7 @@ pub(crate) struct AllocOptions {
 
     /// Object sizes, in bytes [default: 16,64,256,1024,4096]
     #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
-    #[arg(value_parser = values::size, allow_negative_numbers = true)]
+    #[arg(value_parser = values::size, allow_hyphen_values = true)]
     pub(crate) sizes: Vec<usize>,
 
     /// Concurrent readers: none, idle, busy, stall-MSms [default: none]
@@ -207,7 +207,7 @@ pub(crate) struct FloodOptions {
 
     /// Object sizes, in bytes [default: 256,4096]
     #[arg(long = "size", value_name = "BYTES,..", value_delimiter = ',')]
-    #[arg(value_parser = values::stamped_size, allow_negative_numbers = true)]
+    #[arg(value_parser = values::stamped_size, allow_hyphen_values = true)]
     pub(crate) sizes: Vec<usize>,
 
     /// Concurrent readers: none, idle, busy, stall-MSms, sleep-MSms (in sections that may sleep)
@@ -225,7 +225,7 @@ pub(crate) struct HtabMemOptions {
 
     /// Value sizes, in bytes [default: 8,64,256,1024,4096]
     #[arg(long = "value-size", value_name = "BYTES,..", value_delimiter = ',')]
-    #[arg(value_parser = values::value_size, allow_negative_numbers = true)]
+    #[arg(value_parser = values::value_size, allow_hyphen_values = true)]
     pub(crate) value_sizes: Vec<usize>,
 
     /// Concurrent readers: none, idle, busy, stall-MSms [default: none]

@@ -72,8 +72,10 @@ pub(super) fn map_perf(options: &CommonOptions) -> Result<(), Failure> {
         remarks: left_out.unwrap_or_default(),
         has_tables: true,
         has_control: true,
-        show: &|records, _| report::tables(records, Against::TheFastestRival),
-        closing: &|| map_perf::FOOTNOTE.into(),
+        show: &|records, _| {
+            report::tables(records, Against::TheFastestRival) + &report::beside_map_perf(records)
+        },
+        closing: &String::new,
     })
 }
 

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 use super::{Failure, print_aside};
 use crate::cli::RunOptions;
 use crate::record::Run;
@@ -51,10 +53,12 @@ impl PagePath {
         page.is_free()?;
         let directory = page.directory();
         match fs::metadata(directory) {
-            Ok(kind) if kind.is_dir() => Ok(page),
-            Ok(_) => Err(page.complain("its parent is not a directory")),
-            Err(error) => Err(page.complain(error)),
+            Ok(kind) if kind.is_dir() => {}
+            Ok(_) => return Err(page.complain("its parent is not a directory")),
+            Err(error) => return Err(page.complain(error)),
         }
+        page.temporary().map_err(|error| page.complain(error))?;
+        Ok(page)
     }
 
     /// Writes the report of `runs`, replacing an older report. Returns a line that says where it
@@ -71,8 +75,8 @@ impl PagePath {
         Ok(format!("Report: {}{older}\n", path.display()))
     }
 
-    /// Writes the report of a run and prints its path. A failure to write it under its default name
-    /// does not fail the run: the results have been shown already.
+    /// Writes the report of a run and prints its path. The results have been shown already, so
+    /// without the page the run fails only if the user named it.
     pub(super) fn show(
         &self,
         run: Run,
@@ -122,6 +126,15 @@ impl PagePath {
     /// Writes the page through a temporary file, so that the whole page appears at once or not at
     /// all.
     fn write_whole(&self, page: &str) -> io::Result<()> {
+        let mut file = self.temporary()?;
+        // An error of the file itself does not name it: its name is temporary.
+        file.as_file_mut().write_all(page.as_bytes())?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+
+    /// Creates an empty file beside the report, which is removed unless it is renamed.
+    fn temporary(&self) -> io::Result<NamedTempFile> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".bench-suite-").suffix(".html");
         #[cfg(unix)]
@@ -130,10 +143,8 @@ impl PagePath {
             // The permissions of an ordinary file instead of those of a temporary one.
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let mut file = builder.tempfile_in(self.directory())?;
-        file.write_all(page.as_bytes())?;
-        file.persist(&self.path)?;
-        Ok(())
+        // The error names the file, whose name is temporary.
+        builder.tempfile_in(self.directory()).map_err(|error| error.kind().into())
     }
 }
 
@@ -163,11 +174,30 @@ mod tests {
     }
 
     #[test]
+    fn a_named_page_that_cannot_be_written_in_the_end_fails_the_run_and_the_usual_one_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("page.html");
+        let named = PagePath::checked(&path).unwrap();
+        let usual = PagePath { path: path.clone(), is_named: false };
+        // The path was free before the run.
+        fs::create_dir(&path).unwrap();
+        let show = |page: &PagePath| page.show(runs().remove(0), |_| Ok(()));
+        let Err(Failure::Run(line)) = show(&named) else { panic!("no failure") };
+        assert!(line.contains("--html") && line.contains("regular file"), "{line}");
+        assert!(show(&usual).is_ok());
+    }
+
+    #[test]
     fn an_unwritable_path_is_refused_before_the_run() {
         let directory = tempfile::tempdir().unwrap();
         let error = |path: &Path| PagePath::checked(path).unwrap_err();
         assert!(error(directory.path()).contains("regular file"));
         assert!(error(&directory.path().join("no/such/page")).contains("No such file"));
+        // A folder where no file can be created.
+        if cfg!(target_os = "linux") {
+            let error = error(Path::new("/proc/self/page"));
+            assert!(error.contains("--html") && !error.contains("bench-suite-"), "{error}");
+        }
         if cfg!(target_os = "linux") {
             assert!(error(Path::new("/dev/null")).contains("regular file"));
         }

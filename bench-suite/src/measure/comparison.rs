@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_across_the_margin_is_inconclusive() {
+    fn an_interval_across_the_margin_is_not_told_apart() {
         let base = [10.0; 7];
         let wild = [9.0, 11.0, 12.0, 10.0, 8.0, 13.0, 10.5];
         assert_eq!(verdict(&base, &wild), Verdict::NotToldApart);

@@ -70,7 +70,7 @@ pub(super) fn ratio(comparison: &Comparison) -> String {
         Verdict::Differ if low == high => low,
         Verdict::Differ => format!("{} ({low}..{high})", digits(comparison.ratio)),
         Verdict::NoDifference => "no difference".into(),
-        Verdict::NotToldApart => format!("inconclusive ({low}..{high})"),
+        Verdict::NotToldApart => format!("not told apart ({low}..{high})"),
         Verdict::TooFewRounds => "too few rounds".into(),
     }
 }
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(of(&[2.0; 7], &[3.0; 7]), "1.50");
         assert_eq!(of(&[2.0; 7], &[2.0; 7]), "no difference");
         let other = [1.4, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8];
-        assert_eq!(of(&[1.0; 7], &other), "inconclusive (0.90..1.30)");
+        assert_eq!(of(&[1.0; 7], &other), "not told apart (0.90..1.30)");
         assert_eq!(of(&[2.0; 6], &[3.0; 6]), "too few rounds");
     }
 

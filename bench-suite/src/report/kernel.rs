@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use crate::measure::{Comparison, Metric};
 use crate::record::Record;
+use crate::workload::threads_in_words;
 
 use super::figures;
 use super::paragraph::paragraph;
@@ -20,7 +21,7 @@ const RANDOM: [Published; 5] =
 const SYMBOLS: [Published; 5] =
     [(1, 4.10, 4.45), (2, 8.23, 4.88), (4, 15.4, 5.77), (8, 30.0, 5.93), (16, 62.6, 5.95)];
 
-/// Returns a line for each number of threads that was measured here with both readers, without
+/// Returns two lines for each number of threads that was measured here with both readers, without
 /// hints, on a set of keys with published figures; an empty text if there is none.
 pub(crate) fn beside_the_kernel(records: &[Record]) -> String {
     let mut lines = String::new();
@@ -38,8 +39,9 @@ pub(crate) fn beside_the_kernel(records: &[Record]) -> String {
             // Writing to a string can't fail.
             let _ = writeln!(
                 lines,
-                "  {data:8} {threads:2} threads: {own_free} and {own_locked}, {ratio}; published \
-                 {free} M/s and {locked} M/s, {times:.2}"
+                "  {data}, {}\n    here       {own_free} and {own_locked}, {ratio}\n    published  \
+                 {free} M/s and {locked} M/s, {times:.2}",
+                threads_in_words(threads)
             );
         }
     }
@@ -84,9 +86,9 @@ mod tests {
     fn published_figures_stand_beside_ours_where_both_readers_were_measured() {
         let both = [read_by("validated", 6e6), read_by("subtree-lock", 3e6)];
         let text = beside_the_kernel(&both);
-        let line = text.lines().last().unwrap();
-        let parts = ["symbols", "2 threads: 6.00 M/s and 3.00 M/s, 2.00", "8.23", "4.88", "1.69"];
-        assert!(parts.iter().all(|part| line.contains(part)), "{text}");
+        let lines = "  symbols, 2 threads\n    here       6.00 M/s and 3.00 M/s, 2.00\n    \
+                     published  8.23 M/s and 4.88 M/s, 1.69\n";
+        assert!(text.ends_with(lines), "{text}");
         assert_eq!(beside_the_kernel(&both[..1]), "");
         let by_hint = both.map(|mut record| {
             record.params.insert("hints".into(), "on".into());

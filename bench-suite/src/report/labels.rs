@@ -6,6 +6,7 @@ use crate::measure::Metric;
 use crate::record::Record;
 use crate::workload::hash_map::htab_mem;
 use crate::workload::reader::Reader;
+use crate::workload::threads_in_words;
 use crate::workload::trie::CONCURRENT_READER;
 
 /// Returns the part of a row's name that states its quantity; `None` for a row that is not shown.
@@ -99,6 +100,11 @@ pub(super) fn name(record: &Record) -> String {
     }
 }
 
+/// Returns the subject and the manner in which it was measured, in one line.
+pub(super) fn subject_name(record: &Record) -> String {
+    name(record).replace('\n', " ")
+}
+
 /// Returns the name of a row: the case, the parameters of its task, and the quantity.
 pub(super) fn label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
     let common = row.common();
@@ -119,8 +125,16 @@ pub(super) fn label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
     parts.join(", ")
 }
 
+/// Formats the number of threads, as in "8 threads (oversubscribed)".
+pub(super) fn threads_of(record: &Record) -> String {
+    format!("{}{}", threads_in_words(record.threads), mark(record))
+}
+
 /// Formats the number of threads, as in "8 (oversubscribed)".
 pub(super) fn threads(record: &Record) -> String {
-    let mark = if record.is_oversubscribed() { " (oversubscribed)" } else { "" };
-    format!("{}{mark}", record.threads)
+    format!("{}{}", record.threads, mark(record))
+}
+
+fn mark(record: &Record) -> &'static str {
+    if record.is_oversubscribed() { " (oversubscribed)" } else { "" }
 }

@@ -6,16 +6,19 @@ mod batches;
 mod export;
 mod figures;
 mod health;
-mod htab_mem;
 mod html;
 mod kernel;
+mod kernel_maps;
 mod labels;
+mod layout;
 mod listing;
 mod paragraph;
 mod progress;
 mod rows;
 mod run_comparison;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod width;
 
@@ -26,9 +29,9 @@ pub(crate) use advice::{
 pub(crate) use batches::slower_in_batches;
 pub(crate) use export::{csv, markdown};
 pub(crate) use health::{health, part, takes_longer};
-pub(crate) use htab_mem::beside_htab_mem;
 pub(crate) use html::{GENERATOR, page};
 pub(crate) use kernel::beside_the_kernel;
+pub(crate) use kernel_maps::{beside_htab_mem, beside_map_perf};
 pub(crate) use listing::{Listing, listing};
 pub(crate) use progress::Progress;
 pub(crate) use run_comparison::RunComparison;

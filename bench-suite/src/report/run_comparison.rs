@@ -7,13 +7,12 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment};
-
 use super::figures;
-use super::labels::{heading, label, name, threads};
+use super::labels::{heading, label, name, subject_name, threads, threads_of};
+use super::layout::{Table, tied};
 use super::paragraph::paragraph;
 use super::rows::{Row, rows};
-use super::tables::new_table;
+use super::width::width;
 use crate::measure::{Comparison, Metric, Summary, Verdict};
 use crate::record::{Record, Run, pooled};
 
@@ -51,11 +50,18 @@ impl RunComparison {
     ///
     /// The two have no row in common.
     pub(crate) fn of(old: &[Run], new: &[Run], margin: f64) -> Result<Self, String> {
+        Self::within(old, new, margin, width())
+    }
+
+    /// The same, with its table for a width.
+    pub(super) fn within(
+        old: &[Run],
+        new: &[Run],
+        margin: f64,
+        width: usize,
+    ) -> Result<Self, String> {
         let (old_records, new_records) = (pooled(old), pooled(new));
         let old_rows = rows(&old_records);
-        let mut table = new_table();
-        let header = ["bench, case", "threads", "subject", "old", "new", "new / old", ""];
-        table.set_header(header);
         let mut compared = Vec::new();
         for row in &old_rows {
             // The longest of many groups is longer in a longer sample: it is not compared.
@@ -72,6 +78,8 @@ impl RunComparison {
         }
         let rows = compared.len();
         let (mut changes, mut fewest) = (Vec::new(), None::<(usize, usize)>);
+        let header = ["bench, case", "threads", "subject", "old", "new", "new / old", ""];
+        let mut table = Table { header: header.map(str::to_owned).into(), ..Table::default() };
         for (row, before, after, [old, new]) in compared {
             let (mut change, ratio) = compare(&old, &new, before.metric, margin);
             if change != Change::NoRatio && !are_enough(old.len(), new.len(), rows) {
@@ -81,16 +89,26 @@ impl RunComparison {
             }
             changes.push(change);
             let told = format!("{}: {}", before.bench, full_label(row, &old_rows));
-            let cells = [
+            let heading = format!("{told}, {}", threads_of(before));
+            let word = word(change, before.metric);
+            let [old, new] =
+                [before, after].map(|record| figures::value(record.metric, record.value));
+            let line = vec![subject_name(before), old, new, ratio.clone(), word.into()];
+            match table.groups.last_mut().filter(|(last, _)| *last == heading) {
+                Some((_, lines)) => lines.push(line),
+                None => table.groups.push((heading, vec![line])),
+            }
+            let [old, new] = [before, after].map(|record| tied(&spread(record)));
+            let ratio = tied(&ratio);
+            table.rows.push(vec![
+                told,
                 threads(before),
                 name(before),
-                spread(before),
-                spread(after),
+                old,
+                new,
                 ratio,
-                word(change, before.metric).into(),
-            ];
-            let right = |cell| Cell::new(cell).set_alignment(CellAlignment::Right);
-            table.add_row(std::iter::once(Cell::new(told)).chain(cells.into_iter().map(right)));
+                word.into(),
+            ]);
         }
         if changes.is_empty() {
             return Err("the two have no row in common (same bench, case, subject, policy, \
@@ -98,7 +116,7 @@ impl RunComparison {
                 .into());
         }
         let wrong = new_wrong_answers(&old_records, &new_records);
-        let mut text = format!("{table}\n\n");
+        let mut text = format!("{}\n\n", table.text(width));
         text.push_str(&paragraph(&summary(&changes, margin)));
         let unjudged = fewest.map(|(old, new)| more_runs(old, new, rows));
         text.push_str(&unjudged.as_deref().map_or_else(String::new, paragraph));
@@ -174,7 +192,7 @@ fn word(change: Change, metric: Metric) -> &'static str {
         Change::Better => "faster",
         Change::Worse => "slower",
         Change::None => "no difference",
-        Change::NotToldApart => "inconclusive",
+        Change::NotToldApart => "not told apart",
         Change::TooFew => "too few runs",
         Change::NoRatio => "no ratio to 0",
     }
@@ -183,7 +201,7 @@ fn word(change: Change, metric: Metric) -> &'static str {
 fn summary(changes: &[Change], margin: f64) -> String {
     let count = |wanted| changes.iter().filter(|&&change| change == wanted).count();
     let mut text = format!(
-        "{}: {} better, {} worse, {} without a difference, {} inconclusive",
+        "{}: {} better, {} worse, {} without a difference, {} not told apart",
         if changes.len() == 1 { "1 row".into() } else { format!("{} rows", changes.len()) },
         count(Change::Better),
         count(Change::Worse),
@@ -330,7 +348,11 @@ mod tests {
         let mut old = run(1e6, 1e6);
         old.extend(run(0.5e6, 1e6).into_iter().take(1));
         let compared = RunComparison::of(&old, &run(0.5e6, 1e6), 1.03).unwrap();
-        assert!(!compared.got_worse && compared.text.contains("inconclusive"), "{}", compared.text);
+        assert!(
+            !compared.got_worse && compared.text.contains("not told apart"),
+            "{}",
+            compared.text
+        );
     }
 
     #[test]

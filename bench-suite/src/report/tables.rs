@@ -3,12 +3,9 @@
 
 use std::fmt::Write;
 
-use comfy_table::{
-    Cell, CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle,
-};
-
 use super::figures;
-use super::labels::{heading, is_of, label, name, short, threads, title};
+use super::labels::{heading, is_of, label, name, short, subject_name, threads, threads_of, title};
+use super::layout::{Table, tied};
 use super::paragraph::paragraph;
 use super::rows::{Row, comparison, rows};
 use super::width::width;
@@ -25,21 +22,6 @@ pub(crate) enum Against {
     TheFastestRival,
 }
 
-/// Space between columns, and a line below their names.
-const STYLE: TableStyle = TableStyle::new()
-    .header_lines(ContentLineStyle::none().junction(' '))
-    .header_separator(LineStyle::none().fill('─').junction('─'))
-    .content_lines(ContentLineStyle::none().junction(' '));
-
-/// Returns an empty table, at most as wide as the terminal; wider cells wrap.
-pub(super) fn new_table() -> Table {
-    let mut table = Table::new();
-    table.load_style(STYLE);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(width().try_into().unwrap_or(u16::MAX));
-    table
-}
-
 /// Returns the lines that come before the results: the machine, and how to read the figures.
 pub(crate) fn preamble(title: &str, host: &Host, rounds: usize, has_tables: bool) -> String {
     let cpus = if host.cores == 1 { "1 CPU".into() } else { format!("{} CPUs", host.cores) };
@@ -48,13 +30,13 @@ pub(crate) fn preamble(title: &str, host: &Host, rounds: usize, has_tables: bool
             "Values are medians of {rounds} interleaved rounds, with the middle half of the rounds \
              in brackets if there is room. Each sample runs in a separate process. Speeds are \
              totals over all threads. Ratios are computed round by round: the median and its 95 % \
-             bootstrap interval; next to a best rival, the ratio is below the value. No \
-             difference: the whole interval is within 3 %. Inconclusive: the interval crosses \
+             bootstrap interval; the ratio to a best rival is below or beside the value. No \
+             difference: the whole interval is within 3 %. Not told apart: the interval crosses \
              that limit."
         ),
         false => format!(
             "{rounds} interleaved rounds, each sample in a separate process; ratios with their \
-             95 % bootstrap intervals. No difference: the interval is within 3 %. Inconclusive: it \
+             95 % bootstrap intervals. No difference: the interval is within 3 %. Not told apart: it \
              crosses that limit."
         ),
     };
@@ -67,6 +49,11 @@ pub(crate) fn preamble(title: &str, host: &Host, rounds: usize, has_tables: bool
 
 /// Formats all tables, each after its title.
 pub(crate) fn tables(records: &[Record], against: Against) -> String {
+    tables_within(records, against, width())
+}
+
+/// Formats all tables for a width.
+pub(super) fn tables_within(records: &[Record], against: Against, width: usize) -> String {
     let rows = rows(records);
     let mut groups: Vec<Vec<&Row<'_>>> = Vec::new();
     for row in rows.iter().filter(|row| heading(row, &rows).is_some()) {
@@ -77,96 +64,106 @@ pub(crate) fn tables(records: &[Record], against: Against) -> String {
     }
     let mut text = String::new();
     for group in groups {
-        let table = match against {
-            Against::TheFirst => beside_the_first(&group, &rows),
-            Against::TheFastestRival => beside_the_best_rival(&group, &rows),
-        };
+        let table = table(&group, &rows, against).text(width);
         // Writing to a string can't fail.
         let _ = writeln!(text, "\n{}\n{table}", title(group[0]));
     }
-    let remarks = [wrong_answers(&rows), false_negatives(&rows)];
-    text.extend(std::iter::once("\n".to_owned()).chain(remarks.into_iter().flatten()));
+    text.push('\n');
+    text.extend(wrong_answers(&rows).chain(false_negatives(&rows)).map(|one| paragraph(&one)));
     text
 }
 
-/// Returns a table with a column for each subject, and one for the ratio of each to the first.
-fn beside_the_first(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
-    let columns = columns(group);
-    let Some((base, others)) = columns.split_first() else { return Table::new() };
-    let mut header: Vec<String> = columns.iter().map(|column| name(column)).collect();
-    header.extend(others.iter().map(|other| format!("{}\n/ {}", short(other), short(base))));
-    table(header, group, rows, |row| {
-        let mut cells: Vec<String> =
-            columns.iter().map(|column| of(row, column).map_or_else(String::new, shown)).collect();
-        cells.extend(others.iter().map(|other| {
-            of(row, base)
-                .zip(of(row, other))
-                .map_or_else(String::new, |(base, other)| ratio(base, other))
-        }));
-        cells
-    })
-}
-
-/// Returns a table with a column for each subject, without spreads, which would make it too wide,
-/// and with the best rival of each row. Below each of our values is its ratio to that rival's. A
-/// subject whose answers were wrong in every row has a column too.
-fn beside_the_best_rival(group: &[&Row<'_>], rows: &[Row<'_>]) -> Table {
-    let mut columns = columns(group);
-    for record in rows.iter().flat_map(|row| row.records()) {
-        let left = |row: &&Row<'_>| is_wrong(row, record, rows);
-        if record.wrong_answer().is_some()
-            && group.iter().copied().any(|row| left(&row))
-            && !columns.iter().any(|column| is_of(column, record))
-        {
-            columns.push(record);
-        }
-    }
-    let has_rivals = columns.iter().any(|column| column.is_of_a_rival());
-    let mut header: Vec<String> = columns.iter().map(|column| name(column)).collect();
-    header.extend(has_rivals.then(|| "best\nrival".into()));
-    table(header, group, rows, |row| {
-        let best = row.best_rival();
-        let shown = |record: &Record| {
-            let median = figures::value(record.metric, record.value);
-            let ratio = best.filter(|_| record.is_ours()).map(|best| ratio(best, record));
-            [Some(median), ratio].into_iter().flatten().collect::<Vec<_>>().join("\n")
-        };
-        let missing =
-            |column| if is_wrong(row, column, rows) { WRONG.into() } else { String::new() };
-        let mut cells: Vec<String> = columns
-            .iter()
-            .map(|column| of(row, column).map_or_else(|| missing(column), shown))
-            .collect();
-        let names = has_rivals.then(|| best.map_or("", |best| &best.subject).to_owned());
-        cells.extend(names);
-        cells
-    })
-}
-
-fn table(
-    header: Vec<String>,
-    group: &[&Row<'_>],
-    rows: &[Row<'_>],
-    cells: impl Fn(&Row<'_>) -> Vec<String>,
-) -> Table {
-    let mut table = new_table();
-    table.set_header(["case".to_owned(), "threads".to_owned()].into_iter().chain(header));
+/// Returns the table of a group of rows. Side by side it has a column for each subject. Against the
+/// first subject, a column for the ratio of each other to it follows. Against the best rival, the
+/// columns have no spreads, which would make them too wide, the ratio of ours is below the value,
+/// and the last column names the rival; a subject whose answers were wrong in every row has a
+/// column too.
+fn table(group: &[&Row<'_>], rows: &[Row<'_>], against: Against) -> Table {
+    let columns = columns(group, rows, against);
+    let mut table = Table { header: header(&columns, against), ..Table::default() };
     for row in group {
-        let first = Cell::new(label(row, rows));
-        let rest = std::iter::once(threads(row.common())).chain(cells(row));
-        let rest = rest.map(|cell| Cell::new(cell).set_alignment(CellAlignment::Right));
-        table.add_row(std::iter::once(first).chain(rest));
+        let base = match against {
+            Against::TheFirst => of(row, columns[0]),
+            Against::TheFastestRival => row.best_rival(),
+        };
+        let has_ratio = |record: &Record| match against {
+            Against::TheFirst => !is_of(columns[0], record),
+            Against::TheFastestRival => record.is_ours(),
+        };
+        let ratios: Vec<String> = columns
+            .iter()
+            .map(|column| {
+                let pair = base.zip(of(row, column).filter(|record| has_ratio(record)));
+                pair.map_or_else(String::new, |(base, record)| ratio(base, record))
+            })
+            .collect();
+        let mut cells = vec![label(row, rows), threads(row.common())];
+        let mut lines = Vec::new();
+        for (column, ratio) in columns.iter().zip(&ratios) {
+            let found = of(row, column);
+            let is_wrong = against == Against::TheFastestRival && is_wrong(row, column, rows);
+            let missing = || if is_wrong { WRONG.to_owned() } else { String::new() };
+            let spread = found.map_or_else(missing, shown);
+            cells.push(match (against, found) {
+                (Against::TheFastestRival, Some(record)) => {
+                    let median = tied(&figures::value(record.metric, record.value));
+                    [&median, ratio].map(String::as_str).join("\n").trim_end().to_owned()
+                }
+                _ => tied(&spread),
+            });
+            if !spread.is_empty() {
+                lines.push(vec![subject_name(column), spread, ratio.clone()]);
+            }
+        }
+        match against {
+            Against::TheFirst => cells.extend(ratios.iter().skip(1).cloned()),
+            Against::TheFastestRival => {
+                cells.extend(base.map(|best| best.subject.clone()));
+            }
+        }
+        cells.resize(table.header.len(), String::new());
+        let to = base.filter(|_| ratios.iter().any(|ratio| !ratio.is_empty()));
+        let to = to.map_or_else(String::new, |base| format!("; ratios to {}", subject_name(base)));
+        let heading = format!("{}, {}{to}", label(row, rows), threads_of(row.common()));
+        table.rows.push(cells);
+        table.groups.push((heading, lines));
     }
     table
 }
 
+/// Returns the names of the columns.
+fn header(columns: &[&Record], against: Against) -> Vec<String> {
+    let mut header = vec!["case".to_owned(), "threads".to_owned()];
+    header.extend(columns.iter().map(|column| name(column)));
+    match against {
+        Against::TheFirst => {
+            let base = short(columns[0]);
+            let others = columns.iter().skip(1);
+            header.extend(others.map(|other| format!("{}\n/ {base}", short(other))));
+        }
+        Against::TheFastestRival => {
+            let has_rivals = columns.iter().any(|column| column.is_of_a_rival());
+            header.extend(has_rivals.then(|| "best\nrival".to_owned()));
+        }
+    }
+    header
+}
+
 /// Returns one record of each subject, in the order in which the subjects first occur.
-fn columns<'r>(group: &[&Row<'r>]) -> Vec<&'r Record> {
+fn columns<'r>(group: &[&Row<'r>], rows: &[Row<'r>], against: Against) -> Vec<&'r Record> {
     let mut columns: Vec<&'r Record> = Vec::new();
-    for record in group.iter().flat_map(|row| row.records()) {
+    let mut add = |record: &'r Record| {
         if !columns.iter().any(|column| is_of(column, record)) {
             columns.push(record);
         }
+    };
+    group.iter().flat_map(|row| row.records()).for_each(|record| add(record));
+    if against == Against::TheFastestRival {
+        let wrong = rows.iter().flat_map(|row| row.records());
+        let wrong = wrong.filter(|record| record.wrong_answer().is_some());
+        wrong
+            .filter(|record| group.iter().any(|row| is_wrong(row, record, rows)))
+            .for_each(|record| add(record));
     }
     columns
 }
@@ -188,18 +185,17 @@ fn is_wrong(row: &Row<'_>, column: &Record, rows: &[Row<'_>]) -> bool {
 }
 
 /// Returns one sentence for each wrong answer of a rival.
-fn wrong_answers(rows: &[Row<'_>]) -> Option<String> {
+fn wrong_answers(rows: &[Row<'_>]) -> impl Iterator<Item = String> {
     let records = rows.iter().flat_map(|row| row.records());
-    let sentences = records.filter_map(|record| {
+    records.filter_map(|record| {
         let (answer, case) = (record.wrong_answer()?, &record.case);
         let (threads, data) = (threads_in_words(record.threads), record.param("data"));
         let of = if data.is_empty() { data } else { format!(" of {data}") };
         let subject = &record.subject;
         Some(format!(
-            "No values for {subject} in {case}{of}, {threads}, because of a wrong answer: {answer}\n"
+            "No values for {subject} in {case}{of}, {threads}, because of a wrong answer: {answer}"
         ))
-    });
-    Some(sentences.collect()).filter(|text: &String| !text.is_empty())
+    })
 }
 
 /// Returns the ratio of `other` to `base`; empty for a metric whose ratio means nothing.
@@ -218,8 +214,7 @@ fn shown(record: &Record) -> String {
 fn false_negatives(rows: &[Row<'_>]) -> Option<String> {
     let (count, total) = samples(rows, Metric::FalseNegatives)
         .fold((0, 0.0), |(count, total), sample| (count + 1, total + sample));
-    (count > 0)
-        .then(|| format!("Lookups that missed an existing key: {total} in {count} samples.\n"))
+    (count > 0).then(|| format!("Lookups that missed an existing key: {total} in {count} samples."))
 }
 
 /// Returns all samples of a metric.
@@ -283,6 +278,7 @@ mod tests {
         let text = tables(&records, Against::TheFastestRival);
         let line = text.lines().find(|line| line.contains("2.00 M/s")).unwrap();
         assert!(text.contains("masstree") && line.contains("wrong"), "{text}");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let sentence = "No values for masstree in seek of symbols, 2 threads, because of a wrong \
                         answer: found nothing";
         assert!(text.contains(sentence), "{text}");

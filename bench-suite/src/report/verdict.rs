@@ -307,7 +307,7 @@ impl Line {
             (Verdict::Differ, Quantity::Time) if ratio > 1.0 => "longer",
             (Verdict::Differ, Quantity::Time) => "shorter",
             (Verdict::NoDifference, _) => "no difference",
-            (Verdict::NotToldApart, _) => "inconclusive",
+            (Verdict::NotToldApart, _) => "not told apart",
             (Verdict::TooFewRounds, _) => "too few rounds",
         }
     }

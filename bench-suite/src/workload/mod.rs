@@ -18,7 +18,6 @@ pub(crate) mod read_side;
 #[forbid(unsafe_code)]
 pub(crate) mod reader;
 #[cfg(feature = "rivals")]
-#[forbid(unsafe_code)]
 pub(crate) mod rivals;
 pub(crate) mod shaped;
 #[cfg(target_os = "linux")]

@@ -38,7 +38,7 @@ pub(crate) enum Opinion {
     Take(PolicyKind),
     Either,
     NoneFits,
-    Unclear,
+    CannotTell,
 }
 
 impl Opinion {
@@ -48,7 +48,7 @@ impl Opinion {
             Choice::Take { policy, .. } => Self::Take(policy),
             Choice::Either(_) => Self::Either,
             Choice::NoneFits => Self::NoneFits,
-            Choice::CannotTell { .. } => Self::Unclear,
+            Choice::CannotTell { .. } => Self::CannotTell,
         }
     }
 }
@@ -61,8 +61,8 @@ pub(crate) struct Flip {
     pub(crate) held_to: f64,
     /// The answer is different from here on.
     pub(crate) flipped_at: Option<(f64, Opinion)>,
-    /// The first inconclusive point; between it and `flipped_at` the answer is unknown.
-    pub(crate) unclear_at: Option<f64>,
+    /// The first point without an answer; between it and `flipped_at` the answer is unknown.
+    pub(crate) cannot_tell_at: Option<f64>,
 }
 
 /// Searches from a number at which the answer is `base` to `end`, with at most `questions`
@@ -75,7 +75,7 @@ pub(crate) fn search<E>(
     questions: usize,
     mut ask: impl FnMut(f64) -> Result<Option<Opinion>, E>,
 ) -> Result<Option<Flip>, E> {
-    let mut flip = Flip { axis, held_to: from, flipped_at: None, unclear_at: None };
+    let mut flip = Flip { axis, held_to: from, flipped_at: None, cannot_tell_at: None };
     let mut point = end;
     for question in 0..questions {
         let Some(opinion) = ask(point)? else {
@@ -83,14 +83,14 @@ pub(crate) fn search<E>(
         };
         match opinion {
             opinion if opinion == base => flip.held_to = point,
-            Opinion::Unclear => flip.unclear_at = Some(point),
+            Opinion::CannotTell => flip.cannot_tell_at = Some(point),
             other => {
                 flip.flipped_at = Some((point, other));
-                // The inconclusive part is before the flip.
-                flip.unclear_at = None;
+                // The part without an answer is before the flip.
+                flip.cannot_tell_at = None;
             }
         }
-        let Some(edge) = flip.unclear_at.or(flip.flipped_at.map(|(at, _)| at)) else {
+        let Some(edge) = flip.cannot_tell_at.or(flip.flipped_at.map(|(at, _)| at)) else {
             // The answer is the same at the end: points in between are not measured.
             return Ok(Some(flip));
         };
@@ -119,7 +119,7 @@ mod tests {
         let flip = found(8, |point| Some(if point < 40.0 { BASE } else { OTHER })).unwrap();
         let (at, other) = flip.flipped_at.unwrap();
         assert!(flip.held_to < 40.0 && at >= 40.0 && at / flip.held_to < 1.2, "{flip:?}");
-        assert_eq!((other, flip.unclear_at), (OTHER, None));
+        assert_eq!((other, flip.cannot_tell_at), (OTHER, None));
     }
 
     #[test]
@@ -134,18 +134,18 @@ mod tests {
     }
 
     #[test]
-    fn an_inconclusive_part_is_between_known_answers() {
+    fn a_part_without_an_answer_is_between_known_answers() {
         let flip = found(8, |point| {
             Some(match point {
                 point if point < 30.0 => BASE,
-                point if point < 300.0 => Opinion::Unclear,
+                point if point < 300.0 => Opinion::CannotTell,
                 _ => OTHER,
             })
         });
         let flip = flip.unwrap();
         assert!(flip.held_to < 30.0, "{flip:?}");
         assert!(
-            flip.unclear_at.unwrap() >= 30.0 && flip.flipped_at.unwrap().0 >= 300.0,
+            flip.cannot_tell_at.unwrap() >= 30.0 && flip.flipped_at.unwrap().0 >= 300.0,
             "{flip:?}"
         );
     }

@@ -5,7 +5,7 @@
 //! 1. *Limits*: the interval of the peak memory must be below the budget and that of the update
 //!    latency below the limit; the policy must refuse no update and keep up with the requested
 //!    frees. A policy that misses a limit is excluded; if an interval crosses a limit, the result
-//!    is inconclusive.
+//!    is not told apart from it.
 //! 2. *Speed*: of two policies that meet the limits, the one that is faster by 5 % in the whole
 //!    interval is preferred.
 //! 3. *Latency*, if the speeds are within 5 %: likewise, by 25 % and more than a microsecond.
@@ -127,9 +127,9 @@ pub(crate) enum Limit {
     Pace,
 }
 
-/// An inconclusive comparison.
+/// The two that a comparison does not tell apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Unclear {
+pub(crate) enum NotToldApart {
     /// Of two policies, by speed or by latency.
     Between(PolicyKind, PolicyKind, &'static str),
     /// Of a policy with a limit.
@@ -146,7 +146,7 @@ pub(crate) enum Choice {
     /// These policies are similar; the first demands least of readers.
     Either(Vec<PolicyKind>),
     /// A longer run would decide; `minutes` is `None` if it would take too long.
-    CannotTell { unclear: Unclear, minutes: Option<f64> },
+    CannotTell { of: NotToldApart, minutes: Option<f64> },
     /// No policy meets the limits.
     NoneFits,
 }
@@ -162,7 +162,7 @@ pub(crate) struct Judgement {
 /// The result of checking a policy against its limits.
 enum Fit {
     Fits,
-    Unclear(Limit, f64),
+    NotToldApart(Limit, f64),
     Misfit(Limit),
 }
 
@@ -171,22 +171,22 @@ enum Preference {
     First(&'static str),
     Second,
     Neither,
-    /// Inconclusive by this quantity; this many times the rounds would decide.
-    Unclear(&'static str, f64),
+    /// Not told apart by this quantity; this many times the rounds would decide.
+    NotToldApart(&'static str, f64),
     TooFewRounds,
 }
 
 /// Judges measurements that took `minutes`.
 pub(crate) fn judge(all: &[Measured], limits: &Limits, minutes: f64) -> Judgement {
     let mut misfits = Vec::new();
-    let mut unclear = Vec::new();
+    let mut open = Vec::new();
     let mut fitting = Vec::new();
     for one in all {
         match fit(one, limits) {
             Fit::Misfit(limit) => misfits.push((one.policy, limit)),
             Fit::Fits => fitting.push(one),
-            Fit::Unclear(limit, times) => {
-                unclear.push((one.policy, limit, times));
+            Fit::NotToldApart(limit, times) => {
+                open.push((one.policy, limit, times));
                 fitting.push(one);
             }
         }
@@ -197,7 +197,7 @@ pub(crate) fn judge(all: &[Measured], limits: &Limits, minutes: f64) -> Judgemen
     let others: Vec<&Measured> =
         fitting.iter().copied().filter(|one| one.policy != first.policy).collect();
     let next = best(&others);
-    let mut choice = choose(first, &others, &unclear, minutes);
+    let mut choice = choose(first, &others, &open, minutes);
     if let (Choice::Take { because, .. }, Some(next)) = (&mut choice, next)
         && let Preference::First(reason) = prefer(first, next)
     {
@@ -210,16 +210,16 @@ pub(crate) fn judge(all: &[Measured], limits: &Limits, minutes: f64) -> Judgemen
 fn choose(
     first: &Measured,
     others: &[&Measured],
-    unclear: &[(PolicyKind, Limit, f64)],
+    open: &[(PolicyKind, Limit, f64)],
     minutes: f64,
 ) -> Choice {
     let longer = |times: f64| {
         let minutes = (minutes * times).ceil().max(1.0);
         (minutes <= LONGEST_MINUTES).then_some(minutes)
     };
-    if let Some(&(policy, limit, times)) = unclear.iter().find(|(one, ..)| *one == first.policy) {
-        let unclear = Unclear::FromLimit(policy, limit);
-        return Choice::CannotTell { unclear, minutes: longer(times) };
+    if let Some(&(policy, limit, times)) = open.iter().find(|(one, ..)| *one == first.policy) {
+        let of = NotToldApart::FromLimit(policy, limit);
+        return Choice::CannotTell { of, minutes: longer(times) };
     }
     let mut alike = vec![first.policy];
     for other in others {
@@ -227,13 +227,13 @@ fn choose(
             Preference::First(_) => {}
             // The preferences form a cycle: none of them wins.
             Preference::Neither | Preference::Second => alike.push(other.policy),
-            Preference::Unclear(by, times) => {
-                let unclear = Unclear::Between(first.policy, other.policy, by);
-                return Choice::CannotTell { unclear, minutes: longer(times) };
+            Preference::NotToldApart(by, times) => {
+                let of = NotToldApart::Between(first.policy, other.policy, by);
+                return Choice::CannotTell { of, minutes: longer(times) };
             }
             Preference::TooFewRounds => {
-                let unclear = Unclear::TooFewRounds;
-                return Choice::CannotTell { unclear, minutes: longer(2.0) };
+                let of = NotToldApart::TooFewRounds;
+                return Choice::CannotTell { of, minutes: longer(2.0) };
             }
         }
     }
@@ -281,7 +281,7 @@ fn fit(one: &Measured, limits: &Limits) -> Fit {
         (Limit::Latency, &one.latency_ns, limits.latency_ns, false),
         (Limit::Pace, &one.updates, limits.frees_per_s.map(|frees| frees * KEEPS_UP), true),
     ];
-    let mut unclear = None;
+    let mut open = None;
     for (limit, samples, border, at_least) in checks {
         let Some((border, (Interval { low, high }, median))) = border.zip(interval(samples)) else {
             continue;
@@ -294,10 +294,10 @@ fn fit(one: &Measured, limits: &Limits) -> Fit {
             return Fit::Misfit(limit);
         }
         if !is_in {
-            unclear.get_or_insert((limit, times_longer(low, high, median, &[border])));
+            open.get_or_insert((limit, times_longer(low, high, median, &[border])));
         }
     }
-    unclear.map_or(Fit::Fits, |(limit, times)| Fit::Unclear(limit, times))
+    open.map_or(Fit::Fits, |(limit, times)| Fit::NotToldApart(limit, times))
 }
 
 fn prefer(one: &Measured, two: &Measured) -> Preference {
@@ -317,7 +317,7 @@ fn prefer(one: &Measured, two: &Measured) -> Preference {
         (Side::Within, otherwise) => otherwise,
         (_, first @ Preference::First(_)) if first_keeps_up => first,
         (_, Preference::Second) if second_keeps_up => Preference::Second,
-        _ => Preference::Unclear("speed", times_for(&speed, FASTER)),
+        _ => Preference::NotToldApart("speed", times_for(&speed, FASTER)),
     }
 }
 
@@ -329,7 +329,9 @@ fn prefer_at_similar_speed(one: &Measured, two: &Measured) -> Preference {
         match latency.interval.side(SOONER) {
             Side::Above => return Preference::First("sooner"),
             Side::Below => return Preference::Second,
-            Side::Across => return Preference::Unclear("latency", times_for(&latency, SOONER)),
+            Side::Across => {
+                return Preference::NotToldApart("latency", times_for(&latency, SOONER));
+            }
             Side::Within => {}
         }
     }
@@ -456,24 +458,24 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_across_a_threshold_is_inconclusive_and_a_longer_run_is_suggested() {
+    fn an_interval_across_a_threshold_is_not_told_apart_and_a_longer_run_is_suggested() {
         let wild = [0.9, 1.3, 1.0, 1.2, 1.15, 0.95, 1.25].map(|ratio| ratio * 1e6).to_vec();
         let all = [
             Measured { speed: wild, ..one(AfterRcuGp, 1e6, 1.0, 2.0) },
             one(Immediate, 1e6, 1.0, 2.0),
         ];
-        let Choice::CannotTell { unclear, minutes } = judged(&all, Limits::default()).choice else {
+        let Choice::CannotTell { of, minutes } = judged(&all, Limits::default()).choice else {
             panic!("a decision");
         };
-        assert!(matches!(unclear, Unclear::Between(.., "speed")), "{unclear:?}");
+        assert!(matches!(of, NotToldApart::Between(.., "speed")), "{of:?}");
         assert!(minutes.is_some_and(|minutes| (2.0..=60.0).contains(&minutes)), "{minutes:?}");
         // A policy whose interval crosses its budget.
         let near = one(Immediate, 1e6, 1.0, 8.5);
         let limits = Limits { budget_bytes: Some(8.0 * MIB), ..Limits::default() };
-        let Choice::CannotTell { unclear, .. } = judged(&[near], limits).choice else {
+        let Choice::CannotTell { of, .. } = judged(&[near], limits).choice else {
             panic!("a decision");
         };
-        assert_eq!(unclear, Unclear::FromLimit(Immediate, Limit::Budget));
+        assert_eq!(of, NotToldApart::FromLimit(Immediate, Limit::Budget));
     }
 
     /// A policy that may be faster, and is not slower, needs no narrower interval if it is sooner.
@@ -487,20 +489,20 @@ mod tests {
         };
         let none = Limits::default();
         assert_eq!(taken(&of(9.0), none), (Immediate, Some("sooner")));
-        let unclear = |latency_us| {
+        let cannot_tell = |latency_us| {
             let choice = judged(&of(latency_us), none).choice;
             matches!(choice, Choice::CannotTell { .. })
         };
-        assert!(unclear(5.0), "nothing else decides");
-        assert!(unclear(1.0), "it is sooner, but may be slower");
+        assert!(cannot_tell(5.0), "nothing else decides");
+        assert!(cannot_tell(1.0), "it is sooner, but may be slower");
     }
 
     #[test]
     fn too_few_rounds_cannot_decide_between_two_policies_but_suffice_for_one() {
         let few = |policy| Measured { speed: vec![1e6; 3], ..one(policy, 1e6, 1.0, 2.0) };
         let two = judged(&[few(AfterRcuGp), few(Immediate)], Limits::default()).choice;
-        let unclear = Unclear::TooFewRounds;
-        assert!(matches!(two, Choice::CannotTell { unclear: found, .. } if found == unclear));
+        let of = NotToldApart::TooFewRounds;
+        assert!(matches!(two, Choice::CannotTell { of: found, .. } if found == of));
         let alone = judged(&[few(AfterTasksTraceGp)], Limits::default()).choice;
         assert_eq!(alone, Choice::Take { policy: AfterTasksTraceGp, because: None });
     }

@@ -4,10 +4,14 @@ use std::fmt::Write as _;
 
 use memalloc::PolicyKind;
 
-use super::{Axis, Choice, Flip, Judgement, Limit, Limits, Measured, Opinion, Unclear, interval};
+use super::{
+    Axis, Choice, Flip, Judgement, Limit, Limits, Measured, NotToldApart, Opinion, interval,
+};
 use crate::measure::{FEWEST_ROUNDS, Interval, Metric};
 use crate::report::figures;
+use crate::report::layout::{Table, tied};
 use crate::report::paragraph::paragraph;
+use crate::report::width::width;
 use crate::shape::{Numbers, Plan, Shape, Standing};
 
 /// Everything that goes into an answer.
@@ -62,9 +66,14 @@ pub(crate) fn without_measuring(shape: &Shape, correct: &[PolicyKind]) -> Option
 
 /// Formats the answer.
 pub(crate) fn advice(advice: &Advice<'_>) -> String {
+    advice_within(advice, width())
+}
+
+/// Formats the answer, with its table for a width.
+fn advice_within(advice: &Advice<'_>, width: usize) -> String {
     let Advice { shape, measured, judgement, .. } = advice;
-    let mut text = table(measured, judgement, &shape.numbers);
-    text.push('\n');
+    let table = table(measured, judgement, &shape.numbers).text(width);
+    let mut text = format!("\n{table}\n\n");
     text += &paragraph(&answer(advice));
     for (policy, limit) in &judgement.misfits {
         text += &paragraph(&format!("Excluded: {policy} {}.", misfit(*limit, &shape.numbers)));
@@ -96,25 +105,27 @@ fn figure(metric: Metric, samples: &[f64]) -> String {
     )
 }
 
-fn table(measured: &[Measured], judgement: &Judgement, numbers: &Numbers) -> String {
+fn table(measured: &[Measured], judgement: &Judgement, numbers: &Numbers) -> Table {
     let latency = format!("p{} of an update", numbers.percentile);
-    let mut text = format!(
-        "\n{:<22} {:<24} {latency:<24} peak memory\n",
-        "median (95 % interval)", "operations"
-    );
+    let header = ["median (95 % interval)", "operations", &latency, "peak memory", ""];
+    let mut table = Table { header: header.map(str::to_owned).into(), ..Table::default() };
     for one in measured {
         let is_out = judgement.misfits.iter().any(|(policy, _)| *policy == one.policy);
-        let row = format!(
-            "{:<22} {:<24} {:<24} {}{}",
-            one.policy.to_string(),
+        let out = if is_out { "excluded" } else { "" };
+        let values = [
             figure(Metric::OpsPerS, &one.speed),
             figure(Metric::UpdateLatencyNs, &one.latency_ns),
             figure(Metric::MemPeakBytes, &one.peak_bytes),
-            if is_out { ", excluded" } else { "" },
-        );
-        let _ = writeln!(text, "{}", row.trim_end());
+        ];
+        let lines = header[1..4].iter().zip(&values);
+        let lines = lines.map(|(&name, value)| vec![name.to_owned(), value.clone()]).collect();
+        let comma = if is_out { ", " } else { "" };
+        table.groups.push((format!("{}{comma}{out}", one.policy), lines));
+        let cells = values.iter().map(|value| tied(value));
+        let cells = [one.policy.to_string()].into_iter().chain(cells).chain([out.to_owned()]);
+        table.rows.push(cells.collect());
     }
-    text
+    table
 }
 
 fn answer(advice: &Advice<'_>) -> String {
@@ -166,15 +177,15 @@ fn answer(advice: &Advice<'_>) -> String {
                 names[0]
             )
         }
-        Choice::CannotTell { unclear, minutes } => {
-            let what = match unclear {
-                Unclear::Between(one, two, by) => {
-                    format!("the comparison of {one} and {two} by {by} is inconclusive")
+        Choice::CannotTell { of, minutes } => {
+            let what = match of {
+                NotToldApart::Between(one, two, by) => {
+                    format!("{one} and {two} are not told apart by {by}")
                 }
-                Unclear::FromLimit(policy, limit) => {
-                    format!("it is unclear whether {policy} {}", limit_name(*limit))
+                NotToldApart::FromLimit(policy, limit) => {
+                    format!("the rounds do not show whether {policy} {}", limit_name(*limit))
                 }
-                Unclear::TooFewRounds => {
+                NotToldApart::TooFewRounds => {
                     format!("at least {FEWEST_ROUNDS} rounds are needed")
                 }
             };
@@ -279,20 +290,20 @@ fn flipped(flip: &Flip) -> String {
     let figure = |value: f64| format!("{}{unit}", figures::digits(value));
     let to = if flip.axis.goes_down() { "down to" } else { "up to" };
     let held = figure(flip.held_to);
-    match (flip.flipped_at, flip.unclear_at) {
+    match (flip.flipped_at, flip.cannot_tell_at) {
         (None, None) => format!("{name}: the same {to} {held}, where the search ended."),
-        (None, Some(unclear)) => {
-            format!("{name}: the same {to} {held}, inconclusive at {}.", figure(unclear))
+        (None, Some(open)) => {
+            format!("{name}: the same {to} {held}; cannot tell at {}.", figure(open))
         }
-        (Some((at, other)), unclear) => {
+        (Some((at, other)), open) => {
             let other = match other {
                 Opinion::Take(policy) => format!("{policy} wins"),
                 Opinion::Either => "either will do".into(),
                 Opinion::NoneFits => "no policy meets the limits".into(),
-                Opinion::Unclear => "inconclusive".into(),
+                Opinion::CannotTell => "cannot tell".into(),
             };
-            let between = match unclear {
-                Some(unclear) => format!(", inconclusive at {}", figure(unclear)),
+            let between = match open {
+                Some(open) => format!("; cannot tell at {}", figure(open)),
                 None => String::new(),
             };
             format!("{name}: the same {to} {held}{between}; at {} {other}.", figure(at))
@@ -319,16 +330,45 @@ mod tests {
     }
 
     fn said(all: &[Measured], toml: &str, flips: &[Flip]) -> String {
+        said_within(all, toml, flips, 80)
+    }
+
+    fn said_within(all: &[Measured], toml: &str, flips: &[Flip], width: usize) -> String {
         let shape = PartialShape::from_toml(toml).unwrap().complete().unwrap();
         let judgement = super::super::judge(all, &Limits::of(&shape.numbers), 1.0);
-        advice(&Advice {
+        let advice = Advice {
             shape: &shape,
             measured: all,
             judgement: &judgement,
             flips,
             unasked: &[Axis::MoreUpdates],
             rounds_a_point: 7,
-        })
+        };
+        advice_within(&advice, width)
+    }
+
+    /// The lines to paste are code, and wider.
+    #[test]
+    fn the_table_of_an_answer_fits_its_width() {
+        let wide = |policy| {
+            let spread = [1.29e6, 1.66e6, 1.95e6, 1.4e6, 1.5e6, 1.8e6, 1.9e6];
+            let all = spread.map(|one| one * 1.234).to_vec();
+            Measured { speed: all.clone(), peak_bytes: all, ..measured(policy, 1.0) }
+        };
+        let policies = [Immediate, AfterRcuGp, PolicyKind::AfterTasksTraceGp];
+        for width in [80, 120] {
+            let text = said_within(
+                &policies.map(wide),
+                "[shape]\nlive_objects = 100\nbudget_mib = 1.0",
+                &[],
+                width,
+            );
+            let table = text.split("\nAnswer").next().unwrap();
+            assert!(table.lines().all(|line| line.chars().count() <= width), "{table}");
+            for part in ["after-tasks-trace-gp", "p99 of an update", "(1.73..2.34) M/s"] {
+                assert!(table.contains(part), "{part:?} is not in {table}");
+            }
+        }
     }
 
     #[test]
@@ -337,11 +377,10 @@ mod tests {
             axis: Axis::LongerSections,
             held_to: 30.0,
             flipped_at: Some((40.0, Opinion::Take(AfterRcuGp))),
-            unclear_at: None,
+            cannot_tell_at: None,
         };
         let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
         let text = said(&all, "", &[flip]);
-        assert!(text.lines().all(|line| line.chars().count() <= 92), "{text}");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in [
             "2.00 M/s",
@@ -360,7 +399,7 @@ mod tests {
     #[test]
     fn a_search_towards_smaller_numbers_says_down_to() {
         let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
-        let flip = |axis, held_to| Flip { axis, held_to, flipped_at: None, unclear_at: None };
+        let flip = |axis, held_to| Flip { axis, held_to, flipped_at: None, cannot_tell_at: None };
         let flips = [flip(Axis::ShorterSections, 0.5), flip(Axis::FewerUpdates, 2.0)];
         let text = said(&all, "", &flips).split_whitespace().collect::<Vec<_>>().join(" ");
         for part in ["sections: the same down to 0.50 µs", "updates: the same down to 2.00 %"] {

@@ -40,7 +40,7 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
             }
             p.soft {
                 "Green favours " code { "after-rcu-gp" } ", red favours " code { "immediate" }
-                "; grey is no difference (within 3 %) or inconclusive. The middle is 1; a bar that \
+                "; grey is no difference (within 3 %) or not told apart. The middle is 1; a bar that \
                  touches an end extends beyond it."
             }
         },

@@ -8,7 +8,7 @@ use crate::measure::Verdict;
 use crate::record::Record;
 use crate::report::labels::{heading, is_of, label, title};
 use crate::report::rows::{Row, comparison};
-use crate::report::{beside_htab_mem, beside_the_kernel, figures};
+use crate::report::{beside_htab_mem, beside_map_perf, beside_the_kernel, figures};
 use crate::workload::threads_in_words;
 
 /// The subject of the kernel's map in records.
@@ -16,7 +16,8 @@ const KERNEL: &str = "kernel";
 
 /// Returns the section if the kernel was measured, or figures were published for what was measured.
 pub(super) fn section(page: &Page<'_>) -> Option<Section> {
-    let published = beside_the_kernel(page.records) + &beside_htab_mem(page.records);
+    let published = [beside_the_kernel, beside_htab_mem, beside_map_perf];
+    let published = published.map(|beside| beside(page.records)).concat();
     let mut groups: Vec<(String, Vec<&Row<'_>>)> = Vec::new();
     for row in page.rows.iter().filter(|row| heading(row, &page.rows).is_some() && has_both(row)) {
         let name = title(row);
@@ -36,8 +37,8 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
                 p {
                     "The kernel's columns are first. The small figure is the ratio to the first \
                      of them, with its 95 % interval: green is better than the kernel, red is \
-                     worse. A cell without a colour has no difference (within 3 %), or an \
-                     inconclusive one."
+                     worse. A cell without a colour has no difference (within 3 %), or is not \
+                     told apart."
                 }
                 @for (name, rows) in &groups {
                     h3 { (name) }

@@ -16,7 +16,7 @@ mod trade_off;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::labels::{label, short, title};
+use super::labels::{label, short, subject_name, threads_of, title};
 use super::rows::{Row, rows};
 use crate::record::{Record, Run, latest};
 use chart::Chart;
@@ -137,10 +137,8 @@ impl<'r> Page<'r> {
 
     /// Returns the name of a row, and the group that it belongs to.
     fn name_of(&self, row: &Row<'r>) -> (String, String) {
-        let threads = crate::workload::threads_in_words(row.common().threads);
-        let mark = if row.common().is_oversubscribed() { " (oversubscribed)" } else { "" };
-        let group = title(row);
-        (label(row, &self.rows), format!("{group}; {threads}{mark}"))
+        let (group, threads) = (title(row), threads_of(row.common()));
+        (label(row, &self.rows), format!("{group}; {threads}"))
     }
 }
 
@@ -187,11 +185,6 @@ fn colour_of(record: &Record, others: &mut Vec<String>) -> usize {
         others.len() - 1
     });
     policies.len() + place
-}
-
-/// Returns the subject in one line.
-fn subject_name(record: &Record) -> String {
-    super::labels::name(record).replace('\n', " ")
 }
 
 /// Lists the known biases, one line each.

@@ -75,10 +75,10 @@ pub(crate) fn footnote() -> String {
     // Without an allocator there are no samples either.
     let limit = MemAlloc::<AfterRcuGp>::new().map_or(0, |alloc| alloc.stats().max_pending);
     format!(
-        "Memory is the growth of each sample's process, the same measure for all subjects; some \
-         300 KiB of it\nare stacks and program. memalloc allows {} KiB of pending memory \
-         (max_pending). malloc protects\nno readers and has none: it is the upper bound of \
-         speed.\n",
+        "Memory is the growth of each sample's process, the same measure for all\n\
+         subjects; some 300 KiB of it are stacks and program. memalloc allows {} KiB of\n\
+         pending memory (max_pending). malloc protects no readers and has none: it is\n\
+         the upper bound of speed.\n",
         limit >> 10
     )
 }

@@ -11,8 +11,8 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_epoch as epoch;
 use haphazard::{HazardPointer, raw::Pointer};
@@ -24,7 +24,7 @@ use super::scheme::{Scheme, Session};
 use super::{Reader, Setting};
 use crate::measure::WrongAnswer;
 use crate::workload::Subject;
-use crate::workload::rivals::version;
+use crate::workload::rivals::{as_kovan_has_it, version};
 
 /// Returns all rivals; `Malloc`, the upper bound of speed, only without readers.
 pub(super) fn subjects<'d>(setting: Setting) -> Vec<Subject<'d>> {
@@ -485,19 +485,6 @@ unsafe impl Reclaimable for Node {
         // SAFETY: the block begins with the node, came from mimalloc, and is freed once.
         unsafe { libmimalloc_sys::mi_free(node.cast()) };
     }
-}
-
-/// Returns a slot as kovan's pointer type, whose method protects the object.
-#[inline]
-fn as_kovan_has_it(slot: &AtomicPtr<AtomicU64>) -> &kovan::Atomic<AtomicU64> {
-    const {
-        assert!(size_of::<kovan::Atomic<AtomicU64>>() == size_of::<AtomicPtr<AtomicU64>>());
-        assert!(align_of::<kovan::Atomic<AtomicU64>>() == align_of::<AtomicPtr<AtomicU64>>());
-    };
-    // SAFETY: kovan's pointer is one atomic word that holds only the address and fills the type, as
-    // the pointer here does; both are only ever accessed atomically and as a whole. kovan makes a
-    // pointer from an integer, which is valid because `alloc` exposes the provenance.
-    unsafe { &*ptr::from_ref(slot).cast() }
 }
 
 impl Scheme for Kovan {

@@ -34,9 +34,10 @@ pub(crate) const VALUE_SIZES: [usize; 5] = [8, 64, 256, 1024, 4096];
 
 /// Explains how memory is counted.
 pub(crate) const FOOTNOTE: &str = "\
-Memory: for memalloc the growth of each sample's process, its threads' stacks included;
-for the kernel the count of the memory controller for the map, or without one only its
-live elements. The kernel's programs run inside read sections, and may not stall in one.
+Memory: for memalloc the growth of each sample's process, its threads' stacks
+included; for the kernel the count of the memory controller for the map, or
+without one only its live elements. The kernel's programs run inside read
+sections, and may not stall in one.
 ";
 
 /// Returns the workloads of the bench.

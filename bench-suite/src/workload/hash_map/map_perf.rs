@@ -30,12 +30,6 @@ pub(crate) const CASES: &[&str] = &[UPDATE_DELETE];
 
 const UPDATE_DELETE: &str = "update-delete";
 
-/// The published figures of the kernel.
-pub(crate) const FOOTNOTE: &str = "\
-An event of the kernel's map_perf_test is ten of these operations. Published: 800 k events per
-second and CPU with immediate reuse, and 600 k with reuse after an RCU grace period.
-";
-
 /// Bytes of a value, as in the kernel's test.
 const VALUE_SIZE: usize = 8;
 

@@ -1,5 +1,6 @@
 //! `grace-period`: one thread waits for grace periods one after the other, while the others, if
-//! any, enter and leave read sections. A sample is the median of all waits in it.
+//! any, enter and leave read sections. A sample is the median of all waits in it, and the number of
+//! sections per second of all readers.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +62,13 @@ pub(super) fn run<S: GracePeriods>(
                 .into());
             }
         }
+    }
+    // The first participant waits.
+    if let [_, sections @ ..] = throughput.operations()
+        && !sections.is_empty()
+    {
+        let speed = throughput.per_second(sections.iter().sum());
+        readings.push(Reading::new(CASE, Metric::LookupsPerS, speed));
     }
     readings.extend(throughput.cpu_share(CASE));
     Ok(readings)

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use super::scheme::Scheme;
 use super::{enter_leave, subject};
 use crate::measure::{Metric, NoReadings, Reading, Slice, WrongAnswer};
-use crate::workload::rivals::version;
+use crate::workload::rivals::{as_kovan_has_it, version};
 use crate::workload::{Params, Subject};
 
 /// Returns all rivals.
@@ -32,6 +32,7 @@ pub(super) fn subjects<'d>(threads: usize) -> Vec<Subject<'d>> {
             ],
         ),
         rival("haphazard", &[|threads, slice| enter_leave::run(&Haphazard, threads, slice)]),
+        rival("kovan", &[|threads, slice| enter_leave::run(&Kovan, threads, slice)]),
         rival("sdd", &[|threads, slice| enter_leave::run(&Sdd, threads, slice)]),
     ]
 }
@@ -140,6 +141,23 @@ impl Scheme for Haphazard {
     }
 }
 
+/// The global collector, with a guard for each read.
+struct Kovan;
+
+impl Scheme for Kovan {
+    type Local<'s> = ();
+
+    fn local(&self) {}
+
+    #[inline]
+    fn read<T>(&self, (): &mut (), place: &AtomicPtr<T>) -> *mut T {
+        let guard = kovan::pin();
+        // ORDERING: as for a reader that follows the pointer; the same for all schemes. Nobody
+        // follows it here.
+        as_kovan_has_it(place).load(Ordering::Acquire, &guard).as_raw()
+    }
+}
+
 /// A guard for each read.
 struct Sdd;
 
@@ -175,7 +193,10 @@ mod tests {
     #[test]
     fn every_rival_finds_the_pointer() {
         let slice = Slice::new(Duration::from_millis(4), None);
-        for mut rival in subjects(2) {
+        let all = subjects(2);
+        let names: Vec<_> = all.iter().map(|rival| rival.name).collect();
+        assert_eq!(names, ["crossbeam-epoch", "seize", "haphazard", "kovan", "sdd"]);
+        for mut rival in all {
             let readings = rival.sampler.sample(slice).unwrap();
             assert!(readings.iter().any(|reading| reading.metric == Metric::NsPerOp));
         }
