@@ -27,6 +27,7 @@ mod defer;
 mod depot;
 mod error;
 mod filler;
+mod finish;
 mod hook_frame;
 mod owed;
 mod raw;
