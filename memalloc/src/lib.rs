@@ -138,8 +138,9 @@
 //!   mixture that its own ordering allows. `qptrie` shows how to validate correctly.
 //! - `max_pending` is a soft limit. Besides it, each CPU may hold an unfinished batch of each
 //!   class. A thread inside its own read section waits only once the section has ended, so frees
-//!   inside one section may exceed the limit. Behind a stalled reader, a sixteenth of the limit, or
-//!   one batch, is added for each [`stall_after`](rcu::Builder::stall_after).
+//!   inside one section may exceed the limit. So may the objects that finalizers free in one call.
+//!   Behind a stalled reader, a sixteenth of the limit, or one batch, is added for each
+//!   [`stall_after`](rcu::Builder::stall_after).
 //! - The caches of a CPU hold more than the kernel's: [`Watermarks::reserve`] objects above the
 //!   high watermark. With the kernel's classes, a CPU whose caches are all full has 873 KiB in
 //!   them, or 170 KiB if the reserve is 0.

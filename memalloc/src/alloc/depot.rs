@@ -30,6 +30,7 @@
 
 use super::error::AllocErrorKind;
 use super::filler::Filler;
+use super::finish::Finished;
 use super::recount::Recount;
 use super::stage::{ClassDepot, ClassDepots};
 use crate::batch::{Batch, Pool, Queue};
@@ -203,8 +204,7 @@ impl Depot {
     /// without a stamp get one from `stamp`.
     fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
         self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
-        // Both of these may have passed already.
-        self.begin_waiting(class, deferred.unfinished.take(), || Stamp::PASSED);
+        // It may have passed already.
         let begun = deferred.stamp();
         self.begin_waiting(class, deferred.waiting_for_gp.take(), || begun);
         self.begin_waiting(class, deferred.free_by_rcu.take(), stamp);
@@ -261,29 +261,21 @@ impl Depot {
         }
     }
 
-    /// Moves at most `most` batches that `completed` allows from `waiting_for_gp` to
-    /// `free_by_rcu_ttrace` or to the slabs, after their finalizers. Returns the number of objects
-    /// that went to the slabs.
+    /// Takes at most `most` batches that `completed` allows from `waiting_for_gp`, and finishes at
+    /// most as many. Without `most`, takes and finishes all, and may wait.
     pub(super) fn end_waiting(
         &self,
         class: usize,
         completed: &Stamp,
-        most: usize,
-        may_wait: bool,
-    ) -> u64 {
-        let passed = self.take_waited(class, completed, most);
-        if passed.is_empty() { 0 } else { self.finish(class, passed, may_wait) }
-    }
-
-    /// Takes at most `most` batches that `completed` allows from `waiting_for_gp`. The caller
-    /// finishes them.
-    pub(super) fn take_waited(&self, class: usize, completed: &Stamp, most: usize) -> Queue {
-        let passed = self.of(class).waiting_for_gp.take_passed(&self.pool, completed, most);
+        most: Option<usize>,
+    ) -> Finished {
+        let batches = most.unwrap_or(usize::MAX);
+        let passed = self.of(class).waiting_for_gp.take_passed(&self.pool, completed, batches);
         let bytes = self.bytes(class, passed.objects());
         if bytes > 0 {
             self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        passed
+        self.finish_passed(class, passed, most)
     }
 
     /// Takes all batches from `waiting_for_gp`, also those that are pending. Their bytes stay
@@ -292,13 +284,13 @@ impl Depot {
         self.of(class).waiting_for_gp.take_all(&self.pool)
     }
 
-    /// Finishes batches that were held and have passed, as `finish` does.
-    pub(super) fn finish_held(&self, class: usize, passed: Queue) -> u64 {
+    /// Finishes batches that were held and have passed, and all others.
+    pub(super) fn finish_held(&self, class: usize, passed: Queue) -> Finished {
         let bytes = self.bytes(class, passed.objects());
         // In the child of a fork their bytes are no longer counted.
         let less = |pending: u64| Some(pending.saturating_sub(bytes));
         _ = self.pending_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        self.finish(class, passed, true)
+        self.finish_passed(class, passed, None)
     }
 
     /// Puts batches back that were held.
@@ -376,7 +368,7 @@ impl Depot {
         let arena = self.slabs.arena();
         let in_batches = |depot: &ClassDepot| Census {
             cached: depot.free_by_rcu_ttrace.objects() + depot.waiting_for_gp_ttrace.objects(),
-            pending: depot.waiting_for_gp.objects() + depot.put_off.objects(),
+            pending: depot.waiting_for_gp.objects() + depot.unfinished.objects(),
         };
         let mut all: Vec<_> = self.by_class.all().iter().map(in_batches).collect();
         self.caches.enter_all(0..all.len(), true, |class, cache, arrays| {

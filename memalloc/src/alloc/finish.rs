@@ -9,36 +9,23 @@ use crate::rcu::Stamp;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// The work of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Finished {
+    /// The objects that went to their slabs, and their bytes.
+    pub(super) returned: u64,
+    pub(super) returned_bytes: u64,
+    /// Bytes of the objects that are pending no longer.
+    pub(super) passed_bytes: u64,
+    /// Bytes that hooks have added to what is pending, if that was more than may be.
+    pub(super) added_bytes: u64,
+}
+
 impl Depot {
-    /// Finishes objects that have passed their grace period: runs their finalizers, then moves the
-    /// objects to their slabs or to where any CPU refills from. Returns the number of objects that
-    /// went to the slabs.
-    ///
-    /// If a hook panics, the hooks of the remaining objects run first, then the panic resumes. When
-    /// a hook of this allocator calls this, the objects are left to the call that runs that hook,
-    /// so that hooks do not nest on the stack.
-    pub(super) fn finish(&self, class: usize, mut passed: Queue, may_wait: bool) -> u64 {
-        if !self.runs_hooks_when_passed() {
-            return self.finish_each(class, passed, may_wait, &mut FirstPanic::default());
-        }
-        if hook_frame::leave_to_outer(self.name()) {
-            let bytes = self.bytes(class, passed.objects());
-            self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.of(class).put_off.push_all(&self.pool, passed);
-            return 0;
-        }
-        let (mut returned, mut panics) = (0, FirstPanic::default());
-        hook_frame::run(self.name(), || {
-            returned += self.finish_each(class, passed.take(), may_wait, &mut panics);
-            for class in self.used_classes() {
-                let more = self.of(class).put_off.take_all(&self.pool);
-                let bytes = self.bytes(class, more.objects());
-                self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                returned += self.finish_each(class, more, may_wait, &mut panics);
-            }
-        });
-        panics.go_on();
-        returned
+    /// Returns true if something is done to objects that have passed their grace period, before
+    /// they are allocated again.
+    pub(super) fn finishes(&self) -> bool {
+        self.hooks.finalizer.is_some() || self.route.through_slab
     }
 
     /// Returns true if hooks run for objects that have passed their grace period, before these are
@@ -50,7 +37,12 @@ impl Depot {
 
     /// Returns true if the caller runs inside a hook of this allocator.
     pub(super) fn is_in_hook(&self) -> bool {
-        self.runs_hooks_when_passed() && hook_frame::leave_to_outer(self.name())
+        self.runs_hooks_when_passed() && hook_frame::is_inside(self.name())
+    }
+
+    /// Notes that a hook has added `bytes` to what is pending, which was more than may be.
+    pub(super) fn note_added_by_hook(&self, bytes: u64) {
+        hook_frame::add(self.name(), bytes);
     }
 
     /// Identifies the allocator among others.
@@ -58,15 +50,80 @@ impl Depot {
         Arc::as_ptr(&self.by_class).cast()
     }
 
-    fn finish_each(
+    /// Adds objects that have passed their grace period to those that any call may finish, or, if
+    /// there is nothing to do, to those that any CPU refills from.
+    pub(super) fn let_pass(&self, class: usize, passed: Queue) {
+        if !self.finishes() {
+            return self.of(class).free_by_rcu_ttrace.push_all(&self.pool, passed);
+        }
+        if !passed.is_empty() {
+            self.pending_bytes.fetch_add(self.bytes(class, passed.objects()), Ordering::Relaxed);
+            self.of(class).unfinished.push_all(&self.pool, passed);
+            hook_frame::leave_more(self.name());
+        }
+    }
+
+    /// Lets objects that have passed their grace period go on, and finishes at most `most` batches.
+    pub(super) fn finish_passed(
         &self,
         class: usize,
-        mut passed: Queue,
-        may_wait: bool,
+        passed: Queue,
+        most: Option<usize>,
+    ) -> Finished {
+        let passed_bytes = self.bytes(class, passed.objects());
+        self.let_pass(class, passed);
+        if self.finishes() {
+            self.finish(class, most)
+        } else {
+            Finished { passed_bytes, ..Finished::default() }
+        }
+    }
+
+    /// Finishes objects that have passed their grace period: runs their finalizers, then moves the
+    /// objects to their slabs or to where any CPU refills from. Begins with those of `class`, and
+    /// finishes at most `most` batches. Without `most`, finishes all, and may wait.
+    ///
+    /// If a hook panics, the hooks of the remaining objects run first, then the panic resumes.
+    /// Objects that hooks free are finished after these, not inside, so that a chain of objects
+    /// takes no stack however long it is. What is beyond `most` is left to later calls.
+    pub(super) fn finish(&self, class: usize, most: Option<usize>) -> Finished {
+        let (mut finished, mut panics) = (Finished::default(), FirstPanic::default());
+        if !self.runs_hooks_when_passed() {
+            self.finish_some(class, most, &mut finished, &mut panics);
+            return finished;
+        }
+        let all = self.used_classes();
+        if all.clone().all(|class| self.of(class).unfinished.is_empty()) || self.is_in_hook() {
+            return finished;
+        }
+        let mut left = most;
+        finished.added_bytes = hook_frame::run(self.name(), || {
+            for class in (class..all.end).chain(0..class) {
+                let batches = self.finish_some(class, left, &mut finished, &mut panics);
+                left = left.map(|left| left - batches);
+            }
+        });
+        panics.go_on();
+        finished
+    }
+
+    /// Finishes at most `most` batches of a class. Returns how many.
+    fn finish_some(
+        &self,
+        class: usize,
+        most: Option<usize>,
+        finished: &mut Finished,
         panics: &mut FirstPanic,
-    ) -> u64 {
-        let (depot, mut returned, mut still_out) = (self.of(class), 0, Queue::new());
-        while let Some(mut batch) = passed.pop_front(&self.pool) {
+    ) -> usize {
+        let (depot, mut still_out) = (self.of(class), Queue::new());
+        let mut some = match most {
+            Some(most) => depot.unfinished.take_some(&self.pool, most),
+            None => depot.unfinished.take_all(&self.pool),
+        };
+        let (batches, bytes) = (some.batches() as usize, self.bytes(class, some.objects()));
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        finished.passed_bytes += bytes;
+        while let Some(mut batch) = some.pop_front(&self.pool) {
             // MEM-R2: the grace period of the batch has passed, so only this thread can reach the
             // objects, and this runs once per grace period of an object.
             self.run(self.hooks.finalizer, &mut batch, panics);
@@ -74,13 +131,16 @@ impl Depot {
                 depot.free_by_rcu_ttrace.push(&self.pool, batch);
                 continue;
             }
-            match self.put_back(batch, may_wait, panics) {
-                Ok(count) => returned += count,
+            match self.put_back(batch, most.is_none(), panics) {
+                Ok(count) => {
+                    finished.returned += count;
+                    finished.returned_bytes += self.bytes(class, count);
+                }
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
         }
         depot.waiting_for_gp_ttrace.push_all(&self.pool, still_out, Stamp::PASSED);
-        returned
+        batches
     }
 
     /// Puts the objects of a batch into their slabs and returns how many they were, or returns the

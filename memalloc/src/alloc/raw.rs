@@ -167,10 +167,10 @@ fn end(depot: ManuallyDrop<Depot>) {
     let (passed, mut panics) = (Stamp::AFTER_EVERYTHING, FirstPanic::default());
     let mut return_batches = || {
         let return_class = |class| {
-            let finished = panics.catch(|| depot.end_waiting(class, &passed, usize::MAX, true));
+            let finished = panics.catch(|| depot.end_waiting(class, &passed, None));
             while depot.begin_returning(class, || Stamp::PASSED) > 0 {}
             let returned = panics.catch(|| depot.end_returning(class, &passed, usize::MAX, true));
-            finished.unwrap_or(1) + returned.unwrap_or(1)
+            finished.map_or(1, |finished| finished.returned) + returned.unwrap_or(1)
         };
         classes.clone().map(return_class).sum::<u64>()
     };

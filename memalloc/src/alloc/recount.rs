@@ -46,7 +46,7 @@ impl AtFork for Recount {
             depot.free_by_rcu_ttrace.recount(&self.pool);
             depot.waiting_for_gp_ttrace.recount(&self.pool);
             let waiting = depot.waiting_for_gp.recount(&self.pool);
-            (waiting + depot.put_off.recount(&self.pool)) * class.size as u64
+            (waiting + depot.unfinished.recount(&self.pool)) * class.size as u64
         });
         self.pending_bytes.store(pending.sum(), Relaxed);
         // A thread that vanished between an object and its count must not leave bytes for good.
