@@ -5,7 +5,7 @@
 
 use super::{Cache, MemAlloc};
 use crate::batch::visits;
-use crate::rcu::Domain;
+use crate::rcu::{Domain, waits};
 use crate::{
     AfterRcuGp, AfterTasksTraceGp, Builder, CpuMode, FreeAfterRcuGp, Immediate, ProtectsIdentity,
     ReusePolicy,
@@ -120,6 +120,25 @@ fn nor_does_one_after_a_cache_was_busy() {
         let most = most_work_after_a_cache_was_busy(batches);
         assert!(most <= most_visits(), "{most} visits of {batches} batches");
     }
+}
+
+/// A batch of large objects has as many bytes as 16 batches of the smallest ones, of which these
+/// frees make room.
+#[test]
+fn a_free_beyond_max_pending_waits_for_nobody_while_anything_is_ready() {
+    let (domain, large) = (patient(), Layout::new::<[u64; 512]>());
+    let alloc = builder::<AfterRcuGp>(&domain, 256 << 10).build().expect("an allocator");
+    let guard = domain.pin();
+    most_of(&alloc, 500 * BATCH);
+    drop(guard);
+    let before = waits::so_far();
+    for _ in 0..100 {
+        let object = alloc.alloc(large).expect("memory").cast();
+        // SAFETY: allocated with this layout, and freed once.
+        unsafe { alloc.free(object, large) };
+    }
+    assert!(alloc.stats().pending.bytes > 256 << 10, "it is still beyond");
+    assert_eq!(waits::so_far(), before);
 }
 
 /// A value that frees others into its own cache when it is dropped: a chain of `next`.

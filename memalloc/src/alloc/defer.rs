@@ -326,15 +326,23 @@ impl Raw {
 
     /// Lets pending objects that have passed their grace period be reused. Returns true if there is
     /// room, or if this call has made more than it takes: then the rest is left to the next frees,
-    /// so that no call takes longer the more is pending.
+    /// so that no call takes longer the more is pending. Returns false only if nothing is ready.
     fn make_room(&self, room: &mut Room) -> bool {
-        for class in self.all_classes() {
-            room.note(&self.end_waiting(class, Some(self.batches_per_call(class))));
-            if room.is_made() {
+        loop {
+            let made_before = room.made;
+            for class in self.all_classes() {
+                room.note(&self.end_waiting(class, Some(self.batches_per_call(class))));
+                if room.is_made() {
+                    return true;
+                }
+            }
+            if self.has_room() {
                 return true;
             }
+            if room.made == made_before {
+                return false;
+            }
         }
-        self.has_room()
     }
 
     /// As `make_room`, also for what other CPUs have deferred, once per grace period.
