@@ -327,7 +327,7 @@ impl Depot {
         let mut passed = on_their_way.take_passed(&self.pool, completed, most);
         let mut still_out = Queue::new();
         while let Some(batch) = passed.pop_front(&self.pool) {
-            match self.put_back(batch, may_wait, &mut panics) {
+            match self.put_back(batch, may_wait, !passed.is_empty(), &mut panics) {
                 Ok(count) => returned += count,
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }

@@ -131,7 +131,7 @@ impl Depot {
                 depot.free_by_rcu_ttrace.push(&self.pool, batch);
                 continue;
             }
-            match self.put_back(batch, most.is_none(), panics) {
+            match self.put_back(batch, most.is_none(), !some.is_empty(), panics) {
                 Ok(count) => {
                     finished.returned += count;
                     finished.returned_bytes += self.bytes(class, count);
@@ -144,18 +144,19 @@ impl Depot {
     }
 
     /// Puts the objects of a batch into their slabs and returns how many they were, or returns the
-    /// batch if that would block. MEM-L2: the caller has seen that its grace periods have passed.
+    /// batch if that would block. Tells the slabs if `more` batches follow. MEM-L2: the caller has seen that its grace periods have passed.
     pub(super) fn put_back(
         &self,
         mut batch: Batch,
         may_wait: bool,
+        more: bool,
         panics: &mut FirstPanic,
     ) -> Result<u64, Batch> {
         // A destructor runs outside of the lock, so an object that it has seen must go back.
         let may_wait = may_wait || self.hooks.destructor.is_some();
         self.run(self.hooks.destructor, &mut batch, panics);
         let put_back = self.pool.with(&mut batch, |body| {
-            let done = self.slabs.put_back(&self.classes, body.objects.as_slice(), may_wait);
+            let done = self.slabs.put_back(&self.classes, body.objects.as_slice(), may_wait, more);
             done.then_some(body.objects.len() as u64)
         });
         match put_back {
