@@ -41,6 +41,7 @@ use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
 use crate::slab::{Handle, Slabs};
 use crate::sync::Tally;
+use crate::sys::bell::Bells;
 use crate::sys::fork::Registration;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -102,6 +103,8 @@ pub(crate) struct Depot {
     /// bound.
     spilled_bytes: Arc<Tally>,
     pub(super) by_class: Arc<ClassDepots>,
+    /// The bells of the workers that serve the allocator.
+    pub(super) bells: Arc<Bells>,
 }
 
 impl Depot {
@@ -117,7 +120,8 @@ impl Depot {
         let pool = Arc::new(pool);
         let [pending_bytes, spilled_bytes] = [(); 2].map(|()| Arc::new(Tally::new(0)));
         let bytes = [&pending_bytes, &spilled_bytes];
-        let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, bytes));
+        let bells = Arc::default();
+        let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, bytes, &bells));
         // SAFETY: the `Arc` is dropped after the registration.
         let _registration = unsafe { Registration::new(&_recount) };
         Self {
@@ -132,6 +136,7 @@ impl Depot {
             pending_bytes,
             spilled_bytes,
             by_class,
+            bells,
         }
     }
 

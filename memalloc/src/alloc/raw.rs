@@ -41,6 +41,7 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(super) fn new(domain: Domain, depot: Depot, max_pending: u64) -> Self {
+        let wanted = Wanted::new(&depot.bells);
         Self {
             domain,
             depot: ManuallyDrop::new(depot),
@@ -51,7 +52,7 @@ impl Raw {
             next_idle: Tally::new(0),
             settled_at: Tally::new(u64::MAX),
             moved_along_at: Tally::new(0),
-            wanted: Wanted::new(),
+            wanted,
         }
     }
 

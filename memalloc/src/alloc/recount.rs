@@ -1,11 +1,13 @@
-//! Counts the objects in the depot again in the child of a fork, which loses the batches that
-//! vanished threads held; of a thread in `quiesce`, all that waited.
+//! Repairs the numbers of an allocator in the child of a fork. The objects in the depot are counted
+//! again: the child loses the batches that vanished threads held; of a thread in `quiesce`, all
+//! that waited. No worker is there to be woken.
 
 use super::stage::ClassDepots;
 use crate::batch::Pool;
 use crate::class::ClassTable;
 use crate::sync::Ordering::Relaxed;
 use crate::sync::Tally;
+use crate::sys::bell::Bells;
 use crate::sys::fork::{AtFork, Forking};
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ pub(super) struct Recount {
     by_class: Arc<ClassDepots>,
     pending_bytes: Arc<Tally>,
     spilled_bytes: Arc<Tally>,
+    bells: Arc<Bells>,
 }
 
 impl Recount {
@@ -25,6 +28,7 @@ impl Recount {
         pool: &Arc<Pool>,
         by_class: &Arc<ClassDepots>,
         [pending_bytes, spilled_bytes]: [&Arc<Tally>; 2],
+        bells: &Arc<Bells>,
     ) -> Self {
         Self {
             classes: classes.clone(),
@@ -32,6 +36,7 @@ impl Recount {
             by_class: by_class.clone(),
             pending_bytes: pending_bytes.clone(),
             spilled_bytes: spilled_bytes.clone(),
+            bells: bells.clone(),
         }
     }
 }
@@ -51,5 +56,6 @@ impl AtFork for Recount {
         self.pending_bytes.store(pending.sum(), Relaxed);
         // A thread that vanished between an object and its count must not leave bytes for good.
         self.spilled_bytes.store(0, Relaxed);
+        self.bells.clear();
     }
 }
