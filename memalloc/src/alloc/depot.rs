@@ -33,6 +33,7 @@ use super::filler::Filler;
 use super::finish::Finished;
 use super::recount::Recount;
 use super::stage::{ClassDepot, ClassDepots};
+use super::turn::Turn;
 use crate::batch::{Batch, Pool, Queue};
 use crate::class::{ClassTable, UNIT};
 use crate::cpu::{CpuCache, CpuCaches, Deferred};
@@ -105,6 +106,8 @@ pub(crate) struct Depot {
     pub(super) by_class: Arc<ClassDepots>,
     /// The bells of the workers that serve the allocator.
     pub(super) bells: Arc<Bells>,
+    /// The turn of a thread in `quiesce`, which holds batches that other threads do not see.
+    pub(super) quiescing: Arc<Turn>,
 }
 
 impl Depot {
@@ -120,8 +123,9 @@ impl Depot {
         let pool = Arc::new(pool);
         let [pending_bytes, spilled_bytes] = [(); 2].map(|()| Arc::new(Tally::new(0)));
         let bytes = [&pending_bytes, &spilled_bytes];
-        let bells = Arc::default();
-        let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, bytes, &bells));
+        let (bells, quiescing) = (Arc::default(), Arc::new(Turn::new()));
+        let recount = Recount::new(&classes, &pool, &by_class, bytes, (&bells, &quiescing));
+        let _recount = Arc::new(recount);
         // SAFETY: the `Arc` is dropped after the registration.
         let _registration = unsafe { Registration::new(&_recount) };
         Self {
@@ -137,6 +141,7 @@ impl Depot {
             spilled_bytes,
             by_class,
             bells,
+            quiescing,
         }
     }
 

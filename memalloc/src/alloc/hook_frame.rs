@@ -62,6 +62,11 @@ pub(super) fn is_inside(of: *const ()) -> bool {
     in_frame(of, |_| ())
 }
 
+/// Returns true if hooks of any allocator are running on this thread.
+pub(super) fn is_inside_any() -> bool {
+    INNERMOST.with(|innermost| !innermost.get().is_null())
+}
+
 /// Lets the call that runs hooks of this allocator, if there is one, look for objects again after
 /// they return.
 pub(super) fn leave_more(of: *const ()) {

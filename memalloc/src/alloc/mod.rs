@@ -36,6 +36,7 @@ mod raw_free;
 mod reclaim;
 mod recount;
 mod stage;
+mod turn;
 mod waiting;
 mod wanted;
 #[cfg(not(loom))]

@@ -5,9 +5,10 @@ use super::finish::Finished;
 use super::hook_frame;
 use super::owed::Due;
 use super::raw::Raw;
+use super::turn::Begun;
 use crate::batch::Queue;
 use crate::class::MAX_CLASSES;
-use crate::rcu::{Stamp, SynchronizeError, WaitFor};
+use crate::rcu::{Backoff, Stamp, SynchronizeError, WaitFor};
 use crate::sync::Ordering::Relaxed;
 use crate::sys::thread;
 use std::time::Duration;
@@ -257,11 +258,42 @@ impl Raw {
     pub(super) fn quiesce(&self, limit: Option<Duration>) -> Result<Reclaimed, SynchronizeError> {
         self.domain.check_outside(self.readers())?;
         self.all_classes().for_each(|class| self.depot.of(class).unreserve());
-        let mut reclaimed = Reclaimed::default();
         if !self.depot.slabs.were_used() {
-            return Ok(reclaimed);
+            return Ok(Reclaimed::default());
         }
         let until = limit.map(|limit| thread::clock().saturating_add(limit));
+        let turn = self.wait_for_turn(until)?;
+        let reclaimed = self.return_all(until)?;
+        drop(turn);
+        // Outside of the turn, because a callback may wait for other threads.
+        self.domain.run_passed_callbacks();
+        Ok(reclaimed)
+    }
+
+    /// Begins a turn of `quiesce`: what another thread has taken out of the lists is back then. A
+    /// hook does not wait: another thread may wait for the call that runs it.
+    fn wait_for_turn(
+        &self,
+        until: Option<Duration>,
+    ) -> Result<Option<Begun<'_>>, SynchronizeError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let turn = self.depot.quiescing.try_begin();
+            if turn.is_some() || hook_frame::is_inside_any() {
+                return Ok(turn);
+            }
+            if until.is_some_and(|until| thread::clock() >= until) {
+                let reader = self.domain.held_up_by(self.readers());
+                return Err(SynchronizeError::TimedOut { reader });
+            }
+            backoff.wait();
+        }
+    }
+
+    /// Returns every object that no user holds, after waiting for readers, but no longer than
+    /// `until`.
+    fn return_all(&self, until: Option<Duration>) -> Result<Reclaimed, SynchronizeError> {
+        let mut reclaimed = Reclaimed::default();
         let released_before = self.depot.slabs.released_bytes();
         loop {
             let runs_before = hook_frame::runs();
@@ -296,12 +328,12 @@ impl Raw {
             reclaimed.add(&self.end_waiting(class, None));
         });
         let mut held = Held::all(self);
-        self.domain.synchronize_with(self.readers(), left())?;
+        self.domain.wait_for_readers(self.readers(), left())?;
         for class in self.all_classes() {
             reclaimed.add(&held.finish(class));
             self.begin_returning_all(class, reclaimed);
         }
-        self.domain.synchronize_with(self.readers(), left())?;
+        self.domain.wait_for_readers(self.readers(), left())?;
         self.put_back_passed(reclaimed);
         self.depot.slabs.release_spare();
         Ok(())

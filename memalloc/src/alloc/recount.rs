@@ -3,6 +3,7 @@
 //! that waited. No worker is there to be woken.
 
 use super::stage::ClassDepots;
+use super::turn::Turn;
 use crate::batch::Pool;
 use crate::class::ClassTable;
 use crate::sync::Ordering::Relaxed;
@@ -20,6 +21,7 @@ pub(super) struct Recount {
     pending_bytes: Arc<Tally>,
     spilled_bytes: Arc<Tally>,
     bells: Arc<Bells>,
+    quiescing: Arc<Turn>,
 }
 
 impl Recount {
@@ -28,7 +30,7 @@ impl Recount {
         pool: &Arc<Pool>,
         by_class: &Arc<ClassDepots>,
         [pending_bytes, spilled_bytes]: [&Arc<Tally>; 2],
-        bells: &Arc<Bells>,
+        (bells, quiescing): (&Arc<Bells>, &Arc<Turn>),
     ) -> Self {
         Self {
             classes: classes.clone(),
@@ -37,15 +39,14 @@ impl Recount {
             pending_bytes: pending_bytes.clone(),
             spilled_bytes: spilled_bytes.clone(),
             bells: bells.clone(),
+            quiescing: quiescing.clone(),
         }
     }
 }
 
 impl AtFork for Recount {
     fn after(&self, fork: &Forking) {
-        if fork.survivor().is_none() {
-            return;
-        }
+        let Some(survivor) = fork.survivor() else { return };
         let classes = self.by_class.all().iter().zip(self.classes.classes());
         let pending = classes.map(|(depot, class)| {
             depot.free_by_rcu_ttrace.recount(&self.pool);
@@ -57,5 +58,6 @@ impl AtFork for Recount {
         // A thread that vanished between an object and its count must not leave bytes for good.
         self.spilled_bytes.store(0, Relaxed);
         self.bells.clear();
+        self.quiescing.repair_after_fork(survivor);
     }
 }
