@@ -30,7 +30,6 @@
 
 use super::error::AllocErrorKind;
 use super::filler::Filler;
-use super::finish::Finished;
 use super::recount::Recount;
 use super::stage::{ClassDepot, ClassDepots};
 use super::turn::Turn;
@@ -271,36 +270,10 @@ impl Depot {
         }
     }
 
-    /// Takes at most `most` batches that `completed` allows from `waiting_for_gp`, and finishes at
-    /// most as many. Without `most`, takes and finishes all, and may wait.
-    pub(super) fn end_waiting(
-        &self,
-        class: usize,
-        completed: &Stamp,
-        most: Option<usize>,
-    ) -> Finished {
-        let batches = most.unwrap_or(usize::MAX);
-        let passed = self.of(class).waiting_for_gp.take_passed(&self.pool, completed, batches);
-        let bytes = self.bytes(class, passed.objects());
-        if bytes > 0 {
-            self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        self.finish_passed(class, passed, most)
-    }
-
     /// Takes all batches from `waiting_for_gp`, also those that are pending. Their bytes stay
     /// pending until `finish_held`, or the batches are put back with `release_held`.
     pub(super) fn hold_waiting(&self, class: usize) -> Queue {
         self.of(class).waiting_for_gp.take_all(&self.pool)
-    }
-
-    /// Finishes batches that were held and have passed, and all others.
-    pub(super) fn finish_held(&self, class: usize, passed: Queue) -> Finished {
-        let bytes = self.bytes(class, passed.objects());
-        // In the child of a fork their bytes are no longer counted.
-        let less = |pending: u64| Some(pending.saturating_sub(bytes));
-        _ = self.pending_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        self.finish_passed(class, passed, None)
     }
 
     /// Puts batches back that were held.

@@ -1,5 +1,5 @@
-//! Finishes the objects that have passed their grace periods: hooks run for them, and they return to
-//! their slabs if the policy says so.
+//! Finishes the objects that have passed their grace periods: hooks run for them, and they return
+//! to their slabs if the policy says so.
 
 use super::depot::{Depot, ObjectFn};
 use super::hook_frame;
@@ -59,17 +59,40 @@ impl Depot {
         if !passed.is_empty() {
             self.pending_bytes.fetch_add(self.bytes(class, passed.objects()), Ordering::Relaxed);
             self.of(class).unfinished.push_all(&self.pool, passed);
-            hook_frame::leave_more(self.name());
+            if self.runs_hooks_when_passed() {
+                hook_frame::leave_more(self.name());
+            }
         }
     }
 
-    /// Lets objects that have passed their grace period go on, and finishes at most `most` batches.
-    pub(super) fn finish_passed(
+    /// Takes at most `most` batches that `completed` allows from `waiting_for_gp`, and finishes at
+    /// most as many. Without `most`, takes and finishes all, and may wait.
+    pub(super) fn end_waiting(
         &self,
         class: usize,
-        passed: Queue,
+        completed: &Stamp,
         most: Option<usize>,
     ) -> Finished {
+        let batches = most.unwrap_or(usize::MAX);
+        let passed = self.of(class).waiting_for_gp.take_passed(&self.pool, completed, batches);
+        let bytes = self.bytes(class, passed.objects());
+        if bytes > 0 {
+            self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        self.finish_passed(class, passed, most)
+    }
+
+    /// Finishes batches that were held and have passed, and all others.
+    pub(super) fn finish_held(&self, class: usize, passed: Queue) -> Finished {
+        let bytes = self.bytes(class, passed.objects());
+        // In the child of a fork their bytes are no longer counted.
+        let less = |pending: u64| Some(pending.saturating_sub(bytes));
+        _ = self.pending_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.finish_passed(class, passed, None)
+    }
+
+    /// Lets objects that have passed their grace period go on, and finishes at most `most` batches.
+    fn finish_passed(&self, class: usize, passed: Queue, most: Option<usize>) -> Finished {
         let passed_bytes = self.bytes(class, passed.objects());
         self.let_pass(class, passed);
         if self.finishes() {
@@ -120,6 +143,9 @@ impl Depot {
             Some(most) => depot.unfinished.take_some(&self.pool, most),
             None => depot.unfinished.take_all(&self.pool),
         };
+        if some.is_empty() {
+            return 0;
+        }
         let (batches, bytes) = (some.batches() as usize, self.bytes(class, some.objects()));
         self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
         finished.passed_bytes += bytes;
@@ -144,7 +170,8 @@ impl Depot {
     }
 
     /// Puts the objects of a batch into their slabs and returns how many they were, or returns the
-    /// batch if that would block. Tells the slabs if `more` batches follow. MEM-L2: the caller has seen that its grace periods have passed.
+    /// batch if that would block. Tells the slabs if `more` batches follow. MEM-L2: the caller has
+    /// seen that its grace periods have passed.
     pub(super) fn put_back(
         &self,
         mut batch: Batch,
