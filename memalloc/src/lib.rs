@@ -131,6 +131,17 @@
 //!   pending.
 //! - A free never fails and never calls the global allocator. If the allocator has no destructor, a
 //!   free waits for nothing but [`max_pending`](Builder::max_pending).
+//! - A free or an allocation moves at most 8 batches along each part of its way, however much was
+//!   held up, and a reader of one flavour slows down no free that waits for the other.
+//! - A section, a free and a grace period cost what the current threads and guards cost, not those
+//!   that have ended.
+//! - A destructor, finalizer or callback that panics loses no other object and no count: the others
+//!   run, then the panic resumes.
+//! - With nothing live, less than 8 MiB of slabs stay after frees in any order, and less than
+//!   16 MiB after all classes have come and gone in turn, without any further call.
+//! - A program that calls nothing but `alloc_nowait` and deferred frees does not starve.
+//!
+//! The [guide] has a sentence for [each odd case](guide#odd-cases).
 //!
 //! Not guaranteed:
 //!
@@ -138,8 +149,9 @@
 //!   mixture that its own ordering allows. `qptrie` shows how to validate correctly.
 //! - `max_pending` is a soft limit. Besides it, each CPU may hold an unfinished batch of each
 //!   class. A thread inside its own read section waits only once the section has ended, so frees
-//!   inside one section may exceed the limit. Behind a stalled reader, a sixteenth of the limit, or
-//!   one batch, is added for each [`stall_after`](rcu::Builder::stall_after).
+//!   inside one section may exceed the limit. So may the objects that finalizers free in one call.
+//!   Behind a stalled reader, a sixteenth of the limit, or one batch, is added for each
+//!   [`stall_after`](rcu::Builder::stall_after).
 //! - The caches of a CPU hold more than the kernel's: [`Watermarks::reserve`] objects above the
 //!   high watermark. With the kernel's classes, a CPU whose caches are all full has 873 KiB in
 //!   them, or 170 KiB if the reserve is 0.

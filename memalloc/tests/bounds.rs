@@ -512,3 +512,27 @@ in_every_setup! {
         }
     }
 }
+
+in_every_setup! {
+    /// There are batches for all of them, however small the range is.
+    fn the_smallest_objects_of_a_small_range_stay_within_the_bound<P>(setup) {
+        const SMALL: u64 = 16;
+        let (builder, _domain, _told) = bounded::<P>(setup, NEVER);
+        let alloc = builder.range_bytes(1).build().expect("an allocator");
+        let smallest = layout(SMALL as usize, 1);
+        let batch = Watermarks::for_size(SMALL as usize).deferred(SMALL as usize) as u64;
+        let most = MAX_PENDING + cpus() as u64 * batch * SMALL;
+        // Half of the range stays in use.
+        let held: Vec<_> = (0..8 << 20 >> 4).map(|_| Object::new(&alloc, smallest, 1)).collect();
+        for _ in 0..20 {
+            (0..10_000).for_each(|_| Object::new(&alloc, smallest, 2).free_rcu(&alloc));
+            let pending = alloc.stats().pending.bytes;
+            assert!(pending <= most, "{pending} bytes wait, {most} allowed");
+        }
+        held.into_iter().for_each(|object| object.free_rcu(&alloc));
+        let pending = alloc.stats().pending.bytes;
+        assert!(pending <= most, "{pending} bytes wait, {most} allowed");
+        alloc.quiesce().expect("no guard is held");
+        adds_up(&alloc.stats(), 0);
+    }
+}

@@ -5,14 +5,14 @@ mod common;
 
 use common::{Counted, Object, adds_up, behind, counted, in_every_setup, layout};
 use memalloc::rcu::Domain;
-use memalloc::{Cache, PolicyKind, ProtectsIdentity};
+use memalloc::{Cache, PolicyKind, ProtectsIdentity, Worker};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 in_every_setup! {
     /// Values are dropped on several threads, by frees, allocations and the end of the cache: each
@@ -332,5 +332,56 @@ in_every_setup! {
         domain.call(move || again(own, 1_000, also));
         drop(domain);
         assert_eq!(ran.load(Ordering::Relaxed), 1_101);
+    }
+}
+
+in_every_setup! {
+    /// A few values, whose batch no other free ever fills.
+    fn values_of_a_batch_that_is_never_filled_are_dropped_without_a_further_free<ProtectsIdentity>(setup) {
+        type Rest<P> = fn(&Arc<Cache<Counted, P>>, &dyn Fn() -> bool);
+        let tend: Rest<P> = |cache, _| (0..2).for_each(|_| cache.tend());
+        let trim: Rest<P> = |cache, _| _ = cache.trim();
+        let quiesce: Rest<P> = |cache, _| _ = cache.quiesce().expect("no guard is left");
+        let work: Rest<P> = |cache, done| {
+            let worker = Worker::every(Duration::from_millis(1)).cache(cache).start();
+            let begun = Instant::now();
+            while !done() && begun.elapsed() < Duration::from_secs(60) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            drop(worker.expect("a thread"));
+        };
+        for rest in [tend, trim, quiesce, work] {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let cache = Arc::new(setup.cache_builder::<Counted, P>().build().expect("a cache"));
+            let guard = cache.domain().pin();
+            for _ in 0..3 {
+                let value = cache.alloc(counted(&dropped)).expect("memory").into_raw();
+                // SAFETY: never published, freed once.
+                unsafe { cache.free_raw(value) };
+            }
+            drop(guard);
+            assert_eq!(dropped.load(Ordering::Relaxed), 0, "the batch is not full");
+            rest(&cache, &|| dropped.load(Ordering::Relaxed) == 3);
+            assert_eq!(dropped.load(Ordering::Relaxed), 3);
+            adds_up(&cache.stats(), 0);
+        }
+    }
+}
+
+in_every_setup! {
+    /// The queue of the domain holds the callback, and the callback holds the domain.
+    fn a_callback_that_owns_its_domain_runs(setup) {
+        let domain = setup.domain();
+        let ran = Arc::new(AtomicUsize::new(0));
+        for flavour in 0..2 {
+            let (own, ran) = (domain.clone(), ran.clone());
+            let callback = move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+                drop(own);
+            };
+            if flavour == 0 { domain.rcu().call(callback) } else { domain.trace().call(callback) }
+        }
+        drop(domain);
+        assert_eq!(ran.load(Ordering::Relaxed), 2);
     }
 }

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
@@ -314,4 +315,40 @@ fn quiesce_returns_all_that_was_freed_before_it_whatever_is_freed_meanwhile() {
         assert!(pending <= 1, "{pending} are pending, and one was freed meanwhile");
     });
     alloc.destroy().unwrap();
+}
+
+/// A value whose drop tells that it has begun, and waits until it may end.
+struct Slow(Sender<()>, Receiver<()>);
+
+// SAFETY: only the thread that drops it uses its channels.
+unsafe impl Sync for Slow {}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+        let _ = self.1.recv();
+    }
+}
+
+/// One is in a finalizer, with objects that are not back yet. The other one waits.
+#[test]
+fn each_of_two_quiesces_at_once_returns_with_everything_back() {
+    let cache = Cache::<Slow>::builder().domain(Domain::new()).build().expect("a cache");
+    let ((tell, told), (let_go, may_go)) = (channel(), channel());
+    let Ok(value) = cache.alloc(Slow(tell, may_go)) else { panic!("memory") };
+    // SAFETY: never published, and freed once.
+    unsafe { cache.free_raw(value.into_raw()) };
+    thread::scope(|scope| {
+        let first = scope.spawn(|| cache.quiesce());
+        told.recv().expect("the value is dropped");
+        let second = cache.quiesce_timeout(Duration::from_millis(1));
+        assert_eq!(second, Err(SynchronizeError::TimedOut { reader: None }), "it waits");
+        let third = scope.spawn(|| {
+            cache.quiesce().expect("no guard is left");
+            cache.stats().taken.objects
+        });
+        let_go.send(()).expect("the value is waiting");
+        assert_eq!(third.join().expect("it does not panic"), 0);
+        assert!(first.join().expect("it does not panic").is_ok());
+    });
 }

@@ -19,11 +19,10 @@ impl Raw {
     }
 
     /// Wakes the workers if too few objects of a class are ready, once until one of them has begun
-    /// to make more ready. Without a worker, does nothing. (In the child of a fork the parent's
-    /// workers count as there: a ring wakes none, once for each class.) Async-signal-safe.
+    /// to make more ready. Without a worker, does nothing. Async-signal-safe.
     pub(super) fn want(&self, class: usize) {
         let is_low = || !self.depot.caches.is_live() || self.missing(class) > 0;
-        if self.wanted.wakes_for(class) && is_low() {
+        if self.wanted.is_served() && is_low() {
             self.wanted.add(class);
         }
     }

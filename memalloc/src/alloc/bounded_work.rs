@@ -1,11 +1,18 @@
 //! No call does more work the more has been held up. Work is the number of times that the call has
 //! looked at a batch.
+//!
+//! The caches are those of threads, so that no test depends on the CPU that its thread is on.
 
-use super::MemAlloc;
+use super::{Cache, MemAlloc};
 use crate::batch::visits;
-use crate::rcu::Domain;
-use crate::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, Immediate, ReusePolicy};
+use crate::rcu::{Domain, waits};
+use crate::{
+    AfterRcuGp, AfterTasksTraceGp, Builder, CpuMode, FreeAfterRcuGp, Immediate, ProtectsIdentity,
+    ReusePolicy,
+};
 use std::alloc::Layout;
+use std::cell::Cell;
+use std::ptr::NonNull;
 use std::time::Duration;
 
 /// In batches.
@@ -24,6 +31,16 @@ fn most_visits() -> u64 {
 const LAYOUT: Layout = Layout::new::<[u64; 2]>();
 const BATCH: usize = 250;
 
+fn builder<P: ReusePolicy>(domain: &Domain, max_pending: u64) -> Builder<P> {
+    let builder = MemAlloc::<P>::builder().domain(domain.clone()).cpu_mode(CpuMode::ActiveThread);
+    builder.max_pending(max_pending)
+}
+
+/// Returns a domain whose readers never stall.
+fn patient() -> Domain {
+    Domain::builder().stall_after(Duration::from_secs(1 << 30)).build().expect("a domain")
+}
+
 /// Allocates an object and frees it deferred. Returns the work that took.
 fn pair<P: ReusePolicy>(alloc: &MemAlloc<P>) -> u64 {
     let before = visits::so_far();
@@ -40,10 +57,8 @@ fn most_of<P: ReusePolicy>(alloc: &MemAlloc<P>, pairs: usize) -> u64 {
 /// The calls after a stall of `batches` batches, until all of these are gone.
 fn most_work_after_a_stall<P: ReusePolicy>(batches: usize, max_pending: u64) -> u64 {
     // The thread itself is the reader: its frees do not wait for it.
-    let domain = Domain::builder().stall_after(Duration::from_secs(1 << 30));
-    let domain = domain.build().expect("a domain");
-    let builder = MemAlloc::<P>::builder().domain(domain.clone()).max_pending(max_pending);
-    let alloc = builder.build().expect("an allocator");
+    let domain = patient();
+    let alloc = builder::<P>(&domain, max_pending).build().expect("an allocator");
     let guard = (domain.pin(), domain.pin_trace());
     let during = most_of(&alloc, batches * BATCH);
     let held_up = || alloc.stats().pending.objects;
@@ -67,7 +82,8 @@ fn most_work_after_a_stall<P: ReusePolicy>(batches: usize, max_pending: u64) -> 
 
 /// The calls after `batches` batches of objects were freed while the cache was busy.
 fn most_work_after_a_cache_was_busy(batches: usize) -> u64 {
-    let alloc = MemAlloc::<AfterRcuGp>::new().expect("an allocator");
+    let builder = builder::<AfterRcuGp>(&Domain::new(), 4 << 20);
+    let alloc = builder.build().expect("an allocator");
     let objects = batches * BATCH;
     let held: Vec<_> = (0..objects).map(|_| alloc.alloc_handle(LAYOUT).expect("memory")).collect();
     held.into_iter().for_each(|object| alloc.raw().push_extra(0, object));
@@ -104,4 +120,201 @@ fn nor_does_one_after_a_cache_was_busy() {
         let most = most_work_after_a_cache_was_busy(batches);
         assert!(most <= most_visits(), "{most} visits of {batches} batches");
     }
+}
+
+/// A batch of large objects has as many bytes as 16 batches of the smallest ones, of which these
+/// frees make room.
+#[test]
+fn a_free_beyond_max_pending_waits_for_nobody_while_anything_is_ready() {
+    let (domain, large) = (patient(), Layout::new::<[u64; 512]>());
+    let alloc = builder::<AfterRcuGp>(&domain, 256 << 10).build().expect("an allocator");
+    let guard = domain.pin();
+    most_of(&alloc, 500 * BATCH);
+    drop(guard);
+    let before = waits::so_far();
+    for _ in 0..100 {
+        let object = alloc.alloc(large).expect("memory").cast();
+        // SAFETY: allocated with this layout, and freed once.
+        unsafe { alloc.free(object, large) };
+    }
+    assert!(alloc.stats().pending.bytes > 256 << 10, "it is still beyond");
+    assert_eq!(waits::so_far(), before);
+}
+
+/// A value that frees others into its own cache when it is dropped: a chain of `next`.
+struct Owner<P: ProtectsIdentity> {
+    next: Option<NonNull<Self>>,
+    cache: &'static Cache<Self, P>,
+}
+
+// SAFETY: a value owns the object that its pointer names.
+unsafe impl<P: ProtectsIdentity> Send for Owner<P> {}
+// SAFETY: no thread reads through a shared value.
+unsafe impl<P: ProtectsIdentity> Sync for Owner<P> {}
+
+impl<P: ProtectsIdentity> Owner<P> {
+    /// Returns the first of a chain of `length`.
+    fn chain(cache: &'static Cache<Self, P>, length: usize) -> NonNull<Self> {
+        let longer = |next| {
+            let Ok(owner) = cache.alloc(Self { next, cache }) else { panic!("memory") };
+            Some(owner.into_raw())
+        };
+        (0..length).fold(None, |next, _| longer(next)).expect("it is not empty")
+    }
+
+    /// Allocates a chain and frees its first value. Returns the work of the free.
+    fn free(cache: &'static Cache<Self, P>, length: usize) -> u64 {
+        let first = Self::chain(cache, length);
+        let before = visits::so_far();
+        // SAFETY: never published, and freed once.
+        unsafe { cache.free_raw(first) };
+        visits::so_far() - before
+    }
+}
+
+impl<P: ProtectsIdentity> Drop for Owner<P> {
+    fn drop(&mut self) {
+        if let Some(next) = self.next {
+            // SAFETY: this value owned it, and is dropped once.
+            unsafe { self.cache.free_raw(next) };
+        }
+    }
+}
+
+/// Chains of values, whose first values are held up by a reader.
+struct Stall<P: ProtectsIdentity> {
+    cache: &'static Cache<Owner<P>, P>,
+    /// The work of the longest free so far.
+    most: u64,
+}
+
+impl<P: ProtectsIdentity> Stall<P> {
+    /// Holds up `batches` batches of chains of `length` values, and lets the reader leave.
+    fn of(batches: usize, length: usize, max_pending: u64) -> Self {
+        let domain = patient();
+        let builder = Cache::<Owner<P>, P>::builder().domain(domain.clone());
+        let builder = builder.cpu_mode(CpuMode::ActiveThread).max_pending(max_pending);
+        let cache = builder.build().expect("a cache");
+        let cache: &'static _ = Box::leak(Box::new(cache));
+        let guard = (domain.pin(), domain.pin_trace());
+        let free = |_| Owner::free(cache, length);
+        let most = (0..batches * BATCH).map(free).max().unwrap_or(0);
+        drop(guard);
+        Self { cache, most }
+    }
+
+    fn pending(&self) -> usize {
+        self.cache.stats().pending.objects as usize
+    }
+
+    /// Frees chains of `length` values until few of the others are left, but at most `frees`.
+    fn work_off(&mut self, length: usize, frees: usize) {
+        for _ in 0..frees / BATCH {
+            if self.pending() < 100 * BATCH {
+                break;
+            }
+            let most = (0..BATCH).map(|_| Owner::free(self.cache, length)).max();
+            self.most = self.most.max(most.unwrap_or(0));
+        }
+    }
+}
+
+/// The most visits of a call that runs hooks: as many again for those that finish the chains of the
+/// batches that it moves.
+fn most_visits_with_hooks() -> u64 {
+    2 * most_visits()
+}
+
+fn is_bounded_with_hooks<P: ProtectsIdentity>(max_pending: u64) {
+    for batches in STALLS {
+        for length in [1, 2, 5] {
+            let mut stall = Stall::<P>::of(batches, length, max_pending);
+            stall.work_off(1, 2 * length * batches * BATCH);
+            let (most, left) = (stall.most, stall.pending() / BATCH);
+            let what = format!("{:?}, {batches} batches of chains of {length}", P::KIND);
+            assert!(most <= most_visits_with_hooks(), "{what}: {most} visits");
+            assert!(left <= 100, "{what}: {left} batches are left");
+        }
+    }
+}
+
+/// The values are dropped in frees, and each frees another one.
+#[test]
+fn no_free_does_more_work_the_more_was_held_up_although_finalizers_free() {
+    is_bounded_with_hooks::<AfterRcuGp>(u64::MAX);
+    is_bounded_with_hooks::<FreeAfterRcuGp>(u64::MAX);
+    is_bounded_with_hooks::<AfterTasksTraceGp>(u64::MAX);
+}
+
+#[test]
+fn nor_does_one_beyond_max_pending_although_finalizers_free() {
+    is_bounded_with_hooks::<AfterRcuGp>(256 << 10);
+    is_bounded_with_hooks::<FreeAfterRcuGp>(256 << 10);
+    is_bounded_with_hooks::<AfterTasksTraceGp>(256 << 10);
+}
+
+/// What a free leaves of them is left neither by `quiesce` nor by `tend`.
+#[test]
+fn objects_beyond_the_work_of_a_call_are_finished_by_quiesce_and_tend() {
+    for few in [1, 2, 5] {
+        let with = |end: &dyn Fn(&MemAlloc<AfterRcuGp>)| {
+            let mut stall = Stall::<AfterRcuGp>::of(200, few, u64::MAX);
+            stall.work_off(few, BATCH);
+            assert!(stall.pending() > 100 * BATCH, "much is left");
+            end(stall.cache.mem_alloc());
+            assert_eq!((stall.pending(), stall.cache.stats().live.objects), (0, 0));
+        };
+        with(&|alloc| _ = alloc.quiesce().expect("no guard is left"));
+        // The values of a chain wait one after the other.
+        with(&|alloc| (0..2 * few).for_each(|_| alloc.tend()));
+    }
+}
+
+std::thread_local! {
+    /// The allocator of the next test.
+    static PAIRS: Cell<Option<&'static MemAlloc<AfterRcuGp>>> = const { Cell::new(None) };
+}
+
+/// Larger objects, which only finalizers free.
+const OWNED: Layout = Layout::new::<[u64; 8]>();
+
+/// Frees the object of another class that the first word of an object names, if it does.
+unsafe fn free_owned(object: NonNull<u8>) {
+    // SAFETY: the first word of each object of the test names an object or none.
+    if let Some(owned) = unsafe { object.cast::<Option<NonNull<u8>>>().read() } {
+        let alloc = PAIRS.get().expect("the test has set it");
+        // SAFETY: allocated with this layout, and owned by one object.
+        unsafe { alloc.free(owned, OWNED) };
+    }
+}
+
+/// No free but those of finalizers is of their class.
+#[test]
+fn objects_that_only_finalizers_free_are_finished_by_frees_of_another_class() {
+    let domain = patient();
+    // SAFETY: the first word of each object is written before it is freed.
+    let builder = unsafe { builder::<AfterRcuGp>(&domain, u64::MAX).finalizer(free_owned) };
+    let alloc: &'static MemAlloc<AfterRcuGp> = Box::leak(Box::new(builder.build().expect("one")));
+    PAIRS.set(Some(alloc));
+    let new = |layout: Layout, owned: Option<NonNull<u8>>| {
+        let object = alloc.alloc(layout).expect("memory").cast();
+        // SAFETY: the object is ours, and large enough.
+        unsafe { object.cast::<Option<NonNull<u8>>>().write(owned) };
+        object
+    };
+    let free = |owned| {
+        let owner = new(LAYOUT, owned);
+        // SAFETY: allocated with this layout, and freed once.
+        unsafe { alloc.free(owner, LAYOUT) };
+    };
+    let batches = 500;
+    let guard = domain.pin();
+    (0..batches * BATCH).for_each(|_| free(Some(new(OWNED, None))));
+    drop(guard);
+    let outside = || (alloc.stats().pending.objects + alloc.stats().live.objects) as usize;
+    for _ in 0..batches {
+        (0..BATCH).for_each(|_| free(None));
+    }
+    assert!(outside() < 10 * BATCH, "{} objects are left", outside());
+    PAIRS.set(None);
 }

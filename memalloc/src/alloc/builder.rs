@@ -215,6 +215,11 @@ impl<P: ReusePolicy, A> Builder<P, A> {
     /// the `nowait` ones. Objects that the finalizer frees are finalized after it returns, not
     /// inside it. If it panics, the remaining objects are finalized first, then the panic resumes.
     ///
+    /// A free runs it for at most 8 batches of up to 250 objects, and leaves the others pending for
+    /// the next frees of any class, a [`Worker`](crate::Worker), `tend`, `trim` or `quiesce`. If
+    /// more than [`max_pending`](Self::max_pending) is pending, the free continues until that is
+    /// less than before it, also by what its finalizers have freed.
+    ///
     /// # Safety
     ///
     /// The function must be sound for every object that is freed by `free_rcu`, or by `free` under

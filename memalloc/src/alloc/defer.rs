@@ -1,6 +1,7 @@
 //! The path from a deferred free to the next life of the object, on the CPU that freed it: when
 //! grace periods begin, what happens once they have passed, and how the pending memory is bounded.
 
+use super::finish::Finished;
 use super::raw::Raw;
 use crate::batch::{Queue, Stack};
 use crate::class::BATCH_CAPACITY;
@@ -20,6 +21,9 @@ const MOST_BYTES: u64 = 256 << 10;
 /// which takes as long as thousands of allocations.
 const MOST_BARRIER_BYTES: u64 = 512 << 10;
 
+/// The most batches that a free in a hook takes over from other CPUs.
+const BATCHES_IN_HOOK: usize = 2;
+
 /// The number of times to check a reader that is inside a section. Most sections are shorter than a
 /// few checks.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 16 };
@@ -34,58 +38,74 @@ const MOST_EMPTY: u32 = if cfg!(loom) { 1 } else { 80 };
 /// grows slowly.
 const ROOM_PER_STALL: u64 = 16;
 
-/// The room that a free makes when more is pending than may be, in bytes.
+/// The room that a free has to make when more is pending than may be, in bytes.
 struct Room {
     /// The most that the free has added to what is pending.
     added: u64,
+    /// What hooks have added that the free has run.
+    added_by_hooks: u64,
     made: u64,
 }
 
 impl Room {
+    fn note(&mut self, finished: &Finished) {
+        self.made += finished.passed_bytes;
+        self.added_by_hooks += finished.added_bytes;
+    }
+
     /// Returns true if less is pending than before the free, by as much as it has added.
     fn is_made(&self) -> bool {
-        self.made >= 2 * self.added
+        self.made >= 2 * self.added + self.added_by_hooks
     }
 }
 
 impl Raw {
     #[cold]
     pub(super) fn free_rcu_slow(&self, class: usize, object: Handle) {
-        if self.collect(class, object) {
-            self.hold_back(class);
+        if let Some(room) = self.collect(class, object) {
+            self.hold_back(room);
         }
     }
 
     /// As `free_rcu`, but does not wait for room.
     pub(super) fn free_rcu_unbounded(&self, caches: &CacheRow, object: Handle) {
         let class = caches.class.into();
-        if !self.depot.caches.push_by_rcu(caches, object) && self.collect(class, object) {
+        if !self.depot.caches.push_by_rcu(caches, object) && self.collect(class, object).is_some() {
             self.end_shared(class);
         }
     }
 
     /// Adds an object to what this CPU defers. Returns as `defer`.
-    fn collect(&self, class: usize, object: Handle) -> bool {
+    fn collect(&self, class: usize, object: Handle) -> Option<Room> {
         let batch = self.depot.classes.class(class).deferred_batch().min(self.most_cached(class));
         let arrays = self.depot.caches.try_enter(class);
         match arrays {
             Some(mut arrays) if !arrays.free_by_rcu.is_full() => {
                 arrays.free_by_rcu.push(object);
-                arrays.free_by_rcu.len() >= batch && self.defer(class, arrays)
+                let is_full = arrays.free_by_rcu.len() >= batch;
+                is_full.then(|| self.defer(class, arrays)).flatten()
             }
             _ => {
                 let is_over = self.depot.spill_deferred(class, object, self.max_pending);
                 // A full array waits for a batch, which the objects that pass now may leave.
-                arrays.map_or(is_over, |arrays| self.defer(class, arrays))
+                match arrays {
+                    Some(arrays) => self.defer(class, arrays),
+                    None => is_over.then(|| self.room(class)),
+                }
             }
         }
     }
 
+    /// Returns the room for a batch.
+    fn room(&self, class: usize) -> Room {
+        Room { added: self.batch_bytes(class), added_by_hooks: 0, made: 0 }
+    }
+
     /// Checks for readers if that is due. Then lets the objects that a cache has collected be
-    /// allocated again, or makes a batch of them. Returns true if more is pending than allowed:
-    /// then the caller moves on those that all CPUs share.
+    /// allocated again, or makes a batch of them. If more is pending than allowed, returns the room
+    /// that the caller has to make, by moving on those that all CPUs share.
     #[cold]
-    fn defer(&self, class: usize, mut arrays: Active<'_>) -> bool {
+    fn defer(&self, class: usize, mut arrays: Active<'_>) -> Option<Room> {
         let (depot, pool) = (self.depot(), &self.depot.pool);
         let wait_for = depot.route.deferred;
         let is_due = arrays.deferred.is_due_for_one_more();
@@ -94,7 +114,7 @@ impl Raw {
         self.shed_if_sparse(class, &mut arrays);
         if nobody_is_inside {
             passed = arrays.deferred.pass_all(pool);
-            if !self.passes_by_batch() && !depot.of(class).lacks_reserved() {
+            if !depot.finishes() && !depot.of(class).lacks_reserved() {
                 let Arrays { free, free_by_rcu, .. } = &mut *arrays;
                 free.take_newest(free_by_rcu, self.most_cached(class));
             }
@@ -115,15 +135,19 @@ impl Raw {
         if !nobody_is_inside {
             passed = self.pass_with_stamp(class, &mut arrays.deferred, is_due);
         }
-        let passed = self.finished_by_this_call(class, &mut arrays.deferred, passed);
+        if depot.finishes() {
+            depot.let_pass(class, passed.take());
+        }
         let is_over = depot.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
+        let mut room = self.room(class);
+        room.note(&depot.finish(class, Some(self.batches_per_call(class))));
         if !is_over && !depot.of(class).waiting_for_gp.is_empty() {
             self.end_shared(class);
         }
         self.return_surplus(class);
-        is_over
+        is_over.then_some(room)
     }
 
     /// Moves a batch of the objects that a cache may allocate to where any CPU refills from, if
@@ -136,11 +160,6 @@ impl Raw {
         if count > 0 && self.depot.make_ready(class, &arrays.free.as_slice()[..count]) {
             arrays.free.forget_oldest(count);
         }
-    }
-
-    /// Returns true if objects that have passed their grace period cannot go straight to a cache.
-    fn passes_by_batch(&self) -> bool {
-        self.depot.hooks.finalizer.is_some() || self.depot.route.through_slab
     }
 
     /// Takes the objects that have passed their grace period. Drives the grace period first if that
@@ -192,23 +211,6 @@ impl Raw {
         most.max(1) as u32
     }
 
-    /// Returns the batches that this call finishes. The others stay with the CPU if each object has
-    /// to be finalized or to return to its slab, so that no call takes longer the more was held up.
-    /// (Frees in finalizers are calls too: what they finish is left to the call that runs them.)
-    fn finished_by_this_call(
-        &self,
-        class: usize,
-        deferred: &mut Deferred,
-        mut passed: Queue,
-    ) -> Queue {
-        if !self.passes_by_batch() {
-            return passed;
-        }
-        let pool = &self.depot.pool;
-        deferred.unfinished.append(pool, &mut passed);
-        deferred.unfinished.take_first(pool, self.batches_per_call(class))
-    }
-
     /// Lets objects that have passed their grace period be allocated again. The objects that this
     /// CPU did not need go to the depot.
     fn let_pass(&self, class: usize, mut arrays: Active<'_>, passed: Queue) {
@@ -216,11 +218,6 @@ impl Raw {
             return;
         }
         let depot = self.depot();
-        if self.passes_by_batch() {
-            drop(arrays);
-            depot.finish(class, passed, false);
-            return;
-        }
         let mut unneeded = arrays.deferred.let_pass(&depot.pool, passed);
         if depot.slabs.is_sparse(class) {
             unneeded.append(&depot.pool, &mut arrays.deferred.passed);
@@ -239,7 +236,12 @@ impl Raw {
                 return None;
             }
             let passed = self.take_passed(class, &mut arrays.deferred);
-            let passed = self.finished_by_this_call(class, &mut arrays.deferred, passed);
+            if depot.finishes() {
+                depot.let_pass(class, passed);
+                drop(arrays);
+                depot.finish(class, Some(self.batches_per_call(class)));
+                return None;
+            }
             if passed.is_empty() {
                 return None;
             }
@@ -278,7 +280,10 @@ impl Raw {
         } else {
             self.domain.advance_once(wait_for);
         }
-        self.end_waiting(class, self.batches_per_call(class), false);
+        // A hook leaves them to the call that runs it: more than its free has added, but few.
+        let in_hook = self.depot.is_in_hook();
+        let most = if in_hook { BATCHES_IN_HOOK } else { self.batches_per_call(class) };
+        self.end_waiting(class, Some(most));
     }
 
     /// Returns true if no more is pending than allowed: `max_pending` bytes, and a part of that
@@ -297,17 +302,16 @@ impl Raw {
     /// section blocks when that section has ended. Batches that another thread is moving on are not
     /// waited for: they are done soon, or never if this thread interrupted that one.
     #[cold]
-    fn hold_back(&self, class: usize) {
+    fn hold_back(&self, mut room: Room) {
         let wait_for = self.depot.route.deferred;
         if self.depot.is_in_hook() {
-            // The call that runs the hook continues with the objects that have passed.
-            return;
+            // The call that runs the hook makes room for this batch too.
+            return self.depot.note_added_by_hook(room.added);
         }
         self.domain.advance_once(wait_for);
         if self.has_room() {
             return self.domain.report_new_stall(wait_for);
         }
-        let mut room = Room { added: self.batch_bytes(class), made: 0 };
         if self.domain.would_wait_for_itself(wait_for) {
             if !self.let_everybodys_pass(&mut room) {
                 self.domain.owe(wait_for);
@@ -322,21 +326,23 @@ impl Raw {
 
     /// Lets pending objects that have passed their grace period be reused. Returns true if there is
     /// room, or if this call has made more than it takes: then the rest is left to the next frees,
-    /// so that no call takes longer the more is pending.
+    /// so that no call takes longer the more is pending. Returns false only if nothing is ready.
     fn make_room(&self, room: &mut Room) -> bool {
-        let completed = self.domain.completed(self.depot.route.deferred);
-        for class in self.all_classes() {
-            let passed = self.depot.take_waited(class, &completed, self.batches_per_call(class));
-            if passed.is_empty() {
-                continue;
+        loop {
+            let made_before = room.made;
+            for class in self.all_classes() {
+                room.note(&self.end_waiting(class, Some(self.batches_per_call(class))));
+                if room.is_made() {
+                    return true;
+                }
             }
-            room.made += passed.objects() * self.size(class);
-            self.depot.finish(class, passed, false);
-            if room.is_made() {
+            if self.has_room() {
                 return true;
             }
+            if room.made == made_before {
+                return false;
+            }
         }
-        self.has_room()
     }
 
     /// As `make_room`, also for what other CPUs have deferred, once per grace period.
@@ -388,6 +394,10 @@ impl Raw {
     }
 
     fn anything_waits(&self) -> bool {
-        self.all_classes().any(|class| !self.depot.of(class).waiting_for_gp.is_empty())
+        let waits = |class| {
+            let depot = self.depot.of(class);
+            !depot.waiting_for_gp.is_empty() || !depot.unfinished.is_empty()
+        };
+        self.all_classes().any(waits)
     }
 }

@@ -30,9 +30,9 @@
 
 use super::error::AllocErrorKind;
 use super::filler::Filler;
-use super::hook_frame;
 use super::recount::Recount;
 use super::stage::{ClassDepot, ClassDepots};
+use super::turn::Turn;
 use crate::batch::{Batch, Pool, Queue};
 use crate::class::{ClassTable, UNIT};
 use crate::cpu::{CpuCache, CpuCaches, Deferred};
@@ -41,6 +41,7 @@ use crate::policy::PolicyKind;
 use crate::rcu::{Stamp, WaitFor};
 use crate::slab::{Handle, Slabs};
 use crate::sync::Tally;
+use crate::sys::bell::Bells;
 use crate::sys::fork::Registration;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -97,11 +98,15 @@ pub(crate) struct Depot {
     pub(super) hooks: Hooks,
     pub(super) route: Route,
     /// Bytes of the objects in `waiting_for_gp` and in the queues of the CPUs: an upper bound.
-    pending_bytes: Arc<Tally>,
+    pub(super) pending_bytes: Arc<Tally>,
     /// Bytes of the objects in the lists beside the caches that wait for a grace period: an upper
     /// bound.
     spilled_bytes: Arc<Tally>,
-    by_class: Arc<ClassDepots>,
+    pub(super) by_class: Arc<ClassDepots>,
+    /// The bells of the workers that serve the allocator.
+    pub(super) bells: Arc<Bells>,
+    /// The turn of a thread in `quiesce`, which holds batches that other threads do not see.
+    pub(super) quiescing: Arc<Turn>,
 }
 
 impl Depot {
@@ -117,7 +122,9 @@ impl Depot {
         let pool = Arc::new(pool);
         let [pending_bytes, spilled_bytes] = [(); 2].map(|()| Arc::new(Tally::new(0)));
         let bytes = [&pending_bytes, &spilled_bytes];
-        let _recount = Arc::new(Recount::new(&classes, &pool, &by_class, bytes));
+        let (bells, quiescing) = (Arc::default(), Arc::new(Turn::new()));
+        let recount = Recount::new(&classes, &pool, &by_class, bytes, (&bells, &quiescing));
+        let _recount = Arc::new(recount);
         // SAFETY: the `Arc` is dropped after the registration.
         let _registration = unsafe { Registration::new(&_recount) };
         Self {
@@ -132,6 +139,8 @@ impl Depot {
             pending_bytes,
             spilled_bytes,
             by_class,
+            bells,
+            quiescing,
         }
     }
 
@@ -199,86 +208,12 @@ impl Depot {
         self.pending_bytes() > most
     }
 
-    /// Finishes objects that have passed their grace period: runs their finalizers, then moves the
-    /// objects to their slabs or to where any CPU refills from. Returns the number of objects that
-    /// went to the slabs.
-    ///
-    /// If a hook panics, the hooks of the remaining objects run first, then the panic resumes. When
-    /// a hook of this allocator calls this, the objects are left to the call that runs that hook,
-    /// so that hooks do not nest on the stack.
-    pub(super) fn finish(&self, class: usize, mut passed: Queue, may_wait: bool) -> u64 {
-        if !self.runs_hooks_when_passed() {
-            return self.finish_each(class, passed, may_wait, &mut FirstPanic::default());
-        }
-        if hook_frame::leave_to_outer(self.name()) {
-            let bytes = self.bytes(class, passed.objects());
-            self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.of(class).put_off.push_all(&self.pool, passed);
-            return 0;
-        }
-        let (mut returned, mut panics) = (0, FirstPanic::default());
-        hook_frame::run(self.name(), || {
-            returned += self.finish_each(class, passed.take(), may_wait, &mut panics);
-            for class in self.used_classes() {
-                let more = self.of(class).put_off.take_all(&self.pool);
-                let bytes = self.bytes(class, more.objects());
-                self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                returned += self.finish_each(class, more, may_wait, &mut panics);
-            }
-        });
-        panics.go_on();
-        returned
-    }
-
-    /// Returns true if hooks run for objects that have passed their grace period, before these are
-    /// allocated again.
-    pub(super) fn runs_hooks_when_passed(&self) -> bool {
-        self.hooks.finalizer.is_some()
-            || (self.route.through_slab && self.hooks.destructor.is_some())
-    }
-
-    /// Returns true if the caller runs inside a hook of this allocator.
-    pub(super) fn is_in_hook(&self) -> bool {
-        self.runs_hooks_when_passed() && hook_frame::leave_to_outer(self.name())
-    }
-
-    /// Identifies the allocator among others.
-    fn name(&self) -> *const () {
-        Arc::as_ptr(&self.by_class).cast()
-    }
-
-    fn finish_each(
-        &self,
-        class: usize,
-        mut passed: Queue,
-        may_wait: bool,
-        panics: &mut FirstPanic,
-    ) -> u64 {
-        let (depot, mut returned, mut still_out) = (self.of(class), 0, Queue::new());
-        while let Some(mut batch) = passed.pop_front(&self.pool) {
-            // MEM-R2: the grace period of the batch has passed, so only this thread can reach the
-            // objects, and this runs once per grace period of an object.
-            self.run(self.hooks.finalizer, &mut batch, panics);
-            if !self.route.through_slab {
-                depot.free_by_rcu_ttrace.push(&self.pool, batch);
-                continue;
-            }
-            match self.put_back(batch, may_wait, panics) {
-                Ok(count) => returned += count,
-                Err(batch) => still_out.push_back(&self.pool, batch),
-            }
-        }
-        depot.waiting_for_gp_ttrace.push_all(&self.pool, still_out, Stamp::PASSED);
-        returned
-    }
-
     /// Moves the objects that a CPU has deferred to where any CPU finds them: those that have
     /// passed their grace period to `free_by_rcu_ttrace`, the others to `waiting_for_gp`. Objects
     /// without a stamp get one from `stamp`.
     fn share_deferred(&self, class: usize, deferred: &mut Deferred, stamp: &impl Fn() -> Stamp) {
         self.of(class).free_by_rcu_ttrace.push_all(&self.pool, deferred.passed.take());
-        // Both of these may have passed already.
-        self.begin_waiting(class, deferred.unfinished.take(), || Stamp::PASSED);
+        // It may have passed already.
         let begun = deferred.stamp();
         self.begin_waiting(class, deferred.waiting_for_gp.take(), || begun);
         self.begin_waiting(class, deferred.free_by_rcu.take(), stamp);
@@ -322,7 +257,7 @@ impl Depot {
         });
     }
 
-    fn bytes(&self, class: usize, objects: u64) -> u64 {
+    pub(super) fn bytes(&self, class: usize, objects: u64) -> u64 {
         objects * self.classes.class(class).size as u64
     }
 
@@ -335,44 +270,10 @@ impl Depot {
         }
     }
 
-    /// Moves at most `most` batches that `completed` allows from `waiting_for_gp` to
-    /// `free_by_rcu_ttrace` or to the slabs, after their finalizers. Returns the number of objects
-    /// that went to the slabs.
-    pub(super) fn end_waiting(
-        &self,
-        class: usize,
-        completed: &Stamp,
-        most: usize,
-        may_wait: bool,
-    ) -> u64 {
-        let passed = self.take_waited(class, completed, most);
-        if passed.is_empty() { 0 } else { self.finish(class, passed, may_wait) }
-    }
-
-    /// Takes at most `most` batches that `completed` allows from `waiting_for_gp`. The caller
-    /// finishes them.
-    pub(super) fn take_waited(&self, class: usize, completed: &Stamp, most: usize) -> Queue {
-        let passed = self.of(class).waiting_for_gp.take_passed(&self.pool, completed, most);
-        let bytes = self.bytes(class, passed.objects());
-        if bytes > 0 {
-            self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        passed
-    }
-
     /// Takes all batches from `waiting_for_gp`, also those that are pending. Their bytes stay
     /// pending until `finish_held`, or the batches are put back with `release_held`.
     pub(super) fn hold_waiting(&self, class: usize) -> Queue {
         self.of(class).waiting_for_gp.take_all(&self.pool)
-    }
-
-    /// Finishes batches that were held and have passed, as `finish` does.
-    pub(super) fn finish_held(&self, class: usize, passed: Queue) -> u64 {
-        let bytes = self.bytes(class, passed.objects());
-        // In the child of a fork their bytes are no longer counted.
-        let less = |pending: u64| Some(pending.saturating_sub(bytes));
-        _ = self.pending_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        self.finish(class, passed, true)
     }
 
     /// Puts batches back that were held.
@@ -409,7 +310,7 @@ impl Depot {
         let mut passed = on_their_way.take_passed(&self.pool, completed, most);
         let mut still_out = Queue::new();
         while let Some(batch) = passed.pop_front(&self.pool) {
-            match self.put_back(batch, may_wait, &mut panics) {
+            match self.put_back(batch, may_wait, !passed.is_empty(), &mut panics) {
                 Ok(count) => returned += count,
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
@@ -417,48 +318,6 @@ impl Depot {
         on_their_way.push_all(&self.pool, still_out, Stamp::PASSED);
         panics.go_on();
         returned
-    }
-
-    /// Puts the objects of a batch into their slabs and returns how many they were, or returns the
-    /// batch if that would block. MEM-L2: the caller has seen that its grace periods have passed.
-    fn put_back(
-        &self,
-        mut batch: Batch,
-        may_wait: bool,
-        panics: &mut FirstPanic,
-    ) -> Result<u64, Batch> {
-        // A destructor runs outside of the lock, so an object that it has seen must go back.
-        let may_wait = may_wait || self.hooks.destructor.is_some();
-        self.run(self.hooks.destructor, &mut batch, panics);
-        let put_back = self.pool.with(&mut batch, |body| {
-            let done = self.slabs.put_back(&self.classes, body.objects.as_slice(), may_wait);
-            done.then_some(body.objects.len() as u64)
-        });
-        match put_back {
-            Some(count) => {
-                self.pool.give(batch);
-                Ok(count)
-            }
-            None => Err(batch),
-        }
-    }
-
-    /// Calls a hook for every object of a batch, even if it panics for one of them. No other thread
-    /// can reach the objects.
-    fn run(&self, hook: Option<ObjectFn>, batch: &mut Batch, panics: &mut FirstPanic) {
-        let Some(hook) = hook else {
-            return;
-        };
-        self.pool.with(batch, |body| {
-            for &object in body.objects.as_slice() {
-                // A model reports a reader that may still access what the hook writes.
-                #[cfg(loom)]
-                self.slabs.arena().writes_plain(object);
-                // SAFETY: the promise made when the hook was set (`Builder`); the grace periods of
-                // the object have passed (MEM-R2), so only this thread has it.
-                panics.catch(|| unsafe { hook(self.slabs.arena().pointer(object)) });
-            }
-        });
     }
 
     /// Takes a batch that may be allocated from and is not reserved.
@@ -492,7 +351,7 @@ impl Depot {
         let arena = self.slabs.arena();
         let in_batches = |depot: &ClassDepot| Census {
             cached: depot.free_by_rcu_ttrace.objects() + depot.waiting_for_gp_ttrace.objects(),
-            pending: depot.waiting_for_gp.objects() + depot.put_off.objects(),
+            pending: depot.waiting_for_gp.objects() + depot.unfinished.objects(),
         };
         let mut all: Vec<_> = self.by_class.all().iter().map(in_batches).collect();
         self.caches.enter_all(0..all.len(), true, |class, cache, arrays| {

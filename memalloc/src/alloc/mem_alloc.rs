@@ -299,8 +299,9 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// its slab, and every empty slab to the system, including those that
     /// [`prefill`](Self::prefill) reserved. One call is enough for any number of objects, and for a
     /// chain of any length of values that free one another when they are dropped. Objects that
-    /// other threads free meanwhile are not waited for, nor those that another call of this has
-    /// already taken. While it waits for readers, statistics count what waits as live.
+    /// other threads free meanwhile are not waited for. Calls of several threads take turns, so
+    /// each returns with everything back; one in a finalizer or destructor does not wait for its
+    /// turn. While a call waits for readers, statistics count what waits as live.
     ///
     /// ```
     /// use memalloc::MemAlloc;

@@ -27,6 +27,7 @@ mod defer;
 mod depot;
 mod error;
 mod filler;
+mod finish;
 mod hook_frame;
 mod owed;
 mod raw;
@@ -35,6 +36,7 @@ mod raw_free;
 mod reclaim;
 mod recount;
 mod stage;
+mod turn;
 mod waiting;
 mod wanted;
 #[cfg(not(loom))]

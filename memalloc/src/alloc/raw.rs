@@ -41,6 +41,7 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(super) fn new(domain: Domain, depot: Depot, max_pending: u64) -> Self {
+        let wanted = Wanted::new(&depot.bells);
         Self {
             domain,
             depot: ManuallyDrop::new(depot),
@@ -51,7 +52,7 @@ impl Raw {
             next_idle: Tally::new(0),
             settled_at: Tally::new(u64::MAX),
             moved_along_at: Tally::new(0),
-            wanted: Wanted::new(),
+            wanted,
         }
     }
 
@@ -167,10 +168,10 @@ fn end(depot: ManuallyDrop<Depot>) {
     let (passed, mut panics) = (Stamp::AFTER_EVERYTHING, FirstPanic::default());
     let mut return_batches = || {
         let return_class = |class| {
-            let finished = panics.catch(|| depot.end_waiting(class, &passed, usize::MAX, true));
+            let finished = panics.catch(|| depot.end_waiting(class, &passed, None));
             while depot.begin_returning(class, || Stamp::PASSED) > 0 {}
             let returned = panics.catch(|| depot.end_returning(class, &passed, usize::MAX, true));
-            finished.unwrap_or(1) + returned.unwrap_or(1)
+            finished.map_or(1, |finished| finished.returned) + returned.unwrap_or(1)
         };
         classes.clone().map(return_class).sum::<u64>()
     };

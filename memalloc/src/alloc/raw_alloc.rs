@@ -85,7 +85,7 @@ impl Raw {
             } else {
                 self.domain.advance_begun(wait_for);
             }
-            self.end_waiting(class, self.batches_per_call(class), false);
+            self.end_waiting(class, Some(self.batches_per_call(class)));
         }
         let ready = depot.take_ready(class).and_then(|batch| self.unpack(class, batch));
         ready.or_else(|| {

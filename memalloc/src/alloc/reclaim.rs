@@ -1,12 +1,14 @@
 //! The path from the depot back to the slabs: when grace periods for it begin, and which objects
 //! are returned during other calls or on request.
 
+use super::finish::Finished;
 use super::hook_frame;
 use super::owed::Due;
 use super::raw::Raw;
+use super::turn::Begun;
 use crate::batch::Queue;
 use crate::class::MAX_CLASSES;
-use crate::rcu::{Stamp, SynchronizeError, WaitFor};
+use crate::rcu::{Backoff, Stamp, SynchronizeError, WaitFor};
 use crate::sync::Ordering::Relaxed;
 use crate::sys::thread;
 use std::time::Duration;
@@ -41,9 +43,9 @@ pub struct Reclaimed {
 }
 
 impl Reclaimed {
-    fn add(&mut self, objects: u64, size: u64) {
-        self.objects += objects;
-        self.bytes += objects * size;
+    fn add(&mut self, finished: &Finished) {
+        self.objects += finished.returned;
+        self.bytes += finished.returned_bytes;
     }
 }
 
@@ -93,11 +95,11 @@ impl Raw {
         worth_while
     }
 
-    /// Moves at most `most` batches that have passed their grace period out of `waiting_for_gp`.
-    /// Returns how many objects went to the slabs.
-    pub(super) fn end_waiting(&self, class: usize, most: usize, may_wait: bool) -> u64 {
+    /// Moves at most `most` batches that have passed their grace period out of `waiting_for_gp`,
+    /// and finishes at most as many.
+    pub(super) fn end_waiting(&self, class: usize, most: Option<usize>) -> Finished {
         let completed = self.domain.completed(self.depot.route.deferred);
-        self.depot.end_waiting(class, &completed, most, may_wait)
+        self.depot.end_waiting(class, &completed, most)
     }
 
     /// Puts at most `most` batches of `waiting_for_gp_ttrace` that have passed their grace period
@@ -116,7 +118,7 @@ impl Raw {
         }
         let due = Due::for_allocation(waiting.objects() * self.size(class));
         self.look_after(self.depot.route.deferred, &due);
-        self.end_waiting(class, self.batches_per_call(class), false);
+        self.end_waiting(class, Some(self.batches_per_call(class)));
     }
 
     /// Moves every object that no user holds to the slabs, as far as readers allow at once.
@@ -220,8 +222,7 @@ impl Raw {
     /// Moves all objects of a class towards the slabs that are neither held by a user nor reserved
     /// nor pending.
     fn begin_returning_all(&self, class: usize, reclaimed: &mut Reclaimed) {
-        let returned = self.end_waiting(class, usize::MAX, true);
-        reclaimed.add(returned, self.size(class));
+        reclaimed.add(&self.end_waiting(class, None));
         self.depot.of(class).keeps_least();
         while self.depot.begin_returning(class, || self.stamp_returned()) > 0 {}
     }
@@ -242,7 +243,7 @@ impl Raw {
         self.depot.share_all_idle(|| self.stamp_deferred());
         self.domain.advance_once(self.readers());
         for class in self.all_classes() {
-            self.end_waiting(class, usize::MAX, true);
+            self.end_waiting(class, None);
             let idle = self.depot.of(class).free_by_rcu_ttrace.idle();
             self.begin_returning_idle(class, idle, usize::MAX);
         }
@@ -257,11 +258,42 @@ impl Raw {
     pub(super) fn quiesce(&self, limit: Option<Duration>) -> Result<Reclaimed, SynchronizeError> {
         self.domain.check_outside(self.readers())?;
         self.all_classes().for_each(|class| self.depot.of(class).unreserve());
-        let mut reclaimed = Reclaimed::default();
         if !self.depot.slabs.were_used() {
-            return Ok(reclaimed);
+            return Ok(Reclaimed::default());
         }
         let until = limit.map(|limit| thread::clock().saturating_add(limit));
+        let turn = self.wait_for_turn(until)?;
+        let reclaimed = self.return_all(until)?;
+        drop(turn);
+        // Outside of the turn, because a callback may wait for other threads.
+        self.domain.run_passed_callbacks();
+        Ok(reclaimed)
+    }
+
+    /// Begins a turn of `quiesce`: what another thread has taken out of the lists is back then. A
+    /// hook does not wait: another thread may wait for the call that runs it.
+    fn wait_for_turn(
+        &self,
+        until: Option<Duration>,
+    ) -> Result<Option<Begun<'_>>, SynchronizeError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let turn = self.depot.quiescing.try_begin();
+            if turn.is_some() || hook_frame::is_inside_any() {
+                return Ok(turn);
+            }
+            if until.is_some_and(|until| thread::clock() >= until) {
+                let reader = self.domain.held_up_by(self.readers());
+                return Err(SynchronizeError::TimedOut { reader });
+            }
+            backoff.wait();
+        }
+    }
+
+    /// Returns every object that no user holds, after waiting for readers, but no longer than
+    /// `until`.
+    fn return_all(&self, until: Option<Duration>) -> Result<Reclaimed, SynchronizeError> {
+        let mut reclaimed = Reclaimed::default();
         let released_before = self.depot.slabs.released_bytes();
         loop {
             let runs_before = hook_frame::runs();
@@ -293,16 +325,15 @@ impl Raw {
         let left = || until.map(|until| until.saturating_sub(thread::clock()));
         // What has passed keeps its stamp, however often the time of such calls is over.
         self.all_classes().for_each(|class| {
-            reclaimed.add(self.end_waiting(class, usize::MAX, true), self.size(class));
+            reclaimed.add(&self.end_waiting(class, None));
         });
         let mut held = Held::all(self);
-        self.domain.synchronize_with(self.readers(), left())?;
+        self.domain.wait_for_readers(self.readers(), left())?;
         for class in self.all_classes() {
-            let returned = held.finish(class);
-            reclaimed.add(returned, self.size(class));
+            reclaimed.add(&held.finish(class));
             self.begin_returning_all(class, reclaimed);
         }
-        self.domain.synchronize_with(self.readers(), left())?;
+        self.domain.wait_for_readers(self.readers(), left())?;
         self.put_back_passed(reclaimed);
         self.depot.slabs.release_spare();
         Ok(())
@@ -310,8 +341,9 @@ impl Raw {
 
     fn put_back_passed(&self, reclaimed: &mut Reclaimed) {
         for class in self.all_classes() {
-            let objects = self.end_returning(class, usize::MAX, true);
-            reclaimed.add(objects, self.size(class));
+            let returned = self.end_returning(class, usize::MAX, true);
+            let returned_bytes = returned * self.size(class);
+            reclaimed.add(&Finished { returned, returned_bytes, ..Finished::default() });
         }
     }
 }
@@ -334,11 +366,9 @@ impl<'a> Held<'a> {
         held
     }
 
-    /// Finishes the batches of a class, which have passed. Returns the number of objects that went
-    /// to the slabs.
-    fn finish(&mut self, class: usize) -> u64 {
-        let passed = self.by_class[class].take();
-        if passed.is_empty() { 0 } else { self.raw.depot.finish_held(class, passed) }
+    /// Finishes the batches of a class, which have passed.
+    fn finish(&mut self, class: usize) -> Finished {
+        self.raw.depot.finish_held(class, self.by_class[class].take())
     }
 }
 

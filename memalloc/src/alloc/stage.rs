@@ -54,6 +54,24 @@ impl Stage {
         Some(batch)
     }
 
+    /// Takes at most `most` batches.
+    pub(super) fn take_some(&self, pool: &Pool, most: usize) -> Queue {
+        let mut some = Queue::new();
+        while (some.batches() as usize) < most
+            && let Some(batch) = self.batches.pop(pool)
+        {
+            some.push_back(pool, batch);
+        }
+        if !some.is_empty() {
+            self.objects.fetch_sub(some.objects(), Ordering::Relaxed);
+        }
+        some
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
     /// Takes all batches.
     pub(super) fn take_all(&self, pool: &Pool) -> Queue {
         let all = self.batches.take_all(pool);
@@ -95,8 +113,9 @@ pub(crate) struct ClassDepot {
     pub(super) batch: usize,
     /// Objects that wait until every reader that could hold one has left.
     pub(crate) waiting_for_gp: Waiting,
-    /// Objects that have waited, and are left to a call that runs hooks.
-    pub(super) put_off: Stage,
+    /// Objects that have waited, and are to be finalized or returned to their slabs before they are
+    /// allocated again.
+    pub(super) unfinished: Stage,
     /// Objects on their way to the slabs; they may still be allocated.
     pub(crate) waiting_for_gp_ttrace: Waiting,
 }
@@ -153,7 +172,7 @@ impl ClassDepot {
             gave_back: Tally::new(0),
             batch,
             waiting_for_gp: Waiting::new(),
-            put_off: Stage::new(),
+            unfinished: Stage::new(),
             waiting_for_gp_ttrace: Waiting::new(),
         }
     }

@@ -326,9 +326,9 @@ mod tests {
         Arc::new(MemAlloc::new().expect("an allocator"))
     }
 
-    /// Returns true if an allocation of this class that finds nothing would ring.
+    /// Returns true if an allocation that finds nothing may ring.
     fn rings(alloc: &Alloc) -> bool {
-        alloc.raw().wanted.wakes_for(5)
+        alloc.raw().wanted.is_served()
     }
 
     #[test]
@@ -350,6 +350,25 @@ mod tests {
         assert!(rings(&alloc));
         drop(worker);
         assert!(!rings(&alloc));
+    }
+
+    #[test]
+    #[cfg(all(unix, not(miri)))]
+    fn an_allocator_rings_no_bell_in_the_child_of_a_fork() {
+        let alloc = allocator();
+        let worker = Worker::every(LONG).alloc(&alloc).start().expect("a thread");
+        assert!(rings(&alloc));
+        // SAFETY: the child looks at the allocator and calls `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(rings(&alloc))) };
+        }
+        let mut status = -1;
+        // SAFETY: a place for the answer.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "it rings");
+        drop(worker);
     }
 
     /// Also if the two share a bell.

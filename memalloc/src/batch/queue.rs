@@ -35,17 +35,6 @@ impl Queue {
         all
     }
 
-    /// Takes the first `most` batches.
-    pub(crate) fn take_first(&mut self, pool: &Pool, most: usize) -> Self {
-        let mut first = Self::new();
-        while (first.batches as usize) < most
-            && let Some(batch) = self.pop_front(pool)
-        {
-            first.push_back(pool, batch);
-        }
-        first
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.first == 0
     }

@@ -29,9 +29,6 @@ pub(crate) struct Deferred {
     stamp: [u32; 4],
     /// May be allocated; the batches that were freed last come first.
     pub(crate) passed: Queue,
-    /// Past their grace period, but to be finalized or returned to slabs before they are allocated
-    /// again.
-    pub(crate) unfinished: Queue,
     /// Empty batches.
     spare: Queue,
     /// This queue's part of the allocator's pending bytes, in units: an upper bound of what is
@@ -46,7 +43,7 @@ pub(crate) struct Deferred {
 
 impl Deferred {
     pub(crate) fn pending(&self) -> u64 {
-        self.free_by_rcu.objects() + self.waiting_for_gp.objects() + self.unfinished.objects()
+        self.free_by_rcu.objects() + self.waiting_for_gp.objects()
     }
 
     /// Returns true if no object is here, pending or passed, nor counted.

@@ -23,6 +23,8 @@ impl Backoff {
     }
 
     pub(crate) fn wait(&mut self) {
+        #[cfg(all(test, not(loom)))]
+        waits::count();
         self.rounds = self.rounds.saturating_add(1);
         match self.rounds.checked_sub(Self::SPINS) {
             None => pause(),
@@ -33,6 +35,25 @@ impl Backoff {
                 Some(naps) => nap(naps),
             },
         }
+    }
+}
+
+/// Counts how often the calling thread has waited, to compare calls.
+#[cfg(all(test, not(loom)))]
+pub(crate) mod waits {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        static WAITS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count() {
+        WAITS.set(WAITS.get() + 1);
+    }
+
+    /// Returns the number of waits so far.
+    pub(crate) fn so_far() -> u64 {
+        WAITS.get()
     }
 }
 

@@ -175,3 +175,27 @@ impl Drop for Running<'_> {
         self.callbacks.queue.lock().running.retain(|(number, _)| *number != self.number);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    /// The list of those that run is searched for each: it has one for each thread that runs some.
+    #[test]
+    fn a_callback_costs_no_more_the_more_others_have_run_or_wait() {
+        let callbacks = Arc::new(Callbacks::default());
+        let (outer, most) = (Arc::clone(&callbacks), Arc::new(Tally::new(0)));
+        for _ in 0..1_000 {
+            let (inner, most) = (Arc::clone(&callbacks), Arc::clone(&most));
+            let callback = move || {
+                let running = inner.queue.lock().running.len() as u64;
+                most.fetch_max(running, Relaxed);
+                assert_eq!(inner.run(|| 1), 0, "the loop that runs this goes on");
+            };
+            callbacks.push(|| 1, Callback::function(callback));
+        }
+        assert_eq!(outer.run(|| 1), 1_000);
+        assert_eq!((most.load(Relaxed), outer.queue.lock().running.len()), (1, 0));
+    }
+}

@@ -229,10 +229,24 @@ impl<F: Flavour> GracePeriods<F> {
     }
 
     fn wait(&self, backoff: Backoff, limit: Option<Duration>) -> Result<(), SynchronizeError> {
-        self.check_outside()?;
-        self.wait_for(self.start_poll(), backoff, limit)?;
-        self.callbacks.run(|| self.epochs.completed());
+        self.wait_quietly(backoff, limit)?;
+        self.run_passed_callbacks();
         Ok(())
+    }
+
+    /// Waits as [`synchronize`](Self::synchronize), and runs no callbacks.
+    pub(super) fn wait_quietly(
+        &self,
+        backoff: Backoff,
+        limit: Option<Duration>,
+    ) -> Result<(), SynchronizeError> {
+        self.check_outside()?;
+        self.wait_for(self.start_poll(), backoff, limit)
+    }
+
+    /// Runs the callbacks whose grace period has passed.
+    pub(super) fn run_passed_callbacks(&self) {
+        self.callbacks.run(|| self.epochs.completed());
     }
 
     /// Returns an error if the calling thread is inside a section, and so must not wait for a grace

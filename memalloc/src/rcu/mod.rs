@@ -84,6 +84,8 @@ mod thread_slots;
 
 pub use crate::sys::membarrier::BarrierKind;
 pub(crate) use backoff::Backoff;
+#[cfg(all(test, not(loom)))]
+pub(crate) use backoff::waits;
 pub use builder::{Builder, UnsupportedBarrier};
 pub use domain::Domain;
 pub use flavour::{Flavour, FlavourKind, Rcu, TasksTrace};

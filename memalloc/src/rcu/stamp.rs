@@ -1,8 +1,10 @@
 //! Stamps: the grace periods, of one or both flavours, that a freed object waits for.
 
+use super::backoff::Backoff;
 use super::domain::{Domain, Inner};
 use super::flavour::{Rcu, TasksTrace};
 use super::grace_period::{Cookie, SynchronizeError};
+use super::stall::Reader;
 use crate::broken::{self, Fault};
 use crate::sync::{Ordering, fence};
 use crate::sys::thread;
@@ -183,22 +185,35 @@ impl Domain {
         });
     }
 
-    /// Waits for readers, for at most `limit`.
-    pub(crate) fn synchronize_with(
+    /// Waits for readers, for at most `limit`. Runs no callbacks.
+    pub(crate) fn wait_for_readers(
         &self,
         what: WaitFor,
         limit: Option<Duration>,
     ) -> Result<(), SynchronizeError> {
         self.check_outside(what)?;
         let start = thread::clock();
-        self.rcu().synchronize_within(limit)?;
+        self.rcu().wait_quietly(Backoff::default(), limit)?;
         match what {
             WaitFor::Rcu => Ok(()),
             WaitFor::Both => {
                 let taken = thread::clock().saturating_sub(start);
-                self.trace().synchronize_within(limit.map(|limit| limit.saturating_sub(taken)))
+                let left = limit.map(|limit| limit.saturating_sub(taken));
+                self.trace().wait_quietly(Backoff::default(), left)
             }
         }
+    }
+
+    /// Runs the callbacks whose grace period has passed.
+    pub(crate) fn run_passed_callbacks(&self) {
+        self.rcu().run_passed_callbacks();
+        self.trace().run_passed_callbacks();
+    }
+
+    /// Returns a reader that the grace period under way waits for, if there is one.
+    pub(crate) fn held_up_by(&self, what: WaitFor) -> Option<Reader> {
+        let trace = || (what == WaitFor::Both).then(|| self.trace().held_up_by()).flatten();
+        self.rcu().held_up_by().or_else(trace)
     }
 
     /// Returns an error if the calling thread is inside a section, and so would wait for itself.

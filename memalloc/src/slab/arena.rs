@@ -13,6 +13,7 @@ use crate::backing::Backing;
 use crate::class::UNIT;
 #[cfg(not(loom))]
 use crate::sync::AtomicU32;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -125,10 +126,10 @@ mod imp {
             slab.is_multiple_of(CHUNK_SLABS)
         }
 
-        /// Returns the memory of a slab to the system; it stays mapped. Returns false if the
+        /// Returns the memory of slabs to the system; it stays mapped. Returns false if the
         /// backing does not support that.
-        pub(in super::super) fn release(&self, slab: u32) -> bool {
-            self.objects.release(slab as usize * SLAB_BYTES, SLAB_BYTES)
+        pub(in super::super) fn release(&self, slabs: &Range<u32>) -> bool {
+            self.objects.release(slabs.start as usize * SLAB_BYTES, slabs.len() * SLAB_BYTES)
         }
 
         /// Called for every object when it leaves its slab.
@@ -282,7 +283,7 @@ mod imp {
             false
         }
 
-        pub(in super::super) fn release(&self, _slab: u32) -> bool {
+        pub(in super::super) fn release(&self, _slabs: &Range<u32>) -> bool {
             true
         }
 

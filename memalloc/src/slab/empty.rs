@@ -13,7 +13,9 @@
 //! No thread does this in the background: the time is checked when objects are carved from slabs or
 //! return to them, and by `tend`.
 
+use super::arena::Arena;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 /// The number of empty slabs that keep their memory however seldom they are needed.
@@ -30,8 +32,13 @@ const MORE_SPARE: usize = 4;
 /// needed for this time returns it.
 pub(super) const RECENT: Duration = Duration::from_secs(1);
 
-/// The most slabs to return beside a free, and one more for each that it empties.
-pub(super) const MOST_AT_FREE: usize = 3;
+/// The most slabs to return beside a free: one more than were emptied since the last one, but no
+/// more than this while few are late.
+pub(super) const MOST_AT_FREE: usize = 4;
+
+/// The number of slabs that may be late: 1 MiB. One batch may empty a slab with each object, and if
+/// no free follows, those that are late stay.
+const MOST_LATE: usize = 16;
 
 /// The most slabs to return beside an allocation.
 pub(super) const MOST_AT_ALLOC: usize = 1;
@@ -50,6 +57,8 @@ pub(super) struct EmptySlabs {
     /// The number of slabs that were taken from here, less those that have become empty since; at
     /// least 0. (Slabs that were never here become empty too.)
     risen: usize,
+    /// The number of slabs that have become empty since memory was last returned beside a free.
+    emptied: usize,
     /// The fewest spare slabs since the last call of `idle`.
     fewest: usize,
     /// The fewest spare slabs since `checked_at`.
@@ -68,6 +77,7 @@ impl Default for EmptySlabs {
             most_spare: LEAST_SPARE,
             kept: 0,
             risen: 0,
+            emptied: 0,
             fewest: 0,
             fewest_recently: 0,
             checked_at: Duration::ZERO,
@@ -113,6 +123,7 @@ impl EmptySlabs {
     pub(super) fn add(&mut self, number: u32) {
         self.spare.push_back(number);
         self.risen = self.risen.saturating_sub(1);
+        self.emptied += 1;
     }
 
     /// Returns how many more slabs are spare than may stay.
@@ -120,9 +131,12 @@ impl EmptySlabs {
         self.spare.len().saturating_sub(self.most_spare + self.kept)
     }
 
-    /// Returns true if more slabs are spare than may stay.
-    pub(super) fn has_surplus(&self) -> bool {
-        self.surplus() > 0
+    /// Returns how many slabs to return beside a free.
+    pub(super) fn surplus_at_free(&mut self, now: impl FnOnce() -> Duration) -> usize {
+        let late = self.surplus_at(now, usize::MAX);
+        let most = (self.emptied + 1).min(MOST_AT_FREE.max(late.saturating_sub(MOST_LATE)));
+        self.emptied = self.emptied.saturating_sub(most);
+        late.min(most)
     }
 
     /// Returns how many slabs to return, `most` at most. `now` is called only if slabs are kept
@@ -159,16 +173,29 @@ impl EmptySlabs {
         self.spare.len()
     }
 
-    /// Returns the oldest spare slab, if `release` returns its memory.
-    pub(super) fn release_oldest(&mut self, release: impl FnOnce(u32) -> bool) -> Option<u32> {
-        let number = *self.spare.front()?;
-        if !release(number) {
-            return None;
+    /// Returns the numbers of at most `most` of the oldest spare slabs, if `release` returns their
+    /// memory. They are adjacent and were committed together, so that one call serves all of them.
+    pub(super) fn release_oldest(
+        &mut self,
+        most: usize,
+        release: impl FnOnce(&Range<u32>) -> bool,
+    ) -> Range<u32> {
+        let mut run = 0..0;
+        for &number in self.spare.iter().take(most) {
+            match number {
+                _ if run.is_empty() => run = number..number + 1,
+                _ if number == run.end && !Arena::opens_chunk(number) => run.end += 1,
+                _ if number + 1 == run.start && !Arena::opens_chunk(run.start) => run.start -= 1,
+                _ => break,
+            }
         }
-        self.spare.pop_front();
-        self.released.push(number);
+        if run.is_empty() || !release(&run) {
+            return 0..0;
+        }
+        self.spare.drain(..run.len());
+        self.released.extend(run.clone());
         self.note_fewest();
-        Some(number)
+        run
     }
 
     fn note_fewest(&mut self) {
@@ -191,8 +218,8 @@ mod tests {
         let mut gone = Vec::new();
         for &number in numbers {
             slabs.add(number);
-            for _ in 0..slabs.surplus_at(|| now, MOST_AT_FREE) {
-                gone.extend(slabs.release_oldest(|_| true));
+            for _ in 0..slabs.surplus_at_free(|| now) {
+                gone.extend(slabs.release_oldest(1, |_| true));
             }
         }
         gone
@@ -212,9 +239,9 @@ mod tests {
             assert_eq!(empty(&mut slabs, now, &taken), [], "three were missed once");
         }
         assert_eq!(slabs.idle(now), 0, "all were needed");
-        assert_eq!(slabs.release_oldest(|_| false), None, "the system does not take it");
+        assert_eq!(slabs.release_oldest(1, |_| false), 0..0, "the system does not take it");
         assert_eq!(slabs.idle(now), 5, "none was");
-        assert!((0..5).all(|_| slabs.release_oldest(|_| true).is_some()));
+        assert!((0..5).all(|_| slabs.release_oldest(1, |_| true).len() == 1));
         let taken = take(&mut slabs, 5, false);
         assert_eq!(empty(&mut slabs, now, &taken), [], "they were missed again");
     }
@@ -254,7 +281,7 @@ mod tests {
         for _ in 0..3 {
             now += RECENT;
             let idle = slabs.idle(now);
-            gone += (0..idle).filter_map(|_| slabs.release_oldest(|_| true)).count();
+            gone += (0..idle).map(|_| slabs.release_oldest(1, |_| true).len()).sum::<usize>();
         }
         assert_eq!(gone, 200);
     }
@@ -269,9 +296,9 @@ mod tests {
         let mut gone = 0;
         for _ in 0..200 {
             now += RECENT;
-            let most = slabs.surplus_at(|| now, MOST_AT_FREE);
+            let most = slabs.surplus_at_free(|| now);
             assert!(most <= MOST_AT_FREE);
-            gone += (0..most).filter_map(|_| slabs.release_oldest(|_| true)).count();
+            gone += (0..most).map(|_| slabs.release_oldest(1, |_| true).len()).sum::<usize>();
         }
         assert_eq!(gone, 200 - MOST_SPARE);
     }

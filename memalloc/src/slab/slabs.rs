@@ -10,7 +10,7 @@
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
 use super::descriptor::Slab;
-use super::empty::{EmptySlabs, MOST_AT_ALLOC, MOST_AT_FREE, RECENT};
+use super::empty::{EmptySlabs, MOST_AT_ALLOC, RECENT};
 use super::lists::{State, pages};
 use crate::class::{ClassTable, UNIT};
 use crate::sync::{LockGuard, Ordering, Tally};
@@ -170,7 +170,9 @@ impl Slabs {
             state.touch(number, end);
         }
         self.note_sparse(&state, classes, class);
-        self.release_surplus(&mut state, class, MOST_AT_ALLOC);
+        let of = state.empty_of(class);
+        let surplus = state.empty[of].surplus_at(coarse_clock, MOST_AT_ALLOC);
+        self.release(&mut state, of, surplus);
         Ok(())
     }
 
@@ -235,7 +237,8 @@ impl Slabs {
     }
 
     /// Puts objects back into their slabs. Returns false, and puts none back, if the lock is taken
-    /// and `may_wait` is not set.
+    /// and `may_wait` is not set. Then returns the memory of a few of the empty slabs that need not
+    /// stay, unless `more` objects follow.
     ///
     /// The caller holds the objects, and no reader can (MEM-A3).
     #[doc(alias = "free_all")]
@@ -244,6 +247,7 @@ impl Slabs {
         classes: &ClassTable,
         objects: &[Handle],
         may_wait: bool,
+        more: bool,
     ) -> bool {
         let lock = if may_wait { Some(self.state.lock()) } else { self.state.try_lock() };
         let Some(mut state) = lock else {
@@ -256,7 +260,11 @@ impl Slabs {
             let slab = object.get() / SLAB_UNITS;
             let class = state.slabs[slab as usize].class;
             self.note_sparse(&state, classes, class);
-            self.release_surplus(&mut state, class, MOST_AT_FREE);
+            if !more {
+                let of = state.empty_of(class);
+                let surplus = state.empty[of].surplus_at_free(coarse_clock);
+                self.release(&mut state, of, surplus);
+            }
         }
         true
     }
@@ -287,16 +295,7 @@ impl Slabs {
             state.in_use -= 1;
             let of = state.empty_of(class);
             state.empty[of].add(number);
-            // One batch may empty a slab with each object.
-            self.release(state, of, usize::from(state.empty[of].has_surplus()));
         }
-    }
-
-    /// Returns the memory of a few of the empty slabs that need not stay.
-    fn release_surplus(&self, state: &mut State, class: usize, most: usize) {
-        let of = state.empty_of(class);
-        let surplus = state.empty[of].surplus_at(coarse_clock, most);
-        self.release(state, of, surplus);
     }
 
     /// Returns true if the slabs of a class hold many times the bytes of its objects outside. Free
@@ -342,17 +341,22 @@ impl Slabs {
     }
 
     /// Returns the memory of the `count` oldest empty slabs of a list, as far as the backing
-    /// supports that.
-    fn release(&self, state: &mut State, of: usize, count: usize) {
-        for _ in 0..count {
-            let released = state.empty[of].release_oldest(|number| self.arena.release(number));
-            let Some(number) = released else { return };
-            let slab = &mut state.slabs[number as usize];
-            state.released += 1;
-            state.backing_bytes -= pages(slab.touched);
-            state.released_bytes += pages(slab.touched);
-            slab.touched = 0;
-            slab.released_at = coarse_clock();
+    /// supports that. Adjacent ones take one system call.
+    fn release(&self, state: &mut State, of: usize, mut count: usize) {
+        while count > 0 {
+            let released = state.empty[of].release_oldest(count, |run| self.arena.release(run));
+            if released.is_empty() {
+                return;
+            }
+            count -= released.len();
+            for number in released {
+                let slab = &mut state.slabs[number as usize];
+                state.released += 1;
+                state.backing_bytes -= pages(slab.touched);
+                state.released_bytes += pages(slab.touched);
+                slab.touched = 0;
+                slab.released_at = coarse_clock();
+            }
         }
     }
 
@@ -512,7 +516,7 @@ mod tests {
         let classes = ClassTable::default();
         let slabs = Slabs::new(arena(), &classes, u64::MAX, None, true, 2);
         let small = carve(&slabs, &classes, 0, 4 * 4096);
-        assert!(slabs.put_back(&classes, &small, true));
+        assert!(slabs.put_back(&classes, &small, true, false));
         slabs.release_spare();
         assert_eq!(slabs.usage().slabs, 0);
         let large = carve(&slabs, &classes, 10, 64);
@@ -529,12 +533,12 @@ mod tests {
         let small = carve(&slabs, &classes, 0, 4 * 4096);
         assert_eq!(slabs.usage().slabs, 4);
         assert_eq!(slabs.usage().backing_bytes, 4 * SLAB_BYTES as u64);
-        assert!(slabs.put_back(&classes, &small, true));
+        assert!(slabs.put_back(&classes, &small, true, false));
         assert_eq!(slabs.usage().slabs, 0);
         assert_eq!(slabs.usage().taken[0], 0);
         let large = carve(&slabs, &classes, 10, 64);
         assert!(large.iter().all(|object| object.get() < 5 * SLAB_UNITS), "slabs are used again");
-        assert!(slabs.put_back(&classes, &large, true));
+        assert!(slabs.put_back(&classes, &large, true, false));
         let (held, spare) = (slabs.usage().backing_bytes, slabs.state.lock().empty[0].all());
         slabs.release_spare();
         let kept = slabs.state.lock().empty[0].all();
@@ -542,12 +546,33 @@ mod tests {
         assert!(kept == 0 || kept == spare, "the backing takes memory back, or does not");
     }
 
+    /// Each takes a system call, unless they are adjacent. One that had to keep its memory a moment
+    /// ago counts as any other.
+    #[test]
+    fn batches_return_a_few_slabs_however_many_they_empty_unless_many_are_late() {
+        let (slabs, classes) = slabs(u64::MAX);
+        let objects = carve(&slabs, &classes, 10, 300 * 16);
+        let mut left = objects.chunks(16);
+        // Empties slabs one by one, in one call. Returns how many have given their memory back.
+        let mut empty = |count: usize| {
+            let before = slabs.usage().released;
+            for (number, batch) in left.by_ref().take(count).enumerate() {
+                assert!(slabs.put_back(&classes, batch, true, number + 1 < count));
+            }
+            slabs.usage().released - before
+        };
+        assert_eq!([empty(2), empty(1), empty(3)], [0, 1, 3], "two stay");
+        assert_eq!([empty(12), empty(1), empty(1)], [4, 4, 4], "the others later");
+        assert_eq!(empty(100), 100 - 16 + 2, "few are late");
+        assert_eq!([empty(1), empty(1)], [4, 4]);
+    }
+
     #[test]
     fn memory_is_counted_as_far_as_it_was_touched() {
         let (slabs, classes) = slabs(u64::MAX);
         let first = carve(&slabs, &classes, 2, 48);
         assert_eq!(slabs.usage().backing_bytes, 4096);
-        assert!(slabs.put_back(&classes, &first, true));
+        assert!(slabs.put_back(&classes, &first, true, false));
         assert_eq!(carve(&slabs, &classes, 2, 48), first);
         assert_eq!(slabs.usage().backing_bytes, 4096);
     }
@@ -573,7 +598,7 @@ mod tests {
         assert_eq!(got.len(), 32, "two slabs of 16");
         let error = slabs.carve(&classes, 0, 0, 1, |_| ()).unwrap_err();
         assert_eq!(error, SlabError::Limit(2 * SLAB_BYTES as u64));
-        assert!(slabs.put_back(&classes, &got[..16], true));
+        assert!(slabs.put_back(&classes, &got[..16], true, false));
         assert_eq!(carve(&slabs, &classes, 0, 1).len(), 1);
     }
 }

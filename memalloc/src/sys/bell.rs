@@ -56,15 +56,10 @@ impl Bell {
 
 /// The bells to ring, each with the number of workers that asked for it: a count of [`COUNT_BITS`]
 /// bits for each bell.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Bells(AtomicU64);
 
 impl Bells {
-    /// Creates an empty set.
-    pub(crate) const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
     /// Adds a bell, once more if it is one of them.
     #[cfg(not(loom))]
     pub(crate) fn add(&self, bell: Bell) {
@@ -85,6 +80,11 @@ impl Bells {
             count => Some(counts & !(MOST << at) | to(count) << at),
         };
         _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
+    }
+
+    /// Takes back every `add`.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -185,7 +185,7 @@ mod tests {
                     bell.wait(before, Duration::MAX, Duration::ZERO);
                 }
             });
-            let bells = Bells::new();
+            let bells = Bells::default();
             assert!(bells.is_empty());
             bells.ring();
             assert_eq!(bell.rings(), before, "it is not one of them");
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_bell_is_rung_until_all_who_asked_for_it_have_taken_that_back() {
         // Bells that no other test of this process is given.
-        let (bells, bell, other) = (Bells::new(), Bell(COUNT - 2), Bell(COUNT - 1));
+        let (bells, bell, other) = (Bells::default(), Bell(COUNT - 2), Bell(COUNT - 1));
         bells.remove(bell);
         assert!(bells.is_empty(), "there was nothing to take back");
         [bell, other, bell].iter().for_each(|&bell| bells.add(bell));

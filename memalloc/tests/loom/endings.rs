@@ -1,10 +1,10 @@
 //! The end of an allocator while other threads still read.
 
 use crate::explore::Model;
-use crate::pair::{Plain, adds_up, allocator_in, beside, give_rcu, take};
+use crate::pair::{Plain, adds_up, allocator, allocator_in, beside, give_rcu, take};
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicBool, Ordering};
-use memalloc::{AfterRcuGp, Cache};
+use memalloc::{AfterRcuGp, Cache, MemAlloc};
 use std::sync::Arc;
 
 /// A value whose destructor writes to the memory that readers read.
@@ -124,5 +124,31 @@ fn dropping_an_allocator_leaves_the_other_of_its_domain_alone() {
         seen.note("still pending", pending == 1);
         seen.note("not pending", pending == 0);
         adds_up(&stays, 0, seen);
+    });
+}
+
+/// Two threads quiesce at once. Each returns with the object in its slab, also the one whose object
+/// the other one has taken.
+#[test]
+fn each_of_two_quiesces_at_once_returns_with_everything_back() {
+    let model = Model {
+        name: "each_of_two_quiesces_at_once_returns_with_everything_back",
+        bound: Some(2),
+        least: 100,
+        happens: &["returned by the other thread", "returned here"],
+    };
+    model.explore(|seen| {
+        let alloc = allocator::<AfterRcuGp>();
+        give_rcu(&alloc, take(&alloc));
+        let quiesce = |alloc: &MemAlloc<AfterRcuGp>| {
+            let returned = alloc.quiesce().expect("no guard is left").objects;
+            assert_eq!(alloc.stats().taken.objects, 0, "claim: everything is back");
+            returned == 1
+        };
+        let there = alloc.clone();
+        let (other, here) = beside(1, move || quiesce(&there), || quiesce(&alloc));
+        assert!(other != here, "claim: one of them returns it");
+        seen.note("returned by the other thread", other);
+        seen.note("returned here", here);
     });
 }
