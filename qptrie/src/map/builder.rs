@@ -185,8 +185,9 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     ///   leaf names as its parent: for about 13 of 16 key lengths, unless that branch was copied
     ///   since.
     /// - The table takes 5 to 7 bytes per entry, from the global heap. It grows while other threads
-    ///   read and write, and shrinks in [`QpTrie::quiesce`]. A table that has grown starts empty;
-    ///   the first lookup of each key fills it. If its allocation fails, there are fewer hints.
+    ///   read and write, and shrinks in [`QpTrie::quiesce`]. While hints move to a new table, a few
+    ///   at each call, the former one takes memory, too. If the allocation of a table fails, there
+    ///   are fewer hints.
     /// - Memory of leaves and branches of one size class is never reused for another class, though
     ///   it is still returned to the system ([`memalloc::Builder::keep_class`]).
     ///

@@ -7,7 +7,7 @@
 use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::trie::QpTrie;
 use crate::node::{KeyHash, NoRoom, Retry, Twig, leaf_overhead};
-use crate::read::{LinkedLeaf, find, find_each, find_hinted};
+use crate::read::{LinkedLeaf, find, find_each, find_hinted, move_hints};
 use crate::write::{Located, Named, NotLinked, Vacant, locate, locate_by_parent};
 use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
@@ -174,10 +174,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     /// Adds a hint for `leaf`, in place of the hint for `old`.
     #[inline]
     fn hint(&self, hash: KeyHash, leaf: Handle, old: Option<Handle>) {
-        self.trie.nodes.faults.linger();
-        let hints = &self.trie.nodes.hints;
-        if hints.put(hash, leaf, old) {
-            hints.fit(&self.trie.domain, self.trie.nodes.entries.sum(), false);
+        let nodes = &self.trie.nodes;
+        nodes.faults.linger();
+        if nodes.hints.put(hash, leaf, old) {
+            nodes.fit_hints(false);
+        }
+        if nodes.hints.are_moving() {
+            move_hints(nodes);
         }
     }
 
