@@ -9,6 +9,7 @@
 //! full, another hint is evicted. A hint does not have its whole hash, so a hint moves to a larger
 //! table by the key of its leaf.
 
+use super::hint_memory;
 use memalloc::Handle;
 use memalloc::sync::{AtomicPtr, AtomicU32, Ordering};
 use std::alloc::Layout;
@@ -21,9 +22,18 @@ const WAYS: usize = if cfg!(loom) { 2 } else { 16 };
 #[derive(Debug)]
 struct Bucket([AtomicU32; WAYS]);
 
+/// Returns a bit for each way whose hint is accepted.
+#[inline(always)]
+fn ways(bucket: &[AtomicU32; WAYS], accepts: impl Fn(u32) -> bool) -> u32 {
+    let bit =
+        |(way, hint): (usize, &AtomicU32)| u32::from(accepts(hint.load(Ordering::Relaxed))) << way;
+    bucket.iter().enumerate().map(bit).fold(0, |ways, way| ways | way)
+}
+
 #[derive(Debug)]
 pub(super) struct HintTable {
-    buckets: Box<[Bucket]>,
+    /// Initialised memory (zeros are atomic words of value 0), which only the drop of this frees.
+    buckets: NonNull<[Bucket]>,
     pub(super) handle_bits: u32,
     /// The number of hints that were evicted for another one.
     pub(super) evicted: AtomicU32,
@@ -48,19 +58,14 @@ impl HintTable {
     ) -> Option<NonNull<Self>> {
         let layout = Layout::array::<Bucket>(buckets).ok()?;
         // SAFETY: there is at least one bucket.
-        let first = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Bucket>();
-        if first.is_null() {
-            return None;
-        }
+        let first = unsafe { hint_memory::allocate(layout) }?.cast::<Bucket>();
         #[cfg(loom)]
         for number in 0..buckets {
             let bucket = Bucket(std::array::from_fn(|_| AtomicU32::new(0)));
             // SAFETY: inside the memory that was just allocated.
             unsafe { first.add(number).write(bucket) };
         }
-        // SAFETY: the memory consists of initialised buckets (zeros are atomic words of value 0),
-        // and comes from the global allocator with the layout of such a box.
-        let buckets = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(first, buckets)) };
+        let buckets = NonNull::slice_from_raw_parts(first, buckets);
         let table = Self {
             buckets,
             handle_bits,
@@ -75,9 +80,15 @@ impl HintTable {
     }
 
     #[inline(always)]
+    fn buckets(&self) -> &[Bucket] {
+        // SAFETY: the field's promise.
+        unsafe { self.buckets.as_ref() }
+    }
+
+    #[inline(always)]
     fn bucket(&self, hash: u64) -> &[AtomicU32; WAYS] {
         let number = ((hash >> 32) * self.buckets.len() as u64) >> 32;
-        &self.buckets[number as usize].0
+        &self.buckets()[number as usize].0
     }
 
     /// Returns the tag of a hash, at its position in a hint. It is never 0, so no empty entry
@@ -101,7 +112,7 @@ impl HintTable {
 
     #[inline(always)]
     pub(super) fn bytes(&self) -> u64 {
-        (size_of::<Self>() + size_of_val(&*self.buckets)) as u64
+        (size_of::<Self>() + hint_memory::bytes_of(Layout::for_value(self.buckets()))) as u64
     }
 
     #[inline(always)]
@@ -115,6 +126,12 @@ impl HintTable {
         self.evicted.load(Ordering::Relaxed) as usize > self.buckets.len() / 2 + WAYS
     }
 
+    /// Returns a bit for each way that has this tag.
+    #[inline(always)]
+    fn ways_with(&self, tag: u32, bucket: &[AtomicU32; WAYS]) -> u32 {
+        ways(bucket, |hint| (hint ^ tag) >> self.handle_bits == 0)
+    }
+
     /// Calls `is_it` with the leaves that may have the key with this hash, until it returns `Some`.
     #[inline(always)]
     pub(super) fn find<R>(
@@ -123,11 +140,7 @@ impl HintTable {
         mut is_it: impl FnMut(Handle) -> Option<R>,
     ) -> Option<R> {
         let (bucket, tag) = (self.bucket(hash), self.tag(hash));
-        let has_tag = |hint: u32| (hint ^ tag) >> self.handle_bits == 0;
-        let mut ways = 0_u32;
-        for (way, hint) in bucket.iter().enumerate() {
-            ways |= u32::from(has_tag(hint.load(Ordering::Relaxed))) << way;
-        }
+        let mut ways = self.ways_with(tag, bucket);
         while ways != 0 {
             // The hint may have changed since the first load: it still names a leaf.
             // ORDERING: pairs with the Release stores in `put`: a thread that sees a handle may
@@ -147,18 +160,23 @@ impl HintTable {
     #[inline]
     pub(super) fn put(&self, hash: u64, leaf: Handle, old: Option<Handle>) -> bool {
         let (bucket, tag) = (self.bucket(hash), self.tag(hash));
-        let (hint, old) = (tag | leaf.get(), old.map_or(0, |old| tag | old.get()));
-        let (mut same, mut replaced, mut free) = (0_u32, 0_u32, 0_u32);
-        for (way, now) in bucket.iter().enumerate() {
-            let now = now.load(Ordering::Relaxed);
-            same |= u32::from(now == hint) << way;
-            replaced |= u32::from(now == old && old != 0) << way;
-            free |= u32::from(now == 0) << way;
+        let hint = tag | leaf.get();
+        let mut free = 0;
+        let mut same = self.ways_with(tag, bucket);
+        while same != 0 {
+            let way = same.trailing_zeros();
+            let now = bucket[way as usize].load(Ordering::Relaxed);
+            if now == hint {
+                return false;
+            }
+            if old.is_some_and(|old| now == tag | old.get()) {
+                free = 1 << way;
+            }
+            same &= same - 1;
         }
-        if same != 0 {
-            return false;
+        if free == 0 {
+            free = ways(bucket, |hint| hint == 0);
         }
-        let free = if replaced == 0 { free } else { replaced };
         // Evict a pseudo-random hint if there is none.
         let way =
             if free == 0 { (hash >> 16) as usize % WAYS } else { free.trailing_zeros() as usize };
@@ -185,8 +203,9 @@ impl HintTable {
     }
 
     /// Moves the hints of one bucket of `former`, which this table has replaced. `hash_of` returns
-    /// the hash of a leaf's key if the leaf is linked; `prefetch` is called with each leaf before.
-    /// Returns true if there was a bucket left.
+    /// the hash of a leaf's key if the leaf is linked. Calls `prefetch` with the leaves of the
+    /// next bucket, so that they arrive before the next call. Returns true if there was a bucket
+    /// left.
     pub(super) fn move_bucket(
         &self,
         former: &Self,
@@ -198,16 +217,24 @@ impl HintTable {
             return false;
         }
         let number = self.begun.fetch_add(1, Ordering::Relaxed) as usize;
-        let Some(Bucket(bucket)) = former.buckets.get(number) else { return false };
-        // ORDERING: as in `find`.
-        let leaves = bucket.each_ref().map(|hint| former.handle(hint.load(Ordering::Acquire)));
-        leaves.into_iter().flatten().for_each(prefetch);
-        for leaf in leaves.into_iter().flatten() {
+        let leaves_of = |Bucket(bucket): &Bucket| {
+            // ORDERING: as in `find`.
+            let leaves = bucket.each_ref().map(|hint| former.handle(hint.load(Ordering::Acquire)));
+            leaves.into_iter().flatten()
+        };
+        let Some(bucket) = former.buckets().get(number) else { return false };
+        for leaf in leaves_of(bucket) {
             if leaf.get() >> self.handle_bits == 0
                 && let Some(hash) = hash_of(leaf)
             {
                 self.put(hash, leaf, None);
             }
+        }
+        if let Some(next) = former.buckets().get(number + 1) {
+            leaves_of(next).for_each(prefetch);
+        }
+        if let Some(after) = former.buckets().get(number + 2) {
+            super::prefetch::line(std::ptr::from_ref(after).cast());
         }
         self.moved.fetch_add(1, Ordering::Relaxed);
         true
@@ -219,9 +246,15 @@ impl HintTable {
     }
 }
 
-#[cfg(loom)]
 impl Drop for HintTable {
     fn drop(&mut self) {
+        #[cfg(loom)]
         self.alive.with_mut(|_| ());
+        let layout = Layout::for_value(self.buckets());
+        // SAFETY: allocated in `new` with this layout. In a model the atomics have to be dropped.
+        unsafe {
+            self.buckets.drop_in_place();
+            hint_memory::free(self.buckets.cast(), layout);
+        }
     }
 }

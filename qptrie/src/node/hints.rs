@@ -29,8 +29,12 @@ use std::ptr::NonNull;
 /// The number of entries per bucket above which a table with many evictions is replaced.
 const CROWDED: u64 = 13;
 
-/// The number of entries per bucket in a table that replaces another one.
-const ROOMY: u64 = 9;
+/// The number of entries per bucket in a table that replaces a smaller one: half as many, so that a
+/// hint moves about once.
+const ROOMY: u64 = 6;
+
+/// The number of entries per bucket in a table that replaces one that is too large.
+const SNUG: u64 = 9;
 
 /// The minimum number of bits for a handle: 256 MiB of leaves.
 const LEAST_HANDLE_BITS: u32 = 24;
@@ -308,7 +312,7 @@ impl Hints {
             replaced.extend(former.map(|former| (former, domain.start_poll())));
         };
         let handle_bits = self.handle_bits.load(Ordering::Relaxed);
-        let buckets = (entries / ROOMY + 1) as usize;
+        let buckets = (entries / if may_shrink { SNUG } else { ROOMY } + 1) as usize;
         // SAFETY: only the holder of `replaced` stores to it.
         let current = self.reached(unsafe { owner_load_ptr(&self.current) });
         if let Some(table) = current {
@@ -318,7 +322,7 @@ impl Hints {
             }
             let is_good = handle_bits <= table.handle_bits
                 && entries <= table.len() as u64 * CROWDED
-                && !(may_shrink && buckets < table.len() / 2);
+                && !(may_shrink && buckets < table.len() / 10 * 9);
             if is_good {
                 return;
             }

@@ -62,6 +62,7 @@ mod branch;
 mod branch_seq;
 mod entry_count;
 mod header;
+mod hint_memory;
 mod hint_odds;
 mod hint_table;
 mod hints;
