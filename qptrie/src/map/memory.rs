@@ -257,7 +257,7 @@ mod tests {
             let view = trie.pin();
             let hints = &trie.nodes.hints;
             let is_hinted = |key: &String| {
-                view.find_hinted(key.as_bytes(), hints.for_present(key.as_bytes())).is_some()
+                view.find_hinted(key.as_bytes(), hints.for_lookup(key.as_bytes())).is_some()
             };
             keys(0..count).filter(is_hinted).count() as u64
         };

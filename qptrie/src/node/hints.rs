@@ -36,6 +36,12 @@ const ROOMY: u64 = 6;
 /// The number of entries per bucket in a table that replaces one that is too large.
 const SNUG: u64 = 9;
 
+/// A walk costs several times as much as a look at one bucket: one lookup in five has to profit.
+const LOOKUP_GAIN: u32 = 4;
+
+/// An update also looks at the parent of the leaf: one in three has to profit.
+const UPDATE_GAIN: u32 = 2;
+
 /// The minimum number of bits for a handle: 256 MiB of leaves.
 const LEAST_HANDLE_BITS: u32 = 24;
 
@@ -50,7 +56,7 @@ pub(crate) struct Hints {
     /// Replaced tables that readers may still use, each with the grace period after which it is
     /// freed.
     replaced: Lock<Vec<(NonNull<HintTable>, Cookie)>>,
-    /// Whether lookups, and updates that may insert, find present keys.
+    /// Whether lookups find present keys, and updates find what they replace by a hint.
     lookups: HintOdds,
     updates: HintOdds,
 }
@@ -114,8 +120,8 @@ impl Hints {
             current: AtomicPtr::new(std::ptr::null_mut()),
             handle_bits: AtomicU32::new(LEAST_HANDLE_BITS),
             replaced: Lock::new(Vec::new()),
-            lookups: HintOdds::new(),
-            updates: HintOdds::new(),
+            lookups: HintOdds::new(LOOKUP_GAIN),
+            updates: HintOdds::new(UPDATE_GAIN),
         };
         // Models examine the use of a table, not its growth.
         #[cfg(loom)]
@@ -148,18 +154,19 @@ impl Hints {
         }
     }
 
-    /// Returns the hash of a key that is removed or replaced, and prefetches its bucket. `None` if
-    /// no hints are kept.
+    /// Returns the hash of a key that is removed, without a look at the hints, and prefetches its
+    /// bucket. `None` if no hints are kept.
     #[inline(always)]
-    pub(crate) fn for_present(&self, key: &[u8]) -> Option<KeyHash> {
-        Some(self.prefetched(self.hash.as_ref()?.of(key), Look::Yes))
+    pub(crate) fn for_removal(&self, key: &[u8]) -> Option<KeyHash> {
+        Some(self.prefetched(self.hash_of(key)?, Look::No))
     }
 
-    /// Like `for_present`, for a key that is inserted if it is absent.
+    /// Like `for_removal`, for a key that is replaced, or inserted if it is absent. The call looks
+    /// at the hints if they have helped lately.
     #[inline(always)]
     pub(crate) fn for_update(&self, key: &[u8]) -> Option<KeyHash> {
-        let hash = self.hash.as_ref()?;
-        Some(self.prefetched(hash.of(key), self.updates.look()))
+        let hash = self.hash_of(key)?;
+        Some(self.prefetched(hash, self.updates.look()))
     }
 
     #[inline(always)]
@@ -185,11 +192,11 @@ impl Hints {
         }
     }
 
-    /// Counts whether a key that was inserted or replaced was present.
+    /// Counts whether a hint led to what is updated.
     #[inline(always)]
-    pub(crate) fn updated(&self, hash: Option<KeyHash>, present: bool) {
+    pub(crate) fn updated(&self, hash: Option<KeyHash>, by_hint: bool) {
         if hash.is_some_and(|hash| hash.look == Look::Counted) {
-            self.updates.count(present);
+            self.updates.count(by_hint);
         }
     }
 

@@ -2,7 +2,6 @@
 //! when a leaf was found, linked or unlinked.
 
 use crate::map::by_ref::point::{TrieRef, Update};
-use crate::map::error::InsertErrorKind;
 use crate::node::{KeyHash, Twig};
 use crate::read::{LinkedLeaf, find_hinted, move_hints};
 use crate::write::{Named, locate_by_parent};
@@ -47,13 +46,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         hashes
     }
 
-    /// Returns the hash of a key that is about to be changed; `None` without hints.
-    #[inline]
-    pub(in crate::map) fn hash_to_update(&self, key: &[u8], how: Update) -> Option<KeyHash> {
-        let hints = &self.trie.nodes.hints;
-        if how == Update::Exist { hints.for_present(key) } else { hints.for_update(key) }
-    }
-
     /// Returns true if a hint shows that the key is present although `how` requires it to be
     /// absent.
     pub(in crate::map) fn is_refused_by_hint(
@@ -62,11 +54,27 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         hash: Option<KeyHash>,
         how: Update,
     ) -> bool {
-        let refused = how == Update::NoExist && self.find_hinted(key, hash).is_some();
-        if refused {
-            self.trie.nodes.hints.updated(hash, true);
+        if how != Update::NoExist {
+            return false;
         }
+        let refused = self.find_hinted(key, hash).is_some();
+        self.trie.nodes.hints.updated(hash, refused);
         refused
+    }
+
+    /// Returns the leaf of `key` if a hint leads to it, to overwrite it: leaves are reused at once.
+    #[inline]
+    pub(in crate::map) fn find_to_overwrite(
+        &self,
+        key: &[u8],
+        hash: Option<KeyHash>,
+    ) -> Option<LinkedLeaf> {
+        if L::PROTECTS_IDENTITY {
+            return None;
+        }
+        let found = self.find_hinted(key, hash);
+        self.trie.nodes.hints.updated(hash, found.is_some());
+        found
     }
 
     /// Returns the leaf of `key` and its slot, if a hint leads to the leaf, and the leaf to its
@@ -82,7 +90,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
             return None;
         }
         nodes.roots.of(key).let_readers_pass();
-        locate_by_parent(nodes, key, self.find_hinted(key, hash)?)
+        let hinted = self.find_hinted(key, hash);
+        let found = hinted.and_then(|at| locate_by_parent(nodes, key, at));
+        nodes.hints.updated(hash, found.is_some());
+        found
     }
 
     /// Replaces a leaf that was found by `leaf`. Returns true if it was still linked; then the
@@ -98,17 +109,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
             self.hint_linked(hash, leaf, Some(old.leaf));
         }
         replaced
-    }
-
-    /// Counts whether the key of an update was present.
-    #[inline(always)]
-    pub(in crate::map) fn count_update<R>(
-        &self,
-        hash: Option<KeyHash>,
-        done: &Result<Option<R>, InsertErrorKind>,
-    ) {
-        let present = matches!(done, Ok(Some(_)) | Err(InsertErrorKind::Exists));
-        self.trie.nodes.hints.updated(hash, present);
     }
 
     /// Adds a hint for a leaf that was just linked, in place of the hint for the leaf it replaced,

@@ -227,18 +227,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         leaf: Handle,
         how: Update,
     ) -> Result<Option<Handle>, InsertErrorKind> {
-        let linked = self.link_or_replace(key, hash, leaf, how);
-        self.count_update(hash, &linked);
-        linked
-    }
-
-    fn link_or_replace(
-        &self,
-        key: &[u8],
-        hash: Option<KeyHash>,
-        leaf: Handle,
-        how: Update,
-    ) -> Result<Option<Handle>, InsertErrorKind> {
         if how != Update::NoExist
             && let Some(old) = self.find_named(key, hash)
             && self.replace(hash, &old, leaf)
@@ -427,7 +415,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         value: V,
         how: Update,
     ) -> Result<Option<&V>, InsertError<V>> {
-        let hash = self.hash_to_update(key, how);
+        let hash = self.trie.nodes.hints.for_update(key);
         if self.is_refused_by_hint(key, hash, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
