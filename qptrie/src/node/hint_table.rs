@@ -8,6 +8,9 @@
 //! Upper bits of the hash select the bucket, lower bits are the tag. A key has one bucket; if it is
 //! full, another hint is evicted. A hint does not have its whole hash, so a hint moves to a larger
 //! table by the key of its leaf.
+//!
+//! - QPT-H3: the buckets of a table are initialised when it is created (zeros are atomic words of
+//!   value 0), and freed with it.
 
 use super::hint_memory;
 use memalloc::Handle;
@@ -32,7 +35,6 @@ fn ways(bucket: &[AtomicU32; WAYS], accepts: impl Fn(u32) -> bool) -> u32 {
 
 #[derive(Debug)]
 pub(super) struct HintTable {
-    /// Initialised memory (zeros are atomic words of value 0), which only the drop of this frees.
     buckets: NonNull<[Bucket]>,
     pub(super) handle_bits: u32,
     /// The number of hints that were evicted for another one.
@@ -81,7 +83,7 @@ impl HintTable {
 
     #[inline(always)]
     fn buckets(&self) -> &[Bucket] {
-        // SAFETY: the field's promise.
+        // SAFETY: QPT-H3.
         unsafe { self.buckets.as_ref() }
     }
 
@@ -251,7 +253,7 @@ impl Drop for HintTable {
         #[cfg(loom)]
         self.alive.with_mut(|_| ());
         let layout = Layout::for_value(self.buckets());
-        // SAFETY: allocated in `new` with this layout. In a model the atomics have to be dropped.
+        // SAFETY: allocated in `new` with this layout (QPT-H3). A model drops its atomics.
         unsafe {
             self.buckets.drop_in_place();
             hint_memory::free(self.buckets.cast(), layout);

@@ -370,7 +370,7 @@ impl Hints {
 impl Drop for Hints {
     fn drop(&mut self) {
         let current = NonNull::new(self.current.load(Ordering::Relaxed));
-        // SAFETY: no thread frees it any more.
+        // SAFETY: no other thread is left to free it.
         let former = current.map(|table| unsafe { table.as_ref() }.former.load(Ordering::Relaxed));
         let replaced = std::mem::take(&mut *self.replaced.lock());
         let replaced = replaced.into_iter().map(|(table, _)| table);
