@@ -192,19 +192,20 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     /// - Memory of leaves and branches of one size class is never reused for another class, though
     ///   it is still returned to the system ([`memalloc::Builder::keep_class`]).
     ///
-    /// Turn it on if most operations look up or replace the values of present keys, and each key is
-    /// used more than once. Leave it off if most operations insert or remove keys. The speed with
-    /// hints divided by that without, one thread on a virtual machine; the samples of the million
-    /// domains are shorter than one lookup of each key, so most keys have no hint yet:
+    /// Turn it on if most operations look up keys that are present, or replace their values. Leave
+    /// it off if most operations insert or remove keys. The speed with hints divided by that
+    /// without, one thread on a virtual machine, medians of 3 to 5 rounds; right after a million
+    /// domains were inserted, most leaves name a branch that was copied since, so an update
+    /// descends from the root:
     ///
     /// | operation | 121,000 symbols | 80,000 paths | 1,000,000 domains |
     /// |---|---|---|---|
-    /// | lookup of a present key | 2.9 | 2.9 | 1.05 |
-    /// | lookup, half of the keys absent | 1.1 | 1.2 | 0.85 |
-    /// | lookup of an absent key | 0.96 | 1.03 | 0.93 |
-    /// | update | 1.3 | 1.6 | 0.9 |
-    /// | insertion | 0.84 | 0.90 | 0.93 |
-    /// | removal | 0.88 | 0.96 | 0.98 |
+    /// | lookup of a present key | 3.3 | 4.4 | 3.2 |
+    /// | lookup, half of the keys absent | 1.3 | 1.35 | 1.1 |
+    /// | lookup of an absent key | 0.96 | 0.99 | 0.99 |
+    /// | update | 1.4 | 1.85 | 0.93 |
+    /// | insertion | 0.89 | 0.89 | 0.83 |
+    /// | removal | 0.86 | 0.89 | 0.89 |
     ///
     /// `bench-suite qp-trie --hints off,on --data file:PATH` measures your keys.
     ///
