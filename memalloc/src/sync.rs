@@ -186,3 +186,19 @@ pub unsafe fn owner_load_u64(word: &AtomicU64) -> u64 {
     #[cfg(not(loom))]
     word.load(Ordering::Relaxed)
 }
+
+/// As [`owner_load`], for a pointer.
+///
+/// # Safety
+///
+/// As [`owner_load`].
+#[must_use]
+#[inline(always)]
+#[cfg_attr(counted, track_caller)]
+pub unsafe fn owner_load_ptr<T>(word: &AtomicPtr<T>) -> *mut T {
+    #[cfg(loom)]
+    // SAFETY: the caller's promise is loom's condition.
+    return unsafe { word.unsync_load() };
+    #[cfg(not(loom))]
+    word.load(Ordering::Relaxed)
+}

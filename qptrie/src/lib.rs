@@ -120,6 +120,9 @@ compile_error!(
 );
 
 #[cfg(all(test, loom))]
+#[path = "../../memalloc/tests/loom/breaks.rs"]
+mod breaks;
+#[cfg(all(test, loom))]
 #[path = "../../memalloc/tests/loom/explore.rs"]
 mod explore;
 mod fault;

@@ -124,7 +124,7 @@ fn the_table_grows_with_the_trie_and_shrinks<B: ReusePolicy>(setup: Setup) {
     trie.quiesce().expect("outside of read sections");
     let usage = trie.memory_usage();
     let full = usage.hint_bytes;
-    assert!((KEYS * 4..KEYS * 15 / 2).contains(&full), "{full} bytes for {KEYS} entries");
+    assert!((KEYS * 4..KEYS * 8).contains(&full), "{full} bytes for {KEYS} entries");
     assert!(usage.total_bytes() >= usage.slab_bytes() + full);
     for number in 100..KEYS {
         assert_eq!(trie.pin().remove(&key_of(number)), Some(&number));

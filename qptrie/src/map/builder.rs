@@ -184,25 +184,28 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     ///   overwritten in place. Otherwise the new leaf goes into the slot of the branch that the old
     ///   leaf names as its parent: for about 13 of 16 key lengths, unless that branch was copied
     ///   since.
-    /// - The table takes 5 to 7 bytes per entry, from the global heap. It grows while other threads
-    ///   read and write, and shrinks in [`QpTrie::quiesce`]. A table that has grown starts empty;
-    ///   the first lookup of each key fills it. If its allocation fails, there are fewer hints.
+    /// - The table takes 5 to 11 bytes per entry, and 7 to 8 after [`QpTrie::quiesce`]. Its memory
+    ///   comes from the global heap; from 2 MiB on from the system, with huge pages if it has any.
+    ///   The table grows and shrinks while other threads read and write. While hints move to the
+    ///   next table, 16 at a call, the former one takes memory, too. If the allocation of a table
+    ///   fails, there are fewer hints.
     /// - Memory of leaves and branches of one size class is never reused for another class, though
     ///   it is still returned to the system ([`memalloc::Builder::keep_class`]).
     ///
-    /// Turn it on if most operations look up or replace the values of present keys, and each key is
-    /// used more than once. Leave it off if most operations insert or remove keys. The speed with
-    /// hints divided by that without, one thread on a virtual machine; the samples of the million
-    /// domains are shorter than one lookup of each key, so most keys have no hint yet:
+    /// Turn it on if most operations look up keys that are present, or replace their values. Leave
+    /// it off if most operations insert or remove keys. The speed with hints divided by that
+    /// without, one thread on a virtual machine, medians of 3 to 5 rounds; right after a million
+    /// domains were inserted, most leaves name a branch that was copied since, so an update
+    /// descends from the root:
     ///
     /// | operation | 121,000 symbols | 80,000 paths | 1,000,000 domains |
     /// |---|---|---|---|
-    /// | lookup of a present key | 2.9 | 2.9 | 1.05 |
-    /// | lookup, half of the keys absent | 1.1 | 1.2 | 0.85 |
-    /// | lookup of an absent key | 0.96 | 1.03 | 0.93 |
-    /// | update | 1.3 | 1.6 | 0.9 |
-    /// | insertion | 0.84 | 0.90 | 0.93 |
-    /// | removal | 0.88 | 0.96 | 0.98 |
+    /// | lookup of a present key | 3.3 | 4.4 | 3.2 |
+    /// | lookup, half of the keys absent | 1.3 | 1.35 | 1.1 |
+    /// | lookup of an absent key | 0.96 | 0.99 | 0.99 |
+    /// | update | 1.4 | 1.85 | 0.93 |
+    /// | insertion | 0.89 | 0.89 | 0.83 |
+    /// | removal | 0.86 | 0.89 | 0.89 |
     ///
     /// `bench-suite qp-trie --hints off,on --data file:PATH` measures your keys.
     ///

@@ -2,7 +2,7 @@
 
 use crate::map::by_ref::point::TrieRef;
 use crate::map::trie::QpTrie;
-use crate::read::{Ascending, Walk};
+use crate::read::{Ascending, Walk, move_hints};
 use memalloc::rcu::SynchronizeError;
 use memalloc::sync::Ordering;
 use memalloc::{ProtectsIdentity, Reclaimed, ReusePolicy, Stats};
@@ -106,7 +106,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     pub fn tend(&self) {
         self.nodes.branches.tend();
         self.nodes.leaves.tend();
-        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), false);
+        self.settle_hints(false);
     }
 
     /// Returns unused nodes to their slabs and empty slabs to the system without waiting for
@@ -115,8 +115,23 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// memory, but waits.
     pub fn trim(&self) -> Reclaimed {
         let reclaimed = together(self.nodes.branches.trim(), self.nodes.leaves.trim());
-        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
+        self.settle_hints(true);
         reclaimed
+    }
+
+    /// Replaces a table of hints that has the wrong size, moves all hints of the former one, and
+    /// frees former tables that no reader can use any more.
+    fn settle_hints(&self, may_shrink: bool) {
+        let nodes = &self.nodes;
+        let move_some = || {
+            // A section for each bucket, so that grace periods don't wait for all of them.
+            let _section = self.domain.pin();
+            nodes.hints.are_moving() && move_hints(nodes)
+        };
+        // Before the table is replaced: hints in a former table would be lost.
+        while move_some() {}
+        nodes.fit_hints(may_shrink);
+        while move_some() {}
     }
 
     /// Waits for readers until no removed node and no replaced table of
@@ -129,10 +144,13 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         let branches = self.nodes.branches.quiesce()?;
         let leaves = self.nodes.leaves.quiesce()?;
-        self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
-        if self.nodes.hints.has_replaced() {
-            self.domain.synchronize()?;
-            self.nodes.hints.fit(&self.domain, self.nodes.entries.sum(), true);
+        self.settle_hints(true);
+        // A table is taken out once other threads have moved their last hints, and freed later.
+        for _ in 0..2 {
+            if self.nodes.hints.have_replaced() {
+                self.domain.synchronize()?;
+                self.settle_hints(true);
+            }
         }
         Ok(together(branches, leaves))
     }
@@ -216,5 +234,49 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
             leaf = self.step(&mut walk, || Excluded(unsafe { self.entry(found) }.0));
         }
         histogram
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Hints;
+    use memalloc::rcu::Domain;
+    use memalloc::{AfterRcuGp, Immediate};
+
+    fn keys(numbers: std::ops::Range<u64>) -> impl Iterator<Item = String> {
+        numbers.map(|number| format!("{:x}/{number}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    fn most_keys_keep_their_hints<L: ReusePolicy>() {
+        const KEYS: u64 = 20_000;
+        const LEFT: u64 = 2_000;
+        let builder = QpTrie::<u64, Immediate, L>::builder();
+        let trie = builder.domain(Domain::new()).hints(Hints::On).build().expect("a trie");
+        let hinted = |count| {
+            let view = trie.pin();
+            let hints = &trie.nodes.hints;
+            let is_hinted = |key: &String| {
+                view.find_hinted(key.as_bytes(), hints.for_lookup(key.as_bytes())).is_some()
+            };
+            keys(0..count).filter(is_hinted).count() as u64
+        };
+        for key in keys(0..KEYS) {
+            trie.pin().insert_copied(&key, 0).expect("memory");
+        }
+        assert!(hinted(KEYS) >= KEYS * 9 / 10, "{} of {KEYS}, grown", hinted(KEYS));
+        let before = hinted(LEFT);
+        for key in keys(LEFT..KEYS) {
+            trie.pin().remove_copied(&key).expect("it was inserted");
+        }
+        trie.quiesce().expect("outside of sections");
+        assert!(hinted(LEFT) >= before * 9 / 10, "{} of {before}, shrunk", hinted(LEFT));
+        assert!(!trie.nodes.hints.have_replaced(), "no table is left");
+    }
+
+    #[test]
+    fn most_keys_keep_their_hints_while_the_table_grows_and_shrinks() {
+        most_keys_keep_their_hints::<AfterRcuGp>();
+        most_keys_keep_their_hints::<Immediate>();
     }
 }

@@ -1,9 +1,9 @@
-//! Estimates whether the keys of coming calls are present, so that a hint is worth a look.
+//! Estimates whether a look at the hints will help a call.
 //!
-//! A look at the hints costs a cache line. It saves most of the walk if the key is present, and is
-//! in vain if it is absent. So one call in `SAMPLE` of each thread is counted, and while the
-//! counted keys are mostly absent, only the counted calls look. The estimate decides nothing but
-//! the speed.
+//! A look costs a cache line, or three if it leads on to the parent of a leaf. It saves most of the
+//! walk if it leads to what the call looks for, and is in vain if the key is absent, or if the
+//! leaf's branch was copied. So one call in `SAMPLE` of each thread is counted, and while looks are
+//! mostly in vain, only the counted calls look. The estimate decides nothing but the speed.
 
 use memalloc::sync::{AtomicU32, Ordering};
 #[cfg(not(loom))]
@@ -12,10 +12,6 @@ use std::cell::Cell;
 /// One call in this many is counted, at random: calls of one kind may have a fixed rhythm.
 #[cfg(not(loom))]
 const SAMPLE: u32 = 64;
-
-/// A walk costs several times as much as a look. So hints are worth a look if one key in five is
-/// present: the amount that a present key adds, while an absent one takes 1 away.
-const PRESENT: u32 = 4;
 
 /// The largest sum.
 const MOST: u32 = 64;
@@ -32,21 +28,26 @@ memalloc::sync::thread_local! {
 /// What a call does about hints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// Nothing: its key is probably absent.
+    /// Nothing: a look would probably be in vain.
     No,
     Yes,
-    /// Looks, and counts whether its key was present.
+    /// Looks, and counts whether that helped.
     Counted,
 }
 
 /// The estimate for calls of one kind.
 #[derive(Debug)]
-pub(super) struct HintOdds(AtomicU32);
+pub(super) struct HintOdds {
+    sum: AtomicU32,
+    /// The amount that a look adds which helped, while one in vain takes 1 away.
+    gain: u32,
+}
 
 impl HintOdds {
-    /// Creates an estimate that expects present keys.
-    pub(super) fn new() -> Self {
-        Self(AtomicU32::new(MOST))
+    /// Creates an estimate that expects help, for calls that a look pays for if one in `gain + 1`
+    /// helps.
+    pub(super) fn new(gain: u32) -> Self {
+        Self { sum: AtomicU32::new(MOST), gain }
     }
 
     /// Returns what the next call does.
@@ -59,7 +60,7 @@ impl HintOdds {
         });
         if random < u32::MAX / SAMPLE {
             Look::Counted
-        } else if self.0.load(Ordering::Relaxed) >= ENOUGH {
+        } else if self.sum.load(Ordering::Relaxed) >= ENOUGH {
             Look::Yes
         } else {
             Look::No
@@ -69,17 +70,17 @@ impl HintOdds {
     /// In models every call looks.
     #[cfg(loom)]
     pub(super) fn look(&self) -> Look {
-        if self.0.load(Ordering::Relaxed) >= ENOUGH { Look::Yes } else { Look::No }
+        if self.sum.load(Ordering::Relaxed) >= ENOUGH { Look::Yes } else { Look::No }
     }
 
     /// Counts a call.
     #[cold]
-    pub(super) fn count(&self, present: bool) {
-        let before = self.0.load(Ordering::Relaxed);
-        let after = if present { (before + PRESENT).min(MOST) } else { before.saturating_sub(1) };
-        // While all keys are alike, the line of this word stays in the caches of all CPUs.
+    pub(super) fn count(&self, helped: bool) {
+        let before = self.sum.load(Ordering::Relaxed);
+        let after = if helped { (before + self.gain).min(MOST) } else { before.saturating_sub(1) };
+        // While all calls are alike, the line of this word stays in the caches of all CPUs.
         if after != before {
-            self.0.store(after, Ordering::Relaxed);
+            self.sum.store(after, Ordering::Relaxed);
         }
     }
 }
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn calls_look_while_keys_are_present_and_seldom_while_they_are_absent() {
-        let (odds, many) = (HintOdds::new(), 1000 * SAMPLE);
+        let (odds, many) = (HintOdds::new(4), 1000 * SAMPLE);
         assert_eq!(looks(&odds, many, 1), many);
         assert!(looks(&odds, many, 0) < many / 2);
         assert!(looks(&odds, many, 0) < many / SAMPLE * 2, "the counted ones");
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn one_present_key_in_four_is_enough_and_one_in_eight_is_not() {
-        let (odds, many) = (HintOdds::new(), 1000 * SAMPLE);
+        let (odds, many) = (HintOdds::new(4), 1000 * SAMPLE);
         assert_eq!(looks(&odds, many, 4), many);
         looks(&odds, many, 8);
         assert!(looks(&odds, many, 8) < many / SAMPLE * 2);

@@ -5,15 +5,11 @@
 //! answer walks the trie. So the table is read and written without locks, one word at a time, and
 //! two threads that write to one bucket may overwrite each other's hints.
 //!
-//! ```text
-//!  bucket   | hint | hint | …       16 in one cache line
-//!  hint     | tag of the hash | handle of the leaf |      32 bits; 0: none
-//! ```
-//!
-//! Upper bits of the hash select the bucket, lower bits are the tag. A key has one bucket; if it is
-//! full, another hint is evicted. When that happens often, and there are more entries than a table
-//! of this size is meant for, an empty table replaces it, and lookups that walked the trie fill it.
-//! The old table is freed after a grace period.
+//! A table (`hint_table`) has a fixed size. When hints are often evicted, and there are more
+//! entries than a table of this size is meant for, another table replaces it. The *former* table
+//! stays until its hints have moved: each call that adds a hint moves those of one bucket, and so
+//! does each lookup that finds no hint in the current table and looks into the former one. Then the
+//! former table is freed after a grace period.
 //!
 //! - QPT-H1: every handle in a table was that of a leaf of this trie at some time. With hints,
 //!   slabs of leaves keep their class, so the memory at a handle is a leaf, was a leaf, or says
@@ -21,23 +17,30 @@
 //! - QPT-H2: a table that was found inside a section is not freed before the section ends.
 
 use super::hint_odds::{HintOdds, Look};
+use super::hint_table::HintTable;
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use memalloc::Handle;
 use memalloc::rcu::{Cookie, Domain};
-use memalloc::sync::{AtomicPtr, AtomicU32, Lock, Ordering};
-use std::alloc::Layout;
+use memalloc::sync::{AtomicPtr, AtomicU32, Lock, Ordering, owner_load_ptr};
 use std::hash::Hasher;
 use std::ptr::NonNull;
-
-/// The number of hints in one bucket, which fills one cache line.
-const WAYS: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// The number of entries per bucket above which a table with many evictions is replaced.
 const CROWDED: u64 = 13;
 
-/// The number of entries per bucket in a table that replaces another one.
-const ROOMY: u64 = 9;
+/// The number of entries per bucket in a table that replaces a smaller one: half as many, so that a
+/// hint moves about once.
+const ROOMY: u64 = 6;
+
+/// The number of entries per bucket in a table that replaces one that is too large.
+const SNUG: u64 = 9;
+
+/// A walk costs several times as much as a look at one bucket: one lookup in five has to profit.
+const LOOKUP_GAIN: u32 = 4;
+
+/// An update also looks at the parent of the leaf: one in three has to profit.
+const UPDATE_GAIN: u32 = 2;
 
 /// The minimum number of bits for a handle: 256 MiB of leaves.
 const LEAST_HANDLE_BITS: u32 = 24;
@@ -47,13 +50,13 @@ const LEAST_HANDLE_BITS: u32 = 24;
 pub(crate) struct Hints {
     hash: Option<Hash>,
     /// Null while there is no table.
-    current: AtomicPtr<Table>,
+    current: AtomicPtr<HintTable>,
     /// The number of bits of the largest handle.
     handle_bits: AtomicU32,
     /// Replaced tables that readers may still use, each with the grace period after which it is
     /// freed.
-    replaced: Lock<Vec<(NonNull<Table>, Cookie)>>,
-    /// Whether lookups, and updates that may insert, find present keys.
+    replaced: Lock<Vec<(NonNull<HintTable>, Cookie)>>,
+    /// Whether lookups find present keys, and updates find what they replace by a hint.
     lookups: HintOdds,
     updates: HintOdds,
 }
@@ -70,6 +73,14 @@ pub(crate) struct KeyHash {
     hash: u64,
     /// Whether the call looks at the hints before it walks the trie.
     look: Look,
+}
+
+impl KeyHash {
+    /// Returns true if the call looks at the hints.
+    #[inline(always)]
+    pub(crate) fn is_to_be_found(self) -> bool {
+        self.look != Look::No
+    }
 }
 
 /// The secret seed of one trie's hash, so that an attacker can't find keys that share a bucket.
@@ -102,70 +113,6 @@ impl Hash {
     }
 }
 
-#[repr(C, align(64))]
-#[derive(Debug)]
-struct Bucket([AtomicU32; WAYS]);
-
-#[derive(Debug)]
-struct Table {
-    buckets: Box<[Bucket]>,
-    handle_bits: u32,
-    /// The number of hints that were evicted for another one.
-    crowded: AtomicU32,
-}
-
-impl Table {
-    /// Allocates an empty table; `None` if there is no memory for it.
-    fn new(buckets: usize, handle_bits: u32) -> Option<NonNull<Self>> {
-        let layout = Layout::array::<Bucket>(buckets).ok()?;
-        // SAFETY: there is at least one bucket.
-        let first = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Bucket>();
-        if first.is_null() {
-            return None;
-        }
-        #[cfg(loom)]
-        for number in 0..buckets {
-            let bucket = Bucket(std::array::from_fn(|_| AtomicU32::new(0)));
-            // SAFETY: inside the memory that was just allocated.
-            unsafe { first.add(number).write(bucket) };
-        }
-        // SAFETY: the memory consists of initialised buckets (zeros are atomic words of value 0),
-        // and comes from the global allocator with the layout of such a box.
-        let buckets = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(first, buckets)) };
-        let table = Self { buckets, handle_bits, crowded: AtomicU32::new(0) };
-        Some(NonNull::from(Box::leak(Box::new(table))))
-    }
-
-    #[inline(always)]
-    fn bucket(&self, hash: u64) -> &[AtomicU32; WAYS] {
-        let number = ((hash >> 32) * self.buckets.len() as u64) >> 32;
-        &self.buckets[number as usize].0
-    }
-
-    /// Returns the tag of a hash, at its position in a hint. It is never 0, so no empty entry
-    /// matches it.
-    #[inline(always)]
-    fn tag(&self, hash: u64) -> u32 {
-        let tag = (hash as u32 >> self.handle_bits).max(1);
-        tag << self.handle_bits
-    }
-
-    #[inline(always)]
-    fn handle(&self, hint: u32) -> Option<Handle> {
-        Handle::new(hint & ((1 << self.handle_bits) - 1))
-    }
-
-    #[inline(always)]
-    fn bytes(&self) -> u64 {
-        (size_of::<Self>() + size_of_val(&*self.buckets)) as u64
-    }
-
-    fn is_good_for(&self, entries: u64, handle_bits: u32) -> bool {
-        let buckets = self.buckets.len() as u64;
-        handle_bits <= self.handle_bits && entries <= buckets * CROWDED
-    }
-}
-
 impl Hints {
     pub(super) fn new(wanted: bool) -> Self {
         let hints = Self {
@@ -173,12 +120,12 @@ impl Hints {
             current: AtomicPtr::new(std::ptr::null_mut()),
             handle_bits: AtomicU32::new(LEAST_HANDLE_BITS),
             replaced: Lock::new(Vec::new()),
-            lookups: HintOdds::new(),
-            updates: HintOdds::new(),
+            lookups: HintOdds::new(LOOKUP_GAIN),
+            updates: HintOdds::new(UPDATE_GAIN),
         };
         // Models examine the use of a table, not its growth.
         #[cfg(loom)]
-        if wanted && let Some(table) = Table::new(1, LEAST_HANDLE_BITS) {
+        if wanted && let Some(table) = HintTable::new(1, LEAST_HANDLE_BITS, std::ptr::null_mut()) {
             hints.current.store(table.as_ptr(), Ordering::Relaxed);
         }
         hints
@@ -188,6 +135,12 @@ impl Hints {
     #[inline(always)]
     pub(crate) fn are_kept(&self) -> bool {
         self.hash.is_some()
+    }
+
+    /// Returns the hash of a key; `None` if no hints are kept.
+    #[inline(always)]
+    pub(crate) fn hash_of(&self, key: &[u8]) -> Option<u64> {
+        Some(self.hash.as_ref()?.of(key))
     }
 
     /// Returns the hash of a key that is looked up. `None` if no hints are kept, or if the key is
@@ -201,18 +154,19 @@ impl Hints {
         }
     }
 
-    /// Returns the hash of a key that is removed or replaced, and prefetches its bucket. `None` if
-    /// no hints are kept.
+    /// Returns the hash of a key that is removed, without a look at the hints, and prefetches its
+    /// bucket. `None` if no hints are kept.
     #[inline(always)]
-    pub(crate) fn for_present(&self, key: &[u8]) -> Option<KeyHash> {
-        Some(self.prefetched(self.hash.as_ref()?.of(key), Look::Yes))
+    pub(crate) fn for_removal(&self, key: &[u8]) -> Option<KeyHash> {
+        Some(self.prefetched(self.hash_of(key)?, Look::No))
     }
 
-    /// Like `for_present`, for a key that is inserted if it is absent.
+    /// Like `for_removal`, for a key that is replaced, or inserted if it is absent. The call looks
+    /// at the hints if they have helped lately.
     #[inline(always)]
     pub(crate) fn for_update(&self, key: &[u8]) -> Option<KeyHash> {
-        let hash = self.hash.as_ref()?;
-        Some(self.prefetched(hash.of(key), self.updates.look()))
+        let hash = self.hash_of(key)?;
+        Some(self.prefetched(hash, self.updates.look()))
     }
 
     #[inline(always)]
@@ -226,7 +180,7 @@ impl Hints {
     #[inline(always)]
     pub(crate) fn prefetch(&self, KeyHash { hash, .. }: KeyHash) {
         if let Some(table) = self.table() {
-            super::prefetch::line(std::ptr::from_ref(table.bucket(hash)).cast());
+            table.prefetch(hash);
         }
     }
 
@@ -238,53 +192,73 @@ impl Hints {
         }
     }
 
-    /// Counts whether a key that was inserted or replaced was present.
+    /// Counts whether a hint led to what is updated.
     #[inline(always)]
-    pub(crate) fn updated(&self, hash: Option<KeyHash>, present: bool) {
+    pub(crate) fn updated(&self, hash: Option<KeyHash>, by_hint: bool) {
         if hash.is_some_and(|hash| hash.look == Look::Counted) {
-            self.updates.count(present);
+            self.updates.count(by_hint);
         }
     }
 
     #[inline(always)]
-    fn table(&self) -> Option<&Table> {
+    fn table(&self) -> Option<&HintTable> {
         // ORDERING: pairs with the swap in `fit`: a thread that finds a table sees it empty, or
-        // filled by other threads. Falls to `a_table_is_found_empty_or_filled`.
-        let table = NonNull::new(self.current.load(Ordering::Acquire))?;
+        // filled by other threads. Falls to `a_hint_is_found_while_its_table_is_replaced`.
+        self.reached(self.current.load(Ordering::Acquire))
+    }
+
+    /// Returns the table that `table` has replaced, while its hints are moving.
+    #[inline(always)]
+    fn former<'t>(&'t self, table: &'t HintTable) -> Option<&'t HintTable> {
+        // Relaxed: it was stored before `table` was published, and is only replaced by null.
+        self.reached(table.former.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn reached(&self, table: *mut HintTable) -> Option<&HintTable> {
         // SAFETY: callers are inside a section, in which the table is not freed, or hold
-        // `replaced`, without which no table is replaced (QPT-H2).
-        Some(unsafe { table.as_ref() })
+        // `replaced`, without which no table is taken out (QPT-H2).
+        let table = unsafe { NonNull::new(table)?.as_ref() };
+        #[cfg(loom)]
+        table.alive.with(|_| ());
+        Some(table)
     }
 
     /// Calls `is_it` with the leaves that may have the key with this hash, until it returns `Some`.
     #[inline(always)]
     pub(crate) fn find<R>(
         &self,
-        KeyHash { hash, look }: KeyHash,
-        mut is_it: impl FnMut(Handle) -> Option<R>,
+        hash: KeyHash,
+        is_it: impl FnMut(Handle) -> Option<R>,
     ) -> Option<R> {
-        if look == Look::No {
-            return None;
-        }
-        let table = self.table()?;
-        let (bucket, tag) = (table.bucket(hash), table.tag(hash));
-        let has_tag = |hint: u32| (hint ^ tag) >> table.handle_bits == 0;
-        let mut ways = 0_u32;
-        for (way, hint) in bucket.iter().enumerate() {
-            ways |= u32::from(has_tag(hint.load(Ordering::Relaxed))) << way;
-        }
-        while ways != 0 {
-            // The hint may have changed since the first load: it still names a leaf.
-            // ORDERING: pairs with the Release stores in `put`: a thread that sees a handle may
-            // access the memory that it names. Falls to `loom`
-            // `a_hint_is_believed_of_the_keys_own_leaf_only`.
-            let hint = bucket[ways.trailing_zeros() as usize].load(Ordering::Acquire);
-            if let Some(found) = table.handle(hint).and_then(&mut is_it) {
-                return Some(found);
-            }
-            ways &= ways - 1;
-        }
-        None
+        self.table()?.find(hash.hash, is_it)
+    }
+
+    /// Like `find`, in the former table.
+    #[inline]
+    pub(crate) fn find_in_former<R>(
+        &self,
+        hash: KeyHash,
+        is_it: impl FnMut(Handle) -> Option<R>,
+    ) -> Option<R> {
+        self.former(self.table()?)?.find(hash.hash, is_it)
+    }
+
+    /// Returns true while hints are moving to another table.
+    #[inline(always)]
+    pub(crate) fn are_moving(&self) -> bool {
+        self.table().is_some_and(|table| self.former(table).is_some())
+    }
+
+    /// Moves the hints of one bucket of the former table: `HintTable::move_bucket`. Returns false
+    /// if no bucket is left; then [`fit`](Self::fit) may take the former table out.
+    pub(crate) fn move_some(
+        &self,
+        prefetch: impl Fn(Handle),
+        hash_of: impl Fn(Handle) -> Option<u64>,
+    ) -> bool {
+        let Some(table) = self.table() else { return false };
+        self.former(table).is_some_and(|former| table.move_bucket(former, prefetch, hash_of))
     }
 
     /// Adds a hint for a leaf of the key with this hash, in place of the hint for `old`. Returns
@@ -303,51 +277,24 @@ impl Hints {
             self.handle_bits.fetch_max(bits, Ordering::Relaxed);
             return true;
         }
-        let (bucket, tag) = (table.bucket(hash), table.tag(hash));
         // Models keep stale hints, to examine them.
         let old = old.filter(|_| !cfg!(loom));
-        let (hint, old) = (tag | leaf.get(), old.map_or(0, |old| tag | old.get()));
-        let (mut same, mut replaced, mut free) = (0_u32, 0_u32, 0_u32);
-        for (way, now) in bucket.iter().enumerate() {
-            let now = now.load(Ordering::Relaxed);
-            same |= u32::from(now == hint) << way;
-            replaced |= u32::from(now == old && old != 0) << way;
-            free |= u32::from(now == 0) << way;
-        }
-        if same != 0 {
-            return false;
-        }
-        let free = if replaced == 0 { free } else { replaced };
-        // Evict a pseudo-random hint if there is none.
-        let way =
-            if free == 0 { (hash >> 16) as usize % WAYS } else { free.trailing_zeros() as usize };
-        let way = &bucket[way];
-        // ORDERING: pairs with the Acquire load in `find`. Falls to `loom`
-        // `a_hint_is_believed_of_the_keys_own_leaf_only`.
-        way.store(hint, Ordering::Release);
-        if free != 0 {
-            return false;
-        }
-        let crowded = table.crowded.load(Ordering::Relaxed).wrapping_add(1);
-        table.crowded.store(crowded, Ordering::Relaxed);
-        !cfg!(loom) && crowded as usize > table.buckets.len() / 2 + WAYS
+        table.put(hash, leaf, old) && !cfg!(loom) && table.is_crowded()
     }
 
     /// Removes the hint for a leaf of the key with this hash.
     #[inline]
     pub(crate) fn forget(&self, KeyHash { hash, .. }: KeyHash, leaf: Handle) {
-        // Models keep stale hints, to examine them.
-        let Some(table) = self.table().filter(|_| !cfg!(loom)) else { return };
-        let hint = table.tag(hash) | leaf.get();
-        for way in table.bucket(hash) {
-            if way.load(Ordering::Relaxed) == hint {
-                way.store(0, Ordering::Relaxed);
-            }
+        // Models keep stale hints, to examine them. One in the former table does not move, because
+        // its leaf is not linked.
+        if let Some(table) = self.table().filter(|_| !cfg!(loom)) {
+            table.forget(hash, leaf);
         }
     }
 
     /// Replaces a table that is too small for this number of entries, or, with `may_shrink`, too
-    /// large, by an empty one. Frees replaced tables that no reader can use any more.
+    /// large. Takes a table out whose hints have moved, and frees those that no reader can use any
+    /// more.
     #[cold]
     pub(crate) fn fit(&self, domain: &Domain, entries: u64, may_shrink: bool) {
         // Models of the trie examine the use of a table, not its growth.
@@ -357,37 +304,54 @@ impl Hints {
         // One thread at a time does this on behalf of all.
         let Some(mut replaced) = self.replaced.try_lock() else { return };
         replaced.retain(|&(table, cookie)| {
-            let stays = !domain.poll(cookie);
+            let stays = !domain.advance(cookie);
             if !stays {
-                // SAFETY: it was taken out of `current` before the grace period began (QPT-H2).
+                // SAFETY: it was taken out before the grace period began (QPT-H2).
                 drop(unsafe { Box::from_raw(table.as_ptr()) });
             }
             stays
         });
-        let handle_bits = self.handle_bits.load(Ordering::Relaxed);
-        let buckets = (entries / ROOMY + 1) as usize;
-        if let Some(table) = self.table() {
-            table.crowded.store(0, Ordering::Relaxed);
-            let too_large = may_shrink && buckets < table.buckets.len() / 2;
-            if table.is_good_for(entries, handle_bits) && !too_large {
-                return;
-            }
-        }
         if replaced.try_reserve(1).is_err() {
             return;
         }
-        let Some(table) = Table::new(buckets, handle_bits) else { return };
-        // ORDERING: pairs with the load in `table`. No Acquire: the lock orders the threads that
-        // replace a table. Falls to `a_table_is_found_empty_or_filled`.
-        let old = self.current.swap(table.as_ptr(), Ordering::Release);
-        if let Some(old) = NonNull::new(old) {
-            replaced.push((old, domain.start_poll()));
+        let mut take_former_out = |table: &HintTable| {
+            let former = NonNull::new(table.former.swap(std::ptr::null_mut(), Ordering::Relaxed));
+            replaced.extend(former.map(|former| (former, domain.start_poll())));
+        };
+        let handle_bits = self.handle_bits.load(Ordering::Relaxed);
+        let buckets = (entries / if may_shrink { SNUG } else { ROOMY } + 1) as usize;
+        // SAFETY: only the holder of `replaced` stores to it.
+        let current = self.reached(unsafe { owner_load_ptr(&self.current) });
+        if let Some(table) = current {
+            table.evicted.store(0, Ordering::Relaxed);
+            if self.former(table).is_some_and(|former| table.has_moved_all(former)) {
+                take_former_out(table);
+            }
+            let is_good = handle_bits <= table.handle_bits
+                && entries <= table.len() as u64 * CROWDED
+                && !(may_shrink && buckets < table.len() / 10 * 9);
+            if is_good {
+                return;
+            }
+        }
+        let former =
+            current.map_or(std::ptr::null_mut(), |table| std::ptr::from_ref(table).cast_mut());
+        let Some(table) = HintTable::new(buckets, handle_bits, former) else { return };
+        // ORDERING: pairs with the load in `table`. Falls to
+        // `a_hint_is_found_while_its_table_is_replaced`.
+        self.current.store(table.as_ptr(), Ordering::Release);
+        // A table has one former table. Hints that are still in an older one are lost.
+        if let Some(table) = current {
+            take_former_out(table);
         }
     }
 
-    /// Returns true if replaced tables wait for their grace period, or another thread replaces one.
-    pub(crate) fn has_replaced(&self) -> bool {
-        self.replaced.try_lock().is_none_or(|replaced| !replaced.is_empty())
+    /// Returns true if a table waits for its hints to be moved, or for its grace period, or if
+    /// another thread replaces one.
+    pub(crate) fn have_replaced(&self) -> bool {
+        let replaced = self.replaced.try_lock();
+        // The lock is held meanwhile (QPT-H2).
+        replaced.is_none_or(|replaced| !replaced.is_empty() || self.are_moving())
     }
 
     /// Returns the size of the tables, in bytes; excludes replaced tables while another thread
@@ -396,16 +360,21 @@ impl Hints {
         let replaced = self.replaced.try_lock();
         let tables = replaced.iter().flat_map(|tables| tables.iter());
         // SAFETY: a table in the list is not freed while the list is locked.
-        let bytes = tables.map(|(table, _)| unsafe { table.as_ref() }.bytes());
-        bytes.sum::<u64>() + self.table().map_or(0, Table::bytes)
+        let tables = tables.map(|(table, _)| unsafe { table.as_ref() });
+        let current = self.table();
+        let former = current.and_then(|table| self.former(table));
+        tables.chain(current).chain(former).map(HintTable::bytes).sum()
     }
 }
 
 impl Drop for Hints {
     fn drop(&mut self) {
         let current = NonNull::new(self.current.load(Ordering::Relaxed));
+        // SAFETY: no other thread is left to free it.
+        let former = current.map(|table| unsafe { table.as_ref() }.former.load(Ordering::Relaxed));
         let replaced = std::mem::take(&mut *self.replaced.lock());
-        for table in replaced.into_iter().map(|(table, _)| table).chain(current) {
+        let replaced = replaced.into_iter().map(|(table, _)| table);
+        for table in replaced.chain(former.and_then(NonNull::new)).chain(current) {
             // SAFETY: no reader is left.
             drop(unsafe { Box::from_raw(table.as_ptr()) });
         }
@@ -415,33 +384,139 @@ impl Drop for Hints {
 #[cfg(all(test, loom))]
 mod tests {
     use super::*;
-    use crate::explore::Model;
+    use crate::breaks::breaks;
+    use crate::explore::{Model, Seen};
     use loom::thread;
     use std::sync::Arc;
 
-    const OF_OLD: &str = "a hint of the old table";
-    const OF_NEW: &str = "the new table, still empty";
+    const IN_CURRENT: &str = "found in the current table";
+    const IN_FORMER: &str = "found in the former table";
+    const MISSED: &str = "not found";
+
+    const HASH: u64 = 1;
+
+    /// The number of entries that one bucket of a table is not meant for.
+    const MANY: u64 = CROWDED + 1;
+
+    fn hash() -> KeyHash {
+        KeyHash { hash: HASH, look: Look::Yes }
+    }
+
+    fn leaf() -> Handle {
+        Handle::new(1).expect("not 0")
+    }
+
+    /// Creates a table of one bucket with one hint.
+    fn hinted() -> (Arc<Hints>, Domain) {
+        let hints = Arc::new(Hints::new(true));
+        assert!(!hints.put(hash(), leaf(), None), "there is room");
+        (hints, Domain::new())
+    }
+
+    fn move_some(hints: &Hints) -> bool {
+        hints.move_some(|_| (), |_| Some(HASH))
+    }
+
+    /// A lookup beside a thread that replaces the table.
+    fn replaced(replace: fn(&Hints, &Domain), seen: &Seen) {
+        let (hints, domain) = hinted();
+        let other = thread::spawn({
+            let (hints, domain) = (Arc::clone(&hints), domain.clone());
+            move || replace(&hints, &domain)
+        });
+        let section = domain.pin();
+        let in_current = hints.find(hash(), Some);
+        let in_former = hints.find_in_former(hash(), Some);
+        drop(section);
+        other.join().unwrap();
+        let found = in_current.or(in_former);
+        assert!(found == Some(leaf()), "claim: the hint is in one of the tables: {found:?}");
+        seen.note(IN_CURRENT, in_current.is_some());
+        seen.note(IN_FORMER, in_current.is_none());
+    }
+
+    /// A lookup that helps to move the only hint, beside a thread that moves it, too, and then
+    /// frees the former table.
+    fn moved(take_out: fn(&Hints, &Domain), seen: &Seen) {
+        let (hints, domain) = hinted();
+        hints.fit(&domain, MANY, false);
+        let other = thread::spawn({
+            let (hints, domain) = (Arc::clone(&hints), domain.clone());
+            move || {
+                let section = domain.pin();
+                move_some(&hints);
+                drop(section);
+                take_out(&hints, &domain);
+            }
+        });
+        let section = domain.pin();
+        let in_current = hints.find(hash(), Some);
+        let in_former = hints.find_in_former(hash(), Some);
+        move_some(&hints);
+        drop(section);
+        other.join().unwrap();
+        let found = in_current.or(in_former);
+        assert!(found.is_none_or(|found| found == leaf()), "claim: {found:?}");
+        hints.fit(&domain, MANY, false);
+        assert!(!hints.are_moving(), "claim: the former table is taken out");
+        assert!(hints.find(hash(), Some) == Some(leaf()), "claim: the hint has moved");
+        seen.note(IN_CURRENT, in_current.is_some());
+        seen.note(IN_FORMER, in_current.is_none() && in_former.is_some());
+        seen.note(MISSED, found.is_none());
+    }
+
+    fn fit(hints: &Hints, domain: &Domain) {
+        hints.fit(domain, MANY, false);
+    }
+
+    /// Takes the former table out, and frees it if its grace period has passed.
+    fn take_out(hints: &Hints, domain: &Domain) {
+        hints.fit(domain, MANY, false);
+        hints.fit(domain, MANY, false);
+    }
 
     #[test]
-    fn a_table_is_found_empty_or_filled() {
-        let name = "a table is replaced beside a lookup";
-        let model = Model { name, bound: None, least: 10, happens: &[OF_OLD, OF_NEW] };
-        model.explore(|seen| {
-            let (hints, domain) = (Arc::new(Hints::new(true)), Domain::new());
-            let hash = KeyHash { hash: 1, look: Look::Yes };
-            let leaf = Handle::new(1).expect("not 0");
-            assert!(!hints.put(hash, leaf, None), "there is room");
-            let other = thread::spawn({
-                let (hints, domain) = (Arc::clone(&hints), domain.clone());
-                move || hints.fit(&domain, CROWDED + 1, false)
-            });
-            let section = domain.pin();
-            let found = hints.find(hash, Some);
-            drop(section);
-            other.join().unwrap();
-            assert!(found.is_none_or(|found| found == leaf), "claim: {found:?}");
-            seen.note(OF_OLD, found.is_some());
-            seen.note(OF_NEW, found.is_none());
+    fn a_hint_is_found_while_its_table_is_replaced() {
+        let name = "hints: a table is replaced beside a lookup";
+        let model = Model { name, bound: None, least: 10, happens: &[IN_CURRENT, IN_FORMER] };
+        model.explore(|seen| replaced(fit, seen));
+    }
+
+    #[test]
+    fn a_hint_that_moves_is_missed_at_most_once() {
+        let name = "hints: the hints of a table move beside a lookup";
+        let happens = &[IN_CURRENT, IN_FORMER, MISSED];
+        let model = Model { name, bound: Some(3), least: 10, happens };
+        model.explore(|seen| moved(take_out, seen));
+    }
+
+    #[test]
+    fn a_hint_is_missed_when_the_former_table_is_named_too_late() {
+        let name = "hints: the former table named after its replacement was published";
+        breaks(name, "is in one of the tables", || {
+            let replace = |hints: &Hints, _: &Domain| {
+                let null = std::ptr::null_mut();
+                let table = HintTable::new(2, LEAST_HANDLE_BITS, null).expect("memory");
+                let old = hints.current.swap(table.as_ptr(), Ordering::Release);
+                // SAFETY: only the drop of the hints frees it.
+                unsafe { table.as_ref() }.former.store(old, Ordering::Release);
+            };
+            replaced(replace, &Seen::default());
+        });
+    }
+
+    #[test]
+    fn a_lookup_reads_freed_memory_when_the_former_table_has_no_grace_period() {
+        breaks("hints: the former table freed at once", "Causality", || {
+            let take_out = |hints: &Hints, _: &Domain| {
+                let table = hints.table().expect("a table");
+                if hints.former(table).is_some_and(|former| table.has_moved_all(former)) {
+                    let former = table.former.swap(std::ptr::null_mut(), Ordering::Relaxed);
+                    // SAFETY: none: a lookup may use it. The memory itself stays.
+                    unsafe { (*former).alive.with_mut(|_| ()) };
+                }
+            };
+            moved(take_out, &Seen::default());
         });
     }
 }

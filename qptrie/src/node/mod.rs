@@ -62,7 +62,9 @@ mod branch;
 mod branch_seq;
 mod entry_count;
 mod header;
+mod hint_memory;
 mod hint_odds;
+mod hint_table;
 mod hints;
 mod key;
 mod leaf_atomic;
@@ -138,5 +140,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
             faults,
             values: PhantomData,
         })
+    }
+
+    /// Replaces a table of hints that has the wrong size, and frees former ones: `Hints::fit`.
+    pub(crate) fn fit_hints(&self, may_shrink: bool) {
+        self.hints.fit(self.leaves.domain(), self.entries.sum(), may_shrink);
     }
 }

@@ -1,13 +1,16 @@
-//! Lookup of one key by its hint.
+//! Lookup of one key by its hint, and the move of hints to another table.
 //!
 //! A useful hint leads to a linked leaf with this key: then the key was present at the moment at
 //! which the leaf's mark was read (QPT-V5). Anything else proves nothing: no hint, or a leaf that
 //! is unlinked, belongs to another key, is being written, or changed meanwhile. Then the lookup
 //! walks the trie; only the trie can show that a key is absent.
+//!
+//! A hint moves by the key of its leaf. The leaf is read as by a lookup: if it is not linked, its
+//! hint is stale and stays behind.
 
 use super::leaf_view::LinkedLeaf;
-use crate::node::{KeyHash, Nodes, PlainBits};
-use memalloc::ReusePolicy;
+use crate::node::{KeyHash, Nodes, PlainBits, Twig};
+use memalloc::{Handle, ReusePolicy};
 
 /// Returns the leaf of `key`, if a hint leads to it.
 ///
@@ -18,7 +21,7 @@ pub(crate) fn find_hinted<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePoli
     key: &[u8],
     hash: KeyHash,
 ) -> Option<LinkedLeaf> {
-    nodes.hints.find(hash, |leaf| {
+    look(nodes, hash, |leaf| {
         let at = LinkedLeaf::hinted(nodes, leaf)?;
         let is_for = at.is_for(nodes, key) == Ok(true) || nodes.faults.hinted_leaf_unread();
         is_for.then_some(at)
@@ -34,7 +37,51 @@ pub(crate) fn find_hinted_copied<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
     key: &[u8],
     hash: KeyHash,
 ) -> Option<V> {
-    nodes
-        .hints
-        .find(hash, |leaf| LinkedLeaf::hinted(nodes, leaf)?.value_of(nodes, key).ok().flatten())
+    look(nodes, hash, |leaf| LinkedLeaf::hinted(nodes, leaf)?.value_of(nodes, key).ok().flatten())
+}
+
+/// Looks into the table of hints, and, while hints are moving, into the former one.
+#[inline(always)]
+fn look<R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    hash: KeyHash,
+    is_it: impl Fn(Handle) -> Option<R>,
+) -> Option<R> {
+    if !hash.is_to_be_found() {
+        return None;
+    }
+    let found = nodes.hints.find(hash, &is_it);
+    if found.is_none() && nodes.hints.are_moving() {
+        return look_back(nodes, hash, is_it);
+    }
+    found
+}
+
+#[cold]
+fn look_back<R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+    hash: KeyHash,
+    is_it: impl Fn(Handle) -> Option<R>,
+) -> Option<R> {
+    let found = nodes.hints.find_in_former(hash, is_it);
+    move_hints(nodes);
+    found
+}
+
+/// Moves some hints of a table that was replaced, if there are any left. Returns false if not.
+///
+/// The caller is inside a read section.
+#[cold]
+pub(crate) fn move_hints<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+    nodes: &Nodes<V, B, L>,
+) -> bool {
+    let hash_of = |leaf| {
+        let at = LinkedLeaf::hinted(nodes, leaf)?;
+        at.with_key(nodes, |key| nodes.hints.hash_of(key)).ok()?
+    };
+    let moved = nodes.hints.move_some(|leaf| nodes.prefetch_both_lines(Twig::leaf(leaf)), hash_of);
+    if !moved {
+        nodes.fit_hints(false);
+    }
+    moved
 }

@@ -176,6 +176,22 @@ impl LinkedLeaf {
         Ok(same)
     }
 
+    /// Applies `read` to the key of the leaf.
+    pub(super) fn with_key<R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        self,
+        nodes: &Nodes<V, B, L>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, Retry> {
+        if L::PROTECTS_IDENTITY {
+            // SAFETY: as in `is_for`.
+            return Ok(read(unsafe { nodes.key(self.leaf) }));
+        }
+        let mut key = KeyCopy::new();
+        nodes.copy_key(self.leaf, &mut key);
+        self.confirm(nodes)?;
+        Ok(read(&key))
+    }
+
     /// Returns a copy of the value, if the leaf has the key `key`.
     #[inline(always)]
     pub(crate) fn value_of<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(

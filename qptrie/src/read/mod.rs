@@ -34,7 +34,7 @@ mod scan;
 
 pub(crate) use branch_view::{LinkedBranch, follow};
 pub(crate) use direction::{Ascending, Descending, Direction};
-pub(crate) use hinted::{find_hinted, find_hinted_copied};
+pub(crate) use hinted::{find_hinted, find_hinted_copied, move_hints};
 pub(crate) use leaf_view::{LeafAt, LinkedLeaf};
 pub(crate) use lookup::{find, find_copied, find_each, find_each_copied};
 pub(crate) use scan::{Walk, longest_prefix};

@@ -61,9 +61,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     where
         V: PlainBits,
     {
-        let (nodes, hash) = (&self.trie.nodes, self.trie.nodes.hints.for_present(key));
-        if !L::PROTECTS_IDENTITY
-            && let Some(at) = self.find_hinted(key, hash)
+        let (nodes, hash) = (&self.trie.nodes, self.trie.nodes.hints.for_update(key));
+        if let Some(at) = self.find_to_overwrite(key, hash)
             && let Ok(Some(old)) = at.value_of(nodes, key)
         {
             match decide(Some(old)) {
@@ -153,7 +152,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     where
         V: PlainBits,
     {
-        let hash = self.trie.nodes.hints.for_present(key);
+        let hash = self.trie.nodes.hints.for_removal(key);
         loop {
             let Located::Found(found) = self.place(key) else {
                 return None;

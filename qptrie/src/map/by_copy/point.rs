@@ -144,7 +144,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
     where
         V: PlainBits,
     {
-        let hash = self.hash_to_update(key, how);
+        let hash = self.trie.nodes.hints.for_update(key);
         if self.is_refused_by_hint(key, hash, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -163,7 +163,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         }
         let mut spare = None;
         let done = self.overwrite_or_link(key, hash, &value, how, &mut spare);
-        self.count_update(hash, &done);
         if let Some(leaf) = spare {
             // SAFETY: it was not published.
             unsafe { self.trie.nodes.drop_leaf(leaf) };
@@ -187,7 +186,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         let nodes = &self.trie.nodes;
         nodes.roots.of(key).let_readers_pass();
         if how != Update::NoExist
-            && let Some(at) = self.find_hinted(key, hash)
+            && let Some(at) = self.find_to_overwrite(key, hash)
             && let Ok(old) = overwrite_hinted(nodes, at, value)
         {
             return Ok(Some(old));

@@ -103,7 +103,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         key: &[u8],
         value: V,
     ) -> Result<&V, InsertError<V>> {
-        let hash = self.hash_to_update(key, Update::NoExist);
+        let hash = self.trie.nodes.hints.for_update(key);
         if self.is_refused_by_hint(key, hash, Update::NoExist) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }
@@ -210,7 +210,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         key: &[u8],
         mut decide: impl FnMut(Option<&V>) -> Operation<V>,
     ) -> Result<Computed<&V>, InsertError<V>> {
-        let hash = self.trie.nodes.hints.for_present(key);
+        let hash = self.trie.nodes.hints.for_update(key);
         if let Some(found) = self.find_named(key, hash) {
             // SAFETY: the leaf was linked inside the section (QPT-V5), which keeps it (QPT-N3).
             match decide(Some(unsafe { self.trie.nodes.value(found.leaf) })) {
@@ -286,7 +286,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         key: &[u8],
         mut accept: impl FnMut(&V) -> bool,
     ) -> Option<&V> {
-        let hash = self.trie.nodes.hints.for_present(key);
+        let hash = self.trie.nodes.hints.for_removal(key);
         loop {
             let Located::Found(found) = self.place(key) else {
                 return None;

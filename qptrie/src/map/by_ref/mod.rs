@@ -12,3 +12,5 @@ mod pop;
 mod visit;
 
 pub(super) mod iter;
+
+pub(super) mod hinted;

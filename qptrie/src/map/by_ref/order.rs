@@ -198,9 +198,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         walk: &mut Walk<D>,
         from: impl FnOnce() -> Bound<&'b [u8]>,
     ) -> Option<Handle> {
-        if let Some(leaf) = walk.step_beside(&self.trie.nodes) {
-            return Some(leaf);
-        }
         match walk.step(&self.trie.nodes) {
             Ok(leaf) => leaf,
             Err(Retry) => {

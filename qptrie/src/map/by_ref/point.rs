@@ -6,9 +6,9 @@
 
 use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::trie::QpTrie;
-use crate::node::{KeyHash, NoRoom, Retry, Twig, leaf_overhead};
-use crate::read::{LinkedLeaf, find, find_each, find_hinted};
-use crate::write::{Located, Named, NotLinked, Vacant, locate, locate_by_parent};
+use crate::node::{KeyHash, NoRoom, Retry, leaf_overhead};
+use crate::read::{find, find_each};
+use crate::write::{Located, NotLinked, Vacant, locate};
 use memalloc::rcu::Guard;
 use memalloc::sync::{Ordering, pause};
 use memalloc::{AfterRcuGp, Handle, Immediate, MAX_SIZE, ProtectsIdentity, ReusePolicy};
@@ -152,83 +152,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         leaf
     }
 
-    /// Returns the leaf of `key` if a hint leads to it.
-    #[inline(always)]
-    pub(in crate::map) fn find_hinted(
-        &self,
-        key: &[u8],
-        hash: Option<KeyHash>,
-    ) -> Option<LinkedLeaf> {
-        find_hinted(&self.trie.nodes, key, hash?)
-    }
-
-    /// Ends a lookup that no hint answered: adds a hint for the leaf that it found.
-    #[inline(always)]
-    pub(in crate::map) fn walked(&self, hash: Option<KeyHash>, leaf: Option<Handle>) {
-        self.trie.nodes.hints.looked_up(hash, leaf.is_some());
-        if let (Some(hash), Some(leaf)) = (hash, leaf) {
-            self.hint(hash, leaf, None);
-        }
-    }
-
-    /// Adds a hint for `leaf`, in place of the hint for `old`.
-    #[inline]
-    fn hint(&self, hash: KeyHash, leaf: Handle, old: Option<Handle>) {
-        self.trie.nodes.faults.linger();
-        let hints = &self.trie.nodes.hints;
-        if hints.put(hash, leaf, old) {
-            hints.fit(&self.trie.domain, self.trie.nodes.entries.sum(), false);
-        }
-    }
-
-    /// Returns the hash of a key that is about to be changed; `None` without hints.
-    #[inline]
-    pub(in crate::map) fn hash_to_update(&self, key: &[u8], how: Update) -> Option<KeyHash> {
-        let hints = &self.trie.nodes.hints;
-        if how == Update::Exist { hints.for_present(key) } else { hints.for_update(key) }
-    }
-
-    /// Adds a hint for a leaf that was just linked, in place of the hint for the leaf it replaced,
-    /// if any.
-    #[inline]
-    pub(in crate::map) fn hint_linked(
-        &self,
-        hash: Option<KeyHash>,
-        leaf: Handle,
-        old: Option<Handle>,
-    ) {
-        if let Some(hash) = hash {
-            self.hint(hash, leaf, old);
-        }
-    }
-
-    /// Removes the hint for a leaf that was unlinked.
-    #[inline]
-    pub(in crate::map) fn forget_hint(&self, hash: Option<KeyHash>, leaf: Handle) {
-        if let Some(hash) = hash {
-            self.trie.nodes.hints.forget(hash, leaf);
-        }
-    }
-
-    /// Returns the hashes of several keys, if there are hints, and prefetches their leaves.
-    pub(in crate::map) fn prefetch_hinted<const N: usize>(
-        &self,
-        keys: &[&[u8]; N],
-    ) -> [Option<KeyHash>; N] {
-        let nodes = &self.trie.nodes;
-        let hashes = keys.map(|key| nodes.hints.for_lookup(key));
-        for &hash in hashes.iter().flatten() {
-            nodes.hints.prefetch(hash);
-        }
-        for &hash in hashes.iter().flatten() {
-            nodes.hints.find(hash, |leaf| {
-                nodes.prefetch_both_lines(Twig::leaf(leaf));
-                None::<()>
-            });
-        }
-        hashes
-    }
-
     /// Like [`find`](Self::find), for several keys.
     pub(in crate::map) fn find_many<const N: usize>(
         &self,
@@ -296,77 +219,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         Ok(())
     }
 
-    /// Returns true if a hint shows that the key is present although `how` requires it to be
-    /// absent.
-    pub(in crate::map) fn is_refused_by_hint(
-        &self,
-        key: &[u8],
-        hash: Option<KeyHash>,
-        how: Update,
-    ) -> bool {
-        let refused = how == Update::NoExist && self.find_hinted(key, hash).is_some();
-        if refused {
-            self.trie.nodes.hints.updated(hash, true);
-        }
-        refused
-    }
-
-    /// Returns the leaf of `key` and its slot, if a hint leads to the leaf, and the leaf to its
-    /// slot. The leaf stays valid as long as the section lasts.
-    #[inline]
-    pub(in crate::map) fn find_named(
-        &self,
-        key: &[u8],
-        hash: Option<KeyHash>,
-    ) -> Option<Named<'_>> {
-        let nodes = &self.trie.nodes;
-        if !L::PROTECTS_IDENTITY || hash.is_none() {
-            return None;
-        }
-        nodes.roots.of(key).let_readers_pass();
-        locate_by_parent(nodes, key, self.find_hinted(key, hash)?)
-    }
-
-    /// Replaces a leaf that was found by `leaf`. Returns true if it was still linked; then the
-    /// caller frees it.
-    pub(in crate::map) fn replace(
-        &self,
-        hash: Option<KeyHash>,
-        old: &Named<'_>,
-        leaf: Handle,
-    ) -> bool {
-        let replaced = old.replace(&self.trie.nodes, leaf).is_ok();
-        if replaced {
-            self.hint_linked(hash, leaf, Some(old.leaf));
-        }
-        replaced
-    }
-
     /// Publishes `leaf` and returns the leaf that it replaced, if any.
     pub(in crate::map) fn link(
-        &self,
-        key: &[u8],
-        hash: Option<KeyHash>,
-        leaf: Handle,
-        how: Update,
-    ) -> Result<Option<Handle>, InsertErrorKind> {
-        let linked = self.link_or_replace(key, hash, leaf, how);
-        self.count_update(hash, &linked);
-        linked
-    }
-
-    /// Counts whether the key of an update was present.
-    #[inline(always)]
-    pub(in crate::map) fn count_update<R>(
-        &self,
-        hash: Option<KeyHash>,
-        done: &Result<Option<R>, InsertErrorKind>,
-    ) {
-        let present = matches!(done, Ok(Some(_)) | Err(InsertErrorKind::Exists));
-        self.trie.nodes.hints.updated(hash, present);
-    }
-
-    fn link_or_replace(
         &self,
         key: &[u8],
         hash: Option<KeyHash>,
@@ -561,7 +415,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         value: V,
         how: Update,
     ) -> Result<Option<&V>, InsertError<V>> {
-        let hash = self.hash_to_update(key, how);
+        let hash = self.trie.nodes.hints.for_update(key);
         if self.is_refused_by_hint(key, hash, how) {
             return Err(InsertError { kind: InsertErrorKind::Exists, value });
         }

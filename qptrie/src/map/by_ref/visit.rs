@@ -60,7 +60,10 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
                 break;
             }
             visit(key, value)?;
-            leaf = self.step(&mut walk, || Excluded(key));
+            leaf = match walk.step_beside(&self.trie.nodes) {
+                Some(leaf) => Some(leaf),
+                None => self.step(&mut walk, || Excluded(key)),
+            };
         }
         Continue(())
     }
