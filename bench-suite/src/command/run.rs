@@ -283,7 +283,7 @@ impl Run {
         let said = say(&(part + &results(&records, end.part.as_ref()) + &report::health(&end)));
         let run = record::Run { header, records, end: Some(end) };
         let shown = page.map_or(Ok(()), |page| page.show(run, say));
-        // Each has been tried; the first failure is reported last, by its exit status too.
+        // The first failure decides the exit status.
         let failures = [ended(unwritten, cut_off), said, shown].into_iter().filter_map(Result::err);
         let mut failures = failures.collect::<Vec<_>>().into_iter();
         let first = failures.next();
