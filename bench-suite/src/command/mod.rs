@@ -4,6 +4,8 @@ mod advise;
 mod alloc;
 mod compare;
 mod flood;
+#[cfg(test)]
+mod fuzz;
 mod hash_map;
 mod list;
 mod page;

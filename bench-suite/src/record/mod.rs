@@ -27,6 +27,8 @@ pub(crate) use build::Build;
 pub(crate) use host::Host;
 #[cfg(target_os = "linux")]
 pub(crate) use line::TortureTally;
+#[cfg(test)]
+pub(crate) use read::parse;
 pub(crate) use read::{Run, latest, pooled, read};
 pub(crate) use run::{Control, Health, Part, RunEnd, RunHeader};
 pub(crate) use sink::Sink;
@@ -395,7 +397,6 @@ mod tests {
 
     use serde_json::Value as Json;
 
-    use super::read::parse;
     use super::*;
 
     const DESCRIPTION: &str = include_str!("../../../docs/records.md");

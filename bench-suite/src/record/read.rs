@@ -88,7 +88,7 @@ pub(crate) fn latest(runs: &[Run]) -> Vec<Record> {
 }
 
 /// Parses the runs in some lines.
-pub(super) fn parse(text: &str) -> Result<Vec<Run>, String> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Run>, String> {
     let mut runs = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         if !line.trim().is_empty() {

@@ -13,6 +13,8 @@ pub(crate) use correct::{Demands, Shared, Signals, Standing, standings};
 pub(crate) use notation::{SizeWeights, ThreadGroups};
 pub(crate) use partial::{LONGEST_STALL_MS, PartialDemands, PartialNumbers, PartialShape};
 pub(crate) use plan::Plan;
+#[cfg(test)]
+pub(crate) use recording::derive as derive_recording;
 pub(crate) use recording::{Recorded, read as read_recording};
 
 /// A workload.
