@@ -170,12 +170,11 @@ impl Run {
     ) -> Result<&[Record], Failure> {
         self.progress.show(&workload.title);
         let rounds = self.take_rounds(workload, input, &selection.cases, has_control);
-        let (rounds, taken) = rounds.map_err(|wrong| failed(&workload.title, &wrong))?;
+        let (rounds, looks) = rounds.map_err(|wrong| failed(&workload.title, &wrong))?;
         let known = self.records.len();
         if rounds.complete > 0 {
-            let of_each = workload.subjects.iter().zip(rounds.outcomes).zip(taken);
-            self.records.extend(of_each.flat_map(|((one, outcome), (looks, processes))| {
-                let looks = Looks::of(&looks, &processes);
+            let of_each = workload.subjects.iter().zip(rounds.outcomes).zip(looks);
+            self.records.extend(of_each.flat_map(|((one, outcome), looks)| {
                 Record::of(workload, one, outcome, &looks, selection, &self.header)
             }));
             if let Err(error) = self.sink.append(&self.records[known..]) {
@@ -205,7 +204,7 @@ impl Run {
         input: &[u8],
         cases: &[&'static str],
         has_control: bool,
-    ) -> Result<(Rounds, Vec<(Vec<Look>, Vec<u32>)>), WrongAnswer> {
+    ) -> Result<(Rounds, Vec<Looks>), WrongAnswer> {
         let Workload { bench, title, keys, threads, share, shortest, subjects } = workload;
         let probe = RefCell::new(&mut self.probe);
         let request = |subject| SampleRequest {
@@ -253,11 +252,11 @@ impl Run {
                 Control::of(bench, named.subject, *threads, first, (again, &control.looks[..]))
             }));
         }
-        let taken = named.into_iter().map(|NamedSubject { subprocess, .. }| {
+        let looks = named.iter().map(|NamedSubject { subprocess, .. }| {
             let Subprocess { looks, processes, .. } = subprocess;
-            (looks, processes)
+            Looks::of(looks, processes)
         });
-        Ok((rounds, taken.collect()))
+        Ok((rounds, looks.collect()))
     }
 
     /// Writes the end of the records and shows everything: `results` formats the records. At least

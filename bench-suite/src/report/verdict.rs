@@ -89,7 +89,7 @@ impl Judgement {
         let rows = rows(records);
         let pairs: Vec<Pair<'r>> = rows.iter().filter_map(Pair::of).collect();
         // Speeds behind a stall do not decide.
-        let speeds = |is_it: fn(&Pair<'r>) -> bool| of(&pairs, |pair| is_it(pair) && !pair.sits());
+        let speeds = |is_it: IsOfKind<'r>| of(&pairs, |pair| is_it(pair) && !pair.sits());
         let (lookups, changes) = (speeds(Pair::is_lookup), speeds(Pair::is_map_change));
         let allocating = speeds(Pair::is_overwriting);
         use Quantity::{Memory, Speed, Time};
@@ -157,6 +157,9 @@ struct Pair<'r> {
     ratios: Vec<f64>,
 }
 
+/// Returns whether a row is of a kind.
+type IsOfKind<'r> = fn(&Pair<'r>) -> bool;
+
 impl<'r> Pair<'r> {
     fn of(row: &Row<'r>) -> Option<Self> {
         let immediate = row.under(&PolicyKind::Immediate.to_string())?;
@@ -185,7 +188,7 @@ impl<'r> Pair<'r> {
     }
 
     /// The kinds of rows that have a line of their own behind a stall.
-    const STALLED: [(&'static str, fn(&Self) -> bool); 3] = [
+    const STALLED: [(&'static str, IsOfKind<'r>); 3] = [
         ("map lookups", Self::is_lookup),
         ("map changes", Self::is_map_change),
         ("allocate", Self::is_overwriting),
