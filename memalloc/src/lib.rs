@@ -132,7 +132,9 @@
 //! - A free never fails and never calls the global allocator. If the allocator has no destructor, a
 //!   free waits for nothing but [`max_pending`](Builder::max_pending).
 //! - A free or an allocation moves at most 8 batches along each part of its way, however much was
-//!   held up, and a reader of one flavour slows down no free that waits for the other.
+//!   held up. Beyond [`max_pending`](Builder::max_pending), a free also moves twice what it has
+//!   added, and what its finalizers free, so that pending memory falls. A reader of one flavour
+//!   slows down no free that waits for the other.
 //! - A section, a free and a grace period cost what the current threads and guards cost, not those
 //!   that have ended.
 //! - A destructor, finalizer or callback that panics loses no other object and no count: the others

@@ -5,7 +5,8 @@ mod common;
 
 use common::{Dice, Object, adds_up, in_every_setup, layout};
 use memalloc::backing::{Backing, FailOnDemand, System};
-use memalloc::{AfterRcuGp, AllocErrorKind, Builder, MemAlloc, ReusePolicy};
+use memalloc::rcu::Domain;
+use memalloc::{AfterRcuGp, AllocErrorKind, Builder, FreeAfterRcuGp, MemAlloc, ReusePolicy};
 use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::io;
@@ -65,13 +66,17 @@ struct Watched<B> {
     ranges: Mutex<BTreeMap<usize, (Layout, Vec<bool>)>>,
     /// The number of bytes that huge pages were asked for.
     huge_bytes: AtomicUsize,
+    /// The bytes of the largest part that was released.
+    largest_release: AtomicUsize,
 }
 
 const PAGE: usize = 4096;
 
 impl<B: Backing> Watched<B> {
     fn new(behind: B) -> Self {
-        Self { behind, ranges: Mutex::new(BTreeMap::new()), huge_bytes: AtomicUsize::new(0) }
+        let ranges = Mutex::new(BTreeMap::new());
+        let [huge_bytes, largest_release] = [const { AtomicUsize::new(0) }; 2];
+        Self { behind, ranges, huge_bytes, largest_release }
     }
 
     /// Calls `look` with the pages of a part.
@@ -113,6 +118,7 @@ unsafe impl<B: Backing> Backing for Watched<B> {
 
     unsafe fn release(&self, part: NonNull<[u8]>) -> bool {
         self.pages(part, |pages| assert!(pages.iter().all(|page| *page), "it has memory"));
+        self.largest_release.fetch_max(part.len(), Ordering::Relaxed);
         // SAFETY: the caller's promise.
         unsafe { self.behind.release(part) }
     }
@@ -226,4 +232,27 @@ fn the_default_range_is_that_of_the_backing() {
     // SAFETY: allocated above with this layout.
     held.into_iter().for_each(|object| unsafe { alloc.free(object, layout) });
     alloc.destroy().expect("nothing leaked");
+}
+
+/// Other threads may need the slabs meanwhile. Adjacent slabs go back together, so a call that
+/// empties all of them and then returns all returns larger parts.
+#[cfg(all(target_os = "linux", not(miri)))]
+#[test]
+fn a_call_that_empties_many_slabs_returns_a_few_at_a_time() {
+    type Alloc = MemAlloc<FreeAfterRcuGp>;
+    for call in [Alloc::tend, |alloc: &Alloc| _ = alloc.quiesce().expect("no guard is held")] {
+        let backing = Arc::new(Watched::new(memalloc::backing::Mapped));
+        let builder = Alloc::builder().backing(Arc::clone(&backing)).range_bytes(64 << 20);
+        let builder = builder.domain(Domain::new()).max_pending(u64::MAX);
+        let alloc = builder.build().expect("an allocator");
+        let held: Vec<_> = (0..400 * 16).map(|_| Object::new(&alloc, layout(4096, 1), 1)).collect();
+        let guard = alloc.domain().pin();
+        held.into_iter().for_each(|object| object.free(&alloc));
+        drop(guard);
+        // `tend` waits for no grace period.
+        (0..4).for_each(|_| call(&alloc));
+        assert_eq!(alloc.stats().taken.objects, 0);
+        let slabs = backing.largest_release.load(Ordering::Relaxed) as u64 / SLAB;
+        assert!((1..24).contains(&slabs), "{slabs} at a time");
+    }
 }

@@ -6,7 +6,7 @@ mod common;
 use common::{Counted, Object, adds_up, behind, counted, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, SynchronizeError};
-use memalloc::{AfterTasksTraceGp, Cache, MemAlloc};
+use memalloc::{AfterRcuGp, AfterTasksTraceGp, Cache, MemAlloc};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -330,9 +330,9 @@ impl Drop for Slow {
     }
 }
 
-/// One is in a finalizer, with objects that are not back yet. The other one waits.
+/// The first one is in a finalizer, with objects that are not back yet.
 #[test]
-fn each_of_two_quiesces_at_once_returns_with_everything_back() {
+fn a_quiesce_waits_while_another_one_holds_objects() {
     let cache = Cache::<Slow>::builder().domain(Domain::new()).build().expect("a cache");
     let ((tell, told), (let_go, may_go)) = (channel(), channel());
     let Ok(value) = cache.alloc(Slow(tell, may_go)) else { panic!("memory") };
@@ -342,13 +342,45 @@ fn each_of_two_quiesces_at_once_returns_with_everything_back() {
         let first = scope.spawn(|| cache.quiesce());
         told.recv().expect("the value is dropped");
         let second = cache.quiesce_timeout(Duration::from_millis(1));
-        assert_eq!(second, Err(SynchronizeError::TimedOut { reader: None }), "it waits");
-        let third = scope.spawn(|| {
-            cache.quiesce().expect("no guard is left");
-            cache.stats().taken.objects
-        });
+        assert_eq!(second, Err(SynchronizeError::TimedOut { reader: None }));
         let_go.send(()).expect("the value is waiting");
-        assert_eq!(third.join().expect("it does not panic"), 0);
         assert!(first.join().expect("it does not panic").is_ok());
     });
+    cache.quiesce().expect("no other one is left");
+    assert_eq!(cache.stats().taken.objects, 0);
+}
+
+thread_local! {
+    /// The allocator of the next test, and how many more objects its finalizer frees.
+    static CHAIN: Cell<Option<&'static MemAlloc<AfterRcuGp>>> = const { Cell::new(None) };
+    static LEFT: Cell<usize> = const { Cell::new(0) };
+}
+
+unsafe fn free_another(_: NonNull<u8>) {
+    if let Some(left) = LEFT.get().checked_sub(1) {
+        LEFT.set(left);
+        let alloc = CHAIN.get().expect("the test has set it");
+        Object::new(alloc, layout(64, 1), 1).free(alloc);
+    }
+}
+
+#[test]
+fn quiesce_gives_up_in_time_also_while_finalizers_go_on_freeing() {
+    const MANY: usize = 1_000;
+    // SAFETY: the finalizer leaves the object alone.
+    let builder = unsafe { MemAlloc::<AfterRcuGp>::builder().finalizer(free_another) };
+    let alloc = builder.domain(Domain::new()).build().expect("an allocator");
+    let alloc: &'static _ = Box::leak(Box::new(alloc));
+    CHAIN.set(Some(alloc));
+    LEFT.set(MANY);
+    Object::new(alloc, layout(64, 1), 1).free(alloc);
+    let gave_up = alloc.quiesce_timeout(Duration::ZERO);
+    assert_eq!(gave_up, Err(SynchronizeError::TimedOut { reader: None }));
+    assert!((1..MANY).contains(&LEFT.get()), "{} are left", LEFT.get());
+    alloc.quiesce().expect("no guard is left");
+    assert_eq!((LEFT.get(), alloc.stats().taken.objects), (0, 0));
+    // The limit is over, but so is the work.
+    Object::new(alloc, layout(64, 1), 1).free(alloc);
+    alloc.quiesce_timeout(Duration::ZERO).expect("nothing is left");
+    assert_eq!(alloc.stats().taken.objects, 0);
 }

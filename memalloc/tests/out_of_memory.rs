@@ -6,9 +6,12 @@ mod common;
 
 use common::{Object, Setup, adds_up, held_bytes, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
+use memalloc::rcu::{BarrierKind, Domain};
 use memalloc::{AfterRcuGp, AllocErrorKind, BuildError, ClassTable, MemAlloc, ReusePolicy};
+use std::cell::Cell;
 use std::io;
 use std::ops::RangeBounds;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -218,4 +221,45 @@ fn an_allocator_makes_do_with_the_range_that_it_gets() {
     // SAFETY: allocated above with this layout.
     held.into_iter().for_each(|object| unsafe { alloc.free(object, layout(4096, 1)) });
     alloc.destroy().expect("nothing leaked");
+}
+
+thread_local! {
+    /// The allocator of the next test, if its finalizer is to use up the memory that is left.
+    static GREEDY: Cell<Option<&'static MemAlloc<AfterRcuGp>>> = const { Cell::new(None) };
+}
+
+unsafe fn use_up(_: NonNull<u8>) {
+    if let Some(alloc) = GREEDY.take() {
+        // The last ones of these fail when every grace period has passed that can.
+        (0..4).for_each(|_| while alloc.alloc(layout(64, 1)).is_ok() {});
+    }
+}
+
+/// Objects that have passed their grace period are not finished inside a finalizer. Readers hold up
+/// all others meanwhile.
+#[test]
+fn an_allocation_that_fails_in_a_finalizer_leaves_the_memory_to_the_next_ones() {
+    let domain = Domain::builder().barrier_kind(BarrierKind::Fence).build().expect("a domain");
+    let small = layout(64, 1);
+    // SAFETY: the finalizer leaves the object alone.
+    let builder = unsafe { MemAlloc::<AfterRcuGp>::builder().finalizer(use_up) };
+    let builder = builder.domain(domain.clone()).limit_bytes(8 << 20).max_pending(u64::MAX);
+    let alloc: &'static _ = Box::leak(Box::new(builder.build().expect("an allocator")));
+    let mut all: Vec<_> = std::iter::from_fn(|| alloc.alloc(small).ok()).collect();
+    let objects = all.len();
+    let mut free = |count| {
+        // SAFETY: allocated with this layout, and freed once.
+        all.drain(..count).for_each(|object| unsafe { alloc.free(object.cast(), small) });
+    };
+    let guard = domain.pin();
+    free(objects - 5_000);
+    drop(guard);
+    free(2_500);
+    assert!(alloc.stats().cached.objects > 0, "a check for readers was due");
+    let _inside = (domain.pin(), domain.pin_trace());
+    GREEDY.set(Some(alloc));
+    free(2_500);
+    assert!(GREEDY.take().is_none(), "the finalizer has used up what was ready");
+    let got = std::iter::from_fn(|| alloc.alloc(small).ok()).count();
+    assert!(got > objects / 2, "{got} of {objects}");
 }

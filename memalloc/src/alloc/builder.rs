@@ -179,7 +179,7 @@ impl<P: ReusePolicy, A> Builder<P, A> {
     ///
     /// The price is address space: a class never gives up the slabs of its peak, so
     /// [`range_bytes`](Self::range_bytes) has to cover the sum of the peaks of all classes. Each
-    /// class may also keep the memory of empty slabs, up to 4 MiB.
+    /// class may also keep the memory of empty slabs, up to 5 MiB.
     pub fn keep_class(mut self, wanted: bool) -> Self {
         self.keep_class = wanted;
         self
@@ -215,10 +215,14 @@ impl<P: ReusePolicy, A> Builder<P, A> {
     /// the `nowait` ones. Objects that the finalizer frees are finalized after it returns, not
     /// inside it. If it panics, the remaining objects are finalized first, then the panic resumes.
     ///
-    /// A free runs it for at most 8 batches of up to 250 objects, and leaves the others pending for
-    /// the next frees of any class, a [`Worker`](crate::Worker), `tend`, `trim` or `quiesce`. If
-    /// more than [`max_pending`](Self::max_pending) is pending, the free continues until that is
-    /// less than before it, also by what its finalizers have freed.
+    /// A free runs it for at most 16 batches of up to 250 objects, and leaves the others pending
+    /// for the next deferred frees of any class, a [`Worker`](crate::Worker), `tend`, `trim` or
+    /// `quiesce`. If more than [`max_pending`](Self::max_pending) is pending, the free continues
+    /// until that is less than before it, also by what its finalizers have freed, unless a reader
+    /// holds that up.
+    ///
+    /// It must not wait for a thread that calls `quiesce` of the same allocator, which may be
+    /// waiting for the call that runs it.
     ///
     /// # Safety
     ///

@@ -40,14 +40,19 @@ const ROOM_PER_STALL: u64 = 16;
 
 /// The room that a free has to make when more is pending than may be, in bytes.
 struct Room {
-    /// The most that the free has added to what is pending.
+    /// Added by the free.
     added: u64,
-    /// What hooks have added that the free has run.
+    /// Added by the hooks that the free has run, if readers let it pass. What a reader holds up
+    /// does not count: that memory was pending before, with its owners.
     added_by_hooks: u64,
     made: u64,
 }
 
 impl Room {
+    fn of(added: u64) -> Self {
+        Self { added, added_by_hooks: 0, made: 0 }
+    }
+
     fn note(&mut self, finished: &Finished) {
         self.made += finished.passed_bytes;
         self.added_by_hooks += finished.added_bytes;
@@ -87,18 +92,15 @@ impl Raw {
             }
             _ => {
                 let is_over = self.depot.spill_deferred(class, object, self.max_pending);
+                let Some(arrays) = arrays else {
+                    return is_over.then(|| Room::of(self.size(class)));
+                };
                 // A full array waits for a batch, which the objects that pass now may leave.
-                match arrays {
-                    Some(arrays) => self.defer(class, arrays),
-                    None => is_over.then(|| self.room(class)),
-                }
+                let mut room = self.defer(class, arrays)?;
+                room.added += self.size(class);
+                Some(room)
             }
         }
-    }
-
-    /// Returns the room for a batch.
-    fn room(&self, class: usize) -> Room {
-        Room { added: self.batch_bytes(class), added_by_hooks: 0, made: 0 }
     }
 
     /// Checks for readers if that is due. Then lets the objects that a cache has collected be
@@ -108,6 +110,8 @@ impl Raw {
     fn defer(&self, class: usize, mut arrays: Active<'_>) -> Option<Room> {
         let (depot, pool) = (self.depot(), &self.depot.pool);
         let wait_for = depot.route.deferred;
+        // Also for those that pass at once: CPUs that are idle now may have added too much.
+        let mut room = Room::of(depot.bytes(class, arrays.free_by_rcu.len() as u64));
         let is_due = arrays.deferred.is_due_for_one_more();
         let nobody_is_inside = is_due && self.domain.nobody_is_inside(wait_for);
         let mut passed = Queue::new();
@@ -141,7 +145,6 @@ impl Raw {
         let is_over = depot.count_pending(class, &mut arrays.deferred, self.max_pending);
         self.let_pass(class, arrays, passed);
         self.recover_extra(class);
-        let mut room = self.room(class);
         room.note(&depot.finish(class, Some(self.batches_per_call(class))));
         if !is_over && !depot.of(class).waiting_for_gp.is_empty() {
             self.end_shared(class);
@@ -399,5 +402,51 @@ impl Raw {
             !depot.waiting_for_gp.is_empty() || !depot.unfinished.is_empty()
         };
         self.all_classes().any(waits)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::rcu::Domain;
+    use crate::{AfterRcuGp, CpuMode, MemAlloc};
+    use std::alloc::Layout;
+
+    const LAYOUT: Layout = Layout::new::<[u64; 2]>();
+    const CLASS: usize = 0;
+
+    /// The bytes of which a free makes room, and those by which it has raised what is pending.
+    fn room_and_added(alloc: &MemAlloc<AfterRcuGp>) -> [u64; 2] {
+        loop {
+            let object = alloc.alloc_handle(LAYOUT).expect("memory");
+            let before = alloc.raw().depot.pending_bytes();
+            if let Some(room) = alloc.raw().collect(CLASS, object) {
+                return [room.added, alloc.raw().depot.pending_bytes() - before];
+            }
+        }
+    }
+
+    #[test]
+    fn a_free_beyond_max_pending_makes_room_for_the_bytes_that_it_has_added() {
+        let domain = Domain::new();
+        let builder = MemAlloc::<AfterRcuGp>::builder().domain(domain.clone()).max_pending(0);
+        let alloc = builder.cpu_mode(CpuMode::ActiveThread).build().expect("an allocator");
+        let raw = alloc.raw();
+        let inside = domain.pin();
+        assert_eq!(room_and_added(&alloc), [250 * 16; 2], "a batch");
+        let busy = raw.depot.caches.try_enter(CLASS).expect("it is free");
+        assert_eq!(room_and_added(&alloc), [16; 2], "one object while the cache is busy");
+        drop(busy);
+        drop(inside);
+        // An object in each slab keeps it.
+        let row = raw.depot.caches.serving(LAYOUT);
+        let all: Vec<_> = (0..5 << 16).map(|_| alloc.alloc_handle(LAYOUT).expect("one")).collect();
+        let others = all.chunks(1 << 12).flat_map(|slab| &slab[1..]);
+        others.for_each(|&object| raw.free_now(row, object));
+        raw.trim();
+        assert!(raw.depot.slabs.is_sparse(CLASS));
+        let inside = domain.pin();
+        let [room, added] = room_and_added(&alloc);
+        assert!(room == added && added < 100 * 16, "{room} for {added}");
+        drop(inside);
     }
 }

@@ -97,7 +97,8 @@ pub(crate) struct Depot {
     pub(crate) slabs: Slabs,
     pub(super) hooks: Hooks,
     pub(super) route: Route,
-    /// Bytes of the objects in `waiting_for_gp` and in the queues of the CPUs: an upper bound.
+    /// Bytes of the objects in `waiting_for_gp`, in `unfinished` and in the queues of the CPUs: an
+    /// upper bound.
     pub(super) pending_bytes: Arc<Tally>,
     /// Bytes of the objects in the lists beside the caches that wait for a grace period: an upper
     /// bound.
@@ -169,8 +170,8 @@ impl Depot {
         &self.by_class.all()[class]
     }
 
-    /// Returns the pending bytes: in `waiting_for_gp`, in the queues of the CPUs and in the lists
-    /// beside their caches, but not in their arrays.
+    /// Returns the pending bytes: in `waiting_for_gp`, in `unfinished`, in the queues of the CPUs
+    /// and in the lists beside their caches, but not in their arrays.
     pub(super) fn pending_bytes(&self) -> u64 {
         let spilled = self.spilled_bytes.load(Ordering::Relaxed);
         self.pending_bytes.load(Ordering::Relaxed).saturating_add(spilled)
@@ -310,7 +311,8 @@ impl Depot {
         let mut passed = on_their_way.take_passed(&self.pool, completed, most);
         let mut still_out = Queue::new();
         while let Some(batch) = passed.pop_front(&self.pool) {
-            match self.put_back(batch, may_wait, !passed.is_empty(), &mut panics) {
+            let more = !may_wait && !passed.is_empty();
+            match self.put_back(batch, may_wait, more, &mut panics) {
                 Ok(count) => returned += count,
                 Err(batch) => still_out.push_back(&self.pool, batch),
             }
@@ -392,6 +394,18 @@ impl Depot {
             complete &= self.unspill(class, waiting, cache, usize::MAX);
         });
         complete
+    }
+
+    /// Returns true if every object is in its slab or with a user. Waits for caches in use.
+    pub(super) fn is_empty(&self) -> bool {
+        let mut is_empty = true;
+        // First: another thread may move pending objects from here to the lists.
+        self.caches.enter_all(self.used_classes(), true, |_, cache, arrays| {
+            is_empty &= arrays.is_empty()
+                && cache.free_llist_extra.is_empty()
+                && cache.free_llist_extra_rcu.is_empty();
+        });
+        is_empty && self.by_class.all().iter().all(ClassDepot::is_empty)
     }
 
     /// Moves objects that were freed while a cache was busy into batches, as `empty_caches` does:

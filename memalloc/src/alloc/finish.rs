@@ -17,7 +17,8 @@ pub(super) struct Finished {
     pub(super) returned_bytes: u64,
     /// Bytes of the objects that are pending no longer.
     pub(super) passed_bytes: u64,
-    /// Bytes that hooks have added to what is pending, if that was more than may be.
+    /// Bytes that hooks have added to what is pending, if that was more than may be and readers
+    /// let them pass.
     pub(super) added_bytes: u64,
 }
 
@@ -157,7 +158,8 @@ impl Depot {
                 depot.free_by_rcu_ttrace.push(&self.pool, batch);
                 continue;
             }
-            match self.put_back(batch, most.is_none(), !some.is_empty(), panics) {
+            let more = most.is_some() && !some.is_empty();
+            match self.put_back(batch, most.is_none(), more, panics) {
                 Ok(count) => {
                     finished.returned += count;
                     finished.returned_bytes += self.bytes(class, count);
@@ -170,8 +172,8 @@ impl Depot {
     }
 
     /// Puts the objects of a batch into their slabs and returns how many they were, or returns the
-    /// batch if that would block. Tells the slabs if `more` batches follow. MEM-L2: the caller has
-    /// seen that its grace periods have passed.
+    /// batch if that would block. Tells the slabs if `more` batches follow, of the few that a call
+    /// moves. MEM-L2: the caller has seen that its grace periods have passed.
     pub(super) fn put_back(
         &self,
         mut batch: Batch,

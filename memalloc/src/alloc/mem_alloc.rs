@@ -298,10 +298,15 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// Waits for readers until nothing is pending, then returns every object that no user holds to
     /// its slab, and every empty slab to the system, including those that
     /// [`prefill`](Self::prefill) reserved. One call is enough for any number of objects, and for a
-    /// chain of any length of values that free one another when they are dropped. Objects that
-    /// other threads free meanwhile are not waited for. Calls of several threads take turns, so
-    /// each returns with everything back; one in a finalizer or destructor does not wait for its
-    /// turn. While a call waits for readers, statistics count what waits as live.
+    /// chain of any length of values that free one another when they are dropped. Calls of several
+    /// threads take turns, so each returns with everything back, except for objects that a free,
+    /// `tend`, `trim` or a [`Worker`](crate::Worker) is moving on another thread. A call in a
+    /// finalizer or destructor does not wait for its turn. While a call waits for readers,
+    /// statistics count what waits as live.
+    ///
+    /// Objects that other threads free meanwhile are not waited for. But if finalizers or
+    /// destructors run for such objects, the call cannot tell what these have freed from what other
+    /// threads have, and returns only when a round leaves nothing outside or runs none.
     ///
     /// ```
     /// use memalloc::MemAlloc;
@@ -329,7 +334,8 @@ impl<P: ReusePolicy> MemAlloc<P> {
         self.raw.quiesce(None)
     }
 
-    /// Waits for readers as [`quiesce`](Self::quiesce) does, but no longer than `limit`.
+    /// As [`quiesce`](Self::quiesce), but waits for readers, and for a chain of values, no longer
+    /// than `limit`.
     ///
     /// ```
     /// use memalloc::rcu::SynchronizeError;
@@ -354,7 +360,7 @@ impl<P: ReusePolicy> MemAlloc<P> {
     /// # Errors
     ///
     /// As [`quiesce`](Self::quiesce), and [`SynchronizeError::TimedOut`], which names a reader in
-    /// the way. Nothing is lost then; another call continues.
+    /// the way, if there is one. Nothing is lost then; another call continues.
     pub fn quiesce_timeout(&self, limit: Duration) -> Result<Reclaimed, SynchronizeError> {
         self.raw.quiesce(Some(limit))
     }

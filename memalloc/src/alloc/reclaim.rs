@@ -127,14 +127,19 @@ impl Raw {
         // The reader that held the grace period up may have left.
         self.domain.advance_begun(self.readers());
         let age = self.domain.completed(self.readers()).age();
-        if self.reclaimed_at.load(Relaxed) == age {
+        let is_stalled = self.reclaimed_at.load(Relaxed) == age;
+        if is_stalled && (self.depot.is_in_hook() || !self.anything_is_unfinished()) {
             // No grace period has passed since the last call, not even those that this one would
-            // begin: a reader holds them up.
+            // begin: a reader holds them up. (A call in a hook finishes nothing.)
             return;
         }
         self.depot.empty_caches(self.all_classes(), || self.stamp_deferred());
         self.trim();
         self.reclaimed_at.store(age, Relaxed);
+    }
+
+    fn anything_is_unfinished(&self) -> bool {
+        self.all_classes().any(|class| !self.depot.of(class).unfinished.is_empty())
     }
 
     /// Moves surplus batches towards the slabs, and puts those into the slabs that have passed
@@ -282,12 +287,17 @@ impl Raw {
             if turn.is_some() || hook_frame::is_inside_any() {
                 return Ok(turn);
             }
-            if until.is_some_and(|until| thread::clock() >= until) {
-                let reader = self.domain.held_up_by(self.readers());
-                return Err(SynchronizeError::TimedOut { reader });
-            }
+            self.check_time(until)?;
             backoff.wait();
         }
+    }
+
+    fn check_time(&self, until: Option<Duration>) -> Result<(), SynchronizeError> {
+        if until.is_some_and(|until| thread::clock() >= until) {
+            let reader = self.domain.held_up_by(self.readers());
+            return Err(SynchronizeError::TimedOut { reader });
+        }
+        Ok(())
     }
 
     /// Returns every object that no user holds, after waiting for readers, but no longer than
@@ -306,10 +316,11 @@ impl Raw {
                 }
             }
             self.return_batches(&mut reclaimed, until)?;
-            if hook_frame::runs() == runs_before {
+            // Hooks may have freed more objects.
+            if hook_frame::runs() == runs_before || self.depot.is_empty() {
                 break;
             }
-            // Hooks may have freed more objects.
+            self.check_time(until)?;
         }
         reclaimed.released_bytes = self.depot.slabs.released_bytes() - released_before;
         Ok(reclaimed)

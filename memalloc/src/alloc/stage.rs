@@ -120,6 +120,14 @@ pub(crate) struct ClassDepot {
     pub(crate) waiting_for_gp_ttrace: Waiting,
 }
 
+impl ClassDepot {
+    /// Returns true if no object is here.
+    pub(super) fn is_empty(&self) -> bool {
+        [&self.waiting_for_gp, &self.waiting_for_gp_ttrace].into_iter().all(Waiting::is_empty)
+            && [&self.free_by_rcu_ttrace, &self.unfinished].into_iter().all(Stage::is_empty)
+    }
+}
+
 /// The depots of all classes of an allocator, created at its first allocation.
 pub(super) struct ClassDepots(OnceBox<Box<[ClassDepot]>>);
 

@@ -58,6 +58,11 @@ impl Arrays {
         }
     }
 
+    /// Returns true if no object is here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.is_empty() && self.free_by_rcu.is_empty() && self.deferred.is_empty()
+    }
+
     /// Returns true if the cache's CPU has neither allocated nor freed here since `watch`.
     pub(crate) fn is_idle(&self) -> bool {
         self.limits.free == 0 && self.free.len() == self.limits.watched.into()

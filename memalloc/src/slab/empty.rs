@@ -57,7 +57,8 @@ pub(super) struct EmptySlabs {
     /// The number of slabs that were taken from here, less those that have become empty since; at
     /// least 0. (Slabs that were never here become empty too.)
     risen: usize,
-    /// The number of slabs that have become empty since memory was last returned beside a free.
+    /// The number of slabs that have become empty since memory was last returned beside a free, and
+    /// of those before, if they are late.
     emptied: usize,
     /// The fewest spare slabs since the last call of `idle`.
     fewest: usize,
@@ -135,7 +136,7 @@ impl EmptySlabs {
     pub(super) fn surplus_at_free(&mut self, now: impl FnOnce() -> Duration) -> usize {
         let late = self.surplus_at(now, usize::MAX);
         let most = (self.emptied + 1).min(MOST_AT_FREE.max(late.saturating_sub(MOST_LATE)));
-        self.emptied = self.emptied.saturating_sub(most);
+        self.emptied = self.emptied.saturating_sub(most).min(late);
         late.min(most)
     }
 
@@ -284,6 +285,24 @@ mod tests {
             gone += (0..idle).map(|_| slabs.release_oldest(1, |_| true).len()).sum::<usize>();
         }
         assert_eq!(gone, 200);
+    }
+
+    /// While they are kept, frees empty more of them than they return.
+    #[test]
+    fn a_free_returns_a_few_slabs_however_many_were_emptied_while_they_were_kept() {
+        let (mut slabs, mut now) = (EmptySlabs::default(), Duration::from_secs(9));
+        empty(&mut slabs, now, &(1..=1_000).collect::<Vec<_>>());
+        for _ in 0..3 {
+            for batch in take(&mut slabs, 1_000, true).chunks(100) {
+                batch.iter().for_each(|&number| slabs.add(number));
+                assert_eq!(slabs.surplus_at_free(|| now), 0, "all are kept");
+            }
+        }
+        for _ in 0..2 {
+            now += RECENT;
+            assert!(slabs.surplus_at_free(|| now) <= MOST_AT_FREE);
+        }
+        assert!(slabs.surplus() > 900, "they are no longer kept");
     }
 
     #[test]

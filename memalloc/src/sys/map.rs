@@ -10,8 +10,15 @@ use std::io;
 use std::ptr::NonNull;
 
 /// Reserves `bytes` of address space at a multiple of `align` (a power of two, at least a page),
-/// with no memory behind it.
+/// with no memory behind it, until [`unreserve`].
 pub(crate) fn reserve(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
+    let start = map(bytes, align)?;
+    WHOLE_BYTES.fetch_add(bytes, Ordering::Relaxed);
+    Ok(start)
+}
+
+/// As `reserve`, until [`unmap`].
+fn map(bytes: usize, align: usize) -> io::Result<NonNull<u8>> {
     // The system merges ranges without gaps between them into one mapping, and limits the number of
     // mappings.
     let padding = if align > PAGE_BYTES { align } else { 0 };
@@ -57,7 +64,7 @@ pub(crate) fn reserve_or_place(bytes: usize, align: usize) -> io::Result<(NonNul
     let fits = |whole: usize| whole.checked_add(bytes).filter(|&sum| sum <= most);
     let relaxed = Ordering::Relaxed;
     if !addresses_are_limited() && WHOLE_BYTES.fetch_update(relaxed, relaxed, fits).is_ok() {
-        match reserve(bytes, align) {
+        match map(bytes, align) {
             Ok(start) => return Ok((start, bytes)),
             Err(_) => _ = WHOLE_BYTES.fetch_sub(bytes, relaxed),
         }
@@ -65,7 +72,8 @@ pub(crate) fn reserve_or_place(bytes: usize, align: usize) -> io::Result<(NonNul
     place(bytes, align).map(|start| (start, 0))
 }
 
-/// Ends a range from [`reserve_or_place`], of which `reserved` bytes are reserved by now.
+/// Ends a range from [`reserve`] or [`reserve_or_place`], of which `reserved` bytes are reserved by
+/// now.
 ///
 /// # Safety
 ///
@@ -140,7 +148,7 @@ pub(crate) unsafe fn extend(start: NonNull<u8>, from: usize, to: usize) -> io::R
 
 /// Maps `bytes` of read-only zeros, with no memory behind them.
 pub(crate) fn zeros(bytes: usize) -> io::Result<NonNull<u8>> {
-    let start = reserve(bytes, PAGE_BYTES)?;
+    let start = map(bytes, PAGE_BYTES)?;
     // SAFETY: just mapped; MEM-S1.
     if unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_READ) } == 0 {
         return Ok(start);
@@ -199,10 +207,34 @@ pub(crate) unsafe fn release(part: NonNull<[u8]>) -> bool {
 ///
 /// # Safety
 ///
-/// It must lie in a range that `reserve` mapped, and must not be used any more (MEM-M1).
+/// It must lie in a range that this module mapped, and must not be used any more (MEM-M1).
 pub(crate) unsafe fn unmap(start: *mut u8, bytes: usize) {
     if bytes > 0 {
         // SAFETY: the caller's promise.
         unsafe { libc::munmap(start.cast(), bytes) };
+    }
+}
+
+#[cfg(all(test, not(loom), target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    /// More than the ranges of all other tests together.
+    const BYTES: usize = 4 << 40;
+
+    #[test]
+    fn a_range_that_is_gone_no_longer_counts_among_the_whole_ones() {
+        let few = places::address_space().is_none_or(|all| all / 32 < BYTES);
+        if few || addresses_are_limited() {
+            return;
+        }
+        let gone = reserve(BYTES, PAGE_BYTES).expect("addresses");
+        assert!(WHOLE_BYTES.load(Ordering::Relaxed) >= BYTES);
+        // SAFETY: reserved above, and not used.
+        unsafe { unreserve(gone, BYTES) };
+        let (start, reserved) = reserve_or_place(PAGE_BYTES, PAGE_BYTES).expect("addresses");
+        // SAFETY: as above.
+        unsafe { unreserve(start, reserved) };
+        assert_eq!(reserved, PAGE_BYTES, "there is room for whole ranges");
     }
 }
