@@ -145,7 +145,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
         let branches = self.nodes.branches.quiesce()?;
         let leaves = self.nodes.leaves.quiesce()?;
         self.settle_hints(true);
-        // A table is taken out once other threads have moved their last hints, and freed later.
+        // Other threads may have taken a table out meanwhile, and replaced one.
         for _ in 0..2 {
             if self.nodes.hints.have_replaced() {
                 self.domain.synchronize()?;

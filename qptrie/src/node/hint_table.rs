@@ -43,8 +43,6 @@ pub(super) struct HintTable {
     pub(super) former: AtomicPtr<HintTable>,
     /// The number of buckets of the former table of which a call has begun to move the hints.
     begun: AtomicU32,
-    /// The number of buckets of the former table whose hints have been moved.
-    moved: AtomicU32,
     /// Read by every access to the table, so that a model finds one that is freed too early.
     #[cfg(loom)]
     pub(super) alive: memalloc::sync::UnsafeCell<()>,
@@ -74,7 +72,6 @@ impl HintTable {
             evicted: AtomicU32::new(0),
             former: AtomicPtr::new(former),
             begun: AtomicU32::new(0),
-            moved: AtomicU32::new(0),
             #[cfg(loom)]
             alive: memalloc::sync::UnsafeCell::new(()),
         };
@@ -215,7 +212,7 @@ impl HintTable {
         hash_of: impl Fn(Handle) -> Option<u64>,
     ) -> bool {
         // A load first, so that the number never wraps.
-        if self.begun.load(Ordering::Relaxed) as usize >= former.len() {
+        if self.has_begun_all(former) {
             return false;
         }
         let number = self.begun.fetch_add(1, Ordering::Relaxed) as usize;
@@ -238,13 +235,13 @@ impl HintTable {
         if let Some(after) = former.buckets().get(number + 2) {
             super::prefetch::line(std::ptr::from_ref(after).cast());
         }
-        self.moved.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    /// Returns true if all hints of `former` have been moved.
-    pub(super) fn has_moved_all(&self, former: &Self) -> bool {
-        self.moved.load(Ordering::Relaxed) as usize >= former.len()
+    /// Returns true if all hints of `former` have been moved, or are being moved by a call that may
+    /// still read `former`.
+    pub(super) fn has_begun_all(&self, former: &Self) -> bool {
+        self.begun.load(Ordering::Relaxed) as usize >= former.len()
     }
 }
 
