@@ -274,8 +274,11 @@ impl Hints {
         let Some(table) = self.table() else { return true };
         if leaf.get() >> table.handle_bits != 0 {
             let bits = u32::BITS - leaf.get().leading_zeros();
-            self.handle_bits.fetch_max(bits, Ordering::Relaxed);
-            return true;
+            // A load first, so that threads with many such leaves share the line.
+            if self.handle_bits.load(Ordering::Relaxed) < bits {
+                self.handle_bits.fetch_max(bits, Ordering::Relaxed);
+            }
+            return self.former(table).is_none();
         }
         // Models keep stale hints, to examine them.
         let old = old.filter(|_| !cfg!(loom));
@@ -328,7 +331,9 @@ impl Hints {
             if self.former(table).is_some_and(|former| table.has_begun_all(former)) {
                 take_former_out(table);
             }
-            let is_good = handle_bits <= table.handle_bits
+            // A table that is too narrow stays until it has the hints of its former one.
+            let is_wide = handle_bits <= table.handle_bits || self.former(table).is_some();
+            let is_good = is_wide
                 && entries <= table.len() as u64 * CROWDED
                 && !(may_shrink && buckets < table.len() / 10 * 9);
             if is_good {

@@ -40,3 +40,22 @@ fn a_call_that_stops_while_it_moves_hints_keeps_no_table_from_being_taken_out() 
     assert_eq!(hints.find(hash(), Some), Some(leaf(1)), "the hint has moved");
     drop(section);
 }
+
+#[test]
+fn a_leaf_whose_handle_does_not_fit_waits_until_hints_have_moved_and_then_gets_a_wider_table() {
+    let (hints, domain) = moving();
+    let section = domain.pin();
+    let wide = leaf(1 << LEAST_HANDLE_BITS);
+    assert!(!hints.put(hash(), wide, None), "no reason to replace a table");
+    hints.fit(&domain, || MANY, false);
+    assert!(hints.move_some(|_| (), |_| Some(HASH)), "the former table is still there");
+    assert_eq!(hints.find(hash(), Some), Some(leaf(1)));
+    assert!(!hints.move_some(|_| (), |_| Some(HASH)), "no bucket is left");
+    hints.fit(&domain, || MANY, false);
+    while hints.move_some(|_| (), |_| Some(HASH)) {}
+    hints.fit(&domain, || MANY, false);
+    assert!(!hints.are_moving());
+    assert!(!hints.put(hash(), wide, Some(leaf(1))), "there is room");
+    assert_eq!(hints.find(hash(), Some), Some(wide));
+    drop(section);
+}
