@@ -188,7 +188,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     ///   comes from the global heap; from 2 MiB on from the system, with huge pages if it has any.
     ///   The table grows and shrinks while other threads read and write. While hints move to the
     ///   next table, at most 32 at a call, the former one takes memory, too: then the two take up to
-    ///   16 bytes per entry. If the allocation of a table fails, there are fewer hints.
+    ///   16 bytes per entry. If an allocation fails, there are
+    ///   fewer hints.
     /// - Memory of leaves and branches of one size class is never reused for another class, though
     ///   it is still returned to the system ([`memalloc::Builder::keep_class`]).
     ///

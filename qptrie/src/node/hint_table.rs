@@ -15,7 +15,7 @@
 use super::hint_memory;
 use memalloc::Handle;
 use memalloc::sync::{AtomicPtr, AtomicU32, Ordering};
-use std::alloc::Layout;
+use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 
 /// The number of hints in one bucket, which fills one cache line.
@@ -57,8 +57,15 @@ impl HintTable {
         former: *mut Self,
     ) -> Option<NonNull<Self>> {
         let layout = Layout::array::<Bucket>(buckets).ok()?;
+        // SAFETY: a table has a size.
+        let table = NonNull::new(unsafe { alloc(Layout::new::<Self>()) })?.cast::<Self>();
         // SAFETY: there is at least one bucket.
-        let first = unsafe { hint_memory::allocate(layout) }?.cast::<Bucket>();
+        let Some(first) = (unsafe { hint_memory::allocate(layout) }) else {
+            // SAFETY: it was just allocated with this layout.
+            unsafe { dealloc(table.as_ptr().cast(), Layout::new::<Self>()) };
+            return None;
+        };
+        let first = first.cast::<Bucket>();
         #[cfg(loom)]
         for number in 0..buckets {
             let bucket = Bucket(std::array::from_fn(|_| AtomicU32::new(0)));
@@ -66,7 +73,7 @@ impl HintTable {
             unsafe { first.add(number).write(bucket) };
         }
         let buckets = NonNull::slice_from_raw_parts(first, buckets);
-        let table = Self {
+        let content = Self {
             buckets,
             handle_bits,
             evicted: AtomicU32::new(0),
@@ -75,7 +82,9 @@ impl HintTable {
             #[cfg(loom)]
             alive: memalloc::sync::UnsafeCell::new(()),
         };
-        Some(NonNull::from(Box::leak(Box::new(table))))
+        // SAFETY: there is room for it, and a box frees it: the layout is that of its content.
+        unsafe { table.write(content) };
+        Some(table)
     }
 
     #[inline(always)]
@@ -209,7 +218,7 @@ impl HintTable {
         &self,
         former: &Self,
         prefetch: impl Fn(Handle),
-        hash_of: impl Fn(Handle) -> Option<u64>,
+        mut hash_of: impl FnMut(Handle) -> Option<u64>,
     ) -> bool {
         // A load first, so that the number never wraps.
         if self.has_begun_all(former) {

@@ -255,7 +255,7 @@ impl Hints {
     pub(crate) fn move_some(
         &self,
         prefetch: impl Fn(Handle),
-        hash_of: impl Fn(Handle) -> Option<u64>,
+        hash_of: impl FnMut(Handle) -> Option<u64>,
     ) -> bool {
         let Some(table) = self.table() else { return false };
         self.former(table).is_some_and(|former| table.move_bucket(former, prefetch, hash_of))

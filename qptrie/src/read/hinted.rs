@@ -6,10 +6,10 @@
 //! walks the trie; only the trie can show that a key is absent.
 //!
 //! A hint moves by the key of its leaf. The leaf is read as by a lookup: if it is not linked, its
-//! hint is stale and stays behind.
+//! hint is stale and stays behind. So does a hint whose key can't be copied for lack of memory.
 
 use super::leaf_view::LinkedLeaf;
-use crate::node::{KeyHash, Nodes, PlainBits, Twig};
+use crate::node::{KeyCopy, KeyHash, Nodes, PlainBits, Twig};
 use memalloc::{Handle, ReusePolicy};
 
 /// Returns the leaf of `key`, if a hint leads to it.
@@ -75,9 +75,10 @@ fn look_back<R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
 pub(crate) fn move_hints<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
 ) -> bool {
+    let mut copy = KeyCopy::new();
     let hash_of = |leaf| {
         let at = LinkedLeaf::hinted(nodes, leaf)?;
-        at.with_key(nodes, |key| nodes.hints.hash_of(key)).ok()?
+        at.with_key(nodes, &mut copy, |key| nodes.hints.hash_of(key)).ok()?
     };
     let moved = nodes.hints.move_some(|leaf| nodes.prefetch_both_lines(Twig::leaf(leaf)), hash_of);
     if !moved {
