@@ -378,8 +378,9 @@ impl Drop for Hints {
         let current = NonNull::new(self.current.load(Ordering::Relaxed));
         // SAFETY: no other thread is left to free it.
         let former = current.map(|table| unsafe { table.as_ref() }.former.load(Ordering::Relaxed));
-        let replaced = std::mem::take(&mut *self.replaced.lock());
-        let replaced = replaced.into_iter().map(|(table, _)| table);
+        // After a fork, a thread that the child does not have may hold the lock. Then they leak.
+        let replaced = self.replaced.try_lock().map(|mut replaced| std::mem::take(&mut *replaced));
+        let replaced = replaced.into_iter().flatten().map(|(table, _)| table);
         for table in replaced.chain(former.and_then(NonNull::new)).chain(current) {
             // SAFETY: no reader is left.
             drop(unsafe { Box::from_raw(table.as_ptr()) });

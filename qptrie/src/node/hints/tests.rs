@@ -59,3 +59,10 @@ fn a_leaf_whose_handle_does_not_fit_waits_until_hints_have_moved_and_then_gets_a
     assert_eq!(hints.find(hash(), Some), Some(wide));
     drop(section);
 }
+
+#[test]
+fn hints_are_dropped_although_a_thread_that_a_fork_left_behind_holds_their_lock() {
+    let (hints, _) = moving();
+    std::mem::forget(hints.replaced.try_lock());
+    drop(hints);
+}
