@@ -327,7 +327,7 @@ impl Hints {
         // SAFETY: only the holder of `replaced` stores to it.
         let current = self.reached(unsafe { owner_load_ptr(&self.current) });
         if let Some(table) = current {
-            table.evicted.store(0, Ordering::Relaxed);
+            table.forget_evictions();
             if self.former(table).is_some_and(|former| table.has_begun_all(former)) {
                 take_former_out(table);
             }
