@@ -8,7 +8,7 @@
 //! A table (`hint_table`) has a fixed size. When hints are often evicted, and there are more
 //! entries than a table of this size is meant for, another table replaces it. The *former* table
 //! stays until its hints have moved: each call that adds a hint moves those of one bucket, and so
-//! does each lookup that finds no hint in the current table and looks into the former one. Once a call
+//! does each lookup that finds its hint in the former table. Once a call
 //! has begun to move the last bucket, the former table is taken out, and freed after a grace period.
 //!
 //! - QPT-H1: every handle in a table was that of a leaf of this trie at some time. With hints,

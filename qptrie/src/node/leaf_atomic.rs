@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(nodes.parting_of(leaf, other), parting(other, own));
         assert_eq!(nodes.has_key(leaf, other), own == other);
         let mut copy = KeyCopy::new();
-        nodes.copy_key(leaf, &mut copy);
+        nodes.copy_key(leaf, &mut copy).expect("memory");
         assert_eq!(&copy[..], own);
         // SAFETY: it was not published.
         unsafe { nodes.drop_words(leaf) };

@@ -64,11 +64,15 @@ fn look_back<R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     is_it: impl Fn(Handle) -> Option<R>,
 ) -> Option<R> {
     let found = nodes.hints.find_in_former(hash, is_it);
-    move_hints(nodes);
+    // A lookup that finds its key otherwise adds a hint, and moves some then.
+    if found.is_some() {
+        move_hints(nodes);
+    }
     found
 }
 
-/// Moves some hints of a table that was replaced, if there are any left. Returns false if not.
+/// Moves the hints of one bucket of a table that was replaced, if there is one left. Returns false
+/// if not; then takes that table out.
 ///
 /// The caller is inside a read section.
 #[cold]
