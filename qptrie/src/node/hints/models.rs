@@ -9,6 +9,7 @@ use std::sync::Arc;
 const IN_CURRENT: &str = "found in the current table";
 const IN_FORMER: &str = "found in the former table";
 const MISSED: &str = "not found";
+const FREED: &str = "the first table is freed";
 
 const HASH: u64 = 1;
 
@@ -82,6 +83,33 @@ fn moved(take_out: fn(&Hints, &Domain), seen: &Seen) {
     seen.note(MISSED, found.is_none());
 }
 
+/// A lookup in a table and its former one, beside a thread that replaces the table by a third one
+/// before any hint has moved, and then frees the first one.
+fn replaced_twice(seen: &Seen) {
+    let (hints, domain) = hinted();
+    hints.fit(&domain, || MANY, false);
+    let other = thread::spawn({
+        let (hints, domain) = (Arc::clone(&hints), domain.clone());
+        move || {
+            for _ in 0..4 {
+                hints.fit(&domain, || 3 * MANY, false);
+            }
+            hints.replaced.lock().is_empty()
+        }
+    });
+    let section = domain.pin();
+    let in_current = hints.find(hash(), Some);
+    let in_former = hints.find_in_former(hash(), Some);
+    drop(section);
+    let freed = other.join().unwrap();
+    assert!(in_current.is_none(), "claim: no hint has moved");
+    assert!(in_former.is_none_or(|found| found == leaf()), "claim: {in_former:?}");
+    assert!(hints.are_moving(), "claim: the second table has become the former one");
+    seen.note(IN_FORMER, in_former.is_some());
+    seen.note(MISSED, in_former.is_none());
+    seen.note(FREED, freed);
+}
+
 fn fit(hints: &Hints, domain: &Domain) {
     hints.fit(domain, || MANY, false);
 }
@@ -100,7 +128,15 @@ fn a_hint_is_found_while_its_table_is_replaced() {
 }
 
 #[test]
-fn a_hint_that_moves_is_missed_at_most_once() {
+fn no_lookup_reads_a_table_that_was_freed_because_its_replacement_was_replaced() {
+    let name = "hints: a table is replaced before it has the hints of its former one";
+    let happens = &[IN_FORMER, MISSED, FREED];
+    let model = Model { name, bound: Some(3), least: 10, happens };
+    model.explore(replaced_twice);
+}
+
+#[test]
+fn a_hint_that_moves_is_one_of_its_key_and_ends_in_the_next_table() {
     let name = "hints: the hints of a table move beside a lookup";
     let happens = &[IN_CURRENT, IN_FORMER, MISSED];
     let model = Model { name, bound: Some(3), least: 10, happens };
