@@ -1,9 +1,8 @@
 //! The memory of a table of hints: zeros, from the global heap, or from the system if it is large.
 //!
 //! Keys are hashed, so a large table is accessed in all of its pages alike, and an access waits for
-//! the translation of its address as long as for the memory. So the memory of a large table begins
-//! at the start of a huge page, and has huge pages, if the system has any, except for the part of it
-//! behind the last whole one.
+//! the translation of its address as long as for the memory. So the memory of a large table is
+//! aligned to huge pages, and has them if the system has any, except behind the last whole one.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
