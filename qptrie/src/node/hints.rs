@@ -300,7 +300,7 @@ impl Hints {
     /// is inside a section. Frees those that no reader can use any more.
     #[cold]
     pub(crate) fn fit(&self, domain: &Domain, entries: impl FnOnce() -> u64, may_shrink: bool) {
-        // Models of the trie examine the use of a table, not its growth.
+        // Most models of the trie examine the use of a table, not its growth.
         if !self.are_kept() || cfg!(all(loom, not(test))) {
             return;
         }
