@@ -1,9 +1,10 @@
 //! Changes and lookups allocate nothing from the heap, at any depth and with keys of any length: so
-//! lack of heap memory can't abort them, and removing needs no memory at all.
+//! lack of heap memory can't abort them, and removing needs no memory at all. With hints they try,
+//! and do without.
 #![cfg(not(loom))]
 
 use memalloc::{AfterRcuGp, Immediate, ReusePolicy};
-use qptrie::{QpTrie, TrieRef};
+use qptrie::{Hints, QpTrie, TrieRef};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -11,12 +12,17 @@ struct Watched;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Whether this thread gets no memory.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
-// SAFETY: all calls are forwarded to the system's allocator.
+// SAFETY: all calls are forwarded to the system's allocator, or fail.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        if REFUSED.get() {
+            return std::ptr::null_mut();
+        }
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -119,4 +125,26 @@ fn changes_need_no_heap_if_leaves_are_reused_at_once() {
         |view, key| view.get_copied(key),
         |view, key| view.remove_copied(key),
     );
+}
+
+/// Moving the hint of a long key takes a copy of the key if leaves are reused at once.
+#[test]
+fn changes_and_lookups_go_on_if_the_heap_has_no_memory_for_hints() {
+    let builder = QpTrie::<u64, Immediate, Immediate>::builder().hints(Hints::On);
+    let trie = builder.build().expect("a trie");
+    let key_of = |number: u64| [&number.to_be_bytes()[..], &[b'k'; 100]].concat();
+    let keys: Vec<_> = (0..600).map(key_of).collect();
+    let mut wanted = 0;
+    for (number, key) in (0..).zip(&keys) {
+        let view = trie.pin();
+        assert_eq!(view.insert_copied(key, number).expect("memory"), None);
+        REFUSED.set(true);
+        let before = ALLOCATIONS.get();
+        let found = (0..=number).all(|old| view.get_copied(&keys[old as usize]) == Some(old));
+        let replaced = view.insert_copied(key, number).is_ok_and(|old| old == Some(number));
+        wanted += ALLOCATIONS.get() - before;
+        REFUSED.set(false);
+        assert!(found && replaced, "with {number} others");
+    }
+    assert!(wanted > 10, "memory was wanted {wanted} times");
 }

@@ -184,11 +184,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     ///   overwritten in place. Otherwise the new leaf goes into the slot of the branch that the old
     ///   leaf names as its parent: for about 13 of 16 key lengths, unless that branch was copied
     ///   since.
-    /// - The table takes 5 to 11 bytes per entry, and 7 to 8 after [`QpTrie::quiesce`]. Its memory
+    /// - The table takes 5 to 11 bytes per entry, and 5 to 8 after [`QpTrie::quiesce`]. Its memory
     ///   comes from the global heap; from 2 MiB on from the system, with huge pages if it has any.
-    ///   The table grows and shrinks while other threads read and write. While hints move to the
-    ///   next table, 16 at a call, the former one takes memory, too. If the allocation of a table
-    ///   fails, there are fewer hints.
+    ///   The table grows and shrinks while other threads read and write. While hints move to a
+    ///   larger table (up to 16 of them for each key looked up, 32 for each change), the two take
+    ///   up to 16 bytes per entry. If an allocation fails, there are fewer hints.
     /// - Memory of leaves and branches of one size class is never reused for another class, though
     ///   it is still returned to the system ([`memalloc::Builder::keep_class`]).
     ///

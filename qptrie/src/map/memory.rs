@@ -83,12 +83,17 @@ impl MemoryUsage {
     }
 }
 
+/// The number of buckets of hints that `tend` moves, so that it does not hold up the other tasks of
+/// a worker.
+const BUCKETS_AT_ONCE: u64 = 1024;
+
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     /// Does pending maintenance without waiting for readers: drives grace periods, frees nodes
-    /// whose grace period has passed, releases surplus memory, and frees replaced tables of
-    /// [hints](crate::Builder::hints). Changes of the trie do the same in passing; while there are
-    /// none, call this, or let a [`Worker`](memalloc::Worker) call it. Runs the callbacks of the
-    /// domain that are due.
+    /// whose grace period has passed, and releases surplus memory. Moves some of the
+    /// [hints](crate::Builder::hints) whose table is being replaced, of 1024 buckets at most, and
+    /// frees replaced tables. Changes of the trie do the same in passing, except that a replaced
+    /// table may wait until the next one is replaced. While there are none, call this, or let a
+    /// [`Worker`](memalloc::Worker) call it. Runs the callbacks of the domain that are due.
     ///
     /// ```
     /// use memalloc::Worker;
@@ -106,27 +111,30 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     pub fn tend(&self) {
         self.nodes.branches.tend();
         self.nodes.leaves.tend();
-        self.settle_hints(false);
+        self.settle_hints(BUCKETS_AT_ONCE, false);
     }
 
     /// Returns unused nodes to their slabs and empty slabs to the system without waiting for
-    /// readers, and replaces a table of [hints](crate::Builder::hints) that has become too large.
+    /// readers, and replaces a table of [hints](crate::Builder::hints) that has become too large;
+    /// moving all of its hints takes longer the more entries there are.
     /// Free nodes in the caches of CPUs stay there. [`quiesce`](Self::quiesce) returns all unused
     /// memory, but waits.
     pub fn trim(&self) -> Reclaimed {
         let reclaimed = together(self.nodes.branches.trim(), self.nodes.leaves.trim());
-        self.settle_hints(true);
+        self.settle_hints(u64::MAX, true);
         reclaimed
     }
 
-    /// Replaces a table of hints that has the wrong size, moves all hints of the former one, and
-    /// frees former tables that no reader can use any more.
-    fn settle_hints(&self, may_shrink: bool) {
+    /// Replaces a table of hints that has the wrong size, moves the hints of this many buckets of
+    /// the former one, and frees former tables that no reader can use any more.
+    fn settle_hints(&self, mut buckets: u64, may_shrink: bool) {
         let nodes = &self.nodes;
-        let move_some = || {
+        let mut move_some = || {
             // A section for each bucket, so that grace periods don't wait for all of them.
             let _section = self.domain.pin();
-            nodes.hints.are_moving() && move_hints(nodes)
+            let moved = buckets > 0 && nodes.hints.are_moving() && move_hints(nodes);
+            buckets -= u64::from(moved);
+            moved
         };
         // Before the table is replaced: hints in a former table would be lost.
         while move_some() {}
@@ -144,12 +152,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> QpTrie<V, B, L> {
     pub fn quiesce(&self) -> Result<Reclaimed, SynchronizeError> {
         let branches = self.nodes.branches.quiesce()?;
         let leaves = self.nodes.leaves.quiesce()?;
-        self.settle_hints(true);
-        // A table is taken out once other threads have moved their last hints, and freed later.
+        self.settle_hints(u64::MAX, true);
+        // Other threads may have taken a table out meanwhile, and replaced one.
         for _ in 0..2 {
             if self.nodes.hints.have_replaced() {
                 self.domain.synchronize()?;
-                self.settle_hints(true);
+                self.settle_hints(u64::MAX, true);
             }
         }
         Ok(together(branches, leaves))
@@ -244,7 +252,7 @@ mod tests {
     use memalloc::rcu::Domain;
     use memalloc::{AfterRcuGp, Immediate};
 
-    fn keys(numbers: std::ops::Range<u64>) -> impl Iterator<Item = String> {
+    fn keys(numbers: std::ops::Range<u64>) -> impl Iterator<Item = String> + Clone {
         numbers.map(|number| format!("{:x}/{number}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
@@ -272,6 +280,48 @@ mod tests {
         trie.quiesce().expect("outside of sections");
         assert!(hinted(LEFT) >= before * 9 / 10, "{} of {before}, shrunk", hinted(LEFT));
         assert!(!trie.nodes.hints.have_replaced(), "no table is left");
+    }
+
+    /// Creates a trie, and lets it replace its table of hints. Returns the number of buckets that
+    /// have to be moved, too.
+    fn moving(keys_in_it: u64) -> (QpTrie<u64>, u64) {
+        let builder = QpTrie::builder().domain(Domain::new()).hints(Hints::On);
+        let trie = builder.build().expect("a trie");
+        for key in keys(0..keys_in_it) {
+            trie.pin().insert(&key, 0).expect("memory");
+        }
+        trie.quiesce().expect("outside of sections");
+        let buckets = trie.hint_bytes() / 64 - 2;
+        trie.nodes.hints.fit(&trie.domain, || 100 * keys_in_it, false);
+        (trie, buckets)
+    }
+
+    #[test]
+    fn lookups_of_absent_keys_move_no_hints_and_of_present_keys_all_in_the_end() {
+        const KEYS: u64 = 1_000;
+        let (trie, buckets) = moving(KEYS);
+        for key in keys(KEYS..KEYS + 3 * buckets) {
+            assert_eq!(trie.pin().get(&key), None);
+        }
+        let moved = |trie: &QpTrie<u64>| !trie.nodes.hints.are_moving();
+        assert!(!moved(&trie));
+        let calls = keys(0..KEYS).cycle().take_while(|key| {
+            assert_eq!(trie.pin().get(key), Some(&0));
+            !moved(&trie)
+        });
+        let calls = calls.count() as u64;
+        assert!(calls >= buckets, "{calls} lookups moved {buckets} buckets");
+    }
+
+    #[test]
+    fn tend_moves_a_part_of_the_hints_and_trim_the_rest() {
+        let (trie, buckets) = moving(40_000);
+        assert!(buckets > 2 * BUCKETS_AT_ONCE);
+        trie.tend();
+        trie.tend();
+        assert!(trie.nodes.hints.are_moving(), "two calls do not move all");
+        trie.trim();
+        assert!(!trie.nodes.hints.are_moving());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Upper bits of the hash select the bucket, lower bits are the tag. A key has one bucket; if it is
-//! full, another hint is evicted. A hint does not have its whole hash, so a hint moves to a larger
+//! full, another hint is evicted. A hint does not have its whole hash, so a hint moves to another
 //! table by the key of its leaf.
 //!
 //! - QPT-H3: the buckets of a table are initialised when it is created (zeros are atomic words of
@@ -15,7 +15,7 @@
 use super::hint_memory;
 use memalloc::Handle;
 use memalloc::sync::{AtomicPtr, AtomicU32, Ordering};
-use std::alloc::Layout;
+use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
 
 /// The number of hints in one bucket, which fills one cache line.
@@ -33,21 +33,28 @@ fn ways(bucket: &[AtomicU32; WAYS], accepts: impl Fn(u32) -> bool) -> u32 {
     bucket.iter().enumerate().map(bit).fold(0, |ways, way| ways | way)
 }
 
+/// Every access reads its first cache line, which is seldom written.
+#[repr(C, align(64))]
 #[derive(Debug)]
 pub(super) struct HintTable {
     buckets: NonNull<[Bucket]>,
     pub(super) handle_bits: u32,
-    /// The number of hints that were evicted for another one.
-    pub(super) evicted: AtomicU32,
     /// The table that this one has replaced, until its hints have been moved here; or null.
     pub(super) former: AtomicPtr<HintTable>,
-    /// The number of buckets of the former table of which a call has begun to move the hints.
-    begun: AtomicU32,
-    /// The number of buckets of the former table whose hints have been moved.
-    moved: AtomicU32,
+    counts: Counts,
     /// Read by every access to the table, so that a model finds one that is freed too early.
     #[cfg(loom)]
     pub(super) alive: memalloc::sync::UnsafeCell<()>,
+}
+
+/// What calls count, in a cache line of its own.
+#[repr(align(64))]
+#[derive(Debug)]
+struct Counts {
+    /// The number of hints that were evicted for another one.
+    evicted: AtomicU32,
+    /// The number of buckets of the former table of which a call has begun to move the hints.
+    begun: AtomicU32,
 }
 
 impl HintTable {
@@ -59,8 +66,15 @@ impl HintTable {
         former: *mut Self,
     ) -> Option<NonNull<Self>> {
         let layout = Layout::array::<Bucket>(buckets).ok()?;
+        // SAFETY: a table has a size.
+        let table = NonNull::new(unsafe { alloc(Layout::new::<Self>()) })?.cast::<Self>();
         // SAFETY: there is at least one bucket.
-        let first = unsafe { hint_memory::allocate(layout) }?.cast::<Bucket>();
+        let Some(first) = (unsafe { hint_memory::allocate(layout) }) else {
+            // SAFETY: it was just allocated with this layout.
+            unsafe { dealloc(table.as_ptr().cast(), Layout::new::<Self>()) };
+            return None;
+        };
+        let first = first.cast::<Bucket>();
         #[cfg(loom)]
         for number in 0..buckets {
             let bucket = Bucket(std::array::from_fn(|_| AtomicU32::new(0)));
@@ -68,17 +82,17 @@ impl HintTable {
             unsafe { first.add(number).write(bucket) };
         }
         let buckets = NonNull::slice_from_raw_parts(first, buckets);
-        let table = Self {
+        let content = Self {
             buckets,
             handle_bits,
-            evicted: AtomicU32::new(0),
             former: AtomicPtr::new(former),
-            begun: AtomicU32::new(0),
-            moved: AtomicU32::new(0),
+            counts: Counts { evicted: AtomicU32::new(0), begun: AtomicU32::new(0) },
             #[cfg(loom)]
             alive: memalloc::sync::UnsafeCell::new(()),
         };
-        Some(NonNull::from(Box::leak(Box::new(table))))
+        // SAFETY: there is room for it, and a box frees it: the layout is that of its content.
+        unsafe { table.write(content) };
+        Some(table)
     }
 
     #[inline(always)]
@@ -122,10 +136,15 @@ impl HintTable {
         self.buckets.len()
     }
 
+    /// Counts evictions from 0 again.
+    pub(super) fn forget_evictions(&self) {
+        self.counts.evicted.store(0, Ordering::Relaxed);
+    }
+
     /// Returns true if so many hints were evicted that the table may be too small.
     #[inline(always)]
     pub(super) fn is_crowded(&self) -> bool {
-        self.evicted.load(Ordering::Relaxed) as usize > self.buckets.len() / 2 + WAYS
+        self.counts.evicted.load(Ordering::Relaxed) as usize > self.buckets.len() / 2 + WAYS
     }
 
     /// Returns a bit for each way that has this tag.
@@ -188,8 +207,8 @@ impl HintTable {
         if free != 0 {
             return false;
         }
-        let evicted = self.evicted.load(Ordering::Relaxed).wrapping_add(1);
-        self.evicted.store(evicted, Ordering::Relaxed);
+        let evicted = self.counts.evicted.load(Ordering::Relaxed).wrapping_add(1);
+        self.counts.evicted.store(evicted, Ordering::Relaxed);
         true
     }
 
@@ -212,13 +231,13 @@ impl HintTable {
         &self,
         former: &Self,
         prefetch: impl Fn(Handle),
-        hash_of: impl Fn(Handle) -> Option<u64>,
+        mut hash_of: impl FnMut(Handle) -> Option<u64>,
     ) -> bool {
         // A load first, so that the number never wraps.
-        if self.begun.load(Ordering::Relaxed) as usize >= former.len() {
+        if self.has_begun_all(former) {
             return false;
         }
-        let number = self.begun.fetch_add(1, Ordering::Relaxed) as usize;
+        let number = self.counts.begun.fetch_add(1, Ordering::Relaxed) as usize;
         let leaves_of = |Bucket(bucket): &Bucket| {
             // ORDERING: as in `find`.
             let leaves = bucket.each_ref().map(|hint| former.handle(hint.load(Ordering::Acquire)));
@@ -238,13 +257,13 @@ impl HintTable {
         if let Some(after) = former.buckets().get(number + 2) {
             super::prefetch::line(std::ptr::from_ref(after).cast());
         }
-        self.moved.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    /// Returns true if all hints of `former` have been moved.
-    pub(super) fn has_moved_all(&self, former: &Self) -> bool {
-        self.moved.load(Ordering::Relaxed) as usize >= former.len()
+    /// Returns true if all hints of `former` have been moved, or are being moved by a call that may
+    /// still read `former`.
+    pub(super) fn has_begun_all(&self, former: &Self) -> bool {
+        self.counts.begun.load(Ordering::Relaxed) as usize >= former.len()
     }
 }
 

@@ -8,8 +8,8 @@
 //! A table (`hint_table`) has a fixed size. When hints are often evicted, and there are more
 //! entries than a table of this size is meant for, another table replaces it. The *former* table
 //! stays until its hints have moved: each call that adds a hint moves those of one bucket, and so
-//! does each lookup that finds no hint in the current table and looks into the former one. Then the
-//! former table is freed after a grace period.
+//! does each lookup that finds its hint in the former table. Once a call has begun to move the last
+//! bucket, the next one takes the former table out. A call to `fit` after a grace period frees it.
 //!
 //! - QPT-H1: every handle in a table was that of a leaf of this trie at some time. With hints,
 //!   slabs of leaves keep their class, so the memory at a handle is a leaf, was a leaf, or says
@@ -202,7 +202,7 @@ impl Hints {
 
     #[inline(always)]
     fn table(&self) -> Option<&HintTable> {
-        // ORDERING: pairs with the swap in `fit`: a thread that finds a table sees it empty, or
+        // ORDERING: pairs with the store in `fit`: a thread that finds a table sees it empty, or
         // filled by other threads. Falls to `a_hint_is_found_while_its_table_is_replaced`.
         self.reached(self.current.load(Ordering::Acquire))
     }
@@ -255,7 +255,7 @@ impl Hints {
     pub(crate) fn move_some(
         &self,
         prefetch: impl Fn(Handle),
-        hash_of: impl Fn(Handle) -> Option<u64>,
+        hash_of: impl FnMut(Handle) -> Option<u64>,
     ) -> bool {
         let Some(table) = self.table() else { return false };
         self.former(table).is_some_and(|former| table.move_bucket(former, prefetch, hash_of))
@@ -274,8 +274,11 @@ impl Hints {
         let Some(table) = self.table() else { return true };
         if leaf.get() >> table.handle_bits != 0 {
             let bits = u32::BITS - leaf.get().leading_zeros();
-            self.handle_bits.fetch_max(bits, Ordering::Relaxed);
-            return true;
+            // A load first, so that threads with many such leaves share the line.
+            if self.handle_bits.load(Ordering::Relaxed) < bits {
+                self.handle_bits.fetch_max(bits, Ordering::Relaxed);
+            }
+            return self.former(table).is_none();
         }
         // Models keep stale hints, to examine them.
         let old = old.filter(|_| !cfg!(loom));
@@ -293,11 +296,11 @@ impl Hints {
     }
 
     /// Replaces a table that is too small for this number of entries, or, with `may_shrink`, too
-    /// large. Takes a table out whose hints have moved, and frees those that no reader can use any
-    /// more.
+    /// large. Takes a table out of which no bucket is left to be moved: a call that still moves one
+    /// is inside a section. Frees those that no reader can use any more.
     #[cold]
-    pub(crate) fn fit(&self, domain: &Domain, entries: u64, may_shrink: bool) {
-        // Models of the trie examine the use of a table, not its growth.
+    pub(crate) fn fit(&self, domain: &Domain, entries: impl FnOnce() -> u64, may_shrink: bool) {
+        // Most models of the trie examine the use of a table, not its growth.
         if !self.are_kept() || cfg!(all(loom, not(test))) {
             return;
         }
@@ -319,15 +322,18 @@ impl Hints {
             replaced.extend(former.map(|former| (former, domain.start_poll())));
         };
         let handle_bits = self.handle_bits.load(Ordering::Relaxed);
+        let entries = entries();
         let buckets = (entries / if may_shrink { SNUG } else { ROOMY } + 1) as usize;
         // SAFETY: only the holder of `replaced` stores to it.
         let current = self.reached(unsafe { owner_load_ptr(&self.current) });
         if let Some(table) = current {
-            table.evicted.store(0, Ordering::Relaxed);
-            if self.former(table).is_some_and(|former| table.has_moved_all(former)) {
+            table.forget_evictions();
+            if self.former(table).is_some_and(|former| table.has_begun_all(former)) {
                 take_former_out(table);
             }
-            let is_good = handle_bits <= table.handle_bits
+            // A table that is too narrow stays until it has the hints of its former one.
+            let is_wide = handle_bits <= table.handle_bits || self.former(table).is_some();
+            let is_good = is_wide
                 && entries <= table.len() as u64 * CROWDED
                 && !(may_shrink && buckets < table.len() / 10 * 9);
             if is_good {
@@ -372,8 +378,9 @@ impl Drop for Hints {
         let current = NonNull::new(self.current.load(Ordering::Relaxed));
         // SAFETY: no other thread is left to free it.
         let former = current.map(|table| unsafe { table.as_ref() }.former.load(Ordering::Relaxed));
-        let replaced = std::mem::take(&mut *self.replaced.lock());
-        let replaced = replaced.into_iter().map(|(table, _)| table);
+        // After a fork, a thread that the child does not have may hold the lock. Then they leak.
+        let replaced = self.replaced.try_lock().map(|mut replaced| std::mem::take(&mut *replaced));
+        let replaced = replaced.into_iter().flatten().map(|(table, _)| table);
         for table in replaced.chain(former.and_then(NonNull::new)).chain(current) {
             // SAFETY: no reader is left.
             drop(unsafe { Box::from_raw(table.as_ptr()) });
@@ -382,141 +389,6 @@ impl Drop for Hints {
 }
 
 #[cfg(all(test, loom))]
-mod tests {
-    use super::*;
-    use crate::breaks::breaks;
-    use crate::explore::{Model, Seen};
-    use loom::thread;
-    use std::sync::Arc;
-
-    const IN_CURRENT: &str = "found in the current table";
-    const IN_FORMER: &str = "found in the former table";
-    const MISSED: &str = "not found";
-
-    const HASH: u64 = 1;
-
-    /// The number of entries that one bucket of a table is not meant for.
-    const MANY: u64 = CROWDED + 1;
-
-    fn hash() -> KeyHash {
-        KeyHash { hash: HASH, look: Look::Yes }
-    }
-
-    fn leaf() -> Handle {
-        Handle::new(1).expect("not 0")
-    }
-
-    /// Creates a table of one bucket with one hint.
-    fn hinted() -> (Arc<Hints>, Domain) {
-        let hints = Arc::new(Hints::new(true));
-        assert!(!hints.put(hash(), leaf(), None), "there is room");
-        (hints, Domain::new())
-    }
-
-    fn move_some(hints: &Hints) -> bool {
-        hints.move_some(|_| (), |_| Some(HASH))
-    }
-
-    /// A lookup beside a thread that replaces the table.
-    fn replaced(replace: fn(&Hints, &Domain), seen: &Seen) {
-        let (hints, domain) = hinted();
-        let other = thread::spawn({
-            let (hints, domain) = (Arc::clone(&hints), domain.clone());
-            move || replace(&hints, &domain)
-        });
-        let section = domain.pin();
-        let in_current = hints.find(hash(), Some);
-        let in_former = hints.find_in_former(hash(), Some);
-        drop(section);
-        other.join().unwrap();
-        let found = in_current.or(in_former);
-        assert!(found == Some(leaf()), "claim: the hint is in one of the tables: {found:?}");
-        seen.note(IN_CURRENT, in_current.is_some());
-        seen.note(IN_FORMER, in_current.is_none());
-    }
-
-    /// A lookup that helps to move the only hint, beside a thread that moves it, too, and then
-    /// frees the former table.
-    fn moved(take_out: fn(&Hints, &Domain), seen: &Seen) {
-        let (hints, domain) = hinted();
-        hints.fit(&domain, MANY, false);
-        let other = thread::spawn({
-            let (hints, domain) = (Arc::clone(&hints), domain.clone());
-            move || {
-                let section = domain.pin();
-                move_some(&hints);
-                drop(section);
-                take_out(&hints, &domain);
-            }
-        });
-        let section = domain.pin();
-        let in_current = hints.find(hash(), Some);
-        let in_former = hints.find_in_former(hash(), Some);
-        move_some(&hints);
-        drop(section);
-        other.join().unwrap();
-        let found = in_current.or(in_former);
-        assert!(found.is_none_or(|found| found == leaf()), "claim: {found:?}");
-        hints.fit(&domain, MANY, false);
-        assert!(!hints.are_moving(), "claim: the former table is taken out");
-        assert!(hints.find(hash(), Some) == Some(leaf()), "claim: the hint has moved");
-        seen.note(IN_CURRENT, in_current.is_some());
-        seen.note(IN_FORMER, in_current.is_none() && in_former.is_some());
-        seen.note(MISSED, found.is_none());
-    }
-
-    fn fit(hints: &Hints, domain: &Domain) {
-        hints.fit(domain, MANY, false);
-    }
-
-    /// Takes the former table out, and frees it if its grace period has passed.
-    fn take_out(hints: &Hints, domain: &Domain) {
-        hints.fit(domain, MANY, false);
-        hints.fit(domain, MANY, false);
-    }
-
-    #[test]
-    fn a_hint_is_found_while_its_table_is_replaced() {
-        let name = "hints: a table is replaced beside a lookup";
-        let model = Model { name, bound: None, least: 10, happens: &[IN_CURRENT, IN_FORMER] };
-        model.explore(|seen| replaced(fit, seen));
-    }
-
-    #[test]
-    fn a_hint_that_moves_is_missed_at_most_once() {
-        let name = "hints: the hints of a table move beside a lookup";
-        let happens = &[IN_CURRENT, IN_FORMER, MISSED];
-        let model = Model { name, bound: Some(3), least: 10, happens };
-        model.explore(|seen| moved(take_out, seen));
-    }
-
-    #[test]
-    fn a_hint_is_missed_when_the_former_table_is_named_too_late() {
-        let name = "hints: the former table named after its replacement was published";
-        breaks(name, "is in one of the tables", || {
-            let replace = |hints: &Hints, _: &Domain| {
-                let null = std::ptr::null_mut();
-                let table = HintTable::new(2, LEAST_HANDLE_BITS, null).expect("memory");
-                let old = hints.current.swap(table.as_ptr(), Ordering::Release);
-                // SAFETY: only the drop of the hints frees it.
-                unsafe { table.as_ref() }.former.store(old, Ordering::Release);
-            };
-            replaced(replace, &Seen::default());
-        });
-    }
-
-    #[test]
-    fn a_lookup_reads_freed_memory_when_the_former_table_has_no_grace_period() {
-        breaks("hints: the former table freed at once", "Causality", || {
-            let take_out = |hints: &Hints, _: &Domain| {
-                let table = hints.table().expect("a table");
-                if hints.former(table).is_some_and(|former| table.has_moved_all(former)) {
-                    let former = table.former.swap(std::ptr::null_mut(), Ordering::Relaxed);
-                    // SAFETY: none: a lookup may use it. The memory itself stays.
-                    unsafe { (*former).alive.with_mut(|_| ()) };
-                }
-            };
-            moved(take_out, &Seen::default());
-        });
-    }
-}
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -9,7 +9,7 @@ use super::{LONGEST_KEY, Nodes, Parting, Retry, Symbol, Version, Versions};
 use bytemuck::NoUninit;
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{AllocError, Handle, MAX_SIZE, ReusePolicy};
-use smallvec::SmallVec;
+use smallvec::{CollectionAllocErr, SmallVec};
 use std::alloc::Layout;
 use std::mem::MaybeUninit;
 
@@ -265,15 +265,22 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
         u16::from_ne_bytes([low, high]).into()
     }
 
-    /// Copies the key. Valid only if the leaf had one version all the time.
-    pub(crate) fn copy_key(&self, leaf: Handle, key: &mut KeyCopy) {
+    /// Copies the key. Valid only if the leaf had one version all the time. Fails if there is no
+    /// memory for it.
+    pub(crate) fn copy_key(
+        &self,
+        leaf: Handle,
+        key: &mut KeyCopy,
+    ) -> Result<(), CollectionAllocErr> {
         let length = self.key_len(leaf);
         key.clear();
+        key.try_reserve(key_words_of(length) * WORD_BYTES)?;
         for index in 0..key_words_of(length) {
             let bytes = self.key_word(leaf, index).to_ne_bytes();
             key.extend_from_slice(&bytes[if index == 0 { LENGTH_BYTES } else { 0 }..]);
         }
         key.truncate(length);
+        Ok(())
     }
 
     /// Frees a leaf of words that no slot names any more and whose life has ended.
@@ -325,7 +332,7 @@ mod tests {
         assert_eq!(nodes.parting_of(leaf, other), parting(other, own));
         assert_eq!(nodes.has_key(leaf, other), own == other);
         let mut copy = KeyCopy::new();
-        nodes.copy_key(leaf, &mut copy);
+        nodes.copy_key(leaf, &mut copy).expect("memory");
         assert_eq!(&copy[..], own);
         // SAFETY: it was not published.
         unsafe { nodes.drop_words(leaf) };

@@ -144,6 +144,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
 
     /// Replaces a table of hints that has the wrong size, and frees former ones: `Hints::fit`.
     pub(crate) fn fit_hints(&self, may_shrink: bool) {
-        self.hints.fit(self.leaves.domain(), self.entries.sum(), may_shrink);
+        self.hints.fit(self.leaves.domain(), || self.entries.sum(), may_shrink);
     }
 }

@@ -6,10 +6,10 @@
 //! walks the trie; only the trie can show that a key is absent.
 //!
 //! A hint moves by the key of its leaf. The leaf is read as by a lookup: if it is not linked, its
-//! hint is stale and stays behind.
+//! hint is stale and stays behind. So does a hint whose key can't be copied for lack of memory.
 
 use super::leaf_view::LinkedLeaf;
-use crate::node::{KeyHash, Nodes, PlainBits, Twig};
+use crate::node::{KeyCopy, KeyHash, Nodes, PlainBits, Twig};
 use memalloc::{Handle, ReusePolicy};
 
 /// Returns the leaf of `key`, if a hint leads to it.
@@ -64,20 +64,25 @@ fn look_back<R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     is_it: impl Fn(Handle) -> Option<R>,
 ) -> Option<R> {
     let found = nodes.hints.find_in_former(hash, is_it);
-    move_hints(nodes);
+    // A lookup that finds its key otherwise adds a hint, and moves some then.
+    if found.is_some() {
+        move_hints(nodes);
+    }
     found
 }
 
-/// Moves some hints of a table that was replaced, if there are any left. Returns false if not.
+/// Moves the hints of one bucket of a table that was replaced, if there is one left. Returns false
+/// if not; then takes that table out.
 ///
 /// The caller is inside a read section.
 #[cold]
 pub(crate) fn move_hints<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
 ) -> bool {
+    let mut copy = KeyCopy::new();
     let hash_of = |leaf| {
         let at = LinkedLeaf::hinted(nodes, leaf)?;
-        at.with_key(nodes, |key| nodes.hints.hash_of(key)).ok()?
+        at.with_key(nodes, &mut copy, |key| nodes.hints.hash_of(key)).ok()?
     };
     let moved = nodes.hints.move_some(|leaf| nodes.prefetch_both_lines(Twig::leaf(leaf)), hash_of);
     if !moved {

@@ -34,6 +34,8 @@ use super::branch_view::LinkedBranch;
 use crate::node::{KeyCopy, Nodes, Parting, PlainBits, Retry, Twig, Version, parting};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{Handle, ReusePolicy};
+use smallvec::CollectionAllocErr;
+use std::alloc::handle_alloc_error;
 
 /// A leaf at the end of a path, and the slot that named it.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +125,9 @@ impl LeafAt<'_> {
             return Ok(*value);
         }
         let at = self.enter(nodes)?;
-        nodes.copy_key(self.leaf, key);
+        if let Err(CollectionAllocErr::AllocErr { layout }) = nodes.copy_key(self.leaf, key) {
+            handle_alloc_error(layout);
+        }
         let value = nodes.copy_value(self.leaf);
         at.confirm(nodes)?;
         // SAFETY: as in `value_of`.
@@ -176,20 +180,21 @@ impl LinkedLeaf {
         Ok(same)
     }
 
-    /// Applies `read` to the key of the leaf.
+    /// Applies `read` to the key of the leaf, which may be copied to `copy`. Fails if there is no
+    /// memory for a copy, too.
     pub(super) fn with_key<R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &Nodes<V, B, L>,
+        copy: &mut KeyCopy,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, Retry> {
         if L::PROTECTS_IDENTITY {
             // SAFETY: as in `is_for`.
             return Ok(read(unsafe { nodes.key(self.leaf) }));
         }
-        let mut key = KeyCopy::new();
-        nodes.copy_key(self.leaf, &mut key);
+        nodes.copy_key(self.leaf, copy).map_err(|_| Retry)?;
         self.confirm(nodes)?;
-        Ok(read(&key))
+        Ok(read(copy))
     }
 
     /// Returns a copy of the value, if the leaf has the key `key`.

@@ -146,3 +146,6 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
