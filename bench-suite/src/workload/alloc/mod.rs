@@ -75,6 +75,7 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: reader.share(),
+        looks_up_only: false,
         shortest: reader.shortest_sample(),
         subjects,
     }

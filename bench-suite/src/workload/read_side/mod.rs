@@ -53,6 +53,7 @@ fn enter_leave<'d>(threads: usize, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        looks_up_only: false,
         shortest: SHORTEST,
         subjects,
     }
@@ -77,6 +78,7 @@ fn grace_period<'d>(threads: usize) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        looks_up_only: false,
         shortest: SHORTEST,
         subjects,
     }

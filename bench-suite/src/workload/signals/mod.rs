@@ -70,6 +70,7 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        looks_up_only: false,
         shortest: SHORTEST,
         subjects,
     }

@@ -196,12 +196,14 @@ impl<'d> TrieWorkloads<'d, '_> {
             for threads in C::threads(&self.selection.threads) {
                 let subjects = self.subjects::<C>(threads, reader);
                 let threads_in_words = threads_in_words(threads);
+                let sits = reader.sits().then(|| reader.share());
                 self.workloads.push(Workload {
                     bench: BENCH,
                     title: format!("{cases}, {}, {threads_in_words}, reader {reader}", data.name),
                     keys: Some(data),
                     threads,
-                    share: C::SHARE.max(reader.share()),
+                    share: sits.map_or(C::SHARE, |share| share.max(C::SHARE)),
+                    looks_up_only: C::LOOKS_UP_ONLY,
                     shortest: reader.shortest_sample(),
                     subjects,
                 });
