@@ -14,6 +14,7 @@ use super::ordered::{Iterate, Seek};
 use super::update::Update;
 use super::*;
 use crate::data::DataName;
+use crate::measure::WrongAnswer;
 
 /// The fault of a map: none.
 const NOTHING: u8 = 0;
@@ -51,7 +52,7 @@ impl<V, const FAULT: u8> Locked<V, FAULT> {
 impl<V: Value, const FAULT: u8> OrderedMap<V> for Locked<V, FAULT> {
     type View<'m> = &'m Self;
 
-    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, NoReadings> {
         Ok(Self { entries: Mutex::default(), operations: AtomicU64::new(0) })
     }
 
