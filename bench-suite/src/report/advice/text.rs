@@ -21,7 +21,7 @@ pub(crate) struct Advice<'a> {
     pub(crate) measured: &'a [Measured],
     pub(crate) judgement: &'a Judgement,
     pub(crate) flips: &'a [Flip],
-    /// Axes that were not searched for lack of time.
+    /// Axes that were not searched for lack of time, or because the run ended early.
     pub(crate) unasked: &'a [Axis],
     /// True if the run ended early.
     pub(crate) is_part: bool,
@@ -341,6 +341,15 @@ mod tests {
     }
 
     fn said_within(all: &[Measured], toml: &str, flips: &[Flip], width: usize) -> String {
+        said_of((all, false), toml, flips, width)
+    }
+
+    fn said_of(
+        (all, is_part): (&[Measured], bool),
+        toml: &str,
+        flips: &[Flip],
+        width: usize,
+    ) -> String {
         let shape = PartialShape::from_toml(toml).unwrap().complete().unwrap();
         let judgement = super::super::judge(all, &Limits::of(&shape.numbers), 1.0);
         let advice = Advice {
@@ -349,7 +358,7 @@ mod tests {
             judgement: &judgement,
             flips,
             unasked: &[Axis::MoreUpdates],
-            is_part: false,
+            is_part,
             rounds_a_point: 7,
         };
         advice_within(&advice, width)
@@ -402,6 +411,15 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
+    }
+
+    #[test]
+    fn an_answer_from_part_of_a_run_says_so_and_names_what_was_not_searched() {
+        let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
+        let text = said_of((&all, true), "", &[], 80);
+        assert!(text.contains("Answer, from part of a run: immediate"), "{text}");
+        assert!(text.contains("ended before it had searched more updates."), "{text}");
+        assert!(!text.contains("--duration"), "{text}");
     }
 
     #[test]

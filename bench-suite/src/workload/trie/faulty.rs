@@ -165,6 +165,23 @@ fn every_case_runs_beside_every_concurrent_reader() {
     }
 }
 
+#[test]
+fn samples_are_longer_than_the_case_needs_only_beside_a_reader_that_sits() {
+    let data = [DataSet::load(&DataName::Random, 1).unwrap()];
+    let selection = Selection {
+        cases: Memory::NAMES.to_vec(),
+        threads: vec![1],
+        policies: Vec::new(),
+        rivals: false,
+        seed: 1,
+    };
+    let concurrent = ConcurrentReader::USUAL.to_vec();
+    let lineup = Lineup { readers: Vec::new(), hints: Vec::new(), concurrent, others: false };
+    let shares: Vec<f64> =
+        workloads(&data, &selection, &lineup).iter().map(|one| one.share).collect();
+    assert_eq!(shares, [Memory::SHARE, Memory::SHARE, Memory::SHARE, 4.0]);
+}
+
 /// Nothing else looks up keys in this case.
 #[test]
 fn the_value_of_another_key_found_by_a_concurrent_reader_ends_the_run() {
