@@ -4,17 +4,43 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// A run that is killed if its test fails.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Run {
+    /// Waits for the end. What the run says fits into its pipes.
+    fn end(mut self) -> (ExitStatus, String, String) {
+        let status = self.0.wait().unwrap();
+        let text = |stream: &mut dyn Read| {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        };
+        let stdout = text(self.0.stdout.as_mut().unwrap());
+        (status, stdout, text(self.0.stderr.as_mut().unwrap()))
+    }
+}
+
 /// Starts the program in a process group of its own.
-fn start(arguments: &[&str], json: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+fn start(arguments: &[&str], json: &Path) -> Run {
+    let child = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
         .args(arguments)
         .arg("--quiet")
         .arg("--json")
@@ -22,8 +48,8 @@ fn start(arguments: &[&str], json: &Path) -> Child {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .spawn()
-        .unwrap()
+        .spawn();
+    Run(child.unwrap())
 }
 
 /// Returns whether a process exists and takes a sample.
@@ -34,20 +60,18 @@ fn takes_a_sample(process: u32) -> bool {
 
 /// Waits until a run has had at least this many processes that take samples; returns those that
 /// were seen.
-fn processes_of(run: &Child, many: usize) -> BTreeSet<u32> {
-    let children = format!("/proc/{0}/task/{0}/children", run.id());
-    let mut seen = BTreeSet::new();
+fn processes_of(run: &mut Run, many: usize) -> BTreeSet<u32> {
+    let children = format!("/proc/{0}/task/{0}/children", run.0.id());
+    let (mut seen, begun) = (BTreeSet::new(), Instant::now());
     while seen.len() < many {
+        assert!(run.0.try_wait().unwrap().is_none(), "the run has ended: {seen:?}");
+        assert!(begun.elapsed() < Duration::from_secs(100), "{seen:?}");
         let now = fs::read_to_string(&children).unwrap();
         let now = now.split_whitespace().map(|process| process.parse().unwrap());
         seen.extend(now.filter(|&process| takes_a_sample(process)));
         thread::sleep(Duration::from_millis(1));
     }
     seen
-}
-
-fn send(arguments: &[&str]) {
-    assert!(Command::new("kill").args(arguments).status().unwrap().success());
 }
 
 fn lines(json: &Path) -> Vec<Value> {
@@ -61,15 +85,14 @@ fn ends_with_its_complete_rounds(command: &[&str], signal: &str, code: i32) -> S
     let directory = tempfile::tempdir().unwrap();
     let (json, page) = (directory.path().join("records"), directory.path().join("page.html"));
     let long = ["--rounds", "1000", "--duration", "500", "--html", page.to_str().unwrap()];
-    let child = start(&[command, &long].concat(), &json);
+    let mut run = start(&[command, &long].concat(), &json);
     // No round has more than eight processes.
-    let processes = processes_of(&child, 9);
-    // As `timeout` does: to the process, and to its group.
-    let run = child.id().to_string();
-    send(&[&format!("-{signal}"), &run]);
-    send(&[&format!("-{signal}"), "--", &format!("-{run}")]);
-    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-    let (text, error) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    let processes = processes_of(&mut run, 9);
+    // As `timeout` does: to the process, and to its group, without a pause.
+    let id = run.0.id();
+    let kill = ["-s", signal, "--", &id.to_string(), &format!("-{id}")];
+    assert!(Command::new("kill").args(kill).status().unwrap().success());
+    let (status, text, error) = run.end();
     assert_eq!(status.code(), Some(code), "{text}{error}");
     let reason = format!("interrupted by SIG{signal}");
     assert_eq!(error, format!("bench-suite: {reason}\n"));
@@ -117,8 +140,7 @@ fn a_recommendation_from_part_of_a_run_says_so() {
 #[test]
 fn advice_from_part_of_a_run_says_so() {
     let text = ends_with_its_complete_rounds(&["advise", "--threads", "1:0.5"], "TERM", 143);
-    assert!(text.contains("Part of a run: interrupted by SIGTERM."), "{text}");
-    assert!(text.contains("Answer:"), "{text}");
+    assert!(text.contains("Answer, from part of a run:"), "{text}");
 }
 
 /// The sample takes 20 seconds, and would go on without its run.
@@ -127,10 +149,10 @@ fn no_process_survives_a_run_that_is_killed() {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("records");
     let arguments = ["flood", "--case", "overwrite", "--size", "64", "--threads", "1"];
-    let mut child = start(&[&arguments[..], &["--reader", "stall-10000ms"]].concat(), &json);
-    let processes = processes_of(&child, 1);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut run = start(&[&arguments[..], &["--reader", "stall-10000ms"]].concat(), &json);
+    let processes = processes_of(&mut run, 1);
+    // Kills it.
+    drop(run);
     let begun = Instant::now();
     while processes.iter().any(|&process| takes_a_sample(process)) {
         assert!(begun.elapsed() < Duration::from_secs(10), "{processes:?} are left");
@@ -144,7 +166,9 @@ fn with_few_addresses(threads: &str, json: &Path) -> (Option<i32>, String, Strin
     let output = Command::new("sh")
         .args(["-c", "ulimit -v 1048576; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bench-suite")])
         .args(["alloc", "--case", "hot-pair", "--size", "64", "--policy", "immediate"])
-        .args(["--rounds", "2", "--duration", "1", "--quiet", "--threads", threads, "--json"])
+        .args(["--rounds", "2", "--duration", "1", "--quiet", "--threads", threads, "--html"])
+        .arg(json.with_file_name("page.html"))
+        .arg("--json")
         .arg(json)
         .output()
         .unwrap();
@@ -176,25 +200,20 @@ fn a_run_that_measured_nothing_leaves_no_file() {
     let (code, text, error) = with_few_addresses("1000", &json);
     assert_eq!(code, Some(1), "{text}{error}");
     assert!(error.contains("of 1000 threads"), "{error}");
-    assert!(!json.exists());
-
-    let output = start(&["alloc", "--html", "/nowhere/page.html"], &json).wait_with_output();
-    assert_eq!(output.unwrap().status.code(), Some(2));
+    // Nor a report, which would replace the one of an earlier run.
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 /// No user can create a file in `/proc`, not even root.
 #[test]
-fn a_run_that_cannot_write_the_report_that_it_was_asked_for_fails_after_its_tables() {
+fn a_run_that_cannot_write_the_report_that_it_was_asked_for_does_not_begin() {
     let directory = tempfile::tempdir().unwrap();
-    let json = directory.path().join("records");
-    let short = ["--rounds", "1", "--duration", "1", "--html", "/proc/page.html"];
-    let Output { status, stdout, stderr } =
-        start(&[&ALLOC[..], &short].concat(), &json).wait_with_output().unwrap();
-    let (text, error) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-    assert_eq!(status.code(), Some(1), "{text}{error}");
-    assert!(text.contains("alloc, speed"), "{text}");
-    assert!(error.starts_with("bench-suite: no report: --html /proc/page.html: "), "{error}");
-    assert_eq!(error.lines().count(), 1, "{error}");
-    assert_eq!(lines(&json).last().unwrap()["kind"], "end");
+    for page in ["/proc/page.html", "/nowhere/page.html"] {
+        let json = directory.path().join("records");
+        let (status, text, error) = start(&[&ALLOC[..], &["--html", page]].concat(), &json).end();
+        assert_eq!(status.code(), Some(2), "{text}{error}");
+        assert!(text.is_empty(), "{text}");
+        assert!(error.contains(&format!("--html {page}: ")), "{error}");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

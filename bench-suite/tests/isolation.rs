@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -31,15 +31,26 @@ const COMMANDS: [&[&str]; 9] = [
 /// The options of most of them.
 const ONE_THREAD: [&str; 2] = ["--threads", "1"];
 
-fn start(command: &[&str], json: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_bench-suite"))
+/// A run that is killed if its test fails.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(command: &[&str], json: &Path) -> Run {
+    let child = Command::new(env!("CARGO_BIN_EXE_bench-suite"))
         .args(command)
         .args(["--rounds", "2", "--duration", "1", "--warmup", "0.001", "--quiet", "--json"])
         .arg(json)
         .env("BESIDE", "every sample")
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .spawn();
+    Run(child.unwrap())
 }
 
 /// Returns what a record was measured in: a sample has records for several metrics, and for several
@@ -63,7 +74,7 @@ fn every_sample_of_every_command_is_taken_in_a_process_of_its_own() {
         let json = directory.path().join(command[0]);
         let threads = if command[0] == "advise" { &[][..] } else { &ONE_THREAD };
         let mut run = start(&[command, threads].concat(), &json);
-        assert!(run.wait().unwrap().success(), "{command:?}");
+        assert!(run.0.wait().unwrap().success(), "{command:?}");
         let mut samples = BTreeMap::new();
         let lines = fs::read_to_string(&json).unwrap();
         for line in lines.lines() {
@@ -80,7 +91,7 @@ fn every_sample_of_every_command_is_taken_in_a_process_of_its_own() {
         let all: Vec<u64> = all.map(|process| process.as_u64().unwrap()).collect();
         let mut distinct: BTreeSet<u64> = all.iter().copied().collect();
         assert!(all.len() >= 4 && distinct.len() == all.len(), "{command:?}: {all:?}");
-        assert!(distinct.insert(run.id().into()), "{command:?}: the run took a sample");
+        assert!(distinct.insert(run.0.id().into()), "{command:?}: the run took a sample");
     }
 }
 
@@ -113,16 +124,19 @@ fn a_sample_inherits_what_its_run_was_started_with_and_the_run_does_not_change()
     // Threads are pinned, in the probe of the run and in every sample.
     let mut run =
         start(&["flood", "--size", "64", "--case", "overwrite", "--reader", "busy"], &json);
+    let begun = Instant::now();
     let at_first = loop {
+        assert!(run.0.try_wait().unwrap().is_none(), "the run has ended");
+        assert!(begun.elapsed() < Duration::from_secs(100));
         // Until it has replaced the program that started it.
-        match inherited(run.id()) {
+        match inherited(run.0.id()) {
             Some(found) if takes_part(&found.environment) => break found,
             _ => thread::sleep(Duration::from_micros(100)),
         }
     };
-    let children = format!("/proc/{0}/task/{0}/children", run.id());
+    let children = format!("/proc/{0}/task/{0}/children", run.0.id());
     let mut seen = BTreeSet::new();
-    while run.try_wait().unwrap().is_none() {
+    while run.0.try_wait().unwrap().is_none() {
         let now = fs::read_to_string(&children).unwrap_or_default();
         for sample in now.split_whitespace().map(|process| process.parse().unwrap()) {
             let line = fs::read(format!("/proc/{sample}/cmdline")).unwrap_or_default();
@@ -132,9 +146,9 @@ fn a_sample_inherits_what_its_run_was_started_with_and_the_run_does_not_change()
                 seen.insert(sample);
             }
         }
-        if let Some(now) = inherited(run.id()) {
+        if let Some(now) = inherited(run.0.id()) {
             assert_eq!(now, at_first);
         }
     }
-    assert!(run.wait().unwrap().success() && seen.len() > 4, "{seen:?}");
+    assert!(run.0.wait().unwrap().success() && seen.len() > 4, "{seen:?}");
 }

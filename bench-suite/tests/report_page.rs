@@ -161,11 +161,11 @@ fn records_with_every_kind_of_subject_can_be_shown_exported_and_compared() {
         said(&["export", "md", "records"]),
         said(&["cmp", "records", "records"]),
     ];
+    // A narrow table may break a name at a hyphen.
+    let cmp = cmp.replace("-\n", "-");
     for name in RIVALS.iter().chain(&["kernel", "after-tasks-trace-gp", "advise", "map-perf"]) {
         for (text, what) in [(page, "page"), (&csv, "csv"), (&md, "md"), (&cmp, "cmp")] {
-            // A table breaks names at hyphens.
-            let last = name.rsplit('-').next().unwrap();
-            assert!(text.contains(last), "{name} is missing in {what}: {text}");
+            assert!(text.contains(name), "{name} is missing in {what}: {text}");
         }
     }
     let list = said(&["list"]);

@@ -242,6 +242,7 @@ impl Search {
             judgement: &judgement,
             flips: &found.flips,
             unasked: &found.unasked,
+            is_part: self.run.is_cut_off(),
             rounds_a_point: FEWEST_ROUNDS,
         }))
     }
@@ -256,12 +257,13 @@ impl Search {
     ) -> Result<(), Failure> {
         let base = Opinion::of(judgement);
         let Some(pair) = pair(judgement) else { return Ok(()) };
-        if self.run.is_cut_off() {
-            return Ok(());
-        }
         self.run.rounds = FEWEST_ROUNDS;
         let axes = axes(shape, measured, pair[0]);
         for (place, &Span { axis, from, end, weight }) in axes.iter().enumerate() {
+            if self.run.is_cut_off() {
+                found.unasked.push(axis);
+                continue;
+            }
             let weights: u32 = axes[place..].iter().map(|span| span.weight).sum();
             let whole = self.left() * weight / weights;
             let deadline = Instant::now() + whole;
@@ -290,11 +292,7 @@ impl Search {
             })?;
             match flip {
                 Some(flip) => found.flips.push(flip),
-                None if self.run.is_cut_off() => {}
                 None => found.unasked.push(axis),
-            }
-            if self.run.is_cut_off() {
-                break;
             }
         }
         Ok(())

@@ -205,7 +205,7 @@ impl Run {
         cases: &[&'static str],
         has_control: bool,
     ) -> Result<(Rounds, Vec<Looks>), WrongAnswer> {
-        let Workload { bench, title, keys, threads, share, shortest, subjects } = workload;
+        let Workload { bench, title, keys, threads, share, shortest, subjects, .. } = workload;
         let probe = RefCell::new(&mut self.probe);
         let request = |subject| SampleRequest {
             run: std::process::id(),
@@ -243,6 +243,10 @@ impl Run {
             (*share, *shortest),
             after_each,
         )?;
+        for one in named.iter_mut().map(|one| &mut one.subprocess).chain([&mut control]) {
+            one.looks.truncate(rounds.complete);
+            one.processes.truncate(rounds.complete);
+        }
         let again = if has_control { rounds.outcomes.pop() } else { None };
         if let (Some(Ok(again)), Some(Ok(first))) = (again, rounds.outcomes.first()) {
             // The first reading is the main quantity of a workload.
@@ -278,9 +282,12 @@ impl Run {
         if let Err(error) = sink.end(&end) {
             unwritten.get_or_insert(error);
         }
+        self.interrupt.end_at_once();
         let part = report::part(&end).map(|part| format!("\n{part}")).unwrap_or_default();
         let said = say(&(part + &results(&records, end.part.as_ref()) + &report::health(&end)));
         let run = record::Run { header, records, end: Some(end) };
+        // A run that measured nothing does not replace the report of one that did.
+        let page = page.filter(|_| !run.records.is_empty());
         let shown = page.map_or(Ok(()), |page| page.show(run, say));
         // The first failure decides the exit status.
         let failures = [ended(unwritten, cut_off), said, shown].into_iter().filter_map(Result::err);

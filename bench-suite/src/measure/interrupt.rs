@@ -39,11 +39,22 @@ impl Interrupt {
             0 => return None,
             signal => signal as i32,
         };
+        self.report();
+        Some(signal)
+    }
+
+    /// Reports a request to end. Once its signals have arrived, another one ends the program at
+    /// once.
+    pub(crate) fn report(&self) {
         if !self.is_reported.load(Ordering::Relaxed) {
             thread::sleep(ONE_REQUEST);
-            self.is_reported.store(true, Ordering::Relaxed);
+            self.end_at_once();
         }
-        Some(signal)
+    }
+
+    /// From now on a signal ends the program at once.
+    pub(crate) fn end_at_once(&self) {
+        self.is_reported.store(true, Ordering::Relaxed);
     }
 }
 

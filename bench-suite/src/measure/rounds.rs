@@ -26,6 +26,13 @@ pub(crate) enum CutOff {
     Refused(String),
 }
 
+impl CutOff {
+    /// Returns the reason that the system refused what this program did.
+    pub(crate) fn refused(doing: &str, error: impl fmt::Display) -> Self {
+        Self::Refused(format!("{doing} failed: {error}"))
+    }
+}
+
 impl fmt::Display for CutOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

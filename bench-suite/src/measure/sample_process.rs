@@ -6,7 +6,7 @@
 //!
 //! - BEN-A1: a child that ends without readings or a wrong answer counts as a wrong answer, unless
 //!   a signal from outside ended it.
-//! - BEN-A2: no process of a sample survives its run.
+//! - BEN-A2: no process of a sample survives its run, on Linux even if the run is killed.
 
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -119,7 +119,13 @@ impl SampleProcess {
         match (answer, cut_off(status)) {
             (Some(Ok(readings)), _) if status.success() => Ok(Some(readings)),
             (Some(Err(none)), _) => Err(none),
-            (_, Some(cut_off)) => Err(cut_off.into()),
+            (_, Some(cut_off)) => {
+                // The signal may be on its way to this process.
+                if let CutOff::Signal(_) = cut_off {
+                    interrupt.report();
+                }
+                Err(cut_off.into())
+            }
             _ => {
                 let complaints = complaints.and_then(Result::ok).unwrap_or_default();
                 let last = complaints.lines().last().unwrap_or("no message");
@@ -159,7 +165,8 @@ fn cut_off(status: ExitStatus) -> Option<CutOff> {
 }
 
 /// Has this process, which takes a sample, killed when its run ends (BEN-A2): a run that is killed
-/// can't do it. Where the system does not offer this, the process ends after its turn.
+/// can't do it. Where the system does not offer this, a process with turns ends after its turn, and
+/// another one at the end of its sample.
 pub(crate) fn end_with_the_run(request: &SampleRequest) {
     #[cfg(target_os = "linux")]
     {

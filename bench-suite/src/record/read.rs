@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::line::{First, Measured, SCHEMA};
 use super::{Record, RunEnd, RunHeader};
-use crate::measure::Summary;
+use crate::measure::{Metric, Summary};
 
 /// The prefix of the name of a run of schema 1.
 const FIRST: &str = "schema-1";
@@ -21,7 +21,7 @@ pub(crate) struct Run {
     pub(crate) header: Arc<RunHeader>,
     /// The measurements, in order.
     pub(crate) records: Vec<Record>,
-    /// The end; `None` if the run was killed.
+    /// The end; `None` if the run was killed or failed.
     pub(crate) end: Option<RunEnd>,
 }
 
@@ -32,6 +32,18 @@ impl Run {
         }
         self.records.push(record);
         Ok(())
+    }
+
+    /// Returns whether a record is of the workload that was cut off.
+    fn lacks_rounds_of(&self, record: &Record) -> bool {
+        let part = self.end.as_ref().and_then(|end| end.part.as_ref());
+        let is_measured = record.metric != Metric::WrongAnswers;
+        is_measured && part.is_some_and(|part| part.rounds_done == record.samples.len())
+    }
+
+    /// Returns the records of all workloads but the one that was cut off.
+    pub(crate) fn whole(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| !self.lacks_rounds_of(record))
     }
 }
 
@@ -60,10 +72,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Run>, String> {
 }
 
 /// Returns the records of all runs, in the order in which they first occur. The samples of several
-/// runs are concatenated.
+/// runs are concatenated, without those of workloads that were cut off.
 pub(crate) fn pooled(runs: &[Run]) -> Vec<Record> {
     let mut pooled: Vec<Record> = Vec::new();
-    for record in runs.iter().flat_map(|run| &run.records) {
+    for record in runs.iter().flat_map(Run::whole) {
         match pooled.iter_mut().find(|other| other.is_same_row(record)) {
             Some(other) => {
                 other.samples.extend(&record.samples);
@@ -77,14 +89,21 @@ pub(crate) fn pooled(runs: &[Run]) -> Vec<Record> {
 }
 
 /// Returns the records of all runs; of a task that several runs measured, only those of the last of
-/// these runs: samples of different runs have no rounds in common.
+/// these runs, or of the last that was not cut off in it: samples of different runs have no rounds
+/// in common.
 pub(crate) fn latest(runs: &[Run]) -> Vec<Record> {
-    let mut latest: Vec<Record> = Vec::new();
+    let mut latest: Vec<(&Record, bool)> = Vec::new();
     for run in runs {
-        latest.retain(|old| !run.records.iter().any(|record| record.is_same_task(old)));
-        latest.extend(run.records.iter().cloned());
+        let all = run.records.iter().map(|record| (record, run.lacks_rounds_of(record)));
+        let displaces = |record: &Record, lacks_rounds: bool| {
+            let mut same = latest.iter().filter(|(old, _)| old.is_same_task(record));
+            !lacks_rounds || same.all(|&(_, old_lacks)| old_lacks)
+        };
+        let new: Vec<_> = all.filter(|&(record, lacks)| displaces(record, lacks)).collect();
+        latest.retain(|(old, _)| !new.iter().any(|(record, _)| record.is_same_task(old)));
+        latest.extend(new);
     }
-    latest
+    latest.into_iter().map(|(record, _)| record.clone()).collect()
 }
 
 /// Parses the runs in some lines.
@@ -176,7 +195,6 @@ mod tests {
     use super::super::line::Line;
     use super::super::specimen;
     use super::*;
-    use crate::measure::Metric;
     use crate::workload::reader::Reader;
     use crate::workload::trie::CONCURRENT_READER;
 
@@ -222,6 +240,32 @@ mod tests {
         assert_eq!((read.value, &read.samples[..]), (2.0, &[1.0, 2.0, 4.0][..]));
         assert_eq!((read.policy.as_deref(), read.threads), (Some("immediate"), 2));
         assert_eq!(read.run, runs[0].header);
+    }
+
+    /// It has 4 of 9 rounds of its last workload.
+    #[test]
+    fn a_workload_that_was_cut_off_counts_only_if_no_run_has_all_of_its_rounds() {
+        let of = |cases: &[(&str, f64, usize)], end: Option<RunEnd>| {
+            let of_case = |&(case, value, rounds): &(&str, f64, usize)| {
+                specimen::of(case, "immediate", Metric::OpsPerS, &vec![value; rounds])
+            };
+            let records: Vec<Record> = cases.iter().map(of_case).collect();
+            Run { header: Arc::clone(&records[0].run), records, end }
+        };
+        let whole = of(&[("update", 1.0, 9), ("seek", 1.0, 9)], None);
+        let part = of(&[("seek", 2.0, 9), ("update", 2.0, 4)], Some(specimen::end(&[1.0; 7])));
+        let values = |records: Vec<Record>| -> Vec<(String, f64, usize)> {
+            let of = |one: Record| (one.case, one.value, one.samples.len());
+            records.into_iter().map(of).collect()
+        };
+        let (seek, update) = ("seek".to_owned(), "update".to_owned());
+        let one_after_the_other = values(latest(&[whole.clone(), part.clone()]));
+        assert_eq!(one_after_the_other, [(update.clone(), 1.0, 9), (seek.clone(), 2.0, 9)]);
+        assert_eq!(
+            values(latest(&[part.clone(), part.clone()])),
+            [(seek.clone(), 2.0, 9), (update.clone(), 2.0, 4)]
+        );
+        assert_eq!(values(pooled(&[part])), [(seek, 2.0, 9)]);
     }
 
     #[test]

@@ -7,11 +7,11 @@
 
 use std::fmt::Write;
 
+use super::labels::threads_of;
 use super::paragraph::paragraph;
 use crate::measure::Metric;
 use crate::record::Record;
 use crate::workload::hash_map::{htab_mem, map_perf};
-use crate::workload::threads_in_words;
 
 /// Thousands of loops per second of a producer, average and peak MiB.
 type Figures = (f64, f64, f64);
@@ -109,15 +109,17 @@ pub(crate) fn beside_htab_mem(records: &[Record]) -> String {
 pub(crate) fn beside_map_perf(records: &[Record]) -> String {
     let here: Vec<&Record> =
         records.iter().filter(|record| record.bench == map_perf::BENCH).collect();
-    let mut all: Vec<usize> = here.iter().map(|record| record.threads).collect();
-    all.sort_unstable();
-    all.dedup();
+    let mut all = here.clone();
+    all.sort_by_key(|record| record.threads);
+    all.dedup_by_key(|record| record.threads);
     let mut text = String::new();
-    for threads in all {
-        text += &head(&threads_in_words(threads), &["k events/s", "ratio"]);
+    for one in all {
+        text += &head(&threads_of(one), &["k events/s", "ratio"]);
         let measured = |shown: &Shown| {
-            let speed = found(shown, Metric::OpsPerS, threads, &here)?.value;
-            Some(speed / EVENT / threads as f64 / 1e3)
+            let record = found(shown, Metric::OpsPerS, one.threads, &here)?;
+            // More threads share the CPUs.
+            let cpus = record.threads.min(record.run.host.cores);
+            Some(record.value / EVENT / cpus as f64 / 1e3)
         };
         let cells =
             |events: f64, base: Option<f64>| [events, base.map_or(f64::NAN, |base| events / base)];
@@ -260,5 +262,14 @@ mod tests {
         assert_eq!(line(&text, "published: after an RCU GP"), ["600.00", "0.75"]);
         assert_eq!(line(&text, "kernel here, no prealloc"), ["800.00", "1.00"]);
         assert_eq!(beside_map_perf(&[]), "");
+
+        for record in &mut records {
+            record.threads = 2 * record.run.host.cores;
+            record.value = 20e6 * record.run.host.cores as f64;
+            record.params.insert("oversubscribed".into(), true.into());
+        }
+        let text = beside_map_perf(&records);
+        assert!(text.contains(" threads (oversubscribed) "), "{text}");
+        assert_eq!(line(&text, "immediate"), ["2000.00", "1.00"], "they share the CPUs");
     }
 }

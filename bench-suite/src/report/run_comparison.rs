@@ -112,7 +112,7 @@ impl RunComparison {
         }
         if changes.is_empty() {
             return Err("the two have no row in common (same bench, case, subject, policy, \
-                        threads and parameters)"
+                        threads and parameters; a workload that was cut off does not count)"
                 .into());
         }
         let wrong = new_wrong_answers(&old_records, &new_records);
@@ -137,10 +137,10 @@ fn full_label(row: &Row<'_>, rows: &[Row<'_>]) -> String {
     }
 }
 
-/// Returns the median of a row in each of the runs that have it.
+/// Returns the median of a row in each of the runs that have all of its rounds.
 fn values(runs: &[Run], row: &Record) -> Vec<f64> {
-    let in_run = |run: &Run| run.records.iter().find(|record| record.is_same_row(row)).cloned();
-    runs.iter().filter_map(|run| Some(in_run(run)?.value)).collect()
+    let in_run = |run: &Run| Some(run.whole().find(|record| record.is_same_row(row))?.value);
+    runs.iter().filter_map(in_run).collect()
 }
 
 /// Returns whether some old and new runs are enough to judge this many rows.

@@ -96,7 +96,7 @@ impl Judgement {
         let mut kinds = vec![("map lookups".to_owned(), lookups.clone(), Speed)];
         kinds.push(("map changes".into(), changes.clone(), Speed));
         kinds.push(("allocate and free".into(), allocating.clone(), Speed));
-        let readers = readers(&pairs);
+        let readers = readers(pairs.iter());
         let stalls = readers.iter().filter(|reader| reader.sits());
         for (what, is_it) in Pair::STALLED {
             for &reader in stalls.clone() {
@@ -124,9 +124,14 @@ impl Judgement {
         let mut recommendations: Vec<String> =
             recommended.into_iter().flatten().map(recommendation).collect();
         if recommendations.is_empty() {
-            let reason = match pairs.is_empty() {
-                true => "Nothing was measured under both policies.",
-                false => "A map needs both lookups and changes, under both policies.",
+            let has = |is_it: IsOfKind<'r>| pairs.iter().any(is_it);
+            let has_speeds = has(Pair::is_lookup) && has(Pair::is_map_change);
+            let reason = match () {
+                () if pairs.is_empty() => "Nothing was measured under both policies.",
+                () if has_speeds || has(Pair::is_overwriting) => {
+                    "Speeds beside a reader that stays in its section do not decide."
+                }
+                () => "A map needs both lookups and changes, under both policies.",
             };
             recommendations.push(recommendation(("", format!("none. {reason}"))));
         }
@@ -216,9 +221,9 @@ impl<'r> Pair<'r> {
 }
 
 /// Returns the concurrent readers, in the order in which they first occur.
-fn readers(pairs: &[Pair<'_>]) -> Vec<Reader> {
+fn readers<'p>(pairs: impl Iterator<Item = &'p Pair<'p>>) -> Vec<Reader> {
     let mut readers = Vec::new();
-    for reader in pairs.iter().filter_map(|pair| pair.common.concurrent_reader()) {
+    for reader in pairs.filter_map(|pair| pair.common.concurrent_reader()) {
         if !readers.contains(&reader) {
             readers.push(reader);
         }
@@ -226,8 +231,15 @@ fn readers(pairs: &[Pair<'_>]) -> Vec<Reader> {
     readers
 }
 
+/// Returns the rows of a kind. Those with too few rounds for a verdict, which are of a workload
+/// that was cut off, do not count beside others: their line would have no verdict either.
 fn of<'p, 'r>(pairs: &'p [Pair<'r>], wanted: impl Fn(&Pair<'r>) -> bool) -> Vec<&'p Pair<'r>> {
-    pairs.iter().filter(|pair| wanted(pair)).collect()
+    let mut found: Vec<_> = pairs.iter().filter(|pair| wanted(pair)).collect();
+    let is_enough = |pair: &&Pair<'r>| pair.ratios.len() >= FEWEST_ROUNDS;
+    if found.iter().any(is_enough) {
+        found.retain(is_enough);
+    }
+    found
 }
 
 fn group(rows: &[&Pair<'_>]) -> Vec<Vec<f64>> {
@@ -242,6 +254,17 @@ fn beside(reader: Reader) -> String {
         Reader::Stall(milliseconds) => format!("{milliseconds} ms stalls"),
         Reader::Sleep(milliseconds) => format!("{milliseconds} ms sleeps"),
     }
+}
+
+/// Returns the concurrent readers as text, as in ", beside no reader, busy reader"; an empty text
+/// if there was none.
+fn readers_beside<'p>(pairs: impl Iterator<Item = &'p Pair<'p>>) -> String {
+    let readers = readers(pairs);
+    if readers.iter().all(|&reader| reader == Reader::None) {
+        return String::new();
+    }
+    let names: Vec<String> = readers.into_iter().map(beside).collect();
+    format!(", beside {}", names.join(", "))
 }
 
 /// Returns what was measured, as text.
@@ -260,14 +283,15 @@ fn scope(pairs: &[Pair<'_>]) -> String {
     if let Some(map) = pairs.iter().find(|pair| pair.is_of_keys()) {
         let (entries, data) = (all("entries", true), map.common.param("data"));
         let threads = all("threads", true);
-        let _ = write!(scope, "a trie of {entries} keys ({data}), {threads} threads; ");
+        let readers = readers_beside(pairs.iter().filter(|pair| pair.is_of_keys()));
+        let _ = write!(scope, "a trie of {entries} keys ({data}), {threads} threads{readers}; ");
     }
     if pairs.iter().any(Pair::is_overwriting) {
         let (threads, sizes) = (all("threads", false), all("size", false));
+        let readers = readers_beside(pairs.iter().filter(|pair| !pair.is_of_keys()));
         let _ = write!(
             scope,
-            "{threads} threads that only allocate and free objects of {sizes} bytes, beside each \
-             kind of reader; "
+            "{threads} threads that only allocate and free objects of {sizes} bytes{readers}; "
         );
     }
     scope.truncate(scope.trim_end_matches("; ").len());
@@ -351,6 +375,7 @@ fn answer(speed: &Comparison) -> String {
 mod tests {
     use super::*;
     use crate::record::specimen;
+    use crate::workload::trie::CONCURRENT_READER;
 
     fn pair(case: &'static str, metric: Metric, immediate: f64, deferred: f64) -> Vec<Record> {
         vec![
@@ -421,6 +446,38 @@ mod tests {
         assert!(stalled.contains(line), "{stalled}");
         assert!(stalled.contains("a map like this: after-rcu-gp."), "{stalled}");
         assert!(!of("busy").contains("512"), "{}", of("busy"));
+    }
+
+    #[test]
+    fn speeds_beside_a_stalled_reader_alone_do_not_decide() {
+        let beside = |case, reader: &str| {
+            let mut records = pair(case, Metric::OpsPerS, 1e6, 2e6);
+            for record in &mut records {
+                record.params.insert(CONCURRENT_READER.into(), reader.into());
+            }
+            records
+        };
+        let of = |reader| {
+            let records = [beside("lookup-hit", reader), beside("update", reader)].concat();
+            verdict(&records, None).split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let stalled = of("stall-100ms");
+        assert!(stalled.contains("none. Speeds beside a reader that stays"), "{stalled}");
+        assert!(stalled.contains("2 threads, beside 100 ms stalls."), "{stalled}");
+        let none = of("none");
+        assert!(none.contains("map like this: after-rcu-gp."), "{none}");
+        assert!(!none.contains("beside"), "{none}");
+    }
+
+    #[test]
+    fn rounds_of_a_workload_that_was_cut_off_leave_the_recommendation_from_the_others() {
+        let few = |policy, speed| specimen::of("mixed", policy, Metric::UpdatesPerS, &[speed; 2]);
+        let cut_off = [few("immediate", 1e6), few("after-rcu-gp", 1e6)];
+        let speeds = ["lookup-hit", "update"].map(|case| pair(case, Metric::OpsPerS, 1e6, 2e6));
+        let text = verdict(&[speeds.concat(), cut_off.to_vec()].concat(), None);
+        assert!(text.contains("a map like this: after-rcu-gp."), "{text}");
+        let few = [pair("lookup-hit", Metric::OpsPerS, 1e6, 2e6), cut_off.to_vec()].concat();
+        assert!(verdict(&few, None).contains("none. At least 7 rounds"), "it is the only change");
     }
 
     #[test]

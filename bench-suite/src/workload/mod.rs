@@ -50,6 +50,8 @@ pub(crate) struct Workload<'d> {
     pub(crate) threads: usize,
     /// The time of a sample relative to samples of other workloads.
     pub(crate) share: f64,
+    /// True if it looks up keys and changes nothing.
+    pub(crate) looks_up_only: bool,
     /// The shortest time of a sample that means something.
     pub(crate) shortest: Duration,
     /// The subjects that run the workload in turns.
@@ -59,7 +61,7 @@ pub(crate) struct Workload<'d> {
 impl Workload<'_> {
     /// Returns the kind of what is measured: its bench, and whether it only looks up.
     pub(crate) fn kind(&self) -> (&'static str, bool) {
-        (self.bench, self.title.starts_with("lookup"))
+        (self.bench, self.looks_up_only)
     }
 }
 
@@ -192,6 +194,7 @@ mod tests {
             keys: None,
             threads,
             share: 1.0,
+            looks_up_only: false,
             shortest: SHORTEST,
             subjects: Vec::new(),
         };

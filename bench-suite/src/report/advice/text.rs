@@ -21,8 +21,10 @@ pub(crate) struct Advice<'a> {
     pub(crate) measured: &'a [Measured],
     pub(crate) judgement: &'a Judgement,
     pub(crate) flips: &'a [Flip],
-    /// Axes that were not searched for lack of time.
+    /// Axes that were not searched for lack of time, or because the run ended early.
     pub(crate) unasked: &'a [Axis],
+    /// True if the run ended early.
+    pub(crate) is_part: bool,
     /// Rounds at each point of the search.
     pub(crate) rounds_a_point: usize,
 }
@@ -74,7 +76,8 @@ fn advice_within(advice: &Advice<'_>, width: usize) -> String {
     let Advice { shape, measured, judgement, .. } = advice;
     let table = table(measured, judgement, &shape.numbers).text(width);
     let mut text = format!("\n{table}\n\n");
-    text += &paragraph(&answer(advice));
+    let from = if advice.is_part { ", from part of a run" } else { "" };
+    text += &paragraph(&format!("Answer{from}: {}", answer(advice)));
     for (policy, limit) in &judgement.misfits {
         text += &paragraph(&format!("Excluded: {policy} {}.", misfit(*limit, &shape.numbers)));
     }
@@ -166,12 +169,12 @@ fn answer(advice: &Advice<'_>) -> String {
                     true => "no other policy is correct".into(),
                     false => "no other policy meets the limits".into(),
                 });
-            format!("Answer: {policy}: {because}.{runner_up}")
+            format!("{policy}: {because}.{runner_up}")
         }
         Choice::Either(policies) => {
             let names: Vec<_> = policies.iter().map(ToString::to_string).collect();
             format!(
-                "Answer: either will do ({}): speed, latency and memory are similar. {} demands \
+                "either will do ({}): speed, latency and memory are similar. {} demands \
                  least of readers.",
                 names.join(", "),
                 names[0]
@@ -203,9 +206,9 @@ fn answer(advice: &Advice<'_>) -> String {
                     "An hour is not enough: take the policy that demands less of readers.".into()
                 }
             };
-            format!("Answer: cannot tell: {what}. {longer}{runner_up}")
+            format!("cannot tell: {what}. {longer}{runner_up}")
         }
-        Choice::NoneFits => "Answer: none. No correct policy meets the limits. A larger budget, \
+        Choice::NoneFits => "none. No correct policy meets the limits. A larger budget, \
                              shorter sections or readers that validate would help."
             .into(),
     }
@@ -261,7 +264,11 @@ fn flips(advice: &Advice<'_>) -> String {
     }
     if !unasked.is_empty() {
         let names: Vec<_> = unasked.iter().map(|axis| axis_name(*axis)).collect();
-        let said = format!("No time was left for {}: increase --duration.", names.join(", "));
+        let names = names.join(", ");
+        let said = match advice.is_part {
+            true => format!("The run ended before it had searched {names}."),
+            false => format!("No time was left for {names}: increase --duration."),
+        };
         text += &paragraph(&said);
     }
     text
@@ -334,6 +341,15 @@ mod tests {
     }
 
     fn said_within(all: &[Measured], toml: &str, flips: &[Flip], width: usize) -> String {
+        said_of((all, false), toml, flips, width)
+    }
+
+    fn said_of(
+        (all, is_part): (&[Measured], bool),
+        toml: &str,
+        flips: &[Flip],
+        width: usize,
+    ) -> String {
         let shape = PartialShape::from_toml(toml).unwrap().complete().unwrap();
         let judgement = super::super::judge(all, &Limits::of(&shape.numbers), 1.0);
         let advice = Advice {
@@ -342,6 +358,7 @@ mod tests {
             judgement: &judgement,
             flips,
             unasked: &[Axis::MoreUpdates],
+            is_part,
             rounds_a_point: 7,
         };
         advice_within(&advice, width)
@@ -394,6 +411,15 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
+    }
+
+    #[test]
+    fn an_answer_from_part_of_a_run_says_so_and_names_what_was_not_searched() {
+        let all = [measured(Immediate, 2e6), measured(AfterRcuGp, 1e6)];
+        let text = said_of((&all, true), "", &[], 80);
+        assert!(text.contains("Answer, from part of a run: immediate"), "{text}");
+        assert!(text.contains("ended before it had searched more updates."), "{text}");
+        assert!(!text.contains("--duration"), "{text}");
     }
 
     #[test]

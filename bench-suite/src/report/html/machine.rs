@@ -31,7 +31,9 @@ pub(super) fn section(page: &Page<'_>) -> Option<Section> {
 fn health_of(run: &Run) -> Markup {
     let cut_off = match &run.end {
         Some(end) => health::part_sentence(end),
-        None => Some(format!("The run {} has no end record: it was killed.", run.header.run)),
+        None => {
+            Some(format!("The run {} has no end record: it was killed or failed.", run.header.run))
+        }
     };
     html! {
         @if let Some(cut_off) = cut_off { p.warning { (cut_off) } }

@@ -25,7 +25,7 @@ use super::policy::with_policy;
 use super::reader::{Member, Reader, sit};
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::measure::{
-    Gate, HeldBytes, Metric, NoReadings, Reading, Sampler, Slice, Team, Throughput, Worker,
+    CutOff, Gate, HeldBytes, Metric, NoReadings, Reading, Sampler, Slice, Team, Throughput, Worker,
     WrongAnswer, available_cpus,
 };
 use allocator::{Allocator, SystemMalloc};
@@ -75,6 +75,7 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: reader.share(),
+        looks_up_only: false,
         shortest: reader.shortest_sample(),
         subjects,
     }
@@ -87,7 +88,7 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
 fn glibc_without_trimming<'d>(setting: Setting) -> Option<Subject<'d>> {
     let mut subject = setting.subject("glibc-no-trim", None, || match allocator::stop_trimming() {
         true => Ok(SystemMalloc),
-        false => Err(WrongAnswer("glibc refused to keep its heap untrimmed".into())),
+        false => Err(CutOff::Refused("glibc refused to keep its heap untrimmed".into()).into()),
     });
     subject.params.insert("version".into(), allocator::system_version().into());
     Some(subject)
@@ -113,7 +114,7 @@ fn rivals<'d>(_setting: Setting) -> Vec<Subject<'d>> {
 fn memalloc_under<'d, P: ReusePolicy>(setting: Setting) -> Subject<'d> {
     setting.subject("memalloc", Some(P::KIND), || {
         MemAlloc::<P>::with_policy()
-            .map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))
+            .map_err(|error| CutOff::refused("building an allocator", error).into())
     })
 }
 
@@ -130,7 +131,7 @@ impl Setting {
         self,
         name: &'static str,
         policy: Option<PolicyKind>,
-        build: impl Fn() -> Result<S, WrongAnswer> + 'd,
+        build: impl Fn() -> Result<S, NoReadings> + 'd,
     ) -> Subject<'d> {
         let mut params = Params::new();
         params.insert("size".into(), self.size.into());
@@ -206,7 +207,7 @@ struct AllocSampler<B> {
     build: B,
 }
 
-impl<S: Allocator, B: Fn() -> Result<S, WrongAnswer>> Sampler for AllocSampler<B> {
+impl<S: Allocator, B: Fn() -> Result<S, NoReadings>> Sampler for AllocSampler<B> {
     /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())

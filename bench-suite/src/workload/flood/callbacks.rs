@@ -10,7 +10,7 @@ use memalloc::{Immediate, MemAlloc};
 
 use super::object::{Found, Object, Slot};
 use super::scheme::{Scheme, Session};
-use crate::measure::WrongAnswer;
+use crate::measure::{CutOff, NoReadings, WrongAnswer};
 
 /// `memalloc` with one RCU callback per object, which frees it.
 #[derive(Debug)]
@@ -48,11 +48,11 @@ impl Scheme for Callbacks {
 
     type Session<'s> = CallbackSession<'s>;
 
-    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+    fn build(layout: Layout) -> Result<Self, NoReadings> {
         let alloc = MemAlloc::builder()
             .domain(Domain::new())
             .build()
-            .map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))?;
+            .map_err(|error| CutOff::refused("building an allocator", error))?;
         Ok(Self { alloc: Arc::new(alloc), layout })
     }
 

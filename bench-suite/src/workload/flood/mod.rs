@@ -127,6 +127,7 @@ fn workload<'d>(setting: Setting, selection: &Selection, lineup: Lineup) -> Work
         keys: None,
         threads,
         share: reader.share(),
+        looks_up_only: false,
         shortest: reader.shortest_sample(),
         subjects,
     }

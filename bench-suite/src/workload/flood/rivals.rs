@@ -22,7 +22,7 @@ use seize::Guard as _;
 use super::object::{Found, Object, Slot};
 use super::scheme::{Scheme, Session};
 use super::{Reader, Setting};
-use crate::measure::WrongAnswer;
+use crate::measure::{NoReadings, WrongAnswer};
 use crate::workload::Subject;
 use crate::workload::rivals::{as_kovan_has_it, version};
 
@@ -186,7 +186,7 @@ impl Scheme for Malloc {
 
     type Session<'s> = Tally<'s>;
 
-    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+    fn build(layout: Layout) -> Result<Self, NoReadings> {
         Ok(Self(Memory::new(layout)))
     }
 
@@ -237,7 +237,7 @@ impl Scheme for Epoch {
 
     type Session<'s> = EpochSession<'s>;
 
-    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+    fn build(layout: Layout) -> Result<Self, NoReadings> {
         let memory = Memory::new(layout);
         Ok(Self { collector: epoch::Collector::new(), memory })
     }
@@ -297,7 +297,7 @@ impl<const BATCH: usize> Scheme for Seize<BATCH> {
 
     type Session<'s> = SeizeSession<'s>;
 
-    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+    fn build(layout: Layout) -> Result<Self, NoReadings> {
         let memory = Memory::new(layout);
         let collector = seize::Collector::new();
         let collector = if BATCH == AS_MADE { collector } else { collector.batch_size(BATCH) };
@@ -397,7 +397,7 @@ impl Scheme for Haphazard {
 
     type Session<'s> = HaphazardSession<'s>;
 
-    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+    fn build(layout: Layout) -> Result<Self, NoReadings> {
         let memory = Memory::new(layout);
         Ok(Self { domain: haphazard::Domain::new(&Family), memory })
     }
@@ -493,7 +493,7 @@ impl Scheme for Kovan {
 
     type Session<'s> = KovanSession<'s>;
 
-    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+    fn build(layout: Layout) -> Result<Self, NoReadings> {
         let (block, _) = Layout::new::<Node>()
             .extend(layout)
             .map_err(|error| WrongAnswer(format!("{} bytes: {error}", layout.size())))?;

@@ -8,7 +8,7 @@ use memalloc::rcu::{Domain, LocalReader};
 use memalloc::{MemAlloc, PolicyKind, ReusePolicy};
 
 use super::object::{Found, Object, Slot};
-use crate::measure::WrongAnswer;
+use crate::measure::{CutOff, NoReadings, WrongAnswer};
 
 /// An allocator with a way to wait for readers.
 pub(super) trait Scheme: Sync + Sized {
@@ -25,7 +25,7 @@ pub(super) trait Scheme: Sync + Sized {
         Self: 's;
 
     /// Builds a scheme for objects of one layout, of at least 8 bytes aligned to 8.
-    fn build(layout: Layout) -> Result<Self, WrongAnswer>;
+    fn build(layout: Layout) -> Result<Self, NoReadings>;
 
     /// Returns a handle for the calling thread, which keeps it.
     fn session(&self) -> Self::Session<'_>;
@@ -90,11 +90,11 @@ impl<P: ReusePolicy> Scheme for Memalloc<P> {
     type Session<'s> = MemallocSession<'s, P>;
 
     /// Builds it on a separate domain: readers of other domains do not delay its objects.
-    fn build(layout: Layout) -> Result<Self, WrongAnswer> {
+    fn build(layout: Layout) -> Result<Self, NoReadings> {
         let alloc = MemAlloc::builder()
             .domain(Domain::new())
             .build()
-            .map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))?;
+            .map_err(|error| CutOff::refused("building an allocator", error))?;
         Ok(Self { alloc, layout })
     }
 

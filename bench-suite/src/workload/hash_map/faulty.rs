@@ -35,7 +35,7 @@ struct Faulty<const FAULT: u8> {
 impl<const FAULT: u8> Map for Faulty<FAULT> {
     type Session<'m> = (&'m Self, Task);
 
-    fn build(tasks: &[Task], _value_size: usize) -> Result<Self, WrongAnswer> {
+    fn build(tasks: &[Task], _value_size: usize) -> Result<Self, NoReadings> {
         Ok(Self { map: Mutex::default(), tasks: tasks.to_vec() })
     }
 

@@ -56,6 +56,7 @@ pub(crate) fn workloads<'d>(
         keys: None,
         threads,
         share: reader.share(),
+        looks_up_only: false,
         shortest: reader.shortest_sample(),
         subjects: subjects(Setting { case, value_size, reader, threads }, selection, has_kernel),
     };

@@ -2,7 +2,7 @@
 
 use super::map::{Keys, MAX_ENTRIES, Map, Session, Task, compare, wrong_value};
 use crate::bpf::{HashMap, Loops, MemoryGroup, Refused, Step};
-use crate::measure::WrongAnswer;
+use crate::measure::{NoReadings, WrongAnswer};
 
 /// A map whose elements are preallocated (`PREALLOC`), or allocated one by one from the kernel's
 /// allocator.
@@ -37,7 +37,7 @@ impl<const PREALLOC: bool> Map for Kernel<PREALLOC> {
 
     const IS_INSIDE: bool = false;
 
-    fn build(tasks: &[Task], value_size: usize) -> Result<Self, WrongAnswer> {
+    fn build(tasks: &[Task], value_size: usize) -> Result<Self, NoReadings> {
         let create = || HashMap::create(value_size, MAX_ENTRIES, PREALLOC);
         let (map, group) = MemoryGroup::around(create);
         let map = map.map_err(failed)?;

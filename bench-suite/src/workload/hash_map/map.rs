@@ -1,6 +1,6 @@
 //! The interface of the subjects: maps with keys of 4 bytes, each thread of which has one task.
 
-use crate::measure::WrongAnswer;
+use crate::measure::{NoReadings, WrongAnswer};
 
 /// The number of keys of a thread.
 pub(super) const LOOP: u32 = 64;
@@ -71,7 +71,7 @@ pub(super) trait Map: Sync + Sized {
 
     /// Builds an empty map for threads with these tasks, and values of `value_size` bytes, a
     /// multiple of 8.
-    fn build(tasks: &[Task], value_size: usize) -> Result<Self, WrongAnswer>;
+    fn build(tasks: &[Task], value_size: usize) -> Result<Self, NoReadings>;
 
     /// Returns a handle for the calling thread, whose task has the number `thread`.
     fn session(&self, thread: usize) -> Self::Session<'_>;

@@ -43,6 +43,7 @@ pub(crate) fn workloads<'d>(selection: &Selection, has_kernel: bool) -> Vec<Work
             keys: None,
             threads,
             share: 1.0,
+            looks_up_only: false,
             shortest: SHORTEST,
             subjects: subjects(Setting { threads }, selection, has_kernel),
         })

@@ -7,7 +7,7 @@ use memalloc::rcu::{Domain, LocalReader};
 use memalloc::{Immediate, MemAlloc, ReusePolicy};
 
 use super::map::{Keys, MAX_ENTRIES, Map, Session, Task, compare, wrong_value};
-use crate::measure::WrongAnswer;
+use crate::measure::{CutOff, NoReadings, WrongAnswer};
 
 /// The way elements are freed.
 pub(super) trait Elements: Sized {
@@ -15,7 +15,7 @@ pub(super) trait Elements: Sized {
     type Memory: ElementMemory;
 
     /// Builds an allocator for the shape, on a separate domain, and memory on it.
-    fn build(shape: Shape) -> Result<(Self, Self::Memory), WrongAnswer>;
+    fn build(shape: Shape) -> Result<(Self, Self::Memory), NoReadings>;
 
     /// Checks that all elements are free, after the table was dropped.
     fn close(self) -> Result<(), WrongAnswer>;
@@ -30,7 +30,7 @@ pub(super) type Batched<P> = Table<InBatches<P>>;
 impl<P: ReusePolicy> Elements for InBatches<P> {
     type Memory = Arc<MemAlloc<P>>;
 
-    fn build(shape: Shape) -> Result<(Self, Self::Memory), WrongAnswer> {
+    fn build(shape: Shape) -> Result<(Self, Self::Memory), NoReadings> {
         let memory = allocator(shape)?;
         Ok((Self(Arc::clone(&memory)), memory))
     }
@@ -49,7 +49,7 @@ pub(super) type Callbacks<const SLEEPABLE: bool> = Table<ByCallbacks<SLEEPABLE>>
 impl<const SLEEPABLE: bool> Elements for ByCallbacks<SLEEPABLE> {
     type Memory = OneByOne;
 
-    fn build(shape: Shape) -> Result<(Self, OneByOne), WrongAnswer> {
+    fn build(shape: Shape) -> Result<(Self, OneByOne), NoReadings> {
         let memory = allocator(shape)?;
         let one_by_one =
             if SLEEPABLE { OneByOne::after_tasks_trace_gp } else { OneByOne::after_rcu_gp };
@@ -67,12 +67,10 @@ impl<const SLEEPABLE: bool> Elements for ByCallbacks<SLEEPABLE> {
 
 /// Builds an allocator for a shape, on a separate domain: readers of other domains do not delay its
 /// objects.
-pub(super) fn allocator<P: ReusePolicy>(shape: Shape) -> Result<Arc<MemAlloc<P>>, WrongAnswer> {
+pub(super) fn allocator<P: ReusePolicy>(shape: Shape) -> Result<Arc<MemAlloc<P>>, NoReadings> {
     let builder = shape.configure(MemAlloc::builder().domain(Domain::new()));
     let built = builder.build();
-    built
-        .map(Arc::new)
-        .map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))
+    built.map(Arc::new).map_err(|error| CutOff::refused("building an allocator", error).into())
 }
 
 fn destroy<P: ReusePolicy>(memory: Arc<MemAlloc<P>>) -> Result<(), WrongAnswer> {
@@ -107,7 +105,7 @@ impl<E: Elements + Sync> Map for Table<E> {
     where
         Self: 'm;
 
-    fn build(tasks: &[Task], value_size: usize) -> Result<Self, WrongAnswer> {
+    fn build(tasks: &[Task], value_size: usize) -> Result<Self, NoReadings> {
         let shape = Shape::new(MAX_ENTRIES as usize, value_size / 8)
             .map_err(|error| WrongAnswer(error.to_string()))?;
         let (elements, memory) = E::build(shape)?;

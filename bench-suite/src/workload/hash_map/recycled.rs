@@ -13,7 +13,7 @@ use memalloc::sync::AtomicU32;
 use memalloc::{AllocError, Handle, Immediate, MemAlloc};
 
 use super::ours::{Elements, allocator};
-use crate::measure::WrongAnswer;
+use crate::measure::{NoReadings, WrongAnswer};
 
 thread_local! {
     /// The element that this thread freed last. A process has one such memory (BEN-Y1).
@@ -69,7 +69,7 @@ pub(super) struct Recycling;
 impl Elements for Recycling {
     type Memory = Recycled;
 
-    fn build(shape: Shape) -> Result<(Self, Recycled), WrongAnswer> {
+    fn build(shape: Shape) -> Result<(Self, Recycled), NoReadings> {
         Ok((Self, Recycled(allocator(shape)?)))
     }
 

@@ -10,7 +10,7 @@ mod scheme;
 use memalloc::rcu::{BarrierKind, Domain};
 
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
-use crate::measure::{NoReadings, Reading, SHORTEST, Sampler, Slice, WrongAnswer};
+use crate::measure::{CutOff, NoReadings, Reading, SHORTEST, Sampler, Slice};
 use scheme::{Rcu, Trace};
 
 /// The name of the bench.
@@ -53,6 +53,7 @@ fn enter_leave<'d>(threads: usize, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        looks_up_only: false,
         shortest: SHORTEST,
         subjects,
     }
@@ -77,6 +78,7 @@ fn grace_period<'d>(threads: usize) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        looks_up_only: false,
         shortest: SHORTEST,
         subjects,
     }
@@ -87,9 +89,9 @@ fn barriers() -> impl Iterator<Item = BarrierKind> {
     BarrierKind::ALL.iter().copied().filter(|barrier| barrier.is_supported())
 }
 
-fn domain(barrier: BarrierKind) -> Result<Domain, WrongAnswer> {
+fn domain(barrier: BarrierKind) -> Result<Domain, NoReadings> {
     let domain = Domain::builder().barrier_kind(barrier).build();
-    domain.map_err(|error| WrongAnswer(format!("building a domain failed: {error}")))
+    domain.map_err(|error| CutOff::refused("building a domain", error).into())
 }
 
 fn ours<'d>(

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::scheme::Scheme;
 use super::{enter_leave, subject};
-use crate::measure::{Metric, NoReadings, Reading, Slice, WrongAnswer};
+use crate::measure::{Metric, NoReadings, Reading, Slice};
 use crate::workload::rivals::{as_kovan_has_it, version};
 use crate::workload::{Params, Subject};
 
@@ -179,6 +179,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::measure::WrongAnswer;
 
     #[test]
     fn the_faster_way_counts() {
@@ -186,7 +187,7 @@ mod tests {
         let slow: Way = |_, _| Ok(vec![Reading::new(enter_leave::CASE, Metric::NsPerOp, 3.0)]);
         let slice = Slice::new(Duration::from_millis(1), None);
         assert_eq!(fastest(&[slow, way], 1, slice).unwrap()[0].value, 2.0);
-        let wrong: Way = |_, _| Err(WrongAnswer("wrong".into()));
+        let wrong: Way = |_, _| Err(WrongAnswer("wrong".into()).into());
         assert!(fastest(&[way, wrong], 1, slice).is_err());
     }
 

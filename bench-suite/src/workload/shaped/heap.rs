@@ -7,13 +7,13 @@ use std::ptr::NonNull;
 
 use memalloc::{AllocErrorKind, MemAlloc, PolicyKind, ReusePolicy};
 
-use crate::measure::WrongAnswer;
+use crate::measure::{CutOff, NoReadings, WrongAnswer};
 use crate::shape::Shape;
 
 /// An allocator with read sections.
 pub(super) trait Heap: Sync + Sized {
     /// Builds an allocator for a shape.
-    fn build(shape: &Shape) -> Result<Self, WrongAnswer>;
+    fn build(shape: &Shape) -> Result<Self, NoReadings>;
 
     /// Returns whether a found object stays the same object until the end of the read section.
     fn protects_identity(sleeping: bool) -> bool;
@@ -40,9 +40,9 @@ pub(super) trait Heap: Sync + Sized {
 pub(super) struct Memalloc<P: ReusePolicy>(MemAlloc<P>);
 
 impl<P: ReusePolicy> Heap for Memalloc<P> {
-    fn build(shape: &Shape) -> Result<Self, WrongAnswer> {
+    fn build(shape: &Shape) -> Result<Self, NoReadings> {
         let built = super::plan(P::KIND, shape).build();
-        built.map(Self).map_err(|error| WrongAnswer(format!("building an allocator: {error}")))
+        built.map(Self).map_err(|error| CutOff::refused("building an allocator", error).into())
     }
 
     fn protects_identity(sleeping: bool) -> bool {

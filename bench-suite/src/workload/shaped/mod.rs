@@ -69,6 +69,7 @@ pub(crate) fn workload<'d>(
         keys: None,
         threads: shape.numbers.threads.count(),
         share: 1.0,
+        looks_up_only: false,
         shortest: least_sample(shape).max(SHORTEST),
         subjects,
     }

@@ -21,7 +21,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::heap::Heap;
-use crate::measure::WrongAnswer;
+use crate::measure::{NoReadings, WrongAnswer};
 use crate::shape::Shape;
 
 const MARK: u64 = 0x5d << 56;
@@ -63,7 +63,7 @@ pub(super) struct Table<H> {
 }
 
 impl<H: Heap> Table<H> {
-    pub(super) fn new(shape: &Shape) -> Result<Self, WrongAnswer> {
+    pub(super) fn new(shape: &Shape) -> Result<Self, NoReadings> {
         let sizes: Vec<usize> = shape.numbers.sizes.iter().map(|(size, _)| size).collect();
         let layouts: Result<Box<[Layout]>, _> =
             sizes.iter().map(|&size| Layout::from_size_align(size, 8)).collect();

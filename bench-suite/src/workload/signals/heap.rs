@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use memalloc::rcu::Domain;
 use memalloc::{CpuMode, MemAlloc, ReusePolicy};
 
-use crate::measure::WrongAnswer;
+use crate::measure::{CutOff, NoReadings, WrongAnswer};
 
 /// The way an object is freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,9 @@ pub(super) trait Heap: Sync + Sized {
 }
 
 /// Builds `memalloc` on a separate domain.
-pub(super) fn build<P: ReusePolicy>(mode: CpuMode) -> Result<MemAlloc<P>, WrongAnswer> {
+pub(super) fn build<P: ReusePolicy>(mode: CpuMode) -> Result<MemAlloc<P>, NoReadings> {
     let built = MemAlloc::builder().cpu_mode(mode).domain(Domain::new()).build();
-    built.map_err(|error| WrongAnswer(format!("building an allocator failed: {error}")))
+    built.map_err(|error| CutOff::refused("building an allocator", error).into())
 }
 
 impl<P: ReusePolicy> Heap for MemAlloc<P> {

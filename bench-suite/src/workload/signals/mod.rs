@@ -70,6 +70,7 @@ fn workload<'d>(setting: Setting, selection: &Selection) -> Workload<'d> {
         keys: None,
         threads,
         share: 1.0,
+        looks_up_only: false,
         shortest: SHORTEST,
         subjects,
     }
@@ -104,7 +105,7 @@ struct SignalsSampler<B> {
     build: B,
 }
 
-impl<H: Heap, B: Fn() -> Result<H, WrongAnswer>> Sampler for SignalsSampler<B> {
+impl<H: Heap, B: Fn() -> Result<H, NoReadings>> Sampler for SignalsSampler<B> {
     /// All checks are part of the samples.
     fn rehearse(&mut self) -> Result<(), NoReadings> {
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use qptrie::Hints;
 
 use super::map::{Before, OrderedMap, View};
-use crate::measure::WrongAnswer;
+use crate::measure::{NoReadings, WrongAnswer};
 use crate::workload::malloc_usage;
 
 /// A map behind a reader-writer lock.
@@ -30,7 +30,7 @@ impl LockedBTree {
 impl OrderedMap<u64> for LockedBTree {
     type View<'m> = &'m Self;
 
-    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, NoReadings> {
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { entries: RwLock::default(), heap_before })
     }

@@ -14,6 +14,7 @@ use super::ordered::{Iterate, Seek};
 use super::update::Update;
 use super::*;
 use crate::data::DataName;
+use crate::measure::WrongAnswer;
 
 /// The fault of a map: none.
 const NOTHING: u8 = 0;
@@ -51,7 +52,7 @@ impl<V, const FAULT: u8> Locked<V, FAULT> {
 impl<V: Value, const FAULT: u8> OrderedMap<V> for Locked<V, FAULT> {
     type View<'m> = &'m Self;
 
-    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, NoReadings> {
         Ok(Self { entries: Mutex::default(), operations: AtomicU64::new(0) })
     }
 
@@ -162,6 +163,23 @@ fn every_case_runs_beside_every_concurrent_reader() {
         assert!(run_beside::<Iterate, NOTHING, u64>(reader).is_ok(), "{reader}");
         assert!(run_beside::<Seek, NOTHING, u64>(reader).is_ok(), "{reader}");
     }
+}
+
+#[test]
+fn samples_are_longer_than_the_case_needs_only_beside_a_reader_that_sits() {
+    let data = [DataSet::load(&DataName::Random, 1).unwrap()];
+    let selection = Selection {
+        cases: Memory::NAMES.to_vec(),
+        threads: vec![1],
+        policies: Vec::new(),
+        rivals: false,
+        seed: 1,
+    };
+    let concurrent = ConcurrentReader::USUAL.to_vec();
+    let lineup = Lineup { readers: Vec::new(), hints: Vec::new(), concurrent, others: false };
+    let shares: Vec<f64> =
+        workloads(&data, &selection, &lineup).iter().map(|one| one.share).collect();
+    assert_eq!(shares, [Memory::SHARE, Memory::SHARE, Memory::SHARE, 4.0]);
 }
 
 /// Nothing else looks up keys in this case.

@@ -2,7 +2,7 @@
 
 use qptrie::Hints;
 
-use crate::measure::WrongAnswer;
+use crate::measure::{NoReadings, WrongAnswer};
 
 /// A map from byte strings to values.
 pub(super) trait OrderedMap<V>: Sync + Sized {
@@ -19,7 +19,7 @@ pub(super) trait OrderedMap<V>: Sync + Sized {
     const AT_ONCE: bool = false;
 
     /// Builds an empty map, with or without hints if it is the trie; other maps have none.
-    fn build(hints: Hints) -> Result<Self, WrongAnswer>;
+    fn build(hints: Hints) -> Result<Self, NoReadings>;
 
     /// Enters a read section.
     fn pin(&self) -> Self::View<'_>;

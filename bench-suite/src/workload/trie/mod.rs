@@ -33,7 +33,7 @@ use qptrie::Hints;
 use super::reader::Reader as ConcurrentReader;
 use super::{OnWrong, Params, Selection, Subject, Workload, threads_in_words};
 use crate::data::DataSet;
-use crate::measure::{NoReadings, Reading, Sampler, Slice, WrongAnswer, available_cpus};
+use crate::measure::{NoReadings, Reading, Sampler, Slice, available_cpus};
 use map::{OrderedMap, View};
 pub(crate) use ours::Reader;
 use ours::{Batched, Family, Plain, SubtreeLock, Validated};
@@ -196,12 +196,14 @@ impl<'d> TrieWorkloads<'d, '_> {
             for threads in C::threads(&self.selection.threads) {
                 let subjects = self.subjects::<C>(threads, reader);
                 let threads_in_words = threads_in_words(threads);
+                let sits = reader.sits().then(|| reader.share());
                 self.workloads.push(Workload {
                     bench: BENCH,
                     title: format!("{cases}, {}, {threads_in_words}, reader {reader}", data.name),
                     keys: Some(data),
                     threads,
-                    share: C::SHARE.max(reader.share()),
+                    share: sits.map_or(C::SHARE, |share| share.max(C::SHARE)),
+                    looks_up_only: C::LOOKS_UP_ONLY,
                     shortest: reader.shortest_sample(),
                     subjects,
                 });
@@ -365,7 +367,7 @@ impl<C: Case, M: OrderedMap<u64>> Sampler for Guest<'_, C, M> {
 }
 
 /// Builds a map with every key of the data set, each with its number as value.
-fn filled<V: Value, M: OrderedMap<V>>(setting: Setting<'_>) -> Result<M, WrongAnswer> {
+fn filled<V: Value, M: OrderedMap<V>>(setting: Setting<'_>) -> Result<M, NoReadings> {
     let Setting { data, hints, .. } = setting;
     let map = M::build(hints)?;
     let mut findings = check::Findings::default();

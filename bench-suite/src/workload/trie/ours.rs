@@ -11,7 +11,7 @@ use qptrie::{Hints, QpTrie, TrieGuard};
 
 use super::Value;
 use super::map::{Before, OrderedMap, View};
-use crate::measure::WrongAnswer;
+use crate::measure::{CutOff, NoReadings, WrongAnswer};
 
 /// The way lookups are protected from writers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,9 +119,9 @@ where
 {
     type View<'m> = TrieGuard<'m, V, B, L>;
 
-    fn build(hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(hints: Hints) -> Result<Self, NoReadings> {
         let built = Self::builder().hints(hints).build();
-        built.map_err(|error| failed("building a trie", error))
+        built.map_err(|error| CutOff::refused("building a trie", error).into())
     }
 
     fn pin(&self) -> Self::View<'_> {
@@ -193,7 +193,7 @@ impl<V: Value> OrderedMap<V> for AtOnce<V> {
 
     const AT_ONCE: bool = true;
 
-    fn build(hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(hints: Hints) -> Result<Self, NoReadings> {
         OrderedMap::build(hints).map(Self)
     }
 
@@ -274,7 +274,7 @@ pub(super) struct LockedRef<'m, V: Value> {
 impl<V: Value> OrderedMap<V> for Locked<V> {
     type View<'m> = LockedRef<'m, V>;
 
-    fn build(hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(hints: Hints) -> Result<Self, NoReadings> {
         let locks = (0..=256).map(|_| Mutex::new(())).collect();
         Ok(Self { trie: OrderedMap::build(hints)?, locks })
     }

@@ -13,7 +13,7 @@ use scc::TreeIndex;
 use super::map::{Before, OrderedMap, View};
 use super::{Case, Setting, guest};
 use crate::data::DataSet;
-use crate::measure::WrongAnswer;
+use crate::measure::{NoReadings, WrongAnswer};
 use crate::workload::rivals::version;
 use crate::workload::{Subject, malloc_usage};
 
@@ -75,7 +75,7 @@ struct MassRef<'m> {
 impl OrderedMap<u64> for Mass {
     type View<'m> = MassRef<'m>;
 
-    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, NoReadings> {
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { tree: MassTree::new(), heap_before })
     }
@@ -155,7 +155,7 @@ struct SkipRef<'m> {
 impl OrderedMap<u64> for Skip {
     type View<'m> = SkipRef<'m>;
 
-    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, NoReadings> {
         settle(|| crossbeam_epoch::pin().flush());
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: crossbeam_skiplist::SkipMap::new(), heap_before })
@@ -220,7 +220,7 @@ struct TreeRef<'m> {
 impl OrderedMap<u64> for Tree {
     type View<'m> = TreeRef<'m>;
 
-    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, NoReadings> {
         settle(|| scc::Guard::new().accelerate());
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { index: TreeIndex::new(), heap_before })
@@ -291,7 +291,7 @@ impl OrderedMap<u64> for Papaya {
 
     const ORDERED: bool = false;
 
-    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, NoReadings> {
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: papaya::HashMap::new(), heap_before })
     }
@@ -349,7 +349,7 @@ impl OrderedMap<u64> for Dash {
 
     const ORDERED: bool = false;
 
-    fn build(_hints: Hints) -> Result<Self, WrongAnswer> {
+    fn build(_hints: Hints) -> Result<Self, NoReadings> {
         let heap_before = malloc_usage::bytes_in_use();
         Ok(Self { map: dashmap::DashMap::new(), heap_before })
     }
