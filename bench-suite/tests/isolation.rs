@@ -24,7 +24,7 @@ const COMMANDS: [&[&str]; 9] = [
     &["htab-mem", "--value-size", "8", "--case", "overwrite", "--policy", "immediate"],
     &["map-perf", "--policy", "immediate"],
     &["qp-trie", "--data", "random", "--case", "lookup-hit", "--policy", "immediate"],
-    &["signals", "--cpu-mode", "active-thread", "--policy", "immediate"],
+    &["signals", "--cpu-mode", "active-thread", "--policy", "immediate,after-rcu-gp"],
     &["advise"],
 ];
 
