@@ -24,7 +24,7 @@ const COMMANDS: [&[&str]; 9] = [
     &["htab-mem", "--value-size", "8", "--case", "overwrite", "--policy", "immediate"],
     &["map-perf", "--policy", "immediate"],
     &["qp-trie", "--data", "random", "--case", "lookup-hit", "--policy", "immediate"],
-    &["signals", "--cpu-mode", "active-thread", "--policy", "immediate"],
+    &["signals", "--cpu-mode", "active-thread", "--policy", "immediate,after-rcu-gp"],
     &["advise"],
 ];
 
@@ -113,8 +113,10 @@ fn inherited(process: u32) -> Option<Inherited> {
     let wanted = ["Cpus_allowed:", "Mems_allowed:", "Groups:", "Uid:", "Seccomp:"];
     let lines = status.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
     let status: Vec<String> = lines.map(str::to_owned).collect();
-    // The rest of a process that has ended has no environment.
-    (!environment.is_empty() && status.len() >= 5).then_some(Inherited { environment, status })
+    // A process that has ended has no command line, and an environment that was read meanwhile may
+    // lack its end.
+    let lives = !fs::read(format!("/proc/{process}/cmdline")).ok()?.is_empty();
+    (lives && status.len() >= 5).then_some(Inherited { environment, status })
 }
 
 #[test]
