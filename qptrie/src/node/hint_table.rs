@@ -239,7 +239,8 @@ impl HintTable {
         }
         let number = self.counts.begun.fetch_add(1, Ordering::Relaxed) as usize;
         let leaves_of = |Bucket(bucket): &Bucket| {
-            // ORDERING: as in `find`.
+            // ORDERING: pairs with the Release store in `put`, as in `find`. Falls to `loom`
+            // `a_hint_moves_beside_a_writer_of_its_leaf`.
             let leaves = bucket.each_ref().map(|hint| former.handle(hint.load(Ordering::Acquire)));
             leaves.into_iter().flatten()
         };

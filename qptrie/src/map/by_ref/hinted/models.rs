@@ -34,16 +34,25 @@ enum Scenario {
     Replaced,
     /// It is free, and is initialised as a leaf of the same key.
     Initialised,
+    /// It is allocated, linked and hinted while another thread replaces the table.
+    Inserted,
 }
 
 impl Scenario {
     fn prepare<L: ReusePolicy>(self, trie: &Trie<L>) {
+        if matches!(self, Self::Inserted) {
+            return;
+        }
         put(trie, KEY, 1);
         if matches!(self, Self::Initialised) {
             trie.pin().remove_copied(KEY);
             // Under every policy, the leaf is then the first to be reused.
             trie.quiesce().expect("outside of read sections");
         }
+        Self::replace_table(trie);
+    }
+
+    fn replace_table<L: ReusePolicy>(trie: &Trie<L>) {
         trie.nodes.hints.fit(&trie.domain, || MANY, false);
         assert!(trie.nodes.hints.are_moving());
     }
@@ -58,7 +67,7 @@ impl Scenario {
                 }
                 None
             }
-            Self::Replaced | Self::Initialised => {
+            Self::Replaced | Self::Initialised | Self::Inserted => {
                 put(trie, KEY, 2);
                 Some(2)
             }
@@ -78,6 +87,9 @@ fn moved<L: ReusePolicy>(scenario: Scenario, fault: Option<Fault>, seen: &Seen) 
         let trie = Arc::clone(&trie);
         thread::spawn(move || {
             let _section = trie.domain.pin();
+            if matches!(scenario, Scenario::Inserted) {
+                Scenario::replace_table(&trie);
+            }
             move_hints(&trie.nodes);
         })
     };
@@ -109,6 +121,8 @@ fn a_hint_moves_beside_a_writer_of_its_leaf() {
     holds::<AfterRcuGp>(Scenario::Replaced, &[MOVED]);
     holds::<Immediate>(Scenario::Initialised, &[MOVED]);
     holds::<AfterRcuGp>(Scenario::Initialised, &[MOVED]);
+    holds::<Immediate>(Scenario::Inserted, &[MOVED, LEFT]);
+    holds::<AfterRcuGp>(Scenario::Inserted, &[MOVED, LEFT]);
 }
 
 #[test]
