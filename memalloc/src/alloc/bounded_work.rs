@@ -13,6 +13,8 @@ use crate::{
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
 use std::time::Duration;
 
 /// In batches.
@@ -178,6 +180,24 @@ impl<P: ProtectsIdentity> Drop for Owner<P> {
     }
 }
 
+/// A thread that was a reader and may be one again, so that a check for readers takes a barrier. It
+/// ends with this.
+struct IdleReader(#[allow(dead_code, reason = "its drop ends the thread")] Sender<()>);
+
+impl IdleReader {
+    fn of(domain: &Domain) -> Self {
+        let ((end, until), (began, has_begun)) = (mpsc::channel(), mpsc::channel());
+        let domain = domain.clone();
+        thread::spawn(move || {
+            drop((domain.pin(), domain.pin_trace()));
+            began.send(()).expect("it is waited for");
+            _ = until.recv();
+        });
+        has_begun.recv().expect("the thread runs");
+        Self(end)
+    }
+}
+
 /// Chains of values, whose first values are held up by a reader.
 struct Stall<P: ProtectsIdentity> {
     domain: Domain,
@@ -241,12 +261,48 @@ fn no_free_does_more_work_the_more_was_held_up_although_finalizers_free() {
     is_bounded_with_hooks::<AfterTasksTraceGp>(u64::MAX, 4);
 }
 
+fn is_bounded_beside_a_reader<P: ProtectsIdentity>() {
+    for batches in STALLS {
+        for length in [5, 20] {
+            let mut stall = Stall::<P>::of(batches, length, 256 << 10);
+            let _reader = IdleReader::of(&stall.domain);
+            stall.work_off(1, 2 * length * batches * BATCH);
+            let (most, bound) = (stall.most, 2 * length as u64 * MOST_VISITS);
+            let what = format!("{:?}, {batches} batches of chains of {length}", P::KIND);
+            assert!(most <= bound, "{what}: {most} visits");
+        }
+    }
+}
+
+#[test]
+fn nor_does_one_beyond_max_pending_although_checks_for_readers_are_seldom() {
+    is_bounded_beside_a_reader::<AfterRcuGp>();
+    is_bounded_beside_a_reader::<FreeAfterRcuGp>();
+    is_bounded_beside_a_reader::<AfterTasksTraceGp>();
+}
+
 /// It also finishes the chains of the batches that it moves.
 #[test]
 fn nor_does_one_beyond_max_pending_although_finalizers_free() {
     is_bounded_with_hooks::<AfterRcuGp>(256 << 10, 8);
     is_bounded_with_hooks::<FreeAfterRcuGp>(256 << 10, 8);
     is_bounded_with_hooks::<AfterTasksTraceGp>(256 << 10, 8);
+}
+
+/// A CPU checks for readers seldom, as the check takes a barrier: what finalizers free has then not
+/// passed, although no reader is inside.
+#[test]
+fn frees_beyond_max_pending_keep_it_from_growing_however_long_the_chains_are() {
+    const LENGTH: usize = 50;
+    let stall = Stall::<AfterRcuGp>::of(300, LENGTH, 1 << 20);
+    let _reader = IdleReader::of(&stall.domain);
+    let before = stall.pending();
+    assert!(before > (1 << 20) / 16, "it is beyond");
+    for _ in 0..100 * BATCH {
+        Owner::free(stall.cache, LENGTH);
+    }
+    let after = stall.pending();
+    assert!(after <= before, "{after} are pending, {before} before 100 batches");
 }
 
 /// What a free leaves of them is left neither by `quiesce` nor by `tend`.

@@ -218,8 +218,8 @@ impl<P: ReusePolicy, A> Builder<P, A> {
     /// A free runs it for at most 16 batches of up to 250 objects, and leaves the others pending
     /// for the next deferred frees of any class, a [`Worker`](crate::Worker), `tend`, `trim` or
     /// `quiesce`. If more than [`max_pending`](Self::max_pending) is pending, the free continues
-    /// until that is less than before it, also by what its finalizers have freed, unless a reader
-    /// holds that up.
+    /// until that is less than before it, also by what its finalizers have freed. It waits for the
+    /// readers that hold that up, for at most `stall_after`.
     ///
     /// It must not wait for a thread that calls `quiesce` of the same allocator, which may be
     /// waiting for the call that runs it.

@@ -42,8 +42,7 @@ const ROOM_PER_STALL: u64 = 16;
 struct Room {
     /// Added by the free.
     added: u64,
-    /// Added by the hooks that the free has run, if readers let it pass. What a reader holds up
-    /// does not count: that memory was pending before, with its owners.
+    /// Added by the hooks that the free has run.
     added_by_hooks: u64,
     made: u64,
 }
@@ -329,12 +328,22 @@ impl Raw {
 
     /// Lets pending objects that have passed their grace period be reused. Returns true if there is
     /// room, or if this call has made more than it takes: then the rest is left to the next frees,
-    /// so that no call takes longer the more is pending. Returns false only if nothing is ready.
+    /// so that no call takes longer the more is pending. Returns false if nothing is ready, or if
+    /// hooks add at least half as much as is made: behind a reader no work would be enough.
     fn make_room(&self, room: &mut Room) -> bool {
         loop {
-            let made_before = room.made;
+            let (made_before, added_before) = (room.made, room.added_by_hooks);
             for class in self.all_classes() {
-                room.note(&self.end_waiting(class, Some(self.batches_per_call(class))));
+                let most = Some(self.batches_per_call(class));
+                let mut finished = Finished::default();
+                if self.depot.runs_hooks_when_passed() {
+                    // What hooks have left goes on before more of what may own such.
+                    finished = self.depot.finish(class, most);
+                }
+                if finished.passed_bytes == 0 {
+                    finished = self.end_waiting(class, most);
+                }
+                room.note(&finished);
                 if room.is_made() {
                     return true;
                 }
@@ -342,7 +351,7 @@ impl Raw {
             if self.has_room() {
                 return true;
             }
-            if room.made == made_before {
+            if room.made - made_before <= 2 * (room.added_by_hooks - added_before) {
                 return false;
             }
         }
@@ -364,10 +373,14 @@ impl Raw {
         self.depot.share_all_deferred(|| self.stamp_deferred());
         // Objects pending now need no later grace period than this one; objects that others add
         // may.
-        let stamp = self.stamp_deferred();
-        let mut enough = || {
+        let mut stamp = self.stamp_deferred();
+        let mut shared_of_hooks = 0;
+        let enough = |room: &mut Room, stamp, shared_of_hooks| {
             if self.domain.pass(wait_for, stamp, 1) {
                 self.domain.advance_once(wait_for);
+            } else if shared_of_hooks > 0 {
+                // What hooks have added goes on before more of what may own such.
+                return self.has_room();
             }
             self.make_room(room)
         };
@@ -377,7 +390,8 @@ impl Raw {
         let mut backoff = Backoff::default();
         // Another thread may hold the batches for a moment.
         let mut empty = 0..MOST_EMPTY;
-        while !enough() && !self.domain.would_wait_for_itself(wait_for) {
+        while !enough(room, stamp, shared_of_hooks) && !self.domain.would_wait_for_itself(wait_for)
+        {
             let (now, waits) = (completed(), self.anything_waits());
             if waits {
                 empty = 0..MOST_EMPTY;
@@ -388,6 +402,11 @@ impl Raw {
                 // Objects that others have deferred since may be all that is pending.
                 self.depot.share_all_deferred(|| self.stamp_deferred());
                 shared_at = now;
+            }
+            if room.added_by_hooks > shared_of_hooks {
+                self.depot.share_all_deferred(|| self.stamp_deferred());
+                stamp = self.stamp_deferred();
+                shared_of_hooks = room.added_by_hooks;
             }
             if thread::clock().saturating_sub(start) >= limit {
                 return;

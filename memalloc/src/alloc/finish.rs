@@ -17,8 +17,7 @@ pub(super) struct Finished {
     pub(super) returned_bytes: u64,
     /// Bytes of the objects that are pending no longer.
     pub(super) passed_bytes: u64,
-    /// Bytes that hooks have added to what is pending, if that was more than may be and readers
-    /// let them pass.
+    /// Bytes that hooks have added to what is pending, if that was more than may be.
     pub(super) added_bytes: u64,
 }
 

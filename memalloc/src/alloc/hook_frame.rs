@@ -79,17 +79,15 @@ pub(super) fn add(of: *const (), bytes: u64) {
 }
 
 /// Calls `work`, which runs hooks of this allocator, until these leave no more objects. Returns
-/// the bytes that they have added, or 0 if they have left no objects that may be finished now.
+/// the bytes that they have added.
 pub(super) fn run(of: *const (), mut work: impl FnMut()) -> u64 {
     RUNS.with(|runs| runs.set(runs.get() + 1));
     let below = INNERMOST.with(Cell::get);
     let frame = Frame { of, has_more: Cell::new(true), added: Cell::new(0), below };
     INNERMOST.with(|innermost| innermost.set(&raw const frame));
     let _entered = Entered(below);
-    let mut have_left = false;
     while frame.has_more.replace(false) {
         work();
-        have_left |= frame.has_more.get();
     }
-    if have_left { frame.added.get() } else { 0 }
+    frame.added.get()
 }

@@ -40,6 +40,9 @@ pub(super) const MOST_AT_FREE: usize = 4;
 /// no free follows, those that are late stay.
 const MOST_LATE: usize = 16;
 
+/// The most slabs to return while the lock of the slabs is held: 1 MiB.
+pub(super) const MOST_AT_ONCE: usize = 16;
+
 /// The most slabs to return beside an allocation.
 pub(super) const MOST_AT_ALLOC: usize = 1;
 

@@ -10,7 +10,7 @@
 use super::Handle;
 use super::arena::{Arena, SLAB_BYTES, SLAB_UNITS};
 use super::descriptor::Slab;
-use super::empty::{EmptySlabs, MOST_AT_ALLOC, RECENT};
+use super::empty::{EmptySlabs, MOST_AT_ALLOC, MOST_AT_ONCE, RECENT};
 use super::lists::{State, pages};
 use crate::class::{ClassTable, UNIT};
 use crate::sync::{LockGuard, Ordering, Tally};
@@ -318,20 +318,34 @@ impl Slabs {
 
     /// Returns the memory of all empty slabs, as far as the backing supports that.
     pub(crate) fn release_spare(&self) {
-        let mut state = self.state.lock();
-        for of in 0..state.empty.len() {
-            let all = state.empty[of].all();
-            self.release(&mut state, of, all);
-        }
+        self.release_each(EmptySlabs::all);
     }
 
     /// Returns the memory of the empty slabs that have not been needed since the last call, or
     /// recently, if they are kept for that long.
     pub(crate) fn release_idle(&self) {
+        self.release_each(|empty| empty.idle(coarse_clock()));
+    }
+
+    /// Returns the memory of the oldest empty slabs, as many of each list as `surplus` says. Lets
+    /// other threads have the lock after every [`MOST_AT_ONCE`].
+    fn release_each(&self, surplus: impl Fn(&mut EmptySlabs) -> usize) {
         let mut state = self.state.lock();
+        let mut at_once = MOST_AT_ONCE;
         for of in 0..state.empty.len() {
-            let idle = state.empty[of].idle(coarse_clock());
-            self.release(&mut state, of, idle);
+            let mut left = surplus(&mut state.empty[of]);
+            while left > 0 {
+                if at_once == 0 {
+                    drop(state);
+                    state = self.state.lock();
+                    at_once = MOST_AT_ONCE;
+                }
+                let most = left.min(at_once);
+                if self.release(&mut state, of, most) < most {
+                    break;
+                }
+                (left, at_once) = (left - most, at_once - most);
+            }
         }
     }
 
@@ -340,15 +354,17 @@ impl Slabs {
         self.state.lock().released_bytes
     }
 
-    /// Returns the memory of the `count` oldest empty slabs of a list, as far as the backing
-    /// supports that. Adjacent ones take one system call.
-    fn release(&self, state: &mut State, of: usize, mut count: usize) {
-        while count > 0 {
-            let released = state.empty[of].release_oldest(count, |run| self.arena.release(run));
+    /// Returns the memory of the `most` oldest empty slabs of a list, as far as the backing
+    /// supports that. Adjacent ones take one system call. Returns how many have returned theirs.
+    fn release(&self, state: &mut State, of: usize, most: usize) -> usize {
+        let mut count = 0;
+        while count < most {
+            let left = most - count;
+            let released = state.empty[of].release_oldest(left, |run| self.arena.release(run));
             if released.is_empty() {
-                return;
+                break;
             }
-            count -= released.len();
+            count += released.len();
             for number in released {
                 let slab = &mut state.slabs[number as usize];
                 state.released += 1;
@@ -358,6 +374,7 @@ impl Slabs {
                 slab.released_at = coarse_clock();
             }
         }
+        count
     }
 
     /// Gives an empty slab the class `class`, lists it, and returns its number.

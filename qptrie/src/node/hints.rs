@@ -8,8 +8,9 @@
 //! A table (`hint_table`) has a fixed size. When hints are often evicted, and there are more
 //! entries than a table of this size is meant for, another table replaces it. The *former* table
 //! stays until its hints have moved: each call that adds a hint moves those of one bucket, and so
-//! does each lookup that finds its hint in the former table. Once a call has begun to move the last
-//! bucket, the next one takes the former table out. A call to `fit` after a grace period frees it.
+//! does each lookup that finds its hint in the former table, and one in 64 of those that find none.
+//! Once a call has begun to move the last bucket, the next one takes the former table out. A call
+//! to `fit` after a grace period frees it.
 //!
 //! - QPT-H1: every handle in a table was that of a leaf of this trie at some time. With hints,
 //!   slabs of leaves keep their class, so the memory at a handle is a leaf, was a leaf, or says
@@ -80,6 +81,11 @@ impl KeyHash {
     #[inline(always)]
     pub(crate) fn is_to_be_found(self) -> bool {
         self.look != Look::No
+    }
+
+    /// Returns true for one call in 64, at random.
+    pub(crate) fn is_counted(self) -> bool {
+        self.look == Look::Counted
     }
 }
 

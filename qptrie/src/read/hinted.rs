@@ -64,8 +64,9 @@ fn look_back<R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     is_it: impl Fn(Handle) -> Option<R>,
 ) -> Option<R> {
     let found = nodes.hints.find_in_former(hash, is_it);
-    // A lookup that finds its key otherwise adds a hint, and moves some then.
-    if found.is_some() {
+    // A lookup that finds its key otherwise adds a hint, and moves some then. A few of the others
+    // move some too: there may be no other calls.
+    if found.is_some() || hash.is_counted() {
         move_hints(nodes);
     }
     found
