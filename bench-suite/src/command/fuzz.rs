@@ -1,7 +1,6 @@
 //! Fuzz targets: records, recordings and shapes that nothing of ours has written. Byte strings are
 //! such files, or scripts that spoil a valid one. Each is refused in one line, or can be shown.
-//! `cargo test` replays the corpora in `__fuzz__`; see docs/CONTRIBUTING.md for the coverage-guided
-//! form.
+//! `cargo test` tries random ones; see docs/CONTRIBUTING.md for the coverage-guided form.
 
 #[path = "../../../memalloc/tests/fuzz/script.rs"]
 mod script;
