@@ -80,16 +80,10 @@ impl Waiting {
         Some(batch)
     }
 
-    /// Takes at most `most` batches whose grace periods have passed, of the newest first: what
-    /// hooks free goes on before more of the objects that have owned such.
+    /// Takes at most `most` batches whose grace periods have passed.
     pub(super) fn take_passed(&self, pool: &Pool, completed: &Stamp, most: usize) -> Queue {
         let mut passed = Queue::new();
-        let mut lists = self.lists.each_ref();
-        // Without it, models have fewer executions.
-        if !cfg!(loom) {
-            lists.sort_by_key(|list| Reverse(list.stamp().age()));
-        }
-        for list in lists {
+        for list in &self.lists {
             while (passed.batches() as usize) < most
                 && let Some(batch) = list.pop_passed(pool, completed)
             {
