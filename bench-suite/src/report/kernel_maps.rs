@@ -85,11 +85,7 @@ pub(crate) fn beside_htab_mem(records: &[Record]) -> String {
             let [average, peak] = [Metric::MemAvgBytes, Metric::MemPeakBytes].map(of).map(memory);
             Some((loops, average, peak))
         };
-        text += &lines(
-            |shown, base| Some(cells(measured(shown)?, measured(base))),
-            cells(immediate, Some(immediate)),
-            cells(deferred, Some(immediate)),
-        );
+        text += &lines(measured, cells, [immediate, deferred]);
     }
     if text.is_empty() {
         return text;
@@ -124,11 +120,7 @@ pub(crate) fn beside_map_perf(records: &[Record]) -> String {
         let cells =
             |events: f64, base: Option<f64>| [events, base.map_or(f64::NAN, |base| events / base)];
         let (immediate, deferred) = MAP_PERF;
-        text += &lines(
-            |shown, base| Some(cells(measured(shown)?, measured(base))),
-            cells(immediate, Some(immediate)),
-            cells(deferred, Some(immediate)),
-        );
+        text += &lines(measured, cells, [immediate, deferred]);
     }
     if text.is_empty() {
         return text;
@@ -148,20 +140,21 @@ fn head(what: &str, names: &[&str]) -> String {
 }
 
 /// Returns the lines of all subjects that were measured, each with those that were published.
-/// `measured` takes a subject, and the one that its ratio is to.
-fn lines<const N: usize>(
-    measured: impl Fn(&Shown, &Shown) -> Option<[f64; N]>,
-    immediate: [f64; N],
-    deferred: [f64; N],
+/// `measured` returns the figures of a subject, and `cells` what is shown of some figures and of
+/// those that their ratio is to.
+fn lines<F: Copy, const N: usize>(
+    measured: impl Fn(&Shown) -> Option<F>,
+    cells: impl Fn(F, Option<F>) -> [f64; N],
+    [immediate, deferred]: [F; 2],
 ) -> String {
-    let ours = |shown: &Shown| Some((shown.0, measured(shown, &IMMEDIATE)?));
-    let kernel = |shown: &Shown| Some((shown.0, measured(shown, &KERNEL[0])?));
+    let beside = |shown: &Shown, base| Some((shown.0, cells(measured(shown)?, measured(base))));
+    let ours = |shown: &Shown| beside(shown, &IMMEDIATE);
     let all = ours(&IMMEDIATE)
         .into_iter()
-        .chain([("published: immediate", immediate)])
+        .chain([("published: immediate", cells(immediate, Some(immediate)))])
         .chain(DEFERRED.iter().filter_map(ours))
-        .chain([("published: after an RCU GP", deferred)])
-        .chain(KERNEL.iter().filter_map(kernel));
+        .chain([("published: after an RCU GP", cells(deferred, Some(immediate)))])
+        .chain(KERNEL.iter().filter_map(|shown| beside(shown, &KERNEL[0])));
     let mut text = String::new();
     for (name, cells) in all {
         let cells = cells.map(|cell| if cell.is_nan() { "-".into() } else { format!("{cell:.2}") });
