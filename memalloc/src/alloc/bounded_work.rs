@@ -1,9 +1,11 @@
 //! No call does more work the more has been held up. Work is the number of times that the call has
 //! looked at a batch.
 //!
-//! The caches are those of threads, so that no test depends on the CPU that its thread is on.
+//! The caches are those of threads, so that no test depends on the CPU that its thread is on. The
+//! ranges grow in steps, so that there are no more batches than the objects need.
 
 use super::{Cache, MemAlloc};
+use crate::backing::{self, Backing};
 use crate::batch::visits;
 use crate::rcu::{Domain, waits};
 use crate::{
@@ -12,8 +14,11 @@ use crate::{
 };
 use std::alloc::Layout;
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
 use std::ptr::NonNull;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -30,7 +35,58 @@ const BATCH: usize = 250;
 
 fn builder<P: ReusePolicy>(domain: &Domain, max_pending: u64) -> Builder<P> {
     let builder = MemAlloc::<P>::builder().domain(domain.clone()).cpu_mode(CpuMode::ActiveThread);
-    builder.max_pending(max_pending)
+    builder.backing(InSteps::new()).max_pending(max_pending)
+}
+
+/// The usual memory, in ranges that grow in steps.
+#[derive(Debug)]
+struct InSteps {
+    behind: Arc<dyn Backing>,
+    /// By address.
+    ranges: Mutex<HashMap<usize, Layout>>,
+}
+
+impl InSteps {
+    fn new() -> Self {
+        Self { behind: backing::usual(), ranges: Mutex::default() }
+    }
+}
+
+// SAFETY: each range is one of `behind`, whole from the start.
+unsafe impl Backing for InSteps {
+    fn default_range_bytes(&self) -> u64 {
+        self.behind.default_range_bytes()
+    }
+
+    fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>> {
+        let start = self.behind.reserve(layout)?;
+        self.ranges.lock().unwrap().insert(start.addr().get(), layout);
+        Ok(start)
+    }
+
+    fn reserve_growing(&self, layout: Layout) -> io::Result<(NonNull<u8>, usize)> {
+        self.reserve(layout).map(|start| (start, 0))
+    }
+
+    unsafe fn grow(&self, _: NonNull<u8>, _: usize, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    unsafe fn commit(&self, part: NonNull<[u8]>) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.commit(part) }
+    }
+
+    unsafe fn release(&self, part: NonNull<[u8]>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.behind.release(part) }
+    }
+
+    unsafe fn unreserve(&self, start: NonNull<u8>, _: Layout) {
+        let layout = self.ranges.lock().unwrap().remove(&start.addr().get());
+        // SAFETY: the caller's promise, with the layout of `reserve`.
+        unsafe { self.behind.unreserve(start, layout.expect("reserved above")) };
+    }
 }
 
 /// Returns a domain whose readers never stall.
