@@ -35,7 +35,7 @@ const BATCH: usize = 250;
 
 fn builder<P: ReusePolicy>(domain: &Domain, max_pending: u64) -> Builder<P> {
     let builder = MemAlloc::<P>::builder().domain(domain.clone()).cpu_mode(CpuMode::ActiveThread);
-    builder.backing(InSteps::new()).max_pending(max_pending)
+    builder.backing(InSteps::new()).range_bytes(1 << 30).max_pending(max_pending)
 }
 
 /// The usual memory, in ranges that grow in steps.
