@@ -90,7 +90,7 @@ pub(crate) use symbols::Symbols;
 pub(crate) use twig::{Node, Twig};
 
 use crate::fault::Faults;
-use memalloc::{BuildError, ClassTable, MAX_SIZE, MemAlloc, ReusePolicy};
+use memalloc::{BuildError, ClassError, ClassTable, MAX_SIZE, MemAlloc, ReusePolicy};
 use std::marker::PhantomData;
 
 /// The memory of a trie: an allocator for branches, an allocator for leaves, the roots, the number
@@ -108,9 +108,11 @@ pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
     values: PhantomData<fn(V) -> V>,
 }
 
-/// The largest leaf that the allocator of leaves has a class for. Keys of models are short: every
+/// Returns the classes of leaves. Keys of models are short, and one class is enough: every
 /// execution builds all classes, and a fence of the model checker visits each of their atomics.
-const LARGEST_LEAF: usize = if cfg!(loom) { 64 } else { MAX_SIZE };
+fn leaf_classes() -> Result<ClassTable, ClassError> {
+    if cfg!(loom) { ClassTable::new(&[32]) } else { ClassTable::fine(MAX_SIZE) }
+}
 
 /// The range that a twig can address: one of its 32 bits distinguishes branches from leaves. The
 /// range of neither allocator may be larger.
@@ -126,7 +128,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     ) -> Result<Self, BuildError> {
         // A hint may be arbitrarily old (QPT-H1), and so may the parent of a leaf (QPT-N9).
         let branches = branches.keep_class(hints);
-        let mut leaves = leaves.classes(ClassTable::fine(LARGEST_LEAF)?).keep_class(hints);
+        let mut leaves = leaves.classes(leaf_classes()?).keep_class(hints);
         if std::mem::needs_drop::<V>() {
             // SAFETY: every object of this allocator that is freed deferred is a leaf (QPT-N3).
             leaves = unsafe { leaves.finalizer(leaf_plain::drop_value::<V>) };
