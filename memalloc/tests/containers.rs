@@ -9,7 +9,7 @@ use allocator_api2::vec::Vec as VecIn;
 use bumpalo::Bump;
 use common::{Dice, Setup, adds_up, in_every_setup, layout};
 use hashbrown::{DefaultHashBuilder, HashMap as MapIn};
-use memalloc::{AfterRcuGp, AfterTasksTraceGp, FreeAfterRcuGp, MemAlloc, ProtectsIdentity};
+use memalloc::{AfterRcuGp, MemAlloc};
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::ptr::NonNull;
@@ -39,7 +39,7 @@ fn follow_a_map(place: impl Allocator + Clone, seed: u64) {
 }
 
 in_every_setup! {
-    fn a_hash_map_does_what_the_standard_one_does(setup) {
+    fn a_hash_map_does_what_the_standard_one_does<AfterRcuGp>(setup) {
         let alloc = setup.allocator::<AfterRcuGp>();
         follow_a_map(alloc.with_fallback(Global), 1);
         let arena = Bump::new();
@@ -50,7 +50,7 @@ in_every_setup! {
 }
 
 in_every_setup! {
-    fn a_vector_does_what_the_standard_one_does(setup) {
+    fn a_vector_does_what_the_standard_one_does<AfterRcuGp>(setup) {
         let alloc = setup.allocator::<AfterRcuGp>();
         let place = alloc.with_fallback(Global);
         let mut dice = Dice::new(3);
@@ -79,7 +79,7 @@ in_every_setup! {
 
 in_every_setup! {
     /// Without a fallback, a block that is too large is an error, and the container stays intact.
-    fn a_container_that_outgrows_an_object_gets_an_error(setup) {
+    fn a_container_that_outgrows_an_object_gets_an_error<AfterRcuGp>(setup) {
         let alloc = setup.allocator::<AfterRcuGp>();
         let mut map = MapIn::with_hasher_in(DefaultHashBuilder::default(), &alloc);
         let mut count = 0_u64;
@@ -207,20 +207,15 @@ fn keeps_the_contract(allocator: &impl Allocator, seed: u64) -> usize {
 }
 
 in_every_setup! {
-    fn the_contract_of_allocators_is_kept(setup) {
-        fn check<P: ProtectsIdentity>(setup: &Setup) {
-            let alloc = setup.allocator::<P>();
-            assert!(keeps_the_contract(&alloc, 4) > 0, "some layouts are not served");
-            adds_up(&alloc.stats(), 0);
-            assert_eq!(keeps_the_contract(&alloc.with_fallback(Global), 5), 0, "every layout is");
-            let arena = Bump::new();
-            assert_eq!(keeps_the_contract(&alloc.with_fallback(&arena), 6), 0, "every layout is");
-            adds_up(&alloc.stats(), 0);
-            alloc.destroy().expect("nothing leaked");
-        }
-        check::<AfterRcuGp>(setup);
-        check::<FreeAfterRcuGp>(setup);
-        check::<AfterTasksTraceGp>(setup);
+    fn the_contract_of_allocators_is_kept<ProtectsIdentity>(setup) {
+        let alloc = setup.allocator::<P>();
+        assert!(keeps_the_contract(&alloc, 4) > 0, "some layouts are not served");
+        adds_up(&alloc.stats(), 0);
+        assert_eq!(keeps_the_contract(&alloc.with_fallback(Global), 5), 0, "every layout is");
+        let arena = Bump::new();
+        assert_eq!(keeps_the_contract(&alloc.with_fallback(&arena), 6), 0, "every layout is");
+        adds_up(&alloc.stats(), 0);
+        alloc.destroy().expect("nothing leaked");
     }
 }
 

@@ -161,7 +161,7 @@ struct Counted {
 unsafe impl TypeStable for Counted {}
 
 in_every_setup! {
-    fn a_type_stable_object_keeps_what_its_earlier_life_left(setup) {
+    fn a_type_stable_object_keeps_what_its_earlier_life_left<Immediate>(setup) {
         let cache = setup.cache_builder::<Counted, Immediate>().build();
         let cache = cache.expect("a cache");
         let guard = cache.domain().pin();

@@ -181,7 +181,7 @@ in_every_setup! {
 #[cfg(unix)]
 in_every_setup! {
     /// A signal handler makes all of the calls.
-    fn a_signal_handler_that_finds_nothing_ready_wakes_the_worker(setup) {
+    fn a_signal_handler_that_finds_nothing_ready_wakes_the_worker<AfterRcuGp>(setup) {
         const OBJECTS: usize = 1_500;
         static ALLOC: AtomicPtr<MemAlloc<AfterRcuGp>> = AtomicPtr::new(ptr::null_mut());
         static GOT: AtomicUsize = AtomicUsize::new(0);
