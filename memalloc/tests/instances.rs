@@ -91,7 +91,7 @@ fn ten_thousand_allocators_and_caches_cost_little_until_they_are_used() {
     assert_eq!(status, 0);
 }
 
-/// Under `ulimit -v`, an allocator takes only the addresses that it uses, with half as many again
+/// Under `ulimit -v`, an allocator takes only the addresses that it uses, with 7/12 as many again
 /// for links and batches; the rest stays available.
 #[test]
 fn an_allocator_leaves_the_addresses_that_it_does_not_use_to_others() {

@@ -12,9 +12,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Bytes of a range per batch. A full batch of the smallest objects has twice as many, so that half
-/// of the batches need not be full.
-const BYTES_PER_BATCH: usize = 2048;
+/// Bytes of a range per batch. A full batch of the smallest objects has 4000, so that some batches
+/// need not be full.
+const BYTES_PER_BATCH: usize = 3072;
 const LEAST_BATCHES: usize = 4096;
 const MOST_BATCHES: usize = 1 << 24;
 

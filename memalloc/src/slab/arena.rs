@@ -105,7 +105,8 @@ mod imp {
                 self.objects.grow(end)?;
                 self.links.grow(end / UNIT * LINK_BYTES)?;
                 if let Some(beside) = &self.beside {
-                    beside.range.grow((end / beside.slab_bytes).max(beside.least))?;
+                    let bytes = (end / beside.slab_bytes).next_multiple_of(SLAB_BYTES);
+                    beside.range.grow(bytes.max(beside.least))?;
                 }
             }
             if let Some(beside) = &self.beside
