@@ -3,22 +3,17 @@
 #![cfg(all(target_os = "linux", not(loom)))]
 
 mod common;
+#[path = "common/machine.rs"]
+mod machine;
 
 use common::{Object, Setup, adds_up, behind, layout, run_on};
+use machine::on_machine;
 use memalloc::rcu::BarrierKind;
 use memalloc::{AfterRcuGp, FreeAfterRcuGp};
-use std::env;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-
-/// Seconds after which the process with the filter counts as stuck.
-const STUCK: u32 = 60;
-
-/// Set in the process with the filter.
-const FILTERED: &str = "MEMALLOC_TEST_FILTERED";
 
 /// Makes `membarrier` fail in every thread of this process, for good. `false` where the system has
 /// no filters.
@@ -111,13 +106,6 @@ fn use_allocators_while_membarrier_is_refused() {
 
 #[test]
 fn everything_goes_on_when_membarrier_is_refused_later() {
-    if env::var_os(FILTERED).is_some() {
-        // SAFETY: a plain system call; its signal ends this process.
-        unsafe { libc::alarm(STUCK) };
-        return use_allocators_while_membarrier_is_refused();
-    }
-    let mut this = Command::new(env::current_exe().expect("this program"));
-    this.args(["--exact", "everything_goes_on_when_membarrier_is_refused_later", "--nocapture"]);
-    let status = this.env(FILTERED, "1").status().expect("a process");
-    assert!(status.success(), "{status}");
+    let claim = "everything_goes_on_when_membarrier_is_refused_later";
+    on_machine(claim, "any", || Ok(()), use_allocators_while_membarrier_is_refused);
 }
