@@ -9,7 +9,7 @@ mod machine;
 use common::{
     Object, Setup, adds_up, behind, layout, run_on, short_lived_threads_leave_nothing_behind,
 };
-use machine::{checked, on_machine};
+use machine::{checked, on_machine, refuse};
 use memalloc::backing::{Backing, Mapped};
 use memalloc::rcu::BarrierKind;
 use memalloc::{
@@ -17,7 +17,7 @@ use memalloc::{
     ReusePolicy,
 };
 use std::alloc::Layout;
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::FromRawFd;
@@ -25,28 +25,6 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{fs, io, ptr, thread};
-
-/// Makes these system calls fail with `error`, in this process and the programs that it starts.
-fn refuse(calls: &[libc::c_long], error: c_int) -> io::Result<()> {
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let number_at = 0;
-    let answer = libc::SECCOMP_RET_ERRNO | error as u32;
-    let mut program = [statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW); 6];
-    program[0] = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, number_at);
-    assert!(calls.len() <= 2, "there is room for two");
-    for (place, &call) in program[1..].chunks_mut(2).zip(calls) {
-        let code = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-        place[0] = libc::sock_filter { code, jt: 0, jf: 1, k: call as u32 };
-        place[1] = statement(libc::BPF_RET | libc::BPF_K, answer);
-    }
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program outlives the call, which copies it.
-    unsafe {
-        checked(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        let mode = libc::SECCOMP_SET_MODE_FILTER;
-        checked(libc::syscall(libc::SYS_seccomp, mode, 0, &raw const filter) as c_int)
-    }
-}
 
 /// Limits a resource of this process and the programs that it starts.
 fn limit(resource: libc::__rlimit_resource_t, bytes: u64) -> io::Result<()> {
@@ -150,14 +128,14 @@ fn system_calls_that_are_refused_from_the_start_are_not_needed() {
             assert!(!CpuMode::Rseq.is_supported() && !BarrierKind::Membarrier.is_supported());
             use_every_setup();
         };
-        let no_barrier = move || refuse(&[libc::SYS_membarrier], error);
+        let no_barrier = move || refuse(&[libc::SYS_membarrier], error, 0);
         on_machine(claim, &name("membarrier"), no_barrier, barrier_refused);
-        let no_sequences = move || refuse(&[libc::SYS_rseq], error);
+        let no_sequences = move || refuse(&[libc::SYS_rseq], error, 0);
         on_machine(claim, &name("rseq"), no_sequences, || {
             assert!(!CpuMode::Rseq.is_supported());
             use_every_setup();
         });
-        let neither = move || refuse(&[libc::SYS_membarrier, libc::SYS_rseq], error);
+        let neither = move || refuse(&[libc::SYS_membarrier, libc::SYS_rseq], error, 0);
         on_machine(claim, &name("both"), neither, barrier_refused);
     }
 }
@@ -354,7 +332,7 @@ fn calls_that_visit_every_cpu_touch_only_those_that_were_used() {
             Object::new(&alloc, layout(size, 1), 1).free(&alloc);
         }
         touches("stats", 0, &mut || adds_up(&alloc.stats(), 0));
-        touches("tend", BESIDE, &mut || _ = alloc.tend());
+        touches("tend", BESIDE, &mut || alloc.tend());
         touches("trim", BESIDE, &mut || _ = alloc.trim());
         touches("quiesce", BESIDE, &mut || _ = alloc.quiesce().expect("no section is open"));
         let mut alloc = Some(alloc);

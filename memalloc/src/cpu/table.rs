@@ -29,8 +29,8 @@ mod imp {
         base: NonNull<u8>,
         cpus: usize,
         classes: usize,
-        /// One bit for each CPU that has used one of its caches. In cache lines of its own, since it
-        /// seldom changes.
+        /// One bit for each CPU that has used one of its caches. It seldom changes, and has cache
+        /// lines of its own.
         used: Box<[CachePadded<AtomicU64>]>,
     }
 

@@ -1,7 +1,9 @@
 //! Starts a test again as a process of its own, on a machine that was limited before the program
 //! began.
 
-use std::ffi::c_int;
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::ffi::{c_int, c_long, c_ulong};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::{env, io};
@@ -18,6 +20,29 @@ const NOT_PERMITTED: i32 = 77;
 /// Turns the result of a system call into one with its error.
 pub(crate) fn checked(result: c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes these system calls fail with `error`, for good: in this thread, the threads and programs
+/// that it starts, and those that the `flags` of the filter add.
+pub(crate) fn refuse(calls: &[c_long], error: c_int, flags: c_ulong) -> io::Result<()> {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let number_at = 0;
+    let answer = libc::SECCOMP_RET_ERRNO | error as u32;
+    let mut program = [statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW); 6];
+    program[0] = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, number_at);
+    assert!(calls.len() <= 2, "there is room for two");
+    for (place, &call) in program[1..].chunks_mut(2).zip(calls) {
+        let code = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        place[0] = libc::sock_filter { code, jt: 0, jf: 1, k: call as u32 };
+        place[1] = statement(libc::BPF_RET | libc::BPF_K, answer);
+    }
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program outlives the call, which copies it.
+    unsafe {
+        checked(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        let mode = libc::SECCOMP_SET_MODE_FILTER;
+        checked(libc::syscall(libc::SYS_seccomp, mode, flags, &raw const filter) as c_int)
+    }
 }
 
 /// Starts the test named `claim` again after `prepare`, which runs between fork and exec. There it
