@@ -8,6 +8,7 @@ mod machine;
 
 use common::{
     Object, Setup, adds_up, behind, layout, run_on, short_lived_threads_leave_nothing_behind,
+    stay_on_this_cpu,
 };
 use machine::{checked, on_machine, refuse};
 use memalloc::backing::{Backing, Mapped};
@@ -263,7 +264,7 @@ struct Observed {
 /// Returns how many pages of a range are there: memory, or the page of zeros that the system shows
 /// to those who read what was never written.
 fn pages_of((start, bytes): (usize, usize)) -> usize {
-    let mut pages = vec![0_u8; bytes / 4096];
+    let mut pages = vec![0_u8; bytes.div_ceil(4096)];
     let start = ptr::with_exposed_provenance_mut(start);
     // SAFETY: there is a byte for each page of the range.
     checked(unsafe { libc::mincore(start, bytes, pages.as_mut_ptr()) }).expect("it is mapped");
@@ -358,7 +359,7 @@ fn calls_that_visit_every_cpu_touch_only_those_that_were_used() {
         "1024 CPUs are possible",
         || pretend_possible("0-1023"),
         || {
-            run_on(Some(0));
+            stay_on_this_cpu();
             for setup in &Setup::every() {
                 check::<Immediate>(setup);
                 check::<AfterRcuGp>(setup);

@@ -15,7 +15,7 @@ const STUCK: u32 = 60;
 const MACHINE: &str = "MEMALLOC_TEST_MACHINE";
 
 /// The exit code of a process that may not set its limit.
-const NOT_PERMITTED: i32 = 77;
+pub(crate) const NOT_PERMITTED: i32 = 77;
 
 /// Turns the result of a system call into one with its error.
 pub(crate) fn checked(result: c_int) -> io::Result<()> {
