@@ -60,15 +60,21 @@ fn domains() -> impl Iterator<Item = (String, Domain)> {
     })
 }
 
-/// Enters and leaves a read section of either flavour.
+/// Enters and leaves a read section of either flavour, and one section in each of two domains.
 fn pin(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pin");
-    for (barrier, domain) in domains() {
+    for ((barrier, domain), (_, other)) in domains().zip(domains()) {
         group.bench_function(BenchmarkId::new("rcu", &barrier), |bencher| {
             bencher.iter(|| drop(domain.pin()));
         });
         group.bench_function(BenchmarkId::new("trace", &barrier), |bencher| {
             bencher.iter(|| drop(domain.pin_trace()));
+        });
+        group.bench_function(BenchmarkId::new("rcu-in-two-domains", &barrier), |bencher| {
+            bencher.iter(|| {
+                drop(domain.pin());
+                drop(other.pin());
+            });
         });
     }
     group.finish();

@@ -268,3 +268,33 @@ fn no_thread_waits_for_another_by_yields_alone() {
         assert!(found.is_none(), "{}:{}", path.display(), found.unwrap_or(0) + 1);
     }
 }
+
+/// A first use may interrupt another one in a signal handler, or find it half done in the child of
+/// a fork, which does not have the other thread. `once_cell::race` waits for no thread. The test
+/// `first_use` of `memalloc` stops a thread in the middle.
+#[test]
+fn no_first_use_waits_for_one_that_has_begun() {
+    const BLOCKING: [&str; 7] =
+        ["OnceLock", "LazyLock", "Once::", "Mutex", "RwLock", "Condvar", "once_cell::sync"];
+    let may = [
+        ("memalloc/src/sync.rs", "defines `Lock`"),
+        ("memalloc/src/sync/counted.rs", "as above, for the counting build"),
+        ("memalloc/src/sync/machine.rs", "set before the counting build's threads begin"),
+        ("memalloc/src/rcu/domain.rs", "set before another thread has the domain"),
+        ("memalloc/src/slab/arena.rs", "of models"),
+        ("memalloc/src/batch/pool.rs", "of models"),
+        ("memalloc/src/recording/recorder.rs", "taken where a recording begins and ends"),
+        ("memalloc/src/recording/hooks.rs", "set where a recording begins; hooks only look"),
+    ];
+    let mut seen = BTreeSet::new();
+    for (path, text) in ["memalloc", "qptrie"].into_iter().flat_map(sources) {
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        let is_blocking = |line: &&str| BLOCKING.iter().any(|word| line.contains(word));
+        let mut code = without_unit_tests(&text).lines().filter(is_code);
+        let Some(line) = code.find(is_blocking) else { continue };
+        let listed = may.iter().find(|(place, _)| path.ends_with(place));
+        let Some((place, _)) = listed else { panic!("{}: {line}", path.display()) };
+        seen.insert(place);
+    }
+    assert_eq!(seen.len(), may.len(), "one is listed in vain: {seen:?}");
+}

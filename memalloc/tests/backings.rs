@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Dice, Object, adds_up, in_every_setup, layout};
+use common::{Dice, Object, adds_up, behind, in_every_setup, layout};
 use memalloc::backing::{Backing, FailOnDemand, System};
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, AllocErrorKind, Builder, FreeAfterRcuGp, MemAlloc, ReusePolicy};
@@ -64,6 +64,8 @@ struct Watched<B> {
     behind: B,
     /// By start address: the layout, and the pages that have memory.
     ranges: Mutex<BTreeMap<usize, (Layout, Vec<bool>)>>,
+    /// The number of calls so far.
+    calls: AtomicUsize,
     /// The number of bytes that huge pages were asked for.
     huge_bytes: AtomicUsize,
     /// The bytes of the largest part that was released.
@@ -75,12 +77,13 @@ const PAGE: usize = 4096;
 impl<B: Backing> Watched<B> {
     fn new(behind: B) -> Self {
         let ranges = Mutex::new(BTreeMap::new());
-        let [huge_bytes, largest_release] = [const { AtomicUsize::new(0) }; 2];
-        Self { behind, ranges, huge_bytes, largest_release }
+        let [calls, huge_bytes, largest_release] = [const { AtomicUsize::new(0) }; 3];
+        Self { behind, ranges, calls, huge_bytes, largest_release }
     }
 
     /// Calls `look` with the pages of a part.
     fn pages<R>(&self, part: NonNull<[u8]>, look: impl FnOnce(&mut [bool]) -> R) -> R {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let start = part.cast::<u8>().addr().get();
         assert!(start.is_multiple_of(PAGE) && part.len().is_multiple_of(PAGE) && !part.is_empty());
         let mut ranges = self.ranges.lock().expect("no panic before");
@@ -137,6 +140,7 @@ unsafe impl<B: Backing> Backing for Watched<B> {
     }
 
     unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let range = self.ranges.lock().expect("no panic before").remove(&start.addr().get());
         assert_eq!(range.expect("a range").0, layout);
         // SAFETY: the caller's promise.
@@ -176,6 +180,29 @@ fn every_range_goes_back_to_its_backing_when_the_allocator_ends() {
     assert!(!backing.ranges.lock().expect("no panic").is_empty());
     held.check();
     assert!(Arc::strong_count(&backing) > 1);
+}
+
+in_every_setup! {
+    /// A drop that may not wait leaves everything that takes long to the domain.
+    fn a_drop_beside_a_guard_asks_nothing_of_the_backing<P>(setup) {
+        let (domain, backing) = (setup.domain(), Arc::new(Watched::new(System)));
+        let calls = || backing.calls.load(Ordering::Relaxed);
+        behind(|| (domain.pin(), domain.pin_trace()), || {
+            let builder = setup.builder::<P>().domain(domain.clone()).range_bytes(1);
+            let alloc = builder.backing(Arc::clone(&backing)).build().expect("an allocator");
+            for size in [64, 4096] {
+                let held: Vec<_> =
+                    (0..500).map(|_| Object::new(&alloc, layout(size, 1), 1)).collect();
+                held.into_iter().for_each(|object| object.free(&alloc));
+            }
+            let before = calls();
+            drop(alloc);
+            assert_eq!(calls(), before);
+        });
+        domain.barrier().expect("no section is open");
+        domain.trace().barrier().expect("no section is open");
+        assert!(backing.ranges.lock().expect("no panic").is_empty());
+    }
 }
 
 /// Each allocator on a shared backing has its own ranges.

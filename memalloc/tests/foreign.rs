@@ -3,54 +3,29 @@
 #![cfg(all(target_os = "linux", target_env = "gnu", not(any(loom, miri))))]
 
 mod common;
+#[path = "common/machine.rs"]
+mod machine;
 
 use common::{
     Object, Setup, adds_up, behind, layout, run_on, short_lived_threads_leave_nothing_behind,
+    stay_on_this_cpu,
 };
+use machine::{checked, on_machine, refuse};
+use memalloc::backing::{Backing, Mapped};
 use memalloc::rcu::BarrierKind;
 use memalloc::{
-    AfterRcuGp, AfterTasksTraceGp, CpuMode, FreeAfterRcuGp, Immediate, MemAlloc, ReusePolicy,
+    AfterRcuGp, AfterTasksTraceGp, CpuMode, FreeAfterRcuGp, Immediate, KERNEL_SIZES, MemAlloc,
+    ReusePolicy,
 };
-use std::ffi::{CStr, CString, c_int};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::Command;
-use std::{env, fs, io, ptr, thread};
-
-/// Seconds after which the process under the limit counts as stuck.
-const STUCK: u32 = 60;
-
-/// Names the machine in the process that runs on it.
-const MACHINE: &str = "MEMALLOC_TEST_MACHINE";
-
-/// The exit code of a process that may not set its limit.
-const NOT_PERMITTED: i32 = 77;
-
-/// Turns the result of a system call into one with its error.
-fn checked(result: c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Makes these system calls fail with `error`, in this process and the programs that it starts.
-fn refuse(calls: &[libc::c_long], error: c_int) -> io::Result<()> {
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let number_at = 0;
-    let answer = libc::SECCOMP_RET_ERRNO | error as u32;
-    let mut program = [statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW); 6];
-    program[0] = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, number_at);
-    assert!(calls.len() <= 2, "there is room for two");
-    for (place, &call) in program[1..].chunks_mut(2).zip(calls) {
-        let code = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-        place[0] = libc::sock_filter { code, jt: 0, jf: 1, k: call as u32 };
-        place[1] = statement(libc::BPF_RET | libc::BPF_K, answer);
-    }
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program outlives the call, which copies it.
-    unsafe {
-        checked(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        let mode = libc::SECCOMP_SET_MODE_FILTER;
-        checked(libc::syscall(libc::SYS_seccomp, mode, 0, &raw const filter) as c_int)
-    }
-}
+use std::alloc::Layout;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::FromRawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::{fs, io, ptr, thread};
 
 /// Limits a resource of this process and the programs that it starts.
 fn limit(resource: libc::__rlimit_resource_t, bytes: u64) -> io::Result<()> {
@@ -77,15 +52,18 @@ fn hide(directory: &CStr) -> io::Result<()> {
     checked(unsafe { libc::mount(kind, directory.as_ptr(), kind, 0, ptr::null()) })
 }
 
+/// The kernel's list of the CPUs that are possible.
+const POSSIBLE: &CStr = c"/sys/devices/system/cpu/possible";
+
 /// Shows `text` as the list of the CPUs that are possible.
 fn pretend_possible(text: &str) -> io::Result<()> {
     own_mounts()?;
     let file = format!("/tmp/memalloc-possible-{}", std::process::id());
     fs::write(&file, text)?;
-    let (from, to) = (CString::new(&*file)?, c"/sys/devices/system/cpu/possible");
+    let from = CString::new(&*file)?;
     // SAFETY: all strings outlive the call.
     let mounted = checked(unsafe {
-        libc::mount(from.as_ptr(), to.as_ptr(), ptr::null(), libc::MS_BIND, ptr::null())
+        libc::mount(from.as_ptr(), POSSIBLE.as_ptr(), ptr::null(), libc::MS_BIND, ptr::null())
     });
     fs::remove_file(&file)?;
     mounted
@@ -142,46 +120,6 @@ fn use_every_setup() {
     }
 }
 
-/// Starts the test named `claim` again after `prepare`, which runs between fork and exec. There it
-/// runs `work`.
-fn on_machine(
-    claim: &str,
-    machine: &str,
-    prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
-    work: impl FnOnce(),
-) {
-    match env::var(MACHINE) {
-        Ok(this) if this == machine => {
-            // SAFETY: a plain system call; its signal ends this process.
-            unsafe { libc::alarm(STUCK) };
-            work();
-            // SAFETY: ends the process before the claim goes on to its other machines.
-            unsafe { libc::_exit(0) }
-        }
-        Ok(_) => return,
-        Err(_) => (),
-    }
-    let mut prepare = prepare;
-    let mut this = Command::new(env::current_exe().expect("this program"));
-    this.args(["--exact", claim, "--nocapture"]).env(MACHINE, machine);
-    // SAFETY: the parent's other threads hold no lock that `prepare` needs: it makes system calls,
-    // and its few small allocations are repaired after a fork by the C library.
-    unsafe {
-        this.pre_exec(move || {
-            if prepare().is_err() {
-                libc::_exit(NOT_PERMITTED);
-            }
-            Ok(())
-        });
-    }
-    let status = this.status().expect("a process");
-    if status.code() == Some(NOT_PERMITTED) {
-        eprintln!("not shown: this system does not permit \"{machine}\"");
-        return;
-    }
-    assert!(status.success(), "{machine}: {status}, signal {:?}", status.signal());
-}
-
 #[test]
 fn system_calls_that_are_refused_from_the_start_are_not_needed() {
     let claim = "system_calls_that_are_refused_from_the_start_are_not_needed";
@@ -191,14 +129,14 @@ fn system_calls_that_are_refused_from_the_start_are_not_needed() {
             assert!(!CpuMode::Rseq.is_supported() && !BarrierKind::Membarrier.is_supported());
             use_every_setup();
         };
-        let no_barrier = move || refuse(&[libc::SYS_membarrier], error);
+        let no_barrier = move || refuse(&[libc::SYS_membarrier], error, 0);
         on_machine(claim, &name("membarrier"), no_barrier, barrier_refused);
-        let no_sequences = move || refuse(&[libc::SYS_rseq], error);
+        let no_sequences = move || refuse(&[libc::SYS_rseq], error, 0);
         on_machine(claim, &name("rseq"), no_sequences, || {
             assert!(!CpuMode::Rseq.is_supported());
             use_every_setup();
         });
-        let neither = move || refuse(&[libc::SYS_membarrier, libc::SYS_rseq], error);
+        let neither = move || refuse(&[libc::SYS_membarrier, libc::SYS_rseq], error, 0);
         on_machine(claim, &name("both"), neither, barrier_refused);
     }
 }
@@ -258,8 +196,7 @@ fn any_list_of_possible_cpus_serves() {
             list,
             move || pretend_possible(list),
             || {
-                let seen =
-                    fs::read_to_string("/sys/devices/system/cpu/possible").expect("the list");
+                let seen = fs::read_to_string(POSSIBLE.to_str().expect("ASCII")).expect("the list");
                 assert_eq!(seen, list);
                 let alloc = MemAlloc::<Immediate>::with_policy().expect("an allocator");
                 Object::new(&alloc, layout(16, 16), 1).free(&alloc);
@@ -273,6 +210,164 @@ fn any_list_of_possible_cpus_serves() {
             },
         );
     }
+}
+
+/// Counts how often a file is opened, by the system's own records.
+struct Opens(File);
+
+impl Opens {
+    fn of(file: &CStr) -> io::Result<Self> {
+        // SAFETY: the string outlives the calls, and the descriptor is owned from here on.
+        unsafe {
+            let queue = libc::inotify_init1(libc::IN_NONBLOCK);
+            let opens = Self(File::from_raw_fd(queue));
+            // Two events of one kind in a row would be one.
+            let kinds = libc::IN_OPEN | libc::IN_CLOSE;
+            let watch = libc::inotify_add_watch(queue, file.as_ptr(), kinds);
+            if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(opens) }
+        }
+    }
+
+    /// Returns the number of times since the last call.
+    fn count(&mut self) -> usize {
+        const EVENT: usize = size_of::<libc::inotify_event>();
+        let mut events = [0; 1000 * EVENT];
+        let bytes = self.0.read(&mut events).unwrap_or(0);
+        let mask = |event: &[u8]| u32::from_ne_bytes([event[4], event[5], event[6], event[7]]);
+        events[..bytes].chunks(EVENT).filter(|event| mask(event) & libc::IN_OPEN != 0).count()
+    }
+}
+
+#[test]
+fn the_list_of_possible_cpus_is_read_once() {
+    let claim = "the_list_of_possible_cpus_is_read_once";
+    let prepare = || pretend_possible("0-1023");
+    on_machine(claim, "a list that is watched", prepare, || {
+        let mut opens = Opens::of(POSSIBLE).expect("the file can be watched");
+        drop(fs::read(POSSIBLE.to_str().expect("ASCII")));
+        assert_eq!(opens.count(), 1, "this test has read it");
+        use_allocator::<Immediate>(&Setup::every()[0]);
+        assert_eq!(opens.count(), 1, "by the first use");
+        use_every_setup();
+        assert_eq!(opens.count(), 0, "by later ones");
+    });
+}
+
+/// Gets its memory from `Mapped`, and asks the system how much of it is there.
+#[derive(Debug, Default)]
+struct Observed {
+    ranges: Mutex<Vec<(usize, usize)>>,
+    /// The pages that were there when their ranges ended.
+    ended: AtomicUsize,
+}
+
+/// Returns how many pages of a range are there: memory, or the page of zeros that the system shows
+/// to those who read what was never written.
+fn pages_of((start, bytes): (usize, usize)) -> usize {
+    let mut pages = vec![0_u8; bytes.div_ceil(4096)];
+    let start = ptr::with_exposed_provenance_mut(start);
+    // SAFETY: there is a byte for each page of the range.
+    checked(unsafe { libc::mincore(start, bytes, pages.as_mut_ptr()) }).expect("it is mapped");
+    pages.iter().filter(|&page| page & 1 == 1).count()
+}
+
+impl Observed {
+    fn pages(&self) -> usize {
+        let ranges = self.ranges.lock().expect("no panic under this lock");
+        self.ended.load(Ordering::Relaxed)
+            + ranges.iter().map(|&range| pages_of(range)).sum::<usize>()
+    }
+}
+
+// SAFETY: every promise is kept by `Mapped`; the rest does not unwind unless the test fails.
+unsafe impl Backing for Observed {
+    fn reserve(&self, layout: Layout) -> io::Result<NonNull<u8>> {
+        let start = Mapped.reserve(layout)?;
+        let mut ranges = self.ranges.lock().expect("no panic under this lock");
+        ranges.push((start.expose_provenance().get(), layout.size()));
+        Ok(start)
+    }
+
+    unsafe fn commit(&self, part: NonNull<[u8]>) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { Mapped.commit(part) }
+    }
+
+    unsafe fn release(&self, part: NonNull<[u8]>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { Mapped.release(part) }
+    }
+
+    unsafe fn advise_small(&self, part: NonNull<[u8]>) {
+        // SAFETY: the caller's promise.
+        unsafe { Mapped.advise_small(part) };
+    }
+
+    unsafe fn unreserve(&self, start: NonNull<u8>, layout: Layout) {
+        let range = (start.addr().get(), layout.size());
+        self.ranges.lock().expect("no panic under this lock").retain(|&other| other != range);
+        self.ended.fetch_add(pages_of(range), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { Mapped.unreserve(start, layout) };
+    }
+}
+
+/// The calls that visit the caches of every CPU visit only those that were used: a machine that
+/// could have a thousand CPUs has memory for those that it has.
+#[test]
+fn calls_that_visit_every_cpu_touch_only_those_that_were_used() {
+    /// For batches and the like. One page of each of the other CPUs would be more.
+    const BESIDE: usize = 32;
+    fn check<P: ReusePolicy>(setup: &Setup) {
+        let observed = &Arc::new(Observed::default());
+        let builder = || setup.builder::<P>().backing(observed.clone()).range_bytes(16 << 20);
+        let touches = |call: &str, most: usize, work: &mut dyn FnMut()| {
+            let before = observed.pages();
+            work();
+            // A call may also give memory back.
+            let more = observed.pages().saturating_sub(before);
+            assert!(more <= most, "{call}, {setup:?}, {}: {more} pages", P::KIND);
+        };
+        let alloc = builder().build().expect("an allocator");
+        for size in KERNEL_SIZES {
+            Object::new(&alloc, layout(size, 1), 1).free(&alloc);
+        }
+        touches("stats", 0, &mut || adds_up(&alloc.stats(), 0));
+        touches("tend", BESIDE, &mut || alloc.tend());
+        touches("trim", BESIDE, &mut || _ = alloc.trim());
+        touches("quiesce", BESIDE, &mut || _ = alloc.quiesce().expect("no section is open"));
+        let mut alloc = Some(alloc);
+        touches("destroy", BESIDE, &mut || {
+            alloc.take().expect("it is there").destroy().expect("nothing leaked");
+        });
+
+        let alloc = builder().limit_bytes(64 << 10).build().expect("an allocator");
+        let (small, large) = (layout(64, 1), layout(4096, 1));
+        let held: Vec<_> = (0..16).map(|_| Object::new(&alloc, large, 1)).collect();
+        for layout in [small, large] {
+            touches("alloc", BESIDE, &mut || assert!(alloc.alloc(layout).is_err()));
+            touches("alloc_nowait", BESIDE, &mut || assert!(alloc.alloc_nowait(layout).is_err()));
+        }
+        held.into_iter().for_each(|object| object.free(&alloc));
+        let mut alloc = Some(alloc);
+        touches("drop", BESIDE, &mut || drop(alloc.take()));
+    }
+
+    let claim = "calls_that_visit_every_cpu_touch_only_those_that_were_used";
+    on_machine(
+        claim,
+        "1024 CPUs are possible",
+        || pretend_possible("0-1023"),
+        || {
+            stay_on_this_cpu();
+            for setup in &Setup::every() {
+                check::<Immediate>(setup);
+                check::<AfterRcuGp>(setup);
+                check::<FreeAfterRcuGp>(setup);
+                check::<AfterTasksTraceGp>(setup);
+            }
+        },
+    );
 }
 
 /// In the mode that assigns caches to threads in turn, each of many threads uses a different one of

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Dice, Setup, claim, disclaim, in_every_setup, layout};
+use common::{Dice, Setup, behind, claim, disclaim, in_every_setup, layout};
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, MemAlloc, ReusePolicy, Worker};
 use std::mem::MaybeUninit;
@@ -270,6 +270,23 @@ fn a_sleeping_section_that_moved_to_the_forking_thread_goes_on_in_the_child() {
             drop(done);
             assert_eq!(status, 0);
         });
+    }
+}
+
+in_every_setup! {
+    /// The forking thread might have its guard. The thread's RCU section is over.
+    fn a_sleeping_section_of_a_thread_that_vanished_does_not_end_in_the_child(setup) {
+        let _alone = alone();
+        let domain = setup.domain();
+        behind(|| (domain.pin(), domain.pin_trace()), || {
+            let status = in_child(|| {
+                domain.synchronize().expect("this thread does not read");
+                let slept = domain.trace().start_poll();
+                assert!((0..1_000).all(|_| !domain.trace().advance(slept)));
+            });
+            assert_eq!(status, 0);
+        });
+        assert!(domain.trace().advance(domain.trace().start_poll()), "it ends in the parent");
     }
 }
 

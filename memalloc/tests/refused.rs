@@ -3,51 +3,17 @@
 #![cfg(all(target_os = "linux", not(loom)))]
 
 mod common;
+#[path = "common/machine.rs"]
+mod machine;
 
 use common::{Object, Setup, adds_up, behind, layout, run_on};
+use machine::{on_machine, refuse};
 use memalloc::rcu::BarrierKind;
 use memalloc::{AfterRcuGp, FreeAfterRcuGp};
-use std::env;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-
-/// Seconds after which the process with the filter counts as stuck.
-const STUCK: u32 = 60;
-
-/// Set in the process with the filter.
-const FILTERED: &str = "MEMALLOC_TEST_FILTERED";
-
-/// Makes `membarrier` fail in every thread of this process, for good. `false` where the system has
-/// no filters.
-fn refuse_membarrier() -> bool {
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let number_at = 0;
-    let mut program = [
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, number_at),
-        libc::sock_filter {
-            code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-            jt: 0,
-            jf: 1,
-            k: libc::SYS_membarrier as u32,
-        },
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program outlives the call, which copies it.
-    unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::syscall(
-                libc::SYS_seccomp,
-                libc::SECCOMP_SET_MODE_FILTER,
-                libc::SECCOMP_FILTER_FLAG_TSYNC,
-                &raw const filter,
-            ) == 0
-    }
-}
 
 /// Uses every setup before and after `membarrier` is refused.
 fn use_allocators_while_membarrier_is_refused() {
@@ -83,7 +49,10 @@ fn use_allocators_while_membarrier_is_refused() {
         is_there.recv().expect("the thread reads");
         run_on(Some(0));
         work();
-        let setups = if refuse_membarrier() { &setups[..] } else { &[] };
+        let every_thread = libc::SECCOMP_FILTER_FLAG_TSYNC;
+        let refused = refuse(&[libc::SYS_membarrier], libc::EPERM, every_thread);
+        // Some systems have no filters.
+        let setups = if refused.is_ok() { &setups[..] } else { &[] };
         for ((deferred, returned), setup) in allocs.iter().zip(setups) {
             behind(
                 || deferred.domain().pin(),
@@ -111,13 +80,6 @@ fn use_allocators_while_membarrier_is_refused() {
 
 #[test]
 fn everything_goes_on_when_membarrier_is_refused_later() {
-    if env::var_os(FILTERED).is_some() {
-        // SAFETY: a plain system call; its signal ends this process.
-        unsafe { libc::alarm(STUCK) };
-        return use_allocators_while_membarrier_is_refused();
-    }
-    let mut this = Command::new(env::current_exe().expect("this program"));
-    this.args(["--exact", "everything_goes_on_when_membarrier_is_refused_later", "--nocapture"]);
-    let status = this.env(FILTERED, "1").status().expect("a process");
-    assert!(status.success(), "{status}");
+    let claim = "everything_goes_on_when_membarrier_is_refused_later";
+    on_machine(claim, "any", || Ok(()), use_allocators_while_membarrier_is_refused);
 }

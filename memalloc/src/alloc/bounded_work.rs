@@ -177,6 +177,28 @@ fn nor_does_one_after_a_cache_was_busy() {
     }
 }
 
+#[test]
+fn a_reader_of_the_other_flavour_adds_no_work_to_a_free() {
+    fn alone_and_beside<P: ReusePolicy>() -> [u64; 2] {
+        let domain = patient();
+        let alloc = builder::<P>(&domain, 256 << 10).build().expect("an allocator");
+        let work = || (0..500 * BATCH).map(|_| pair(&alloc)).sum::<u64>();
+        work();
+        let alone = work();
+        let _sleeper = domain.pin_trace();
+        [alone, work()]
+    }
+    for [alone, beside] in [
+        alone_and_beside::<Immediate>(),
+        alone_and_beside::<AfterRcuGp>(),
+        alone_and_beside::<FreeAfterRcuGp>(),
+    ] {
+        assert_eq!(alone, beside);
+    }
+    let [alone, beside] = alone_and_beside::<AfterTasksTraceGp>();
+    assert!(alone < beside, "it waits for sleepers");
+}
+
 /// A batch of large objects has as many bytes as 16 batches of the smallest ones, of which these
 /// frees make room.
 #[test]

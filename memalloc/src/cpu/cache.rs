@@ -273,6 +273,16 @@ impl<'a> Active<'a> {
         cache.active(word)
     }
 
+    /// Returns true if the CPU has not entered the cache yet, or not since `watch`.
+    #[inline(always)]
+    pub(super) fn is_first_use(&self) -> bool {
+        self.limits.free == 0
+    }
+
+    pub(super) fn cache(&self) -> &'a CpuCache {
+        self.cache
+    }
+
     /// Sets the limits of the sequences to those of `row`, or lower.
     #[inline(always)]
     pub(super) fn limited_by(mut self, row: &CacheRow) -> Self {

@@ -114,16 +114,18 @@ impl CpuCaches {
         self.live.get().bytes()
     }
 
-    /// Returns the cache of the CPU that this thread runs on, or ran on a moment ago.
-    #[inline(always)]
+    /// Returns the cache of the CPU that this thread runs on, or ran on a moment ago, to be used
+    /// without entering it.
     pub(crate) fn current(&self, class: usize) -> &CpuCache {
-        self.table().cache(self.slots.current(), class)
+        let cache = self.table().cache(self.slots.current(), class);
+        self.table().note_use(cache);
+        cache
     }
 
-    /// Returns the caches of one class, one per CPU.
+    /// Returns the caches of one class that were ever used, at most one per CPU.
     pub(crate) fn of_class(&self, class: usize) -> impl Iterator<Item = &CpuCache> {
-        let tables = self.live.get().table.iter();
-        tables.flat_map(move |table| (0..table.cpus()).map(move |cpu| table.cache(cpu, class)))
+        let mut used = Used { caches: self, classes: class..class + 1, cpu: 0 };
+        std::iter::from_fn(move || used.next().map(|(_, cache)| cache))
     }
 
     /// Returns the row of the smallest class that serves a layout. If none does, the row has size 0
@@ -199,8 +201,11 @@ impl CpuCaches {
                     Active::of_taken(self.table().at(place), word)
                 }
             }
-            None => self.current(class).enter()?,
+            None => self.table().cache(self.slots.current(), class).enter()?,
         };
+        if active.is_first_use() {
+            self.table().note_use(active.cache());
+        }
         Some(active.limited_by(row))
     }
 
@@ -258,7 +263,7 @@ impl CpuCaches {
         may_wait: bool,
         mut look: impl FnMut(usize, &'a CpuCache, Active<'a>),
     ) {
-        let mut all = Used { caches: self, classes, cpus: 0..0 };
+        let mut all = Used { caches: self, classes, cpu: 0 };
         if let Some(sequences) = self.sequences {
             return self.enter_by_sequences(sequences, all, may_wait, look);
         }
@@ -328,30 +333,28 @@ impl CpuCaches {
 /// kilobyte of stack in a build without optimisation.)
 struct Used<'a> {
     caches: &'a CpuCaches,
-    /// The classes from the next one on.
+    /// The classes that are still to come.
     classes: Range<usize>,
-    /// The CPUs whose caches of the class before are still to come.
-    cpus: Range<usize>,
+    /// The next CPU of the first of them.
+    cpu: usize,
 }
 
 impl<'a> Used<'a> {
     fn next(&mut self) -> Option<(usize, &'a CpuCache)> {
         let table = self.caches.live.get().table.as_ref()?;
-        loop {
-            if self.cpus.start == self.cpus.end {
-                if self.classes.start == self.classes.end {
-                    return None;
-                }
-                self.classes.start += 1;
-                self.cpus = 0..table.cpus();
-            }
-            let class = self.classes.start - 1;
-            let cache = table.cache(self.cpus.start, class);
-            self.cpus.start += 1;
+        while self.classes.start < self.classes.end {
+            let class = self.classes.start;
+            let Some(cpu) = table.next_used(self.cpu) else {
+                (self.classes.start, self.cpu) = (class + 1, 0);
+                continue;
+            };
+            self.cpu = cpu + 1;
+            let cache = table.cache(cpu, class);
             if cache.was_used() {
                 return Some((class, cache));
             }
         }
+        None
     }
 }
 

@@ -2,17 +2,23 @@
 //! in it one cache for each class.
 //!
 //! Memory that is never touched costs nothing, so the caches of CPUs that the program does not run
-//! on, and of classes that it does not use, are free.
+//! on, and of classes that it does not use, are free. A read touches memory too, so the table
+//! records the CPUs whose caches were used, and calls that visit every CPU skip the others.
 
 #[cfg(not(loom))]
 mod imp {
     use crate::backing::{Backing, Region};
     use crate::cpu::cache::{CACHE_BYTES, CpuCache};
+    use crate::sync::{AtomicU64, Ordering};
     use crate::sys::fork::Survivor;
+    use crate::sys::heap;
     use crate::sys::rseq::CacheRow;
+    use crossbeam_utils::CachePadded;
     use std::io;
-    use std::ptr::NonNull;
+    use std::ptr::{self, NonNull};
     use std::sync::Arc;
+
+    const CPUS_PER_WORD: usize = u64::BITS as usize;
 
     /// MEM-C3: `memory` is committed, zero at first, and has a [`CpuCache`] for each class of each
     /// CPU, behind room for numbers that are no CPU's (MEM-Q3).
@@ -23,6 +29,9 @@ mod imp {
         base: NonNull<u8>,
         cpus: usize,
         classes: usize,
+        /// One bit for each CPU that has used one of its caches. It seldom changes, and has cache
+        /// lines of its own.
+        used: Box<[CachePadded<AtomicU64>]>,
     }
 
     // SAFETY: `base` is an address in `_memory`, which can be shared.
@@ -41,15 +50,18 @@ mod imp {
                 .checked_mul(CacheRow::CPU_BYTES)
                 .and_then(|bytes| bytes.checked_add(IN_FRONT))
                 .ok_or(io::ErrorKind::OutOfMemory)?;
+            let words = (0..cpus.div_ceil(CPUS_PER_WORD)).map(|_| AtomicU64::new(0).into());
+            let used = heap::try_collect(words).ok_or(io::ErrorKind::OutOfMemory)?;
             let memory = Region::reserve(backing, bytes, 4096)?;
             memory.commit(0, bytes)?;
             memory.advise_small(0, bytes);
             // SAFETY: inside of the range, by its length.
             let base = unsafe { memory.base().add(IN_FRONT) };
-            Ok(Self { _memory: memory, base, cpus, classes })
+            Ok(Self { _memory: memory, base, cpus, classes, used })
         }
 
-        /// In the child of a fork: takes the caches back from vanished threads.
+        /// In the child of a fork: takes the caches back from vanished threads. Of all CPUs: such a
+        /// thread may have entered a cache, and not have recorded its use yet.
         pub(crate) fn repair_after_fork(&self, survivor: Survivor) {
             for cpu in 0..self.cpus {
                 for class in 0..self.classes {
@@ -58,13 +70,33 @@ mod imp {
             }
         }
 
-        pub(crate) fn cpus(&self) -> usize {
-            self.cpus
+        /// Records that the CPU of a cache uses its caches.
+        pub(crate) fn note_use(&self, cache: &CpuCache) {
+            let cpu = (ptr::from_ref(cache).addr() - self.base.addr().get()) / CacheRow::CPU_BYTES;
+            let (word, bit) = (&self.used[cpu / CPUS_PER_WORD], 1 << (cpu % CPUS_PER_WORD));
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+
+        /// Returns the first CPU, from `cpu` on, that has used its caches, as far as the calling
+        /// thread has seen.
+        pub(crate) fn next_used(&self, cpu: usize) -> Option<usize> {
+            let mut from = cpu;
+            while let Some(used) = self.used.get(from / CPUS_PER_WORD) {
+                let later = used.load(Ordering::Relaxed) >> (from % CPUS_PER_WORD);
+                if later != 0 {
+                    return Some(from + later.trailing_zeros() as usize);
+                }
+                from = (from / CPUS_PER_WORD + 1) * CPUS_PER_WORD;
+            }
+            None
         }
 
         /// Returns the bytes of the pages that hold caches, touched or not.
         pub(crate) fn bytes(&self) -> u64 {
             (self.cpus * (self.classes * CACHE_BYTES).next_multiple_of(4096)) as u64
+                + size_of_val(&*self.used) as u64
         }
 
         /// Returns the address of CPU 0's cache of a class. Its provenance is exposed.
@@ -120,8 +152,11 @@ mod imp {
             Ok(Self { caches, cpus, classes })
         }
 
-        pub(crate) fn cpus(&self) -> usize {
-            self.cpus
+        /// A model uses all of its few caches.
+        pub(crate) fn note_use(&self, _cache: &CpuCache) {}
+
+        pub(crate) fn next_used(&self, cpu: usize) -> Option<usize> {
+            (cpu < self.cpus).then_some(cpu)
         }
 
         pub(crate) fn bytes(&self) -> u64 {

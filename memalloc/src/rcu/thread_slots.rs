@@ -315,3 +315,26 @@ mod last {
 
     pub(super) fn forget() {}
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::rcu::Domain;
+
+    #[test]
+    fn a_thread_that_alternates_between_two_domains_searches_its_slots_once() {
+        let domains = [Domain::new(), Domain::new()];
+        let others: Vec<_> = (0..8).map(|_| Domain::new()).collect();
+        others.iter().for_each(|other| drop((other.pin(), other.pin_trace())));
+        for flavour in [FlavourKind::Rcu, FlavourKind::TasksTrace] {
+            let found = domains.each_ref().map(|domain| find(flavour, domain.inner()));
+            assert!(found.iter().all(|&(_, own)| !own), "the slots are the thread's");
+            for _ in 0..2 {
+                drop(domains.each_ref().map(|domain| (domain.pin(), domain.pin_trace())));
+                for (domain, &(slot, _)) in domains.iter().zip(&found) {
+                    assert_eq!(cached(flavour, domain.inner()), Some(slot));
+                }
+            }
+        }
+    }
+}

@@ -20,6 +20,7 @@ mod handle;
 mod lists;
 #[cfg(not(loom))]
 mod poison;
+mod release;
 mod slabs;
 
 #[cfg(not(loom))]

@@ -1,5 +1,6 @@
 //! The calling thread's number, the clock, a short sleep, and the start of threads that signals do
-//! not interrupt. All but `name_of` and `without_signals` are async-signal-safe.
+//! not interrupt. All but `name_of` and `without_signals` are async-signal-safe (and the first
+//! reading of the clock elsewhere than on Linux, which allocates).
 
 #[cfg(not(loom))]
 use std::cell::Cell;
@@ -217,9 +218,10 @@ mod imp {
         return Duration::ZERO;
         #[cfg(not(loom))]
         {
-            static START: std::sync::LazyLock<std::time::Instant> =
-                std::sync::LazyLock::new(std::time::Instant::now);
-            START.elapsed()
+            use once_cell::race::OnceBox;
+            use std::time::Instant;
+            static START: OnceBox<Instant> = OnceBox::new();
+            START.get_or_init(|| Box::new(Instant::now())).elapsed()
         }
     }
 }
