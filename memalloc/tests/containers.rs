@@ -40,7 +40,7 @@ fn follow_a_map(place: impl Allocator + Clone, seed: u64) {
 
 in_every_setup! {
     fn a_hash_map_does_what_the_standard_one_does<AfterRcuGp>(setup) {
-        let alloc = setup.allocator::<AfterRcuGp>();
+        let alloc = setup.allocator::<P>();
         follow_a_map(alloc.with_fallback(Global), 1);
         let arena = Bump::new();
         follow_a_map(alloc.with_fallback(&arena), 2);
@@ -51,7 +51,7 @@ in_every_setup! {
 
 in_every_setup! {
     fn a_vector_does_what_the_standard_one_does<AfterRcuGp>(setup) {
-        let alloc = setup.allocator::<AfterRcuGp>();
+        let alloc = setup.allocator::<P>();
         let place = alloc.with_fallback(Global);
         let mut dice = Dice::new(3);
         let (mut vector, mut model) = (VecIn::new_in(place), Vec::new());
@@ -80,7 +80,7 @@ in_every_setup! {
 in_every_setup! {
     /// Without a fallback, a block that is too large is an error, and the container stays intact.
     fn a_container_that_outgrows_an_object_gets_an_error<AfterRcuGp>(setup) {
-        let alloc = setup.allocator::<AfterRcuGp>();
+        let alloc = setup.allocator::<P>();
         let mut map = MapIn::with_hasher_in(DefaultHashBuilder::default(), &alloc);
         let mut count = 0_u64;
         while map.try_reserve(1).is_ok() {

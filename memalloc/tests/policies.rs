@@ -160,8 +160,9 @@ struct Counted {
 // SAFETY: all that a reader can reach is an atomic, any value of it is valid, and it needs no drop.
 unsafe impl TypeStable for Counted {}
 
-in_every_setup! {
-    fn a_type_stable_object_keeps_what_its_earlier_life_left<Immediate>(setup) {
+#[test]
+fn a_type_stable_object_keeps_what_its_earlier_life_left() {
+    for setup in Setup::every() {
         let cache = setup.cache_builder::<Counted, Immediate>().build();
         let cache = cache.expect("a cache");
         let guard = cache.domain().pin();
