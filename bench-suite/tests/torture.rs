@@ -96,6 +96,7 @@ mod broken {
         a_switch_without_a_barrier_is_detected: "switch-barrier";
         a_hint_to_an_unlinked_leaf_is_detected: "hint-liveness";
         a_child_without_repair_is_detected: "fork-repair";
+        a_cpu_that_is_not_recorded_as_used_is_detected: "note-use";
     }
 
     #[test]

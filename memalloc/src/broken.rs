@@ -29,6 +29,8 @@ pub enum Fault {
     HintLiveness,
     /// The child of a fork repairs nothing.
     ForkRepair,
+    /// A CPU is not recorded as used when its cache is entered first.
+    NoteUse,
 }
 
 #[cfg(feature = "broken")]
@@ -62,6 +64,7 @@ mod chosen {
             Self::SwitchBarrier,
             Self::HintLiveness,
             Self::ForkRepair,
+            Self::NoteUse,
         ];
 
         fn name(self) -> &'static str {
@@ -76,6 +79,7 @@ mod chosen {
                 Self::SwitchBarrier => "switch-barrier",
                 Self::HintLiveness => "hint-liveness",
                 Self::ForkRepair => "fork-repair",
+                Self::NoteUse => "note-use",
             }
         }
 

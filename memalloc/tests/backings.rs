@@ -64,7 +64,7 @@ struct Watched<B> {
     behind: B,
     /// By start address: the layout, and the pages that have memory.
     ranges: Mutex<BTreeMap<usize, (Layout, Vec<bool>)>>,
-    /// The number of calls so far.
+    /// The number of calls so far that concern a part or the end of a range.
     calls: AtomicUsize,
     /// The number of bytes that huge pages were asked for.
     huge_bytes: AtomicUsize,

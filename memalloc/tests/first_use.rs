@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{io, ptr, thread};
 
 /// The system calls at which a thread stops: of those that a first use makes, the ones that neither
-/// the C library's allocator nor its loader makes, since they may hold their locks then.
+/// the C library's allocator nor its loader makes, since they may hold their locks then. (The
+/// allocator may call `madvise` for a heap of more than 128 KiB, which these threads do not have.)
 const CALLS: [c_long; 6] = [
     libc::SYS_membarrier,
     libc::SYS_statx,

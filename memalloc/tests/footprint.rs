@@ -217,7 +217,7 @@ in_every_setup! {
                             }
                         }
                     };
-                    replace(if reader == Reader::Sitting { 4 * WARM } else { WARM });
+                    replace(WARM);
                     let before = alloc.stats();
                     replace(WARM / 2);
                     let after = alloc.stats();

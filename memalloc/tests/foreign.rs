@@ -261,8 +261,8 @@ struct Observed {
     ended: AtomicUsize,
 }
 
-/// Returns how many pages of a range are there: memory, or the page of zeros that the system shows
-/// to those who read what was never written.
+/// Returns how many pages of a range are there: memory, or the page of zeros that the system maps
+/// for a read of memory that was never written.
 fn pages_of((start, bytes): (usize, usize)) -> usize {
     let mut pages = vec![0_u8; bytes.div_ceil(4096)];
     let start = ptr::with_exposed_provenance_mut(start);

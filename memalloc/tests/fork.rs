@@ -117,8 +117,9 @@ fn beside_busy_threads(work: impl Fn() + Sync, forks: impl FnOnce()) {
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                // They are busy on any CPU that a child does not need. SAFETY: takes no pointers.
-                unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as u32, 19) };
+                // They leave most of the time to the children.
+                // SAFETY: takes no pointers.
+                unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as u32, 10) };
                 begun.fetch_add(1, Ordering::Relaxed);
                 while !stop.load(Ordering::Relaxed) {
                     work();
@@ -274,7 +275,7 @@ fn a_sleeping_section_that_moved_to_the_forking_thread_goes_on_in_the_child() {
 }
 
 in_every_setup! {
-    /// The forking thread might have its guard. The thread's RCU section is over.
+    /// The forking thread might have its guard. The vanished thread's RCU section is over.
     fn a_sleeping_section_of_a_thread_that_vanished_does_not_end_in_the_child(setup) {
         let _alone = alone();
         let domain = setup.domain();

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Object, Setup, adds_up, cpus, in_every_setup, layout};
+use common::{Announce, Object, Setup, adds_up, cpus, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
 use memalloc::{AfterRcuGp, MemAlloc, Watermarks, Worker};
@@ -183,6 +183,7 @@ in_every_setup! {
 #[cfg(unix)]
 fn a_signal_handler_that_finds_nothing_ready_wakes_the_worker() {
     for setup in Setup::every() {
+        let _announce = Announce(setup, None);
         const OBJECTS: usize = 1_500;
         static ALLOC: AtomicPtr<MemAlloc<AfterRcuGp>> = AtomicPtr::new(ptr::null_mut());
         static GOT: AtomicUsize = AtomicUsize::new(0);

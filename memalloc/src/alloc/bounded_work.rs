@@ -68,7 +68,9 @@ unsafe impl Backing for InSteps {
         self.reserve(layout).map(|start| (start, 0))
     }
 
-    unsafe fn grow(&self, _: NonNull<u8>, _: usize, _: usize) -> io::Result<()> {
+    unsafe fn grow(&self, start: NonNull<u8>, had: usize, wanted: usize) -> io::Result<()> {
+        let most = self.ranges.lock().unwrap()[&start.addr().get()].size();
+        assert!(wanted.is_multiple_of(4096) && had < wanted && wanted <= most, "{had}, {wanted}");
         Ok(())
     }
 

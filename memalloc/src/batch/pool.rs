@@ -12,11 +12,12 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Bytes of a range per batch. A full batch of the smallest objects has 4000, so that some batches
-/// need not be full.
+/// Bytes of a range per batch. A full batch of the smallest objects holds 4000 bytes; the rest
+/// allows for batches that are not full.
 const BYTES_PER_BATCH: usize = 3072;
 const LEAST_BATCHES: usize = 4096;
-const MOST_BATCHES: usize = 1 << 24;
+/// Enough for a range of 64 GiB.
+const MOST_BATCHES: usize = (64 << 30) / BYTES_PER_BATCH;
 
 /// A batch that the caller holds. Give it back to the pool, or push it to a list: if it is dropped,
 /// its place in the table is lost.

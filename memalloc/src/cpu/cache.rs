@@ -158,6 +158,8 @@ impl CpuCache {
             if was_busy {
                 arrays.deferred = Deferred::default();
                 arrays.by_rcu_word = CountWord::UNUSED;
+                // The thread may have vanished before it recorded that this CPU is used (MEM-C5).
+                arrays.limits = Limits::default();
             }
         });
         if was_busy {

@@ -14,6 +14,9 @@
 //! - MEM-C3: every cache keeps its address for the lifetime of the [`CpuCaches`].
 //! - MEM-C4: the caches (`live`) exist once an object has been allocated; until then every row that
 //!   is found serves no layout.
+//! - MEM-C5: a CPU is recorded as used before an object is put into a cache of it or a list beside
+//!   one, and stays so. A thread that is ordered after the free of an object is ordered after the
+//!   record too, so Relaxed is enough.
 
 mod by_size;
 mod cache;
@@ -27,6 +30,7 @@ pub(crate) use deferred::Deferred;
 pub(crate) use spill_list::SpillList;
 
 use crate::backing::Backing;
+use crate::broken::{self, Fault};
 use crate::class::ClassTable;
 use crate::slab::Handle;
 use crate::sync::{AtomicU64, Ordering};
@@ -118,6 +122,7 @@ impl CpuCaches {
     /// without entering it.
     pub(crate) fn current(&self, class: usize) -> &CpuCache {
         let cache = self.table().cache(self.slots.current(), class);
+        // MEM-C5.
         self.table().note_use(cache);
         cache
     }
@@ -203,7 +208,8 @@ impl CpuCaches {
             }
             None => self.table().cache(self.slots.current(), class).enter()?,
         };
-        if active.is_first_use() {
+        if active.is_first_use() && !broken::leaves_out(Fault::NoteUse) {
+            // MEM-C5.
             self.table().note_use(active.cache());
         }
         Some(active.limited_by(row))
@@ -335,7 +341,7 @@ struct Used<'a> {
     caches: &'a CpuCaches,
     /// The classes that are still to come.
     classes: Range<usize>,
-    /// The next CPU of the first of them.
+    /// The CPU to look at next, in the first of these classes.
     cpu: usize,
 }
 
@@ -363,3 +369,29 @@ const MOST_TICKETS: usize = 16;
 
 /// The number of caches that one system call serves.
 const AT_ONCE: usize = 64;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::CpuModeReason;
+    use crate::sys::fork::Survivor;
+    use crate::sys::thread;
+
+    #[test]
+    fn a_cache_whose_thread_vanished_before_it_recorded_that_is_found_once_it_is_used_again() {
+        let mode = ChosenMode { mode: CpuMode::ActiveThread, reason: CpuModeReason::Requested };
+        let classes = ClassTable::default();
+        let caches = CpuCaches::new(&crate::backing::usual(), mode, &classes).expect("memory");
+        caches.wake(&classes).expect("memory");
+        let live = caches.live.get();
+        let cache = caches.table().cache(caches.current_cpu(), 0);
+        let entered = cache.enter().expect("it is not in use");
+        std::mem::forget(entered.limited_by(live.by_class.first().expect("a class")));
+        assert!(caches.of_class(0).next().is_none(), "its use is not recorded");
+
+        let this = thread::current();
+        caches.table().repair_after_fork(Survivor { was: this, is: this });
+        drop(caches.try_enter(0).expect("it is not in use any more"));
+        assert_eq!(caches.of_class(0).count(), 1);
+    }
+}

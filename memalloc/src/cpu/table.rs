@@ -3,7 +3,8 @@
 //!
 //! Memory that is never touched costs nothing, so the caches of CPUs that the program does not run
 //! on, and of classes that it does not use, are free. A read touches memory too, so the table
-//! records the CPUs whose caches were used, and calls that visit every CPU skip the others.
+//! records the CPUs whose caches were used, and calls that visit every CPU skip the others. Only the
+//! child of a fork reads the caches of all.
 
 #[cfg(not(loom))]
 mod imp {
@@ -93,7 +94,8 @@ mod imp {
             None
         }
 
-        /// Returns the bytes of the pages that hold caches, touched or not.
+        /// Returns the bytes of the pages that hold caches, touched or not, and of the record of
+        /// the CPUs that were used.
         pub(crate) fn bytes(&self) -> u64 {
             (self.cpus * (self.classes * CACHE_BYTES).next_multiple_of(4096)) as u64
                 + size_of_val(&*self.used) as u64

@@ -1,6 +1,6 @@
 //! The calling thread's number, the clock, a short sleep, and the start of threads that signals do
-//! not interrupt. All but `name_of` and `without_signals` are async-signal-safe (and the first
-//! reading of the clock elsewhere than on Linux, which allocates).
+//! not interrupt. All but `name_of` and `without_signals` are async-signal-safe, where there are
+//! signals.
 
 #[cfg(not(loom))]
 use std::cell::Cell;
@@ -116,6 +116,14 @@ pub(crate) fn coarse_clock() -> Duration {
     imp::coarse_clock()
 }
 
+#[cfg(all(unix, not(any(loom, miri))))]
+fn read(clock: libc::clockid_t) -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a place for the answer; the callers name clocks that their systems have.
+    unsafe { libc::clock_gettime(clock, &mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
 #[cfg(all(target_os = "linux", not(any(loom, miri))))]
 mod imp {
     use super::Duration;
@@ -169,18 +177,11 @@ mod imp {
     }
 
     pub(super) fn clock() -> Duration {
-        read(libc::CLOCK_MONOTONIC)
+        super::read(libc::CLOCK_MONOTONIC)
     }
 
     pub(super) fn coarse_clock() -> Duration {
-        read(libc::CLOCK_MONOTONIC_COARSE)
-    }
-
-    fn read(clock: libc::clockid_t) -> Duration {
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `now` is a place for the answer; every Linux has these clocks.
-        unsafe { libc::clock_gettime(clock, &mut now) };
-        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+        super::read(libc::CLOCK_MONOTONIC_COARSE)
     }
 }
 
@@ -216,7 +217,9 @@ mod imp {
     pub(super) fn clock() -> Duration {
         #[cfg(loom)]
         return Duration::ZERO;
-        #[cfg(not(loom))]
+        #[cfg(all(unix, not(any(loom, miri))))]
+        return super::read(libc::CLOCK_MONOTONIC);
+        #[cfg(not(any(loom, all(unix, not(miri)))))]
         {
             use once_cell::race::OnceBox;
             use std::time::Instant;

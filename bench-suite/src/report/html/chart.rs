@@ -104,7 +104,7 @@ impl Axis {
         match () {
             () if low > high => 0.0..1.0,
             () if is_log => low / 1.3..high * 1.3,
-            () if self.has_zero => 0.0..if high > 0.0 { high * 1.06 } else { 1.0 },
+            () if self.has_zero => low.min(0.0)..if high > 0.0 { high * 1.06 } else { 1.0 },
             () => {
                 let room =
                     if high > low { (high - low) * 0.08 } else { high.abs().max(1.0) * 0.05 };
