@@ -270,9 +270,9 @@ fn no_thread_waits_for_another_by_yields_alone() {
 }
 
 /// A first use may interrupt another one in a signal handler, or find it half done in the child of
-/// a fork, which does not have the other thread. `once_cell::race` waits for no thread. Locks inside
-/// of an allocator or domain are not looked for: nobody else has it yet. The test `first_use` of
-/// `memalloc` stops a thread in the middle.
+/// a fork, which does not have the other thread. `once_cell::race` waits for no thread. Locks
+/// inside of an allocator or domain are not looked for: nobody else has it yet. The test
+/// `first_use` of `memalloc` stops a thread in the middle.
 #[test]
 fn no_first_use_waits_for_one_that_has_begun() {
     const BLOCKING: [&str; 7] =

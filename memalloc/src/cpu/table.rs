@@ -3,8 +3,8 @@
 //!
 //! Memory that is never touched costs nothing, so the caches of CPUs that the program does not run
 //! on, and of classes that it does not use, are free. A read touches memory too, so the table
-//! records the CPUs whose caches were used, and calls that visit every CPU skip the others. Only the
-//! child of a fork reads the caches of all.
+//! records the CPUs whose caches were used, and calls that visit every CPU skip the others. Only
+//! the child of a fork reads the caches of all.
 
 #[cfg(not(loom))]
 mod imp {
