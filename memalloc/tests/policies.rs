@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Announce, Object, Setup, adds_up, in_every_setup, layout};
+use common::{Object, Setup, adds_up, in_every_setup, layout};
 use memalloc::{AfterRcuGp, Immediate, TypeStable};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -160,10 +160,8 @@ struct Counted {
 // SAFETY: all that a reader can reach is an atomic, any value of it is valid, and it needs no drop.
 unsafe impl TypeStable for Counted {}
 
-#[test]
-fn a_type_stable_object_keeps_what_its_earlier_life_left() {
-    for setup in Setup::every() {
-        let _announce = Announce(setup, None);
+in_every_setup! {
+    fn a_type_stable_object_keeps_what_its_earlier_life_left<Immediate>(setup) {
         let cache = setup.cache_builder::<Counted, Immediate>().build();
         let cache = cache.expect("a cache");
         let guard = cache.domain().pin();

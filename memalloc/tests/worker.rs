@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Announce, Object, Setup, adds_up, cpus, in_every_setup, layout};
+use common::{Object, adds_up, cpus, in_every_setup, layout};
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
 use memalloc::{AfterRcuGp, MemAlloc, Watermarks, Worker};
@@ -178,12 +178,10 @@ in_every_setup! {
     }
 }
 
-/// A signal handler makes all of the calls.
-#[test]
 #[cfg(unix)]
-fn a_signal_handler_that_finds_nothing_ready_wakes_the_worker() {
-    for setup in Setup::every() {
-        let _announce = Announce(setup, None);
+in_every_setup! {
+    /// A signal handler makes all of the calls.
+    fn a_signal_handler_that_finds_nothing_ready_wakes_the_worker<AfterRcuGp>(setup) {
         const OBJECTS: usize = 1_500;
         static ALLOC: AtomicPtr<MemAlloc<AfterRcuGp>> = AtomicPtr::new(ptr::null_mut());
         static GOT: AtomicUsize = AtomicUsize::new(0);

@@ -144,6 +144,7 @@ macro_rules! in_every_setup {
         $($attribute)*
         #[test]
         fn $claim() {
+            #[allow(clippy::extra_unused_type_parameters, reason = "a claim may name its policy")]
             fn check<P: memalloc::$bound>($setup: &$crate::common::Setup) $body
             for setup in $crate::common::Setup::every() {
                 $({
