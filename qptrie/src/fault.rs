@@ -63,6 +63,8 @@ pub enum Fault {
     /// A writer that found a slot by the parent of a leaf stores into it although the parent's life
     /// has ended.
     ParentLifeIgnored,
+    /// A leaf that replaces another one gets the tag of another key.
+    TagOfAnotherKey,
     /// A writer treats a trie as full while an entry is being inserted or removed.
     FullWhileUnderWay,
 }
@@ -153,5 +155,6 @@ questions! {
     unmarked_late => UnmarkedLate;
     parent_unlocked => ParentUnlocked;
     parent_life_ignored => ParentLifeIgnored;
+    tag_of_another_key => TagOfAnotherKey;
     full_while_under_way => FullWhileUnderWay;
 }

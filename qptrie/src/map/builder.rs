@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::fault::Faults;
 use crate::map::settings::{Hints, Settings};
 use crate::map::trie::QpTrie;
-use crate::node::{LONGEST_KEY, MOST_RANGE_BYTES, Nodes};
+use crate::node::{LONGEST_KEY, MOST_BRANCH_BYTES, MOST_LEAF_BYTES, Nodes};
 use memalloc::backing::Backing;
 use memalloc::rcu::Domain;
 use memalloc::{AfterRcuGp, BuildError, CpuMode, Immediate, MAX_SIZE, MemAlloc, ReusePolicy};
@@ -155,8 +155,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
     }
 
     /// Sets how much address space to reserve for branches, and the same amount again for leaves,
-    /// in bytes. At most 32 GiB, the range that a twig can address; see
-    /// [`memalloc::Builder::range_bytes`].
+    /// in bytes. At most 16 GiB for branches and 32 GiB for leaves, the ranges that a twig can
+    /// address; see [`memalloc::Builder::range_bytes`].
     pub fn range_bytes(mut self, bytes: u64) -> Self {
         self.settings.range_bytes = Some(bytes);
         self
@@ -250,6 +250,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
         fn configured<P: ReusePolicy>(
             domain: &Domain,
             settings: &Settings,
+            most_bytes: u64,
         ) -> memalloc::Builder<P> {
             let mut builder = MemAlloc::builder().domain(domain.clone());
             builder = builder.limit_bytes(settings.limit_bytes).huge_pages(settings.huge_pages);
@@ -262,13 +263,12 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Builder<V, B, L> 
             if let Some(backing) = &settings.backing {
                 builder = builder.backing(backing.clone());
             }
-            builder
-                .range_bytes(settings.range_bytes.unwrap_or(MOST_RANGE_BYTES).min(MOST_RANGE_BYTES))
+            builder.range_bytes(settings.range_bytes.unwrap_or(most_bytes).min(most_bytes))
         }
         let domain = self.domain.unwrap_or_else(default_domain);
         let nodes = Nodes::new(
-            configured(&domain, &self.settings),
-            configured(&domain, &self.settings),
+            configured(&domain, &self.settings, MOST_BRANCH_BYTES),
+            configured(&domain, &self.settings, MOST_LEAF_BYTES),
             self.settings.max_entries,
             self.settings.hints == Hints::On,
             self.faults,

@@ -171,8 +171,11 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Remains<'_, V, B,
         while let Some(twig) = self.twigs.pop() {
             match twig.node() {
                 Node::Nothing => {}
-                // SAFETY: no other thread can reach the leaf any more.
-                Node::Leaf(leaf) => unsafe { nodes.drop_leaf(leaf) },
+                Node::Leaf(leaf) => {
+                    debug_assert!(nodes.tag_is_right(twig, leaf));
+                    // SAFETY: no other thread can reach the leaf any more.
+                    unsafe { nodes.drop_leaf(leaf) };
+                }
                 Node::Branch(branch) => {
                     debug_assert!(nodes.twig_count_is_right(branch));
                     for slot in nodes.slots(branch, nodes.shape(branch)) {

@@ -3,7 +3,7 @@
 //! A key is a string of *symbols*: its bytes, then its end, which is ordered before every byte. A
 //! branch tests one symbol of the key. Of the 257 possible ways it stores those that exist, in as
 //! few bits as possible, followed by a packed array of their *twigs*. A twig names a branch or a
-//! leaf in 32 bits.
+//! leaf in 32 bits, with four bits of the leaf's key where there is room (`tag`).
 //!
 //! ```text
 //!  branch   | count | shape | twig | twig                  two ways: 16 bytes
@@ -74,6 +74,7 @@ mod leaf_seq;
 mod prefetch;
 mod root;
 mod symbols;
+mod tag;
 mod twig;
 
 pub(crate) use branch_seq::{Count, Life, Locked, Retry};
@@ -87,7 +88,8 @@ pub(crate) use leaf_plain::leaf_overhead;
 pub(crate) use leaf_seq::{Version, Versions};
 pub(crate) use root::{Root, Roots};
 pub(crate) use symbols::Symbols;
-pub(crate) use twig::{Node, Twig};
+pub(crate) use tag::Tag;
+pub(crate) use twig::{MOST_BRANCH_BYTES, MOST_LEAF_BYTES, Node, Twig};
 
 use crate::fault::Faults;
 use memalloc::{BuildError, ClassError, ClassTable, MAX_SIZE, MemAlloc, ReusePolicy};
@@ -113,10 +115,6 @@ pub(crate) struct Nodes<V, B: ReusePolicy, L: ReusePolicy> {
 fn leaf_classes() -> Result<ClassTable, ClassError> {
     if cfg!(loom) { ClassTable::new(&[32]) } else { ClassTable::fine(MAX_SIZE) }
 }
-
-/// The range that a twig can address: one of its 32 bits distinguishes branches from leaves. The
-/// range of neither allocator may be larger.
-pub(crate) const MOST_RANGE_BYTES: u64 = (1 << 31) * memalloc::UNIT as u64;
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
     pub(crate) fn new(

@@ -1,6 +1,6 @@
 //! Prefetching of nodes.
 
-use super::{Node, Nodes, Twig};
+use super::{Node, Nodes};
 use memalloc::{ReusePolicy, UNIT};
 
 /// The offset of the last unit in 64 bytes.
@@ -20,28 +20,28 @@ pub(super) fn line(place: *const u8) {
 }
 
 impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
-    /// Prefetches the node that `twig` names; does nothing on processors other than x86-64. The
-    /// twig need not be validated: nothing is read.
+    /// Prefetches a node; does nothing on processors other than x86-64. The twig that named it
+    /// need not be validated: nothing is read.
     #[inline(always)]
-    pub(crate) fn prefetch(&self, twig: Twig) {
-        self.prefetch_at(twig, [0]);
+    pub(crate) fn prefetch(&self, node: Node) {
+        self.prefetch_at(node, [0]);
     }
 
-    /// Prefetches the first 64 bytes of the node that `twig` names: two cache lines, unless the
-    /// node begins at a line boundary. The rest of the node is not prefetched.
+    /// Prefetches the first 64 bytes of a node: two cache lines, unless the node begins at a line
+    /// boundary. The rest of the node is not prefetched.
     #[inline(always)]
-    pub(crate) fn prefetch_both_lines(&self, twig: Twig) {
-        self.prefetch_at(twig, [0, LAST]);
+    pub(crate) fn prefetch_both_lines(&self, node: Node) {
+        self.prefetch_at(node, [0, LAST]);
     }
 
     #[inline(always)]
-    fn prefetch_at<const N: usize>(&self, twig: Twig, offsets: [usize; N]) {
+    fn prefetch_at<const N: usize>(&self, node: Node, offsets: [usize; N]) {
         // A model refuses addresses outside of its memory, and a twig that was not validated may
         // lead there.
         if cfg!(loom) {
             return;
         }
-        let place = match twig.node() {
+        let place = match node {
             Node::Nothing => return,
             Node::Branch(branch) => self.branches.pointer(branch),
             Node::Leaf(leaf) => self.leaves.pointer(leaf),

@@ -48,7 +48,7 @@ pub(super) fn fetch_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePoli
         }
         for slot in slots {
             let twig = follow::<B>(nodes.slot(at.branch, slot));
-            nodes.prefetch(twig);
+            nodes.prefetch(twig.node());
             if let Node::Branch(branch) = twig.node() {
                 let Some(place) = queue.get_mut(found) else { return false };
                 *place = branch;

@@ -9,7 +9,7 @@
 //! hint is stale and stays behind. So does a hint whose key can't be copied for lack of memory.
 
 use super::leaf_view::LinkedLeaf;
-use crate::node::{KeyCopy, KeyHash, Nodes, PlainBits, Twig};
+use crate::node::{KeyCopy, KeyHash, Node, Nodes, PlainBits};
 use memalloc::{Handle, ReusePolicy};
 
 /// Returns the leaf of `key`, if a hint leads to it.
@@ -85,7 +85,7 @@ pub(crate) fn move_hints<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
         let at = LinkedLeaf::hinted(nodes, leaf)?;
         at.with_key(nodes, &mut copy, |key| nodes.hints.hash_of(key)).ok()?
     };
-    let moved = nodes.hints.move_some(|leaf| nodes.prefetch_both_lines(Twig::leaf(leaf)), hash_of);
+    let moved = nodes.hints.move_some(|leaf| nodes.prefetch_both_lines(Node::Leaf(leaf)), hash_of);
     if !moved {
         nodes.fit_hints(false);
     }

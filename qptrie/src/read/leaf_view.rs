@@ -31,7 +31,7 @@
 //! yet, or never will.
 
 use super::branch_view::LinkedBranch;
-use crate::node::{KeyCopy, Nodes, Parting, PlainBits, Retry, Twig, Version, parting};
+use crate::node::{KeyCopy, Node, Nodes, Parting, PlainBits, Retry, Twig, Version, parting};
 use memalloc::sync::{AtomicU32, Ordering, fence};
 use memalloc::{Handle, ReusePolicy};
 use smallvec::CollectionAllocErr;
@@ -66,7 +66,7 @@ impl LeafAt<'_> {
             return Ok(LinkedLeaf { leaf, version: Version::ONLY });
         }
         let versions = nodes.versions(leaf);
-        let named = || Twig::load(self.slot, Ordering::Relaxed) == Twig::leaf(leaf);
+        let named = || Twig::load(self.slot, Ordering::Relaxed).node() == Node::Leaf(leaf);
         let Some(version) = versions.now() else {
             if named() {
                 versions.wait();

@@ -141,7 +141,10 @@ fn look<'t, R, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     let mut lookup = Lookup::begin(nodes, key);
     loop {
         if let Break(reached) = lookup.step(nodes, key)? {
-            return reached.map_or(Ok(None), arrive);
+            return match reached {
+                Some(reached) if !lookup.twig.is_of_another(key) => arrive(reached),
+                _ => Ok(None),
+            };
         }
     }
 }
@@ -163,7 +166,7 @@ fn look_each<
     let mut lookups: [_; N] = std::array::from_fn(|number| {
         let lookup = Lookup::begin(nodes, keys[number]);
         if !known[number] {
-            nodes.prefetch_both_lines(lookup.twig);
+            nodes.prefetch_both_lines(lookup.twig.node());
         }
         lookup
     });
@@ -179,8 +182,9 @@ fn look_each<
         while at < count {
             let number = under_way[at];
             found[number] = match lookups[number].step(nodes, keys[number]) {
+                Ok(Continue(())) if lookups[number].twig.is_of_another(keys[number]) => Ok(None),
                 Ok(Continue(())) => {
-                    nodes.prefetch_both_lines(lookups[number].twig);
+                    nodes.prefetch_both_lines(lookups[number].twig.node());
                     at += 1;
                     continue;
                 }

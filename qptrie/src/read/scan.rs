@@ -395,7 +395,7 @@ impl<D: Direction> Walk<D> {
     ) {
         let next = |level: &Level| Some((level.linked.branch, D::take(&mut level.left.clone())?));
         if let Some((branch, slot)) = self.way.iter().rev().find_map(next) {
-            nodes.prefetch(Twig::load(nodes.slot(branch, slot), Ordering::Relaxed));
+            nodes.prefetch(Twig::load(nodes.slot(branch, slot), Ordering::Relaxed).node());
         }
     }
 }

@@ -29,7 +29,7 @@
 
 use super::locate::{OwnedSlot, SlotOwner};
 use super::replace::Named;
-use crate::node::{Nodes, Twig, symbol_at};
+use crate::node::{Node, Nodes, Twig, symbol_at};
 use crate::read::{LinkedBranch, LinkedLeaf};
 use memalloc::ReusePolicy;
 use memalloc::sync::Ordering;
@@ -54,11 +54,11 @@ pub(crate) fn locate_by_parent<'t, V: Send + Sync + 'static, B: ReusePolicy, L: 
     let shape = nodes.shape(branch);
     let number = nodes.way(branch, shape, symbol_at(key, shape.index()))?;
     at.is_linked(nodes).ok()?;
-    let (slot, twig) = (nodes.slot(branch, number), Twig::leaf(leaf));
+    let (slot, node) = (nodes.slot(branch, number), Node::Leaf(leaf));
     // The check under the lock is the one that counts; this one is cheaper.
-    if Twig::load(slot, Ordering::Relaxed) != twig {
+    if Twig::load(slot, Ordering::Relaxed).node() != node {
         return None;
     }
-    let slot_at = OwnedSlot { owner: SlotOwner::Branch(at, number), slot, twig };
+    let slot_at = OwnedSlot { owner: SlotOwner::Branch(at, number), slot, node };
     Some(Named { leaf, slot_at, by_parent: true })
 }

@@ -20,18 +20,18 @@ pub(super) enum SlotOwner<'t> {
     Branch(LinkedBranch, u16),
 }
 
-/// A slot, its owner and its content, as they were read. They may be inconsistent; `lock` checks
-/// them.
+/// A slot, its owner and the node that it named, as they were read. They may be inconsistent;
+/// `lock` checks them.
 #[derive(Clone, Copy)]
 pub(crate) struct OwnedSlot<'t> {
     pub(super) owner: SlotOwner<'t>,
     pub(super) slot: &'t AtomicU32,
-    pub(super) twig: Twig,
+    pub(super) node: Node,
 }
 
 impl<'t> OwnedSlot<'t> {
     /// Locks the owner of the slot, if it is still in the life in which it was found and the slot
-    /// has the same content.
+    /// names the same node.
     pub(super) fn lock<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         self,
         nodes: &'t Nodes<V, B, L>,
@@ -41,7 +41,7 @@ impl<'t> OwnedSlot<'t> {
             SlotOwner::Branch(at, _) => nodes.count(at.branch).lock(at.life)?,
         };
         if !nodes.faults.slot_not_checked_under_lock()
-            && Twig::load(self.slot, Ordering::Relaxed) != self.twig
+            && Twig::load(self.slot, Ordering::Relaxed).node() != self.node
         {
             return Err(Retry);
         }
@@ -125,7 +125,7 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
             return Ok(Located::Vacant(Vacant::Root(path.slot_below(
                 nodes,
                 None,
-                Twig::NOTHING,
+                Node::Nothing,
             )?)));
         };
         let (parting, leaf_at) = reached.parting(nodes, key)?;
@@ -139,7 +139,7 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
                 Some(last) => Some((path.slot_of_last(nodes, last)?, symbol_at(key, last.index))),
                 None => None,
             };
-            let slot_at = path.slot_below(nodes, path.last, Twig::leaf(leaf))?;
+            let slot_at = path.slot_below(nodes, path.last, Node::Leaf(leaf))?;
             return Ok(Located::Found(Found { leaf, at: leaf_at, slot_at, above }));
         };
         if path.above.is_some_and(|above| above.index >= index) {
@@ -155,7 +155,7 @@ pub(crate) fn locate<'t, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolic
             Some(last) if last.index > index => {
                 (path.slot_of_last(nodes, last)?, Below::Branch(last.at))
             }
-            last => (path.slot_below(nodes, last, Twig::leaf(leaf))?, Below::Leaf(leaf_at)),
+            last => (path.slot_below(nodes, last, Node::Leaf(leaf))?, Below::Leaf(leaf_at)),
         };
         return Ok(Located::Vacant(Vacant::Fork { slot_at, below, index, nearest, new }));
     }
@@ -232,28 +232,28 @@ impl<'t> Path<'t> {
         nodes: &'t Nodes<V, B, L>,
         last: PathStep,
     ) -> Result<OwnedSlot<'t>, Retry> {
-        self.slot_below(nodes, self.above, Twig::branch(last.at.branch))
+        self.slot_below(nodes, self.above, Node::Branch(last.at.branch))
     }
 
-    /// Returns the slot of the key's own twig at a step, or the slot of the root, with `twig` as
-    /// its expected content. Fails if the step has no such slot: then what was read is
+    /// Returns the slot of the key's own twig at a step, or the slot of the root, with the
+    /// node that it is expected to name. Fails if the step has no such slot: then what was read is
     /// inconsistent.
     fn slot_below<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &'t Nodes<V, B, L>,
         step: Option<PathStep>,
-        twig: Twig,
+        node: Node,
     ) -> Result<OwnedSlot<'t>, Retry> {
         let Some(PathStep { at, slot, .. }) = step else {
             return Ok(OwnedSlot {
                 owner: SlotOwner::Root(self.root),
                 slot: self.root.slot(),
-                twig,
+                node,
             });
         };
         let number = slot.ok_or(Retry)?;
         let slot = nodes.slot(at.branch, number);
-        Ok(OwnedSlot { owner: SlotOwner::Branch(at, number), slot, twig })
+        Ok(OwnedSlot { owner: SlotOwner::Branch(at, number), slot, node })
     }
 }
 

@@ -50,7 +50,9 @@ pub(crate) use by_parent::locate_by_parent;
 pub(crate) use locate::{Found, Located, Vacant, locate};
 pub(crate) use replace::Named;
 
-use crate::node::{Locked, NoRoom, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Twig};
+use crate::node::{
+    Locked, NoRoom, Node, Nodes, PlainBits, Retry, Shape, Symbol, Symbols, Tag, Twig,
+};
 use crate::read::{LinkedBranch, LinkedLeaf};
 use locate::OwnedSlot;
 use memalloc::sync::Ordering;
@@ -206,23 +208,25 @@ pub(crate) fn overwrite_hinted<V: PlainBits, B: ReusePolicy, L: ReusePolicy>(
 }
 
 impl Vacant<'_> {
-    /// Links a leaf. If this fails, nothing was changed.
+    /// Links a leaf whose key has this tag. If this fails, nothing was changed.
     pub(crate) fn insert<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
         &self,
         nodes: &Nodes<V, B, L>,
         leaf: Handle,
+        tag: Tag,
     ) -> Result<(), NotLinked> {
+        let twig = Twig::leaf(leaf, tag);
         match *self {
             Self::Root(slot_at) => {
                 put_parent(nodes, leaf, None);
                 let _held = slot_at.lock(nodes)?;
                 let counting = nodes.entries.begin_add(nodes.faults)?;
-                Twig::leaf(leaf).publish(slot_at.slot);
+                twig.publish(slot_at.slot);
                 nodes.mark_linked(leaf);
                 counting.done();
                 Ok(())
             }
-            Self::Twig { above, at, new } => add_twig(nodes, above, at, new, leaf),
+            Self::Twig { above, at, new } => add_twig(nodes, above, at, new, (leaf, twig)),
             Self::Fork { slot_at, below, index, nearest, new } => {
                 let _held = slot_at.lock(nodes)?;
                 // The slot names the same node as before. The node must also be in the same life or
@@ -231,8 +235,8 @@ impl Vacant<'_> {
                     return Err(NotLinked::Retry);
                 }
                 let counting = nodes.entries.begin_add(nodes.faults)?;
-                let twig = Twig::leaf(leaf);
-                let pair = if new < nearest { [twig, slot_at.twig] } else { [slot_at.twig, twig] };
+                let below = Twig::load(slot_at.slot, Ordering::Relaxed);
+                let pair = if new < nearest { [twig, below] } else { [below, twig] };
                 let symbols = [nearest, new].into_iter().collect();
                 let (fork, _new) = new_branch(nodes, index, &symbols, pair.into_iter())?;
                 put_parent(nodes, leaf, Some(fork));
@@ -245,13 +249,13 @@ impl Vacant<'_> {
     }
 }
 
-/// Adds a twig to a branch.
+/// Adds the twig of a leaf to a branch.
 fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     nodes: &Nodes<V, B, L>,
     above: OwnedSlot<'_>,
     at: LinkedBranch,
     new: Symbol,
-    leaf: Handle,
+    (leaf, twig): (Handle, Twig),
 ) -> Result<(), NotLinked> {
     // Read from the life in which the branch was found; the lock below fails in any other life.
     let shape = nodes.shape(at.branch);
@@ -262,7 +266,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
             return Err(NotLinked::Retry);
         }
         let counting = nodes.entries.begin_add(nodes.faults)?;
-        nodes.fill_hole(at.branch, way, Twig::leaf(leaf));
+        nodes.fill_hole(at.branch, way, twig);
         nodes.mark_linked(leaf);
         counting.done();
         return Ok(());
@@ -275,7 +279,7 @@ fn add_twig<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
     let place = nodes.place(at.branch, shape, new);
     let before = twigs(nodes, at.branch, slots.start..place);
     let after = twigs(nodes, at.branch, place..slots.end);
-    let mut all = before.chain([Twig::leaf(leaf)]).chain(after);
+    let mut all = before.chain([twig]).chain(after);
     let (copy, held) = if symbols.len() < SPACIOUS {
         new_branch(nodes, shape.index(), &symbols, all)?
     } else {

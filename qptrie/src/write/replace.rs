@@ -1,7 +1,7 @@
 //! Replaces a leaf whose slot is known, from a walk (`locate`) or from the leaf (`by_parent`).
 
 use super::locate::OwnedSlot;
-use crate::node::{Locked, Nodes, Retry, Twig};
+use crate::node::{Locked, Nodes, Retry, Tag, Twig};
 use memalloc::sync::Ordering;
 use memalloc::{Handle, ReusePolicy};
 
@@ -28,7 +28,13 @@ impl<'t> Named<'t> {
         if !nodes.faults.unmarked_late() {
             nodes.mark_unlinked(self.leaf);
         }
-        Twig::leaf(leaf).publish(self.slot_at.slot);
+        let named = Twig::load(self.slot_at.slot, Ordering::Relaxed);
+        let twig = if nodes.faults.tag_of_another_key() {
+            Twig::leaf(leaf, Tag::of(b"another"))
+        } else {
+            named.replaced_by(leaf)
+        };
+        twig.publish(self.slot_at.slot);
         nodes.mark_linked(leaf);
         if nodes.faults.unmarked_late() {
             nodes.mark_unlinked(self.leaf);
@@ -51,7 +57,8 @@ impl<'t> Named<'t> {
         }
         let held = self.slot_at.lock(nodes);
         if self.by_parent && nodes.faults.parent_life_ignored() {
-            let is_same = Twig::load(self.slot_at.slot, Ordering::Relaxed) == self.slot_at.twig;
+            let named = Twig::load(self.slot_at.slot, Ordering::Relaxed).node();
+            let is_same = named == self.slot_at.node;
             return if is_same { Ok(held.ok()) } else { Err(Retry) };
         }
         held.map(Some)

@@ -73,6 +73,11 @@ fn a_key_goes_missing_when_the_parents_count_is_not_read_again() {
 }
 
 #[test]
+fn a_key_goes_missing_when_a_replaced_leaf_gets_another_tag() {
+    breaks_without("tag of another key", Scenario::Replaced, Fault::TagOfAnotherKey);
+}
+
+#[test]
 fn f1_and_f2_a_reader_never_misses_a_key_whose_branch_is_reused() {
     let name = "F1, F2: the branch is reused";
     let model = Model { name, bound: Some(3), least: 1000, happens: &[TURNED_AWAY] };

@@ -289,7 +289,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         V: PlainBits,
     {
         let leaf = self.new_copied(key, value)?;
-        let filled = self.fill(vacant, leaf);
+        let filled = self.fill(vacant, key, leaf);
         if filled == Ok(true) {
             self.hint_linked(hash, leaf, None);
         } else {

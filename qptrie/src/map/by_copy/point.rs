@@ -212,7 +212,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
                                 .map_err(|error| InsertErrorKind::Memory(error.kind()))?,
                         ),
                     };
-                    if self.fill(&vacant, leaf)? {
+                    if self.fill(&vacant, key, leaf)? {
                         *spare = None;
                         self.hint_linked(hash, leaf, None);
                         return Ok(None);

@@ -372,7 +372,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ProtectsIdentity> TrieRef<V, B
         value: V,
     ) -> Result<Option<&V>, InsertError<V>> {
         let leaf = self.new_leaf(key, value)?;
-        match self.fill(vacant, leaf) {
+        match self.fill(vacant, key, leaf) {
             Ok(false) => {
                 // SAFETY: the leaf was not published.
                 drop(unsafe { self.trie.nodes.take_back(leaf) });

@@ -2,7 +2,7 @@
 //! when a leaf was found, linked or unlinked.
 
 use crate::map::by_ref::point::{TrieRef, Update};
-use crate::node::{KeyHash, Twig};
+use crate::node::{KeyHash, Node};
 use crate::read::{LinkedLeaf, find_hinted, move_hints};
 use crate::write::{Named, locate_by_parent};
 use memalloc::{Handle, ReusePolicy};
@@ -39,7 +39,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         }
         for &hash in hashes.iter().flatten() {
             nodes.hints.find(hash, |leaf| {
-                nodes.prefetch_both_lines(Twig::leaf(leaf));
+                nodes.prefetch_both_lines(Node::Leaf(leaf));
                 None::<()>
             });
         }

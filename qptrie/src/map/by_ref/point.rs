@@ -6,7 +6,7 @@
 
 use crate::map::error::{InsertError, InsertErrorKind};
 use crate::map::trie::QpTrie;
-use crate::node::{KeyHash, NoRoom, Retry, leaf_overhead};
+use crate::node::{KeyHash, NoRoom, Retry, Tag, leaf_overhead};
 use crate::read::{find, find_each};
 use crate::write::{Located, NotLinked, Vacant, locate};
 use memalloc::rcu::Guard;
@@ -245,7 +245,7 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
                     return Err(InsertErrorKind::NotFound);
                 }
                 Located::Vacant(vacant) => {
-                    if self.fill(&vacant, leaf)? {
+                    if self.fill(&vacant, key, leaf)? {
                         self.hint_linked(hash, leaf, None);
                         return Ok(None);
                     }
@@ -267,14 +267,15 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         }
     }
 
-    /// Publishes `leaf` in a vacant place. Returns false if the place is no longer vacant.
+    /// Publishes `leaf`, which has the key `key`, in a vacant place. Returns false if the place is no longer vacant.
     pub(in crate::map) fn fill(
         &self,
         vacant: &Vacant<'_>,
+        key: &[u8],
         leaf: Handle,
     ) -> Result<bool, InsertErrorKind> {
         let nodes = &self.trie.nodes;
-        match vacant.insert(nodes, leaf) {
+        match vacant.insert(nodes, leaf, Tag::of(key)) {
             Ok(()) => Ok(true),
             Err(NotLinked::Retry) => Ok(false),
             Err(NotLinked::Memory(kind)) => Err(InsertErrorKind::Memory(kind)),
