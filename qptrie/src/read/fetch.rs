@@ -18,10 +18,10 @@ use memalloc::{Handle, ReusePolicy};
 use std::ops::Range;
 
 /// The maximum number of branches below the one that a scan enters, to prefetch them.
-const MOST_BRANCHES: usize = 16;
+const MOST_BRANCHES: usize = 64;
 
 /// The maximum number of nodes below the branch that a scan enters, to prefetch them.
-const MOST_NODES: usize = 64;
+const MOST_NODES: usize = 256;
 
 /// False where prefetching does nothing: on other processors, on which looking for what to prefetch
 /// would be in vain, and in models, in which more loads are only more orders to explore.

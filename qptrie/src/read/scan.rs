@@ -45,7 +45,7 @@ use super::direction::{Descending, Direction};
 use super::fetch::{fetch_below, fetch_next};
 use super::leaf_view::LeafAt;
 use crate::node::{Node, Nodes, Retry, Roots, Symbol, Twig, symbol_at};
-use memalloc::sync::Ordering;
+use memalloc::sync::{AtomicU32, Ordering};
 use memalloc::{Handle, ReusePolicy};
 use smallvec::SmallVec;
 use std::marker::PhantomData;
@@ -66,6 +66,35 @@ struct Level {
 }
 
 impl Level {
+    /// Enters a branch that a slot of `above`, or of a root, named. All of its slots remain.
+    #[inline(always)]
+    fn enter<D: Direction, V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
+        nodes: &Nodes<V, B, L>,
+        branch: Handle,
+        named: (&AtomicU32, Twig),
+        above: Option<&mut Self>,
+        prefetches: bool,
+    ) -> Result<Self, Retry> {
+        let parent = above.as_ref().map(|above| above.linked);
+        let linked = LinkedBranch::enter::<false, V, B, L>(nodes, branch, named, parent)?;
+        let shape = nodes.shape(branch);
+        let left = nodes.slots(branch, shape);
+        linked.confirm(nodes)?;
+        // The position does not depend on it (QPT-S6).
+        let is_below =
+            above.as_ref().is_some_and(|above| above.is_fetched || above.is_next_fetched);
+        let is_fetched = is_below || (prefetches && fetch_below(nodes, linked, left.clone()));
+        if is_fetched
+            && let Some(above) = above
+            && !above.is_fetched
+        {
+            above.is_next_fetched =
+                fetch_next::<D, V, B, L>(nodes, above.linked, above.left.clone());
+        }
+        let index = shape.index() as u16;
+        Ok(Self { linked, index, left, is_fetched, is_next_fetched: false })
+    }
+
     /// Checks a twig that was read from the branch.
     #[inline(always)]
     fn confirm<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy>(
@@ -98,13 +127,22 @@ pub(crate) struct Walk<D> {
     roots: Range<u16>,
     /// True if the path and the roots are valid.
     placed: bool,
+    /// True once a step was taken from where the walk was placed. A seek alone needs one leaf:
+    /// prefetching others would cost more than the seek.
+    goes_on: bool,
     direction: PhantomData<D>,
 }
 
 impl<D: Direction> Walk<D> {
     /// Creates a walk without a position.
     pub(crate) fn lost() -> Self {
-        Self { way: SmallVec::new(), roots: 0..0, placed: false, direction: PhantomData }
+        Self {
+            way: SmallVec::new(),
+            roots: 0..0,
+            placed: false,
+            goes_on: false,
+            direction: PhantomData,
+        }
     }
 
     /// Returns the number of branches above the leaf that was found last.
@@ -122,6 +160,7 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
     ) -> Result<Option<Handle>, Retry> {
         let leaf = if self.placed { self.next_leaf(nodes) } else { Err(Retry) };
+        self.goes_on = true;
         self.kept_if(leaf)
     }
 
@@ -248,6 +287,7 @@ impl<D: Direction> Walk<D> {
     ) -> Result<Next, Retry> {
         self.way.clear();
         self.placed = false;
+        self.goes_on = false;
         let roots = nodes.roots.all().len() as u16;
         let (Included(key) | Excluded(key)) = from else {
             self.roots = 0..roots;
@@ -336,7 +376,7 @@ impl<D: Direction> Walk<D> {
         nodes: &Nodes<V, B, L>,
     ) -> Result<Option<Handle>, Retry> {
         loop {
-            let (slot, twig, parent, is_fetched) = match self.way.last_mut() {
+            let below = match self.way.last_mut() {
                 Some(level) => {
                     let Some(slot) = D::take(&mut level.left) else {
                         self.way.pop();
@@ -345,7 +385,20 @@ impl<D: Direction> Walk<D> {
                     let slot = nodes.slot(level.linked.branch, slot);
                     let twig = follow::<B>(slot);
                     level.confirm(nodes)?;
-                    (slot, twig, Some(level.linked), level.is_fetched || level.is_next_fetched)
+                    match twig.node() {
+                        Node::Nothing => continue,
+                        Node::Leaf(leaf) => return Ok(Some(leaf)),
+                        Node::Branch(branch) => {
+                            let named = (slot, twig);
+                            Level::enter::<D, V, B, L>(
+                                nodes,
+                                branch,
+                                named,
+                                Some(level),
+                                self.goes_on,
+                            )?
+                        }
+                    }
                 }
                 None => {
                     let Some(number) = D::take(&mut self.roots) else {
@@ -353,37 +406,21 @@ impl<D: Direction> Walk<D> {
                     };
                     let slot = nodes.roots.all()[usize::from(number)].slot();
                     // ORDERING: as in `find`. Falls to `loom` `a_lone_leaf_is_scanned_whole`.
-                    (slot, Twig::load(slot, Ordering::Acquire), None, false)
+                    let twig = Twig::load(slot, Ordering::Acquire);
+                    match twig.node() {
+                        Node::Nothing => continue,
+                        Node::Leaf(leaf) => return Ok(Some(leaf)),
+                        Node::Branch(branch) => Level::enter::<D, V, B, L>(
+                            nodes,
+                            branch,
+                            (slot, twig),
+                            None,
+                            self.goes_on,
+                        )?,
+                    }
                 }
             };
-            match twig.node() {
-                Node::Nothing => {}
-                Node::Leaf(leaf) => return Ok(Some(leaf)),
-                Node::Branch(branch) => {
-                    let linked =
-                        LinkedBranch::enter::<false, V, B, L>(nodes, branch, (slot, twig), parent)?;
-                    let shape = nodes.shape(branch);
-                    let left = nodes.slots(branch, shape);
-                    linked.confirm(nodes)?;
-                    // The position does not depend on it (QPT-S6).
-                    let is_fetched = is_fetched || fetch_below(nodes, linked, left.clone());
-                    if is_fetched
-                        && let Some(above) = self.way.last_mut()
-                        && !above.is_fetched
-                    {
-                        let (at, left) = (above.linked, above.left.clone());
-                        above.is_next_fetched = fetch_next::<D, V, B, L>(nodes, at, left);
-                    }
-                    let index = shape.index() as u16;
-                    self.way.push(Level {
-                        linked,
-                        index,
-                        left,
-                        is_fetched,
-                        is_next_fetched: false,
-                    });
-                }
-            }
+            self.way.push(below);
         }
     }
 
