@@ -29,7 +29,10 @@ pub(super) enum Mix {
     ShortThreads,
     /// Forks beside busy threads.
     Forks,
-    /// Only adaptive barriers that change their kind. All other threads sleep.
+    /// Only adaptive barriers that change their kind. All other threads sleep. A change without its
+    /// membarrier shows if a reader's announcement is on its way for longer than a writer takes to
+    /// change the kind, replace an object and look for readers; `switches` describes this window,
+    /// and makes the announcement late.
     Switches,
 }
 

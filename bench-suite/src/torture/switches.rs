@@ -1,14 +1,29 @@
 //! Tests the adaptive barrier while it changes its kind: a new domain for every change, a reader on
 //! one CPU and a writer on another.
 //!
-//! The reader announces itself with a store and then loads objects. A processor may execute the
-//! loads first. The reader provokes this: before the announcement it stores to many cache lines
-//! that miss in its caches, so that the announcement waits in the store buffer behind these stores.
+//! A reader stores to its slot, then loads the mode and the object. A processor may execute the
+//! loads while the store is still in its store buffer. The window in which that does harm without a
+//! membarrier between the modes, in the order of the accesses to memory:
+//!
+//! 1. the writer's last membarrier under the mode `PLAIN` ends; it empties the reader's buffer;
+//! 2. the reader loads `PLAIN`, so it does not fence, and finds an object;
+//! 3. the writer stores the mode `FENCED`, replaces the object, scans the slots without a
+//!    membarrier, sees no reader, and fills the object again;
+//! 4. the reader's store arrives in its slot;
+//! 5. the reader looks at the object again.
+//!
+//! Step 3 takes the writer some 300 ns. A store stays in the buffer for about 100 ns, even behind
+//! stores that miss in every cache, since their lines are fetched side by side. So the reader first
+//! stores to one line several times and evicts the line after each store ([`store_slowly`]): these
+//! stores wait for one another, and the store to the slot waits behind them, for some 2 µs. It
+//! checks the object within the next 1.5 µs.
+#![allow(unsafe_code)]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use crossbeam_utils::CachePadded;
 use memalloc::rcu::{BarrierKind, Domain};
 use memalloc::{AfterRcuGp, BuildError};
 
@@ -23,19 +38,19 @@ use crate::measure::Gate;
 const ROUNDS_AFTER: u64 = 64;
 
 /// The largest number of rounds for one change.
-const MAX_ROUNDS: u64 = 512;
+const MAX_ROUNDS: u64 = 1_024;
 
 /// The limit of pending bytes, so small that every free checks the readers.
 const TINY_MAX_PENDING: u64 = 64;
 
-/// The number of stores of a reader before it announces itself: about the size of a store buffer.
-const STORES: usize = 48;
+/// The number of slow stores of a reader before it announces itself.
+const SLOW_STORES: usize = 8;
 
-/// The number of words of [`COLD`], which is too large for the caches.
-const COLD_WORDS: usize = 4 << 20;
+/// The longest delay of a reader inside its section, in turns of a loop.
+const MAX_TURNS: u32 = 64;
 
-/// The memory that readers store to. One thread uses it at a time.
-static COLD: Mutex<Vec<AtomicU64>> = Mutex::new(Vec::new());
+/// Held by the thread that makes domains change, since each change needs two CPUs.
+static CHANGING: Mutex<()> = Mutex::new(());
 
 /// Makes adaptive domains change their kind `changes` times, unless another thread is doing so.
 pub(super) fn switch(
@@ -46,10 +61,7 @@ pub(super) fn switch(
     verdict: &Verdict,
     gate: &Gate,
 ) -> Result<(), BuildError> {
-    let Ok(mut cold) = COLD.try_lock() else { return Ok(()) };
-    if cold.is_empty() {
-        cold.extend((0..COLD_WORDS).map(|_| AtomicU64::new(0)));
-    }
+    let Ok(_alone) = CHANGING.try_lock() else { return Ok(()) };
     if !BarrierKind::Adaptive.is_supported() {
         return Ok(());
     }
@@ -68,7 +80,7 @@ pub(super) fn switch(
         thread::scope(|scope| {
             let reader = || {
                 affinity::stay_on(1);
-                read(&objects, &domain, finished, &cold, fastrand::Rng::with_seed(seed));
+                read(&objects, &domain, finished, fastrand::Rng::with_seed(seed));
             };
             if thread::Builder::new().spawn_scoped(scope, reader).is_err() {
                 return;
@@ -101,29 +113,37 @@ fn replace(objects: &Objects<'_, AfterRcuGp>, domain: &Domain, owner: u64, verdi
     }
 }
 
-/// Reads the object in slot 0, each time after many stores, until the writer has finished.
+/// Reads the object in slot 0, each time behind slow stores, until the writer has finished.
 fn read(
     objects: &Objects<'_, AfterRcuGp>,
     domain: &Domain,
     finished: &AtomicBool,
-    cold: &[AtomicU64],
     mut random: fastrand::Rng,
 ) {
     let protection = objects.protection(Section::Rcu);
-    let local = domain.local();
+    let (local, line) = (domain.local(), CachePadded::new(AtomicU64::new(0)));
     let mut reads = 0;
     while !finished.load(Ordering::Relaxed) {
-        let mut place = random.usize(..);
-        for _ in 0..STORES {
-            place = place.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            cold[(place >> 33) % cold.len()].store(reads, Ordering::Relaxed);
-        }
+        let turns = random.u32(..MAX_TURNS);
+        (0..SLOW_STORES).for_each(|_| store_slowly(&line, reads));
         let section = local.pin();
         let found = objects.find(0);
-        (0..place % 256).for_each(|_| std::hint::spin_loop());
+        (0..turns).for_each(|_| std::hint::spin_loop());
         found.iter().for_each(|&found| objects.check(found, protection));
         drop(section);
         reads += 1;
     }
     objects.count_reads(reads);
+}
+
+/// Stores to a line and evicts it from every cache, so that the next store to it is slow. On
+/// processors other than x86_64, whose stores may overtake one another, only stores.
+fn store_slowly(line: &AtomicU64, value: u64) {
+    line.store(value, Ordering::Relaxed);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: no invariant is needed: every x86_64 processor has the instruction, which changes no
+    // memory.
+    unsafe {
+        std::arch::x86_64::_mm_clflush(std::ptr::from_ref(line).cast());
+    }
 }

@@ -496,6 +496,19 @@ impl<P: ReusePolicy> MemAlloc<P> {
     }
 }
 
+#[cfg(loom)]
+impl<P: ReusePolicy> MemAlloc<P> {
+    /// For models that claim nothing about the end of the allocator: its drop, which comes when the
+    /// other threads have ended, frees the memory at once. It waits for no reader, runs neither
+    /// finalizers nor destructors, and returns no object to its slab, which would be most of the
+    /// steps of an execution.
+    #[must_use]
+    pub fn ends_at_once(mut self) -> Self {
+        self.raw.ends_at_once = true;
+        self
+    }
+}
+
 impl<P: ReusePolicy> MemAlloc<P> {
     pub(super) fn from_raw(raw: Raw) -> Self {
         Self { raw, policy: PhantomData }

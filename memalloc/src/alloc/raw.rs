@@ -37,6 +37,9 @@ pub(crate) struct Raw {
     pub(super) moved_along_at: Tally,
     /// The classes that workers are to refill.
     pub(super) wanted: Wanted,
+    /// True in a model that claims nothing about the end (`MemAlloc::ends_at_once`).
+    #[cfg(loom)]
+    pub(super) ends_at_once: bool,
 }
 
 impl Raw {
@@ -53,6 +56,8 @@ impl Raw {
             settled_at: Tally::new(u64::MAX),
             moved_along_at: Tally::new(0),
             wanted,
+            #[cfg(loom)]
+            ends_at_once: false,
         }
     }
 
@@ -144,6 +149,10 @@ impl Drop for Raw {
         // SAFETY: `self` is not used after this. The depot stays wrapped until its end: if a
         // callback or a hook panics before that, readers and users may still be there, so it leaks.
         let depot = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.depot) });
+        #[cfg(loom)]
+        if self.ends_at_once {
+            return drop(ManuallyDrop::into_inner(depot));
+        }
         if !depot.slabs.were_used() {
             return drop(ManuallyDrop::into_inner(depot));
         }

@@ -208,7 +208,7 @@ impl Barrier {
     /// Makes readers fence from now on. Returns `false` if the system refused the membarrier.
     #[cold]
     fn take_fences(&self) -> bool {
-        let without = broken::lingers(&[Fault::SwitchBarrier]);
+        let without = broken::leaves_out(Fault::SwitchBarrier);
         self.mode.store(SETTLING, Relaxed);
         // ORDERING: the membarrier separates the store above from what follows: every reader that
         // enters later sees the store, and all others have announced themselves before (MEM-N1).
@@ -230,10 +230,6 @@ impl Barrier {
     fn judge_fences(&self) {
         if self.kind != BarrierKind::Adaptive {
             return;
-        }
-        if broken::leaves_out(Fault::SwitchBarrier) {
-            // So that it is switched all the time.
-            return self.give_fences_up();
         }
         let (costs, now) = (&*self.costs, now());
         let elapsed = now.saturating_sub(costs.since.load(Relaxed));

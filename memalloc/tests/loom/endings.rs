@@ -1,7 +1,9 @@
 //! The end of an allocator while other threads still read.
 
 use crate::explore::Model;
-use crate::pair::{Plain, adds_up, allocator, allocator_in, beside, give_rcu, take};
+use crate::pair::{
+    Plain, adds_up, allocator, allocator_in, allocator_that_ends, beside, give_rcu, take,
+};
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicBool, Ordering};
 use memalloc::{AfterRcuGp, Cache, MemAlloc};
@@ -107,7 +109,7 @@ fn dropping_an_allocator_leaves_the_other_of_its_domain_alone() {
     };
     model.explore(|seen| {
         let domain = Domain::new();
-        let (ends, stays) = (allocator_in::<AfterRcuGp>(&domain), allocator_in(&domain));
+        let (ends, stays) = (allocator_that_ends::<AfterRcuGp>(&domain), allocator_in(&domain));
         let (first, second) = (take(&ends), take::<AfterRcuGp>(&stays));
 
         let other = stays.clone();

@@ -3,7 +3,7 @@
 use crate::explore::Seen;
 use loom::cell::UnsafeCell;
 use memalloc::rcu::Domain;
-use memalloc::{ClassTable, Handle, MemAlloc, ReusePolicy, run_on, sync::thread};
+use memalloc::{Builder, ClassTable, Handle, MemAlloc, ReusePolicy, run_on, sync::thread};
 use std::alloc::Layout;
 use std::sync::Arc;
 
@@ -17,9 +17,22 @@ pub(crate) fn allocator<P: ReusePolicy>() -> Arc<MemAlloc<P>> {
 
 /// Returns an allocator of one class, on `domain`.
 pub(crate) fn allocator_in<P: ReusePolicy>(domain: &Domain) -> Arc<MemAlloc<P>> {
-    let classes = ClassTable::new(&[LAYOUT.size()]).expect("one class is a table");
-    let builder = MemAlloc::builder().domain(domain.clone()).classes(classes);
-    Arc::new(builder.build().expect("under loom there is always memory"))
+    Arc::new(built(of_one_class().domain(domain.clone())).ends_at_once())
+}
+
+/// Returns an allocator of one class, on `domain`, for a model of its end.
+pub(crate) fn allocator_that_ends<P: ReusePolicy>(domain: &Domain) -> MemAlloc<P> {
+    built(of_one_class().domain(domain.clone()))
+}
+
+/// Returns a builder of allocators of one class.
+pub(crate) fn of_one_class<P: ReusePolicy>() -> Builder<P> {
+    MemAlloc::builder().classes(ClassTable::new(&[LAYOUT.size()]).expect("one class is a table"))
+}
+
+/// Builds an allocator.
+pub(crate) fn built<P: ReusePolicy>(builder: Builder<P>) -> MemAlloc<P> {
+    builder.build().expect("under loom there is always memory")
 }
 
 /// Plain memory beside the objects. Loom reports unordered accesses to it.

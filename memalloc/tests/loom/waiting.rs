@@ -1,17 +1,15 @@
 //! A free that waits for readers because too much is pending.
 
 use crate::explore::Model;
-use crate::pair::{LAYOUT, adds_up, beside, give, give_rcu, take};
+use crate::pair::{adds_up, beside, built, give, give_rcu, of_one_class, take};
 use memalloc::rcu::Domain;
 use memalloc::sync::{AtomicBool, AtomicU32, Ordering, explored};
-use memalloc::{AfterRcuGp, ClassTable, Handle, MemAlloc};
+use memalloc::{AfterRcuGp, Handle, MemAlloc};
 use std::sync::Arc;
 
 /// Returns an allocator of one class that allows no pending batch.
 fn strict() -> Arc<MemAlloc<AfterRcuGp>> {
-    let classes = ClassTable::new(&[LAYOUT.size()]).expect("one class is a table");
-    let builder = MemAlloc::builder().domain(Domain::new()).classes(classes).max_pending(0);
-    Arc::new(builder.build().expect("under loom there is always memory"))
+    Arc::new(built(of_one_class().domain(Domain::new()).max_pending(0)).ends_at_once())
 }
 
 /// Looks for an object inside a section and reads it. Returns whether there was one.

@@ -131,9 +131,14 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
             // SAFETY: every object of this allocator that is freed deferred is a leaf (QPT-N3).
             leaves = unsafe { leaves.finalizer(leaf_plain::drop_value::<V>) };
         }
+        let branches = branches.classes(ClassTable::new(&branch::SIZES)?).build()?;
+        let leaves = leaves.build()?;
+        // Models of a trie claim nothing about the ends of its allocators.
+        #[cfg(loom)]
+        let (branches, leaves) = (branches.ends_at_once(), leaves.ends_at_once());
         Ok(Self {
-            branches: branches.classes(ClassTable::new(&branch::SIZES)?).build()?,
-            leaves: leaves.build()?,
+            branches,
+            leaves,
             roots: Roots::new(),
             entries: EntryCount::new(max_entries),
             hints: Hints::new(hints),

@@ -7,7 +7,8 @@
 //! the protocol alone further). loom does not explore load buffering, more than the last seven
 //! stores of a word, or spurious failures of a weak exchange. After a reader has to retry, or a
 //! scan has lost its place, the rest of the execution is run once but not explored: the retry is
-//! the same as a first attempt that begins then.
+//! the same as a first attempt that begins then. At the end of an execution the nodes are freed and
+//! the branches are checked; the ends of the allocators are left to the models of `memalloc`.
 
 #![cfg(loom)]
 

@@ -214,7 +214,7 @@ macro_rules! races {
 }
 
 races! {
-    two_leaves_arrive_at_an_empty_root: EMPTY_ROOT, Immediate, 2, 1500;
+    two_leaves_arrive_at_an_empty_root: EMPTY_ROOT, Immediate, 2, 800;
     two_leaves_arrive_at_an_empty_root_deferred: EMPTY_ROOT, AfterRcuGp, 2, 1000;
     two_twigs_arrive_at_one_branch: TWO_TWIGS, Immediate, 2, 3000;
     two_twigs_arrive_at_one_deferred_branch: TWO_TWIGS, AfterRcuGp, 2, 3000;
@@ -223,11 +223,11 @@ races! {
     a_twig_comes_while_another_goes: TWIG_COMES_AND_GOES, Immediate, 2, 3000;
     a_twig_comes_while_another_goes_deferred: TWIG_COMES_AND_GOES, AfterRcuGp, 2, 3000;
     a_replacement_is_in_the_smaller_copy: BRANCH_SHRINKS, Immediate, 1, 500;
-    a_replacement_is_in_the_smaller_copy_deferred: BRANCH_SHRINKS, AfterRcuGp, 1, 500;
+    a_replacement_is_in_the_smaller_copy_deferred: BRANCH_SHRINKS, AfterRcuGp, 1, 300;
     a_branch_grows_while_it_is_merged: MERGED_AND_GROWN, Immediate, 2, 3000;
     a_branch_grows_while_it_is_merged_deferred: MERGED_AND_GROWN, AfterRcuGp, 2, 3000;
-    both_twigs_of_a_branch_go: BOTH_TWIGS_GO, Immediate, 2, 9000;
-    both_twigs_of_a_deferred_branch_go: BOTH_TWIGS_GO, AfterRcuGp, 2, 4000;
+    both_twigs_of_a_branch_go: BOTH_TWIGS_GO, Immediate, 2, 4000;
+    both_twigs_of_a_deferred_branch_go: BOTH_TWIGS_GO, AfterRcuGp, 2, 2000;
     two_replacements_of_one_leaf_follow_each_other: SAME_LEAF, Immediate, 2, 8000;
     two_replacements_of_one_leaf_follow_each_other_deferred: SAME_LEAF, AfterRcuGp, 2, 8000;
     a_replacement_is_in_the_copy_of_its_branch: LEAF_AND_BRANCH, Immediate, 2, 5000;
@@ -236,7 +236,7 @@ races! {
     a_leaf_is_replaced_or_removed_first_deferred: LEAF_GOES, AfterRcuGp, 2, 7000;
     parent_and_child_are_copied: PARENT_AND_CHILD, Immediate, 2, 10000;
     deferred_parent_and_child_are_copied: PARENT_AND_CHILD, AfterRcuGp, 2, 10000;
-    a_branch_that_moves_up_grows: SIBLING_MERGED, Immediate, 2, 5000;
+    a_branch_that_moves_up_grows: SIBLING_MERGED, Immediate, 2, 2500;
     a_deferred_branch_that_moves_up_grows: SIBLING_MERGED, AfterRcuGp, 2, 5000;
     a_branch_below_a_fork_grows: FORKED_ABOVE, Immediate, 2, 3000;
     a_deferred_branch_below_a_fork_grows: FORKED_ABOVE, AfterRcuGp, 2, 3000;

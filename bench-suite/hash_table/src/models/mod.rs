@@ -60,7 +60,8 @@ impl<P: ReusePolicy> Scene<P> {
         let domain = Domain::new();
         let shape = Shape::new(2, 1).expect("a shape");
         let builder = shape.configure(MemAlloc::<P>::builder().domain(domain.clone()));
-        let memory = Arc::new(builder.build().expect("loom's twins always have memory"));
+        let memory = builder.build().expect("loom's twins always have memory");
+        let memory = Arc::new(memory.ends_at_once());
         let table = HashTable::new(shape, memory).with_fault(fault);
         let table_here = &table;
         let of = |bucket| (1..).filter(move |key| table_here.bucket(*key).0 == bucket);
