@@ -9,8 +9,7 @@ use common::{Object, Setup, adds_up, behind, cpus, in_every_setup, layout};
 use leak::leak;
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
 use memalloc::{
-    AllocErrorKind, Builder, Cache, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy,
-    Watermarks,
+    AllocErrorKind, Builder, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy, Watermarks,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

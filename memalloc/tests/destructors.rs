@@ -24,7 +24,7 @@ in_every_setup! {
         const VALUES: usize = 4_000;
         let all = leak(Arc::new(AtomicUsize::new(0)));
         let cache = setup.cache_builder::<Counted, P>().build().expect("a cache");
-        let value = || cache.alloc(counted(&all)).expect("memory").into_raw();
+        let value = || cache.alloc(counted(all)).expect("memory").into_raw();
 
         let guard = cache.domain().pin();
         for _ in 0..VALUES {
@@ -56,7 +56,7 @@ in_every_setup! {
         cache.quiesce().expect("no guard is left");
         assert_eq!(all.load(Ordering::Relaxed), 4 * VALUES, "quiesce leaves none");
 
-        drop(cache.alloc(counted(&all)).expect("memory"));
+        drop(cache.alloc(counted(all)).expect("memory"));
         assert_eq!(all.load(Ordering::Relaxed), 4 * VALUES + 1, "a box drops its value at once");
 
         let kept = value();
