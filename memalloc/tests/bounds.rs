@@ -2,12 +2,14 @@
 #![cfg(not(loom))]
 
 mod common;
+#[path = "common/leak.rs"]
+mod leak;
 
 use common::{Object, Setup, adds_up, behind, cpus, in_every_setup, layout};
+use leak::leak;
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
 use memalloc::{
-    AllocErrorKind, Builder, Cache, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy,
-    Watermarks,
+    AllocErrorKind, Builder, Class, ClassTable, KERNEL_SIZES, MemAlloc, ReusePolicy, Watermarks,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -358,8 +360,7 @@ in_every_setup! {
     fn a_free_does_not_wait_for_batches_that_its_own_thread_holds<ProtectsIdentity>(setup) {
         let (_, domain, _told) = bounded::<P>(setup, NEVER);
         let builder = setup.cache_builder::<Value, P>().domain(domain.clone());
-        let cache = builder.max_pending(MAX_PENDING).build().expect("a cache");
-        let cache: &'static Cache<Value, P> = Box::leak(Box::new(cache));
+        let cache = leak(builder.max_pending(MAX_PENDING).build().expect("a cache"));
         let batch = Watermarks::for_size(SIZE as usize).deferred(SIZE as usize) as u64;
         let free = move |then: Option<Box<dyn FnOnce() + Send + Sync>>| {
             let Ok(value) = cache.alloc(Value { then, _room: [0; _] }) else { panic!("memory") };
@@ -406,7 +407,7 @@ fn reports_each_stall_once<P: ReusePolicy, G>(
 ) {
     let (builder, domain, told) = bounded::<P>(setup, Duration::from_millis(1));
     let alloc = builder.build().expect("an allocator");
-    let domain: &'static Domain = Box::leak(Box::new(domain));
+    let domain = leak(domain);
     for _ in 0..3 {
         behind(
             || enter(domain),

@@ -2,8 +2,11 @@
 #![cfg(not(loom))]
 
 mod common;
+#[path = "common/leak.rs"]
+mod leak;
 
 use common::{Counted, Object, adds_up, behind, counted, in_every_setup, layout};
+use leak::leak;
 use memalloc::rcu::Domain;
 use memalloc::{Cache, PolicyKind, ProtectsIdentity, Worker};
 use std::cell::Cell;
@@ -19,9 +22,9 @@ in_every_setup! {
     /// once, and none before the end of the section that was open when it was freed.
     fn values_are_dropped_once_each_and_not_inside_a_section<ProtectsIdentity>(setup) {
         const VALUES: usize = 4_000;
-        let all = Arc::new(AtomicUsize::new(0));
+        let all = leak(Arc::new(AtomicUsize::new(0)));
         let cache = setup.cache_builder::<Counted, P>().build().expect("a cache");
-        let value = || cache.alloc(counted(&all)).expect("memory").into_raw();
+        let value = || cache.alloc(counted(all)).expect("memory").into_raw();
 
         let guard = cache.domain().pin();
         for _ in 0..VALUES {
@@ -53,7 +56,7 @@ in_every_setup! {
         cache.quiesce().expect("no guard is left");
         assert_eq!(all.load(Ordering::Relaxed), 4 * VALUES, "quiesce leaves none");
 
-        drop(cache.alloc(counted(&all)).expect("memory"));
+        drop(cache.alloc(counted(all)).expect("memory"));
         assert_eq!(all.load(Ordering::Relaxed), 4 * VALUES + 1, "a box drops its value at once");
 
         let kept = value();
@@ -189,8 +192,7 @@ fn a_value_may_own_objects_of_its_own_cache() {
             }
         }
     }
-    let cache = Cache::<Link>::builder().domain(Domain::new()).build().expect("a cache");
-    let cache: &'static Cache<Link> = Box::leak(Box::new(cache));
+    let cache = leak(Cache::<Link>::builder().domain(Domain::new()).build().expect("a cache"));
     let all = Arc::new(AtomicUsize::new(0));
     let mut next = None;
     for _ in 0..1_000 {
@@ -235,10 +237,10 @@ impl Drop for Tree {
 fn trees<P: ProtectsIdentity>(
     builder: memalloc::Builder<P, Cache<Tree, P>>,
 ) -> (&'static Cache<Tree, P>, &'static (dyn Fn(NonNull<Tree>) + Sync)) {
-    let cache: &'static _ = Box::leak(Box::new(builder.build().expect("a cache")));
+    let cache = leak(builder.build().expect("a cache"));
     // SAFETY: each is freed once, by its owner.
     let free = move |tree: NonNull<Tree>| unsafe { Cache::<Tree, P>::free_raw(cache, tree) };
-    (cache, Box::leak(Box::new(free)))
+    (cache, leak(free))
 }
 
 in_every_setup! {
@@ -247,7 +249,7 @@ in_every_setup! {
     fn frees_in_destructors_take_no_stack_and_no_allocation_runs_destructors<ProtectsIdentity>(setup) {
         const VALUES: usize = 100_000;
         let (cache, free) = trees::<P>(setup.cache_builder());
-        let dropped: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+        let dropped = leak(AtomicUsize::new(0));
         let new = |below| {
             IN_ALLOC.set(true);
             let node = cache.alloc(Tree { below, dropped, panics: false, cache: free });
@@ -283,7 +285,7 @@ in_every_setup! {
     fn a_value_that_panics_loses_no_other<ProtectsIdentity>(setup) {
         const VALUES: usize = 3_000;
         let (cache, free) = trees::<P>(setup.cache_builder());
-        let dropped: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+        let dropped = leak(AtomicUsize::new(0));
         let mut panics = 0;
         for n in 0..VALUES {
             let node = Tree { below: [None; 2], dropped, panics: n % 1_000 == 500, cache: free };

@@ -2,8 +2,13 @@
 #![cfg(not(loom))]
 
 mod common;
+#[path = "common/leak.rs"]
+mod leak;
 
-use common::{Counted, Object, adds_up, behind, counted, held_bytes, in_every_setup, layout};
+use common::{
+    Counted, Object, Pages, adds_up, behind, counted, held_bytes, in_every_setup, layout,
+};
+use leak::leak;
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, SynchronizeError};
 use memalloc::{AfterRcuGp, AfterTasksTraceGp, Cache, MemAlloc};
@@ -192,14 +197,15 @@ in_every_setup! {
     /// An object may still be held or read. So its memory stays if a hook panics while the
     /// allocator ends, and if the end that was left to the domain never happens.
     fn an_allocator_whose_end_panics_keeps_its_memory<P>(setup) {
+        // Lost memory of the heap would be reported as a leak.
         let build = |domain: &Domain| {
-            let backing = Arc::new(FailOnDemand::new(System));
+            let backing = Arc::new(FailOnDemand::new(Pages::default()));
             // SAFETY: the hook does nothing to objects.
             let builder = unsafe { setup.builder::<P>().destructor(refuse) };
             let builder = builder.backing(Arc::clone(&backing)).range_bytes(16 << 20);
             (builder.domain(domain.clone()).build().expect("an allocator"), backing)
         };
-        let stays = |backing: &Arc<FailOnDemand<System>>| Arc::strong_count(backing) > 1;
+        let stays = |backing: &Arc<FailOnDemand<Pages>>| Arc::strong_count(backing) > 1;
         let panics = |work: &dyn Fn()| catch_unwind(AssertUnwindSafe(work)).is_err();
 
         let domain = setup.domain();
@@ -369,8 +375,7 @@ fn quiesce_gives_up_in_time_also_while_finalizers_go_on_freeing() {
     const MANY: usize = 1_000;
     // SAFETY: the finalizer leaves the object alone.
     let builder = unsafe { MemAlloc::<AfterRcuGp>::builder().finalizer(free_another) };
-    let alloc = builder.domain(Domain::new()).build().expect("an allocator");
-    let alloc: &'static _ = Box::leak(Box::new(alloc));
+    let alloc = leak(builder.domain(Domain::new()).build().expect("an allocator"));
     CHAIN.set(Some(alloc));
     LEFT.set(MANY);
     Object::new(alloc, layout(64, 1), 1).free(alloc);

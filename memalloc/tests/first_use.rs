@@ -240,18 +240,21 @@ fn beside_every_stop(claim: &str, first_use: impl Fn(fn())) {
 }
 
 #[test]
+#[cfg_attr(poison, ignore = "the calls of AddressSanitizer are stops too")]
 fn a_first_use_in_a_signal_handler_does_not_wait_for_the_one_that_it_interrupts() {
     let claim = "a_first_use_in_a_signal_handler_does_not_wait_for_the_one_that_it_interrupts";
     at_every_stop(claim, |stopped| (stopped.in_handler)(), |_| ());
 }
 
 #[test]
+#[cfg_attr(poison, ignore = "the calls of AddressSanitizer are stops too")]
 fn a_first_use_does_not_wait_for_a_thread_in_the_middle_of_its_own() {
     let claim = "a_first_use_does_not_wait_for_a_thread_in_the_middle_of_its_own";
     beside_every_stop(claim, |first_use| first_use());
 }
 
 #[test]
+#[cfg_attr(poison, ignore = "the calls of AddressSanitizer are stops too")]
 fn a_child_makes_its_first_use_where_a_thread_has_vanished_in_the_middle_of_its_own() {
     let claim = "a_child_makes_its_first_use_where_a_thread_has_vanished_in_the_middle_of_its_own";
     beside_every_stop(claim, |first_use| assert_eq!(in_child(STUCK, first_use), 0));

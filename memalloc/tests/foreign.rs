@@ -142,6 +142,7 @@ fn system_calls_that_are_refused_from_the_start_are_not_needed() {
 }
 
 #[test]
+#[cfg_attr(poison, ignore = "AddressSanitizer reserves terabytes of addresses")]
 fn limits_on_memory_leave_room_for_every_setup() {
     let claim = "limits_on_memory_leave_room_for_every_setup";
     let addresses = || limit(libc::RLIMIT_AS, 512 << 20);

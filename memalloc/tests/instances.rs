@@ -94,6 +94,7 @@ fn ten_thousand_allocators_and_caches_cost_little_until_they_are_used() {
 /// Under `ulimit -v`, an allocator takes only the addresses that it uses, with 7/12 as many again
 /// for links and batches; the rest stays available.
 #[test]
+#[cfg_attr(poison, ignore = "AddressSanitizer reserves terabytes of addresses")]
 fn an_allocator_leaves_the_addresses_that_it_does_not_use_to_others() {
     for limit in [300 * MIB, GIB, 27 * GIB / 10, 54 * GIB / 10] {
         let status = in_child(SECONDS, || {

@@ -3,8 +3,11 @@
 #![cfg(not(loom))]
 
 mod common;
+#[path = "common/leak.rs"]
+mod leak;
 
 use common::{Object, Setup, adds_up, held_bytes, in_every_setup, layout};
+use leak::leak;
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{BarrierKind, Domain};
 use memalloc::{AfterRcuGp, AllocErrorKind, BuildError, ClassTable, MemAlloc, ReusePolicy};
@@ -244,7 +247,7 @@ fn an_allocation_that_fails_in_a_finalizer_leaves_the_memory_to_the_next_ones() 
     // SAFETY: the finalizer leaves the object alone.
     let builder = unsafe { MemAlloc::<AfterRcuGp>::builder().finalizer(use_up) };
     let builder = builder.domain(domain.clone()).limit_bytes(8 << 20).max_pending(u64::MAX);
-    let alloc: &'static _ = Box::leak(Box::new(builder.build().expect("an allocator")));
+    let alloc = leak(builder.build().expect("an allocator"));
     let mut all: Vec<_> = std::iter::from_fn(|| alloc.alloc(small).ok()).collect();
     let objects = all.len();
     let mut free = |count| {

@@ -29,6 +29,7 @@ extern "C" fn nothing(_signal: libc::c_int) {}
 /// Whenever the kernel interrupts a thread, it reads the descriptor of that thread's last
 /// restartable sequence, even after the library that contained the descriptor was unloaded.
 #[test]
+#[cfg_attr(poison, ignore = "cargo builds the macros of its packages with AddressSanitizer too")]
 fn a_plug_in_is_loaded_used_and_unloaded_again_and_again() {
     let library = CString::new(build().as_os_str().as_bytes()).expect("no NUL");
     let status = in_child(SECONDS, || {

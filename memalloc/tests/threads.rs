@@ -2,10 +2,13 @@
 #![cfg(not(loom))]
 
 mod common;
+#[path = "common/leak.rs"]
+mod leak;
 
 use common::{
     Object, Setup, adds_up, in_every_setup, layout, short_lived_threads_leave_nothing_behind,
 };
+use leak::leak;
 use memalloc::rcu::{Domain, Guard};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -137,7 +140,7 @@ fn end_with_guards(domain: &'static Domain, storage_first: bool) {
 #[test]
 fn a_guard_in_thread_local_storage_ends_with_its_thread() {
     for setup in Setup::every() {
-        let domain: &'static Domain = Box::leak(Box::new(setup.domain()));
+        let domain = leak(setup.domain());
         for storage_first in [true, false] {
             end_with_guards(domain, storage_first);
             assert_eq!(domain.stats().reading, 0);
@@ -148,7 +151,7 @@ fn a_guard_in_thread_local_storage_ends_with_its_thread() {
 
 #[test]
 fn the_slot_of_a_guard_that_outlives_its_thread_storage_is_used_again() {
-    let domain: &'static Domain = Box::leak(Box::new(Domain::new()));
+    let domain = leak(Domain::new());
     for _ in 0..100 {
         end_with_guards(domain, true);
         end_with_guards(domain, false);

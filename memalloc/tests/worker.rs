@@ -3,8 +3,11 @@
 #![cfg(not(loom))]
 
 mod common;
+#[path = "common/leak.rs"]
+mod leak;
 
 use common::{Object, adds_up, cpus, in_every_setup, layout};
+use leak::leak;
 use memalloc::backing::{FailOnDemand, System};
 use memalloc::rcu::{Domain, FlavourKind, StallReport};
 use memalloc::{AfterRcuGp, MemAlloc, Watermarks, Worker};
@@ -186,15 +189,15 @@ in_every_setup! {
         static ALLOC: AtomicPtr<MemAlloc<AfterRcuGp>> = AtomicPtr::new(ptr::null_mut());
         static GOT: AtomicUsize = AtomicUsize::new(0);
         extern "C" fn on_signal(_: libc::c_int) {
-            // SAFETY: the test leaves its allocators in place.
+            // SAFETY: the test leaks its allocators.
             let alloc = unsafe { &*ALLOC.load(Ordering::Relaxed) };
             while alloc.alloc_nowait(layout(64, 8)).is_ok()
                 && GOT.fetch_add(1, Ordering::Relaxed) < OBJECTS
             {}
         }
-        let alloc = Arc::new(setup.allocator());
-        let worker = Worker::every(10 * LONG).alloc(&alloc).start().expect("a thread");
-        ALLOC.store(Arc::into_raw(alloc).cast_mut(), Ordering::Relaxed);
+        let alloc = leak(Arc::new(setup.allocator()));
+        let worker = Worker::every(10 * LONG).alloc(alloc).start().expect("a thread");
+        ALLOC.store(Arc::as_ptr(alloc).cast_mut(), Ordering::Relaxed);
         GOT.store(0, Ordering::Relaxed);
         // SAFETY: the handler is async-signal-safe, and stays in place.
         unsafe { libc::signal(libc::SIGUSR2, on_signal as *const () as libc::sighandler_t) };

@@ -37,6 +37,7 @@ fn ten_thousand_tries_cost_little_until_they_are_used() {
 
 /// Under `ulimit -v` a trie takes only the addresses that it uses, and says when there are no more.
 #[test]
+#[cfg_attr(poison, ignore = "AddressSanitizer reserves terabytes of addresses")]
 fn a_trie_works_under_an_address_limit_beside_a_large_vector() {
     const MIB: u64 = 1 << 20;
     let size = || {

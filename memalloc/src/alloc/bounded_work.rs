@@ -4,14 +4,18 @@
 //! The caches are those of threads, so that no test depends on the CPU that its thread is on. The
 //! ranges grow in steps, so that there are no more batches than the objects need.
 
+#[path = "../../tests/common/leak.rs"]
+mod leak;
+
 use super::{Cache, MemAlloc};
 use crate::backing::{self, Backing};
 use crate::batch::visits;
-use crate::rcu::{Domain, waits};
+use crate::rcu::{BarrierKind, Domain, waits};
 use crate::{
     AfterRcuGp, AfterTasksTraceGp, Builder, CpuMode, FreeAfterRcuGp, Immediate, ProtectsIdentity,
     ReusePolicy,
 };
+use leak::leak;
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -92,8 +96,21 @@ unsafe impl Backing for InSteps {
 }
 
 /// Returns a domain whose readers never stall.
-fn patient() -> Domain {
-    Domain::builder().stall_after(Duration::from_secs(1 << 30)).build().expect("a domain")
+fn patient(barrier: BarrierKind) -> Domain {
+    let builder = Domain::builder().stall_after(Duration::from_secs(1 << 30));
+    builder.barrier_kind(barrier).build().expect("a domain")
+}
+
+/// The kinds that can be in force. An adaptive barrier is one of them at any time, depending on the
+/// speed of the machine.
+fn barriers() -> impl Iterator<Item = BarrierKind> {
+    let kinds = [BarrierKind::Membarrier, BarrierKind::Fence];
+    kinds.into_iter().filter(|kind| kind.is_supported())
+}
+
+/// A small and a large stall under every kind of barrier.
+fn stalls() -> impl Iterator<Item = (BarrierKind, usize)> {
+    barriers().flat_map(|barrier| STALLS.map(|batches| (barrier, batches)))
 }
 
 /// Allocates an object and frees it deferred. Returns the work that took.
@@ -110,9 +127,13 @@ fn most_of<P: ReusePolicy>(alloc: &MemAlloc<P>, pairs: usize) -> u64 {
 }
 
 /// The calls after a stall of `batches` batches, until all of these are gone.
-fn most_work_after_a_stall<P: ReusePolicy>(batches: usize, max_pending: u64) -> u64 {
+fn most_work_after_a_stall<P: ReusePolicy>(
+    barrier: BarrierKind,
+    batches: usize,
+    max_pending: u64,
+) -> u64 {
     // The thread itself is the reader: its frees do not wait for it.
-    let domain = patient();
+    let domain = patient(barrier);
     let alloc = builder::<P>(&domain, max_pending).build().expect("an allocator");
     let guard = (domain.pin(), domain.pin_trace());
     let during = most_of(&alloc, batches * BATCH);
@@ -146,9 +167,9 @@ fn most_work_after_a_cache_was_busy(batches: usize) -> u64 {
 }
 
 fn is_bounded<P: ReusePolicy>(max_pending: u64) {
-    for batches in STALLS {
-        let most = most_work_after_a_stall::<P>(batches, max_pending);
-        assert!(most <= MOST_VISITS, "{:?}: {most} visits of {batches} batches", P::KIND);
+    for (barrier, batches) in stalls() {
+        let most = most_work_after_a_stall::<P>(barrier, batches, max_pending);
+        assert!(most <= MOST_VISITS, "{barrier}, {:?}: {most} of {batches} batches", P::KIND);
     }
 }
 
@@ -181,8 +202,8 @@ fn nor_does_one_after_a_cache_was_busy() {
 
 #[test]
 fn a_reader_of_the_other_flavour_adds_no_work_to_a_free() {
-    fn alone_and_beside<P: ReusePolicy>() -> [u64; 2] {
-        let domain = patient();
+    fn alone_and_beside<P: ReusePolicy>(barrier: BarrierKind) -> [u64; 2] {
+        let domain = patient(barrier);
         let alloc = builder::<P>(&domain, 256 << 10).build().expect("an allocator");
         let work = || (0..500 * BATCH).map(|_| pair(&alloc)).sum::<u64>();
         work();
@@ -190,22 +211,24 @@ fn a_reader_of_the_other_flavour_adds_no_work_to_a_free() {
         let _sleeper = domain.pin_trace();
         [alone, work()]
     }
-    for [alone, beside] in [
-        alone_and_beside::<Immediate>(),
-        alone_and_beside::<AfterRcuGp>(),
-        alone_and_beside::<FreeAfterRcuGp>(),
-    ] {
-        assert_eq!(alone, beside);
+    for barrier in barriers() {
+        for [alone, beside] in [
+            alone_and_beside::<Immediate>(barrier),
+            alone_and_beside::<AfterRcuGp>(barrier),
+            alone_and_beside::<FreeAfterRcuGp>(barrier),
+        ] {
+            assert_eq!(alone, beside);
+        }
+        let [alone, beside] = alone_and_beside::<AfterTasksTraceGp>(barrier);
+        assert!(alone < beside, "it waits for sleepers");
     }
-    let [alone, beside] = alone_and_beside::<AfterTasksTraceGp>();
-    assert!(alone < beside, "it waits for sleepers");
 }
 
 /// A batch of large objects has as many bytes as 16 batches of the smallest ones, of which these
 /// frees make room.
 #[test]
 fn a_free_beyond_max_pending_waits_for_nobody_while_anything_is_ready() {
-    let (domain, large) = (patient(), Layout::new::<[u64; 512]>());
+    let (domain, large) = (patient(BarrierKind::best()), Layout::new::<[u64; 512]>());
     let alloc = builder::<AfterRcuGp>(&domain, 256 << 10).build().expect("an allocator");
     let guard = domain.pin();
     most_of(&alloc, 500 * BATCH);
@@ -288,12 +311,11 @@ struct Stall<P: ProtectsIdentity> {
 
 impl<P: ProtectsIdentity> Stall<P> {
     /// Holds up `batches` batches of chains of `length` values, and lets the reader leave.
-    fn of(batches: usize, length: usize, max_pending: u64) -> Self {
-        let domain = patient();
+    fn of(barrier: BarrierKind, batches: usize, length: usize, max_pending: u64) -> Self {
+        let domain = patient(barrier);
         let builder = Cache::<Owner<P>, P>::builder().domain(domain.clone());
         let builder = builder.cpu_mode(CpuMode::ActiveThread).max_pending(max_pending);
-        let cache = builder.build().expect("a cache");
-        let cache: &'static _ = Box::leak(Box::new(cache));
+        let cache = leak(builder.build().expect("a cache"));
         let guard = (domain.pin(), domain.pin_trace());
         let free = |_| Owner::free(cache, length);
         let most = (0..batches * BATCH).map(free).max().unwrap_or(0);
@@ -321,12 +343,12 @@ impl<P: ProtectsIdentity> Stall<P> {
 
 /// No call has more than `times` as many visits as one that runs no hooks.
 fn is_bounded_with_hooks<P: ProtectsIdentity>(max_pending: u64, times: u64) {
-    for batches in STALLS {
+    for (barrier, batches) in stalls() {
         for length in [1, 2, 5] {
-            let mut stall = Stall::<P>::of(batches, length, max_pending);
+            let mut stall = Stall::<P>::of(barrier, batches, length, max_pending);
             stall.work_off(1, 2 * length * batches * BATCH);
             let (most, left) = (stall.most, stall.pending() / BATCH);
-            let what = format!("{:?}, {batches} batches of chains of {length}", P::KIND);
+            let what = format!("{barrier}, {:?}, {batches} chains of {length}", P::KIND);
             assert!(most <= times * MOST_VISITS, "{what}: {most} visits");
             assert!(left <= 100, "{what}: {left} batches are left");
         }
@@ -342,13 +364,13 @@ fn no_free_does_more_work_the_more_was_held_up_although_finalizers_free() {
 }
 
 fn is_bounded_beside_a_reader<P: ProtectsIdentity>() {
-    for batches in STALLS {
+    for (barrier, batches) in stalls() {
         for length in [5, 20] {
-            let mut stall = Stall::<P>::of(batches, length, 256 << 10);
+            let mut stall = Stall::<P>::of(barrier, batches, length, 256 << 10);
             let _reader = IdleReader::of(&stall.domain);
             stall.work_off(1, 2 * length * batches * BATCH);
             let (most, bound) = (stall.most, 2 * length as u64 * MOST_VISITS);
-            let what = format!("{:?}, {batches} batches of chains of {length}", P::KIND);
+            let what = format!("{barrier}, {:?}, {batches} chains of {length}", P::KIND);
             assert!(most <= bound, "{what}: {most} visits");
         }
     }
@@ -374,23 +396,25 @@ fn nor_does_one_beyond_max_pending_although_finalizers_free() {
 #[test]
 fn frees_beyond_max_pending_keep_it_from_growing_however_long_the_chains_are() {
     const LENGTH: usize = 50;
-    let stall = Stall::<AfterRcuGp>::of(300, LENGTH, 1 << 20);
-    let _reader = IdleReader::of(&stall.domain);
-    let before = stall.pending();
-    assert!(before > (1 << 20) / 16, "it is beyond");
-    for _ in 0..100 * BATCH {
-        Owner::free(stall.cache, LENGTH);
+    for barrier in barriers() {
+        let stall = Stall::<AfterRcuGp>::of(barrier, 300, LENGTH, 1 << 20);
+        let _reader = IdleReader::of(&stall.domain);
+        let before = stall.pending();
+        assert!(before > (1 << 20) / 16, "it is beyond");
+        for _ in 0..100 * BATCH {
+            Owner::free(stall.cache, LENGTH);
+        }
+        let after = stall.pending();
+        assert!(after <= before, "{after} are pending, {before} before 100 batches");
     }
-    let after = stall.pending();
-    assert!(after <= before, "{after} are pending, {before} before 100 batches");
 }
 
 /// What a free leaves of them is left neither by `quiesce` nor by `tend`.
 #[test]
 fn objects_beyond_the_work_of_a_call_are_finished_by_quiesce_and_tend() {
-    for few in [1, 2, 5] {
+    for (barrier, few) in barriers().flat_map(|barrier| [1, 2, 5].map(|few| (barrier, few))) {
         let with = |end: &dyn Fn(&MemAlloc<AfterRcuGp>)| {
-            let mut stall = Stall::<AfterRcuGp>::of(200, few, u64::MAX);
+            let mut stall = Stall::<AfterRcuGp>::of(barrier, 200, few, u64::MAX);
             stall.work_off(few, BATCH);
             assert!(stall.pending() > 100 * BATCH, "much is left");
             end(stall.cache.mem_alloc());
@@ -423,10 +447,10 @@ unsafe fn free_owned(object: NonNull<u8>) {
 /// No free but those of finalizers is of their class.
 #[test]
 fn objects_that_only_finalizers_free_are_finished_by_frees_of_another_class() {
-    let domain = patient();
+    let domain = patient(BarrierKind::best());
     // SAFETY: the first word of each object is written before it is freed.
     let builder = unsafe { builder::<AfterRcuGp>(&domain, u64::MAX).finalizer(free_owned) };
-    let alloc: &'static MemAlloc<AfterRcuGp> = Box::leak(Box::new(builder.build().expect("one")));
+    let alloc = leak(builder.build().expect("an allocator"));
     PAIRS.set(Some(alloc));
     let new = |layout: Layout, owned: Option<NonNull<u8>>| {
         let object = alloc.alloc(layout).expect("memory").cast();

@@ -80,10 +80,13 @@ impl Waiting {
         Some(batch)
     }
 
-    /// Takes at most `most` batches whose grace periods have passed.
+    /// Takes at most `most` batches whose grace periods have passed, the newest first: those that
+    /// finalizers have freed come before more of those that may own such.
     pub(super) fn take_passed(&self, pool: &Pool, completed: &Stamp, most: usize) -> Queue {
         let mut passed = Queue::new();
-        for list in &self.lists {
+        let mut lists = self.lists.each_ref().map(|list| (Reverse(list.stamp().age()), list));
+        lists.sort_unstable_by_key(|&(age, _)| age);
+        for (_, list) in lists {
             while (passed.batches() as usize) < most
                 && let Some(batch) = list.pop_passed(pool, completed)
             {
@@ -164,6 +167,17 @@ mod tests {
             taken += take(&waiting, &pool, u64::from(epoch), 3).len();
         }
         assert_eq!((taken, waiting.objects()), (12, 1));
+    }
+
+    /// However many are taken at once, and whichever lists they are in.
+    #[test]
+    fn of_those_that_have_passed_the_newest_are_taken_first() {
+        let (pool, waiting) = (Pool::reserved(1 << 24), Waiting::new());
+        let take = |most| take(&waiting, &pool, 9, most);
+        [3, 1, 2].iter().for_each(|&epoch| add(&waiting, &pool, epoch));
+        assert_eq!(take(2), [2, 3]);
+        add(&waiting, &pool, 4);
+        assert_eq!([take(1), take(1)], [[4], [1]]);
     }
 
     #[test]

@@ -286,6 +286,12 @@ pub(crate) fn adds_up(stats: &Stats, live: usize) {
     assert_eq!(stats.live.objects, live as u64, "{stats:?}");
 }
 
+/// The backing with the system's pages, if there is one.
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) type Pages = memalloc::backing::Mapped;
+#[cfg(not(all(target_os = "linux", not(miri))))]
+pub(crate) type Pages = memalloc::backing::System;
+
 /// Returns the bytes of the system's memory that an allocator on the default backing holds. If that
 /// backing does not take memory back, returns the bytes that it would hold if it did: the slabs
 /// that have objects.

@@ -1,7 +1,7 @@
 //! The allocator against a map of the live objects: sizes, alignments, ways to free, sections of
 //! both flavours, grace periods, moves between CPUs, and a backing that refuses requests.
 
-use crate::common::{Object, Setup, adds_up, cpus, layout, run_on};
+use crate::common::{Object, Pages, Setup, adds_up, cpus, layout, run_on};
 use crate::script::Script;
 use memalloc::backing::FailOnDemand;
 use memalloc::rcu::{Domain, Guard, SynchronizeError, TraceGuard};
@@ -15,11 +15,6 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-#[cfg(all(target_os = "linux", not(miri)))]
-type Behind = memalloc::backing::Mapped;
-#[cfg(not(all(target_os = "linux", not(miri))))]
-type Behind = memalloc::backing::System;
 
 /// The most objects to hold.
 const MOST_LIVE: usize = 4_000;
@@ -64,7 +59,7 @@ impl Protected {
 
 struct Model<'a, P: ReusePolicy> {
     alloc: &'a MemAlloc<P>,
-    backing: &'a FailOnDemand<Behind>,
+    backing: &'a FailOnDemand<Pages>,
     limit: Option<u64>,
     /// By address.
     live: BTreeMap<usize, Object>,
@@ -315,7 +310,7 @@ impl<'a, P: ReusePolicy> Model<'a, P> {
 
 fn run<P: ReusePolicy>(setup: Setup, script: &mut Script<'_>) -> Option<()> {
     let settings = script.byte()?;
-    let backing = Arc::new(FailOnDemand::new(Behind::default()));
+    let backing = Arc::new(FailOnDemand::new(Pages::default()));
     let domain =
         Domain::builder().barrier_kind(setup.barrier).stall_after(Duration::from_micros(100));
     let domain = domain.stall_handler(|_| ()).build().expect("only supported kinds are listed");

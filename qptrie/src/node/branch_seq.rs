@@ -110,7 +110,7 @@ impl<'t> Count<'t> {
 
     /// Begins the next life: the branch may now be linked, and its count is even (QPT-N2). Only the
     /// caller knows the branch; it gets its lock.
-    pub(super) fn begin(self) -> Locked<'t> {
+    pub(crate) fn begin(self) -> Locked<'t> {
         // SAFETY: no other thread changes the count of a branch that is not linked: there is no
         // life to lock.
         let old = unsafe { owner_load(self.word) };

@@ -28,6 +28,10 @@ const WORTH_A_LOGARITHM: f64 = 60.0;
 /// and there would be too many powers of ten.
 const NO_LOGARITHM: f64 = 1e15;
 
+/// The least margin of a range, as a part of its larger end. Between two values with few others in
+/// between, the plotting library looks for places of labels forever.
+const LEAST_MARGIN: f64 = 1e-9;
+
 // Placeholders for variables of the style sheet.
 const INK: RGBColor = RGBColor(10, 0, 1);
 const GRID: RGBColor = RGBColor(11, 0, 1);
@@ -106,8 +110,11 @@ impl Axis {
             () if is_log => low / 1.3..high * 1.3,
             () if self.has_zero => low.min(0.0)..if high > 0.0 { high * 1.06 } else { 1.0 },
             () => {
-                let room =
-                    if high > low { (high - low) * 0.08 } else { high.abs().max(1.0) * 0.05 };
+                let least = low.abs().max(high.abs()) * LEAST_MARGIN;
+                let room = match high > low {
+                    true => ((high - low) * 0.08).max(least),
+                    false => high.abs().max(1.0) * 0.05,
+                };
                 low - room..high + room
             }
         }
@@ -176,6 +183,9 @@ impl Chart {
         let ys = || points().map(|point| point.y / self.y.unit);
         let is_log = (self.x.is_logarithmic(xs()), self.y.is_logarithmic(ys()));
         let (x, y) = (self.x.range(xs(), is_log.0), self.y.range(ys(), is_log.1));
+        if [&x, &y].iter().any(|range| !(range.end - range.start).is_finite()) {
+            return Err("its values are too far apart".into());
+        }
         match is_log {
             (false, false) => self.draw_on(area, x, y),
             (false, true) => self.draw_on(area, x, y.log_scale()),
@@ -341,6 +351,34 @@ fn key(number: usize) -> Markup {
     html! {
         svg.key viewBox="0 0 12 12" aria-hidden="true" {
             path d=(shape) fill={ "var(--s" (number % COLOURS + 1) ")" } {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The test hangs if an axis has no places for its labels.
+    #[test]
+    fn a_figure_of_any_values_is_drawn_or_says_why_not() {
+        let values =
+            [0.0, 1e-320, 1e-17, 1.0, 1e6, 1.5e262, 1e34, 1.5e308, f64::MAX, -1e34, -1e308];
+        for &low in &values {
+            for high in values.into_iter().chain([low.next_up()]) {
+                for [is_log, has_zero] in [[false; 2], [false, true], [true, false]] {
+                    let axis =
+                        || Axis { is_log, has_zero, ..Axis::new("values", |v| v.to_string()) };
+                    let points = vec![Point::new(low, high), Point::new(high, low)];
+                    let (name, colour) = (String::new(), 0);
+                    let series = Series { name, colour, is_line: true, is_marked: true, points };
+                    let chart =
+                        Chart { alt: String::new(), x: axis(), y: axis(), series: vec![series] };
+                    let drawn = chart.svg().into_string();
+                    let is_finite = (low.max(high) * 1.3 - low.min(high) * 1.3).is_finite();
+                    assert!(!is_finite || drawn.starts_with("<svg"), "{low}, {high}: {drawn}");
+                }
+            }
         }
     }
 }
