@@ -498,10 +498,11 @@ impl<P: ReusePolicy> MemAlloc<P> {
 
 #[cfg(loom)]
 impl<P: ReusePolicy> MemAlloc<P> {
-    /// For models that claim nothing about the end of the allocator: its drop, which comes when the
-    /// other threads have ended, frees the memory at once. It waits for no reader, runs neither
-    /// finalizers nor destructors, and returns no object to its slab, which would be most of the
-    /// steps of an execution.
+    /// For models that claim nothing about the end of the allocator: its drop frees the memory at
+    /// once. It waits for no reader, runs neither finalizers nor destructors, and returns no object
+    /// to its slab, which would be most of the steps of an execution. The model has to see to it
+    /// that no section is open then, and no object in use: loom would report an access to memory
+    /// that is gone.
     #[must_use]
     pub fn ends_at_once(mut self) -> Self {
         self.raw.ends_at_once = true;

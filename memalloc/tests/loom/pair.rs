@@ -15,7 +15,7 @@ pub(crate) fn allocator<P: ReusePolicy>() -> Arc<MemAlloc<P>> {
     allocator_in(&Domain::new())
 }
 
-/// Returns an allocator of one class, on `domain`.
+/// Returns an allocator of one class, on `domain`, whose end is no part of the model.
 pub(crate) fn allocator_in<P: ReusePolicy>(domain: &Domain) -> Arc<MemAlloc<P>> {
     Arc::new(built(of_one_class().domain(domain.clone())).ends_at_once())
 }

@@ -1,16 +1,15 @@
 //! Tags: a few bits of a key's hash, beside the leaf's handle in the twig that names it.
 //!
-//! Most lookups of absent keys end at a leaf, whose key then differs. The leaf is the most expensive
-//! node of the way: two cache lines, which are seldom in a cache. The tag tells 15 of 16 such keys
-//! apart before the leaf is read.
+//! Most lookups of absent keys end at a leaf, whose key then differs. The leaf is the most
+//! expensive node of the way: two cache lines, which are seldom in a cache. The tag tells 15 of 16
+//! such keys apart before the leaf is read.
 //!
 //! - QPT-N10: the tag of a twig in a linked branch, or in a root, is that of the key of the leaf
-//!   which the twig names. A leaf that replaces another one has the same key, so it gets its tag.
+//!   which the twig names; in an unlinked branch that a section protects, of the leaf that it named
+//!   when it was unlinked. A leaf that replaces another one has the same key, so it gets its tag.
 
-use super::{KeyCopy, Nodes, Twig};
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
-use memalloc::{Handle, ReusePolicy};
 use std::hash::Hasher;
 
 /// The tag of a key.
@@ -38,22 +37,6 @@ impl Tag {
 
     pub(super) fn bits(self) -> u32 {
         self.0
-    }
-}
-
-impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> Nodes<V, B, L> {
-    /// Returns true if a twig is right about the key of the leaf that it names (QPT-N10). No other
-    /// thread can reach the leaf. Models check it by what readers find.
-    pub(crate) fn tag_is_right(&self, twig: Twig, leaf: Handle) -> bool {
-        if cfg!(loom) {
-            return true;
-        }
-        if L::PROTECTS_IDENTITY {
-            // SAFETY: the leaf was linked, and nobody can change it.
-            return !twig.is_of_another(unsafe { self.key(leaf) });
-        }
-        let mut key = KeyCopy::new();
-        self.copy_key(leaf, &mut key).is_err() || !twig.is_of_another(&key)
     }
 }
 

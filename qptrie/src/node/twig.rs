@@ -29,6 +29,10 @@ const UNTAGGED: u32 = 1 << 31;
 const TAGGED: u32 = 1 << 30;
 const TAG_SHIFT: u32 = TAGGED.trailing_zeros() - TAG_BITS;
 
+/// Handles from here on have no tag. Unit tests have few that do, so that their tries have leaves
+/// of both kinds.
+const FIRST_WITHOUT_TAG: u32 = if cfg!(all(test, not(loom))) { 1 << 10 } else { 1 << TAG_SHIFT };
+
 /// The range in bytes that twigs can address, for branches and for leaves. The range of the
 /// allocator may not be larger.
 pub(crate) const MOST_BRANCH_BYTES: u64 = TAGGED as u64 * UNIT as u64;
@@ -44,18 +48,22 @@ impl Twig {
 
     /// Returns the twig of a leaf whose key has this tag.
     pub(crate) fn leaf(leaf: Handle, tag: Tag) -> Self {
-        debug_assert!(leaf.get() < UNTAGGED);
-        if leaf.get() >> TAG_SHIFT == 0 {
+        if leaf.get() < FIRST_WITHOUT_TAG {
             Self(TAGGED | tag.bits() << TAG_SHIFT | leaf.get())
         } else {
-            Self(UNTAGGED | leaf.get())
+            Self::leaf_without_tag(leaf)
         }
+    }
+
+    fn leaf_without_tag(leaf: Handle) -> Self {
+        debug_assert!(leaf.get() < UNTAGGED);
+        Self(UNTAGGED | leaf.get())
     }
 
     /// Returns the twig of another leaf with the same key (QPT-N10). It has no tag if this twig has
     /// none.
     pub(crate) fn replaced_by(self, leaf: Handle) -> Self {
-        self.tag().map_or(Self(UNTAGGED | leaf.get()), |tag| Self::leaf(leaf, tag))
+        self.tag().map_or(Self::leaf_without_tag(leaf), |tag| Self::leaf(leaf, tag))
     }
 
     /// Returns the tag of a leaf's key; `None` for a leaf without a tag, and for everything else.
@@ -111,7 +119,8 @@ mod tests {
 
     fn handles() -> impl Iterator<Item = Handle> {
         let near = |bits: u32| [(1 << bits) - 1, 1 << bits, (1 << bits) + 1];
-        let numbers = [1, 2].into_iter().chain([25, 26, 27, 29].into_iter().flat_map(near));
+        let numbers =
+            [1, 2].into_iter().chain([9, 10, 11, 25, 26, 27, 29].into_iter().flat_map(near));
         numbers.filter_map(Handle::new)
     }
 
@@ -125,17 +134,20 @@ mod tests {
             for tag in 0..1 << TAG_BITS {
                 let twig = Twig::leaf(handle, Tag::from_bits(tag));
                 assert_eq!(twig.node(), Node::Leaf(handle));
-                let in_first_gib = u64::from(handle.get()) * UNIT as u64 >> 30 == 0;
-                assert_eq!(twig.tag(), in_first_gib.then(|| Tag::from_bits(tag)));
+                let tagged = handle.get() < FIRST_WITHOUT_TAG;
+                assert_eq!(twig.tag(), tagged.then(|| Tag::from_bits(tag)));
             }
         }
         assert_eq!(Twig::NOTHING.node(), Node::Nothing);
+        let last = Handle::new((1 << TAG_SHIFT) - 1).expect("not zero");
+        let tagged = Twig(TAGGED | 5 << TAG_SHIFT | last.get());
+        assert_eq!((tagged.node(), tagged.tag()), (Node::Leaf(last), Some(Tag::from_bits(5))));
     }
 
     #[test]
     fn only_a_tagged_leaf_is_of_another_key() {
         let near = Handle::new(5).expect("not zero");
-        let far = Handle::new(1 << 26).expect("not zero");
+        let far = Handle::new(FIRST_WITHOUT_TAG).expect("not zero");
         let (own, other) = (b"own", (0..).map(|number: u32| number.to_le_bytes()));
         let other = other.into_iter().find(|key| Tag::of(key) != Tag::of(own)).expect("one of 16");
         assert!(Twig::leaf(near, Tag::of(own)).is_of_another(&other));
@@ -147,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_replaced_leaf_leaves_its_tag() {
-        let [near, beside, far] = [5, 6, 1 << 26].map(|number| Handle::new(number).expect("one"));
+        let [near, beside, far] =
+            [5, 6, FIRST_WITHOUT_TAG].map(|number| Handle::new(number).expect("one"));
         let twig = Twig::leaf(near, Tag::of(b"key"));
         assert_eq!(twig.replaced_by(beside), Twig::leaf(beside, Tag::of(b"key")));
         let without = twig.replaced_by(far);

@@ -2,9 +2,10 @@
 //!
 //! The address of a node is known only after the branch above it was read. A scan that prefetched
 //! the twigs of one branch at a time would wait for memory at each further branch. So when a scan
-//! enters a branch with few nodes below it, it prefetches all of them, level by level: the memory
-//! accesses of one level overlap, and so do the translations of their addresses. It then prefetches
-//! the nodes below the next branch, which arrive while the first ones are visited.
+//! enters a branch with few nodes below it, it prefetches all of them, level by level (but not in
+//! its first step): the memory accesses of one level overlap, and so do the translations of their
+//! addresses. It then prefetches the nodes below the next branch, which arrive while the first ones
+//! are visited.
 //!
 //! - QPT-S6: prefetching decides nothing. The position of the scan does not depend on it, and the
 //!   scan validates each node when it reaches it. A handle is only followed if a confirmed branch

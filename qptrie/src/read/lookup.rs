@@ -163,6 +163,7 @@ fn look_each<
     known: &[bool; N],
     arrive: impl Fn(LeafAt<'t>, &[u8]) -> Result<Option<R>, Retry>,
 ) -> [Result<Option<R>, Retry>; N] {
+    // A leaf whose tag is another key's is not even prefetched. (One directly below a root is.)
     let mut lookups: [_; N] = std::array::from_fn(|number| {
         let lookup = Lookup::begin(nodes, keys[number]);
         if !known[number] {

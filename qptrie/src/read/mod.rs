@@ -14,7 +14,8 @@
 //!    5  p.count still s?                no: start again; the slot may be anywhere
 //!    6  read the twig in the slot
 //!    7  p.count still s?                no: start again
-//!    8  now step down, read a leaf, or trust "absent" if the slot is empty
+//!    8  now step down, read a leaf, or trust "absent" if the slot is empty, or if the twig has the
+//!       tag of another key (QPT-N10)
 //! ```
 //!
 //! - QPT-V1: after step 3, `p` was linked at a moment between step 1 and step 3.

@@ -222,6 +222,7 @@ impl<D: Direction> Walk<D> {
             self.way.clear();
             self.roots = number..number + 1;
             self.placed = true;
+            self.goes_on = false;
             return self.step(nodes);
         }
         let place = self.place(nodes, from);

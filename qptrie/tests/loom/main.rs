@@ -8,7 +8,8 @@
 //! stores of a word, or spurious failures of a weak exchange. After a reader has to retry, or a
 //! scan has lost its place, the rest of the execution is run once but not explored: the retry is
 //! the same as a first attempt that begins then. At the end of an execution the nodes are freed and
-//! the branches are checked; the ends of the allocators are left to the models of `memalloc`.
+//! the branches are checked; the ends of the allocators are left to the models of `memalloc`, and
+//! that each node is freed once to the tests without loom, in which a second free fails.
 
 #![cfg(loom)]
 

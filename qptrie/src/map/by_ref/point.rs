@@ -267,7 +267,8 @@ impl<V: Send + Sync + 'static, B: ReusePolicy, L: ReusePolicy> TrieRef<V, B, L> 
         }
     }
 
-    /// Publishes `leaf`, which has the key `key`, in a vacant place. Returns false if the place is no longer vacant.
+    /// Publishes `leaf`, which has the key `key`, in a vacant place. Returns false if the place is
+    /// no longer vacant.
     pub(in crate::map) fn fill(
         &self,
         vacant: &Vacant<'_>,
